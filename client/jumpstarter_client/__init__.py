@@ -1,0 +1,1 @@
+"""Use boards from Python: `with jumpstarter_client.env() as client: client.power.on()`."""

@@ -1,0 +1,1 @@
+"""Offers a board's interfaces over gRPC: driver base, device tree, session and daemon."""
