@@ -1,0 +1,55 @@
+# Two commands do everything: `make demo` and `make test`. Both set up what they need, once.
+# Another Python: `make PYTHON=python3.12 demo`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint types check bench proto clean
+
+help:
+	@echo 'make demo    try everything on a virtual board, no hardware needed'
+	@echo 'make test    run all tests'
+	@echo 'make check   lint and types'
+	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio'
+	@echo 'make proto   generate code from the .proto files again'
+	@echo 'make clean   remove the virtual environment and caches'
+
+demo: $(VENV)/.ready-run
+	@$(BIN)/python tools/demo.py
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready-dev
+	$(BIN)/mypy
+
+check: lint types
+
+bench: $(VENV)/.ready-dev
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+proto: $(VENV)/.ready-dev
+	$(BIN)/python proto/generate.py
+
+# Each stamp is newer than what it was made from, so the second run does nothing.
+$(VENV)/.ready-venv:
+	@tools/make-venv '$(PYTHON)' '$(VENV)'
+	@touch $@
+
+$(VENV)/.ready-run: $(VENV)/.ready-venv pyproject.toml
+	@echo 'Installing jumpstarter-sbc into $(VENV) (once; about a minute)'
+	@$(BIN)/python -m pip install --quiet --editable '.[exporter,pexpect]'
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready-run
+	@echo 'Installing what the tests need into $(VENV) (once; about a minute)'
+	@$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
