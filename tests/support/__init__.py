@@ -1,0 +1,1 @@
+"""Helpers that several of the test folders share."""

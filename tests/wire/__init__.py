@@ -1,0 +1,1 @@
+"""Our wire contract against Jumpstarter's published one."""
