@@ -1,0 +1,347 @@
+"""What runs on the virtual board: boot loader, kernel and login, as a state machine without I/O or clock.
+
+Facts go in with the time at which they happen (power, bytes on the console's wire, what the card holds);
+what the board does comes out as events. Times are seconds of any clock that only goes forward.
+
+    OFF --power_on--> LOADER --LoadImage/image_found--> KERNEL --> LOGIN <--> SHELL
+                        |                                             |
+                        +--image_missing--> STUCK             HALTED <+ (poweroff)
+
+`power_off` leads from everywhere to OFF, and `reboot` from SHELL to LOADER.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+
+from jumpstarter_drivers.virtual.image import Image
+from jumpstarter_drivers.virtual.shell import KERNEL, Action, Machine, Shell
+
+__all__ = ["Event", "Firmware", "LoadImage", "State", "Transmit"]
+
+
+class State(enum.Enum):
+    """Where in its life the board is."""
+
+    OFF = "off"
+    LOADER = "boot loader"
+    STUCK = "no bootable image"
+    KERNEL = "kernel"
+    LOGIN = "login prompt"
+    SHELL = "shell"
+    HALTED = "halted"
+
+
+_NEXT: dict[State, frozenset[State]] = {
+    State.OFF: frozenset({State.LOADER}),
+    State.LOADER: frozenset({State.OFF, State.STUCK, State.KERNEL}),
+    State.STUCK: frozenset({State.OFF}),
+    State.KERNEL: frozenset({State.OFF, State.LOGIN}),
+    State.LOGIN: frozenset({State.OFF, State.SHELL}),
+    State.SHELL: frozenset({State.OFF, State.LOGIN, State.HALTED, State.LOADER}),
+    State.HALTED: frozenset({State.OFF}),
+}
+
+
+@dataclass(frozen=True)
+class Transmit:
+    """Bytes leave the board's serial port now; never empty. Fires in no state but a powered one."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class LoadImage:
+    """The boot loader reads the card now: answer with `image_found` or `image_missing`, once.
+
+    An answer that comes after the power went is ignored.
+    """
+
+
+Event = Transmit | LoadImage
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One thing of the boot script: a line to print, or a state to enter, when its time has come."""
+
+    at: float
+    line: str = ""
+    enter: State | None = None
+    load: bool = False
+
+
+_LOADER = """
+U-Boot SPL 2024.01-virtual
+Trying to boot from MMC1
+
+U-Boot 2024.01-virtual
+
+Model: {model}
+DRAM:  1 GiB
+MMC:   mmc@0: 0
+In:    serial@0
+Out:   serial@0
+Hit any key to stop autoboot:  0
+""".splitlines()
+
+_KERNEL = f"""
+Booting Linux on physical CPU 0x0000000000 [0x410fd083]
+Linux version {KERNEL} (virtual) #1 SMP PREEMPT
+Machine model: {{model}}
+Kernel command line: console=ttyS0,115200 root=/dev/mmcblk0p2 rootwait
+Memory: 1015808K/1048576K available
+smp: Brought up 1 node, 1 CPU
+ttyS0 at MMIO 0x0 (irq = 0, base_baud = 115200) is a 16550
+mmc0: new high speed SDHC card at address aaaa
+mmcblk0: mmc0:aaaa VIRT {{size}} bytes
+EXT4-fs (mmcblk0p2): mounted filesystem with ordered data mode
+Run /sbin/init as init process
+""".strip().splitlines()
+
+_LINE_LIMIT = 1024
+"""Bytes of one typed line; what comes after it rings the bell."""
+
+_LOADER_SHARE = 0.4
+"""Part of the boot time that the boot loader takes."""
+
+
+class Firmware:
+    """One board. Not safe for use from two threads.
+
+    Guarantees: after `power_off` no event comes out until the next `power_on`; every `power_on` from OFF
+    gives exactly one LoadImage sooner or later, if time advances and the power stays; no input raises.
+    """
+
+    def __init__(
+        self,
+        *,
+        hostname: str = "virtual",
+        model: str = "Jumpstarter Virtual Board",
+        boot_seconds: float = 1.5,
+    ):
+        if boot_seconds < 0:
+            raise ValueError(f"boot_seconds is {boot_seconds}; a boot takes 0 seconds or more")
+        self._hostname = hostname
+        self._model = model
+        self._boot_seconds = boot_seconds
+        self.state = State.OFF
+        self._script: deque[_Step] = deque()
+        self._events: list[Event] = []
+        self._loading = False
+        self._kernel_started = 0.0
+        self._machine: Machine | None = None
+        self._shell: Shell | None = None
+        self._line = bytearray()
+        self._escape = False
+
+    @property
+    def deadline(self) -> float | None:
+        """When `advance` has something to do next; None while only input can change anything."""
+        return self._script[0].at if self._script else None
+
+    # Facts in, events out.
+
+    def power_on(self, now: float) -> list[Event]:
+        """The power comes; nothing happens when it is there already."""
+        if self.state is State.OFF:
+            self._start_loader(now)
+        return self._due(now)
+
+    def power_off(self) -> list[Event]:
+        """The power goes; what was not printed yet is never printed."""
+        if self.state is not State.OFF:
+            self._enter(State.OFF)
+        self._script.clear()
+        self._loading = False
+        self._machine = None
+        self._shell = None
+        self._line.clear()
+        return []
+
+    def advance(self, now: float) -> list[Event]:
+        """Time has passed."""
+        return self._due(now)
+
+    def image_found(self, image: Image, now: float) -> list[Event]:
+        """Answer to LoadImage: the card holds this image, which boots."""
+        if not self._loading:
+            return []
+        self._loading = False
+        self._print(
+            f"Loading image {image.name} {image.version} ({image.size} bytes, sha256 {image.digest[:12]})\n"
+            "Starting kernel ...\n\n"
+        )
+        self._enter(State.KERNEL)
+        self._kernel_started = now
+        self._machine = Machine(self._hostname, self._model, image)
+        seconds = self._boot_seconds * (1 - _LOADER_SHARE)
+        lines = [line.format(model=self._model, size=image.size) for line in _KERNEL]
+        for number, line in enumerate(lines):
+            at = seconds * number / len(lines)
+            self._script.append(_Step(now + at, f"[{at:12.6f}] {line}"))
+        self._script.append(_Step(now + seconds, enter=State.LOGIN))
+        return self._due(now)
+
+    def image_missing(self, reason: str, now: float) -> list[Event]:
+        """Answer to LoadImage: nothing boots from the card."""
+        if not self._loading:
+            return []
+        self._loading = False
+        self._print(
+            f"** No bootable image on mmc 0: {reason} **\n"
+            "Boot failed: flash an image, then power-cycle the board.\n"
+        )
+        self._enter(State.STUCK)
+        return self._due(now)
+
+    def card_removed(self, now: float) -> list[Event]:
+        """The card left the slot; a running system loses its root file system."""
+        if self._machine is not None and not self._machine.root_lost:
+            self._machine.root_lost = True
+            self._kernel_message("mmc0: card aaaa removed", now)
+        return self._due(now)
+
+    def card_inserted(self, now: float) -> list[Event]:
+        """The card is back; a system that lost its root stays without it until the next boot."""
+        if self._machine is not None:
+            self._kernel_message("mmc0: new high speed SDHC card at address aaaa", now)
+        return self._due(now)
+
+    def receive(self, data: bytes, now: float) -> list[Event]:
+        """Bytes arrive at the serial port; only a login prompt or a shell reads them."""
+        for byte in data:
+            if self.state in (State.LOGIN, State.SHELL):
+                self._typed(byte, now)
+        return self._due(now)
+
+    # The boot script.
+
+    def _start_loader(self, now: float) -> None:
+        self._enter(State.LOADER)
+        seconds = self._boot_seconds * _LOADER_SHARE
+        lines = [line.format(model=self._model) for line in _LOADER]
+        for number, line in enumerate(lines):
+            self._script.append(_Step(now + seconds * number / len(lines), line))
+        self._script.append(_Step(now + seconds, load=True))
+
+    def _due(self, now: float) -> list[Event]:
+        while self._script and self._script[0].at <= now:
+            step = self._script.popleft()
+            if step.load:
+                self._loading = True
+                self._events.append(LoadImage())
+            elif step.enter is not None:
+                self._enter(step.enter)
+                self._prompt()
+            else:
+                if self._machine is not None:
+                    self._machine.log.append(step.line)
+                self._print(step.line + "\n")
+        events, self._events = self._events, []
+        return events
+
+    def _enter(self, state: State) -> None:
+        if state not in _NEXT[self.state]:
+            raise AssertionError(f"the board cannot go from {self.state} to {state}")
+        self.state = state
+
+    # The console.
+
+    def _print(self, text: str) -> None:
+        self._echo(text.replace("\n", "\r\n").encode("utf-8", "replace"))
+
+    def _kernel_message(self, text: str, now: float) -> None:
+        line = f"[{now - self._kernel_started:12.6f}] {text}"
+        if self._machine is not None:
+            self._machine.log.append(line)
+        self._print(f"\n{line}\n" if self.state in (State.LOGIN, State.SHELL) else f"{line}\n")
+
+    def _prompt(self) -> None:
+        self._line.clear()
+        if self.state is State.LOGIN and self._machine is not None:
+            image = self._machine.image
+            self._print(f"\nWelcome to {image.name} {image.version}\n\n{self._hostname} login: ")
+        elif self.state is State.SHELL:
+            self._print("# ")
+
+    def _typed(self, byte: int, now: float) -> None:
+        if self._escape:
+            # The tail of a cursor key or the like: ESC [ ... up to a letter or ~.
+            self._escape = not (chr(byte).isalpha() or byte == ord("~"))
+        elif byte == 0x1B:
+            self._escape = True
+        elif byte in b"\r\n":
+            self._print("\n")
+            line = self._line.decode("utf-8", "replace")
+            self._line.clear()
+            self._entered(line, now)
+        elif byte in b"\x7f\x08":
+            if self._line:
+                self._line.pop()
+                self._echo(b"\b \b")
+        elif byte == 0x03:
+            self._print("^C\n")
+            self._prompt()
+        elif byte == 0x15:
+            self._echo(b"\b \b" * len(self._line))
+            self._line.clear()
+        elif byte == 0x04:
+            if not self._line and self.state is State.SHELL:
+                self._log_out()
+        elif byte >= 0x20:
+            if len(self._line) >= _LINE_LIMIT:
+                self._echo(b"\a")
+            else:
+                self._line.append(byte)
+                self._echo(bytes([byte]))
+
+    def _echo(self, data: bytes) -> None:
+        if data:
+            last = self._events[-1] if self._events else None
+            if isinstance(last, Transmit):
+                self._events[-1] = Transmit(last.data + data)
+            else:
+                self._events.append(Transmit(data))
+
+    def _entered(self, line: str, now: float) -> None:
+        machine = self._machine
+        if machine is None:
+            return
+        if self.state is State.LOGIN:
+            if line.strip() == "root":
+                self._shell = Shell(machine)
+                self._enter(State.SHELL)
+                self._prompt()
+            elif line.strip():
+                self._print("Login incorrect (this board knows only root, without a password)\n")
+                self._print(f"{self._hostname} login: ")
+            else:
+                self._print(f"{self._hostname} login: ")
+            return
+        if self._shell is None:
+            return
+        output, action = self._shell.run(line, now - self._kernel_started)
+        self._print(output)
+        if action is Action.LOG_OUT:
+            self._log_out()
+        elif action is Action.POWER_OFF:
+            self._print("The system is going down NOW!\n")
+            self._kernel_message("reboot: Power down", now)
+            self._enter(State.HALTED)
+        elif action is Action.REBOOT:
+            self._print("The system is going down NOW!\n")
+            self._kernel_message("reboot: Restarting system", now)
+            self._machine = None
+            self._shell = None
+            self._start_loader(now)
+        else:
+            self._prompt()
+
+    def _log_out(self) -> None:
+        self._shell = None
+        self._enter(State.LOGIN)
+        self._print("\n")
+        self._prompt()

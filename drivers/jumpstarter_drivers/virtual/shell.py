@@ -1,0 +1,177 @@
+"""The tiny shell that the virtual board offers after login: text in, text out, no I/O.
+
+It knows a handful of commands, `;`, `&&`, `||`, quotes and `$?`, which is what tests on a console use.
+"""
+
+from __future__ import annotations
+
+import enum
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from jumpstarter_drivers.virtual.image import Image
+
+__all__ = ["KERNEL", "Action", "Machine", "Shell"]
+
+KERNEL = "6.6.0-virtual"
+_OPERATORS = {";", "&&", "||"}
+
+
+class Action(enum.Enum):
+    """What a command asks of the machine, once its output has been printed."""
+
+    REBOOT = "reboot"
+    POWER_OFF = "poweroff"
+    LOG_OUT = "exit"
+
+
+@dataclass
+class Machine:
+    """Facts that commands print."""
+
+    hostname: str
+    model: str
+    image: Image
+    log: list[str] = field(default_factory=list)
+    """Kernel messages so far, for `dmesg`."""
+    root_lost: bool = False
+    """The card left while the system ran: nothing can be loaded from it any more."""
+
+
+class Shell:
+    """One login; `status` is what `$?` says."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.status = 0
+
+    def run(self, line: str, uptime: float) -> tuple[str, Action | None]:
+        """Run one line, `uptime` seconds after boot: what it prints (with LF), and what it asks for."""
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+        lexer.whitespace_split = True
+        lexer.commenters = ""
+        try:
+            words = list(lexer)
+        except ValueError:
+            self.status = 2
+            return "sh: syntax error: unterminated quoted string\n", None
+        output = []
+        command: list[str] = []
+        wanted = True
+        for word in [*words, ";"]:
+            if word not in _OPERATORS:
+                command.append(word)
+                continue
+            if command and wanted:
+                text, action = self._command([w.replace("$?", str(self.status)) for w in command], uptime)
+                output.append(text)
+                if action is not None:
+                    return "".join(output), action
+            wanted = word == ";" or (self.status == 0) == (word == "&&")
+            command = []
+        return "".join(output), None
+
+    def _command(self, words: list[str], uptime: float) -> tuple[str, Action | None]:
+        name, arguments = words[0], words[1:]
+        if name in _ACTIONS:
+            return "", _ACTIONS[name]
+        if name in _BUILTINS:
+            self.status = 0 if name != "false" else 1
+            return _BUILTINS[name](self, arguments, uptime), None
+        if name not in _PROGRAMS:
+            self.status = 127
+            return f"sh: {name}: not found\n", None
+        if self.machine.root_lost:
+            self.status = 126
+            return f"sh: {name}: Input/output error\n", None
+        self.status = 0
+        return _PROGRAMS[name](self, arguments, uptime), None
+
+    def _echo(self, arguments: list[str], _uptime: float) -> str:
+        if arguments[:1] == ["-n"]:
+            return " ".join(arguments[1:])
+        return " ".join(arguments) + "\n"
+
+    def _nothing(self, _arguments: list[str], _uptime: float) -> str:
+        return ""
+
+    def _help(self, _arguments: list[str], _uptime: float) -> str:
+        return " ".join(sorted([*_ACTIONS, *_BUILTINS, *_PROGRAMS])) + "\n"
+
+    def _uname(self, arguments: list[str], _uptime: float) -> str:
+        host = self.machine.hostname
+        parts = {"-s": "Linux", "-n": host, "-r": KERNEL, "-m": "aarch64"}
+        whole = f"Linux {host} {KERNEL} #1 SMP PREEMPT virtual aarch64 GNU/Linux"
+        return (parts.get(arguments[0], whole) if arguments else "Linux") + "\n"
+
+    def _uptime(self, _arguments: list[str], uptime: float) -> str:
+        minutes, seconds = divmod(int(uptime), 60)
+        return f" up {minutes} min {seconds} s,  1 user,  load average: 0.00, 0.00, 0.00\n"
+
+    def _dmesg(self, _arguments: list[str], _uptime: float) -> str:
+        return "".join(f"{entry}\n" for entry in self.machine.log)
+
+    def _hostname(self, _arguments: list[str], _uptime: float) -> str:
+        return f"{self.machine.hostname}\n"
+
+    def _whoami(self, _arguments: list[str], _uptime: float) -> str:
+        return "root\n"
+
+    def _ls(self, arguments: list[str], _uptime: float) -> str:
+        folder = (arguments[-1].rstrip("/") if arguments else "/root") + "/"
+        names = {path[len(folder) :].split("/")[0] for path in self._files(0.0) if path.startswith(folder)}
+        return " ".join(sorted(names)) + "\n" if names else ""
+
+    def _cat(self, arguments: list[str], uptime: float) -> str:
+        files = self._files(uptime)
+        output = []
+        for path in arguments:
+            if path in files:
+                output.append(files[path])
+            else:
+                self.status = 1
+                output.append(f"cat: can't open '{path}': No such file or directory\n")
+        return "".join(output)
+
+    def _files(self, uptime: float) -> dict[str, str]:
+        machine = self.machine
+        image = machine.image
+        return {
+            "/proc/cpuinfo": f"processor\t: 0\nBogoMIPS\t: 108.00\nModel\t\t: {machine.model}\n",
+            "/proc/version": f"Linux version {KERNEL}\n",
+            "/proc/uptime": f"{uptime:.2f} {uptime:.2f}\n",
+            "/proc/device-tree/model": f"{machine.model}\n",
+            "/etc/hostname": f"{machine.hostname}\n",
+            "/etc/os-release": (
+                f'NAME="{image.name}"\nVERSION="{image.version}"\nIMAGE_SHA256="{image.digest}"\n'
+            ),
+        }
+
+
+_Command = Callable[[Shell, list[str], float], str]
+_ACTIONS = {
+    "reboot": Action.REBOOT,
+    "poweroff": Action.POWER_OFF,
+    "halt": Action.POWER_OFF,
+    "exit": Action.LOG_OUT,
+    "logout": Action.LOG_OUT,
+}
+# What a shell has in itself goes on working when the card is gone; programs are loaded from it.
+_BUILTINS: dict[str, _Command] = {
+    "echo": Shell._echo,  # noqa: SLF001 - tables of the class's own methods
+    "true": Shell._nothing,  # noqa: SLF001
+    ":": Shell._nothing,  # noqa: SLF001
+    "false": Shell._nothing,  # noqa: SLF001
+    "help": Shell._help,  # noqa: SLF001
+}
+_PROGRAMS: dict[str, _Command] = {
+    "cat": Shell._cat,  # noqa: SLF001
+    "dmesg": Shell._dmesg,  # noqa: SLF001
+    "hostname": Shell._hostname,  # noqa: SLF001
+    "ls": Shell._ls,  # noqa: SLF001
+    "sync": Shell._nothing,  # noqa: SLF001
+    "uname": Shell._uname,  # noqa: SLF001
+    "uptime": Shell._uptime,  # noqa: SLF001
+    "whoami": Shell._whoami,  # noqa: SLF001
+}
