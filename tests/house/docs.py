@@ -1,0 +1,150 @@
+"""Runs what the documentation shows, so that it stays true.
+
+A fenced block runs when the line before its fence is a comment `<!-- test -->`. A document's marked blocks run
+in order in one empty directory that is also $HOME, with the scripts of this environment first on PATH:
+
+- `console`: each `$ ` line is a command (`> ` lines continue it) for one bash per block; what follows up to the
+  next `$ ` must be its output, where `...` stands for anything, also over several lines. Where no output is
+  shown, any will do. Each command must succeed.
+- `python`: a program of its own; it must succeed.
+- any other language, marked `<!-- test file=NAME -->`: its text is written to that file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+BLOCK = re.compile(
+    r"^(?P<indent> *)<!-- test(?: file=(?P<file>\S+))? -->\n+"
+    r"(?P=indent)```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+SEPARATOR = "\x1e"
+TIMEOUT = 60.0
+
+
+class DocumentError(AssertionError):
+    """A document shows something that does not work as shown."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One marked block."""
+
+    language: str
+    body: str
+    file: str | None
+    line: int
+
+
+def blocks(text: str) -> list[Block]:
+    """The marked blocks of a Markdown text, in order."""
+    found = []
+    for match in BLOCK.finditer(text):
+        indent = match["indent"]
+        body = "\n".join(line.removeprefix(indent) for line in match["body"].splitlines()) + "\n"
+        found.append(Block(match["language"], body, match["file"], text.count("\n", 0, match.start()) + 1))
+    return found
+
+
+def run(document: Path, home: Path) -> int:
+    """Run a document's marked blocks in `home` and say how many there were. DocumentError names the line."""
+    found = blocks(document.read_text())
+    for block in found:
+        try:
+            _run_block(block, home)
+        except DocumentError as error:
+            raise DocumentError(f"{document}:{block.line}: {error}") from None
+    return len(found)
+
+
+def _run_block(block: Block, home: Path) -> None:
+    if block.file:
+        target = home / block.file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(block.body)
+    elif block.language == "console":
+        _run_console(block.body, home)
+    elif block.language == "python":
+        _execute([sys.executable, "-c", block.body], home)
+    else:
+        raise DocumentError(f"nothing knows how to run a {block.language!r} block; give it a file=NAME")
+
+
+def _run_console(body: str, home: Path) -> None:
+    commands = _commands(body)
+    script = "set -euo pipefail\n" + "".join(f"{command}\nprintf '{SEPARATOR}'\n" for command, _ in commands)
+    outputs = _execute(["bash", "-c", script], home).split(SEPARATOR)
+    for (command, shown), output in zip(commands, outputs, strict=False):
+        if shown and not matches(shown, output):
+            raise DocumentError(f"`{command}` printed\n{output}\nbut the document shows\n{shown}")
+
+
+def _commands(body: str) -> list[tuple[str, str]]:
+    commands: list[tuple[str, str]] = []
+    for line in body.splitlines():
+        if line.startswith("$ "):
+            commands.append((line[2:], ""))
+        elif not commands:
+            raise DocumentError(f"a console block starts with a `$ ` line, not with {line!r}")
+        elif line.startswith("> ") and not commands[-1][1]:
+            commands[-1] = (commands[-1][0] + "\n" + line[2:], "")
+        else:
+            commands[-1] = (commands[-1][0], commands[-1][1] + line + "\n")
+    return commands
+
+
+def matches(shown: str, output: str) -> bool:
+    """Whether `output` is what is `shown`, where `...` stands for anything; blank ends do not count."""
+    pattern = ".*".join(re.escape(part) for part in shown.strip().split("..."))
+    return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
+
+
+def _execute(command: list[str], home: Path) -> str:
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "XDG_RUNTIME_DIR": str(home),
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "COLUMNS": "100",
+    }
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=home,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            status = -1
+        finally:
+            _end(process.pid)
+            process.wait()
+        output.seek(0)
+        text = output.read()
+    if status != 0:
+        why = f"did not end within {TIMEOUT:.0f} s" if status == -1 else f"exited with {status}"
+        raise DocumentError(f"{shlex.join(command)} {why}:\n{text}")
+    return text
+
+
+def _end(group: int) -> None:
+    """End what a block left running in the background, such as an exporter."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return

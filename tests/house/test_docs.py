@@ -1,0 +1,81 @@
+"""What the documents show works, and the runner that says so can tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.house import docs
+from tests.support.peers import ROOT
+
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "*/jumpstarter_*/**/*.md")
+    for path in ROOT.glob(pattern)
+    if docs.blocks(path.read_text())
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
+def test_document_is_true(document: Path, tmp_path: Path) -> None:
+    assert docs.run(document, tmp_path) > 0
+
+
+def test_the_readme_is_tested() -> None:
+    assert ROOT / "README.md" in DOCUMENTS
+
+
+def document(folder: Path, text: str) -> Path:
+    path = folder / "doc.md"
+    path.write_text(text)
+    return path
+
+
+def test_unmarked_blocks_do_not_run(tmp_path: Path) -> None:
+    assert docs.run(document(tmp_path, "```console\n$ false\n```\n"), tmp_path) == 0
+
+
+def test_blocks_share_a_home_and_files(tmp_path: Path) -> None:
+    text = (
+        "<!-- test file=a/name.txt -->\n```text\nrpi4\n```\n"
+        "<!-- test -->\n```console\n$ export X=1\n$ echo $X $(cat ~/a/name.txt)\n1 rpi4\n```\n"
+        "<!-- test -->\n```python\nassert open('a/name.txt').read() == 'rpi4\\n'\n```\n"
+    )
+    assert docs.run(document(tmp_path, text), tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("```console\n$ false\n```", "exited with 1"),
+        ("```console\n$ echo one\ntwo\n```", "the document shows"),
+        ("```python\nraise SystemExit(3)\n```", "exited with 3"),
+        ("```yaml\na: 1\n```", "file=NAME"),
+        ("```console\nno prompt\n```", "starts with"),
+    ],
+)
+def test_a_wrong_block_is_found(tmp_path: Path, body: str, complaint: str) -> None:
+    with pytest.raises(docs.DocumentError, match=f"(?s)doc.md:1:.*{complaint}"):
+        docs.run(document(tmp_path, f"<!-- test -->\n{body}\n"), tmp_path)
+
+
+def test_background_work_of_a_block_ends_with_it(tmp_path: Path) -> None:
+    text = "<!-- test -->\n```console\n$ sleep 600 & echo $! > pid\n```\n"
+    docs.run(document(tmp_path, text), tmp_path)
+    process = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
+    # A killed process may stay as a zombie until init collects it.
+    assert not process.exists() or process.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize(
+    ("shown", "output", "same"),
+    [
+        ("a...c\n", "a b\nb c\n\n", True),
+        ("a\n", "a\nb\n", False),
+        ("1.5 (x)\n", "1.5 (x)\n", True),
+        ("1.5\n", "1x5\n", False),
+    ],
+)
+def test_shown_output_matches_with_gaps(shown: str, output: str, *, same: bool) -> None:
+    assert docs.matches(shown, output) is same

@@ -1,0 +1,91 @@
+"""Imports point down only, and starting the CLI loads nothing that a command may not need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.house.rooms import PACKAGES, Module, all_modules, modules
+
+# What each package may import of ours, itself aside. Everything else goes by name, through importlib.
+ALLOWED = {
+    "jumpstarter_proto": set(),
+    "jumpstarter_exporter": {"jumpstarter_proto"},
+    "jumpstarter_client": {"jumpstarter_proto"},
+    "jumpstarter_controller": {"jumpstarter_proto"},
+    "jumpstarter_drivers": {"jumpstarter_proto", "jumpstarter_exporter", "jumpstarter_client"},
+}
+SIDES = {"jumpstarter_exporter", "jumpstarter_client"}
+# The one-line `serve(driver)` of driver tests joins both ends in one process; it is its whole job.
+BOTH_SIDES = {"jumpstarter_drivers.testing"}
+HTTP2 = {"purerpc", "h2", "hpack", "hyperframe", "grpc"}
+
+
+def ours(module: Module) -> set[str]:
+    return {name.partition(".")[0] for name in module.imports()} & PACKAGES.keys()
+
+
+def sources(package: str) -> list[Module]:
+    return [module for module in modules(package) if not module.is_test]
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_point_down(package: str) -> None:
+    allowed = ALLOWED[package] | {package}
+    wrong = {module.name: sorted(ours(module) - allowed) for module in sources(package)}
+    assert {name: up for name, up in wrong.items() if up} == {}
+
+
+def test_a_drivers_host_side_and_user_side_do_not_meet() -> None:
+    """Also not through a third module of the drivers: a user's machine has no exporter, a host no client."""
+    graph = {module.name: module for module in sources("jumpstarter_drivers")}
+
+    def reached(name: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [name]
+        while waiting:
+            current = waiting.pop()
+            if current not in seen:
+                seen.add(current)
+                waiting += graph[current].imports() & graph.keys()
+        return {package for name in seen for package in ours(graph[name])} & SIDES
+
+    sides = {name: reached(name) for name in graph if name not in BOTH_SIDES}
+    assert [name for name, both in sides.items() if both == SIDES] == []
+    wrong_side = [
+        name
+        for name, side in sides.items()
+        if (name.endswith(".driver") and "jumpstarter_client" in side)
+        or (name.endswith(".client") and "jumpstarter_exporter" in side)
+    ]
+    assert wrong_side == []
+
+
+def test_only_the_rpc_package_knows_http2() -> None:
+    around = {
+        module.name: sorted({name.partition(".")[0] for name in module.imports()} & HTTP2)
+        for module in all_modules()
+        if not module.is_test and not module.name.startswith("jumpstarter_proto.rpc")
+    }
+    assert {name: found for name, found in around.items() if found} == {}
+
+
+@pytest.mark.parametrize("entry_point", ["jumpstarter_client.cli", "jumpstarter_client"])
+def test_starting_the_client_loads_no_hardware_no_controller_no_exporter(entry_point: str) -> None:
+    program = f"import sys, {entry_point}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in run.stdout.split()}
+    assert entry_point.partition(".")[0] in loaded
+    unwanted = {"pyudev", "gpiozero", "usb", "serial", "kubernetes", "lgpio", "jwt"}
+    unwanted |= {"jumpstarter_controller", "jumpstarter_exporter"}
+    assert loaded & unwanted == set()
+
+
+def test_starting_the_exporter_loads_no_hardware_and_no_client() -> None:
+    program = "import sys, jumpstarter_exporter.cli; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in run.stdout.split()}
+    unwanted = {"pyudev", "gpiozero", "usb", "serial", "jumpstarter_client", "jumpstarter_controller"}
+    assert loaded & unwanted == set()
