@@ -168,7 +168,7 @@ class Firmware:
     def image_found(self, image: Image, now: float) -> list[Event]:
         """Answer to LoadImage: the card holds this image, which boots."""
         if not self._loading:
-            return []
+            return self._due(now)
         self._loading = False
         self._print(
             f"Loading image {image.name} {image.version} ({image.size} bytes, sha256 {image.digest[:12]})\n"
@@ -188,7 +188,7 @@ class Firmware:
     def image_missing(self, reason: str, now: float) -> list[Event]:
         """Answer to LoadImage: nothing boots from the card."""
         if not self._loading:
-            return []
+            return self._due(now)
         self._loading = False
         self._print(
             f"** No bootable image on mmc 0: {reason} **\n"

@@ -1,0 +1,269 @@
+"""Storage backed by a file, by a block device, or by commands that drive a multiplexer; and 0.9's mocks."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import trio
+from jumpstarter_exporter.driver import Driver, export
+from jumpstarter_proto.value import JSON
+
+from jumpstarter_drivers.storage.blocks import Device, StorageError
+from jumpstarter_drivers.storage.content import decoded
+from jumpstarter_drivers.storage.mark import Mark
+from jumpstarter_drivers.storage.mux import StorageMux
+from jumpstarter_drivers.storage.state import Position
+
+__all__ = [
+    "BlockStorage",
+    "FileStorage",
+    "MockFlasher",
+    "MockStorageMux",
+    "MockStorageMuxFlasher",
+    "StorageMux",
+]
+
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(kw_only=True, eq=False)
+class FileStorage(StorageMux):
+    """A file that stands for a card: for virtual boards, QEMU and tests.
+
+        export:
+          storage:
+            type: storage.FileStorage
+            config:
+              path: /var/lib/lab/card.img   # left out: a private file that closing removes
+              size: 1073741824              # bytes that the "card" holds; left out: what the disk has room
+              for
+
+    Closing it leaves the file as it is. Beside the file, `<path>.incomplete` notes a write that did not end
+    well.
+    """
+
+    path: str | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size is not None and self.size <= 0:
+            raise ValueError(f"size is {self.size}; a storage holds at least one byte")
+        self._private: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """The backing file. Raises StorageError while a private one does not exist."""
+        if self.path is not None:
+            return Path(self.path).expanduser()
+        if self._private is None:
+            raise StorageError("the storage is closed; use it through its session")
+        return self._private / "card.img"
+
+    async def open(self) -> None:
+        """Make the file if there is none."""
+        if self.path is None and self._private is None:
+            self._private = Path(
+                await trio.to_thread.run_sync(tempfile.mkdtemp, None, "jumpstarter-storage-")
+            )
+        await trio.to_thread.run_sync(_touch, self.file)
+        await super().open()
+
+    async def close(self) -> None:
+        """Leave the configured file; remove a private one."""
+        if self._private is not None:
+            private, self._private = self._private, None
+            await trio.to_thread.run_sync(_remove, private)
+
+    async def switch(self, position: Position) -> None:
+        """There is nothing to switch."""
+
+    async def device(self) -> Path:
+        """The file."""
+        return self.file
+
+    def mark(self) -> Mark:
+        """Beside the file."""
+        return Mark(self.file.with_name(self.file.name + ".incomplete"))
+
+    def limit(self) -> int | None:
+        """The configured size."""
+        return self.size
+
+
+@dataclass(kw_only=True, eq=False)
+class BlockStorage(StorageMux):
+    """A card in a reader, with or without a multiplexer that commands switch.
+
+        export:
+          storage:
+            type: storage.BlockStorage
+            config:
+              path: /dev/disk/by-path/platform-...-usb-0:1.3:1.0-scsi-0:0:0:0
+              commands:                      # left out: nothing switches, the card stays in the reader
+                host: [usbsdmux, /dev/usb-sd-mux/id-00012, host]
+                dut: [usbsdmux, /dev/usb-sd-mux/id-00012, dut]
+                "off": [usbsdmux, /dev/usb-sd-mux/id-00012, "off"]
+
+    Use a path that names the physical port or the card, not `/dev/sda`, which may be another disk tomorrow.
+    Writing is refused while something has the device mounted. Closing it leaves the multiplexer where it is.
+    """
+
+    path: str
+    commands: dict[str, list[str]] = field(default_factory=dict)
+    state_dir: str | None = None
+    """Where unfinished writes are noted; else systemd's state directory, else ~/.local/state/jumpstarter."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = {position.value for position in Position} - {Position.UNKNOWN.value}
+        for name, command in self.commands.items():
+            if name not in known:
+                raise ValueError(f"commands has {name!r}; it takes {', '.join(sorted(known))}")
+            if not command:
+                raise ValueError(f"commands.{name} is empty; give the program and its arguments as a list")
+
+    def initial_position(self) -> Position:
+        """Commands cannot be asked, so nothing is known until the first one has run."""
+        return Position.UNKNOWN if self.commands else Position.HOST
+
+    async def switch(self, position: Position) -> None:
+        """Run the position's command, if there is one."""
+        command = self.commands.get(position.value)
+        if command is None:
+            if self.commands:
+                raise StorageError(
+                    f"no command switches to {position}; add commands.{position} to the configuration"
+                )
+            return
+        done = await trio.run_process(
+            command, stdin=subprocess.DEVNULL, capture_stdout=True, capture_stderr=True, check=False
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
+            detail = f": {said[-1]}" if said else ""
+            raise StorageError(
+                f"`{' '.join(command)}` failed with exit code {done.returncode}{detail}; "
+                "check the multiplexer"
+            )
+
+    async def device(self) -> Path:
+        """Wait until the path leads to a block device with a medium in it."""
+        path = Path(self.path)
+        # A reader with a new card in it takes seconds to show up, and says so in no file that one could wait
+        # on without udev, which an exporter in a container has not got.
+        while not await trio.to_thread.run_sync(_is_ready, path, limiter=self._disk):  # noqa: ASYNC110
+            await trio.sleep(_LOOK_SECONDS)
+        return path
+
+    def mark(self) -> Mark:
+        """In the state directory, under the device's path."""
+        folder = self.state_dir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        base = Path(folder).expanduser() if folder else Path.home() / ".local" / "state" / "jumpstarter"
+        return Mark(base / (self.path.strip("/").replace("/", "-") + ".incomplete"))
+
+
+@dataclass(kw_only=True, eq=False)
+class MockStorageMuxFlasher(FileStorage):
+    """Jumpstarter 0.9's mock: a private file, no hardware."""
+
+
+@dataclass(kw_only=True, eq=False)
+class MockStorageMux(FileStorage):
+    """The same under the client that knows no `flash`."""
+
+    client: ClassVar[str] = "jumpstarter_driver_opendal.client.StorageMuxClient"
+
+
+@dataclass(kw_only=True, eq=False)
+class MockFlasher(Driver):
+    """Targets by name, each a private file that closing removes; no multiplexer."""
+
+    client: ClassVar[str] = "jumpstarter_driver_opendal.client.FlasherClient"
+    interface: ClassVar[str] = "storage"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._folder: Path | None = None
+        self._disk = trio.CapacityLimiter(2)
+
+    async def open(self) -> None:
+        """Make the folder of the targets."""
+        self._folder = Path(await trio.to_thread.run_sync(tempfile.mkdtemp, None, "jumpstarter-flasher-"))
+
+    async def close(self) -> None:
+        """Remove all targets."""
+        if self._folder is not None:
+            folder, self._folder = self._folder, None
+            await trio.to_thread.run_sync(_remove, folder)
+
+    @export
+    async def flash(self, handle: dict[str, JSON], target: str | None = None) -> JSON:
+        """Write one target; what was there before stays until all of the new image has arrived."""
+        path = self._path(target)
+        new = path.with_name(path.name + ".new")
+        await trio.to_thread.run_sync(_touch, new)
+        try:
+            device = Device(new, writable=True, limiter=self._disk)
+            async with device, self.read_resource(handle) as source, decoded(source, "none") as image:
+                await image.start()
+                length, digest = await device.write(image, limit=None, hashed=True, progress=_ignore)
+            await trio.to_thread.run_sync(new.replace, path)
+        finally:
+            with trio.CancelScope(shield=True):  # an unlink of a file in a temporary folder
+                await trio.to_thread.run_sync(new.unlink, True)
+        return {"bytes": length, "sha256": digest}
+
+    @export
+    async def dump(self, handle: dict[str, JSON], target: str | None = None) -> JSON:
+        """Read one target."""
+        path = self._path(target)
+        device = Device(path, writable=False, limiter=self._disk)
+        async with device, self.write_resource(handle) as sink:
+            return {"bytes": await device.read(sink, progress=_ignore)}
+
+    def _path(self, target: str | None) -> Path:
+        name = target or "default"
+        if self._folder is None or "/" in name or name.startswith("."):
+            raise ValueError(f"{name!r} is no target's name; use letters, digits, - and _")
+        return self._folder / name
+
+
+def _ignore(_done: int) -> None:
+    """Nobody watches."""
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o644))
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def _is_ready(path: Path) -> bool:
+    """Tell whether there is a block device with a medium; blocking. Raises StorageError for a plain file."""
+    try:
+        facts = path.stat()
+        if not stat.S_ISBLK(facts.st_mode):
+            raise StorageError(f"{path} is not a block device; for a file use storage.FileStorage")
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, OSError) as error:
+        if isinstance(error, PermissionError):
+            raise StorageError(
+                f"the exporter may not open {path}; add its user to the device's group"
+            ) from error
+        return False
+    try:
+        return os.lseek(fd, 0, os.SEEK_END) > 0
+    finally:
+        os.close(fd)

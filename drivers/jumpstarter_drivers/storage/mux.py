@@ -1,0 +1,341 @@
+"""The storage multiplexer: a card that is connected to the host, to the board, or to neither.
+
+A driver for a new multiplexer subclasses `StorageMux` and says two things: how to switch (`switch`) and under
+which path the host finds the card once it is switched (`device`). Writing, reading, verification, progress
+and the rule about incomplete images are here, the same for all of them.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import msgspec
+import trio
+from jumpstarter_exporter.driver import Driver, export
+from jumpstarter_proto.encoding import ContentError
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.value import JSON
+
+from jumpstarter_drivers.storage.blocks import Device, NoSpace, Progress, StorageError
+from jumpstarter_drivers.storage.content import decoded
+from jumpstarter_drivers.storage.mark import Mark
+from jumpstarter_drivers.storage.state import Image, Operation, Position, StorageState
+
+__all__ = ["StorageMux", "WriteOptions"]
+
+_REPORTS_A_SECOND = 5
+_CLEAN_UP_SECONDS = 60.0
+
+
+class WriteOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """What our own client says about an image beyond the handle; Jumpstarter 0.9's says nothing."""
+
+    size: int | None = None
+    """Plain bytes of the whole image, when known: checked before the first byte and after the last."""
+    compression: Literal["auto", "none", "gzip", "xz", "bz2", "zstd"] = "none"
+    """What the exporter takes off, on top of the handle's own encoding; auto tells by the content."""
+    verify: bool | None = None
+    """Overrides the driver's configuration."""
+
+
+@dataclass(kw_only=True, eq=False)
+class StorageMux(Driver):
+    """Base of all storage multiplexers.
+
+    Closing it leaves the storage where it is. A write that fails or is cancelled leaves the storage `off` and
+    marked incomplete; it goes to the board again after the next good write, or by force.
+    """
+
+    client: ClassVar[str] = "jumpstarter_driver_opendal.client.StorageMuxFlasherClient"
+    interface: ClassVar[str] = "storage"
+
+    verify: bool = True
+    """Read back and compare after writing."""
+    storage_timeout: float = 10.0
+    """Seconds for a switch, and for the storage to appear at the host."""
+    storage_fsync_timeout: float = 900.0
+    """Seconds for the last flush."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("storage_timeout", "storage_fsync_timeout"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name):g}; it takes a number of seconds above 0")
+        self.state = StorageState(self.initial_position())
+        self._changed = trio.Event()
+        self._disk = trio.CapacityLimiter(2)
+
+    # What a driver fills in.
+
+    def initial_position(self) -> Position:
+        """Where the storage is before anybody switched it; DUT unless the hardware can tell otherwise."""
+        return Position.DUT
+
+    @abstractmethod
+    async def switch(self, position: Position) -> None:
+        """Connect the storage to `position` (never UNKNOWN) and return when it is.
+
+        Raise OSError or a JumpstarterError. It may be cancelled after `storage_timeout` seconds.
+        """
+
+    @abstractmethod
+    async def device(self) -> Path:
+        """Where the host finds the storage; called at HOST only. Wait until it is there, however long."""
+
+    @abstractmethod
+    def mark(self) -> Mark:
+        """Where a write in progress is remembered, so that an exporter that dies cannot forget it."""
+
+    def limit(self) -> int | None:
+        """Bytes that an image may have at most; None is as much as fits."""
+        return None
+
+    # Life cycle.
+
+    async def open(self) -> None:
+        """Find out whether an earlier write was never finished; the hardware is not touched."""
+        reason = await trio.to_thread.run_sync(self.mark().read, limiter=self._disk)
+        if reason is not None and self.state.image is None:
+            self.state.broken(reason)
+
+    # What users call.
+
+    @export
+    async def host(self) -> None:
+        """Connect the storage to the host."""
+        with self.exclusive("being switched"):
+            await self._move(Position.HOST)
+
+    @export
+    async def dut(self, force: bool = False) -> None:
+        """Connect the storage to the board; refused while it holds part of an image, unless forced."""
+        with self.exclusive("being switched"):
+            await self._move(Position.DUT, force=force)
+
+    @export
+    async def off(self) -> None:
+        """Connect the storage to neither."""
+        with self.exclusive("being switched"):
+            await self._move(Position.OFF)
+
+    @export
+    async def status(self) -> JSON:
+        """Position, content, the last image and the operation under way."""
+        return self.state.report()
+
+    @export
+    async def watch(self) -> AsyncIterator[JSON]:
+        """The same as `status`, now and on every change (at most a few times a second), until cancelled."""
+        while True:
+            changed = self._changed
+            yield self.state.report()
+            await trio.sleep(1 / _REPORTS_A_SECOND)
+            await changed.wait()
+
+    @export
+    async def write(self, handle: dict[str, JSON], options: WriteOptions | None = None) -> JSON:
+        """Write an image; the storage must be at the host, and stays there when all went well."""
+        with self.exclusive("being written"):
+            return await self._write(handle, options or WriteOptions())
+
+    @export
+    async def read(self, handle: dict[str, JSON]) -> JSON:
+        """Read the whole storage, which must be at the host."""
+        with self.exclusive("being read"):
+            return await self._read(handle)
+
+    @export
+    async def flash(
+        self, handle: dict[str, JSON], target: str | None = None, options: WriteOptions | None = None
+    ) -> JSON:
+        """Switch to the host, write and verify, switch to the board: all of it or, in the end, `off`."""
+        _refuse_target(target)
+        with self.exclusive("being flashed"):
+            await self._move(Position.HOST)
+            result = await self._write(handle, options or WriteOptions())
+            await self._move(Position.DUT)
+            return result
+
+    @export
+    async def dump(self, handle: dict[str, JSON], target: str | None = None) -> JSON:
+        """Switch to the host, read all, and switch back to where it was."""
+        _refuse_target(target)
+        with self.exclusive("being read"):
+            before = self.state.position
+            await self._move(Position.HOST)
+            try:
+                return await self._read(handle)
+            finally:
+                if before is not Position.UNKNOWN:
+                    with trio.CancelScope(shield=True):  # bounded by _move itself
+                        await self._move(before, force=True)
+
+    # How it is done.
+
+    async def _move(self, position: Position, *, force: bool = False) -> None:
+        if position is Position.DUT:
+            self.state.check_dut(force=force)
+        if position is self.state.position:
+            return
+        self.state.position = Position.UNKNOWN
+        try:
+            with trio.fail_after(self.storage_timeout):
+                await self.switch(position)
+        except trio.TooSlowError:
+            raise StorageError(
+                f"the storage did not switch to {position} within {self.storage_timeout:g} s; "
+                "check the multiplexer's cable and power, then try again"
+            ) from None
+        except OSError as error:
+            raise StorageError(
+                f"the storage did not switch to {position}: {error}; check the multiplexer"
+            ) from error
+        self.state.position = position
+        self._notify()
+
+    async def _find(self) -> Path:
+        try:
+            with trio.fail_after(self.storage_timeout):
+                return await self.device()
+        except trio.TooSlowError:
+            raise StorageError(
+                f"the storage did not appear at the host within {self.storage_timeout:g} s; "
+                "check that a card is in and the multiplexer is plugged in, or raise `storage_timeout`"
+            ) from None
+
+    async def _write(self, handle: dict[str, JSON], options: WriteOptions) -> JSON:
+        verify = self.verify if options.verify is None else options.verify
+        self.state.check_host()
+        path = await self._find()
+        started = trio.current_time()
+        device = Device(path, writable=True, limiter=self._disk, flush_timeout=self.storage_fsync_timeout)
+        with self._operation("starting", options.size):
+            async with (
+                device,
+                self.read_resource(handle) as source,
+                decoded(source, options.compression) as image,
+            ):
+                limit = await self._room(device, options.size)
+                # Until the first bytes are here (the file may not exist, the server may be down) nothing
+                # changes.
+                await image.start()
+                async with self._unfinished():
+                    self._phase("writing", options.size)
+                    length, digest = await device.write(
+                        image, limit=limit, hashed=verify, progress=self._progress("writing", options.size)
+                    )
+                    _check_length(length, options.size)
+                    self._phase("flushing", None)
+                    await device.flush()
+                    await device.check_identity()
+                    if verify:
+                        await device.verify(length, digest, progress=self._progress("verifying", length))
+        result = Image(length, digest, round(trio.current_time() - started, 3), verify)
+        self.state.written(result)
+        self._notify()
+        return asdict(result)
+
+    async def _room(self, device: Device, size: int | None) -> int | None:
+        bounds = [bound for bound in (self.limit(), await device.room()) if bound is not None]
+        limit = min(bounds) if bounds else None
+        if size is not None and limit is not None and size > limit:
+            raise NoSpace(
+                f"the image has {size} bytes and {device.path} takes {limit}; "
+                "use a smaller image or a larger card"
+            )
+        return limit
+
+    @contextmanager
+    def _operation(self, phase: str, total: int | None) -> Iterator[None]:
+        self._phase(phase, total)
+        try:
+            yield
+        finally:
+            self.state.operation = None
+            self._notify()
+
+    @asynccontextmanager
+    async def _unfinished(self) -> AsyncIterator[None]:
+        """Keep the storage marked incomplete for the block, and for good when the block fails."""
+        mark = self.mark()
+        await trio.to_thread.run_sync(
+            mark.write, "the exporter stopped while it was written", limiter=self._disk
+        )
+        self.state.begin_write()
+        try:
+            yield
+            await trio.to_thread.run_sync(mark.remove, limiter=self._disk)
+        except BaseException as error:
+            # Whatever it was, a cancel included, the board must not meet what is on the storage now.
+            reason = _cause(error)
+            self.state.broken(reason)
+            with trio.move_on_after(_CLEAN_UP_SECONDS, shield=True):
+                await self._give_up(mark, reason)
+            raise
+
+    async def _give_up(self, mark: Mark, reason: str) -> None:
+        try:
+            await trio.to_thread.run_sync(mark.write, reason, abandon_on_cancel=True, limiter=self._disk)
+        except OSError as error:
+            self.logger.warning("cannot note that the storage is incomplete in %s: %s", mark.path, error)
+        try:
+            await self._move(Position.OFF)
+        except JumpstarterError as error:
+            self.logger.warning("after a failed write: %s", error)
+
+    async def _read(self, handle: dict[str, JSON]) -> JSON:
+        self.state.check_host()
+        path = await self._find()
+        started = trio.current_time()
+        device = Device(path, writable=False, limiter=self._disk)
+        with self._operation("starting", None):
+            async with device, self.write_resource(handle) as sink:
+                length = await device.read(sink, progress=self._progress("reading", device.size))
+                await device.check_identity()
+        return {"bytes": length, "seconds": round(trio.current_time() - started, 3)}
+
+    # What watchers see.
+
+    def _phase(self, phase: str, total: int | None) -> None:
+        self.state.operation = Operation(phase, 0, total)
+        self._notify()
+
+    def _progress(self, phase: str, total: int | None) -> Progress:
+        def report(done: int) -> None:
+            self.state.operation = Operation(phase, done, total)
+            self._notify()
+
+        return report
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def _check_length(length: int, announced: int | None) -> None:
+    if announced is not None and length != announced:
+        raise ContentError(
+            f"the image is {announced} bytes long and {length} arrived; "
+            "the file changed or was cut, flash it again"
+        )
+
+
+def _refuse_target(target: str | None) -> None:
+    if target is not None:
+        raise ValueError(
+            f"this storage has no target {target!r}, it is flashed as a whole; leave the target out"
+        )
+
+
+def _cause(error: BaseException) -> str:
+    """The part of an error's sentence that says what happened."""
+    if isinstance(error, trio.Cancelled):
+        return "the flash was cancelled or its connection was lost"
+    if isinstance(error, BaseExceptionGroup):
+        return _cause(error.exceptions[0])
+    return str(error).partition(";")[0] or type(error).__name__

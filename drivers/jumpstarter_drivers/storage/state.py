@@ -1,0 +1,134 @@
+"""Where a storage is connected and what is on it, as facts without I/O.
+
+The rule that this module guards: no board boots a half-written image without somebody having said so. An
+image is incomplete from the first byte written until the last one is verified, across errors, cancels and
+restarts, and while it is, the storage goes to the board only when forced.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import asdict, dataclass
+
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.value import JSON
+
+__all__ = ["Content", "Image", "IncompleteImage", "Position", "StorageState", "WrongPosition"]
+
+
+class Position(enum.StrEnum):
+    """What the multiplexer connects the storage to."""
+
+    HOST = "host"
+    DUT = "dut"
+    OFF = "off"
+    UNKNOWN = "unknown"
+    """A switch failed half-way; the next one that works tells."""
+
+
+class Content(enum.StrEnum):
+    """What is known about the bytes on the storage."""
+
+    AS_FOUND = "as found"
+    """Nothing was written since the exporter knows it."""
+    WRITING = "writing"
+    INCOMPLETE = "incomplete"
+    COMPLETE = "complete"
+
+
+_NEXT: dict[Content, frozenset[Content]] = {
+    Content.AS_FOUND: frozenset({Content.WRITING, Content.INCOMPLETE}),
+    Content.WRITING: frozenset({Content.INCOMPLETE, Content.COMPLETE}),
+    Content.INCOMPLETE: frozenset({Content.WRITING}),
+    Content.COMPLETE: frozenset({Content.WRITING}),
+}
+
+
+class IncompleteImage(JumpstarterError):  # noqa: N818 - a state, as in the table above
+    """The storage holds part of an image, so it does not go to the board."""
+
+    status = "FAILED_PRECONDITION"
+
+
+class WrongPosition(JumpstarterError):  # noqa: N818
+    """The storage is not connected to the host, so it cannot be written or read."""
+
+    status = "FAILED_PRECONDITION"
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a finished write put on the storage."""
+
+    bytes: int
+    sha256: str
+    """64 hex digits; empty when it was written without verification."""
+    seconds: float
+    verified: bool
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is under way, for progress bars."""
+
+    phase: str
+    done: int
+    total: int | None
+
+
+class StorageState:
+    """One storage's position, content and operation; `reason` says why the content is incomplete."""
+
+    def __init__(self, position: Position = Position.DUT) -> None:
+        self.position = position
+        self.content = Content.AS_FOUND
+        self.reason = ""
+        self.image: Image | None = None
+        self.operation: Operation | None = None
+
+    def begin_write(self) -> None:
+        """The first byte is about to be written."""
+        self._enter(Content.WRITING, "it is being written")
+        self.image = None
+
+    def written(self, image: Image) -> None:
+        """The whole image is on the storage."""
+        self._enter(Content.COMPLETE, "")
+        self.image = image
+
+    def broken(self, reason: str) -> None:
+        """The write ended early; also what a mark left by an earlier process says."""
+        self._enter(Content.INCOMPLETE, reason)
+        self.image = None
+
+    def check_host(self) -> None:
+        """Raise WrongPosition unless the host can reach the storage."""
+        if self.position is not Position.HOST:
+            raise WrongPosition(
+                f"the storage is connected to {self.position}, not to the host; "
+                "switch it with `jumpstarter storage host`, or use `flash` and `dump`, which do it"
+            )
+
+    def check_dut(self, *, force: bool) -> None:
+        """Raise IncompleteImage when the board would get part of an image and nobody insists."""
+        if self.content in (Content.INCOMPLETE, Content.WRITING) and not force:
+            raise IncompleteImage(
+                f"the storage holds an incomplete image ({self.reason}), so it stays away from the board; "
+                "flash it again, or insist with `jumpstarter storage dut --force`"
+            )
+
+    def report(self) -> dict[str, JSON]:
+        """All of it as JSON values."""
+        return {
+            "position": self.position.value,
+            "content": self.content.value,
+            "reason": self.reason,
+            "image": asdict(self.image) if self.image else None,
+            "operation": asdict(self.operation) if self.operation else None,
+        }
+
+    def _enter(self, content: Content, reason: str) -> None:
+        if content not in _NEXT[self.content]:
+            raise AssertionError(f"storage content cannot go from {self.content} to {content}")
+        self.content = content
+        self.reason = reason
