@@ -1,11 +1,11 @@
 """Runs what the documentation shows, so that it stays true.
 
-A fenced block runs when the line before its fence is a comment `<!-- test -->`. A document's marked blocks run
-in order in one empty directory that is also $HOME, with the scripts of this environment first on PATH:
+A fenced block runs when the line before its fence is a comment `<!-- test -->`. A document's marked blocks
+run in order in one empty directory that is also $HOME, with the scripts of this environment first on PATH:
 
-- `console`: each `$ ` line is a command (`> ` lines continue it) for one bash per block; what follows up to the
-  next `$ ` must be its output, where `...` stands for anything, also over several lines. Where no output is
-  shown, any will do. Each command must succeed.
+- `console`: each `$ ` line is a command (`> ` lines continue it) for one bash per block; what follows up to
+  the next `$ ` must be its output, where `...` stands for anything, also over several lines. Where no output
+  is shown, any will do. Each command must succeed.
 - `python`: a program of its own; it must succeed.
 - any other language, marked `<!-- test file=NAME -->`: its text is written to that file.
 """
