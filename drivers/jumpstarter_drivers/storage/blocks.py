@@ -13,13 +13,15 @@ import os
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+
+from jumpstarter_drivers.storage.tasks import together
 
 __all__ = ["BLOCK", "Device", "DeviceGone", "NoSpace", "Progress", "StorageError", "VerifyFailed"]
 
@@ -243,7 +245,7 @@ class Device:
             with self._descriptor.use() as fd:
                 os.ftruncate(fd, length)
 
-        async with _together() as nursery:
+        async with together() as nursery:
             nursery.start_soon(fill)
             async with receive:
                 async for block in receive:
@@ -329,7 +331,7 @@ class Device:
                     await send.send(piece)
 
         done = 0
-        async with _together() as nursery:
+        async with together() as nursery:
             nursery.start_soon(read_ahead)
             async with receive:
                 async for piece in receive:
@@ -375,27 +377,6 @@ class Device:
                 f"the exporter may not write {self.path} ({reason}); correct its permissions there"
             )
         return StorageError(f"{self.path}: {reason}")
-
-
-@asynccontextmanager
-async def _together() -> AsyncIterator[trio.Nursery]:
-    """A nursery of two tasks, one feeding the other; the error of the one that failed comes out bare."""
-    try:
-        async with trio.open_nursery() as nursery:
-            yield nursery
-    except BaseExceptionGroup as group:
-        error = _first(group)
-    else:
-        return
-    raise error
-
-
-def _first(error: BaseException) -> BaseException:
-    """The error that ended a group, rather than the cancels that it caused."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    inner = [_first(each) for each in error.exceptions]
-    return next((each for each in inner if not isinstance(each, trio.Cancelled)), inner[0])
 
 
 def _write_fully(fd: int, block: list[bytes], offset: int) -> None:

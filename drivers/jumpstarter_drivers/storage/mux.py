@@ -153,11 +153,18 @@ class StorageMux(Driver):
     async def flash(
         self, handle: dict[str, JSON], target: str | None = None, options: WriteOptions | None = None
     ) -> JSON:
-        """Switch to the host, write and verify, switch to the board: all of it or, in the end, `off`."""
+        """Switch to the host, write and verify, switch to the board; or, once a byte was written, `off`."""
         _refuse_target(target)
         with self.exclusive("being flashed"):
+            before = self.state.position
             await self._move(Position.HOST)
-            result = await self._write(handle, options or WriteOptions())
+            try:
+                result = await self._write(handle, options or WriteOptions())
+            except BaseException:
+                # Still at the host: not a byte was written, so all is as it was and may go where it was.
+                if self.state.position is Position.HOST:
+                    await self._move_back(before)
+                raise
             await self._move(Position.DUT)
             return result
 
@@ -171,9 +178,7 @@ class StorageMux(Driver):
             try:
                 return await self._read(handle)
             finally:
-                if before is not Position.UNKNOWN:
-                    with trio.CancelScope(shield=True):  # bounded by _move itself
-                        await self._move(before, force=True)
+                await self._move_back(before)
 
     # How it is done.
 
@@ -197,6 +202,10 @@ class StorageMux(Driver):
             ) from error
         self.state.position = position
         self._notify()
+
+    async def _move_back(self, before: Position) -> None:
+        with trio.CancelScope(shield=True):  # bounded by _move itself
+            await self._move(Position.OFF if before is Position.UNKNOWN else before, force=True)
 
     async def _find(self) -> Path:
         try:
@@ -263,9 +272,14 @@ class StorageMux(Driver):
     async def _unfinished(self) -> AsyncIterator[None]:
         """Keep the storage marked incomplete for the block, and for good when the block fails."""
         mark = self.mark()
-        await trio.to_thread.run_sync(
-            mark.write, "the exporter stopped while it was written", limiter=self._disk
-        )
+        try:
+            reason = "the exporter stopped while it was written"
+            await trio.to_thread.run_sync(mark.write, reason, limiter=self._disk)
+        except OSError as error:
+            raise StorageError(
+                f"nothing was written, because {mark.path} cannot note it ({error.strerror}); "
+                "make its folder writable for the exporter"
+            ) from error
         self.state.begin_write()
         try:
             yield

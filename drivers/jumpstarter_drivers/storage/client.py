@@ -1,0 +1,453 @@
+"""Flash and dump a board's storage, and switch it between host and board."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, TypedDict, cast
+
+import trio
+from cyclopts import Parameter
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.errors import DriverMethodNotImplemented
+from jumpstarter_client.progress import Bar, progress
+from jumpstarter_client.twin import twin, twin_iter
+from jumpstarter_client.verb import verb
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.value import JSON
+
+from jumpstarter_drivers.storage.local import (
+    FileSource,
+    Operator,
+    PathLike,
+    is_url,
+    open_sink,
+    open_source,
+    request,
+)
+from jumpstarter_drivers.storage.tasks import together
+
+__all__ = ["DumpResult", "FlashResult", "FlasherClient", "StorageMuxClient", "StorageMuxFlasherClient"]
+
+Compression = Literal["gzip", "xz", "bz2", "zstd", "none"]
+Handle = dict[str, JSON]
+
+_MB = 1e6
+
+
+class ArgumentError(JumpstarterError, ValueError):
+    """Arguments that do not go together."""
+
+    status = "INVALID_ARGUMENT"
+    exit_code = ExitCode.USAGE
+
+
+class IncompleteDumpError(JumpstarterError):
+    """Fewer bytes arrived than the exporter has read."""
+
+    status = "DATA_LOSS"
+
+
+@dataclass(frozen=True)
+class FlashResult:
+    """What a flash put on the storage; an exporter of Jumpstarter 0.9 says none of it."""
+
+    bytes: int | None
+    seconds: float
+    sha256: str
+    verified: bool
+
+    def __str__(self) -> str:
+        """One line for people."""
+        if self.bytes is None:
+            return f"flashed in {self.seconds:.1f} s"
+        checked = "verified" if self.verified else "not verified"
+        rate = _rate(self.bytes, self.seconds)
+        return f"flashed {self.bytes} bytes in {self.seconds:.1f} s ({rate}), {checked}"
+
+
+@dataclass(frozen=True)
+class DumpResult:
+    """What a dump has read and where it is."""
+
+    bytes: int
+    """As in the file, compressed if it is."""
+    seconds: float
+    path: str
+
+    def __str__(self) -> str:
+        """One line for people."""
+        rate = _rate(self.bytes, self.seconds)
+        return f"dumped {self.bytes} bytes to {self.path} in {self.seconds:.1f} s ({rate})"
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """An image on offer to the exporter."""
+
+    handle: Handle
+    size: int | None
+    """Plain bytes, when known."""
+    compression: str
+    """What the exporter shall take off, beyond the handle's encoding."""
+    bar: Bar
+    source: FileSource | None
+    """The local file; None when the exporter fetches a URL."""
+
+
+class FlasherClient(DriverClient):
+    """Writes images to named targets of a board, and reads them back."""
+
+    interface: ClassVar[str] = "storage"
+
+    @twin
+    async def flash(
+        self,
+        path: PathLike | Mapping[str, PathLike],
+        *,
+        target: str | None = None,
+        operator: Operator | Mapping[str, Operator] | None = None,
+        compression: Compression | None = None,
+        verify: bool | None = None,
+    ) -> FlashResult | dict[str, FlashResult]:
+        """Write an image: a file, `-` for standard input, a URL, or a dict of target to one of these.
+
+        The compression is told by the content unless it is given; `none` writes the file as it is. `verify`
+        left out does what the exporter's configuration says. Raises JumpstarterError, and the storage is then
+        in the state that the driver documents.
+        """
+        if isinstance(path, Mapping):
+            if target is not None:
+                raise ArgumentError("a dict of images names its targets itself; leave `target` out")
+            results = {}
+            for name, image in path.items():
+                chosen = operator.get(name) if isinstance(operator, Mapping) else operator
+                results[name] = await self._flash_one(image, name, chosen, compression, verify)
+            return results
+        if isinstance(operator, Mapping):
+            raise ArgumentError("a dict of operators goes with a dict of images; pass one operator")
+        return await self._flash_one(path, target, operator, compression, verify)
+
+    @twin
+    async def dump(
+        self,
+        path: PathLike,
+        *,
+        target: str | None = None,
+        operator: Operator | None = None,
+        compression: Compression | None = None,
+        force: bool = True,
+    ) -> DumpResult:
+        """Read the storage into a file, which has its name only once it is complete.
+
+        An existing file is replaced then, as Jumpstarter does; with `force=False` it is an error.
+        """
+        started = trio.current_time()
+        if is_url(path):
+            count = await self._dump_to(request(str(path), "PUT"), target)
+            return DumpResult(count or 0, trio.current_time() - started, str(path))
+        encoding = None if compression in (None, "none") else compression
+        async with open_sink(path, operator, force=force) as sink:
+            with progress(None, "dump") as bar:
+                sink.progress = bar.update
+                async with self.resource_async(sink, encoding) as handle:
+                    count = await self._dump_to(handle, target)
+            if encoding is None and count is not None and count != sink.received:
+                raise IncompleteDumpError(
+                    f"the exporter read {count} bytes and {sink.received} arrived; "
+                    "nothing was kept, dump again"
+                )
+        return DumpResult(sink.received, trio.current_time() - started, str(path))
+
+    @verb(name="flash")
+    @twin
+    async def flash_verb(
+        self,
+        file: str | None = None,
+        *,
+        target: Annotated[tuple[str, ...], Parameter(name=["--target", "-t"])] = (),
+        compression: Compression | None = None,
+        verify: bool = True,
+    ) -> FlashResult | dict[str, FlashResult]:
+        """Write an image to the storage and verify it.
+
+        Parameters
+        ----------
+        file
+            A file, an http(s) URL that the exporter fetches, or - for standard input.
+        target
+            NAME:FILE writes FILE to one target of the board; may be given several times.
+        compression
+            Told by the content if left out; "none" writes the file as it is.
+        verify
+            Read back what was written and compare.
+        """
+        checked = None if verify else False
+        if target:
+            if file is not None:
+                raise ArgumentError("give either FILE or --target NAME:FILE, not both")
+            images = dict(_target(text) for text in target)
+            return await self.flash.aio(images, compression=compression, verify=checked)
+        if file is None:
+            raise ArgumentError("which image? give a FILE, a URL or - for standard input")
+        return await self.flash.aio(file, compression=compression, verify=checked)
+
+    @verb(name="dump")
+    @twin
+    async def dump_verb(
+        self,
+        file: str,
+        *,
+        target: str | None = None,
+        compression: Compression | None = None,
+        force: bool = False,
+    ) -> DumpResult:
+        """Read the storage into FILE, which appears when it is complete.
+
+        Parameters
+        ----------
+        file
+            Where to put it.
+        target
+            Which target of the board, if it has several.
+        compression
+            Compress the file; plain if left out.
+        force
+            Replace FILE if it exists.
+        """
+        return await self.dump.aio(file, target=target, compression=compression, force=force)
+
+    async def _flash_one(
+        self,
+        path: PathLike,
+        target: str | None,
+        operator: Operator | None,
+        compression: Compression | None,
+        verify: bool | None,
+    ) -> FlashResult:
+        started = trio.current_time()
+        async with self._upload(path, operator, compression) as upload:
+            result = await self._write(upload, target, verify)
+        return _flash_result(result, trio.current_time() - started)
+
+    async def _write(self, upload: _Upload, target: str | None, verify: bool | None) -> JSON:
+        """Hand the upload to the driver. A flasher of named targets knows no options."""
+        return await self.call_async("flash", upload.handle, target)
+
+    async def _dump_to(self, handle: Handle, target: str | None) -> int | None:
+        return _count(await self.call_async("dump", handle, target))
+
+    @asynccontextmanager
+    async def _upload(
+        self, path: PathLike, operator: Operator | None, compression: Compression | None
+    ) -> AsyncIterator[_Upload]:
+        """Offer a file to the exporter, with a progress bar."""
+        if is_url(path) and operator is None:
+            with progress(None, "flash") as bar:
+                yield _Upload(request(str(path), "GET"), None, compression or "auto", bar, None)
+            return
+        async with open_source(path, operator) as source:
+            encoding = source.encoding if compression is None else compression
+            plain = encoding is None or encoding == "none"
+            with progress(source.total, "flash") as bar:
+                source.progress = bar.update
+                async with self.resource_async(source, None if plain else str(encoding)) as handle:
+                    yield _Upload(handle, source.total if plain else None, "none", bar, source)
+
+
+class StorageMuxClient(DriverClient):
+    """Switches a storage between the host and the board, and writes and reads it at the host."""
+
+    interface: ClassVar[str] = "storage"
+
+    @verb
+    @twin
+    async def host(self) -> None:
+        """Connect the storage to the host."""
+        await self.call_async("host")
+
+    @twin
+    async def dut(self, *, force: bool = False) -> None:
+        """Connect the storage to the board; `force` it even with an incomplete image on it."""
+        await self.call_async("dut", *([True] if force else []))
+
+    @verb(name="dut")
+    @twin
+    async def dut_verb(self, *, force: bool = False) -> None:
+        """Connect the storage to the board.
+
+        Parameters
+        ----------
+        force
+            Even if it holds an incomplete image.
+        """
+        await self.dut.aio(force=force)
+
+    @verb
+    @twin
+    async def off(self) -> None:
+        """Connect the storage to neither the host nor the board."""
+        await self.call_async("off")
+
+    @verb
+    @twin
+    async def status(self) -> JSON:
+        """Where the storage is connected and what is known about its content."""
+        return await self.call_async("status")
+
+    @twin_iter
+    async def watch(self) -> AsyncIterator[JSON]:
+        """The status, now and at every change, until the iteration is left."""
+        async with aclosing(self.streamingcall_async("watch")) as reports:
+            async for report in reports:
+                yield report
+
+    @twin
+    async def write(self, handle: Handle) -> JSON:
+        """Write what a resource handle gives; the storage must be at the host."""
+        return await self.call_async("write", handle)
+
+    @twin
+    async def read(self, handle: Handle) -> JSON:
+        """Read the storage into a resource handle; the storage must be at the host."""
+        return await self.call_async("read", handle)
+
+    @twin
+    async def write_file(self, operator: Operator, path: str) -> JSON:
+        """Write a file of a storage service, such as opendal's; the storage must be at the host."""
+        return await self._write_file(path, operator)
+
+    @twin
+    async def read_file(self, operator: Operator, path: str) -> JSON:
+        """Read the storage into a file of a storage service; the storage must be at the host."""
+        return await self._read_file(path, operator)
+
+    @twin
+    async def write_local_file(self, filepath: PathLike) -> JSON:
+        """Write a local file as it is; the storage must be at the host."""
+        return await self._write_file(filepath, None)
+
+    @twin
+    async def read_local_file(self, filepath: PathLike) -> JSON:
+        """Read the storage into a local file, which has its name only once it is complete."""
+        return await self._read_file(filepath, None)
+
+    @verb(name="write-local-file")
+    @twin
+    async def write_local_file_verb(self, file: str) -> None:
+        """Write FILE as it is, without switching the storage, which must be at the host."""
+        await self._write_file(file, None)
+
+    async def _write_file(self, path: PathLike, operator: Operator | None) -> JSON:
+        async with open_source(path, operator) as source:
+            with progress(source.total, "write") as bar:
+                source.progress = bar.update
+                async with self.resource_async(source) as handle:
+                    return await self.call_async("write", handle)
+
+    async def _read_file(self, path: PathLike, operator: Operator | None) -> JSON:
+        async with open_sink(path, operator, force=True) as sink:
+            with progress(None, "read") as bar:
+                sink.progress = bar.update
+                async with self.resource_async(sink) as handle:
+                    return await self.call_async("read", handle)
+
+
+class StorageMuxFlasherClient(FlasherClient, StorageMuxClient):
+    """A multiplexed storage that is flashed as a whole: to the host, write, verify, to the board.
+
+    Our exporter does all of that in one call, so that a client that dies half-way leaves a known state. With
+    one of Jumpstarter 0.9 the steps are made from here; an image that did not get through then leaves the
+    storage at the host, so that the board cannot boot it.
+    """
+
+    async def _flash_one(
+        self,
+        path: PathLike,
+        target: str | None,
+        operator: Operator | None,
+        compression: Compression | None,
+        verify: bool | None,
+    ) -> FlashResult:
+        if target is not None:
+            raise ArgumentError(f"this storage is flashed as a whole; leave the target {target!r} out")
+        return await super()._flash_one(path, target, operator, compression, verify)
+
+    async def _write(self, upload: _Upload, target: str | None, verify: bool | None) -> JSON:
+        if not await self._does_it_all():
+            await self.call_async("host")
+            written: JSON = await self.call_async("write", upload.handle)
+            await self.call_async("dut")
+            return written
+        options: dict[str, JSON] = {"size": upload.size, "compression": upload.compression, "verify": verify}
+        async with together() as nursery:
+            nursery.start_soon(self._follow, upload)
+            result: JSON = await self.call_async("flash", upload.handle, target, options)
+            nursery.cancel_scope.cancel()
+        return result
+
+    async def _dump_to(self, handle: Handle, target: str | None) -> int | None:
+        if target is not None:
+            raise ArgumentError(f"this storage is dumped as a whole; leave the target {target!r} out")
+        if await self._does_it_all():
+            return _count(await self.call_async("dump", handle))
+        await self.call_async("host")
+        result = await self.call_async("read", handle)
+        await self.call_async("dut")
+        return _count(result)
+
+    async def _does_it_all(self) -> bool:
+        """Whether the exporter is ours: 0.9's drivers have no status."""
+        try:
+            await self.call_async("status")
+        except DriverMethodNotImplemented:
+            return False
+        return True
+
+    async def _follow(self, upload: _Upload) -> None:
+        """Show what the exporter does once the local file is sent, or all the time when it fetches a URL."""
+        async with aclosing(self.streamingcall_async("watch")) as reports:
+            async for report in reports:
+                operation = cast("_Report", report)["operation"]
+                if operation is None or (operation["phase"] == "writing" and upload.source is not None):
+                    continue
+                upload.bar.show(operation["phase"], operation["done"], operation["total"])
+
+
+class _Operation(TypedDict):
+    phase: str
+    done: float
+    total: float | None
+
+
+class _Report(TypedDict):
+    operation: _Operation | None
+
+
+def _target(text: str) -> tuple[str, str]:
+    name, colon, file = text.partition(":")
+    if not colon or not name or not file:
+        raise ArgumentError(f"--target {text!r} is not NAME:FILE, for example --target boot:boot.img")
+    return name, file
+
+
+def _count(result: JSON) -> int | None:
+    """How many bytes the exporter says it handled; 0.9's says nothing."""
+    if isinstance(result, Mapping) and isinstance(count := result.get("bytes"), float):
+        return int(count)
+    return None
+
+
+def _flash_result(result: JSON, seconds: float) -> FlashResult:
+    facts = result if isinstance(result, Mapping) else {}
+    return FlashResult(
+        bytes=_count(result),
+        seconds=round(seconds, 3),
+        sha256=str(facts.get("sha256", "")),
+        verified=facts.get("verified") is True,
+    )
+
+
+def _rate(count: int, seconds: float) -> str:
+    return f"{count / max(seconds, 1e-9) / _MB:.1f} MB/s"
