@@ -1,0 +1,221 @@
+"""The main job on a virtual board, as a user does it: every line that starts with $ can be typed.
+
+Run by `make demo`. It starts an exporter on a private socket and drives it with the command line; it ends
+with an error when anything is not as it should be, and leaves nothing running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NoReturn
+
+from jumpstarter_drivers.virtual import __file__ as virtual_folder
+from jumpstarter_drivers.virtual.image import MIB, make_image
+
+CONFIG = Path(virtual_folder).with_name("example.yaml")
+BIN = Path(sys.executable).parent
+COMMAND_SECONDS = 60
+BOOT_SECONDS = 30
+IMAGE_MIB = 64
+
+TERMINAL = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def styled(text: str, code: str) -> str:
+    """Colour for a terminal, plain text for a file."""
+    return f"\033[{code}m{text}\033[0m" if TERMINAL else text
+
+
+def say(text: str) -> None:
+    """What happens next, in words."""
+    print(f"\n{styled(text, '1')}")
+
+
+def show_command(words: list[str]) -> None:
+    """A command as a user types it."""
+    print(styled(f"$ {shlex.join(words)}", "36"), flush=True)
+
+
+def show(text: str) -> None:
+    """Output of a command or of the board."""
+    for line in text.rstrip().splitlines():
+        print(f"  {line.rstrip()}", flush=True)
+
+
+def fail(reason: str) -> NoReturn:
+    """End the demo: something is not as it should be."""
+    print(styled(f"demo: {reason}", "31"), file=sys.stderr)
+    raise SystemExit(1)
+
+
+def run(*words: str, expect: str = "") -> str:
+    """Run a command to its end, show it, and check that it worked and said `expect`, an expression."""
+    show_command(list(words))
+    try:
+        # Standard error stays the terminal's, where progress is drawn.
+        done = subprocess.run(
+            [BIN / words[0], *words[1:]],
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        fail(f"`{shlex.join(words)}` was not done after {COMMAND_SECONDS} s")
+    show(done.stdout)
+    if done.returncode:
+        fail(f"`{shlex.join(words)}` ended with exit code {done.returncode}")
+    if not re.search(expect, done.stdout):
+        fail(f"`{shlex.join(words)}` should have said {expect!r}")
+    return done.stdout
+
+
+class Console:
+    """The board's console through `jumpstarter serial pipe`, as a script uses it."""
+
+    def __init__(self, *words: str) -> None:
+        show_command([*words, "&"])
+        self.process = subprocess.Popen(
+            [BIN / words[0], *words[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.input: IO[bytes] = self.process.stdin
+        self.output: IO[bytes] = self.process.stdout
+        self.pending = b""
+
+    def expect(self, pattern: bytes, *, nudge: bytes = b"") -> str:
+        """Everything up to `pattern`; `nudge` is typed when the board is silent, as a person would."""
+        deadline = time.monotonic() + BOOT_SECONDS
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.output, selectors.EVENT_READ)
+            while not (match := re.search(pattern, self.pending)):
+                if time.monotonic() > deadline:
+                    fail(
+                        f"the board did not say {pattern!r} in {BOOT_SECONDS} s, only {self.pending[-500:]!r}"
+                    )
+                if not selector.select(timeout=3):
+                    self.input.write(nudge)
+                    continue
+                data = os.read(self.output.fileno(), 65536)
+                if not data:
+                    fail("the console closed")
+                self.pending += data
+        text, self.pending = self.pending[: match.end()], self.pending[match.end() :]
+        show(text.decode("utf-8", "replace").replace("\r\n", "\n"))
+        return text.decode("utf-8", "replace")
+
+    def type(self, line: str) -> None:
+        """Type a line and press Enter."""
+        self.input.write(line.encode() + b"\n")
+
+    def close(self) -> None:
+        """Hang up."""
+        self.process.terminate()
+        with contextlib.suppress(OSError):
+            self.input.close()
+        self.process.wait(timeout=10)
+        self.output.close()
+
+
+@contextlib.contextmanager
+def exporter(socket: Path) -> Iterator[None]:
+    """An exporter with the virtual board, from its first line of output to SIGTERM."""
+    words = ["jumpstarter-exporter", "run", "--config", os.path.relpath(CONFIG), "--socket", str(socket)]
+    show_command([*words, "&"])
+    with subprocess.Popen([BIN / words[0], *words[1:]], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(process.stdout, selectors.EVENT_READ)
+                if not selector.select(timeout=COMMAND_SECONDS):
+                    fail(f"the exporter said nothing for {COMMAND_SECONDS} s")
+            first = process.stdout.readline()
+            show(first)
+            if str(socket) not in first:
+                fail("the exporter did not start")
+            yield
+            process.send_signal(signal.SIGTERM)
+            if process.wait(timeout=15):
+                fail(f"the exporter ended with exit code {process.returncode}")
+        finally:
+            process.kill()
+
+
+def demonstrate(folder: Path) -> None:
+    """The main job, step by step."""
+    socket = folder / "exporter.sock"
+    image = folder / "hello.img"
+    say("An exporter serves the boards of one host. This one has a board that needs no hardware.")
+    with exporter(socket):
+        os.environ["JUMPSTARTER_HOST"] = str(socket)
+
+        say("What is there?")
+        run("jumpstarter", "devices", expect="rpi4")
+
+        say(f"Flash an image of {IMAGE_MIB} MiB, made for this demo.")
+        made = make_image(image, "hello", "1.0", IMAGE_MIB * MIB)
+        run("jumpstarter", "storage", "flash", "rpi4", str(image), expect="verified")
+
+        say("Switch the board on and wait for its login prompt.")
+        console = Console("jumpstarter", "serial", "pipe", "rpi4")
+        try:
+            run("jumpstarter", "power", "on", "rpi4")
+            log = console.expect(rb"login: ", nudge=b"\n")
+            if "Loading image" in log and made.digest[:12] not in log:
+                fail("the board booted another image than the one flashed")
+
+            say("Log in and run a command.")
+            console.type("root")
+            console.expect(rb"# ")
+            console.type("cat /etc/os-release; uname -a; echo status=$?")
+            output = console.expect(rb"status=0\r\n# ")
+            if made.digest not in output:
+                fail("the board runs another image than the one flashed")
+
+            say("Power-cycle it.")
+            run("jumpstarter", "power", "cycle", "rpi4", "--wait", "0.2")
+            if "Starting kernel" not in console.expect(rb"login: ", nudge=b"\n"):
+                fail("the board did not boot again")
+        finally:
+            console.close()
+        run("jumpstarter", "power", "off", "rpi4")
+
+
+def main() -> None:
+    """Run the demo in a folder of its own."""
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="jumpstarter-demo-"))
+    try:
+        demonstrate(folder)
+    finally:
+        shutil.rmtree(folder)
+    say(f"All of that worked, in {time.monotonic() - started:.0f} s. What to try next:")
+    config = os.path.relpath(CONFIG)
+    activate = os.path.relpath(BIN / "activate")
+    print(f"""
+  . {activate}
+  jumpstarter-exporter run --config {config} &
+  jumpstarter devices
+  jumpstarter serial start-console rpi4     # leave with Ctrl-B three times
+  jumpstarter shell                         # then: j rpi4 power on
+
+  Your own board: copy {config}, put your power switch, serial port and
+  SD card multiplexer in, and `jumpstarter-exporter check` it.
+""")
+
+
+if __name__ == "__main__":
+    main()
