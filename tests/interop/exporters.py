@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import select
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from tests.support.peers import Environment
 
@@ -43,13 +45,20 @@ class Exporter:
 
 
 @contextmanager
-def our_unix(config: Path, home: Path) -> Iterator[Exporter]:
-    """`jumpstarter-exporter run --socket`."""
+def our_unix(config: Path, home: Path, installed: Environment | None = None) -> Iterator[Exporter]:
+    """`jumpstarter-exporter run --socket`, from this environment or another."""
     path = home / "exporter.sock"
-    command: Command = [scripts() / "jumpstarter-exporter", "run", "--config", config, "--socket", path]
-    with _running(command, home) as (process, log):
-        _first_line(process, log)
-        yield Exporter({"JUMPSTARTER_HOST": str(path)}, str(path), log, ours=True)
+    command: Command = [
+        scripts(installed) / "jumpstarter-exporter",
+        "run",
+        "--config",
+        config,
+        "--socket",
+        path,
+    ]
+    with running(command, home) as daemon:
+        daemon.first_line()
+        yield Exporter({"JUMPSTARTER_HOST": str(path)}, str(path), daemon.log, ours=True)
 
 
 @contextmanager
@@ -58,12 +67,12 @@ def our_tls(config: Path, home: Path, certificate: Certificate) -> Iterator[Expo
     secret = home / "passphrase"
     secret.write_text(PASSPHRASE + "\n")
     secret.chmod(0o600)
-    address = f"localhost:{_free_port()}"
+    address = f"localhost:{free_port()}"
     command: Command = [scripts() / "jumpstarter-exporter", "run", "--config", config, "--listen", address]
     command += ["--tls-cert", certificate.chain, "--tls-key", certificate.key, "--passphrase-file", secret]
-    with _running([*command, "--socket", home / "local.sock"], home) as (process, log):
-        _first_line(process, log)
-        yield Exporter(_trusting(address, certificate), address, log, ours=True)
+    with running([*command, "--socket", home / "local.sock"], home) as daemon:
+        daemon.first_line()
+        yield Exporter(_trusting(address, certificate), address, daemon.log, ours=True)
 
 
 @contextmanager
@@ -71,12 +80,10 @@ def their_unix(upstream: Environment, config: Path, home: Path) -> Iterator[Expo
     """`jmp shell --exporter-config`: 0.9.0 serves a unix socket for as long as its one command runs."""
     say_where = "import os, sys; print(os.environ['JUMPSTARTER_HOST'], flush=True); sys.stdin.read()"
     command: Command = [upstream.bin / "jmp", "shell", "--exporter-config", config, "--"]
-    with _running([*command, upstream.python, "-c", say_where], home) as (process, log):
-        path = _first_line(process, log)
-        yield Exporter({"JUMPSTARTER_HOST": path}, path, log, ours=False)
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(10)
+    with running([*command, upstream.python, "-c", say_where], home) as daemon:
+        path = daemon.first_line()
+        yield Exporter({"JUMPSTARTER_HOST": path}, path, daemon.log, ours=False)
+        daemon.hang_up()
 
 
 @contextmanager
@@ -84,19 +91,19 @@ def their_tls(
     upstream: Environment, config: Path, home: Path, certificate: Certificate
 ) -> Iterator[Exporter]:
     """`jmp run --tls-grpc-listener` with a passphrase."""
-    port = _free_port()
+    port = free_port()
     command: Command = [upstream.bin / "jmp", "run", "--exporter-config", config]
     command += ["--tls-grpc-listener", f"127.0.0.1:{port}", "--passphrase", PASSPHRASE]
     command += ["--tls-cert", certificate.chain, "--tls-key", certificate.key]
-    with _running(command, home) as (process, log):
-        _until_it_listens(port, process, log)
+    with running(command, home) as daemon:
+        daemon.until_it_listens(port)
         address = f"localhost:{port}"
-        yield Exporter(_trusting(address, certificate), address, log, ours=False)
+        yield Exporter(_trusting(address, certificate), address, daemon.log, ours=False)
 
 
-def scripts() -> Path:
-    """Where our own commands are."""
-    return Path(sys.executable).parent
+def scripts(installed: Environment | None = None) -> Path:
+    """Where our own commands are: in this environment, or where else we are installed."""
+    return installed.bin if installed else Path(sys.executable).parent
 
 
 def clean_environment(home: Path) -> dict[str, str]:
@@ -119,59 +126,89 @@ def _trusting(address: str, certificate: Certificate) -> dict[str, str]:
     }
 
 
-@contextmanager
-def _running(command: Command, home: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    log = home / f"{Path(command[0]).name}.log"
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            cwd=home,
-            env=clean_environment(home),
-            start_new_session=True,
-        )
-    with process:
+class Daemon:
+    """A process whose stdout is read all the time, so that what it prints can never stop it."""
+
+    def __init__(self, command: Command, home: Path) -> None:
+        self.log = home / f"{Path(command[0]).name}.log"
+        self._lines: queue.Queue[str] = queue.Queue()
+        with self.log.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                cwd=home,
+                env=clean_environment(home),
+                start_new_session=True,
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line.strip())
+        self._lines.put("")
+
+    def first_line(self) -> str:
+        """What it says first; an error if it says nothing."""
         try:
-            yield process, log
+            line = self._lines.get(timeout=START)
+        except queue.Empty:
+            line = ""
+        return line or self.fail()
+
+    def until_it_listens(self, port: int) -> None:
+        """0.9.0 says on no stream of its own where it listens, so knock until it answers."""
+        deadline = time.monotonic() + START
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+            else:
+                return
+        self.fail()
+
+    def fail(self) -> NoReturn:
+        raise RuntimeError(f"{self.process.args!r} did not start:\n{self.log.read_text()}")
+
+    def hang_up(self) -> None:
+        """Close its stdin and wait for its end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(15)
+
+    def end(self) -> None:
+        """SIGTERM, and it is an error not to have ended 15 s later."""
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            raise
         finally:
-            _end(process)
+            self._reader.join(15)
+            for pipe in (self.process.stdin, self.process.stdout):
+                if pipe is not None:
+                    pipe.close()
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
+@contextmanager
+def running(command: Command, home: Path) -> Iterator[Daemon]:
+    """The process until the block is left."""
+    daemon = Daemon(command, home)
     try:
-        process.wait(15)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
+        yield daemon
+    finally:
+        daemon.end()
 
 
-def _first_line(process: subprocess.Popen[str], log: Path) -> str:
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], START)
-    line = process.stdout.readline() if ready else ""
-    if not line:
-        raise RuntimeError(f"{process.args!r} did not start:\n{log.read_text()}")
-    return line.strip()
-
-
-def _until_it_listens(port: int, process: subprocess.Popen[str], log: Path) -> None:
-    """0.9.0 says on no stream of its own where it listens, so knock until it answers."""
-    deadline = time.monotonic() + START
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"{process.args!r} did not start:\n{log.read_text()}")
-
-
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port on the loopback that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

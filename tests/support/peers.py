@@ -68,14 +68,32 @@ def environment(name: str, requirements: Path, constraints: Path) -> Environment
     return _build(name, requirements.read_text() + constraints.read_text(), arguments)
 
 
-def wheel_environment(name: str, requirement: str) -> Environment:
-    """The environment with one requirement installed, `requirement` being a wheel's path with its extras.
+def ourselves(extras: str) -> Environment:
+    """This checkout as a user installs it: its wheel with `extras` ("[exporter]") in a fresh environment.
 
-    The key is the wheel's content, so a rebuilt wheel that did not change is not installed again.
+    The key is the wheel's content; environments of older wheels are removed.
     """
-    wheel, _, extras = requirement.partition("[")
-    key = hashlib.sha256(Path(wheel).read_bytes()).hexdigest() + extras
-    return _build(name, key, [requirement])
+    folder = cache() / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(ROOT),
+    ]
+    _run(pip)
+    (wheel,) = folder.glob("*.whl")
+    name = f"ourselves-{hashlib.sha256(extras.encode()).hexdigest()[:4]}"
+    built = _build(name, hashlib.sha256(wheel.read_bytes()).hexdigest(), [f"{wheel}{extras}"])
+    for other in (cache() / "peers").glob(f"{name}-*"):
+        if other.is_dir() and other != built.path:
+            shutil.rmtree(other)
+    return built
 
 
 def _build(name: str, content: str, arguments: list[str]) -> Environment:

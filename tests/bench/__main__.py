@@ -1,0 +1,76 @@
+"""`python -m tests.bench [--only ROW]... [--repeats N] [--json FILE]`: every row, then one table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.bench import size, transport, upstream
+from tests.bench.result import Result, table
+
+Row = Callable[[upstream.Bench, int], Result]
+
+ROWS: dict[str, Row] = {
+    "command": upstream.command_in_session,
+    "from-nothing": upstream.command_from_nothing,
+    "memory": upstream.memory,
+    "call": upstream.call,
+    "echo": upstream.echo,
+    "flash": upstream.flash,
+    "unary": transport.unary,
+    "stream": transport.stream,
+    "size": size.size,
+    "packages": size.packages,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=list(ROWS), help="run this row; may repeat")
+    parser.add_argument("--repeats", type=int, default=15, help="rounds of each side (15)")
+    parser.add_argument("--json", type=Path, help="write the rows with their details here, too")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a row misses its target")
+    options = parser.parse_args(arguments)
+
+    results: list[Result] = []
+    failed = []
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=_directory()) as home:
+        # Both exporters keep what is flashed in a temporary file.
+        os.environ["TMPDIR"] = home
+        theirs, ours = upstream.installed()
+        bench = upstream.Bench(theirs, ours, Path(home))
+        for name in options.only or ROWS:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            try:
+                results.append(ROWS[name](bench, options.repeats))
+            # One row that cannot be measured must not hide the others; it is named below and in the status.
+            except Exception:
+                traceback.print_exc()
+                failed.append(name)
+    print(f"{platform.platform()}, Python {platform.python_version()}, {platform.machine()}\n")
+    print(table(results))
+    if failed:
+        print(f"\nnot measured: {', '.join(failed)}")
+    if options.json:
+        options.json.write_text(json.dumps([result.as_json() for result in results], indent=2) + "\n")
+    return 1 if failed or (options.strict and not all(result.met for result in results)) else 0
+
+
+def _directory() -> str | None:
+    """Memory rather than a disk, whose write-back would be measured by whoever comes second."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30:
+        return str(memory)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

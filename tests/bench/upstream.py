@@ -1,0 +1,241 @@
+"""The rows against Jumpstarter 0.9.0: one exporter configuration, the same work, each side's own programs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from tests.bench.memory import Memory, settled_memory
+from tests.bench.result import Result, interleaved, spread
+from tests.interop import exporters
+from tests.interop.exporters import Exporter
+from tests.interop.hardware import MIB, write_image
+from tests.support import peers
+from tests.support.peers import Environment
+
+PEER = "Jumpstarter 0.9.0"
+CONFIG = Path(__file__).with_name("exporter.yaml")
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Both sides, installed, and a directory to work in."""
+
+    theirs: Environment
+    ours: Environment
+    home: Path
+
+    @contextmanager
+    def sessions(self) -> Iterator[tuple[Exporter, Exporter]]:
+        """Both exporters, each on its unix socket."""
+        with ExitStack() as stack:
+            yield (
+                stack.enter_context(exporters.their_unix(self.theirs, CONFIG, self.folder("theirs"))),
+                stack.enter_context(exporters.our_unix(CONFIG, self.folder("ours"), self.ours)),
+            )
+
+    def folder(self, name: str) -> Path:
+        path = self.home / name
+        path.mkdir(exist_ok=True)
+        return path
+
+    def environment(self, exporter: Exporter | None = None) -> dict[str, str]:
+        environment = exporters.clean_environment(self.home) | {"JMP_DRIVERS_ALLOW": "UNSAFE"}
+        return environment | dict(exporter.environment if exporter else {})
+
+    @contextmanager
+    def workers(self) -> Iterator[tuple[Worker, Worker]]:
+        """A client with an open session on each side."""
+        with self.sessions() as (theirs, ours), ExitStack() as stack:
+            yield (
+                stack.enter_context(Worker(self.theirs, "theirs", self.environment(theirs))),
+                stack.enter_context(Worker(self.ours, "ours", self.environment(ours))),
+            )
+
+
+class Worker:
+    """A `worker.py` process."""
+
+    def __init__(self, installed: Environment, side: str, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [str(installed.python), "-P", str(WORKER), side],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self._side = side
+
+    def __enter__(self) -> Self:
+        assert self._process.stdout is not None
+        while (line := self._process.stdout.readline()) != "ready\n":
+            if not line:
+                raise RuntimeError(f"the {self._side} worker did not start; what it said is above")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def do(self, operation: str, argument: int | str) -> list[float]:
+        """Run one operation of worker.py and give back its seconds."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps([operation, argument]), file=self._process.stdin, flush=True)
+        answer: list[float] = json.loads(self._process.stdout.readline())
+        return answer
+
+
+def command_in_session(bench: Bench, repeats: int) -> Result:
+    """`power on` as a process, the exporter already there."""
+    with bench.sessions() as (theirs, ours):
+        return _commands(
+            Result("command", PEER, "`power on` in an open session, whole process", "s", 0, 0, 0.40, True, 0),
+            ([bench.theirs.bin / "j", "power", "on"], bench.environment(theirs)),
+            ([bench.ours.bin / "jumpstarter", "power", "on"], bench.environment(ours)),
+            repeats,
+        )
+
+
+def command_from_nothing(bench: Bench, repeats: int) -> Result:
+    """The same with no exporter running: one is built in, used once and gone."""
+    theirs: list[str | Path] = [bench.theirs.bin / "jmp", "shell", "--exporter-config", CONFIG, "--"]
+    home = bench.folder("nothing")
+    configured = home / ".config" / "jumpstarter" / "exporter.yaml"
+    configured.parent.mkdir(parents=True, exist_ok=True)
+    configured.write_text(CONFIG.read_text())
+    return _commands(
+        Result("from-nothing", PEER, "the same from nothing, built-in exporter", "s", 0, 0, 0.40, True, 0),
+        ([*theirs, bench.theirs.bin / "j", "power", "on"], bench.environment()),
+        ([bench.ours.bin / "jumpstarter", "power", "on"], exporters.clean_environment(home)),
+        repeats,
+    )
+
+
+Command = tuple[Sequence[str | Path], dict[str, str]]
+
+
+def _commands(row: Result, theirs: Command, ours: Command, repeats: int) -> Result:
+    def run(command: Command) -> Callable[[], float]:
+        arguments = [str(part) for part in command[0]]
+
+        def once() -> float:
+            start = time.perf_counter()
+            done = subprocess.run(arguments, env=command[1], capture_output=True, check=False)
+            took = time.perf_counter() - start
+            if done.returncode != 0:
+                raise RuntimeError(f"{arguments} exited with {done.returncode}: {done.stderr.decode()}")
+            return took
+
+        return once
+
+    return _filled(row, *interleaved(repeats, run(theirs), run(ours)))
+
+
+def _filled(row: Result, theirs: Sequence[float], ours: Sequence[float], **changes: Any) -> Result:
+    return replace(
+        row,
+        theirs=statistics.median(theirs),
+        ours=statistics.median(ours),
+        repeats=len(ours),
+        spread=spread(theirs, ours),
+        **changes,
+    )
+
+
+def call(bench: Bench, repeats: int) -> Result:
+    """One driver call from the blocking client; p50 of each round, median of rounds."""
+    count = 200
+    with bench.workers() as (theirs, ours):
+        p50 = interleaved(
+            repeats,
+            lambda: statistics.median(theirs.do("calls", count)),
+            lambda: statistics.median(ours.do("calls", count)),
+        )
+    row = Result("call", PEER, "driver call, blocking client, unix socket, p50", "s", 0, 0, 0.70, True, 0)
+    return _filled(row, *p50, detail={"calls in a round": count})
+
+
+def echo(bench: Bench, repeats: int) -> Result:
+    """64 KiB there and back over a driver stream; each byte counts once."""
+    count = 200
+    with bench.workers() as (theirs, ours):
+        seconds = interleaved(repeats, lambda: theirs.do("echo", count)[0], lambda: ours.do("echo", count)[0])
+    rates = [[count * 65536 / 1e6 / value for value in side] for side in seconds]
+    row = Result("echo", PEER, "64 KiB echo over a driver stream", "MB/s", 0, 0, 1.3, False, 0)
+    return _filled(row, *rates, detail={"echoes in a round": count})
+
+
+def flash(bench: Bench, repeats: int) -> Result:
+    """An image file through a resource handle into the mock flasher's file."""
+    size = 256 * MIB
+    image = write_image(bench.home / "image", size)
+    with bench.workers() as (theirs, ours):
+        seconds = interleaved(
+            max(3, repeats * 2 // 3),
+            lambda: theirs.do("flash", str(image))[0],
+            lambda: ours.do("flash", str(image))[0],
+        )
+    rates = [[size / 1e6 / value for value in side] for side in seconds]
+    row = Result("flash", PEER, "flash of 256 MiB", "MB/s", 0, 0, 1.2, False, 0)
+    return _filled(row, *rates)
+
+
+def memory(bench: Bench, repeats: int) -> Result:
+    """Both daemons after one call, idle; what all processes of each hold."""
+    theirs: list[Memory] = []
+    ours: list[Memory] = []
+    for _ in range(max(3, repeats // 3)):
+        theirs.append(_their_daemon(bench))
+        ours.append(_our_daemon(bench))
+    row = Result("memory", PEER, "exporter's resident memory, idle, all processes", "MB", 0, 0, 0.30, True, 0)
+    last = (theirs[-1], ours[-1])
+    note = "RSS summed; {} and {} processes, PSS {:.0f} and {:.0f} MB (ratio {:.2f})".format(
+        *(side.processes for side in last), *(side.pss for side in last), last[1].pss / last[0].pss
+    )
+    detail = {"theirs": vars(last[0]), "ours": vars(last[1])}
+    return _filled(row, [m.rss for m in theirs], [m.rss for m in ours], note=note, detail=detail)
+
+
+def _their_daemon(bench: Bench) -> Memory:
+    port = exporters.free_port()
+    command: list[str | Path] = [bench.theirs.bin / "jmp", "run", "--exporter-config", CONFIG]
+    command += ["--tls-grpc-listener", f"127.0.0.1:{port}", "--tls-grpc-insecure"]
+    with exporters.running(command, bench.folder("theirs")) as daemon:
+        daemon.until_it_listens(port)
+        environment = bench.environment()
+        environment |= {"JUMPSTARTER_HOST": f"127.0.0.1:{port}", "JMP_GRPC_INSECURE": "1"}
+        subprocess.run(
+            [bench.theirs.bin / "j", "power", "on"], env=environment, check=True, capture_output=True
+        )
+        return settled_memory(daemon.process.pid)
+
+
+def _our_daemon(bench: Bench) -> Memory:
+    home = bench.folder("ours")
+    command: list[str | Path] = [bench.ours.bin / "jumpstarter-exporter", "run", "--config", CONFIG]
+    command += ["--socket", home / "exporter.sock"]
+    with exporters.running(command, home) as daemon:
+        daemon.first_line()
+        environment = bench.environment() | {"JUMPSTARTER_HOST": str(home / "exporter.sock")}
+        command = [bench.ours.bin / "jumpstarter", "power", "on"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        return settled_memory(daemon.process.pid)
+
+
+def installed() -> tuple[Environment, Environment]:
+    """Both sides as users install them: theirs and our wheel with [exporter]."""
+    return peers.jumpstarter(), peers.ourselves("[exporter]")
