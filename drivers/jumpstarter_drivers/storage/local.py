@@ -36,6 +36,8 @@ __all__ = [
 
 PathLike = str | os.PathLike[str]
 
+_CLOSE_SECONDS = 1.0
+
 CHUNK = 1024 * 1024
 """Bytes read from a local file at a time."""
 
@@ -157,9 +159,10 @@ async def open_source(path: PathLike, operator: Operator | None = None) -> Async
     try:
         yield source
     finally:
-        if name != "-":  # a read of a terminal or pipe may still wait in its thread
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(source.file.close)
+        # A read of a terminal or pipe may still wait in its thread and hold the file; it is not worth waiting
+        # for.
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await trio.to_thread.run_sync(source.file.close, abandon_on_cancel=True)
 
 
 @asynccontextmanager

@@ -56,7 +56,6 @@ async def test_source_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> N
             assert source.total is None
             assert await source.receive_some() == b"piped"
             assert await source.receive_some() == b""
-        source.file.close()
 
 
 @pytest.mark.parametrize(("name", "words"), [("none.img", "does not exist"), (".", "is a directory")])

@@ -1,0 +1,417 @@
+"""Storage end to end over gRPC: what a user sees when all goes well, and when it does not."""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import gzip
+import hashlib
+import lzma
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import BinaryIO, ClassVar, cast
+
+import pytest
+import trio
+from jumpstarter_client.errors import DriverError
+from jumpstarter_proto.encoding import Encoding, compressor
+from jumpstarter_proto.errors import JumpstarterError
+
+from jumpstarter_drivers.storage import blocks
+from jumpstarter_drivers.storage.client import (
+    FlasherClient,
+    FlashResult,
+    StorageMuxClient,
+    StorageMuxFlasherClient,
+)
+from jumpstarter_drivers.storage.driver import BlockStorage, FileStorage, MockFlasher, MockStorageMux
+from jumpstarter_drivers.testing import serve, serve_async
+
+IMAGE = random.Random(2).randbytes(5_000_000)
+
+
+def zstd(data: bytes) -> bytes:
+    codec = compressor(Encoding.ZSTD)
+    return b"".join(codec.feed(data)) + codec.finish()
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "bz2": bz2.compress,
+    "zstd": zstd,
+}
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    path = tmp_path / "card.img"
+    path.write_bytes(b"what was there before")
+    return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.img"
+    path.write_bytes(IMAGE)
+    return path
+
+
+@contextmanager
+def storage(card: Path, **config: object) -> Iterator[StorageMuxFlasherClient]:
+    with serve(FileStorage(path=str(card), **config)) as client:  # type: ignore[arg-type]
+        yield cast("StorageMuxFlasherClient", client)
+
+
+def facts(client: StorageMuxClient) -> tuple[str, str]:
+    status = cast("dict[str, str]", client.status())
+    return status["position"], status["content"]
+
+
+def test_flash_writes_verifies_and_switches_to_the_board(card: Path, image: Path) -> None:
+    with storage(card) as client:
+        result = client.flash(image)
+        assert isinstance(result, FlashResult)
+        assert (result.bytes, result.verified) == (len(IMAGE), True)
+        assert result.sha256 == hashlib.sha256(IMAGE).hexdigest()
+        assert "5000000 bytes" in str(result)
+        assert str(result).endswith("verified")
+        assert facts(client) == ("dut", "complete")
+    assert card.read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize("encoding", PACKERS)
+def test_packed_image_is_unpacked_by_its_content(card: Path, tmp_path: Path, encoding: str) -> None:
+    packed = tmp_path / "image.packed"
+    packed.write_bytes(PACKERS[encoding](IMAGE))
+    with storage(card) as client:
+        client.flash(packed)
+        assert card.read_bytes() == IMAGE
+        client.flash(packed, compression="none")
+        assert card.read_bytes() == packed.read_bytes()
+
+
+@pytest.mark.parametrize("encoding", PACKERS)
+def test_damaged_packed_image_is_an_error_and_the_board_does_not_get_it(
+    card: Path, tmp_path: Path, encoding: str
+) -> None:
+    packed = tmp_path / "image.packed"
+    packed.write_bytes(PACKERS[encoding](IMAGE)[:-100_000])
+    with storage(card) as client:
+        with pytest.raises(DriverError, match=f"{encoding} content ends too early"):
+            client.flash(packed)
+        assert facts(client) == ("off", "incomplete")
+        with pytest.raises(DriverError, match=r"incomplete image .* ends too early.*--force"):
+            client.dut()
+        client.dut(force=True)
+        assert facts(client) == ("dut", "incomplete")
+
+
+def test_incomplete_outlives_the_exporter_and_ends_with_a_good_flash(
+    card: Path, image: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.gz"
+    bad.write_bytes(gzip.compress(IMAGE)[:-1000])
+    with storage(card) as client, pytest.raises(DriverError):
+        client.flash(bad)
+    with storage(card) as client:
+        client.off()
+        with pytest.raises(DriverError, match="incomplete image"):
+            client.dut()
+        client.flash(image)
+        assert facts(client) == ("dut", "complete")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.gz", "card.img", "image.img"]
+
+
+@pytest.mark.parametrize(
+    ("content", "config", "words"),
+    [(b"", {}, "empty"), (IMAGE, {"size": 1_000_000}, "5000000 bytes and .* takes 1000000")],
+)
+def test_what_cannot_work_changes_nothing(
+    card: Path, tmp_path: Path, content: bytes, config: dict[str, object], words: str
+) -> None:
+    bad = tmp_path / "bad.img"
+    bad.write_bytes(content)
+    with storage(card, **config) as client:
+        with pytest.raises(DriverError, match=words):
+            client.flash(bad)
+        assert facts(client) == ("dut", "as found")
+    assert card.read_bytes() == b"what was there before"
+
+
+def test_missing_local_file_is_told_before_anything_is_asked(card: Path) -> None:
+    with storage(card) as client:
+        with pytest.raises(JumpstarterError, match=r"none\.img does not exist"):
+            client.flash(card.with_name("none.img"))
+        assert facts(client) == ("dut", "as found")
+
+
+def test_packed_image_beyond_the_size_stops_at_the_limit(card: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "image.gz"
+    packed.write_bytes(gzip.compress(bytes(50_000_000)))
+    with storage(card, size=10_000_000) as client:
+        with pytest.raises(DriverError, match="larger than the 10000000 bytes"):
+            client.flash(packed)
+        assert facts(client) == ("off", "incomplete")
+    assert card.stat().st_size <= 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(errno.ENOSPC, "is full"), (errno.EIO, "plugged in"), (errno.ENODEV, "plugged in")]
+)
+def test_disk_that_fails_in_the_middle(
+    card: Path, image: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 1_000_000)
+    real = os.pwritev
+
+    def fail(fd: int, buffers: list[memoryview], offset: int) -> int:
+        if offset > 2_000_000:
+            raise OSError(code, os.strerror(code))
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", fail)
+    with storage(card) as client:
+        with pytest.raises(DriverError, match=words):
+            client.flash(image)
+        assert facts(client) == ("off", "incomplete")
+
+
+def test_card_that_vanishes_in_the_middle(card: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 1_000_000)
+    real = os.pwritev
+
+    def pull(fd: int, buffers: list[memoryview], offset: int) -> int:
+        card.unlink(missing_ok=True)
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", pull)
+    with storage(card) as client:
+        with pytest.raises(DriverError, match="does not exist"):
+            client.flash(image)
+        assert facts(client) == ("off", "incomplete")
+
+
+def test_verification_finds_what_the_card_forgot(
+    card: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, count, offset: bytes(len(real(fd, count, offset))))
+    with storage(card) as client:
+        with pytest.raises(DriverError, match="not what was written"):
+            client.flash(image)
+        assert facts(client) == ("off", "incomplete")
+        result = client.flash(image, verify=False)
+        assert isinstance(result, FlashResult)
+        assert not result.verified
+        assert facts(client) == ("dut", "complete")
+
+
+async def test_cancelled_flash_leaves_a_known_state(card: Path) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as slow, os.fdopen(write, "wb") as feed:
+        feed.write(b"only the beginning")
+        feed.flush()
+        async with serve_async(FileStorage(path=str(card))) as client:
+            storage = cast("StorageMuxFlasherClient", client)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: storage.flash.aio("slow", operator=_Only(cast("BinaryIO", slow))))
+                with trio.fail_after(30):
+                    async for report in storage.watch.aio():
+                        if cast("dict[str, str]", report)["content"] == "writing":
+                            break
+                    nursery.cancel_scope.cancel()
+            with trio.fail_after(30):
+                async for report in storage.watch.aio():
+                    seen = cast("dict[str, str]", report)
+                    if seen["position"] == "off":
+                        break
+            assert seen["content"] == "incomplete"
+            assert "cancelled" in seen["reason"]
+            feed.close()
+
+
+class _Only:
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def open(self, path: str, mode: str, /) -> BinaryIO:
+        return self.file
+
+
+def test_dump_gives_every_byte_and_goes_back_where_it_was(card: Path, image: Path, tmp_path: Path) -> None:
+    with storage(card) as client:
+        client.flash(image)
+        client.off()
+        result = client.dump(tmp_path / "dump.img")
+        assert result.bytes == len(IMAGE)
+        assert facts(client) == ("off", "complete")
+        client.dump(tmp_path / "dump.gz", compression="gzip")
+    assert (tmp_path / "dump.img").read_bytes() == IMAGE
+    assert gzip.decompress((tmp_path / "dump.gz").read_bytes()) == IMAGE
+
+
+def test_dump_verb_replaces_a_file_only_by_force(card: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_bytes(b"precious")
+    with storage(card) as client:
+        with pytest.raises(JumpstarterError, match="--force"):
+            client.dump_verb(str(there))
+        assert there.read_bytes() == b"precious"
+        client.dump_verb(str(there), force=True)
+        assert there.read_bytes() == b"what was there before"
+
+
+def test_write_and_read_need_the_storage_at_the_host(card: Path, image: Path, tmp_path: Path) -> None:
+    with serve(MockStorageMux()) as raw:
+        client = cast("StorageMuxClient", raw)
+        with pytest.raises(DriverError, match="connected to dut, not to the host"):
+            client.write_local_file(image)
+        client.host()
+        client.write_local_file(image)
+        client.read_local_file(tmp_path / "back.img")
+        client.dut()
+    assert (tmp_path / "back.img").read_bytes() == IMAGE
+
+
+def test_second_user_is_told_what_the_storage_is_busy_with(
+    card: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    real = os.pwritev
+
+    def slow(fd: int, buffers: list[memoryview], offset: int) -> int:
+        writing.set()
+        go_on.wait(30)
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", slow)
+    with storage(card) as client:
+        thread = threading.Thread(target=client.flash, args=(image,))
+        thread.start()
+        try:
+            assert writing.wait(30)
+            with pytest.raises(DriverError, match="being flashed"):
+                client.dut()
+        finally:
+            go_on.set()
+            thread.join(30)
+        assert facts(client) == ("dut", "complete")
+
+
+class _Files(BaseHTTPRequestHandler):
+    files: ClassVar[dict[str, bytes]] = {}
+
+    def do_GET(self) -> None:
+        content = self.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content) + (1000 if self.path == "/cut.img" else 0)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    _Files.files = {"/image.img": IMAGE, "/image.xz": lzma.compress(IMAGE), "/cut.img": IMAGE}
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Files) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", ["image.img", "image.xz"])
+def test_url_is_fetched_by_the_exporter_and_unpacked(card: Path, web: str, name: str) -> None:
+    with storage(card) as client:
+        client.flash(f"{web}/{name}")
+    assert card.read_bytes() == IMAGE
+
+
+def test_url_that_is_not_there_changes_nothing(card: Path, web: str) -> None:
+    with storage(card) as client:
+        with pytest.raises(DriverError, match="404"):
+            client.flash(f"{web}/none.img")
+        assert facts(client) == ("dut", "as found")
+
+
+def test_url_that_is_cut_short_is_an_error(card: Path, web: str) -> None:
+    with storage(card) as client:
+        with pytest.raises(DriverError):
+            client.flash(f"{web}/cut.img")
+        assert facts(client) == ("off", "incomplete")
+
+
+def test_targets_are_for_flashers_that_have_them(card: Path, image: Path, tmp_path: Path) -> None:
+    with storage(card) as client, pytest.raises(JumpstarterError, match="as a whole"):
+        client.flash(image, target="boot")
+    other = tmp_path / "other.img"
+    other.write_bytes(b"other")
+    with serve(MockFlasher()) as raw:
+        flasher = cast("FlasherClient", raw)
+        flasher.flash({"boot": image, "root": other})
+        flasher.dump(tmp_path / "boot", target="boot")
+        flasher.dump(tmp_path / "root", target="root")
+        with pytest.raises(DriverError, match="does not exist"):
+            flasher.dump(tmp_path / "none", target="none")
+        with pytest.raises(JumpstarterError, match="no target's name"):
+            flasher.flash(image, target="../escape")
+    assert (tmp_path / "boot").read_bytes() == IMAGE
+    assert (tmp_path / "root").read_bytes() == b"other"
+    assert not (tmp_path / "none").exists()
+
+
+def test_block_storage_runs_the_multiplexers_commands(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    commands = {name: ["sh", "-c", f"echo {name} >> {log}"] for name in ("host", "dut")}
+    commands["off"] = ["sh", "-c", "echo the relay is stuck >&2; exit 3"]
+    with serve(
+        BlockStorage(path="/dev/none", commands=commands, state_dir=str(tmp_path), storage_timeout=5)
+    ) as raw:
+        client = cast("StorageMuxFlasherClient", raw)
+        assert facts(client)[0] == "unknown"
+        client.host()
+        client.dut()
+        with pytest.raises(DriverError, match="exit code 3: the relay is stuck"):
+            client.off()
+        assert facts(client)[0] == "unknown"
+    assert log.read_text().split() == ["host", "dut"]
+
+
+def test_block_storage_says_when_no_card_appears(tmp_path: Path, image: Path) -> None:
+    driver = BlockStorage(path=str(tmp_path / "none"), state_dir=str(tmp_path), storage_timeout=0.2)
+    with serve(driver) as raw:
+        client = cast("StorageMuxFlasherClient", raw)
+        with pytest.raises(DriverError, match=r"did not appear at the host within 0\.2 s"):
+            client.flash(image)
+        assert facts(client) == ("host", "as found")
+    with serve(BlockStorage(path=str(image), state_dir=str(tmp_path))) as raw:
+        client = cast("StorageMuxFlasherClient", raw)
+        with pytest.raises(DriverError, match="not a block device"):
+            client.flash(image)
+    assert image.read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [({"size": 0}, "at least one byte"), ({"storage_timeout": 0}, "seconds above 0")],
+)
+def test_configuration_that_makes_no_sense_is_refused(config: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        FileStorage(**config)  # type: ignore[arg-type]
+
+
+def test_commands_for_unknown_positions_are_refused() -> None:
+    with pytest.raises(ValueError, match="takes dut, host, off"):
+        BlockStorage(path="/dev/sdx", commands={"left": ["true"]})

@@ -1,0 +1,133 @@
+"""The virtual board end to end over gRPC: power, console and storage act on one another as on a bench."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+import trio
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.errors import DriverError
+
+from jumpstarter_drivers.power.client import PowerClient
+from jumpstarter_drivers.storage.client import FlashResult, StorageMuxFlasherClient
+from jumpstarter_drivers.testing import serve_async
+from jumpstarter_drivers.virtual.driver import VirtualBoard
+from jumpstarter_drivers.virtual.image import make_image
+
+
+class Bench:
+    def __init__(self, client: DriverClient, console: trio.abc.Stream) -> None:
+        self.power = cast("PowerClient", client.children["power"])
+        self.storage = cast("StorageMuxFlasherClient", client.children["storage"])
+        self.console = console
+        self.seen = b""
+
+    async def expect(self, wanted: bytes) -> str:
+        with trio.fail_after(30):
+            while wanted not in self.seen:
+                self.seen += await self.console.receive_some()
+        before, _, self.seen = self.seen.partition(wanted)
+        return (before + wanted).decode().replace("\r\n", "\n")
+
+    async def run(self, line: str) -> str:
+        await self.console.send_all(line.encode() + b"\n")
+        await self.expect(line.encode() + b"\r\n")
+        return (await self.expect(b"# ")).removesuffix("# ")
+
+
+@asynccontextmanager
+async def bench(**config: object) -> AsyncIterator[Bench]:
+    board = VirtualBoard(hostname="rpi4", boot_seconds=0, **config)  # type: ignore[arg-type]
+    async with serve_async(board) as client, client.children["serial"].stream_async("connect") as console:
+        yield Bench(client, console)
+
+
+async def test_factory_image_boots_to_a_shell_and_power_off_silences_it() -> None:
+    async with bench() as board:
+        await board.power.on.aio()
+        assert "image rpi4-factory" in await board.expect(b"rpi4 login: ")
+        await board.console.send_all(b"root\n")
+        await board.expect(b"# ")
+        assert await board.run("echo hi; false; echo $?") == "hi\n1\n"
+        readings = [reading async for reading in board.power.read.aio()]
+        assert readings[0].voltage == 5.0
+        await board.power.off.aio()
+        await board.console.send_all(b"echo anybody there\n")
+        assert [reading.voltage async for reading in board.power.read.aio()] == [0.0]
+        await board.power.on.aio()
+        assert "anybody" not in await board.expect(b"login: ")
+
+
+async def test_board_boots_what_was_flashed(tmp_path: Path) -> None:
+    image = tmp_path / "hello.img"
+    made = make_image(image, "hello", "3.1")
+    async with bench() as board:
+        result = await board.storage.flash.aio(image)
+        assert isinstance(result, FlashResult)
+        assert result.sha256 == made.digest
+        await board.power.on.aio()
+        assert f"image hello 3.1 ({made.size} bytes, sha256 {made.digest[:12]})" in await board.expect(
+            b"login: "
+        )
+
+
+async def test_empty_card_does_not_boot() -> None:
+    async with bench(factory_image=False) as board:
+        await board.power.on.aio()
+        assert "No bootable image on mmc 0: the card is empty" in await board.expect(
+            b"power-cycle the board."
+        )
+
+
+async def test_card_at_the_host_does_not_boot_and_leaves_a_running_board_without_programs() -> None:
+    async with bench() as board:
+        await board.storage.host.aio()
+        await board.power.on.aio()
+        assert "no card, the storage is switched to host" in await board.expect(b"power-cycle the board.")
+        await board.storage.dut.aio()
+        await board.power.cycle.aio(wait=0)
+        await board.expect(b"login: ")
+        await board.console.send_all(b"root\n")
+        await board.expect(b"# ")
+        await board.storage.host.aio()
+        await board.expect(b"mmc0: card aaaa removed")
+        assert "Input/output error" in await board.run("uname")
+
+
+async def test_half_written_card_does_not_boot_even_when_forced(tmp_path: Path) -> None:
+    image = tmp_path / "hello.img"
+    make_image(image, "hello")
+    packed = tmp_path / "hello.img.gz"
+    import gzip
+
+    packed.write_bytes(gzip.compress(image.read_bytes())[:-100])
+    async with bench() as board:
+        with pytest.raises(DriverError, match="ends too early"):
+            await board.storage.flash.aio(packed)
+        with pytest.raises(DriverError, match="incomplete"):
+            await board.storage.dut.aio()
+        await board.storage.dut.aio(force=True)
+        await board.power.on.aio()
+        assert "the image is incomplete" in await board.expect(b"power-cycle the board.")
+
+
+async def test_card_in_a_file_of_the_users_keeps_its_image(tmp_path: Path) -> None:
+    card = tmp_path / "card.img"
+    image = tmp_path / "hello.img"
+    make_image(image, "kept")
+    async with bench(storage=str(card)) as board:
+        await board.storage.flash.aio(image)
+    async with bench(storage=str(card)) as board:
+        await board.power.on.aio()
+        assert "image kept 1.0" in await board.expect(b"login: ")
+
+
+def test_configuration_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="boot_seconds is -1"):
+        VirtualBoard(boot_seconds=-1)
+    with pytest.raises(ValueError, match="its own children"):
+        VirtualBoard(children={"more": VirtualBoard()})
