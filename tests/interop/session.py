@@ -1,7 +1,8 @@
-"""A user's program for Jumpstarter 0.9.0's Python client: `python their_session.py AREA [ARGUMENT...]`.
+"""A user's program for either Python client: `python session.py AREA [ARGUMENT...]`.
 
-Runs in 0.9.0's environment against $JUMPSTARTER_HOST and prints what it found as JSON. It stands for the
-tests that labs already have; nothing in it knows which exporter is at the other end.
+Runs against $JUMPSTARTER_HOST with the client that is installed and prints what it found as JSON. It stands
+for the tests that labs already have: written for 0.9.0, it runs with ours, and nothing in it knows which
+exporter is at the other end.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from jumpstarter.utils.env import env
-from jumpstarter_driver_network.adapters import TcpPortforwardAdapter, UnixPortforwardAdapter
+try:
+    from jumpstarter_client import env
+    from jumpstarter_client.adapters import TcpPortforwardAdapter, UnixPortforwardAdapter
+except ImportError:
+    from jumpstarter.utils.env import env
+    from jumpstarter_driver_network.adapters import TcpPortforwardAdapter, UnixPortforwardAdapter
 
 MIB = 1 << 20
 
@@ -158,17 +163,22 @@ def logs(client: Any) -> list[str] | None:
     return None
 
 
+def portal(client: Any) -> Any:
+    """What runs the client's coroutines: the one thing that has another name in ours."""
+    return client.bridge if hasattr(client, "bridge") else client.portal
+
+
 def status(client: Any) -> str:
-    return str(client.portal.call(client.get_status_async))
+    return str(portal(client).call(client.get_status_async))
 
 
 def end_session(client: Any) -> bool:
-    return bool(client.portal.call(client.end_session_async))
+    return bool(portal(client).call(client.end_session_async))
 
 
 def main(area: str, *arguments: str) -> None:
     with env() as client:
-        # Its client logs to stdout; the answer is the last line.
+        # 0.9.0's client logs to stdout; the answer is the last line.
         print("\n" + json.dumps(globals()[area](client, *arguments)))
 
 
