@@ -1,0 +1,80 @@
+"""Environments are built once, thrown away when a build was cut short, and a failed build is an error."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support import peers
+
+
+@pytest.fixture
+def requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A requirements file for a package that needs no index."""
+    monkeypatch.setenv("JUMPSTARTER_TEST_CACHE", str(tmp_path / "cache"))
+    wheel = tmp_path / "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny.py", "ANSWER = 42\n")
+        archive.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        archive.writestr(
+            "tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("tiny-1.0.dist-info/RECORD", "")
+    path = tmp_path / "requirements.txt"
+    path.write_text(f"--no-index\n{wheel}\n")
+    return path
+
+
+@pytest.fixture
+def constraints(tmp_path: Path) -> Path:
+    path = tmp_path / "constraints.txt"
+    path.write_text("tiny==1.0\n")
+    return path
+
+
+def test_environment_has_what_is_required(requirements: Path, constraints: Path) -> None:
+    built = peers.environment("tiny", requirements, constraints)
+    subprocess.run([built.python, "-c", "import tiny; assert tiny.ANSWER == 42"], check=True)
+    assert (built.site_packages / "tiny.py").exists()
+    assert not list(built.site_packages.glob("pip*"))
+
+
+def test_second_use_builds_nothing(requirements: Path, constraints: Path) -> None:
+    built = peers.environment("tiny", requirements, constraints)
+    kept = built.path / "kept"
+    kept.touch()
+    assert peers.environment("tiny", requirements, constraints) == built
+    assert kept.exists()
+
+
+def test_two_at_once_build_one(
+    requirements: Path, constraints: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(peers.environment, "tiny", requirements, constraints) for _ in range(2)]
+        assert len({future.result() for future in both}) == 1
+    assert capfd.readouterr().err.count("Installing tiny") == 1
+
+
+def test_a_build_cut_short_is_done_again(requirements: Path, constraints: Path) -> None:
+    built = peers.environment("tiny", requirements, constraints)
+    (built.path / peers.MARKER).unlink()
+    (built.site_packages / "tiny.py").unlink()
+    assert peers.environment("tiny", requirements, constraints) == built
+    assert (built.site_packages / "tiny.py").exists()
+
+
+def test_another_pin_is_another_environment(requirements: Path, constraints: Path) -> None:
+    first = peers.environment("tiny", requirements, constraints)
+    constraints.write_text("tiny==1.0\n# one more pin\n")
+    assert peers.environment("tiny", requirements, constraints) != first
+
+
+def test_what_cannot_be_installed_is_an_error(requirements: Path, constraints: Path) -> None:
+    requirements.write_text("--no-index\nno-such-thing\n")
+    with pytest.raises(peers.PeerUnavailableError, match="no-such-thing"):
+        peers.environment("nothing", requirements, constraints)
