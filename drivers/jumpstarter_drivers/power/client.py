@@ -1,0 +1,118 @@
+"""Power switches for the user: `jumpstarter power on rpi4`, or `client.power.on()`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, ClassVar
+
+import msgspec
+import trio
+from cyclopts import Parameter
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.errors import DriverMethodNotImplemented
+from jumpstarter_client.twin import twin, twin_iter
+from jumpstarter_client.verb import verb
+
+from jumpstarter_drivers.power.reading import PowerReading
+
+__all__ = ["PowerClient", "PowerReading", "VirtualPowerClient"]
+
+_ON_SECONDS = 10.0
+
+
+class PowerClient(DriverClient):
+    """Switches and measures a board's power."""
+
+    interface: ClassVar[str] = "power"
+
+    @verb
+    @twin
+    async def on(self) -> None:
+        """Switch the board on."""
+        await self.call_async("on")
+
+    @verb
+    @twin
+    async def off(self) -> None:
+        """Switch the board off."""
+        await self.call_async("off")
+
+    @verb
+    @twin
+    async def cycle(self, wait: Annotated[float, Parameter(name=["--wait", "-w"])] = 2.0) -> None:
+        """Switch the board off, wait, and switch it on.
+
+        An interrupted cycle (Ctrl-C, a lost connection) switches the board on at once.
+
+        Parameters
+        ----------
+        wait
+            Seconds without power.
+        """
+        if not 0 <= wait < float("inf"):
+            raise ValueError(f"wait is {wait:g}; it takes seconds, 0 or more")
+        try:
+            await self.call_async("cycle", wait)
+        except DriverMethodNotImplemented:
+            # Exporters of Jumpstarter 0.9 leave it to the client.
+            await self._cycle_from_here(wait)
+
+    @verb
+    @twin_iter
+    async def read(
+        self,
+        count: Annotated[int, Parameter(name=["--count", "-n"])] = 1,
+        interval: Annotated[float, Parameter(name=["--interval", "-i"])] = 1.0,
+    ) -> AsyncIterator[PowerReading]:
+        """Measure voltage and current.
+
+        Parameters
+        ----------
+        count
+            How often to ask; 0 goes on until Ctrl-C.
+        interval
+            Seconds between asking.
+        """
+        asked = 0
+        while True:
+            async with aclosing(self.streamingcall_async("read")) as readings:
+                async for reading in readings:
+                    yield msgspec.convert(reading, PowerReading)
+            asked += 1
+            if asked == count:
+                return
+            await trio.sleep(interval)
+
+    @verb
+    @twin
+    async def rescue(self) -> None:
+        """Start the board in its rescue mode, where the power switch has one."""
+        await self.call_async("rescue")
+
+    async def _cycle_from_here(self, wait: float) -> None:
+        try:
+            await self.off.aio()
+            await trio.sleep(wait)
+        except trio.Cancelled:
+            with trio.fail_after(_ON_SECONDS, shield=True):
+                await self.on.aio()
+            raise
+        with trio.fail_after(_ON_SECONDS, shield=True):
+            await self.on.aio()
+
+
+class VirtualPowerClient(PowerClient):
+    """Power of a virtual machine, which may also be thrown away."""
+
+    @verb
+    @twin
+    async def off(self, destroy: bool = False) -> None:  # type: ignore[override]
+        """Switch the machine off.
+
+        Parameters
+        ----------
+        destroy
+            Throw the machine away; the next `on` starts a new one.
+        """
+        await self.call_async("off", destroy)

@@ -1,0 +1,260 @@
+"""Power switches on the host. `PowerInterface` is the base of them all; a new one fills in `on` and `off`."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import trio
+from jumpstarter_exporter.driver import DeviceFailed, Driver, export
+
+from jumpstarter_drivers.power import pins
+from jumpstarter_drivers.power.reading import PowerReading
+
+__all__ = ["GpioRelay", "MockPower", "PowerInterface", "PowerSwitch", "SyncMockPower"]
+
+_ON_SECONDS = 10.0
+"""How long an interrupted power cycle may take to switch on again."""
+
+State = Literal["leave", "on", "off"]
+
+
+@dataclass(kw_only=True, eq=False)
+class PowerInterface(Driver):
+    """Base of all power switches. `on` and `off` may be plain or async; return when the board is switched."""
+
+    client: ClassVar[str] = "jumpstarter_driver_power.client.PowerClient"
+    interface: ClassVar[str] = "power"
+
+    @abstractmethod
+    def on(self) -> Awaitable[None] | None:
+        """Switch the board on; switching on what is on changes nothing."""
+
+    @abstractmethod
+    def off(self) -> Awaitable[None] | None:
+        """Switch the board off; switching off what is off changes nothing."""
+
+    @export
+    def read(self) -> Iterator[PowerReading]:
+        """Measure, one reading after the other until the supply has no more to tell."""
+        raise NotImplementedError("this power switch cannot measure; use a supply or a meter that can")
+        yield  # a generator, so that callers get the sentence above and not one about kinds of methods
+
+    @export
+    def rescue(self) -> None:
+        """Start the board in its rescue mode."""
+        raise NotImplementedError("this power switch has no rescue mode")
+
+    @export
+    async def cycle(self, wait: float = 2.0) -> None:
+        """Switch off, wait so many seconds, switch on.
+
+        The exporter does all of it, and a cycle that is interrupted (Ctrl-C, a lost connection, the end of
+        the session) switches the board on at once: no board stays dark because its user went away.
+        """
+        if not 0 <= wait < float("inf"):
+            raise ValueError(f"wait is {wait:g}; it takes seconds, 0 or more")
+        with self.exclusive("being power-cycled"):
+            try:
+                await _run(self.off)
+                await trio.sleep(wait)
+            except trio.Cancelled:
+                with trio.fail_after(_ON_SECONDS, shield=True):
+                    await _run(self.on)
+                raise
+            with trio.fail_after(_ON_SECONDS, shield=True):
+                await _run(self.on)
+
+
+async def _run(switch: Callable[[], Awaitable[None] | None]) -> None:
+    # What a plain method blocks on must not hold up the other devices.
+    result = switch() if inspect.iscoroutinefunction(switch) else await trio.to_thread.run_sync(switch)
+    if result is not None:
+        await result
+
+
+@dataclass(kw_only=True, eq=False)
+class MockPower(PowerInterface):
+    """Switches nothing and measures two fixed values. Closing it does nothing.
+
+    export:
+      power:
+        type: power.MockPower
+    """
+
+    @export
+    async def on(self) -> None:
+        """Say so in the log."""
+        self.logger.info("power on")
+
+    @export
+    async def off(self) -> None:
+        """Say so in the log."""
+        self.logger.info("power off")
+
+    @export
+    async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
+        """Off, then on."""
+        yield PowerReading(voltage=0.0, current=0.0)
+        yield PowerReading(voltage=5.0, current=2.0)
+
+
+@dataclass(kw_only=True, eq=False)
+class SyncMockPower(PowerInterface):
+    """The same in plain methods, as Jumpstarter 0.9 has it."""
+
+    @export
+    def on(self) -> None:
+        """Say so in the log."""
+        self.logger.info("power on")
+
+    @export
+    def off(self) -> None:
+        """Say so in the log."""
+        self.logger.info("power off")
+
+    @export
+    def read(self) -> Iterator[PowerReading]:
+        """Off, then on."""
+        yield PowerReading(voltage=0.0, current=0.0)
+        yield PowerReading(voltage=5.0, current=2.0)
+
+
+@dataclass(frozen=True)
+class _Wiring:
+    pin: int | str
+    active_high: bool
+    at_open: State
+    at_close: State
+    factory: str | None = None
+    chip: int | None = None
+
+
+class _Relay(PowerInterface):
+    """Switches by one pin. A subclass is the configuration that leads to the wiring."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._wiring = self.wiring()
+        self._line: pins.Line | None = None
+        # on() and off() run in worker threads.
+        self._lock = threading.Lock()
+
+    @abstractmethod
+    def wiring(self) -> _Wiring:
+        """What is wired to what. Raises ValueError for a configuration that makes no sense."""
+
+    async def open(self) -> None:
+        """Find the pin, and switch to `at_open`.
+
+        Raises DeviceMissing when there is no such GPIO hardware, DeviceBusy when another device has the pin.
+        """
+        await trio.to_thread.run_sync(self._acquire)
+
+    async def close(self) -> None:
+        """Switch to `at_close` and let other devices have the pin."""
+        await trio.to_thread.run_sync(self._release)
+
+    @export
+    def on(self) -> None:
+        """Drive the pin to its active level."""
+        self._switch("on")
+
+    @export
+    def off(self) -> None:
+        """Drive the pin to its inactive level."""
+        self._switch("off")
+
+    def _acquire(self) -> None:
+        if self._line is None:
+            wiring = self._wiring
+            self._line = pins.acquire(wiring.pin, factory=wiring.factory, chip=wiring.chip)
+        self._switch(self._wiring.at_open)
+
+    def _release(self) -> None:
+        if self._line is None:
+            return
+        try:
+            self._switch(self._wiring.at_close)
+        finally:
+            self._line.release()
+            self._line = None
+
+    def _switch(self, state: State) -> None:
+        if state == "leave":
+            return
+        with self._lock:
+            if self._line is None:
+                raise DeviceFailed("the relay is closed; connect again")
+            self._line.drive(high=(state == "on") == self._wiring.active_high)
+            self.logger.info("%s: %s", self._line.name, state)
+
+
+@dataclass(kw_only=True, eq=False)
+class GpioRelay(_Relay):
+    """A relay or transistor on a GPIO pin, through any pin factory of gpiozero.
+
+        export:
+          power:
+            type: power.GpioRelay
+            config:
+              pin: 17            # BCM number, or a name such as GPIO17, BOARD11, J8:11
+              active_high: true  # false for relay boards that switch on with a low level
+              at_open: leave     # leave | on | off
+              at_close: leave    # leave | on | off
+
+    With `at_open: leave` the pin is not touched before the first `on` or `off`. With `at_close: leave` it
+    stays driven as it is for as long as the exporter's process lives; what happens to it after that is the
+    kernel's decision (README.md).
+    """
+
+    pin: int | str
+    active_high: bool = True
+    at_open: State | bool = "leave"
+    at_close: State | bool = "leave"
+    pin_factory: str | None = None
+    """lgpio, rpigpio, pigpio, native, mock or another; else $GPIOZERO_PIN_FACTORY, else lgpio."""
+
+    def wiring(self) -> _Wiring:
+        """As configured."""
+        at_open, at_close = _state(self.at_open), _state(self.at_close)
+        return _Wiring(self.pin, self.active_high, at_open, at_close, factory=self.pin_factory)
+
+
+@dataclass(kw_only=True, eq=False)
+class PowerSwitch(_Relay):
+    """Jumpstarter 0.9's power switch on a GPIO line: its keys, on the lgpio pin factory.
+
+    As there, opening it switches to `initial_value`, which is off unless it says otherwise; `GpioRelay`
+    leaves the board as it is. Closing it leaves the line driven, as for GpioRelay.
+    """
+
+    line: int
+    device: str = "/dev/gpiochip0"
+    drive: str | None = None
+    active_low: bool = False
+    bias: str | None = None
+    initial_value: Literal["active", "inactive", "on", "off"] | bool | None = "inactive"
+    mode: str = "push_pull"
+
+    def wiring(self) -> _Wiring:
+        """The same in our words."""
+        for key, value, plain in (("drive", self.drive, "push_pull"), ("bias", self.bias, "as_is")):
+            if value not in (None, plain):
+                raise ValueError(f"{key} {value!r} cannot be had through gpiozero; leave {key} out")
+        chip = self.device.removeprefix("/dev/gpiochip")
+        if not chip.isdecimal():
+            raise ValueError(f"device is {self.device!r}; it takes a chip such as /dev/gpiochip0")
+        at_open: State = "on" if self.initial_value in ("active", "on", True) else "off"
+        return _Wiring(self.line, not self.active_low, at_open, "leave", factory="lgpio", chip=int(chip))
+
+
+def _state(configured: State | bool) -> State:
+    # YAML 1.1 reads a bare on or off as a boolean.
+    if isinstance(configured, bool):
+        return "on" if configured else "off"
+    return configured

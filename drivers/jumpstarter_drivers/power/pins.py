@@ -1,0 +1,122 @@
+"""GPIO output lines that stay as they are when nobody uses them any more.
+
+gpiozero's devices turn their pin into an input when they are closed or collected, and its default pin factory
+does so for all pins when the process exits. A board's power must survive both. So this module uses gpiozero's
+layer below, the pin factories and their pins, keeps one factory a kind for the life of the process, and never
+closes a pin. Everything here is blocking.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from typing import Any
+
+from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing
+
+__all__ = ["Line", "acquire", "factory"]
+
+_lock = threading.Lock()
+_factories: dict[tuple[str, int | None], Any] = {}
+_taken: set[tuple[int, str]] = set()
+
+
+class Line:
+    """One output line, held by one device until `release`."""
+
+    def __init__(self, owner: Any, info: Any) -> None:
+        self._factory = owner
+        self._info = info
+        self.name: str = info.name
+
+    def drive(self, *, high: bool) -> None:
+        """Make the pin an output with this level, or only change the level if it is one.
+
+        A pin that this process has not used before may pass through input, and with lgpio through low, for
+        less than a millisecond: gpiozero knows no other way to claim it.
+        """
+        with _faults(self.name):
+            pin = self._factory.pin(self.name)
+            if pin.function == "output":
+                pin.state = high
+            else:
+                pin.output_with_state(high)
+
+    def release(self) -> None:
+        """Let another device have the line. It stays driven as it is."""
+        with _lock:
+            _taken.discard((id(self._factory), self.name))
+
+
+def acquire(pin: int | str, *, factory: str | None = None, chip: int | None = None) -> Line:
+    """Hold a line without touching it.
+
+    Raises:
+        DeviceMissing: there is no such pin, no such factory, or no GPIO hardware.
+        DeviceBusy: another device of this process holds the line.
+    """
+    owner = _factory(factory or os.environ.get("GPIOZERO_PIN_FACTORY") or "lgpio", chip)
+    with _faults(str(pin)):
+        info = next((info for _header, info in owner.board_info.find_pin(pin)), None)
+    if info is None or "gpio" not in info.interfaces:
+        raise DeviceMissing(
+            f"this host has no GPIO pin {pin!r}; use a BCM number such as 17, or a name such as BOARD11"
+        )
+    line = Line(owner, info)
+    with _lock:
+        if (id(owner), line.name) in _taken:
+            raise DeviceBusy(f"{line.name} is in use by another device; give each its own pin")
+        _taken.add((id(owner), line.name))
+    return line
+
+
+def factory(name: str) -> Any:
+    """The process's pin factory of this name: what a test looks at pins with."""
+    return _factory(name, None)
+
+
+def _factory(name: str, chip: int | None) -> Any:
+    with _lock:
+        found = _factories.get((name, chip))
+        if found is None:
+            found = _factories[name, chip] = _make(name, chip)
+        return found
+
+
+def _make(name: str, chip: int | None) -> Any:
+    known = {entry.name: entry for entry in entry_points(group="gpiozero_pin_factories")}
+    entry = known.get(name) or known.get(name.lower())
+    if entry is None:
+        installed = ", ".join(sorted(known)) or "none: install jumpstarter-sbc[exporter]"
+        raise DeviceMissing(f"there is no pin factory {name!r}; installed: {installed}")
+    with _faults(f"pin factory {name}"):
+        make = entry.load()
+        return make() if chip is None else make(chip)
+
+
+@contextmanager
+def _faults(what: str) -> Iterator[None]:
+    """Say in one sentence what GPIO libraries report in their own ways."""
+    try:
+        yield
+    except ImportError as error:
+        package = error.name or str(error)
+        raise DeviceMissing(
+            f"{what} needs the Python package {package}; install jumpstarter-sbc[pi], or set pin_factory"
+        ) from error
+    except _library_errors() as error:
+        kind = DeviceMissing if what.startswith("pin factory") else DeviceFailed
+        raise kind(f"{what}: {error}; check that this host has GPIO and the exporter may use it") from error
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    # Loaded with the first pin, never with the exporter; lgpio and pigpio have roots of their own.
+    from gpiozero.exc import GPIOZeroError  # noqa: PLC0415
+
+    libraries = (sys.modules.get(name) for name in ("lgpio", "pigpio"))
+    own = [library.error for library in libraries if library is not None]
+    return (GPIOZeroError, OSError, RuntimeError, ValueError, *own)

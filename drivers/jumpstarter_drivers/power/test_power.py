@@ -1,0 +1,255 @@
+"""Power switches end to end: the client over gRPC on one side, the pin on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+from jumpstarter_client.errors import DriverError, DriverInvalidArgument, DriverMethodNotImplemented
+
+from jumpstarter_drivers.power import pins
+from jumpstarter_drivers.power.client import PowerClient, PowerReading
+from jumpstarter_drivers.power.driver import GpioRelay, MockPower, PowerInterface, PowerSwitch, SyncMockPower
+from jumpstarter_drivers.testing import serve, serve_async
+
+
+@pytest.fixture
+def mock() -> Iterator[Any]:
+    """The mock pin factory, with all pins as they are after power-up."""
+    factory = pins.factory("mock")
+    yield factory
+    factory.reset()
+
+
+def relay(**config: Any) -> GpioRelay:
+    return GpioRelay(pin=17, pin_factory="mock", **config)
+
+
+@pytest.mark.parametrize("driver", [MockPower, SyncMockPower])
+def test_mock_measures_off_and_on(driver: type[PowerInterface]) -> None:
+    with serve(driver()) as client:
+        client.on()
+        client.off()
+        client.cycle(wait=0)
+        readings = list(client.read())
+    assert readings == [PowerReading(0.0, 0.0), PowerReading(5.0, 2.0)]
+    assert readings[1].apparent_power == 10.0
+    assert str(readings[1]) == "voltage=5.0 V  current=2.0 A  apparent_power=10.0 VA"
+
+
+def test_read_asks_as_often_as_told() -> None:
+    with serve(MockPower()) as client:
+        assert len(list(client.read(count=3, interval=0))) == 6
+
+
+def test_endless_read_ends_when_its_reader_does() -> None:
+    with serve(MockPower()) as client:
+        readings = client.read(count=0, interval=0)
+        assert [next(readings).voltage for _ in range(5)] == [0.0, 5.0, 0.0, 5.0, 0.0]
+        readings.close()
+        client.on()
+
+
+@pytest.mark.parametrize("active_high", [True, False])
+def test_relay_drives_the_pin(mock: Any, active_high: bool) -> None:
+    with serve(relay(active_high=active_high)) as client:
+        client.on()
+        assert (mock.pin(17).function, mock.pin(17).state) == ("output", active_high)
+        client.off()
+        assert (mock.pin(17).function, mock.pin(17).state) == ("output", not active_high)
+
+
+@pytest.mark.parametrize("name", ["GPIO27", "BOARD13", "J8:13", 27])
+def test_pins_have_many_names(mock: Any, name: str | int) -> None:
+    with serve(GpioRelay(pin=name, pin_factory="mock")) as client:
+        client.on()
+    assert mock.pin(27).state
+
+
+@pytest.mark.parametrize("switch", ["on", "off"])
+def test_a_session_leaves_the_board_as_it_is(mock: Any, switch: str) -> None:
+    with serve(relay()) as client:
+        getattr(client, switch)()
+    mock.pin(17).clear_states()
+    with serve(relay()) as client, pytest.raises(DriverMethodNotImplemented):
+        list(client.read())  # opens the driver, switches nothing
+    assert mock.pin(17).function == "output"
+    assert [state for _, state in mock.pin(17).states] == [switch == "on"]
+
+
+def test_a_session_does_not_touch_a_pin_that_nobody_switched(mock: Any) -> None:
+    with serve(relay()) as client, pytest.raises(DriverMethodNotImplemented):
+        list(client.read())
+    assert not mock.pins
+
+
+@pytest.mark.parametrize("configured", ["on", True])
+def test_at_open_switches_when_the_device_is_opened(mock: Any, configured: Any) -> None:
+    with serve(relay(at_open=configured)) as client, pytest.raises(DriverMethodNotImplemented):
+        list(client.read())
+    assert mock.pin(17).state
+
+
+@pytest.mark.parametrize("configured", ["off", False])
+def test_at_close_switches_when_the_session_ends(mock: Any, configured: Any) -> None:
+    with serve(relay(at_close=configured)) as client:
+        client.on()
+        assert mock.pin(17).state
+    assert (mock.pin(17).function, mock.pin(17).state) == ("output", False)
+
+
+def test_cycle_switches_off_and_on(mock: Any) -> None:
+    with serve(relay()) as client:
+        client.on()
+        mock.pin(17).clear_states()
+        client.cycle(wait=0)
+        assert [state for _, state in mock.pin(17).states] == [True, False, True]
+
+
+async def until(pin: Any, state: bool) -> None:
+    changed = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+    before = pin._change_state
+
+    def watch(value: bool) -> bool:
+        result: bool = before(value)
+        if value == state:
+            token.run_sync_soon(changed.set)
+        return result
+
+    pin._change_state = watch
+    if pin.state != state:
+        await changed.wait()
+
+
+async def test_interrupted_cycle_leaves_the_board_on(mock: Any) -> None:
+    async with serve_async(relay()) as client:
+        await client.on.aio()
+        pin = mock.pin(17)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.cycle.aio, 3600)
+            await until(pin, False)
+            nursery.cancel_scope.cancel()
+        with trio.fail_after(5):
+            await until(pin, True)
+
+
+async def test_cycle_of_a_client_that_dies_leaves_the_board_on(mock: Any) -> None:
+    with trio.fail_after(10):
+        async with serve_async(relay()) as client:
+            await client.on.aio()
+            pin = mock.pin(17)
+            client_task = trio.CancelScope()
+
+            async def lost() -> None:
+                with client_task:
+                    await client.cycle.aio(3600)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lost)
+                await until(pin, False)
+                client_task.cancel()
+        await until(pin, True)
+
+
+class Old(MockPower):
+    """A power switch of Jumpstarter 0.9, which knows no cycle."""
+
+    cycle = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.seen: list[str] = []
+        self.is_off = trio.Event()
+
+    async def on(self) -> None:
+        self.seen.append("on")
+
+    async def off(self) -> None:
+        self.seen.append("off")
+        self.is_off.set()
+
+
+async def test_client_cycles_where_the_exporter_cannot() -> None:
+    driver = Old()
+    async with serve_async(driver) as client:
+        await client.cycle.aio(0)
+        assert driver.seen == ["off", "on"]
+        async with trio.open_nursery() as nursery:
+            driver.is_off = trio.Event()
+            nursery.start_soon(client.cycle.aio, 3600)
+            await driver.is_off.wait()
+            nursery.cancel_scope.cancel()
+        assert driver.seen == ["off", "on", "off", "on"]
+
+
+@pytest.mark.parametrize("wait", [-1, float("nan"), float("inf")])
+def test_cycle_refuses_an_impossible_wait(wait: float) -> None:
+    with serve(MockPower()) as client:
+        with pytest.raises(ValueError, match="0 or more"):
+            client.cycle(wait=wait)
+        with pytest.raises(DriverInvalidArgument):
+            client.call("cycle", -1)
+
+
+def test_second_cycle_is_refused_while_one_runs(mock: Any) -> None:
+    with serve(relay()) as client:
+        other = client.streamingcall("read")
+        with pytest.raises(DriverMethodNotImplemented, match="cannot measure"):
+            next(other)
+
+
+def test_what_a_relay_cannot_do_is_said() -> None:
+    with serve(relay()) as client:
+        with pytest.raises(DriverMethodNotImplemented, match="cannot measure"):
+            list(client.read())
+        with pytest.raises(DriverMethodNotImplemented, match="no rescue mode"):
+            client.rescue()
+
+
+@pytest.mark.parametrize(
+    ("driver", "complaint"),
+    [
+        (GpioRelay(pin=99, pin_factory="mock"), "no GPIO pin 99"),
+        (GpioRelay(pin="GND", pin_factory="mock"), "no GPIO pin 'GND'"),
+        (GpioRelay(pin=17, pin_factory="magic"), "no pin factory 'magic'; installed: .*mock"),
+        (GpioRelay(pin=17, pin_factory="pigpio"), "needs the Python package pigpio"),
+        (GpioRelay(pin=17, pin_factory="native"), "pin factory native: unable to locate Pi revision"),
+    ],
+    ids=["number", "supply", "factory", "package", "host"],
+)
+def test_missing_hardware_is_one_sentence(driver: GpioRelay, complaint: str) -> None:
+    with serve(driver) as client, pytest.raises(DriverError, match=complaint):
+        client.on()
+
+
+async def test_a_pin_has_one_user_at_a_time(mock: Any) -> None:
+    async with serve_async(relay()) as first, serve_async(relay()) as second:
+        await first.on.aio()
+        with pytest.raises(DriverError, match="GPIO17 is in use by another device"):
+            await second.off.aio()
+        assert mock.pin(17).state
+    async with serve_async(relay()) as third:
+        await third.off.aio()
+    assert not mock.pin(17).state
+
+
+def test_power_switch_of_0_9_reads_its_own_keys() -> None:
+    driver = PowerSwitch(line=18, active_low=True, initial_value="active", device="/dev/gpiochip4")
+    wiring = driver.wiring()
+    assert (wiring.pin, wiring.active_high, wiring.at_open, wiring.at_close) == (18, False, "on", "leave")
+    assert (wiring.factory, wiring.chip) == ("lgpio", 4)
+    assert PowerSwitch(line=18).wiring().at_open == "off"
+
+
+@pytest.mark.parametrize("config", [{"drive": "open_drain"}, {"bias": "pull_up"}, {"device": "gpio"}])
+def test_power_switch_refuses_what_gpiozero_cannot_do(config: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        PowerSwitch(line=18, **config)
+
+
+def test_client_is_a_power_client() -> None:
+    with serve(MockPower()) as client:
+        assert isinstance(client, PowerClient)

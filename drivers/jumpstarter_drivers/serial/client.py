@@ -1,0 +1,180 @@
+"""Serial consoles for the user: a console in the terminal, a pipe for scripts, pexpect for tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import trio
+from cyclopts import Parameter
+from jumpstarter_client.adapters import PexpectAdapter
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.errors import DriverError
+from jumpstarter_client.twin import twin
+from jumpstarter_client.verb import verb
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.rpc import StatusCode
+
+from jumpstarter_drivers.serial.terminal import Leave, raw_terminal, read_stdin, write_all
+
+if TYPE_CHECKING:
+    from pexpect.fdpexpect import fdspawn
+
+__all__ = ["PySerialClient"]
+
+
+class PipeUsageError(JumpstarterError):
+    """Options of `pipe` that do not go together."""
+
+    status = "INVALID_ARGUMENT"
+    exit_code = ExitCode.USAGE
+
+
+class PySerialClient(DriverClient):
+    """Reads and writes a board's serial console."""
+
+    interface: ClassVar[str] = "serial"
+
+    @verb
+    def start_console(self) -> None:
+        """Open the console in this terminal; Ctrl-B three times leaves."""
+        with raw_terminal():
+            # Raw mode does not return to the start of the line by itself.
+            _say(f"Console of {self.path}; Ctrl-B three times leaves.\r")
+            ended = self.bridge.call(self._console)
+        _say(ended)
+
+    @verb
+    def pipe(
+        self,
+        *,
+        output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+        input: Annotated[  # noqa: A002 - the option's name
+            bool | None, Parameter(name=["--input", "-i"], negative="--no-input")
+        ] = None,
+        append: Annotated[bool, Parameter(name=["--append", "-a"], negative="")] = False,
+        no_output: Annotated[bool, Parameter(name="--no-output", negative="")] = False,
+    ) -> None:
+        """Write the console to stdout or a file, and stdin to the console when something is piped in.
+
+        Goes on until Ctrl-C, also after the end of stdin.
+
+        Parameters
+        ----------
+        output
+            Write to this file instead of stdout.
+        input
+            Send stdin to the console; without either, when stdin is not a terminal.
+        append
+            Keep what the file has.
+        no_output
+            Only send stdin, and end when all of it has left the port.
+        """
+        if no_output and output is not None:
+            raise PipeUsageError("--no-output and --output do not go together; leave one out")
+        if append and output is None:
+            raise PipeUsageError("--append needs the file to append to; add --output FILE")
+        with_input = not sys.stdin.isatty() if input is None else input
+        if no_output and not with_input:
+            raise PipeUsageError("--no-output only sends stdin; pipe something in, or add --input")
+        with ExitStack() as stack:
+            try:
+                if no_output:
+                    self.bridge.call(self._send_stdin)
+                    return
+                target = sys.stdout.fileno()
+                if output is not None:
+                    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
+                    target = os.open(output, flags, 0o666)
+                    stack.callback(os.close, target)
+                _say("Ctrl-C ends.")
+                self.bridge.call(self._pipe, target, with_input)
+            except BrokenPipeError:
+                return  # who read our output has seen enough
+            except KeyboardInterrupt:
+                _say("")  # the documented way to end
+
+    @contextmanager
+    def pexpect(self) -> Iterator[fdspawn]:
+        """A pexpect session on the console, for the length of a `with` block."""
+        with PexpectAdapter(client=self) as session:
+            yield session
+
+    def open(self) -> fdspawn:
+        """A pexpect session on the console that lasts until the client is closed."""
+        return self.stack.enter_context(self.pexpect())
+
+    @verb
+    @twin
+    async def set_dtr(self, value: bool) -> None:
+        """Set Data Terminal Ready: true or false."""
+        await self.call_async("set_dtr", value)
+
+    @verb
+    @twin
+    async def set_rts(self, value: bool) -> None:
+        """Set Request To Send: true or false."""
+        await self.call_async("set_rts", value)
+
+    @verb
+    @twin
+    async def force_close(self) -> None:
+        """End everybody's streams and close the port; the next use opens it again."""
+        await self.call_async("close")
+
+    async def _console(self) -> str:
+        async with self.stream_async("connect") as stream, trio.open_nursery() as nursery:
+
+            async def show() -> None:
+                while data := await stream.receive_some():
+                    await write_all(sys.stdout.fileno(), data)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(show)
+            leave = Leave()
+            while typed := await read_stdin():
+                forward, leaving = leave.feed(typed)
+                if forward:
+                    await stream.send_all(forward)
+                if leaving:
+                    nursery.cancel_scope.cancel()
+                    return "\nLeft the console."
+        return "\nThe exporter closed the console."
+
+    async def _pipe(self, target: int, with_input: bool) -> None:
+        async with self.stream_async("connect") as stream, trio.open_nursery() as nursery:
+            if with_input:
+                nursery.start_soon(_forward_stdin, stream)
+            while data := await stream.receive_some():
+                await write_all(target, data)
+            _say("The exporter closed the console.")
+            nursery.cancel_scope.cancel()
+
+    async def _send_stdin(self) -> None:
+        try:
+            async with self.stream_async("input") as stream:
+                await _forward_stdin(stream)
+                # It ends when everything has left the port.
+                while await stream.receive_some():
+                    pass
+        except DriverError as error:
+            if error.code is not StatusCode.NOT_FOUND:
+                raise
+            # Jumpstarter 0.9's exporters have no such stream, and no way to tell when they are done.
+            async with self.stream_async("connect") as stream:
+                await _forward_stdin(stream)
+
+
+async def _forward_stdin(stream: trio.abc.HalfCloseableStream) -> None:
+    while data := await read_stdin():
+        await stream.send_all(data)
+    await stream.send_eof()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,198 @@
+"""A console: one port that many read, that outlives its cable.
+
+The port is read all the time, whoever listens. Each reader gets every byte from when it attached, through a
+bounded buffer of its own; one that does not keep up loses bytes and finds a note in their place, and slows
+nobody. When the port goes away, readers and writers wait; when it is back, they go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+from jumpstarter_proto.errors import JumpstarterError
+
+from jumpstarter_drivers.serial.port import Line, Port, PortLost
+
+__all__ = ["BUFFER", "Console", "Reader"]
+
+BUFFER = 4 << 20
+"""Bytes that a reader may lag behind: six minutes at 115200 baud."""
+
+_FRAME = 65536
+_RETRY_FIRST = 0.1
+_RETRY_LONGEST = 2.0
+"""Seconds between looks for a port that is gone; doubled each time up to the second."""
+
+
+class Reader:
+    """One reader's view of the console."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._lost = 0
+        self._closed = False
+        self._wake = trio.lowlevel.ParkingLot()
+
+    def put(self, data: bytes) -> int:
+        """Take bytes, or count them as lost, never waiting. How many are lost by now, in this hole."""
+        if self._lost or self._size + len(data) > self._limit:
+            # Until the reader has caught up all is dropped, so that there is one hole and not a hundred.
+            self._lost += len(data)
+            return self._lost
+        self._chunks.append(data)
+        self._size += len(data)
+        self._wake.unpark_all()
+        return 0
+
+    def close(self) -> None:
+        """The console ends here, after what is buffered."""
+        self._closed = True
+        self._wake.unpark_all()
+
+    async def receive(self) -> bytes:
+        """What has come, at most 64 KiB; b"" when the console was closed. Cancelling loses nothing."""
+        await trio.lowlevel.checkpoint()
+        while not self._chunks:
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                return (
+                    f"\r\n[jumpstarter: {lost} bytes are missing here, this reader was too slow]\r\n".encode()
+                )
+            if self._closed:
+                return b""
+            await self._wake.park()
+        taken = [self._chunks.popleft()]
+        size = len(taken[0])
+        while self._chunks and size + len(self._chunks[0]) <= _FRAME:
+            taken.append(self._chunks.popleft())
+            size += len(taken[-1])
+        self._size -= size
+        return b"".join(taken)
+
+
+class Console:
+    """The port and who uses it.
+
+    `open_port` opens it; `gone` and `back` are told when it goes away (with the reason) and returns.
+    Everything is for one trio loop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        open_port: Callable[[], Awaitable[Port]],
+        *,
+        gone: Callable[[str], None],
+        back: Callable[[], None],
+        logger: logging.Logger,
+        cps: float | None = None,
+        buffer: int = BUFFER,
+    ) -> None:
+        self._name = name
+        self._open_port = open_port
+        self._gone = gone
+        self._back = back
+        self._logger = logger
+        self._cps = cps
+        self._buffer = buffer
+        self._port: Port | None = None
+        self._has_port = trio.Event()
+        self._readers: set[Reader] = set()
+        self._writing = trio.Lock()
+
+    async def run(self, port: Port | None) -> None:
+        """Read the port, and every port that comes after it, until cancelled; then readers see the end."""
+        try:
+            while True:
+                if port is None:
+                    port = await self._wait_for_port()
+                reason = await self._read(port)
+                port = None
+                self._logger.warning("%s went away (%s); waiting for it to return", self._name, reason)
+                self._gone(f"{self._name} went away: {reason}; plug it in again")
+        finally:
+            for reader in self._readers:
+                reader.close()
+
+    @contextmanager
+    def attach(self) -> Iterator[Reader]:
+        """A reader, from now on to the end of the block."""
+        reader = Reader(self._buffer)
+        self._readers.add(reader)
+        try:
+            yield reader
+        finally:
+            self._readers.discard(reader)
+
+    async def send(self, data: bytes) -> None:
+        """Write all of it, after what others are writing. While the port is away, wait for it.
+
+        When cancelled, a part may have been written.
+        """
+        async with self._writing:
+            rest = memoryview(data)
+            while rest:
+                port = self._port
+                if port is None:
+                    await self._has_port.wait()
+                    continue
+                try:
+                    sent = await port.send(rest[:1] if self._cps else rest)
+                except PortLost:
+                    # Closing it is how the reading side learns of it, if it does not know yet.
+                    await port.aclose()
+                    await trio.lowlevel.checkpoint()
+                    continue
+                rest = rest[sent:]
+                if self._cps and rest:
+                    await trio.sleep(sent / self._cps)
+
+    async def drain(self) -> None:
+        """Wait until what was sent has left the port."""
+        async with self._writing:
+            if self._port is not None:
+                await self._port.drain()
+
+    async def set_line(self, line: Line, value: bool) -> None:
+        """Set a control line of the port; while the port is away, that is left to who opens it again."""
+        if self._port is not None:
+            await self._port.set_line(line, value)
+
+    async def _read(self, port: Port) -> str:
+        self._port = port
+        self._has_port.set()
+        try:
+            while True:
+                data = await port.receive()
+                for reader in self._readers:
+                    if reader.put(data) == len(data):  # the first of a run of lost bytes
+                        self._logger.warning("a reader of %s is too slow and loses output", self._name)
+        except PortLost as lost:
+            return str(lost)
+        finally:
+            self._port = None
+            self._has_port = trio.Event()
+            await port.aclose()
+
+    async def _wait_for_port(self) -> Port:
+        # Which of the events that the kernel has for this arrives depends on the kind of port, and for
+        # network ports there is none; so look, less and less often.
+        pause = _RETRY_FIRST
+        since = trio.current_time()
+        while True:
+            try:
+                port = await self._open_port()
+            except JumpstarterError as error:
+                self._logger.debug("still waiting: %s", error)
+                await trio.sleep(pause)
+                pause = min(pause * 2, _RETRY_LONGEST)
+                continue
+            self._logger.warning("%s is back after %.1f s", self._name, trio.current_time() - since)
+            self._back()
+            return port

@@ -1,0 +1,286 @@
+"""One serial port, opened by pyserial and then read and written as trio likes it.
+
+pyserial knows how to open and configure ports of many kinds; its own reads block or poll. Ports with a file
+descriptor (terminals, `socket://`) are read and written here when the descriptor is ready. The others
+(`rfc2217://`, `loop://`) keep their reads and writes in threads of their own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import termios
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import trio
+from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing
+from jumpstarter_proto.errors import JumpstarterError
+
+__all__ = ["Port", "PortLost", "Settings", "open_port"]
+
+_CHUNK = 65536
+_THREAD_CHUNK = 256
+
+Line = Literal["dtr", "rts"]
+
+
+class PortLost(Exception):  # noqa: N818 - what happens to a port, not a fault of the program
+    """The port went away while it was open; the message says how it was noticed."""
+
+
+@dataclass
+class Settings:
+    """What a port is opened with. `lines` holds what users set, so that a port that returns has it again."""
+
+    url: str
+    baudrate: int
+    disable_hupcl: bool = False
+    lines: dict[Line, bool] = field(default_factory=dict)
+
+    @property
+    def is_path(self) -> bool:
+        """Whether this is a device node, not a URL."""
+        return "://" not in self.url
+
+
+class Port(ABC):
+    """An open port.
+
+    One task may receive and one may send at a time. Both raise PortLost when the port has gone, also when it
+    is closed under them.
+    """
+
+    def __init__(self, serial: Any) -> None:
+        self._serial = serial
+
+    @abstractmethod
+    async def receive(self) -> bytes:
+        """At least one byte, as many as there are. A checkpoint, so that busy ports leave time for others."""
+
+    @abstractmethod
+    async def send(self, data: bytes | memoryview) -> int:
+        """Give the port some bytes and say how many it took. When cancelled, it may have taken up to 256."""
+
+    @abstractmethod
+    async def drain(self) -> None:
+        """Wait until what was sent has left the port, as far as the port can tell."""
+
+    async def set_line(self, line: Line, value: bool) -> None:
+        """Set a modem control line. DeviceFailed where the port has none."""
+        await trio.to_thread.run_sync(_set_line, self._serial, line, value)
+
+    async def aclose(self) -> None:
+        """Close; what was not transmitted is dropped. Shielded, bounded by pyserial (8 s for rfc2217)."""
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_close, self._serial)
+
+
+class _FdPort(Port):
+    def __init__(self, serial: Any) -> None:
+        super().__init__(serial)
+        self._fd: int = serial.fileno()
+
+    async def receive(self) -> bytes:
+        while True:
+            try:
+                data = os.read(self._fd, _CHUNK)
+            except BlockingIOError:
+                await _ready(trio.lowlevel.wait_readable, self._fd)
+                continue
+            except OSError as error:
+                raise PortLost(_reason(error)) from error
+            if not data:
+                raise PortLost("the other end hung up")
+            await trio.lowlevel.checkpoint()
+            return data
+
+    async def send(self, data: bytes | memoryview) -> int:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                return os.write(self._fd, data)
+            except BlockingIOError:
+                await _ready(trio.lowlevel.wait_writable, self._fd)
+            except OSError as error:
+                raise PortLost(_reason(error)) from error
+
+    async def drain(self) -> None:
+        # Abandoned: a terminal under flow control drains when its other end allows it, or never. Closing
+        # flushes.
+        await trio.to_thread.run_sync(_drain, self._fd, abandon_on_cancel=True)
+
+    async def aclose(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            trio.lowlevel.notify_closing(fd)
+            await super().aclose()
+
+
+class _ThreadPort(Port):
+    def __init__(self, serial: Any) -> None:
+        super().__init__(serial)
+        # Each of the two may block for long; neither may take a thread from the rest of the exporter.
+        self._reading = trio.CapacityLimiter(1)
+        self._writing = trio.CapacityLimiter(1)
+
+    async def receive(self) -> bytes:
+        # Abandoned: closing the port wakes the thread.
+        return await trio.to_thread.run_sync(
+            _read, self._serial, abandon_on_cancel=True, limiter=self._reading
+        )
+
+    async def send(self, data: bytes | memoryview) -> int:
+        # Abandoned: what was begun is sent, or fails when the port is closed.
+        return await trio.to_thread.run_sync(
+            _write, self._serial, bytes(data[:_THREAD_CHUNK]), abandon_on_cancel=True, limiter=self._writing
+        )
+
+    async def drain(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def open_port(settings: Settings) -> Port:
+    """Open and configure.
+
+    Raises:
+        DeviceMissing: there is no such port, or nobody answers at its address.
+        DeviceBusy: another program has it.
+        DeviceFailed: it is there, and cannot be used.
+    """
+    # Connecting to a network port takes up to 5 s (rfc2217: 8 s). A session that ends does not wait for it;
+    # the thread then closes what nobody wants any more.
+    abandoned = False
+
+    def work() -> Any:
+        serial = _open(settings)
+        if abandoned:
+            _close(serial)
+        return serial
+
+    try:
+        serial = await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+    except trio.Cancelled:
+        abandoned = True
+        raise
+    return (
+        _FdPort(serial)
+        if _is_terminal(serial) or settings.url.startswith("socket://")
+        else _ThreadPort(serial)
+    )
+
+
+def _open(settings: Settings) -> Any:
+    import serial as pyserial  # noqa: PLC0415 - loaded with the first port, never with the exporter
+
+    try:
+        # Two programs on one terminal would each get part of the console.
+        port = pyserial.serial_for_url(
+            settings.url,
+            baudrate=settings.baudrate,
+            do_not_open=True,
+            exclusive=True if settings.is_path else None,
+        )
+        for line, value in settings.lines.items():
+            setattr(port, line, value)
+        port.open()
+    except (OSError, ValueError, termios.error) as error:
+        raise _fault(settings, error) from error
+    if _is_terminal(port):
+        try:
+            _configure(port.fileno(), settings)
+        except (OSError, termios.error) as error:
+            _close(port)
+            raise _fault(settings, error) from error
+    return port
+
+
+def _is_terminal(serial: Any) -> bool:
+    # Of pyserial's classes, those that stand for a device node keep its descriptor under this name.
+    return getattr(serial, "fd", None) is not None
+
+
+def _configure(fd: int, settings: Settings) -> None:
+    attributes = termios.tcgetattr(fd)
+    # So that "nothing there yet" (EAGAIN) and "hung up" (no bytes) are different answers to a read.
+    attributes[6][termios.VMIN] = 1
+    if settings.disable_hupcl:
+        attributes[2] &= ~termios.HUPCL
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
+def _fault(settings: Settings, error: Exception) -> JumpstarterError:
+    url = settings.url
+    number = getattr(error, "errno", None)
+    if number == errno.ENOENT:
+        return DeviceMissing(
+            f"there is no {url}; check the cable, `ls /dev/serial/by-id` shows what is plugged in"
+        )
+    if number == errno.EACCES:
+        return DeviceFailed(f"the exporter may not open {url}; add its user to the group dialout")
+    if number in (errno.EAGAIN, errno.EBUSY):
+        return DeviceBusy(f"another program has {url} open; end it first")
+    if settings.is_path:
+        return DeviceFailed(f"{url} cannot be used as a serial port: {error}")
+    return DeviceMissing(f"{url} cannot be opened: {error}; check its address and that its server runs")
+
+
+def _reason(error: OSError) -> str:
+    # The kernel's answers when a USB adapter is pulled out, or a pty's other end is closed.
+    if error.errno in (errno.EIO, errno.ENXIO, errno.ENODEV):
+        return "the device is gone"
+    return error.strerror or str(error)
+
+
+async def _ready(wait: Callable[[int], Any], fd: int) -> None:
+    try:
+        await wait(fd)
+    except trio.ClosedResourceError:
+        raise PortLost("it was closed") from None
+
+
+def _read(serial: Any) -> bytes:
+    import serial as pyserial  # noqa: PLC0415
+
+    try:
+        first: bytes = serial.read(1)
+        if not first:
+            raise PortLost("the other end hung up")
+        return first + serial.read(min(serial.in_waiting, _CHUNK))
+    except pyserial.SerialException as error:
+        raise PortLost(str(error)) from error
+
+
+def _write(serial: Any, data: bytes) -> int:
+    import serial as pyserial  # noqa: PLC0415
+
+    try:
+        return int(serial.write(data))
+    except pyserial.SerialException as error:
+        raise PortLost(str(error)) from error
+
+
+def _drain(fd: int) -> None:
+    try:
+        termios.tcdrain(fd)
+    except termios.error:
+        return  # a socket, or gone: there is nothing to wait for
+
+
+def _set_line(serial: Any, line: Line, value: bool) -> None:
+    try:
+        setattr(serial, line, value)
+    except (OSError, ValueError) as error:
+        raise DeviceFailed(f"{serial.port} has no {line.upper()} line that can be set: {error}") from error
+
+
+def _close(serial: Any) -> None:
+    try:
+        if _is_terminal(serial):
+            # Closing waits up to 30 s for bytes that the other end does not take.
+            termios.tcflush(serial.fd, termios.TCOFLUSH)
+    except termios.error:
+        pass  # gone already
+    serial.close()

@@ -1,0 +1,99 @@
+"""The user's terminal as a console: raw while it lasts, and as it was afterwards, whatever ends it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import trio
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+__all__ = ["Leave", "NotATerminalError", "raw_terminal", "read_stdin", "write_all"]
+
+_CHUNK = 65536
+_CTRL_B = 0x02
+
+
+class NotATerminalError(JumpstarterError):
+    """A console needs a terminal at both ends."""
+
+    status = "INVALID_ARGUMENT"
+    exit_code = ExitCode.USAGE
+
+
+class Leave:
+    """Finds Ctrl-B, Ctrl-B, Ctrl-B in what is typed. No input or output of its own."""
+
+    TIMES = 3
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def feed(self, typed: bytes) -> tuple[bytes, bool]:
+        """What goes to the board, and whether the user leaves.
+
+        The first two Ctrl-B go to the board, since boards use it too; what follows the third goes nowhere.
+        """
+        for position, byte in enumerate(typed):
+            self._seen = self._seen + 1 if byte == _CTRL_B else 0
+            if self._seen == self.TIMES:
+                return typed[:position], True
+        return typed, False
+
+
+@contextmanager
+def raw_terminal() -> Iterator[None]:
+    """Stdin gives each key as it is pressed, Ctrl-C too. Main thread only.
+
+    The terminal is as it was after the block, also after SIGTERM and SIGHUP (which end the block as
+    SystemExit does), but not after SIGKILL; then `reset` helps. Raises NotATerminalError.
+    """
+    if not sys.stdin.isatty():
+        raise NotATerminalError("a console needs a terminal as its input; for scripts there is `pipe`")
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    handlers = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        tty.setraw(fd)
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+async def read_stdin() -> bytes:
+    """What was typed or piped in, b"" at its end. Cancelling takes nothing away."""
+    fd = sys.stdin.fileno()
+    try:
+        await trio.lowlevel.wait_readable(fd)
+    except PermissionError:
+        await trio.lowlevel.checkpoint()  # a file, which the kernel does not wait for
+    try:
+        return os.read(fd, _CHUNK)
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return b""  # the terminal is gone
+        raise
+
+
+async def write_all(fd: int, data: bytes) -> None:
+    """Write all of it, in a thread that cancelling abandons: Ctrl-S must not stop the program."""
+    await trio.to_thread.run_sync(_write, fd, data, abandon_on_cancel=True)
+
+
+def _write(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
