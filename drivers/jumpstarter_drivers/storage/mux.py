@@ -24,7 +24,7 @@ from jumpstarter_proto.value import JSON
 from jumpstarter_drivers.storage.blocks import Device, NoSpace, Progress, StorageError
 from jumpstarter_drivers.storage.content import decoded
 from jumpstarter_drivers.storage.mark import Mark
-from jumpstarter_drivers.storage.state import Image, Operation, Position, StorageState
+from jumpstarter_drivers.storage.state import Content, Image, Operation, Position, StorageState
 
 __all__ = ["StorageMux", "WriteOptions"]
 
@@ -100,7 +100,7 @@ class StorageMux(Driver):
     async def open(self) -> None:
         """Find out whether an earlier write was never finished; the hardware is not touched."""
         reason = await trio.to_thread.run_sync(self.mark().read, limiter=self._disk)
-        if reason is not None and self.state.image is None:
+        if reason is not None and self.state.content is Content.AS_FOUND:
             self.state.broken(reason)
 
     # What users call.
