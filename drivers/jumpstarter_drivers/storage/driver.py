@@ -18,7 +18,7 @@ from jumpstarter_drivers.storage.blocks import Device, StorageError
 from jumpstarter_drivers.storage.content import decoded
 from jumpstarter_drivers.storage.mark import Mark
 from jumpstarter_drivers.storage.mux import StorageMux
-from jumpstarter_drivers.storage.state import Position
+from jumpstarter_drivers.storage.state import Position, StorageState
 
 __all__ = [
     "BlockStorage",
@@ -72,6 +72,7 @@ class FileStorage(StorageMux):
             self._private = Path(
                 await trio.to_thread.run_sync(tempfile.mkdtemp, None, "jumpstarter-storage-")
             )
+            self.state = StorageState(self.initial_position())
         await trio.to_thread.run_sync(_touch, self.file)
         await super().open()
 

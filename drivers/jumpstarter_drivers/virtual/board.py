@@ -55,7 +55,6 @@ class Board:
         """Switch off; nothing is transmitted from here on."""
         self._do(self._firmware.power_off())
         self._output.clear()
-        self._load_wanted = trio.Event()
         self._loading.cancel()
 
     def card_removed(self) -> None:

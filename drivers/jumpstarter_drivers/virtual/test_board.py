@@ -98,6 +98,19 @@ async def test_power_off_while_the_card_is_read_starts_no_kernel() -> None:
         assert not board.powered
 
 
+async def test_power_cycles_boot_again_and_again() -> None:
+    board = make()
+    async with running(board) as console:
+        for _ in range(3):
+            board.power_on()
+            await console.expect(b"login: ")
+            board.power_off()
+        board.power_on()
+        board.power_off()
+        board.power_on()
+        await console.expect(b"login: ")
+
+
 async def test_board_waits_for_no_reader() -> None:
     board = make()
     async with running(board) as console:
