@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -63,6 +63,18 @@ def interleaved(
     ours()
     pairs = [(theirs(), ours()) for _ in range(repeats)]
     return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def filled(row: Result, theirs: Sequence[float], ours: Sequence[float], **changes: Any) -> Result:
+    """The row with both sides' medians, spread and what else is known."""
+    return replace(
+        row,
+        theirs=statistics.median(theirs),
+        ours=statistics.median(ours),
+        repeats=len(ours),
+        spread=spread(theirs, ours),
+        **changes,
+    )
 
 
 def spread(theirs: Sequence[float], ours: Sequence[float]) -> str:

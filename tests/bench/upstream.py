@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
 from tests.bench.memory import Memory, settled_memory
-from tests.bench.result import Result, interleaved, spread
+from tests.bench.process import Worker
+from tests.bench.result import Result, filled, interleaved
 from tests.interop import exporters
 from tests.interop.exporters import Exporter
 from tests.interop.hardware import MIB, write_image
@@ -56,47 +55,13 @@ class Bench:
         """A client with an open session on each side."""
         with self.sessions() as (theirs, ours), ExitStack() as stack:
             yield (
-                stack.enter_context(Worker(self.theirs, "theirs", self.environment(theirs))),
-                stack.enter_context(Worker(self.ours, "ours", self.environment(ours))),
+                stack.enter_context(self._worker(self.theirs, "theirs", theirs)),
+                stack.enter_context(self._worker(self.ours, "ours", ours)),
             )
 
-
-class Worker:
-    """A `worker.py` process."""
-
-    def __init__(self, installed: Environment, side: str, environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [str(installed.python), "-P", str(WORKER), side],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self._side = side
-
-    def __enter__(self) -> Self:
-        assert self._process.stdout is not None
-        while (line := self._process.stdout.readline()) != "ready\n":
-            if not line:
-                raise RuntimeError(f"the {self._side} worker did not start; what it said is above")
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def do(self, operation: str, argument: int | str) -> list[float]:
-        """Run one operation of worker.py and give back its seconds."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps([operation, argument]), file=self._process.stdin, flush=True)
-        answer: list[float] = json.loads(self._process.stdout.readline())
-        return answer
+    def _worker(self, installed: Environment, side: str, exporter: Exporter) -> Worker:
+        # -P: the folder of worker.py has modules whose names are not meant for it.
+        return Worker([installed.python, "-P", WORKER, side], self.environment(exporter))
 
 
 def command_in_session(bench: Bench, repeats: int) -> Result:
@@ -142,18 +107,7 @@ def _commands(row: Result, theirs: Command, ours: Command, repeats: int) -> Resu
 
         return once
 
-    return _filled(row, *interleaved(repeats, run(theirs), run(ours)))
-
-
-def _filled(row: Result, theirs: Sequence[float], ours: Sequence[float], **changes: Any) -> Result:
-    return replace(
-        row,
-        theirs=statistics.median(theirs),
-        ours=statistics.median(ours),
-        repeats=len(ours),
-        spread=spread(theirs, ours),
-        **changes,
-    )
+    return filled(row, *interleaved(repeats, run(theirs), run(ours)))
 
 
 def call(bench: Bench, repeats: int) -> Result:
@@ -166,7 +120,7 @@ def call(bench: Bench, repeats: int) -> Result:
             lambda: statistics.median(ours.do("calls", count)),
         )
     row = Result("call", PEER, "driver call, blocking client, unix socket, p50", "s", 0, 0, 0.70, True, 0)
-    return _filled(row, *p50, detail={"calls in a round": count})
+    return filled(row, *p50, detail={"calls in a round": count})
 
 
 def echo(bench: Bench, repeats: int) -> Result:
@@ -176,7 +130,7 @@ def echo(bench: Bench, repeats: int) -> Result:
         seconds = interleaved(repeats, lambda: theirs.do("echo", count)[0], lambda: ours.do("echo", count)[0])
     rates = [[count * 65536 / 1e6 / value for value in side] for side in seconds]
     row = Result("echo", PEER, "64 KiB echo over a driver stream", "MB/s", 0, 0, 1.3, False, 0)
-    return _filled(row, *rates, detail={"echoes in a round": count})
+    return filled(row, *rates, detail={"echoes in a round": count})
 
 
 def flash(bench: Bench, repeats: int) -> Result:
@@ -191,7 +145,7 @@ def flash(bench: Bench, repeats: int) -> Result:
         )
     rates = [[size / 1e6 / value for value in side] for side in seconds]
     row = Result("flash", PEER, "flash of 256 MiB", "MB/s", 0, 0, 1.2, False, 0)
-    return _filled(row, *rates)
+    return filled(row, *rates)
 
 
 def memory(bench: Bench, repeats: int) -> Result:
@@ -207,7 +161,7 @@ def memory(bench: Bench, repeats: int) -> Result:
         *(side.processes for side in last), *(side.pss for side in last), last[1].pss / last[0].pss
     )
     detail = {"theirs": vars(last[0]), "ours": vars(last[1])}
-    return _filled(row, [m.rss for m in theirs], [m.rss for m in ours], note=note, detail=detail)
+    return filled(row, [m.rss for m in theirs], [m.rss for m in ours], note=note, detail=detail)
 
 
 def _their_daemon(bench: Bench) -> Memory:

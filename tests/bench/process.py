@@ -1,0 +1,46 @@
+"""Long-lived processes that are measured from inside: they are told what to do and say how long it took."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+
+class Worker:
+    """A process that says `ready` and answers each JSON line with a list of seconds, until its stdin ends."""
+
+    def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def __enter__(self) -> Self:
+        assert self._process.stdout is not None
+        while (line := self._process.stdout.readline()) != "ready\n":
+            if not line:
+                raise RuntimeError(f"{self._process.args!r} did not start; what it said is above")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def do(self, operation: str, argument: int | str) -> list[float]:
+        """Run one operation of the worker and give back its seconds."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps([operation, argument]), file=self._process.stdin, flush=True)
+        answer: list[float] = json.loads(self._process.stdout.readline())
+        return answer
