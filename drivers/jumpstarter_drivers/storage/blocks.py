@@ -168,10 +168,7 @@ class Device:
             )
 
     def _open(self) -> tuple[int, os.stat_result, int]:
-        flags = os.O_CLOEXEC | (os.O_RDWR if self._writable else os.O_RDONLY)
-        if stat.S_ISBLK(self.path.stat().st_mode) and self._writable:
-            flags |= os.O_EXCL  # refused while somebody has it mounted
-        fd = os.open(self.path, flags)
+        fd = os.open(self.path, _flags(self.path.stat().st_mode, self._writable))
         try:
             facts = os.fstat(fd)
             size = 0 if stat.S_ISCHR(facts.st_mode) else os.lseek(fd, 0, os.SEEK_END)
@@ -377,6 +374,13 @@ class Device:
                 f"the exporter may not write {self.path} ({reason}); correct its permissions there"
             )
         return StorageError(f"{self.path}: {reason}")
+
+
+def _flags(mode: int, writable: bool) -> int:
+    """How to open a file of this mode; a block device exclusively, which is refused while it is mounted."""
+    if not writable:
+        return os.O_CLOEXEC | os.O_RDONLY
+    return os.O_CLOEXEC | os.O_RDWR | (os.O_EXCL if stat.S_ISBLK(mode) else 0)
 
 
 def _write_fully(fd: int, block: list[bytes], offset: int) -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import stat
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -71,9 +72,28 @@ async def test_write_verify_and_read_give_the_same_bytes(card: Path) -> None:
 
 async def test_tiny_chunks_are_gathered(card: Path) -> None:
     data = IMAGE[:100_000]
+    seen: list[int] = []
     async with device(card) as opened:
-        await opened.write(chunks(data, 7), limit=None, hashed=False, progress=ignore)
+        await opened.write(chunks(data, 7), limit=None, hashed=False, progress=seen.append)
     assert card.read_bytes() == data
+    assert 2 < len(seen) < 100
+
+
+async def test_device_that_takes_a_write_in_parts_gets_all_of_it(
+    card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda fd, views, offset: real(fd, [views[0][:50_000]], offset))
+    async with device(card) as opened:
+        await opened.write(chunks(), limit=None, hashed=False, progress=ignore)
+    assert card.read_bytes() == IMAGE
+
+
+def test_only_a_writer_of_a_block_device_wants_it_alone() -> None:
+    block = stat.S_IFBLK | 0o600
+    assert blocks._flags(block, True) & os.O_EXCL
+    assert not blocks._flags(block, False) & os.O_EXCL
+    assert not blocks._flags(stat.S_IFREG | 0o600, True) & os.O_EXCL
 
 
 async def test_image_beyond_the_limit_is_refused_before_it_is_written(card: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import termios
 import tty
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
+from jumpstarter_drivers.virtual import board as board_module
 from jumpstarter_drivers.virtual.board import Board
 from jumpstarter_drivers.virtual.firmware import Firmware, State
 from jumpstarter_drivers.virtual.image import BadImage, Image
@@ -111,7 +114,11 @@ async def test_power_cycles_boot_again_and_again() -> None:
         await console.expect(b"login: ")
 
 
-async def test_board_waits_for_no_reader() -> None:
+@pytest.mark.parametrize("patience", [0.0, 3600.0])
+async def test_board_waits_for_no_reader_and_forgets_without_power(
+    monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    monkeypatch.setattr(board_module, "_PATIENCE", patience)
     board = make()
     async with running(board) as console:
         board.power_on()
@@ -119,11 +126,26 @@ async def test_board_waits_for_no_reader() -> None:
         await console.stream.send_all(b"root\n")
         await console.expect(b"# ")
         for _ in range(40):
+            # Far more than a pty holds, and nobody reads it.
             await console.stream.send_all(b"dmesg\n")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert bool(board._output) == (patience > 0)
         board.power_off()
+        assert not board._output
         board.power_on()
-        # Far more than a pty holds was printed and nobody read it; the board boots all the same.
-        await console.expect(b"U-Boot")
+        await console.expect(b"U-Boot SPL")
+        await console.expect(b"login: ")
+
+
+async def test_console_does_not_echo_before_anybody_has_set_it_up() -> None:
+    board = make()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(board.run)
+        fd = os.open(board.console, os.O_RDWR | os.O_NOCTTY)
+        local_modes = termios.tcgetattr(fd)[3]
+        os.close(fd)
+        assert not local_modes & (termios.ECHO | termios.ICANON)
+        nursery.cancel_scope.cancel()
 
 
 async def test_pty_is_gone_with_the_board() -> None:

@@ -78,7 +78,11 @@ def test_power_off_is_silent_at_once_and_forgets_the_answer_to_load_image() -> N
     assert board.deadline is None
     assert board.advance(100) == []
     assert board.image_found(IMAGE, 100) == []
-    assert board.receive(b"root\r", 101) == []
+    board.power_on(100)
+    assert board.power_off() == []
+    assert board.deadline is None
+    assert board.advance(105) == []
+    assert board.receive(b"root\r", 106) == []
     assert board.state is State.OFF
 
 
