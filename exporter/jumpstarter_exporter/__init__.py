@@ -1,1 +1,68 @@
-"""Offers a board's interfaces over gRPC: driver base, device tree, session and daemon."""
+"""Offers a board's interfaces over gRPC: driver base, device tree, session and daemon.
+
+Names are loaded when they are first used, so that a program pays only for what it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jumpstarter_exporter.composite import Composite, Proxy
+    from jumpstarter_exporter.driver import Driver
+    from jumpstarter_exporter.errors import (
+        DeviceBusy,
+        DeviceError,
+        DeviceFailed,
+        DeviceMissing,
+        ResourceError,
+    )
+    from jumpstarter_exporter.lifecycle import State
+    from jumpstarter_exporter.markers import export, export_stream
+    from jumpstarter_exporter.resources import Sink, Source
+    from jumpstarter_exporter.session import Session
+
+__all__ = [
+    "Composite",
+    "DeviceBusy",
+    "DeviceError",
+    "DeviceFailed",
+    "DeviceMissing",
+    "Driver",
+    "Proxy",
+    "ResourceError",
+    "Session",
+    "Sink",
+    "Source",
+    "State",
+    "export",
+    "export_stream",
+]
+
+_HOMES = {
+    "Composite": "composite",
+    "DeviceBusy": "errors",
+    "DeviceError": "errors",
+    "DeviceFailed": "errors",
+    "DeviceMissing": "errors",
+    "Driver": "driver",
+    "Proxy": "composite",
+    "ResourceError": "errors",
+    "Session": "session",
+    "Sink": "resources",
+    "Source": "resources",
+    "State": "lifecycle",
+    "export": "markers",
+    "export_stream": "markers",
+}
+
+
+def __getattr__(name: str) -> object:
+    import importlib  # noqa: PLC0415 - this module must stay free to import
+
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,157 @@
+"""The base of every driver, and all that a driver's author needs from the exporter.
+
+A driver is a keyword-only dataclass whose fields are the `config:` keys of the exporter's YAML. It opens its
+hardware in `open`, releases it in `close`, and offers methods marked with `@export` and `@export_stream`.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, field
+from typing import ClassVar
+from uuid import UUID, uuid4
+
+import trio
+from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.value import JSON
+
+from jumpstarter_exporter.errors import DeviceBusy, DeviceError, DeviceFailed, DeviceMissing, ResourceError
+from jumpstarter_exporter.lifecycle import Lifecycle, State
+from jumpstarter_exporter.markers import export, export_stream
+from jumpstarter_exporter.resources import Resources, Sink, Source
+
+__all__ = [
+    "DeviceBusy",
+    "DeviceError",
+    "DeviceFailed",
+    "DeviceMissing",
+    "Driver",
+    "ResourceError",
+    "Sink",
+    "Source",
+    "State",
+    "export",
+    "export_stream",
+]
+
+
+@dataclass(kw_only=True, eq=False)
+class Driver(ABC):
+    """One device, or one function of a device.
+
+    A subclass says in its docstring what `close` does to the board. Calls to one driver are not serialised:
+    streams live long, so a driver locks where its hardware needs it, or takes the device with `exclusive`.
+    """
+
+    client: ClassVar[str]
+    """Import path of the class that drives it for users, as Jumpstarter 0.9 knows it."""
+    interface: ClassVar[str] = ""
+    """The word after `jumpstarter` on the command line: power, serial, network, storage..."""
+
+    uuid: UUID = field(default_factory=uuid4)
+    labels: dict[str, str] = field(default_factory=dict)
+    description: str | None = None
+    methods_description: dict[str, str] = field(default_factory=dict)
+    log_level: str = "INFO"
+    """Name of the lowest level that reaches the log, for all devices of the class."""
+    children: dict[str, Driver] = field(default_factory=dict)
+
+    logger: logging.Logger = field(init=False, repr=False)
+    """What it is told goes to the users' log streams."""
+    life: Lifecycle = field(init=False, repr=False, default_factory=Lifecycle)
+    """Its state; the three methods below are how a driver changes it."""
+    resources: Resources = field(init=False, repr=False, default_factory=Resources)
+    """Files on their way to and from users;
+
+    `read_resource` and `write_resource` are how a driver uses them.
+    """
+
+    def __post_init__(self) -> None:
+        """Check the configuration; must not touch hardware. ValueError for values that make no sense."""
+        self.logger = logging.getLogger(f"driver.{type(self).__name__}")
+        level = self.log_level.upper()
+        if level not in logging.getLevelNamesMapping():
+            raise ValueError(
+                f"log_level is {self.log_level!r}; it takes DEBUG, INFO, WARNING, ERROR or CRITICAL"
+            )
+        self.logger.setLevel(level)
+        self._nursery: trio.Nursery | None = None
+
+    async def open(self) -> None:  # noqa: B027 - many drivers have nothing to acquire
+        """Acquire the hardware. Called before the first use, and again before the next one after a failure.
+
+        Parents are open before their children. Raise DeviceMissing, DeviceBusy, OSError...
+        """
+
+    async def close(self) -> None:  # noqa: B027 - the same
+        """Release the hardware. Called once for every `open`, also one that failed half-way or was cancelled.
+
+        It runs shielded and has `jumpstarter_exporter.node.CLOSE_SECONDS`; children are closed before.
+        """
+
+    async def reset(self) -> None:  # noqa: B027 - the same
+        """Bring the device into the state in which a new user should find it, on the user's request."""
+
+    def extra_labels(self) -> dict[str, str]:
+        """More labels for the report, found out by the driver."""
+        return {}
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """For background tasks, from `open` (inside of it as well) until after `close`.
+
+        A task that raises closes the device, which is then `failed` with that reason.
+        """
+        if self._nursery is None:
+            raise JumpstarterUsageError(f"{type(self).__name__} has a nursery only between open and close")
+        return self._nursery
+
+    def attach(self, nursery: trio.Nursery | None) -> None:
+        """Give the driver its nursery, or take it away; for the device tree."""
+        self._nursery = nursery
+
+    def missing(self, reason: str) -> None:
+        """Say that the hardware went away. The driver stays open and says `ready()` when it is back."""
+        self.life.missing(reason)
+
+    def failed(self, reason: str) -> None:
+        """Say that the hardware broke. The next use closes the driver and opens it again."""
+        self.life.failed(reason)
+
+    def ready(self) -> None:
+        """Say that the hardware is there and works (again)."""
+        self.life.ready()
+
+    def exclusive(self, what: str) -> AbstractContextManager[None]:
+        """Hold the device for a `with` block; `what` is the state's reason, such as "being flashed".
+
+        Raises:
+            DeviceBusy: it is held already; says for what.
+        """
+        return self.life.exclusive(what)
+
+    def read_resource(self, handle: dict[str, JSON]) -> AbstractAsyncContextManager[Source]:
+        """The file that a user (or a URL) sends, as plain bytes; `handle` is the argument of the call.
+
+        Leaving the block tells the sender that no more is wanted.
+
+        Raises:
+            ValueError: the handle is none.
+            ResourceError: there is no such resource on this device, or it was used already. While reading: it
+                was cut before its end, which is never mistaken for its end.
+        """
+        return self.resources.read(handle)
+
+    def write_resource(self, handle: dict[str, JSON]) -> AbstractAsyncContextManager[Sink]:
+        """The file that a user (or a URL) receives; write plain bytes to it.
+
+        Leaving the block ends the file; leaving it with an exception tells the receiver that it is cut.
+
+        Raises:
+            ValueError: the handle is none.
+            ResourceError: there is no such resource on this device, or it was used already. While writing:
+                the receiver went away.
+        """
+        return self.resources.write(handle)

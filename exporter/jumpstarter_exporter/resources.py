@@ -1,0 +1,300 @@
+"""Files on their way between a user and a driver.
+
+A user who wants a driver to have a file opens a stream to that driver, gets a *handle*, and passes the handle
+as an argument of a call. Here is the driver's end of it: a table of what is on offer to one driver, and the
+plain-bytes `Source` and `Sink` that it reads and writes. A handle may also be a URL that the exporter fetches
+from or uploads to.
+
+Each offer is good for one use. Between the stream and the driver at most `DEPTH` chunks wait, each way, so a
+slow driver slows its user down. The end of a file and a cut are different things: a cut raises
+`ResourceError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import trio
+from jumpstarter_proto.encoding import Codec, Encoding, compressor, decompressor
+from jumpstarter_proto.value import JSON
+
+from jumpstarter_exporter.errors import ResourceError
+
+__all__ = ["CHUNK", "DEPTH", "Pipe", "Resources", "Sink", "Source", "encoding_named"]
+
+DEPTH = 32
+CHUNK = 65536
+"""Upper bound in bytes of a chunk that travels to a user."""
+_BATCH = 1024 * 1024
+"""About what one visit to a worker thread brings back, in bytes."""
+
+_codec_threads = trio.CapacityLimiter(2)
+"""For the whole process: it is work for the CPU, and small hosts have few."""
+
+_CUT = "the connection was lost before the whole file had arrived; send it again"
+
+
+class Source:
+    """Iterate it once for the file's plain bytes, in non-empty chunks.
+
+    Raises while iterating:
+        ResourceError: the file was cut before its end.
+        ContentError: its compressed content is damaged or ends too early.
+    """
+
+    def __init__(
+        self, receive: Callable[[], Awaitable[bytes]], codec: Codec | None, size_hint: int | None = None
+    ) -> None:
+        self.size_hint = size_hint
+        """Bytes that will come, where that is known beforehand."""
+        self._receive = receive
+        self._codec = codec
+        self._pieces: Iterator[bytes] | None = None
+
+    def __aiter__(self) -> Source:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._codec is None:
+            chunk = await self._receive()
+            if not chunk:
+                raise StopAsyncIteration
+            return chunk
+        return await self._decoded(self._codec)
+
+    async def _decoded(self, codec: Codec) -> bytes:
+        while True:
+            if self._pieces is None:
+                chunk = await self._receive()
+                if not chunk:
+                    codec.finish()  # raises when the content is not complete
+                    raise StopAsyncIteration
+                self._pieces = codec.feed(chunk)
+            piece = await trio.to_thread.run_sync(_batch, self._pieces, limiter=_codec_threads)
+            if len(piece) < _BATCH:
+                self._pieces = None
+            if piece:
+                return piece
+
+
+class Sink:
+    """Where a driver writes a file's plain bytes."""
+
+    def __init__(self, send: Callable[[bytes], Awaitable[None]], codec: Codec | None) -> None:
+        self._send = send
+        self._codec = codec
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send a chunk of any size; waits while the receiver is slow.
+
+        Raises:
+            ResourceError: the receiver went away.
+        """
+        if self._codec is None:
+            await self._send_plain(bytes(data))
+            return
+        pieces = self._codec.feed(bytes(data))
+        while piece := await trio.to_thread.run_sync(_batch, pieces, limiter=_codec_threads):
+            await self._send_plain(piece)
+
+    async def finish(self) -> None:
+        """Send what the compressor still holds."""
+        if self._codec is not None:
+            await self._send_plain(await trio.to_thread.run_sync(self._codec.finish, limiter=_codec_threads))
+
+    async def _send_plain(self, data: bytes) -> None:
+        for start in range(0, len(data), CHUNK):
+            await self._send(data if len(data) <= CHUNK else data[start : start + CHUNK])
+
+
+def _batch(pieces: Iterator[bytes]) -> bytes:
+    """Exhaust a codec's output, or stop at a good amount; less than `_BATCH` means exhausted."""
+    taken: list[bytes] = []
+    length = 0
+    while length < _BATCH:
+        piece = next(pieces, None)
+        if piece is None:
+            break
+        taken.append(piece)
+        length += len(piece)
+    return taken[0] if len(taken) == 1 else b"".join(taken)
+
+
+@dataclass(eq=False)
+class Pipe:
+    """Between a user's stream and a driver.
+
+    The user's end is for the stream's handler, the other for a driver.
+    """
+
+    uuid: UUID = field(default_factory=uuid4)
+
+    def __post_init__(self) -> None:
+        self._inward, self._to_driver = trio.open_memory_channel[bytes](DEPTH)
+        self._from_driver, self._outward = trio.open_memory_channel[bytes](DEPTH)
+        self._complete = False
+        self._driver_failed = False
+
+    # The user's end.
+
+    async def from_user(self, chunk: bytes) -> bool:
+        """Pass a chunk on, or find that the driver wants no more."""
+        try:
+            await self._inward.send(chunk)
+        except trio.BrokenResourceError:
+            return False
+        return True
+
+    def user_ended(self) -> None:
+        """The whole file has arrived."""
+        self._complete = True
+        self._inward.close()
+
+    async def to_user(self) -> bytes:
+        """The driver's next chunk; b"" at its end.
+
+        Raises:
+            ResourceError: the driver gave up before the end.
+        """
+        try:
+            return await self._outward.receive()
+        except trio.EndOfChannel:
+            if self._driver_failed:
+                raise ResourceError(
+                    "the device stopped before the end of the file; see the call's error"
+                ) from None
+            return b""
+
+    def user_left(self) -> None:
+        """The user's stream is over, in order or not.
+
+        A driver that waits for the rest learns that it was cut.
+        """
+        self._inward.close()
+        self._outward.close()
+
+    # The driver's end.
+
+    async def receive(self) -> bytes:
+        """The user's next chunk; b"" at the end of the file. ResourceError when it was cut."""
+        try:
+            return await self._to_driver.receive()
+        except trio.EndOfChannel:
+            if self._complete:
+                return b""
+            raise ResourceError(_CUT) from None
+
+    async def send(self, chunk: bytes) -> None:
+        """Pass a chunk to the user. ResourceError when there is nobody."""
+        try:
+            await self._from_driver.send(chunk)
+        except trio.BrokenResourceError:
+            raise ResourceError("the receiver of the file went away before its end; try again") from None
+
+    def driver_left(self, *, failed: bool) -> None:
+        """The driver's call is done with it."""
+        self._driver_failed = failed
+        self._to_driver.close()
+        self._from_driver.close()
+
+
+class Resources:
+    """What is on offer to one driver."""
+
+    def __init__(self) -> None:
+        self._pipes: dict[UUID, Pipe] = {}
+
+    @contextmanager
+    def offer(self) -> Iterator[Pipe]:
+        """Have a pipe on offer for as long as the user's stream lives."""
+        pipe = Pipe()
+        self._pipes[pipe.uuid] = pipe
+        try:
+            yield pipe
+        finally:
+            self._pipes.pop(pipe.uuid, None)
+            pipe.user_left()
+
+    def read(self, handle: Mapping[str, JSON]) -> AbstractAsyncContextManager[Source]:
+        """See `Driver.read_resource`."""
+        if _kind(handle) == "presigned_request":
+            return _presigned_source(handle)
+        return self._read(handle)
+
+    def write(self, handle: Mapping[str, JSON]) -> AbstractAsyncContextManager[Sink]:
+        """See `Driver.write_resource`."""
+        if _kind(handle) == "presigned_request":
+            return _presigned_sink(handle)
+        return self._write(handle)
+
+    @asynccontextmanager
+    async def _read(self, handle: Mapping[str, JSON]) -> AsyncIterator[Source]:
+        encoding = encoding_named(handle.get("x_jmp_content_encoding"))
+        pipe = self._take(handle)
+        try:
+            yield Source(pipe.receive, decompressor(encoding) if encoding else None)
+        finally:
+            pipe.driver_left(failed=False)
+
+    @asynccontextmanager
+    async def _write(self, handle: Mapping[str, JSON]) -> AsyncIterator[Sink]:
+        encoding = encoding_named(handle.get("x_jmp_content_encoding"))
+        pipe = self._take(handle)
+        failed = True
+        try:
+            sink = Sink(pipe.send, compressor(encoding) if encoding else None)
+            yield sink
+            await sink.finish()
+            failed = False
+        finally:
+            pipe.driver_left(failed=failed)
+
+    def _take(self, handle: Mapping[str, JSON]) -> Pipe:
+        text = handle.get("uuid")
+        try:
+            uuid = UUID(str(text))
+        except ValueError:
+            raise ValueError(f"the resource handle's uuid is {text!r}, which is no UUID") from None
+        pipe = self._pipes.pop(uuid, None)
+        if pipe is None:
+            raise ResourceError(
+                f"no resource {uuid} waits on this device; a handle is good for one call, "
+                "to the device that it was opened for, while its stream is open"
+            )
+        return pipe
+
+
+def encoding_named(name: JSON) -> Encoding | None:
+    """The encoding of that name; None for no name. ValueError for one that nobody knows."""
+    if not name:
+        return None
+    try:
+        return Encoding(str(name))
+    except ValueError:
+        raise ValueError(f"content encoding {name!r} is unknown; use {', '.join(Encoding)} or none") from None
+
+
+def _kind(handle: object) -> str:
+    kind = handle.get("kind") if isinstance(handle, Mapping) else None
+    if kind not in ("client_stream", "presigned_request"):
+        raise ValueError("a resource handle is a dict whose `kind` is client_stream or presigned_request")
+    return str(kind)
+
+
+@asynccontextmanager
+async def _presigned_source(handle: Mapping[str, JSON]) -> AsyncIterator[Source]:
+    from jumpstarter_exporter import presigned  # noqa: PLC0415 - most exporters never fetch a URL
+
+    async with presigned.get(presigned.Request.of(handle, "GET")) as (receive, length):
+        yield Source(receive, None, length)
+
+
+@asynccontextmanager
+async def _presigned_sink(handle: Mapping[str, JSON]) -> AsyncIterator[Sink]:
+    from jumpstarter_exporter import presigned  # noqa: PLC0415 - the same
+
+    async with presigned.put(presigned.Request.of(handle, "PUT")) as send:
+        yield Sink(send, None)

@@ -1,0 +1,190 @@
+"""A byte stream inside a `RouterService/Stream` call, for either end of it.
+
+A frame's payload is a piece of the stream, and a piece that fits into a frame stays whole, so datagrams can
+travel too. Each direction ends with a GOAWAY frame; gRPC's own half-close means the same, but only a client can
+send that. The end of the call before the end of the stream is a cut, and never looks like an end of the data.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from jumpstarter_proto.rpc import ClientCall, RpcError, ServerCall
+from jumpstarter_proto.v1 import router_pb2
+
+__all__ = ["FRAME", "ClientFrames", "RouterStream", "ServerFrames"]
+
+FRAME = 65536
+"""Most bytes of one frame that we send."""
+
+
+class Frames(Protocol):
+    """Frames of one call, both ways."""
+
+    async def receive(self) -> router_pb2.StreamRequest | router_pb2.StreamResponse:
+        """The peer's next frame. Raises trio.EndOfChannel after the last, RpcError for a call that failed."""
+
+    async def send(self, payload: bytes) -> None:
+        """Send data."""
+
+    async def send_eof(self) -> None:
+        """Say that there will be no more data."""
+
+
+class ClientFrames:
+    """The frames of a call that we make."""
+
+    def __init__(self, call: ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> None:
+        self._call = call
+        self.receive = call.receive
+
+    async def send(self, payload: bytes) -> None:
+        await self._call.send(router_pb2.StreamRequest(payload=payload))
+
+    async def send_eof(self) -> None:
+        await self._call.send(router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
+        await self._call.send_eof()
+
+
+class ServerFrames:
+    """The frames of a call that we serve."""
+
+    def __init__(self, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> None:
+        self._call = call
+        self.receive = call.receive
+
+    async def send(self, payload: bytes) -> None:
+        await self._call.send(router_pb2.StreamResponse(payload=payload))
+
+    async def send_eof(self) -> None:
+        await self._call.send(router_pb2.StreamResponse(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
+
+
+class RouterStream(trio.abc.HalfCloseableStream):
+    """`RouterStream.client(call)` or `RouterStream.server(call)`.
+
+    The call stays its owner's: `aclose` only ends this object; leaving the
+    call's block (a client) or returning from the handler (a server) ends the call. One task may receive while
+    another sends.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self._rest = b""
+        self._received_eof = False
+        self._sent_eof = False
+        self._closed = False
+        self._send_conflicts = _Conflict("another task is sending on this stream")
+        self._receive_conflicts = _Conflict("another task is receiving on this stream")
+
+    @classmethod
+    def client(cls, call: ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> RouterStream:
+        """Our end of a call that we make."""
+        return cls(ClientFrames(call))
+
+    @classmethod
+    def server(cls, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> RouterStream:
+        """Our end of a call that we serve."""
+        return cls(ServerFrames(call))
+
+    @property
+    def ended(self) -> bool:
+        """Whether both directions have come to their end in good order."""
+        return self._received_eof and self._sent_eof
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The next data; b"" at its end. Without `max_bytes` a frame stays whole.
+
+        Raises:
+            trio.BrokenResourceError: the call ended before the peer said that its data had ended.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError("max_bytes must be at least 1")
+        with self._receive_conflicts:
+            while not self._rest:
+                if self._received_eof:
+                    await trio.lowlevel.checkpoint()
+                    return b""
+                # Empty frames are legal and mean nothing; so do PING, RST_STREAM and what we do not know.
+                await self._receive_frame()
+        if max_bytes is None or len(self._rest) <= max_bytes:
+            data, self._rest = self._rest, b""
+        else:
+            data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
+        return data
+
+    async def _receive_frame(self) -> None:
+        try:
+            frame = await self._frames.receive()
+        except trio.EndOfChannel:
+            self._received_eof = True
+            return
+        except RpcError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+        if frame.frame_type == router_pb2.FRAME_TYPE_DATA:
+            self._rest = frame.payload
+        elif frame.frame_type == router_pb2.FRAME_TYPE_GOAWAY:
+            self._received_eof = True
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send data of any size; up to `FRAME` bytes arrive as one piece.
+
+        Raises:
+            trio.BrokenResourceError: the call has ended.
+            trio.ClosedResourceError: `send_eof` or `aclose` came before.
+        """
+        if self._closed or self._sent_eof:
+            raise trio.ClosedResourceError("this stream was closed for sending")
+        with self._send_conflicts:
+            try:
+                if len(data) <= FRAME:
+                    await self._frames.send(bytes(data))
+                    return
+                view = memoryview(data)
+                for start in range(0, len(data), FRAME):
+                    await self._frames.send(bytes(view[start : start + FRAME]))
+            except RpcError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Frames wait in `send_all` itself."""
+        await trio.lowlevel.checkpoint()
+
+    async def send_eof(self) -> None:
+        """Say that no more data comes from here; what the peer sends still arrives."""
+        if self._closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        if self._sent_eof:
+            await trio.lowlevel.checkpoint()
+            return
+        with self._send_conflicts:
+            self._sent_eof = True
+            try:
+                await self._frames.send_eof()
+            except RpcError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Let go of the call, without a word to the peer: its owner ends it, in order or not."""
+        self._closed = True
+        await trio.lowlevel.checkpoint()
+
+
+class _Conflict:
+    """At most one task at a time."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+        self._held = False
+
+    def __enter__(self) -> None:
+        if self._held:
+            raise trio.BusyResourceError(self._message)
+        self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._held = False
