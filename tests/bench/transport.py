@@ -1,4 +1,4 @@
-"""The rows against grpcio's asyncio API: the same messages over a unix socket, each end a process of its own."""
+"""The rows against grpcio's asyncio API: the same messages over a unix socket, each end its own process."""
 
 from __future__ import annotations
 
