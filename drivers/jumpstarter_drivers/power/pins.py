@@ -105,8 +105,9 @@ def _faults(what: str) -> Iterator[None]:
         yield
     except ImportError as error:
         package = error.name or str(error)
+        source = "jumpstarter-sbc[pi]" if package == "lgpio" else "it"
         raise DeviceMissing(
-            f"{what} needs the Python package {package}; install jumpstarter-sbc[pi], or set pin_factory"
+            f"{what} needs the Python package {package}; install {source}, or set another pin_factory"
         ) from error
     except _library_errors() as error:
         kind = DeviceMissing if what.startswith("pin factory") else DeviceFailed

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 import trio
-from jumpstarter_client.errors import DriverError, DriverInvalidArgument, DriverMethodNotImplemented
+from jumpstarter_client.errors import (
+    DriverError,
+    DriverInvalidArgument,
+    DriverMethodNotImplemented,
+    ExporterNotReady,
+)
+from jumpstarter_exporter.driver import export
 
 from jumpstarter_drivers.power import pins
 from jumpstarter_drivers.power.client import PowerClient, PowerReading
@@ -164,9 +170,11 @@ class Old(MockPower):
         self.seen: list[str] = []
         self.is_off = trio.Event()
 
+    @export
     async def on(self) -> None:
         self.seen.append("on")
 
+    @export
     async def off(self) -> None:
         self.seen.append("off")
         self.is_off.set()
@@ -194,11 +202,14 @@ def test_cycle_refuses_an_impossible_wait(wait: float) -> None:
             client.call("cycle", -1)
 
 
-def test_second_cycle_is_refused_while_one_runs(mock: Any) -> None:
-    with serve(relay()) as client:
-        other = client.streamingcall("read")
-        with pytest.raises(DriverMethodNotImplemented, match="cannot measure"):
-            next(other)
+async def test_second_cycle_is_refused_while_one_runs(mock: Any) -> None:
+    async with serve_async(relay()) as client, trio.open_nursery() as nursery:
+        await client.on.aio()
+        nursery.start_soon(client.cycle.aio, 3600)
+        await until(mock.pin(17), False)
+        with pytest.raises(ExporterNotReady, match="being power-cycled"):
+            await client.cycle.aio()
+        nursery.cancel_scope.cancel()
 
 
 def test_what_a_relay_cannot_do_is_said() -> None:

@@ -110,13 +110,13 @@ class PySerialClient(DriverClient):
 
     @verb
     @twin
-    async def set_dtr(self, value: bool) -> None:
+    async def set_dtr(self, value: bool, /) -> None:
         """Set Data Terminal Ready: true or false."""
         await self.call_async("set_dtr", value)
 
     @verb
     @twin
-    async def set_rts(self, value: bool) -> None:
+    async def set_rts(self, value: bool, /) -> None:
         """Set Request To Send: true or false."""
         await self.call_async("set_rts", value)
 

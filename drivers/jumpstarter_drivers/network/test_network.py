@@ -1,0 +1,173 @@
+"""Connections end to end: a user's stream, the exporter, a server on the loopback interface."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from jumpstarter_client.errors import DriverError, DriverInvalidArgument
+from jumpstarter_proto.errors import JumpstarterError
+
+from jumpstarter_drivers.network.driver import EchoNetwork, TcpNetwork, UdpNetwork, UnixNetwork
+from jumpstarter_drivers.testing import serve, serve_async
+
+
+async def shout(stream: trio.SocketStream) -> None:
+    """A service that answers in capitals and hangs up after its client."""
+    async with stream:
+        async for data in stream:
+            await stream.send_all(data.upper())
+
+
+@asynccontextmanager
+async def tcp_service() -> AsyncIterator[int]:
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, shout, listeners)
+        yield listeners[0].socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+async def everything(stream: Any, size: int | None = None) -> bytes:
+    data = b""
+    with trio.fail_after(10):
+        while size is None or len(data) < size:
+            chunk = await stream.receive_some()
+            if not chunk:
+                break
+            data += chunk
+    return data
+
+
+async def test_each_stream_is_a_connection() -> None:
+    async with tcp_service() as port, serve_async(TcpNetwork(host="127.0.0.1", port=port)) as client:
+        async with client.stream_async("connect") as one, client.stream_async("connect") as two:
+            await one.send_all(b"one")
+            await two.send_all(b"two")
+            assert await everything(two, 3) == b"TWO"
+            assert await everything(one, 3) == b"ONE"
+
+
+async def test_end_of_input_reaches_the_service_and_its_answer_comes_back() -> None:
+    async with tcp_service() as port, serve_async(TcpNetwork(host="127.0.0.1", port=port)) as client:
+        async with client.stream_async("connect") as stream:
+            await stream.send_all(b"last words")
+            await stream.send_eof()
+            assert await everything(stream) == b"LAST WORDS"
+
+
+async def test_a_megabyte_arrives_whole() -> None:
+    payload = os.urandom(1 << 20)
+    async with serve_async(EchoNetwork()) as client, client.stream_async("connect") as stream:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, payload)
+            assert await everything(stream, len(payload)) == payload
+        await stream.send_eof()
+        assert await everything(stream) == b""
+
+
+def test_echo_from_plain_code() -> None:
+    with serve(EchoNetwork()) as client, client.stream() as stream:
+        stream.send(b"hello")
+        assert stream.receive() == b"hello"
+
+
+async def test_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "service.sock"
+    listener = trio.socket.socket(socket.AF_UNIX)
+    await listener.bind(str(path))
+    listener.listen()
+    async with trio.open_nursery() as nursery, serve_async(UnixNetwork(path=str(path))) as client:
+        nursery.start_soon(trio.serve_listeners, shout, [trio.SocketListener(listener)])
+        async with client.stream_async("connect") as stream:
+            await stream.send_all(b"qmp")
+            assert await everything(stream, 3) == b"QMP"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_datagram_is_a_frame() -> None:
+    with trio.socket.socket(type=socket.SOCK_DGRAM) as service:
+        await service.bind(("127.0.0.1", 0))
+        async with serve_async(UdpNetwork(host="127.0.0.1", port=service.getsockname()[1])) as client:
+            async with client.stream_async("connect") as stream:
+                await stream.send_all(b"first")
+                await stream.send_all(b"second")
+                with trio.fail_after(10):
+                    data, sender = await service.recvfrom(100)
+                    assert data == b"first"
+                    assert await service.recv(100) == b"second"
+                await service.sendto(b"a", sender)
+                await service.sendto(b"", sender)
+                await service.sendto(b"b", sender)
+                assert await stream.receive_some() == b"a"
+                assert await stream.receive_some() == b"b"
+
+
+async def test_datagrams_to_nobody_are_lost_as_udp_loses_them() -> None:
+    with trio.socket.socket(type=socket.SOCK_DGRAM) as service:
+        await service.bind(("127.0.0.1", 0))
+        port = service.getsockname()[1]
+    async with serve_async(UdpNetwork(host="127.0.0.1", port=port)) as client:
+        async with client.stream_async("connect") as stream:
+            for _ in range(5):
+                await stream.send_all(b"anybody?")
+            with trio.socket.socket(type=socket.SOCK_DGRAM) as late:
+                await late.bind(("127.0.0.1", port))
+                await stream.send_all(b"now")
+                with trio.fail_after(10):
+                    while await late.recv(100) != b"now":
+                        pass
+
+
+@pytest.mark.parametrize(
+    ("driver", "complaint"),
+    [
+        (
+            TcpNetwork(host="127.0.0.1", port=1),
+            "nobody listens on 127.0.0.1 port 1; check that the service runs",
+        ),
+        (TcpNetwork(host="no-such-host.invalid", port=1), "does not know the host"),
+        (UdpNetwork(host="no-such-host.invalid", port=1), "does not know the host"),
+        (UnixNetwork(path="/nonexistent/x.sock"), "there is no socket /nonexistent/x.sock"),
+    ],
+    ids=["refused", "unknown", "unknown-udp", "no-socket"],
+)
+async def test_nobody_there_is_one_sentence_and_no_more(driver: Any, complaint: str) -> None:
+    async with serve_async(driver) as client:
+        for _ in range(2):
+            with pytest.raises(JumpstarterError, match=complaint) as caught:
+                async with client.stream_async("connect") as stream:
+                    await stream.receive_some()
+            assert "\n" not in str(caught.value)
+
+
+def test_address() -> None:
+    with serve(TcpNetwork(host="127.0.0.1", port=22)) as client:
+        assert client.address() == "tcp://127.0.0.1:22"
+        assert client.show_address() == "127.0.0.1:22"
+        assert client.show_address(host=True) == "127.0.0.1"
+        assert client.show_address(port=True) == "22"
+        assert client.show_address(host=True, port=True) == "127.0.0.1:22"
+    with serve(UdpNetwork(host="::1", port=69)) as client:
+        assert client.address() == "udp://[::1]:69"
+        assert client.show_address(host=True) == "::1"
+
+
+def test_address_is_told_only_when_the_configuration_allows() -> None:
+    with serve(TcpNetwork(host="127.0.0.1", port=22, enable_address=False)) as client:
+        with pytest.raises(DriverInvalidArgument, match="keeps the address to itself"):
+            client.address()
+    with serve(EchoNetwork()) as client, pytest.raises(DriverError):
+        client.address()
+
+
+@pytest.mark.parametrize(("host", "port"), [("localhost", 0), ("localhost", 65536), ("", 22)])
+def test_impossible_addresses_are_refused(host: str, port: int) -> None:
+    with pytest.raises(ValueError, match="it takes"):
+        TcpNetwork(host=host, port=port)

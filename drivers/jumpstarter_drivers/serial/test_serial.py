@@ -1,0 +1,338 @@
+"""Consoles end to end: a user's stream, the exporter, and a pty that is the board."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+import trio
+from jumpstarter_client.errors import DriverError, ExporterNotReady
+from jumpstarter_proto.errors import JumpstarterError
+
+from jumpstarter_drivers.serial.client import PipeUsageError, PySerialClient
+from jumpstarter_drivers.serial.conftest import Cable
+from jumpstarter_drivers.serial.driver import PySerial
+from jumpstarter_drivers.testing import serve, serve_async
+
+
+def driver(cable: Cable, **config: Any) -> PySerial:
+    return PySerial(url=str(cable.path), **config)
+
+
+async def receive(stream: Any, size: int) -> bytes:
+    data = b""
+    with trio.fail_after(10):
+        while len(data) < size:
+            chunk = await stream.receive_some()
+            assert chunk, f"the console ended after {data!r}"
+            data += chunk
+    return data
+
+
+async def test_console_both_ways(cable: Cable) -> None:
+    async with serve_async(driver(cable)) as client, client.stream_async("connect") as stream:
+        cable.write(b"login: ")
+        assert await receive(stream, 7) == b"login: "
+        await stream.send_all(b"root\r")
+        assert cable.read(5) == b"root\r"
+
+
+async def test_all_readers_get_every_byte(cable: Cable) -> None:
+    async with serve_async(driver(cable)) as client:
+        async with client.stream_async("connect") as one, client.stream_async("connect") as two:
+            cable.write(b"for both")
+            assert await receive(one, 8) == b"for both"
+            assert await receive(two, 8) == b"for both"
+
+
+async def test_port_stays_open_between_users(cable: Cable) -> None:
+    """What a board prints between two users is not kept, and does not come late."""
+    async with serve_async(driver(cable)) as client, client.stream_async("connect") as watching:
+        async with client.stream_async("connect") as stream:
+            cable.write(b"a")
+            assert await receive(stream, 1) == b"a"
+        cable.write(b"unseen")
+        assert await receive(watching, 7) == b"aunseen"
+        async with client.stream_async("connect") as stream:
+            cable.write(b"b")
+            assert await receive(stream, 1) == b"b"
+
+
+async def test_a_cable_that_is_pulled_out_and_put_back_is_a_pause(cable: Cable) -> None:
+    async with serve_async(driver(cable)) as client, client.stream_async("connect") as stream:
+        cable.write(b"before ")
+        assert await receive(stream, 7) == b"before "
+        cable.pull_out()
+        await stream.send_all(b"typed while it was out")
+        cable.plug_in()
+        with trio.fail_after(10):
+            assert await trio.to_thread.run_sync(cable.read, 22) == b"typed while it was out"
+        cable.write(b"after")
+        assert await receive(stream, 5) == b"after"
+
+
+async def test_a_user_may_come_while_the_cable_is_out(cable: Cable) -> None:
+    async with serve_async(driver(cable)) as client, client.stream_async("connect") as stream:
+        cable.write(b"x")
+        assert await receive(stream, 1) == b"x"
+        cable.pull_out()
+        async with client.stream_async("connect") as late:
+            cable.plug_in()
+            await late.send_all(b"ready")
+            with trio.fail_after(10):
+                assert await trio.to_thread.run_sync(cable.read, 5) == b"ready"
+            cable.write(b"y")
+            assert await receive(late, 1) == b"y"
+            assert await receive(stream, 1) == b"y"
+
+
+async def test_missing_port_is_one_sentence_and_works_later(cable: Cable) -> None:
+    cable.pull_out()
+    async with serve_async(driver(cable)) as client:
+        with pytest.raises(JumpstarterError, match=r"there is no .*; check the cable"):
+            async with client.stream_async("connect") as stream:
+                await stream.receive_some()
+        cable.plug_in()
+        async with client.stream_async("connect") as stream:
+            cable.write(b"x")
+            assert await receive(stream, 1) == b"x"
+
+
+async def test_port_that_need_not_be_present_is_waited_for(cable: Cable) -> None:
+    cable.pull_out()
+    async with serve_async(driver(cable, check_present=False)) as client:
+        async with client.stream_async("connect") as stream:
+            cable.plug_in()
+            await stream.send_all(b"hello")
+            with trio.fail_after(10):
+                assert await trio.to_thread.run_sync(cable.read, 5) == b"hello"
+            cable.write(b"x")
+            assert await receive(stream, 1) == b"x"
+
+
+async def test_force_close_ends_streams_and_the_next_use_opens_again(cable: Cable) -> None:
+    async with serve_async(driver(cable)) as client:
+        async with client.stream_async("connect") as stream:
+            cable.write(b"x")
+            assert await receive(stream, 1) == b"x"
+            await client.force_close.aio()
+            with trio.fail_after(10):
+                assert await stream.receive_some() == b""
+        async with client.stream_async("connect") as stream:
+            cable.write(b"again")
+            assert await receive(stream, 5) == b"again"
+
+
+async def test_force_close_of_what_is_not_open_is_fine() -> None:
+    async with serve_async(PySerial(url="loop://")) as client:
+        await client.force_close.aio()
+        await client.force_close.aio()
+
+
+async def test_input_stream_ends_when_everything_has_left_the_port(cable: Cable) -> None:
+    async with serve_async(driver(cable)) as client, client.stream_async("input") as stream:
+        await stream.send_all(b"reboot\r")
+        await stream.send_eof()
+        with trio.fail_after(10):
+            assert await trio.to_thread.run_sync(cable.read, 7) == b"reboot\r"
+            assert await stream.receive_some() == b""
+
+
+async def test_lines_of_a_port_that_has_them() -> None:
+    async with serve_async(PySerial(url="loop://")) as client:
+        await client.set_dtr.aio(False)
+        await client.set_rts.aio(True)
+
+
+async def test_line_that_a_port_does_not_have_is_one_sentence(cable: Cable) -> None:
+    async with serve_async(driver(cable)) as client:
+        with pytest.raises(DriverError, match="has no RTS line"):
+            await client.set_rts.aio(True)
+
+
+async def test_port_that_another_program_has_is_busy(cable: Cable) -> None:
+    async with serve_async(driver(cable)) as first, serve_async(driver(cable)) as second:
+        async with first.stream_async("connect") as stream:
+            cable.write(b"x")
+            assert await receive(stream, 1) == b"x"
+            with pytest.raises(ExporterNotReady, match="another program has"):
+                await second.set_dtr.aio(True)
+
+
+async def test_reader_that_does_not_read_slows_nobody(cable: Cable) -> None:
+    size = 8 << 20
+    async with serve_async(driver(cable)) as client:
+        async with client.stream_async("connect") as idle, client.stream_async("connect") as busy:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, cable.write, bytes(size))
+                got = 0
+                with trio.fail_after(60):
+                    while got < size:
+                        got += len(await busy.receive_some())
+            await idle.send_all(b"still here")
+            assert cable.read(10) == b"still here"
+
+
+@pytest.mark.parametrize("config", [{"url": ""}, {"url": "/dev/x", "baudrate": 0}])
+def test_configuration_that_makes_no_sense(config: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="it takes"):
+        PySerial(**config)
+
+
+def test_pexpect(cable: Cable) -> None:
+    with serve(driver(cable)) as client:
+        assert isinstance(client, PySerialClient)
+        with client.pexpect() as console:
+            cable.write(b"U-Boot 2024.01\r\nHit any key")
+            console.expect("any key", timeout=10)
+            console.send("x")
+            assert cable.read(1) == b"x"
+        again = client.open()
+        cable.write(b"=> ")
+        again.expect_exact("=> ", timeout=10)
+
+
+PROGRAM = """
+import sys
+from jumpstarter_drivers.serial.driver import PySerial
+from jumpstarter_drivers.testing import serve
+with serve(PySerial(url=sys.argv[1])) as client:
+    exec(sys.argv[2])
+print("done")
+"""
+
+
+def console(cable: Cable, action: str = "client.start_console()") -> pexpect.spawn[str]:
+    arguments = ["-c", PROGRAM, str(cable.path), action]
+    # A shell around it, so that the terminal can be looked at afterwards.
+    child = pexpect.spawn("/bin/sh", encoding="utf-8", timeout=20, env={**os.environ, "PS1": "$ "})
+    child.expect_exact("$ ")
+    child.sendline(shlex.join([sys.executable, *arguments]))
+    return child
+
+
+def flags(child: pexpect.spawn[str]) -> str:
+    child.sendline(
+        "stty -a | tr ' ' '\\n' | grep -x -e -echo -e echo -e -icanon -e icanon | tr '\\n' ,; echo END"
+    )
+    child.expect(r"\n([-a-z,]+)END")
+    assert child.match is not None
+    return str(child.match[1])
+
+
+def test_start_console_is_a_terminal_and_gives_it_back(cable: Cable) -> None:
+    child = console(cable)
+    child.expect_exact("Ctrl-B three times leaves")
+    cable.write(b"board says hi\r\n")
+    child.expect_exact("board says hi")
+    child.send("ls\r\x03\x02\x02x")
+    assert cable.read(7) == b"ls\r\x03\x02\x02x"
+    child.send("\x02\x02\x02")
+    child.expect_exact("Left the console")
+    child.expect_exact("done")
+    child.expect_exact("$ ")
+    assert flags(child) == "icanon,echo,"
+    child.close()
+
+
+def test_terminal_is_given_back_when_the_console_is_killed(cable: Cable) -> None:
+    child = console(cable, "import os; os.system(f'echo {os.getpid()} PID'); client.start_console()")
+    child.expect(r"(\d+) PID")
+    assert child.match is not None
+    pid = int(child.match[1])
+    child.expect_exact("Ctrl-B three times leaves")
+    os.kill(pid, 15)
+    child.expect_exact("$ ")
+    assert flags(child) == "icanon,echo,"
+    child.close()
+
+
+def test_console_that_the_exporter_closes_says_so(cable: Cable) -> None:
+    action = "import threading; threading.Timer(1, client.force_close).start(); client.start_console()"
+    child = console(cable, action)
+    child.expect_exact("Ctrl-B three times leaves")
+    child.expect_exact("The exporter closed the console")
+    child.expect_exact("done")
+    child.close()
+
+
+def test_start_console_needs_a_terminal(cable: Cable) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(cable.path), "client.start_console()"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert "a console needs a terminal as its input" in done.stderr
+
+
+def pipe(cable: Cable, options: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(cable.path), f"client.pipe({options})"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_pipe_goes_both_ways_until_ctrl_c(cable: Cable) -> None:
+    with pipe(cable, "") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"version\r")
+        process.stdin.close()
+        assert cable.read(8) == b"version\r"
+        cable.write(b"U-Boot\n")
+        assert process.stdout.readline() == b"U-Boot\n"
+        process.send_signal(2)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(("options", "before"), [("", b""), (", append=True", b"old\n")])
+def test_pipe_to_a_file(cable: Cable, tmp_path: Path, options: str, before: bytes) -> None:
+    log = tmp_path / "boot.log"
+    log.write_bytes(b"old\n")
+    with pipe(cable, f"output='{log}'{options}") as process:
+        assert process.stdin is not None
+        process.stdin.write(b"go")  # its arrival says that the console is connected
+        process.stdin.flush()
+        assert cable.read(2) == b"go"
+        with subprocess.Popen(["tail", "-n", "+1", "-f", log], stdout=subprocess.PIPE) as tail:
+            assert tail.stdout is not None
+            cable.write(b"new\n")
+            lines = iter(tail.stdout.readline, b"new\n")
+            assert b"".join(lines) == before
+            tail.terminate()
+        process.send_signal(2)
+        assert process.wait(20) == 0
+    assert log.read_bytes() == before + b"new\n"
+
+
+def test_pipe_that_only_sends_ends_when_all_is_sent(cable: Cable) -> None:
+    with pipe(cable, "no_output=True") as process:
+        assert process.stdin is not None
+        process.stdin.write(b"poweroff\r")
+        process.stdin.close()
+        assert cable.read(9) == b"poweroff\r"
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"no_output": True, "output": Path("x")}, "do not go together"),
+        ({"append": True}, "add --output FILE"),
+        ({"no_output": True, "input": False}, "only sends stdin"),
+    ],
+)
+def test_pipe_refuses_options_that_do_not_go_together(options: dict[str, Any], complaint: str) -> None:
+    with serve(PySerial(url="loop://")) as client, pytest.raises(PipeUsageError, match=complaint):
+        client.pipe(**options)
