@@ -63,6 +63,11 @@ class Lifecycle:
         self._watchers: list[Watcher] = []
 
     @property
+    def condition(self) -> State:
+        """The hardware's state, whether somebody holds the device or not; never BUSY."""
+        return self._condition
+
+    @property
     def state(self) -> State:
         """What users see."""
         with self._lock:

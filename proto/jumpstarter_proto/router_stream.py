@@ -1,8 +1,8 @@
 """A byte stream inside a `RouterService/Stream` call, for either end of it.
 
 A frame's payload is a piece of the stream, and a piece that fits into a frame stays whole, so datagrams can
-travel too. Each direction ends with a GOAWAY frame; gRPC's own half-close means the same, but only a client can
-send that. The end of the call before the end of the stream is a cut, and never looks like an end of the data.
+travel too. Each direction ends with a GOAWAY frame; gRPC's own half-close means the same, but only a client
+can send that. A call that fails before the end of the data is a cut, and never looks like an end.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import trio
 from jumpstarter_proto.rpc import ClientCall, RpcError, ServerCall
 from jumpstarter_proto.v1 import router_pb2
 
-__all__ = ["FRAME", "ClientFrames", "RouterStream", "ServerFrames"]
+__all__ = ["FRAME", "RouterStream"]
 
 FRAME = 65536
 """Most bytes of one frame that we send."""
 
 
-class Frames(Protocol):
+class _Frames(Protocol):
     """Frames of one call, both ways."""
 
     async def receive(self) -> router_pb2.StreamRequest | router_pb2.StreamResponse:
@@ -33,7 +33,7 @@ class Frames(Protocol):
         """Say that there will be no more data."""
 
 
-class ClientFrames:
+class _ClientFrames:
     """The frames of a call that we make."""
 
     def __init__(self, call: ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> None:
@@ -48,7 +48,7 @@ class ClientFrames:
         await self._call.send_eof()
 
 
-class ServerFrames:
+class _ServerFrames:
     """The frames of a call that we serve."""
 
     def __init__(self, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> None:
@@ -70,7 +70,7 @@ class RouterStream(trio.abc.HalfCloseableStream):
     another sends.
     """
 
-    def __init__(self, frames: Frames) -> None:
+    def __init__(self, frames: _Frames) -> None:
         self._frames = frames
         self._rest = b""
         self._received_eof = False
@@ -82,12 +82,12 @@ class RouterStream(trio.abc.HalfCloseableStream):
     @classmethod
     def client(cls, call: ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> RouterStream:
         """Our end of a call that we make."""
-        return cls(ClientFrames(call))
+        return cls(_ClientFrames(call))
 
     @classmethod
     def server(cls, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> RouterStream:
         """Our end of a call that we serve."""
-        return cls(ServerFrames(call))
+        return cls(_ServerFrames(call))
 
     @property
     def ended(self) -> bool:

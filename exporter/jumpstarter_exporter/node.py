@@ -1,0 +1,176 @@
+"""One device in the tree: a driver with a path, opened at its first use and closed when the session ends.
+
+A node that fails closes its driver and starts anew at its next use. It never disturbs its neighbours:
+whatever its driver raises ends here, as a state with a reason and as an error to the caller whose call it
+was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+from jumpstarter_proto.errors import JumpstarterUsageError
+
+from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.errors import DeviceFailed, DeviceMissing, single
+from jumpstarter_exporter.lifecycle import Lifecycle, State
+from jumpstarter_exporter.markers import Exported, exported
+
+__all__ = ["CLOSE_SECONDS", "OPEN_SECONDS", "Node"]
+
+OPEN_SECONDS = 60.0
+"""A driver that has not acquired its hardware by then has failed."""
+CLOSE_SECONDS = 10.0
+"""A driver that has not released its hardware by then is left to itself."""
+
+_log = logging.getLogger(__name__)
+
+
+class Node:
+    """A device. Its parent is opened before it and closed after it."""
+
+    def __init__(self, driver: Driver, name: str, parent: Node | None) -> None:
+        self.driver = driver
+        self.name = name
+        self.parent = parent
+        self.path: str = name if parent is None or not parent.path else f"{parent.path}.{name}"
+        """Names from the top, joined by dots; empty for the root."""
+        self.children: dict[str, Node] = {}
+        self.methods: dict[str, Exported] = exported(type(driver))
+        self.in_flight = 0
+        """Calls and streams that use it now."""
+        self._nursery: trio.Nursery | None = None
+        self._opening = trio.Lock()
+        self._scope: trio.CancelScope | None = None
+        self._ended = trio.Event()
+        self._is_open = False
+        self.life.watch(self._log_change)
+
+    @property
+    def life(self) -> Lifecycle:
+        """Its state and reason."""
+        return self.driver.life
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used without being opened first."""
+        return self._is_open and self.life.condition is not State.FAILED
+
+    def attach(self, nursery: trio.Nursery | None) -> None:
+        """Live in this nursery from now on; it outlives every use."""
+        self._nursery = nursery
+
+    @contextmanager
+    def in_use(self) -> Iterator[Driver]:
+        """Count a use of the open driver."""
+        self.in_flight += 1
+        try:
+            yield self.driver
+        finally:
+            self.in_flight -= 1
+
+    async def open(self) -> None:
+        """Open it, unless it is open, and whatever it is a part of before.
+
+        Raises what the driver's `open` raises, after which the next use tries again.
+        """
+        if self.parent is not None and not self.parent.is_open:
+            await self.parent.open()
+        async with self._opening:
+            if self.is_open:
+                return
+            if self._nursery is None:
+                raise JumpstarterUsageError("a device can be opened only inside of its session")
+            await self.shut()
+            await self._nursery.start(self._live)
+
+    async def shut(self) -> None:
+        """Close it, unless it is closed, and its children before; returns when that is done."""
+        if self._scope is not None:
+            self._scope.cancel()
+            await self._ended.wait()
+
+    async def _live(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """From open to close. Never raises once it is open: this is a task's outermost edge."""
+        failure: Exception | None = None
+        started = False
+        self._ended = trio.Event()
+        self._scope = trio.CancelScope()
+        try:
+            async with trio.open_nursery() as background:
+                self.driver.attach(background)
+                try:
+                    with self._scope:
+                        await self._open_driver()
+                        started = self._is_open = True
+                        task_status.started()
+                        await trio.sleep_forever()
+                except Exception as error:  # any driver's open; becomes its state, and goes on
+                    failure = error
+                finally:
+                    self._is_open = False
+                    await self._close_driver()
+                background.cancel_scope.cancel()
+        except Exception as error:  # any driver's background tasks; becomes its state
+            failure = single(error)
+            _log.debug("%s: a background task failed", self, exc_info=error)
+        finally:
+            self.driver.attach(None)
+            self._scope = None
+            self._settle(failure)
+            self._ended.set()
+        if not started:
+            raise failure or DeviceFailed(f"{self} was closed while it was being opened; try again")
+
+    async def _open_driver(self) -> None:
+        self.life.starting()
+        try:
+            with trio.fail_after(OPEN_SECONDS):
+                await self.driver.open()
+        except trio.TooSlowError:
+            raise DeviceFailed(
+                f"{self} did not open within {OPEN_SECONDS:g} s; check its hardware and try again"
+            ) from None
+        except ExceptionGroup as group:
+            raise single(group) from None
+        if self.life.condition is State.STARTING:  # a driver may have said that it is still missing
+            self.life.ready()
+
+    async def _close_driver(self) -> None:
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                for child in self.children.values():
+                    nursery.start_soon(child.shut)
+            with trio.move_on_after(CLOSE_SECONDS) as limit:
+                try:
+                    await self.driver.close()
+                except Exception as error:  # any driver's close; its neighbours must close too
+                    _log.warning("%s did not close well: %s", self, error, exc_info=_if_debugging())
+            if limit.cancelled_caught:
+                _log.warning(
+                    "%s did not close within %g s; its hardware may still be held", self, CLOSE_SECONDS
+                )
+
+    def _settle(self, failure: Exception | None) -> None:
+        if failure is None:
+            self.life.closed()
+        elif isinstance(failure, DeviceMissing):
+            self.life.missing(str(failure))
+        else:
+            self.life.failed(str(failure) or type(failure).__name__)
+
+    def _log_change(self, before: State, now: State, reason: str) -> None:
+        if now in (State.MISSING, State.FAILED):
+            _log.warning("%s is %s: %s", self, now, reason)
+        elif before in (State.MISSING, State.FAILED) and now is State.READY:
+            _log.info("%s is ready again", self)
+
+    def __str__(self) -> str:
+        return self.path or "the exporter's root"
+
+
+def _if_debugging() -> bool:
+    return _log.isEnabledFor(logging.DEBUG)

@@ -1,0 +1,162 @@
+"""Serves byte streams: users' connections to drivers, and files on their way to and from drivers.
+
+A stream is one `RouterService/Stream` call. Its headers are sent as soon as the device is open, because a
+user waits for them before anything else. A user ends a stream by cancelling the call; that is its normal end.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, Protocol
+
+import msgspec
+import trio
+from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.v1 import router_pb2
+
+from jumpstarter_exporter.calls import find
+from jumpstarter_exporter.errors import collapsed
+from jumpstarter_exporter.markers import Kind
+from jumpstarter_exporter.node import Node
+from jumpstarter_exporter.resources import Pipe, encoding_named
+
+__all__ = ["StreamRequest", "parse_request", "serve_driver_stream", "serve_resource"]
+
+Call = ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
+
+
+class StreamRequest(msgspec.Struct, frozen=True):
+    """The `request` header of a stream."""
+
+    kind: Literal["driver", "resource"]
+    uuid: str
+    method: str = "connect"
+    x_jmp_content_encoding: str | None = None
+
+
+class _ByteStream(Protocol):
+    """What an `@export_stream` method yields."""
+
+    async def receive_some(self) -> bytes | bytearray: ...
+    async def send_all(self, data: bytes, /) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+def parse_request(header: str | None) -> StreamRequest:
+    """Read the `request` header.
+
+    Raises:
+        RpcError: there is none, or it is not what a client sends.
+    """
+    if header is None:
+        raise RpcError(StatusCode.UNKNOWN, "Unexpected <class 'KeyError'>: 'request'")
+    try:
+        return msgspec.json.decode(header, type=StreamRequest)
+    except msgspec.DecodeError as error:
+        raise RpcError(StatusCode.UNKNOWN, f"Unexpected <class 'ValueError'>: {error}") from None
+
+
+async def serve_driver_stream(node: Node, method_name: str, call: Call) -> None:
+    """Connect a user with what a driver's stream method yields, until both directions have ended.
+
+    Raises:
+        RpcError: ABORTED, the device's side broke off in the middle.
+        DeviceError: and whatever else the driver raises.
+    """
+    method = find(node, method_name, Kind.STREAM)
+    with collapsed():
+        if not node.is_open:
+            await node.open()
+        with node.in_use() as driver:
+            async with getattr(driver, method.attribute)() as device:
+                await call.send_initial_metadata()
+                await _connect(RouterStream.server(call), device, str(node))
+
+
+async def _connect(user: RouterStream, device: _ByteStream, name: str) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_to_device, user, device)
+        await _to_user(user, device, name)
+
+
+async def _to_device(user: RouterStream, device: _ByteStream) -> None:
+    try:
+        while data := await user.receive_some():
+            await device.send_all(data)
+        send_eof = getattr(device, "send_eof", None)
+        if send_eof is not None:
+            await send_eof()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        return  # this direction is over; what the device still has to say goes on
+
+
+async def _to_user(user: RouterStream, device: _ByteStream, name: str) -> None:
+    while True:
+        try:
+            data = await device.receive_some()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            # Never an end of data: the user would take what came so far for all there is.
+            raise RpcError(
+                StatusCode.ABORTED, f"the connection to {name} broke off; connect again"
+            ) from error
+        try:
+            if not data:
+                await user.send_eof()
+                return
+            await user.send_all(data)
+        except trio.BrokenResourceError:
+            return
+
+
+async def serve_resource(node: Node, encoding: str | None, call: Call) -> None:
+    """Have a file on offer to a driver for as long as the user keeps the stream open.
+
+    Raises:
+        ResourceError: the driver gave up in the middle of a file for the user.
+    """
+    with node.driver.resources.offer() as pipe:
+        await call.send_initial_metadata(_resource_headers(pipe, encoding))
+        user = RouterStream.server(call)
+        with collapsed():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_upload, user, pipe)
+                await _download(user, pipe)
+
+
+async def _upload(user: RouterStream, pipe: Pipe) -> None:
+    while True:
+        try:
+            data = await user.receive_some()
+        except trio.BrokenResourceError:
+            pipe.user_left()
+            return
+        if not data:
+            pipe.user_ended()
+            return
+        if not await pipe.from_user(data):
+            return
+
+
+async def _download(user: RouterStream, pipe: Pipe) -> None:
+    while data := await pipe.to_user():
+        await user.send_all(data)
+    await user.send_eof()
+
+
+def _resource_headers(pipe: Pipe, encoding: str | None) -> list[tuple[str, str | bytes]]:
+    handle = {"kind": "client_stream", "uuid": str(pipe.uuid), "x_jmp_content_encoding": encoding}
+    # The user's file stays in its own format on the way; "" tells a client that knows encodings that it may.
+    return [
+        ("resource", msgspec.json.encode(handle).decode()),
+        ("x_jmp_accept_encoding", encoding if encoding and _is_supported(encoding) else ""),
+    ]
+
+
+def _is_supported(encoding: str) -> bool:
+    if os.environ.get("JMP_DISABLE_COMPRESSION") == "1":
+        return False
+    try:
+        return encoding_named(encoding) is not None
+    except ValueError:
+        return False

@@ -1,0 +1,112 @@
+"""The devices of a session: nodes by UUID, in the order of a report, with every `ref` led to its target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import trio
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+from jumpstarter_exporter.composite import Proxy
+from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.node import Node
+
+__all__ = ["Entry", "Tree", "TreeError"]
+
+
+class TreeError(JumpstarterError):
+    """Devices that cannot make a tree: a `ref` to nothing or to itself, one UUID for two devices."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a report. A node appears once under its own name and once more for each `ref` to it."""
+
+    node: Node
+    parent: Node | None
+    name: str
+
+
+class Tree:
+    """All devices below `root`, which must be drivers of their own (not one driver in two places).
+
+    Raises:
+        TreeError: see there.
+    """
+
+    def __init__(self, root: Driver) -> None:
+        self._drivers = root
+        self._nodes: dict[str, Node] = {}
+        self.root = self._grow(root, "", None)
+        self.entries: list[Entry] = list(self._list(root, None, "", ()))
+        """Depth first, parents before their children."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Every device once, parents first."""
+        return list(self._nodes.values())
+
+    def find(self, uuid: str) -> Node | None:
+        """The device with that UUID, in canonical form."""
+        return self._nodes.get(uuid)
+
+    def attach(self, nursery: trio.Nursery | None) -> None:
+        """Let devices be opened; they live in this nursery."""
+        for node in self.nodes:
+            node.attach(nursery)
+
+    async def close(self) -> None:
+        """Close all devices, children first; shielded, and bounded for each."""
+        with trio.CancelScope(shield=True):
+            # Closing a parent closes its children first, but a child may be open under a parent that failed.
+            for node in self.nodes:
+                await node.shut()
+
+    def _grow(self, driver: Driver, name: str, parent: Node | None) -> Node:
+        node = Node(driver, name, parent)
+        uuid = str(driver.uuid)
+        if uuid in self._nodes:
+            raise TreeError(node.path, f"{self._nodes[uuid]} has the uuid {uuid} as well; give each its own")
+        self._nodes[uuid] = node
+        for child_name, child in driver.children.items():
+            if not isinstance(child, Proxy):
+                node.children[child_name] = self._grow(child, child_name, node)
+        return node
+
+    def _list(
+        self, driver: Driver, parent: Node | None, name: str, trail: tuple[Driver, ...]
+    ) -> Iterator[Entry]:
+        path = ".".join([*([parent.path] if parent and parent.path else []), name])
+        while isinstance(driver, Proxy):
+            if driver in trail:
+                raise TreeError(path, f"ref {driver.ref!r} leads back to itself; let it name a device")
+            trail = (*trail, driver)
+            driver = self._resolve(driver, path)
+        if driver in trail:
+            raise TreeError(path, "a ref leads to a device that contains it; let it name one beside it")
+        node = self._nodes[str(driver.uuid)]
+        yield Entry(node, parent, name)
+        for child_name, child in driver.children.items():
+            yield from self._list(child, node, child_name, (*trail, driver))
+
+    def _resolve(self, proxy: Proxy, path: str) -> Driver:
+        found: Driver = self._drivers
+        for name in proxy.ref.split("."):
+            child = found.children.get(name)
+            if child is None:
+                raise TreeError(path, f"ref {proxy.ref!r} names nothing; {_choice(found)}")
+            found = child
+        return found
+
+
+def _choice(driver: Driver) -> str:
+    names = ", ".join(sorted(driver.children))
+    return f"there are {names}" if names else "that device has no children"
