@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -51,7 +51,6 @@ class VirtualBoard(Driver):
     factory_image: bool = True
     storage: str | None = None
     storage_size: int | None = None
-    children: dict[str, Driver] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
