@@ -46,20 +46,27 @@ async def everything(stream: Any, size: int | None = None) -> bytes:
 
 
 async def test_each_stream_is_a_connection() -> None:
-    async with tcp_service() as port, serve_async(TcpNetwork(host="127.0.0.1", port=port)) as client:
-        async with client.stream_async("connect") as one, client.stream_async("connect") as two:
-            await one.send_all(b"one")
-            await two.send_all(b"two")
-            assert await everything(two, 3) == b"TWO"
-            assert await everything(one, 3) == b"ONE"
+    async with (
+        tcp_service() as port,
+        serve_async(TcpNetwork(host="127.0.0.1", port=port)) as client,
+        client.stream_async("connect") as one,
+        client.stream_async("connect") as two,
+    ):
+        await one.send_all(b"one")
+        await two.send_all(b"two")
+        assert await everything(two, 3) == b"TWO"
+        assert await everything(one, 3) == b"ONE"
 
 
 async def test_end_of_input_reaches_the_service_and_its_answer_comes_back() -> None:
-    async with tcp_service() as port, serve_async(TcpNetwork(host="127.0.0.1", port=port)) as client:
-        async with client.stream_async("connect") as stream:
-            await stream.send_all(b"last words")
-            await stream.send_eof()
-            assert await everything(stream) == b"LAST WORDS"
+    async with (
+        tcp_service() as port,
+        serve_async(TcpNetwork(host="127.0.0.1", port=port)) as client,
+        client.stream_async("connect") as stream,
+    ):
+        await stream.send_all(b"last words")
+        await stream.send_eof()
+        assert await everything(stream) == b"LAST WORDS"
 
 
 async def test_a_megabyte_arrives_whole() -> None:
@@ -94,35 +101,39 @@ async def test_unix_socket(tmp_path: Path) -> None:
 async def test_a_datagram_is_a_frame() -> None:
     with trio.socket.socket(type=socket.SOCK_DGRAM) as service:
         await service.bind(("127.0.0.1", 0))
-        async with serve_async(UdpNetwork(host="127.0.0.1", port=service.getsockname()[1])) as client:
-            async with client.stream_async("connect") as stream:
-                await stream.send_all(b"first")
-                await stream.send_all(b"second")
-                with trio.fail_after(10):
-                    data, sender = await service.recvfrom(100)
-                    assert data == b"first"
-                    assert await service.recv(100) == b"second"
-                await service.sendto(b"a", sender)
-                await service.sendto(b"", sender)
-                await service.sendto(b"b", sender)
-                assert await stream.receive_some() == b"a"
-                assert await stream.receive_some() == b"b"
+        async with (
+            serve_async(UdpNetwork(host="127.0.0.1", port=service.getsockname()[1])) as client,
+            client.stream_async("connect") as stream,
+        ):
+            await stream.send_all(b"first")
+            await stream.send_all(b"second")
+            with trio.fail_after(10):
+                data, sender = await service.recvfrom(100)
+                assert data == b"first"
+                assert await service.recv(100) == b"second"
+            await service.sendto(b"a", sender)
+            await service.sendto(b"", sender)
+            await service.sendto(b"b", sender)
+            assert await stream.receive_some() == b"a"
+            assert await stream.receive_some() == b"b"
 
 
 async def test_datagrams_to_nobody_are_lost_as_udp_loses_them() -> None:
     with trio.socket.socket(type=socket.SOCK_DGRAM) as service:
         await service.bind(("127.0.0.1", 0))
         port = service.getsockname()[1]
-    async with serve_async(UdpNetwork(host="127.0.0.1", port=port)) as client:
-        async with client.stream_async("connect") as stream:
-            for _ in range(5):
-                await stream.send_all(b"anybody?")
-            with trio.socket.socket(type=socket.SOCK_DGRAM) as late:
-                await late.bind(("127.0.0.1", port))
-                await stream.send_all(b"now")
-                with trio.fail_after(10):
-                    while await late.recv(100) != b"now":
-                        pass
+    async with (
+        serve_async(UdpNetwork(host="127.0.0.1", port=port)) as client,
+        client.stream_async("connect") as stream,
+    ):
+        for _ in range(5):
+            await stream.send_all(b"anybody?")
+        with trio.socket.socket(type=socket.SOCK_DGRAM) as late:
+            await late.bind(("127.0.0.1", port))
+            await stream.send_all(b"now")
+            with trio.fail_after(10):
+                while await late.recv(100) != b"now":
+                    pass
 
 
 @pytest.mark.parametrize(
@@ -160,9 +171,11 @@ def test_address() -> None:
 
 
 def test_address_is_told_only_when_the_configuration_allows() -> None:
-    with serve(TcpNetwork(host="127.0.0.1", port=22, enable_address=False)) as client:
-        with pytest.raises(DriverInvalidArgument, match="keeps the address to itself"):
-            client.address()
+    with (
+        serve(TcpNetwork(host="127.0.0.1", port=22, enable_address=False)) as client,
+        pytest.raises(DriverInvalidArgument, match="keeps the address to itself"),
+    ):
+        client.address()
     with serve(EchoNetwork()) as client, pytest.raises(DriverError):
         client.address()
 

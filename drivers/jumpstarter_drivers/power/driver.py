@@ -41,8 +41,7 @@ class PowerInterface(Driver):
     @export
     def read(self) -> Iterator[PowerReading]:
         """Measure, one reading after the other until the supply has no more to tell."""
-        raise NotImplementedError("this power switch cannot measure; use a supply or a meter that can")
-        yield  # a generator, so that callers get the sentence above and not one about kinds of methods
+        yield from _cannot_measure()  # in a generator, as callers ask for one
 
     @export
     def rescue(self) -> None:
@@ -68,6 +67,10 @@ class PowerInterface(Driver):
                 raise
             with trio.fail_after(_ON_SECONDS, shield=True):
                 await _run(self.on)
+
+
+def _cannot_measure() -> Iterator[PowerReading]:
+    raise NotImplementedError("this power switch cannot measure; use a supply or a meter that can")
 
 
 async def _run(switch: Callable[[], Awaitable[None] | None]) -> None:

@@ -99,12 +99,12 @@ class PySerialClient(DriverClient):
                 _say("")  # the documented way to end
 
     @contextmanager
-    def pexpect(self) -> Iterator[fdspawn]:
+    def pexpect(self) -> Iterator[fdspawn[bytes]]:
         """A pexpect session on the console, for the length of a `with` block."""
         with PexpectAdapter(client=self) as session:
             yield session
 
-    def open(self) -> fdspawn:
+    def open(self) -> fdspawn[bytes]:
         """A pexpect session on the console that lasts until the client is closed."""
         return self.stack.enter_context(self.pexpect())
 

@@ -248,7 +248,8 @@ def _read(serial: Any) -> bytes:
         first: bytes = serial.read(1)
         if not first:
             raise PortLost("the other end hung up")
-        return first + serial.read(min(serial.in_waiting, _CHUNK))
+        more: bytes = serial.read(min(serial.in_waiting, _CHUNK))
+        return first + more
     except pyserial.SerialException as error:
         raise PortLost(str(error)) from error
 

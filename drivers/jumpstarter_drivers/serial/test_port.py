@@ -21,8 +21,8 @@ from jumpstarter_drivers.serial.port import Port, PortLost, Settings, open_port
 old_threads = pytest.mark.filterwarnings("ignore:set.* is deprecated:DeprecationWarning")
 
 
-def settings(url: str | Path, **more: bool) -> Settings:
-    return Settings(str(url), 115200, **more)
+def settings(url: str | Path, *, disable_hupcl: bool = False) -> Settings:
+    return Settings(str(url), 115200, disable_hupcl)
 
 
 async def receive(port: Port, size: int) -> bytes:

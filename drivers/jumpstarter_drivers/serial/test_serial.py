@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -44,11 +45,14 @@ async def test_console_both_ways(cable: Cable) -> None:
 
 
 async def test_all_readers_get_every_byte(cable: Cable) -> None:
-    async with serve_async(driver(cable)) as client:
-        async with client.stream_async("connect") as one, client.stream_async("connect") as two:
-            cable.write(b"for both")
-            assert await receive(one, 8) == b"for both"
-            assert await receive(two, 8) == b"for both"
+    async with (
+        serve_async(driver(cable)) as client,
+        client.stream_async("connect") as one,
+        client.stream_async("connect") as two,
+    ):
+        cable.write(b"for both")
+        assert await receive(one, 8) == b"for both"
+        assert await receive(two, 8) == b"for both"
 
 
 async def test_port_stays_open_between_users(cable: Cable) -> None:
@@ -106,14 +110,16 @@ async def test_missing_port_is_one_sentence_and_works_later(cable: Cable) -> Non
 
 async def test_port_that_need_not_be_present_is_waited_for(cable: Cable) -> None:
     cable.pull_out()
-    async with serve_async(driver(cable, check_present=False)) as client:
-        async with client.stream_async("connect") as stream:
-            cable.plug_in()
-            await stream.send_all(b"hello")
-            with trio.fail_after(10):
-                assert await trio.to_thread.run_sync(cable.read, 5) == b"hello"
-            cable.write(b"x")
-            assert await receive(stream, 1) == b"x"
+    async with (
+        serve_async(driver(cable, check_present=False)) as client,
+        client.stream_async("connect") as stream,
+    ):
+        cable.plug_in()
+        await stream.send_all(b"hello")
+        with trio.fail_after(10):
+            assert await trio.to_thread.run_sync(cable.read, 5) == b"hello"
+        cable.write(b"x")
+        assert await receive(stream, 1) == b"x"
 
 
 async def test_force_close_ends_streams_and_the_next_use_opens_again(cable: Cable) -> None:
@@ -157,26 +163,32 @@ async def test_line_that_a_port_does_not_have_is_one_sentence(cable: Cable) -> N
 
 
 async def test_port_that_another_program_has_is_busy(cable: Cable) -> None:
-    async with serve_async(driver(cable)) as first, serve_async(driver(cable)) as second:
-        async with first.stream_async("connect") as stream:
-            cable.write(b"x")
-            assert await receive(stream, 1) == b"x"
-            with pytest.raises(ExporterNotReady, match="another program has"):
-                await second.set_dtr.aio(True)
+    async with (
+        serve_async(driver(cable)) as first,
+        serve_async(driver(cable)) as second,
+        first.stream_async("connect") as stream,
+    ):
+        cable.write(b"x")
+        assert await receive(stream, 1) == b"x"
+        with pytest.raises(ExporterNotReady, match="another program has"):
+            await second.set_dtr.aio(True)
 
 
 async def test_reader_that_does_not_read_slows_nobody(cable: Cable) -> None:
     size = 8 << 20
-    async with serve_async(driver(cable)) as client:
-        async with client.stream_async("connect") as idle, client.stream_async("connect") as busy:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.to_thread.run_sync, cable.write, bytes(size))
-                got = 0
-                with trio.fail_after(60):
-                    while got < size:
-                        got += len(await busy.receive_some())
-            await idle.send_all(b"still here")
-            assert cable.read(10) == b"still here"
+    async with (
+        serve_async(driver(cable)) as client,
+        client.stream_async("connect") as idle,
+        client.stream_async("connect") as busy,
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, cable.write, bytes(size))
+            got = 0
+            with trio.fail_after(60):
+                while got < size:
+                    got += len(await busy.receive_some())
+        await idle.send_all(b"still here")
+        assert cable.read(10) == b"still here"
 
 
 @pytest.mark.parametrize("config", [{"url": ""}, {"url": "/dev/x", "baudrate": 0}])
@@ -217,13 +229,17 @@ def console(cable: Cable, action: str = "client.start_console()") -> pexpect.spa
     return child
 
 
+def group(child: pexpect.spawn[str]) -> str:
+    assert isinstance(child.match, re.Match)
+    return str(child.match[1])
+
+
 def flags(child: pexpect.spawn[str]) -> str:
     child.sendline(
         "stty -a | tr ' ' '\\n' | grep -x -e -echo -e echo -e -icanon -e icanon | tr '\\n' ,; echo END"
     )
     child.expect(r"\n([-a-z,]+)END")
-    assert child.match is not None
-    return str(child.match[1])
+    return group(child)
 
 
 def test_start_console_is_a_terminal_and_gives_it_back(cable: Cable) -> None:
@@ -244,8 +260,7 @@ def test_start_console_is_a_terminal_and_gives_it_back(cable: Cable) -> None:
 def test_terminal_is_given_back_when_the_console_is_killed(cable: Cable) -> None:
     child = console(cable, "import os; os.system(f'echo {os.getpid()} PID'); client.start_console()")
     child.expect(r"(\d+) PID")
-    assert child.match is not None
-    pid = int(child.match[1])
+    pid = int(group(child))
     child.expect_exact("Ctrl-B three times leaves")
     os.kill(pid, 15)
     child.expect_exact("$ ")
