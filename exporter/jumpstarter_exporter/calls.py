@@ -63,10 +63,7 @@ async def call(node: Node, name: str, arguments: Sequence[JSON]) -> object:
 
 @asynccontextmanager
 async def results(node: Node, name: str, arguments: Sequence[JSON]) -> AsyncIterator[AsyncIterator[object]]:
-    """Run a streaming method for the block, which iterates what it yields;
-
-    leaving the block ends the method.
-    """
+    """Run a streaming method for the block, which iterates what it yields, and end it with the block."""
     method = find(node, name, Kind.STREAMING)
     bound = plan(method.function, name).bind(arguments)
     with collapsed():

@@ -1,4 +1,4 @@
-"""Files behind URLs, which the exporter fetches or uploads itself, so that they need not pass through the user.
+"""Files behind URLs, which the exporter fetches or uploads itself, so that they do not pass through the user.
 
 Blocking HTTP in worker threads. Everything that reaches a message is free of what a signed URL keeps secret.
 """
@@ -10,7 +10,7 @@ import http.client
 import socket
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NoReturn, TypeVar
@@ -64,7 +64,7 @@ class Request:
         if wanted != method:
             raise ValueError(f"the resource is made for {wanted!r}; this call needs {method}")
         if not isinstance(url, str) or not isinstance(headers, Mapping):
-            raise ValueError("a presigned resource has a `url` and a dict of `headers`")
+            raise ValueError("a presigned resource has a `url` and a dict of `headers`")  # noqa: TRY004
         return cls(method, url, {str(name): str(value) for name, value in headers.items()}).checked()
 
     def checked(self) -> Request:
@@ -140,7 +140,7 @@ class _Transfer:
         except (trio.TooSlowError, TimeoutError):
             raise PresignedTimeout(f"{self._what()} timed out; check the server, then try again") from None
         except (OSError, http.client.HTTPException) as error:
-            self.fail(f"{error or type(error).__name__}")
+            self.fail(f"{str(error) or type(error).__name__}")
 
     def fail(self, why: str) -> NoReturn:
         """Raise PresignedError."""
@@ -154,10 +154,8 @@ class _Transfer:
     def close(self) -> None:
         """Drop the connection; a thread that is still in it wakes up with an error that nobody sees."""
         if self._connection.sock is not None:
-            try:
+            with suppress(OSError):  # it may not be connected any more
                 self._connection.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it was not connected any more
         self._connection.close()
 
     def fetch(self) -> http.client.HTTPResponse:
@@ -185,7 +183,12 @@ class _Transfer:
 
     def upload(self, data: bytes) -> None:
         """Blocking: one chunk of the body; none ends it."""
-        self._connection.send(b"%x\r\n%b\r\n" % (len(data), data))
+        try:
+            self._connection.send(b"%x\r\n%b\r\n" % (len(data), data))
+        except (BrokenPipeError, ConnectionResetError):
+            # A server that refuses may answer and hang up before it has read everything.
+            response = self._connection.getresponse()
+            raise http.client.HTTPException(f"status={response.status}, reason={response.reason!r}") from None
 
     def answer(self) -> http.client.HTTPResponse:
         """Blocking: the server's answer, with its body read."""

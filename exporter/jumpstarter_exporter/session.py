@@ -196,10 +196,10 @@ class _Exporter(ExporterServiceServicer):
     ) -> jumpstarter_pb2.GetStatusResponse:
         report = self._session.status.report
         return jumpstarter_pb2.GetStatusResponse(
-            status=report.status.value,
+            status=_on_wire(report.status),
             message=report.message,
             status_version=report.version,
-            previous_status=None if report.previous is None else report.previous.value,
+            previous_status=None if report.previous is None else _on_wire(report.previous),
         )
 
     async def EndSession(  # noqa: N802
@@ -208,6 +208,10 @@ class _Exporter(ExporterServiceServicer):
         call: ServerCall[jumpstarter_pb2.EndSessionRequest, jumpstarter_pb2.EndSessionResponse],
     ) -> jumpstarter_pb2.EndSessionResponse:
         return self._session.end()
+
+
+def _on_wire(status: Status) -> str:
+    return f"EXPORTER_STATUS_{status.name}"
 
 
 class _Router(RouterServiceServicer):

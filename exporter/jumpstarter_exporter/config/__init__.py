@@ -1,0 +1,15 @@
+"""Exporter configuration: `load` a file, `build` its devices, `find` the file that is meant.
+
+Jumpstarter 0.9's files load unchanged for drivers that we have. What does not make sense is a `ConfigError`
+that names the file, the line, the path in it and the nearest thing that would make sense.
+"""
+
+from __future__ import annotations
+
+from jumpstarter_exporter.config.build import build
+from jumpstarter_exporter.config.errors import ConfigError
+from jumpstarter_exporter.config.find import find
+from jumpstarter_exporter.config.load import load
+from jumpstarter_exporter.config.model import Entry, ExporterConfig
+
+__all__ = ["ConfigError", "Entry", "ExporterConfig", "build", "find", "load"]

@@ -1,0 +1,47 @@
+"""What is wrong in a configuration file, where, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+__all__ = ["ConfigError", "PathInFile", "dotted", "nearest"]
+
+PathInFile: TypeAlias = tuple[str | int, ...]
+"""Keys and list indices from the top of a file."""
+
+
+class ConfigError(JumpstarterError):
+    """A configuration cannot be used. `path` and `line` are where, if it is at one place."""
+
+    status = "INVALID_ARGUMENT"
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, message: str, *, file: Path, path: PathInFile = (), line: int | None = None) -> None:
+        where = f"{file}:{line}" if line else str(file)
+        super().__init__(": ".join(part for part in (where, dotted(path), message) if part))
+        self.message = message
+        self.file = file
+        self.path = path
+        self.line = line
+
+
+def dotted(path: PathInFile) -> str:
+    """A path as people write it: `export.rpi4.config.pins[0]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What was probably meant, or all that there is; the end of a sentence about an unknown name."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known are {', '.join(names)}" if names else "there are none"

@@ -1,0 +1,59 @@
+"""Where configuration files are, as in Jumpstarter 0.9: the user's own first, then the system's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+from jumpstarter_exporter.config.errors import nearest
+
+__all__ = ["SYSTEM", "ConfigNotFoundError", "find", "folders"]
+
+SYSTEM = Path("/etc/jumpstarter/exporters")
+
+
+class ConfigNotFoundError(JumpstarterError):
+    """There is no configuration, or it is not clear which one is meant."""
+
+    status = "NOT_FOUND"
+    exit_code = ExitCode.NOT_FOUND
+
+
+def folders() -> list[Path]:
+    """Where `<name>.yaml` is looked for, in this order."""
+    home = os.environ.get("JMP_CLIENT_CONFIG_HOME")
+    if not home:
+        base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+        home = str(Path(base).expanduser() / "jumpstarter")
+    return [Path(home).expanduser() / "exporters", SYSTEM]
+
+
+def find(name: str | None = None) -> Path:
+    """The file of that name, or the only one that there is.
+
+    Raises:
+        ConfigNotFoundError: there is none, or there are several and no name.
+    """
+    found: dict[str, Path] = {}
+    for folder in reversed(folders()):
+        found |= {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    places = " or ".join(str(folder) for folder in folders())
+    if name is not None:
+        if name in found:
+            return found[name]
+        raise ConfigNotFoundError(
+            f"there is no exporter configuration {name!r} in {places}; {nearest(name, found)}"
+        )
+    if not found:
+        raise ConfigNotFoundError(
+            f"there is no exporter configuration; put one as NAME.yaml into {places}, "
+            "or name a file with --config"
+        )
+    if len(found) > 1:
+        raise ConfigNotFoundError(
+            f"there are several exporter configurations: {', '.join(sorted(found))}; "
+            "choose one with --config NAME"
+        )
+    return next(iter(found.values()))

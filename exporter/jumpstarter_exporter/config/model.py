@@ -1,0 +1,98 @@
+"""The shape of an exporter's configuration file, as msgspec structs whose fields are its keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from jumpstarter_exporter.config.document import Document
+from jumpstarter_exporter.config.errors import PathInFile
+
+__all__ = ["Entry", "ExporterConfig", "FailureDetection", "Hook", "Hooks", "Metadata", "Tls", "TopLevel"]
+
+Seconds = Annotated[int, msgspec.Meta(gt=0)]
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """Who the exporter is; Kubernetes users may have more here than we need."""
+
+    name: str | None = None
+    namespace: str | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """How the controller proves who it is."""
+
+    ca: str = ""
+    """Base64 of a PEM bundle."""
+    insecure: bool = False
+
+
+class Hook(msgspec.Struct, frozen=True, rename="camel"):
+    """A program that runs before or after a lease."""
+
+    script: str
+    exec: str | None = None
+    timeout: Seconds = 120
+    on_failure: Literal["warn", "endLease", "exit"] = "warn"
+
+
+class Hooks(msgspec.Struct, frozen=True, rename="camel"):
+    """Both of them."""
+
+    before_lease: Hook | None = None
+    after_lease: Hook | None = None
+
+
+class FailureDetection(msgspec.Struct, frozen=True, rename="camel"):
+    """When an exporter that fails again and again gives up."""
+
+    max_rapid_failures: int = 5
+    rapid_failure_window: int = 60
+
+
+class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
+    """The file's own keys."""
+
+    api_version: Literal["jumpstarter.dev/v1alpha1"] = "jumpstarter.dev/v1alpha1"
+    kind: Literal["ExporterConfig"] = "ExporterConfig"
+    metadata: Metadata = Metadata()
+    endpoint: str | None = None
+    token: str | None = None
+    tls: Tls = Tls()
+    grpc_options: dict[str, str | int] = {}
+    description: str | None = None
+    motd: str = ""
+    export: dict[str, Any] = {}
+    hooks: Hooks = Hooks()
+    failure_detection: FailureDetection = FailureDetection()
+    exit_on_lease_end: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One device of the file: of a `type`, a group of `children`, or a `ref` to another."""
+
+    path: PathInFile
+    type: str | None = None
+    ref: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    description: str | None = None
+    methods_description: dict[str, str] = field(default_factory=dict)
+    children: dict[str, Entry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExporterConfig:
+    """A file that was read; whether its types exist is for `build` to find out."""
+
+    file: Path
+    settings: TopLevel
+    entries: dict[str, Entry]
+    document: Document
+    """For the line of what turns out to be wrong later."""

@@ -1,0 +1,119 @@
+"""Finds a driver's class by what a `type:` says.
+
+`power.GpioRelay` is the class in our driver folder `power`. Names that other projects' files use are listed
+by the driver folders themselves, in their manifests. Anything else is an import path, of anybody's class.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+from jumpstarter_exporter.config.errors import nearest
+from jumpstarter_exporter.driver import Driver
+
+__all__ = ["UnknownTypeError", "known_types", "resolve"]
+
+_PACKAGE = "jumpstarter_drivers"
+_EXTRAS = {
+    "serial": "exporter",
+    "gpiozero": "exporter",
+    "pyudev": "exporter",
+    "usb": "exporter",
+    "lgpio": "pi",
+}
+"""Modules that drivers need, and the extra of ours that brings them."""
+
+
+class UnknownTypeError(ValueError):
+    """A `type:` that leads to no driver; the message says why and what to do."""
+
+
+def resolve(name: str) -> type[Driver]:
+    """The class that a `type:` means; imports its module, and nothing else that needs hardware libraries.
+
+    Raises:
+        UnknownTypeError: see there.
+    """
+    path = _aliases().get(name)
+    if path is None:
+        head, _, tail = name.partition(".")
+        path = f"{_PACKAGE}.{head}.driver.{tail}" if head in _folders() and tail and "." not in tail else name
+    module_name, _, class_name = path.rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in path.split(".")):
+        raise UnknownTypeError(_unknown(name))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            raise UnknownTypeError(_unknown(name)) from None
+        raise UnknownTypeError(_needs(name, missing)) from None
+    except ImportError as error:
+        raise UnknownTypeError(
+            f"the driver {name!r} cannot be loaded: {error}; check its installation"
+        ) from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise UnknownTypeError(_unknown(name))
+    if not (isinstance(found, type) and issubclass(found, Driver)):
+        raise UnknownTypeError(
+            f"{name!r} is no driver for this exporter; it takes a subclass of {Driver.__module__}.Driver"
+        )
+    return found
+
+
+def known_types() -> list[str]:
+    """Every `type:` of our own drivers, short and foreign, without loading any of them."""
+    short = [f"{name}.{cls}" for name, folder in _folders().items() for cls in _classes(folder / "driver.py")]
+    return [*short, *_aliases()]
+
+
+def _unknown(name: str) -> str:
+    return f"unknown type {name!r}; {nearest(name, known_types())}"
+
+
+def _needs(name: str, module: str) -> str:
+    top = module.partition(".")[0]
+    extra = _EXTRAS.get(top)
+    install = f"pip install 'jumpstarter-sbc[{extra}]'" if extra else f"install {top}"
+    return f"the driver {name!r} needs the Python package {top!r}; {install}"
+
+
+@cache
+def _folders() -> dict[str, Path]:
+    spec = importlib.util.find_spec(_PACKAGE)
+    places = (spec.submodule_search_locations or []) if spec else []
+    return {
+        manifest.parent.name: manifest.parent
+        for place in places
+        for manifest in sorted(Path(place).glob("*/__init__.py"))
+    }
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for folder in _folders():
+        manifest = importlib.import_module(f"{_PACKAGE}.{folder}")
+        drivers: dict[str, str] = getattr(manifest, "DRIVERS", {})
+        found |= {foreign: f"{_PACKAGE}.{folder}.driver.{cls}" for foreign, cls in drivers.items()}
+    return found
+
+
+def _classes(source: Path) -> list[str]:
+    """What a driver module offers, read from its source."""
+    try:
+        tree = ast.parse(source.read_text())
+    except (OSError, SyntaxError):
+        return []
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == "__all__" for target in statement.targets
+        ):
+            names: list[str] = ast.literal_eval(statement.value)
+            return names
+    return []
