@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from jumpstarter_exporter.config.build import build
 from jumpstarter_exporter.config.errors import ConfigError
-from jumpstarter_exporter.config.find import find
+from jumpstarter_exporter.config.find import ConfigNotFoundError, find, locate
 from jumpstarter_exporter.config.load import load
 from jumpstarter_exporter.config.model import Entry, ExporterConfig
 
-__all__ = ["ConfigError", "Entry", "ExporterConfig", "build", "find", "load"]
+__all__ = ["ConfigError", "ConfigNotFoundError", "Entry", "ExporterConfig", "build", "find", "load", "locate"]

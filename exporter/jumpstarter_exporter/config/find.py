@@ -9,7 +9,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_exporter.config.errors import nearest
 
-__all__ = ["SYSTEM", "ConfigNotFoundError", "find", "folders"]
+__all__ = ["SYSTEM", "ConfigNotFoundError", "find", "folders", "locate"]
 
 SYSTEM = Path("/etc/jumpstarter/exporters")
 
@@ -57,3 +57,16 @@ def find(name: str | None = None) -> Path:
             "choose one with --config NAME"
         )
     return next(iter(found.values()))
+
+
+def locate(config: str | Path | None) -> Path:
+    """A file for what a user says: a path, the name of a configuration, or nothing.
+
+    Raises:
+        ConfigNotFoundError: see `find`. A path is not checked.
+    """
+    if config is None:
+        return find()
+    path = Path(config).expanduser()
+    is_path = len(path.parts) > 1 or path.suffix in (".yaml", ".yml") or path.is_file()
+    return path if is_path else find(str(config))

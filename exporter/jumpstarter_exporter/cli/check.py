@@ -1,0 +1,48 @@
+"""`jumpstarter-exporter check`: a configuration's devices as a tree, without touching any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jumpstarter_exporter import config as configuration
+from jumpstarter_exporter.composite import Composite, Proxy
+from jumpstarter_exporter.driver import Driver
+
+__all__ = ["check_file"]
+
+
+def check_file(name: str | None) -> int:
+    """Print what is there. Raises ConfigError for what is wrong."""
+    loaded = configuration.load(configuration.locate(name))
+    root = configuration.build(loaded)
+    print(f"{loaded.file} is right.")
+    for line in _lines(root, ""):
+        print(line)
+    if not root.children:
+        print("Note: nothing is exported; add a device below `export:`.")
+    hooks = loaded.settings.hooks
+    if hooks.before_lease or hooks.after_lease:
+        print("Note: this version does not run hooks yet.")
+    return 0
+
+
+def _lines(driver: Driver, indent: str) -> Iterator[str]:
+    for index, (name, child) in enumerate(driver.children.items()):
+        last = index == len(driver.children) - 1
+        yield f"{indent}{'└─' if last else '├─'} {name}{_what(child)}"
+        yield from _lines(child, indent + ("   " if last else "│  "))
+
+
+def _what(driver: Driver) -> str:
+    if isinstance(driver, Proxy):
+        return f" = {driver.ref}"
+    if isinstance(driver, Composite):
+        return ""
+    kind = type(driver)
+    package, _, rest = kind.__module__.partition(".")
+    ours = package == "jumpstarter_drivers" and rest.endswith(".driver")
+    return (
+        f": {rest.removesuffix('.driver')}.{kind.__name__}"
+        if ours
+        else f": {kind.__module__}.{kind.__name__}"
+    )

@@ -1,0 +1,141 @@
+"""Reads the command line, and turns every error into one sentence and an exit code.
+
+What a command needs is loaded when it runs, so that the daemon keeps nothing that only `check` needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+__all__ = ["main"]
+
+Level = Literal["debug", "info", "warning", "error"]
+
+app = App(
+    name="jumpstarter-exporter",
+    help="""Offer this host's boards to their users.
+
+Try it without hardware, then with your own configuration:
+
+    jumpstarter-exporter check lab.yaml
+    jumpstarter-exporter run --config lab.yaml
+    jumpstarter devices
+""",
+    help_format="plaintext",
+    version_flags=["--version"],
+    result_action="return_value",
+)
+
+_network = Group("Over the network")
+
+
+@app.command
+def run(
+    *,
+    config: Annotated[str | None, Parameter(name=["--config", "-c"])] = None,
+    socket: Path | None = None,
+    listen: Annotated[str | None, Parameter(group=_network)] = None,
+    tls_cert: Annotated[Path | None, Parameter(group=_network)] = None,
+    tls_key: Annotated[Path | None, Parameter(group=_network)] = None,
+    insecure: Annotated[bool, Parameter(group=_network, negative="")] = False,
+    passphrase_file: Annotated[Path | None, Parameter(group=_network)] = None,
+    log_level: Level = "warning",
+) -> int:
+    """Serve the boards of a configuration until told to stop.
+
+    jumpstarter-exporter run
+    jumpstarter-exporter run --config lab.yaml --socket /tmp/lab.sock
+    jumpstarter-exporter run --listen 0.0.0.0:8082 --tls-cert lab.crt --tls-key lab.key --passphrase-file
+    secret
+
+    Parameters
+    ----------
+    config
+        A file, or the name of one in ~/.config/jumpstarter/exporters or /etc/jumpstarter/exporters. May be
+        left out where there is only one.
+    socket
+        Where users of this host connect; /run/jumpstarter/exporter.sock or the like in the user's runtime
+        directory.
+    listen
+        [HOST:]PORT for users of other hosts.
+    tls_cert
+        The certificate chain, as PEM.
+    tls_key
+        Its key, as PEM.
+    insecure
+        Without TLS: everybody on the way can read and change everything.
+    passphrase_file
+        A file with what users must know; $JMP_GRPC_PASSPHRASE does as well.
+    log_level
+        What goes to stderr.
+    """
+    from jumpstarter_exporter.cli.run import run_daemon  # noqa: PLC0415
+
+    return run_daemon(
+        config=config,
+        socket=socket,
+        listen=listen,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        insecure=insecure,
+        passphrase_file=passphrase_file,
+        log_level=log_level,
+    )
+
+
+@app.command
+def check(file: str | None = None, /, *, log_level: Level = "warning") -> int:
+    """Say whether a configuration is right, and show its devices. No hardware is touched.
+
+    jumpstarter-exporter check lab.yaml
+
+    Parameters
+    ----------
+    file
+        A file, or the name of one as for `run`.
+    log_level
+        What goes to stderr.
+    """
+    from jumpstarter_exporter.cli.check import check_file  # noqa: PLC0415
+
+    set_up_logging(log_level)
+    return check_file(file)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _complain(str(error), ExitCode.USAGE)
+    except JumpstarterError as error:
+        logging.getLogger(__name__).debug("the cause:", exc_info=error)
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    return int(result or 0)
+
+
+def _complain(sentence: str, code: ExitCode) -> int:
+    print(f"jumpstarter-exporter: {' '.join(sentence.split())}", file=sys.stderr)
+    return code
+
+
+def set_up_logging(level: str) -> None:
+    """Log to stderr from `level` on. Users' log streams get everything from INFO on, whatever stderr gets."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setLevel(level.upper())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(min(logging.INFO, handler.level))

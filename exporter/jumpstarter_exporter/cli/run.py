@@ -1,0 +1,81 @@
+"""`jumpstarter-exporter run`: from the command line's words to the daemon."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import trio
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+from jumpstarter_exporter import config as configuration
+from jumpstarter_exporter import daemon, sockets
+from jumpstarter_exporter.cli.main import set_up_logging
+from jumpstarter_exporter.errors import collapsed
+from jumpstarter_exporter.passphrase import read_passphrase
+
+__all__ = ["run_daemon"]
+
+_log = logging.getLogger(__name__)
+
+
+class _OptionError(JumpstarterError):
+    exit_code = ExitCode.USAGE
+
+
+def run_daemon(
+    *,
+    config: str | None,
+    socket: Path | None,
+    listen: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    insecure: bool,
+    passphrase_file: Path | None,
+    log_level: str,
+) -> int:
+    """Run it, and give its exit code. Raises JumpstarterError for what a user can put right."""
+    set_up_logging(log_level)
+    network = _network(listen, tls_cert, tls_key, insecure=insecure, passphrase_file=passphrase_file)
+    loaded = configuration.load(configuration.locate(config))
+    if not loaded.entries:
+        raise configuration.ConfigError("nothing is exported; add a device below `export:`", file=loaded.file)
+    path = sockets.default_path() if socket is None else socket.absolute()
+    with collapsed():
+        return trio.run(daemon.run, loaded, path, network)
+
+
+def _network(
+    listen: str | None,
+    certificate: Path | None,
+    key: Path | None,
+    *,
+    insecure: bool,
+    passphrase_file: Path | None,
+) -> daemon.Network | None:
+    if listen is None:
+        if certificate or key or insecure or passphrase_file:
+            raise _OptionError(
+                "TLS and passphrase options are for --listen HOST:PORT; add it, or leave them out"
+            )
+        return None
+    if insecure == bool(certificate or key):
+        raise _OptionError("--listen takes either --tls-cert and --tls-key, or --insecure")
+    if bool(certificate) != bool(key):
+        raise _OptionError("--tls-cert and --tls-key belong together; give both")
+    passphrase = read_passphrase(passphrase_file)
+    if passphrase is None:
+        _log.warning(
+            "everybody who can reach %s can use the boards; a --passphrase-file keeps others out", listen
+        )
+    elif insecure:
+        _log.warning("without TLS everybody on the way can read the passphrase")
+    host, port = _host_and_port(listen)
+    return daemon.Network(host, port, certificate, key, passphrase)
+
+
+def _host_and_port(listen: str) -> tuple[str | None, int]:
+    host, _, port = listen.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise _OptionError(f"--listen {listen!r} is no address; give HOST:PORT such as 0.0.0.0:8082")
+    return host.removeprefix("[").removesuffix("]") or None, int(port)

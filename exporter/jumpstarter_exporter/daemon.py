@@ -1,0 +1,162 @@
+"""The exporter as a daemon: one session for local users, on a unix socket and, if asked, on the network.
+
+It ends on SIGTERM, SIGINT or SIGHUP: no new calls, `GRACE_SECONDS` for running ones, then they are cancelled
+and all devices are closed. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.rpc import Server, tcp_listeners, unix_listener
+
+from jumpstarter_exporter import sockets
+from jumpstarter_exporter.config import ExporterConfig, build
+from jumpstarter_exporter.passphrase import require_passphrase
+from jumpstarter_exporter.session import Session
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["GRACE_SECONDS", "ListenError", "Network", "run"]
+
+GRACE_SECONDS = 1.0
+"""Enough for a call that is about to answer; consoles and logs never end by themselves."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_log = logging.getLogger(__name__)
+
+
+class ListenError(JumpstarterError):
+    """The network address cannot be listened on."""
+
+    exit_code = ExitCode.FAILED
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where to listen besides the socket."""
+
+    host: str | None
+    """None is every interface."""
+    port: int
+    certificate: Path | None = None
+    key: Path | None = None
+    """Without the two, in plaintext."""
+    passphrase: str | None = None
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The server's side of TLS. ListenError when the files are no certificate and key."""
+        if self.certificate is None or self.key is None:
+            return None
+        from jumpstarter_proto.rpc import server_ssl_context  # noqa: PLC0415 - most exporters need no TLS
+
+        try:
+            return server_ssl_context(str(self.certificate), str(self.key))
+        except OSError as error:  # ssl.SSLError is one
+            raise ListenError(
+                f"{self.certificate} and {self.key} cannot be used for TLS: {error.strerror or error}; "
+                "give a PEM certificate chain and its key"
+            ) from error
+
+
+async def run(config: ExporterConfig, path: Path, network: Network | None) -> ExitCode:
+    """Serve until a signal says otherwise. Says where it listens on stdout, in one line.
+
+    Raises:
+        ConfigError: the configuration's devices make no sense.
+        SocketError: another exporter has the socket, or it cannot be made.
+        ListenError: the network address is taken or no address.
+    """
+    root = build(config)
+    settings = config.settings
+    with ExitStack() as stack:
+        stack.enter_context(sockets.claimed(path))
+        async with Session(root, name=settings.metadata.name, motd=settings.motd) as session:
+            servers = [(session.server, [await _unix(path)])]
+            where = str(path)
+            if network is not None:
+                listeners = await _network(network)
+                interceptors = [] if network.passphrase is None else [require_passphrase(network.passphrase)]
+                servers.append((Server(session.services, interceptors=interceptors), listeners))
+                where += f" and {_address(network, listeners)}"
+            with trio.open_signal_receiver(*_SIGNALS) as signals:
+                return await _serve(servers, where, signals)
+
+
+async def _serve(
+    servers: list[tuple[Server, list[trio.abc.Listener[trio.abc.Stream]]]],
+    where: str,
+    signals: AsyncIterator[int],
+) -> ExitCode:
+    async with trio.open_nursery() as nursery:
+        for server, listeners in servers:
+            await nursery.start(server.serve, listeners)
+        print(f"Listening on {where}", flush=True)  # noqa: T201 - what whoever started us waits for
+        _notify("READY=1")
+        number = await anext(signals)
+        _log.info("%s: ending", signal.Signals(number).name)
+        _notify("STOPPING=1")
+        nursery.start_soon(_hurry, signals)
+        async with trio.open_nursery() as ending:
+            for server, _ in servers:
+                ending.start_soon(server.shutdown, GRACE_SECONDS)
+        nursery.cancel_scope.cancel()
+    return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+
+
+async def _hurry(signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        os._exit(128 + number)
+
+
+async def _unix(path: Path) -> trio.abc.Listener[trio.abc.Stream]:
+    try:
+        return await unix_listener(str(path), mode=sockets.MODE, group=sockets.shared_group())
+    except OSError as error:
+        raise sockets.SocketError(
+            f"no socket can be made at {path}: {error.strerror or error}; choose another with --socket"
+        ) from None
+
+
+async def _network(network: Network) -> list[trio.abc.Listener[trio.abc.Stream]]:
+    context = network.tls()
+    try:
+        return list(await tcp_listeners(network.host, network.port, ssl_context=context))
+    except OSError as error:
+        where = f"{network.host or '*'}:{network.port}"
+        raise ListenError(
+            f"cannot listen on {where}: {error.strerror or error}; choose another --listen"
+        ) from None
+
+
+def _address(network: Network, listeners: list[trio.abc.Listener[trio.abc.Stream]]) -> str:
+    port = network.port
+    for listener in listeners:
+        inner = getattr(listener, "transport_listener", listener)
+        if port == 0 and isinstance(inner, trio.SocketListener):
+            port = inner.socket.getsockname()[1]
+    kind = "TLS" if network.certificate else "plaintext"
+    return f"{network.host or '*'}:{port} ({kind}{', passphrase' if network.passphrase else ''})"
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it wants to know (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+        try:
+            notify.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
+        except OSError as error:
+            _log.warning("systemd does not listen on %s: %s", address, error)

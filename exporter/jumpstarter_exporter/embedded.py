@@ -1,0 +1,65 @@
+"""An exporter inside of another program: for one command, when no daemon runs.
+
+The client loads this module by name. It lives in the caller's own trio loop and ends with the caller's block.
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+from jumpstarter_proto.rpc import unix_listener
+
+from jumpstarter_exporter import config as configuration
+from jumpstarter_exporter.session import Session
+
+__all__ = ["Embedded", "open_exporter"]
+
+
+class Embedded:
+    """A running session, and ways to reach it."""
+
+    def __init__(self, session: Session, nursery: trio.Nursery) -> None:
+        self.session = session
+        self._nursery = nursery
+
+    async def connect(self) -> trio.abc.Stream:
+        """The client's end of a new connection."""
+        ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+        self._nursery.start_soon(self.session.serve_connection, ours)
+        await trio.lowlevel.checkpoint()
+        return theirs
+
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[str]:
+        """For other processes: the path of a unix socket that only this user can reach, for the block."""
+        with tempfile.TemporaryDirectory(prefix="jumpstarter-") as folder:
+            path = f"{folder}/exporter.sock"
+            listener = await unix_listener(path)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.session.server.serve, [listener])
+                yield path
+                nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_exporter(config: str | Path | None = None) -> AsyncIterator[Embedded]:
+    """A session with the devices of a configuration: a file, a name, or the only one that there is.
+
+    Raises:
+        ConfigError: the configuration makes no sense.
+        ConfigNotFoundError: there is none, or it is not clear which one is meant.
+    """
+    loaded = configuration.load(configuration.locate(config))
+    root = configuration.build(loaded)
+    settings = loaded.settings
+    async with (
+        Session(root, name=settings.metadata.name, motd=settings.motd) as session,
+        trio.open_nursery() as nursery,
+    ):
+        yield Embedded(session, nursery)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,125 @@
+"""The daemon's unix socket: where it is, who may use it, and that only one exporter has it.
+
+A lock file beside the socket decides which exporter has it, and is held for as long as the process lives,
+however that ends. Whoever holds the lock may replace a socket that a dead process left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+__all__ = ["GROUP", "MODE", "SYSTEM", "SocketError", "claimed", "default_path", "shared_group"]
+
+SYSTEM = Path("/run/jumpstarter/exporter.sock")
+GROUP = "jumpstarter"
+MODE = 0o660
+"""The socket's permissions are the access control."""
+
+
+class SocketError(JumpstarterError):
+    """The socket cannot be had; the message says who has it or what is in the way."""
+
+    status = "FAILED_PRECONDITION"
+    exit_code = ExitCode.FAILED
+
+
+def default_path() -> Path:
+    """The system's socket where this process may make it, else the user's.
+
+    Raises:
+        SocketError: there is no place for either.
+    """
+    if os.access(SYSTEM.parent if SYSTEM.parent.exists() else SYSTEM.parent.parent, os.W_OK | os.X_OK):
+        return SYSTEM
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    if not os.access(runtime, os.W_OK | os.X_OK):
+        raise SocketError(f"neither {SYSTEM.parent} nor {runtime} is writable; say where with --socket PATH")
+    return Path(runtime) / "jumpstarter" / SYSTEM.name
+
+
+def shared_group() -> str | None:
+    """The group that may use the socket, where it exists and this process may give it the socket."""
+    try:
+        found = grp.getgrnam(GROUP)
+    except KeyError:
+        return None
+    return GROUP if os.geteuid() == 0 or found.gr_gid in (os.getegid(), *os.getgroups()) else None
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Have the path for oneself for the block, with nothing there at its start and nothing left at its end.
+
+    Raises:
+        SocketError: another exporter has it, something else is in the way, or it cannot be made there.
+    """
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # The lock file stays: a lock on a file that somebody removes is no lock.
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SocketError(
+            f"no socket can be made at {path}: {error.strerror}; choose another with --socket"
+        ) from None
+    try:
+        _lock(lock, path)
+        _remove_stale(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(lock, 20, 0).decode(errors="replace").strip()
+        who = f" (process {owner})" if owner.isdecimal() else ""
+        raise _taken(path, who) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        facts = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(facts.st_mode):
+        raise SocketError(f"{path} is in the way and is no socket; choose another path with --socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            pass  # nobody is behind it any more
+        except OSError as error:
+            raise SocketError(
+                f"{path} cannot be replaced: {error}; choose another path with --socket"
+            ) from None
+        else:
+            raise _taken(path, "")
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SocketError(
+            f"{path} cannot be replaced: {error.strerror}; remove it, or use --socket"
+        ) from None
+
+
+def _taken(path: Path, who: str) -> SocketError:
+    return SocketError(
+        f"another exporter{who} listens on {path}; stop it, or choose another path with --socket"
+    )
