@@ -1,0 +1,49 @@
+"""gRPC over trio: a channel and a server over any `trio.abc.Stream`.
+
+The HTTP/2 and gRPC core is purerpc's, without I/O; tasks, deadlines, back-pressure and sockets are here. A lost
+connection fails every open call with UNAVAILABLE at once, deadlines and cancellation reach the handler, a slow
+reader bounds its writer's memory, and an error in a handler is a status of its call, never the connection's end.
+"""
+
+from jumpstarter_proto.rpc._channel import Channel, ClientCall, open_channel
+from jumpstarter_proto.rpc._server import (
+    Interceptor,
+    Server,
+    ServerCall,
+    Servicer,
+    serve_connection,
+    status_of,
+)
+from jumpstarter_proto.rpc._transport import (
+    client_ssl_context,
+    connect_tcp,
+    connect_unix,
+    server_ssl_context,
+    tcp_listeners,
+    unix_listener,
+)
+from jumpstarter_proto.rpc._types import Cardinality, Metadata, Method, Options, RpcError, StatusCode
+
+__all__ = [
+    "Cardinality",
+    "Channel",
+    "ClientCall",
+    "Interceptor",
+    "Metadata",
+    "Method",
+    "Options",
+    "RpcError",
+    "Server",
+    "ServerCall",
+    "Servicer",
+    "StatusCode",
+    "client_ssl_context",
+    "connect_tcp",
+    "connect_unix",
+    "open_channel",
+    "serve_connection",
+    "server_ssl_context",
+    "status_of",
+    "tcp_listeners",
+    "unix_listener",
+]

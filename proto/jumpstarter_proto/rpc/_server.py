@@ -1,0 +1,333 @@
+"""Calls in: servicers, what their handlers get, and serving connections."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
+
+import trio
+
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.rpc._channel import _parse
+from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
+from jumpstarter_proto.rpc._mux import CallState, Mux
+from jumpstarter_proto.rpc._types import Message, Metadata, Method, Options, RpcError, StatusCode
+
+__all__ = ["Interceptor", "Server", "ServerCall", "Servicer", "serve_connection", "status_of"]
+
+Req = TypeVar("Req", bound=Message)
+Res = TypeVar("Res", bound=Message)
+
+_log = logging.getLogger(__name__)
+
+
+class Servicer:
+    """Base of the generated servicers. A handler is a method with its procedure's name.
+
+    Handlers of one request get it and the call; handlers of many get the call. A handler of one reply returns it;
+    others send theirs and return None. The handler is cancelled when its caller cancels, runs out of time or is
+    gone; what it raises becomes the call's status (see `status_of`).
+    """
+
+    METHODS: ClassVar[tuple[Method[Any, Any], ...]] = ()
+
+    def unimplemented(self, name: str) -> RpcError:
+        """The status of what a servicer does not override."""
+        return RpcError(StatusCode.UNIMPLEMENTED, f"{name} is not implemented here")
+
+
+class ServerCall(Generic[Req, Res]):
+    """A call as its handler sees it. One task may send while another receives."""
+
+    def __init__(
+        self, mux: Mux, state: CallState, method: Method[Req, Res], request: RequestReceived
+    ) -> None:
+        self.method = method
+        self.metadata: Metadata = request.metadata
+        self.authority = request.authority
+        self.deadline = math.inf if request.timeout is None else trio.current_time() + request.timeout
+        """On trio's clock."""
+        self._mux = mux
+        self._state = state
+        self._trailing: Metadata = ()
+        self._headers_sent = False
+
+    def header(self, name: str) -> str | None:
+        """A text value of the caller's metadata, the last one if there are several; None if there is none."""
+        values = [value for key, value in self.metadata if key == name and isinstance(value, str)]
+        return values[-1] if values else None
+
+    async def send_initial_metadata(self, metadata: Metadata = ()) -> None:
+        """Send headers now. Without it they go, empty, with the first reply, and not at all before an error."""
+        if not self._headers_sent:
+            self._headers_sent = True
+            self._mux.connection.send_headers(self._state.stream_id, metadata)
+            self._mux.flush()
+        await trio.lowlevel.checkpoint()
+
+    async def send(self, message: Res) -> None:
+        """Send a reply, waiting while the caller or the socket takes no more."""
+        if not self._headers_sent:
+            self._headers_sent = True
+            self._mux.connection.send_headers(self._state.stream_id, ())
+        await self._mux.send(self._state, message.SerializeToString())
+
+    async def receive(self) -> Req:
+        """The caller's next message. Raises trio.EndOfChannel when there will be no more."""
+        data = await self._mux.receive(self._state)
+        if data is None:
+            raise trio.EndOfChannel
+        return _parse(self.method.request_type, data)
+
+    def __aiter__(self) -> ServerCall[Req, Res]:
+        return self
+
+    async def __anext__(self) -> Req:
+        try:
+            return await self.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    def set_trailing_metadata(self, metadata: Metadata) -> None:
+        """What goes with the status, unless an RpcError brings its own."""
+        self._trailing = metadata
+
+    def abort(self, code: StatusCode, details: str) -> NoReturn:
+        """End the call with this status."""
+        raise RpcError(code, details, self._trailing)
+
+
+Interceptor: TypeAlias = Callable[[ServerCall[Any, Any]], Awaitable[None]]
+"""Sees each call before its handler does and before any message is read; raises RpcError to refuse it."""
+
+
+def status_of(error: BaseException) -> tuple[StatusCode, str]:
+    """The status that an exception from a handler becomes, by its class (first match)."""
+    details = str(error)
+    match error:
+        case RpcError():
+            return error.code, error.details
+        case JumpstarterError():
+            return StatusCode[error.status], details
+        case NotImplementedError():
+            return StatusCode.UNIMPLEMENTED, details
+        case ValueError():
+            return StatusCode.INVALID_ARGUMENT, details
+        case TimeoutError() | trio.TooSlowError():
+            return StatusCode.DEADLINE_EXCEEDED, details
+        case ConnectionError() | trio.BrokenResourceError():
+            return StatusCode.UNAVAILABLE, details
+        case OSError():
+            return StatusCode.INTERNAL, details
+        case _:
+            return StatusCode.UNKNOWN, details or type(error).__name__
+
+
+async def serve_connection(
+    stream: trio.abc.Stream,
+    services: Sequence[Servicer],
+    *,
+    interceptors: Sequence[Interceptor] = (),
+    options: Options | None = None,
+) -> None:
+    """Serve one connection until it ends; cancelling this cancels its handlers and closes the stream."""
+    await _Served(stream, _routes(services), interceptors, options or Options()).run()
+
+
+_Routes: TypeAlias = Mapping[str, tuple[Method[Any, Any], Callable[..., Awaitable[Any]]]]
+
+
+def _routes(services: Sequence[Servicer]) -> _Routes:
+    return {
+        method.path: (method, getattr(service, method.name))
+        for service in services
+        for method in service.METHODS
+    }
+
+
+class _Served:
+    """One connection of a server."""
+
+    def __init__(
+        self, stream: trio.abc.Stream, routes: _Routes, interceptors: Sequence[Interceptor], options: Options
+    ) -> None:
+        self.mux = Mux(stream, self, client=False, options=options)
+        self.idle = trio.Event()
+        self._routes = routes
+        self._interceptors = interceptors
+        self._options = options
+        self._handlers = 0
+        self._leaving = False
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as self._nursery:
+            await self.mux.run()
+            self._nursery.cancel_scope.cancel()
+
+    def say_goodbye(self) -> None:
+        """Take no new calls."""
+        self._leaving = True
+        if self.mux.lost is None:
+            self.mux.connection.goodbye(reason="the server is shutting down")
+            self.mux.flush()
+        if not self._handlers:
+            self.idle.set()
+
+    def on_going_away(self, event: GoingAway) -> None:
+        """A client that leaves closes the connection when its calls have ended."""
+
+    def on_request(self, event: RequestReceived) -> None:
+        """Start the call's handler."""
+        if self._leaving or self._handlers >= self._options.max_streams:
+            from h2.errors import ErrorCodes  # noqa: PLC0415 - loaded already; kept out of this module's door
+
+            self.mux.connection.reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        route = self._routes.get(event.path)
+        if route is None:
+            self.mux.connection.end_call(event.stream_id, StatusCode.UNIMPLEMENTED, "Method not found!", ())
+            return
+        method, handler = route
+        state = CallState(event.stream_id)
+        state.on_reset = trio.CancelScope()
+        self.mux.calls[event.stream_id] = state
+        call = ServerCall(self.mux, state, method, event)
+        self._handlers += 1
+        self._nursery.start_soon(self._handle, call, state, handler, state.on_reset)
+
+    async def _handle(
+        self,
+        call: ServerCall[Any, Any],
+        state: CallState,
+        handler: Callable[..., Awaitable[Any]],
+        scope: trio.CancelScope,
+    ) -> None:
+        code, details, trailing = StatusCode.OK, "", call._trailing  # noqa: SLF001 - one module
+        try:
+            scope.deadline = call.deadline
+            with scope:
+                await self._answer(call, handler)
+            if scope.cancelled_caught:
+                # Reset: nobody reads the status. Otherwise the caller's time is over.
+                code, details = (
+                    StatusCode.DEADLINE_EXCEEDED,
+                    f"{call.method.name} was not done in the caller's time",
+                )
+            trailing = call._trailing  # noqa: SLF001
+        except Exception as error:  # a handler's outermost edge: whatever it raises is this call's status
+            error = _single(error)
+            code, details = status_of(error)
+            trailing = error.trailing_metadata if isinstance(error, RpcError) else call._trailing  # noqa: SLF001
+            level = logging.ERROR if _is_unexpected(error) else logging.DEBUG
+            _log.log(level, "%s failed: %s", call.method.path, error or type(error).__name__, exc_info=error)
+        finally:
+            self._handlers -= 1
+            self._end(state, code, details, trailing)
+            if self._leaving and not self._handlers:
+                self.idle.set()
+
+    async def _answer(self, call: ServerCall[Any, Any], handler: Callable[..., Awaitable[Any]]) -> None:
+        for interceptor in self._interceptors:
+            await interceptor(call)
+        cardinality = call.method.cardinality
+        if cardinality.streams_requests:
+            reply = await handler(call)
+        else:
+            try:
+                request = await call.receive()
+            except trio.EndOfChannel:
+                raise RpcError(
+                    StatusCode.INTERNAL, "the caller sent no message to a call that has one"
+                ) from None
+            reply = await handler(request, call)
+        if not cardinality.streams_responses:
+            await call.send(reply)
+
+    def _end(self, state: CallState, code: StatusCode, details: str, trailing: Metadata) -> None:
+        if not state.is_over and self.mux.lost is None:
+            self.mux.connection.end_call(state.stream_id, code, details, trailing)
+            self.mux.flush()
+        self.mux.abandon(state)
+
+
+def _is_unexpected(error: BaseException) -> bool:
+    return not isinstance(error, RpcError) and status_of(error)[0] is StatusCode.UNKNOWN
+
+
+def _single(error: Exception) -> Exception:
+    """The one exception of nested groups of one: a handler's nursery must not hide what went wrong."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+class Server:
+    """Serves any number of connections. One that fails never disturbs the others."""
+
+    def __init__(
+        self,
+        services: Sequence[Servicer],
+        *,
+        interceptors: Sequence[Interceptor] = (),
+        options: Options | None = None,
+    ) -> None:
+        self._routes = _routes(services)
+        self._interceptors = interceptors
+        self._options = options or Options()
+        self._connections: set[_Served] = set()
+        self._accepting = trio.CancelScope()
+        self._leaving = False
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.abc.Listener[Any]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept and serve until `shutdown` or cancellation; closes the listeners."""
+        async with trio.open_nursery() as connections:
+            with self._accepting:
+                task_status.started()
+                await trio.serve_listeners(self._serve_stream, list(listeners), handler_nursery=connections)
+
+    async def serve_connection(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection that did not come through a listener."""
+        await self._serve_stream(stream)
+
+    async def _serve_stream(self, stream: trio.abc.Stream) -> None:
+        connection = _Served(stream, self._routes, self._interceptors, self._options)
+        self._connections.add(connection)
+        try:
+            if isinstance(stream, trio.SSLStream):
+                await _handshake(stream)
+            await connection.run()
+        except Exception:
+            # A connection's outermost edge: a bad handshake, or a fault of ours, is this connection's alone.
+            _log.debug("a connection failed", exc_info=True)
+        finally:
+            self._connections.discard(connection)
+            await trio.aclose_forcefully(stream)
+
+    async def shutdown(self, grace: float) -> None:
+        """Take no new calls, give running ones `grace` seconds, then cancel them. Returns when all is closed."""
+        self._leaving = True
+        self._accepting.cancel()
+        with trio.move_on_after(grace):
+            for connection in self._connections.copy():
+                connection.say_goodbye()
+            for connection in self._connections.copy():
+                await connection.idle.wait()
+        for connection in self._connections.copy():
+            connection.mux.lose("the server has shut down")
+            await trio.aclose_forcefully(connection.mux._stream)  # noqa: SLF001 - wakes its reader
+
+
+HANDSHAKE_SECONDS = 10.0
+
+
+async def _handshake(stream: trio.SSLStream[Any]) -> None:
+    """Bounded, so that a silent peer holds nothing. Peers that only fetch our certificate leave right after."""
+    with trio.fail_after(HANDSHAKE_SECONDS):
+        await stream.do_handshake()

@@ -1,0 +1,169 @@
+"""Byte streams to and from peers: unix sockets, TCP and TLS."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from jumpstarter_proto.rpc._types import RpcError, StatusCode
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = [
+    "client_ssl_context",
+    "connect_tcp",
+    "connect_unix",
+    "server_ssl_context",
+    "tcp_listeners",
+    "unix_listener",
+]
+
+CONNECT_SECONDS = 10.0
+
+
+async def connect_unix(
+    path: str | os.PathLike[str], *, timeout: float = CONNECT_SECONDS
+) -> trio.SocketStream:
+    """A connected unix socket.
+
+    Raises:
+        RpcError: UNAVAILABLE, nobody listens there; PERMISSION_DENIED, the socket is not for us.
+    """
+    plain = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    try:
+        with trio.fail_after(timeout):
+            await plain.connect(os.fspath(path))
+    except BaseException as error:
+        plain.close()
+        if isinstance(error, PermissionError):
+            raise RpcError(
+                StatusCode.PERMISSION_DENIED,
+                f"{path} is not for this user; join its group (`ls -l {path}` shows it) and log in again",
+            ) from None
+        if isinstance(error, OSError | trio.TooSlowError):
+            reason = error.strerror if isinstance(error, OSError) else f"no answer within {timeout:g} s"
+            raise RpcError(
+                StatusCode.UNAVAILABLE, f"cannot connect to {path}: {reason}; is the exporter running?"
+            ) from None
+        raise
+    return trio.SocketStream(plain)
+
+
+async def connect_tcp(
+    host: str,
+    port: int,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+    timeout: float = CONNECT_SECONDS,
+) -> trio.abc.Stream:
+    """A connected TCP stream; with `ssl_context`, TLS with its handshake done and HTTP/2 agreed on.
+
+    Raises:
+        RpcError: UNAVAILABLE, with the cause: not reachable, not trusted, or not gRPC.
+    """
+    target = f"{host}:{port}"
+    try:
+        with trio.fail_after(timeout):
+            plain = await trio.open_tcp_stream(host, port)
+            if ssl_context is None:
+                return plain
+            secure = trio.SSLStream(
+                plain, ssl_context, server_hostname=server_hostname or host, https_compatible=True
+            )
+            try:
+                await secure.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(secure)
+                raise
+    except trio.TooSlowError:
+        raise RpcError(
+            StatusCode.UNAVAILABLE, f"{target} does not answer within {timeout:g} s; is it the right address?"
+        ) from None
+    except OSError as error:
+        raise RpcError(StatusCode.UNAVAILABLE, f"cannot connect to {target}: {_cause(error)}") from None
+    except trio.BrokenResourceError as error:
+        cause = error.__cause__ or error
+        raise RpcError(StatusCode.UNAVAILABLE, f"no TLS connection to {target}: {cause}") from None
+    if secure.selected_alpn_protocol() != "h2":
+        await trio.aclose_forcefully(secure)
+        raise RpcError(StatusCode.UNAVAILABLE, f"{target} speaks TLS but not gRPC; is it the right port?")
+    return secure
+
+
+def _cause(error: OSError) -> str:
+    """The operating system's words, which trio puts into a group when it has tried several addresses."""
+    cause: BaseException | None = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    strerror = cause.strerror if isinstance(cause, OSError) else error.strerror
+    return strerror or str(error)
+
+
+def unix_listener(
+    path: str | os.PathLike[str], *, mode: int = 0o600, group: int | None = None, backlog: int = 128
+) -> trio.SocketListener:
+    """Listen on a new unix socket with these permissions from its first moment on.
+
+    `group` is a numeric id. The path must be free: whose socket may be replaced is the caller's knowledge. The
+    file stays when the listener is closed; remove it.
+    """
+    path = Path(path)
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Only this process's own user can connect before the mode is set. `umask` is the process's, and bind
+        # does not wait, so nothing else runs meanwhile in this thread.
+        before = os.umask(0o177)
+        try:
+            plain.bind(os.fspath(path))
+        finally:
+            os.umask(before)
+        if group is not None:
+            os.chown(path, -1, group)
+        if stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
+        plain.listen(backlog)
+    except BaseException:
+        plain.close()
+        raise
+    return trio.SocketListener(trio.socket.from_stdlib_socket(plain))
+
+
+async def tcp_listeners(
+    host: str | None, port: int, *, ssl_context: ssl.SSLContext | None = None
+) -> Sequence[trio.abc.Listener[Any]]:
+    """Listen on all addresses of `host` (None: every interface); port 0 picks a free one. OSError as usual."""
+    listeners = await trio.open_tcp_listeners(port, host=host)
+    if ssl_context is None:
+        return listeners
+    return [trio.SSLListener(listener, ssl_context, https_compatible=True) for listener in listeners]
+
+
+def client_ssl_context(*, ca: str | None = None) -> ssl.SSLContext:
+    """Verifies the peer against PEM certificates `ca`, or the system's; offers HTTP/2 only."""
+    import ssl  # noqa: PLC0415 - costs a user some 10 ms who mostly has no use for it
+
+    context = ssl.create_default_context(cadata=ca)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def server_ssl_context(certificate: str | os.PathLike[str], key: str | os.PathLike[str]) -> ssl.SSLContext:
+    """Serves that PEM chain; selects HTTP/2.
+
+    Raises:
+        OSError, ssl.SSLError: the files cannot be read, or are no certificate with its key.
+    """
+    import ssl  # noqa: PLC0415
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["h2"])
+    return context

@@ -1,0 +1,133 @@
+"""What callers and handlers share: methods, metadata, status codes, errors and limits."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+__all__ = ["Cardinality", "Message", "Metadata", "Method", "Options", "RpcError", "StatusCode"]
+
+Metadata: TypeAlias = Sequence[tuple[str, "str | bytes"]]
+"""Headers or trailers in order. Names are lower case; a value is bytes exactly when its name ends in `-bin`."""
+
+
+class Message(Protocol):
+    """The part of a protobuf message that gRPC needs."""
+
+    def SerializeToString(self) -> bytes: ...  # noqa: D102, N802 - protobuf's name
+
+
+Req = TypeVar("Req", bound=Message)
+Res = TypeVar("Res", bound=Message)
+
+
+class Cardinality(enum.Enum):
+    """How many messages go each way."""
+
+    UNARY_UNARY = enum.auto()
+    UNARY_STREAM = enum.auto()
+    STREAM_UNARY = enum.auto()
+    STREAM_STREAM = enum.auto()
+
+    @property
+    def streams_requests(self) -> bool:
+        """Whether the caller sends any number of messages."""
+        return self in (Cardinality.STREAM_UNARY, Cardinality.STREAM_STREAM)
+
+    @property
+    def streams_responses(self) -> bool:
+        """Whether the handler sends any number of messages."""
+        return self in (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM)
+
+
+@dataclass(frozen=True)
+class Method(Generic[Req, Res]):
+    """A remote procedure: its path (`/package.Service/Name`), kind and types."""
+
+    path: str
+    cardinality: Cardinality
+    request_type: type[Req]
+    response_type: type[Res]
+
+    @property
+    def name(self) -> str:
+        """The part behind the last slash, which is the handler's name too."""
+        return self.path.rpartition("/")[2]
+
+
+class StatusCode(enum.IntEnum):
+    """gRPC's status codes (grpc.io, "Status codes and their use in gRPC")."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+_EXIT_CODES = {
+    StatusCode.CANCELLED: ExitCode.INTERRUPTED,
+    StatusCode.INVALID_ARGUMENT: ExitCode.USAGE,
+    StatusCode.DEADLINE_EXCEEDED: ExitCode.TIMEOUT,
+    StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
+    StatusCode.PERMISSION_DENIED: ExitCode.DENIED,
+    StatusCode.UNAVAILABLE: ExitCode.UNAVAILABLE,
+    StatusCode.UNAUTHENTICATED: ExitCode.DENIED,
+}
+
+
+class RpcError(JumpstarterError):
+    """A call ended with a status other than OK; also how a handler chooses its own status.
+
+    `str()` is the status's details alone. `trailing_metadata` came, or goes, with the status.
+    """
+
+    def __init__(self, code: StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+        self.trailing_metadata = trailing_metadata
+        self.exit_code = _EXIT_CODES.get(code, ExitCode.FAILED)
+
+    def __repr__(self) -> str:
+        return f"RpcError({self.code.name}, {self.details!r})"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Limits and timers of one connection. Sizes in bytes, times in seconds."""
+
+    max_receive: int = 4 * 1024 * 1024
+    """Largest message that we take; a larger one ends its call with RESOURCE_EXHAUSTED."""
+    max_send: int = 4 * 1024 * 1024
+    """Largest message that we send; what the peers of this protocol take."""
+    max_header_list: int = 64 * 1024
+    """Largest list of headers that we take, as HTTP/2 counts it (32 more than name and value, for each)."""
+    max_streams: int = 1024
+    """Most calls that a peer may have open at a time."""
+    stream_window: int = 1024 * 1024
+    """What a peer may send on one call before we have read any of it."""
+    connection_window: int = 64 * 1024 * 1024
+    """The same for all calls of a connection together: the most that unread calls can make us hold."""
+    keepalive_interval: float | None = None
+    """Send a PING when nothing has come for so long; None sends none. Networks want 20."""
+    keepalive_timeout: float = 20.0
+    """The connection is lost when nothing has come for so long after a PING."""
+    resets_per_second: float = 200.0
+    """A peer may cancel so many of its calls per second, and five times as many at once."""
