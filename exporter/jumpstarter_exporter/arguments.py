@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.value import JSON
@@ -156,4 +156,6 @@ def _usable(hint: Any) -> Any:
 
 
 def _mentions_json(hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return False
     return isinstance(hint, str) or hint == JSON or any(_mentions_json(part) for part in get_args(hint))

@@ -62,7 +62,7 @@ class Network:
         from jumpstarter_proto.rpc import server_ssl_context  # noqa: PLC0415 - most exporters need no TLS
 
         try:
-            return server_ssl_context(str(self.certificate), str(self.key))
+            return server_ssl_context(self.certificate, self.key)
         except OSError as error:  # ssl.SSLError is one
             raise ListenError(
                 f"{self.certificate} and {self.key} cannot be used for TLS: {error.strerror or error}; "
@@ -83,7 +83,7 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
     with ExitStack() as stack:
         stack.enter_context(sockets.claimed(path))
         async with Session(root, name=settings.metadata.name, motd=settings.motd) as session:
-            servers = [(session.server, [await _unix(path)])]
+            servers = [(session.server, [_unix(path)])]
             where = str(path)
             if network is not None:
                 listeners = await _network(network)
@@ -120,9 +120,9 @@ async def _hurry(signals: AsyncIterator[int]) -> None:
         os._exit(128 + number)
 
 
-async def _unix(path: Path) -> trio.abc.Listener[trio.abc.Stream]:
+def _unix(path: Path) -> trio.abc.Listener[trio.abc.Stream]:
     try:
-        return await unix_listener(str(path), mode=sockets.MODE, group=sockets.shared_group())
+        return unix_listener(path, mode=sockets.MODE, group=sockets.shared_group())
     except OSError as error:
         raise sockets.SocketError(
             f"no socket can be made at {path}: {error.strerror or error}; choose another with --socket"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -78,6 +79,7 @@ class Driver(ABC):
             )
         self.logger.setLevel(level)
         self._nursery: trio.Nursery | None = None
+        self._opener: Callable[[], Awaitable[None]] | None = None
 
     async def open(self) -> None:  # noqa: B027 - many drivers have nothing to acquire
         """Acquire the hardware. Called before the first use, and again before the next one after a failure.
@@ -108,8 +110,21 @@ class Driver(ABC):
             raise JumpstarterUsageError(f"{type(self).__name__} has a nursery only between open and close")
         return self._nursery
 
+    async def ensure_open(self) -> None:
+        """Open this device as its first use does; for a driver that uses another one, such as a child of its.
+
+        A driver's `open` must not wait for its own children: they are opened after it.
+        """
+        if self._opener is None:
+            raise JumpstarterUsageError(f"{type(self).__name__} can be opened only inside of a session")
+        await self._opener()
+
+    def join(self, opener: Callable[[], Awaitable[None]]) -> None:
+        """Become a part of a device tree, which knows how to open it; for the tree."""
+        self._opener = opener
+
     def attach(self, nursery: trio.Nursery | None) -> None:
-        """Give the driver its nursery, or take it away; for the device tree."""
+        """Give the driver its nursery, or take it away; for the tree."""
         self._nursery = nursery
 
     def missing(self, reason: str) -> None:

@@ -39,7 +39,7 @@ class Embedded:
         """For other processes: the path of a unix socket that only this user can reach, for the block."""
         with tempfile.TemporaryDirectory(prefix="jumpstarter-") as folder:
             path = f"{folder}/exporter.sock"
-            listener = await unix_listener(path)
+            listener = unix_listener(path)
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.session.server.serve, [listener])
                 yield path

@@ -48,6 +48,7 @@ class Node:
         self._ended = trio.Event()
         self._is_open = False
         self.life.watch(self._log_change)
+        driver.join(self.open)
 
     @property
     def life(self) -> Lifecycle:
@@ -73,7 +74,7 @@ class Node:
             self.in_flight -= 1
 
     async def open(self) -> None:
-        """Open it, unless it is open, and whatever it is a part of before.
+        """Open it, unless it is open, and what it is a part of before.
 
         Raises what the driver's `open` raises, after which the next use tries again.
         """

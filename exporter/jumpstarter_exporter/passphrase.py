@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.rpc import Interceptor, RpcError, ServerCall, StatusCode
 
 __all__ = ["HEADER", "VARIABLE", "PassphraseError", "read_passphrase", "require_passphrase"]
 
@@ -53,14 +52,13 @@ def _checked(text: str, where: str) -> str:
     return text
 
 
-def require_passphrase(passphrase: str) -> Callable[..., Awaitable[Any]]:
+def require_passphrase(passphrase: str) -> Interceptor:
     """An interceptor that refuses every call without it, of any kind, before its handler hears of it."""
     wanted = passphrase.encode()
 
-    async def check(call: ServerCall[Any, Any], proceed: Callable[[], Awaitable[Any]]) -> Any:
+    async def check(call: ServerCall[Any, Any]) -> None:
         given = (call.header(HEADER) or "").encode()
         if not hmac.compare_digest(given, wanted):
             raise RpcError(StatusCode.UNAUTHENTICATED, "invalid or missing passphrase")
-        return await proceed()
 
     return check

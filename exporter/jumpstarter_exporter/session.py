@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 from uuid import UUID, uuid4
 
 import trio
@@ -35,11 +35,11 @@ __all__ = ["Session"]
 _PROCESS = uuid4()
 """Names this exporter in reports for as long as the process lives."""
 
-DriverCall = ServerCall[jumpstarter_pb2.DriverCallRequest, jumpstarter_pb2.DriverCallResponse]
-StreamingCall = ServerCall[
+DriverCall: TypeAlias = ServerCall[jumpstarter_pb2.DriverCallRequest, jumpstarter_pb2.DriverCallResponse]
+StreamingCall: TypeAlias = ServerCall[
     jumpstarter_pb2.StreamingDriverCallRequest, jumpstarter_pb2.StreamingDriverCallResponse
 ]
-LogCall = ServerCall[empty_pb2.Empty, jumpstarter_pb2.LogStreamResponse]
+LogCall: TypeAlias = ServerCall[empty_pb2.Empty, jumpstarter_pb2.LogStreamResponse]
 
 
 class Session:
@@ -68,7 +68,7 @@ class Session:
         """Set when the lease's user is done."""
         self.services: tuple[Servicer, ...] = (_Exporter(self), _Router(self))
         self._interceptors = interceptors
-        self._options = options or Options()
+        self._options = options
         self.server = Server(self.services, interceptors=interceptors, options=self._options)
 
     async def __aenter__(self) -> Self:

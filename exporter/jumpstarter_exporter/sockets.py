@@ -46,13 +46,14 @@ def default_path() -> Path:
     return Path(runtime) / "jumpstarter" / SYSTEM.name
 
 
-def shared_group() -> str | None:
-    """The group that may use the socket, where it exists and this process may give it the socket."""
+def shared_group() -> int | None:
+    """Id of the group that may use the socket, where it exists and this process may give it the socket."""
     try:
         found = grp.getgrnam(GROUP)
     except KeyError:
         return None
-    return GROUP if os.geteuid() == 0 or found.gr_gid in (os.getegid(), *os.getgroups()) else None
+    mine = os.geteuid() == 0 or found.gr_gid in (os.getegid(), *os.getgroups())
+    return found.gr_gid if mine else None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ user waits for them before anything else. A user ends a stream by cancelling the
 from __future__ import annotations
 
 import os
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 import trio
@@ -23,7 +23,7 @@ from jumpstarter_exporter.resources import Pipe, encoding_named
 
 __all__ = ["StreamRequest", "parse_request", "serve_driver_stream", "serve_resource"]
 
-Call = ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
+Call: TypeAlias = ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
 
 
 class StreamRequest(msgspec.Struct, frozen=True):

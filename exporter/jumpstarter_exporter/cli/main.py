@@ -49,19 +49,16 @@ def run(
 ) -> int:
     """Serve the boards of a configuration until told to stop.
 
-    jumpstarter-exporter run
-    jumpstarter-exporter run --config lab.yaml --socket /tmp/lab.sock
-    jumpstarter-exporter run --listen 0.0.0.0:8082 --tls-cert lab.crt --tls-key lab.key --passphrase-file
-    secret
+        jumpstarter-exporter run
+        jumpstarter-exporter run --config lab.yaml --socket /tmp/lab.sock
+        jumpstarter-exporter run --listen :8082 --tls-cert lab.crt --tls-key lab.key
 
     Parameters
     ----------
     config
-        A file, or the name of one in ~/.config/jumpstarter/exporters or /etc/jumpstarter/exporters. May be
-        left out where there is only one.
+        A file, or the name of one in ~/.config/jumpstarter/exporters or /etc/jumpstarter/exporters.
     socket
-        Where users of this host connect; /run/jumpstarter/exporter.sock or the like in the user's runtime
-        directory.
+        Where users of this host connect; otherwise in /run/jumpstarter or the user's runtime directory.
     listen
         [HOST:]PORT for users of other hosts.
     tls_cert
@@ -69,9 +66,9 @@ def run(
     tls_key
         Its key, as PEM.
     insecure
-        Without TLS: everybody on the way can read and change everything.
+        No TLS: everybody on the way can read and change everything.
     passphrase_file
-        A file with what users must know; $JMP_GRPC_PASSPHRASE does as well.
+        Holds what users must know; or set $JMP_GRPC_PASSPHRASE.
     log_level
         What goes to stderr.
     """
@@ -91,9 +88,11 @@ def run(
 
 @app.command
 def check(file: str | None = None, /, *, log_level: Level = "warning") -> int:
-    """Say whether a configuration is right, and show its devices. No hardware is touched.
+    """Say whether a configuration is right, and show its devices.
 
-    jumpstarter-exporter check lab.yaml
+    No hardware is touched.
+
+        jumpstarter-exporter check lab.yaml
 
     Parameters
     ----------

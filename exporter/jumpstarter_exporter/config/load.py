@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -55,14 +55,25 @@ def check_value(document: Document, value: object, hint: Any, path: PathInFile) 
         parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]`]+", where)]
         # Where a key is at fault msgspec says `[...]`, for which there is no better place than the mapping.
         inner = tuple(part for part in parts if part != "...")
-        raise document.error((*path, *inner), _worded(what, value, inner)) from None
+        raise document.error((*path, *inner), _worded(what, value, hint, inner)) from None
 
 
-def _worded(what: str, value: object, inner: PathInFile) -> str:
+def _worded(what: str, value: object, hint: Any, inner: PathInFile) -> str:
     if inner:
         return f"{what}; change the value"
     shown = repr(value)
-    return f"{what}, which is {shown if len(shown) <= 40 else shown[:37] + '...'}; change the value"
+    shown = shown if len(shown) <= 40 else shown[:37] + "..."
+    if isinstance(value, str) and (choices := list(_choices(hint))):
+        return f"this is {shown}; {nearest(value, choices)}"
+    return f"{what}, and this is {shown}; change the value"
+
+
+def _choices(hint: Any) -> Iterator[str]:
+    if get_origin(hint) is Literal:
+        yield from (choice for choice in get_args(hint) if isinstance(choice, str))
+    else:
+        for part in get_args(hint):
+            yield from _choices(part)
 
 
 def _struct(document: Document, kind: type[S], data: object, path: PathInFile) -> S:

@@ -7,8 +7,10 @@ by the driver folders themselves, in their manifests. Anything else is an import
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.util
+import inspect
 from functools import cache
 from pathlib import Path
 
@@ -63,17 +65,28 @@ def resolve(name: str) -> type[Driver]:
         raise UnknownTypeError(
             f"{name!r} is no driver for this exporter; it takes a subclass of {Driver.__module__}.Driver"
         )
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise UnknownTypeError(
+            f"{name!r} is the base of other drivers and has no {missing}; use one of those"
+        )
     return found
 
 
 def known_types() -> list[str]:
-    """Every `type:` of our own drivers, short and foreign, without loading any of them."""
-    short = [f"{name}.{cls}" for name, folder in _folders().items() for cls in _classes(folder / "driver.py")]
-    return [*short, *_aliases()]
+    """Every short `type:` of our own drivers, without loading any of them."""
+    return [
+        f"{name}.{cls}"
+        for name, folder in _folders().items()
+        for cls in _classes(folder / "driver.py")
+        if not cls.endswith("Interface")
+    ]
 
 
 def _unknown(name: str) -> str:
-    return f"unknown type {name!r}; {nearest(name, known_types())}"
+    short = known_types()
+    close = difflib.get_close_matches(name, [*short, *_aliases()], n=1)
+    return f"unknown type {name!r}; {nearest(name, close or short)}"
 
 
 def _needs(name: str, module: str) -> str:
