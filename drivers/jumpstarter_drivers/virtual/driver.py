@@ -82,6 +82,7 @@ class VirtualBoard(Driver):
 
     async def _load(self) -> Image:
         """Read the card as the boot loader does."""
+        await self._card.ensure_open()
         state = self._card.state
         if state.position is not Position.DUT:
             raise BadImage(f"no card, the storage is switched to {state.position}")
