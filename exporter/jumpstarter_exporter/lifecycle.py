@@ -36,7 +36,7 @@ class State(enum.StrEnum):
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.READY: frozenset({State.STARTING, State.BUSY, State.MISSING, State.FAILED}),
-    State.STARTING: frozenset({State.READY, State.MISSING, State.FAILED}),
+    State.STARTING: frozenset({State.READY, State.BUSY, State.MISSING, State.FAILED}),
     State.BUSY: frozenset({State.READY, State.STARTING, State.MISSING, State.FAILED}),
     State.MISSING: frozenset({State.STARTING, State.READY, State.BUSY, State.FAILED}),
     State.FAILED: frozenset({State.STARTING, State.READY, State.BUSY, State.MISSING}),

@@ -1,0 +1,116 @@
+"""A session and a user of it, over real gRPC on a socket pair."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias
+
+import pytest
+import trio
+from google.protobuf import empty_pb2
+from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.rpc import Channel, open_channel
+from jumpstarter_proto.v1 import jumpstarter_pb2
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+from jumpstarter_proto.v1.router_grpc import RouterServiceStub
+from jumpstarter_proto.value import JSON, from_value, to_value
+
+from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.session import Session
+
+
+class User:
+    """What a client does, in the fewest words."""
+
+    def __init__(self, session: Session, channel: Channel) -> None:
+        self.session = session
+        self.channel = channel
+        self.exporter = ExporterServiceStub(channel)
+        self.router = RouterServiceStub(channel)
+
+    def uuid(self, path: str) -> str:
+        (node,) = [node for node in self.session.tree.nodes if node.path == path]
+        return str(node.driver.uuid)
+
+    async def call(self, path: str, method: str, *arguments: object, timeout: float | None = None) -> JSON:
+        response = await self.exporter.DriverCall(
+            jumpstarter_pb2.DriverCallRequest(
+                uuid=self.uuid(path), method=method, args=[to_value(argument) for argument in arguments]
+            ),
+            timeout=timeout,
+        )
+        return from_value(response.result)
+
+    @asynccontextmanager
+    async def results(self, path: str, method: str, *arguments: object) -> AsyncIterator[AsyncIterator[JSON]]:
+        request = jumpstarter_pb2.StreamingDriverCallRequest(
+            uuid=self.uuid(path), method=method, args=[to_value(argument) for argument in arguments]
+        )
+        async with self.exporter.StreamingDriverCall(request) as call:
+
+            async def values() -> AsyncIterator[JSON]:
+                async for response in call:
+                    yield from_value(response.result)
+
+            yield values()
+
+    @asynccontextmanager
+    async def stream(self, path: str, method: str = "connect") -> AsyncIterator[RouterStream]:
+        request = {"kind": "driver", "uuid": self.uuid(path), "method": method}
+        async with self.router.Stream(metadata=[("request", json.dumps(request))]) as call:
+            await call.initial_metadata()
+            yield RouterStream.client(call)
+
+    @asynccontextmanager
+    async def resource(
+        self, path: str, encoding: str | None = None
+    ) -> AsyncIterator[tuple[RouterStream, dict[str, Any], dict[str, str | bytes]]]:
+        request = {"kind": "resource", "uuid": self.uuid(path), "x_jmp_content_encoding": encoding}
+        async with self.router.Stream(metadata=[("request", json.dumps(request))]) as call:
+            headers = dict(await call.initial_metadata())
+            yield RouterStream.client(call), json.loads(headers["resource"]), headers
+
+    async def report(self) -> jumpstarter_pb2.GetReportResponse:
+        return await self.exporter.GetReport(empty_pb2.Empty())
+
+
+Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[User]]
+
+
+def socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+    return ours, theirs
+
+
+@asynccontextmanager
+async def _user(session: Session) -> AsyncIterator[User]:
+    ours, theirs = socket_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.serve_connection, theirs)
+        async with open_channel(ours) as channel:
+            yield User(session, channel)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def user() -> Callable[[Session], AbstractAsyncContextManager[User]]:
+    """`async with user(session) as one, user(session) as other:`"""
+    return _user
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """`async with serve(driver) as user:`"""
+
+    @asynccontextmanager
+    async def serve_driver(root: Driver, **options: Any) -> AsyncIterator[User]:
+        async with Session(root, **options) as session, _user(session) as user:
+            yield user
+
+    return serve_driver
+
+
+__all__ = ["Serve", "User"]

@@ -1,0 +1,49 @@
+"""The exporter's status."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.v1 import common_pb2
+
+from jumpstarter_exporter.status import TRANSITIONS, Report, Status, StatusMachine
+
+
+@given(st.lists(st.tuples(st.sampled_from(Status), st.text())))
+def test_only_ways_of_the_table_are_gone_and_each_counts_one(steps: list[tuple[Status, str]]) -> None:
+    machine = StatusMachine()
+    for status, message in steps:
+        before = machine.report
+        if status is before.status or status in TRANSITIONS[before.status]:
+            machine.become(status, message)
+            assert machine.report == Report(status, message, before.version + 1, before.status)
+        else:
+            with pytest.raises(JumpstarterUsageError):
+                machine.become(status, message)
+            assert machine.report == before
+
+
+def test_a_fresh_one_is_available_at_version_0_and_has_no_previous() -> None:
+    assert StatusMachine().report == Report(Status.AVAILABLE, "", 0, None)
+
+
+def test_values_are_the_wires() -> None:
+    wire = dict(common_pb2.ExporterStatus.items())
+    assert {f"EXPORTER_STATUS_{status.name}": status.value for status in Status} | {
+        "EXPORTER_STATUS_UNSPECIFIED": 0
+    } == wire
+
+
+def test_a_lease_with_hooks_passes() -> None:
+    machine = StatusMachine()
+    for status in (
+        Status.BEFORE_LEASE_HOOK,
+        Status.LEASE_READY,
+        Status.AFTER_LEASE_HOOK,
+        Status.AVAILABLE,
+        Status.AVAILABLE,
+    ):
+        machine.become(status)
+    assert machine.report.version == 5
