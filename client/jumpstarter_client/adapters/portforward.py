@@ -1,0 +1,107 @@
+"""A local TCP port or unix socket; each connection to it becomes a stream of its own to the driver."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import trio
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.rpc import tcp_listeners, unix_listener
+
+from jumpstarter_client.adapters.splice import splice
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.errors import DriverError
+
+__all__ = ["TcpPortforwardAdapter", "UnixPortforwardAdapter", "tcp_portforward", "unix_portforward"]
+
+_log = logging.getLogger(__name__)
+
+
+class ListenError(JumpstarterError):
+    """The local port or socket cannot be had."""
+
+    exit_code = ExitCode.FAILED
+
+
+@asynccontextmanager
+async def tcp_portforward(
+    client: DriverClient, method: str = "connect", local_host: str = "127.0.0.1", local_port: int = 0
+) -> AsyncIterator[tuple[str, int]]:
+    """Listen during the block; its value is the address. Port 0 takes any free one.
+
+    Raises:
+        ListenError: the address is taken, or is none of this machine's.
+    """
+    try:
+        listeners = await tcp_listeners(local_host, local_port)
+    except OSError as error:
+        raise ListenError(
+            f"cannot listen on {local_host}:{local_port}: {error.strerror or error}; choose another port"
+        ) from error
+    # Of a name with several addresses, one port on the first: that is the one that the caller is told.
+    first, *others = listeners
+    for other in others:
+        await other.aclose()
+    assert isinstance(first, trio.SocketListener)
+    host, port, *_ = first.socket.getsockname()
+    async with _forward(client, method, first):
+        yield host, port
+
+
+@asynccontextmanager
+async def unix_portforward(
+    client: DriverClient, method: str = "connect", path: str | os.PathLike[str] | None = None
+) -> AsyncIterator[Path]:
+    """Listen on a unix socket during the block; its value is the path, in a private directory if none is given."""
+    with tempfile.TemporaryDirectory(prefix="jumpstarter-") as folder:
+        bound = Path(path) if path is not None else Path(folder) / "socket"
+        try:
+            listener = unix_listener(bound)
+        except OSError as error:
+            raise ListenError(f"cannot listen on {bound}: {error.strerror}; choose another path") from error
+        try:
+            async with _forward(client, method, listener):
+                yield bound
+        finally:
+            bound.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _forward(client: DriverClient, method: str, listener: trio.SocketListener) -> AsyncIterator[None]:
+    async def serve(local: trio.SocketStream) -> None:
+        try:
+            async with client.stream_async(method) as remote:
+                await splice(local, remote)
+        except DriverError as error:
+            # The peer of this connection only sees it close; whoever forwards can read why.
+            _log.warning("%s: %s", client.path, error)
+        finally:
+            await trio.aclose_forcefully(local)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def TcpPortforwardAdapter(  # noqa: N802 - Jumpstarter's name
+    *, client: DriverClient, method: str = "connect", local_host: str = "127.0.0.1", local_port: int = 0
+) -> Iterator[tuple[str, int]]:
+    """`tcp_portforward` for plain code: `with TcpPortforwardAdapter(client=c) as (host, port): ...`."""
+    with client.bridge.context(tcp_portforward(client, method, local_host, local_port)) as address:
+        yield address
+
+
+@contextmanager
+def UnixPortforwardAdapter(  # noqa: N802 - Jumpstarter's name
+    *, client: DriverClient, method: str = "connect", path: str | os.PathLike[str] | None = None
+) -> Iterator[Path]:
+    """`unix_portforward` for plain code: `with UnixPortforwardAdapter(client=c) as path: ...`."""
+    with client.bridge.context(unix_portforward(client, method, path)) as bound:
+        yield bound

@@ -1,0 +1,302 @@
+"""Base of the driver clients: what any device can be asked, from trio tasks and from plain code.
+
+Names ending in `_async` (and `.aio` of twins) are for trio tasks, the others block the calling thread, which must
+not be one that runs trio.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from functools import cached_property
+from typing import Any, ClassVar, NoReturn
+
+import trio
+from google.protobuf import empty_pb2
+from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
+from jumpstarter_proto.value import JSON, from_value, to_value
+
+from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.connection import Connection
+from jumpstarter_client.errors import DriverError, ExporterNotReady, call_error, streaming_error
+from jumpstarter_client.node import Node
+from jumpstarter_client.resources import ReceiveBytes, SendBytes, open_resource
+
+__all__ = ["BlockingStream", "Children", "DriverClient", "StubClient"]
+
+STATUS_POLL = 0.3
+"""Seconds between questions while waiting for a status."""
+HOOK_SOURCES = (common_pb2.LOG_SOURCE_BEFORE_LEASE_HOOK, common_pb2.LOG_SOURCE_AFTER_LEASE_HOOK)
+
+
+class Children(Mapping[str, "DriverClient"]):
+    """A device's children by name; each is loaded when it is first looked up."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def __getitem__(self, name: str) -> DriverClient:
+        return self._node.children[name].client
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._node.children)
+
+    def __len__(self) -> int:
+        return len(self._node.children)
+
+
+class DriverClient:
+    """A device of an exporter. Children are attributes: `client.rpi4.power`.
+
+    It is of use as long as its connection is open. Any number of tasks and threads may use it at a time.
+    """
+
+    interface: ClassVar[str] = ""
+
+    def __init__(self, node: Node, connection: Connection) -> None:
+        self.node = node
+        """What the exporter reports about it."""
+        self.connection = connection
+        self.uuid = node.uuid
+        self.name = node.name
+        self.path = node.path or node.name
+        """Such as "rpi4.power"."""
+        self.labels = node.labels
+        self.description = node.description
+        self.methods_description = node.methods_description
+        self.children: Mapping[str, DriverClient] = Children(node)
+
+    @property
+    def bridge(self) -> Bridge:
+        """To the loop that the async methods run in."""
+        return self.connection.bridge
+
+    @property
+    def stack(self) -> ExitStack:
+        """For blocking code: what is entered here is closed with the connection."""
+        return self.connection.stack
+
+    @cached_property
+    def logger(self) -> logging.Logger:
+        """For what this client has to say."""
+        return logging.getLogger(f"client.{type(self).__name__}")
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a child, of whichever class the exporter names
+        node = self.__dict__.get("node")
+        if node is not None and name in node.children:
+            return node.children[name].client
+        children = ", ".join(node.children) if node is not None else ""
+        raise AttributeError(
+            f"{type(self).__name__} has no {name!r}" + (f"; its children are {children}" if children else "")
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}>"
+
+    # --- calls
+
+    async def call_async(self, method: str, *args: object) -> JSON:
+        """Call a method of the driver; arguments and result are JSON-like, numbers come back as floats.
+
+        Raises:
+            DriverError: or one of its subclasses, by the status that the exporter sent.
+        """
+        request = jumpstarter_pb2.DriverCallRequest(
+            uuid=self.uuid, method=method, args=[to_value(arg) for arg in args]
+        )
+        try:
+            response = await self.connection.exporter.DriverCall(request)
+        except RpcError as error:
+            raise call_error(method, error) from error
+        return from_value(response.result)
+
+    def call(self, method: str, *args: object) -> JSON:
+        """`call_async`, blocking."""
+        return self.bridge.call(self.call_async, method, *args)
+
+    async def streamingcall_async(self, method: str, *args: object) -> AsyncGenerator[JSON, None]:
+        """Iterate over the results of a streaming method; use `contextlib.aclosing` to leave early."""
+        request = jumpstarter_pb2.StreamingDriverCallRequest(
+            uuid=self.uuid, method=method, args=[to_value(arg) for arg in args]
+        )
+        try:
+            async with self.connection.exporter.StreamingDriverCall(request) as call:
+                async for response in call:
+                    yield from_value(response.result)
+        except RpcError as error:
+            raise streaming_error(method, error) from error
+
+    def streamingcall(self, method: str, *args: object) -> Iterator[JSON]:
+        """`streamingcall_async`, blocking; closing the generator ends the call."""
+        return self.bridge.iterate(self.streamingcall_async(method, *args))
+
+    # --- streams
+
+    @asynccontextmanager
+    async def stream_async(self, method: str = "connect") -> AsyncIterator[RouterStream]:
+        """A byte stream to the driver, connected when the block begins and ended with it.
+
+        Raises:
+            DriverError: the device cannot be opened, or has no such stream.
+        """
+        request = json.dumps({"kind": "driver", "uuid": self.uuid, "method": method}, separators=(",", ":"))
+        async with self.connection.router.Stream(metadata=[("request", request)]) as call:
+            try:
+                await call.initial_metadata()
+            except RpcError as error:
+                raise streaming_error(method, error) from error
+            yield RouterStream.client(call)
+
+    @contextmanager
+    def stream(self, method: str = "connect") -> Iterator[BlockingStream]:
+        """`stream_async`, blocking."""
+        with self.bridge.context(self.stream_async(method)) as stream:
+            yield BlockingStream(stream, self.bridge)
+
+    def open_stream(self, method: str = "connect") -> BlockingStream:
+        """A stream without a block: `close()` it, or it ends with the connection."""
+        own = ExitStack()
+        opened = own.enter_context(self.stream(method))
+        opened.on_close = own.close
+        self.stack.callback(opened.close)
+        return opened
+
+    def resource_async(
+        self, stream: ReceiveBytes | SendBytes, content_encoding: str | None = None
+    ) -> AbstractAsyncContextManager[dict[str, JSON]]:
+        """Offer a source or a sink of bytes to the driver; the block's value is the handle to pass to it.
+
+        `content_encoding` (gzip, xz, bz2 or zstd) names the format of the data. See `open_resource` for what
+        leaving the block means.
+        """
+        return open_resource(self.connection, self.uuid, stream, content_encoding)
+
+    async def wait_closed_async(self) -> RpcError:
+        """Wait for the end of the connection; returns the reason."""
+        return await self.connection.channel.wait_closed()
+
+    # --- logs and status
+
+    async def logs_async(self) -> AsyncGenerator[jumpstarter_pb2.LogStreamResponse, None]:
+        """The exporter's log from now on, until the iteration is left."""
+        try:
+            async with self.connection.exporter.LogStream(empty_pb2.Empty()) as call:
+                async for entry in call:
+                    yield entry
+        except RpcError as error:
+            if error.code is not StatusCode.UNIMPLEMENTED:  # exporters before 0.8 have no log
+                raise streaming_error("LogStream", error) from error
+
+    @asynccontextmanager
+    async def log_stream_async(self, show_all_logs: bool = True) -> AsyncIterator[None]:
+        """Print the exporter's log to stderr during the block; what its hooks say, and all the rest if asked."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._print_log, show_all_logs)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _print_log(self, show_all: bool) -> None:
+        try:
+            async for entry in self.logs_async():
+                if show_all or entry.source in HOOK_SOURCES:
+                    sys.stderr.write(f"{entry.severity:<8} {entry.message}\n")
+        except DriverError as error:
+            self.logger.debug("the exporter's log ended: %s", error)
+
+    @contextmanager
+    def log_stream(self, show_all_logs: bool = True) -> Iterator[None]:
+        """`log_stream_async`, blocking."""
+        with self.bridge.context(self.log_stream_async(show_all_logs)):
+            yield
+
+    async def get_status_async(self) -> jumpstarter_pb2.GetStatusResponse | None:
+        """The session's status; None from an exporter that has none (before 0.8)."""
+        try:
+            return await self.connection.exporter.GetStatus(jumpstarter_pb2.GetStatusRequest())
+        except RpcError as error:
+            if error.code is StatusCode.UNIMPLEMENTED:
+                return None
+            raise call_error("GetStatus", error) from error
+
+    async def wait_for_lease_ready(self, timeout: float = 300.0) -> None:
+        """Wait until the exporter takes driver calls.
+
+        Raises:
+            ExporterNotReady: its beforeLease hook failed, or it was not ready in time.
+        """
+        with trio.move_on_after(timeout):
+            while True:
+                response = await self.get_status_async()
+                if response is None or response.status == common_pb2.EXPORTER_STATUS_LEASE_READY:
+                    return
+                if response.status == common_pb2.EXPORTER_STATUS_BEFORE_LEASE_HOOK_FAILED:
+                    raise ExporterNotReady(f"the lease cannot be used: {response.message}")
+                await trio.sleep(STATUS_POLL)
+        raise ExporterNotReady(f"the exporter was not ready within {timeout:g} s; look at its log")
+
+    async def end_session_async(self) -> bool:
+        """Say that the lease's user is done; False when there is no lease, or the exporter knows no end."""
+        try:
+            response = await self.connection.exporter.EndSession(jumpstarter_pb2.EndSessionRequest())
+        except RpcError as error:
+            if error.code is StatusCode.UNIMPLEMENTED:
+                return False
+            raise call_error("EndSession", error) from error
+        return response.success
+
+
+class BlockingStream:
+    """A byte stream for plain code. One thread may receive while another sends."""
+
+    def __init__(self, stream: RouterStream, bridge: Bridge) -> None:
+        self._stream = stream
+        self._bridge = bridge
+        self.on_close = lambda: None
+
+    def receive(self, max_bytes: int | None = None) -> bytes:
+        """The next bytes; empty at the end. Raises trio.BrokenResourceError when the stream was cut."""
+        return self._bridge.call(self._stream.receive_some, max_bytes)
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        self._bridge.call(self._stream.send_all, data)
+
+    def send_eof(self) -> None:
+        """Send no more; what comes still arrives."""
+        self._bridge.call(self._stream.send_eof)
+
+    def close(self) -> None:
+        """End it, if it was opened without a block."""
+        on_close, self.on_close = self.on_close, lambda: None
+        on_close()
+
+
+class StubClient(DriverClient):
+    """Stands for a device whose client class cannot be loaded; its children work, and using it says why it does not."""
+
+    def __init__(self, node: Node, connection: Connection, reason: str) -> None:
+        super().__init__(node, connection)
+        self.stub_reason = reason
+
+    def _refuse(self) -> NoReturn:
+        raise DriverError(f"{self.path} cannot be used: {self.stub_reason}")
+
+    async def call_async(self, method: str, *args: object) -> JSON:
+        """Say why it cannot be used."""
+        self._refuse()
+
+    async def streamingcall_async(self, method: str, *args: object) -> AsyncGenerator[JSON, None]:
+        """Say why it cannot be used."""
+        self._refuse()
+        yield  # makes this a generator
+
+    @asynccontextmanager
+    async def stream_async(self, method: str = "connect") -> AsyncIterator[RouterStream]:
+        """Say why it cannot be used."""
+        self._refuse()
+        yield  # makes this a generator

@@ -1,0 +1,333 @@
+"""Calls from plain threads into a trio run: the bridge that makes one definition serve both worlds.
+
+A `Bridge` belongs to a running trio loop and starts work in it on behalf of threads that wait. A `Portal` is a
+background thread that runs a trio loop and has a bridge to it. Both guarantee that the work of a waiting thread
+does not outlive the wait: a Ctrl-C (or any exception) while waiting cancels the work and waits for it to unwind,
+and the end of the loop fails every waiting thread at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+from typing import Generic, TypeVar, cast
+
+import trio
+
+from jumpstarter_client.errors import ConnectError
+from jumpstarter_proto.errors import JumpstarterUsageError
+
+__all__ = ["Bridge", "Portal", "collapse"]
+
+T = TypeVar("T")
+
+UNWIND = 5.0
+"""Seconds that an interrupted call gets to unwind before its thread stops waiting for it."""
+
+
+class _Job(Generic[T]):
+    """One piece of work that a thread waits for; the loop fills it in and then releases `done`."""
+
+    __slots__ = ("done", "error", "run", "scope", "value")
+
+    def __init__(self, run: Callable[[], Awaitable[T]]) -> None:
+        self.run = run
+        self.scope = trio.CancelScope()
+        self.value: T | None = None
+        self.error: BaseException | None = None
+        # A bare lock: the cheapest thing that a thread can wait on and that Ctrl-C interrupts.
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self.done.release()
+
+    def succeed(self, value: T) -> None:
+        self.value = value
+        self.done.release()
+
+
+class Bridge:
+    """Runs async functions in one trio loop for threads outside of it.
+
+    Open it with `Bridge.open()` inside the loop. Every method is for other threads; calling one from a trio task
+    raises `JumpstarterUsageError`, because waiting there would stop the loop that has to do the work.
+    """
+
+    def __init__(self, token: trio.lowlevel.TrioToken, nursery: trio.Nursery) -> None:
+        self._token = token
+        self._nursery = nursery
+        self._closed = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator[Bridge]:
+        """A bridge to the current loop; leaving the block cancels what threads still wait for."""
+        with collapse():
+            async with trio.open_nursery() as nursery:
+                bridge = cls(trio.lowlevel.current_trio_token(), nursery)
+                try:
+                    yield bridge
+                finally:
+                    bridge._closed = True
+                    nursery.cancel_scope.cancel()
+
+    def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+        """Run `await function(*args)` in the loop and wait for its result.
+
+        Raises:
+            JumpstarterUsageError: called from inside a trio task.
+            ConnectError: the loop has ended, or ended while the call ran.
+        """
+        if trio.lowlevel.in_trio_run():
+            name = getattr(function, "__name__", "this")
+            raise JumpstarterUsageError(
+                f"{name!r} would block the trio loop that has to do its work; use `await ….aio(…)` (or the `_async` twin)"
+            )
+        job: _Job[T] = _Job(lambda: function(*args))
+        try:
+            self._token.run_sync_soon(self._start, job)
+        except trio.RunFinishedError:
+            raise _closed() from None
+        try:
+            job.done.acquire()
+        except BaseException:
+            self._abandon(job)
+            raise
+        if job.error is not None:
+            try:
+                raise job.error
+            finally:
+                del job  # the traceback refers to this frame
+        return cast("T", job.value)
+
+    @contextmanager
+    def context(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+        """Enter an async context manager in the loop and leave it with the block; one task holds it throughout."""
+        held = _Held(manager)
+        value = cast("T", self.call(self._nursery.start, held.run))
+        try:
+            yield value
+        except BaseException as error:
+            if self.call(held.leave, error):
+                return
+            raise
+        else:
+            self.call(held.leave, None)
+
+    def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        """Yield what an async generator yields, each item computed when it is asked for.
+
+        One task runs the generator from its first item to its end; closing this iterator closes it.
+        """
+        with self.context(_pull(items)) as next_item:
+            while True:
+                found = self.call(next_item)
+                if not found:
+                    return
+                yield found[0]
+
+    def _start(self, job: _Job[T]) -> None:
+        if self._closed:
+            job.fail(_closed())
+        else:
+            self._nursery.start_soon(_run, job)
+
+    def _abandon(self, job: _Job[T]) -> None:
+        try:
+            self._token.run_sync_soon(job.scope.cancel)
+        except trio.RunFinishedError:
+            return
+        job.done.acquire(timeout=UNWIND)
+
+
+async def _run(job: _Job[T]) -> None:
+    finished = False
+    try:
+        with job.scope:
+            value = await job.run()
+            finished = True
+            job.succeed(value)
+    except Exception as error:  # noqa: BLE001 - the edge of a task: whatever it is, it belongs to the waiting thread
+        if not finished:
+            finished = True
+            job.fail(error)
+    finally:
+        if not finished:  # cancelled: the loop is ending, or the thread no longer waits
+            job.fail(_closed())
+
+
+class _Held(Generic[T]):
+    """An async context manager that one task holds open while a thread is inside its block."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
+        self._manager = manager
+        self._scope = trio.CancelScope()
+        self._leave = trio.Event()
+        self._left = trio.Event()
+        self._given: Exception | None = None
+        self._raised: Exception | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[T]) -> None:
+        entered = False
+        try:
+            with self._scope:
+                async with self._manager as value:
+                    entered = True
+                    task_status.started(value)
+                    await self._leave.wait()
+                    if self._given is not None:
+                        raise self._given
+        except Exception as error:  # the edge of a task: `leave` raises it in the thread
+            if not entered:
+                raise
+            self._raised = _single(error)
+        finally:
+            self._left.set()
+
+    async def leave(self, error: BaseException | None) -> bool:
+        """Leave the block; true when the manager swallowed `error`."""
+        if error is None or isinstance(error, Exception):
+            self._given = error
+            self._leave.set()
+        else:
+            # Ctrl-C, or a generator that is closed: not this loop's exception, but the block is over.
+            self._scope.cancel()
+        await self._left.wait()
+        if self._raised is not None and self._raised is not error:
+            raise self._raised
+        return self._given is not None and self._raised is None
+
+
+@asynccontextmanager
+async def _pull(items: AsyncGenerator[T, None]) -> AsyncIterator[Callable[[], Awaitable[tuple[T] | None]]]:
+    ask, asked = trio.open_memory_channel[None](0)
+    answer, answers = trio.open_memory_channel[T](0)
+
+    async def serve() -> None:
+        async with answer, aclosing(items):
+            async for _ in asked:
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+                await answer.send(item)
+
+    async def next_item() -> tuple[T] | None:
+        try:
+            await ask.send(None)
+            return (await answers.receive(),)
+        except (trio.EndOfChannel, trio.BrokenResourceError):
+            return None  # the end, or an error that leaving the block raises
+
+    with collapse():
+        async with trio.open_nursery() as nursery, asked:
+            nursery.start_soon(serve)
+            yield next_item
+            nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def collapse() -> Iterator[None]:
+    """Raise the one exception of a group as itself, so that callers never see how many tasks were involved."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        single = _single(group)
+        if single is group:
+            raise
+        raise single from single.__cause__
+
+
+def _single(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _closed() -> ConnectError:
+    return ConnectError("the connection to the exporter is closed; connect again")
+
+
+class Portal:
+    """A background thread with a trio loop, for programs without one.
+
+    ```python
+    with Portal() as portal:
+        result = portal.call(some_async_function, 1, 2)
+        with portal.context(some_async_context_manager()) as value: ...
+    ```
+
+    The thread starts with the first use and ends with `close()` or the `with` block; work that is still running is
+    cancelled and waited for. Closing twice is fine, using it afterwards raises `ConnectError`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._bridge: Bridge | None = None
+        self._stop: trio.Event | None = None
+        self._ended = False
+
+    @property
+    def bridge(self) -> Bridge:
+        """The bridge to the loop, started if it was not yet."""
+        with self._lock:
+            if self._bridge is not None:
+                return self._bridge
+            if self._ended:
+                raise _closed()
+            ready = threading.Event()
+            # A daemon: a script that forgets to close must still be able to end.
+            self._thread = threading.Thread(
+                target=trio.run, args=(self._main, ready), name="jumpstarter-portal", daemon=True
+            )
+            self._thread.start()
+            ready.wait()
+            assert self._bridge is not None
+            return self._bridge
+
+    async def _main(self, ready: threading.Event) -> None:
+        self._stop = trio.Event()
+        async with Bridge.open() as self._bridge:
+            ready.set()
+            await self._stop.wait()
+
+    def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+        """Run `await function(*args)` in the loop and wait for its result; see `Bridge.call`."""
+        return self.bridge.call(function, *args)
+
+    def context(self, manager: AbstractAsyncContextManager[T]) -> AbstractContextManager[T]:
+        """Hold an async context manager open around a block; see `Bridge.context`."""
+        return self.bridge.context(manager)
+
+    def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        """Iterate an async generator; see `Bridge.iterate`."""
+        return self.bridge.iterate(items)
+
+    def close(self) -> None:
+        """Cancel what runs, end the loop and wait for its thread."""
+        with self._lock:
+            self._ended = True
+            if self._thread is None or self._bridge is None or self._stop is None:
+                return
+            with suppress(trio.RunFinishedError):
+                self._bridge._token.run_sync_soon(self._stop.set)  # noqa: SLF001 - same module
+            self._thread.join()
+            self._thread = None
+            self._bridge = None
+
+    def __enter__(self) -> Portal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

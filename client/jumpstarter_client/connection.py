@@ -1,0 +1,30 @@
+"""One connection to an exporter, shared by the driver clients of its tree."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from jumpstarter_proto.rpc import Channel
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+from jumpstarter_proto.v1.router_grpc import RouterServiceStub
+
+from jumpstarter_client.blocking import Bridge
+
+__all__ = ["Connection"]
+
+
+@dataclass(eq=False)
+class Connection:
+    """What every client of one tree needs."""
+
+    channel: Channel
+    bridge: Bridge
+    exporter: ExporterServiceStub = field(init=False)
+    router: RouterServiceStub = field(init=False)
+    stack: ExitStack = field(default_factory=ExitStack)
+    """Closed with the connection: what blocking code keeps open without a block of its own."""
+
+    def __post_init__(self) -> None:
+        self.exporter = ExporterServiceStub(self.channel)
+        self.router = RouterServiceStub(self.channel)

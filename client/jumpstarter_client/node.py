@@ -1,0 +1,170 @@
+"""What a report says about each device, before any driver client is loaded.
+
+A command that uses one device loads the client class of that device only; a listing loads none.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import os
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from jumpstarter_proto.v1 import jumpstarter_pb2
+
+from jumpstarter_client.errors import DriverError
+
+if TYPE_CHECKING:
+    from jumpstarter_client.base import DriverClient
+    from jumpstarter_client.connection import Connection
+
+__all__ = ["Allowed", "Node", "manifests"]
+
+CLIENT = "jumpstarter.dev/client"
+NAME = "jumpstarter.dev/name"
+INTERFACE = "jumpstarter.dev/interface"
+STATE = "jumpstarter.dev/state"
+REASON = "jumpstarter.dev/reason"
+
+DRIVERS = "jumpstarter_drivers"
+
+
+def manifests() -> Iterator[ModuleType]:
+    """The manifest of every driver folder, in order of their names; none when no drivers are installed."""
+    try:
+        package = importlib.import_module(DRIVERS)
+    except ModuleNotFoundError:
+        return
+    for location in package.__path__:  # several, when a lab keeps drivers of its own
+        for folder in sorted(os.listdir(location)):
+            if os.path.isfile(f"{location}/{folder}/client.py"):
+                yield importlib.import_module(f"{DRIVERS}.{folder}")
+
+
+class Allowed:
+    """Which classes of a report may be imported: our own always, others by shell-style patterns."""
+
+    def __init__(self, patterns: Sequence[str] = (), *, unsafe: bool = False) -> None:
+        self._patterns = tuple(patterns)
+        self._unsafe = unsafe or "UNSAFE" in self._patterns
+        self._known: dict[str, tuple[str, str]] | None = None
+
+    @classmethod
+    def from_environment(cls) -> Allowed:
+        """As JMP_DRIVERS_ALLOW (a comma list; UNSAFE in it means all) and JMP_DRIVERS_UNSAFE say."""
+        patterns = [
+            part.strip() for part in os.environ.get("JMP_DRIVERS_ALLOW", "").split(",") if part.strip()
+        ]
+        unsafe = os.environ.get("JMP_DRIVERS_UNSAFE", "").lower() in ("1", "true", "yes", "on")
+        return cls(patterns, unsafe=unsafe)
+
+    @property
+    def known(self) -> dict[str, tuple[str, str]]:
+        """By class path in a report: the class of ours that serves it, and its interface."""
+        if self._known is None:
+            self._known = {}
+            for manifest in manifests():
+                for foreign, name in manifest.CLIENTS.items():
+                    ours = f"{manifest.__name__}.client.{name}"
+                    self._known[foreign] = self._known[ours] = (ours, manifest.INTERFACE)
+        return self._known
+
+    def interface(self, class_path: str) -> str:
+        """The interface of the devices that this class uses; empty for a class that is not ours."""
+        return self.known.get(class_path, ("", ""))[1]
+
+    def load(self, class_path: str) -> type[DriverClient]:
+        """Import the class.
+
+        Raises:
+            DriverError: it may not be imported, or it cannot be; says what to do.
+        """
+        from jumpstarter_client.base import DriverClient  # noqa: PLC0415 - it imports this module
+
+        if not class_path:
+            raise DriverError("the exporter names no client class for this device; update the exporter")
+        ours, _ = self.known.get(class_path, ("", ""))
+        if (
+            not ours
+            and not self._unsafe
+            and not any(fnmatch.fnmatchcase(class_path, p) for p in self._patterns)
+        ):
+            raise DriverError(
+                f"the class {class_path} may not be loaded; allow it with JMP_DRIVERS_ALLOW={class_path}"
+            )
+        module_name, _, class_name = (ours or class_path).rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError, ValueError) as error:
+            package = module_name.partition(".")[0]
+            raise DriverError(
+                f"the class {class_path} cannot be loaded ({error}); install {package!r} beside this client"
+            ) from error
+        if not (isinstance(found, type) and issubclass(found, DriverClient)):
+            raise DriverError(f"{class_path} is not made for this client; ask its author for one that is")
+        return found
+
+
+class Node:
+    """One device of a report."""
+
+    def __init__(
+        self,
+        report: jumpstarter_pb2.DriverInstanceReport,
+        parent: Node | None,
+        connection: Connection,
+        allowed: Allowed,
+        name: str,
+    ) -> None:
+        self.uuid = report.uuid
+        self.labels = dict(report.labels)
+        self.description: str | None = report.description or None
+        self.methods_description = dict(report.methods_description)
+        self.parent = parent
+        self.name = name
+        self.children: dict[str, Node] = {}
+        self._connection = connection
+        self._allowed = allowed
+        self._client: DriverClient | None = None
+
+    @property
+    def path(self) -> str:
+        """Names from below the root, joined by dots; empty for the root."""
+        if self.parent is None:
+            return ""
+        return f"{self.parent.path}.{self.name}" if self.parent.path else self.name
+
+    @property
+    def interface(self) -> str:
+        """Such as "power"; empty when it is not known."""
+        return self.labels.get(INTERFACE) or self._allowed.interface(self.labels.get(CLIENT, ""))
+
+    @property
+    def state(self) -> str:
+        """Such as "ready"; empty when the exporter does not tell."""
+        return self.labels.get(STATE, "")
+
+    @property
+    def reason(self) -> str:
+        """Why it is in that state."""
+        return self.labels.get(REASON, "")
+
+    @property
+    def client(self) -> DriverClient:
+        """Its client, loaded when first asked for; a stub that explains itself when it cannot be loaded."""
+        if self._client is None:
+            from jumpstarter_client.base import StubClient  # noqa: PLC0415 - it imports this module
+
+            try:
+                self._client = self._allowed.load(self.labels.get(CLIENT, ""))(self, self._connection)
+            except DriverError as error:
+                self._client = StubClient(self, self._connection, str(error))
+        return self._client
+
+    def walk(self) -> Iterator[Node]:
+        """Itself and everything below, parents first."""
+        yield self
+        for child in self.children.values():
+            yield from child.walk()

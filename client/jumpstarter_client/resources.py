@@ -1,0 +1,107 @@
+"""Files on their way to or from a driver: a byte stream on one side, a handle for a driver call on the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol, runtime_checkable
+
+import trio
+from jumpstarter_proto.encoding import Codec, Encoding, compressor, decompressor
+from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.rpc import RpcError
+from jumpstarter_proto.value import JSON
+
+from jumpstarter_client.blocking import collapse
+from jumpstarter_client.connection import Connection
+from jumpstarter_client.errors import DriverError, streaming_error
+
+__all__ = ["ReceiveBytes", "SendBytes", "open_resource"]
+
+
+@runtime_checkable
+class ReceiveBytes(Protocol):
+    """A source: trio's receive streams, open files of `trio.open_file` wrapped as such, and so on."""
+
+    async def receive_some(self, max_bytes: int | None = None, /) -> bytes | bytearray:
+        """The next bytes; empty at the end."""
+
+
+@runtime_checkable
+class SendBytes(Protocol):
+    """A sink."""
+
+    async def send_all(self, data: bytes, /) -> None:
+        """Take all of it."""
+
+
+@asynccontextmanager
+async def open_resource(
+    connection: Connection, uuid: str, stream: ReceiveBytes | SendBytes, content_encoding: str | None
+) -> AsyncIterator[dict[str, JSON]]:
+    """Offer `stream` to the driver; the block's value is the handle to pass to it, which works once.
+
+    `content_encoding` names the format of the data in `stream`. Leaving the block well waits until a sink has
+    everything that the driver wrote; leaving it with an exception cuts the stream, which the driver sees as an
+    error and never as the end of the data. What `stream` raises is raised from the block.
+    """
+    request = {"kind": "resource", "uuid": uuid, "x_jmp_content_encoding": content_encoding}
+    metadata = [("request", json.dumps(request, separators=(",", ":")))]
+    with collapse():
+        async with connection.router.Stream(metadata=metadata) as call:
+            try:
+                headers = {k: v for k, v in await call.initial_metadata() if isinstance(v, str)}
+                handle: dict[str, JSON] = json.loads(headers["resource"])
+            except RpcError as error:
+                raise streaming_error("resource", error) from error
+            except (KeyError, ValueError):
+                raise DriverError("the exporter gave no handle for the file; update the exporter") from None
+            outward: Codec | None = None
+            inward: Codec | None = None
+            if content_encoding and "x_jmp_accept_encoding" not in headers:
+                # Exporters older than content encodings take plain data only; "" would mean that they know them.
+                handle["x_jmp_content_encoding"] = None
+                outward = decompressor(Encoding(content_encoding))
+                inward = compressor(Encoding(content_encoding))
+            remote = RouterStream.client(call)
+            async with trio.open_nursery() as nursery:
+                if isinstance(stream, ReceiveBytes):
+                    nursery.start_soon(_upload, stream, remote, outward)
+                received = trio.Event()
+                if isinstance(stream, SendBytes):
+                    nursery.start_soon(_download, remote, stream, inward, received)
+                yield handle
+                if isinstance(stream, SendBytes):
+                    await received.wait()
+                nursery.cancel_scope.cancel()
+
+
+async def _upload(source: ReceiveBytes, remote: RouterStream, codec: Codec | None) -> None:
+    try:
+        while data := await source.receive_some():
+            await _convert(bytes(data), codec, remote)
+        if codec is not None and (rest := codec.finish()):
+            await remote.send_all(rest)
+        await remote.send_eof()
+    except trio.BrokenResourceError:
+        return  # the driver wants no more; its call says why
+
+
+async def _download(remote: RouterStream, sink: SendBytes, codec: Codec | None, received: trio.Event) -> None:
+    try:
+        while data := await remote.receive_some():
+            await _convert(data, codec, sink)
+    except trio.BrokenResourceError as error:
+        raise DriverError(f"the data stopped in the middle: {error}; try again") from error
+    if codec is not None and (rest := codec.finish()):
+        await sink.send_all(rest)
+    received.set()
+
+
+async def _convert(data: bytes, codec: Codec | None, sink: SendBytes) -> None:
+    if codec is None:
+        await sink.send_all(data)
+        return
+    for chunk in await trio.to_thread.run_sync(lambda: list(codec.feed(data))):
+        await sink.send_all(chunk)

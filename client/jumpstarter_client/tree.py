@@ -1,0 +1,71 @@
+"""From a connected channel to the tree of driver clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+from google.protobuf import empty_pb2
+from jumpstarter_proto.rpc import Channel
+from jumpstarter_proto.v1 import jumpstarter_pb2
+
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.connection import Connection
+from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.node import NAME, Allowed, Node
+
+__all__ = ["build", "open_client"]
+
+REPORT_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def open_client(
+    channel: Channel, *, allowed: Allowed | None = None, timeout: float = REPORT_SECONDS
+) -> AsyncIterator[DriverClient]:
+    """The root of an exporter's devices. Its blocking methods are for other threads while this block lasts.
+
+    `allowed` says which foreign client classes may be imported; the environment does when it is left out.
+
+    Raises:
+        RpcError: the exporter cannot be asked for its devices.
+        ConnectError: what it reports is no tree.
+    """
+    async with Bridge.open() as bridge:
+        connection = Connection(channel, bridge)
+        report = await connection.exporter.GetReport(empty_pb2.Empty(), timeout=timeout)
+        root = build(report, connection, allowed or Allowed.from_environment())
+        try:
+            yield root.client
+        finally:
+            # What blocking code left open may need this loop to close.
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(connection.stack.close)
+
+
+def build(report: jumpstarter_pb2.GetReportResponse, connection: Connection, allowed: Allowed) -> Node:
+    """The root of a report. One UUID may stand in several places, so parents are found by position.
+
+    Raises:
+        ConnectError: a parent is missing, a name is missing, or there is not exactly one root.
+    """
+    last: dict[str, Node] = {}
+    root: Node | None = None
+    for entry in report.reports:
+        name = entry.labels.get(NAME, "")
+        if not entry.parent_uuid:
+            if root is not None:
+                raise ConnectError("the exporter reports two roots; update the exporter")
+            root = Node(entry, None, connection, allowed, report.labels.get(NAME, ""))
+            last[entry.uuid] = root
+            continue
+        parent = last.get(entry.parent_uuid)
+        if parent is None or not name:
+            missing = "a parent" if parent is None else "a name"
+            raise ConnectError(f"the exporter reports a device without {missing}; update the exporter")
+        last[entry.uuid] = parent.children[name] = Node(entry, parent, connection, allowed, name)
+    if root is None:
+        raise ConnectError("the exporter reports no devices at all; check its configuration")
+    return root

@@ -1,0 +1,75 @@
+"""Marks a driver client's methods as commands: the method is the single source of a verb's name, help and options.
+
+The command is the method's name with hyphens; its help is the docstring, its parameters are the signature
+(annotations of cyclopts apply). What the method returns is what the command prints: nothing for None, iterators item by
+item. Plain functions are run in the main thread of the command, so they may own the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, overload
+
+from jumpstarter_client.twin import Twin, TwinContext, TwinIter
+from jumpstarter_proto.errors import JumpstarterUsageError
+
+__all__ = ["Verb", "verb", "verbs"]
+
+M = TypeVar("M")
+
+
+class Verb(NamedTuple):
+    """A command of a driver client class."""
+
+    name: str
+    """As typed, with hyphens."""
+    attribute: str
+    """Name of the method."""
+    function: Callable[..., Any]
+    """What carries the signature and the docstring; its first parameter is the client."""
+
+    @property
+    def help(self) -> str:
+        """The docstring's first paragraph, on one line."""
+        text = (self.function.__doc__ or "").strip()
+        return " ".join(text.split("\n\n", 1)[0].split())
+
+
+@overload
+def verb(method: M) -> M: ...
+@overload
+def verb(*, name: str) -> Callable[[M], M]: ...
+def verb(method: M | None = None, *, name: str | None = None) -> M | Callable[[M], M]:
+    """Mark a method (a twin, or a plain blocking function) as a command, under another `name` if given."""
+
+    def mark(target: M) -> M:
+        if isinstance(target, TwinContext):
+            raise JumpstarterUsageError(
+                "a context manager cannot be a verb; write a plain method that enters it"
+            )
+        if not callable(target) and not isinstance(target, Twin | TwinIter):
+            raise JumpstarterUsageError("@verb goes above @twin or a plain method")
+        target.__verb__ = name or ""  # type: ignore[attr-defined]
+        return target
+
+    return mark if method is None else mark(method)
+
+
+def verbs(client: type) -> dict[str, Verb]:
+    """The commands of a driver client class by name, base classes first, in the order they are written.
+
+    A subclass that overrides a verb's method keeps the verb; one that sets it to None drops it.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(client.__mro__):
+        for attribute, member in vars(base).items():
+            name = getattr(member, "__verb__", None)
+            if name is not None:
+                found[attribute] = name or attribute.replace("_", "-")
+    result: dict[str, Verb] = {}
+    for attribute, name in found.items():
+        member = getattr(client, attribute)
+        if member is not None:
+            function = getattr(member, "function", member)
+            result[name] = Verb(name, attribute, function)
+    return result
