@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-import importlib.util
 import inspect
 from functools import cache
 from pathlib import Path
@@ -98,11 +97,13 @@ def _needs(name: str, module: str) -> str:
 
 @cache
 def _folders() -> dict[str, Path]:
-    spec = importlib.util.find_spec(_PACKAGE)
-    places = (spec.submodule_search_locations or []) if spec else []
+    try:
+        package = importlib.import_module(_PACKAGE)
+    except ModuleNotFoundError:
+        return {}
     return {
         manifest.parent.name: manifest.parent
-        for place in places
+        for place in package.__path__  # several, when a lab keeps drivers of its own
         for manifest in sorted(Path(place).glob("*/__init__.py"))
     }
 
