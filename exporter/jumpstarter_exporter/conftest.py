@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, TypeAlias
 
 import pytest
@@ -51,11 +51,12 @@ class User:
         )
         async with self.exporter.StreamingDriverCall(request) as call:
 
-            async def values() -> AsyncIterator[JSON]:
+            async def values() -> AsyncGenerator[JSON, None]:
                 async for response in call:
                     yield from_value(response.result)
 
-            yield values()
+            async with aclosing(values()) as generator:
+                yield generator
 
     @asynccontextmanager
     async def stream(self, path: str, method: str = "connect") -> AsyncIterator[RouterStream]:
