@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
@@ -127,14 +126,19 @@ class Channel:
         A `timeout` bounds the whole block: passing it raises RpcError(DEADLINE_EXCEEDED) from the block.
         """
         call: ClientCall[Req, Res] = ClientCall(self._mux, method)
-        with trio.CancelScope(deadline=trio.current_time() + timeout if timeout else math.inf) as scope:
-            try:
+        try:
+            if timeout is None:
+                # Without a scope of its own, so that async generators may yield from inside of the block.
+                await self._start(call, None, metadata)
+                yield call
+                return
+            with trio.move_on_after(timeout) as scope:
                 await self._start(call, timeout, metadata)
                 yield call
-            finally:
-                call._leave()  # noqa: SLF001 - one module
-        if scope.cancelled_caught:
-            raise _too_slow(method, timeout)
+            if scope.cancelled_caught:
+                raise _too_slow(method, timeout)
+        finally:
+            call._leave()  # noqa: SLF001 - one module
 
     async def _start(self, call: ClientCall[Req, Res], timeout: float | None, metadata: Metadata) -> None:
         mux = self._mux
