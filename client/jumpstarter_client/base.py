@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, NoReturn
@@ -86,7 +86,7 @@ class DriverClient:
         """For what this client has to say."""
         return logging.getLogger(f"client.{type(self).__name__}")
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a child, of whichever class the exporter names
+    def __getattr__(self, name: str) -> Any:  # a child, of whichever class the exporter names
         node = self.__dict__.get("node")
         if node is not None and name in node.children:
             return node.children[name].client
@@ -256,7 +256,7 @@ class BlockingStream:
     def __init__(self, stream: RouterStream, bridge: Bridge) -> None:
         self._stream = stream
         self._bridge = bridge
-        self.on_close = lambda: None
+        self.on_close: Callable[[], None] = _nothing
 
     def receive(self, max_bytes: int | None = None) -> bytes:
         """The next bytes; empty at the end. Raises trio.BrokenResourceError when the stream was cut."""
@@ -272,12 +272,16 @@ class BlockingStream:
 
     def close(self) -> None:
         """End it, if it was opened without a block."""
-        on_close, self.on_close = self.on_close, lambda: None
+        on_close, self.on_close = self.on_close, _nothing
         on_close()
 
 
+def _nothing() -> None:
+    """Nothing to close."""
+
+
 class StubClient(DriverClient):
-    """Stands for a device whose client class cannot be loaded; its children work, and using it says why it does not."""
+    """Stands for a device whose client class cannot be loaded. Its children work; using it says why not."""
 
     def __init__(self, node: Node, connection: Connection, reason: str) -> None:
         super().__init__(node, connection)
@@ -293,10 +297,10 @@ class StubClient(DriverClient):
     async def streamingcall_async(self, method: str, *args: object) -> AsyncGenerator[JSON, None]:
         """Say why it cannot be used."""
         self._refuse()
-        yield  # makes this a generator
+        yield  # type: ignore[unreachable] # makes this a generator
 
     @asynccontextmanager
     async def stream_async(self, method: str = "connect") -> AsyncIterator[RouterStream]:
         """Say why it cannot be used."""
         self._refuse()
-        yield  # makes this a generator
+        yield  # type: ignore[unreachable] # makes this a generator

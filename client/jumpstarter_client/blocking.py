@@ -18,12 +18,12 @@ from contextlib import (
     contextmanager,
     suppress,
 )
-from typing import Generic, TypeVar, cast
+from typing import Generic, Self, TypeVar, cast
 
 import trio
+from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_client.errors import ConnectError
-from jumpstarter_proto.errors import JumpstarterUsageError
 
 __all__ = ["Bridge", "Portal", "collapse"]
 
@@ -91,7 +91,7 @@ class Bridge:
         if trio.lowlevel.in_trio_run():
             name = getattr(function, "__name__", "this")
             raise JumpstarterUsageError(
-                f"{name!r} would block the trio loop that has to do its work; use `await ….aio(…)` (or the `_async` twin)"
+                f"{name!r} would block the trio loop that has to do its work; use its `.aio` or `_async` form"
             )
         job: _Job[T] = _Job(lambda: function(*args))
         try:
@@ -157,7 +157,7 @@ async def _run(job: _Job[T]) -> None:
             value = await job.run()
             finished = True
             job.succeed(value)
-    except Exception as error:  # noqa: BLE001 - the edge of a task: whatever it is, it belongs to the waiting thread
+    except Exception as error:
         if not finished:
             finished = True
             job.fail(error)
@@ -186,7 +186,7 @@ class _Held(Generic[T]):
                     task_status.started(value)
                     await self._leave.wait()
                     if self._given is not None:
-                        raise self._given
+                        raise self._given  # noqa: TRY301 - the manager must see it
         except Exception as error:  # the edge of a task: `leave` raises it in the thread
             if not entered:
                 raise
@@ -293,8 +293,7 @@ class Portal:
             )
             self._thread.start()
             ready.wait()
-            assert self._bridge is not None
-            return self._bridge
+            return cast("Bridge", self._bridge)  # set by `_main` before `ready`
 
     async def _main(self, ready: threading.Event) -> None:
         self._stop = trio.Event()
@@ -326,7 +325,7 @@ class Portal:
             self._thread = None
             self._bridge = None
 
-    def __enter__(self) -> Portal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

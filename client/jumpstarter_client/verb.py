@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, overload
 
-from jumpstarter_client.twin import Twin, TwinContext, TwinIter
 from jumpstarter_proto.errors import JumpstarterUsageError
+
+from jumpstarter_client.twin import Twin, TwinContext, TwinIter
 
 __all__ = ["Verb", "verb", "verbs"]
 
@@ -49,7 +50,7 @@ def verb(method: M | None = None, *, name: str | None = None) -> M | Callable[[M
             )
         if not callable(target) and not isinstance(target, Twin | TwinIter):
             raise JumpstarterUsageError("@verb goes above @twin or a plain method")
-        target.__verb__ = name or ""  # type: ignore[attr-defined]
+        target.__verb__ = name or ""  # type: ignore[union-attr] # a function, or a twin with a slot for it
         return target
 
     return mark if method is None else mark(method)

@@ -8,9 +8,10 @@ callers run `feed` in a worker thread. Each output chunk is bounded, whatever th
 from __future__ import annotations
 
 import enum
+import importlib
 import sys
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from jumpstarter_proto.errors import JumpstarterError
 
@@ -115,7 +116,8 @@ class _Decompressor:
                 chunk = self._engine.decompress(data, CHUNK)
             except error_types as error:
                 raise ContentError(
-                    f"the content is not valid {self._encoding}: {error}; check the file with `{_TOOLS[self._encoding]}`"
+                    f"the content is not valid {self._encoding}: {error}; "
+                    f"check the file with `{_TOOLS[self._encoding]}`"
                 ) from error
             data = self._engine.unused_data if self._engine.eof else b""
             if chunk:
@@ -212,15 +214,6 @@ def _errors(encoding: Encoding) -> tuple[type[Exception], ...]:
     return (_zstd().ZstdError,)
 
 
-if sys.version_info >= (3, 14):
-    from compression import zstd as _zstd_module
-else:
-    _zstd_module = None
-
-
-def _zstd():  # type: ignore[no-untyped-def]  # noqa: ANN202 - two homes of one module, by Python version
-    if _zstd_module is not None:
-        return _zstd_module
-    from backports import zstd  # noqa: PLC0415
-
-    return zstd
+def _zstd() -> Any:
+    """The standard library's module from Python 3.14 on, its backport before."""
+    return importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")

@@ -14,14 +14,15 @@ import enum
 import math
 import pathlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
 from google.protobuf import struct_pb2
 
 __all__ = ["JSON", "from_value", "to_value"]
 
-JSON: TypeAlias = None | bool | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
+JSON: TypeAlias = bool | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
 """What a driver call takes and gives, on the wire side of it."""
 
 MAX_DEPTH = 32
@@ -70,7 +71,7 @@ def _fill(value: struct_pb2.Value, item: object, depth: int) -> None:
             value.struct_value.SetInParent()
             for key, child in item.items():
                 _fill(fields[_key(key)], child, depth - 1)
-        case list() | tuple() | Set() | Iterator():
+        case list() | tuple() | AbstractSet() | Iterator():
             value.list_value.SetInParent()
             for child in item:
                 _fill(value.list_value.values.add(), child, depth - 1)
@@ -78,7 +79,7 @@ def _fill(value: struct_pb2.Value, item: object, depth: int) -> None:
             _fill_object(value, item, depth)
 
 
-def _fill_number(value: struct_pb2.Value, number: int | float) -> None:
+def _fill_number(value: struct_pb2.Value, number: float) -> None:
     try:
         as_float = float(number)
     except OverflowError:

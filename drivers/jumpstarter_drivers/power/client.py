@@ -107,7 +107,7 @@ class VirtualPowerClient(PowerClient):
 
     @verb
     @twin
-    async def off(self, destroy: bool = False) -> None:  # type: ignore[override]
+    async def off(self, destroy: bool = False) -> None:
         """Switch the machine off.
 
         Parameters

@@ -221,7 +221,7 @@ class _Served:
             code, details = status_of(error)
             trailing = error.trailing_metadata if isinstance(error, RpcError) else call._trailing  # noqa: SLF001
             level = logging.ERROR if _is_unexpected(error) else logging.DEBUG
-            _log.log(level, "%s failed: %s", call.method.path, error or type(error).__name__, exc_info=error)
+            _log.log(level, "%s failed: %s", call.method.path, str(error) or type(error).__name__, exc_info=error)
         finally:
             self._handlers -= 1
             self._end(state, code, details, trailing)
