@@ -48,6 +48,7 @@ def _clients(bench: Bench) -> Iterator[tuple[Worker, Worker]]:
         clients = []
         for side in ("grpcio", "ours"):
             socket = bench.home / f"{side}.sock"
+            socket.unlink(missing_ok=True)
             command: list[str | Path] = [sys.executable, "-P", WORKER, side]
             stack.enter_context(Worker([*command, "server", socket]))
             clients.append(stack.enter_context(Worker([*command, "client", socket])))

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -64,6 +65,8 @@ def our_unix(config: Path, home: Path, installed: Environment | None = None) -> 
 @contextmanager
 def our_tls(config: Path, home: Path, certificate: Certificate) -> Iterator[Exporter]:
     """`jumpstarter-exporter run --listen` with TLS and a passphrase."""
+    # It also serves a unix socket; two of them need two.
+    home = Path(tempfile.mkdtemp(dir=home))
     secret = home / "passphrase"
     secret.write_text(PASSPHRASE + "\n")
     secret.chmod(0o600)
