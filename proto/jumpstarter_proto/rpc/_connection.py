@@ -90,7 +90,7 @@ class _Stream:
         self.status: CallEnded | None = None
 
 
-class Connection(GRPCConnection):  # type: ignore[misc] - purerpc has no types
+class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
     """Either end of a connection. `receive` may raise; everything else only queues bytes for `take`.
 
     Sending on a stream that has ended raises nothing and sends nothing: its owner learns of the end by an event.
