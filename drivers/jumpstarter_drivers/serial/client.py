@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -13,6 +12,7 @@ import trio
 from cyclopts import Parameter
 from jumpstarter_client.adapters import PexpectAdapter
 from jumpstarter_client.base import DriverClient
+from jumpstarter_client.blocking import collapse
 from jumpstarter_client.errors import DriverError
 from jumpstarter_client.twin import twin
 from jumpstarter_client.verb import verb
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from pexpect.fdpexpect import fdspawn
 
 __all__ = ["PySerialClient"]
+
+
+class OutputError(JumpstarterError):
+    """The file that the console goes to cannot be written."""
 
 
 class PipeUsageError(JumpstarterError):
@@ -43,8 +47,6 @@ class PySerialClient(DriverClient):
     def start_console(self) -> None:
         """Open the console in this terminal; Ctrl-B three times leaves."""
         with raw_terminal():
-            # Raw mode does not return to the start of the line by itself.
-            _say(f"Console of {self.path}; Ctrl-B three times leaves.\r")
             ended = self.bridge.call(self._console)
         _say(ended)
 
@@ -81,22 +83,17 @@ class PySerialClient(DriverClient):
         with_input = not sys.stdin.isatty() if input is None else input
         if no_output and not with_input:
             raise PipeUsageError("--no-output only sends stdin; pipe something in, or add --input")
-        with ExitStack() as stack:
-            try:
-                if no_output:
-                    self.bridge.call(self._send_stdin)
-                    return
-                target = sys.stdout.fileno()
-                if output is not None:
-                    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
-                    target = os.open(output, flags, 0o666)
-                    stack.callback(os.close, target)
-                _say("Ctrl-C ends.")
-                self.bridge.call(self._pipe, target, with_input)
-            except BrokenPipeError:
-                return  # who read our output has seen enough
-            except KeyboardInterrupt:
-                _say("")  # the documented way to end
+        try:
+            if no_output:
+                self.bridge.call(self._send_stdin)
+            elif output is None:
+                self.bridge.call(self._pipe, sys.stdout.fileno(), with_input)
+            else:
+                self._pipe_to_file(output, append, with_input)
+        except BrokenPipeError:
+            return  # who reads our output has seen enough
+        except KeyboardInterrupt:
+            _say("")  # the documented way to end
 
     @contextmanager
     def pexpect(self) -> Iterator[fdspawn[bytes]]:
@@ -126,8 +123,21 @@ class PySerialClient(DriverClient):
         """End everybody's streams and close the port; the next use opens it again."""
         await self.call_async("close")
 
+    def _pipe_to_file(self, output: Path, append: bool, with_input: bool) -> None:
+        try:
+            with output.open("ab" if append else "wb", buffering=0) as file:
+                self.bridge.call(self._pipe, file.fileno(), with_input)
+        except OSError as error:
+            raise OutputError(f"cannot write {output}: {error.strerror}; choose another file") from error
+
     async def _console(self) -> str:
+        with _broken():
+            return await self._console_until_left()
+
+    async def _console_until_left(self) -> str:
         async with self.stream_async("connect") as stream, trio.open_nursery() as nursery:
+            # Raw mode does not return to the start of the line by itself.
+            _say(f"Console of {self.path or 'the board'}; Ctrl-B three times leaves.\r")
 
             async def show() -> None:
                 while data := await stream.receive_some():
@@ -146,7 +156,12 @@ class PySerialClient(DriverClient):
         return "\nThe exporter closed the console."
 
     async def _pipe(self, target: int, with_input: bool) -> None:
+        with _broken():
+            await self._pipe_until_end(target, with_input)
+
+    async def _pipe_until_end(self, target: int, with_input: bool) -> None:
         async with self.stream_async("connect") as stream, trio.open_nursery() as nursery:
+            _say("Ctrl-C ends.")
             if with_input:
                 nursery.start_soon(_forward_stdin, stream)
             while data := await stream.receive_some():
@@ -155,6 +170,10 @@ class PySerialClient(DriverClient):
             nursery.cancel_scope.cancel()
 
     async def _send_stdin(self) -> None:
+        with _broken():
+            await self._send_stdin_whole()
+
+    async def _send_stdin_whole(self) -> None:
         try:
             async with self.stream_async("input") as stream:
                 await _forward_stdin(stream)
@@ -173,6 +192,18 @@ async def _forward_stdin(stream: trio.abc.HalfCloseableStream) -> None:
     while data := await read_stdin():
         await stream.send_all(data)
     await stream.send_eof()
+
+
+@contextmanager
+def _broken() -> Iterator[None]:
+    """Say in one sentence that the connection went away, however many tasks noticed."""
+    try:
+        with collapse():
+            yield
+    except trio.BrokenResourceError as error:
+        raise DriverError(
+            f"the console broke off: {error.__cause__ or error}; connect again", code=StatusCode.UNAVAILABLE
+        ) from error
 
 
 def _say(text: str) -> None:

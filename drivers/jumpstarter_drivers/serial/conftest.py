@@ -12,28 +12,35 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 
 class Cable:
-    """A pty behind a symbolic link, as a USB adapter is behind its name in /dev/serial/by-id."""
+    """A pty behind a symbolic link, as a USB adapter is behind its name in /dev/serial/by-id.
+
+    The board reads and writes its end, blocking.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.board = -1
-        """The board's end: read and write it. Not blocking for reads from trio; blocking otherwise."""
+        self.board = self._far = -1
         self.plug_in()
 
     def plug_in(self) -> None:
-        self.board, far = pty.openpty()
-        tty.setraw(far)
-        name = os.ttyname(far)
-        os.close(far)
-        self.path.symlink_to(name)
+        # The far end stays open here: without anybody at it, the board's end could not be read.
+        self.board, self._far = pty.openpty()
+        tty.setraw(self._far)
+        self.path.symlink_to(os.ttyname(self._far))
 
     def pull_out(self) -> None:
         self.path.unlink()
-        os.close(self.board)
-        self.board = -1
+        self.close()
+
+    def close(self) -> None:
+        if self.board >= 0:
+            os.close(self.board)
+            os.close(self._far)
+            self.board = -1
 
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -41,19 +48,23 @@ class Cable:
             rest = rest[os.write(self.board, rest) :]
 
     def read(self, size: int) -> bytes:
-        """Exactly so many bytes that came from the host."""
+        """Exactly so many bytes that came from the host, however long that takes."""
         data = bytearray()
         while len(data) < size:
             data += os.read(self.board, size - len(data))
         return bytes(data)
+
+    async def receive(self, size: int) -> bytes:
+        """The same for a test that runs on trio."""
+        with trio.fail_after(20):
+            return await trio.to_thread.run_sync(self.read, size, abandon_on_cancel=True)
 
 
 @pytest.fixture
 def cable(tmp_path: Path) -> Iterator[Cable]:
     cable = Cable(tmp_path / "usb-board-port0")
     yield cable
-    if cable.board >= 0:
-        os.close(cable.board)
+    cable.close()
 
 
 @contextmanager

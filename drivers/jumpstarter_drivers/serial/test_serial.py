@@ -41,7 +41,7 @@ async def test_console_both_ways(cable: Cable) -> None:
         cable.write(b"login: ")
         assert await receive(stream, 7) == b"login: "
         await stream.send_all(b"root\r")
-        assert cable.read(5) == b"root\r"
+        assert await cable.receive(5) == b"root\r"
 
 
 async def test_all_readers_get_every_byte(cable: Cable) -> None:
@@ -75,8 +75,7 @@ async def test_a_cable_that_is_pulled_out_and_put_back_is_a_pause(cable: Cable) 
         cable.pull_out()
         await stream.send_all(b"typed while it was out")
         cable.plug_in()
-        with trio.fail_after(10):
-            assert await trio.to_thread.run_sync(cable.read, 22) == b"typed while it was out"
+        assert await cable.receive(22) == b"typed while it was out"
         cable.write(b"after")
         assert await receive(stream, 5) == b"after"
 
@@ -89,8 +88,7 @@ async def test_a_user_may_come_while_the_cable_is_out(cable: Cable) -> None:
         async with client.stream_async("connect") as late:
             cable.plug_in()
             await late.send_all(b"ready")
-            with trio.fail_after(10):
-                assert await trio.to_thread.run_sync(cable.read, 5) == b"ready"
+            assert await cable.receive(5) == b"ready"
             cable.write(b"y")
             assert await receive(late, 1) == b"y"
             assert await receive(stream, 1) == b"y"
@@ -116,8 +114,7 @@ async def test_port_that_need_not_be_present_is_waited_for(cable: Cable) -> None
     ):
         cable.plug_in()
         await stream.send_all(b"hello")
-        with trio.fail_after(10):
-            assert await trio.to_thread.run_sync(cable.read, 5) == b"hello"
+        assert await cable.receive(5) == b"hello"
         cable.write(b"x")
         assert await receive(stream, 1) == b"x"
 
@@ -145,9 +142,8 @@ async def test_input_stream_ends_when_everything_has_left_the_port(cable: Cable)
     async with serve_async(driver(cable)) as client, client.stream_async("input") as stream:
         await stream.send_all(b"reboot\r")
         await stream.send_eof()
-        with trio.fail_after(10):
-            assert await trio.to_thread.run_sync(cable.read, 7) == b"reboot\r"
-            assert await stream.receive_some() == b""
+        assert await cable.receive(7) == b"reboot\r"
+        assert await stream.receive_some() == b""
 
 
 async def test_lines_of_a_port_that_has_them() -> None:
@@ -188,7 +184,7 @@ async def test_reader_that_does_not_read_slows_nobody(cable: Cable) -> None:
                 while got < size:
                     got += len(await busy.receive_some())
         await idle.send_all(b"still here")
-        assert cable.read(10) == b"still here"
+        assert await cable.receive(10) == b"still here"
 
 
 @pytest.mark.parametrize("config", [{"url": ""}, {"url": "/dev/x", "baudrate": 0}])
@@ -211,12 +207,12 @@ def test_pexpect(cable: Cable) -> None:
 
 
 PROGRAM = """
-import sys
+import pathlib, sys
 from jumpstarter_drivers.serial.driver import PySerial
 from jumpstarter_drivers.testing import serve
 with serve(PySerial(url=sys.argv[1])) as client:
     exec(sys.argv[2])
-print("done")
+sys.stderr.write("done")
 """
 
 
@@ -268,10 +264,15 @@ def test_terminal_is_given_back_when_the_console_is_killed(cable: Cable) -> None
     child.close()
 
 
-def test_console_that_the_exporter_closes_says_so(cable: Cable) -> None:
-    action = "import threading; threading.Timer(1, client.force_close).start(); client.start_console()"
-    child = console(cable, action)
+def test_console_that_the_exporter_closes_says_so(cable: Cable, tmp_path: Path) -> None:
+    word = tmp_path / "word"
+    os.mkfifo(word)
+    close = f"(open({str(word)!r}).read(), client.force_close())"
+    child = console(
+        cable, f"import threading; threading.Thread(target=lambda: {close}).start(); client.start_console()"
+    )
     child.expect_exact("Ctrl-B three times leaves")
+    word.write_text("now")
     child.expect_exact("The exporter closed the console")
     child.expect_exact("done")
     child.close()
@@ -315,7 +316,7 @@ def test_pipe_goes_both_ways_until_ctrl_c(cable: Cable) -> None:
 def test_pipe_to_a_file(cable: Cable, tmp_path: Path, options: str, before: bytes) -> None:
     log = tmp_path / "boot.log"
     log.write_bytes(b"old\n")
-    with pipe(cable, f"output='{log}'{options}") as process:
+    with pipe(cable, f"output=pathlib.Path('{log}'){options}") as process:
         assert process.stdin is not None
         process.stdin.write(b"go")  # its arrival says that the console is connected
         process.stdin.flush()
@@ -329,6 +330,24 @@ def test_pipe_to_a_file(cable: Cable, tmp_path: Path, options: str, before: byte
         process.send_signal(2)
         assert process.wait(20) == 0
     assert log.read_bytes() == before + b"new\n"
+
+
+def test_pipe_to_a_full_disk_is_one_sentence(cable: Cable) -> None:
+    with pipe(cable, "output=pathlib.Path('/dev/full'), input=False") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"Ctrl-C ends.\n"
+        cable.write(b"boot log")
+        assert b"cannot write /dev/full: No space left on device" in process.stderr.read()
+
+
+def test_pipe_ends_quietly_when_nobody_reads_its_output(cable: Cable) -> None:
+    with pipe(cable, "input=False") as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr.readline() == b"Ctrl-C ends.\n"
+        process.stdout.close()
+        cable.write(b"boot log")
+        assert b"Traceback" not in process.stderr.read()
 
 
 def test_pipe_that_only_sends_ends_when_all_is_sent(cable: Cable) -> None:
