@@ -166,6 +166,10 @@ class DriverClient:
         self.stack.callback(opened.close)
         return opened
 
+    def close(self) -> None:
+        """End what this connection's clients opened without a block; the connection stays."""
+        self.stack.close()
+
     def resource_async(
         self, stream: ReceiveBytes | SendBytes, content_encoding: str | None = None
     ) -> AbstractAsyncContextManager[dict[str, JSON]]:
