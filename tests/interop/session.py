@@ -7,6 +7,8 @@ exporter is at the other end.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import os
@@ -140,26 +142,28 @@ def storage(client: Any, image: str, out: str, compression: str) -> dict[str, st
 
 
 def logs(client: Any) -> list[str] | None:
+    """The first entry that a driver wrote: 0.9.0's client hands it to a logger, ours prints it to stderr."""
     seen: queue.Queue[list[str]] = queue.Queue()
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.name.startswith("exporter:"):
-                seen.put([record.name, record.levelname, record.getMessage()])
+            if record.name == "exporter:driver":
+                seen.put([record.levelname, record.getMessage()])
+
+    class Screen(io.StringIO):
+        def write(self, text: str) -> int:
+            if "power on" in text:
+                seen.put(text.split(maxsplit=1))
+            return len(text)
 
     logging.getLogger().addHandler(Collector())
     logging.getLogger().setLevel(logging.DEBUG)
-    with client.log_stream():
+    with contextlib.redirect_stderr(Screen()), client.log_stream():
         # The stream opens in the background and what came before may be lost, so call until it shows.
         for _ in range(100):
             client.power.on()
-            try:
-                while True:
-                    entry = seen.get(timeout=0.1)
-                    if entry[0] == "exporter:driver":
-                        return entry
-            except queue.Empty:
-                continue
+            with contextlib.suppress(queue.Empty):
+                return seen.get(timeout=0.1)
     return None
 
 
