@@ -12,6 +12,7 @@ import os
 import termios
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ __all__ = ["Port", "PortLost", "Settings", "open_port"]
 
 _CHUNK = 65536
 _THREAD_CHUNK = 256
+_DRAIN_SECONDS = 1.0
 
 Line = Literal["dtr", "rts"]
 
@@ -73,9 +75,12 @@ class Port(ABC):
         await trio.to_thread.run_sync(_set_line, self._serial, line, value)
 
     async def aclose(self) -> None:
-        """Close; what was not transmitted is dropped. Shielded, bounded by pyserial (8 s for rfc2217)."""
+        """Close; what the other end does not take within a second is dropped.
+
+        Shielded, and bounded: 8 s in the worst case, which is pyserial's rfc2217.
+        """
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(_close, self._serial)
+            await trio.to_thread.run_sync(self._serial.close)
 
 
 class _FdPort(Port):
@@ -114,9 +119,17 @@ class _FdPort(Port):
 
     async def aclose(self) -> None:
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            trio.lowlevel.notify_closing(fd)
-            await super().aclose()
+        if fd < 0:
+            return
+        trio.lowlevel.notify_closing(fd)
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(_DRAIN_SECONDS) as limit:
+                await trio.to_thread.run_sync(_drain, fd, abandon_on_cancel=True)
+            if limit.cancelled_caught:
+                # Else closing would wait 30 s more for an end that does not take it. Ends the abandoned thread.
+                with suppress(termios.error):  # gone in this moment
+                    termios.tcflush(fd, termios.TCOFLUSH)
+        await super().aclose()
 
 
 class _ThreadPort(Port):
@@ -157,7 +170,7 @@ async def open_port(settings: Settings) -> Port:
     def work() -> Any:
         serial = _open(settings)
         if abandoned:
-            _close(serial)
+            serial.close()
         return serial
 
     try:
@@ -192,7 +205,7 @@ def _open(settings: Settings) -> Any:
         try:
             _configure(port.fileno(), settings)
         except (OSError, termios.error) as error:
-            _close(port)
+            port.close()
             raise _fault(settings, error) from error
     return port
 
@@ -275,13 +288,3 @@ def _set_line(serial: Any, line: Line, value: bool) -> None:
         setattr(serial, line, value)
     except (OSError, ValueError) as error:
         raise DeviceFailed(f"{serial.port} has no {line.upper()} line that can be set: {error}") from error
-
-
-def _close(serial: Any) -> None:
-    try:
-        if _is_terminal(serial):
-            # Closing waits up to 30 s for bytes that the other end does not take.
-            termios.tcflush(serial.fd, termios.TCOFLUSH)
-    except termios.error:
-        pass  # gone already
-    serial.close()

@@ -78,6 +78,13 @@ async def test_sending_to_a_board_that_does_not_read_waits_and_can_be_cancelled(
         await port.aclose()
 
 
+async def test_what_was_sent_arrives_also_when_the_port_is_closed_at_once(cable: Cable) -> None:
+    port = await open_port(settings(cable.path))
+    await send(port, b"poweroff\r")
+    await port.aclose()
+    assert cable.read(9) == b"poweroff\r"
+
+
 async def test_terminal_that_is_pulled_out_is_lost(cable: Cable) -> None:
     port = await open_port(settings(cable.path))
     cable.write(b"last")
