@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 
 import trio
 from jumpstarter_proto.encoding import MAGIC_LENGTH, Codec, ContentError, Encoding, decompressor, detect
 
-__all__ = ["ImageStream", "decoded"]
+__all__ = ["ImageStream"]
+
+_BATCH = 1024 * 1024
+"""Plain bytes that one visit to a worker thread brings back at least, if there are so many."""
 
 _unpacking = trio.CapacityLimiter(2)
 """Threads that decompress, for the whole process: it is work for the CPU, and small hosts have few."""
 
 
 class ImageStream:
-    """Iterate it once for the plain bytes; `start` first, to learn that there are any.
+    """A resource's chunks, unpacked. Iterate it once for the plain bytes, after `start`.
 
-    Iterating raises what the resource raises, and ContentError for damaged or cut compressed content.
+    `compression` is auto (told by the content), none, or an encoding's name. Iterating raises what the
+    resource raises, and ContentError for damaged or cut compressed content.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], compression: str) -> None:
         self._chunks = chunks
         self._compression = compression
         self._head = b""
+        self._codec: Codec | None = None
+        self._pieces: Iterator[bytes] | None = None
 
     async def start(self) -> None:
         """Wait for the first bytes. Raises ContentError when the stream ends before it has any."""
@@ -34,37 +39,40 @@ class ImageStream:
             self._head += chunk
         if not self._head:
             raise ContentError("the image is empty; nothing was written, check the file")
-
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        head, self._head = self._head, b""
-        encoding = detect(head) if self._compression == "auto" else None
+        encoding = detect(self._head) if self._compression == "auto" else None
         if self._compression not in ("auto", "none"):
             encoding = Encoding(self._compression)
-        if encoding is None:
-            yield head
-            async for chunk in self._chunks:
-                yield chunk
-            return
-        codec = decompressor(encoding)
-        async for piece in _fed(codec, head):
-            yield piece
-        async for chunk in self._chunks:
-            async for piece in _fed(codec, chunk):
-                yield piece
-        codec.finish()
+        self._codec = decompressor(encoding) if encoding else None
+
+    def __aiter__(self) -> ImageStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._codec is None:
+            return await self._next_chunk()
+        while True:
+            if self._pieces is None:
+                try:
+                    self._pieces = self._codec.feed(await self._next_chunk())
+                except StopAsyncIteration:
+                    self._codec.finish()  # raises when the content is not complete
+                    raise
+            plain = await trio.to_thread.run_sync(_batch, self._pieces, limiter=_unpacking)
+            if len(plain) < _BATCH:
+                self._pieces = None
+            if plain:
+                return plain
+
+    async def _next_chunk(self) -> bytes:
+        head, self._head = self._head, b""
+        return head or await anext(self._chunks)
 
 
-async def _fed(codec: Codec, data: bytes) -> AsyncGenerator[bytes, None]:
-    pieces = codec.feed(data)
-    while piece := await trio.to_thread.run_sync(_take, pieces, limiter=_unpacking):
-        yield piece
-
-
-def _take(pieces: Iterator[bytes]) -> bytes:
-    return next(pieces, b"")
-
-
-@asynccontextmanager
-async def decoded(chunks: AsyncIterable[bytes], compression: str) -> AsyncIterator[ImageStream]:
-    """Wrap a resource's chunks; `compression` is auto, none or an encoding's name."""
-    yield ImageStream(aiter(chunks), compression)
+def _batch(pieces: Iterator[bytes]) -> bytes:
+    """Take a good amount of a codec's output; less than `_BATCH` means that it is exhausted."""
+    taken: list[bytes] = []
+    length = 0
+    while length < _BATCH and (piece := next(pieces, None)) is not None:
+        taken.append(piece)
+        length += len(piece)
+    return b"".join(taken)

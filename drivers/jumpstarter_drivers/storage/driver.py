@@ -15,7 +15,7 @@ from jumpstarter_exporter.driver import Driver, export
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.blocks import Device, StorageError
-from jumpstarter_drivers.storage.content import decoded
+from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.mark import Mark
 from jumpstarter_drivers.storage.mux import StorageMux
 from jumpstarter_drivers.storage.state import Position, StorageState
@@ -212,7 +212,8 @@ class MockFlasher(Driver):
         await trio.to_thread.run_sync(_touch, new)
         try:
             device = Device(new, writable=True, limiter=self._disk)
-            async with device, self.read_resource(handle) as source, decoded(source, "none") as image:
+            async with device, self.read_resource(handle) as source:
+                image = ImageStream(aiter(source), "none")
                 await image.start()
                 length, digest = await device.write(image, limit=None, hashed=True, progress=_ignore)
             await trio.to_thread.run_sync(new.replace, path)

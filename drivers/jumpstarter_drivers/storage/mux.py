@@ -22,7 +22,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.blocks import Device, NoSpace, Progress, StorageError
-from jumpstarter_drivers.storage.content import decoded
+from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.mark import Mark
 from jumpstarter_drivers.storage.state import Content, Image, Operation, Position, StorageState
 
@@ -224,11 +224,8 @@ class StorageMux(Driver):
         started = trio.current_time()
         device = Device(path, writable=True, limiter=self._disk, flush_timeout=self.storage_fsync_timeout)
         with self._operation("starting", options.size):
-            async with (
-                device,
-                self.read_resource(handle) as source,
-                decoded(source, options.compression) as image,
-            ):
+            async with device, self.read_resource(handle) as source:
+                image = ImageStream(aiter(source), options.compression)
                 limit = await self._room(device, options.size)
                 # Until the first bytes are here (the file may not exist, the server may be down) nothing
                 # changes.

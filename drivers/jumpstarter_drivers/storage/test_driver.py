@@ -11,7 +11,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import BinaryIO, ClassVar, cast
@@ -33,6 +33,7 @@ from jumpstarter_drivers.storage.driver import BlockStorage, FileStorage, MockFl
 from jumpstarter_drivers.testing import serve, serve_async
 
 IMAGE = random.Random(2).randbytes(5_000_000)
+SMALL = IMAGE[:1_000_000]
 
 
 def zstd(data: bytes) -> bytes:
@@ -88,10 +89,10 @@ def test_flash_writes_verifies_and_switches_to_the_board(card: Path, image: Path
 @pytest.mark.parametrize("encoding", PACKERS)
 def test_packed_image_is_unpacked_by_its_content(card: Path, tmp_path: Path, encoding: str) -> None:
     packed = tmp_path / "image.packed"
-    packed.write_bytes(PACKERS[encoding](IMAGE))
+    packed.write_bytes(PACKERS[encoding](SMALL))
     with storage(card) as client:
         client.flash(packed)
-        assert card.read_bytes() == IMAGE
+        assert card.read_bytes() == SMALL
         client.flash(packed, compression="none")
         assert card.read_bytes() == packed.read_bytes()
 
@@ -101,7 +102,7 @@ def test_damaged_packed_image_is_an_error_and_the_board_does_not_get_it(
     card: Path, tmp_path: Path, encoding: str
 ) -> None:
     packed = tmp_path / "image.packed"
-    packed.write_bytes(PACKERS[encoding](IMAGE)[:-100_000])
+    packed.write_bytes(PACKERS[encoding](SMALL)[:-10_000])
     with storage(card) as client:
         with pytest.raises(DriverError, match=f"{encoding} content ends too early"):
             client.flash(packed)
@@ -221,19 +222,22 @@ async def test_cancelled_flash_leaves_a_known_state(card: Path) -> None:
             storage = cast("StorageMuxFlasherClient", client)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lambda: storage.flash.aio("slow", operator=_Only(cast("BinaryIO", slow))))
-                with trio.fail_after(30):
-                    async for report in storage.watch.aio():
-                        if cast("dict[str, str]", report)["content"] == "writing":
-                            break
-                    nursery.cancel_scope.cancel()
-            with trio.fail_after(30):
-                async for report in storage.watch.aio():
-                    seen = cast("dict[str, str]", report)
-                    if seen["position"] == "off":
-                        break
+                await wait_for(storage, "content", "writing")
+                nursery.cancel_scope.cancel()
+            seen = await wait_for(storage, "position", "off")
             assert seen["content"] == "incomplete"
             assert "cancelled" in seen["reason"]
             feed.close()
+
+
+async def wait_for(storage: StorageMuxClient, key: str, value: str) -> dict[str, str]:
+    with trio.fail_after(30):
+        async with aclosing(storage.watch.aio()) as reports:
+            async for report in reports:
+                seen = cast("dict[str, str]", report)
+                if seen[key] == value:
+                    return seen
+    raise AssertionError
 
 
 class _Only:
@@ -323,9 +327,9 @@ class _Files(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web() -> Iterator[str]:
-    _Files.files = {"/image.img": IMAGE, "/image.xz": lzma.compress(IMAGE), "/cut.img": IMAGE}
+    _Files.files = {"/image.img": SMALL, "/image.xz": lzma.compress(SMALL), "/cut.img": SMALL}
     with ThreadingHTTPServer(("127.0.0.1", 0), _Files) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -336,7 +340,7 @@ def web() -> Iterator[str]:
 def test_url_is_fetched_by_the_exporter_and_unpacked(card: Path, web: str, name: str) -> None:
     with storage(card) as client:
         client.flash(f"{web}/{name}")
-    assert card.read_bytes() == IMAGE
+    assert card.read_bytes() == SMALL
 
 
 def test_url_that_is_not_there_changes_nothing(card: Path, web: str) -> None:
