@@ -6,10 +6,10 @@ that names the file, the line, the path in it and the nearest thing that would m
 
 from __future__ import annotations
 
-from jumpstarter_exporter.config.build import build
+from jumpstarter_exporter.config.builder import build
 from jumpstarter_exporter.config.errors import ConfigError
-from jumpstarter_exporter.config.find import ConfigNotFoundError, find, locate
-from jumpstarter_exporter.config.load import load
 from jumpstarter_exporter.config.model import Entry, ExporterConfig
+from jumpstarter_exporter.config.places import ConfigNotFoundError, find, locate
+from jumpstarter_exporter.config.reader import load
 
 __all__ = ["ConfigError", "ConfigNotFoundError", "Entry", "ExporterConfig", "build", "find", "load", "locate"]

@@ -68,7 +68,8 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     grpc_options: dict[str, str | int] = {}
     description: str | None = None
     motd: str = ""
-    export: dict[str, Any] = {}
+    export: Any = None
+    """Devices by name; read into entries separately."""
     hooks: Hooks = Hooks()
     failure_detection: FailureDetection = FailureDetection()
     exit_on_lease_end: bool = False

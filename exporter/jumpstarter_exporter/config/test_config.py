@@ -1,0 +1,383 @@
+"""Configuration files: what loads, and what is said about what does not."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar, Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jumpstarter_proto.errors import ExitCode
+
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.config import ConfigError, ConfigNotFoundError, build, find, load, locate
+from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.tree import Tree
+
+
+@dataclass(kw_only=True, eq=False)
+class Relay(Driver):
+    client: ClassVar[str] = "example.client.RelayClient"
+
+    pin: int
+    active_high: bool = True
+    at_open: Literal["leave", "on", "off"] = "leave"
+    lines: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pin < 0:
+            raise ValueError(f"pin is {self.pin}; it takes 0 or more")
+
+
+class Unrelated:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def somebodys_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("somebodys_drivers")
+    vars(module).update(Relay=Relay, Unrelated=Unrelated)
+    monkeypatch.setitem(sys.modules, "somebodys_drivers", module)
+
+
+def made(folder: Path, text: str) -> Driver:
+    file = folder / "lab.yaml"
+    file.write_text(text)
+    return build(load(file))
+
+
+def complaint(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        made(folder, text)
+    assert caught.value.exit_code is ExitCode.USAGE
+    return str(caught.value).removeprefix(f"{folder / 'lab.yaml'}:")
+
+
+UPSTREAM = """
+apiVersion: jumpstarter.dev/v1alpha1
+kind: ExporterConfig
+metadata:
+  namespace: default
+  name: demo
+endpoint: grpc.jumpstarter.example:8082
+token: secret
+tls:
+  ca: ""
+  insecure: true
+grpcOptions:
+  grpc.keepalive_time_ms: 20000
+description: a bench
+motd: hello
+hooks:
+  beforeLease:
+    script: echo before
+    timeout: 60
+    onFailure: endLease
+  afterLease:
+    script: echo after
+    exec: /bin/bash
+failureDetection:
+  maxRapidFailures: 3
+exitOnLeaseEnd: false
+export:
+  power:
+    type: jumpstarter_driver_power.driver.MockPower
+    description: the main switch
+    methods_description:
+      "on": switches it on
+  serial:
+    type: jumpstarter_driver_pyserial.driver.PySerial
+    config:
+      url: /dev/ttyUSB0
+      baudrate: 115200
+      labels: {bench: "7"}
+      log_level: DEBUG
+  tcp:
+    type: "jumpstarter_driver_network.driver.TcpNetwork"
+    config:
+      host: 192.168.1.2
+      port: 5201
+      enable_address: true
+  group:
+    children:
+      deep:
+        type: jumpstarter_driver_composite.driver.Composite
+        children:
+          again:
+            ref: power
+  console:
+    ref: serial
+"""
+
+
+def test_jumpstarters_file_loads_unchanged(tmp_path: Path) -> None:
+    file = tmp_path / "demo.yaml"
+    file.write_text(UPSTREAM)
+    config = load(file)
+    assert config.settings.metadata.name == "demo"
+    assert config.settings.hooks.before_lease is not None
+    assert config.settings.hooks.before_lease.on_failure == "endLease"
+    assert config.settings.failure_detection.rapid_failure_window == 60
+    root = build(config)
+    names = {name: type(child).__name__ for name, child in root.children.items()}
+    assert names == {
+        "power": "MockPower",
+        "serial": "PySerial",
+        "tcp": "TcpNetwork",
+        "group": "Composite",
+        "console": "Proxy",
+    }
+    power, serial = root.children["power"], root.children["serial"]
+    assert (root.description, power.description) == ("a bench", "the main switch")
+    assert power.methods_description == {"on": "switches it on"}
+    assert (serial.labels, serial.log_level) == ({"bench": "7"}, "DEBUG")
+    assert [entry.node.path for entry in Tree(root).entries] == [
+        "",
+        "power",
+        "serial",
+        "tcp",
+        "group",
+        "group.deep",
+        "power",
+        "serial",
+    ]
+
+
+@pytest.mark.parametrize("name", ["somebodys_drivers.Relay", "power.GpioRelay"])
+def test_short_names_and_anybodys_classes(tmp_path: Path, name: str) -> None:
+    root = made(tmp_path, f"export: {{relay: {{type: {name}, config: {{pin: 17, active_high: false}}}}}}")
+    assert vars(root.children["relay"])["pin"] == 17
+
+
+def test_anchors_merge_and_empty_sections(tmp_path: Path) -> None:
+    root = made(
+        tmp_path,
+        """
+        hooks:
+        tls:
+        export:
+          one: &relay
+            type: somebodys_drivers.Relay
+            config: &config {pin: 1}
+          two:
+            <<: *relay
+            config: {<<: *config, at_open: "on"}
+          group:
+            children:
+        """,
+    )
+    assert isinstance(root.children["group"], Composite)
+    assert vars(root.children["two"])["at_open"] == "on"
+
+
+RELAY = "export: {rpi4: {children: {power: {type: somebodys_drivers.Relay, config: {%s}}}}}"
+AT = "1: export.rpi4.children.power"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            RELAY % "pim: 17",
+            f"{AT}.config.pim: somebodys_drivers.Relay has no key 'pim'; did you mean 'pin'?",
+        ),
+        (RELAY % "pin: x", f"{AT}.config.pin: Expected `int`, got `str`, and this is 'x'; change the value"),
+        (RELAY % "pin: -1", f"{AT}.config: pin is -1; it takes 0 or more"),
+        (RELAY % "", f"{AT}: somebodys_drivers.Relay needs the key 'pin' in `config`; add it"),
+        (
+            RELAY % "active_high: true",
+            f"{AT}.config: somebodys_drivers.Relay needs the key 'pin' in `config`; add it",
+        ),
+        (RELAY % "pin: 1, at_open: of", f"{AT}.config.at_open: this is 'of'; did you mean 'off'?"),
+        (
+            RELAY % "pin: 1, lines: {a: [1, b]}",
+            f"{AT}.config.lines[1]: Expected `int`, got `str`; change the value",
+        ),
+        (
+            RELAY % "pin: 1, children: {}",
+            f"{AT}.config.children: somebodys_drivers.Relay has no key 'children'",
+        ),
+        (RELAY % "pin: 1, log_level: LOUD", f"{AT}.config: log_level is 'LOUD'; it takes DEBUG,"),
+        ("export: {a: {typ: x}}", "1: export.a.typ: unknown key 'typ'; did you mean 'type'?"),
+        ("export: {a: {}}", "1: export.a: `type` is missing; a device takes `type:`, `children:` or `ref:`"),
+        (
+            "export: {a: {ref: b, config: {}}}",
+            "1: export.a.config: unknown key 'config' beside `ref`; known are ref",
+        ),
+        (
+            "export: {a: {children: {}, config: {}}}",
+            "1: export.a.config: unknown key 'config' of a group; known are",
+        ),
+        ("export: {a: 5}", "1: export.a: this is a number; a device takes"),
+        ("export: [a]", "1: export: this is a list; it takes names, with a device below each"),
+        ("export: {1: {}}", "1: export[1]: 1 is no name for a device; put it in quotes"),
+        ("\nexprt: {}", "2: exprt: unknown key 'exprt'; did you mean 'export'?"),
+        ("kind: ClientConfig", "1: kind: this is 'ClientConfig'; did you mean 'ExporterConfig'?"),
+        (
+            "hooks: {beforeLease: {scrip: x}}",
+            "1: hooks.beforeLease.scrip: unknown key 'scrip'; did you mean 'script'?",
+        ),
+        ("hooks: {beforeLease: {}}", "1: hooks.beforeLease: 'script' is missing; add it"),
+        (
+            "hooks: {beforeLease: {script: x, timeout: 0}}",
+            "1: hooks.beforeLease.timeout: Expected `int` >= 1",
+        ),
+        ("hooks: later", "1: hooks: this is text; it takes keys with values"),
+        (
+            "export: {a: {type: pathlib.Path}}",
+            "1: export.a.type: 'pathlib.Path' is no driver for this exporter",
+        ),
+        (
+            "export: {a: {type: somebodys_drivers.Unrelated}}",
+            "1: export.a.type: 'somebodys_drivers.Unrelated' is no",
+        ),
+        (
+            "export: {a: {type: somebodys_drivers.Rely}}",
+            "1: export.a.type: unknown type 'somebodys_drivers.Rely'",
+        ),
+        (
+            "export: {a: {type: nowhere.at.all.Relay}}",
+            "1: export.a.type: unknown type 'nowhere.at.all.Relay'",
+        ),
+        ("export: {a: {type: 'power mock'}}", "1: export.a.type: unknown type 'power mock'"),
+        ("export: {a: {type: power.GpioRely}}", "did you mean 'power.GpioRelay'?"),
+        ("export: {a: {type: power.PowerInterface}}", "is the base of other drivers and has no off, on"),
+        (
+            "export: {a: {type: jumpstarter_driver_power.driver.MokPower}}",
+            "did you mean 'jumpstarter_driver_power",
+        ),
+        ("export: {a: {ref: b}}", "1: export.a: ref 'b' names nothing; there are a"),
+        ("export: {a: {ref: a}}", "1: export.a: ref 'a' leads back to itself"),
+        ("export: {a: {children: {b: {ref: c}}}}", "1: export.a.children.b: ref 'c' names nothing"),
+        ("export: {a: {ref: a..b}}", "1: export.a.ref: ref is 'a..b'; it takes a path"),
+        ("export:\n  a: {ref: b}\n  a: {ref: c}", "3: export.a: 'a' is there twice; keep one"),
+        ("export: {a: {off: 1}}", "1: export.a: 'off' as a key is not text; put it in quotes"),
+        ("a: [", "this is not YAML: "),
+        ("a: !!python/object:os.system x", "this is not YAML: "),
+        ("a: 1\n---\nb: 2", "this is not YAML: "),
+        ("- a", "the file is no mapping"),
+        ("", "the file is empty"),
+        ("# nothing", "the file is empty"),
+    ],
+)
+def test_what_makes_no_sense_is_named(tmp_path: Path, text: str, words: str) -> None:
+    said = complaint(tmp_path, text)
+    assert words in said
+    assert "\n" not in said
+
+
+def test_a_driver_whose_library_is_missing_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "needs_usb.py").write_text("import usb.nothing_of_that_kind\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = complaint(tmp_path, "export: {a: {type: needs_usb.Driver}}")
+    assert "needs the Python package 'usb'; pip install 'jumpstarter-sbc[exporter]'" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a: \xff", "not UTF-8 text"),
+        (b"a: 1\n" * 300_000, "larger than 1 MiB"),
+        (b"a: \x00", "not YAML"),
+        (b"[" * 5000, "not YAML"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        load(file)
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text())
+def test_any_text_loads_or_is_a_config_error(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "any.yaml"
+    file.write_text(text, encoding="utf-8", errors="replace")
+    with suppress(ConfigError):
+        build(load(file))
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+KEYS = st.sampled_from(
+    ["type", "config", "children", "ref", "description", "methods_description", "export", "hooks"]
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(KEYS, ANYTHING | st.dictionaries(KEYS, ANYTHING)))
+def test_any_structure_loads_or_is_a_config_error(tmp_path: Path, data: dict[str, object]) -> None:
+    import json
+
+    file = tmp_path / "any.yaml"
+    file.write_text(json.dumps({"export": {"device": data}}))
+    with suppress(ConfigError):
+        build(load(file))
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    own, system = tmp_path / "own" / "exporters", tmp_path / "system"
+    own.mkdir(parents=True)
+    system.mkdir()
+    monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(own.parent))
+    monkeypatch.setattr("jumpstarter_exporter.config.places.SYSTEM", system)
+    monkeypatch.chdir(tmp_path)
+    return own, system
+
+
+def test_the_only_configuration_is_found(folders: tuple[Path, Path]) -> None:
+    own, system = folders
+    with pytest.raises(
+        ConfigNotFoundError, match="there is no exporter configuration; put one as NAME"
+    ) as caught:
+        find()
+    assert caught.value.exit_code is ExitCode.NOT_FOUND
+    (system / "lab.yaml").touch()
+    assert find() == locate(None) == system / "lab.yaml"
+    (own / "lab.yaml").touch()
+    assert find() == find("lab") == locate("lab") == own / "lab.yaml"
+    (own / "bench.yaml").touch()
+    with pytest.raises(ConfigNotFoundError, match="several exporter configurations: bench, lab; choose"):
+        find()
+    with pytest.raises(
+        ConfigNotFoundError, match=r"no exporter configuration 'leb' in .*; did you mean 'lab'?"
+    ):
+        locate("leb")
+
+
+def test_a_path_is_a_path(folders: tuple[Path, Path]) -> None:
+    assert locate("lab.yaml") == Path("lab.yaml")
+    assert locate("some/where") == Path("some/where")
+    Path("here").touch()
+    assert locate("here") == Path("here")
+
+
+def test_xdg_is_asked_when_jumpstarters_own_variable_is_not_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: tuple[Path, Path]
+) -> None:
+    monkeypatch.delenv("JMP_CLIENT_CONFIG_HOME")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "jumpstarter" / "exporters").mkdir(parents=True)
+    (tmp_path / "jumpstarter" / "exporters" / "lab.yaml").touch()
+    assert find("lab") == tmp_path / "jumpstarter" / "exporters" / "lab.yaml"

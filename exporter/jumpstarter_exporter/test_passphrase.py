@@ -1,0 +1,74 @@
+"""The passphrase of an exporter on the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import empty_pb2
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.v1 import jumpstarter_pb2
+
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.conftest import Serve, User
+from jumpstarter_exporter.passphrase import PassphraseError, read_passphrase, require_passphrase
+
+
+async def unary(user: User, metadata: Any) -> None:
+    await user.exporter.GetReport(empty_pb2.Empty(), metadata=metadata)
+
+
+async def server_stream(user: User, metadata: Any) -> None:
+    async with user.exporter.LogStream(empty_pb2.Empty(), metadata=metadata) as call:
+        await call.initial_metadata()
+
+
+async def both_ways(user: User, metadata: Any) -> None:
+    async with user.router.Stream(metadata=metadata) as call:
+        await call.receive()
+
+
+@pytest.mark.parametrize("call", [unary, server_stream, both_ways])
+@pytest.mark.parametrize("given", [None, "", "open sesam", "open sesame!"])
+async def test_without_it_every_kind_of_call_is_refused(serve: Serve, call: Any, given: str | None) -> None:
+    metadata = [] if given is None else [("x-jumpstarter-passphrase", given)]
+    async with serve(Composite(), interceptors=[require_passphrase("open sesame")]) as user:
+        with pytest.raises(RpcError) as caught:
+            await call(user, metadata)
+    assert (caught.value.code, caught.value.details) == (
+        StatusCode.UNAUTHENTICATED,
+        "invalid or missing passphrase",
+    )
+
+
+async def test_with_it_calls_pass(serve: Serve) -> None:
+    metadata = [("x-jumpstarter-passphrase", "open sesame")]
+    async with serve(Composite(), interceptors=[require_passphrase("open sesame")]) as user:
+        await user.exporter.GetStatus(jumpstarter_pb2.GetStatusRequest(), metadata=metadata)
+        await server_stream(user, metadata)
+
+
+def test_it_is_a_files_first_line_or_the_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JMP_GRPC_PASSPHRASE", raising=False)
+    assert read_passphrase(None) is None
+    monkeypatch.setenv("JMP_GRPC_PASSPHRASE", "from outside")
+    assert read_passphrase(None) == "from outside"
+    file = tmp_path / "secret"
+    file.write_bytes(b"open sesame\r\nsecond line\n")
+    assert read_passphrase(file) == "open sesame"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b" x", "pässword".encode(), b"\xff", b"a\tb"])
+def test_what_is_no_passphrase(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    with pytest.raises(PassphraseError, match=str(file)):
+        read_passphrase(file)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PassphraseError, match="cannot be read: No such file"):
+        read_passphrase(tmp_path / "none")

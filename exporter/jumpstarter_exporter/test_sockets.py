@@ -1,0 +1,89 @@
+"""Who gets the daemon's socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jumpstarter_exporter import sockets
+from jumpstarter_exporter.sockets import SocketError, claimed, default_path
+
+
+def bound(path: Path) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    return listening
+
+
+def test_only_one_may_have_it_and_the_next_is_told_who(tmp_path: Path) -> None:
+    path = tmp_path / "exporter.sock"
+    complaint = rf"another exporter \(process {os.getpid()}\) listens on {path}; stop it, or choose another"
+    with claimed(path), pytest.raises(SocketError, match=complaint), claimed(path):
+        pass
+    with claimed(path):
+        pass
+
+
+def test_a_socket_of_a_dead_process_is_replaced_and_the_own_one_removed(tmp_path: Path) -> None:
+    path = tmp_path / "exporter.sock"
+    bound(path).close()
+    with claimed(path):
+        assert not path.exists()
+        bound(path).close()
+    assert not path.exists()
+
+
+def test_a_live_socket_without_a_lock_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "exporter.sock"
+    with bound(path) as listening:
+        listening.listen()
+        with pytest.raises(SocketError, match="another exporter listens"), claimed(path):
+            pass
+    assert path.exists()
+
+
+def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "exporter.sock"
+    path.write_text("precious")
+    with pytest.raises(SocketError, match="in the way and is no socket"), claimed(path):
+        pass
+    assert path.read_text() == "precious"
+
+
+def test_the_lock_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "exporter.sock"
+    program = (
+        "import os, pathlib, sys\n"
+        "from jumpstarter_exporter.sockets import claimed\n"
+        "with claimed(pathlib.Path(sys.argv[1])):\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, path], check=False).returncode == -9
+    with claimed(path):
+        pass
+
+
+def test_a_place_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(SocketError, match="no socket can be made at"),
+        claimed(tmp_path / "file" / "exporter.sock"),
+    ):
+        pass
+
+
+def test_default_is_the_systems_or_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, user = tmp_path / "run" / "jumpstarter" / "exporter.sock", tmp_path / "user"
+    monkeypatch.setattr(sockets, "SYSTEM", system)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(user))
+    with pytest.raises(SocketError, match="--socket PATH"):
+        default_path()
+    user.mkdir()
+    assert default_path() == user / "jumpstarter" / "exporter.sock"
+    system.parent.mkdir(parents=True)
+    assert default_path() == system
