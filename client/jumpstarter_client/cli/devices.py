@@ -1,0 +1,150 @@
+"""Which device a command means, and the list of all of them."""
+
+from __future__ import annotations
+
+import sys
+
+from jumpstarter_proto.errors import ExitCode
+
+from jumpstarter_client.cli.options import Options, UnknownDeviceError, UsageError, nearest, take_output
+from jumpstarter_client.node import Node
+
+__all__ = ["devices", "find", "select"]
+
+HELP = """Usage: jumpstarter devices [-o json|yaml|name]
+
+The devices of the exporter, with what is ready and what is not, and why.
+
+  jumpstarter devices
+  jumpstarter devices -o name           one path a line, for scripts
+  jumpstarter devices -o json | jq -r '.[] | select(.state == "failed") | .path'
+"""
+
+
+def find(root: Node, interface: str, token: str) -> list[Node]:
+    """The nodes with this interface that `token` can mean.
+
+    A path means its own node. A name means every node that has it, and what is below a node that has it, be it
+    the exporter itself.
+    """
+    nodes = [node for node in root.walk() if node.interface == interface]
+    if exact := [node for node in nodes if node.path == token]:
+        return exact
+    if named := [node for node in nodes if node.name == token and node.parent is not None]:
+        return named
+    found = []
+    for node in nodes:
+        above: Node | None = node.parent
+        while above is not None:
+            if token in (above.path, above.name):
+                found.append(node)
+                break
+            above = above.parent
+    return found
+
+
+def select(root: Node, interface: str, arguments: list[str], takes_arguments: bool) -> tuple[Node, list[str]]:
+    """The device that the arguments name first (or last, behind options), and what is left of them.
+
+    Without a name, the only device with the interface. A word that is no device is the verb's, if it takes any
+    and there is only one device.
+
+    Raises:
+        UnknownDeviceError: no device has the interface, or none has the name.
+        UsageError: it is not clear which one is meant.
+    """
+    nodes = [node for node in root.walk() if node.interface == interface]
+    if not nodes:
+        there = ", ".join(sorted({node.interface for node in root.walk() if node.interface}))
+        raise UnknownDeviceError(
+            f"no device has the interface {interface!r}; there is {there or 'nothing at all'}"
+        )
+    paths = [node.path for node in nodes]
+    for index in {0, len(arguments) - 1} if arguments else ():
+        token = arguments[index]
+        if token.startswith("-"):
+            continue
+        found = find(root, interface, token)
+        if len(found) == 1:
+            return found[0], arguments[:index] + arguments[index + 1 :]
+        if len(found) > 1:
+            raise UsageError(f"{token!r} can be any of {', '.join(n.path for n in found)}; name one of them")
+    named = bool(arguments) and not arguments[0].startswith("-")
+    if len(nodes) == 1 and (takes_arguments or not named):
+        return nodes[0], arguments
+    if named:
+        raise UnknownDeviceError(
+            f"no device {arguments[0]!r} with the interface {interface!r}{nearest(arguments[0], paths)}"
+        )
+    raise UsageError(f"which device? Name one of {', '.join(paths)}")
+
+
+def devices(arguments: list[str], options: Options) -> ExitCode:
+    """The command `devices`."""
+    if any(word in ("-h", "--help") for word in arguments):
+        sys.stdout.write(HELP)
+        return ExitCode.OK
+    output, rest = take_output(arguments)
+    if rest:
+        raise UsageError(f"`devices` takes no {rest[0]!r}; try `jumpstarter devices --help`")
+    from jumpstarter_client.connect import connect  # noqa: PLC0415 - not for --help
+
+    with connect(options.host) as client:
+        root = client.node
+    if output is None:
+        sys.stdout.write("".join(f"{line}\n" for line in _tree(root)))
+    elif output == "name":
+        sys.stdout.write("".join(f"{node.path}\n" for node in root.walk() if node.path))
+    else:
+        from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
+
+        write_data([_facts(node) for node in root.walk() if node.path], output)
+    return ExitCode.OK
+
+
+def _facts(node: Node) -> dict[str, object]:
+    return {
+        "path": node.path,
+        "interface": node.interface,
+        "state": node.state,
+        "reason": node.reason,
+        "description": node.description,
+        "labels": node.labels,
+    }
+
+
+_COLOURS = {"ready": "32", "busy": "33", "starting": "33", "failed": "31", "missing": "31"}
+
+
+def _tree(root: Node) -> list[str]:
+    if not root.children:
+        return ["the exporter has no devices; add some to its configuration's `export`"]
+    rows: list[tuple[str, Node]] = []
+
+    def add(node: Node, lead: str) -> None:
+        children = list(node.children.values())
+        for child in children:
+            last = child is children[-1]
+            rows.append((lead + ("└─ " if last else "├─ ") + child.name, child))
+            add(child, lead + ("   " if last else "│  "))
+
+    add(root, "")
+    width = max(len(text) for text, _ in rows)
+    coloured = sys.stdout.isatty() and _wants_colour()
+    lines = [root.name or "exporter"]
+    for text, node in rows:
+        state = node.state
+        if coloured and state in _COLOURS:
+            state = f"\x1b[{_COLOURS[state]}m{state}\x1b[0m"
+        interface = node.interface if node.interface != "composite" else ""
+        why = f": {node.reason}" if node.reason else ""
+        # A group has no state worth telling until it has one with a reason.
+        told = f"{state}{why}" if interface or why else ""
+        lines.append(f"{text:<{width}}  {interface:<8} {told}".rstrip())
+    return lines
+
+
+def _wants_colour() -> bool:
+    import os  # noqa: PLC0415
+
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,57 @@
+"""Help by example. Needs no exporter."""
+
+from __future__ import annotations
+
+import sys
+
+from jumpstarter_client.verb import Verb
+
+__all__ = ["print_interface_help", "print_main_help"]
+
+MAIN = """Usage: jumpstarter COMMAND [ARGUMENT ...]
+
+Use the boards of an exporter: the one that JUMPSTARTER_HOST names, the one that runs on this machine, or one that
+is started for the command from its configuration.
+
+  jumpstarter devices                       what there is, what is ready
+  jumpstarter power cycle rpi4              INTERFACE VERB [DEVICE]; the device may be left out if it is the only one
+  jumpstarter serial start-console rpi4
+  jumpstarter storage flash rpi4 image.img.xz
+  jumpstarter shell -- pytest               JUMPSTARTER_HOST is set inside, and `j` is the device tree
+
+Commands:
+  devices     list the devices
+  shell       a shell, or a command, with the exporter in its environment
+  completion  completion for bash, zsh or fish
+  version     what this is
+
+Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
+{interfaces}
+Options of every command:
+  --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST
+  --log-level LEVEL    debug, info, warning, error or critical; debug shows where an error came from
+  --exporter-logs      show the exporter's log while the command runs
+  -o json|yaml|name    output for scripts, where there is any
+"""
+
+
+def print_main_help() -> None:
+    """What `jumpstarter --help` prints."""
+    from jumpstarter_client.cli.verbs import interfaces  # noqa: PLC0415 - it loads the driver clients' base
+
+    names = [name for name in interfaces() if name != "composite"]
+    sys.stdout.write(MAIN.format(interfaces="".join(f"  {name}\n" for name in names)))
+
+
+def print_interface_help(interface: str, known: dict[str, Verb]) -> None:
+    """What `jumpstarter INTERFACE --help` prints."""
+    out = sys.stdout.write
+    out(f"Usage: jumpstarter {interface} VERB [DEVICE] [ARGUMENT ...]\n\n")
+    if not known:
+        out(f"{interface} has no verbs; its parts have.\n")
+        return
+    width = max(map(len, known))
+    for name, verb in known.items():
+        out(f"  {name:<{width}}  {verb.help}\n")
+    out(f"\n  jumpstarter {interface} {next(iter(known))} rpi4\n")
+    out(f"  jumpstarter {interface} {next(iter(known))} --help\n")

@@ -1,0 +1,53 @@
+"""What a verb returned, as people or scripts want it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Mapping
+
+from jumpstarter_proto.value import from_value, to_value
+
+__all__ = ["write_data", "write_result"]
+
+
+def write_result(result: object, output: str | None) -> None:
+    """Nothing for None, item by item for iterators, text for people, data if it was asked for."""
+    if isinstance(result, Iterator):
+        for item in result:
+            write_result(item, output)
+            sys.stdout.flush()
+    elif result is None:
+        return
+    elif output in ("json", "yaml"):
+        write_data(result, output)
+    elif isinstance(result, dict | list):
+        write_data(result, "yaml")
+    else:
+        sys.stdout.write(f"{result}\n")
+
+
+def write_data(data: object, output: str) -> None:
+    """As JSON or YAML. Whole numbers stay whole."""
+    plain = _plain(data)
+    if output == "json":
+        sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+        return
+    import yaml  # noqa: PLC0415 - only who asks for it pays
+
+    yaml.safe_dump(plain, sys.stdout, sort_keys=False, allow_unicode=True)
+
+
+def _plain(item: object) -> object:
+    """What JSON knows, in the order in which it was written."""
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        item = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+    if isinstance(item, Mapping):
+        return {str(key): _plain(value) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return [_plain(value) for value in item]
+    if isinstance(item, str | int | None):
+        return item
+    plain = from_value(to_value(item))
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain

@@ -1,0 +1,62 @@
+"""`j`: the device tree as commands, such as `j rpi4 power on`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+from jumpstarter_client.cli.options import Options, UsageError, nearest
+from jumpstarter_client.cli.verbs import call_verb
+from jumpstarter_client.node import Node
+from jumpstarter_client.verb import Verb, verbs
+
+__all__ = ["run_tree"]
+
+
+def run_tree(arguments: list[str], options: Options) -> ExitCode:
+    """The command."""
+    if not options.host and not os.environ.get("JUMPSTARTER_HOST"):
+        raise UsageError("`j` works inside of `jumpstarter shell`; run that first, or set JUMPSTARTER_HOST")
+    from jumpstarter_client.connect import connect  # noqa: PLC0415 - not for a wrong command line
+
+    with connect(options.host) as root:
+        node, words = root.node, list(arguments)
+        while words and words[0] in node.children:
+            node = node.children[words.pop(0)]
+        known = _verbs(node)
+        title = " ".join(["j", *arguments[: len(arguments) - len(words)]])
+        if not words or words[0] in ("-h", "--help"):
+            _print_help(node, known, title)
+            return ExitCode.OK
+        word = words.pop(0)
+        if reason := getattr(node.client, "stub_reason", None):
+            raise JumpstarterError(f"{node.path} cannot be used: {reason}")
+        if word not in known:
+            raise UsageError(f"{title} has no {word!r}{nearest(word, [*node.children, *known])}")
+        if any(w in ("-h", "--help") for w in words):
+            from jumpstarter_client.cli.parser import print_help  # noqa: PLC0415
+
+            print_help(known[word], f"{title} {word}", device=False)
+            return ExitCode.OK
+        call_verb(node.client, known[word], words, f"{title} {word}", options)
+    return ExitCode.OK
+
+
+def _verbs(node: Node) -> dict[str, Verb]:
+    return verbs(type(node.client))
+
+
+def _print_help(node: Node, known: dict[str, Verb], title: str) -> None:
+    out = sys.stdout.write
+    out(f"Usage: {title} COMMAND [ARGUMENT ...]\n")
+    if node.description:
+        out(f"\n{node.description}\n")
+    rows = [(name, child.description or child.interface) for name, child in node.children.items()]
+    rows += [(name, node.methods_description.get(name, verb.help)) for name, verb in known.items()]
+    if rows:
+        out("\n")
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        out(f"  {name:<{width}}  {text}".rstrip() + "\n")

@@ -1,0 +1,126 @@
+"""`jumpstarter <interface> <verb> [device] …`: commands that driver clients define.
+
+A method of a driver client marked with `@verb` is the only source of its command's name, help and options. A
+verb that is given none runs without an argument parser: loading one takes longer than the call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.cli.devices import select
+from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
+from jumpstarter_client.node import manifests
+from jumpstarter_client.verb import Verb, verbs
+
+__all__ = ["call_verb", "client_class", "interfaces", "run_verb"]
+
+
+def interfaces() -> dict[str, tuple[str, str]]:
+    """By interface: the module and class of the client that defines its verbs. Loads the manifests only."""
+    found: dict[str, tuple[str, str]] = {}
+    for manifest in manifests():
+        for name in manifest.CLIENTS.values():
+            found.setdefault(manifest.INTERFACE, (f"{manifest.__name__}.client", name))
+    return found
+
+
+def client_class(interface: str) -> type[DriverClient]:
+    """The class that defines an interface's verbs.
+
+    Raises:
+        UsageError: there is no such interface.
+    """
+    known = interfaces()
+    if interface not in known:
+        from jumpstarter_client.cli.entry import COMMANDS  # noqa: PLC0415 - it imports this module
+
+        raise UsageError(
+            f"unknown command or interface {interface!r}{nearest(interface, [*known, *COMMANDS])}"
+        )
+    module, name = known[interface]
+    found: type[DriverClient] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode:
+    """The command."""
+    known = verbs(client_class(interface))
+    if not arguments or arguments[0] in ("-h", "--help"):
+        from jumpstarter_client.cli.help import print_interface_help  # noqa: PLC0415
+
+        print_interface_help(interface, known)
+        return ExitCode.OK if arguments else ExitCode.USAGE
+    word, rest = arguments[0], arguments[1:]
+    if word not in known:
+        raise UsageError(f"{interface} has no verb {word!r}{nearest(word, known)}")
+    verb = known[word]
+    if _asks_for_help(rest):
+        from jumpstarter_client.cli.parser import print_help  # noqa: PLC0415
+
+        print_help(verb, f"jumpstarter {interface} {word}", device=True)
+        return ExitCode.OK
+    from jumpstarter_client.connect import connect  # noqa: PLC0415 - not for --help
+
+    with connect(options.host) as root:
+        node, rest = select(root.node, interface, rest, _takes_arguments(verb))
+        if reason := getattr(node.client, "stub_reason", None):
+            raise JumpstarterError(f"{node.path} cannot be used: {reason}")
+        # The device's own client may define it in a way of its own.
+        own = verbs(type(node.client)).get(word)
+        if own is None:
+            raise UsageError(f"{node.path} has no verb {word!r}{nearest(word, verbs(type(node.client)))}")
+        call_verb(node.client, own, rest, f"jumpstarter {interface} {word}", options)
+    return ExitCode.OK
+
+
+def call_verb(client: DriverClient, verb: Verb, arguments: list[str], title: str, options: Options) -> None:
+    """Parse the verb's own arguments, call it and print what it returns."""
+    output = options.output
+    if not _has_own_output(verb):
+        output, arguments = take_output(arguments)
+    positional: tuple[Any, ...] = ()
+    named: dict[str, Any] = {}
+    if arguments or _needs_arguments(verb):
+        from jumpstarter_client.cli.parser import parse  # noqa: PLC0415 - loads an argument parser
+
+        positional, named = parse(verb, arguments, title)
+    with ExitStack() as stack:
+        if options.exporter_logs:
+            stack.enter_context(client.log_stream())
+        method: Callable[..., object] = getattr(client, verb.attribute)
+        result = method(*positional, **named)
+        if result is not None:
+            from jumpstarter_client.cli.output import write_result  # noqa: PLC0415
+
+            write_result(result, output)
+    sys.stdout.flush()
+
+
+def _asks_for_help(arguments: list[str]) -> bool:
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return any(word in ("-h", "--help") for word in own)
+
+
+def _parameters(verb: Verb) -> list[inspect.Parameter]:
+    return list(inspect.signature(verb.function).parameters.values())[1:]
+
+
+def _takes_arguments(verb: Verb) -> bool:
+    return any(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in _parameters(verb))
+
+
+def _needs_arguments(verb: Verb) -> bool:
+    return any(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in _parameters(verb))
+
+
+def _has_own_output(verb: Verb) -> bool:
+    return any(p.name == "output" for p in _parameters(verb))

@@ -1,0 +1,168 @@
+"""Connections to an exporter: the one that was asked for, the local daemon's, or one built in for the moment."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Protocol, cast
+
+import trio
+from jumpstarter_proto.rpc import Options, RpcError, StatusCode, connect_tcp, connect_unix, open_channel
+
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.blocking import Portal, collapse
+from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.node import Allowed
+from jumpstarter_client.resolve import BuiltIn, Tcp, Unix, candidates, passphrase
+from jumpstarter_client.tree import open_client
+
+__all__ = ["connect", "connect_async", "env", "open_host"]
+
+CONNECT_SECONDS = 10.0
+KEEPALIVE = Options(keepalive_interval=20.0)
+"""For networks, which forget connections without a word. A socket of this machine does not."""
+
+_log = logging.getLogger(__name__)
+
+
+class _BuiltInExporter(Protocol):
+    """What the exporter package offers to us; it is found by its name, as we do not depend on it."""
+
+    async def connect(self) -> trio.abc.Stream: ...
+    def listen(self) -> AbstractAsyncContextManager[str]: ...
+
+
+@asynccontextmanager
+async def connect_async(
+    host: str | None = None,
+    *,
+    config: str | Path | None = None,
+    allowed: Allowed | None = None,
+    timeout: float = CONNECT_SECONDS,
+) -> AsyncIterator[DriverClient]:
+    """The root of an exporter's devices, while the block lasts.
+
+    `host` is a socket's path or HOST:PORT; left out, the order of `resolve.candidates` applies. `config` starts
+    a built-in exporter from that file. `timeout`, in seconds, is for getting a connection.
+
+    Raises:
+        ConnectError, RpcError: there is no exporter to be reached; says what to do.
+    """
+    with collapse():
+        async with AsyncExitStack() as stack:
+            connected = await _connect(stack, host, config, timeout)
+            stream, authority, scheme, options = connected
+            channel = await stack.enter_async_context(
+                open_channel(
+                    stream,
+                    authority=authority,
+                    scheme=scheme,
+                    metadata=passphrase(os.environ),
+                    options=options,
+                )
+            )
+            yield await stack.enter_async_context(open_client(channel, allowed=allowed))
+
+
+_Connected = tuple[trio.abc.Stream, str, str, Options]
+
+
+async def _connect(
+    stack: AsyncExitStack, host: str | None, config: str | Path | None, timeout: float
+) -> _Connected:
+    if config is not None:
+        return await _built_in(stack, config)
+    for candidate in candidates(host, os.environ):
+        match candidate:
+            case Unix():
+                try:
+                    return await connect_unix(candidate.path, timeout=timeout), "localhost", "http", Options()
+                except RpcError as error:
+                    if candidate.asked_for or error.code is not StatusCode.UNAVAILABLE:
+                        raise
+                    _log.debug("no daemon: %s", error)
+            case Tcp():
+                return await _tcp(candidate, timeout)
+            case BuiltIn():
+                return await _built_in(stack, None)
+    raise ConnectError("there is no exporter to connect to; name one with --host")
+
+
+async def _tcp(target: Tcp, timeout: float) -> _Connected:
+    context = None
+    if not target.insecure:
+        from jumpstarter_proto.rpc import client_ssl_context  # noqa: PLC0415 - only who needs TLS pays for it
+
+        context = client_ssl_context()
+    stream = await connect_tcp(target.host, target.port, ssl_context=context, timeout=timeout)
+    return stream, str(target), "http" if target.insecure else "https", KEEPALIVE
+
+
+async def _built_in(stack: AsyncExitStack, config: str | Path | None) -> _Connected:
+    exporter = await stack.enter_async_context(_open_built_in(config))
+    return await exporter.connect(), "localhost", "http", Options()
+
+
+def _open_built_in(config: str | Path | None) -> AbstractAsyncContextManager[_BuiltInExporter]:
+    try:
+        embedded = importlib.import_module("jumpstarter_exporter.embedded")
+    except ImportError as error:
+        raise ConnectError(
+            f"no exporter runs here and none can be built in ({error}); name one with --host, "
+            "or install one: pip install 'jumpstarter-sbc[exporter]'"
+        ) from error
+    return cast("AbstractAsyncContextManager[_BuiltInExporter]", embedded.open_exporter(config))
+
+
+@asynccontextmanager
+async def open_host(host: str | None = None, *, config: str | Path | None = None) -> AsyncIterator[str]:
+    """Where other processes reach the exporter while the block lasts: what JUMPSTARTER_HOST must be for them.
+
+    Raises what `connect_async` raises.
+    """
+    with collapse():
+        for candidate in candidates(host, os.environ) if config is None else (BuiltIn(),):
+            match candidate:
+                case Unix(path, asked_for):
+                    try:
+                        await (await connect_unix(path)).aclose()
+                    except RpcError as error:
+                        if asked_for or error.code is not StatusCode.UNAVAILABLE:
+                            raise
+                        continue
+                    yield path
+                    return
+                case Tcp():
+                    yield str(candidate)
+                    return
+                case BuiltIn():
+                    async with _open_built_in(config) as exporter, exporter.listen() as path:
+                        yield path
+                    return
+
+
+@contextmanager
+def connect(
+    host: str | None = None,
+    *,
+    config: str | Path | None = None,
+    allowed: Allowed | None = None,
+    timeout: float = CONNECT_SECONDS,
+) -> Iterator[DriverClient]:
+    """`connect_async` for plain code: the clients' blocking methods work inside of the block."""
+    with (
+        Portal() as portal,
+        portal.context(connect_async(host, config=config, allowed=allowed, timeout=timeout)) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def env() -> Iterator[DriverClient]:
+    """The exporter of the environment: of `jumpstarter shell`, of JUMPSTARTER_HOST, or the local one."""
+    with connect() as client:
+        yield client

@@ -1,0 +1,80 @@
+"""Where a command connects: the order in which exporters are looked for, without looking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from jumpstarter_client.errors import ConnectError
+
+__all__ = ["BuiltIn", "Tcp", "Unix", "candidates", "parse_host", "passphrase"]
+
+SYSTEM_SOCKET = "/run/jumpstarter/exporter.sock"
+
+
+@dataclass(frozen=True)
+class Unix:
+    """A unix socket."""
+
+    path: str
+    asked_for: bool
+    """The user named it; otherwise it is a place where a daemon may be."""
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True)
+class Tcp:
+    """A TCP address; with TLS unless it is insecure."""
+
+    host: str
+    port: int
+    insecure: bool
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """No exporter runs: start one here, for the one command."""
+
+
+def candidates(host: str | None, environment: Mapping[str, str]) -> Iterator[Unix | Tcp | BuiltIn]:
+    """In this order: what was asked for, JUMPSTARTER_HOST, a daemon's socket, a built-in exporter.
+
+    What was asked for, or set, is the only one then: a user who names an exporter gets that one or an error.
+    """
+    named = host or environment.get("JUMPSTARTER_HOST")
+    if named:
+        yield parse_host(named, environment)
+        return
+    yield Unix(SYSTEM_SOCKET, asked_for=False)
+    if runtime := environment.get("XDG_RUNTIME_DIR"):
+        yield Unix(f"{runtime}/jumpstarter/exporter.sock", asked_for=False)
+    yield BuiltIn()
+
+
+def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
+    """`host:port` when what follows the last colon is a port, else the path of a socket.
+
+    Raises:
+        ConnectError: a port without a host.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or not 1 <= int(port) <= 65535 or "/" in text:
+        return Unix(os.path.expanduser(text), asked_for=True)
+    if not host:
+        raise ConnectError(f"{text!r} has no host in front of its port; write it as HOST:PORT")
+    insecure = any(
+        environment.get(name) == "1" for name in ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
+    )
+    return Tcp(host.removeprefix("[").removesuffix("]"), int(port), insecure)
+
+
+def passphrase(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
+    """Metadata for an exporter that wants a passphrase."""
+    secret = environment.get("JMP_GRPC_PASSPHRASE")
+    return [("x-jumpstarter-passphrase", secret)] if secret else []
