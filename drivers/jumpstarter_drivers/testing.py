@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import trio
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import Portal
+from jumpstarter_client.blocking import Portal, collapse
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.session import Session
@@ -29,12 +29,16 @@ async def serve_async(driver: Driver) -> AsyncIterator[DriverClient]:
     The client is of the class that the driver names, of the driver itself: there is no composite around it.
     Leaving the block ends the session, which closes the driver.
     """
-    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
-    async with Session(driver) as session, trio.open_nursery() as nursery:
-        nursery.start_soon(session.serve_connection, theirs)
-        async with open_channel(ours) as channel, open_client(channel) as client:
-            yield client
-        nursery.cancel_scope.cancel()
+    # A test's own exception leaves as itself, not in a group of one.
+    with collapse():
+        async with Session(driver) as session, trio.open_nursery() as nursery:
+            ours, theirs = (
+                trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair()
+            )
+            nursery.start_soon(session.serve_connection, theirs)
+            async with open_channel(ours) as channel, open_client(channel) as client:
+                yield client
+            nursery.cancel_scope.cancel()
 
 
 @contextmanager
