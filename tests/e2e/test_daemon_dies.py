@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import BinaryIO, cast
 
 import pytest
@@ -40,8 +40,9 @@ async def unary(_channel: Channel, board: DriverClient, started: Callable[[], No
 
 async def streaming(_channel: Channel, board: DriverClient, started: Callable[[], None]) -> None:
     storage = cast("StorageMuxFlasherClient", board.children["storage"])
-    async for _report in storage.watch.aio():
-        started()
+    async with aclosing(storage.watch.aio()) as reports:
+        async for _report in reports:
+            started()
 
 
 async def driver_stream(_channel: Channel, board: DriverClient, started: Callable[[], None]) -> None:
@@ -65,10 +66,11 @@ async def upload(_channel: Channel, board: DriverClient, started: Callable[[], N
         async with trio.open_nursery() as nursery:
 
             async def writing() -> None:
-                async for report in storage.watch.aio():
-                    if cast("dict[str, object]", report)["content"] == "writing":
-                        started()
-                        return
+                async with aclosing(storage.watch.aio()) as reports:
+                    async for report in reports:
+                        if cast("dict[str, object]", report)["content"] == "writing":
+                            started()
+                            return
 
             nursery.start_soon(writing)
             await storage.flash.aio("slow", operator=Slow())

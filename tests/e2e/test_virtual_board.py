@@ -110,7 +110,7 @@ class _Nothing(BaseHTTPRequestHandler):
 @pytest.fixture
 def empty_server() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Nothing) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
