@@ -1,0 +1,431 @@
+"""The daemon as a process of its own, from its first line to its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trustme
+from google.protobuf import empty_pb2
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.rpc import (
+    Channel,
+    RpcError,
+    StatusCode,
+    client_ssl_context,
+    connect_tcp,
+    connect_unix,
+    open_channel,
+)
+from jumpstarter_proto.v1 import jumpstarter_pb2
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+
+from jumpstarter_exporter.conftest import User
+
+LIMIT = 30.0
+
+DRIVER = """
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+import pathlib
+import trio
+from jumpstarter_exporter.driver import Driver, export, export_stream
+
+@dataclass(kw_only=True, eq=False)
+class Slow(Driver):
+    client = "example.Client"
+    closed: str
+
+    async def close(self) -> None:
+        pathlib.Path(self.closed).write_text("closed")
+
+    @export
+    async def wait(self) -> None:
+        await trio.sleep_forever()
+
+    @export
+    def block(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    @export
+    async def tick(self) -> AsyncIterator[int]:
+        yield 1
+        await trio.sleep_forever()
+
+    @export
+    async def read(self, handle: dict[str, object]) -> None:
+        async with self.read_resource(handle) as source:
+            async for _ in source:
+                pass
+
+    @export_stream
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[trio.abc.Stream]:
+        yield Forever()
+
+class Forever:
+    async def receive_some(self, max_bytes=None) -> bytes:
+        await trio.sleep_forever()
+
+    async def send_all(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None: ...
+"""
+
+
+class Daemon:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "exporter.sock"
+        (folder / "slow_driver.py").write_text(DRIVER)
+        self.config = folder / "lab.yaml"
+        self.config.write_text(
+            f"metadata: {{name: lab}}\nexport: {{slow: {{type: slow_driver.Slow, config: {{closed: {self.closed}}}}}}}"
+        )
+
+    @property
+    def closed(self) -> Path:
+        return self.folder / "closed"
+
+    def command(self, *words: str | Path) -> list[str]:
+        program = "import sys; from jumpstarter_exporter.cli import main; main()"
+        return [sys.executable, "-c", program, *map(str, words)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        ours = {"PYTHONPATH": str(self.folder), "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+        return {name: value for name, value in os.environ.items() if not name.startswith("JMP_")} | ours
+
+    @contextmanager
+    def running(self, *words: str | Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+        command = self.command("run", "--config", self.config, "--socket", self.socket, *words)
+        with subprocess.Popen(
+            command,
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                assert process.stdout is not None
+                yield process, process.stdout.readline().strip()
+            finally:
+                process.kill()
+
+    def fails(self, *words: str | Path, **environment: str) -> tuple[int, str]:
+        done = subprocess.run(
+            self.command(*words),
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    @asynccontextmanager
+    async def user(self) -> AsyncIterator[tuple[Channel, str]]:
+        """A channel, and the UUID of the slow device."""
+        async with open_channel(await connect_unix(self.socket)) as channel:
+            report = await ExporterServiceStub(channel).GetReport(empty_pb2.Empty())
+            assert report.labels["jumpstarter.dev/name"] == "lab"
+            yield channel, report.reports[1].uuid
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Daemon:
+    return Daemon(tmp_path)
+
+
+def ended(process: subprocess.Popen[str]) -> int:
+    return process.wait(LIMIT)
+
+
+async def test_first_line_socket_mode_and_sigterm(daemon: Daemon) -> None:
+    with daemon.running() as (process, line):
+        assert line == f"Listening on {daemon.socket}"
+        assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o660
+        async with daemon.user():
+            pass
+        process.terminate()
+        assert ended(process) == 0
+    assert not daemon.socket.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGHUP, ExitCode.OK)]
+)
+def test_other_signals(daemon: Daemon, number: signal.Signals, code: int) -> None:
+    with daemon.running() as (process, _):
+        process.send_signal(number)
+        assert ended(process) == code
+
+
+def test_a_second_instance_is_refused_and_the_first_goes_on(daemon: Daemon) -> None:
+    with daemon.running() as (process, _):
+        code, said = daemon.fails("run", "--config", daemon.config, "--socket", daemon.socket)
+        assert code == 1
+        assert said == (
+            f"jumpstarter-exporter: another exporter (process {process.pid}) listens on {daemon.socket}; "
+            "stop it, or choose another path with --socket\n"
+        )
+        trio.run(_connect, daemon)
+
+
+async def _connect(daemon: Daemon) -> None:
+    async with daemon.user():
+        pass
+
+
+def test_a_killed_daemons_socket_is_replaced(daemon: Daemon) -> None:
+    with daemon.running() as (process, _):
+        process.kill()
+        ended(process)
+    assert daemon.socket.exists()
+    with daemon.running() as (_, line):
+        assert str(daemon.socket) in line
+        trio.run(_connect, daemon)
+
+
+# Kinds of call that are under way when the daemon ends.
+
+
+async def unary(user: User, started: trio.Event) -> None:
+    started.set()
+    await user.call("slow", "wait")
+
+
+async def blocking(user: User, started: trio.Event) -> None:
+    started.set()
+    await user.call("slow", "block", 1.5)
+    await user.call("slow", "wait")
+
+
+async def streaming(user: User, started: trio.Event) -> None:
+    async with user.results("slow", "tick") as results:
+        async for _ in results:
+            started.set()
+
+
+async def driver_stream(user: User, started: trio.Event) -> None:
+    async with user.stream("slow") as stream:
+        started.set()
+        try:
+            await stream.receive_some()
+        except trio.BrokenResourceError as error:
+            raise error.__cause__ or error from None
+
+
+async def upload(user: User, started: trio.Event) -> None:
+    async with user.resource("slow") as (stream, handle, _):
+        await stream.send_all(b"the beginning")
+        started.set()
+        await user.call("slow", "read", handle)
+
+
+async def log_stream(user: User, started: trio.Event) -> None:
+    async with user.exporter.LogStream(empty_pb2.Empty()) as call:
+        await call.initial_metadata()
+        started.set()
+        await call.receive()
+
+
+class Remote(User):
+    """A user of a session in another process."""
+
+    def __init__(self, channel: Channel, uuid: str) -> None:
+        super().__init__(None, channel)  # type: ignore[arg-type]
+        self._uuid = uuid
+
+    def uuid(self, path: str) -> str:
+        return self._uuid
+
+
+CALLS = [unary, blocking, streaming, driver_stream, upload, log_stream]
+Kind = Callable[[User, trio.Event], Awaitable[None]]
+
+
+async def outcome(daemon: Daemon, kind: Kind, end: Callable[[], None], within: float) -> RpcError:
+    caught: list[RpcError] = []
+    started, failed = trio.Event(), trio.Event()
+
+    async def use() -> None:
+        try:
+            async with daemon.user() as (channel, uuid):
+                await kind(Remote(channel, uuid), started)
+        except* RpcError as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            assert isinstance(error, RpcError)
+            caught.append(error)
+        failed.set()
+
+    with trio.fail_after(LIMIT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(use)
+            await started.wait()
+            # The exporter answers while the call runs, which by now has therefore reached it.
+            async with daemon.user():
+                end()
+                with trio.fail_after(within):
+                    await failed.wait()
+    return caught[0]
+
+
+@pytest.mark.parametrize("kind", CALLS)
+async def test_killing_it_fails_every_kind_of_call_within_a_second(daemon: Daemon, kind: Kind) -> None:
+    with daemon.running() as (process, _):
+        error = await outcome(daemon, kind, process.kill, within=1.0)
+    assert error.code is StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("kind", CALLS)
+async def test_sigterm_ends_every_kind_of_call_and_closes_devices(daemon: Daemon, kind: Kind) -> None:
+    with daemon.running() as (process, _):
+        error = await outcome(daemon, kind, process.terminate, within=10.0)
+        assert await trio.to_thread.run_sync(ended, process) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert error.code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED)
+    if kind is not log_stream:
+        assert daemon.closed.read_text() == "closed"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path, str]:
+    ca = trustme.CA()
+    issued = ca.issue_cert("localhost")
+    chain, key = tmp_path / "lab.crt", tmp_path / "lab.key"
+    issued.private_key_pem.write_to_path(key)
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(chain, append=True)
+    return chain, key, ca.cert_pem.bytes().decode()
+
+
+async def status(channel: Channel, *metadata: tuple[str, str]) -> Any:
+    return await ExporterServiceStub(channel).GetStatus(jumpstarter_pb2.GetStatusRequest(), metadata=metadata)
+
+
+async def test_tls_with_a_passphrase(
+    daemon: Daemon, certificate: tuple[Path, Path, str], tmp_path: Path
+) -> None:
+    chain, key, ca = certificate
+    secret = tmp_path / "secret"
+    secret.write_text("open sesame\n")
+    words = ["--listen", "localhost:0", "--tls-cert", chain, "--tls-key", key, "--passphrase-file", secret]
+    with daemon.running(*words) as (_, line):
+        assert line.startswith(f"Listening on {daemon.socket} and localhost:")
+        assert line.endswith(" (TLS, passphrase)")
+        port = int(line.rpartition(":")[2].split()[0])
+        stream = await connect_tcp("localhost", port, ssl_context=client_ssl_context(ca=ca))
+        async with open_channel(stream) as channel:
+            with pytest.raises(RpcError, match="invalid or missing passphrase"):
+                await status(channel)
+            await status(channel, ("x-jumpstarter-passphrase", "open sesame"))
+        with pytest.raises(RpcError):
+            await connect_tcp("localhost", port, ssl_context=client_ssl_context())
+        # On the socket its permissions are what counts.
+        async with open_channel(await connect_unix(daemon.socket)) as channel:
+            await status(channel)
+
+
+async def test_insecure_says_so(daemon: Daemon) -> None:
+    with daemon.running("--listen", "127.0.0.1:0", "--insecure", JMP_GRPC_PASSPHRASE="x") as (process, line):
+        assert line.endswith(" (plaintext, passphrase)")
+        port = int(line.rpartition(":")[2].split()[0])
+        async with open_channel(await connect_tcp("127.0.0.1", port)) as channel:
+            await status(channel, ("x-jumpstarter-passphrase", "x"))
+        process.terminate()
+        _, said = process.communicate(timeout=LIMIT)
+    assert "without TLS everybody on the way can read the passphrase" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--listen", "localhost:1"], "either --tls-cert and --tls-key, or --insecure"),
+        (["--listen", "localhost:1", "--tls-cert", "x"], "belong together"),
+        (["--listen", "localhost:1", "--tls-cert", "x", "--insecure"], "either --tls-cert"),
+        (["--listen", "localhost", "--insecure"], "is no address"),
+        (["--listen", "localhost:99999", "--insecure"], "is no address"),
+        (["--insecure"], "are for --listen"),
+        (["--listen", "localhost:0", "--insecure", "--passphrase-file", "none"], "cannot be read"),
+        (["--log-level", "loud"], "loud"),
+        (["--confg", "x"], "--config"),
+    ],
+)
+def test_options_that_make_no_sense(daemon: Daemon, words: list[str], complaint: str) -> None:
+    code, said = daemon.fails("run", "--config", daemon.config, "--socket", daemon.socket, *words)
+    assert code == 2
+    assert complaint in said
+    assert said.count("\n") == 1
+
+
+def test_an_address_that_is_taken(daemon: Daemon) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        where = f"127.0.0.1:{other.getsockname()[1]}"
+        words = ["--config", daemon.config, "--socket", daemon.socket]
+        code, said = daemon.fails("run", *words, "--listen", where, "--insecure")
+    assert code == 1
+    assert f"cannot listen on {where}: Address already in use; choose another --listen" in said
+
+
+def test_tls_files_that_are_none(daemon: Daemon) -> None:
+    words = ["--config", daemon.config, "--socket", daemon.socket, "--listen", "127.0.0.1:0"]
+    code, said = daemon.fails("run", *words, "--tls-cert", daemon.config, "--tls-key", daemon.config)
+    assert code == 1
+    assert "cannot be used for TLS" in said
+
+
+def test_no_configuration_says_what_to_do(daemon: Daemon) -> None:
+    daemon.config.unlink()
+    code, said = daemon.fails("run", JMP_CLIENT_CONFIG_HOME=str(daemon.folder))
+    assert code == 3
+    assert "there is no exporter configuration; put one as NAME.yaml into" in said
+    daemon.config.write_text("export:\n")
+    code, said = daemon.fails("run", "--config", daemon.config)
+    assert code == 2
+    assert "nothing is exported; add a device below `export:`" in said
+
+
+def test_systemd_is_told(daemon: Daemon) -> None:
+    where = daemon.folder / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(where))
+        notify.settimeout(LIMIT)
+        with daemon.running(NOTIFY_SOCKET=str(where)) as (process, _):
+            assert notify.recv(100) == b"READY=1"
+            process.terminate()
+            assert notify.recv(100) == b"STOPPING=1"
+
+
+def test_check(daemon: Daemon) -> None:
+    with daemon.config.open("a") as file:
+        file.write("\nhooks: {beforeLease: {script: echo}}\n")
+    done = subprocess.run(
+        daemon.command("check", daemon.config),
+        env=daemon.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (
+        f"{daemon.config} is right.\n└─ slow: slow_driver.Slow\nNote: this version does not run hooks yet.\n"
+    )
+    assert not daemon.closed.exists()
