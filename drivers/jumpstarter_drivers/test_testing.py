@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from jumpstarter_client.base import DriverClient
 
 from jumpstarter_drivers.power.driver import MockPower
 from jumpstarter_drivers.testing import serve, serve_async
@@ -25,6 +26,16 @@ class Watched(MockPower):
         self.seen.append("close")
 
 
+def use_and_fail(client: DriverClient) -> None:
+    client.on()
+    raise AssertionError("wrong")
+
+
+async def use_and_fail_async(client: DriverClient) -> None:
+    await client.on.aio()
+    raise AssertionError("wrong")
+
+
 def test_driver_is_opened_by_its_first_use_and_closed_with_the_block() -> None:
     driver = Watched()
     with serve(driver) as client:
@@ -38,8 +49,7 @@ def test_driver_is_opened_by_its_first_use_and_closed_with_the_block() -> None:
 def test_failing_test_fails_as_itself_and_closes_the_driver() -> None:
     driver = Watched()
     with pytest.raises(AssertionError, match="wrong"), serve(driver) as client:
-        client.on()
-        raise AssertionError("wrong")
+        use_and_fail(client)
     assert driver.seen == ["open", "close"]
 
 
@@ -47,8 +57,7 @@ async def test_failing_async_test_fails_as_itself_and_closes_the_driver() -> Non
     driver = Watched()
     with pytest.raises(AssertionError, match="wrong"):
         async with serve_async(driver) as client:
-            await client.on.aio()
-            raise AssertionError("wrong")
+            await use_and_fail_async(client)
     assert driver.seen == ["open", "close"]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +187,59 @@ def test_address_is_told_only_when_the_configuration_allows() -> None:
 def test_impossible_addresses_are_refused(host: str, port: int) -> None:
     with pytest.raises(ValueError, match="it takes"):
         TcpNetwork(host=host, port=port)
+
+
+PROGRAM = """
+import sys
+from jumpstarter_drivers.network.driver import EchoNetwork
+from jumpstarter_drivers.testing import serve
+with serve(EchoNetwork()) as client:
+    exec(sys.argv[1])
+"""
+
+
+@contextmanager
+def forward(action: str) -> Iterator[str]:
+    """A forward in a process of its own, until Ctrl-C; gives what it printed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, action], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def exchange(connection: socket.socket) -> None:
+    with connection:
+        connection.settimeout(20)
+        connection.sendall(b"hello")
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.makefile("rb").read() == b"hello"
+
+
+def test_forward_tcp_says_where_and_ends_with_ctrl_c() -> None:
+    with forward("client.forward_tcp(0)") as where:
+        host, _, port = where.strip().rpartition(":")
+        for _ in range(2):
+            exchange(socket.create_connection((host.strip("[]"), int(port)), 20))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host.strip("[]"), int(port)), 20)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_forward_unix_says_where_and_leaves_nothing_behind(tmp_path: Path, named: bool) -> None:
+    path = str(tmp_path / "forward.sock") if named else None
+    with forward(f"client.forward_unix({path!r})") as where:
+        assert path is None or where == path
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(where)
+        exchange(connection)
+    assert not Path(where).exists()
+
+
+def test_port_that_is_taken_is_one_sentence() -> None:
+    with serve(EchoNetwork()) as client, socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        with pytest.raises(JumpstarterError, match=r"cannot listen on 127.0.0.1:.* choose another port"):
+            client.forward_tcp(number, address="127.0.0.1")
