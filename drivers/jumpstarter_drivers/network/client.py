@@ -13,6 +13,7 @@ from jumpstarter_client.base import DriverClient
 from jumpstarter_client.errors import DriverError
 from jumpstarter_client.twin import twin
 from jumpstarter_client.verb import verb
+from jumpstarter_proto.rpc import StatusCode
 
 __all__ = ["NetworkClient"]
 
@@ -82,4 +83,7 @@ class NetworkClient(DriverClient):
             self.bridge.call(self.wait_closed_async)
         except KeyboardInterrupt:
             return  # the documented way to end
-        raise DriverError("the connection to the exporter is gone, and the forward with it; connect again")
+        raise DriverError(
+            "the connection to the exporter is gone, and the forward with it; connect again",
+            code=StatusCode.UNAVAILABLE,
+        )
