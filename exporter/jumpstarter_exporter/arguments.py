@@ -144,10 +144,10 @@ def _whole(value: Any) -> Any:
 
 
 def _usable(hint: Any) -> Any:
-    """The hint with every part of it that is any JSON replaced by Any: msgspec knows no recursive alias."""
+    """The hint with its parts that take anything as Any: msgspec knows neither object nor recursive aliases."""
     if hint in _AS_IT_IS or hint == JSON:
         return Any
-    if not _mentions_json(hint):
+    if not _has_loose_part(hint):
         return hint
     origin: Any = get_origin(hint)
     if origin in (dict, list, tuple, set, frozenset):
@@ -155,7 +155,9 @@ def _usable(hint: Any) -> Any:
     return Any
 
 
-def _mentions_json(hint: Any) -> bool:
+def _has_loose_part(hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return False
-    return isinstance(hint, str) or hint == JSON or any(_mentions_json(part) for part in get_args(hint))
+    # The recursive alias names itself by a string.
+    loose = isinstance(hint, str) or hint is object or hint == JSON
+    return loose or any(_has_loose_part(part) for part in get_args(hint))

@@ -42,6 +42,8 @@ class Options:
         ("/dev/null", Path, Path("/dev/null")),
         ("00000000-0000-0000-0000-000000000001", UUID, UUID(int=1)),
         ({"a": [1.5, "x"]}, dict[str, JSON], {"a": [1.5, "x"]}),
+        ({"a": ["x"]}, dict[str, object], {"a": ["x"]}),
+        ({"a": 1.5}, dict[str, object] | None, {"a": 1.5}),
         (5.0, JSON, 5.0),
         (5.0, Any, 5.0),
     ],

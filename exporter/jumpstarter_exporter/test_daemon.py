@@ -242,7 +242,8 @@ async def log_stream(user: User, started: trio.Event) -> None:
     async with user.exporter.LogStream(empty_pb2.Empty()) as call:
         await call.initial_metadata()
         started.set()
-        await call.receive()
+        async for _ in call:
+            pass
 
 
 class Remote(User):
@@ -328,7 +329,16 @@ async def test_tls_with_a_passphrase(
     chain, key, ca = certificate
     secret = tmp_path / "secret"
     secret.write_text("open sesame\n")
-    words = ["--listen", "localhost:0", "--tls-cert", chain, "--tls-key", key, "--passphrase-file", secret]
+    words: list[str | Path] = [
+        "--listen",
+        "localhost:0",
+        "--tls-cert",
+        chain,
+        "--tls-key",
+        key,
+        "--passphrase-file",
+        secret,
+    ]
     with daemon.running(*words) as (_, line):
         assert line.startswith(f"Listening on {daemon.socket} and localhost:")
         assert line.endswith(" (TLS, passphrase)")
@@ -380,14 +390,21 @@ def test_options_that_make_no_sense(daemon: Daemon, words: list[str], complaint:
 def test_an_address_that_is_taken(daemon: Daemon) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         where = f"127.0.0.1:{other.getsockname()[1]}"
-        words = ["--config", daemon.config, "--socket", daemon.socket]
+        words: list[str | Path] = ["--config", daemon.config, "--socket", daemon.socket]
         code, said = daemon.fails("run", *words, "--listen", where, "--insecure")
     assert code == 1
     assert f"cannot listen on {where}: Address already in use; choose another --listen" in said
 
 
 def test_tls_files_that_are_none(daemon: Daemon) -> None:
-    words = ["--config", daemon.config, "--socket", daemon.socket, "--listen", "127.0.0.1:0"]
+    words: list[str | Path] = [
+        "--config",
+        daemon.config,
+        "--socket",
+        daemon.socket,
+        "--listen",
+        "127.0.0.1:0",
+    ]
     code, said = daemon.fails("run", *words, "--tls-cert", daemon.config, "--tls-key", daemon.config)
     assert code == 1
     assert "cannot be used for TLS" in said

@@ -63,6 +63,7 @@ def _network(
         raise _OptionError("--listen takes either --tls-cert and --tls-key, or --insecure")
     if bool(certificate) != bool(key):
         raise _OptionError("--tls-cert and --tls-key belong together; give both")
+    host, port = _host_and_port(listen)
     passphrase = read_passphrase(passphrase_file)
     if passphrase is None:
         _log.warning(
@@ -70,7 +71,6 @@ def _network(
         )
     elif insecure:
         _log.warning("without TLS everybody on the way can read the passphrase")
-    host, port = _host_and_port(listen)
     return daemon.Network(host, port, certificate, key, passphrase)
 
 
