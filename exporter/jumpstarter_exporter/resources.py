@@ -26,7 +26,7 @@ from jumpstarter_exporter.errors import ResourceError
 __all__ = ["CHUNK", "DEPTH", "Pipe", "Resources", "Sink", "Source", "encoding_named"]
 
 DEPTH = 32
-CHUNK = 1048576
+CHUNK = 65536
 """Upper bound in bytes of a chunk that travels to a user."""
 _BATCH = 1024 * 1024
 """About what one visit to a worker thread brings back, in bytes."""
