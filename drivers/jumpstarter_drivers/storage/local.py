@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -39,7 +39,7 @@ PathLike = str | os.PathLike[str]
 _CLOSE_SECONDS = 1.0
 
 CHUNK = 1024 * 1024
-"""Bytes read from a local file at a time."""
+"""Bytes read from or written to a local file at a time."""
 
 
 class Operator(Protocol):
@@ -111,22 +111,34 @@ class FileSource:
 
 @dataclass
 class FileSink:
-    """An open local file as a stream; `received` counts the bytes."""
+    """An open local file as a stream; `received` counts the bytes. They are written a chunk at a time."""
 
     file: BinaryIO
     name: str
     received: int = 0
     progress: Callable[[int], object] = _ignore
+    _waiting: list[bytes] = field(default_factory=list)
+    _length: int = 0
 
     async def send_all(self, data: bytes, /) -> None:
         """Append. Raises LocalFileError."""
-        await trio.to_thread.run_sync(self._write, data)
+        self._waiting.append(data)
+        self._length += len(data)
         self.received += len(data)
+        if self._length >= CHUNK:
+            await self.flush()
         self.progress(self.received)
 
+    async def flush(self) -> None:
+        """Write what waits. Raises LocalFileError."""
+        waiting, self._waiting, self._length = self._waiting, [], 0
+        await trio.to_thread.run_sync(self._write, b"".join(waiting))
+
     def _write(self, data: bytes) -> None:
+        view = memoryview(data)
         try:
-            self.file.write(data)
+            while view:
+                view = view[self.file.write(view) :]
         except OSError as error:
             raise _explain(self.name, error) from error
 
@@ -176,8 +188,10 @@ async def open_sink(
     name = os.fspath(path)
     if operator is not None:
         there = await trio.to_thread.run_sync(operator.open, name, "wb")
+        sink = FileSink(there, name)
         try:
-            yield FileSink(there, name)
+            yield sink
+            await sink.flush()
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(there.close)
@@ -187,6 +201,7 @@ async def open_sink(
     sink = FileSink(await trio.to_thread.run_sync(_create, final, partial, force), name)
     try:
         yield sink
+        await sink.flush()
         await trio.to_thread.run_sync(_finish, sink.file, partial, final, force)
     except BaseException:
         with trio.CancelScope(shield=True):
