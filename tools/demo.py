@@ -43,15 +43,20 @@ def say(text: str) -> None:
     print(f"\n{styled(text, '1')}")
 
 
-def show_command(words: list[str]) -> None:
+def show_command(words: list[str], *, background: bool = False) -> None:
     """A command as a user types it."""
-    print(styled(f"$ {shlex.join(words)}", "36"), flush=True)
+    print(styled(f"$ {shlex.join(words)}{' &' if background else ''}", "36"), flush=True)
 
 
 def show(text: str) -> None:
     """Output of a command or of the board."""
     for line in text.rstrip().splitlines():
         print(f"  {line.rstrip()}", flush=True)
+
+
+def show_board(line: str) -> None:
+    """A line of the board's console."""
+    print(f"  {styled('│', '2')} {line.rstrip()}", flush=True)
 
 
 def fail(reason: str) -> NoReturn:
@@ -86,18 +91,28 @@ class Console:
     """The board's console through `jumpstarter serial pipe`, as a script uses it."""
 
     def __init__(self, *words: str) -> None:
-        show_command([*words, "&"])
+        show_command(list(words), background=True)
         self.process = subprocess.Popen(
-            [BIN / words[0], *words[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [BIN / words[0], *words[1:]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        assert self.process.stderr is not None
         self.input: IO[bytes] = self.process.stdin
         self.output: IO[bytes] = self.process.stdout
+        self.errors: IO[bytes] = self.process.stderr
         self.pending = b""
+        self.shown = 0
 
-    def expect(self, pattern: bytes, *, nudge: bytes = b"") -> str:
-        """Everything up to `pattern`; `nudge` is typed when the board is silent, as a person would."""
+    def expect(self, pattern: bytes, *, nudge: bytes = b"", only: str = "") -> str:
+        """Everything up to `pattern`, shown line by line as it comes.
+
+        `nudge` is typed when the board is silent, as a person would; `only` picks the lines to show.
+        """
         deadline = time.monotonic() + BOOT_SECONDS
         with selectors.DefaultSelector() as selector:
             selector.register(self.output, selectors.EVENT_READ)
@@ -111,11 +126,20 @@ class Console:
                     continue
                 data = os.read(self.output.fileno(), 65536)
                 if not data:
-                    fail("the console closed")
+                    fail(f"the console closed: {self.errors.read().decode()}")
                 self.pending += data
+                self._show(self.pending.rfind(b"\n") + 1, only)
+        self._show(match.end(), only)
         text, self.pending = self.pending[: match.end()], self.pending[match.end() :]
-        show(text.decode("utf-8", "replace").replace("\r\n", "\n"))
+        self.shown = 0
         return text.decode("utf-8", "replace")
+
+    def _show(self, end: int, only: str) -> None:
+        """Show what has come up to `end` and was not shown yet."""
+        for line in self.pending[self.shown : end].decode("utf-8", "replace").splitlines():
+            if line.strip() and re.search(only, line):
+                show_board(line)
+        self.shown = max(self.shown, end)
 
     def type(self, line: str) -> None:
         """Type a line and press Enter."""
@@ -128,13 +152,14 @@ class Console:
             self.input.close()
         self.process.wait(timeout=10)
         self.output.close()
+        self.errors.close()
 
 
 @contextlib.contextmanager
 def exporter(socket: Path) -> Iterator[None]:
     """An exporter with the virtual board, from its first line of output to SIGTERM."""
     words = ["jumpstarter-exporter", "run", "--config", os.path.relpath(CONFIG), "--socket", str(socket)]
-    show_command([*words, "&"])
+    show_command(words, background=True)
     with subprocess.Popen([BIN / words[0], *words[1:]], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -187,7 +212,8 @@ def demonstrate(folder: Path) -> None:
 
             say("Power-cycle it.")
             run("jumpstarter", "power", "cycle", "rpi4", "--wait", "0.2")
-            if "Starting kernel" not in console.expect(rb"login: ", nudge=b"\n"):
+            booted = console.expect(rb"login: ", nudge=b"\n", only="^U-Boot SPL|^Loading|login:")
+            if "Starting kernel" not in booted:
                 fail("the board did not boot again")
         finally:
             console.close()
