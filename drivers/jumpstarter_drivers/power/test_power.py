@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import gpiozero.devices
 import pytest
 import trio
 from jumpstarter_client.errors import (
@@ -264,3 +265,10 @@ def test_power_switch_refuses_what_gpiozero_cannot_do(config: dict[str, Any]) ->
 def test_client_is_a_power_client() -> None:
     with serve(MockPower()) as client:
         assert isinstance(client, PowerClient)
+
+
+def test_pins_stay_driven_when_gpiozero_cleans_up_at_exit(mock: Any) -> None:
+    with serve(relay()) as client:
+        client.on()
+    gpiozero.devices._shutdown()
+    assert (mock.pin(17).function, mock.pin(17).state) == ("output", True)

@@ -37,11 +37,11 @@ class _Stream:
         self._reader.close()
 
 
-class _Input(_Stream):
+class Input(_Stream):
     """Input only. Its output is nothing but an end, once all input has left the port."""
 
-    def __init__(self, console: Console, reader: Reader) -> None:
-        super().__init__(console, reader)
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, Reader(0))
         self._done = trio.Event()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -119,7 +119,7 @@ class PySerial(Driver):
     async def input(self) -> AsyncIterator[_Stream]:
         """The console's input alone; ends when the sender has ended and everything has left the port."""
         console = await self._start()
-        yield _Input(console, Reader(0))
+        yield Input(console)
 
     @export
     async def set_dtr(self, value: bool) -> None:

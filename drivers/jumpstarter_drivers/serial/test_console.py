@@ -12,6 +12,7 @@ from jumpstarter_exporter.driver import DeviceMissing
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jumpstarter_drivers.serial.console import Console, Reader
+from jumpstarter_drivers.serial.driver import Input
 from jumpstarter_drivers.serial.port import Line, Port, PortLost
 from jumpstarter_drivers.serial.terminal import Leave
 
@@ -26,6 +27,7 @@ class FakePort(Port):
         self.times: list[float] = []
         self.lines: dict[Line, bool] = {}
         self.lost = False
+        self.drained = b""
 
     async def receive(self) -> bytes:
         try:
@@ -41,7 +43,9 @@ class FakePort(Port):
         self.times.append(trio.current_time())
         return len(data[:7])
 
-    async def drain(self) -> None: ...
+    async def drain(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.drained = bytes(self.sent)
 
     async def set_line(self, line: Line, value: bool) -> None:
         self.lines[line] = value
@@ -220,6 +224,16 @@ async def test_writes_are_not_mixed() -> None:
         for letter in (b"a", b"b", b"c"):
             nursery.start_soon(console.send, letter * 20)
     assert {bytes(bench.first.sent[i : i + 20]) for i in (0, 20, 40)} == {b"a" * 20, b"b" * 20, b"c" * 20}
+
+
+async def test_input_ends_when_all_of_it_has_left_the_port() -> None:
+    bench = Bench()
+    async with bench.running() as console:
+        stream = Input(console)
+        await stream.send_all(b"poweroff\r")
+        await stream.send_eof()
+        assert await stream.receive_some() == b""
+        assert bench.first.drained == b"poweroff\r"
 
 
 async def test_cps_spreads_characters_over_time(autojump_clock: MockClock) -> None:
