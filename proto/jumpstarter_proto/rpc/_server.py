@@ -26,9 +26,9 @@ _log = logging.getLogger(__name__)
 class Servicer:
     """Base of the generated servicers. A handler is a method with its procedure's name.
 
-    Handlers of one request get it and the call; handlers of many get the call. A handler of one reply returns it;
-    others send theirs and return None. The handler is cancelled when its caller cancels, runs out of time or is
-    gone; what it raises becomes the call's status (see `status_of`).
+    Handlers of one request get it and the call; handlers of many get the call. A handler of one reply returns
+    it; others send theirs and return None. The handler is cancelled when its caller cancels, runs out of time
+    or is gone; what it raises becomes the call's status (see `status_of`).
     """
 
     METHODS: ClassVar[tuple[Method[Any, Any], ...]] = ()
@@ -221,7 +221,9 @@ class _Served:
             code, details = status_of(error)
             trailing = error.trailing_metadata if isinstance(error, RpcError) else call._trailing  # noqa: SLF001
             level = logging.ERROR if _is_unexpected(error) else logging.DEBUG
-            _log.log(level, "%s failed: %s", call.method.path, str(error) or type(error).__name__, exc_info=error)
+            _log.log(
+                level, "%s failed: %s", call.method.path, str(error) or type(error).__name__, exc_info=error
+            )
         finally:
             self._handlers -= 1
             self._end(state, code, details, trailing)
@@ -253,7 +255,7 @@ class _Served:
 
 
 def _is_unexpected(error: BaseException) -> bool:
-    return not isinstance(error, RpcError) and status_of(error)[0] is StatusCode.UNKNOWN
+    return not isinstance(error, JumpstarterError) and status_of(error)[0] is StatusCode.UNKNOWN
 
 
 def _single(error: Exception) -> Exception:
