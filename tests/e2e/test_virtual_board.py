@@ -96,6 +96,13 @@ def test_wrong_path_is_one_sentence(lab: Lab) -> None:
     assert len(said.splitlines()) == 1
 
 
+def test_unknown_option_is_named(lab: Lab) -> None:
+    code, said = lab.refused("storage", "flash", "rpi4", "--wrong", "hello.img")
+    assert code == 2
+    assert "no option --wrong" in said
+    assert len(said.splitlines()) == 1
+
+
 class _Nothing(BaseHTTPRequestHandler):
     requests: ClassVar[list[str]] = []
 

@@ -82,6 +82,12 @@ class DumpResult:
         return f"dumped {self.bytes} bytes to {self.path} in {self.seconds:.1f} s ({rate})"
 
 
+def _no_option(_hint: object, file: str | None) -> None:
+    """A hyphen alone is standard input; with more behind it, it was meant as an option."""
+    if file is not None and file.startswith("-") and file != "-":
+        raise ValueError(f"There is no option {file}")
+
+
 @dataclass(frozen=True)
 class _Upload:
     """An image on offer to the exporter."""
@@ -164,9 +170,12 @@ class FlasherClient(DriverClient):
     @twin
     async def flash_verb(
         self,
-        file: str | None = None,
+        file: Annotated[str | None, Parameter(allow_leading_hyphen=True, validator=_no_option)] = None,
+        /,
         *,
-        target: Annotated[tuple[str, ...], Parameter(name=["--target", "-t"])] = (),
+        target: Annotated[
+            tuple[str, ...], Parameter(name=["--target", "-t"], negative="", show_default=False)
+        ] = (),
         compression: Compression | None = None,
         verify: bool = True,
     ) -> FlashResult | dict[str, FlashResult]:
@@ -198,10 +207,11 @@ class FlasherClient(DriverClient):
     async def dump_verb(
         self,
         file: str,
+        /,
         *,
         target: str | None = None,
         compression: Compression | None = None,
-        force: bool = False,
+        force: Annotated[bool, Parameter(negative="")] = False,
     ) -> DumpResult:
         """Read the storage into FILE, which appears when it is complete.
 
@@ -274,7 +284,7 @@ class StorageMuxClient(DriverClient):
 
     @verb(name="dut")
     @twin
-    async def dut_verb(self, *, force: bool = False) -> None:
+    async def dut_verb(self, *, force: Annotated[bool, Parameter(negative="")] = False) -> None:
         """Connect the storage to the board.
 
         Parameters
@@ -335,7 +345,7 @@ class StorageMuxClient(DriverClient):
 
     @verb(name="write-local-file")
     @twin
-    async def write_local_file_verb(self, file: str) -> None:
+    async def write_local_file_verb(self, file: str, /) -> None:
         """Write FILE as it is, without switching the storage, which must be at the host."""
         await self._write_file(file, None)
 
