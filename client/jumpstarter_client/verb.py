@@ -1,8 +1,9 @@
 """Marks a driver client's methods as commands: the method is the single source of a verb's name, help and options.
 
 The command is the method's name with hyphens; its help is the docstring, its parameters are the signature
-(annotations of cyclopts apply). What the method returns is what the command prints: nothing for None, iterators item by
-item. Plain functions are run in the main thread of the command, so they may own the terminal.
+(`Annotated[..., Parameter(...)]` of cyclopts applies; import it below `if TYPE_CHECKING:`, where it costs a command
+nothing). What the method returns is what the command prints: nothing for None, iterators item by item. Plain
+functions are run in the main thread of the command, so they may own the terminal.
 """
 
 from __future__ import annotations

@@ -57,7 +57,6 @@ def completion(arguments: list[str]) -> int:
         raise UsageError(f"no completion for {arguments[0]!r}{nearest(arguments[0], SCRIPTS)}")
     sys.stdout.write(script)
     return 0
-    return 0
 
 
 def complete(words: list[str], options: Options) -> int:

@@ -45,7 +45,8 @@ def _app(verb: Verb, title: str) -> cyclopts.App:
 
 def _without_self(verb: Verb) -> Any:
     function = verb.function
-    signature = inspect.signature(function, eval_str=True)
+    # Driver clients import `Parameter` for the type checker only: a verb that is given no options needs no parser.
+    signature = inspect.signature(function, eval_str=True, locals={"Parameter": cyclopts.Parameter})
 
     @functools.wraps(function)
     def command(*args: object, **kwargs: object) -> None:

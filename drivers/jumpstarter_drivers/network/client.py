@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 from urllib.parse import urlsplit
 
-from cyclopts import Parameter
 from jumpstarter_client.adapters import TcpPortforwardAdapter, UnixPortforwardAdapter
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.errors import DriverError
 from jumpstarter_client.twin import twin
 from jumpstarter_client.verb import verb
 from jumpstarter_proto.rpc import StatusCode
+
+if TYPE_CHECKING:
+    from cyclopts import Parameter
 
 __all__ = ["NetworkClient"]
 

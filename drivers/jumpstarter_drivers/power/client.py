@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import msgspec
 import trio
-from cyclopts import Parameter
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.errors import DriverMethodNotImplemented
 from jumpstarter_client.twin import twin, twin_iter
 from jumpstarter_client.verb import verb
 
 from jumpstarter_drivers.power.reading import PowerReading
+
+if TYPE_CHECKING:
+    from cyclopts import Parameter
 
 __all__ = ["PowerClient", "PowerReading", "VirtualPowerClient"]
 
@@ -74,6 +75,8 @@ class PowerClient(DriverClient):
         interval
             Seconds between asking.
         """
+        import msgspec  # noqa: PLC0415 - switching a board, which is most of what one does, needs none of it
+
         asked = 0
         while True:
             async with aclosing(self.streamingcall_async("read")) as readings:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import trio
-from cyclopts import Parameter
 from jumpstarter_client.adapters import PexpectAdapter
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import collapse
@@ -22,6 +21,7 @@ from jumpstarter_proto.rpc import StatusCode
 from jumpstarter_drivers.serial.terminal import Leave, raw_terminal, read_stdin, write_all
 
 if TYPE_CHECKING:
+    from cyclopts import Parameter
     from pexpect.fdpexpect import fdspawn
 
 __all__ = ["PySerialClient"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypedDict, cast
 
 import trio
-from cyclopts import Parameter
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.errors import DriverMethodNotImplemented
 from jumpstarter_client.progress import Bar, progress
@@ -27,6 +26,9 @@ from jumpstarter_drivers.storage.local import (
     request,
 )
 from jumpstarter_drivers.storage.tasks import together
+
+if TYPE_CHECKING:
+    from cyclopts import Parameter
 
 __all__ = ["DumpResult", "FlashResult", "FlasherClient", "StorageMuxClient", "StorageMuxFlasherClient"]
 
