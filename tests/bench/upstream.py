@@ -79,7 +79,7 @@ def command_from_nothing(bench: Bench, repeats: int) -> Result:
     """The same with no exporter running: one is built in, used once and gone."""
     theirs: list[str | Path] = [bench.theirs.bin / "jmp", "shell", "--exporter-config", CONFIG, "--"]
     home = bench.folder("nothing")
-    configured = home / ".config" / "jumpstarter" / "exporter.yaml"
+    configured = home / ".config" / "jumpstarter" / "exporters" / "bench.yaml"
     configured.parent.mkdir(parents=True, exist_ok=True)
     configured.write_text(CONFIG.read_text())
     return _commands(
