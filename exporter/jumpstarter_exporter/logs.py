@@ -133,7 +133,11 @@ class BroadcastLog:
 
 
 class BroadcastHandler(logging.Handler):
-    """Puts the process's log records into a broadcast log, one entry a line."""
+    """Puts the process's log records into a broadcast log, one entry a line.
+
+    The system's own debugging stays out: it says what goes over the wire, secrets included, and an entry about
+    the sending of an entry would never end.
+    """
 
     def __init__(self, log: BroadcastLog) -> None:
         super().__init__()
@@ -141,13 +145,15 @@ class BroadcastHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append; a record that cannot be formatted is reported where logging reports such."""
+        top, _, driver = record.name.partition(".")
+        from_driver = top == DRIVERS
+        if not from_driver and record.levelno < logging.INFO:
+            return
         try:
             message = record.getMessage()
         except Exception:  # logging's contract: a bad log call must not fail its caller
             self.handleError(record)
             return
-        top, _, driver = record.name.partition(".")
-        from_driver = top == DRIVERS
         for line in message.splitlines() or [""]:
             self._log.append(
                 Entry(

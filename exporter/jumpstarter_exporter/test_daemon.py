@@ -355,6 +355,18 @@ async def test_tls_with_a_passphrase(
             await status(channel)
 
 
+async def test_debugging_tells_no_secrets(daemon: Daemon) -> None:
+    words = ["--listen", "127.0.0.1:0", "--insecure", "--log-level", "debug"]
+    with daemon.running(*words, JMP_GRPC_PASSPHRASE="open sesame") as (process, line):
+        port = int(line.rpartition(":")[2].split()[0])
+        async with open_channel(await connect_tcp("127.0.0.1", port)) as channel:
+            await status(channel, ("x-jumpstarter-passphrase", "open sesame"))
+        process.terminate()
+        _, said = process.communicate(timeout=LIMIT)
+    assert "SIGTERM: ending" in said
+    assert "sesame" not in said
+
+
 async def test_insecure_says_so(daemon: Daemon) -> None:
     with daemon.running("--listen", "127.0.0.1:0", "--insecure", JMP_GRPC_PASSPHRASE="x") as (process, line):
         assert line.endswith(" (plaintext, passphrase)")

@@ -77,3 +77,13 @@ async def test_a_bad_log_call_hurts_nobody(monkeypatch: pytest.MonkeyPatch) -> N
     with log.reader() as reader:
         BroadcastHandler(log).emit(logging.LogRecord("x", logging.INFO, "", 0, "%d", ("text",), None))
         assert log.take(reader) is None
+
+
+async def test_the_systems_debugging_stays_out_and_a_drivers_does_not() -> None:
+    log = BroadcastLog()
+    handler = BroadcastHandler(log)
+    with log.reader() as reader:
+        handler.emit(logging.LogRecord("hpack.hpack", logging.DEBUG, "", 0, "passphrase", (), None))
+        handler.emit(logging.LogRecord("driver.MockPower", logging.DEBUG, "", 0, "details", (), None))
+        assert await take(reader, 1) == ["details"]
+        assert log.take(reader) is None

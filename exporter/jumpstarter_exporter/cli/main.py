@@ -130,6 +130,9 @@ def _complain(sentence: str, code: ExitCode) -> int:
     return code
 
 
+_OURS = ("jumpstarter_exporter", "jumpstarter_drivers", "jumpstarter_proto", "driver")
+
+
 def set_up_logging(level: str) -> None:
     """Log to stderr from `level` on. Users' log streams get everything from INFO on, whatever stderr gets."""
     handler = logging.StreamHandler()
@@ -137,4 +140,7 @@ def set_up_logging(level: str) -> None:
     handler.setLevel(level.upper())
     root = logging.getLogger()
     root.addHandler(handler)
-    root.setLevel(min(logging.INFO, handler.level))
+    # Other people's debugging includes every header, and with it passphrases.
+    root.setLevel(logging.INFO)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(min(logging.INFO, handler.level))

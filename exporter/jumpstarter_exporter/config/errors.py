@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
@@ -40,6 +39,8 @@ def dotted(path: PathInFile) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """What was probably meant, or all that there is; the end of a sentence about an unknown name."""
+    import difflib  # noqa: PLC0415 - only for those who made a mistake
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:

@@ -49,12 +49,11 @@ def find(name: str | None = None) -> Path:
     if not found:
         raise ConfigNotFoundError(
             f"there is no exporter configuration; put one as NAME.yaml into {places}, "
-            "or name a file with --config"
+            "or give the path of a file"
         )
     if len(found) > 1:
         raise ConfigNotFoundError(
-            f"there are several exporter configurations: {', '.join(sorted(found))}; "
-            "choose one with --config NAME"
+            f"there are several exporter configurations: {', '.join(sorted(found))}; say which one"
         )
     return next(iter(found.values()))
 

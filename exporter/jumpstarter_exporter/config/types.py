@@ -7,7 +7,6 @@ by the driver folders themselves, in their manifests. Anything else is an import
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import inspect
 from functools import cache
@@ -83,6 +82,8 @@ def known_types() -> list[str]:
 
 
 def _unknown(name: str) -> str:
+    import difflib  # noqa: PLC0415 - only for those who made a mistake
+
     short = known_types()
     close = difflib.get_close_matches(name, [*short, *_aliases()], n=1)
     return f"unknown type {name!r}; {nearest(name, close or short)}"
