@@ -15,6 +15,7 @@ import pytest
 from jumpstarter_drivers.virtual.image import make_image
 
 from tests.e2e.conftest import Lab
+from tests.interop import exporters
 
 
 def status(lab: Lab, device: str = "rpi4") -> dict[str, Any]:
@@ -159,6 +160,27 @@ def test_interrupted_flash_leaves_the_card_off_and_incomplete(lab: Lab) -> None:
     assert found["content"] == "incomplete"
     assert "lost" in found["reason"]
     assert Path(lab.home / "card.img.incomplete").exists()
+
+
+def test_exporter_killed_in_the_middle_of_a_flash_remembers_it(lab: Lab) -> None:
+    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-") as flash:
+        assert flash.stdin is not None
+        flash.stdin.write("x" * 100_000)
+        flash.stdin.flush()
+        wait_until_writing(lab)
+        lab.daemon.process.kill()
+        _, said = flash.communicate(timeout=30)
+    assert flash.returncode
+    assert "Traceback" not in said
+    command: exporters.Command = [exporters.scripts() / "jumpstarter-exporter", "run", "--config"]
+    with exporters.running([*command, lab.home / "exporter.yaml", "--socket", lab.socket], lab.home) as again:
+        again.first_line()
+        lab.refused("storage", "dut", "rpi4")
+        found = status(lab)
+        assert (found["content"], found["reason"]) == (
+            "incomplete",
+            "the exporter stopped while it was written",
+        )
 
 
 def wait_until_writing(lab: Lab) -> None:
