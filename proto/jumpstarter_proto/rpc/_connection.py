@@ -8,6 +8,7 @@ errors of one call that stay errors of that call.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import h2.events
@@ -29,7 +30,7 @@ from jumpstarter_proto.rpc._events import (
     WindowOpened,
 )
 from jumpstarter_proto.rpc._grpclib import GRPCConfiguration, GRPCConnection
-from jumpstarter_proto.rpc._messages import FramingError, MessageReader, frame_header
+from jumpstarter_proto.rpc._messages import FramingError, MessageReader
 from jumpstarter_proto.rpc._metadata import (
     decode_details,
     decode_metadata,
@@ -70,7 +71,7 @@ _RESET_CODES = {
 _CONTENT_TYPE = ("content-type", "application/grpc")
 
 
-class ConnectionFault(Exception):
+class ConnectionFault(Exception):  # noqa: N818 - a fault of the peer's
     """The peer broke HTTP/2; the connection is lost. What is left to send tells it why."""
 
 
@@ -163,6 +164,12 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
             # Whatever h2, hpack or hyperframe raise for hostile bytes ends this connection and nothing else.
             reason = str(error) or type(error).__name__
             raise ConnectionFault(f"the peer broke the HTTP/2 protocol: {reason}") from error
+        # h2 looks at a frame's length once all of it has come, which may be 16 MiB.
+        begun = self.h2_connection.incoming_buffer.data[:3]
+        if len(begun) == 3 and begun != b"PRI":
+            announced = int.from_bytes(begun, "big")
+            if announced > self.h2_connection.max_inbound_frame_size:
+                raise ConnectionFault(f"the peer announced a frame of {announced} bytes, which is too large")
         events: list[Event] = []
         for event in h2_events:
             handler = self._handlers.get(type(event))
@@ -284,10 +291,9 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         """End a stream at once, whatever its state. No event follows."""
         if stream_id not in self._open:
             return
-        try:
+        # A stream that has ended meanwhile is what was wanted.
+        with suppress(h2.exceptions.ProtocolError):
             self.h2_connection.reset_stream(stream_id, code)
-        except h2.exceptions.ProtocolError:
-            pass  # it has ended meanwhile, which is what was wanted
         self._forget(stream_id)
 
     def _forget(self, stream_id: int) -> None:
@@ -401,7 +407,8 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
             stream.unread -= padding
             self._give_back(stream_id, padding, padding)
         events: list[Event] = []
-        for data, credit in messages:
+        for data, framed_length in messages:
+            credit = framed_length
             if stream.granted:
                 # This message's window was extended when it began, so only the connection's is due.
                 stream.unread -= stream.granted

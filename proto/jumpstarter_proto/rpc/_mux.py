@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import trio
@@ -129,18 +130,20 @@ class Mux:
                 nursery.cancel_scope.cancel()
         finally:
             self.lose("the connection was closed")
-            self.closed.set()
-            with trio.CancelScope(shield=True), trio.move_on_after(1.0):
+            with trio.move_on_after(1.0, shield=True):
                 await self._say_last_words()
-            await trio.aclose_forcefully(self._stream)
+            try:
+                await trio.aclose_forcefully(self._stream)
+            finally:
+                self.closed.set()
 
     async def _say_last_words(self) -> None:
         """Send what is queued (a GOAWAY, the last status), if the peer still reads."""
+        if self._is_writing:
+            return  # interrupted in the middle of a frame: nothing that follows could be read
         if data := self._take():
-            try:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
                 await self._stream.send_all(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                pass
 
     def lose(self, reason: str) -> None:
         """The connection is of no more use: fail every open call, at once."""
@@ -185,11 +188,10 @@ class Mux:
             self._is_writing = True
             try:
                 await self._stream.send_all(data)
+                self._is_writing = False
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 # The reader learns why; it may still have a status to read.
                 return
-            finally:
-                self._is_writing = False
             self._written.unpark_all()
 
     async def _keep_alive(self, interval: float) -> None:
@@ -211,6 +213,11 @@ class Mux:
     def _take(self) -> bytes:
         data, self._rest = self._rest + self.connection.take(), b""
         return data
+
+    async def drained(self) -> None:
+        """Wait until everything queued is with the socket, or the connection is lost."""
+        while self.lost is None and (self._is_writing or self._rest or self.connection.pending):
+            await self._written.park()
 
     def flush(self) -> None:
         """Write what is queued, as far as that goes without waiting; the writer does the rest."""
@@ -269,7 +276,7 @@ class Mux:
                 self.room.unpark_all()
             case RequestReceived():
                 self._owner.on_request(event)
-            case GoingAway(last_stream_id, reason):
+            case GoingAway():
                 self._going_away(event)
                 self._owner.on_going_away(event)
             case PongReceived():
@@ -315,8 +322,9 @@ class Mux:
         return data
 
     async def send(self, call: CallState, message: bytes, *, end: bool = False) -> None:
-        """Send one message. When cancelled, either nothing or the whole message has been promised to the peer:
-        a message that was begun and cannot be finished resets the call.
+        """Send one message.
+
+        When cancelled, nothing of it was sent, or the call is reset: half a message cannot be taken back.
 
         Raises:
             RpcError: the call has ended, or the message is too large.

@@ -175,6 +175,10 @@ class _Served:
         if not self._handlers:
             self.idle.set()
 
+    def stop(self) -> None:
+        """Cancel what runs and close; what is queued is still sent."""
+        self._nursery.cancel_scope.cancel()
+
     def on_going_away(self, event: GoingAway) -> None:
         """A client that leaves closes the connection when its calls have ended."""
 
@@ -204,11 +208,14 @@ class _Served:
         handler: Callable[..., Awaitable[Any]],
         scope: trio.CancelScope,
     ) -> None:
-        code, details, trailing = StatusCode.OK, "", call._trailing  # noqa: SLF001 - one module
+        # What the caller learns when the server itself is cancelled in the middle.
+        code, details = StatusCode.UNAVAILABLE, "the server is shutting down"
+        trailing: Metadata = ()
         try:
             scope.deadline = call.deadline
             with scope:
                 await self._answer(call, handler)
+                code, details = StatusCode.OK, ""
             if scope.cancelled_caught:
                 # Reset: nobody reads the status. Otherwise the caller's time is over.
                 code, details = (
@@ -321,9 +328,11 @@ class Server:
                 connection.say_goodbye()
             for connection in self._connections.copy():
                 await connection.idle.wait()
+                await connection.mux.drained()
         for connection in self._connections.copy():
-            connection.mux.lose("the server has shut down")
-            await trio.aclose_forcefully(connection.mux._stream)  # noqa: SLF001 - wakes its reader
+            connection.stop()
+        for connection in self._connections.copy():
+            await connection.mux.closed.wait()
 
 
 HANDSHAKE_SECONDS = 10.0

@@ -18,7 +18,7 @@ Metadata: TypeAlias = Sequence[tuple[str, "str | bytes"]]
 class Message(Protocol):
     """The part of a protobuf message that gRPC needs."""
 
-    def SerializeToString(self) -> bytes: ...  # noqa: D102, N802 - protobuf's name
+    def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
 
 
 Req = TypeVar("Req", bound=Message)

@@ -1,0 +1,1 @@
+"""Our gRPC against grpcio, in both directions."""
