@@ -50,10 +50,7 @@ def _service_module(file: descriptor_pb2.FileDescriptorProto, homes: dict[str, s
     used = {m.input_type for s in file.service for m in s.method}
     used |= {m.output_type for s in file.service for m in s.method}
     modules = sorted({homes[name] for name in used})
-    imports = "\n".join(
-        f"from {m.rpartition('/')[0].replace('/', '.')} import {_module(m)}"
-        for m in modules
-    )
+    imports = "\n".join(f"from {m.rpartition('/')[0].replace('/', '.')} import {_module(m)}" for m in modules)
 
     def python_type(name: str) -> str:
         return f"{_module(homes[name])}.{name.rpartition('.')[2]}"
@@ -62,7 +59,13 @@ def _service_module(file: descriptor_pb2.FileDescriptorProto, homes: dict[str, s
     for service in file.service:
         full_name = f"{file.package}.{service.name}"
         rows = [
-            (m.name, _constant(service.name, m.name), m, python_type(m.input_type), python_type(m.output_type))
+            (
+                m.name,
+                _constant(service.name, m.name),
+                m,
+                python_type(m.input_type),
+                python_type(m.output_type),
+            )
             for m in service.method
         ]
         parts.append("")
@@ -83,7 +86,9 @@ def _service_module(file: descriptor_pb2.FileDescriptorProto, homes: dict[str, s
         )
         for name, constant, m, request, response in rows:
             parts.append("\n" + _stub_method(name, constant, m, request, response))
-        parts.append(f'\n\nclass {service.name}Servicer(Servicer):\n    """Handles {full_name}; override what you serve."""')
+        parts.append(
+            f'\n\nclass {service.name}Servicer(Servicer):\n    """Handles {full_name}; override what you serve."""'
+        )
         for name, _, m, request, response in rows:
             parts.append("\n" + _servicer_method(name, m, request, response))
         constants = ", ".join(constant for _, constant, *_ in rows)
@@ -92,7 +97,9 @@ def _service_module(file: descriptor_pb2.FileDescriptorProto, homes: dict[str, s
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
-def _stub_method(name: str, constant: str, m: descriptor_pb2.MethodDescriptorProto, request: str, response: str) -> str:
+def _stub_method(
+    name: str, constant: str, m: descriptor_pb2.MethodDescriptorProto, request: str, response: str
+) -> str:
     options = "*, timeout: float | None = None, metadata: Metadata = ()"
     passed = "timeout=timeout, metadata=metadata"
     if m.client_streaming:
