@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,10 +29,13 @@ from jumpstarter_exporter.session import Session
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["GRACE_SECONDS", "ListenError", "Network", "run"]
+__all__ = ["END_SECONDS", "GRACE_SECONDS", "ListenError", "Network", "run"]
 
 GRACE_SECONDS = 1.0
 """Enough for a call that is about to answer; consoles and logs never end by themselves."""
+
+END_SECONDS = 30.0
+"""From a signal to the end of the process, whatever a driver's blocking code does."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
@@ -107,12 +111,25 @@ async def _serve(
         number = await anext(signals)
         _log.info("%s: ending", signal.Signals(number).name)
         _notify("STOPPING=1")
+        _end_in_time()
         nursery.start_soon(_hurry, signals)
         async with trio.open_nursery() as ending:
             for server, _ in servers:
                 ending.start_soon(server.shutdown, GRACE_SECONDS)
         nursery.cancel_scope.cancel()
     return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+
+
+def _end_in_time() -> None:
+    """Whatever blocks in a worker thread cannot be cancelled; the process ends nevertheless."""
+
+    def give_up() -> None:
+        _log.error("a device did not close within %g s; its hardware is left as it is", END_SECONDS)
+        os._exit(ExitCode.FAILED)
+
+    timer = threading.Timer(END_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
 
 
 async def _hurry(signals: AsyncIterator[int]) -> None:

@@ -47,8 +47,11 @@ from jumpstarter_exporter.driver import Driver, export, export_stream
 class Slow(Driver):
     client = "example.Client"
     closed: str
+    stuck: bool = False
 
     async def close(self) -> None:
+        if self.stuck:
+            await trio.to_thread.run_sync(time.sleep, 600)
         pathlib.Path(self.closed).write_text("closed")
 
     @export
@@ -90,6 +93,7 @@ class Daemon:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.socket = folder / "exporter.sock"
+        self.end_seconds = 30.0
         (folder / "slow_driver.py").write_text(DRIVER)
         self.config = folder / "lab.yaml"
         self.config.write_text(
@@ -101,7 +105,11 @@ class Daemon:
         return self.folder / "closed"
 
     def command(self, *words: str | Path) -> list[str]:
-        program = "import sys; from jumpstarter_exporter.cli import main; main()"
+        program = (
+            "from jumpstarter_exporter import cli, daemon\n"
+            f"daemon.END_SECONDS = {self.end_seconds}\n"
+            "cli.main()\n"
+        )
         return [sys.executable, "-c", program, *map(str, words)]
 
     @property
@@ -306,6 +314,18 @@ async def test_sigterm_ends_every_kind_of_call_and_closes_devices(daemon: Daemon
     assert error.code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED)
     if kind is not log_stream:
         assert daemon.closed.read_text() == "closed"
+
+
+async def test_a_device_whose_close_blocks_does_not_keep_the_daemon(daemon: Daemon) -> None:
+    daemon.end_seconds = 1.0
+    daemon.config.write_text(daemon.config.read_text().replace("config: {", "config: {stuck: true, "))
+    with daemon.running() as (process, _):
+        async with daemon.user() as (channel, uuid):
+            await Remote(channel, uuid).call("slow", "block", 0)
+        process.terminate()
+        _, said = await trio.to_thread.run_sync(lambda: process.communicate(timeout=LIMIT))
+    assert process.returncode == 1
+    assert "a device did not close within 1 s" in said
 
 
 @pytest.fixture
