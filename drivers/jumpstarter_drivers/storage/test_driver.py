@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO, ClassVar, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 import pytest
 import trio
@@ -145,6 +145,39 @@ def test_what_cannot_work_changes_nothing(
     assert card.read_bytes() == b"what was there before"
 
 
+async def test_image_that_is_not_as_long_as_announced_is_an_error(card: Path) -> None:
+    class Short:
+        left = 2
+
+        async def receive_some(self, _max_bytes: int | None = None, /) -> bytes:
+            await trio.lowlevel.checkpoint()
+            self.left -= 1
+            return b"abc" if self.left > 0 else b""
+
+    async with serve_async(FileStorage(path=str(card))) as client:
+        options = {"size": 5, "compression": "none", "verify": None}
+        with pytest.raises(DriverError, match="5 bytes long and 3 arrived"):
+            async with client.resource_async(Short()) as handle:
+                await client.call_async("flash", handle, None, options)
+        assert cast("dict[str, str]", await client.call_async("status"))["content"] == "incomplete"
+
+
+def test_image_is_on_the_device_when_flash_says_so(
+    card: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with storage(card) as client:
+        client.flash(image, verify=False)
+    assert card.stat().st_ino in synced
+
+
 def test_missing_local_file_is_told_before_anything_is_asked(card: Path) -> None:
     with storage(card) as client:
         with pytest.raises(JumpstarterError, match=r"none\.img does not exist"):
@@ -260,6 +293,29 @@ def test_dump_gives_every_byte_and_goes_back_where_it_was(card: Path, image: Pat
     assert gzip.decompress((tmp_path / "dump.gz").read_bytes()) == IMAGE
 
 
+def test_dump_that_lost_bytes_on_the_way_is_not_kept(
+    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = blocks.Device.read
+
+    async def read(*args: Any, **options: Any) -> int:
+        return await real(*args, **options) + 1
+
+    monkeypatch.setattr(blocks.Device, "read", read)
+    with storage(card) as client, pytest.raises(JumpstarterError, match="nothing was kept"):
+        client.dump(tmp_path / "dump.img")
+    assert list(tmp_path.iterdir()) == [card]
+
+
+def test_private_card_goes_with_the_session() -> None:
+    driver = FileStorage()
+    with serve(driver) as client:
+        cast("StorageMuxFlasherClient", client).dut()
+        file = driver.file
+        assert file.exists()
+    assert not file.parent.exists()
+
+
 def test_dump_verb_replaces_a_file_only_by_force(card: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_bytes(b"precious")
@@ -328,6 +384,7 @@ class _Files(BaseHTTPRequestHandler):
 @pytest.fixture
 def web() -> Iterator[str]:
     _Files.files = {"/image.img": SMALL, "/image.xz": lzma.compress(SMALL), "/cut.img": SMALL}
+    _Files.files["/damaged.xz"] = lzma.compress(SMALL)[:-10_000]
     with ThreadingHTTPServer(("127.0.0.1", 0), _Files) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -354,6 +411,13 @@ def test_url_that_is_cut_short_is_an_error(card: Path, web: str) -> None:
     with storage(card) as client:
         with pytest.raises(DriverError):
             client.flash(f"{web}/cut.img")
+        assert facts(client) == ("off", "incomplete")
+
+
+def test_url_of_a_damaged_packed_image_is_an_error(card: Path, web: str) -> None:
+    with storage(card) as client:
+        with pytest.raises(DriverError, match="xz content ends too early"):
+            client.flash(f"{web}/damaged.xz")
         assert facts(client) == ("off", "incomplete")
 
 

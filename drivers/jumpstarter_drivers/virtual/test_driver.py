@@ -126,6 +126,14 @@ async def test_card_in_a_file_of_the_users_keeps_its_image(tmp_path: Path) -> No
         assert "image kept 1.0" in await board.expect(b"login: ")
 
 
+async def test_end_of_the_session_pulls_the_plug() -> None:
+    board = VirtualBoard(boot_seconds=0)
+    async with serve_async(board) as client:
+        await cast("PowerClient", client.children["power"]).on.aio()
+        assert board.hardware.powered
+    assert not board._hardware.powered
+
+
 def test_configuration_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="boot_seconds is -1"):
         VirtualBoard(boot_seconds=-1)
