@@ -42,20 +42,22 @@ def main(arguments: Sequence[str]) -> int:
 
     results: list[Result] = []
     failed = []
+    before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench-", dir=_directory()) as home:
         # Both exporters keep what is flashed in a temporary file.
         os.environ["TMPDIR"] = home
-        theirs, ours = upstream.installed()
-        bench = upstream.Bench(theirs, ours, Path(home))
-        for name in options.only or ROWS:
-            print(f"{name} ...", file=sys.stderr, flush=True)
-            try:
-                results.append(ROWS[name](bench, options.repeats))
-            # One row that cannot be measured must not hide the others; it is named below and in the status.
-            except Exception:
-                traceback.print_exc()
-                failed.append(name)
-    print(f"{platform.platform()}, Python {platform.python_version()}, {platform.machine()}\n")
+        with upstream.installed(Path(home)) as bench:
+            for name in options.only or ROWS:
+                print(f"{name} ...", file=sys.stderr, flush=True)
+                try:
+                    results.append(ROWS[name](bench, options.repeats))
+                # A row that cannot be measured must not hide the others; it is named below and in the status.
+                except Exception:
+                    traceback.print_exc()
+                    failed.append(name)
+    # A busy machine disturbs the two sides unequally; the reader should know.
+    load = f"{os.cpu_count()} processors, load {before:.1f} before and {os.getloadavg()[0]:.1f} after"
+    print(f"{platform.platform()}, Python {platform.python_version()}, {load}\n")
     print(table(results))
     if failed:
         print(f"\nnot measured: {', '.join(failed)}")

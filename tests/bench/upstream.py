@@ -190,6 +190,8 @@ def _our_daemon(bench: Bench) -> Memory:
         return settled_memory(daemon.process.pid)
 
 
-def installed() -> tuple[Environment, Environment]:
-    """Both sides as users install them: theirs and our wheel with [exporter]."""
-    return peers.jumpstarter(), peers.ourselves("[exporter]")
+@contextmanager
+def installed(home: Path) -> Iterator[Bench]:
+    """Both sides as users install them: 0.9.0, and our wheel with [exporter]."""
+    with peers.ourselves("[exporter]") as ours:
+        yield Bench(peers.jumpstarter(), ours, home)

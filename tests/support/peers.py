@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,47 +66,52 @@ def environment(name: str, requirements: Path, constraints: Path) -> Environment
     Safe to call from several processes at once: one builds, the others wait for it.
     """
     arguments = ["--requirement", str(requirements), "--constraint", str(constraints)]
-    return _build(name, requirements.read_text() + constraints.read_text(), arguments)
+    with _build_lock(name):
+        return _build(name, requirements.read_text() + constraints.read_text(), arguments)
 
 
-def ourselves(extras: str) -> Environment:
+@contextmanager
+def ourselves(extras: str) -> Iterator[Environment]:
     """This checkout as a user installs it: its wheel with `extras` ("[exporter]") in a fresh environment.
 
-    The key is the wheel's content; environments of older wheels are removed.
+    The key is the wheel's content. Environments of older wheels that nobody is using are removed.
     """
-    folder = cache() / "dist"
-    shutil.rmtree(folder, ignore_errors=True)
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        str(folder),
-        str(ROOT),
-    ]
-    _run(pip)
-    (wheel,) = folder.glob("*.whl")
-    name = f"ourselves-{hashlib.sha256(extras.encode()).hexdigest()[:4]}"
-    built = _build(name, hashlib.sha256(wheel.read_bytes()).hexdigest(), [f"{wheel}{extras}"])
-    for other in (cache() / "peers").glob(f"{name}-*"):
-        if other.is_dir() and other != built.path:
-            shutil.rmtree(other)
-    return built
+    with tempfile.TemporaryDirectory() as folder:
+        _run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, str(ROOT)])
+        (wheel,) = Path(folder).glob("*.whl")
+        name = f"ourselves-{hashlib.sha256(extras.encode()).hexdigest()[:4]}"
+        content = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        with _build_lock(name):
+            built = _build(name, content, [f"{wheel}{extras}"])
+            used = os.open(built.path, os.O_RDONLY)
+            fcntl.flock(used, fcntl.LOCK_SH)
+            for other in cache().glob(f"peers/{name}-*/"):
+                if other != built.path:
+                    _remove_unused(other)
+    try:
+        yield built
+    finally:
+        os.close(used)
+
+
+def _remove_unused(path: Path) -> None:
+    held = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(held)
 
 
 def _build(name: str, content: str, arguments: list[str]) -> Environment:
+    """The environment of that name and content; the caller holds the name's lock."""
     tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
     digest = hashlib.sha256(f"{tag}\n{content}".encode()).hexdigest()[:16]
-    home = cache() / "peers"
-    home.mkdir(parents=True, exist_ok=True)
-    path = home / f"{name}-{digest}"
+    path = cache() / "peers" / f"{name}-{digest}"
     if not (path / MARKER).exists():
-        with _locked(home / f"{name}-{digest}.lock"):
-            if not (path / MARKER).exists():
-                _install(name, path, arguments)
+        _install(name, path, arguments)
     return Environment(path)
 
 
@@ -127,7 +133,10 @@ def _run(command: list[str]) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+def _build_lock(name: str) -> Iterator[None]:
+    """One process at a time builds environments of that name; the others wait for it."""
+    home = cache() / "peers"
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -78,3 +80,16 @@ def test_what_cannot_be_installed_is_an_error(requirements: Path, constraints: P
     requirements.write_text("--no-index\nno-such-thing\n")
     with pytest.raises(peers.PeerUnavailableError, match="no-such-thing"):
         peers.environment("nothing", requirements, constraints)
+
+
+def test_an_environment_in_use_is_not_removed(tmp_path: Path) -> None:
+    used, unused = tmp_path / "used", tmp_path / "unused"
+    used.mkdir()
+    unused.mkdir()
+    holder = os.open(used, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_SH)
+    for path in (used, unused):
+        peers._remove_unused(path)
+    os.close(holder)
+    assert used.exists()
+    assert not unused.exists()
