@@ -21,7 +21,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 from jumpstarter_proto.value import JSON, from_value, to_value
 
-from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.blocking import Bridge, collapse
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import DriverError, ExporterNotReady, call_error, streaming_error
 from jumpstarter_client.node import Node
@@ -199,10 +199,11 @@ class DriverClient:
     @asynccontextmanager
     async def log_stream_async(self, show_all_logs: bool = True) -> AsyncIterator[None]:
         """Print the exporter's log to stderr during the block; what its hooks say, and all the rest if asked."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._print_log, show_all_logs)
-            yield
-            nursery.cancel_scope.cancel()
+        with collapse():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._print_log, show_all_logs)
+                yield
+                nursery.cancel_scope.cancel()
 
     async def _print_log(self, show_all: bool) -> None:
         try:

@@ -157,7 +157,7 @@ async def _run(job: _Job[T]) -> None:
             value = await job.run()
             finished = True
             job.succeed(value)
-    except Exception as error:
+    except Exception as error:  # the edge of a task: whatever it is, it belongs to the thread that waits
         if not finished:
             finished = True
             job.fail(error)
@@ -196,12 +196,14 @@ class _Held(Generic[T]):
 
     async def leave(self, error: BaseException | None) -> bool:
         """Leave the block; true when the manager swallowed `error`."""
-        if error is None or isinstance(error, Exception):
-            self._given = error
-            self._leave.set()
-        else:
-            # Ctrl-C, or a generator that is closed: not this loop's exception, but the block is over.
+        if error is not None and not isinstance(error, Exception):
+            # Ctrl-C, or a generator that is closed: not this loop's exception, but the block is over, and
+            # whatever breaks on the way out is not what the user has to know.
             self._scope.cancel()
+            await self._left.wait()
+            return False
+        self._given = error
+        self._leave.set()
         await self._left.wait()
         if self._raised is not None and self._raised is not error:
             raise self._raised

@@ -129,7 +129,7 @@ async def open_host(host: str | None = None, *, config: str | Path | None = None
             match candidate:
                 case Unix(path, asked_for):
                     try:
-                        await (await connect_unix(path)).aclose()
+                        await (await connect_unix(path, timeout=CONNECT_SECONDS)).aclose()
                     except RpcError as error:
                         if asked_for or error.code is not StatusCode.UNAVAILABLE:
                             raise

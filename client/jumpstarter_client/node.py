@@ -9,38 +9,24 @@ import fnmatch
 import importlib
 import os
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_client.errors import DriverError
+from jumpstarter_client.manifests import manifests
 
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
     from jumpstarter_client.connection import Connection
 
-__all__ = ["Allowed", "Node", "manifests"]
+__all__ = ["Allowed", "Node"]
 
 CLIENT = "jumpstarter.dev/client"
 NAME = "jumpstarter.dev/name"
 INTERFACE = "jumpstarter.dev/interface"
 STATE = "jumpstarter.dev/state"
 REASON = "jumpstarter.dev/reason"
-
-DRIVERS = "jumpstarter_drivers"
-
-
-def manifests() -> Iterator[ModuleType]:
-    """The manifest of every driver folder, in order of their names; none when no drivers are installed."""
-    try:
-        package = importlib.import_module(DRIVERS)
-    except ModuleNotFoundError:
-        return
-    for location in package.__path__:  # several, when a lab keeps drivers of its own
-        for folder in sorted(os.listdir(location)):
-            if os.path.isfile(f"{location}/{folder}/client.py"):
-                yield importlib.import_module(f"{DRIVERS}.{folder}")
 
 
 class Allowed:

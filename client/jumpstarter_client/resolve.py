@@ -46,14 +46,22 @@ def candidates(host: str | None, environment: Mapping[str, str]) -> Iterator[Uni
     """In this order: what was asked for, JUMPSTARTER_HOST, a daemon's socket, a built-in exporter.
 
     What was asked for, or set, is the only one then: a user who names an exporter gets that one or an error.
+
+    Raises:
+        ConnectError: the host is no address, or the environment asks for a lease.
     """
     named = host or environment.get("JUMPSTARTER_HOST")
     if named:
         yield parse_host(named, environment)
         return
+    if lease := environment.get("JMP_LEASE"):
+        raise ConnectError(
+            f"JMP_LEASE names the lease {lease!r}, but boards cannot be leased from a controller yet; "
+            "unset it to use an exporter on this machine, or name one with --host"
+        )
     yield Unix(SYSTEM_SOCKET, asked_for=False)
-    if runtime := environment.get("XDG_RUNTIME_DIR"):
-        yield Unix(f"{runtime}/jumpstarter/exporter.sock", asked_for=False)
+    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    yield Unix(f"{runtime}/jumpstarter/exporter.sock", asked_for=False)
     yield BuiltIn()
 
 

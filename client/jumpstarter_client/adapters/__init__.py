@@ -1,9 +1,21 @@
 """Driver streams in the shapes that other programs want: local ports, local sockets, pexpect sessions.
 
-Each is a context manager for plain code, named as in Jumpstarter; its `aio` form is for trio tasks.
+The `…Adapter` ones are context managers for plain code, named as in Jumpstarter; the others are for trio tasks.
 """
 
-from jumpstarter_client.adapters.portforward import TcpPortforwardAdapter, UnixPortforwardAdapter
-from jumpstarter_client.adapters.spawn import PexpectAdapter
+from jumpstarter_client.adapters.portforward import (
+    TcpPortforwardAdapter,
+    UnixPortforwardAdapter,
+    tcp_portforward,
+    unix_portforward,
+)
+from jumpstarter_client.adapters.spawn import PexpectAdapter, socket_adapter
 
-__all__ = ["PexpectAdapter", "TcpPortforwardAdapter", "UnixPortforwardAdapter"]
+__all__ = [
+    "PexpectAdapter",
+    "TcpPortforwardAdapter",
+    "UnixPortforwardAdapter",
+    "socket_adapter",
+    "tcp_portforward",
+    "unix_portforward",
+]

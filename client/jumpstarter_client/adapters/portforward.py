@@ -15,6 +15,7 @@ from jumpstarter_proto.rpc import tcp_listeners, unix_listener
 
 from jumpstarter_client.adapters.splice import splice
 from jumpstarter_client.base import DriverClient
+from jumpstarter_client.blocking import collapse
 from jumpstarter_client.errors import DriverError
 
 __all__ = ["TcpPortforwardAdapter", "UnixPortforwardAdapter", "tcp_portforward", "unix_portforward"]
@@ -83,10 +84,11 @@ async def _forward(client: DriverClient, method: str, listener: trio.SocketListe
         finally:
             await trio.aclose_forcefully(local)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, serve, [listener])
-        yield
-        nursery.cancel_scope.cancel()
+    with collapse():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, serve, [listener])
+            yield
+            nursery.cancel_scope.cancel()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_client.adapters.splice import splice
 from jumpstarter_client.base import DriverClient
+from jumpstarter_client.blocking import collapse
 
 if TYPE_CHECKING:
     from pexpect.fdpexpect import fdspawn
@@ -26,10 +27,11 @@ async def socket_adapter(client: DriverClient, method: str = "connect") -> Async
     local = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     theirs.setblocking(True)
     try:
-        async with client.stream_async(method) as remote, trio.open_nursery() as nursery:
-            nursery.start_soon(_splice_and_close, local, remote)
-            yield theirs
-            nursery.cancel_scope.cancel()
+        with collapse():
+            async with client.stream_async(method) as remote, trio.open_nursery() as nursery:
+                nursery.start_soon(_splice_and_close, local, remote)
+                yield theirs
+                nursery.cancel_scope.cancel()
     finally:
         await trio.aclose_forcefully(local)
         theirs.close()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_client.cli.options import Options, UsageError, nearest
+
+if TYPE_CHECKING:
+    from jumpstarter_client.node import Node
 
 __all__ = ["complete", "completion"]
 
@@ -64,9 +68,9 @@ def complete(words: list[str], options: Options) -> int:
     from jumpstarter_client.cli.entry import COMMANDS  # noqa: PLC0415 - it imports this module
 
     if not words:
-        from jumpstarter_client.cli.verbs import interfaces  # noqa: PLC0415
+        from jumpstarter_client.manifests import interfaces  # noqa: PLC0415
 
-        found = [*COMMANDS, *(name for name in interfaces() if name != "composite")]
+        found = [*COMMANDS, *interfaces()]
     elif words[0] in COMMANDS:
         found = list(SCRIPTS) if words == ["completion"] else []
     elif len(words) == 1:
@@ -84,22 +88,22 @@ def complete(words: list[str], options: Options) -> int:
 
 def _devices(interface: str, options: Options) -> list[str]:
     """Names for the devices of an exporter that runs; none is started for this."""
-    from jumpstarter_client.blocking import Portal  # noqa: PLC0415
-    from jumpstarter_client.connect import connect_async  # noqa: PLC0415
-    from jumpstarter_client.resolve import BuiltIn, candidates  # noqa: PLC0415
+    import trio  # noqa: PLC0415 - the words above need none of it
 
-    for candidate in candidates(options.host, os.environ):
-        if isinstance(candidate, BuiltIn):
-            break
-        with (
-            suppress(JumpstarterError),
-            Portal() as portal,
-            portal.context(connect_async(str(candidate), timeout=DEVICE_SECONDS)) as client,
-        ):
-            nodes = [node for node in client.node.walk() if node.interface == interface]
-            # What a user types: the board, where it has only one of these.
-            tops = [node.path.partition(".")[0] for node in nodes]
-            return sorted(
-                {top if tops.count(top) == 1 else node.path for top, node in zip(tops, nodes, strict=True)}
-            )
-    return []
+    async def ask() -> list[Node]:
+        from jumpstarter_client.connect import connect_async  # noqa: PLC0415
+        from jumpstarter_client.resolve import BuiltIn, candidates  # noqa: PLC0415
+
+        with trio.move_on_after(DEVICE_SECONDS):
+            for candidate in candidates(options.host, os.environ):
+                if isinstance(candidate, BuiltIn):
+                    break
+                with suppress(JumpstarterError):
+                    async with connect_async(str(candidate)) as client:
+                        return [node for node in client.node.walk() if node.interface == interface]
+        return []
+
+    nodes = trio.run(ask)
+    # What a user types: the board, where it has only one of these.
+    tops = [node.path.partition(".")[0] for node in nodes]
+    return sorted({top if tops.count(top) == 1 else node.path for top, node in zip(tops, nodes, strict=True)})

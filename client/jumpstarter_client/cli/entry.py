@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
@@ -21,41 +23,72 @@ def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
     """Run a command of the process's arguments and exit: one sentence for what went wrong, never a traceback."""
     # A command is over before the collector finds anything; it would only look, again and again.
     gc.disable()
-    options, arguments = Options(), sys.argv[1:]
+    _end_cleanly_when_told_to()
+    options = Options()
     try:
-        options, arguments = split(arguments)
+        options, arguments = split(sys.argv[1:])
         options.apply()
-        code = command(arguments, options) or ExitCode.OK
+        code = int(command(arguments, options) or ExitCode.OK)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        code = ExitCode.INTERRUPTED
     except BrokenPipeError:
         # Who read our output has seen enough; nor must the interpreter's own flush complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.OK
-    except JumpstarterError as error:
-        code = _explain(error, str(error), error.exit_code, options)
-    except ValueError as error:  # a verb's own check of what it was given
-        code = _explain(error, str(error), ExitCode.USAGE, options)
-    except OSError as error:
-        code = _explain(
-            error, f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), ExitCode.FAILED, options
-        )
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # the edge of the process
+        code = _explain(error, options)
     sys.exit(code)
 
 
-def _explain(error: BaseException, sentence: str, code: ExitCode, options: Options) -> ExitCode:
-    sys.stdout.flush()
+def _explain(error: BaseException, options: Options) -> ExitCode:
+    """Say it in a sentence, if a user can do something about it; a fault of ours is raised again."""
     if options.log_level == "debug":
         import traceback  # noqa: PLC0415
 
         traceback.print_exception(error)
+    match _first(error):
+        case KeyboardInterrupt():
+            return ExitCode.INTERRUPTED
+        case JumpstarterError() as known:
+            # Without the name of the call, which says nothing to who typed a command.
+            sentence, code = getattr(known, "details", "") or str(known), known.exit_code
+        case ValueError() as known:  # a verb's own check of what it was given
+            sentence, code = str(known), ExitCode.USAGE
+        case OSError() as known:
+            sentence = f"{known.strerror or known}: {known.filename or ''}".rstrip(": ")
+            code = ExitCode.FAILED
+        case _:
+            raise error
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
     sys.stderr.write(f"error: {sentence or type(error).__name__}\n")
     return code
 
 
+def _first(error: BaseException) -> BaseException:
+    """Of several tasks that failed at once, mostly of one cause, the one that can be explained."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    explained = error.subgroup((JumpstarterError, KeyboardInterrupt)) or error
+    return _first(explained.exceptions[0])
+
+
+def _end_cleanly_when_told_to() -> None:
+    """A signal to end unwinds the command as Ctrl-C does: a relay or a card is not left halfway."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end)
+
+
 def start(arguments: list[str], options: Options) -> int | None:
     """`jumpstarter …`."""
+    if arguments and arguments[0].partition("=")[0] in ("-o", "--output"):
+        # In front of the command or behind it, it means the same.
+        count = 1 if "=" in arguments[0] else 2
+        arguments = arguments[count:] + arguments[:count]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         from jumpstarter_client.cli.help import print_main_help  # noqa: PLC0415
 

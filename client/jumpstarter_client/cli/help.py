@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from jumpstarter_client.verb import Verb
+from jumpstarter_client.manifests import interfaces
+
+if TYPE_CHECKING:
+    from jumpstarter_client.verb import Verb
 
 __all__ = ["print_interface_help", "print_main_help"]
 
@@ -29,6 +33,7 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
 {interfaces}
 Options of every command:
   --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST
+  --config FILE        start an exporter from this file, for this command only
   --log-level LEVEL    debug, info, warning, error or critical; debug shows where an error came from
   --exporter-logs      show the exporter's log while the command runs
   -o json|yaml|name    output for scripts, where there is any
@@ -37,10 +42,7 @@ Options of every command:
 
 def print_main_help() -> None:
     """What `jumpstarter --help` prints."""
-    from jumpstarter_client.cli.verbs import interfaces  # noqa: PLC0415 - it loads the driver clients' base
-
-    names = [name for name in interfaces() if name != "composite"]
-    sys.stdout.write(MAIN.format(interfaces="".join(f"  {name}\n" for name in names)))
+    sys.stdout.write(MAIN.format(interfaces="".join(f"  {name}\n" for name in interfaces())))
 
 
 def print_interface_help(interface: str, known: dict[str, Verb]) -> None:

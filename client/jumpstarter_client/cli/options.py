@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["Options", "UnknownDeviceError", "UsageError", "nearest", "split", "take_output"]
+__all__ = ["ArgumentsError", "Options", "UnknownDeviceError", "UsageError", "nearest", "split", "take_output"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("json", "yaml", "name")
@@ -19,6 +18,10 @@ class UsageError(JumpstarterError):
 
     status = "INVALID_ARGUMENT"
     exit_code = ExitCode.USAGE
+
+
+class ArgumentsError(UsageError):
+    """A verb's arguments do not fit its signature."""
 
 
 class UnknownDeviceError(JumpstarterError):
@@ -33,6 +36,7 @@ class Options:
     """What was said about where to connect and what to print."""
 
     host: str | None = None
+    config: str | None = None
     log_level: str = "warning"
     exporter_logs: bool = False
     output: str | None = None
@@ -45,7 +49,15 @@ class Options:
             logging.basicConfig(level=self.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
 
 
-_VALUED = {"--host": "host", "--socket": "host", "--log-level": "log_level"}
+_VALUED = {
+    "--host": "host",
+    "--socket": "host",
+    "--config": "config",
+    "--exporter-config": "config",
+    "--exporter": "config",
+    "--log-level": "log_level",
+}
+_EXAMPLES = {"host": "/run/jumpstarter/exporter.sock", "config": "rpi4.yaml", "log_level": "debug"}
 
 
 def split(arguments: list[str]) -> tuple[Options, list[str]]:
@@ -67,20 +79,18 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
             if not equals:
                 value = next(words, "")
             if not value:
-                raise UsageError(f"{name} needs a value; for example {name} {_example(name)}")
+                raise UsageError(f"{name} needs a value; for example {name} {_EXAMPLES[_VALUED[name]]}")
             setattr(options, _VALUED[name], value)
         elif word == "--exporter-logs":
             options.exporter_logs = True
         else:
             rest.append(word)
     options.log_level = options.log_level.lower()
+    if options.host and options.config:
+        raise UsageError("--host names an exporter that runs, --config starts another; use one of them")
     if options.log_level not in LOG_LEVELS:
         raise UsageError(f"{options.log_level!r} is no log level; use one of {', '.join(LOG_LEVELS)}")
     return options, rest
-
-
-def _example(name: str) -> str:
-    return "debug" if name == "--log-level" else "/run/jumpstarter/exporter.sock"
 
 
 def take_output(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -105,6 +115,8 @@ def take_output(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean …` and what there is, for the end of a sentence."""
+    import difflib  # noqa: PLC0415 - only who mistypes pays for it
+
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
     guess = f"; did you mean {close[0]!r}" if close else ""

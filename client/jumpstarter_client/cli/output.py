@@ -16,6 +16,8 @@ def write_result(result: object, output: str | None) -> None:
     """Nothing for None, item by item for iterators, text for people, data if it was asked for."""
     if isinstance(result, Iterator):
         for item in result:
+            if output == "yaml":
+                sys.stdout.write("---\n")
             write_result(item, output)
             sys.stdout.flush()
     elif result is None:

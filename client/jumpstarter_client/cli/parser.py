@@ -9,7 +9,7 @@ from typing import Any
 
 import cyclopts
 
-from jumpstarter_client.cli.options import UsageError
+from jumpstarter_client.cli.options import ArgumentsError
 from jumpstarter_client.verb import Verb
 
 __all__ = ["parse", "print_help"]
@@ -19,7 +19,7 @@ def parse(verb: Verb, arguments: list[str], title: str) -> tuple[tuple[Any, ...]
     """Positional and named arguments for the verb's method, converted to the types that it declares.
 
     Raises:
-        UsageError: the arguments do not fit; says how to see what does.
+        ArgumentsError: the arguments do not fit; says how to see what does.
     """
     try:
         _, bound, _ = _app(verb, title).parse_args(
@@ -27,7 +27,7 @@ def parse(verb: Verb, arguments: list[str], title: str) -> tuple[tuple[Any, ...]
         )
     except cyclopts.CycloptsError as error:
         sentence = " ".join(str(error).split()).rstrip(".")
-        raise UsageError(f"{sentence}; `{title} --help` shows how it is used") from None
+        raise ArgumentsError(f"{sentence}; `{title} --help` shows how it is used") from None
     return bound.args, bound.kwargs
 
 

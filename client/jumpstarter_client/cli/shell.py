@@ -13,10 +13,12 @@ from jumpstarter_client.cli.options import Options, UsageError
 
 __all__ = ["shell"]
 
-HELP = """Usage: jumpstarter shell [--config FILE] [-- COMMAND [ARGUMENT ...]]
+_LEASING = ("--client", "--client-config", "--lease", "-l", "--selector", "-n", "--name", "--duration")
+
+HELP = """Usage: jumpstarter shell [--host HOST | --config FILE] [-- COMMAND [ARGUMENT ...]]
 
 A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
-shell; its exit code is this command's.
+shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there.
 
   jumpstarter shell
   jumpstarter shell -- j power on
@@ -26,42 +28,33 @@ shell; its exit code is this command's.
 
 def shell(arguments: list[str], options: Options) -> int:
     """The command. 126 and 127 as in any shell: found but not runnable, and not found."""
-    words, command = _split(arguments)
-    config: str | None = None
-    while words:
-        word = words.pop(0)
-        name, equals, value = word.partition("=")
-        if name in ("--config", "--exporter-config"):
-            config = value if equals else (words.pop(0) if words else "")
-            if not config:
-                raise UsageError(f"{name} needs a file, for example {name} rpi4.yaml")
-        elif name == "--exporter":
-            config = value if equals else (words.pop(0) if words else "")
-        elif name in ("-h", "--help"):
-            sys.stdout.write(HELP)
-            return 0
-        elif name.startswith("-"):
-            raise UsageError(f"`shell` has no option {name}; `jumpstarter shell --help` shows what it has")
-        else:
-            command = [word, *words, *(["--", *command] if command else [])]
-            break
+    if arguments and arguments[0] in ("-h", "--help"):
+        sys.stdout.write(HELP)
+        return 0
+    if arguments and arguments[0] in _LEASING:
+        raise UsageError(
+            f"{arguments[0]} asks a controller for a lease, which cannot be had yet; "
+            "name an exporter with --host, or its configuration with --config"
+        )
+    if arguments and arguments[0].startswith("-") and arguments[0] != "--":
+        raise UsageError(
+            f"`shell` has no option {arguments[0]}; `jumpstarter shell --help` shows what it has"
+        )
+    command = arguments[1:] if arguments[:1] == ["--"] else arguments
     from jumpstarter_client.blocking import Portal  # noqa: PLC0415 - not for --help
-    from jumpstarter_client.connect import open_host  # noqa: PLC0415
+    from jumpstarter_client.connect import connect_async, open_host  # noqa: PLC0415
 
-    with Portal() as portal, portal.context(open_host(options.host, config=config)) as host:
-        environment = dict(os.environ, JUMPSTARTER_HOST=host)
-        # What this exporter names, its own users may load; they could run anything on it anyway.
-        environment.setdefault("JMP_DRIVERS_ALLOW", "UNSAFE")
-        environment["_JMP_SUPPRESS_DRIVER_WARNINGS"] = "1"
+    with Portal() as portal, portal.context(open_host(options.host, config=options.config)) as host:
+        environment = dict(os.environ, JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")
+        # Asked at once, so that a wrong passphrase or certificate is not found by every command inside.
+        with portal.context(connect_async(host)) as client:
+            if client.name:
+                environment["JMP_EXPORTER"] = client.name
+        if host.startswith("/"):
+            # This machine's exporter names the classes; who runs it can run anything here anyway.
+            environment.setdefault("JMP_DRIVERS_ALLOW", "UNSAFE")
         with tempfile.TemporaryDirectory(prefix="jumpstarter-shell-") as folder:
             return _run(command or _interactive(Path(folder), environment), environment)
-
-
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    if "--" not in arguments:
-        return list(arguments), []
-    at = arguments.index("--")
-    return arguments[:at], arguments[at + 1 :]
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:
@@ -78,6 +71,9 @@ def _run(command: list[str], environment: dict[str, str]) -> int:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             code = process.wait()
+        except BaseException:  # we are told to end, and so is it
+            process.terminate()
+            raise
         finally:
             signal.signal(signal.SIGINT, before)
     return code if code >= 0 else 128 - code

@@ -17,11 +17,11 @@ __all__ = ["run_tree"]
 
 def run_tree(arguments: list[str], options: Options) -> ExitCode:
     """The command."""
-    if not options.host and not os.environ.get("JUMPSTARTER_HOST"):
+    if not options.host and not options.config and not os.environ.get("JUMPSTARTER_HOST"):
         raise UsageError("`j` works inside of `jumpstarter shell`; run that first, or set JUMPSTARTER_HOST")
     from jumpstarter_client.connect import connect  # noqa: PLC0415 - not for a wrong command line
 
-    with connect(options.host) as root:
+    with connect(options.host, config=options.config) as root:
         node, words = root.node, list(arguments)
         while words and words[0] in node.children:
             node = node.children[words.pop(0)]

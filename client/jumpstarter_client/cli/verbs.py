@@ -17,20 +17,11 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.cli.devices import select
-from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
-from jumpstarter_client.node import manifests
+from jumpstarter_client.cli.options import ArgumentsError, Options, UsageError, nearest, take_output
+from jumpstarter_client.manifests import interfaces
 from jumpstarter_client.verb import Verb, verbs
 
-__all__ = ["call_verb", "client_class", "interfaces", "run_verb"]
-
-
-def interfaces() -> dict[str, tuple[str, str]]:
-    """By interface: the module and class of the client that defines its verbs. Loads the manifests only."""
-    found: dict[str, tuple[str, str]] = {}
-    for manifest in manifests():
-        for name in manifest.CLIENTS.values():
-            found.setdefault(manifest.INTERFACE, (f"{manifest.__name__}.client", name))
-    return found
+__all__ = ["call_verb", "client_class", "run_verb"]
 
 
 def client_class(interface: str) -> type[DriverClient]:
@@ -70,15 +61,22 @@ def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode
         return ExitCode.OK
     from jumpstarter_client.connect import connect  # noqa: PLC0415 - not for --help
 
-    with connect(options.host) as root:
-        node, rest = select(root.node, interface, rest, _takes_arguments(verb))
+    with connect(options.host, config=options.config) as root:
+        given = rest
+        node, rest = select(root.node, interface, given, _takes_arguments(verb))
         if reason := getattr(node.client, "stub_reason", None):
             raise JumpstarterError(f"{node.path} cannot be used: {reason}")
         # The device's own client may define it in a way of its own.
         own = verbs(type(node.client)).get(word)
         if own is None:
             raise UsageError(f"{node.path} has no verb {word!r}{nearest(word, verbs(type(node.client)))}")
-        call_verb(node.client, own, rest, f"jumpstarter {interface} {word}", options)
+        try:
+            call_verb(node.client, own, rest, f"jumpstarter {interface} {word}", options)
+        except ArgumentsError as error:
+            if rest == given and rest and not rest[0].startswith("-"):
+                # A device that is not there looks like an argument.
+                raise UsageError(f"{error}; as a device, there is {node.path}") from None
+            raise
     return ExitCode.OK
 
 
