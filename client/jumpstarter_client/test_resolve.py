@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.resolve import BuiltIn, Tcp, Unix, candidates, parse_host, passphrase
+
+
+def test_an_exporter_that_is_named_is_the_only_candidate() -> None:
+    environment = {"JUMPSTARTER_HOST": "/from/environment", "XDG_RUNTIME_DIR": "/run/user/1"}
+    assert list(candidates("/asked/for", environment)) == [Unix("/asked/for", asked_for=True)]
+    assert list(candidates(None, environment)) == [Unix("/from/environment", asked_for=True)]
+
+
+def test_without_a_name_daemons_come_before_a_built_in_exporter() -> None:
+    assert list(candidates(None, {"XDG_RUNTIME_DIR": "/run/user/1"})) == [
+        Unix("/run/jumpstarter/exporter.sock", asked_for=False),
+        Unix("/run/user/1/jumpstarter/exporter.sock", asked_for=False),
+        BuiltIn(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/tmp/socket", Unix("/tmp/socket", asked_for=True)),
+        ("lab:8443", Tcp("lab", 8443, insecure=False)),
+        ("[::1]:1", Tcp("::1", 1, insecure=False)),
+        ("lab:0", Unix("lab:0", asked_for=True)),
+        ("lab:65536", Unix("lab:65536", asked_for=True)),
+        ("./odd:80", Unix("./odd:80", asked_for=True)),
+    ],
+)
+def test_a_host_is_an_address_only_with_a_port_at_its_end(text: str, expected: Unix | Tcp) -> None:
+    assert parse_host(text, {}) == expected
+
+
+@pytest.mark.parametrize("name", ["JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE"])
+def test_tls_is_left_out_only_when_asked_for(name: str) -> None:
+    assert parse_host("lab:1", {name: "1"}) == Tcp("lab", 1, insecure=True)
+    assert parse_host("lab:1", {name: "0"}) == Tcp("lab", 1, insecure=False)
+
+
+def test_a_port_without_a_host_is_an_error() -> None:
+    with pytest.raises(ConnectError, match="HOST:PORT"):
+        parse_host(":8443", {})
+
+
+def test_passphrase_goes_with_every_call_when_it_is_set() -> None:
+    assert passphrase({}) == []
+    assert passphrase({"JMP_GRPC_PASSPHRASE": "s"}) == [("x-jumpstarter-passphrase", "s")]

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+from jumpstarter_proto.v1 import jumpstarter_pb2
+
+from jumpstarter_client.cli.devices import find, select
+from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
+from jumpstarter_client.connection import Connection
+from jumpstarter_client.errors import ConnectError, DriverError
+from jumpstarter_client.node import Allowed, Node
+from jumpstarter_client.tree import build
+
+POWER = "jumpstarter_driver_power.client.PowerClient"
+GROUP = "jumpstarter_driver_composite.client.CompositeClient"
+NOWHERE = cast("Connection", None)
+
+Row = tuple[str, str, str, str]
+
+
+def report(*rows: Row, name: str = "") -> jumpstarter_pb2.GetReportResponse:
+    """Rows of uuid, parent's uuid, name and client class."""
+    response = jumpstarter_pb2.GetReportResponse()
+    if name:
+        response.labels["jumpstarter.dev/name"] = name
+    for uuid, parent, own, client in rows:
+        entry = response.reports.add(uuid=uuid, parent_uuid=parent or None)
+        entry.labels["jumpstarter.dev/client"] = client
+        if own:
+            entry.labels["jumpstarter.dev/name"] = own
+    return response
+
+
+LAB = report(
+    ("0", "", "", GROUP),
+    ("1", "0", "rpi4", GROUP),
+    ("2", "1", "power", POWER),
+    ("3", "0", "rpi5", GROUP),
+    ("4", "3", "power", POWER),
+    ("2", "0", "spare", POWER),
+    name="lab-1",
+)
+
+
+def tree(response: jumpstarter_pb2.GetReportResponse = LAB, allowed: Allowed | None = None) -> Node:
+    return build(response, NOWHERE, allowed or Allowed())
+
+
+def test_a_device_under_two_names_stands_in_both_places() -> None:
+    root = tree()
+    assert [node.path for node in root.walk()] == ["", "rpi4", "rpi4.power", "rpi5", "rpi5.power", "spare"]
+    assert root.children["spare"].uuid == root.children["rpi4"].children["power"].uuid
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "no devices"),
+        ([("1", "9", "a", POWER)], "without a parent"),
+        ([("0", "", "", GROUP), ("1", "0", "", POWER)], "without a name"),
+        ([("0", "", "", GROUP), ("1", "", "", GROUP)], "two roots"),
+    ],
+)
+def test_a_report_that_is_no_tree_is_refused(rows: list[Row], words: str) -> None:
+    with pytest.raises(ConnectError, match=words):
+        tree(report(*rows))
+
+
+@pytest.mark.parametrize(
+    ("token", "paths"),
+    [
+        ("rpi4.power", ["rpi4.power"]),
+        ("rpi4", ["rpi4.power"]),
+        ("spare", ["spare"]),
+        ("power", ["rpi4.power", "rpi5.power"]),
+        ("lab-1", ["rpi4.power", "rpi5.power", "spare"]),
+        ("rpi6", []),
+        ("RPI4", []),
+    ],
+)
+def test_a_word_means_a_path_a_name_or_what_is_below(token: str, paths: list[str]) -> None:
+    assert [node.path for node in find(tree(), "power", token)] == paths
+
+
+def test_a_device_is_taken_from_the_front_or_from_behind_the_options() -> None:
+    node, rest = select(tree(), "power", ["rpi5", "--wait", "1"], takes_arguments=True)
+    assert (node.path, rest) == ("rpi5.power", ["--wait", "1"])
+    node, rest = select(tree(), "power", ["--wait", "1", "rpi5"], takes_arguments=True)
+    assert (node.path, rest) == ("rpi5.power", ["--wait", "1"])
+
+
+def test_the_only_device_need_not_be_named_and_other_words_are_the_verbs() -> None:
+    one = tree(report(("0", "", "", GROUP), ("1", "0", "power", POWER)))
+    assert select(one, "power", [], takes_arguments=False)[0].path == "power"
+    assert select(one, "power", ["image.img"], takes_arguments=True)[1] == ["image.img"]
+    with pytest.raises(UnknownDeviceError, match="there is power"):
+        select(one, "power", ["rpi9"], takes_arguments=False)
+
+
+def test_what_is_unclear_or_unknown_is_answered_with_what_there_is() -> None:
+    with pytest.raises(UsageError, match=r"rpi4\.power, rpi5\.power"):
+        select(tree(), "power", ["power"], takes_arguments=False)
+    with pytest.raises(UsageError, match="which device"):
+        select(tree(), "power", [], takes_arguments=False)
+    with pytest.raises(UnknownDeviceError, match="'serial'; there is composite, power"):
+        select(tree(), "serial", ["rpi4"], takes_arguments=False)
+
+
+def test_our_classes_are_always_allowed_and_others_only_by_pattern() -> None:
+    assert Allowed().load(POWER).__name__ == "PowerClient"
+    foreign = "some_lab.client.FanClient"
+    with pytest.raises(DriverError, match="JMP_DRIVERS_ALLOW=some_lab"):
+        Allowed(["other.*"]).load(foreign)
+    with pytest.raises(DriverError, match="install 'some_lab'"):
+        Allowed(["some_lab.*"]).load(foreign)
+    with pytest.raises(DriverError, match="not made for this client"):
+        Allowed(unsafe=True).load("collections.OrderedDict")
+
+
+def test_allowed_classes_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JMP_DRIVERS_ALLOW", "a.*, UNSAFE")
+    with pytest.raises(DriverError, match="install 'b'"):
+        Allowed.from_environment().load("b.C")
+
+
+def test_a_class_that_cannot_be_loaded_is_a_stub_that_explains_itself_when_used() -> None:
+    root = tree(report(("0", "", "", GROUP), ("1", "0", "fan", "some_lab.client.FanClient")))
+    stub = root.children["fan"].client
+    with pytest.raises(DriverError, match="fan cannot be used"):
+        stub.call_async("on").send(None)
