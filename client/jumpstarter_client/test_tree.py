@@ -74,7 +74,7 @@ def test_a_report_that_is_no_tree_is_refused(rows: list[Row], words: str) -> Non
         ("rpi4", ["rpi4.power"]),
         ("spare", ["spare"]),
         ("power", ["rpi4.power", "rpi5.power"]),
-        ("lab-1", ["rpi4.power", "rpi5.power", "spare"]),
+        ("lab-1", ["rpi4.power", "rpi5.power"]),
         ("rpi6", []),
         ("RPI4", []),
     ],
@@ -88,6 +88,12 @@ def test_a_device_is_taken_from_the_front_or_from_behind_the_options() -> None:
     assert (node.path, rest) == ("rpi5.power", ["--wait", "1"])
     node, rest = select(tree(), "power", ["--wait", "1", "rpi5"], takes_arguments=True)
     assert (node.path, rest) == ("rpi5.power", ["--wait", "1"])
+
+
+def test_a_second_name_makes_a_device_no_less_the_only_one() -> None:
+    root = tree(report(("0", "", "", GROUP), ("1", "0", "power", POWER), ("1", "0", "copy", POWER)))
+    assert select(root, "power", [], takes_arguments=False)[0].path == "power"
+    assert select(root, "power", ["copy"], takes_arguments=False)[0].path == "copy"
 
 
 def test_the_only_device_need_not_be_named_and_other_words_are_the_verbs() -> None:

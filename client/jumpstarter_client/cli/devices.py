@@ -40,7 +40,15 @@ def find(root: Node, interface: str, token: str) -> list[Node]:
                 found.append(node)
                 break
             above = above.parent
-    return found
+    return _once(found)
+
+
+def _once(nodes: list[Node]) -> list[Node]:
+    """Each device under the first of its names."""
+    first: dict[str, Node] = {}
+    for node in nodes:
+        first.setdefault(node.uuid, node)
+    return list(first.values())
 
 
 def select(root: Node, interface: str, arguments: list[str], takes_arguments: bool) -> tuple[Node, list[str]]:
@@ -53,7 +61,7 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
         UnknownDeviceError: no device has the interface, or none has the name.
         UsageError: it is not clear which one is meant.
     """
-    nodes = [node for node in root.walk() if node.interface == interface]
+    nodes = _once([node for node in root.walk() if node.interface == interface])
     if not nodes:
         there = ", ".join(sorted({node.interface for node in root.walk() if node.interface}))
         raise UnknownDeviceError(
