@@ -44,8 +44,7 @@ async def open_channel(
         except BaseException as error:  # re-raised below, outside of the nursery
             failure = error
         finally:
-            channel._mux.lose("the channel was closed")  # noqa: SLF001
-            nursery.cancel_scope.cancel()
+            channel._mux.close("the channel was closed")  # noqa: SLF001
     if failure is not None:
         raise failure
 
@@ -89,7 +88,7 @@ class Channel:
         try:
             if timeout is None:
                 return await self._unary(call, request, None, metadata)
-            with trio.fail_after(timeout):
+            with trio.fail_after(max(timeout, 0)):
                 return await self._unary(call, request, timeout, metadata)
         except trio.TooSlowError:
             raise _too_slow(method, timeout) from None
@@ -113,7 +112,7 @@ class Channel:
         self, method: Method[Req, Res], request: Req, *, timeout: float | None = None, metadata: Metadata = ()
     ) -> AsyncIterator[ClientCall[Req, Res]]:
         """Send one message; iterate over the call for the replies. See `stream` for the rest."""
-        async with self.stream(method, timeout=timeout, metadata=metadata) as call:
+        async with self._open(method, timeout, metadata) as call:
             await call._send_only(request)  # noqa: SLF001 - one module
             yield call
 
@@ -125,6 +124,15 @@ class Channel:
 
         A `timeout` bounds the whole block: passing it raises RpcError(DEADLINE_EXCEEDED) from the block.
         """
+        async with self._open(method, timeout, metadata) as call:
+            self._mux.flush()  # a handler may have to run before there is a first message
+            yield call
+
+    @asynccontextmanager
+    async def _open(
+        self, method: Method[Req, Res], timeout: float | None, metadata: Metadata
+    ) -> AsyncIterator[ClientCall[Req, Res]]:
+        """A call whose headers are queued."""
         call: ClientCall[Req, Res] = ClientCall(self._mux, method)
         try:
             if timeout is None:
@@ -132,7 +140,7 @@ class Channel:
                 await self._start(call, None, metadata)
                 yield call
                 return
-            with trio.move_on_after(timeout) as scope:
+            with trio.move_on_after(max(timeout, 0)) as scope:
                 await self._start(call, timeout, metadata)
                 yield call
             if scope.cancelled_caught:
@@ -149,15 +157,18 @@ class Channel:
             if mux.connection.has_room_for_a_call:
                 break
             await mux.room.park()
-        call._start(  # noqa: SLF001 - one module
-            mux.connection.start_call(
+        try:
+            stream_id = mux.connection.start_call(
                 call.method.path,
                 scheme=self._scheme,
                 authority=self._authority,
                 timeout=timeout,
-                metadata=(*self._metadata, *metadata),
+                metadata=(*self._metadata, *metadata) if metadata else self._metadata,
             )
-        )
+        except BaseException:
+            mux.room.unpark()  # whoever waits may have the place
+            raise
+        call._start(stream_id)  # noqa: SLF001 - one module
 
     def on_request(self, event: RequestReceived) -> None:
         """Servers do not call."""
@@ -214,12 +225,11 @@ class ClientCall(Generic[Req, Res]):
             RpcError: the call has failed without headers.
         """
         state = self._state
-        if not self._half_closed:
-            self._mux.flush()  # our own headers may still be waiting for a first message
         while state.headers is None:
             if state.failure is not None:
-                raise state.failure
+                raise RpcError(state.failure.code, state.failure.details)
             if state.ended is not None:
+                await trio.lowlevel.checkpoint()
                 self._raise_for_status()
                 return ()
             await state.changed.park()
@@ -232,8 +242,6 @@ class ClientCall(Generic[Req, Res]):
             trio.EndOfChannel: there are no more and the status is OK.
             RpcError: any other status.
         """
-        if not self._half_closed:
-            self._mux.flush()
         data = await self._mux.receive(self._state)
         if data is None:
             self._raise_for_status()
@@ -259,7 +267,7 @@ class ClientCall(Generic[Req, Res]):
         state = self._state
         while state.ended is None:
             if state.failure is not None:
-                raise state.failure
+                raise RpcError(state.failure.code, state.failure.details)
             if state.messages:
                 raise RpcError(StatusCode.INTERNAL, "the peer sent several replies to a call that has one")
             await state.changed.park()
@@ -271,8 +279,10 @@ class ClientCall(Generic[Req, Res]):
             raise RpcError(ended.code, ended.details, ended.metadata)
 
     def _leave(self) -> None:
-        if self._state.stream_id and not self._state.is_over:
-            self._mux.abandon(self._state)
+        state = self._state
+        if state.stream_id and not state.is_over:
+            self._mux.abandon(state)
+        state.messages.clear()
 
 
 def _too_slow(method: Method[Req, Res], timeout: float | None) -> RpcError:

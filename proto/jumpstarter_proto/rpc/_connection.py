@@ -1,21 +1,14 @@
 """One gRPC connection without I/O: bytes in, events out, and bytes to send.
 
-It stands on purerpc's `GRPCConnection` for the HTTP/2 machinery and its settings, and replaces what that leaves
-out: calls that end without a body, resets, GOAWAY that lets running calls finish, windows that bound memory, and
-errors of one call that stay errors of that call.
+It stands on purerpc's `GRPCConnection` for the configuration of HTTP/2, and replaces what that leaves out: calls
+that end without a body, resets, GOAWAY that lets running calls finish, windows that bound memory, and errors of
+one call that stay errors of that call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
-
-import h2.events
-import h2.exceptions
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
-from hyperframe.frame import GoAwayFrame, WindowUpdateFrame
 
 from jumpstarter_proto.rpc._events import (
     CallEnded,
@@ -30,172 +23,118 @@ from jumpstarter_proto.rpc._events import (
     WindowOpened,
 )
 from jumpstarter_proto.rpc._grpclib import GRPCConfiguration, GRPCConnection
-from jumpstarter_proto.rpc._messages import FramingError, MessageReader
+from jumpstarter_proto.rpc._headers import Header, plain
+from jumpstarter_proto.rpc._http2 import MAX_FRAME, ConnectionFault, Http2, Stream
+from jumpstarter_proto.rpc._messages import FramingError, MessageReader, frame_header
 from jumpstarter_proto.rpc._metadata import (
-    decode_details,
     decode_metadata,
     decode_timeout,
     encode_details,
     encode_metadata,
     encode_timeout,
 )
+from jumpstarter_proto.rpc._outbox import Outbox
+from jumpstarter_proto.rpc._status import RESET_CODES, status_of_http, status_of_trailers
 from jumpstarter_proto.rpc._types import Metadata, Options, RpcError, StatusCode
 
-__all__ = ["Connection", "ConnectionFault"]
+__all__ = ["Call", "Connection", "ConnectionFault"]
 
-_HTTP_CODES = {
-    400: StatusCode.INTERNAL,
-    401: StatusCode.UNAUTHENTICATED,
-    403: StatusCode.PERMISSION_DENIED,
-    404: StatusCode.UNIMPLEMENTED,
-    429: StatusCode.UNAVAILABLE,
-    502: StatusCode.UNAVAILABLE,
-    503: StatusCode.UNAVAILABLE,
-    504: StatusCode.UNAVAILABLE,
-}
-"""Status for a reply that is not gRPC's (the specification's http-grpc-status-mapping.md)."""
-
-_RESET_CODES = {
-    ErrorCodes.NO_ERROR: (StatusCode.INTERNAL, "the peer ended the call without a status"),
-    ErrorCodes.REFUSED_STREAM: (
-        StatusCode.UNAVAILABLE,
-        "the peer refused the call, it has too many; try again",
-    ),
-    ErrorCodes.CANCEL: (StatusCode.CANCELLED, "the peer cancelled the call"),
-    ErrorCodes.ENHANCE_YOUR_CALM: (
-        StatusCode.RESOURCE_EXHAUSTED,
-        "the peer wants fewer calls; try again later",
-    ),
-    ErrorCodes.INADEQUATE_SECURITY: (StatusCode.PERMISSION_DENIED, "the peer wants a safer connection"),
-}
 _CONTENT_TYPE = ("content-type", "application/grpc")
+_TE = ("te", "trailers")
+_POST = (":method", "POST")
+_HTTP_OK = (":status", "200")
+_STARTED = (_HTTP_OK, _CONTENT_TYPE)
+_OK = (("grpc-status", "0"),)
+_MOST_DETAILS = 4096
+"""Bytes of a status message. Peers take 8 KiB of headers in all, and a status must arrive."""
 
 
-class ConnectionFault(Exception):  # noqa: N818 - a fault of the peer's
-    """The peer broke HTTP/2; the connection is lost. What is left to send tells it why."""
+class Call(Stream):
+    """One open call."""
 
+    __slots__ = ("reader", "status", "unread")
 
-class _Stream:
-    """What one call needs while it is open."""
-
-    __slots__ = ("granted", "reader", "started", "status", "unread")
-
-    def __init__(self, max_receive: int) -> None:
-        self.reader = MessageReader(max_receive)
-        self.started = False
-        """Headers were sent (by a server) or received (by a client)."""
-        self.granted = 0
-        """Window beyond the usual, given for the one large message that is being read."""
+    def __init__(self, stream_id: int, outbound: int, options: Options) -> None:
+        super().__init__(stream_id, outbound, options.stream_window)
+        self.reader = MessageReader(options.max_receive)
         self.unread = 0
-        """Window that arrived and was not given back."""
+        """Bytes of whole messages that were not acknowledged."""
         self.status: CallEnded | None = None
+        """A client's call has its trailers; the end of the stream is next."""
 
 
 class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
-    """Either end of a connection. `receive` may raise; everything else only queues bytes for `take`.
+    """Either end of a connection. Only `receive` raises for what the peer does; the rest queues bytes in `outbox`.
 
-    Sending on a stream that has ended raises nothing and sends nothing: its owner learns of the end by an event.
+    Sending on a call that has ended raises nothing and sends nothing: its owner learns of the end by an event.
     """
+
+    h2_connection: Http2
 
     def __init__(self, *, client: bool, options: Options) -> None:
         self._options = options
         self._client = client
+        self._events: list[Event] = []
+        self._open: dict[int, Call] = {}
         super().__init__(GRPCConfiguration(client_side=client, max_message_length=options.max_receive))
-        h2_connection = self.h2_connection
-        # What we send is made here and needs no second look; what the peer sends is validated.
-        h2_connection.config.validate_outbound_headers = False
-        h2_connection.config.normalize_outbound_headers = False
-        h2_connection.decoder.max_header_list_size = options.max_header_list
-        # h2 takes a GOAWAY for the end of the connection; gRPC lets running calls finish.
-        h2_connection._frame_dispatch_table[GoAwayFrame] = self._receive_goaway  # noqa: SLF001
-        self._open: dict[int, _Stream] = {}
-        self._handlers: dict[type[Any], Callable[[Any], list[Event]]] = {
-            h2.events.RequestReceived: self._on_request,
-            h2.events.ResponseReceived: self._on_response,
-            h2.events.TrailersReceived: self._on_trailers,
-            h2.events.DataReceived: self._on_data,
-            h2.events.StreamEnded: self._on_ended,
-            h2.events.StreamReset: self._on_reset,
-            h2.events.WindowUpdated: self._on_window,
-            h2.events.RemoteSettingsChanged: self._on_settings,
-            h2.events.PingAcknowledged: self._on_pong,
-            h2.events.ConnectionTerminated: self._on_terminated,
-        }
+        self._http2 = self.h2_connection
+        self.outbox: Outbox = self._http2.outbox
 
     def _set_h2_connection_local_settings(self) -> None:
         options = self._options
+        http2 = Http2(
+            self.h2_connection.config,
+            self,
+            max_header_list=options.max_header_list,
+            window=options.connection_window,
+        )
         values = {
             SettingCodes.MAX_CONCURRENT_STREAMS: options.max_streams,
             SettingCodes.INITIAL_WINDOW_SIZE: options.stream_window,
-            SettingCodes.MAX_FRAME_SIZE: min(max(options.stream_window, 2**14), 2**24 - 1),
+            SettingCodes.MAX_FRAME_SIZE: MAX_FRAME,
             SettingCodes.MAX_HEADER_LIST_SIZE: options.max_header_list,
         }
         if self._client:
             values[SettingCodes.ENABLE_PUSH] = 0
-        self.h2_connection.local_settings = Settings(client=self._client, initial_values=values)
-        self.h2_connection.max_inbound_frame_size = values[SettingCodes.MAX_FRAME_SIZE]
+        http2.local_settings = Settings(client=self._client, initial_values=values)
+        http2.max_inbound_frame_size = MAX_FRAME
+        http2.calls = self._open
+        self.h2_connection = http2
 
     # --- the connection
 
     def start(self) -> None:
         """Queue the preface and our settings, which go out before anything else."""
-        self.h2_connection.initiate_connection()
-        self.h2_connection.increment_flow_control_window(self._options.connection_window - 65535)
-
-    @property
-    def pending(self) -> int:
-        """Bytes that wait for `take`."""
-        return len(self.h2_connection._data_to_send)  # noqa: SLF001 - h2 tells it no other way
-
-    def take(self) -> bytes:
-        """All bytes to send now."""
-        data: bytes = self.h2_connection.data_to_send()
-        return data
+        self._http2.start()
 
     def receive(self, data: bytes) -> list[Event]:
         """What the peer's bytes mean.
 
         Raises:
-            ConnectionFault: they are not HTTP/2; queues the GOAWAY that says so.
+            ConnectionFault: they are not HTTP/2; queues the GOAWAY that says so. Events before it are lost, and
+                with the connection all its calls are.
         """
-        try:
-            h2_events = self.h2_connection.receive_data(data)
-        except Exception as error:
-            # Whatever h2, hpack or hyperframe raise for hostile bytes ends this connection and nothing else.
-            reason = str(error) or type(error).__name__
-            raise ConnectionFault(f"the peer broke the HTTP/2 protocol: {reason}") from error
-        # h2 looks at a frame's length once all of it has come, which may be 16 MiB.
-        begun = self.h2_connection.incoming_buffer.data[:3]
-        if len(begun) == 3 and begun != b"PRI":
-            announced = int.from_bytes(begun, "big")
-            if announced > self.h2_connection.max_inbound_frame_size:
-                raise ConnectionFault(f"the peer announced a frame of {announced} bytes, which is too large")
         events: list[Event] = []
-        for event in h2_events:
-            handler = self._handlers.get(type(event))
-            if handler is not None:
-                events += handler(event)
+        self._events = events
+        self._http2.receive(data)
         return events
+
+    def take(self) -> bytes:
+        """All bytes to send now, in one piece."""
+        return self.outbox.take()
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        self.h2_connection.ping(b"jmpalive")
+        self._http2.ping(b"jmpalive")
 
     def goodbye(self, code: ErrorCodes = ErrorCodes.NO_ERROR, reason: str = "") -> None:
         """Take no new calls from the peer, and say so. Running calls go on."""
-        frame = GoAwayFrame(0)
-        frame.last_stream_id = self.h2_connection.highest_inbound_stream_id
-        frame.error_code = code
-        frame.additional_data = reason.encode()
-        self.h2_connection._prepare_for_sending([frame])  # noqa: SLF001 - h2's own would end the connection
+        self._http2.say_goodbye(code, reason)
 
     @property
     def has_room_for_a_call(self) -> bool:
         """Whether the peer takes one more call now."""
-        return bool(
-            self.h2_connection.open_outbound_streams
-            < self.h2_connection.remote_settings.max_concurrent_streams
-        )
+        return len(self._open) < self._http2.max_streams
 
     # --- calls of a client
 
@@ -208,274 +147,291 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
             RpcError: RESOURCE_EXHAUSTED, the peer does not take so much metadata; or UNAVAILABLE, this
                 connection has used up its streams.
         """
-        headers = [
-            (":method", "POST"),
+        headers: list[Header] = [
+            _POST,
             (":scheme", scheme),
             (":path", path),
             (":authority", authority),
-            ("te", "trailers"),
+            _TE,
             _CONTENT_TYPE,
         ]
         if timeout is not None:
-            headers.append(("grpc-timeout", encode_timeout(timeout)))
-        headers += encode_metadata(metadata)
-        self._check_size(headers)
-        try:
-            stream_id: int = self.h2_connection.get_next_available_stream_id()
-        except h2.exceptions.NoAvailableStreamIDError:
-            raise RpcError(StatusCode.UNAVAILABLE, "this connection is used up; connect again") from None
-        self._open[stream_id] = _Stream(self._options.max_receive)
-        self.h2_connection.send_headers(stream_id, headers)
+            headers.append(plain("grpc-timeout", encode_timeout(timeout)))
+        if metadata:
+            headers += encode_metadata(metadata)
+            self._check_size(headers)
+        stream_id = self._http2.new_stream_id()
+        if stream_id is None:
+            raise RpcError(StatusCode.UNAVAILABLE, "this connection is used up; connect again")
+        self._open[stream_id] = call = Call(stream_id, self._http2.initial_outbound, self._options)
+        self._http2.send_headers(call, headers)
         return stream_id
 
     # --- calls of a server
 
     def send_headers(self, stream_id: int, metadata: Metadata) -> None:
-        """Queue initial metadata, once."""
-        stream = self._open.get(stream_id)
-        if stream is None or stream.started:
+        """Queue initial metadata, once. Raises RpcError(RESOURCE_EXHAUSTED) if the peer does not take so much."""
+        call = self._open.get(stream_id)
+        if call is None or call.started:
             return
-        headers = [(":status", "200"), _CONTENT_TYPE, *encode_metadata(metadata)]
-        self._check_size(headers)
-        stream.started = True
-        self.h2_connection.send_headers(stream_id, headers)
+        headers: list[Header] = [*_STARTED, *encode_metadata(metadata)] if metadata else [*_STARTED]
+        if metadata:
+            self._check_size(headers)
+        call.started = True
+        self._http2.send_headers(call, headers)
 
     def end_call(self, stream_id: int, code: StatusCode, details: str, metadata: Metadata) -> None:
-        """Queue the status: as trailers, or as all there is when no headers were sent. Ends the stream."""
-        stream = self._open.get(stream_id)
-        if stream is None:
+        """Queue the status: as trailers, or as all there is when no headers were sent. Ends the stream.
+
+        A status arrives: metadata that the peer does not take is left out.
+        """
+        call = self._open.get(stream_id)
+        if call is None:
             return
-        trailers = [("grpc-status", str(int(code)))]
+        trailers: list[Header] = [] if call.started else [*_STARTED]
+        if code is StatusCode.OK:
+            trailers += _OK
+        else:
+            trailers.append(("grpc-status", str(int(code))))
         if details:
-            # A status must arrive: what does not fit into the peer's header list is cut.
-            trailers.append(("grpc-message", encode_details(details[:8192])))
-        if not stream.started:
-            trailers = [(":status", "200"), _CONTENT_TYPE, *trailers]
-        trailers += encode_metadata(metadata)
-        self.h2_connection.send_headers(stream_id, trailers, end_stream=True)
-        if not self.h2_connection._get_stream_by_id(stream_id).closed:  # noqa: SLF001
+            trailers.append(plain("grpc-message", encode_details(details, _MOST_DETAILS)))
+        if metadata:
+            more = encode_metadata(metadata)
+            if self._fits([*trailers, *more]):
+                trailers += more
+        self._http2.send_headers(call, trailers, end=True)
+        if call.is_receiving:
             # The peer may still be sending; nobody reads it any more.
-            self.h2_connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
-        self._forget(stream_id)
+            self._http2.reset(stream_id, ErrorCodes.NO_ERROR)
+        self._forget(call)
 
     # --- both
 
     def sendable(self, stream_id: int) -> int:
-        """Bytes of data that may be queued for this stream now; 0 when it has ended."""
-        if stream_id not in self._open:
-            return 0
-        try:
-            window: int = self.h2_connection.local_flow_control_window(stream_id)
-        except h2.exceptions.StreamClosedError:
-            return 0
-        return max(0, min(window, int(self.h2_connection.max_outbound_frame_size)))
+        """Bytes of data that may be queued for this call now; 0 when it has ended."""
+        call = self._open.get(stream_id)
+        return 0 if call is None else self._http2.sendable(call)
 
     def send_data(self, stream_id: int, data: bytes | memoryview, *, end: bool = False) -> None:
-        """Queue up to `sendable` bytes of framed messages, and our half-close."""
-        if stream_id in self._open:
-            self.h2_connection.send_data(stream_id, data, end_stream=end)
+        """Queue up to `sendable` bytes of framed messages, which must not change, and our half-close."""
+        if call := self._open.get(stream_id):
+            self._http2.send_data(call, data, end=end)
+
+    def send_message(self, stream_id: int, message: bytes, *, end: bool = False) -> None:
+        """Queue one message, with its header no more than `sendable` bytes, and our half-close."""
+        if call := self._open.get(stream_id):
+            self._http2.send_data(call, frame_header(len(message)), message, end=end)
 
     def is_open(self, stream_id: int) -> bool:
-        """Whether the stream's last event is still to come."""
+        """Whether the call's last event is still to come."""
         return stream_id in self._open
 
     def acknowledge(self, stream_id: int, credit: int) -> None:
         """A message was read: let the peer send as much again."""
-        stream = self._open.get(stream_id)
-        if stream is None:
+        call = self._open.get(stream_id)
+        if call is None:
             return  # what it held was given back when it ended
-        stream.unread -= credit
-        self._give_back(stream_id, credit, credit)
+        call.unread -= credit
+        self._http2.inbound.unread -= credit
+        if call.is_receiving and (count := call.inbound.read(credit)):
+            self._http2.open_window(call, count)
+        self._http2.open_connection_window()
 
     def reset(self, stream_id: int, code: ErrorCodes = ErrorCodes.CANCEL) -> None:
-        """End a stream at once, whatever its state. No event follows."""
-        if stream_id not in self._open:
+        """End a call at once, whatever its state. No event follows."""
+        if call := self._open.get(stream_id):
+            if call.is_sending or call.is_receiving:
+                self._http2.reset(stream_id, code)
+            self._forget(call)
+
+    def _forget(self, call: Call) -> None:
+        if self._open.pop(call.id, None) is None:
             return
-        # A stream that has ended meanwhile is what was wanted.
-        with suppress(h2.exceptions.ProtocolError):
-            self.h2_connection.reset_stream(stream_id, code)
-        self._forget(stream_id)
+        call.is_sending = call.is_receiving = False
+        inbound = self._http2.inbound
+        inbound.partial -= call.reader.held
+        inbound.unread -= call.unread
+        call.unread = 0
+        if call.inbound.lent:
+            self._end_loan(call)
+        self._http2.open_connection_window()
 
-    def _forget(self, stream_id: int) -> None:
-        stream = self._open.pop(stream_id)
-        if stream.unread:
-            self._give_back(stream_id, stream.unread, 0)
+    def _fits(self, headers: list[Header]) -> bool:
+        limit = self._http2.max_header_list
+        return limit is None or _size(headers) <= limit
 
-    def _give_back(self, stream_id: int, on_connection: int, on_stream: int) -> None:
-        if on_stream == on_connection:
-            self.h2_connection.acknowledge_received_data(on_stream, stream_id)
-            return
-        if on_stream:
-            self.h2_connection.acknowledge_received_data(on_stream, stream_id)
-        manager = self.h2_connection._inbound_flow_control_window_manager  # noqa: SLF001
-        if increment := manager.process_bytes(on_connection - on_stream):
-            frame = WindowUpdateFrame(0)
-            frame.window_increment = increment
-            self.h2_connection._prepare_for_sending([frame])  # noqa: SLF001
-
-    def _check_size(self, headers: list[tuple[str, str]]) -> None:
-        size = sum(len(name) + len(value) + 32 for name, value in headers)
-        limit = self.h2_connection.remote_settings.max_header_list_size
-        if limit is not None and size > limit:
+    def _check_size(self, headers: list[Header]) -> None:
+        if not self._fits(headers):
             raise RpcError(
                 StatusCode.RESOURCE_EXHAUSTED,
-                f"the call's metadata has {size} bytes and the peer takes {limit}; send less of it",
+                f"the call's metadata has {_size(headers)} bytes and the peer takes"
+                f" {self._http2.max_header_list}; send less of it",
             )
 
-    # --- what h2 reports
+    # --- what HTTP/2 reports
 
-    def _on_request(self, event: h2.events.RequestReceived) -> list[Event]:
-        headers = event.headers
+    def on_open(self, stream_id: int, headers: list[Header]) -> None:
+        """A server's new call."""
         found = dict(headers)
-        stream_id = event.stream_id
-        self._open[stream_id] = _Stream(self._options.max_receive)
+        if len(self._open) >= self._options.max_streams:
+            self._http2.reset(stream_id, ErrorCodes.REFUSED_STREAM)
+            self._events.append(CallReset(stream_id, "too many calls"))
+            return
         if not found.get("content-type", "").startswith("application/grpc"):
-            self.h2_connection.send_headers(stream_id, [(":status", "415")], end_stream=True)
-            self.reset(stream_id, ErrorCodes.NO_ERROR)
-            return []
+            self._http2.send_headers(stream_id, [(":status", "415")], end=True)
+            self._http2.reset(stream_id, ErrorCodes.NO_ERROR)
+            return
+        call = Call(stream_id, self._http2.initial_outbound, self._options)
+        self._open[stream_id] = call
         try:
             timeout = decode_timeout(found["grpc-timeout"]) if "grpc-timeout" in found else None
             metadata = decode_metadata(headers)
         except ValueError as error:
             self.end_call(stream_id, StatusCode.INTERNAL, str(error), ())
-            return []
+            return
         authority = found.get(":authority", "")
-        return [RequestReceived(stream_id, found.get(":path", ""), authority, metadata, timeout)]
+        self._events.append(RequestReceived(stream_id, found.get(":path", ""), authority, metadata, timeout))
 
-    def _on_response(self, event: h2.events.ResponseReceived) -> list[Event]:
-        stream = self._open.get(event.stream_id)
-        if stream is None:
-            return []
-        headers = event.headers
+    def on_headers(self, call: Call, headers: list[Header], end: bool) -> None:
+        """A client's reply or trailers; a server's caller has none to send, and is not listened to."""
+        if not self._client:
+            return
+        if call.started:
+            if end:
+                call.status = self._read_status(call, headers)
+            else:
+                self._fail(call, StatusCode.INTERNAL, "the peer sent headers twice")
+            return
         found = dict(headers)
-        http_status = found.get(":status", "")
+        http_status = found[":status"]
+        if http_status.startswith("1") and not end:
+            return  # more is to come
         if http_status != "200" or not found.get("content-type", "").startswith("application/grpc"):
-            code = _HTTP_CODES.get(int(http_status) if http_status.isdecimal() else 0, StatusCode.UNKNOWN)
-            return self._fail(
-                event.stream_id, code, f"the peer answered HTTP {http_status}, which is not gRPC"
-            )
-        if "grpc-status" in found:
-            return self._read_status(event.stream_id, headers)
-        stream.started = True
+            self._fail(call, *status_of_http(http_status))
+            return
+        if end:
+            call.status = self._read_status(call, headers)
+            return
+        call.started = True
         try:
-            return [ResponseStarted(event.stream_id, decode_metadata(headers))]
+            self._events.append(ResponseStarted(call.id, decode_metadata(headers)))
         except ValueError as error:
-            return self._fail(event.stream_id, StatusCode.INTERNAL, str(error))
+            self._fail(call, StatusCode.INTERNAL, str(error))
 
-    def _on_trailers(self, event: h2.events.TrailersReceived) -> list[Event]:
-        if self._client and event.stream_id in self._open:
-            return self._read_status(event.stream_id, event.headers)
-        return []
-
-    def _read_status(self, stream_id: int, headers: list[tuple[str, str]]) -> list[Event]:
-        found = dict(headers)
-        text = found.get("grpc-status", "")
-        try:
-            code = StatusCode(int(text))
-        except ValueError:
-            code = StatusCode.UNKNOWN
-        try:
-            metadata = decode_metadata(headers)
-        except ValueError:
-            metadata = []
-        details = decode_details(found.get("grpc-message", ""))
-        if not text:
-            details = details or "the peer ended the call without a status"
-        stream = self._open[stream_id]
-        if code is StatusCode.OK and not stream.reader.is_between_messages:
+    def _read_status(self, call: Call, headers: list[Header]) -> CallEnded:
+        code, details, metadata = status_of_trailers(headers)
+        if code is StatusCode.OK and not call.reader.is_between_messages:
             code, details = StatusCode.INTERNAL, "the peer ended the call in the middle of a message"
-        stream.status = CallEnded(stream_id, code, details, metadata)
-        return []
+        return CallEnded(call.id, code, details, metadata)
 
-    def _on_data(self, event: h2.events.DataReceived) -> list[Event]:
-        stream_id = event.stream_id
-        stream = self._open.get(stream_id)
-        length: int = event.flow_controlled_length
-        if stream is None:
-            # Data that was under way when the stream ended.
-            self._give_back(stream_id, length, 0)
-            return []
-        stream.unread += length
-        reader = stream.reader
+    def on_data(self, call: Call, data: bytes, start: int, stop: int, padding: int) -> None:
+        """Messages, or pieces of them."""
+        inbound = self._http2.inbound
+        reader = call.reader
+        held = reader.held
         try:
-            messages = reader.feed(event.data)
+            messages = reader.feed(data, start, stop)
         except FramingError as error:
+            inbound.partial += reader.held - held
             code = StatusCode.RESOURCE_EXHAUSTED if error.too_large else StatusCode.INTERNAL
-            return self._fail(stream_id, code, str(error))
-        padding = length - len(event.data)
+            self._fail(call, code, str(error))
+            return
         if padding:
-            stream.unread -= padding
-            self._give_back(stream_id, padding, padding)
-        events: list[Event] = []
-        for data, framed_length in messages:
-            credit = framed_length
-            if stream.granted:
-                # This message's window was extended when it began, so only the connection's is due.
-                stream.unread -= stream.granted
-                self._give_back(stream_id, stream.granted, 0)
-                credit -= stream.granted
-                stream.granted = 0
-            events.append(MessageReceived(stream_id, data, credit))
-        if reader.needs and not stream.granted and reader.length > self._options.stream_window // 2:
-            stream.granted = reader.needs
-            self.h2_connection.increment_flow_control_window(reader.needs, stream_id)
-        return events
+            self._http2.open_window(call, call.inbound.read(padding))
+        for message, credit in messages:
+            call.unread += credit
+            inbound.unread += credit
+            self._events.append(MessageReceived(call.id, message, credit))
+        if held or reader.held:
+            inbound.partial += reader.held - held
+            self._read_on(call, is_new=bool(messages) or not held)
 
-    def _fail(self, stream_id: int, code: StatusCode, details: str) -> list[Event]:
+    def _read_on(self, call: Call, *, is_new: bool) -> None:
+        """A message has arrived in part: see that the peer can send the rest."""
+        if is_new and call.inbound.lent:
+            self._end_loan(call)
+        inbound = self._http2.inbound
+        if inbound.is_full:
+            self._fail(call, StatusCode.RESOURCE_EXHAUSTED, "too many large messages at a time; try again")
+        elif missing := call.inbound.lacks(call.reader.needs):
+            if inbound.may_lend(missing):
+                self._lend(call)
+            elif call.id not in inbound.waiting:
+                inbound.waiting.append(call.id)
+
+    def _lend(self, call: Call) -> None:
+        needs = call.reader.needs
+        self._http2.inbound.lent(call.inbound.lacks(needs))
+        self._http2.open_window(call, call.inbound.lend(needs))
+
+    def _end_loan(self, call: Call) -> None:
+        inbound = self._http2.inbound
+        inbound.lent(-call.inbound.lent)
+        call.inbound.lent = 0
+        while inbound.waiting:
+            waiting = self._open.get(inbound.waiting[0])
+            missing = 0 if waiting is None else waiting.inbound.lacks(waiting.reader.needs)
+            if missing and not inbound.may_lend(missing):
+                return
+            inbound.waiting.popleft()
+            if waiting is not None and missing:
+                self._lend(waiting)
+
+    def _fail(self, call: Call, code: StatusCode, details: str) -> None:
         """End one call for what its peer did."""
         if self._client:
-            self.reset(stream_id)
-            return [CallEnded(stream_id, code, details, ())]
-        self.end_call(stream_id, code, details, ())
-        return [CallReset(stream_id, details)]
+            self.reset(call.id)
+            self._events.append(CallEnded(call.id, code, details, ()))
+        else:
+            self.end_call(call.id, code, details, ())
+            self._events.append(CallReset(call.id, details))
 
-    def _on_ended(self, event: h2.events.StreamEnded) -> list[Event]:
-        stream_id = event.stream_id
-        stream = self._open.get(stream_id)
-        if stream is None:
-            return []
+    def on_end(self, call: Call) -> None:
+        """The peer sends no more."""
         if self._client:
-            status = stream.status or CallEnded(
-                stream_id, StatusCode.INTERNAL, "the peer ended the call without a status", ()
+            status = call.status or CallEnded(
+                call.id, StatusCode.INTERNAL, "the peer ended the call without a status", ()
             )
-            self.reset(stream_id, ErrorCodes.NO_ERROR)  # in case that we have not ended our half
-            return [status]
-        if not stream.reader.is_between_messages:
-            return self._fail(stream_id, StatusCode.INTERNAL, "the call ended in the middle of a message")
-        return [HalfClosed(stream_id)]
+            self.reset(call.id, ErrorCodes.NO_ERROR)  # in case that we have not ended our half
+            self._events.append(status)
+        elif call.reader.is_between_messages:
+            self._events.append(HalfClosed(call.id))
+        else:
+            self._fail(call, StatusCode.INTERNAL, "the call ended in the middle of a message")
 
-    def _on_reset(self, event: h2.events.StreamReset) -> list[Event]:
-        stream_id = event.stream_id
-        stream = self._open.get(stream_id)
-        if stream is None:
-            return []
-        self._forget(stream_id)
-        if not self._client:
-            return [CallReset(stream_id, "the caller cancelled the call")]
-        if stream.status is not None:
-            return [stream.status]
-        code, details = _RESET_CODES.get(
-            event.error_code,
-            (StatusCode.INTERNAL, f"the peer reset the call (HTTP/2 error {event.error_code})"),
-        )
-        return [CallEnded(stream_id, code, details, ())]
+    def on_reset(self, call: Call, code: int) -> None:
+        """The peer ended the call at once."""
+        self._forget(call)
+        if self._client:
+            status, details = RESET_CODES.get(
+                code, (StatusCode.INTERNAL, f"the peer reset the call (HTTP/2 error {code})")
+            )
+            self._events.append(CallEnded(call.id, status, details, ()))
+        else:
+            self._events.append(CallReset(call.id, "the caller cancelled the call"))
 
-    def _on_window(self, event: h2.events.WindowUpdated) -> list[Event]:
-        return [WindowOpened(event.stream_id)]
+    def on_broken(self, call: Call, reason: str) -> None:
+        """The peer broke HTTP/2's rules on this call alone."""
+        self._forget(call)
+        details = f"the peer broke the HTTP/2 protocol: {reason}"
+        if self._client:
+            self._events.append(CallEnded(call.id, StatusCode.INTERNAL, details, ()))
+        else:
+            self._events.append(CallReset(call.id, details))
 
-    def _on_settings(self, event: h2.events.RemoteSettingsChanged) -> list[Event]:
-        return [WindowOpened(0)]
+    def on_window(self, stream_id: int) -> None:
+        """More may be sent, or another number of calls."""
+        self._events.append(WindowOpened(stream_id))
 
-    def _on_pong(self, event: h2.events.PingAcknowledged) -> list[Event]:
-        return [PongReceived()]
+    def on_going_away(self, last_stream_id: int, reason: str) -> None:
+        """The peer takes no new calls."""
+        self._events.append(GoingAway(last_stream_id, reason))
 
-    def _receive_goaway(self, frame: GoAwayFrame) -> tuple[list[Any], list[Any]]:
-        event = h2.events.ConnectionTerminated()
-        event.error_code = frame.error_code
-        event.last_stream_id = frame.last_stream_id
-        event.additional_data = frame.additional_data or b""
-        return [], [event]
+    def on_pong(self) -> None:
+        """The peer is alive."""
+        self._events.append(PongReceived())
 
-    def _on_terminated(self, event: h2.events.ConnectionTerminated) -> list[Event]:
-        reason = event.additional_data.decode("utf-8", "replace")
-        return [GoingAway(event.last_stream_id, reason)]
+
+def _size(headers: list[Header]) -> int:
+    """As HTTP/2 counts a list of headers."""
+    return sum(len(name) + len(value) + 32 for name, value in headers)

@@ -7,6 +7,7 @@ import struct
 __all__ = ["Framed", "FramingError", "MessageReader", "frame_header"]
 
 _HEADER = struct.Struct(">BI")
+HEADER_BYTES = 5
 
 
 class FramingError(Exception):
@@ -31,69 +32,64 @@ class MessageReader:
 
     def __init__(self, max_length: int) -> None:
         self._max_length = max_length
-        self._pieces: list[bytes] = []
-        self._held = 0
+        self._pieces = bytearray()
         self._needed: int | None = None
         """Length of the message being read; None while its header is incomplete."""
 
     @property
-    def needs(self) -> int:
-        """Bytes still missing from the message being read; 0 between messages."""
-        return 0 if self._needed is None else self._needed - self._held
+    def held(self) -> int:
+        """Bytes of the message being read, without its header once that is complete."""
+        return len(self._pieces)
 
     @property
-    def length(self) -> int:
-        """Length of the message being read; 0 between messages."""
-        return self._needed or 0
+    def needs(self) -> int:
+        """Bytes still missing from the message being read; 0 between messages."""
+        return 0 if self._needed is None else self._needed - self.held
 
     @property
     def is_between_messages(self) -> bool:
         """Whether the stream may end here."""
-        return self._needed is None and not self._held
+        return self._needed is None and not self.held
 
-    def feed(self, data: bytes) -> list[Framed]:
-        """The messages that `data` completes. Raises FramingError, after which the reader is of no more use."""
+    def feed(self, data: bytes, start: int = 0, stop: int | None = None) -> list[Framed]:
+        """The messages that `data[start:stop]` completes.
+
+        Raises FramingError, after which the reader is of no more use.
+        """
         messages: list[Framed] = []
-        if self._held == 0 and self._needed is None and len(data) >= _HEADER.size:
+        if stop is None:
+            stop = len(data)
+        if self._needed is None and not self.held:
             # The usual case: a message or more in one piece, cut out without joining anything.
-            data = self._read_whole(data, messages)
-        if data:
-            self._pieces.append(data)
-            self._held += len(data)
-        if self._held >= (self._needed if self._needed is not None else _HEADER.size):
-            self._read_pieces(messages)
+            while stop - start >= HEADER_BYTES:
+                body = start + HEADER_BYTES
+                length = self._parse(data, start)
+                if stop - body < length:
+                    break
+                start = body + length
+                messages.append((data[body:start], HEADER_BYTES + length))
+        if start < stop:
+            self._pieces += memoryview(data)[start:stop]
+            if self.held >= (self._needed if self._needed is not None else HEADER_BYTES):
+                self._read_pieces(messages)
         return messages
-
-    def _read_whole(self, data: bytes, messages: list[Framed]) -> bytes:
-        start, end = 0, len(data)
-        while end - start >= _HEADER.size:
-            length = self._parse(data, start)
-            if end - start - _HEADER.size < length:
-                break
-            body = start + _HEADER.size
-            start = body + length
-            messages.append((data[body:start], _HEADER.size + length))
-        return data[start:] if start else data
 
     def _read_pieces(self, messages: list[Framed]) -> None:
         while True:
             if self._needed is None:
-                if self._held < _HEADER.size:
+                if self.held < HEADER_BYTES:
                     return
-                data = b"".join(self._pieces)
-                self._needed = self._parse(data, 0)
-                self._pieces = [data[_HEADER.size :]]
-                self._held -= _HEADER.size
-            if self._held < self._needed:
+                self._needed = self._parse(self._pieces, 0)
+                del self._pieces[:HEADER_BYTES]
+            length = self._needed
+            if self.held < length:
                 return
-            data = b"".join(self._pieces)
-            length, self._needed = self._needed, None
-            messages.append((data[:length], _HEADER.size + length))
-            rest = data[length:]
-            self._pieces = [rest] if rest else []
-            self._held = len(rest)
+            with memoryview(self._pieces) as view:
+                messages.append((bytes(view[:length]), HEADER_BYTES + length))
+            del self._pieces[:length]
+            self._needed = None
 
-    def _parse(self, data: bytes, start: int) -> int:
+    def _parse(self, data: bytes | bytearray, start: int) -> int:
         flags, length = _HEADER.unpack_from(data, start)
         if flags:
             raise FramingError("the message is compressed, which was not agreed on; send it as it is")

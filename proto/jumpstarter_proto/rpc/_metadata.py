@@ -9,6 +9,7 @@ import urllib.parse
 from collections.abc import Iterable
 
 from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.rpc._headers import Header, plain
 from jumpstarter_proto.rpc._types import Metadata
 
 __all__ = [
@@ -25,10 +26,11 @@ _VALUE = re.compile(r"[ -~]*\Z")
 _RESERVED = frozenset({"te", "content-type", "user-agent", "connection", "host"})
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MOST_DIGITS = 99_999_999
+_READABLE = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
 
 
-def encode_metadata(metadata: Metadata) -> list[tuple[str, str]]:
-    """Ready for HTTP/2.
+def encode_metadata(metadata: Metadata) -> list[Header]:
+    """Ready for HTTP/2, and kept out of HPACK's tables: it may be secret, and may differ from call to call.
 
     Raises:
         JumpstarterUsageError: a name or value that gRPC does not allow.
@@ -42,13 +44,13 @@ def encode_metadata(metadata: Metadata) -> list[tuple[str, str]]:
         if name.endswith("-bin"):
             if not isinstance(value, bytes):
                 raise JumpstarterUsageError(f"the value of {name!r} must be bytes, as its name ends in -bin")
-            encoded.append((name, base64.b64encode(value).rstrip(b"=").decode("ascii")))
+            encoded.append(plain(name, base64.b64encode(value).rstrip(b"=").decode("ascii")))
         else:
             if not isinstance(value, str) or not _VALUE.match(value):
                 raise JumpstarterUsageError(
                     f"the value of {name!r} must be printable ASCII; end its name in -bin for bytes"
                 )
-            encoded.append((name, value))
+            encoded.append(plain(name, value))
     return encoded
 
 
@@ -56,7 +58,7 @@ def decode_metadata(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str |
     """All but HTTP/2's and gRPC's own. Raises ValueError for a binary value that is not base64."""
     decoded: list[tuple[str, str | bytes]] = []
     for name, value in headers:
-        if name[0] == ":" or name.startswith("grpc-") or name in _RESERVED:
+        if name[:1] == ":" or name.startswith("grpc-") or name in _RESERVED:
             continue
         if name.endswith("-bin"):
             # Values of one name may arrive joined by commas, padded or not.
@@ -91,11 +93,15 @@ def decode_timeout(text: str) -> float:
     return int(digits) * _UNITS[unit]
 
 
-def encode_details(details: str) -> str:
-    """Percent-encoded UTF-8; printable ASCII stays readable."""
-    return urllib.parse.quote(details, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}")
+def encode_details(details: str, most: int = 1 << 30) -> str:
+    """Percent-encoded UTF-8 of at most so many bytes, cut between characters; printable ASCII stays readable."""
+    encoded = urllib.parse.quote(details[:most], safe=_READABLE, errors="replace")
+    while len(encoded) > most:
+        details = details[: len(details) * most // len(encoded) - 1]
+        encoded = urllib.parse.quote(details, safe=_READABLE, errors="replace")
+    return encoded
 
 
 def decode_details(text: str) -> str:
     """What `encode_details` made; broken escapes stay as they are."""
-    return urllib.parse.unquote(text, errors="replace")
+    return urllib.parse.unquote(text, errors="replace") if "%" in text else text

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 from h2.errors import ErrorCodes
@@ -20,7 +20,6 @@ from jumpstarter_proto.rpc._connection import Connection, ConnectionFault
 from jumpstarter_proto.rpc._events import (
     CallEnded,
     CallReset,
-    Event,
     GoingAway,
     HalfClosed,
     MessageReceived,
@@ -29,7 +28,9 @@ from jumpstarter_proto.rpc._events import (
     ResponseStarted,
     WindowOpened,
 )
-from jumpstarter_proto.rpc._messages import frame_header
+from jumpstarter_proto.rpc._guards import ResetGuard
+from jumpstarter_proto.rpc._keepalive import KeepAlive, Step
+from jumpstarter_proto.rpc._messages import HEADER_BYTES, frame_header
 from jumpstarter_proto.rpc._types import Options, RpcError, StatusCode
 
 __all__ = ["CallState", "Mux", "Owner"]
@@ -37,12 +38,15 @@ __all__ = ["CallState", "Mux", "Owner"]
 RECEIVE_BYTES = 256 * 1024
 HIGH_WATER = 256 * 1024
 """Senders wait while more than this waits for the socket."""
-WRITE_BYTES = 128 * 1024
-"""Frames are collected up to this size before they are written."""
-FLOOD = 8 * 1024 * 1024
+FLOOD = 4 * 1024 * 1024
 """A peer that makes us hold more than this, unsent, is cut off: senders stop far below it."""
 CHUNK = 256 * 1024
 """Most bytes of one frame; smaller ones keep calls from waiting for each other's."""
+TURN_BYTES = 1024 * 1024
+"""Other tasks get their turn at the latest when one has sent so much."""
+TURN_MESSAGE = 4096
+"""What a message counts besides its bytes."""
+LAST_WORDS_SECONDS = 1.0
 
 
 class Owner(Protocol):
@@ -58,7 +62,18 @@ class Owner(Protocol):
 class CallState:
     """One open call, as the reader fills it and its task empties it."""
 
-    __slots__ = ("changed", "ended", "failure", "half_closed", "headers", "messages", "on_reset", "stream_id")
+    __slots__ = (
+        "changed",
+        "ended",
+        "failure",
+        "half_closed",
+        "headers",
+        "is_sending",
+        "messages",
+        "on_reset",
+        "stream_id",
+        "window",
+    )
 
     def __init__(self, stream_id: int) -> None:
         self.stream_id = stream_id
@@ -66,12 +81,17 @@ class CallState:
         self.headers: ResponseStarted | None = None
         self.half_closed = False
         """A server's caller will send no more."""
+        self.is_sending = False
+        """A message is on its way in parts."""
         self.ended: CallEnded | None = None
         self.failure: RpcError | None = None
         """Reset, cancelled, or the connection is lost."""
         self.on_reset: trio.CancelScope | None = None
         """Cancelled with the call: a handler's scope."""
         self.changed = trio.lowlevel.ParkingLot()
+        """Wakes who receives."""
+        self.window = trio.lowlevel.ParkingLot()
+        """Wakes who sends."""
 
     @property
     def is_over(self) -> bool:
@@ -85,6 +105,7 @@ class CallState:
             if self.on_reset is not None:
                 self.on_reset.cancel()
         self.changed.unpark_all()
+        self.window.unpark_all()
 
 
 class Mux:
@@ -93,211 +114,249 @@ class Mux:
     def __init__(self, stream: trio.abc.Stream, owner: Owner, *, client: bool, options: Options) -> None:
         self.connection = Connection(client=client, options=options)
         self.options = options
+        self.stream = stream
         self.calls: dict[int, CallState] = {}
         self.lost: RpcError | None = None
         """Why the connection is of no more use."""
         self.closed = trio.Event()
         self.room = trio.lowlevel.ParkingLot()
-        """Wakes when a call has ended, or when the peer changed its settings."""
-        self._stream = stream
+        """Wakes when a call may have become possible, or impossible."""
+        self._outbox = self.connection.outbox
         self._owner = owner
         self._client = client
         self._fd = _plain_socket(stream)
-        self._rest = b""
-        """Taken from the connection and not yet written."""
+        self._reading = trio.CancelScope()
         self._wake_writer = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
-        self._window = trio.lowlevel.ParkingLot()
+        self._waiting_for_window: set[CallState] = set()
         self._is_writing = False
-        self._last_received = 0.0
-        self._resets = 0.0
-        self._resets_at = 0.0
+        self._is_cut = False
+        """A write was cut short: nothing that is sent now would make sense to the peer."""
+        self._turn = 0
+        self._keep_alive: KeepAlive | None = None
+        self._resets = ResetGuard(
+            options.resets_per_second, 5 * options.resets_per_second + options.max_streams
+        )
+        self._on: dict[type[Any], Callable[[Any], None]] = {
+            RequestReceived: owner.on_request,
+            MessageReceived: self._on_message,
+            ResponseStarted: self._on_response,
+            CallEnded: self._on_ended,
+            HalfClosed: self._on_half_closed,
+            CallReset: self._on_call_reset,
+            WindowOpened: self._on_window,
+            GoingAway: self._on_going_away,
+            PongReceived: _ignore,
+        }
 
     # --- life
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until the connection ends, for whatever reason; `lost` says which. Closes the stream."""
-        self._last_received = self._resets_at = trio.current_time()
-        self.connection.start()
         try:
             async with trio.open_nursery() as nursery:
+                self.connection.start()
                 nursery.start_soon(self._write)
-                if self.options.keepalive_interval is not None:
-                    nursery.start_soon(self._keep_alive, self.options.keepalive_interval)
+                interval = self.options.keepalive_interval
+                if interval is not None:
+                    now = trio.current_time()
+                    self._keep_alive = KeepAlive(interval, self.options.keepalive_timeout, now)
+                    nursery.start_soon(self._ask_for_life, self._keep_alive)
                 self.flush()
                 task_status.started()
-                await self._read()
+                with self._reading:
+                    await self._read()
                 nursery.cancel_scope.cancel()
         finally:
             self.lose("the connection was closed")
-            with trio.move_on_after(1.0, shield=True):
-                await self._say_last_words()
-            try:
-                await trio.aclose_forcefully(self._stream)
-            finally:
-                self.closed.set()
+            with trio.CancelScope(shield=True):
+                with trio.move_on_after(LAST_WORDS_SECONDS):
+                    await self._say_last_words()
+                try:
+                    await trio.aclose_forcefully(self.stream)
+                finally:
+                    self.closed.set()
+
+    def close(self, reason: str) -> None:
+        """End the connection now: fail every open call, let `run` return."""
+        self.lose(reason)
+        self._reading.cancel()
 
     async def _say_last_words(self) -> None:
         """Send what is queued (a GOAWAY, the last status), if the peer still reads."""
-        if self._is_writing:
-            return  # interrupted in the middle of a frame: nothing that follows could be read
-        if data := self._take():
+        if self._outbox.size and not self._is_cut:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                await self._stream.send_all(data)
+                await self.stream.send_all(self._outbox.take())
 
     def lose(self, reason: str) -> None:
         """The connection is of no more use: fail every open call, at once."""
         if self.lost is None:
             self.lost = RpcError(StatusCode.UNAVAILABLE, reason)
-        for call in list(self.calls.values()):
+        calls, self.calls = self.calls, {}
+        for call in calls.values():
             call.fail(self.lost)
-        self.calls.clear()
-        for lot in (self.room, self._written, self._window, self._wake_writer):
+        for lot in (self.room, self._written, self._wake_writer):
             lot.unpark_all()
 
     async def _read(self) -> None:
         while self.lost is None:
             try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                cause = error.__cause__ or error
-                self.lose(f"the connection broke: {cause}" if str(cause) else "the connection broke")
+                data = await self._receive_some()
+            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+                self.lose(_why_broken(error))
                 return
             if not data:
                 self.lose("the peer closed the connection")
                 return
-            self._last_received = trio.current_time()
+            if self._keep_alive is not None:
+                self._keep_alive.heard(trio.current_time())
             try:
-                events = self.connection.receive(bytes(data))
+                events = self.connection.receive(data)
             except ConnectionFault as fault:
                 self.lose(str(fault))
                 return
             for event in events:
-                self._dispatch(event)
-            self.flush()
-            if self.connection.pending + len(self._rest) > FLOOD:
-                self._cut_off("the peer asks for answers and does not read them")
+                self._on[type(event)](event)
+            if self._outbox.size:
+                self.flush()
+                if self._outbox.size > FLOOD:
+                    self._cut_off("the peer asks for answers and does not read them")
+
+    async def _receive_some(self) -> bytes:
+        if self._fd is None:
+            return bytes(await self.stream.receive_some(RECEIVE_BYTES))
+        while True:
+            # Sooner done than trio's own: mostly nothing is there before the wait.
+            await trio.lowlevel.wait_readable(self._fd())
+            try:
+                return os.read(self._fd(), RECEIVE_BYTES)
+            except BlockingIOError:
+                pass
 
     async def _write(self) -> None:
         """Write what did not fit into the socket when it was queued."""
         while self.lost is None:
-            data = self._take()
-            if not data:
+            if not self._outbox.size:
                 await self._wake_writer.park()
                 continue
             self._is_writing = True
             try:
-                await self._stream.send_all(data)
-                self._is_writing = False
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                # The reader learns why; it may still have a status to read.
+                await self._write_some()
+            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+                await self._leave_to_reader(error)
                 return
-            self._written.unpark_all()
+            except trio.Cancelled:
+                self._is_cut = self._fd is None
+                raise
+            self._is_writing = False
+            if self._outbox.size < HIGH_WATER:
+                self._written.unpark_all()
 
-    async def _keep_alive(self, interval: float) -> None:
-        while True:
-            await trio.sleep_until(self._last_received + interval)
-            if trio.current_time() < self._last_received + interval:
-                continue
-            before = self._last_received
-            self.connection.ping()
-            self.flush()
-            with trio.move_on_after(self.options.keepalive_timeout):
-                while self._last_received == before:
-                    await self.room.park()
-            if self._last_received == before:
-                self.lose(f"the peer has not answered for {interval + self.options.keepalive_timeout:g} s")
-                await trio.aclose_forcefully(self._stream)
-                return
+    async def _write_some(self) -> None:
+        if self._fd is None:
+            await self.stream.send_all(self._outbox.take())
+        else:
+            await trio.lowlevel.wait_writable(self._fd())
+            self._write_now(self._fd())
 
-    def _take(self) -> bytes:
-        data, self._rest = self._rest + self.connection.take(), b""
-        return data
+    async def _leave_to_reader(self, error: Exception) -> None:
+        """Nothing can be written any more. What the peer has sent before may still be a status, so read on a while."""
+        self._is_cut = True
+        self._outbox.take()
+        await trio.sleep(LAST_WORDS_SECONDS)
+        self.close(_why_broken(error))
 
-    async def drained(self) -> None:
-        """Wait until everything queued is with the socket, or the connection is lost."""
-        while self.lost is None and (self._is_writing or self._rest or self.connection.pending):
-            await self._written.park()
+    def _write_now(self, fd: int) -> None:
+        """As much as goes without waiting. Raises OSError when the connection is broken."""
+        outbox = self._outbox
+        pieces = outbox.pieces()
+        with suppress(BlockingIOError):
+            outbox.written(os.write(fd, pieces[0]) if len(pieces) == 1 else os.writev(fd, pieces))
 
     def flush(self) -> None:
         """Write what is queued, as far as that goes without waiting; the writer does the rest."""
-        if self._is_writing or self.lost is not None:
+        if self._is_writing or self.lost is not None or not self._outbox.size:
             return
-        if self._fd is not None and not self._rest:
-            data = self.connection.take()
-            if not data:
+        if self._fd is not None:
+            with suppress(OSError):  # the writer meets it again
+                self._write_now(self._fd())
+            if not self._outbox.size:
                 return
-            try:
-                sent = os.write(self._fd(), data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                sent = len(data)  # the connection is broken, as the reader is about to learn
-            if sent == len(data):
-                return
-            self._rest = data[sent:]
         self._wake_writer.unpark_all()
+
+    async def drain(self) -> None:
+        """Wait until all that is queued has been written."""
+        self.flush()
+        while self._outbox.size and self.lost is None:
+            await self._written.park()
+
+    async def _ask_for_life(self, keep_alive: KeepAlive) -> None:
+        while True:
+            await trio.sleep_until(keep_alive.due)
+            match keep_alive.step(trio.current_time()):
+                case Step.PING:
+                    self.connection.ping()
+                    self.flush()
+                case Step.GIVE_UP:
+                    interval, timeout = self.options.keepalive_interval or 0, self.options.keepalive_timeout
+                    self.close(f"the peer has not answered for {interval + timeout:g} s")
+                    return
+                case Step.WAIT:
+                    pass
 
     def _cut_off(self, reason: str) -> None:
         self.connection.goodbye(ErrorCodes.ENHANCE_YOUR_CALM, reason)
-        self.lose(reason)
+        self.close(reason)
 
     # --- events
 
-    def _dispatch(self, event: Event) -> None:
-        match event:
-            case MessageReceived(stream_id, data, credit):
-                if call := self.calls.get(stream_id):
-                    call.messages.append((data, credit))
-                    call.changed.unpark_all()
-                else:
-                    self.connection.acknowledge(stream_id, credit)
-            case ResponseStarted(stream_id):
-                if call := self.calls.get(stream_id):
-                    call.headers = event
-                    call.changed.unpark_all()
-            case CallEnded(stream_id):
-                if call := self.calls.pop(stream_id, None):
-                    call.ended = event
-                    call.changed.unpark_all()
-                self._window.unpark_all()
-                self.room.unpark_all()
-            case HalfClosed(stream_id):
-                if call := self.calls.get(stream_id):
-                    call.half_closed = True
-                    call.changed.unpark_all()
-            case CallReset(stream_id, reason):
-                if call := self.calls.pop(stream_id, None):
-                    call.fail(RpcError(StatusCode.CANCELLED, reason))
-                self._window.unpark_all()
-                self._count_reset()
-            case WindowOpened():
-                self._window.unpark_all()
-                self.room.unpark_all()
-            case RequestReceived():
-                self._owner.on_request(event)
-            case GoingAway():
-                self._going_away(event)
-                self._owner.on_going_away(event)
-            case PongReceived():
-                self.room.unpark_all()
+    def _on_message(self, event: MessageReceived) -> None:
+        if call := self.calls.get(event.stream_id):
+            call.messages.append((event.data, event.credit))
+            call.changed.unpark_all()
+        else:
+            self.connection.acknowledge(event.stream_id, event.credit)
 
-    def _going_away(self, event: GoingAway) -> None:
-        if not self._client:
-            return
-        error = RpcError(StatusCode.UNAVAILABLE, _going_away_text(event.reason))
-        for stream_id in [s for s in self.calls if s > event.last_stream_id]:
-            self.calls.pop(stream_id).fail(error)
-            self.connection.reset(stream_id)
+    def _on_response(self, event: ResponseStarted) -> None:
+        if call := self.calls.get(event.stream_id):
+            call.headers = event
+            call.changed.unpark_all()
 
-    def _count_reset(self) -> None:
-        """A peer that opens and cancels calls all day costs us, and nothing of its own (CVE-2023-44487)."""
-        now = trio.current_time()
-        rate = self.options.resets_per_second
-        self._resets = max(0.0, self._resets - (now - self._resets_at) * rate) + 1
-        self._resets_at = now
-        if self._resets > 5 * rate:
+    def _on_ended(self, event: CallEnded) -> None:
+        if call := self.calls.pop(event.stream_id, None):
+            call.ended = event
+            call.changed.unpark_all()
+            call.window.unpark_all()
+        self.room.unpark()
+
+    def _on_half_closed(self, event: HalfClosed) -> None:
+        if call := self.calls.get(event.stream_id):
+            call.half_closed = True
+            call.changed.unpark_all()
+
+    def _on_call_reset(self, event: CallReset) -> None:
+        if call := self.calls.pop(event.stream_id, None):
+            call.fail(RpcError(StatusCode.CANCELLED, event.reason))
+        if self._resets.count(trio.current_time()):
             self._cut_off("the peer cancels too many calls")
+
+    def _on_window(self, event: WindowOpened) -> None:
+        if event.stream_id:
+            if call := self.calls.get(event.stream_id):
+                call.window.unpark_all()
+            return
+        for call in self._waiting_for_window:
+            call.window.unpark_all()
+        self.room.unpark_all()
+
+    def _on_going_away(self, event: GoingAway) -> None:
+        if self._client:
+            error = RpcError(StatusCode.UNAVAILABLE, _going_away_text(event.reason))
+            for stream_id in [s for s in self.calls if s > event.last_stream_id]:
+                self.calls.pop(stream_id).fail(error)
+                self.connection.reset(stream_id)
+        self._owner.on_going_away(event)
+        self.room.unpark_all()
 
     # --- what calls do
 
@@ -309,60 +368,91 @@ class Mux:
         """
         while not call.messages:
             if call.failure is not None:
-                raise call.failure
+                raise RpcError(call.failure.code, call.failure.details)
             if call.ended is not None or call.half_closed:
                 await trio.lowlevel.checkpoint()
                 return None
             await call.changed.park()
+        # Others get their turn when what has arrived is read: then this task waits for the reader's.
         await trio.lowlevel.checkpoint_if_cancelled()
         data, credit = call.messages.popleft()
         self.connection.acknowledge(call.stream_id, credit)
-        if self.connection.pending:
+        if self._outbox.size:
             self.flush()
         return data
 
-    async def send(self, call: CallState, message: bytes, *, end: bool = False) -> None:
-        """Send one message.
+    async def send(self, call: CallState, message: bytes, *, end: bool = False, more: bool = False) -> None:
+        """Send one message; with `more`, what is small waits for what its caller queues next.
 
-        When cancelled, nothing of it was sent, or the call is reset: half a message cannot be taken back.
+        When cancelled, either nothing or the whole message has been promised to the peer: a message that was begun
+        and cannot be finished resets the call.
 
         Raises:
             RpcError: the call has ended, or the message is too large.
         """
-        if len(message) > self.options.max_send:
+        size = len(message)
+        if size > self.options.max_send:
             raise RpcError(
                 StatusCode.RESOURCE_EXHAUSTED,
-                f"the message has {len(message)} bytes and at most {self.options.max_send} are sent; send it in parts",
+                f"the message has {size} bytes and at most {self.options.max_send} are sent; send it in parts",
             )
+        connection, stream_id = self.connection, call.stream_id
+        if (
+            size <= connection.sendable(stream_id) - HEADER_BYTES
+            and size <= CHUNK
+            and self._outbox.size <= HIGH_WATER
+            and not call.is_over
+            and not call.is_sending
+        ):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            connection.send_message(stream_id, message, end=end)
+        else:
+            await self._send_in_parts(call, message, end=end)
+        if not more:
+            self.flush()
+        self._turn += size + TURN_MESSAGE
+        if self._turn > TURN_BYTES:
+            self._turn = 0
+            await trio.lowlevel.checkpoint()
+
+    async def _send_in_parts(self, call: CallState, message: bytes, *, end: bool) -> None:
         connection, stream_id = self.connection, call.stream_id
         left = memoryview(frame_header(len(message)) + message)
         begun = False
+        if call.is_sending:
+            raise trio.BusyResourceError("another task is sending on this call")
+        call.is_sending = True
         try:
-            while True:
-                if call.is_over or not connection.is_open(stream_id):
+            while left:
+                if call.is_over or self.lost is not None or not connection.is_open(stream_id):
                     raise call.failure or _ended(call)
-                if connection.pending + len(self._rest) > HIGH_WATER:
+                if self._outbox.size > HIGH_WATER:
+                    self.flush()
+                if self._outbox.size > HIGH_WATER:
                     await self._written.park()
                     continue
                 size = min(len(left), connection.sendable(stream_id), CHUNK)
                 if not size:
                     self.flush()
-                    await self._window.park()
+                    await self._wait_for_window(call)
                     continue
-                is_last = size == len(left)
-                connection.send_data(stream_id, left[:size], end=end and is_last)
+                connection.send_data(stream_id, left[:size], end=end and size == len(left))
                 begun = True
-                if is_last:
-                    self.flush()
-                    break
-                if connection.pending > WRITE_BYTES:
-                    self.flush()
                 left = left[size:]
         except trio.Cancelled:
             if begun:
                 self.abandon(call)
             raise
-        await trio.lowlevel.checkpoint()
+        finally:
+            call.is_sending = False
+
+    async def _wait_for_window(self, call: CallState) -> None:
+        self._waiting_for_window.add(call)
+        try:
+            await call.window.park()
+        finally:
+            if not call.window:
+                self._waiting_for_window.discard(call)
 
     def send_eof(self, call: CallState) -> None:
         """Half-close; nothing more will be sent. Not for a call that has ended."""
@@ -373,12 +463,17 @@ class Mux:
     def abandon(self, call: CallState) -> None:
         """End a call at once, with a reset if it is still open, and give its unread messages back."""
         self.calls.pop(call.stream_id, None)
-        call.fail(RpcError(StatusCode.CANCELLED, "the call was cancelled"))
+        if not call.is_over:
+            call.fail(RpcError(StatusCode.CANCELLED, "the call was cancelled"))
         call.messages.clear()
         if self.lost is None:
             self.connection.reset(call.stream_id)
             self.flush()
-        self.room.unpark_all()
+        self.room.unpark()
+
+
+def _ignore(event: object) -> None:
+    """Nothing to do."""
 
 
 def _ended(call: CallState) -> RpcError:
@@ -389,6 +484,11 @@ def _ended(call: CallState) -> RpcError:
 
 def _going_away_text(reason: str) -> str:
     return "the peer is going away and takes no new calls; connect again" + (f" ({reason})" if reason else "")
+
+
+def _why_broken(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return f"the connection broke: {cause}" if str(cause) else "the connection broke"
 
 
 def _plain_socket(stream: trio.abc.Stream) -> Callable[[], int] | None:

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 
 import trio
+from h2.errors import ErrorCodes
 
-from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.errors import JumpstarterError, JumpstarterUsageError
 from jumpstarter_proto.rpc._channel import _parse
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
-from jumpstarter_proto.rpc._mux import CallState, Mux
+from jumpstarter_proto.rpc._metadata import encode_metadata
+from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._types import Message, Metadata, Method, Options, RpcError, StatusCode
 
 __all__ = ["Interceptor", "Server", "ServerCall", "Servicer", "serve_connection", "status_of"]
@@ -62,8 +64,8 @@ class ServerCall(Generic[Req, Res]):
     async def send_initial_metadata(self, metadata: Metadata = ()) -> None:
         """Send headers now. Without it they go, empty, with the first reply, and not at all before an error."""
         if not self._headers_sent:
-            self._headers_sent = True
             self._mux.connection.send_headers(self._state.stream_id, metadata)
+            self._headers_sent = True
             self._mux.flush()
         await trio.lowlevel.checkpoint()
 
@@ -73,6 +75,13 @@ class ServerCall(Generic[Req, Res]):
             self._headers_sent = True
             self._mux.connection.send_headers(self._state.stream_id, ())
         await self._mux.send(self._state, message.SerializeToString())
+
+    async def _send_only(self, message: Res) -> None:
+        """Queue the only reply, which goes with the status."""
+        if not self._headers_sent:
+            self._headers_sent = True
+            self._mux.connection.send_headers(self._state.stream_id, ())
+        await self._mux.send(self._state, message.SerializeToString(), more=True)
 
     async def receive(self) -> Req:
         """The caller's next message. Raises trio.EndOfChannel when there will be no more."""
@@ -91,7 +100,8 @@ class ServerCall(Generic[Req, Res]):
             raise StopAsyncIteration from None
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:
-        """What goes with the status, unless an RpcError brings its own."""
+        """What goes with the status, unless an RpcError brings its own. JumpstarterUsageError if gRPC forbids it."""
+        encode_metadata(metadata)
         self._trailing = metadata
 
     def abort(self, code: StatusCode, details: str) -> NoReturn:
@@ -110,7 +120,7 @@ def status_of(error: BaseException) -> tuple[StatusCode, str]:
         case RpcError():
             return error.code, error.details
         case JumpstarterError():
-            return StatusCode[error.status], details
+            return StatusCode.__members__.get(error.status, StatusCode.UNKNOWN), details
         case NotImplementedError():
             return StatusCode.UNIMPLEMENTED, details
         case ValueError():
@@ -155,11 +165,13 @@ class _Served:
     ) -> None:
         self.mux = Mux(stream, self, client=False, options=options)
         self.idle = trio.Event()
+        """The server is leaving and no call runs."""
         self._routes = routes
         self._interceptors = interceptors
         self._options = options
         self._handlers = 0
         self._leaving = False
+        self._stopping = False
 
     async def run(self) -> None:
         async with trio.open_nursery() as self._nursery:
@@ -175,9 +187,17 @@ class _Served:
         if not self._handlers:
             self.idle.set()
 
-    def stop(self) -> None:
-        """Cancel what runs and close; what is queued is still sent."""
-        self._nursery.cancel_scope.cancel()
+    async def stop(self) -> None:
+        """Cancel what runs, tell its callers, and close. Waits a second at most for either."""
+        self._stopping = True
+        for state in list(self.mux.calls.values()):
+            if state.on_reset is not None:
+                state.on_reset.cancel()
+        with trio.move_on_after(LAST_WORDS_SECONDS):
+            await self.idle.wait()
+            await self.mux.drain()
+        self.mux.close("the server has shut down")
+        await self.mux.closed.wait()
 
     def on_going_away(self, event: GoingAway) -> None:
         """A client that leaves closes the connection when its calls have ended."""
@@ -185,8 +205,6 @@ class _Served:
     def on_request(self, event: RequestReceived) -> None:
         """Start the call's handler."""
         if self._leaving or self._handlers >= self._options.max_streams:
-            from h2.errors import ErrorCodes  # noqa: PLC0415 - loaded already; kept out of this module's door
-
             self.mux.connection.reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
             return
         route = self._routes.get(event.path)
@@ -216,7 +234,7 @@ class _Served:
             with scope:
                 await self._answer(call, handler)
                 code, details = StatusCode.OK, ""
-            if scope.cancelled_caught:
+            if scope.cancelled_caught and not self._stopping:
                 # Reset: nobody reads the status. Otherwise the caller's time is over.
                 code, details = (
                     StatusCode.DEADLINE_EXCEEDED,
@@ -252,12 +270,16 @@ class _Served:
                 ) from None
             reply = await handler(request, call)
         if not cardinality.streams_responses:
-            await call.send(reply)
+            await call._send_only(reply)  # noqa: SLF001 - one module
 
     def _end(self, state: CallState, code: StatusCode, details: str, trailing: Metadata) -> None:
         if not state.is_over and self.mux.lost is None:
-            self.mux.connection.end_call(state.stream_id, code, details, trailing)
-            self.mux.flush()
+            try:
+                self.mux.connection.end_call(state.stream_id, code, details, trailing)
+            except JumpstarterUsageError:
+                # An RpcError's own trailing metadata: a mistake in the handler, which must not cost the status.
+                _log.exception("trailing metadata that gRPC forbids")
+                self.mux.connection.end_call(state.stream_id, code, details, ())
         self.mux.abandon(state)
 
 
@@ -306,17 +328,21 @@ class Server:
         await self._serve_stream(stream)
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
-        connection = _Served(stream, self._routes, self._interceptors, self._options)
-        self._connections.add(connection)
         try:
-            if isinstance(stream, trio.SSLStream):
-                await _handshake(stream)
-            await connection.run()
+            if isinstance(stream, trio.SSLStream) and not await _has_shaken_hands(stream):
+                return
+            if self._leaving:
+                return
+            connection = _Served(stream, self._routes, self._interceptors, self._options)
+            self._connections.add(connection)
+            try:
+                await connection.run()
+            finally:
+                self._connections.discard(connection)
         except Exception:
-            # A connection's outermost edge: a bad handshake, or a fault of ours, is this connection's alone.
-            _log.debug("a connection failed", exc_info=True)
+            # A connection's outermost edge: a fault of ours in one must not end the others.
+            _log.exception("a connection failed")
         finally:
-            self._connections.discard(connection)
             await trio.aclose_forcefully(stream)
 
     async def shutdown(self, grace: float) -> None:
@@ -328,17 +354,21 @@ class Server:
                 connection.say_goodbye()
             for connection in self._connections.copy():
                 await connection.idle.wait()
-                await connection.mux.drained()
-        for connection in self._connections.copy():
-            connection.stop()
-        for connection in self._connections.copy():
-            await connection.mux.closed.wait()
+                await connection.mux.drain()
+        async with trio.open_nursery() as nursery:
+            for connection in self._connections.copy():
+                nursery.start_soon(connection.stop)
 
 
 HANDSHAKE_SECONDS = 10.0
 
 
-async def _handshake(stream: trio.SSLStream[Any]) -> None:
+async def _has_shaken_hands(stream: trio.SSLStream[Any]) -> bool:
     """Bounded, so that a silent peer holds nothing. Peers that only fetch our certificate leave right after."""
-    with trio.fail_after(HANDSHAKE_SECONDS):
-        await stream.do_handshake()
+    try:
+        with trio.fail_after(HANDSHAKE_SECONDS):
+            await stream.do_handshake()
+    except (trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
+        _log.debug("no TLS handshake: %s", error.__cause__ or error)
+        return False
+    return True

@@ -130,4 +130,4 @@ class Options:
     keepalive_timeout: float = 20.0
     """The connection is lost when nothing has come for so long after a PING."""
     resets_per_second: float = 200.0
-    """A peer may cancel so many of its calls per second, and five times as many at once."""
+    """A peer may cancel so many of its calls per second; at once five times as many, and `max_streams` more."""

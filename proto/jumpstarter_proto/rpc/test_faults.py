@@ -189,7 +189,7 @@ async def test_garbage_ends_the_connection_and_nothing_else(nursery: trio.Nurser
 
 
 async def test_reset_storm_is_cut_off(nursery: trio.Nursery) -> None:
-    stream: trio.abc.Stream = await raw_peer(nursery, Options(resets_per_second=10))  # type: ignore[assignment]
+    stream: trio.abc.Stream = await raw_peer(nursery, Options(resets_per_second=10, max_streams=10))  # type: ignore[assignment]
     client = Connection(client=True, options=Options())
     client.start()
     await stream.send_all(client.take())

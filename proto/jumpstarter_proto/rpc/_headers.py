@@ -1,0 +1,133 @@
+"""Header blocks, each packed and unpacked once.
+
+Nearly all blocks of a connection are repetitions: the same call, the same reply, the same trailers. HPACK makes
+their bytes the same too, as long as its table does not change, so what was packed or unpacked before is looked up.
+Headers whose values differ from call to call, or are secret, are kept out of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import hpack
+from h2.utilities import HeaderValidationFlags, validate_headers
+from hpack.table import HeaderTable
+
+__all__ = ["REQUEST", "RESPONSE", "TRAILERS", "Header", "HeaderPacker", "HeaderUnpacker", "Kind", "plain"]
+
+Header: TypeAlias = tuple[str, str]
+Kind: TypeAlias = "tuple[bool, bool, bool, bool]"
+"""What a block is, in h2's terms: REQUEST, RESPONSE or TRAILERS."""
+
+REQUEST: Kind = HeaderValidationFlags(
+    is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
+)
+RESPONSE: Kind = HeaderValidationFlags(
+    is_client=True, is_trailer=False, is_response_header=True, is_push_promise=False
+)
+TRAILERS: Kind = HeaderValidationFlags(
+    is_client=True, is_trailer=True, is_response_header=False, is_push_promise=False
+)
+
+_CACHED_BLOCKS = 256
+_CACHED_BYTES = 1024
+
+
+def plain(name: str, value: str) -> Header:
+    """A header that HPACK's table never holds."""
+    header: Header = hpack.NeverIndexedHeaderTuple(name, value)
+    return header
+
+
+class _Table(HeaderTable):  # type: ignore[misc] # hpack has no types
+    """HPACK's table, which says when it has changed."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self._changed()
+        super().add(name, value)
+
+    def _shrink(self) -> None:
+        self._changed()
+        super()._shrink()
+
+    @property
+    def maxsize(self) -> int:
+        return int(self._maxsize)
+
+    @maxsize.setter
+    def maxsize(self, size: int) -> None:
+        # A peer may offer any size; nothing here is worth more than the usual one.
+        HeaderTable.maxsize.fset(self, min(size, self.DEFAULT_SIZE))
+
+
+class HeaderPacker:
+    """Headers into blocks, in the order in which the blocks are sent."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._blocks: dict[tuple[Header, ...], bytes] = {}
+        self._changes = 0
+        self._encoder = encoder
+        encoder.header_table = _Table(self._on_change)
+
+    def pack(self, headers: Sequence[Header]) -> bytes:
+        """The block of these headers."""
+        key = tuple(headers)
+        block = self._blocks.get(key)
+        if block is not None and not self._encoder.header_table.resized:
+            return block
+        before = self._changes
+        # Huffman codes would save a few dozen bytes of a block that is mostly sent once.
+        block = bytes(self._encoder.encode(key, huffman=False))
+        if self._changes == before and len(block) <= _CACHED_BYTES:
+            if len(self._blocks) >= _CACHED_BLOCKS:
+                self._blocks.clear()
+            self._blocks[key] = block
+        return block
+
+    def _on_change(self) -> None:
+        self._changes += 1
+        self._blocks.clear()
+
+
+class HeaderUnpacker:
+    """Blocks into headers, in the order in which the blocks come."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._lists: dict[tuple[bytes, Kind], list[Header]] = {}
+        self._changes = 0
+        self._decoder = decoder
+        decoder.header_table = _Table(self._on_change)
+
+    def unpack(self, block: bytes, kind: Kind) -> list[Header]:
+        """The headers of a block, checked by HTTP/2's rules. The list is shared: do not change it.
+
+        Raises:
+            hpack.HPACKError: no block, or a list that is too long. The connection cannot go on.
+            h2.exceptions.ProtocolError: headers that HTTP/2 does not allow. Only their call is broken.
+        """
+        key = (block, kind)
+        if found := self._lists.get(key):
+            return found
+        before = self._changes
+        raw = self._decoder.decode(block, raw=True)
+        if not all(name for name, _ in raw):
+            raise hpack.HPACKDecodingError("a header without a name")
+        # Values are ASCII by gRPC's rules; what is not shall not end the connection.
+        headers = [
+            (name.decode("ascii", "replace"), value.decode("utf-8", "replace"))
+            for name, value in validate_headers(raw, kind)
+        ]
+        if self._changes == before and len(block) <= _CACHED_BYTES:
+            if len(self._lists) >= _CACHED_BLOCKS:
+                self._lists.clear()
+            self._lists[key] = headers
+        return headers
+
+    def _on_change(self) -> None:
+        self._changes += 1
+        self._lists.clear()

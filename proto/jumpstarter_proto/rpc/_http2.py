@@ -1,0 +1,506 @@
+"""HTTP/2 without I/O: h2 for the connection, streams of our own.
+
+h2 3.2, which purerpc pins, keeps a state machine for each stream, checks each header of each block, and copies
+data five times on its way; it also ends the connection for frames that were under way when a call ended, and
+loses window for them. gRPC uses little of HTTP/2's streams: two directions that end once, a window each way. So h2
+does the preface, settings and pings, hpack and hyperframe the encoding, and streams are what `Stream` says.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import h2.connection
+import h2.exceptions
+import hpack
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from hyperframe.frame import Frame
+
+from jumpstarter_proto.rpc._flow import CallWindow, ConnectionWindow, FlowControlFault
+from jumpstarter_proto.rpc._headers import REQUEST, RESPONSE, TRAILERS, Header, HeaderPacker, HeaderUnpacker
+from jumpstarter_proto.rpc._outbox import Outbox
+
+__all__ = ["MAX_FRAME", "ConnectionFault", "Http2", "Stream", "StreamOwner"]
+
+_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW, _CONTINUATION = (
+    range(10)
+)
+_END_STREAM, _END_HEADERS, _PADDED, _HAS_PRIORITY = 0x1, 0x4, 0x8, 0x20
+_FRAME = struct.Struct(">HBBBL")
+_FRAME_BYTES = 9
+_WORD = struct.Struct(">L")
+_TWO_WORDS = struct.Struct(">LL")
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_MOST = 2**31 - 1
+MAX_FRAME = 2**20
+"""The largest frame that we take."""
+
+
+class ConnectionFault(Exception):  # noqa: N818 - a fault of the peer's
+    """The peer broke HTTP/2; the connection is lost. What is left to send tells it why."""
+
+    def __init__(self, message: str, code: ErrorCodes = ErrorCodes.PROTOCOL_ERROR) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Stream:
+    """One call as HTTP/2 sees it."""
+
+    __slots__ = ("id", "inbound", "is_receiving", "is_sending", "outbound", "started")
+
+    def __init__(self, stream_id: int, outbound: int, inbound: int) -> None:
+        self.id = stream_id
+        self.outbound = outbound
+        """What the peer lets us send on it."""
+        self.inbound = CallWindow(inbound)
+        self.is_sending = True
+        """We have not ended our direction."""
+        self.is_receiving = True
+        """The peer has not ended its direction."""
+        self.started = False
+        """A server has sent headers, or a client has received them; the next are trailers."""
+
+
+class StreamOwner(Protocol):
+    """Whom frames of streams are given to. Streams leave `Http2.calls` when the owner takes them out."""
+
+    def on_open(self, stream_id: int, headers: list[Header]) -> None:
+        """A peer opened a stream; the owner adds it to `calls` or resets it."""
+
+    def on_headers(self, stream: Any, headers: list[Header], end: bool) -> None:
+        """Headers of an open stream: the reply's, or trailers."""
+
+    def on_data(self, stream: Any, data: bytes, start: int, stop: int, padding: int) -> None:
+        """`data[start:stop]` of a stream; `padding` bytes more count against its window."""
+
+    def on_end(self, stream: Any) -> None:
+        """The peer has ended its direction."""
+
+    def on_reset(self, stream: Any, code: int) -> None:
+        """The peer has reset a stream."""
+
+    def on_broken(self, stream: Any, reason: str) -> None:
+        """The peer broke the rules on one stream, which we have reset."""
+
+    def on_window(self, stream_id: int) -> None:
+        """More may be sent on one stream, or on all (0)."""
+
+    def on_going_away(self, last_stream_id: int, reason: str) -> None:
+        """The peer opens and takes no more streams."""
+
+    def on_pong(self) -> None:
+        """The peer answered a PING."""
+
+
+class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
+    """One end of an HTTP/2 connection. Everything queues bytes in `outbox`; `receive` calls the owner.
+
+    A stream's owner may send and reset it whatever its state; what HTTP/2 does not allow any more is not sent.
+    """
+
+    highest_outbound_stream_id: int
+    highest_inbound_stream_id: int
+
+    def __init__(self, config: Any, owner: StreamOwner, *, max_header_list: int, window: int) -> None:
+        super().__init__(config=config)
+        self.decoder.max_header_list_size = max_header_list
+        self.outbox = Outbox()
+        self.calls: dict[int, Any] = {}
+        self.inbound = ConnectionWindow(65535)
+        self._connection_window = window
+        self._is_client = bool(config.client_side)
+        self._owner = owner
+        self._packer = HeaderPacker(self.encoder)
+        self._unpacker = HeaderUnpacker(self.decoder)
+        self._max_block = max_header_list + 65536
+        self._unread = b""
+        """The beginning of a frame that is not DATA."""
+        self._preface = b"" if self._is_client else _PREFACE
+        self._saw_settings = False
+        self._data_left = 0
+        """Bytes still to come of the DATA frame that is being read, and what it was."""
+        self._data_stream = 0
+        self._data_ends = False
+        self._block: tuple[int, bool, bytearray] | None = None
+        """A header block whose CONTINUATION frames are still to come."""
+
+    # --- sending
+
+    def start(self) -> None:
+        """Queue the preface, our settings and our window, which go out before anything else."""
+        self.initiate_connection()
+        self.outbox.append(bytes(self._data_to_send))
+        self._data_to_send.clear()
+        more = self._connection_window - 65535
+        self.inbound = ConnectionWindow(self._connection_window)
+        if more > 0:
+            self._send_window(0, more)
+
+    def new_stream_id(self) -> int | None:
+        """The next stream of ours; None when this connection has used them up."""
+        stream_id = self.highest_outbound_stream_id + 2 if self.highest_outbound_stream_id else 1
+        if stream_id > _MOST:
+            return None
+        self.highest_outbound_stream_id = stream_id
+        return stream_id
+
+    def send_headers(self, stream: Stream | int, headers: Sequence[Header], *, end: bool = False) -> None:
+        """Queue a header block, on an open stream or on one that was never opened (its id)."""
+        stream_id = stream if isinstance(stream, int) else stream.id
+        if not isinstance(stream, int):
+            if not stream.is_sending:
+                return
+            stream.is_sending = not end
+        block = self._packer.pack(headers)
+        flags = _END_STREAM if end else 0
+        limit: int = self.max_outbound_frame_size
+        if len(block) <= limit:
+            self._send_frame(_HEADERS, flags | _END_HEADERS, stream_id, block)
+            return
+        self._send_frame(_HEADERS, flags, stream_id, block[:limit])
+        for start in range(limit, len(block), limit):
+            is_last = start + limit >= len(block)
+            self._send_frame(
+                _CONTINUATION, _END_HEADERS if is_last else 0, stream_id, block[start : start + limit]
+            )
+
+    def sendable(self, stream: Stream) -> int:
+        """Bytes that may be sent now in one frame."""
+        size: int = min(stream.outbound, self.outbound_flow_control_window, self.max_outbound_frame_size)
+        return max(size, 0)
+
+    def send_data(self, stream: Stream, *pieces: bytes | memoryview, end: bool = False) -> None:
+        """Queue up to `sendable` bytes in one frame. They must not change any more."""
+        if not stream.is_sending:
+            return
+        size = sum(map(len, pieces))
+        stream.is_sending = not end
+        stream.outbound -= size
+        self.outbound_flow_control_window -= size
+        self._send_frame(_DATA, _END_STREAM if end else 0, stream.id, *pieces)
+
+    def reset(self, stream_id: int, code: ErrorCodes) -> None:
+        """Queue a reset."""
+        self._send_frame(_RST_STREAM, 0, stream_id, _WORD.pack(code))
+
+    def say_goodbye(self, code: ErrorCodes, reason: str) -> None:
+        """Queue a GOAWAY: streams that were opened until now go on."""
+        body = _TWO_WORDS.pack(self.highest_inbound_stream_id, code) + reason.encode()[:1024]
+        self._send_frame(_GOAWAY, 0, 0, body)
+
+    def open_window(self, stream: Stream, count: int) -> None:
+        """Let the peer send so much more on a stream."""
+        if count and stream.is_receiving:
+            self._send_window(stream.id, count)
+
+    def open_connection_window(self) -> None:
+        """Let the peer send more on the connection, if that is due."""
+        if count := self.inbound.increment():
+            self._send_window(0, count)
+
+    def _send_window(self, stream_id: int, count: int) -> None:
+        self._send_frame(_WINDOW, 0, stream_id, _WORD.pack(count))
+
+    def _send_frame(self, kind: int, flags: int, stream_id: int, *body: bytes | memoryview) -> None:
+        size = sum(map(len, body))
+        append = self.outbox.append
+        append(_FRAME.pack(size >> 8, size & 0xFF, kind, flags, stream_id))
+        for piece in body:
+            append(piece)
+
+    def _prepare_for_sending(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            self.outbox.append(frame.serialize())
+
+    # --- receiving
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes and tell the owner what they mean.
+
+        Raises:
+            ConnectionFault: they are not HTTP/2, or more than was allowed; queues the GOAWAY that says so.
+        """
+        try:
+            self._receive(data)
+        except ConnectionFault as fault:
+            self.say_goodbye(fault.code, str(fault))
+            raise
+        except FlowControlFault as error:
+            raise self._fault(str(error), ErrorCodes.FLOW_CONTROL_ERROR) from None
+        except hpack.OversizedHeaderListError as error:
+            raise self._fault(f"too many headers: {error}", ErrorCodes.ENHANCE_YOUR_CALM) from error
+        except (hpack.HPACKError, UnicodeError, IndexError) as error:
+            # What hpack raises for hostile bytes.
+            raise self._fault(f"its headers make no sense: {error}", ErrorCodes.COMPRESSION_ERROR) from error
+        except h2.exceptions.ProtocolError as error:
+            raise self._fault(str(error), ErrorCodes(error.error_code)) from error
+        except (ValueError, struct.error) as error:
+            raise self._fault(f"its frames make no sense: {error}", ErrorCodes.PROTOCOL_ERROR) from error
+
+    def _fault(self, reason: str, code: ErrorCodes) -> ConnectionFault:
+        self.say_goodbye(code, reason)
+        return ConnectionFault(f"the peer broke the HTTP/2 protocol: {reason}", code)
+
+    def _receive(self, data: bytes) -> None:
+        if self._unread:
+            data = self._unread + data
+            self._unread = b""
+        position, end = 0, len(data)
+        if self._preface:
+            position = self._receive_preface(data)
+        while position < end:
+            if self._data_left:
+                position = self._receive_data_part(data, position, end)
+                continue
+            body = position + _FRAME_BYTES
+            if end < body:
+                break
+            high, low, kind, flags, stream_id = _FRAME.unpack_from(data, position)
+            size = high << 8 | low
+            stream_id &= _MOST
+            if not self._saw_settings or self._block is not None or size > self.max_inbound_frame_size:
+                self._check_order(kind, stream_id, size, data)
+            if kind == _DATA and not flags & _PADDED:
+                position = body
+                self._begin_data(stream_id, size, bool(flags & _END_STREAM))
+                continue
+            if size > self._max_block and kind != _DATA:
+                raise ConnectionFault("too large a frame", ErrorCodes.ENHANCE_YOUR_CALM)
+            if end < body + size:
+                break
+            position = body + size
+            self._receive_one(kind, flags, stream_id, data[body:position])
+        if position < end:
+            self._unread = data[position:] if position else data
+
+    def _receive_preface(self, data: bytes) -> int:
+        expected = self._preface[: len(data)]
+        if not data.startswith(expected):
+            raise ConnectionFault("the peer does not speak HTTP/2")
+        self._preface = self._preface[len(expected) :]
+        return len(expected)
+
+    def _check_order(self, kind: int, stream_id: int, size: int, data: bytes) -> None:
+        if not self._saw_settings:
+            if data.startswith(b"HTTP/1"):
+                raise ConnectionFault("the peer speaks HTTP/1, not gRPC; is it the right port?")
+            if kind != _SETTINGS:
+                raise ConnectionFault("the peer does not speak HTTP/2; is it the right address?")
+            self._saw_settings = True
+        if size > self.max_inbound_frame_size:
+            raise ConnectionFault(f"a frame of {size} bytes", ErrorCodes.FRAME_SIZE_ERROR)
+        if self._block is not None and (kind != _CONTINUATION or stream_id != self._block[0]):
+            raise ConnectionFault("a frame in the middle of a header block")
+
+    def _begin_data(self, stream_id: int, size: int, ends: bool) -> None:
+        stream = self.calls.get(stream_id)
+        if stream is None:
+            self._refuse_if_idle(stream_id)
+        elif not stream.is_receiving:
+            self._break(stream, "data after its end")
+        if size:
+            self._data_left, self._data_stream, self._data_ends = size, stream_id, ends
+        elif ends:
+            self._end(stream_id)
+
+    def _receive_data_part(self, data: bytes, position: int, end: int) -> int:
+        stop = min(end, position + self._data_left)
+        stream_id = self._data_stream
+        self._data_left -= stop - position
+        self._take_data(stream_id, data, position, stop, 0)
+        if not self._data_left and self._data_ends:
+            self._end(stream_id)
+        return stop
+
+    def _take_data(self, stream_id: int, data: bytes, start: int, stop: int, padding: int) -> None:
+        count = stop - start + padding
+        self.inbound.received(count)
+        stream = self.calls.get(stream_id)
+        if stream is not None:
+            try:
+                stream.inbound.received(count)
+            except FlowControlFault as error:
+                self._break(stream, str(error), ErrorCodes.FLOW_CONTROL_ERROR)
+            else:
+                self._owner.on_data(stream, data, start, stop, padding)
+        self.open_connection_window()
+
+    def _end(self, stream_id: int) -> None:
+        stream = self.calls.get(stream_id)
+        if stream is not None:
+            stream.is_receiving = False
+            self._owner.on_end(stream)
+
+    def _receive_one(self, kind: int, flags: int, stream_id: int, body: bytes) -> None:
+        match kind:
+            case 0x1:
+                self._receive_headers(flags, stream_id, body)
+            case 0x8:
+                self._receive_window(stream_id, body)
+            case 0x3:
+                self._receive_reset(stream_id, body)
+            case 0x0:
+                self._receive_padded_data(flags, stream_id, body)
+            case 0x4 | 0x6:
+                self._receive_by_h2(kind, flags, stream_id, body)
+            case 0x7:
+                last, _code = _TWO_WORDS.unpack_from(body)
+                self._owner.on_going_away(last & _MOST, body[8:].decode("utf-8", "replace"))
+            case 0x9:
+                self._receive_continuation(flags, body)
+            case 0x5:
+                raise ConnectionFault("a push that nobody allowed")
+            case _:
+                pass  # priorities, and what we need not know
+
+    def _receive_headers(self, flags: int, stream_id: int, body: bytes) -> None:
+        if flags & (_PADDED | _HAS_PRIORITY):
+            body = _unpadded(body, flags)
+            if flags & _HAS_PRIORITY:
+                body = body[5:]
+        ends = bool(flags & _END_STREAM)
+        if flags & _END_HEADERS:
+            self._take_headers(stream_id, body, ends)
+        else:
+            self._block = (stream_id, ends, bytearray(body))
+
+    def _receive_continuation(self, flags: int, body: bytes) -> None:
+        if self._block is None:
+            raise ConnectionFault("a header block without a beginning")
+        stream_id, ends, block = self._block
+        block += body
+        if not body or len(block) > self._max_block:
+            raise ConnectionFault("too many headers", ErrorCodes.ENHANCE_YOUR_CALM)
+        if flags & _END_HEADERS:
+            self._block = None
+            self._take_headers(stream_id, bytes(block), ends)
+
+    def _take_headers(self, stream_id: int, block: bytes, ends: bool) -> None:
+        stream = self.calls.get(stream_id)
+        if stream is None and not self._is_client and stream_id > self.highest_inbound_stream_id:
+            self._open(stream_id, block, ends)
+            return
+        if stream is None:
+            self._refuse_if_idle(stream_id)
+        kind = RESPONSE if self._is_client and (stream is None or not stream.started) else TRAILERS
+        try:
+            # Of a stream that has ended, too: blocks depend on each other.
+            headers = self._unpacker.unpack(block, kind)
+        except h2.exceptions.ProtocolError as error:
+            if stream is not None:
+                self._break(stream, str(error))
+            return
+        if stream is None:
+            return
+        if not stream.is_receiving:
+            self._break(stream, "headers after its end")
+            return
+        self._owner.on_headers(stream, headers, ends)
+        if ends:
+            self._end(stream_id)
+
+    def _open(self, stream_id: int, block: bytes, ends: bool) -> None:
+        if not stream_id % 2:
+            raise ConnectionFault("a client's stream with an even number")
+        self.highest_inbound_stream_id = stream_id
+        try:
+            headers = self._unpacker.unpack(block, REQUEST)
+        except h2.exceptions.ProtocolError:
+            self.reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
+        self._owner.on_open(stream_id, headers)
+        if ends:
+            self._end(stream_id)
+
+    def _receive_window(self, stream_id: int, body: bytes) -> None:
+        (count,) = _WORD.unpack(body)
+        count &= _MOST
+        if not stream_id:
+            self.outbound_flow_control_window += count
+            if not count or self.outbound_flow_control_window > _MOST:
+                raise ConnectionFault("an impossible window", ErrorCodes.FLOW_CONTROL_ERROR)
+            self._owner.on_window(0)
+            return
+        stream = self.calls.get(stream_id)
+        if stream is None:
+            self._refuse_if_idle(stream_id)
+            return
+        stream.outbound += count
+        if not count or stream.outbound > _MOST:
+            self._break(stream, "an impossible window", ErrorCodes.FLOW_CONTROL_ERROR)
+            return
+        self._owner.on_window(stream_id)
+
+    def _receive_reset(self, stream_id: int, body: bytes) -> None:
+        (code,) = _WORD.unpack(body)
+        stream = self.calls.get(stream_id)
+        if stream is None:
+            self._refuse_if_idle(stream_id)
+            return
+        stream.is_sending = stream.is_receiving = False
+        self._owner.on_reset(stream, code)
+
+    def _receive_padded_data(self, flags: int, stream_id: int, body: bytes) -> None:
+        data = _unpadded(body, flags)
+        self._begin_data(stream_id, 0, ends=False)
+        self._take_data(stream_id, data, 0, len(data), len(body) - len(data))
+        if flags & _END_STREAM:
+            self._end(stream_id)
+
+    def _receive_by_h2(self, kind: int, flags: int, stream_id: int, body: bytes) -> None:
+        size = len(body)
+        header = _FRAME.pack(size >> 8, size & 0xFF, kind, flags, stream_id)
+        frame, _ = Frame.parse_frame_header(memoryview(header))
+        frame.parse_body(memoryview(body))
+        self._receive_frame(frame)
+        if kind == _SETTINGS and not flags:
+            self._owner.on_window(0)
+        elif kind == _PING and flags:
+            self._owner.on_pong()
+
+    def _flow_control_change_from_settings(self, old_value: int, new_value: int) -> None:
+        for stream in self.calls.values():
+            stream.outbound += new_value - old_value
+            if stream.outbound > _MOST:
+                raise ConnectionFault("an impossible window", ErrorCodes.FLOW_CONTROL_ERROR)
+
+    def _refuse_if_idle(self, stream_id: int) -> None:
+        """Frames of a stream that has ended may be late; those of one that never was are a fault."""
+        ours = bool(stream_id % 2) == self._is_client
+        highest = self.highest_outbound_stream_id if ours else self.highest_inbound_stream_id
+        if not stream_id or stream_id > highest:
+            raise ConnectionFault(f"a frame for stream {stream_id}, which nobody opened")
+
+    def _break(self, stream: Any, reason: str, code: ErrorCodes = ErrorCodes.PROTOCOL_ERROR) -> None:
+        self.reset(stream.id, code)
+        stream.is_sending = stream.is_receiving = False
+        self._owner.on_broken(stream, reason)
+
+    @property
+    def max_streams(self) -> int:
+        """How many streams the peer takes from us at a time."""
+        return int(self.remote_settings.max_concurrent_streams)
+
+    @property
+    def initial_outbound(self) -> int:
+        """What the peer lets us send on a new stream."""
+        return int(self.remote_settings.initial_window_size)
+
+    @property
+    def max_header_list(self) -> int | None:
+        """The largest list of headers that the peer takes, if it says so."""
+        size = self.remote_settings.get(SettingCodes.MAX_HEADER_LIST_SIZE)
+        return None if size is None else int(size)
+
+
+def _unpadded(body: bytes, flags: int) -> bytes:
+    """What a frame holds besides its padding."""
+    if not flags & _PADDED:
+        return body
+    if not body or body[0] >= len(body):
+        raise ConnectionFault("more padding than frame")
+    return body[1 : len(body) - body[0]]

@@ -1,0 +1,66 @@
+"""Bytes that wait for the socket, kept so that large ones are never copied on their way."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["Outbox"]
+
+_SMALL = 8192
+_BUFFERS = 64
+"""How many pieces one system call takes; far below any system's limit."""
+
+
+class Outbox:
+    """A queue of bytes, in order. `size` is how many there are."""
+
+    __slots__ = ("_pieces", "_tail", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: deque[bytes | bytearray | memoryview] = deque()
+        self._tail = bytearray()
+        """Small pieces in a row, put together."""
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Queue bytes, which must not change any more."""
+        size = len(data)
+        self.size += size
+        if size < _SMALL:
+            self._tail += data
+            return
+        if self._tail:
+            self._pieces.append(self._tail)
+            self._tail = bytearray()
+        self._pieces.append(data)
+
+    def pieces(self) -> list[bytes | bytearray | memoryview]:
+        """What to write first: all of it, or as much as one system call takes."""
+        if self._tail:
+            self._pieces.append(self._tail)
+            self._tail = bytearray()
+        if len(self._pieces) <= _BUFFERS:
+            return list(self._pieces)
+        return [self._pieces[index] for index in range(_BUFFERS)]
+
+    def written(self, count: int) -> None:
+        """The first `count` bytes of `pieces()` are on their way."""
+        self.size -= count
+        pieces = self._pieces
+        while count:
+            first = pieces[0]
+            if len(first) > count:
+                pieces[0] = memoryview(first)[count:]
+                return
+            count -= len(first)
+            pieces.popleft()
+
+    def take(self) -> bytes:
+        """Everything, in one piece."""
+        data = (
+            b"".join(self.pieces()) if len(self._pieces) <= _BUFFERS else b"".join(self._pieces) + self._tail
+        )
+        self._pieces.clear()
+        self._tail = bytearray()
+        self.size = 0
+        return data
