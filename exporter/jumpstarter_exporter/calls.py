@@ -101,5 +101,8 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
         abandoned = True
         if not running.acquire(blocking=False):
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(running.acquire, True, GRACE)
+                if not await trio.to_thread.run_sync(running.acquire, True, GRACE):
+                    raise
+        # A thread that only now gets to its work finds that it was abandoned.
+        running.release()
         raise

@@ -153,6 +153,10 @@ class Pipe:
         self._complete = True
         self._inward.close()
 
+    def user_cut(self) -> None:
+        """No more of the file will arrive, and it is not all there."""
+        self._inward.close()
+
     async def to_user(self) -> bytes:
         """The driver's next chunk; b"" at its end.
 

@@ -129,7 +129,7 @@ async def _upload(user: RouterStream, pipe: Pipe) -> None:
         try:
             data = await user.receive_some()
         except trio.BrokenResourceError:
-            pipe.user_left()
+            pipe.user_cut()
             return
         if not data:
             pipe.user_ended()

@@ -130,6 +130,17 @@ async def test_bytes_go_both_ways_and_each_direction_ends_by_itself(serve: Serve
         assert stream.ended
 
 
+async def test_a_device_may_end_first_and_still_listen(serve: Serve) -> None:
+    device = Device()
+    async with serve(device) as user, user.stream("") as stream:
+        (board,) = device.theirs
+        await board.send_eof()
+        with trio.fail_after(30):
+            assert await stream.receive_some() == b""
+        await stream.send_all(b"still for you")
+        assert await board.receive_some() == b"still for you"
+
+
 async def test_headers_come_before_any_data(serve: Serve) -> None:
     async with serve(Device()) as user:
         with trio.fail_after(30):
@@ -317,6 +328,23 @@ async def test_an_upload_that_is_cut_is_an_error_and_never_an_end(serve: Serve) 
     assert device.events == ["cut"]
     assert outcome[0].code is StatusCode.ABORTED
     assert "connection was lost before the whole file had arrived" in outcome[0].details
+
+
+class Garbage:
+    """What no peer that speaks the protocol sends."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+        return b"\xff"
+
+
+async def test_an_upload_that_turns_into_garbage_is_no_end(serve: Serve) -> None:
+    device = Device()
+    request = json.dumps({"kind": "resource", "uuid": str(device.uuid)})
+    async with serve(device) as user, user.router.Stream(metadata=[("request", request)]) as call:
+        handle = json.loads(dict(await call.initial_metadata())["resource"])
+        await call.send(Garbage())  # type: ignore[arg-type]
+        with pytest.raises(RpcError, match="connection was lost"):
+            await user.call("", "digest", handle)
 
 
 async def test_a_half_close_of_grpc_is_an_end(serve: Serve) -> None:
