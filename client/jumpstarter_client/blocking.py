@@ -160,7 +160,7 @@ async def _run(job: _Job[T]) -> None:
     except Exception as error:  # the edge of a task: whatever it is, it belongs to the thread that waits
         if not finished:
             finished = True
-            job.fail(error)
+            job.fail(_single(error))
     finally:
         if not finished:  # cancelled: the loop is ending, or the thread no longer waits
             job.fail(_closed())

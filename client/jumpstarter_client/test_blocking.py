@@ -1,5 +1,9 @@
+"""Plain threads and the trio loop that works for them."""
+
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,8 +11,50 @@ import pytest
 import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
-from jumpstarter_client.blocking import Portal
+from jumpstarter_client.blocking import Bridge, Portal
 from jumpstarter_client.errors import ConnectError
+
+
+class Journal:
+    """Async things that write down what happens to them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.started = threading.Event()
+
+    async def wait_for_ever(self) -> None:
+        self.started.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.lines.append("cancelled")
+
+    async def count(self, stop: int) -> AsyncGenerator[int, None]:
+        try:
+            for number in range(stop):
+                self.lines.append(f"made {number}")
+                yield number
+        finally:
+            self.lines.append("closed")
+
+    @asynccontextmanager
+    async def room(self) -> AsyncIterator[str]:
+        """With a nursery of its own, as a connection has."""
+        self.lines.append("in")
+        task = trio.lowlevel.current_task()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                yield "room"
+                nursery.cancel_scope.cancel()
+        finally:
+            assert trio.lowlevel.current_task() is task
+            self.lines.append("out")
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
 
 
 async def double(number: int) -> int:
@@ -16,73 +62,181 @@ async def double(number: int) -> int:
     return 2 * number
 
 
-async def fail() -> None:
-    raise LookupError("from the loop")
+async def fail(message: str) -> None:
+    await trio.lowlevel.checkpoint()
+    raise ValueError(message)
 
 
-def test_portal_returns_results_and_raises_errors() -> None:
+def test_call_returns_what_the_coroutine_returns() -> None:
     with Portal() as portal:
-        assert portal.call(double, 4) == 8
-        with pytest.raises(LookupError, match="from the loop"):
-            portal.call(fail)
+        assert portal.call(double, 21) == 42
 
 
-def test_context_is_held_by_one_task_and_sees_the_blocks_exception() -> None:
-    seen: list[BaseException | None] = []
+def test_call_raises_what_the_coroutine_raises_and_the_loop_goes_on() -> None:
+    with Portal() as portal:
+        with pytest.raises(ValueError, match="no volts"):
+            portal.call(fail, "no volts")
+        assert portal.call(double, 1) == 2
 
+
+def test_calls_from_many_threads_run_at_a_time() -> None:
+    async def meet(barrier: list[trio.Event]) -> None:
+        barrier.append(trio.Event())
+        if len(barrier) == 3:
+            for event in barrier:
+                event.set()
+        await barrier[-1].wait() if len(barrier) == 3 else await barrier[0].wait()
+
+    barrier: list[trio.Event] = []
+    with Portal() as portal:
+        threads = [threading.Thread(target=portal.call, args=(meet, barrier)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+async def test_blocking_inside_a_trio_task_is_refused_and_names_the_way_out() -> None:
+    async with Bridge.open() as bridge:
+        with pytest.raises(JumpstarterUsageError, match=r"\.aio"):
+            bridge.call(double, 1)
+
+
+async def test_a_worker_thread_of_trio_may_block() -> None:
+    async with Bridge.open() as bridge:
+        assert await trio.to_thread.run_sync(bridge.call, double, 4) == 8
+
+
+def test_ctrl_c_while_waiting_cancels_the_work_first(journal: Journal) -> None:
+    def press_ctrl_c() -> None:
+        journal.started.wait(10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with Portal() as portal:
+        threading.Thread(target=press_ctrl_c).start()
+        with pytest.raises(KeyboardInterrupt):
+            portal.call(journal.wait_for_ever)
+        assert journal.lines == ["cancelled"]
+        assert portal.call(double, 3) == 6
+
+
+def test_ctrl_c_wins_over_what_breaks_on_the_way_out() -> None:
     @asynccontextmanager
-    async def manager() -> AsyncIterator[str]:
-        task = trio.lowlevel.current_task()
-        async with trio.open_nursery():
-            try:
-                yield "value"
-            except LookupError as error:
-                seen.append(error)
-                raise
-            finally:
-                assert trio.lowlevel.current_task() is task
-
-    with Portal() as portal:
-        with portal.context(manager()) as value:
-            assert value == "value"
-        raised = LookupError("of the block")
-        with pytest.raises(LookupError), portal.context(manager()):
-            raise raised
-        assert seen == [raised]
-
-
-def test_iteration_computes_items_on_demand_and_closes_what_it_left() -> None:
-    computed: list[int] = []
-
-    async def count() -> AsyncGenerator[int, None]:
+    async def fragile() -> AsyncIterator[None]:
         try:
-            for number in range(100):
-                computed.append(number)
-                yield number
+            yield
         finally:
-            computed.append(-1)
+            raise OSError("the connection is gone as well")
 
-    with Portal() as portal:
-        numbers = portal.iterate(count())
-        assert [next(numbers), next(numbers)] == [0, 1]
-        numbers.close()
-        assert computed == [0, 1, -1]
+    with Portal() as portal, pytest.raises(KeyboardInterrupt), portal.context(fragile()):
+        raise KeyboardInterrupt
+
+
+def test_closing_fails_who_still_waits(journal: Journal) -> None:
+    portal = Portal()
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            portal.call(journal.wait_for_ever)
+        except ConnectError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert journal.started.wait(10)
+    portal.close()
+    thread.join(10)
+    assert len(errors) == 1
+    assert journal.lines == ["cancelled"]
 
 
 def test_a_closed_portal_says_so() -> None:
     portal = Portal()
     assert portal.call(double, 1) == 2
+    bridge = portal.bridge
     portal.close()
     portal.close()
-    with pytest.raises(ConnectError, match="closed"):
+    with pytest.raises(ConnectError, match="connect again"):
         portal.call(double, 1)
+    with pytest.raises(ConnectError, match="connect again"):
+        bridge.call(double, 1)
 
 
-async def test_waiting_inside_of_a_trio_task_is_the_developers_mistake() -> None:
-    portal = Portal()
-    bridge = await trio.to_thread.run_sync(lambda: portal.bridge)
-    try:
-        with pytest.raises(JumpstarterUsageError, match=r"\.aio"):
-            bridge.call(double, 1)
-    finally:
-        await trio.to_thread.run_sync(portal.close)
+def test_no_thread_before_the_first_use_and_none_after_the_end() -> None:
+    before = threading.active_count()
+    with Portal() as portal:
+        assert threading.active_count() == before
+        portal.call(double, 1)
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+
+
+def test_a_context_is_left_with_its_block(journal: Journal) -> None:
+    with Portal() as portal:
+        with portal.context(journal.room()) as value:
+            assert value == "room"
+            assert journal.lines == ["in"]
+        assert journal.lines == ["in", "out"]
+
+
+def test_an_exception_leaves_a_context_as_itself_and_not_in_a_group(journal: Journal) -> None:
+    with Portal() as portal, pytest.raises(ValueError, match="mine"), portal.context(journal.room()):
+        raise ValueError("mine")
+    assert journal.lines == ["in", "out"]
+
+
+def test_a_context_may_swallow_an_exception() -> None:
+    @asynccontextmanager
+    async def forgiving() -> AsyncIterator[None]:
+        try:
+            yield
+        except KeyError:
+            return
+
+    with Portal() as portal, portal.context(forgiving()):
+        raise KeyError("forgiven")
+
+
+def test_a_context_that_cannot_be_entered_raises_its_own_error() -> None:
+    async def refuse() -> None:
+        raise PermissionError("not you")
+
+    @asynccontextmanager
+    async def closed() -> AsyncIterator[None]:
+        async with trio.open_nursery():
+            await refuse()
+        yield
+
+    with Portal() as portal, pytest.raises(PermissionError, match="not you"), portal.context(closed()):
+        pass
+
+
+def test_items_are_made_when_they_are_asked_for(journal: Journal) -> None:
+    with Portal() as portal:
+        items = portal.iterate(journal.count(3))
+        assert next(items) == 0
+        assert journal.lines == ["made 0"]
+        assert list(items) == [1, 2]
+        assert journal.lines == ["made 0", "made 1", "made 2", "closed"]
+
+
+def test_leaving_an_iteration_closes_its_generator(journal: Journal) -> None:
+    with Portal() as portal:
+        items = portal.iterate(journal.count(3))
+        next(items)
+        items.close()
+        assert journal.lines == ["made 0", "closed"]
+
+
+def test_an_error_ends_an_iteration_behind_its_last_item() -> None:
+    async def broken() -> AsyncGenerator[int, None]:
+        yield 1
+        raise ValueError("no more")
+
+    with Portal() as portal:
+        items = portal.iterate(broken())
+        assert next(items) == 1
+        with pytest.raises(ValueError, match="no more"):
+            next(items)
