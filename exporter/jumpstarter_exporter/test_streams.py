@@ -412,12 +412,12 @@ async def test_a_receiver_who_leaves_stops_the_driver(serve: Serve) -> None:
 async def test_a_handle_is_good_for_one_use_on_its_own_device(serve: Serve) -> None:
     root = Composite(children={"a": Device(), "b": Device()})
     async with serve(root) as user, user.resource("a") as (stream, handle, _):
-        await stream.send_eof()
         with pytest.raises(RpcError, match="to the device that it was opened for"):
             await user.call("b", "digest", handle)
-        assert await user.call("a", "digest", handle) == [0, ""]
+        await user.call("a", "produce", handle, 0)
+        assert await stream.receive_some() == b""
         with pytest.raises(RpcError, match="good for one call"):
-            await user.call("a", "digest", handle)
+            await user.call("a", "produce", handle, 0)
 
 
 @pytest.mark.parametrize(
