@@ -103,8 +103,9 @@ def _cause(error: OSError) -> str:
     cause: BaseException | None = error.__cause__
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    strerror = cause.strerror if isinstance(cause, OSError) else error.strerror
-    return strerror or str(error)
+    first = cause if isinstance(cause, OSError) else error
+    # trio's own sentence repeats the address; a failed look-up has a negative number and its own words.
+    return os.strerror(first.errno) if first.errno and first.errno > 0 else first.strerror or str(first)
 
 
 def unix_listener(
