@@ -150,7 +150,13 @@ class DriverClient:
                 await call.initial_metadata()
             except RpcError as error:
                 raise streaming_error(method, error) from error
-            yield RouterStream.client(call)
+            stream = RouterStream.client(call)
+            try:
+                yield stream
+            finally:
+                await trio.aclose_forcefully(
+                    stream
+                )  # leaving the call ends it; this only says so to later users
 
     @contextmanager
     def stream(self, method: str = "connect") -> Iterator[BlockingStream]:
