@@ -1,6 +1,7 @@
 """Use boards from Python: `with jumpstarter_client.env() as client: client.power.on()`.
 
-Names are loaded when they are first used, because a command line waits for every import.
+Names are loaded when they are first used, because a command line waits for every import. Authors of driver clients
+find `twin` and `verb` in the modules of these names.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
     from jumpstarter_client.blocking import Bridge, Portal
-    from jumpstarter_client.connect import connect, connect_async, env
+    from jumpstarter_client.connecting import connect, connect_async, env
     from jumpstarter_client.errors import (
         DriverError,
         DriverInvalidArgument,
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
         ExporterNotReady,
     )
     from jumpstarter_client.tree import open_client
-    from jumpstarter_client.twin import twin, twin_context, twin_iter
-    from jumpstarter_client.verb import verb
 
 __all__ = [
     "Bridge",
@@ -33,10 +32,6 @@ __all__ = [
     "connect_async",
     "env",
     "open_client",
-    "twin",
-    "twin_context",
-    "twin_iter",
-    "verb",
 ]
 
 _HOMES = {
@@ -47,14 +42,10 @@ _HOMES = {
     "DriverMethodNotImplemented": "errors",
     "ExporterNotReady": "errors",
     "Portal": "blocking",
-    "connect": "connect",
-    "connect_async": "connect",
-    "env": "connect",
+    "connect": "connecting",
+    "connect_async": "connecting",
+    "env": "connecting",
     "open_client": "tree",
-    "twin": "twin",
-    "twin_context": "twin",
-    "twin_iter": "twin",
-    "verb": "verb",
 }
 
 
@@ -64,7 +55,6 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # `connect` is a function inside a module of the same name; the function is what users mean.
     value: object = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value

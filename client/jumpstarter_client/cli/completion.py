@@ -91,7 +91,7 @@ def _devices(interface: str, options: Options) -> list[str]:
     import trio  # noqa: PLC0415 - the words above need none of it
 
     async def ask() -> list[Node]:
-        from jumpstarter_client.connect import connect_async  # noqa: PLC0415
+        from jumpstarter_client.connecting import connect_async  # noqa: PLC0415
         from jumpstarter_client.resolve import BuiltIn, candidates  # noqa: PLC0415
 
         with trio.move_on_after(DEVICE_SECONDS):

@@ -95,7 +95,7 @@ def devices(arguments: list[str], options: Options) -> ExitCode:
     output, rest = take_output(arguments)
     if rest:
         raise UsageError(f"`devices` takes no {rest[0]!r}; try `jumpstarter devices --help`")
-    from jumpstarter_client.connect import connect  # noqa: PLC0415 - not for --help
+    from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for --help
 
     with connect(options.host, config=options.config) as client:
         root = client.node

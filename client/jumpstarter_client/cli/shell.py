@@ -42,7 +42,7 @@ def shell(arguments: list[str], options: Options) -> int:
         )
     command = arguments[1:] if arguments[:1] == ["--"] else arguments
     from jumpstarter_client.blocking import Portal  # noqa: PLC0415 - not for --help
-    from jumpstarter_client.connect import connect_async, open_host  # noqa: PLC0415
+    from jumpstarter_client.connecting import connect_async, open_host  # noqa: PLC0415
 
     with Portal() as portal, portal.context(open_host(options.host, config=options.config)) as host:
         environment = dict(os.environ, JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")

@@ -19,7 +19,7 @@ def run_tree(arguments: list[str], options: Options) -> ExitCode:
     """The command."""
     if not options.host and not options.config and not os.environ.get("JUMPSTARTER_HOST"):
         raise UsageError("`j` works inside of `jumpstarter shell`; run that first, or set JUMPSTARTER_HOST")
-    from jumpstarter_client.connect import connect  # noqa: PLC0415 - not for a wrong command line
+    from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for a wrong command line
 
     with connect(options.host, config=options.config) as root:
         node, words = root.node, list(arguments)

@@ -59,7 +59,7 @@ def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode
 
         print_help(verb, f"jumpstarter {interface} {word}", device=True)
         return ExitCode.OK
-    from jumpstarter_client.connect import connect  # noqa: PLC0415 - not for --help
+    from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for --help
 
     with connect(options.host, config=options.config) as root:
         given = rest

@@ -1,0 +1,183 @@
+"""Where a program ends up when it connects."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import trio
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.rpc import RpcError, Server, ServerCall, StatusCode, unix_listener
+
+import jumpstarter_client
+from jumpstarter_client.blocking import Portal
+from jumpstarter_client.conftest import FakeExporter, FakeRouter
+from jumpstarter_client.connecting import connect, connect_async, env, open_host
+from jumpstarter_client.errors import ConnectError
+
+
+class Guard(FakeExporter):
+    """Writes down the passphrase of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str | None] = []
+
+    async def GetReport(self, request: object, call: ServerCall) -> object:  # type: ignore[override, type-arg]  # noqa: N802
+        self.heard.append(call.header("x-jumpstarter-passphrase"))
+        return await super().GetReport(request, call)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def listening(exporter: FakeExporter, path: Path) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        server = Server([exporter, FakeRouter(exporter)])
+        await nursery.start(server.serve, [unix_listener(path)])
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def daemon(path: Path, name: str) -> Iterator[FakeExporter]:
+    exporter = FakeExporter()
+    exporter.labels["jumpstarter.dev/name"] = name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Portal() as portal, portal.context(listening(exporter, path)):
+        yield exporter
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No daemon of this machine's, no configuration of this user's."""
+    for name in ("JUMPSTARTER_HOST", "JMP_LEASE", "JMP_GRPC_PASSPHRASE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("jumpstarter_client.resolve.SYSTEM_SOCKET", str(tmp_path / "system.sock"))
+
+
+def test_a_named_exporter_is_used_and_its_devices_work(tmp_path: Path) -> None:
+    with daemon(tmp_path / "mine", "mine") as exporter, connect(str(tmp_path / "mine")) as client:
+        assert client.name == "mine"
+        client.rpi4.power.on()
+    assert [method for _, method, _ in exporter.called] == ["on"]
+
+
+def test_the_environment_names_an_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUMPSTARTER_HOST", str(tmp_path / "mine"))
+    with daemon(tmp_path / "mine", "mine"), daemon(tmp_path / "system.sock", "system"), env() as client:
+        assert client.name == "mine"
+
+
+def test_the_systems_daemon_comes_before_the_users(tmp_path: Path) -> None:
+    user = tmp_path / "run" / "jumpstarter" / "exporter.sock"
+    with daemon(user, "user"):
+        with connect() as client:
+            assert client.name == "user"
+        with daemon(tmp_path / "system.sock", "system"), connect() as client:
+            assert client.name == "system"
+
+
+def test_a_stale_socket_is_passed_over_with_a_word_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "jumpstarter_client")
+    with daemon(tmp_path / "system.sock", "system"):
+        pass
+    (tmp_path / "system.sock").touch()
+    with daemon(tmp_path / "run" / "jumpstarter" / "exporter.sock", "user"), connect() as client:
+        assert client.name == "user"
+    assert "system.sock" in caplog.text
+
+
+def test_a_socket_of_somebody_else_is_an_error_and_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def not_for_us(*_: object, **__: object) -> None:
+        raise RpcError(StatusCode.PERMISSION_DENIED, "join its group")
+
+    monkeypatch.setattr("jumpstarter_client.connecting.connect_unix", not_for_us)
+    with pytest.raises(RpcError, match="join its group"), connect():
+        pass
+
+
+def test_a_named_exporter_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with (
+        daemon(tmp_path / "system.sock", "system"),
+        pytest.raises(JumpstarterError, match="is the exporter running") as caught,
+        connect(str(tmp_path / "other")),
+    ):
+        pass
+    assert caught.value.exit_code is ExitCode.UNAVAILABLE
+
+
+def test_the_passphrase_goes_with_calls_on_unix_sockets_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JMP_GRPC_PASSPHRASE", "sesame")
+    guard = Guard()
+    with Portal() as portal, portal.context(listening(guard, tmp_path / "s")), connect(str(tmp_path / "s")):
+        pass
+    assert guard.heard == ["sesame"]
+
+
+def test_a_lease_is_said_to_be_not_available_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JMP_LEASE", "lease-1")
+    with pytest.raises(ConnectError, match=r"lease-1.*cannot be leased.*yet"), connect():
+        pass
+
+
+def test_without_an_exporter_package_the_next_step_is_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr("jumpstarter_client.connecting.importlib", SimpleNamespace(import_module=missing))
+    with pytest.raises(ConnectError, match=r"jumpstarter-sbc\[exporter\]"), connect():
+        pass
+
+
+CONFIG = """
+apiVersion: jumpstarter.dev/v1alpha1
+kind: ExporterConfig
+metadata: {namespace: default, name: bench}
+export:
+  power: {type: power.MockPower}
+"""
+
+
+def test_an_exporter_is_built_in_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "bench.yaml").write_text(CONFIG)
+    with connect(config=tmp_path / "bench.yaml") as client:
+        assert client.name == "bench"
+        client.power.on()
+
+
+async def test_an_exporter_is_built_in_when_nothing_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "config" / "jumpstarter" / "exporters"
+    folder.mkdir(parents=True)
+    (folder / "bench.yaml").write_text(CONFIG)
+    async with connect_async() as client:
+        assert client.name == "bench"
+        await client.power.on.aio()
+
+
+async def test_a_built_in_exporter_can_be_reached_by_other_processes_of_this_user_only(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "bench.yaml").write_text(CONFIG)
+    async with open_host(config=tmp_path / "bench.yaml") as path:
+        assert Path(path).stat().st_mode & 0o077 == 0
+        async with connect_async(path) as client:
+            assert client.name == "bench"
+
+
+@pytest.mark.parametrize("name", jumpstarter_client.__all__)
+def test_the_public_door_gives_what_it_names(name: str) -> None:
+    assert not isinstance(getattr(jumpstarter_client, name), ModuleType)
+
+
+def test_the_public_door_has_nothing_else() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'disconnect'"):
+        _ = jumpstarter_client.disconnect
