@@ -35,6 +35,7 @@ _WORD = struct.Struct(">L")
 _TWO_WORDS = struct.Struct(">LL")
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MOST = 2**31 - 1
+_MOST_UNASKED = 100
 MAX_FRAME = 2**20
 """The largest frame that we take."""
 
@@ -482,8 +483,9 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
 
     @property
     def max_streams(self) -> int:
-        """How many streams the peer takes from us at a time."""
-        return int(self.remote_settings.max_concurrent_streams)
+        """How many streams the peer takes from us at a time; until it says so, what any peer should take."""
+        most = int(self.remote_settings.max_concurrent_streams)
+        return most if self._saw_settings else min(most, _MOST_UNASKED)
 
     @property
     def initial_outbound(self) -> int:

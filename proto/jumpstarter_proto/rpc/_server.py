@@ -15,6 +15,7 @@ from jumpstarter_proto.rpc._channel import _parse
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
 from jumpstarter_proto.rpc._metadata import encode_metadata
 from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
+from jumpstarter_proto.rpc._transport import peer_of
 from jumpstarter_proto.rpc._types import Message, Metadata, Method, Options, RpcError, StatusCode
 
 __all__ = ["Interceptor", "Server", "ServerCall", "Servicer", "serve_connection", "status_of"]
@@ -55,6 +56,11 @@ class ServerCall(Generic[Req, Res]):
         self._state = state
         self._trailing: Metadata = ()
         self._headers_sent = False
+
+    @property
+    def peer(self) -> str:
+        """The caller's address in gRPC's notation (`unix:`, `ipv4:192.0.2.1:50051`); empty for a tunnel."""
+        return peer_of(self._mux.stream)
 
     def header(self, name: str) -> str | None:
         """A text value of the caller's metadata, the last one if there are several; None if there is none."""

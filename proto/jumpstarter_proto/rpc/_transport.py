@@ -20,6 +20,7 @@ __all__ = [
     "client_ssl_context",
     "connect_tcp",
     "connect_unix",
+    "peer_of",
     "server_ssl_context",
     "tcp_listeners",
     "unix_listener",
@@ -106,6 +107,25 @@ def _cause(error: OSError) -> str:
     first = cause if isinstance(cause, OSError) else error
     # trio's own sentence repeats the address; a failed look-up has a negative number and its own words.
     return os.strerror(first.errno) if first.errno and first.errno > 0 else first.strerror or str(first)
+
+
+def peer_of(stream: trio.abc.Stream) -> str:
+    """Who is at the other end, in gRPC's notation: `unix:`, `ipv4:192.0.2.1:50051`, `ipv6:[::1]:50051`, or empty."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return ""
+    try:
+        address = stream.socket.getpeername()
+    except OSError:
+        return ""  # it has gone
+    match stream.socket.family:
+        case socket.AF_UNIX:
+            return "unix:"
+        case socket.AF_INET:
+            return f"ipv4:{address[0]}:{address[1]}"
+        case _:
+            return f"ipv6:[{address[0]}]:{address[1]}"
 
 
 def unix_listener(

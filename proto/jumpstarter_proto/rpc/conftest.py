@@ -81,8 +81,14 @@ class Pair:
 Connect = Callable[..., AbstractAsyncContextManager[Pair]]
 
 
-@pytest.fixture
-def connect() -> Connect:
+def socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Streams over the kernel, which are written to without trio's help and take only so much."""
+    ours, theirs = trio.socket.socketpair()
+    return trio.SocketStream(ours), trio.SocketStream(theirs)
+
+
+@pytest.fixture(params=["memory", "socket"])
+def connect(request: pytest.FixtureRequest) -> Connect:
     @asynccontextmanager
     async def open_pair(
         *,
@@ -90,7 +96,9 @@ def connect() -> Connect:
         server: Options | None = None,
         interceptors: tuple[Interceptor, ...] = (),
     ) -> AsyncIterator[Pair]:
-        ours, theirs = trio.testing.memory_stream_pair()
+        ours: trio.abc.Stream
+        theirs: trio.abc.Stream
+        ours, theirs = trio.testing.memory_stream_pair() if request.param == "memory" else socket_pair()
         echo = Echo()
         async with trio.open_nursery() as nursery:
 
