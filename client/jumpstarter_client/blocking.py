@@ -117,9 +117,14 @@ class Bridge:
         value = cast("T", self.call(self._nursery.start, held.run))
         try:
             yield value
-        except BaseException as error:
+        except Exception as error:
             if self.call(held.leave, error):
                 return
+            raise
+        except BaseException as error:
+            # An iterator may be thrown away when its loop has long ended, and with it what this held.
+            with suppress(ConnectError):
+                self.call(held.leave, error)
             raise
         else:
             self.call(held.leave, None)

@@ -49,6 +49,7 @@ class FakeExporter(ExporterServiceServicer):
     def __init__(self) -> None:
         self.reports = list(ONE_BOARD)
         self.labels: dict[str, str] = {}
+        self.refusal: RpcError | None = None
         self.methods: dict[str, Callable[..., Any]] = {"on": lambda: None, "off": lambda: None}
         self.called: list[tuple[str, str, list[object]]] = []
         self.statuses: list[jumpstarter_pb2.GetStatusResponse] = []
@@ -57,6 +58,8 @@ class FakeExporter(ExporterServiceServicer):
         self.stream: Stream | None = None
 
     async def GetReport(self, request: empty_pb2.Empty, call: object) -> jumpstarter_pb2.GetReportResponse:  # noqa: N802
+        if self.refusal is not None:
+            raise self.refusal
         return jumpstarter_pb2.GetReportResponse(labels=self.labels, reports=self.reports)
 
     async def DriverCall(  # noqa: N802

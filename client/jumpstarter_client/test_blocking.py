@@ -230,6 +230,14 @@ def test_leaving_an_iteration_closes_its_generator(journal: Journal) -> None:
         assert journal.lines == ["made 0", "closed"]
 
 
+def test_an_iterator_that_outlives_its_loop_goes_without_a_word(journal: Journal) -> None:
+    with Portal() as portal:
+        items = portal.iterate(journal.count(3))
+        next(items)
+    assert journal.lines == ["made 0", "closed"]
+    items.close()
+
+
 def test_an_error_ends_an_iteration_behind_its_last_item() -> None:
     async def broken() -> AsyncGenerator[int, None]:
         yield 1

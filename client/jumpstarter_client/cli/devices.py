@@ -81,9 +81,9 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
     if len(nodes) == 1 and (takes_arguments or not named):
         return nodes[0], arguments
     if named:
-        raise UnknownDeviceError(
-            f"no device {arguments[0]!r} with the interface {interface!r}{nearest(arguments[0], paths)}"
-        )
+        boards = {path.partition(".")[0] for path in paths}
+        hint = nearest(arguments[0], paths, also=boards)
+        raise UnknownDeviceError(f"no device {arguments[0]!r} with the interface {interface!r}{hint}")
     raise UsageError(f"which device? Name one of {', '.join(paths)}")
 
 

@@ -113,11 +113,14 @@ def take_output(arguments: list[str]) -> tuple[str | None, list[str]]:
     return None, arguments
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean …` and what there is, for the end of a sentence."""
+def nearest(word: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
+    """`; did you mean …` and what there is, for the end of a sentence.
+
+    What is in `also` would do as well, and may be guessed, but is not listed.
+    """
     import difflib  # noqa: PLC0415 - only who mistypes pays for it
 
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
+    close = difflib.get_close_matches(word, [*also, *names], n=1)
     guess = f"; did you mean {close[0]!r}" if close else ""
     return f"{guess}; there is {', '.join(names)}" if names else guess

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, nullcontext
 
 from jumpstarter_proto.value import from_value, to_value
 
@@ -15,11 +16,13 @@ __all__ = ["write_data", "write_result"]
 def write_result(result: object, output: str | None) -> None:
     """Nothing for None, item by item for iterators, text for people, data if it was asked for."""
     if isinstance(result, Iterator):
-        for item in result:
-            if output == "yaml":
-                sys.stdout.write("---\n")
-            write_result(item, output)
-            sys.stdout.flush()
+        # Closed at once when nobody reads on, while there still is a connection to end it on.
+        with closing(result) if isinstance(result, Generator) else nullcontext():
+            for item in result:
+                if output == "yaml":
+                    sys.stdout.write("---\n")
+                write_result(item, output)
+                sys.stdout.flush()
     elif result is None:
         return
     elif output in ("json", "yaml"):

@@ -1,0 +1,126 @@
+"""What `--help` prints, word for word. None of it needs an exporter."""
+
+from __future__ import annotations
+
+import pytest
+
+from jumpstarter_client.cli.conftest import Command
+from jumpstarter_client.conftest import FakeExporter
+
+MAIN = """\
+Usage: jumpstarter COMMAND [ARGUMENT ...]
+
+Use the boards of an exporter: the one that JUMPSTARTER_HOST names, the one that runs on this machine, or one that
+is started for the command from its configuration.
+
+  jumpstarter devices                       what there is, what is ready
+  jumpstarter power cycle rpi4              INTERFACE VERB [DEVICE]; the device may be left out if it is the only one
+  jumpstarter serial start-console rpi4
+  jumpstarter storage flash rpi4 image.img.xz
+  jumpstarter shell -- pytest               JUMPSTARTER_HOST is set inside, and `j` is the device tree
+
+Commands:
+  devices     list the devices
+  shell       a shell, or a command, with the exporter in its environment
+  completion  completion for bash, zsh or fish
+  version     what this is
+
+Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
+  network
+  power
+  serial
+  storage
+
+Options of every command:
+  --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST
+  --config FILE        start an exporter from this file, for this command only
+  --log-level LEVEL    debug, info, warning, error or critical; debug shows where an error came from
+  --exporter-logs      show the exporter's log while the command runs
+  -o json|yaml|name    output for scripts, where there is any
+"""
+
+POWER = """\
+Usage: jumpstarter power VERB [DEVICE] [ARGUMENT ...]
+
+  on      Switch the board on.
+  off     Switch the board off.
+  cycle   Switch the board off, wait, and switch it on.
+  read    Measure voltage and current.
+  rescue  Start the board in its rescue mode, where the power switch has one.
+
+  jumpstarter power on rpi4
+  jumpstarter power on --help
+"""
+
+CYCLE = """\
+Usage: jumpstarter power cycle [DEVICE] [ARGS]
+
+Switch the board off, wait, and switch it on.
+
+An interrupted cycle (Ctrl-C, a lost connection) switches the board on at once.
+
+╭─ Parameters ─────────────────────────────────────────────────────────────────────────────────────╮
+│ WAIT --wait -w  Seconds without power. [default: 2.0]                                            │
+╰──────────────────────────────────────────────────────────────────────────────────────────────────╯
+"""
+
+DEVICES = """\
+Usage: jumpstarter devices [-o json|yaml|name]
+
+The devices of the exporter, with what is ready and what is not, and why.
+
+  jumpstarter devices
+  jumpstarter devices -o name           one path a line, for scripts
+  jumpstarter devices -o json | jq -r '.[] | select(.state == "failed") | .path'
+"""
+
+SHELL = """\
+Usage: jumpstarter shell [--host HOST | --config FILE] [-- COMMAND [ARGUMENT ...]]
+
+A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
+shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there.
+
+  jumpstarter shell
+  jumpstarter shell -- j power on
+  jumpstarter shell --config rpi4.yaml -- pytest     an exporter of its own, from that file
+"""
+
+PAGES = [
+    (["--help"], MAIN),
+    (["-h"], MAIN),
+    ([], MAIN),
+    (["power", "--help"], POWER),
+    (["power", "cycle", "--help"], CYCLE),
+    (["power", "cycle", "rpi4", "-h"], CYCLE),
+    (["devices", "--help"], DEVICES),
+    (["shell", "--help"], SHELL),
+]
+
+
+@pytest.mark.parametrize(("words", "page"), PAGES)
+def test_help_says_this(command: Command, words: list[str], page: str) -> None:
+    done = command("jumpstarter", *words)
+    assert "\n".join(line.rstrip() for line in done.out.splitlines()) == page.rstrip()
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("interface", ["network", "power", "serial", "storage"])
+def test_every_verb_of_every_interface_has_help(command: Command, interface: str) -> None:
+    listed = command("jumpstarter", interface, "--help").out.splitlines()
+    verbs = [line.split()[0] for line in listed if line.startswith("  ") and not line.startswith("  jump")]
+    assert verbs
+    for verb in verbs:
+        done = command("jumpstarter", interface, verb, "--help")
+        assert done.code == 0
+        assert f"jumpstarter {interface} {verb} [DEVICE]" in done.out
+
+
+def test_an_interface_without_a_verb_shows_its_verbs_and_fails(command: Command) -> None:
+    done = command("jumpstarter", "power")
+    assert (done.code, done.out) == (2, POWER)
+
+
+def test_j_explains_a_verb_with_the_words_that_lead_to_it(command: Command, lab: FakeExporter) -> None:
+    done = command("j", "rpi4", "power", "cycle", "--help")
+    assert done.out.startswith("Usage: j rpi4 power cycle [ARGS]")
+    assert lab.called == []
