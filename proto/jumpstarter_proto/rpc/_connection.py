@@ -270,7 +270,7 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
 
     # --- what HTTP/2 reports
 
-    def on_open(self, stream_id: int, headers: list[Header]) -> None:
+    def on_open(self, stream_id: int, headers: list[Header], end: bool) -> None:
         """A server's new call."""
         found = dict(headers)
         if len(self._open) >= self._options.max_streams:
@@ -282,6 +282,7 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
             self._http2.reset(stream_id, ErrorCodes.NO_ERROR)
             return
         call = Call(stream_id, self._http2.initial_outbound, self._options)
+        call.is_receiving = not end
         self._open[stream_id] = call
         try:
             timeout = decode_timeout(found["grpc-timeout"]) if "grpc-timeout" in found else None

@@ -69,8 +69,8 @@ class Stream:
 class StreamOwner(Protocol):
     """Whom frames of streams are given to. Streams leave `Http2.calls` when the owner takes them out."""
 
-    def on_open(self, stream_id: int, headers: list[Header]) -> None:
-        """A peer opened a stream; the owner adds it to `calls` or resets it."""
+    def on_open(self, stream_id: int, headers: list[Header], end: bool) -> None:
+        """A peer opened a stream, and ended its direction with it; the owner adds it to `calls` or resets it."""
 
     def on_headers(self, stream: Any, headers: list[Header], end: bool) -> None:
         """Headers of an open stream: the reply's, or trailers."""
@@ -413,7 +413,7 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         except h2.exceptions.ProtocolError:
             self.reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
-        self._owner.on_open(stream_id, headers)
+        self._owner.on_open(stream_id, headers, ends)
         if ends:
             self._end(stream_id)
 

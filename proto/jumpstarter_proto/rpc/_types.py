@@ -124,7 +124,7 @@ class Options:
     stream_window: int = 1024 * 1024
     """What a peer may send on one call before we have read any of it."""
     connection_window: int = 64 * 1024 * 1024
-    """The same for all calls of a connection together: the most that unread calls can make us hold."""
+    """The same for all calls of a connection together. With pieces of messages we hold at most three times that."""
     keepalive_interval: float | None = None
     """Send a PING when nothing has come for so long; None sends none. Networks want 20."""
     keepalive_timeout: float = 20.0

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import h2.exceptions
+import hpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jumpstarter_proto.rpc._headers import REQUEST, TRAILERS, HeaderPacker, HeaderUnpacker, plain
+
+names = st.sampled_from(["a", "b", "x_jmp_accept_encoding", "request"])
+values = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=300)
+lists = st.lists(st.tuples(names, values, st.booleans()), max_size=8)
+
+
+@given(st.lists(lists, min_size=1, max_size=40), st.lists(st.integers(0, 5000), max_size=3))
+def test_lists_survive_in_any_order_and_while_the_table_changes(
+    blocks: list[list[tuple[str, str, bool]]], table_sizes: list[int]
+) -> None:
+    encoder, decoder = hpack.Encoder(), hpack.Decoder()
+    packer, unpacker = HeaderPacker(encoder), HeaderUnpacker(decoder)
+    for number, block in enumerate(blocks * 3):
+        if table_sizes and number % 7 == 3:
+            encoder.header_table_size = table_sizes[number % len(table_sizes)]
+        headers = [plain(name, value) if is_plain else (name, value) for name, value, is_plain in block]
+        assert unpacker.unpack(packer.pack(headers), TRAILERS) == headers
+
+
+def test_same_list_is_packed_and_unpacked_once() -> None:
+    packer, unpacker = HeaderPacker(hpack.Encoder()), HeaderUnpacker(hpack.Decoder())
+    headers = [("a", "b"), plain("secret", "c")]
+    blocks = [packer.pack(headers) for _ in range(4)]
+    lists = [unpacker.unpack(block, TRAILERS) for block in blocks]
+    assert blocks[2] is blocks[3]
+    assert lists[2] is lists[3]
+
+
+def test_plain_headers_never_enter_the_table() -> None:
+    encoder = hpack.Encoder()
+    HeaderPacker(encoder).pack([plain("authorization", "Bearer secret")])
+    assert not encoder.header_table.dynamic_entries
+
+
+def test_peer_cannot_make_our_table_larger() -> None:
+    encoder = hpack.Encoder()
+    packer = HeaderPacker(encoder)
+    encoder.header_table_size = 1 << 30
+    for number in range(1000):
+        packer.pack([("name", f"{number:0100}")])
+    assert len(encoder.header_table.dynamic_entries) < 100
+
+
+def test_values_that_are_no_text_end_nothing() -> None:
+    block = hpack.Encoder().encode([(b"a", b"\xff\xfe")])
+    assert HeaderUnpacker(hpack.Decoder()).unpack(block, TRAILERS) == [("a", "\ufffd\ufffd")]
+
+
+@pytest.mark.parametrize(
+    "headers", [[(":path", "/"), (":method", "POST")], [("Upper", "x")], [(":new", "x")]]
+)
+def test_headers_that_http2_forbids_are_named(headers: list[tuple[str, str]]) -> None:
+    with pytest.raises(h2.exceptions.ProtocolError):
+        HeaderUnpacker(hpack.Decoder()).unpack(hpack.Encoder().encode(headers), REQUEST)
