@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NoReturn
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
@@ -31,12 +30,16 @@ def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
         code = int(command(arguments, options) or ExitCode.OK)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who read our output has seen enough; nor must the interpreter's own flush complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # who read it has seen enough
         code = ExitCode.OK
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # the edge of the process
         code = _explain(error, options)
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Write no more: what is still buffered must not fail once more when the interpreter flushes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: BaseException, options: Options) -> ExitCode:
@@ -58,8 +61,10 @@ def _explain(error: BaseException, options: Options) -> ExitCode:
             code = ExitCode.FAILED
         case _:
             raise error
-    with suppress(BrokenPipeError):
+    try:
         sys.stdout.flush()
+    except OSError:
+        _drop_output()
     sys.stderr.write(f"error: {sentence or type(error).__name__}\n")
     return code
 
