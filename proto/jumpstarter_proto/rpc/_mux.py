@@ -280,6 +280,9 @@ class Mux:
         if self._fd is not None:
             with suppress(OSError):  # the writer meets it again
                 self._write_now(self._fd())
+            if self._outbox.size < HIGH_WATER:
+                # The writer may have been about to do this, and finds nothing to do any more.
+                self._written.unpark_all()
             if not self._outbox.size:
                 return
         self._wake_writer.unpark_all()
