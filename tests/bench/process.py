@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
+
+PATIENCE = 60.0
 
 
 class Worker:
@@ -22,10 +25,13 @@ class Worker:
         )
 
     def __enter__(self) -> Self:
-        assert self._process.stdout is not None
-        while (line := self._process.stdout.readline()) != "ready\n":
-            if not line:
-                raise RuntimeError(f"{self._process.args!r} did not start; what it said is above")
+        try:
+            while self._line() != "ready\n":
+                pass
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -40,7 +46,16 @@ class Worker:
     def do(self, operation: str, argument: int | str) -> list[float]:
         """Run one operation of the worker and give back its seconds."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         print(json.dumps([operation, argument]), file=self._process.stdin, flush=True)
-        answer: list[float] = json.loads(self._process.stdout.readline())
+        answer: list[float] = json.loads(self._line())
         return answer
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        too_late = threading.Timer(PATIENCE, self._process.kill)
+        too_late.start()
+        line = self._process.stdout.readline()
+        too_late.cancel()
+        if not line:
+            raise RuntimeError(f"{self._process.args!r} ended, or said nothing for {PATIENCE:.0f} s")
+        return line
