@@ -354,8 +354,8 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         inbound = self._http2.inbound
         if inbound.is_full:
             self._fail(call, StatusCode.RESOURCE_EXHAUSTED, "too many large messages at a time; try again")
-        elif missing := call.inbound.lacks(call.reader.needs):
-            if inbound.may_lend(missing):
+        elif call.reader.needs > call.inbound.left:
+            if inbound.may_lend(call.inbound.lacks(call.reader.needs)):
                 self._lend(call)
             elif call.id not in inbound.waiting:
                 inbound.waiting.append(call.id)
@@ -371,12 +371,11 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         call.inbound.lent = 0
         while inbound.waiting:
             waiting = self._open.get(inbound.waiting[0])
-            missing = 0 if waiting is None else waiting.inbound.lacks(waiting.reader.needs)
-            if missing and not inbound.may_lend(missing):
-                return
-            inbound.waiting.popleft()
-            if waiting is not None and missing:
+            if waiting is not None:
+                if not inbound.may_lend(waiting.inbound.lacks(waiting.reader.needs)):
+                    return
                 self._lend(waiting)
+            inbound.waiting.popleft()
 
     def _fail(self, call: Call, code: StatusCode, details: str) -> None:
         """End one call for what its peer did."""

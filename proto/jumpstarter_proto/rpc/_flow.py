@@ -100,7 +100,7 @@ class ConnectionWindow:
 
     def may_lend(self, count: int) -> bool:
         """Whether one more large message may be read now."""
-        return not self._lent or self._lent + count <= self._size // 2
+        return not count or not self._lent or self._lent + count <= self._size // 2
 
     def lent(self, count: int) -> None:
         """A call was lent so much; negative when its message is complete or its call has ended."""
