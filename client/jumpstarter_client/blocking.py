@@ -36,23 +36,26 @@ UNWIND = 5.0
 class _Job(Generic[T]):
     """One piece of work that a thread waits for; the loop fills it in and then releases `done`."""
 
-    __slots__ = ("done", "error", "run", "scope", "value")
+    __slots__ = ("done", "error", "finished", "run", "scope", "value")
 
     def __init__(self, run: Callable[[], Awaitable[T]]) -> None:
         self.run = run
         self.scope = trio.CancelScope()
         self.value: T | None = None
         self.error: BaseException | None = None
+        self.finished = False
         # A bare lock: the cheapest thing that a thread can wait on and that Ctrl-C interrupts.
         self.done = threading.Lock()
         self.done.acquire()
 
     def fail(self, error: BaseException) -> None:
         self.error = error
+        self.finished = True
         self.done.release()
 
     def succeed(self, value: T) -> None:
         self.value = value
+        self.finished = True
         self.done.release()
 
 
@@ -152,22 +155,19 @@ class Bridge:
             self._token.run_sync_soon(job.scope.cancel)
         except trio.RunFinishedError:
             return
-        job.done.acquire(timeout=UNWIND)
+        # Ctrl-C may also come just after the wait ended well: then there is nothing more to wait for.
+        if not job.finished:
+            job.done.acquire(timeout=UNWIND)
 
 
 async def _run(job: _Job[T]) -> None:
-    finished = False
     try:
         with job.scope:
-            value = await job.run()
-            finished = True
-            job.succeed(value)
+            job.succeed(await job.run())
     except Exception as error:  # the edge of a task: whatever it is, it belongs to the thread that waits
-        if not finished:
-            finished = True
-            job.fail(_single(error))
+        job.fail(_single(error))
     finally:
-        if not finished:  # cancelled: the loop is ending, or the thread no longer waits
+        if not job.finished:  # cancelled: the loop is ending, or the thread no longer waits
             job.fail(_closed())
 
 

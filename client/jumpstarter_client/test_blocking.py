@@ -121,6 +121,33 @@ def test_ctrl_c_while_waiting_cancels_the_work_first(journal: Journal) -> None:
         assert portal.call(double, 3) == 6
 
 
+def test_ctrl_c_just_after_the_work_is_done_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = threading.Lock
+
+    class Interrupted:
+        """A lock whose `acquire` succeeds, and is interrupted then."""
+
+        def __init__(self) -> None:
+            self.lock = lock()
+            self.acquired = 0
+            self.release = self.lock.release
+
+        def acquire(self, timeout: float = -1) -> bool:
+            self.acquired += 1
+            assert self.acquired < 3, "waited again for what has come already"
+            self.lock.acquire(timeout=timeout)
+            if self.acquired == 2:
+                raise KeyboardInterrupt
+            return True
+
+    with Portal() as portal:
+        bridge = portal.bridge
+        monkeypatch.setattr("jumpstarter_client.blocking.threading.Lock", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bridge.call(double, 1)
+        monkeypatch.undo()
+
+
 def test_ctrl_c_wins_over_what_breaks_on_the_way_out() -> None:
     @asynccontextmanager
     async def fragile() -> AsyncIterator[None]:

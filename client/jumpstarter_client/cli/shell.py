@@ -58,24 +58,38 @@ def shell(arguments: list[str], options: Options) -> int:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:
+    child: subprocess.Popen[bytes] | None = None
+    told: list[int] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        told.append(number)
+        if child is not None:
+            child.send_signal(number)
+
+    def ignore(_number: int, _frame: object) -> None:
+        """Ctrl-C reaches the child by itself; we end when it does."""
+
+    # Functions and not SIG_IGN, which a child would inherit; and before there is one, so that none is left behind.
+    handlers = {signal.SIGINT: ignore, signal.SIGTERM: pass_on, signal.SIGHUP: pass_on}
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
+    }
     try:
-        process = subprocess.Popen(command, env=environment)  # noqa: S603 - the user's own command
+        child = subprocess.Popen(command, env=environment)  # noqa: S603 - the user's own command
+        for number in told:
+            child.send_signal(number)
+        code = child.wait()
     except FileNotFoundError:
         sys.stderr.write(f"error: there is no command {command[0]!r}; check its name and PATH\n")
         return 127
     except PermissionError:
         sys.stderr.write(f"error: {command[0]!r} cannot be run; check its permissions\n")
         return 126
-    with process:
-        # Ctrl-C is for the child; we end when it does.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            code = process.wait()
-        except BaseException:  # we are told to end, and so is it
-            process.terminate()
-            raise
-        finally:
-            signal.signal(signal.SIGINT, before)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return code if code >= 0 else 128 - code
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
@@ -113,6 +115,33 @@ def test_a_shell_that_is_told_to_end_takes_its_command_with_it(lab: FakeExporter
         assert command.wait(SECONDS) == 143
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "sh"])
+def test_an_interactive_shell_has_its_users_settings_and_a_prompt_that_says_where_it_is(
+    lab: FakeExporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", program)
+    monkeypatch.setenv("TERM", "dumb")  # else some ask the terminal what it is, and wait for its answer
+    monkeypatch.delenv("ZDOTDIR", raising=False)
+    for settings in (".bashrc", ".zshrc"):
+        (tmp_path / settings).write_text("alias greet='echo hello from settings'\n")
+    with pexpect.spawn(
+        str(SCRIPTS / "jumpstarter"), ["shell"], timeout=SECONDS, encoding="utf-8"
+    ) as terminal:
+        terminal.expect("⚡jumpstarter")
+        terminal.sendline(f"{SCRIPTS}/j rpi4 power on")
+        if shell in ("bash", "zsh"):
+            terminal.sendline("greet")
+            terminal.expect("hello from settings")
+        terminal.sendline("exit 3")
+        terminal.expect(pexpect.EOF)
+    assert terminal.exitstatus == 3
+    assert [method for _, method, _ in lab.called] == ["on"]
 
 
 def test_a_wrong_passphrase_is_found_before_the_shell_opens(lab: FakeExporter) -> None:
