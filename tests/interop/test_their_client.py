@@ -141,6 +141,11 @@ def test_j_serial_pipe(user: User) -> None:
 
 
 def test_j_serial_pipe_sends_and_exits(user: User) -> None:
+    if "JMP_GRPC_PASSPHRASE" in user.exporter.environment:
+        pytest.skip(
+            "0.9.0's client, with a passphrase, may wait for ever after it has half-closed a stream twice: "
+            "it does so with its own exporter too"
+        )
     user.run("j", "serial", "pipe", "--no-output", stdin="halt\n")
 
 
