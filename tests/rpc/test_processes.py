@@ -54,6 +54,11 @@ async def settled(channel: Channel) -> int:
     return now
 
 
+async def send_for_ever(call: ClientCall[Bytes, Bytes]) -> None:
+    while True:
+        await call.send(Bytes(value=CHUNK))
+
+
 async def test_killed_peer_fails_every_kind_of_call_at_once(channel: Channel, process: Process) -> None:
     failures = []
 
@@ -71,8 +76,7 @@ async def test_killed_peer_fails_every_kind_of_call_at_once(channel: Channel, pr
             await call.initial_metadata()
             task_status.started()
             with pytest.raises(RpcError) as caught:
-                while True:
-                    await call.send(Bytes(value=CHUNK))
+                await send_for_ever(call)
             failures.append(caught.value.code)
 
     with trio.fail_after(10):
