@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, NoReturn
@@ -22,12 +22,13 @@ from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 from jumpstarter_proto.value import JSON, from_value, to_value
 
 from jumpstarter_client.blocking import Bridge, collapse
+from jumpstarter_client.blocking_stream import BlockingStream, blocking_stream
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import DriverError, ExporterNotReady, call_error, streaming_error
 from jumpstarter_client.node import Node
 from jumpstarter_client.resources import ReceiveBytes, SendBytes, open_resource
 
-__all__ = ["BlockingStream", "Children", "DriverClient", "StubClient"]
+__all__ = ["Children", "DriverClient", "StubClient"]
 
 STATUS_POLL = 0.3
 """Seconds between questions while waiting for a status."""
@@ -161,8 +162,8 @@ class DriverClient:
     @contextmanager
     def stream(self, method: str = "connect") -> Iterator[BlockingStream]:
         """`stream_async`, blocking."""
-        with self.bridge.context(self.stream_async(method)) as stream:
-            yield BlockingStream(stream, self.bridge)
+        with self.bridge.context(blocking_stream(self.stream_async(method), self.bridge)) as stream:
+            yield stream
 
     def open_stream(self, method: str = "connect") -> BlockingStream:
         """A stream without a block: `close()` it, or it ends with the connection."""
@@ -259,36 +260,6 @@ class DriverClient:
                 return False
             raise call_error("EndSession", error) from error
         return response.success
-
-
-class BlockingStream:
-    """A byte stream for plain code. One thread may receive while another sends."""
-
-    def __init__(self, stream: RouterStream, bridge: Bridge) -> None:
-        self._stream = stream
-        self._bridge = bridge
-        self.on_close: Callable[[], None] = _nothing
-
-    def receive(self, max_bytes: int | None = None) -> bytes:
-        """The next bytes; empty at the end. Raises trio.BrokenResourceError when the stream was cut."""
-        return self._bridge.call(self._stream.receive_some, max_bytes)
-
-    def send(self, data: bytes) -> None:
-        """Send all of it."""
-        self._bridge.call(self._stream.send_all, data)
-
-    def send_eof(self) -> None:
-        """Send no more; what comes still arrives."""
-        self._bridge.call(self._stream.send_eof)
-
-    def close(self) -> None:
-        """End it, if it was opened without a block."""
-        on_close, self.on_close = self.on_close, _nothing
-        on_close()
-
-
-def _nothing() -> None:
-    """Nothing to close."""
 
 
 class StubClient(DriverClient):

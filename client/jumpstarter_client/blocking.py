@@ -91,11 +91,7 @@ class Bridge:
             JumpstarterUsageError: called from inside a trio task.
             ConnectError: the loop has ended, or ended while the call ran.
         """
-        if trio.lowlevel.in_trio_run():
-            name = getattr(function, "__name__", "this")
-            raise JumpstarterUsageError(
-                f"{name!r} would block the trio loop that has to do its work; use its `.aio` or `_async` form"
-            )
+        _refuse_in_loop(getattr(function, "__name__", "this"))
         job: _Job[T] = _Job(lambda: function(*args))
         try:
             self._token.run_sync_soon(self._start, job)
@@ -112,6 +108,12 @@ class Bridge:
             finally:
                 del job  # the traceback refers to this frame
         return cast("T", job.value)
+
+    def soon(self, function: Callable[..., object], *args: object) -> None:
+        """Run `function(*args)` in the loop, without waiting; not at all when the loop has ended."""
+        _refuse_in_loop(getattr(function, "__name__", "this"))
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(function, *args)
 
     @contextmanager
     def context(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
@@ -158,6 +160,13 @@ class Bridge:
         # Ctrl-C may also come just after the wait ended well: then there is nothing more to wait for.
         if not job.finished:
             job.done.acquire(timeout=UNWIND)
+
+
+def _refuse_in_loop(name: str) -> None:
+    if trio.lowlevel.in_trio_run():
+        raise JumpstarterUsageError(
+            f"{name!r} would block the trio loop that has to do its work; use its `.aio` or `_async` form"
+        )
 
 
 async def _run(job: _Job[T]) -> None:

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from jumpstarter_proto.errors import ExitCode, JumpstarterUsageError
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
-from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
+from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2, router_pb2
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.conftest import FakeExporter, echo, entry, serving
@@ -260,3 +260,53 @@ def test_logs_are_printed_during_the_block(
 def test_an_exporter_without_a_log_is_no_error(blocking_root: DriverClient) -> None:
     with blocking_root.log_stream():
         blocking_root.rpi4.power.call("on")
+
+
+def test_a_blocking_stream_in_pieces_of_the_users_choice(
+    blocking_root: DriverClient, exporter: FakeExporter
+) -> None:
+    exporter.stream = echo
+    with blocking_root.rpi4.power.stream() as stream:
+        stream.send(b"hello")
+        assert stream.receive(2) == b"he"
+        assert stream.receive(100) == b"llo"
+        with pytest.raises(ValueError, match="at least 1"):
+            stream.receive(0)
+
+
+def test_a_blocking_stream_that_nobody_reads_holds_its_sender(
+    blocking_root: DriverClient, exporter: FakeExporter
+) -> None:
+    sent = 0
+
+    async def flood(request: dict[str, Any], call: ServerCall[Any, Any]) -> None:
+        nonlocal sent
+        await call.send_initial_metadata()
+        while sent < 1 << 26:
+            await call.send(router_pb2.StreamResponse(payload=bytes(65536)))
+            sent += 65536
+
+    exporter.stream = flood
+    with blocking_root.rpi4.power.stream() as stream:
+        received = len(stream.receive())
+        assert sent < 1 << 24
+        while data := stream.receive():
+            received += len(data)
+    assert received == 1 << 26
+
+
+def test_whoever_receives_from_a_blocking_stream_learns_its_end(
+    blocking_root: DriverClient, exporter: FakeExporter
+) -> None:
+    async def cut(request: dict[str, Any], call: ServerCall[Any, Any]) -> None:
+        await call.send(router_pb2.StreamResponse(payload=b"x"))
+        raise RpcError(StatusCode.ABORTED, "the board is gone")
+
+    exporter.stream = cut
+    with blocking_root.rpi4.power.stream() as stream:
+        assert stream.receive() == b"x"
+        for _ in range(2):
+            with pytest.raises(trio.BrokenResourceError, match="the board is gone"):
+                stream.receive()
+    with pytest.raises(trio.ClosedResourceError):
+        stream.receive()
