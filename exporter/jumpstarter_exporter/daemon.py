@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "ListenError", "Network", "run"]
 
-GRACE_SECONDS = 1.0
+GRACE_SECONDS = 0.5
 """Enough for a call that is about to answer; consoles and logs never end by themselves."""
 
 END_SECONDS = 30.0
