@@ -8,18 +8,16 @@ without a hint, or with `Any` or `JSON`, takes its value as it arrived. Anything
 from __future__ import annotations
 
 import inspect
-import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
+from jumpstarter_proto.documents.values import convert, usable
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.value import JSON
 
-__all__ = ["Plan", "convert", "hints", "plan"]
-
-_AS_IT_IS = frozenset({inspect.Parameter.empty, Any, object})
+__all__ = ["Plan", "hints", "plan"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def plan(function: Callable[..., Any], method: str) -> Plan:
     required = 0
     rest = None
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        found = _Parameter(parameter.name, _usable(annotations.get(parameter.name, Any)))
+        found = _Parameter(parameter.name, usable(annotations.get(parameter.name, Any)))
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             rest = found
         elif parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
@@ -102,62 +100,8 @@ def hints(function: Callable[..., Any]) -> dict[str, Any]:
         ) from error
 
 
-def convert(value: object, hint: Any) -> Any:
-    """Convert a JSON or YAML value to a type.
-
-    Raises:
-        ValueError: it does not fit; says what was expected and, for a part of it, where.
-    """
-    hint = _usable(hint)
-    if hint is Any:
-        return value
-    import msgspec  # noqa: PLC0415 - many drivers take no arguments
-
-    try:
-        # Numbers of JSON have no kind; msgspec takes 5 for a float, but not 5.0 for an int.
-        return msgspec.convert(_whole(value), hint, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None
-
-
 def _convert(parameter: _Parameter, value: JSON, method: str) -> Any:
     try:
         return convert(value, parameter.hint)
     except ValueError as error:
         raise ValueError(f"{method}: argument {parameter.name}: {error}") from None
-
-
-def _decode(wanted: type, value: object) -> object:
-    if issubclass(wanted, pathlib.PurePath) and isinstance(value, str):
-        return wanted(value)
-    raise ValueError(f"Expected `{wanted.__name__}`, got `{type(value).__name__}`")
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else value
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
-    return value
-
-
-def _usable(hint: Any) -> Any:
-    """The hint with its parts that take anything as Any: msgspec knows neither object nor recursive aliases."""
-    if hint in _AS_IT_IS or hint == JSON:
-        return Any
-    if not _has_loose_part(hint):
-        return hint
-    origin: Any = get_origin(hint)
-    if origin in (dict, list, tuple, set, frozenset):
-        return origin[tuple(_usable(argument) for argument in get_args(hint))]
-    return Any
-
-
-def _has_loose_part(hint: Any) -> bool:
-    if get_origin(hint) is Literal:
-        return False
-    # The recursive alias names itself by a string.
-    loose = isinstance(hint, str) or hint is object or hint == JSON
-    return loose or any(_has_loose_part(part) for part in get_args(hint))

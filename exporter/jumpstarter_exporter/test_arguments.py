@@ -9,10 +9,11 @@ from typing import Any, Literal
 from uuid import UUID
 
 import pytest
+from jumpstarter_proto.documents import convert
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.value import JSON
 
-from jumpstarter_exporter.arguments import convert, plan
+from jumpstarter_exporter.arguments import plan
 
 
 class Edge(enum.Enum):

@@ -6,8 +6,9 @@ that names the file, the line, the path in it and the nearest thing that would m
 
 from __future__ import annotations
 
+from jumpstarter_proto.documents import ConfigError
+
 from jumpstarter_exporter.config.builder import build
-from jumpstarter_exporter.config.errors import ConfigError
 from jumpstarter_exporter.config.model import Entry, ExporterConfig
 from jumpstarter_exporter.config.places import ConfigNotFoundError, find, locate
 from jumpstarter_exporter.config.reader import load

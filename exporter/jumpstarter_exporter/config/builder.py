@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from jumpstarter_proto.documents import Document, PathInFile, check_value, nearest
+
 from jumpstarter_exporter.arguments import hints
 from jumpstarter_exporter.composite import Composite, Proxy
-from jumpstarter_exporter.config.document import Document
-from jumpstarter_exporter.config.errors import PathInFile, nearest
 from jumpstarter_exporter.config.model import Entry, ExporterConfig
-from jumpstarter_exporter.config.reader import check_value
 from jumpstarter_exporter.config.types import UnknownTypeError, resolve
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.tree import Tree, TreeError

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-
-from jumpstarter_exporter.config.document import Document
-from jumpstarter_exporter.config.errors import PathInFile
+from jumpstarter_proto.documents import Document, PathInFile
 
 __all__ = ["Entry", "ExporterConfig", "FailureDetection", "Hook", "Hooks", "Metadata", "Tls", "TopLevel"]
 

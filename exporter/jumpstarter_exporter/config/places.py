@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-
-from jumpstarter_exporter.config.errors import nearest
 
 __all__ = ["SYSTEM", "ConfigNotFoundError", "find", "folders", "locate"]
 

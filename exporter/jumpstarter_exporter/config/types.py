@@ -12,7 +12,8 @@ import inspect
 from functools import cache
 from pathlib import Path
 
-from jumpstarter_exporter.config.errors import nearest
+from jumpstarter_proto.documents import nearest
+
 from jumpstarter_exporter.driver import Driver
 
 __all__ = ["UnknownTypeError", "known_types", "resolve"]

@@ -1,4 +1,4 @@
-"""What is wrong in a configuration file, where, and what was probably meant."""
+"""What is wrong in a file that somebody wrote, where, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ from typing import TypeAlias
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["ConfigError", "PathInFile", "dotted", "nearest"]
+__all__ = ["ConfigError", "PathInFile", "Place", "dotted", "nearest"]
 
 PathInFile: TypeAlias = tuple[str | int, ...]
 """Keys and list indices from the top of a file."""
+Place: TypeAlias = tuple[int, int]
+"""Line and column, from 1."""
 
 
 class ConfigError(JumpstarterError):
-    """A configuration cannot be used. `path` and `line` are where, if it is at one place."""
+    """A file cannot be used. `path`, `line` and `column` (from 1) are where, if it is at one place."""
 
     status = "INVALID_ARGUMENT"
     exit_code = ExitCode.USAGE
 
-    def __init__(self, message: str, *, file: Path, path: PathInFile = (), line: int | None = None) -> None:
-        where = f"{file}:{line}" if line else str(file)
+    def __init__(
+        self, message: str, *, file: Path, path: PathInFile = (), place: Place | None = None
+    ) -> None:
+        where = f"{file}:{place[0]}:{place[1]}" if place else str(file)
         super().__init__(": ".join(part for part in (where, dotted(path), message) if part))
         self.message = message
         self.file = file
         self.path = path
-        self.line = line
+        self.line = place[0] if place else None
+        self.column = place[1] if place else None
 
 
 def dotted(path: PathInFile) -> str:

@@ -1,4 +1,4 @@
-"""A YAML file with the line of everything in it. YAML's silent traps are errors: a key twice, an odd key."""
+"""A YAML file with the place of everything in it. YAML's silent traps are errors: a key twice, an odd key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from jumpstarter_exporter.config.errors import ConfigError, PathInFile
+from jumpstarter_proto.documents.errors import ConfigError, PathInFile, Place
 
 __all__ = ["Document"]
 
@@ -15,19 +15,19 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TRAPS = frozenset({"tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"})
 """YAML 1.1 reads a bare `on`, `off`, `yes`, `no` or `~` as no text at all."""
 MAX_BYTES = 1024 * 1024
-"""A configuration is smaller; a disk image given by mistake is not."""
+"""What people write is smaller; a disk image given by mistake is not."""
 
 
 class Document:
-    """Read `file`.
+    """Read `file`; `top` is a key that stands at its top, for those who have none.
 
     Raises:
         ConfigError: it cannot be read, or is no YAML mapping.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, top: str) -> None:
         self.file = file
-        self._lines: dict[PathInFile, int] = {}
+        self._places: dict[PathInFile, Place] = {}
         loader = _Loader(self._text())
         try:
             node = loader.get_single_node()
@@ -43,17 +43,17 @@ class Document:
         finally:
             loader.dispose()
         if data is None:
-            raise ConfigError("the file is empty; it needs at least an `export:` with a device", file=file)
+            raise ConfigError(f"the file is empty; it needs at least `{top}:`", file=file)
         if not isinstance(data, dict):
-            raise ConfigError("the file is no mapping; it begins with keys such as `export:`", file=file)
+            raise ConfigError(f"the file is no mapping; it begins with keys such as `{top}:`", file=file)
         self.data: dict[str, Any] = data
 
     def error(self, path: PathInFile, message: str) -> ConfigError:
-        """An error about what is at `path`, with its line."""
+        """An error about what is at `path`, with its place in the file."""
         at = path
-        while at and at not in self._lines:
+        while at and at not in self._places:
             at = at[:-1]
-        return ConfigError(message, file=self.file, path=path, line=self._lines.get(at))
+        return ConfigError(message, file=self.file, path=path, place=self._places.get(at))
 
     def _text(self) -> str:
         try:
@@ -64,17 +64,17 @@ class Document:
         except OSError as error:
             raise ConfigError(f"the file cannot be read: {error.strerror}", file=self.file) from None
         if len(raw) > MAX_BYTES:
-            raise ConfigError("the file is larger than 1 MiB; is it a configuration?", file=self.file)
+            raise ConfigError("the file is larger than 1 MiB; is it YAML?", file=self.file)
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
-            line = raw.count(b"\n", 0, error.start) + 1
+            place = (raw.count(b"\n", 0, error.start) + 1, error.start - raw.rfind(b"\n", 0, error.start))
             raise ConfigError(
-                "the file is not UTF-8 text; save it as UTF-8", file=self.file, line=line
+                "the file is not UTF-8 text; save it as UTF-8", file=self.file, place=place
             ) from None
 
     def _note(self, node: Any, path: PathInFile) -> None:
-        self._lines.setdefault(path, node.start_mark.line + 1)
+        self._places.setdefault(path, _place(node.start_mark))
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
@@ -85,12 +85,16 @@ class Document:
                 if name in seen:
                     raise self._wrong(f"{name!r} is there twice; keep one", key.start_mark, (*path, name))
                 seen.add(name)
-                self._lines[*path, name] = key.start_mark.line + 1
+                self._places[*path, name] = _place(key.start_mark)
                 self._note(value, (*path, name))
         elif isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self._note(item, (*path, index))
 
     def _wrong(self, message: str, mark: Any, path: PathInFile = ()) -> ConfigError:
-        line = None if mark is None else mark.line + 1
-        return ConfigError(message, file=self.file, path=path, line=line)
+        place = None if mark is None else _place(mark)
+        return ConfigError(message, file=self.file, path=path, place=place)
+
+
+def _place(mark: Any) -> Place:
+    return mark.line + 1, mark.column + 1

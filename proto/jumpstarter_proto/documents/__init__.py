@@ -1,0 +1,19 @@
+"""YAML that people write: read strictly, with the place of every fault."""
+
+from __future__ import annotations
+
+from jumpstarter_proto.documents.document import Document
+from jumpstarter_proto.documents.errors import ConfigError, PathInFile, dotted, nearest
+from jumpstarter_proto.documents.values import check_keys, check_value, convert, kind_of
+
+__all__ = [
+    "ConfigError",
+    "Document",
+    "PathInFile",
+    "check_keys",
+    "check_value",
+    "convert",
+    "dotted",
+    "kind_of",
+    "nearest",
+]

@@ -1,0 +1,122 @@
+"""Values of a document or of a call, converted to the types that their readers ask for."""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from jumpstarter_proto.documents.document import Document
+from jumpstarter_proto.documents.errors import PathInFile, nearest
+from jumpstarter_proto.value import JSON
+
+__all__ = ["check_keys", "check_value", "convert", "kind_of", "usable"]
+
+_AS_IT_IS = frozenset({inspect.Parameter.empty, Any, object})
+
+
+def convert(value: object, hint: Any) -> Any:
+    """Convert a JSON or YAML value to a type.
+
+    Raises:
+        ValueError: it does not fit; says what was expected and, for a part of it, where.
+    """
+    hint = usable(hint)
+    if hint is Any:
+        return value
+    import msgspec  # noqa: PLC0415 - many drivers take no arguments
+
+    try:
+        # Numbers of JSON have no kind; msgspec takes 5 for a float, but not 5.0 for an int.
+        return msgspec.convert(_whole(value), hint, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+
+
+def check_value(document: Document, value: object, hint: Any, path: PathInFile) -> Any:
+    """Convert one value to a type. ConfigError, at the part that does not fit."""
+    try:
+        return convert(value, hint)
+    except ValueError as error:
+        what, _, where = str(error).partition(" - at `$")
+        parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]`]+", where)]
+        # Where a key is at fault msgspec says `[...]`, for which there is no better place than the mapping.
+        inner = tuple(part for part in parts if part != "...")
+        raise document.error((*path, *inner), _worded(what, value, hint, inner)) from None
+
+
+def _worded(what: str, value: object, hint: Any, inner: PathInFile) -> str:
+    if inner:
+        return f"{what}; change the value"
+    shown = repr(value)
+    shown = shown if len(shown) <= 40 else shown[:37] + "..."
+    if isinstance(value, str) and (choices := list(_choices(hint))):
+        return f"this is {shown}; {nearest(value, choices)}"
+    return f"{what}, and this is {shown}; change the value"
+
+
+def _choices(hint: Any) -> Iterator[str]:
+    if get_origin(hint) is Literal:
+        yield from (choice for choice in get_args(hint) if isinstance(choice, str))
+    else:
+        for part in get_args(hint):
+            yield from _choices(part)
+
+
+def check_keys(
+    document: Document,
+    data: Mapping[str, Any],
+    known: Mapping[str, Any] | frozenset[str],
+    path: PathInFile,
+    where: str = "",
+) -> None:
+    """No other keys than these; `where` says beside what. ConfigError, at the key."""
+    for key in data:
+        if key not in known:
+            what = f"unknown key {key!r}" + (f" {where}" if where else "")
+            raise document.error((*path, key), f"{what}; {nearest(key, known)}")
+
+
+def kind_of(data: object) -> str:
+    """What somebody wrote, in words."""
+    if data is None:
+        return "empty"
+    return {dict: "a mapping", list: "a list", str: "text", bool: "yes or no"}.get(type(data), "a number")
+
+
+def _decode(wanted: type, value: object) -> object:
+    if issubclass(wanted, pathlib.PurePath) and isinstance(value, str):
+        return wanted(value)
+    raise ValueError(f"Expected `{wanted.__name__}`, got `{type(value).__name__}`")
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    return value
+
+
+def usable(hint: Any) -> Any:
+    """The hint with its parts that take anything as Any: msgspec knows neither object nor recursive aliases."""
+    if hint in _AS_IT_IS or hint == JSON:
+        return Any
+    if not _has_loose_part(hint):
+        return hint
+    origin: Any = get_origin(hint)
+    if origin in (dict, list, tuple, set, frozenset):
+        return origin[tuple(usable(argument) for argument in get_args(hint))]
+    return Any
+
+
+def _has_loose_part(hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return False
+    # The recursive alias names itself by a string.
+    loose = isinstance(hint, str) or hint is object or hint == JSON
+    return loose or any(_has_loose_part(part) for part in get_args(hint))
