@@ -28,6 +28,8 @@ class ExitCode(enum.IntEnum):
     DENIED = 5
     """Credentials are missing, wrong or not enough."""
     TIMEOUT = 6
+    SKIPPED = 7
+    """All tests were skipped: the hardware has not what they require."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

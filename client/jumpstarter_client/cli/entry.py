@@ -15,7 +15,7 @@ from jumpstarter_client.cli.options import Options, UsageError, split
 
 __all__ = ["run", "start", "start_j"]
 
-COMMANDS = ("devices", "shell", "completion", "version")
+COMMANDS = ("devices", "shell", "test", "completion", "version")
 
 
 def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
@@ -111,6 +111,10 @@ def start(arguments: list[str], options: Options) -> int | None:
             from jumpstarter_client.cli.shell import shell  # noqa: PLC0415
 
             return shell(rest, options)
+        case "test":
+            from jumpstarter_client.cli.testing import test  # noqa: PLC0415
+
+            return test(rest, options)
         case "completion":
             from jumpstarter_client.cli.completion import completion  # noqa: PLC0415
 

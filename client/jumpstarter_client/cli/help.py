@@ -21,11 +21,13 @@ is started for the command from its configuration.
   jumpstarter power cycle rpi4              INTERFACE VERB [DEVICE]; the device may be left out if it is the only one
   jumpstarter serial start-console rpi4
   jumpstarter storage flash rpi4 image.img.xz
+  jumpstarter test boot.yaml                a test of steps, written in YAML
   jumpstarter shell -- pytest               JUMPSTARTER_HOST is set inside, and `j` is the device tree
 
 Commands:
   devices     list the devices
   shell       a shell, or a command, with the exporter in its environment
+  test        run tests that are written in YAML
   completion  completion for bash, zsh or fish
   version     what this is
 

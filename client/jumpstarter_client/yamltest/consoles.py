@@ -1,0 +1,108 @@
+"""The consoles of a test: read from its begin to its end, so that nothing is lost between two steps."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import IO
+
+import trio
+
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.console.expect import Expect
+
+__all__ = ["Consoles"]
+
+KEPT = 4 * 1024 * 1024
+"""Bytes that wait for a step to look at them; older ones are only in the log."""
+
+
+class Consoles:
+    """Opens a console for each device that asks, and keeps it until `nursery` ends."""
+
+    def __init__(self, nursery: trio.Nursery, folder: Path | None) -> None:
+        self.logs: dict[str, Path] = {}
+        self._nursery = nursery
+        self._folder = folder
+        self._open: dict[str, Expect] = {}
+
+    async def open(self, client: DriverClient) -> None:
+        """Begin to read a device's console. Raises DriverError when it cannot be opened."""
+        if client.uuid not in self._open:
+            self._open[client.uuid] = await self._nursery.start(self._hold, client)
+
+    def of(self, client: DriverClient) -> Expect:
+        """The device's console."""
+        return self._open[client.uuid]
+
+    async def _hold(self, client: DriverClient, *, task_status: trio.TaskStatus[Expect]) -> None:
+        opened: AbstractAsyncContextManager[trio.abc.HalfCloseableStream] = client.stream_async("connect")
+        async with opened as stream:
+            log = self._log(client)
+            tap = _Tap(stream)
+            task_status.started(Expect(tap))
+            try:
+                while data := await stream.receive_some():
+                    if log is not None:
+                        # As it came, at once: a log that is read while the test runs has all of it.
+                        log.write(data)
+                    tap.arrived(data)
+                tap.ended(trio.EndOfChannel())
+            except trio.BrokenResourceError as error:
+                tap.ended(error)
+            finally:
+                if log is not None:
+                    log.close()
+            await trio.sleep_forever()  # what has arrived can still be looked at
+
+    def _log(self, client: DriverClient) -> IO[bytes] | None:
+        if self._folder is None:
+            return None
+        path = self._folder / f"{client.path or 'console'}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.logs[client.path] = path
+        return path.open("ab", buffering=0)
+
+
+class _Tap(trio.abc.HalfCloseableStream):
+    """What a console has said since somebody looked last; sending goes through."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self._stream = stream
+        self._waiting = bytearray()
+        self._end: Exception | None = None
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def arrived(self, data: bytes | bytearray) -> None:
+        self._waiting += data
+        del self._waiting[:-KEPT]
+        self._changed.unpark_all()
+
+    def ended(self, why: Exception) -> None:
+        self._end = why
+        self._changed.unpark_all()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        while not self._waiting and self._end is None:
+            await self._changed.park()
+        await trio.lowlevel.checkpoint()
+        if not self._waiting:
+            if isinstance(self._end, trio.BrokenResourceError):
+                raise self._end
+            return b""
+        count = max_bytes or len(self._waiting)
+        data = bytes(self._waiting[:count])
+        del self._waiting[:count]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()

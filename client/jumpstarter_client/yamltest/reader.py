@@ -1,0 +1,212 @@
+"""Reads a test file, strictly: every fault has its line and column, and no board is needed to find it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jumpstarter_proto.documents import Document, PathInFile, check_keys, check_value, kind_of, nearest
+
+from jumpstarter_client.yamltest.duration import parse_duration
+from jumpstarter_client.yamltest.model import BoardTest, Call, Group, Item, Requires
+from jumpstarter_client.yamltest.steps import Step, known_steps
+from jumpstarter_client.yamltest.variables import UnknownVariableError, names, substitute
+
+__all__ = ["TOP", "read"]
+
+TOP = frozenset(
+    {
+        "name",
+        "description",
+        "board",
+        "requires",
+        "variables",
+        "timeout",
+        "steps",
+        "always",
+        "apiVersion",
+        "kind",
+    }
+)
+COMMON = frozenset({"name", "device", "timeout", "retries", "delay", "capture"})
+"""Keys of every step, beside the one that says what it does."""
+GROUP = frozenset({"name", "retries", "delay", "group"})
+
+
+def read(file: Path, given: Mapping[str, Any] | None = None) -> BoardTest:
+    """A test, with the variables that were `given` for it.
+
+    Raises:
+        ConfigError: an unknown step or key, a wrong type, a variable that nothing sets, or no YAML at all.
+    """
+    return _Reader(Document(file, "steps"), dict(given or {})).test()
+
+
+class _Reader:
+    def __init__(self, document: Document, given: dict[str, Any]) -> None:
+        self._document = document
+        self._given = given
+        self._known: dict[str, Any] = {}
+        """Variables whose values are known before the test runs."""
+        self._captured: set[str] = set()
+        """Those that steps before this one set."""
+
+    def test(self) -> BoardTest:
+        document, data = self._document, self._document.data
+        check_keys(document, data, TOP, ())
+        variables = check_value(document, data.get("variables") or {}, dict[str, Any], ("variables",))
+        if wrong := next((name for name in self._given if name not in variables), None):
+            raise document.error(
+                ("variables",), f"this test has no variable {wrong!r}; {nearest(wrong, variables)}"
+            )
+        self._known = variables | self._given
+        self._known = self._resolved(variables)
+        if not data.get("steps"):
+            raise document.error(("steps",), "the test has no steps; add some below `steps:`")
+        steps = self._items(data["steps"], ("steps",))
+        return BoardTest(
+            document=document,
+            name=self._text("name") or document.file.stem,
+            description=self._text("description") or "",
+            board=self._text("board"),
+            requires=self._requires(data.get("requires"), ("requires",)),
+            variables=self._known,
+            seconds=self._duration(data["timeout"], ("timeout",)) if "timeout" in data else None,
+            steps=steps,
+            always=self._items(data.get("always") or [], ("always",)),
+        )
+
+    def _resolved(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Variables may use those above them."""
+        resolved: dict[str, Any] = {}
+        for name, value in variables.items():
+            try:
+                resolved[name] = substitute(self._given.get(name, value), resolved)
+            except UnknownVariableError as error:
+                raise self._document.error(
+                    ("variables", name), f"{error}; a variable may use those above it"
+                ) from None
+        return resolved
+
+    def _text(self, key: str) -> str | None:
+        value = self._document.data.get(key)
+        if value is None:
+            return None
+        text: str = check_value(self._document, self._known_value(value, (key,)), str, (key,))
+        return text
+
+    def _known_value(self, value: Any, place: PathInFile) -> Any:
+        try:
+            return substitute(value, self._known)
+        except UnknownVariableError as error:
+            raise self._document.error(place, str(error)) from None
+
+    def _duration(self, value: Any, place: PathInFile) -> float:
+        try:
+            return parse_duration(self._known_value(value, place))
+        except ValueError as error:
+            raise self._document.error(place, str(error)) from None
+
+    def _requires(self, data: Any, place: PathInFile) -> Requires:
+        if data is None:
+            return Requires()
+        if not isinstance(data, Mapping):
+            raise self._document.error(
+                place, f"this is {kind_of(data)}; it takes `interfaces:` and `labels:`"
+            )
+        check_keys(self._document, data, frozenset({"interfaces", "labels"}), place)
+        return Requires(
+            tuple(
+                check_value(self._document, data.get("interfaces") or [], list[str], (*place, "interfaces"))
+            ),
+            check_value(self._document, data.get("labels") or {}, dict[str, str], (*place, "labels")),
+        )
+
+    def _items(self, data: Any, place: PathInFile) -> tuple[Item, ...]:
+        if not isinstance(data, list):
+            raise self._document.error(
+                place, f"this is {kind_of(data)}; it takes a list of steps, each behind a `-`"
+            )
+        return tuple(self._item(one, (*place, index)) for index, one in enumerate(data))
+
+    def _item(self, data: Any, place: PathInFile) -> Item:
+        document, known = self._document, known_steps()
+        if isinstance(data, str):
+            data = {data: None}
+        if not isinstance(data, Mapping):
+            raise document.error(
+                place, f"this is {kind_of(data)}; a step begins with what it does, as `power.on:`"
+            )
+        if "group" in data:
+            return self._group(data, place)
+        does = [key for key in data if key not in COMMON]
+        if not does:
+            raise document.error(place, "this step does nothing; say what, as `power.on:`")
+        for key in does:
+            if key not in known:
+                raise document.error(
+                    (*place, key), f"unknown step {key!r}; {nearest(key, [*known, 'group'])}"
+                )
+        if len(does) > 1:
+            raise document.error(
+                (*place, does[1]), f"a step does one thing, and this does {' and '.join(does)}; write two"
+            )
+        return self._call(known[does[0]], data, place)
+
+    def _group(self, data: Mapping[str, Any], place: PathInFile) -> Group:
+        check_keys(self._document, data, GROUP, place, "beside `group`")
+        steps = self._items(data["group"], (*place, "group"))
+        title = check_value(self._document, data.get("name") or "group", str, (*place, "name"))
+        return Group(place, title, *self._tries(data, place), steps)
+
+    def _tries(self, data: Mapping[str, Any], place: PathInFile) -> tuple[int, float]:
+        retries: int = check_value(self._document, data.get("retries", 0), int, (*place, "retries"))
+        if not 0 <= retries <= 1000:
+            raise self._document.error((*place, "retries"), f"retries is {retries}; it takes 0 to 1000")
+        return retries, self._duration(data.get("delay", 0), (*place, "delay"))
+
+    def _call(self, step: Step, data: Mapping[str, Any], place: PathInFile) -> Call:
+        document = self._document
+        where, given = (*place, step.name), data[step.name]
+        for name in names(given):
+            if name not in self._known and name not in self._captured:
+                there = {**self._known, **dict.fromkeys(self._captured)}
+                raise document.error(where, str(UnknownVariableError(name, there)))
+        if not self._captured.intersection(names(given)):
+            arguments = step.arguments(document, substitute(given, self._known), where)
+            self._check_files(step, arguments, where)
+        else:
+            step.arguments(document, given, where, types=False)
+        device = data.get("device")
+        if device is not None and not step.interface:
+            raise document.error((*place, "device"), f"{step.name} needs no device; leave it out")
+        capture = check_value(document, data.get("capture"), str | None, (*place, "capture"))
+        if capture:
+            self._captured.add(capture)
+        if step.name == "set" and isinstance(given, Mapping):
+            self._captured |= set(given)
+        seconds = self._duration(data["timeout"], (*place, "timeout")) if "timeout" in data else step.seconds
+        title = check_value(document, data.get("name"), str | None, (*place, "name")) or _title(step, given)
+        named = None
+        if device is not None:
+            named = check_value(
+                document, self._known_value(device, (*place, "device")), str, (*place, "device")
+            )
+        return Call(place, title, *self._tries(data, place), step, given, named, seconds, capture)
+
+    def _check_files(self, step: Step, arguments: dict[str, Any], place: PathInFile) -> None:
+        for key in step.files:
+            name = arguments.get(key)
+            if not isinstance(name, str) or "://" in name:
+                continue
+            path = self._document.file.parent / Path(name).expanduser()
+            if not path.is_file():
+                raise self._document.error(place, f"there is no file {path}; check the path")
+
+
+def _title(step: Step, given: Any) -> str:
+    if isinstance(given, Mapping):
+        given = next(iter(given.values()), None)
+    text = "" if given is None else " ".join(str(given).split())
+    return f"{step.name} {text}".rstrip() if len(text) <= 60 else f"{step.name} {text[:57]}..."

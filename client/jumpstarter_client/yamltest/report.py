@@ -1,0 +1,99 @@
+"""Tells people how a test goes: live on a terminal, in plain lines elsewhere."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from jumpstarter_client.yamltest.events import Event, RunEnded, RunStarted, StepEnded, StepSaid, StepStarted
+from jumpstarter_client.yamltest.machine import Outcome, Phase
+
+__all__ = ["MARKS", "Teller", "duration", "first_line", "totals"]
+
+MARKS = {
+    Outcome.PASSED: ("✓", "ok", "32"),
+    Outcome.FAILED: ("✗", "FAILED", "31"),
+    Outcome.ERROR: ("✗", "ERROR", "31"),
+    Outcome.SKIPPED: ("-", "skipped", "33"),
+    Outcome.INTERRUPTED: ("!", "interrupted", "33"),
+}
+
+
+class Teller:
+    """Writes events as they come. On a terminal, the step that runs has a line of its own until it is done."""
+
+    def __init__(self, output: TextIO, *, live: bool, colour: bool) -> None:
+        self._output = output
+        self._live = live
+        self._colour = colour
+        self._cleaning = False
+        self._depth = 0
+
+    def tell(self, event: Event) -> None:
+        """Something happened."""
+        match event:
+            case RunStarted():
+                self._cleaning = False
+                self._write(self._styled(f"{event.test.name}", "1") + f"  ({event.test.document.file})")
+            case StepStarted():
+                self._begin(event)
+            case StepSaid():
+                self._clear()
+                self._write(f"      {'  ' * self._depth}{event.text}")
+            case StepEnded():
+                self._clear()
+                self._end(event)
+            case RunEnded():
+                _, word, style = MARKS[event.outcome]
+                text = self._styled(word, style)
+                why = f": {first_line(event.reason)}" if event.reason else ""
+                self._write(f"{text}  {event.test.name} in {duration(event.seconds)}{why}\n")
+
+    def _begin(self, event: StepStarted) -> None:
+        self._depth = event.depth
+        if event.phase is Phase.ALWAYS and not self._cleaning:
+            self._cleaning = True
+            self._write("  always:")
+        if self._live:
+            again = f" (try {event.attempt})" if event.attempt > 1 else ""
+            self._output.write(f"  {'  ' * event.depth}… {event.title}{again}")
+            self._output.flush()
+
+    def _end(self, event: StepEnded) -> None:
+        mark, word, style = MARKS[event.outcome]
+        shown = self._styled(mark if self._live else f"{word:<6}", style)
+        where = f"  [{event.device}]" if event.device else ""
+        self._write(f"  {'  ' * self._depth}{shown} {event.title}{where}  {duration(event.seconds)}")
+        if event.reason:
+            for line in event.reason.splitlines():
+                self._write(f"      {'  ' * self._depth}{line}")
+
+    def _clear(self) -> None:
+        if self._live:
+            self._output.write("\r\x1b[K")
+
+    def _write(self, line: str) -> None:
+        self._output.write(line + "\n")
+        self._output.flush()
+
+    def _styled(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text
+
+
+def duration(seconds: float) -> str:
+    """For people: 0.4 s, 12 s, 3 min 20 s."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def first_line(reason: str) -> str:
+    """Of a reason that goes on with a console's last lines."""
+    return reason.partition("\n")[0]
+
+
+def totals(ended: list[RunEnded]) -> str:
+    """How many of each outcome, in a line."""
+    counts = {outcome: sum(one.outcome is outcome for one in ended) for outcome in Outcome}
+    return ", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count) or "no tests"

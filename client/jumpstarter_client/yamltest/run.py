@@ -1,0 +1,323 @@
+"""Runs a test on the devices of an exporter.
+
+A board is touched only after everything was checked that can be. Cancelling `run`, or a signal through
+`interrupt`, ends the step that runs and goes on with `always`, for `CLEANUP_SECONDS` at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+from jumpstarter_proto.documents import nearest
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.blocking import collapse
+from jumpstarter_client.cli.devices import select
+from jumpstarter_client.console.expect import Expect
+from jumpstarter_client.errors import NotFoundError
+from jumpstarter_client.node import Node
+from jumpstarter_client.yamltest.consoles import Consoles
+from jumpstarter_client.yamltest.events import (
+    Event,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    StepSaid,
+    StepStarted,
+)
+from jumpstarter_client.yamltest.machine import CleanUp, Do, End, Machine, Outcome, Pause, Phase
+from jumpstarter_client.yamltest.model import BoardTest, Call, calls
+from jumpstarter_client.yamltest.variables import UnknownVariableError, substitute
+
+__all__ = ["CLEANUP_SECONDS", "Runner"]
+
+CLEANUP_SECONDS = 300.0
+"""For all of `always` together; each of its steps has its own time, too."""
+
+MOMENT = 1.0
+"""Seconds that a step whose time is over has to say so itself."""
+
+_UNUSABLE = frozenset({"missing"})
+_NOT_THE_BOARD = frozenset({ExitCode.UNAVAILABLE, ExitCode.DENIED})
+"""A step that ends so says nothing of the board: the test could not be run."""
+_EXIT_CODES = {
+    Outcome.PASSED: ExitCode.OK,
+    Outcome.FAILED: ExitCode.FAILED,
+    Outcome.SKIPPED: ExitCode.SKIPPED,
+    Outcome.INTERRUPTED: ExitCode.INTERRUPTED,
+}
+
+
+@dataclass
+class _Context:
+    """What the steps of one test share."""
+
+    test: BoardTest
+    root: Node
+    consoles: Consoles
+    folder: Path | None
+    variables: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    said: list[str] = field(default_factory=list)
+    tell: Callable[[Event], None] = lambda _event: None
+
+    def input_file(self, path: str) -> str:
+        if "://" in path:
+            return path
+        return str(self.test.document.file.parent / Path(path).expanduser())
+
+    def output_file(self, path: str) -> Path:
+        return (self.folder or Path.cwd()) / Path(path).expanduser()
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        self.tell(StepSaid(text))
+
+    def client(self, device: str) -> DriverClient:
+        return _named(self.root, device).client
+
+    def console(self, client: DriverClient) -> Expect:
+        return self.consoles.of(client)
+
+
+class Runner:
+    """One test, once."""
+
+    def __init__(
+        self, test: BoardTest, root: Node, *, tell: Callable[[Event], None], folder: Path | None = None
+    ) -> None:
+        self._test = test
+        self._root = root
+        self._tell = tell
+        self._folder = folder
+        self._machine = Machine(test.steps, test.always)
+        self._steps: list[StepEnded] = []
+        self._main = trio.CancelScope()
+        self._cleanup = trio.CancelScope(shield=True)
+        self._interruption = ""
+        self._is_cleaning = False
+        self._exit_code = ExitCode.FAILED
+        """If the test could not be run."""
+
+    def interrupt(self, reason: str) -> None:
+        """End the test: the first time goes on to the clean-up, the second leaves that, too."""
+        if self._is_cleaning:
+            self._cleanup.cancel()
+        self._interruption = reason
+        self._main.cancel()
+
+    async def run(self) -> RunEnded:
+        """Run it. When cancelled, cleans up first."""
+        started = trio.current_time()
+        self._tell(RunStarted(self._test))
+        consoles: tuple[str, ...] = ()
+        try:
+            devices = self._devices()
+        except JumpstarterError as error:
+            outcome, reason = Outcome.ERROR, str(error)
+            self._exit_code = error.exit_code
+        else:
+            if reason := self._lacking(devices):
+                outcome = Outcome.SKIPPED
+            else:
+                outcome, reason, consoles = await self._run_on(devices)
+        ended = RunEnded(
+            self._test,
+            outcome,
+            reason,
+            trio.current_time() - started,
+            tuple(self._steps),
+            consoles,
+            self._exit_code if outcome is Outcome.ERROR else _EXIT_CODES[outcome],
+        )
+        self._tell(ended)
+        return ended
+
+    # --- before a board is touched
+
+    def _devices(self) -> dict[Call, Node]:
+        """The device of each step. JumpstarterError when there is none, with the step's place in the file."""
+        found: dict[Call, Node] = {}
+        lacking = set(self._lacking_interfaces())
+        for call in calls(self._test.steps + self._test.always):
+            interface = call.step.interface
+            if not interface or interface in lacking:
+                continue
+            token = call.device or self._test.board
+            try:
+                node, _ = select(self._root, interface, [token] if token else [], False)
+                if reason := getattr(node.client, "stub_reason", None):
+                    raise NotFoundError(f"{node.path} cannot be used: {reason}")
+                if node.state in _UNUSABLE:
+                    raise NotFoundError(f"{node.path} is {node.state}: {node.reason or 'no reason is given'}")
+            except JumpstarterError as error:
+                raise self._test.document.error(call.place, str(error)) from None
+            found[call] = node
+        return found
+
+    def _lacking_interfaces(self) -> list[str]:
+        there = {node.interface for node in self._root.walk()}
+        return [name for name in self._test.requires.interfaces if name not in there]
+
+    def _lacking(self, devices: dict[Call, Node]) -> str:
+        """What the hardware has not of what the test requires; empty when it has all."""
+        if missing := self._lacking_interfaces():
+            return f"no device has the interface {missing[0]!r}, which the test requires"
+        wanted = self._test.requires.labels.items()
+        if wanted and not any(wanted <= node.labels.items() for node in self._around(devices)):
+            labels = ", ".join(f"{key}={value}" for key, value in wanted)
+            return f"no device has the labels {labels}, which the test requires"
+        return ""
+
+    def _around(self, devices: dict[Call, Node]) -> list[Node]:
+        """The test's devices and what they belong to; all devices for a test that uses none."""
+        nodes = []
+        for node in devices.values() or self._root.walk():
+            above: Node | None = node
+            while above is not None:
+                nodes.append(above)
+                above = above.parent
+        return nodes
+
+    # --- on the board
+
+    async def _run_on(self, devices: dict[Call, Node]) -> tuple[Outcome, str, tuple[str, ...]]:
+        machine = self._machine
+        with collapse():
+            async with trio.open_nursery() as nursery:
+                folder = None if self._folder is None else self._folder / "consoles"
+                consoles = Consoles(nursery, folder)
+                context = _Context(
+                    self._test,
+                    self._root,
+                    consoles,
+                    self._folder,
+                    dict(self._test.variables),
+                    tell=self._tell,
+                )
+                try:
+                    await self._run_main(context, devices)
+                finally:
+                    self._is_cleaning = True
+                    if machine.phase is Phase.STEPS:
+                        machine.stopped(Outcome.INTERRUPTED, "the run was cancelled")
+                    with self._cleanup:
+                        self._cleanup.deadline = trio.current_time() + CLEANUP_SECONDS
+                        await self._go_on(context, devices)
+                    if machine.phase is Phase.ALWAYS:
+                        why = self._interruption and "interrupted again"
+                        machine.stopped(
+                            Outcome.INTERRUPTED if why else Outcome.ERROR,
+                            f"the clean-up was not finished: {why or f'it took longer than {CLEANUP_SECONDS:g} s'}",
+                        )
+                    nursery.cancel_scope.cancel()
+        end = machine.next()
+        assert isinstance(end, End)
+        return end.outcome, end.reason, tuple(str(path) for path in consoles.logs.values())
+
+    async def _run_main(self, context: _Context, devices: dict[Call, Node]) -> None:
+        machine, seconds = self._machine, self._test.seconds
+        with self._main:
+            if seconds is not None:
+                self._main.deadline = trio.current_time() + seconds
+            try:
+                for node in devices.values():
+                    if node.interface == "serial":
+                        await context.consoles.open(node.client)
+            except JumpstarterError as error:
+                self._exit_code = error.exit_code
+                machine.stopped(Outcome.ERROR, _sentence(error))
+                return
+            await self._go_on(context, devices)
+        if machine.phase is Phase.STEPS:
+            if self._interruption:
+                machine.stopped(Outcome.INTERRUPTED, self._interruption)
+            else:
+                machine.stopped(Outcome.FAILED, f"the test was not done in its {seconds:g} s")
+
+    async def _go_on(self, context: _Context, devices: dict[Call, Node]) -> None:
+        """Until the clean-up, or until its end."""
+        while True:
+            match self._machine.next():
+                case Do() as do:
+                    await self._do(do, context, devices)
+                case Pause(seconds):
+                    await trio.sleep(seconds)
+                case CleanUp() if self._is_cleaning:
+                    pass
+                case CleanUp() | End():
+                    return
+
+    async def _do(self, do: Do, context: _Context, devices: dict[Call, Node]) -> None:
+        call, phase = do.call, self._machine.phase
+        node = devices.get(call)
+        device = node.path if node else ""
+        context.said = []
+        title = _title(call, context.variables)
+        self._tell(StepStarted(title, device, phase, do.attempt, do.depth))
+        started = trio.current_time()
+        outcome, reason, result = Outcome.INTERRUPTED, "", None
+        try:
+            result = await self._attempt(call, context, node)
+            outcome = Outcome.PASSED
+            self._machine.succeeded()
+        except trio.TooSlowError:
+            outcome, reason = Outcome.FAILED, f"not done in {call.seconds:g} s"
+            self._machine.failed(f"{title}: {reason}")
+        except (JumpstarterError, OSError, ValueError, trio.BrokenResourceError) as error:
+            code = getattr(error, "exit_code", ExitCode.FAILED)
+            outcome = Outcome.ERROR if code in _NOT_THE_BOARD else Outcome.FAILED
+            self._exit_code = code
+            reason = _sentence(error)
+            self._machine.failed(f"{title}: {reason}", outcome)
+        finally:
+            ended = StepEnded(
+                title,
+                device,
+                phase,
+                do.attempt,
+                outcome,
+                reason or ("interrupted" if outcome is Outcome.INTERRUPTED else ""),
+                trio.current_time() - started,
+                result,
+                tuple(context.said),
+                self._test.document.error(call.place, "").line,
+            )
+            self._steps.append(ended)
+            self._tell(ended)
+
+    async def _attempt(self, call: Call, context: _Context, node: Node | None) -> object:
+        step, document = call.step, self._test.document
+        place = (*call.place, step.name)
+        arguments = step.arguments(document, substitute(call.given, context.variables), place)
+        leading = (node.client, context) if node else (context,)
+        context.seconds = call.seconds
+        # A step that knows its time can say more about what did not come than that it is over.
+        with collapse(), trio.fail_after(call.seconds + MOMENT):
+            result = await step.function(*leading, **arguments)
+        if call.capture:
+            context.variables[call.capture] = result
+        return result
+
+
+def _title(call: Call, variables: dict[str, Any]) -> str:
+    try:
+        return str(substitute(call.title, variables))
+    except UnknownVariableError:
+        return call.title  # the step itself says it
+
+
+def _sentence(error: BaseException) -> str:
+    return getattr(error, "details", "") or str(error) or type(error).__name__
+
+
+def _named(root: Node, device: str) -> Node:
+    paths = {node.path: node for node in root.walk() if node.path}
+    if device not in paths:
+        raise NotFoundError(f"there is no device {device!r}; {nearest(device, paths)}")
+    return paths[device]

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.errors import ExitCode
+
+from jumpstarter_client.yamltest.duration import parse_duration
+from jumpstarter_client.yamltest.model import BoardTest, Call, Group
+from jumpstarter_client.yamltest.reader import read
+from jumpstarter_client.yamltest.variables import substitute
+
+
+def made(folder: Path, text: str, given: dict[str, Any] | None = None) -> BoardTest:
+    file = folder / "a.yaml"
+    file.write_text(text)
+    return read(file, given)
+
+
+def test_a_test_with_everything(tmp_path: Path) -> None:
+    (tmp_path / "hello.img").touch()
+    found = made(
+        tmp_path,
+        """
+name: boot ${image}
+board: rpi4
+timeout: 5m
+requires: {interfaces: [power], labels: {soc: bcm2712}}
+variables:
+  image: other.img
+  user: root
+steps:
+  - storage.flash: ${image}
+    timeout: 90
+  - power.on
+  - name: reach the prompt
+    retries: 2
+    delay: 500ms
+    group:
+      - serial.expect: "login: "
+        timeout: 30s
+      - serial.send: ${user}
+  - serial.expect: {regex: 'Linux (\\S+)'}
+    capture: kernel
+  - log: the kernel is ${kernel}
+always:
+  - power.off:
+""",
+        {"image": "hello.img"},
+    )
+    assert (found.name, found.board, found.seconds) == ("boot hello.img", "rpi4", 300.0)
+    assert found.requires.interfaces == ("power",)
+    flash, on, again, run, log = found.steps
+    assert isinstance(flash, Call)
+    assert (flash.step.name, flash.given, flash.seconds) == ("storage.flash", "${image}", 90.0)
+    assert isinstance(on, Call)
+    assert on.given is None
+    assert isinstance(again, Group)
+    assert (again.title, again.retries, again.delay, len(again.steps)) == ("reach the prompt", 2, 0.5, 2)
+    assert isinstance(run, Call)
+    assert run.capture == "kernel"
+    assert [one.title for one in found.always] == ["power.off"]
+    assert log.title == "log the kernel is ${kernel}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "steps: [power.onn]",
+            "a.yaml:1:9: steps[0].power.onn: unknown step 'power.onn'; did you mean 'power.on'?",
+        ),
+        (
+            "steps:\n  - serial.send: {txt: a}",
+            ":2:19: steps[0].serial.send.txt: serial.send has no key 'txt'",
+        ),
+        ("steps:\n  - power.cycle: [1]", ":2:5: steps[0].power.cycle: Expected"),
+        ("steps: [{storage.flash: }]", "storage.flash needs 'image'; add it"),
+        ("steps: [{storage.flash: nothing.img}]", "there is no file"),
+        ("steps: [{power.on: 5}]", "power.on takes no value; leave 5 out"),
+        ("steps: [{power.on: , power.off: }]", "a step does one thing"),
+        ("steps: [{timeout: 5}]", "this step does nothing"),
+        ("steps: [{power.on: , timeout: soon}]", "'soon' is no duration"),
+        ("steps: [{power.on: , retries: -1}]", "retries is -1"),
+        ("steps: [{log: a, device: rpi4}]", "log needs no device"),
+        ("steps: [{log: '${x}'}]", "the variable 'x' is not set; none is set"),
+        (
+            "variables: {a: 1}\nsteps: [{log: '${b}'}, {log: c, capture: b}]",
+            "the variable 'b' is not set; there are a",
+        ),
+        ("variables: {a: '${b}', b: 1}\nsteps: [log]", "a variable may use those above it"),
+        ("stepps: []", "unknown key 'stepps'; did you mean 'steps'?"),
+        ("steps: []", "the test has no steps"),
+        ("steps: {power.on: }", "it takes a list of steps"),
+        ("steps: [5]", "a step begins with what it does"),
+        ("steps: [{group: [], device: a}]", "unknown key 'device' beside `group`"),
+        ("requires: {interface: [power]}\nsteps: [power.on]", "did you mean 'interfaces'?"),
+        ("- power.on", "the file is no mapping"),
+    ],
+)
+def test_what_makes_no_sense_is_named_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        made(tmp_path, text)
+    assert words in str(caught.value)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_variable_that_the_test_does_not_have_cannot_be_given(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no variable 'imgae'; did you mean 'image'"):
+        made(tmp_path, "variables: {image: a}\nsteps: [power.on]", {"imgae": "b"})
+
+
+def test_references() -> None:
+    variables = {"n": 5, "name": "rpi4"}
+    assert substitute({"a": ["${n}", "x${n}y", "$${n}", "$n", "${ name }"]}, variables) == {
+        "a": [5, "x5y", "${n}", "$n", "rpi4"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [(5, 5.0), (0.5, 0.5), ("500ms", 0.5), ("2m", 120.0), ("1.5 h", 5400.0), ("7", 7.0)]
+)
+def test_durations(text: float | str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", [-1, "5 days", "", True, "1m30s"])
+def test_no_durations(text: float | str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
