@@ -7,7 +7,28 @@ or clock: `Matcher`, `Login` and `Command`.
 
 from __future__ import annotations
 
-from jumpstarter_client.console.expect import ConsoleClosed, Expect, ExpectTimeout
+from jumpstarter_client.console.command import CommandFailed, Result
+from jumpstarter_client.console.expect import ConsoleClosed, ConsoleError, Expect, ExpectTimeout
+from jumpstarter_client.console.login import LoginRefused
 from jumpstarter_client.console.matcher import Match, Matcher, Pattern
+from jumpstarter_client.console.session import ConsoleSession
+from jumpstarter_client.console.shell import BoardRebooted, CommandTimeout, LoginTimeout, Shell, ShellLost
 
-__all__ = ["ConsoleClosed", "Expect", "ExpectTimeout", "Match", "Matcher", "Pattern"]
+__all__ = [
+    "BoardRebooted",
+    "CommandFailed",
+    "CommandTimeout",
+    "ConsoleClosed",
+    "ConsoleError",
+    "ConsoleSession",
+    "Expect",
+    "ExpectTimeout",
+    "LoginRefused",
+    "LoginTimeout",
+    "Match",
+    "Matcher",
+    "Pattern",
+    "Result",
+    "Shell",
+    "ShellLost",
+]

@@ -1,0 +1,190 @@
+"""One command on a shell that is reached over a console, as a machine without input, output or clock.
+
+The command is typed between two `echo`s of a word that is new each time, the second with the exit status. The word
+is typed in two quoted halves, so the terminal's echo of the line is never taken for it, and it is found even when
+kernel messages break into it.
+
+    TYPED --first word--> RUNNING --second word--> DONE
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import shlex
+from dataclasses import dataclass
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+from jumpstarter_client.console.kernel import (
+    MESSAGE,
+    REBOOT,
+    RESTART,
+    interruptible,
+    separate,
+    without_messages,
+)
+
+__all__ = ["Command", "CommandFailed", "Result", "Stage", "Suspicion", "at_login"]
+
+KEEP = 16 << 20
+"""Bytes of output that are kept; older ones are dropped."""
+_OVERLAP = 4096
+"""How far back a word may begin that ends in new data, kernel messages in it included."""
+
+_LOGIN = re.compile(rb"(?:^|[\r\n])(?!Last login)[^\r\n]*\blogin: ?$")
+_MESSAGES = re.compile(MESSAGE)
+
+
+class Stage(enum.Enum):
+    """Where a command is; it only goes forward."""
+
+    TYPED = "the shell has not taken the command yet"
+    RUNNING = "the command runs"
+    DONE = "the command has ended"
+
+
+class Suspicion(enum.Enum):
+    """What the output looks like, were it not for a command that may print anything."""
+
+    NONE = "nothing unusual"
+    KERNEL = "a kernel started"
+    LOADER = "a boot loader started"
+    LOGIN = "the console is at a login prompt"
+
+
+class CommandFailed(JumpstarterError):  # noqa: N818 - says what happened
+    """A command on the board ended with another exit code than 0."""
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command has left behind."""
+
+    command: str
+    output: str
+    """Stdout and stderr, lines ended by a line feed, without kernel messages; invalid UTF-8 shows as U+FFFD."""
+    exit_code: int
+    """0 to 255."""
+    kernel: str = ""
+    """Kernel messages that came meanwhile, or that the command printed (`dmesg`), a line each."""
+    dropped: int = 0
+    """Bytes that are missing at the start of `output`, because the command printed more than 16 MiB."""
+
+    def check(self) -> str:
+        """The output, of a command that ended with 0.
+
+        Raises:
+            CommandFailed: it ended with something else.
+        """
+        if self.exit_code == ExitCode.OK:
+            return self.output
+        last = "".join(f"\n  | {line}" for line in self.output.splitlines()[-10:])
+        said = f"; it printed:{last}" if last else " and printed nothing"
+        raise CommandFailed(f"{self.command!r} ended with exit code {self.exit_code}{said}", self)
+
+
+class Command:
+    """A command from being typed to its result. `token` is a word that nothing prints by chance."""
+
+    def __init__(self, command: str, token: str) -> None:
+        if "\0" in command:
+            raise ValueError("a command cannot hold a NUL character")
+        self.command = command
+        self.stage = Stage.TYPED
+        self.result: Result | None = None
+        self.rest = b""
+        """What came after the command's end."""
+        self._token = token
+        self._buffer = bytearray()
+        self._dropped = 0
+        self._sign = Suspicion.NONE
+        between = rb"(?:" + MESSAGE + rb")*?"
+        self._first = re.compile(interruptible(f"JS{token}+".encode()) + between + rb"\r*\n")
+        digits = rb"((?:" + between + rb"\d){1,3})"
+        self._last = re.compile(
+            interruptible(f"JS{token}=".encode()) + digits + between + rb";(?:\r*\n)?", re.DOTALL
+        )
+
+    @property
+    def typed(self) -> str:
+        """The line to type, without Enter. The blank in front keeps it out of the history of many shells."""
+        return f" echo 'JS''{self._token}+'; eval {_word(self.command)}; echo 'JS''{self._token}='$?';'"
+
+    @property
+    def suspicion(self) -> Suspicion:
+        """Why the command may never end: of use when nothing comes for a while, or too long."""
+        if at_login(self._buffer[-_OVERLAP:]):
+            return Suspicion.LOGIN
+        return self._sign
+
+    @property
+    def restarted(self) -> bool:
+        """Whether what looks like a start of the board came while the command ran."""
+        return self._sign is not Suspicion.NONE
+
+    def feed(self, data: bytes) -> None:
+        """The console printed this."""
+        searched = max(0, len(self._buffer) - _OVERLAP)
+        self._buffer += data
+        if self.stage is Stage.TYPED and (first := self._first.search(self._buffer, searched)):
+            # A message that broke into the word comes first in what is reported.
+            messages = b"".join(found[0] for found in _MESSAGES.finditer(first[0]))
+            self._buffer[: first.end()] = messages.lstrip(b"\r\n")
+            searched = 0
+            self.stage = Stage.RUNNING
+        if self.stage is Stage.RUNNING and (last := self._last.search(self._buffer, searched)):
+            self._end(last)
+            return
+        if self.stage is Stage.RUNNING:
+            self._look_for_signs(searched)
+        excess = len(self._buffer) - KEEP
+        if excess > 0:
+            del self._buffer[:excess]
+            self._dropped += excess
+
+    def output(self) -> str:
+        """What it printed so far, for a message."""
+        return _text(separate(bytes(self._buffer))[0]) if self.stage is Stage.RUNNING else ""
+
+    def _end(self, last: re.Match[bytes]) -> None:
+        output, messages = separate(bytes(self._buffer[: last.start()]))
+        messages += b"".join(found[0] for found in _MESSAGES.finditer(last[0]))
+        self.result = Result(
+            command=self.command,
+            output=_text(output),
+            exit_code=int(without_messages(last[1])),
+            kernel=_text(messages),
+            dropped=self._dropped,
+        )
+        self.rest = bytes(self._buffer[last.end() :])
+        self.stage = Stage.DONE
+
+    def _look_for_signs(self, start: int) -> None:
+        if REBOOT.search(self._buffer, start):
+            self._sign = Suspicion.LOADER
+        elif self._sign is Suspicion.NONE and RESTART.search(self._buffer, start):
+            self._sign = Suspicion.KERNEL
+
+
+def at_login(tail: bytes | bytearray) -> bool:
+    """Whether a console that printed this is at a login prompt, kernel messages behind it or not."""
+    return _LOGIN.search(without_messages(bytes(tail))) is not None
+
+
+def _text(data: bytes) -> str:
+    return re.sub(r"\r+\n", "\n", data.decode("utf-8", "replace"))
+
+
+def _word(command: str) -> str:
+    """The command as one word of a shell's line; no line editing takes a byte of it for a key."""
+    if not any(ord(char) < 0x20 or ord(char) == 0x7F for char in command):
+        return shlex.quote(command)
+    octal = "".join(
+        f"\\0{ord(char):03o}" if ord(char) < 0x20 or char in "\x7f\\" else char for char in command
+    )
+    return f'"$(printf %b {shlex.quote(octal)})"'

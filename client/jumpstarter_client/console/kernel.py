@@ -1,0 +1,44 @@
+"""Kernel messages on a console: they come at any time, also in the middle of what a program prints.
+
+Recognised by the time stamp of `CONFIG_PRINTK_TIME`, which all distributions set:
+`[   12.345678] usb 1-1: new device`. Without it they cannot be told from a program's output.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["MESSAGE", "REBOOT", "RESTART", "interruptible", "separate", "without_messages"]
+
+_STAMP = rb"\[ *\d+\.\d{6}\]"
+MESSAGE = rb"(?:\r*\n)?" + _STAMP + rb"[^\r\n]*\r*\n"
+"""One whole message, for use in other expressions; it may have begun on a new line."""
+
+# Programs print logs with such stamps as well, behind a blank or a colon; those are theirs.
+_BREAKING_IN = re.compile(rb"(?:^|(?<=[^\s:]))" + _STAMP + rb"[^\r\n]*(?:\r*\n|$)", re.MULTILINE)
+_ANYWHERE = re.compile(MESSAGE)
+
+REBOOT = re.compile(rb"(?:^|\n)(?:U-Boot (?:[A-Z]PL )?20\d\d|NOTICE: +BL\d|barebox 20\d\d)")
+"""What a boot loader prints first."""
+RESTART = re.compile(rb"\[ +0\.000000\] +(?:Booting Linux|Linux version)")
+"""What a kernel prints first. `dmesg` prints it too."""
+
+
+def interruptible(text: bytes) -> bytes:
+    """An expression for `text`, also with kernel messages between any two of its bytes."""
+    between = rb"(?:" + MESSAGE + rb")*"
+    return between.join(re.escape(bytes([byte])) for byte in text)
+
+
+def without_messages(data: bytes) -> bytes:
+    """All messages cut out wherever they are, for finding what they have broken into."""
+    return _ANYWHERE.sub(b"", data)
+
+
+def separate(output: bytes) -> tuple[bytes, bytes]:
+    """A program's output without the messages that broke into it, and the messages.
+
+    One that broke in behind a blank or a colon stays in the output.
+    """
+    messages = b"".join(found[0] for found in _BREAKING_IN.finditer(output))
+    return _BREAKING_IN.sub(b"", output), messages

@@ -1,0 +1,59 @@
+"""A console for plain code and trio tasks alike: one object that waits, types, logs in and runs commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.console.command import Result
+from jumpstarter_client.console.expect import ByteStream, Expect
+from jumpstarter_client.console.matcher import Match, Pattern
+from jumpstarter_client.console.shell import Shell
+from jumpstarter_client.twin import twin
+
+__all__ = ["ConsoleSession"]
+
+
+class ConsoleSession:
+    """`Expect` and `Shell` of one stream, as twins: `session.run("ls")`, or `await session.run.aio("ls")`.
+
+    The stream stays its opener's to close.
+    """
+
+    def __init__(
+        self, stream: ByteStream, bridge: Bridge, *, on_data: Callable[[bytes], None] | None = None
+    ) -> None:
+        self.expecting = Expect(stream, on_data=on_data)
+        """What this session reads and types with, for trio tasks."""
+        self.shell = Shell(self.expecting)
+        self._bridge = bridge
+
+    @property
+    def bridge(self) -> Bridge:
+        """To the loop that the stream belongs to."""
+        return self._bridge
+
+    @twin
+    async def expect(self, *patterns: Pattern, timeout: float = 60.0) -> Match:
+        """Wait for one of the patterns; see `Expect.expect`."""
+        return await self.expecting.expect(*patterns, timeout=timeout)
+
+    @twin
+    async def send(self, data: str | bytes) -> None:
+        """Type this, as it is."""
+        await self.expecting.send(data)
+
+    @twin
+    async def send_line(self, text: str = "") -> None:
+        """Type this and Enter."""
+        await self.expecting.send_line(text)
+
+    @twin
+    async def login(self, user: str = "root", password: str | None = None, *, timeout: float = 60.0) -> None:
+        """Get to a shell; see `Shell.login`."""
+        await self.shell.login(user, password, timeout=timeout)
+
+    @twin
+    async def run(self, command: str, *, timeout: float = 60.0) -> Result:
+        """Run a command on the shell; see `Shell.run`."""
+        return await self.shell.run(command, timeout=timeout)

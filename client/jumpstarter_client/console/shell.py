@@ -1,0 +1,150 @@
+"""A shell on a board's console: log in, run commands, get their output and exit code."""
+
+from __future__ import annotations
+
+import secrets
+
+import trio
+from jumpstarter_proto.errors import ExitCode
+
+from jumpstarter_client.console.command import Command, Result, Stage, Suspicion
+from jumpstarter_client.console.expect import ConsoleError, Expect, quote
+from jumpstarter_client.console.login import CTRL_C, Login, LoginState, Probe
+
+__all__ = ["BoardRebooted", "CommandTimeout", "LoginTimeout", "Shell", "ShellLost"]
+
+_ANSWER = 5.0
+"""Seconds in which a shell takes a line."""
+_AGAIN = 1.0
+"""Seconds without output after which Ctrl-C is pressed once more."""
+_SETTLED = 0.3
+"""Seconds without output after which Ctrl-C has had its effect."""
+_PATIENCE = {Suspicion.LOGIN: 1.0, Suspicion.LOADER: 3.0}
+"""Seconds without output that turn a suspicion into a fact: a command that prints a boot log goes on."""
+
+
+class LoginTimeout(ConsoleError):  # noqa: N818 - says what happened
+    """No shell was reached in time."""
+
+    status = "DEADLINE_EXCEEDED"
+    exit_code = ExitCode.TIMEOUT
+
+
+class CommandTimeout(ConsoleError):  # noqa: N818 - says what happened
+    """A command did not end in time; it was interrupted with Ctrl-C."""
+
+    status = "DEADLINE_EXCEEDED"
+    exit_code = ExitCode.TIMEOUT
+
+
+class ShellLost(ConsoleError):  # noqa: N818 - says what happened
+    """There is no shell on the console, or not any more."""
+
+    status = "FAILED_PRECONDITION"
+
+
+class BoardRebooted(ShellLost):
+    """The board started anew while a command ran."""
+
+
+class Shell:
+    """A POSIX shell on a console, such as dash, bash or busybox. One task at a time may use it.
+
+    Kernel messages, echo, line ends, prompts and colours of prompts disturb nothing. Commands run in the login shell
+    itself: `cd` and variables last.
+    """
+
+    def __init__(self, expect: Expect) -> None:
+        self._expect = expect
+
+    async def login(self, user: str = "root", password: str | None = None, *, timeout: float = 60.0) -> None:
+        """Get to a shell, from a board that boots, asks for a login, or has a shell already.
+
+        A shell that is there is taken as it is, whoever is logged in.
+
+        Raises:
+            LoginRefused: the board does not take the name or the password.
+            LoginTimeout: no shell answered within `timeout` seconds.
+            ConsoleClosed: the console ended.
+        """
+        login = Login(user, password, _token())
+        with trio.move_on_after(timeout):
+            while login.state is not LoginState.LOGGED_IN:
+                data = await self._receive(login.patience)
+                keys = login.feed(data) if data else login.silence()
+                if keys:
+                    await self._expect.send(keys)
+            return
+        raise LoginTimeout(f"no shell within {timeout:g} s, {login.state.value}{quote(self._expect.tail())}")
+
+    async def run(self, command: str, *, timeout: float = 60.0) -> Result:
+        """Run a command, of one line or several, and wait for its end.
+
+        Its stdin is the console. A command that is cancelled or not done in `timeout` seconds gets Ctrl-C. One that
+        ends the shell (`exit`, a syntax error in some shells) has no result.
+
+        Raises:
+            CommandTimeout: it did not end in time.
+            BoardRebooted: the board started anew meanwhile.
+            ShellLost: no shell is there, or it is gone: log in first.
+            ConsoleClosed: the console ended.
+        """
+        running = Command(command, _token())
+        try:
+            await self._expect.send_line(running.typed)
+            with trio.move_on_after(timeout):
+                while running.result is None:
+                    data = await self._receive(_patience(running))
+                    if data:
+                        running.feed(data)
+                    else:
+                        raise self._lost(running)
+                self._expect.unread(running.rest)
+                return running.result
+        except trio.Cancelled:
+            with trio.move_on_after(_ANSWER, shield=True):
+                await self._expect.send(CTRL_C)
+            raise
+        raise await self._timed_out(running, timeout)
+
+    async def _receive(self, seconds: float) -> bytes:
+        """What comes, or b"" when nothing does."""
+        with trio.move_on_after(seconds):
+            return await self._expect.receive()
+        return b""
+
+    def _lost(self, running: Command) -> ShellLost:
+        tail = quote(self._expect.tail())
+        if running.restarted:
+            return BoardRebooted(f"the board rebooted while {running.command!r} ran; log in again{tail}")
+        if running.stage is Stage.TYPED:
+            return ShellLost(f"no shell takes {running.command!r}; log in first{tail}")
+        return ShellLost(f"the shell ended while {running.command!r} ran; log in again{tail}")
+
+    async def _timed_out(self, running: Command, timeout: float) -> ConsoleError:
+        if running.restarted:
+            return self._lost(running)
+        tail = quote(self._expect.tail())
+        late = f"{running.command!r} did not end within {timeout:g} s"
+        probe = Probe(_token())
+        seen = bytearray()
+        with trio.move_on_after(_ANSWER):
+            while not probe.answered(seen):
+                await self._expect.send(CTRL_C)
+                while await self._receive(_SETTLED):
+                    pass  # shells throw away what is typed while they are interrupted
+                await self._expect.send(probe.typed)
+                while not probe.answered(seen) and (data := await self._receive(_AGAIN)):
+                    seen += data
+            return CommandTimeout(f"{late} and was interrupted{tail}")
+        return CommandTimeout(f"{late}, and not after Ctrl-C either; power-cycle the board{tail}")
+
+
+def _token() -> str:
+    return secrets.token_hex(4)
+
+
+def _patience(running: Command) -> float:
+    if running.stage is Stage.TYPED:
+        return _PATIENCE.get(running.suspicion, _ANSWER)
+    return _PATIENCE.get(running.suspicion, float("inf"))
