@@ -9,3 +9,5 @@ from __future__ import annotations
 import signal
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+pytest_plugins = ["pytester"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
+from jumpstarter_client.console.matcher import plain
 from jumpstarter_client.yamltest.events import RunEnded, StepEnded
 from jumpstarter_client.yamltest.machine import Outcome, Phase
 from jumpstarter_client.yamltest.report import MARKS, duration, first_line, totals
@@ -19,7 +20,6 @@ TAIL_LINES = 40
 """Lines of each console at the end of a summary of a test that did not pass."""
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def folder_name(name: str, taken: set[str]) -> str:
@@ -69,7 +69,7 @@ def _summary(folder: Path, ended: RunEnded) -> Iterator[str]:
         if ended.outcome is Outcome.PASSED:
             yield f"console: {shown}"
             continue
-        lines = _ESCAPES.sub(b"", path.read_bytes()).decode("utf-8", "replace").splitlines()
+        lines = plain(path.read_bytes()).splitlines()
         yield f"the end of {shown}:"
         yield from (f"    {line}" for line in lines[-TAIL_LINES:])
 

@@ -21,6 +21,7 @@ from jumpstarter_client.cli.devices import select
 from jumpstarter_client.console.expect import Expect
 from jumpstarter_client.errors import NotFoundError
 from jumpstarter_client.node import Node
+from jumpstarter_client.requirements import lacking, missing_interfaces
 from jumpstarter_client.yamltest.consoles import Consoles
 from jumpstarter_client.yamltest.events import (
     Event,
@@ -122,7 +123,8 @@ class Runner:
             outcome, reason = Outcome.ERROR, str(error)
             self._exit_code = error.exit_code
         else:
-            if reason := self._lacking(devices):
+            required = self._test.requires
+            if reason := lacking(self._root, required.interfaces, required.labels, self._around(devices)):
                 outcome = Outcome.SKIPPED
             else:
                 outcome, reason, consoles = await self._run_on(devices)
@@ -143,10 +145,10 @@ class Runner:
     def _devices(self) -> dict[Call, Node]:
         """The device of each step. JumpstarterError when there is none, with the step's place in the file."""
         found: dict[Call, Node] = {}
-        lacking = set(self._lacking_interfaces())
+        absent = missing_interfaces(self._root, self._test.requires.interfaces)
         for call in calls(self._test.steps + self._test.always):
             interface = call.step.interface
-            if not interface or interface in lacking:
+            if not interface or interface in absent:
                 continue
             token = call.device or self._test.board
             try:
@@ -159,20 +161,6 @@ class Runner:
                 raise self._test.document.error(call.place, str(error)) from None
             found[call] = node
         return found
-
-    def _lacking_interfaces(self) -> list[str]:
-        there = {node.interface for node in self._root.walk()}
-        return [name for name in self._test.requires.interfaces if name not in there]
-
-    def _lacking(self, devices: dict[Call, Node]) -> str:
-        """What the hardware has not of what the test requires; empty when it has all."""
-        if missing := self._lacking_interfaces():
-            return f"no device has the interface {missing[0]!r}, which the test requires"
-        wanted = self._test.requires.labels.items()
-        if wanted and not any(wanted <= node.labels.items() for node in self._around(devices)):
-            labels = ", ".join(f"{key}={value}" for key, value in wanted)
-            return f"no device has the labels {labels}, which the test requires"
-        return ""
 
     def _around(self, devices: dict[Call, Node]) -> list[Node]:
         """The test's devices and what they belong to; all devices for a test that uses none."""

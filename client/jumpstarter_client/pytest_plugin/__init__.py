@@ -1,0 +1,195 @@
+"""Boards in pytest. Installed as a plugin; nothing is connected, or even imported, before a test asks for it.
+
+Fixtures: `jumpstarter` (blocking, for the session), `jumpstarter_async` (for tests of pytest-trio) and
+`jumpstarter_host`, the address that both use. The marker `jumpstarter(requires=[...], labels={...})` skips a test
+whose hardware is not there. The consoles' output during a failing test is part of its report.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from jumpstarter_client.base import DriverClient
+    from jumpstarter_client.pytest_plugin.consoles import Consoles
+
+__all__ = ["JumpstarterTest"]
+
+_CONSOLES: pytest.StashKey[Consoles | None] = pytest.StashKey()
+_SINCE: pytest.StashKey[dict[str, int]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Our options."""
+    group = parser.getgroup("jumpstarter", "boards")
+    options = [
+        ("exporter", "a socket, HOST:PORT, or a YAML file from which an exporter is started for the session"),
+        ("selector", "labels of a board to lease from a controller"),
+        ("lease", "a lease to use"),
+    ]
+    for name, text in options:
+        group.addoption(f"--jumpstarter-{name}", metavar=name.upper(), help=text)
+        parser.addini(f"jumpstarter_{name}", text)
+    group.addoption(
+        "--no-jumpstarter-consoles",
+        action="store_true",
+        help="do not read the consoles for the reports of failing tests",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Our marker."""
+    config.addinivalue_line(
+        "markers",
+        "jumpstarter(requires=[], labels={}): interfaces and labels that the hardware must have, or it is skipped",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A marked test asks for its requirements before anything else."""
+    for item in items:
+        if item.get_closest_marker("jumpstarter") is not None and isinstance(item, pytest.Function):
+            item.fixturenames.insert(0, "_jumpstarter_requirements")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What a user can act on is told in a sentence, and not with our stack."""
+    from jumpstarter_proto.errors import JumpstarterError
+
+    try:
+        yield
+    except JumpstarterError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
+    """Where the exporter is reached. One that is started for the session serves a private socket."""
+    from jumpstarter_client.blocking import Portal
+    from jumpstarter_client.connecting import open_host
+    from jumpstarter_client.pytest_plugin.boards import target
+
+    exporter, selector, lease = (_option(pytestconfig, name) for name in ("exporter", "selector", "lease"))
+    with ExitStack() as stack:
+        with _explained():
+            where = target(exporter, selector, lease, _workers(pytestconfig))
+            portal = stack.enter_context(Portal())
+            address = stack.enter_context(portal.context(open_host(where.host, config=where.config)))
+        yield address
+
+
+@pytest.fixture(scope="session")
+def jumpstarter(jumpstarter_host: str, pytestconfig: pytest.Config) -> Iterator[DriverClient]:
+    """The devices: `jumpstarter.rpi4.power.on()`. With pytest-xdist each process has one board, its own."""
+    from jumpstarter_client.connecting import connect
+    from jumpstarter_client.pytest_plugin.boards import keep_own
+    from jumpstarter_client.pytest_plugin.consoles import watch
+
+    with ExitStack() as stack:
+        with _explained():
+            root = stack.enter_context(connect(jumpstarter_host))
+            keep_own(root.node, *_workers(pytestconfig))
+        if not pytestconfig.getoption("no_jumpstarter_consoles"):
+            pytestconfig.stash[_CONSOLES] = stack.enter_context(root.bridge.context(watch(root.node)))
+        yield root
+        pytestconfig.stash.setdefault(_CONSOLES, None)
+        del pytestconfig.stash[_CONSOLES]
+
+
+async def _async_root(
+    jumpstarter_host: str, jumpstarter: DriverClient, pytestconfig: pytest.Config
+) -> AsyncIterator[DriverClient]:
+    """The devices, for trio: `await jumpstarter_async.rpi4.power.on.aio()`."""
+    # Beside the blocking one, which reads the consoles for the reports.
+    from jumpstarter_client.connecting import connect_async
+    from jumpstarter_client.pytest_plugin.boards import keep_own
+
+    async with connect_async(jumpstarter_host) as root:
+        keep_own(root.node, *_workers(pytestconfig))
+        yield root
+
+
+def _async_fixture() -> Callable[..., Any]:
+    try:
+        from pytest_trio import trio_fixture
+    except ImportError:
+
+        @pytest.fixture
+        def jumpstarter_async() -> None:
+            """The devices, for trio."""
+            pytest.fail("jumpstarter_async needs pytest-trio: pip install pytest-trio", pytrace=False)
+
+        return jumpstarter_async
+    fixture: Callable[..., Any] = trio_fixture(_async_root)
+    return fixture
+
+
+jumpstarter_async = _async_fixture()
+
+
+@pytest.fixture
+def _jumpstarter_requirements(request: pytest.FixtureRequest, jumpstarter: DriverClient) -> None:
+    from jumpstarter_client.requirements import lacking
+
+    for marker in request.node.iter_markers("jumpstarter"):
+        interfaces = marker.kwargs.get("requires", ())
+        interfaces = [interfaces] if isinstance(interfaces, str) else interfaces
+        if reason := lacking(jumpstarter.node, interfaces, marker.kwargs.get("labels", {})):
+            pytest.skip(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test begins: what its consoles say belongs to it."""
+    consoles = item.config.stash.get(_CONSOLES, None)
+    item.stash[_SINCE] = consoles.marks() if consoles else {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the consoles said during a test that failed."""
+    report = yield
+    consoles = item.config.stash.get(_CONSOLES, None)
+    if report.failed and consoles is not None:
+        consoles.settle()
+        for path, text in consoles.since(item.stash.get(_SINCE, {})):
+            report.sections.append((f"console {path}", text))
+    return report
+
+
+class JumpstarterTest:
+    """Base of test classes in Jumpstarter's style: `client` is the exporter's devices, as in `jmp shell`."""
+
+    selector: ClassVar[str] = ""
+    """Labels of the board to lease. Inside `jumpstarter shell` the board of the shell is used."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def client(cls, request: pytest.FixtureRequest) -> DriverClient:
+        """The devices."""
+        if cls.selector and not os.environ.get("JUMPSTARTER_HOST"):
+            from jumpstarter_client.resolve import no_lease
+
+            raise no_lease(f"{cls.__name__} selects {cls.selector!r}", "run it in `jumpstarter shell`")
+        found: DriverClient = request.getfixturevalue("jumpstarter")
+        return found
+
+
+def _option(config: pytest.Config, name: str) -> str | None:
+    found: str | None = (
+        config.getoption(f"jumpstarter_{name}") or config.getini(f"jumpstarter_{name}") or None
+    )
+    return found
+
+
+def _workers(config: pytest.Config) -> tuple[int, int]:
+    """Which of how many processes of pytest-xdist this is; (0, 1) without."""
+    given = getattr(config, "workerinput", None)
+    if given is None:
+        return 0, 1
+    return int(given["workerid"].removeprefix("gw")), int(given["workercount"])

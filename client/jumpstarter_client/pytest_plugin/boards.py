@@ -1,0 +1,61 @@
+"""Which exporter a test session uses, and which of its boards each of several processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.node import Node
+from jumpstarter_client.resolve import no_lease
+
+__all__ = ["Target", "keep_own", "target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """An exporter that runs, or the file to start one from; neither is the usual order."""
+
+    host: str | None = None
+    config: str | None = None
+
+
+def target(exporter: str | None, selector: str | None, lease: str | None, workers: tuple[int, int]) -> Target:
+    """What the options mean.
+
+    Raises:
+        ConnectError: a lease is asked for, or several processes would each start an exporter for one hardware.
+    """
+    if selector:
+        raise no_lease(f"--jumpstarter-selector asks for a board with {selector!r}", "leave it out")
+    if lease:
+        raise no_lease(f"--jumpstarter-lease names the lease {lease!r}", "leave it out")
+    if exporter is None or not exporter.endswith((".yaml", ".yml")):
+        return Target(host=exporter)
+    if workers[1] > 1:
+        raise ConnectError(
+            f"{workers[1]} processes cannot each start an exporter from {exporter} for the same hardware; "
+            "start one with `jumpstarter-exporter run`, and give its socket to --jumpstarter-exporter"
+        )
+    return Target(config=exporter)
+
+
+def keep_own(root: Node, worker: int, workers: int) -> None:
+    """Leave only the board of one of several processes in the tree.
+
+    Boards are what stands at the top of the tree with devices below; an exporter without such is one board.
+
+    Raises:
+        ConnectError: there is no board left for this process.
+    """
+    if workers == 1:
+        return
+    boards = [name for name, node in root.children.items() if node.children]
+    count = len(boards) or 1
+    if worker >= count:
+        there = f"{count} boards ({', '.join(boards)})" if boards else "one board"
+        raise ConnectError(
+            f"the exporter has {there} for {workers} processes of pytest-xdist; run pytest with -n {count}"
+        )
+    for name in boards:
+        if name != boards[worker]:
+            del root.children[name]
