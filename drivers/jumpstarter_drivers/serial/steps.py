@@ -1,14 +1,17 @@
-"""Steps of tests: `serial.expect`, `serial.send`."""
+"""Steps of tests: `serial.expect`, `serial.send`, `serial.login`, `serial.run`."""
 
 from __future__ import annotations
 
+import os
 import re
 
+from jumpstarter_client.console.shell import Shell
 from jumpstarter_client.yamltest.steps import StepContext, step
+from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_drivers.serial.client import PySerialClient
 
-__all__ = ["expect", "send"]
+__all__ = ["expect", "login", "run", "send"]
 
 
 @step
@@ -28,3 +31,27 @@ async def send(client: PySerialClient, context: StepContext, text: str, *, enter
     """Type a text, and Enter after it."""
     console = context.console(client)
     await (console.send_line(text) if enter else console.send(text))
+
+
+@step
+async def login(
+    client: PySerialClient, context: StepContext, user: str = "root", *, password_env: str | None = None
+) -> None:
+    """Get to a shell: wait for the boot, log in. The password is in the environment's variable `password-env`."""
+    password = None
+    if password_env is not None:
+        password = os.environ.get(password_env)
+        if password is None:
+            raise JumpstarterError(f"the environment has no {password_env}; set it to the password of {user}")
+    await Shell(context.console(client)).login(user, password, timeout=context.seconds)
+
+
+@step
+async def run(client: PySerialClient, context: StepContext, command: str, *, status: int | None = 0) -> str:
+    """Run a command in the board's shell; its output is the result. Any other exit status than `status` fails."""
+    result = await Shell(context.console(client)).run(command, timeout=context.seconds)
+    for line in result.output.splitlines():
+        context.say(line)
+    if status is not None and result.exit_code != status:
+        raise JumpstarterError(f"`{command}` ended with status {result.exit_code}, not {status}")
+    return result.output
