@@ -140,9 +140,12 @@ class Login:
         if self.state is LoginState.LISTENING and not self._answered:
             self._pokes += 1
             return self._type(ENTER)
-        stuck = self.state is LoginState.PROBING
+        if self.state is LoginState.PROBING:
+            # Something else took it. Shells throw away what is typed just behind Ctrl-C, so listen first.
+            self._enter(LoginState.LISTENING)
+            return self._type(CTRL_C)
         self._enter(LoginState.PROBING)
-        return self._type((CTRL_C if stuck else b"") + self._probe.typed)
+        return self._type(self._probe.typed)
 
     @property
     def _answered(self) -> bool:

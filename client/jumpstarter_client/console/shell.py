@@ -11,7 +11,7 @@ from jumpstarter_client.console.command import Command, Result, Stage, Suspicion
 from jumpstarter_client.console.expect import ConsoleError, Expect, quote
 from jumpstarter_client.console.login import CTRL_C, Login, LoginState, Probe
 
-__all__ = ["BoardRebooted", "CommandTimeout", "LoginTimeout", "Shell", "ShellLost"]
+__all__ = ["BoardRebooted", "CommandTimeout", "LoginTimeout", "Shell", "ShellLost", "new_token"]
 
 _ANSWER = 5.0
 """Seconds in which a shell takes a line."""
@@ -67,7 +67,7 @@ class Shell:
             LoginTimeout: no shell answered within `timeout` seconds.
             ConsoleClosed: the console ended.
         """
-        login = Login(user, password, _token())
+        login = Login(user, password, new_token())
         with trio.move_on_after(timeout):
             while login.state is not LoginState.LOGGED_IN:
                 data = await self._receive(login.patience)
@@ -89,7 +89,10 @@ class Shell:
             ShellLost: no shell is there, or it is gone: log in first.
             ConsoleClosed: the console ended.
         """
-        running = Command(command, _token())
+        return await self.execute(Command(command, new_token()), timeout=timeout)
+
+    async def execute(self, running: Command, *, timeout: float) -> Result:
+        """The same for a command that is typed in a way of its own."""
         try:
             await self._expect.send_line(running.typed)
             with trio.move_on_after(timeout):
@@ -126,7 +129,7 @@ class Shell:
             return self._lost(running)
         tail = quote(self._expect.tail())
         late = f"{running.command!r} did not end within {timeout:g} s"
-        probe = Probe(_token())
+        probe = Probe(new_token())
         seen = bytearray()
         with trio.move_on_after(_ANSWER):
             while not probe.answered(seen):
@@ -140,7 +143,8 @@ class Shell:
         return CommandTimeout(f"{late}, and not after Ctrl-C either; power-cycle the board{tail}")
 
 
-def _token() -> str:
+def new_token() -> str:
+    """A word that nothing prints by chance."""
     return secrets.token_hex(4)
 
 

@@ -1,21 +1,24 @@
 """The tiny shell that the virtual board offers after login: text in, text out, no I/O.
 
-It knows a handful of commands, `;`, `&&`, `||`, quotes and `$?`, which is what tests on a console use.
+It knows a handful of commands, `;`, `&&`, `||`, quotes, `$?`, `$(...)` and `eval`, which is what tests on a console
+use.
 """
 
 from __future__ import annotations
 
 import enum
-import shlex
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jumpstarter_drivers.virtual.image import Image
+from jumpstarter_drivers.virtual.words import UnterminatedError, Word, commands
 
 __all__ = ["KERNEL", "Action", "Machine", "Shell"]
 
 KERNEL = "6.6.0-virtual"
-_OPERATORS = {";", "&&", "||"}
+_OCTAL = re.compile(r"\\(?:0([0-7]{0,3})|(.))", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 class Action(enum.Enum):
@@ -48,32 +51,28 @@ class Shell:
 
     def run(self, line: str, uptime: float) -> tuple[str, Action | None]:
         """Run one line, `uptime` seconds after boot: what it prints (with LF), and what it asks for."""
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
-        lexer.whitespace_split = True
-        lexer.commenters = ""
-        try:
-            words = list(lexer)
-        except ValueError:
-            self.status = 2
-            return "sh: syntax error: unterminated quoted string\n", None
         output = []
-        command: list[str] = []
-        wanted = True
-        for word in [*words, ";"]:
-            if word not in _OPERATORS:
-                command.append(word)
-                continue
-            if command and wanted:
-                text, action = self._command([w.replace("$?", str(self.status)) for w in command], uptime)
+        try:
+            for joint, words in commands(line):
+                if joint != ";" and (self.status == 0) != (joint == "&&"):
+                    continue
+                text, action = self._command(words, uptime)
                 output.append(text)
                 if action is not None:
                     return "".join(output), action
-            wanted = word == ";" or (self.status == 0) == (word == "&&")
-            command = []
+        except UnterminatedError:
+            self.status = 2
+            output.append("sh: syntax error: unterminated quoted string\n")
         return "".join(output), None
 
-    def _command(self, words: list[str], uptime: float) -> tuple[str, Action | None]:
-        name, arguments = words[0], words[1:]
+    def _command(self, words: list[Word], uptime: float) -> tuple[str, Action | None]:
+        name, *arguments = [
+            word.expand(self._variable, lambda line: self.run(line, uptime)[0]) for word in words
+        ]
+        if name == "eval":
+            # An empty one succeeds; all others are told by what they run.
+            self.status = 0
+            return self.run(" ".join(arguments), uptime)
         if name in _ACTIONS:
             return "", _ACTIONS[name]
         if name in _BUILTINS:
@@ -87,6 +86,16 @@ class Shell:
             return f"sh: {name}: Input/output error\n", None
         self.status = 0
         return _PROGRAMS[name](self, arguments, uptime), None
+
+    def _variable(self, name: str) -> str:
+        return str(self.status) if name == "?" else ""
+
+    def _printf(self, arguments: list[str], _uptime: float) -> str:
+        """`%b` and `%s` alone, or a text."""
+        if arguments[:1] in (["%b"], ["%s"]):
+            text = "".join(arguments[1:])
+            return _OCTAL.sub(_escaped, text) if arguments[0] == "%b" else text
+        return _OCTAL.sub(_escaped, " ".join(arguments))
 
     def _echo(self, arguments: list[str], _uptime: float) -> str:
         if arguments[:1] == ["-n"]:
@@ -149,6 +158,12 @@ class Shell:
         }
 
 
+def _escaped(found: re.Match[str]) -> str:
+    if found[1] is not None:
+        return chr(int(found[1] or "0", 8))
+    return _ESCAPES.get(found[2], found[2])
+
+
 _Command = Callable[[Shell, list[str], float], str]
 _ACTIONS = {
     "reboot": Action.REBOOT,
@@ -163,6 +178,7 @@ _BUILTINS: dict[str, _Command] = {
     "true": Shell._nothing,  # noqa: SLF001
     ":": Shell._nothing,  # noqa: SLF001
     "false": Shell._nothing,  # noqa: SLF001
+    "printf": Shell._printf,  # noqa: SLF001
     "help": Shell._help,  # noqa: SLF001
 }
 _PROGRAMS: dict[str, _Command] = {

@@ -119,6 +119,9 @@ def test_shell_runs_commands_and_keeps_their_status() -> None:
     assert "Booting Linux" in run(board, "dmesg")
     assert IMAGE.digest in run(board, "cat /etc/os-release")
     assert "unterminated" in run(board, "echo 'oops")
+    assert run(board, "eval 'false; echo $?'; echo 'A''B='$?';'") == "1\nAB=0;\n"
+    assert run(board, 'eval "$(printf %b \'echo a\\0012echo "b c"\')"') == "a\nb c\n"
+    assert run(board, 'echo "$(uname -n) $(hostname)" # hosts') == "rpi4 rpi4\n"
 
 
 def test_typing_is_echoed_and_editable() -> None:
