@@ -68,7 +68,8 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
             f"no device has the interface {interface!r}; there is {there or 'nothing at all'}"
         )
     paths = [node.path for node in nodes]
-    for index in {0, len(arguments) - 1} if arguments else ():
+    own = arguments.index("--") if "--" in arguments else len(arguments)  # behind it, words are the verb's
+    for index in {0, own - 1} if own else ():
         token = arguments[index]
         if token.startswith("-"):
             continue
@@ -77,7 +78,7 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
             return found[0], arguments[:index] + arguments[index + 1 :]
         if len(found) > 1:
             raise UsageError(f"{token!r} can be any of {', '.join(n.path for n in found)}; name one of them")
-    named = bool(arguments) and not arguments[0].startswith("-")
+    named = own > 0 and not arguments[0].startswith("-")
     if len(nodes) == 1 and (takes_arguments or not named):
         return nodes[0], arguments
     if named:

@@ -94,12 +94,14 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
 
 
 def take_output(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Take `-o json|yaml|name` out.
+    """Take `-o json|yaml|name` out; what stands behind `--` is not ours.
 
     Raises:
         UsageError: another format.
     """
     for index, word in enumerate(arguments):
+        if word == "--":
+            break
         name, equals, value = word.partition("=")
         if name not in ("-o", "--output"):
             continue

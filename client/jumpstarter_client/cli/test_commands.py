@@ -57,6 +57,13 @@ def test_one_of_several_devices_must_be_named(command: Command, lab: FakeExporte
     assert len(lab.called) == 1
 
 
+def test_words_behind_two_hyphens_are_no_device(command: Command, lab: FakeExporter) -> None:
+    done = command("jumpstarter", "power", "cycle", "--", "rpi4")
+    assert done.code == ExitCode.USAGE
+    assert calls(lab) == []
+    assert command("jumpstarter", "power", "cycle", "rpi4", "--", "0").code == 0
+
+
 WRONG = [
     (["powr", "on"], "did you mean 'power'"),
     (["power", "onn"], "did you mean 'on'; there is"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -13,7 +13,7 @@ from jumpstarter_client.adapters import PexpectAdapter
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import collapse
 from jumpstarter_client.errors import DriverError
-from jumpstarter_client.twin import twin
+from jumpstarter_client.twin import twin, twin_context
 from jumpstarter_client.verb import verb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import StatusCode
@@ -22,6 +22,7 @@ from jumpstarter_drivers.serial.terminal import Leave, raw_terminal, read_stdin,
 
 if TYPE_CHECKING:
     from cyclopts import Parameter
+    from jumpstarter_client.console import ConsoleSession, Result
     from pexpect.fdpexpect import fdspawn
 
 __all__ = ["PySerialClient"]
@@ -94,6 +95,77 @@ class PySerialClient(DriverClient):
             return  # who reads our output has seen enough
         except KeyboardInterrupt:
             _say("")  # the documented way to end
+
+    @twin_context
+    async def console(
+        self, *, on_data: Callable[[bytes], None] | None = None
+    ) -> AsyncIterator[ConsoleSession]:
+        """The console from now on: wait for text, type, log in, run commands.
+
+        `on_data` gets what is read, as it comes.
+        """
+        from jumpstarter_client.console import ConsoleSession  # noqa: PLC0415 - a pipe needs none of it
+
+        async with self.stream_async("connect") as stream:
+            yield ConsoleSession(stream, self.bridge, on_data=on_data)
+
+    @twin
+    async def run(
+        self,
+        command: str,
+        *,
+        user: str | None = "root",
+        password: str | None = None,
+        timeout: float = 60.0,
+        login_timeout: float = 60.0,
+    ) -> Result:
+        """Get to a shell on the console, log in there if it asks, and run a command.
+
+        With `user=None` a shell is expected to be there. Errors are those of `Shell.login` and `Shell.run`.
+        """
+        async with self.console.aio() as console:
+            if user is not None:
+                await console.shell.login(user, password, timeout=login_timeout)
+            return await console.shell.run(command, timeout=timeout)
+
+    @verb(name="run")
+    def run_verb(
+        self,
+        *command: str,
+        user: Annotated[str, Parameter(name=["--user", "-u"])] = "root",
+        password_file: Path | None = None,
+        ask_password: Annotated[bool, Parameter(name="--ask-password", negative="")] = False,
+        timeout: float = 60.0,
+        login_timeout: float = 60.0,
+    ) -> None:
+        """Run a command on the board's console and end with its exit code: `run rpi4 -- uname -a`.
+
+        Logs in if the board asks, waits for a board that boots. Kernel messages that come meanwhile go to stderr.
+        One word is a line for the board's shell, several are a program and its arguments.
+
+        Parameters
+        ----------
+        user
+            Who logs in.
+        password_file
+            File with the password; without it, JUMPSTARTER_CONSOLE_PASSWORD.
+        ask_password
+            Ask for the password.
+        timeout
+            Seconds for the command.
+        login_timeout
+            Seconds to a shell, booting included.
+        """
+        from jumpstarter_drivers.serial.command_line import line_of, password_of, report  # noqa: PLC0415
+
+        result = self.run(
+            line_of(command),
+            user=user,
+            password=password_of(password_file, ask_password),
+            timeout=timeout,
+            login_timeout=login_timeout,
+        )
+        report(result)
 
     @contextmanager
     def pexpect(self) -> Iterator[fdspawn[bytes]]:
