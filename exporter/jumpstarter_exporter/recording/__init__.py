@@ -1,0 +1,13 @@
+"""Recordings of what consoles say: bounded, on disk, with times, across sessions and restarts.
+
+`records` is the format, `folder` the files, `recorder` what a driver uses, `place` where it all is.
+"""
+
+from __future__ import annotations
+
+from jumpstarter_exporter.recording.folder import Cursor, Folder
+from jumpstarter_exporter.recording.place import state_directory
+from jumpstarter_exporter.recording.recorder import Recorder
+from jumpstarter_exporter.recording.records import Kind, Record
+
+__all__ = ["Cursor", "Folder", "Kind", "Record", "Recorder", "state_directory"]

@@ -1,0 +1,195 @@
+"""The files of one recording: segments of bounded size, of which the oldest go. Blocking; for worker threads.
+
+A segment is never written to again by another process, so a torn end stays where it is and costs nothing. One process
+writes at a time; any number may read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jumpstarter_exporter.recording.records import Kind, Record, decode, encode
+
+__all__ = ["BYTES", "SEGMENT_BYTES", "Cursor", "Folder", "TakenError"]
+
+BYTES = 16 * 1024 * 1024
+"""Of all segments together: hours of a console at 115200 baud, weeks of a quiet one."""
+SEGMENT_BYTES = 1024 * 1024
+_SUFFIX = ".console"
+
+
+class TakenError(OSError):
+    """Another process writes this recording."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in a recording."""
+
+    segment: int
+    offset: int
+
+
+class Folder:
+    """A recording. `open` is for its writer; reading needs no more than the folder."""
+
+    def __init__(self, path: Path, *, limit: int = BYTES, segment: int = SEGMENT_BYTES) -> None:
+        self.path = path
+        self._limit = limit
+        self._segment = min(segment, limit // 2)
+        self._lock: int | None = None
+        self._file: int | None = None
+        self._number = 0
+        self._size = 0
+
+    # --- writing
+
+    def open(self) -> None:
+        """Become the writer.
+
+        Raises:
+            TakenError: another process is.
+            OSError: the folder cannot be made.
+        """
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o750)
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise TakenError(f"another exporter records into {self.path}") from error
+        self._lock = lock
+        self._number = max(self._numbers(), default=0)
+
+    def close(self) -> None:
+        """Stop being the writer."""
+        for descriptor in (self._file, self._lock):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._file = self._lock = None
+
+    def append(self, record: Record) -> None:
+        """Write a record, whole or not at all. Raises OSError."""
+        self._write(encode(record))
+
+    def _write(self, data: bytes) -> None:
+        if self._file is None or self._size + len(data) > self._segment:
+            self._next_segment()
+        assert self._file is not None
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._file, data[done:])
+        except OSError:
+            # Half a record must not stand in front of whole ones.
+            os.ftruncate(self._file, self._size)
+            os.lseek(self._file, self._size, os.SEEK_SET)
+            raise
+        self._size += len(data)
+
+    def _next_segment(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        keep = max(1, self._limit // self._segment - 1)
+        for number in self._numbers()[:-keep]:
+            self._name(number).unlink(missing_ok=True)
+        self._file = os.open(
+            self._name(self._number + 1), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640
+        )
+        self._number += 1
+        self._size = 0
+
+    # --- reading
+
+    def read(self, cursor: Cursor, most: int = 1024 * 1024) -> tuple[list[Record], Cursor]:
+        """Records from there on, of about `most` bytes, and where they end; none when there are no more yet."""
+        for number in self._numbers():
+            if number < cursor.segment:
+                continue
+            offset = cursor.offset if number == cursor.segment else 0
+            try:
+                content = self._content(number, offset)
+            except FileNotFoundError:
+                continue  # pruned just now
+            records, size = [], 0
+            for record in decode(content):
+                records.append(record)
+                size += record.size
+                if size >= most:
+                    break
+            cursor = Cursor(number, offset + size)
+            if records:
+                return records, cursor
+        return [], cursor
+
+    def end(self) -> Cursor:
+        """Where the next record will be, or before."""
+        numbers = self._numbers()
+        if not numbers:
+            return Cursor(0, 0)
+        try:
+            content = self._content(numbers[-1])
+        except FileNotFoundError:
+            return Cursor(numbers[-1] + 1, 0)
+        return Cursor(numbers[-1], sum(record.size for record in decode(content)))
+
+    def last_lines(self, count: int) -> tuple[list[Record], Cursor]:
+        """The records with the last `count` lines, the first one cut to them, and where they end."""
+        end = self.end()
+        found: deque[Record] = deque()
+        ends: int | None = None
+        """Line ends so far; the one at the very end ends no line that would follow."""
+        for record in self._backwards(end):
+            found.appendleft(record)
+            if record.kind is not Kind.DATA:
+                continue
+            ends = (-1 if record.data.endswith(b"\n") else 0) if ends is None else ends
+            ends += record.data.count(b"\n")
+            if ends >= count:
+                cut = _after_line_ends(record.data, ends - count + 1)
+                found[0] = Record(record.time, record.kind, record.data[cut:])
+                break
+        return list(found), end
+
+    def _backwards(self, end: Cursor) -> Iterator[Record]:
+        for number in reversed(self._numbers()):
+            if number > end.segment:
+                continue
+            try:
+                content = self._content(number)
+            except FileNotFoundError:
+                return
+            yield from reversed(list(decode(content[: end.offset] if number == end.segment else content)))
+
+    def _content(self, number: int, offset: int = 0) -> bytes:
+        with self._name(number).open("rb") as file:
+            file.seek(offset)
+            return file.read()
+
+    def _numbers(self) -> list[int]:
+        try:
+            names = os.listdir(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(
+            int(name.removesuffix(_SUFFIX))
+            for name in names
+            if name.endswith(_SUFFIX) and name.removesuffix(_SUFFIX).isdigit()
+        )
+
+    def _name(self, number: int) -> Path:
+        return self.path / f"{number:012d}{_SUFFIX}"
+
+
+def _after_line_ends(data: bytes, line_ends: int) -> int:
+    """Where the line after the first `line_ends` line ends begins."""
+    start = 0
+    for _ in range(line_ends):
+        start = data.index(b"\n", start) + 1
+    return start

@@ -1,0 +1,181 @@
+"""Records a console without ever making it wait.
+
+What is recorded waits in memory, bounded, until a worker thread has written it. A disk that is full, slow or gone
+costs output, never the console: what did not fit is a gap in the recording that says how much.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import trio
+
+from jumpstarter_exporter.recording.folder import BYTES, Cursor, Folder, TakenError
+from jumpstarter_exporter.recording.records import Kind, Record
+
+__all__ = ["Recorder"]
+
+WAITING = 8 * 1024 * 1024
+"""Bytes that may wait for the disk."""
+JOINED = 64 * 1024
+"""Pieces that come within `JOIN_NANOSECONDS` are joined up to this size."""
+JOIN_NANOSECONDS = 20_000_000
+RETRY_SECONDS = 2.0
+
+
+class Recorder:
+    """One console's recording. `run` writes; everything else may be called any time, also while nothing runs."""
+
+    def __init__(self, path: Path, *, logger: logging.Logger, limit: int = BYTES) -> None:
+        self._folder = Folder(path, limit=limit)
+        self._logger = logger
+        self._waiting: deque[Record] = deque()
+        self._size = 0
+        self._lost = 0
+        self._wake = trio.lowlevel.ParkingLot()
+        self._written = trio.lowlevel.ParkingLot()
+        self._is_writer = False
+        self._rounds = 0
+        """How often something was written, or was to be."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._folder.path
+
+    def record(self, data: bytes) -> None:
+        """Bytes of the console."""
+        self._add(Kind.DATA, data)
+
+    def mark(self, text: str) -> None:
+        """A bookmark."""
+        self._add(Kind.MARK, text.encode())
+
+    def note(self, text: str) -> None:
+        """What happened to the console."""
+        self._add(Kind.NOTE, text.encode())
+
+    def _add(self, kind: Kind, data: bytes) -> None:
+        if not self._is_writer:
+            return  # another process records, or there is no place to
+        if self._size + len(data) > WAITING:
+            self._lost += len(data)
+            return
+        now = time.time_ns()
+        if self._lost:
+            text = f"{self._lost} bytes are missing here: the disk did not take them".encode()
+            self._lost = 0
+            self._push(Record(now, Kind.GAP, text))
+        last = self._waiting[-1] if self._waiting else None
+        if (
+            last is not None
+            and kind is last.kind is Kind.DATA
+            and now - last.time < JOIN_NANOSECONDS
+            and len(last.data) + len(data) <= JOINED
+        ):
+            self._waiting[-1] = Record(last.time, kind, last.data + data)
+            self._size += len(data)
+        else:
+            self._push(Record(now, kind, data))
+        self._wake.unpark()
+
+    def _push(self, record: Record) -> None:
+        self._waiting.append(record)
+        self._size += len(record.data)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write until cancelled, and then what waits. Without a place to write, it says so once and returns."""
+        try:
+            await trio.to_thread.run_sync(self._folder.open)
+        except TakenError as error:
+            self._logger.info("not recorded: %s", error)
+            task_status.started()
+            return
+        except OSError as error:
+            self._logger.warning(
+                "%s cannot be recorded: %s; make the folder writable, or set JUMPSTARTER_STATE_DIRECTORY",
+                self.path,
+                error.strerror,
+            )
+            task_status.started()
+            return
+        self._is_writer = True
+        task_status.started()
+        try:
+            await self._write()
+        finally:
+            self._is_writer = False
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._finish)
+            self._written.unpark_all()
+
+    async def _write(self) -> None:
+        warned = False
+        while True:
+            if not self._waiting:
+                await self._wake.park()
+                continue
+            batch, self._waiting = self._waiting, deque()
+            size, self._size = self._size, 0
+            # Whatever has been taken is written, also when this is cancelled.
+            with trio.CancelScope(shield=True):
+                left, error = await trio.to_thread.run_sync(self._append, batch)
+            if error is None:
+                if warned:
+                    warned = False
+                    self._logger.warning("recording into %s goes on", self.path)
+            else:
+                if not warned:
+                    warned = True
+                    self._logger.warning(
+                        "recording into %s pauses: %s; make room on its disk", self.path, error.strerror
+                    )
+                self._waiting.extendleft(reversed(left))
+                self._size += size if len(left) == len(batch) else sum(len(one.data) for one in left)
+            self._rounds += 1
+            self._written.unpark_all()
+            if error is not None:
+                await trio.sleep(RETRY_SECONDS)
+
+    def _append(self, batch: deque[Record]) -> tuple[list[Record], OSError | None]:
+        """Write a batch. What is left of it, and why."""
+        for index, record in enumerate(batch):
+            try:
+                self._folder.append(record)
+            except OSError as error:
+                return list(batch)[index:], error
+        return [], None
+
+    def _finish(self) -> None:
+        self._append(self._waiting)
+        self._waiting.clear()
+        self._size = 0
+        self._folder.close()
+
+    async def read(
+        self, *, since: int = 0, lines: int | None = None, follow: bool = False
+    ) -> AsyncIterator[list[Record]]:
+        """What was recorded, in batches: from a time on (nanoseconds), or the last lines; then what comes."""
+        if self._waiting:
+            with trio.move_on_after(RETRY_SECONDS):  # what has come before the question belongs to the answer
+                await self._written.park()
+        cursor = Cursor(0, 0)
+        if lines is not None:
+            records, cursor = await trio.to_thread.run_sync(self._folder.last_lines, lines)
+            if records:
+                yield records
+        while True:
+            rounds = self._rounds
+            records, cursor = await trio.to_thread.run_sync(self._folder.read, cursor)
+            if wanted := [record for record in records if record.time >= since]:
+                yield wanted
+            if records:
+                continue
+            if not follow or not self._is_writer:
+                return
+            if rounds == self._rounds:
+                await self._written.park()

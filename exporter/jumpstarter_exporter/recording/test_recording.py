@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jumpstarter_exporter.recording import Cursor, Folder, Kind, Record, Recorder, state_directory
+from jumpstarter_exporter.recording import recorder as module
+from jumpstarter_exporter.recording.folder import TakenError
+from jumpstarter_exporter.recording.records import decode, encode
+
+records = st.lists(
+    st.builds(Record, st.integers(0, 1 << 62), st.sampled_from(list(Kind)), st.binary(max_size=100)),
+    max_size=20,
+)
+LOG = logging.getLogger("test")
+
+
+@given(records, st.integers(0, 200))
+def test_a_torn_end_costs_nothing_that_stands_before(found: list[Record], torn: int) -> None:
+    data = b"".join(map(encode, found))
+    whole = list(decode(data[: max(0, len(data) - torn)]))
+    assert whole == found[: len(whole)]
+    kept = sum(record.size for record in whole)
+    assert len(data) - kept - torn < (found[len(whole)].size if len(whole) < len(found) else 1)
+
+
+@given(records, st.data())
+def test_damage_is_never_read_as_data(found: list[Record], data: Any) -> None:
+    content = bytearray(b"".join(map(encode, found)))
+    if content:
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    whole = list(decode(bytes(content)))
+    assert whole == found[: len(whole)]
+
+
+def everything(folder: Folder, cursor: Cursor | None = None) -> list[Record]:
+    cursor = cursor or Cursor(0, 0)
+    found: list[Record] = []
+    while True:
+        batch, cursor = folder.read(cursor, most=50)
+        if not batch:
+            return found
+        found += batch
+
+
+@settings(max_examples=50, deadline=None)
+@given(records, st.integers(60, 400), st.lists(st.integers(0, 20), max_size=3))
+def test_segments_hold_the_newest_within_their_bounds(
+    found: list[Record], segment: int, restarts: list[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Folder(Path(name) / "a", limit=segment * 4, segment=segment)
+        folder.open()
+        for index, record in enumerate(found):
+            folder.append(record)
+            if index in restarts:
+                folder.close()
+                folder = Folder(Path(name) / "a", limit=segment * 4, segment=segment)
+                folder.open()
+        folder.close()
+        there = everything(folder)
+        assert there == found[len(found) - len(there) :]
+        files = [file.stat().st_size for file in folder.path.glob("*.console")]
+        assert len(files) <= 4
+        assert all(size <= max(segment, 120) for size in files)
+        if not restarts:
+            assert len(there) == len(found) or sum(r.size for r in there) >= segment
+
+
+@given(
+    st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\r", b"\n")), max_size=12), st.integers(1, 8)
+)
+def test_the_last_lines_are_those_of_the_whole(pieces: list[bytes], count: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Folder(Path(name), limit=100_000, segment=200)
+        folder.open()
+        for piece in pieces:
+            folder.append(Record(1, Kind.DATA, piece))
+        folder.append(Record(1, Kind.MARK, b"here\n"))
+        folder.close()
+        found, end = folder.last_lines(count)
+        text = b"".join(record.data for record in found if record.kind is Kind.DATA)
+        lines = b"".join(pieces).split(b"\n")
+        complete = [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+        assert text == b"".join(complete[-count:])
+        assert folder.read(end) == ([], end)
+
+
+def test_one_writes_and_any_number_read(tmp_path: Path) -> None:
+    first, second = Folder(tmp_path), Folder(tmp_path)
+    first.open()
+    with pytest.raises(TakenError, match="another exporter"):
+        second.open()
+    first.append(Record(1, Kind.DATA, b"x"))
+    assert [record.data for record in everything(second)] == [b"x"]
+    first.close()
+    second.open()
+    second.append(Record(2, Kind.DATA, b"y"))
+    assert [record.data for record in everything(first)] == [b"x", b"y"]
+    second.close()
+
+
+def text_of(batches: list[list[Record]]) -> bytes:
+    return b"".join(record.data for batch in batches for record in batch if record.kind is Kind.DATA)
+
+
+async def test_a_recording_goes_on_after_a_restart_and_followers_see_what_comes(tmp_path: Path) -> None:
+    for word in (b"one ", b"two "):
+        recorder = Recorder(tmp_path / "c", logger=LOG)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(recorder.run)
+            recorder.record(word)
+            assert text_of([batch async for batch in recorder.read()]).endswith(word)
+            nursery.cancel_scope.cancel()
+    recorder = Recorder(tmp_path / "c", logger=LOG)
+    seen: list[list[Record]] = []
+
+    async def follow() -> None:
+        async for batch in recorder.read(follow=True):
+            seen.append(batch)
+            if text_of(seen) == b"one two three":
+                nursery.cancel_scope.cancel()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(recorder.run)
+            nursery.start_soon(follow)
+            recorder.record(b"thr")
+            recorder.mark("booted")
+            await trio.testing.wait_all_tasks_blocked()
+            recorder.record(b"ee")
+    assert text_of(seen) == b"one two three"
+    assert [r.data for batch in seen for r in batch if r.kind is Kind.MARK] == [b"booted"]
+
+
+async def test_what_was_recorded_before_the_end_is_on_disk(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, logger=LOG)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(recorder.run)
+        for _ in range(100):
+            recorder.record(b"x" * 1000)
+        nursery.cancel_scope.cancel()
+    assert len(text_of([everything(Folder(tmp_path))])) == 100_000
+
+
+async def test_a_full_disk_costs_output_that_is_said_and_never_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = True
+    write = os.write
+
+    def refuse(descriptor: int, data: bytes) -> int:
+        if full and descriptor == recorder._folder._file:
+            write(descriptor, data[:5])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr("jumpstarter_exporter.recording.folder.os.write", refuse)
+    monkeypatch.setattr(module, "WAITING", 10_000)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.001)
+    recorder = Recorder(tmp_path, logger=LOG)
+
+    async def written() -> None:
+        with trio.fail_after(10):
+            await recorder._written.park()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(recorder.run)
+        recorder.record(b"y" * 1000)
+        await written()  # or rather not
+        for _ in range(29):
+            recorder.record(b"y" * 1000)
+        full = False
+        while recorder._waiting:
+            await written()
+        recorder.record(b"after")
+        nursery.cancel_scope.cancel()
+    found = everything(Folder(tmp_path))
+    gaps = [record.data for record in found if record.kind is Kind.GAP]
+    assert len(gaps) == 1
+    assert gaps[0].endswith(b"bytes are missing here: the disk did not take them")
+    kept = text_of([found])
+    assert len(kept) + int(gaps[0].split()[0]) == 30_000 + 5
+    assert kept.endswith(b"after")
+    assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING"]
+    assert "No space left on device; make room" in caplog.text
+
+
+async def test_without_a_place_nothing_is_recorded_and_nothing_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    recorder = Recorder(tmp_path / "file" / "x", logger=LOG)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(recorder.run)
+        recorder.record(b"x")
+        recorder.mark("y")
+    assert [batch async for batch in recorder.read(follow=True)] == []
+    assert "set JUMPSTARTER_STATE_DIRECTORY" in caplog.text
+
+
+async def test_pieces_that_come_together_are_one_record(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, logger=LOG)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(recorder.run)
+        for _ in range(10_000):
+            recorder.record(b"0123456789")
+        assert len(recorder._waiting) < 50
+        nursery.cancel_scope.cancel()
+
+
+def test_since(tmp_path: Path) -> None:
+    async def main() -> list[bytes]:
+        folder = Folder(tmp_path)
+        folder.open()
+        for time in range(10):
+            folder.append(Record(time, Kind.DATA, b"%d" % time))
+        folder.close()
+        recorder = Recorder(tmp_path, logger=LOG)
+        return [record.data async for batch in recorder.read(since=7) for record in batch]
+
+    assert trio.run(main) == [b"7", b"8", b"9"]
+
+
+def test_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jumpstarter_exporter.recording.place.SYSTEM", tmp_path / "none")
+    assert state_directory({"JUMPSTARTER_STATE_DIRECTORY": "/a", "STATE_DIRECTORY": "/b"}) == Path("/a")
+    assert state_directory({"STATE_DIRECTORY": "/b:/c"}) == Path("/b")
+    assert state_directory({"XDG_STATE_HOME": "/x"}) == Path("/x/jumpstarter")
+    assert state_directory({}) == Path("~/.local/state/jumpstarter").expanduser()
+    monkeypatch.setattr("jumpstarter_exporter.recording.place.SYSTEM", tmp_path)
+    assert state_directory({"XDG_STATE_HOME": "/x"}) == tmp_path
