@@ -4,8 +4,10 @@ Facts go in with the time at which they happen (power, bytes on the console's wi
 what the board does comes out as events. Times are seconds of any clock that only goes forward.
 
     OFF --power_on--> LOADER --LoadImage/image_found--> KERNEL --> LOGIN <--> SHELL
-                        |                                             |
-                        +--image_missing--> STUCK             HALTED <+ (poweroff)
+                       |  ^ |                                         |
+    (a key) PROMPT <---+  | +--image_missing--> STUCK         HALTED <+ (poweroff)
+              |           |
+              +-----------+ (boot, reset)
 
 `power_off` leads from everywhere to OFF, and `reboot` from SHELL to LOADER.
 """
@@ -17,6 +19,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from jumpstarter_drivers.virtual.image import Image
+from jumpstarter_drivers.virtual.loader import PROMPT, VERSION, Loader, LoaderAction
 from jumpstarter_drivers.virtual.shell import KERNEL, Action, Machine, Shell
 
 __all__ = ["Event", "Firmware", "LoadImage", "State", "Transmit"]
@@ -27,6 +30,7 @@ class State(enum.Enum):
 
     OFF = "off"
     LOADER = "boot loader"
+    PROMPT = "boot loader's prompt"
     STUCK = "no bootable image"
     KERNEL = "kernel"
     LOGIN = "login prompt"
@@ -36,7 +40,8 @@ class State(enum.Enum):
 
 _NEXT: dict[State, frozenset[State]] = {
     State.OFF: frozenset({State.LOADER}),
-    State.LOADER: frozenset({State.OFF, State.STUCK, State.KERNEL}),
+    State.LOADER: frozenset({State.OFF, State.PROMPT, State.STUCK, State.KERNEL}),
+    State.PROMPT: frozenset({State.OFF, State.LOADER}),
     State.STUCK: frozenset({State.OFF}),
     State.KERNEL: frozenset({State.OFF, State.LOGIN}),
     State.LOGIN: frozenset({State.OFF, State.SHELL}),
@@ -70,21 +75,21 @@ class _Step:
     at: float
     line: str = ""
     enter: State | None = None
-    load: bool = False
+    boot: bool = False
+    end: str = "\n"
 
 
 _LOADER = """
 U-Boot SPL 2024.01-virtual
 Trying to boot from MMC1
 
-U-Boot 2024.01-virtual
+{version}
 
 Model: {model}
 DRAM:  1 GiB
 MMC:   mmc@0: 0
 In:    serial@0
 Out:   serial@0
-Hit any key to stop autoboot:  0
 """.splitlines()
 
 _KERNEL = f"""
@@ -112,7 +117,8 @@ class Firmware:
     """One board. Not safe for use from two threads.
 
     Guarantees: after `power_off` no event comes out until the next `power_on`; every `power_on` from OFF
-    gives exactly one LoadImage sooner or later, if time advances and the power stays; no input raises.
+    gives exactly one LoadImage sooner or later, if time advances, the power stays and no key stops the boot
+    loader; no input raises.
     """
 
     def __init__(
@@ -131,6 +137,8 @@ class Firmware:
         self._script: deque[_Step] = deque()
         self._events: list[Event] = []
         self._loading = False
+        self._loader = Loader()
+        self._key = False
         self._kernel_started = 0.0
         self._machine: Machine | None = None
         self._shell: Shell | None = None
@@ -211,35 +219,59 @@ class Firmware:
         return self._due(now)
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        """Bytes arrive at the serial port; only a login prompt or a shell reads them."""
+        """Bytes arrive at the serial port; any of them stops a boot loader, only prompts read them."""
         for byte in data:
-            if self.state in (State.LOGIN, State.SHELL):
+            if self.state in (State.PROMPT, State.LOGIN, State.SHELL):
                 self._typed(byte, now)
+            elif self.state is State.LOADER:
+                self._key = True
+                if self._script and all(step.boot or step.line.startswith("\b") for step in self._script):
+                    self._script = deque([_Step(now, boot=True)])  # the countdown is over
         return self._due(now)
 
     # The boot script.
 
     def _start_loader(self, now: float) -> None:
         self._enter(State.LOADER)
+        self._loader.start()
+        self._key = False
         seconds = self._boot_seconds * _LOADER_SHARE
-        lines = [line.format(model=self._model) for line in _LOADER]
+        lines = [line.format(model=self._model, version=VERSION) for line in _LOADER]
         for number, line in enumerate(lines):
-            self._script.append(_Step(now + seconds * number / len(lines), line))
-        self._script.append(_Step(now + seconds, load=True))
+            self._script.append(_Step(now + seconds * number / (len(lines) + 1), line))
+        delay = max(self._loader.boot_delay, 0)
+        count = now + seconds * len(lines) / (len(lines) + 1)
+        self._script.append(_Step(count, f"Hit any key to stop autoboot:  {delay} ", end=""))
+        for left in range(delay - 1, -1, -1):
+            count += 1
+            self._script.append(_Step(count, f"\b\b\b {left} ", end=""))
+        self._script.append(_Step(max(count, now + seconds), boot=True))
+
+    def _boot(self) -> None:
+        """The countdown has ended, or was stopped."""
+        self._print("\n")
+        if self._key or self._loader.boot_delay < 0:
+            self._enter(State.PROMPT)
+            self._prompt()
+        else:
+            self._load()
+
+    def _load(self) -> None:
+        self._loading = True
+        self._events.append(LoadImage())
 
     def _due(self, now: float) -> list[Event]:
         while self._script and self._script[0].at <= now:
             step = self._script.popleft()
-            if step.load:
-                self._loading = True
-                self._events.append(LoadImage())
+            if step.boot:
+                self._boot()
             elif step.enter is not None:
                 self._enter(step.enter)
                 self._prompt()
             else:
                 if self._machine is not None:
                     self._machine.log.append(step.line)
-                self._print(step.line + "\n")
+                self._print(step.line + step.end)
         events, self._events = self._events, []
         return events
 
@@ -266,6 +298,8 @@ class Firmware:
             self._print(f"\nWelcome to {image.name} {image.version}\n\n{self._hostname} login: ")
         elif self.state is State.SHELL:
             self._print("# ")
+        elif self.state is State.PROMPT:
+            self._print(PROMPT)
 
     def _typed(self, byte: int, now: float) -> None:
         if self._escape:
@@ -283,7 +317,7 @@ class Firmware:
                 self._line.pop()
                 self._echo(b"\b \b")
         elif byte == 0x03:
-            self._print("^C\n")
+            self._print("<INTERRUPT>\n" if self.state is State.PROMPT else "^C\n")
             self._prompt()
         elif byte == 0x15:
             self._echo(b"\b \b" * len(self._line))
@@ -307,6 +341,9 @@ class Firmware:
                 self._events.append(Transmit(data))
 
     def _entered(self, line: str, now: float) -> None:
+        if self.state is State.PROMPT:
+            self._entered_in_loader(line, now)
+            return
         machine = self._machine
         if machine is None:
             return
@@ -336,6 +373,17 @@ class Firmware:
             self._kernel_message("reboot: Restarting system", now)
             self._machine = None
             self._shell = None
+            self._start_loader(now)
+        else:
+            self._prompt()
+
+    def _entered_in_loader(self, line: str, now: float) -> None:
+        output, action = self._loader.run(line)
+        self._print(output)
+        if action is LoaderAction.BOOT:
+            self._enter(State.LOADER)
+            self._load()
+        elif action is LoaderAction.RESET:
             self._start_loader(now)
         else:
             self._prompt()

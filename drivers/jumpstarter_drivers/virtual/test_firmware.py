@@ -149,6 +149,75 @@ def test_reboot_starts_over_and_poweroff_halts() -> None:
     assert board.receive(b"root\r", 5) == []
 
 
+def stopped(boot_seconds: float = 1.0) -> Firmware:
+    board = Firmware(hostname="rpi4", boot_seconds=boot_seconds)
+    board.power_on(0)
+    board.receive(b" ", 0.1)
+    assert text(board.advance(10)).endswith("autoboot:  0 \r\n=> ")
+    return board
+
+
+def loader(board: Firmware, line: str) -> str:
+    return text(board.receive(line.encode() + b"\r", 20)).removeprefix(line + "\r\n").replace("\r\n", "\n")
+
+
+def test_key_stops_the_boot_loader_and_boot_goes_on() -> None:
+    board = stopped()
+    assert board.state is State.PROMPT
+    assert board.deadline is None
+    assert board.receive(b"boot\r", 20)[-1] == LoadImage()
+    board.image_found(IMAGE, 20)
+    assert text(board.advance(30)).endswith("login: ")
+
+
+def test_countdown_of_seconds_ends_at_once_with_a_key() -> None:
+    board = stopped()
+    loader(board, "setenv bootdelay 3; saveenv")
+    board.power_off()
+    board.power_on(100)
+    assert text(board.advance(101)).endswith("autoboot:  3 ")
+    assert text(board.advance(102)) == "\b\b\b 2 "
+    assert text(board.receive(b"\x03", 102.1)) == "\r\n=> "
+    board.receive(b"reset\r", 103)
+    assert LoadImage() in board.advance(110)
+
+
+def test_boot_loader_that_never_boots_by_itself() -> None:
+    board = stopped()
+    loader(board, "setenv bootdelay -1; saveenv; reset")
+    assert text(board.advance(40)).endswith("=> ")
+
+
+def test_boot_loaders_commands() -> None:
+    board = stopped()
+    assert loader(board, "version") == "U-Boot 2024.01-virtual\n=> "
+    assert loader(board, "printenv bootdelay nothing; echo $?") == (
+        'bootdelay=0\n## Error: "nothing" not defined\n1\n=> '
+    )
+    assert loader(board, "setenv greeting 'hello  world'; echo \"<${greeting}>\"") == "<hello  world>\n=> "
+    assert "greeting=hello  world\n" in loader(board, "env print")
+    assert loader(board, "setenv greeting && printenv greeting || echo none").endswith("none\n=> ")
+    assert loader(board, "nonsense; echo $?") == "Unknown command 'nonsense' - try 'help'\n1\n=> "
+    assert "bound to address 10.0.2.15" in loader(board, "dhcp")
+    assert loader(board, "echo '") == "syntax error\n=> "
+    assert loader(board, "setenv a=b 1; echo $?").endswith("1\n=> ")
+    assert "overflow" in loader(board, f"setenv a {'x' * 900}; setenv b $a$a$a$a$a")
+    assert text(board.receive(b"half\x03", 20)) == "half<INTERRUPT>\r\n=> "
+
+
+def test_environment_is_lost_with_the_power_unless_it_was_saved() -> None:
+    board = stopped()
+    loader(board, "setenv kept yes; saveenv; setenv lost yes")
+    board.power_off()
+    board.power_on(50)
+    board.receive(b" ", 50)
+    board.advance(60)
+    assert loader(board, "printenv kept") == "kept=yes\n=> "
+    assert "not defined" in loader(board, "printenv lost")
+    loader(board, "env default -a; env save")
+    assert "not defined" in loader(board, "printenv kept")
+
+
 def test_card_pulled_from_a_running_board_loses_the_programs_but_not_the_shell() -> None:
     board = logged_in()
     assert "card aaaa removed" in text(board.card_removed(2))
@@ -170,7 +239,18 @@ FACTS = st.one_of(
     st.tuples(
         st.just("receive"),
         st.sampled_from(
-            [b"root\r", b"reboot\r", b"poweroff\r", b"exit\r", b"echo $?\n", b"\x04", b"\x1b[A", b"cat ''\r"]
+            [
+                b"root\r",
+                b"reboot\r",
+                b"poweroff\r",
+                b"exit\r",
+                b"echo $?\n",
+                b"\x04",
+                b"\x1b[A",
+                b"cat ''\r",
+                b"boot\r",
+                b"reset\r",
+            ]
         ),
     ),
 )
