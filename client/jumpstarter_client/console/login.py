@@ -77,11 +77,12 @@ class Probe:
 
     def __init__(self, token: str) -> None:
         self.typed = f" echo 'JS''{token}?'".encode() + ENTER
-        self._answer = re.compile(interruptible(f"JS{token}?".encode()))
+        self.answer = re.compile(interruptible(f"JS{token}?".encode()))
+        """What to expect."""
 
     def answered(self, data: bytes | bytearray) -> bool:
         """Whether its answer is in what the console printed."""
-        return self._answer.search(data) is not None
+        return self.answer.search(data) is not None
 
 
 class Login:
