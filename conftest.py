@@ -1,4 +1,4 @@
-"""For every test: Ctrl-C means what it means to a user.
+"""For every test: Ctrl-C means what it means to a user, and recordings of consoles go into a folder of their own.
 
 A test run that was started in the background of a script inherits an ignored SIGINT, and would hand it on to the
 commands whose handling of Ctrl-C is tested.
@@ -6,8 +6,15 @@ commands whose handling of Ctrl-C is tested.
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 
+_STATE = tempfile.mkdtemp(prefix="jumpstarter-state-")
+os.environ["JUMPSTARTER_STATE_DIRECTORY"] = _STATE
+atexit.register(shutil.rmtree, _STATE, ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["pytester"]

@@ -52,7 +52,7 @@ async def call(node: Node, name: str, arguments: Sequence[JSON]) -> object:
     method = find(node, name, Kind.CALL)
     bound = plan(method.function, name).bind(arguments)
     with collapsed():
-        if not node.is_open:
+        if method.opens and not node.is_open:
             await node.open()
         with node.in_use() as driver:
             function = getattr(driver, method.attribute)
@@ -67,7 +67,7 @@ async def results(node: Node, name: str, arguments: Sequence[JSON]) -> AsyncIter
     method = find(node, name, Kind.STREAMING)
     bound = plan(method.function, name).bind(arguments)
     with collapsed():
-        if not node.is_open:
+        if method.opens and not node.is_open:
             await node.open()
         with node.in_use() as driver:
             generator = getattr(driver, method.attribute)(*bound)

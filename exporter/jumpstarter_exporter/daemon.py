@@ -95,7 +95,11 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
                 servers.append((Server(session.services, interceptors=interceptors), listeners))
                 where += f" and {_address(network, listeners)}"
             with trio.open_signal_receiver(*_SIGNALS) as signals:
-                return await _serve(servers, where, signals)
+                async with trio.open_nursery() as watch:
+                    watch.start_soon(session.tree.keep_open)
+                    code = await _serve(servers, where, signals)
+                    watch.cancel_scope.cancel()
+                return code
 
 
 async def _serve(

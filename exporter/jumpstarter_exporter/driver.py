@@ -80,6 +80,13 @@ class Driver(ABC):
         self.logger.setLevel(level)
         self._nursery: trio.Nursery | None = None
         self._opener: Callable[[], Awaitable[None]] | None = None
+        self.tree_path = ""
+        """Names from the top of the device tree, joined by dots; known when it is a part of one."""
+
+    @property
+    def opens_at_start(self) -> bool:
+        """Whether a daemon opens it when it starts, and again after a failure, without waiting for a user."""
+        return False
 
     async def open(self) -> None:  # noqa: B027 - many drivers have nothing to acquire
         """Acquire the hardware. Called before the first use, and again before the next one after a failure.
@@ -119,8 +126,9 @@ class Driver(ABC):
             raise JumpstarterUsageError(f"{type(self).__name__} can be opened only inside of a session")
         await self._opener()
 
-    def join(self, opener: Callable[[], Awaitable[None]]) -> None:
+    def join(self, path: str, opener: Callable[[], Awaitable[None]]) -> None:
         """Become a part of a device tree, which knows how to open it; for the tree."""
+        self.tree_path = path
         self._opener = opener
 
     def attach(self, nursery: trio.Nursery | None) -> None:

@@ -43,6 +43,8 @@ class Exported:
     is_async: bool
     """False for plain functions and generators, which run in worker threads."""
     function: Callable[..., Any]
+    opens: bool = True
+    """Whether the device is opened for it."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,19 @@ class _Mark:
     name: str | None
     kind: Kind
     is_async: bool
+    opens: bool = True
 
 
 @overload
 def export(function: F, /) -> F: ...
 @overload
-def export(*, name: str) -> Callable[[F], F]: ...
-def export(function: F | None = None, /, *, name: str | None = None) -> F | Callable[[F], F]:
+def export(*, name: str | None = None, opens: bool = True) -> Callable[[F], F]: ...
+def export(
+    function: F | None = None, /, *, name: str | None = None, opens: bool = True
+) -> F | Callable[[F], F]:
     """Let users call this method, under its own name or `name`.
+
+    The device is opened before, unless `opens` is false: for what can be told without the hardware.
 
     A plain or async function is a call with one result; a plain or async generator function is a streaming
     call. Plain ones run in worker threads. Arguments are converted by the method's type hints.
@@ -66,7 +73,7 @@ def export(function: F | None = None, /, *, name: str | None = None) -> F | Call
     def mark(function: F) -> F:
         streaming = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-        setattr(function, _MARK, _Mark(name, Kind.STREAMING if streaming else Kind.CALL, is_async))
+        setattr(function, _MARK, _Mark(name, Kind.STREAMING if streaming else Kind.CALL, is_async, opens))
         return function
 
     return mark if function is None else mark(function)
@@ -95,5 +102,5 @@ def exported(driver_class: type) -> dict[str, Exported]:
         name = mark.name or attribute
         if name in found:
             raise JumpstarterUsageError(f"{driver_class.__name__} exports two methods as {name!r}")
-        found[name] = Exported(name, attribute, mark.kind, mark.is_async, function)
+        found[name] = Exported(name, attribute, mark.kind, mark.is_async, function, mark.opens)
     return found

@@ -47,8 +47,10 @@ class Node:
         self._scope: trio.CancelScope | None = None
         self._ended = trio.Event()
         self._is_open = False
+        self._told: str | None = None
+        """The reason for its state that was logged."""
         self.life.watch(self._log_change)
-        driver.join(self.open)
+        driver.join(self.path, self.open)
 
     @property
     def life(self) -> Lifecycle:
@@ -165,9 +167,13 @@ class Node:
 
     def _log_change(self, before: State, now: State, reason: str) -> None:
         if now in (State.MISSING, State.FAILED):
-            _log.warning("%s is %s: %s", self, now, reason)
-        elif before in (State.MISSING, State.FAILED) and now is State.READY:
-            _log.info("%s is ready again", self)
+            if reason != self._told:  # once, however often it is tried again
+                _log.warning("%s is %s: %s", self, now, reason)
+            self._told = reason
+        elif now is State.READY:
+            if self._told is not None:
+                _log.info("%s is ready again", self)
+            self._told = None
 
     def __str__(self) -> str:
         return self.path or "the exporter's root"

@@ -14,6 +14,10 @@ from jumpstarter_exporter.node import Node
 
 __all__ = ["Entry", "Tree", "TreeError"]
 
+RETRY_FIRST = 1.0
+RETRY_LONGEST = 30.0
+"""Seconds between looks at a device that is to be open and is not; doubled each time it could not be opened."""
+
 
 class TreeError(JumpstarterError):
     """Devices that cannot make a tree: a `ref` to nothing or to itself, one UUID for two devices."""
@@ -63,6 +67,13 @@ class Tree:
         for node in self.nodes:
             node.attach(nursery)
 
+    async def keep_open(self) -> None:
+        """Open the devices that want it without waiting for a user, and again after a failure; until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for node in self.nodes:
+                if node.driver.opens_at_start:
+                    nursery.start_soon(_keep_open, node)
+
     async def close(self) -> None:
         """Close all devices, children first; shielded, and bounded for each."""
         with trio.CancelScope(shield=True):
@@ -105,6 +116,18 @@ class Tree:
                 raise TreeError(path, f"ref {proxy.ref!r} names nothing; {_choice(found)}")
             found = child
         return found
+
+
+async def _keep_open(node: Node) -> None:
+    pause = RETRY_FIRST
+    while True:
+        if not node.is_open:
+            try:
+                await node.open()
+                pause = RETRY_FIRST
+            except Exception:  # whatever its driver raises has become its state, with the reason
+                pause = min(pause * 2, RETRY_LONGEST)
+        await trio.sleep(pause)
 
 
 def _choice(driver: Driver) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import trio
+from jumpstarter_exporter.recording import Recorder
 from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_drivers.serial.port import Line, Port, PortLost
@@ -93,6 +94,7 @@ class Console:
         logger: logging.Logger,
         cps: float | None = None,
         buffer: int = BUFFER,
+        recorder: Recorder | None = None,
     ) -> None:
         self._name = name
         self._open_port = open_port
@@ -101,6 +103,7 @@ class Console:
         self._logger = logger
         self._cps = cps
         self._buffer = buffer
+        self._recorder = recorder
         self._port: Port | None = None
         self._has_port = trio.Event()
         self._readers: set[Reader] = set()
@@ -115,6 +118,7 @@ class Console:
                 reason = await self._read(port)
                 port = None
                 self._logger.warning("%s went away (%s); waiting for it to return", self._name, reason)
+                self._note(f"the port went away: {reason}")
                 self._gone(f"{self._name} went away: {reason}; plug it in again")
         finally:
             for reader in self._readers:
@@ -164,12 +168,19 @@ class Console:
         if self._port is not None:
             await self._port.set_line(line, value)
 
+    def _note(self, text: str) -> None:
+        if self._recorder is not None:
+            self._recorder.note(text)
+
     async def _read(self, port: Port) -> str:
         self._port = port
         self._has_port.set()
+        self._note("the port was opened")
         try:
             while True:
                 data = await port.receive()
+                if self._recorder is not None:
+                    self._recorder.record(data)
                 for reader in self._readers:
                     if reader.put(data) == len(data):  # the first of a run of lost bytes
                         self._logger.warning("a reader of %s is too slow and loses output", self._name)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+from base64 import b64encode
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import ClassVar
 
 import trio
-from jumpstarter_exporter.driver import DeviceMissing, Driver, export, export_stream
+from jumpstarter_exporter.driver import DeviceBusy, DeviceMissing, Driver, export, export_stream
+from jumpstarter_exporter.recording import Record, Recorder, state_directory
+from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.serial.console import Console, Reader
 from jumpstarter_drivers.serial.port import Line, Port, Settings, open_port
 
 __all__ = ["PySerial"]
+
+MARK_CHARACTERS = 500
+_PART_BYTES = 256 * 1024
 
 
 class _Stream:
@@ -64,10 +72,10 @@ class PySerial(Driver):
               url: /dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0
               baudrate: 115200
 
-    It is opened with its first use and read from then on to the end of the session, so nothing that a board
-    prints in between is lost to a user who is attached. A port that goes away is `missing` until it returns;
-    attached users notice a pause. Opening raises DTR and RTS, as pyserial does; closing drops them, which
-    resets some boards, unless `disable_hupcl`.
+    A daemon opens it when it starts and records what it says; see `record`. An exporter that is started for one
+    command opens it with its first use. It is read from then on to the end of the session. A port that goes away
+    is `missing` until it returns; attached users notice a pause. Opening raises DTR and RTS, as pyserial does;
+    closing drops them, which resets some boards, unless `disable_hupcl`.
     """
 
     client: ClassVar[str] = "jumpstarter_driver_pyserial.client.PySerialClient"
@@ -82,6 +90,9 @@ class PySerial(Driver):
     """Characters per second at most, for boards that lose input that comes faster."""
     disable_hupcl: bool = False
     """Leave DTR and RTS as they are when the port is closed."""
+    record: bool = True
+    """Keep what the console says, 16 MiB of it, across sessions and restarts. Without, nothing opens it before its
+    first use, so nothing raises DTR."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,6 +102,7 @@ class PySerial(Driver):
             raise ValueError(f"baudrate is {self.baudrate}; it takes a number above 0, such as 115200")
         self._settings = Settings(self.url, self.baudrate, self.disable_hupcl)
         self._console: Console | None = None
+        self._recorder: Recorder | None = None
         self._running = trio.CancelScope()
         self._ended = trio.Event()
         self._changing = trio.Lock()
@@ -100,7 +112,24 @@ class PySerial(Driver):
 
         Raises DeviceMissing (unless `check_present` is false), DeviceBusy or DeviceFailed.
         """
+        if self.record:
+            await self.nursery.start(self._recording().run)
         await self._start()
+
+    @property
+    def opens_at_start(self) -> bool:
+        """It does, to be recorded."""
+        return self.record
+
+    def recording_name(self) -> str:
+        """The folder of its recording: the same for the same port at the same place in the tree."""
+        return f"{self.tree_path or 'console'}-{sha256(self.url.encode()).hexdigest()[:8]}"
+
+    def _recording(self) -> Recorder:
+        if self._recorder is None:
+            folder = state_directory(os.environ) / "consoles" / self.recording_name().replace("/", "_")
+            self._recorder = Recorder(folder, logger=self.logger)
+        return self._recorder
 
     async def close(self) -> None:
         """Close the port; users see the end of their streams. DTR and RTS drop, unless `disable_hupcl`."""
@@ -136,6 +165,39 @@ class PySerial(Driver):
         """End all users' streams and close the port. The next use opens it again."""
         await self._stop()
 
+    @export(opens=False)
+    async def log(
+        self, since: float | None = None, lines: int | None = None, follow: bool = False
+    ) -> AsyncGenerator[list[dict[str, JSON]], None]:
+        """What was recorded, from a time (seconds since 1970) or the last lines on, in batches; then what comes.
+
+        Each record has `time`, `kind` (data, mark, gap or note) and `data`, in base64. Raises DeviceBusy when the
+        console is not recorded.
+        """
+        if not self.record:
+            raise DeviceBusy(
+                "this console is not recorded; set `record: true` in the exporter's configuration"
+            )
+        if lines is not None and lines < 1:
+            raise ValueError(f"lines is {lines}; it takes 1 or more")
+        if follow:
+            await self.ensure_open()
+        start = 0 if since is None else int(since * 1e9)
+        batches = self._recording().read(since=start, lines=lines, follow=follow)
+        async with aclosing(batches):
+            async for batch in batches:
+                for part in _parts(batch):
+                    yield part
+
+    @export
+    async def mark(self, text: str = "") -> None:
+        """Put a bookmark into the recording."""
+        if not self.record:
+            raise DeviceBusy(
+                "this console is not recorded; set `record: true` in the exporter's configuration"
+            )
+        self._recording().mark(text[:MARK_CHARACTERS])
+
     async def _set_line(self, line: Line, value: bool) -> None:
         console = await self._start()
         await console.set_line(line, value)
@@ -152,6 +214,7 @@ class PySerial(Driver):
                     back=self.ready,
                     logger=self.logger,
                     cps=self.cps,
+                    recorder=self._recording() if self.record else None,
                 )
                 self._running, self._ended = trio.CancelScope(), trio.Event()
                 self.nursery.start_soon(self._run, self._console, port)
@@ -179,3 +242,23 @@ class PySerial(Driver):
             if self._console is not None:
                 self._running.cancel()
                 await self._ended.wait()
+
+
+def _parts(batch: list[Record]) -> Iterator[list[dict[str, JSON]]]:
+    """A batch in messages that are not too large."""
+    part: list[dict[str, JSON]] = []
+    size = 0
+    for record in batch:
+        part.append(
+            {
+                "time": record.time / 1e9,
+                "kind": record.kind.name.lower(),
+                "data": b64encode(record.data).decode(),
+            }
+        )
+        size += len(record.data)
+        if size >= _PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

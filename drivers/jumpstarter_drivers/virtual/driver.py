@@ -127,6 +127,10 @@ class _Console(PySerial):
         self.url = self._settings.url = self.board.hardware.console
         await super().open()
 
+    def recording_name(self) -> str:
+        """Its pty is another one each time; the board is the same."""
+        return self.tree_path or "virtual"
+
 
 @dataclass(kw_only=True, eq=False)
 class _Card(FileStorage):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import trio
@@ -158,7 +158,7 @@ class Recorder:
 
     async def read(
         self, *, since: int = 0, lines: int | None = None, follow: bool = False
-    ) -> AsyncIterator[list[Record]]:
+    ) -> AsyncGenerator[list[Record], None]:
         """What was recorded, in batches: from a time on (nanoseconds), or the last lines; then what comes."""
         if self._waiting:
             with trio.move_on_after(RETRY_SECONDS):  # what has come before the question belongs to the answer
