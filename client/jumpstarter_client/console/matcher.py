@@ -19,7 +19,9 @@ Pattern = str | bytes | re.Pattern[str] | re.Pattern[bytes]
 """A str or bytes is searched for as it is; compiled ones are regular expressions."""
 
 KEEP = 1 << 20
-"""Bytes that wait for a match; older ones are dropped."""
+"""Bytes that at least wait for a match; of more than twice as many, the oldest are dropped."""
+_SPAN = 1 << 16
+"""Length of what a regular expression can match, in bytes or characters."""
 _RECENT = 4096
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -65,7 +67,7 @@ class Matcher:
 
     A match uses everything up to its end. Of several patterns the one found furthest to the front wins, at the same
     place the one that was named first. A regular expression sees what has come so far: one that could go on (`\d+`)
-    matches a part, unless it names what follows.
+    matches a part, unless it names what follows. It matches 64 KiB at most.
     """
 
     def __init__(self, keep: int = KEEP) -> None:
@@ -76,6 +78,7 @@ class Matcher:
         self._text = ""
         self._decoded = 0
         self._decoder = _decoder()
+        self._searched: dict[re.Pattern[str] | re.Pattern[bytes], int] = {}
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -85,8 +88,8 @@ class Matcher:
         self._recent += data
         del self._recent[:-_RECENT]
         self._buffer += data
-        excess = len(self._buffer) - self._keep
-        if excess > 0:
+        if len(self._buffer) > 2 * self._keep:
+            excess = len(self._buffer) - self._keep
             self._use(excess)
             self._dropped += excess
 
@@ -142,8 +145,11 @@ class Matcher:
                 raise JumpstarterUsageError("an empty pattern matches nothing and everything; name some text")
             start = self._buffer.find(literal)
             return None if start < 0 else _Found(start, start + len(literal))
+        # Where it has been searched for already, only a match that reaches into what is new can begin.
+        start = max(0, self._searched.get(pattern, 0) - _SPAN)
         if isinstance(pattern.pattern, bytes):
-            raw = re.search(pattern, self._buffer)
+            raw = re.compile(pattern).search(self._buffer, start)
+            self._searched[pattern] = len(self._buffer)
             if raw is None:
                 return None
             return _Found(
@@ -156,13 +162,14 @@ class Matcher:
                 },
             )
         text = self._as_text()
-        found = re.search(pattern, text)
+        found = re.compile(pattern).search(text, start)
+        self._searched[pattern] = len(text)
         if found is None:
             return None
-        start = len(_raw(text[: found.start()]))
+        first = len(_raw(text[: found.start()]))
         return _Found(
-            start,
-            start + len(_raw(found[0])),
+            first,
+            first + len(_raw(found[0])),
             tuple(None if group is None else _readable(_raw(group)) for group in found.groups()),
             {
                 name: None if group is None else _readable(_raw(group))
@@ -180,6 +187,7 @@ class Matcher:
     def _use(self, size: int) -> None:
         del self._buffer[:size]
         self._text, self._decoded, self._decoder = "", 0, _decoder()
+        self._searched.clear()
 
 
 def _decoder() -> codecs.IncrementalDecoder:

@@ -95,6 +95,38 @@ def test_text_expression_leads_back_to_the_bytes_that_it_matched(data: bytes, cu
     assert matcher.take() == b"rest"
 
 
+@pytest.mark.parametrize(
+    "pattern", [re.compile(r"<(\w{3})>"), re.compile(rb"<(\w{3})>")], ids=["str", "bytes"]
+)
+@given(before=st.text("<>ab\xfc", max_size=20), cuts=st.lists(st.integers(0, 60), max_size=8))
+def test_expression_is_found_at_the_same_place_however_the_bytes_are_cut(
+    pattern: Pattern, before: str, cuts: list[int]
+) -> None:
+    data = (before + "<abc>").encode()
+    whole = Matcher()
+    whole.feed(data)
+    matcher = Matcher()
+    found = None
+    for piece in pieces(data, cuts):
+        matcher.feed(piece)
+        found = found or matcher.match([pattern])
+    assert found is not None
+    assert found == whole.match([pattern])
+
+
+def test_long_output_is_not_searched_again_and_again() -> None:
+    """What was searched is looked at again no further back than a match can be long."""
+    matcher = Matcher()
+    matcher.feed(b"<a" + b"a" * (1 << 16))
+    assert matcher.match([re.compile(r"<(a+)>")]) is None
+    matcher.feed(b">")
+    assert matcher.match([re.compile(r"<(a+)>")]) is None
+    matcher.feed(b"<" + b"a" * ((1 << 16) - 2))
+    assert matcher.match([re.compile(r"<(a+)>")]) is None
+    matcher.feed(b">")
+    assert matcher.match([re.compile(r"<(a+)>")]) is not None
+
+
 def test_memory_is_bounded_and_a_match_says_what_is_missing() -> None:
     matcher = Matcher(keep=10)
     for _ in range(100):
