@@ -34,6 +34,7 @@ _OVERLAP = 4096
 
 _LOGIN = re.compile(rb"(?:^|[\r\n])(?!Last login)[^\r\n]*\blogin: ?$")
 _MESSAGES = re.compile(MESSAGE)
+_UNFINISHED = re.compile(rb"\[[^\r\n]*\r*$")
 
 
 class Stage(enum.Enum):
@@ -102,13 +103,15 @@ class Command:
         self._token = token
         self._buffer = bytearray()
         self._dropped = 0
+        self._taken = 0
+        self._end_of_output = 0
+        self._late = b""
         self._sign = Suspicion.NONE
+        self._marker = f"JS{token}=".encode()
         between = rb"(?:" + MESSAGE + rb")*?"
         self._first = re.compile(interruptible(f"JS{token}+".encode()) + between + rb"\r*\n")
         digits = rb"((?:" + between + rb"\d){1,3})"
-        self._last = re.compile(
-            interruptible(f"JS{token}=".encode()) + digits + between + rb";(?:\r*\n)?", re.DOTALL
-        )
+        self._last = re.compile(interruptible(self._marker) + digits + between + rb";(?:\r*\n)?", re.DOTALL)
 
     @property
     def typed(self) -> str:
@@ -145,24 +148,41 @@ class Command:
         excess = len(self._buffer) - KEEP
         if excess > 0:
             del self._buffer[:excess]
+            self._taken = max(0, self._taken - excess)
             self._dropped += excess
 
-    def output(self) -> str:
-        """What it printed so far, for a message."""
-        return _text(separate(bytes(self._buffer))[0]) if self.stage is Stage.RUNNING else ""
+    def take(self) -> tuple[str, str]:
+        """Output and kernel messages that came since the last `take`: whole lines, and all once it has ended."""
+        if self.stage is Stage.DONE:
+            end, late = self._end_of_output, self._late
+            self._late = b""
+        elif self.stage is Stage.RUNNING and not self._may_be_ending():
+            end, late = self._buffer.rfind(b"\n") + 1, b""
+        else:
+            return "", ""
+        output, messages = separate(bytes(self._buffer[self._taken : end]))
+        self._taken = max(self._taken, end)
+        return _text(output), _text(messages + late)
 
     def _end(self, last: re.Match[bytes]) -> None:
+        self._end_of_output = last.start()
+        self._late = b"".join(found[0].lstrip(b"\r\n") for found in _MESSAGES.finditer(last[0]))
         output, messages = separate(bytes(self._buffer[: last.start()]))
-        messages += b"".join(found[0] for found in _MESSAGES.finditer(last[0]))
         self.result = Result(
             command=self.command,
             output=_text(output),
             exit_code=int(without_messages(last[1])),
-            kernel=_text(messages),
+            kernel=_text(messages + self._late),
             dropped=self._dropped,
         )
         self.rest = bytes(self._buffer[last.end() :])
         self.stage = Stage.DONE
+
+    def _may_be_ending(self) -> bool:
+        """Whether the word at the end may have begun, with a kernel message in it."""
+        tail = _UNFINISHED.sub(b"", without_messages(bytes(self._buffer[-_OVERLAP:])))
+        tail = tail.rstrip(b"\r\n").rstrip(b"0123456789")
+        return any(tail.endswith(self._marker[:size]) for size in range(1, len(self._marker) + 1))
 
     def _look_for_signs(self, start: int) -> None:
         if REBOOT.search(self._buffer, start):

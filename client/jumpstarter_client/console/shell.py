@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 
 import trio
 from jumpstarter_proto.errors import ExitCode
@@ -11,7 +12,7 @@ from jumpstarter_client.console.command import Command, Result, Stage, Suspicion
 from jumpstarter_client.console.expect import ConsoleError, Expect, quote
 from jumpstarter_client.console.login import CTRL_C, Login, LoginState, Probe
 
-__all__ = ["BoardRebooted", "CommandTimeout", "LoginTimeout", "Shell", "ShellLost", "new_token"]
+__all__ = ["BoardRebooted", "CommandTimeout", "LoginTimeout", "OnOutput", "Shell", "ShellLost", "new_token"]
 
 _ANSWER = 5.0
 """Seconds in which a shell takes a line."""
@@ -21,6 +22,10 @@ _SETTLED = 0.3
 """Seconds without output after which Ctrl-C has had its effect."""
 _PATIENCE = {Suspicion.LOGIN: 1.0, Suspicion.LOADER: 3.0}
 """Seconds without output that turn a suspicion into a fact: a command that prints a boot log goes on."""
+
+
+OnOutput = Callable[[str, str], Awaitable[None]]
+"""Gets a command's output and kernel messages; either may be empty."""
 
 
 class LoginTimeout(ConsoleError):  # noqa: N818 - says what happened
@@ -77,11 +82,12 @@ class Shell:
             return
         raise LoginTimeout(f"no shell within {timeout:g} s, {login.state.value}{quote(self._expect.tail())}")
 
-    async def run(self, command: str, *, timeout: float = 60.0) -> Result:
+    async def run(self, command: str, *, timeout: float = 60.0, on_output: OnOutput | None = None) -> Result:
         """Run a command, of one line or several, and wait for its end.
 
         Its stdin is the console. A command that is cancelled or not done in `timeout` seconds gets Ctrl-C. One that
-        ends the shell (`exit`, a syntax error in some shells) has no result.
+        ends the shell (`exit`, a syntax error in some shells) has no result. `on_output` is awaited with each
+        piece of its output, and of kernel messages, as they come.
 
         Raises:
             CommandTimeout: it did not end in time.
@@ -89,9 +95,9 @@ class Shell:
             ShellLost: no shell is there, or it is gone: log in first.
             ConsoleClosed: the console ended.
         """
-        return await self.execute(Command(command, new_token()), timeout=timeout)
+        return await self.execute(Command(command, new_token()), timeout=timeout, on_output=on_output)
 
-    async def execute(self, running: Command, *, timeout: float) -> Result:
+    async def execute(self, running: Command, *, timeout: float, on_output: OnOutput | None = None) -> Result:
         """The same for a command that is typed in a way of its own."""
         try:
             await self._expect.send_line(running.typed)
@@ -100,6 +106,8 @@ class Shell:
                     data = await self._receive(_patience(running))
                     if data:
                         running.feed(data)
+                        if on_output is not None and any(new := running.take()):
+                            await on_output(*new)
                     else:
                         raise self._lost(running)
                 self._expect.unread(running.rest)

@@ -69,6 +69,49 @@ def test_kernel_messages_between_lines_are_kept_apart(
     assert set(running.result.kernel.splitlines()) <= {MESSAGE.decode().rstrip()}
 
 
+@given(
+    output=st.lists(
+        st.sampled_from([b"one", b"\r\n", MESSAGE, b"\r\n" + MESSAGE, b"JS", b"JS0ba", b"a: ", b"\xc3\xa9"]),
+        max_size=12,
+    ),
+    places=st.lists(st.integers(0, 300), max_size=3),
+    cuts=st.lists(st.integers(0, 400), max_size=12),
+)
+def test_pieces_that_are_taken_make_the_whole(
+    output: list[bytes], places: list[int], cuts: list[int]
+) -> None:
+    data = answer(b"".join(output), 42)
+    start = data.index(b"JS" + TOKEN.encode())
+    # The kernel prints one message at a time, and a terminal both bytes of a line end at once.
+    inside = {at + i for at in range(len(data)) if data.startswith(MESSAGE, at) for i in range(len(MESSAGE))}
+    for at in sorted({start + place % (len(data) - start) for place in places} - inside, reverse=True):
+        if data[at - 1 : at] != b"\r":
+            data = data[:at] + MESSAGE + data[at:]
+    running = Command("make", TOKEN)
+    taken = []
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for begin, end in itertools.pairwise(edges):
+        running.feed(data[begin:end])
+        taken.append(running.take())
+        if running.result is not None:
+            break
+    assert running.result is not None
+    assert running.result.exit_code == 42
+    assert "".join(output for output, _ in taken) == running.result.output
+    assert "".join(messages for _, messages in taken) == running.result.kernel
+
+
+def test_lines_can_be_taken_as_they_come() -> None:
+    running = Command("make", TOKEN)
+    running.feed(b"JS" + TOKEN.encode() + b"+\r\none\r\ntw")
+    assert running.take() == ("one\n", "")
+    running.feed(b"o\r\n" + MESSAGE + b"JS0b" + MESSAGE)
+    assert running.take() == ("", "")
+    running.feed(b"adcafe=0;\r\n# ")
+    assert running.take() == ("two\n", MESSAGE.decode().replace("\r", "") * 2)
+    assert running.take() == ("", "")
+
+
 @given(place=st.integers(0, 200), cuts=st.lists(st.integers(0, 400), max_size=10), code=st.integers(0, 255))
 def test_kernel_message_that_breaks_into_the_middle_of_a_line(place: int, cuts: list[int], code: int) -> None:
     """Wherever it breaks in, also into the words that mark the command's start and end."""

@@ -156,16 +156,21 @@ class PySerialClient(DriverClient):
         login_timeout
             Seconds to a shell, booting included.
         """
-        from jumpstarter_drivers.serial.command_line import line_of, password_of, report  # noqa: PLC0415
+        from jumpstarter_drivers.serial.command_line import line_of, password_of, show_output  # noqa: PLC0415
 
-        result = self.run(
-            line_of(command),
-            user=user,
-            password=password_of(password_file, ask_password),
-            timeout=timeout,
-            login_timeout=login_timeout,
-        )
-        report(result)
+        line, password = line_of(command), password_of(password_file, ask_password)
+
+        async def run() -> int:
+            async with self.console.aio() as console:
+                await console.shell.login(user, password, timeout=login_timeout)
+                return (await console.shell.run(line, timeout=timeout, on_output=show_output)).exit_code
+
+        try:
+            code = self.bridge.call(run)
+        except BrokenPipeError:
+            return  # who reads our output has seen enough
+        if code:
+            raise SystemExit(code)
 
     @contextmanager
     def pexpect(self) -> Iterator[fdspawn[bytes]]:

@@ -1,4 +1,4 @@
-"""`jumpstarter serial run`: what its arguments mean and what its result prints."""
+"""`jumpstarter serial run`: what its arguments mean and where its output goes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from jumpstarter_client.console import Result
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["PASSWORD_VARIABLE", "RunUsageError", "line_of", "password_of", "report"]
+from jumpstarter_drivers.serial.terminal import write_all
+
+__all__ = ["PASSWORD_VARIABLE", "RunUsageError", "line_of", "password_of", "show_output"]
 
 PASSWORD_VARIABLE = "JUMPSTARTER_CONSOLE_PASSWORD"  # noqa: S105 - a name, not a password
 
@@ -47,12 +48,9 @@ def password_of(file: Path | None, ask: bool) -> str | None:
     return text.split("\n", 1)[0].rstrip("\r")
 
 
-def report(result: Result) -> None:
-    """Print a result and end the process with its exit code."""
-    sys.stderr.write(result.kernel)
-    if result.dropped:
-        sys.stderr.write(f"[jumpstarter: the first {result.dropped} bytes of the output are missing]\n")
-    sys.stdout.write(result.output)
-    sys.stdout.flush()
-    if result.exit_code:
-        raise SystemExit(result.exit_code)
+async def show_output(output: str, kernel: str) -> None:
+    """Write output to stdout and kernel messages to stderr, as they come."""
+    if kernel:
+        await write_all(sys.stderr.fileno(), kernel.encode())
+    if output:
+        await write_all(sys.stdout.fileno(), output.encode())

@@ -11,11 +11,11 @@ import trio
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.cli.options import take_output
 from jumpstarter_client.cli.parser import parse
-from jumpstarter_client.console import BoardRebooted, CommandFailed, Result, ShellLost
+from jumpstarter_client.console import BoardRebooted, CommandFailed, ShellLost
 from jumpstarter_client.verb import verbs
 
 from jumpstarter_drivers.serial.client import PySerialClient
-from jumpstarter_drivers.serial.command_line import RunUsageError, line_of, password_of, report
+from jumpstarter_drivers.serial.command_line import RunUsageError, line_of, password_of, show_output
 from jumpstarter_drivers.testing import serve, serve_async
 from jumpstarter_drivers.virtual.driver import VirtualBoard
 
@@ -74,14 +74,14 @@ def test_no_login_wanted_and_no_shell_there(board: DriverClient) -> None:
 
 
 def test_verb_prints_output_and_ends_with_the_commands_exit_code(
-    board: DriverClient, capsys: pytest.CaptureFixture[str]
+    board: DriverClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         board.serial.run_verb("uname -n; cat /none")
     assert ended.value.code == 1
-    assert capsys.readouterr().out == "rpi4\ncat: can't open '/none': No such file or directory\n"
+    assert capfd.readouterr().out == "rpi4\ncat: can't open '/none': No such file or directory\n"
     board.serial.run_verb("echo", "two  words", "$?")
-    assert capsys.readouterr().out == "two  words $?\n"
+    assert capfd.readouterr().out == "two  words $?\n"
 
 
 def test_command_line() -> None:
@@ -124,9 +124,6 @@ def test_password_comes_from_a_file_or_the_environment(
         password_of(None, ask=True)
 
 
-def test_kernel_messages_and_what_is_missing_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    report(Result("x", "out\n", 0, "[    1.000000] usb\n", dropped=7))
-    assert capsys.readouterr() == (
-        "out\n",
-        "[    1.000000] usb\n[jumpstarter: the first 7 bytes of the output are missing]\n",
-    )
+async def test_kernel_messages_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    await show_output("out\n", "[    1.000000] usb\n")
+    assert capfd.readouterr() == ("out\n", "[    1.000000] usb\n")
