@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from base64 import b64decode
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, cast
 
 import trio
 from jumpstarter_client.adapters import PexpectAdapter
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import collapse
 from jumpstarter_client.errors import DriverError
-from jumpstarter_client.twin import twin, twin_context
+from jumpstarter_client.twin import twin, twin_context, twin_iter
 from jumpstarter_client.verb import verb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import StatusCode
 
-from jumpstarter_drivers.serial.terminal import Leave, raw_terminal, read_stdin, write_all
+from jumpstarter_drivers.serial.history import ConsoleRecord, Lines, parse_since, show
+from jumpstarter_drivers.serial.terminal import raw_terminal, read_stdin, write_all
 
 if TYPE_CHECKING:
     from cyclopts import Parameter
@@ -45,11 +50,96 @@ class PySerialClient(DriverClient):
     interface: ClassVar[str] = "serial"
 
     @verb
-    def start_console(self) -> None:
-        """Open the console in this terminal; Ctrl-B three times leaves."""
+    def start_console(self, *, last: Annotated[int, Parameter(name=["--last", "-n"])] = 0) -> None:
+        """Open the console in this terminal; Ctrl-B three times leaves.
+
+        Ctrl-] is for us: Ctrl-] h shows the keys, such as Ctrl-] p to power-cycle the board.
+
+        Parameters
+        ----------
+        last
+            Begin with so many lines from before.
+        """
         with raw_terminal():
-            ended = self.bridge.call(self._console)
+            ended = self.bridge.call(self._console, last)
         _say(ended)
+
+    @twin_iter
+    async def history(
+        self, *, since: float | None = None, lines: int | None = None, follow: bool = False
+    ) -> AsyncIterator[ConsoleRecord]:
+        """What the exporter recorded of the console: from a time (seconds since 1970) or the last lines on.
+
+        With `follow` it goes on with what comes. An exporter of Jumpstarter 0.9 records nothing.
+        """
+        async with aclosing(self.streamingcall_async("log", since, lines, follow)) as batches:
+            async for batch in batches:
+                for record in cast("list[dict[str, str]]", batch):
+                    yield ConsoleRecord(float(record["time"]), record["kind"], b64decode(record["data"]))
+
+    @twin
+    async def mark(self, text: str = "") -> None:
+        """Put a bookmark into the recording."""
+        await self.call_async("mark", text)
+
+    @verb
+    def log(
+        self,
+        *,
+        follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+        since: str | None = None,
+        grep: str | None = None,
+        lines: Annotated[int | None, Parameter(name=["--lines", "-n"])] = None,
+        timestamps: Annotated[bool, Parameter(name=["--timestamps", "-t"], negative="")] = False,
+    ) -> None:
+        """Print what the console has said, as it was recorded since the exporter was first started.
+
+        It is printed as it came, except on a terminal, which gets nothing that it would obey.
+
+        Parameters
+        ----------
+        follow
+            Go on with what comes, until Ctrl-C.
+        since
+            From 10m ago on (s, m, h, d), or from a time such as 14:30 or 2026-11-24T14:30.
+        grep
+            Only lines that match this regular expression.
+        lines
+            Only the last lines.
+        timestamps
+            When each line began.
+        """
+        try:
+            start = None if since is None else parse_since(since, datetime.now().astimezone())
+            wanted = None if grep is None else re.compile(grep)
+        except re.error as error:
+            raise ValueError(f"{grep!r} is no regular expression: {error}") from None
+        harmless = sys.stdout.isatty()
+        raw = wanted is None and not timestamps and not harmless
+        split = Lines()
+        # Of the lines that match, the last ones: which these are shows at the end, if there is one.
+        matches = deque[bytes](maxlen=lines) if wanted and lines and not follow else None
+        put = self._write if matches is None else matches.append
+        try:
+            for record in self.history(since=start, lines=None if wanted else lines, follow=follow):
+                if raw and record.kind == "data":
+                    put(record.data)
+                    continue
+                for line in split.feed(record):
+                    if text := show(line, wanted=wanted, timestamps=timestamps, harmless=harmless):
+                        put(text)
+            for line in split.rest():
+                if text := show(line, wanted=wanted, timestamps=timestamps, harmless=harmless):
+                    put(text)
+            for text in matches or ():
+                self._write(text)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+
+    def _write(self, data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
     @verb
     def pipe(
@@ -207,30 +297,11 @@ class PySerialClient(DriverClient):
         except OSError as error:
             raise OutputError(f"cannot write {output}: {error.strerror}; choose another file") from error
 
-    async def _console(self) -> str:
+    async def _console(self, last: int) -> str:
+        from jumpstarter_drivers.serial.session import converse  # noqa: PLC0415 - a pipe needs none of it
+
         with _broken():
-            return await self._console_until_left()
-
-    async def _console_until_left(self) -> str:
-        async with self.stream_async("connect") as stream, trio.open_nursery() as nursery:
-            # Raw mode does not return to the start of the line by itself.
-            _say(f"Console of {self.path or 'the board'}; Ctrl-B three times leaves.\r")
-
-            async def show() -> None:
-                while data := await stream.receive_some():
-                    await write_all(sys.stdout.fileno(), data)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(show)
-            leave = Leave()
-            while typed := await read_stdin():
-                forward, leaving = leave.feed(typed)
-                if forward:
-                    await stream.send_all(forward)
-                if leaving:
-                    nursery.cancel_scope.cancel()
-                    return "\nLeft the console."
-        return "\nThe exporter closed the console."
+            return await converse(self, last)
 
     async def _pipe(self, target: int, with_input: bool) -> None:
         with _broken():

@@ -15,10 +15,9 @@ from types import FrameType
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["Leave", "NotATerminalError", "raw_terminal", "read_stdin", "write_all"]
+__all__ = ["NotATerminalError", "raw_terminal", "read_stdin", "write_all"]
 
 _CHUNK = 65536
-_CTRL_B = 0x02
 
 
 class NotATerminalError(JumpstarterError):
@@ -26,26 +25,6 @@ class NotATerminalError(JumpstarterError):
 
     status = "INVALID_ARGUMENT"
     exit_code = ExitCode.USAGE
-
-
-class Leave:
-    """Finds Ctrl-B, Ctrl-B, Ctrl-B in what is typed. No input or output of its own."""
-
-    TIMES = 3
-
-    def __init__(self) -> None:
-        self._seen = 0
-
-    def feed(self, typed: bytes) -> tuple[bytes, bool]:
-        """What goes to the board, and whether the user leaves.
-
-        The first two Ctrl-B go to the board, since boards use it too; what follows the third goes nowhere.
-        """
-        for position, byte in enumerate(typed):
-            self._seen = self._seen + 1 if byte == _CTRL_B else 0
-            if self._seen == self.TIMES:
-                return typed[:position], True
-        return typed, False
 
 
 @contextmanager

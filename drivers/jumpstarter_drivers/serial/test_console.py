@@ -14,7 +14,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from jumpstarter_drivers.serial.console import Console, Reader
 from jumpstarter_drivers.serial.driver import Input
 from jumpstarter_drivers.serial.port import Line, Port, PortLost
-from jumpstarter_drivers.serial.terminal import Leave
 
 
 class FakePort(Port):
@@ -245,21 +244,3 @@ async def test_cps_spreads_characters_over_time(autojump_clock: MockClock) -> No
         later - earlier for earlier, later in zip(bench.first.times, bench.first.times[1:], strict=False)
     ]
     assert pauses == pytest.approx([0.1] * 4)
-
-
-@pytest.mark.parametrize(
-    ("typed", "forwarded", "leaves"),
-    [
-        ([b"ls\r"], b"ls\r", False),
-        ([b"\x02\x02"], b"\x02\x02", False),
-        ([b"\x02\x02\x02"], b"\x02\x02", True),
-        ([b"a\x02", b"\x02", b"\x02b"], b"a\x02\x02", True),
-        ([b"\x02\x02x\x02"], b"\x02\x02x\x02", False),
-        ([b"\x03"], b"\x03", False),
-    ],
-)
-def test_three_ctrl_b_in_a_row_leave(typed: list[bytes], forwarded: bytes, leaves: bool) -> None:
-    leave = Leave()
-    results = [leave.feed(keys) for keys in typed]
-    assert b"".join(forward for forward, _ in results) == forwarded
-    assert results[-1][1] is leaves

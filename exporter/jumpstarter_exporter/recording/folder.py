@@ -155,6 +155,8 @@ class Folder:
                 cut = _after_line_ends(record.data, ends - count + 1)
                 found[0] = Record(record.time, record.kind, record.data[cut:])
                 break
+        while found and not (found[0].kind is Kind.DATA and found[0].data):
+            found.popleft()  # it stands before the lines
         return list(found), end
 
     def _backwards(self, end: Cursor) -> Iterator[Record]:

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jumpstarter_client.errors import NotFoundError
+
+from jumpstarter_drivers.serial.history import ConsoleRecord, Line, Lines, parse_since, show
+from jumpstarter_drivers.serial.session import power_of
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone(timedelta(hours=1)))
+
+
+@given(st.lists(st.binary(max_size=10).map(lambda piece: piece.replace(b"\r", b"\n"))))
+def test_lines_are_the_same_however_they_come(pieces: list[bytes]) -> None:
+    split = Lines()
+    found = [
+        line for index, piece in enumerate(pieces) for line in split.feed(ConsoleRecord(index, "data", piece))
+    ]
+    found += split.rest()
+    whole = b"".join(pieces)
+    assert [line.data for line in found] == [line for line in re.split(rb"(?<=\n)", whole) if line]
+    for line in found:
+        start = sum(len(one.data) for one in found[: found.index(line)])
+        assert line.time <= max(len(pieces) - 1, 0)
+        assert start <= len(whole)
+
+
+def test_a_line_has_the_time_of_its_first_byte() -> None:
+    split = Lines()
+    found = [
+        line
+        for time, piece in ((1.0, b"on"), (2.0, b"e\ntwo\nth"), (3.0, b"ree\n"))
+        for line in split.feed(ConsoleRecord(time, "data", piece))
+    ]
+    assert [(line.time, line.data) for line in found] == [(1.0, b"one\n"), (2.0, b"two\n"), (2.0, b"three\n")]
+
+
+def test_a_bookmark_ends_the_line_before_it() -> None:
+    split = Lines()
+    assert list(split.feed(ConsoleRecord(1.0, "data", b"lo"))) == []
+    assert list(split.feed(ConsoleRecord(2.0, "mark", b"here"))) == [
+        Line(1.0, "data", b"lo"),
+        Line(2.0, "mark", b"here"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("10m", timedelta(minutes=10)),
+        ("1.5h", timedelta(hours=1.5)),
+        ("2d", timedelta(days=2)),
+        ("11:30", timedelta(minutes=30)),
+        ("12:30", timedelta(hours=23.5)),
+        ("2026-11-24T11:00:00+01:00", timedelta(hours=1)),
+    ],
+)
+def test_times(text: str, before: timedelta) -> None:
+    assert parse_since(text, NOW) == (NOW - before).timestamp()
+
+
+@pytest.mark.parametrize("text", ["", "soon", "10 weeks", "25:00", "2026-13-01"])
+def test_no_times(text: str) -> None:
+    with pytest.raises(ValueError, match="is no time; write 10m"):
+        parse_since(text, NOW)
+
+
+def test_what_is_shown() -> None:
+    line = Line(0.0, "data", b"\x1b[31mred\x1b[0m alert\x07\r\n")
+    options: dict[str, Any] = {"wanted": None, "timestamps": False, "harmless": False}
+    assert show(line, **options) == line.data
+    assert show(line, **options | {"harmless": True}) == b"red alert\n"
+    assert show(line, **options | {"wanted": re.compile("^red a")}) == line.data
+    assert show(line, **options | {"wanted": re.compile("blue")}) == b""
+    assert re.fullmatch(
+        rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.000 .*\n", show(line, **options | {"timestamps": True}), re.S
+    )
+    assert show(Line(0.0, "mark", b"here"), **options) == b"[jumpstarter: bookmark here]\n"
+
+
+class Tree:
+    """As much of a node as finding the power needs."""
+
+    def __init__(self, name: str, interface: str = "", *children: Tree) -> None:
+        self.uuid = self.path = name
+        self.interface = interface
+        self.parent: Tree | None = None
+        self.children = children
+        for child in children:
+            child.parent = self
+
+    def walk(self) -> Any:
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+def test_the_nearest_power_switch_is_the_boards() -> None:
+    console = Tree("a.serial", "serial")
+    lonely = Tree("lonely", "serial")
+    board = Tree("a", "", console, Tree("a.power", "power"))
+    Tree("", "", board, Tree("b", "", Tree("b.power", "power")), lonely)
+    assert power_of(cast("Any", console)).path == "a.power"
+    with pytest.raises(NotFoundError, match=r"any of a\.power, b\.power"):
+        power_of(cast("Any", lonely))
+    with pytest.raises(NotFoundError, match="no device beside this console"):
+        power_of(cast("Any", SimpleNamespace(parent=None)))

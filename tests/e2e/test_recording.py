@@ -1,0 +1,175 @@
+"""The console flight recorder, through a daemon that dies and comes back."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.interop import exporters
+
+CONFIG = """
+apiVersion: jumpstarter.dev/v1alpha1
+kind: ExporterConfig
+metadata: {{namespace: lab, name: recorder}}
+export:
+  board:
+    children:
+      console: {{type: serial.PySerial, config: {{url: {port}}}}}
+      quiet: {{type: serial.PySerial, config: {{url: "loop://", record: false}}}}
+      power: {{type: jumpstarter_driver_power.driver.MockPower}}
+"""
+
+
+class Cable:
+    """A console: what the board writes."""
+
+    def __init__(self) -> None:
+        self.board, self._port = pty.openpty()
+        tty.setraw(self._port)
+        self.path = os.ttyname(self._port)
+
+    def close(self) -> None:
+        os.close(self.board)
+        os.close(self._port)
+
+
+@pytest.fixture
+def cable() -> Iterator[Cable]:
+    cable = Cable()
+    yield cable
+    cable.close()
+
+
+@contextmanager
+def daemon(home: Path) -> Iterator[exporters.Daemon]:
+    command: exporters.Command = [
+        exporters.scripts() / "jumpstarter-exporter",
+        "run",
+        "--config",
+        home / "lab.yaml",
+    ]
+    with exporters.running([*command, "--socket", home / "s"], home) as running:
+        running.first_line()
+        yield running
+
+
+def jumpstarter(home: Path, *words: str) -> bytes:
+    done = subprocess.run(
+        [exporters.scripts() / "jumpstarter", *words],
+        env=exporters.clean_environment(home) | {"JUMPSTARTER_HOST": str(home / "s")},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+@contextmanager
+def follow(home: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        [exporters.scripts() / "jumpstarter", "serial", "log", "console", "--follow", *words],
+        env=exporters.clean_environment(home) | {"JUMPSTARTER_HOST": str(home / "s")},
+        stdout=subprocess.PIPE,
+    ) as watching:
+        try:
+            yield watching
+        finally:
+            watching.kill()
+
+
+def read_until(watching: subprocess.Popen[bytes], wanted: bytes) -> bytes:
+    seen = b""
+    assert watching.stdout is not None
+    while wanted not in seen:
+        readable, _, _ = select.select([watching.stdout], [], [], 30)
+        assert readable, seen
+        data = os.read(watching.stdout.fileno(), 65536)
+        assert data, seen
+        seen += data
+    return seen
+
+
+def test_what_nobody_watched_is_recorded_across_sessions_restarts_and_kills(
+    tmp_path: Path, cable: Cable
+) -> None:
+    (tmp_path / "lab.yaml").write_text(CONFIG.format(port=cable.path))
+    with daemon(tmp_path) as first, follow(tmp_path) as watching:
+        read_until(watching, b"the port was opened")
+        os.write(cable.board, b"one\r\n\xff\xfe two\r\n")
+        read_until(watching, b"one\r\n\xff\xfe two\r\n")
+        first.process.send_signal(signal.SIGKILL)
+        assert watching.wait(10) == 4
+    with daemon(tmp_path):
+        with follow(tmp_path) as watching:
+            read_until(watching, b" two\r\n[jumpstarter: the port was opened]\n")
+            os.write(cable.board, b"three\r\n")
+            read_until(watching, b"three\r\n")
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(10) == 0
+        whole = jumpstarter(tmp_path, "serial", "log", "console")
+        assert (
+            whole.replace(b"[jumpstarter: the port was opened]\n", b"") == b"one\r\n\xff\xfe two\r\nthree\r\n"
+        )
+        assert jumpstarter(tmp_path, "serial", "log", "console", "-n", "1") == b"three\r\n"
+        assert (
+            jumpstarter(tmp_path, "serial", "log", "console", "--grep", "^t|two")
+            == b"\xff\xfe two\r\nthree\r\n"
+        )
+        assert jumpstarter(tmp_path, "serial", "log", "console", "--grep", "t", "-n", "1") == b"three\r\n"
+        stamped = jumpstarter(
+            tmp_path, "serial", "log", "console", "--timestamps", "--since", "1h", "--grep", "one"
+        )
+        assert re.fullmatch(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} one\r\n", stamped)
+
+
+def test_a_flood_of_garbage_is_recorded_and_slows_nobody(tmp_path: Path, cable: Cable) -> None:
+    """More than a recording holds; other devices answer meanwhile, and the disk's use is bounded."""
+    (tmp_path / "lab.yaml").write_text(CONFIG.format(port=cable.path))
+    garbage = bytes(range(256)) * 256
+    end = b"\r\nthe end\r\n"
+    with daemon(tmp_path) as running:
+        flood = subprocess.Popen(["head", "-c", str(40 << 20), "/dev/urandom"], stdout=subprocess.PIPE)
+        with flood:
+            assert flood.stdout is not None
+            jumpstarter(tmp_path, "serial", "log", "console", "-n", "1")
+            sent = 0
+            while data := flood.stdout.read(len(garbage)):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(cable.board, view) :]
+                sent += len(data)
+                if sent % (8 << 20) == 0:
+                    jumpstarter(tmp_path, "power", "on")
+        os.write(cable.board, end)
+        with follow(tmp_path, "-n", "1") as watching:
+            read_until(watching, end.lstrip())
+        [folder] = (tmp_path / ".local" / "state" / "jumpstarter" / "consoles").glob("board.console-*")
+        assert sum(file.stat().st_size for file in folder.iterdir()) < 18 << 20
+        assert running.process.poll() is None
+
+
+def test_a_console_that_is_not_recorded_is_not_opened_and_says_so(tmp_path: Path, cable: Cable) -> None:
+    (tmp_path / "lab.yaml").write_text(CONFIG.format(port=cable.path))
+    with daemon(tmp_path):
+        listed = jumpstarter(tmp_path, "devices").decode()
+        [quiet] = [line for line in listed.splitlines() if "quiet" in line]
+        assert "not in use yet" in quiet
+        done = subprocess.run(
+            [exporters.scripts() / "jumpstarter", "serial", "log", "quiet"],
+            env=exporters.clean_environment(tmp_path) | {"JUMPSTARTER_HOST": str(tmp_path / "s")},
+            capture_output=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert b"this console is not recorded; set `record: true`" in done.stderr
