@@ -25,6 +25,7 @@ from jumpstarter_drivers.virtual import __file__ as virtual_folder
 from jumpstarter_drivers.virtual.image import MIB, make_image
 
 CONFIG = Path(virtual_folder).with_name("example.yaml")
+TEST = Path(__file__).parents[1] / "docs" / "examples" / "boot.yaml"
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS = 60
 BOOT_SECONDS = 30
@@ -184,6 +185,7 @@ def demonstrate(folder: Path) -> None:
     socket = folder / "exporter.sock"
     image = folder / "hello.img"
     say("An exporter serves the boards of one host. This one has a board that needs no hardware.")
+    os.environ["JUMPSTARTER_STATE_DIRECTORY"] = str(folder / "state")
     with exporter(socket):
         os.environ["JUMPSTARTER_HOST"] = str(socket)
 
@@ -219,6 +221,18 @@ def demonstrate(folder: Path) -> None:
             console.close()
         run("jumpstarter", "power", "off", "rpi4")
 
+        say("The exporter has recorded all that the console said. When did the kernel start?")
+        log = run("jumpstarter", "serial", "log", "rpi4", "--grep", "Starting kernel", "--timestamps")
+        if log.count("Starting kernel") < 2:
+            fail("the recording should have two boots")
+
+        say("The same as a test, in YAML: it flashes, boots, logs in, looks, and cleans up.")
+        words = ["--set", f"image={image}", "--results", str(folder / "results")]
+        run("jumpstarter", "test", os.path.relpath(TEST), *words, expect="1 passed")
+        [summary] = (folder / "results").glob("*/*/summary.txt")
+        say("What is left of that run, beside the console's log:")
+        show(summary.read_text())
+
 
 def main() -> None:
     """Run the demo in a folder of its own."""
@@ -235,7 +249,8 @@ def main() -> None:
   . {activate}
   jumpstarter-exporter run --config {config} &
   jumpstarter devices
-  jumpstarter serial start-console rpi4     # leave with Ctrl-B three times
+  jumpstarter serial start-console rpi4     # leave with Ctrl-B three times, Ctrl-] h for more
+  jumpstarter test docs/examples/boot.yaml --set image=hello.img
   jumpstarter shell                         # then: j rpi4 power on
 
   Your own board: copy {config}, put your power switch, serial port and

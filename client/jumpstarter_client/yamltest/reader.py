@@ -13,7 +13,7 @@ from jumpstarter_client.yamltest.model import BoardTest, Call, Group, Item, Requ
 from jumpstarter_client.yamltest.steps import Step, known_steps
 from jumpstarter_client.yamltest.variables import UnknownVariableError, names, substitute
 
-__all__ = ["TOP", "read"]
+__all__ = ["TOP", "locate", "read"]
 
 TOP = frozenset(
     {
@@ -200,9 +200,16 @@ class _Reader:
             name = arguments.get(key)
             if not isinstance(name, str) or "://" in name:
                 continue
-            path = self._document.file.parent / Path(name).expanduser()
+            path = locate(self._document.file, name)
             if not path.is_file():
                 raise self._document.error(place, f"there is no file {path}; check the path")
+
+
+def locate(test: Path, name: str) -> Path:
+    """A file that a test names: beside the test, or else in the current folder."""
+    beside = test.parent / Path(name).expanduser()
+    here = Path(name).expanduser()
+    return here if here.is_file() and not beside.is_file() else beside
 
 
 def _title(step: Step, given: Any) -> str:

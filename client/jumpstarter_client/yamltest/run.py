@@ -33,6 +33,7 @@ from jumpstarter_client.yamltest.events import (
 )
 from jumpstarter_client.yamltest.machine import CleanUp, Do, End, Machine, Outcome, Pause, Phase
 from jumpstarter_client.yamltest.model import BoardTest, Call, calls
+from jumpstarter_client.yamltest.reader import locate
 from jumpstarter_client.yamltest.variables import UnknownVariableError, substitute
 
 __all__ = ["CLEANUP_SECONDS", "Runner"]
@@ -68,9 +69,7 @@ class _Context:
     tell: Callable[[Event], None] = lambda _event: None
 
     def input_file(self, path: str) -> str:
-        if "://" in path:
-            return path
-        return str(self.test.document.file.parent / Path(path).expanduser())
+        return path if "://" in path else str(locate(self.test.document.file, path))
 
     def output_file(self, path: str) -> Path:
         return (self.folder or Path.cwd()) / Path(path).expanduser()
@@ -295,9 +294,10 @@ class Runner:
 
 def _title(call: Call, variables: dict[str, Any]) -> str:
     try:
-        return str(substitute(call.title, variables))
+        title = " ".join(str(substitute(call.title, variables)).split())
     except UnknownVariableError:
         return call.title  # the step itself says it
+    return title if len(title) <= 80 else f"{title[:77]}..."
 
 
 def _sentence(error: BaseException) -> str:

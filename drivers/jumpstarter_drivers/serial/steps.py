@@ -54,4 +54,4 @@ async def run(client: PySerialClient, context: StepContext, command: str, *, sta
         context.say(line)
     if status is not None and result.exit_code != status:
         raise JumpstarterError(f"`{command}` ended with status {result.exit_code}, not {status}")
-    return result.output
+    return result.output.strip()

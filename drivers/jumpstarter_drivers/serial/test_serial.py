@@ -253,6 +253,42 @@ def test_start_console_is_a_terminal_and_gives_it_back(cable: Cable) -> None:
     child.close()
 
 
+def test_keys_in_a_console_are_for_us(cable: Cable) -> None:
+    cable.write(b"")
+    child = console(
+        cable,
+        "client.history and list(client.history()); client.mark('start'); client.start_console(last=5)",
+    )
+    child.expect_exact("Ctrl-] h shows more keys")
+    child.send("\x1dh")
+    child.expect_exact("Ctrl-] p   power-cycle the board")
+    child.send("\x1db")
+    child.expect_exact("[bookmark set]")
+    child.send("\x1dp")
+    child.expect_exact("[no device beside this console switches the board's power]")
+    child.send("a\x1d\x1db")
+    assert cable.read(3) == b"a\x1db"
+    child.send("\x1dq")
+    child.expect_exact("Left the console")
+    child.expect_exact("done")
+    child.close()
+
+
+def test_a_console_begins_with_lines_from_before(cable: Cable) -> None:
+    action = (
+        "s = client.open_stream(); print('open', flush=True)\n"
+        "while b'three' not in s.receive(): pass\n"
+        "client.start_console(last=2)"
+    )
+    child = console(cable, action)
+    child.expect_exact("open\r\n")
+    cable.write(b"one\r\ntwo\r\nthree\r\n")
+    child.expect_exact("Ctrl-] h shows more keys.\r\ntwo\r\nthree")
+    child.send("\x1dq")
+    child.expect_exact("done")
+    child.close()
+
+
 def test_terminal_is_given_back_when_the_console_is_killed(cable: Cable) -> None:
     child = console(cable, "import os; os.system(f'echo {os.getpid()} PID'); client.start_console()")
     child.expect(r"(\d+) PID")
