@@ -23,6 +23,7 @@ from jumpstarter_proto.rpc import Server, tcp_listeners, unix_listener
 
 from jumpstarter_exporter import sockets
 from jumpstarter_exporter.config import ExporterConfig, build
+from jumpstarter_exporter.hooks.life import LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.passphrase import require_passphrase
 from jumpstarter_exporter.session import Session
 
@@ -86,7 +87,8 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
     settings = config.settings
     with ExitStack() as stack:
         stack.enter_context(sockets.claimed(path))
-        async with Session(root, name=settings.metadata.name, motd=settings.motd) as session:
+        session = Session(root, name=settings.metadata.name, motd=settings.motd, begins_ready=False)
+        async with session:
             servers = [(session.server, [_unix(path)])]
             where = str(path)
             if network is not None:
@@ -97,7 +99,8 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
             with trio.open_signal_receiver(*_SIGNALS) as signals:
                 async with trio.open_nursery() as watch:
                     watch.start_soon(session.tree.keep_open)
-                    code = await _serve(servers, where, signals)
+                    life = SessionLife(session, settings.hooks, watch, host=str(path), lease=LOCAL_LEASE)
+                    code = await _serve(servers, where, signals, life)
                     watch.cancel_scope.cancel()
                 return code
 
@@ -106,22 +109,45 @@ async def _serve(
     servers: list[tuple[Server, list[trio.abc.Listener[trio.abc.Stream]]]],
     where: str,
     signals: AsyncIterator[int],
+    life: SessionLife,
 ) -> ExitCode:
     async with trio.open_nursery() as nursery:
         for server, listeners in servers:
             await nursery.start(server.serve, listeners)
         print(f"Listening on {where}", flush=True)  # noqa: T201 - what whoever started us waits for
         _notify("READY=1")
-        number = await anext(signals)
-        _log.info("%s: ending", signal.Signals(number).name)
+        life.begin()
+        number = await _told_to_end(signals, life)
+        if number is not None:
+            _log.info("%s: ending", signal.Signals(number).name)
         _notify("STOPPING=1")
-        _end_in_time()
         nursery.start_soon(_hurry, signals)
+        await life.end()  # its hooks have times of their own
+        _end_in_time()
         async with trio.open_nursery() as ending:
             for server, _ in servers:
                 ending.start_soon(server.shutdown, GRACE_SECONDS)
         nursery.cancel_scope.cancel()
+    if life.exiting.is_set():
+        return ExitCode.FAILED
     return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+
+
+async def _told_to_end(signals: AsyncIterator[int], life: SessionLife) -> int | None:
+    """Wait for a signal, and say which, or for a hook that ends the exporter."""
+    number: int | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def hook() -> None:
+            await life.exiting.wait()
+            # Users who ask have the time to see why.
+            await trio.sleep(GRACE_SECONDS)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(hook)
+        number = await anext(signals)
+        nursery.cancel_scope.cancel()
+    return number
 
 
 def _end_in_time() -> None:

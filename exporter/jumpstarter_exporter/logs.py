@@ -23,7 +23,12 @@ KEPT = 1024
 """Entries that a slow reader may be behind."""
 
 DRIVERS = "driver"
-"""Loggers below this one are drivers'; all others are the system's."""
+"""Loggers below this one are drivers'; all others but those of hooks are the system's."""
+_SYSTEM = common_pb2.LOG_SOURCE_SYSTEM
+_HOOKS: dict[str, common_pb2.LogSource] = {
+    "hook.beforeLease": common_pb2.LOG_SOURCE_BEFORE_LEASE_HOOK,
+    "hook.afterLease": common_pb2.LOG_SOURCE_AFTER_LEASE_HOOK,
+}
 
 
 @dataclass(frozen=True)
@@ -154,12 +159,13 @@ class BroadcastHandler(logging.Handler):
         except Exception:  # logging's contract: a bad log call must not fail its caller
             self.handleError(record)
             return
+        source = common_pb2.LOG_SOURCE_DRIVER if from_driver else _HOOKS.get(record.name, _SYSTEM)
         for line in message.splitlines() or [""]:
             self._log.append(
                 Entry(
                     line,
                     record.levelname,
-                    common_pb2.LOG_SOURCE_DRIVER if from_driver else common_pb2.LOG_SOURCE_SYSTEM,
+                    source,
                     record.created,
                     driver if from_driver else "",
                 )

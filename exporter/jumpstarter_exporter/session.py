@@ -46,7 +46,8 @@ class Session:
     """Use it as an async context manager; leaving it closes all devices.
 
     The session does not end its connections: close or cancel them before. `lease` is the name of the lease
-    that it is for; None is a session for local users, which nobody can end from afar.
+    that it is for; None is a session for local users, which nobody can end from afar. One that does not begin
+    ready has hooks, which say when it is (see `hooks.life`).
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Session:
         name: str | None = None,
         lease: str | None = None,
         motd: str = "",
+        begins_ready: bool = True,
         interceptors: Sequence[Interceptor] = (),
         options: Options | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class Session:
         self.name = name
         self.lease = lease
         self.motd = motd
+        self._begins_ready = begins_ready
         self.end_requested = trio.Event()
         """Set when the lease's user is done."""
         self.services: tuple[Servicer, ...] = (_Exporter(self), _Router(self))
@@ -77,7 +80,8 @@ class Session:
         logging.getLogger().addHandler(self._handler)
         self._devices = trio.open_nursery()
         self.tree.attach(await self._devices.__aenter__())
-        self.status.become(Status.LEASE_READY, "Ready for commands")
+        if self._begins_ready:
+            self.status.become(Status.LEASE_READY, "Ready for commands")
         return self
 
     async def __aexit__(

@@ -475,6 +475,6 @@ def test_check(daemon: Daemon) -> None:
         check=True,
     )
     assert done.stdout == (
-        f"{daemon.config} is right.\n└─ slow: slow_driver.Slow\nNote: this version does not run hooks yet.\n"
+        f"{daemon.config} is right.\n└─ slow: slow_driver.Slow\n"
     )
     assert not daemon.closed.exists()

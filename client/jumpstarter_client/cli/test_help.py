@@ -32,6 +32,7 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
   power
   serial
   storage
+  uboot
 
 Options of every command:
   --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST

@@ -20,9 +20,6 @@ def check_file(name: str | None) -> int:
         print(line)
     if not root.children:
         print("Note: nothing is exported; add a device below `export:`.")
-    hooks = loaded.settings.hooks
-    if hooks.before_lease or hooks.after_lease:
-        print("Note: this version does not run hooks yet.")
     return 0
 
 

@@ -1,0 +1,102 @@
+"""A session's life in a trio loop: what the machine decides is told and done here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import trio
+
+from jumpstarter_exporter.config.model import Hook, Hooks
+from jumpstarter_exporter.hooks.machine import Action, Event, HookPlan, Life, State
+from jumpstarter_exporter.hooks.runner import environment_of, run_hook
+from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.status import Status
+
+__all__ = ["LOCAL_LEASE", "SessionLife"]
+
+LOCAL_LEASE = "standalone"
+"""A daemon's hooks find it as the name of their lease, as Jumpstarter's do."""
+MOTD_BYTES = 64 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+class SessionLife:
+    """Runs a session's hooks around its use. `nursery` has to outlive it; cancelling that ends a hook that runs."""
+
+    def __init__(
+        self,
+        session: Session,
+        hooks: Hooks,
+        nursery: trio.Nursery,
+        *,
+        host: str,
+        lease: str,
+        client: str = "",
+    ) -> None:
+        self.exiting = trio.Event()
+        """The exporter has to end, with exit code 1: a hook with `onFailure: exit` failed."""
+        self._session = session
+        self._hooks = hooks
+        self._nursery = nursery
+        self._environment = {"host": host, "lease": lease, "client": client}
+        self._over = trio.Event()
+        self._machine = Life(
+            HookPlan(
+                hooks.before_lease.on_failure if hooks.before_lease else None,
+                hooks.after_lease.on_failure if hooks.after_lease else None,
+            )
+        )
+
+    def begin(self) -> None:
+        """Start the beforeLease hook; without one, the board is ready at once."""
+        self._apply(self._machine.send(Event.BEGIN))
+
+    async def end(self) -> None:
+        """The user is done: run the afterLease hook, after the beforeLease hook if that still runs."""
+        self._apply(self._machine.send(Event.END))
+        await self._over.wait()
+
+    def _apply(self, happened: list[Action | tuple[Status, str]]) -> None:
+        for what in happened:
+            match what:
+                case (Status() as status, str() as message):
+                    _log.info("%s: %s", status.name, message)
+                    self._session.status.become(status, message)
+                case Action.RUN_BEFORE if self._hooks.before_lease:
+                    self._nursery.start_soon(self._run, self._hooks.before_lease, "beforeLease")
+                case Action.RUN_AFTER if self._hooks.after_lease:
+                    self._nursery.start_soon(self._run, self._hooks.after_lease, "afterLease")
+                case Action.EXIT:
+                    self.exiting.set()
+                case _:
+                    pass  # nobody to let in or to release: a local session is there for all
+        if self._machine.is_over:
+            self._over.set()
+
+    async def _run(self, hook: Hook, kind: str) -> None:
+        failure = "the hook was cancelled"
+        try:
+            failure = await self._with_motd(hook, kind)
+        except Exception as error:  # whatever it is, it is this hook's failure and not the exporter's
+            _log.exception("the %s hook", kind)
+            failure = f"Hook could not be run: {error}"
+        finally:
+            if self._machine.state not in (State.OVER, State.REFUSED):
+                self._apply(self._machine.hook_ended(failure))
+
+    async def _with_motd(self, hook: Hook, kind: str) -> str:
+        logger = logging.getLogger(f"hook.{kind}")
+        if kind != "beforeLease":
+            return await run_hook(hook, environment_of(os.environ, motd=None, **self._environment), logger)
+        with tempfile.TemporaryDirectory(prefix="jumpstarter-hook-") as folder:
+            motd = Path(folder) / "motd"
+            failure = await run_hook(hook, environment_of(os.environ, motd=motd, **self._environment), logger)
+            if motd.is_file() and not motd.is_symlink():
+                with motd.open("rb") as file:
+                    text = file.read(MOTD_BYTES).decode("utf-8", "replace")
+                self._session.motd = "\n".join(part for part in (self._session.motd, text.rstrip()) if part)
+            return failure

@@ -1,0 +1,158 @@
+"""Runs one hook: a program on a pseudo-terminal, in a session of its own, with the exporter in its environment."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pty
+import shlex
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import trio
+
+from jumpstarter_exporter.config.model import Hook
+
+__all__ = ["KILL_SECONDS", "command_of", "environment_of", "run_hook"]
+
+KILL_SECONDS = 5.0
+"""From SIGTERM to SIGKILL for a hook whose time is over."""
+DRAIN_SECONDS = 0.5
+"""A hook's last output is there by then; what still holds its terminal is somebody else's."""
+LINE_BYTES = 4096
+_CHUNK = 65536
+
+
+def command_of(hook: Hook) -> list[str]:
+    """The program and its arguments: a script of one line that names a file is that file."""
+    script = hook.script.strip()
+    words = script.splitlines()
+    if len(words) == 1 and Path(script).is_file():
+        interpreter = hook.exec or (sys.executable if script.endswith(".py") else "/bin/sh")
+        return [*shlex.split(interpreter), script]
+    return [*shlex.split(hook.exec or "/bin/sh"), "-c", hook.script]
+
+
+def environment_of(
+    own: Mapping[str, str], *, host: str, lease: str, client: str, motd: Path | None
+) -> dict[str, str]:
+    """The exporter's own environment and what a hook needs to use the devices."""
+    environment = dict(own)
+    environment.pop("PS1", None)
+    scripts = str(Path(sys.executable).parent)
+    environment |= {
+        "JUMPSTARTER_HOST": host,
+        "JMP_DRIVERS_ALLOW": "UNSAFE",
+        "LEASE_NAME": lease,
+        "CLIENT_NAME": client,
+        "TERM": "dumb",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "GIT_TERMINAL_PROMPT": "0",
+        # `j` of the same installation works, unless the lab has another one.
+        "PATH": f"{own.get('PATH', os.defpath)}:{scripts}",
+    }
+    if motd is not None:
+        environment["JMP_MOTD_FILE"] = str(motd)
+    return environment
+
+
+async def run_hook(hook: Hook, environment: Mapping[str, str], logger: logging.Logger) -> str:
+    """Run it to its end; its output goes to `logger`, line by line as it comes. Returns why it failed, or nothing.
+
+    When its time is over, or this is cancelled, the hook and all that it started and that has not left its process
+    group get SIGTERM, and SIGKILL after `KILL_SECONDS`.
+    """
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    try:
+        try:
+            process = await trio.lowlevel.open_process(
+                command_of(hook),
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                env=dict(environment),
+                start_new_session=True,
+            )
+        except OSError as error:
+            return f"Hook could not be started: {error}"
+        finally:
+            os.close(theirs)
+        return await _to_its_end(process, hook.timeout, ours, logger)
+    finally:
+        os.close(ours)
+
+
+async def _to_its_end(process: trio.Process, timeout: float, terminal: int, logger: logging.Logger) -> str:
+    lines = _Lines(logger)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_read, terminal, lines)
+            with trio.move_on_after(timeout) as limit:
+                await process.wait()
+            if limit.cancelled_caught:
+                await _kill(process)
+            nursery.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
+    finally:
+        if process.returncode is None:
+            with trio.CancelScope(shield=True):
+                await _kill(process)
+        lines.end()
+    if limit.cancelled_caught:
+        return f"Hook timed out after {timeout:g} seconds"
+    return f"Hook failed with exit code {process.returncode}" if process.returncode else ""
+
+
+async def _kill(process: trio.Process) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with trio.move_on_after(KILL_SECONDS):
+            await process.wait()
+            break
+    # What it started and left behind, and did not end with it.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _read(terminal: int, lines: _Lines) -> None:
+    while True:
+        await trio.lowlevel.wait_readable(terminal)
+        try:
+            data = os.read(terminal, _CHUNK)
+        except BlockingIOError:
+            continue
+        except OSError:
+            return  # EIO: nobody has the other end any more
+        if not data:
+            return
+        lines.feed(data)
+        await trio.lowlevel.checkpoint()
+
+
+class _Lines:
+    """Makes log entries of output."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._begun = b""
+
+    def feed(self, data: bytes) -> None:
+        *whole, self._begun = (self._begun + data).split(b"\n")
+        for line in whole:
+            self._say(line)
+        while len(self._begun) > LINE_BYTES:
+            self._say(self._begun[:LINE_BYTES])
+            self._begun = self._begun[LINE_BYTES:]
+
+    def end(self) -> None:
+        if self._begun:
+            self._say(self._begun)
+        self._begun = b""
+
+    def _say(self, line: bytes) -> None:
+        for start in range(0, max(len(line), 1), LINE_BYTES):
+            self._logger.info("%s", line[start : start + LINE_BYTES].decode("utf-8", "replace").rstrip("\r"))
