@@ -1,7 +1,7 @@
 """The files of one recording: segments of bounded size, of which the oldest go. Blocking; for worker threads.
 
-A segment is never written to again by another process, so a torn end stays where it is and costs nothing. One process
-writes at a time; any number may read.
+A writer goes on in the newest segment if that is whole. One with a torn end is left as it is, and a new one begun, so
+that nothing stands behind what cannot be read. One process writes at a time; any number may read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ __all__ = ["BYTES", "SEGMENT_BYTES", "Cursor", "Folder", "TakenError"]
 BYTES = 16 * 1024 * 1024
 """Of all segments together: hours of a console at 115200 baud, weeks of a quiet one."""
 SEGMENT_BYTES = 1024 * 1024
+SEGMENTS = 256
+"""At most, however small: each power cut may leave one that is torn."""
 _SUFFIX = ".console"
 
 
@@ -65,6 +67,8 @@ class Folder:
             raise TakenError(f"another exporter records into {self.path}") from error
         self._lock = lock
         self._number = max(self._numbers(), default=0)
+        if self._number:
+            self._go_on()
 
     def close(self) -> None:
         """Stop being the writer."""
@@ -79,7 +83,7 @@ class Folder:
 
     def _write(self, data: bytes) -> None:
         if self._file is None or self._size + len(data) > self._segment:
-            self._next_segment()
+            self._next_segment(len(data))
         assert self._file is not None
         done = 0
         try:
@@ -92,13 +96,23 @@ class Folder:
             raise
         self._size += len(data)
 
-    def _next_segment(self) -> None:
+    def _go_on(self) -> None:
+        """Write into the newest segment, if it is whole."""
+        content = self._content(self._number)
+        if sum(record.size for record in decode(content)) == len(content):
+            self._file = os.open(self._name(self._number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            self._size = len(content)
+
+    def _next_segment(self, first: int) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        keep = max(1, self._limit // self._segment - 1)
-        for number in self._numbers()[:-keep]:
-            self._name(number).unlink(missing_ok=True)
+        room = self._limit - max(self._segment, first)
+        for kept, number in enumerate(reversed(self._numbers()), start=2):
+            room -= self._name(number).stat().st_size
+            if room < 0 or kept > SEGMENTS:
+                room = -1  # what is older goes too, however small
+                self._name(number).unlink()
         self._file = os.open(
             self._name(self._number + 1), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640
         )

@@ -41,6 +41,12 @@ class Recorder:
         self._is_writer = False
         self._rounds = 0
         """How often something was written, or was to be."""
+        self._taken_bytes = 0
+        """Since it was made, of what was to be recorded."""
+        self._written_bytes = 0
+        # A disk that hangs takes threads of its own recording, and nobody else's.
+        self._writing = trio.CapacityLimiter(1)
+        self._reading = trio.CapacityLimiter(4)
 
     @property
     def path(self) -> Path:
@@ -78,19 +84,23 @@ class Recorder:
             and len(last.data) + len(data) <= JOINED
         ):
             self._waiting[-1] = Record(last.time, kind, last.data + data)
-            self._size += len(data)
+            self._count(data)
         else:
             self._push(Record(now, kind, data))
         self._wake.unpark()
 
     def _push(self, record: Record) -> None:
         self._waiting.append(record)
-        self._size += len(record.data)
+        self._count(record.data)
+
+    def _count(self, data: bytes) -> None:
+        self._size += len(data)
+        self._taken_bytes += len(data)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until cancelled, and then what waits. Without a place to write, it says so once and returns."""
         try:
-            await trio.to_thread.run_sync(self._folder.open)
+            await trio.to_thread.run_sync(self._folder.open, limiter=self._writing)
         except TakenError as error:
             self._logger.info("not recorded: %s", error)
             task_status.started()
@@ -110,7 +120,7 @@ class Recorder:
         finally:
             self._is_writer = False
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._finish)
+                await trio.to_thread.run_sync(self._finish, limiter=self._writing)
             self._written.unpark_all()
 
     async def _write(self) -> None:
@@ -123,7 +133,9 @@ class Recorder:
             size, self._size = self._size, 0
             # Whatever has been taken is written, also when this is cancelled.
             with trio.CancelScope(shield=True):
-                left, error = await trio.to_thread.run_sync(self._append, batch)
+                left, error = await trio.to_thread.run_sync(self._append, batch, limiter=self._writing)
+            unwritten = sum(len(record.data) for record in left)
+            self._written_bytes += size - unwritten
             if error is None:
                 if warned:
                     warned = False
@@ -135,7 +147,7 @@ class Recorder:
                         "recording into %s pauses: %s; make room on its disk", self.path, error.strerror
                     )
                 self._waiting.extendleft(reversed(left))
-                self._size += size if len(left) == len(batch) else sum(len(one.data) for one in left)
+                self._size += unwritten
             self._rounds += 1
             self._written.unpark_all()
             if error is not None:
@@ -154,23 +166,30 @@ class Recorder:
         self._append(self._waiting)
         self._waiting.clear()
         self._size = 0
+        self._written_bytes = self._taken_bytes
         self._folder.close()
 
     async def read(
         self, *, since: int = 0, lines: int | None = None, follow: bool = False
     ) -> AsyncGenerator[list[Record], None]:
-        """What was recorded, in batches: from a time on (nanoseconds), or the last lines; then what comes."""
-        if self._waiting:
-            with trio.move_on_after(RETRY_SECONDS):  # what has come before the question belongs to the answer
+        """What was recorded, in batches: from a time on (nanoseconds), or the last lines; then what comes.
+
+        With both, those of the last lines that are not older.
+        """
+        before = self._taken_bytes
+        with trio.move_on_after(RETRY_SECONDS):  # what has come before the question belongs to the answer
+            while self._is_writer and self._written_bytes < before:
                 await self._written.park()
         cursor = Cursor(0, 0)
         if lines is not None:
-            records, cursor = await trio.to_thread.run_sync(self._folder.last_lines, lines)
-            if records:
-                yield records
+            records, cursor = await trio.to_thread.run_sync(
+                self._folder.last_lines, lines, limiter=self._reading
+            )
+            if wanted := [record for record in records if record.time >= since]:
+                yield wanted
         while True:
             rounds = self._rounds
-            records, cursor = await trio.to_thread.run_sync(self._folder.read, cursor)
+            records, cursor = await trio.to_thread.run_sync(self._folder.read, cursor, limiter=self._reading)
             if wanted := [record for record in records if record.time >= since]:
                 yield wanted
             if records:
