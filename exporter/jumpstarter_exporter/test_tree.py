@@ -5,9 +5,12 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from jumpstarter_exporter.composite import Composite, Proxy
-from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.driver import DeviceMissing, Driver
+from jumpstarter_exporter.lifecycle import State
 from jumpstarter_exporter.tree import Tree, TreeError
 
 
@@ -89,3 +92,43 @@ def test_a_device_is_found_by_its_uuid() -> None:
     assert found is not None
     assert found.driver is child
     assert tree.find(str(uuid4())) is None
+
+
+class Recorded(Composite):
+    """A device that is to be open without a user, and is not there at first."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.tried: list[float] = []
+
+    @property
+    def opens_at_start(self) -> bool:
+        return True
+
+    async def open(self) -> None:
+        self.tried.append(trio.current_time())
+        if len(self.tried) < 4:
+            raise DeviceMissing("pulled out")
+
+
+async def test_a_device_that_cannot_be_opened_at_start_is_missing_and_tried_again(
+    autojump_clock: MockClock,
+) -> None:
+    device, neighbour = Recorded(), leaf()
+    tree = Tree(Composite(children={"a": device, "b": neighbour}))
+    node, other = tree.find(str(device.uuid)), tree.find(str(neighbour.uuid))
+    assert node is not None
+    assert other is not None
+    begin = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        tree.attach(nursery)
+        nursery.start_soon(tree.keep_open)
+        await trio.sleep(1)
+        assert (node.life.state, node.life.reason) == (State.MISSING, "pulled out")
+        assert not other.is_open
+        await trio.sleep(60)
+        assert node.is_open
+        assert [one.life.state for one in tree.nodes if one is node] == [State.READY]
+        await tree.close()
+        nursery.cancel_scope.cancel()
+    assert [round(time - begin) for time in device.tried[:4]] == [0, 2, 6, 14]
