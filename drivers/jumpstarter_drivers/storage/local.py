@@ -12,7 +12,7 @@ import secrets
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
@@ -183,6 +183,8 @@ async def open_sink(
 ) -> AsyncIterator[FileSink]:
     """Open a file for a dump; it has its final name, and replaces what had it, only once the block ends well.
 
+    A device or a named pipe is written to as it is, and never replaced.
+
     Raises LocalFileError, also when the file is there already and `force` is false.
     """
     name = os.fspath(path)
@@ -198,6 +200,8 @@ async def open_sink(
         return
     final = Path(os.path.expanduser(name))  # noqa: ASYNC240 - reads one variable
     partial = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
+    if await trio.to_thread.run_sync(_is_special, final):
+        partial = final
     sink = FileSink(await trio.to_thread.run_sync(_create, final, partial, force), name)
     try:
         yield sink
@@ -215,6 +219,8 @@ def _create(final: Path, partial: Path, force: bool) -> BinaryIO:
     if not force and final.exists():
         raise _in_the_way(final)
     try:
+        if partial == final:
+            return final.open("wb", buffering=0)
         return partial.open("xb", buffering=0)
     except OSError as error:
         raise _explain(str(final), error) from error
@@ -222,6 +228,11 @@ def _create(final: Path, partial: Path, force: bool) -> BinaryIO:
 
 def _finish(file: BinaryIO, partial: Path, final: Path, force: bool) -> None:
     try:
+        if partial == final:
+            with suppress(OSError):  # not every device can
+                os.fsync(file.fileno())
+            file.close()
+            return
         os.fsync(file.fileno())
         file.close()
         if force:
@@ -238,7 +249,13 @@ def _finish(file: BinaryIO, partial: Path, final: Path, force: bool) -> None:
 
 def _discard(file: BinaryIO, partial: Path) -> None:
     file.close()
-    partial.unlink(missing_ok=True)
+    if not _is_special(partial):
+        partial.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is there and is neither a file nor a folder."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _in_the_way(final: Path) -> LocalFileError:

@@ -114,6 +114,30 @@ async def test_sink_into_a_missing_folder_says_so(tmp_path: Path) -> None:
             pass
 
 
+async def test_a_device_or_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        async with open_sink(pipe, force=True) as sink:
+            await sink.send_all(b"through")
+        assert os.read(reader, 100) == b"through"
+        with pytest.raises(RuntimeError):
+            async with open_sink(pipe, force=True):
+                raise RuntimeError
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+async def test_a_full_device_is_an_error() -> None:
+    with pytest.raises(LocalFileError, match="No space left"):
+        async with open_sink("/dev/full", force=True) as sink:
+            await sink.send_all(b"x")
+    assert Path("/dev/full").is_char_device()
+
+
 async def test_operator_opens_its_own_paths() -> None:
     remote = Remote()
     async with open_sink("bucket/image", remote, force=False) as sink:
