@@ -125,6 +125,10 @@ class PySerialClient(DriverClient):
                 if raw and record.kind == "data":
                     put(record.data)
                     continue
+                if raw:  # a pipe or a file gets the console's bytes and nothing else
+                    sys.stderr.write(f"[jumpstarter: {record.data.decode('utf-8', 'replace')}]\n")
+                    sys.stderr.flush()
+                    continue
                 for line in split.feed(record):
                     if text := show(line, wanted=wanted, timestamps=timestamps, harmless=harmless):
                         put(text)
