@@ -474,7 +474,5 @@ def test_check(daemon: Daemon) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == (
-        f"{daemon.config} is right.\n└─ slow: slow_driver.Slow\n"
-    )
+    assert done.stdout == (f"{daemon.config} is right.\n└─ slow: slow_driver.Slow\n")
     assert not daemon.closed.exists()
