@@ -22,6 +22,8 @@ LOCAL_LEASE = "standalone"
 MOTD_BYTES = 64 * 1024
 
 _log = logging.getLogger(__name__)
+# What hooks print is for users, however little the exporter's own log is to say.
+logging.getLogger("hook").setLevel(logging.INFO)
 
 
 class SessionLife:

@@ -23,7 +23,8 @@ KILL_SECONDS = 5.0
 DRAIN_SECONDS = 0.5
 """A hook's last output is there by then; what still holds its terminal is somebody else's."""
 LINE_BYTES = 4096
-_CHUNK = 65536
+_CHUNK = 4096
+"""Small, so that a hook that floods its terminal leaves the loop to others between two pieces."""
 
 
 def command_of(hook: Hook) -> list[str]:

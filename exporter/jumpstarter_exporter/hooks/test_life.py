@@ -1,0 +1,97 @@
+"""A session with hooks, as its users see it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from jumpstarter_proto.v1 import common_pb2
+
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.config.model import Hook, Hooks
+from jumpstarter_exporter.hooks.life import SessionLife
+from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.status import Status
+
+
+@asynccontextmanager
+async def living(hooks: Hooks, **about: str) -> AsyncIterator[tuple[Session, SessionLife]]:
+    async with (
+        Session(Composite(), motd="Welcome.", begins_ready=False) as session,
+        trio.open_nursery() as nursery,
+    ):
+        yield session, SessionLife(session, hooks, nursery, host="/socket", **{"lease": "l", **about})
+        nursery.cancel_scope.cancel()
+
+
+async def until(session: Session, status: Status) -> None:
+    with trio.fail_after(20):
+        while session.status.report.status is not status:
+            await trio.sleep(0.01)
+
+
+async def test_what_a_hook_prints_and_its_message_of_the_day_reach_users() -> None:
+    script = 'echo "for $CLIENT_NAME at $JUMPSTARTER_HOST"; echo "Mind the fan." > "$JMP_MOTD_FILE"'
+    async with living(Hooks(before_lease=Hook(script=script)), client="someone") as (session, life):
+        with session.log.reader() as entries:
+            life.begin()
+            async for entry in entries:
+                if entry.source == common_pb2.LOG_SOURCE_BEFORE_LEASE_HOOK:
+                    assert entry.message == "for someone at /socket"
+                    break
+        await until(session, Status.LEASE_READY)
+        assert session.motd == "Welcome.\nMind the fan."
+        await life.end()
+        assert session.status.report.status is Status.AVAILABLE
+
+
+async def test_a_message_that_is_no_file_or_too_long_is_no_message() -> None:
+    script = 'ln -s /etc/passwd "$JMP_MOTD_FILE"'
+    async with living(Hooks(before_lease=Hook(script=script))) as (session, life):
+        life.begin()
+        await until(session, Status.LEASE_READY)
+        assert session.motd == "Welcome."
+    script = 'head -c 200000 /dev/zero | tr "\\0" x > "$JMP_MOTD_FILE"'
+    async with living(Hooks(before_lease=Hook(script=script))) as (session, life):
+        life.begin()
+        await until(session, Status.LEASE_READY)
+        assert len(session.motd) == len("Welcome.\n") + 64 * 1024
+
+
+async def test_a_hook_that_cannot_be_run_has_failed() -> None:
+    hooks = Hooks(before_lease=Hook(script="true", exec="/no/such/shell", on_failure="endLease"))
+    async with living(hooks) as (session, life):
+        life.begin()
+        await until(session, Status.BEFORE_LEASE_HOOK_FAILED)
+        assert "Hook could not be started" in session.status.report.message
+        await life.end()  # it is at rest: there is nothing to wait for
+
+
+async def test_ending_twice_runs_the_hook_once(tmp_path: object) -> None:
+    hooks = Hooks(after_lease=Hook(script=f"echo once >> {tmp_path}/ran"))
+    async with living(hooks) as (session, life):
+        life.begin()
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(life.end)
+                nursery.start_soon(life.end)
+        assert session.status.report.status is Status.AVAILABLE
+    from pathlib import Path
+
+    assert Path(f"{tmp_path}/ran").read_text() == "once\n"
+
+
+@pytest.mark.parametrize("how", ["begin", "end"])
+async def test_cancelling_in_the_middle_of_a_hook_ends_it(how: str) -> None:
+    endless = Hook(script="sleep 1000")
+    hooks = Hooks(before_lease=endless) if how == "begin" else Hooks(after_lease=endless)
+    with trio.fail_after(20):
+        async with living(hooks) as (session, life):
+            life.begin()
+            if how == "end":
+                with trio.move_on_after(0.2):
+                    await life.end()
+            else:
+                await until(session, Status.BEFORE_LEASE_HOOK)
