@@ -30,7 +30,14 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.OFFLINE: frozenset(),
     Status.AVAILABLE: frozenset({Status.BEFORE_LEASE_HOOK, Status.LEASE_READY, Status.OFFLINE}),
     Status.BEFORE_LEASE_HOOK: frozenset(
-        {Status.LEASE_READY, Status.BEFORE_LEASE_HOOK_FAILED, Status.OFFLINE}
+        {
+            Status.LEASE_READY,
+            Status.BEFORE_LEASE_HOOK_FAILED,
+            Status.OFFLINE,
+            # The lease ended while its hook ran.
+            Status.AFTER_LEASE_HOOK,
+            Status.AVAILABLE,
+        }
     ),
     Status.LEASE_READY: frozenset({Status.AFTER_LEASE_HOOK, Status.AVAILABLE, Status.OFFLINE}),
     Status.AFTER_LEASE_HOOK: frozenset({Status.AVAILABLE, Status.AFTER_LEASE_HOOK_FAILED, Status.OFFLINE}),

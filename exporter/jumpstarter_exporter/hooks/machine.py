@@ -80,11 +80,9 @@ TABLE: dict[tuple[State, Event], Step] = {
         _S.REFUSED, (Status.BEFORE_LEASE_HOOK_FAILED, Status.OFFLINE), (_A.EXIT,)
     ),
     (_S.BEFORE, _E.END): Step(_S.LEAVING),
-    # The hook has prepared the board, so what puts it in order again runs, too.
-    (_S.LEAVING, _E.HOOK_OK): Step(_S.AFTER, (Status.LEASE_READY, Status.AFTER_LEASE_HOOK), (_A.RUN_AFTER,)),
-    (_S.LEAVING, _E.HOOK_FAILED): Step(
-        _S.AFTER, (Status.LEASE_READY, Status.AFTER_LEASE_HOOK), (_A.RUN_AFTER,)
-    ),
+    # The hook has prepared the board, so what puts it in order again runs, too; nobody is told that it is ready.
+    (_S.LEAVING, _E.HOOK_OK): Step(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
+    (_S.LEAVING, _E.HOOK_FAILED): Step(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
     (_S.LEAVING, _E.HOOK_FAILED_END): Step(_S.OVER, (Status.BEFORE_LEASE_HOOK_FAILED,), (_A.RELEASE,)),
     (_S.LEAVING, _E.HOOK_FAILED_EXIT): Step(
         _S.OVER, (Status.BEFORE_LEASE_HOOK_FAILED, Status.OFFLINE), (_A.EXIT,)

@@ -127,7 +127,7 @@ AVAILABLE = ("AVAILABLE", "Available for new lease")
         (
             HookPlan("warn", "warn"),
             [BEGIN, END, END, OK, OK],
-            [BEFORE, Action.RUN_BEFORE, READY, AFTER, Action.RUN_AFTER, AVAILABLE, Action.RELEASE],
+            [BEFORE, Action.RUN_BEFORE, AFTER, Action.RUN_AFTER, AVAILABLE, Action.RELEASE],
         ),
     ],
 )
@@ -181,6 +181,44 @@ def test_whatever_comes_it_comes_to_rest_and_no_hook_runs_twice(
     assert not running
     assert len(run) == len(set(run))
     assert (Action.RUN_AFTER in run) <= (after is not None)
+
+
+def test_a_lease_that_ends_while_its_hook_runs_ends_when_the_hook_does() -> None:
+    """Elsewhere the session stayed open and ready, and its lease for ever."""
+    for before in ("warn", "endLease", "exit"):
+        for result in (OK, FAILED):
+            life = Life(HookPlan(before, None))
+            happened = told(life, BEGIN, END, result)
+            assert life.is_over
+            assert Action.SERVE not in happened
+            assert READY not in happened
+            assert (Action.RELEASE in happened) != life.exit
+
+
+def test_a_refused_board_is_released_without_its_users_help() -> None:
+    """Elsewhere it stayed leased until somebody deleted the lease."""
+    life = Life(HookPlan("endLease", "warn"))
+    assert told(life, BEGIN, FAILED)[-1] is Action.RELEASE
+    assert told(life, END) == []
+    assert life.is_over
+
+
+def test_an_exporter_that_is_to_exit_does_not_wait_for_the_lease() -> None:
+    """Elsewhere it was offline, and ran on until the lease expired."""
+    life = Life(HookPlan("exit", "warn"))
+    assert told(life, BEGIN, FAILED)[-1] is Action.EXIT
+
+
+def test_available_means_released() -> None:
+    """Elsewhere a board was available, and leased still, once its user had left the shell."""
+    for step in TABLE.values():
+        if Status.AVAILABLE in step.statuses:
+            assert Action.RELEASE in step.actions
+
+
+def test_the_next_lease_begins_a_life_of_its_own() -> None:
+    """Elsewhere a lease that had waited began while the hook of the one before still ran."""
+    assert [state for state, event in TABLE if event is Event.BEGIN] == [State.NEW]
 
 
 def test_every_state_can_end() -> None:
