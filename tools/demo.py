@@ -250,7 +250,7 @@ def main() -> None:
   jumpstarter-exporter run --config {config} &
   jumpstarter devices
   jumpstarter serial start-console rpi4     # leave with Ctrl-B three times, Ctrl-] h for more
-  jumpstarter test docs/examples/boot.yaml --set image=hello.img
+  python -m jumpstarter_drivers.virtual.image hello.img --name hello && jumpstarter test docs/examples/boot.yaml
   jumpstarter shell                         # then: j rpi4 power on
 
   Your own board: copy {config}, put your power switch, serial port and
