@@ -13,7 +13,7 @@ values = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30
 lists = st.lists(st.tuples(names, values, st.booleans()), max_size=8)
 
 
-@given(st.lists(lists, min_size=1, max_size=40), st.lists(st.integers(0, 5000), max_size=3))
+@given(st.lists(lists, min_size=1, max_size=40), st.lists(st.integers(0, 4096), max_size=3))
 def test_lists_survive_in_any_order_and_while_the_table_changes(
     blocks: list[list[tuple[str, str, bool]]], table_sizes: list[int]
 ) -> None:
