@@ -43,7 +43,7 @@ $(VENV)/.ready-venv:
 
 $(VENV)/.ready-run: $(VENV)/.ready-venv pyproject.toml
 	@echo 'Installing jumpstarter-sbc into $(VENV) (once; about a minute)'
-	@$(BIN)/python -m pip install --quiet --editable '.[exporter,pexpect]'
+	@$(BIN)/python -m pip install --quiet --editable '.[exporter,controller,pexpect]'
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-run

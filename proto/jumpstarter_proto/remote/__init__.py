@@ -1,0 +1,25 @@
+"""Calls to a controller and a router, from clients and exporters: who we are, whom we trust, when to retry."""
+
+from jumpstarter_proto.remote.backoff import Backoff
+from jumpstarter_proto.remote.dial import open_controller, open_router_stream
+from jumpstarter_proto.remote.identity import Identity, Kind
+from jumpstarter_proto.remote.trust import (
+    EndpointError,
+    Trust,
+    fetch_certificate,
+    fingerprint_of,
+    split_endpoint,
+)
+
+__all__ = [
+    "Backoff",
+    "EndpointError",
+    "Identity",
+    "Kind",
+    "Trust",
+    "fetch_certificate",
+    "fingerprint_of",
+    "open_controller",
+    "open_router_stream",
+    "split_endpoint",
+]

@@ -1,0 +1,36 @@
+"""Who a client or exporter is to its controller."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from jumpstarter_proto.rpc import Metadata
+
+__all__ = ["Identity", "Kind"]
+
+
+class Kind(enum.StrEnum):
+    """The two kinds of object that have tokens."""
+
+    CLIENT = "Client"
+    EXPORTER = "Exporter"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A name and the token that proves it. The token is in no text made from this object."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    token: str = field(repr=False)
+
+    def metadata(self) -> Metadata:
+        """What goes with each call to the controller; values may be empty."""
+        return [
+            ("authorization", f"Bearer {self.token}"),
+            ("jumpstarter-kind", self.kind.value),
+            ("jumpstarter-namespace", self.namespace),
+            ("jumpstarter-name", self.name),
+        ]

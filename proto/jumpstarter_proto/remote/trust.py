@@ -1,0 +1,138 @@
+"""Which certificate of a controller or router is believed."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.rpc import RpcError, StatusCode, client_ssl_context
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["EndpointError", "Trust", "fetch_certificate", "fingerprint_of", "split_endpoint"]
+
+DEFAULT_PORT = 443
+
+
+class EndpointError(JumpstarterError):
+    """An endpoint, certificate or fingerprint in a configuration makes no sense."""
+
+    exit_code = ExitCode.USAGE
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The `tls` section of a configuration; all empty: the system's certificate authorities.
+
+    The first that is set counts: `fingerprint`, `ca`, `insecure`.
+    """
+
+    ca: str = ""
+    """Base64 of a PEM bundle, the only authorities to believe."""
+    insecure: bool = False
+    """Believe what the peer shows at the first look; its name still has to be the endpoint's."""
+    fingerprint: str = ""
+    """SHA-256 of the one certificate to believe, in hexadecimal digits with or without colons."""
+
+    async def context(self, host: str, port: int, *, timeout: float) -> ssl.SSLContext:
+        """For one connection to that endpoint.
+
+        Raises:
+            EndpointError: `ca` is not base64 of certificates.
+            RpcError: UNAVAILABLE, the peer's certificate could not be fetched or is not the pinned one.
+        """
+        import ssl  # noqa: PLC0415 - costs a user some 10 ms who mostly has no use for it
+
+        if not self.fingerprint and not self.ca and not self.insecure:
+            return client_ssl_context()
+        if not self.fingerprint and self.ca:
+            try:
+                pem = base64.b64decode(self.ca, validate=True).decode("ascii")
+                return _believing(pem)
+            except (binascii.Error, ValueError, ssl.SSLError):
+                raise EndpointError(
+                    "tls.ca of the configuration is not base64 of a PEM certificate; "
+                    "fetch the configuration again or write it with `base64 -w0 ca.pem`"
+                ) from None
+        certificate = await fetch_certificate(host, port, timeout=timeout)
+        if self.fingerprint:
+            wanted = self.fingerprint.replace(":", "").lower()
+            if not hmac.compare_digest(wanted.encode(), hashlib.sha256(certificate).hexdigest().encode()):
+                raise RpcError(
+                    StatusCode.UNAVAILABLE,
+                    f"{host}:{port} has the certificate {fingerprint_of(certificate)}, not the pinned one; "
+                    "compare it with what the controller printed at its start",
+                )
+        context = _believing(ssl.DER_cert_to_PEM_cert(certificate))
+        # The fingerprint names this very certificate, whatever names stand in it.
+        context.check_hostname = not self.fingerprint
+        return context
+
+
+def _believing(pem: str) -> ssl.SSLContext:
+    import ssl  # noqa: PLC0415
+
+    context = client_ssl_context(ca=pem)
+    # A self-signed leaf is its own authority here; Python 3.13 on would refuse it for what it lacks as one.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+async def fetch_certificate(host: str, port: int, *, timeout: float = 5.0) -> bytes:
+    """The certificate that a TLS server shows, in DER, unverified.
+
+    Raises:
+        RpcError: UNAVAILABLE, nobody there speaks TLS.
+    """
+    import ssl  # noqa: PLC0415
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    target = f"{host}:{port}"
+    try:
+        with trio.fail_after(timeout):
+            stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=context)
+            try:
+                await stream.do_handshake()
+                certificate = stream.getpeercert(binary_form=True)
+            finally:
+                await trio.aclose_forcefully(stream)
+    except trio.TooSlowError:
+        raise RpcError(StatusCode.UNAVAILABLE, f"{target} does not answer within {timeout:g} s") from None
+    except (OSError, trio.BrokenResourceError) as error:
+        raise RpcError(
+            StatusCode.UNAVAILABLE, f"cannot connect to {target}: {error.__cause__ or error}"
+        ) from None
+    if not certificate:
+        raise RpcError(StatusCode.UNAVAILABLE, f"{target} shows no certificate; is it the right port?")
+    return bytes(certificate)
+
+
+def fingerprint_of(certificate: bytes) -> str:
+    """SHA-256 of a certificate in DER, as `AB:CD:…`."""
+    return hashlib.sha256(certificate).digest().hex(":").upper()
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Host and port of `host[:port]`, `[v6]:port`; the port is 443 if left out.
+
+    Raises:
+        EndpointError: it has no host, or a port that is none.
+    """
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or "]" in port:
+        host, port = endpoint, str(DEFAULT_PORT)
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or "/" in host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise EndpointError(f"{endpoint!r} is no address of a controller; write it as HOST:PORT")
+    return host, int(port)

@@ -1,0 +1,116 @@
+"""Whom we trust and when we try again, against real TLS."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from jumpstarter_proto.remote import (
+    Backoff,
+    EndpointError,
+    Identity,
+    Kind,
+    Trust,
+    fetch_certificate,
+    open_controller,
+    split_endpoint,
+)
+from jumpstarter_proto.rpc import RpcError, Server, ServerCall, server_ssl_context, tcp_listeners
+from jumpstarter_proto.v1 import jumpstarter_grpc, jumpstarter_pb2
+
+
+class Names(jumpstarter_grpc.ControllerServiceServicer):
+    """Says who calls."""
+
+    async def RequestLease(
+        self,
+        request: jumpstarter_pb2.RequestLeaseRequest,
+        call: ServerCall[jumpstarter_pb2.RequestLeaseRequest, jumpstarter_pb2.RequestLeaseResponse],
+    ) -> jumpstarter_pb2.RequestLeaseResponse:
+        return jumpstarter_pb2.RequestLeaseResponse(name=f"{call.header('jumpstarter-name')}")
+
+
+Lab = tuple[str, trustme.CA]
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Lab]:
+    """An endpoint with TLS, and its authority."""
+    authority = trustme.CA()
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(key)
+    for blob in certificate.cert_chain_pems:
+        blob.write_to_path(chain, append=True)
+    server = Server([Names()])
+    listeners = await tcp_listeners("localhost", 0, ssl_context=server_ssl_context(chain, key))
+    port = listeners[0].transport_listener.socket.getsockname()[1]
+    await nursery.start(server.serve, listeners[:1])
+    yield f"localhost:{port}", authority
+    nursery.cancel_scope.cancel()
+
+
+async def name(endpoint: str, trust: Trust) -> str:
+    identity = Identity(Kind.CLIENT, "default", "ann", "secret")
+    async with open_controller(endpoint, trust, identity) as channel:
+        stub = jumpstarter_grpc.ControllerServiceStub(channel)
+        return (await stub.RequestLease(jumpstarter_pb2.RequestLeaseRequest(), timeout=10)).name
+
+
+async def test_each_kind_of_trust_reaches_the_controller(lab: Lab) -> None:
+    endpoint, authority = lab
+    ca = base64.b64encode(authority.cert_pem.bytes()).decode()
+    der = await fetch_certificate(*split_endpoint(endpoint))
+    pin = hashlib.sha256(der).hexdigest()
+    for trust in (Trust(ca=ca), Trust(insecure=True), Trust(fingerprint=pin), Trust(fingerprint=pin.upper())):
+        assert await name(endpoint, trust) == "ann"
+
+
+async def test_what_is_not_trusted_is_refused(lab: Lab) -> None:
+    endpoint, _ = lab
+    other = base64.b64encode(trustme.CA().cert_pem.bytes()).decode()
+    for trust in (Trust(), Trust(ca=other), Trust(fingerprint="00" * 32)):
+        with pytest.raises(RpcError) as caught:
+            await name(endpoint, trust)
+        assert "certificate" in caught.value.details
+    with pytest.raises(EndpointError, match="base64"):
+        await name(endpoint, Trust(ca="%%%"))
+
+
+async def test_an_insecure_peer_still_needs_the_name(lab: Lab) -> None:
+    endpoint, _ = lab
+    port = endpoint.rpartition(":")[2]
+    with pytest.raises(RpcError, match="certificate"):
+        await name(f"127.0.0.1:{port}", Trust(insecure=True))
+
+
+@pytest.mark.parametrize("endpoint", ["", ":8082", "host:0", "host:99999", "https://host/x", "host:http"])
+def test_endpoints_that_are_none(endpoint: str) -> None:
+    with pytest.raises(EndpointError, match="HOST:PORT"):
+        split_endpoint(endpoint)
+
+
+def test_endpoints() -> None:
+    assert split_endpoint("lab.example") == ("lab.example", 443)
+    assert split_endpoint("[::1]:8082") == ("::1", 8082)
+    assert split_endpoint("[::1]") == ("::1", 443)
+
+
+def test_backoff_doubles_to_its_cap_and_starts_again() -> None:
+    backoff = Backoff(0.5, 4, random_source=random.Random(1))
+    delays = [backoff.next() for _ in range(10)]
+    for delay, most in zip(delays, [0.5, 1, 2, 4, 4, 4, 4, 4, 4, 4], strict=True):
+        assert most / 2 <= delay <= most
+    backoff.reset()
+    assert backoff.next() <= 0.5
+
+
+def test_a_token_is_in_no_text() -> None:
+    assert "secret" not in repr(Identity(Kind.CLIENT, "ns", "n", "secret"))
