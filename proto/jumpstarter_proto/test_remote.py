@@ -29,7 +29,7 @@ from jumpstarter_proto.v1 import jumpstarter_grpc, jumpstarter_pb2
 class Names(jumpstarter_grpc.ControllerServiceServicer):
     """Says who calls."""
 
-    async def RequestLease(
+    async def RequestLease(  # noqa: N802 - the procedure's name
         self,
         request: jumpstarter_pb2.RequestLeaseRequest,
         call: ServerCall[jumpstarter_pb2.RequestLeaseRequest, jumpstarter_pb2.RequestLeaseResponse],
@@ -51,7 +51,11 @@ async def lab(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Lab]:
         blob.write_to_path(chain, append=True)
     server = Server([Names()])
     listeners = await tcp_listeners("localhost", 0, ssl_context=server_ssl_context(chain, key))
-    port = listeners[0].transport_listener.socket.getsockname()[1]
+    listener = listeners[0]
+    assert isinstance(listener, trio.SSLListener)
+    inner = listener.transport_listener
+    assert isinstance(inner, trio.SocketListener)
+    port = inner.socket.getsockname()[1]
     await nursery.start(server.serve, listeners[:1])
     yield f"localhost:{port}", authority
     nursery.cancel_scope.cancel()

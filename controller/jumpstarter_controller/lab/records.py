@@ -1,0 +1,191 @@
+"""The records of a lab. They are immutable: a change is a new record, so that readers never see half of one.
+
+Times are seconds since the epoch, durations seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar, NamedTuple
+
+import msgspec
+
+__all__ = [
+    "Client",
+    "Condition",
+    "ConditionType",
+    "Exporter",
+    "ExporterStatus",
+    "Key",
+    "Lease",
+    "PairingCode",
+    "Policy",
+    "Record",
+    "Rule",
+]
+
+
+class Key(NamedTuple):
+    """Which record of its kind."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all records."""
+
+    KIND: ClassVar[str]
+
+    namespace: str
+    name: str
+    uid: str = ""
+    created: float = 0.0
+
+    @property
+    def key(self) -> Key:
+        """Unique among its kind."""
+        return Key(self.namespace, self.name)
+
+
+class Client(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Who leases."""
+
+    KIND = "client"
+
+    labels: dict[str, str] = {}
+    username: str = ""
+    """Of an external issuer of tokens; empty: only tokens of our own."""
+    enabled: bool = True
+    tokens_from: int = 0
+    """Tokens issued before this time are void (seconds since the epoch)."""
+
+
+class ExporterStatus(enum.IntEnum):
+    """What an exporter says of itself; the numbers are the wire's."""
+
+    UNSPECIFIED = 0
+    OFFLINE = 1
+    AVAILABLE = 2
+    BEFORE_LEASE_HOOK = 3
+    LEASE_READY = 4
+    AFTER_LEASE_HOOK = 5
+    BEFORE_LEASE_HOOK_FAILED = 6
+    AFTER_LEASE_HOOK_FAILED = 7
+
+
+class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A board's host, as it registered itself."""
+
+    KIND = "exporter"
+
+    labels: dict[str, str] = {}
+    username: str = ""
+    enabled: bool = True
+    tokens_from: int = 0
+    devices: int = 0
+    """How many device reports it registered with; none means not registered."""
+    status: ExporterStatus = ExporterStatus.UNSPECIFIED
+    status_message: str = ""
+
+
+class ConditionType(enum.StrEnum):
+    """Kinds of condition of a lease."""
+
+    PENDING = "Pending"
+    UNSATISFIABLE = "Unsatisfiable"
+    INVALID = "Invalid"
+    READY = "Ready"
+
+
+class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that is true or false of a lease, since when and why."""
+
+    type: ConditionType
+    holds: bool
+    reason: str
+    message: str = ""
+    since: float = 0.0
+
+
+class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The right of one client to one exporter for some time: what was asked for, and what has come of it."""
+
+    KIND = "lease"
+
+    client: str
+    """A client of the same namespace."""
+    selector: str = ""
+    """Canonical text."""
+    exporter_name: str = ""
+    """Asked for by name."""
+    duration: float = 0.0
+    begin_time: float | None = None
+    end_time: float | None = None
+    tags: dict[str, str] = {}
+    context: dict[str, str] = {}
+    allow_disabled: bool = False
+    release: bool = False
+    """Somebody asked for its end."""
+
+    exporter: str = ""
+    """The exporter that it got; empty while it waits."""
+    priority: int = 0
+    begun: float | None = None
+    ended: float | None = None
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """It holds an exporter."""
+        return bool(self.exporter) and self.ended is None
+
+    @property
+    def expiry(self) -> float | None:
+        """When it ends by itself; None before that can be known."""
+        if self.end_time is not None:
+            return self.end_time
+        start = self.begin_time if self.begin_time is not None else self.begun
+        return None if start is None else start + self.duration
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """The condition of that type, if it was ever set."""
+        return next((one for one in self.conditions if one.type is kind), None)
+
+
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who may use a policy's exporters, how urgently and how long."""
+
+    clients: tuple[str, ...]
+    """Selectors on clients' labels; any of them is enough, none admits nobody."""
+    priority: int = 0
+    maximum_duration: float | None = None
+    description: str = ""
+
+
+class Policy(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Who may use which exporters. Without any policy in a namespace, everybody may use all of it."""
+
+    KIND = "policy"
+
+    exporters: str = ""
+    """Selector on exporters' labels; empty selects all."""
+    rules: tuple[Rule, ...] = ()
+
+
+class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A single-use code with which a new client or exporter gets its token. Only its hash is kept.
+
+    `name` is the code's own; `subject` what will be created.
+    """
+
+    KIND = "code"
+
+    kind: str
+    subject: str
+    digest: str
+    expires: float
+    labels: dict[str, str] = {}

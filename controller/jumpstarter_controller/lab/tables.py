@@ -1,0 +1,90 @@
+"""The tables of a lab: what is acknowledged (`View`), and a draft on top of it (`Lab`) that may still be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar, cast
+
+from jumpstarter_controller.lab.records import Client, Exporter, Key, Lease, PairingCode, Policy, Record
+
+__all__ = ["Lab", "Place", "View"]
+
+R = TypeVar("R", bound=Record)
+Place = tuple[type[Record], Key]
+KINDS: tuple[type[Record], ...] = (Client, Exporter, Lease, Policy, PairingCode)
+
+
+class View:
+    """Records by kind and key. Iterating is safe while nobody awaits."""
+
+    def __init__(self) -> None:
+        self._tables: dict[type[Record], dict[Key, Record]] = {kind: {} for kind in KINDS}
+        self._held: dict[Key, Key] = {}
+
+    def get(self, kind: type[R], key: Key) -> R | None:
+        """The record, if there is one."""
+        return cast("R | None", self._tables[kind].get(key))
+
+    def all(self, kind: type[R]) -> Iterator[R]:
+        """All of a kind, of every namespace."""
+        return cast("Iterator[R]", iter(self._tables[kind].values()))
+
+    def count(self, kind: type[Record]) -> int:
+        """How many there are of a kind."""
+        return len(self._tables[kind])
+
+    def holder(self, exporter: Key) -> Lease | None:
+        """The active lease on an exporter."""
+        lease = self._held.get(exporter)
+        return None if lease is None else self.get(Lease, lease)
+
+    def set(self, kind: type[Record], key: Key, record: Record | None) -> None:
+        """Put, or with None remove, without a trace of what was there."""
+        table = self._tables[kind]
+        before = table.get(key)
+        if isinstance(before, Lease) and before.active:
+            self._held.pop(Key(before.namespace, before.exporter), None)
+        if record is None:
+            table.pop(key, None)
+        else:
+            table[key] = record
+            if isinstance(record, Lease) and record.active:
+                self._held[Key(record.namespace, record.exporter)] = key
+
+
+class Lab(View):
+    """A draft. It remembers what it changed since `commit`, and can go back to any `mark`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._undo: list[tuple[type[Record], Key, Record | None]] = []
+
+    def put(self, record: Record) -> None:
+        """Add or replace."""
+        kind = type(record)
+        self._undo.append((kind, record.key, self.get(kind, record.key)))
+        self.set(kind, record.key, record)
+
+    def remove(self, record: Record) -> None:
+        """Take it out."""
+        kind = type(record)
+        self._undo.append((kind, record.key, self.get(kind, record.key)))
+        self.set(kind, record.key, None)
+
+    def mark(self) -> int:
+        """A point to come back to."""
+        return len(self._undo)
+
+    def back_to(self, mark: int) -> None:
+        """Undo all that was changed after that point."""
+        while len(self._undo) > mark:
+            kind, key, before = self._undo.pop()
+            self.set(kind, key, before)
+
+    def changes(self) -> dict[Place, Record | None]:
+        """What is different from the last commit; None is what was removed."""
+        return {(kind, key): self.get(kind, key) for kind, key, _ in self._undo}
+
+    def commit(self) -> None:
+        """What is here counts from now on."""
+        self._undo.clear()

@@ -1,0 +1,62 @@
+"""Which exporters are there. Seen by the minute, so it is not stored: after a restart all get a minute to return."""
+
+from __future__ import annotations
+
+from jumpstarter_controller.lab import Key
+
+__all__ = ["OFFLINE_SECONDS", "Presence"]
+
+OFFLINE_SECONDS = 60.0
+"""An exporter that has said nothing for so long is offline."""
+
+
+class Presence:
+    """When each exporter was last heard of, in seconds since the epoch."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Key, float] = {}
+        self._connections: dict[Key, int] = {}
+
+    def saw(self, exporter: Key, now: float) -> None:
+        """It said something."""
+        self._seen[exporter] = now
+
+    def connected(self, exporter: Key, now: float) -> None:
+        """A status stream of it opened."""
+        self._connections[exporter] = self._connections.get(exporter, 0) + 1
+        self.saw(exporter, now)
+
+    def disconnected(self, exporter: Key, now: float) -> None:
+        """One of its status streams ended."""
+        left = self._connections.get(exporter, 0) - 1
+        if left > 0:
+            self._connections[exporter] = left
+        else:
+            self._connections.pop(exporter, None)
+        self.saw(exporter, now)
+
+    def forget(self, exporter: Key) -> None:
+        """It was deleted or says that it leaves."""
+        self._seen.pop(exporter, None)
+
+    def is_connected(self, exporter: Key) -> bool:
+        """Whether a status stream of it is open now."""
+        return exporter in self._connections
+
+    def last_seen(self, exporter: Key) -> float | None:
+        """When it was heard of; None for never."""
+        return self._seen.get(exporter)
+
+    def is_fresh(self, exporter: Key, now: float) -> bool:
+        """Whether it was heard of within the minute, or is connected: an open stream refreshes it."""
+        seen = self._seen.get(exporter)
+        return exporter in self._connections or (seen is not None and now - seen <= OFFLINE_SECONDS)
+
+    def next_loss(self, now: float) -> float | None:
+        """When the next of those who are here without a connection will be offline."""
+        times = [
+            seen + OFFLINE_SECONDS
+            for key, seen in self._seen.items()
+            if key not in self._connections and now - seen <= OFFLINE_SECONDS
+        ]
+        return min(times, default=None)

@@ -1,0 +1,36 @@
+"""Which combinations of begin, end and duration a lease may ask for."""
+
+from __future__ import annotations
+
+__all__ = ["LONGEST", "TimesError", "check_times"]
+
+LONGEST = 10 * 365 * 86400.0
+"""Seconds. Longer is a mistake, and later arithmetic stays in range."""
+
+
+class TimesError(ValueError):
+    """A lease that cannot be so."""
+
+
+def check_times(
+    begin: float | None, end: float | None, duration: float | None
+) -> tuple[float | None, float | None, float]:
+    """Begin, end and duration of a lease in seconds, with begin and duration worked out where they can be.
+
+    Raises:
+        TimesError: says which of them is missing, too much or wrong.
+    """
+    if begin is not None and end is not None:
+        between = end - begin
+        if duration is not None and abs(duration - between) > 0.001:
+            raise TimesError("duration conflicts with begin_time and end_time; leave one of them out")
+        duration = between
+    if duration is None:
+        raise TimesError("duration is required (or begin_time and end_time); for example 30 minutes")
+    if not duration > 0:
+        raise TimesError(f"duration must be positive, got {duration:g} s")
+    if duration > LONGEST:
+        raise TimesError(f"duration must be at most {LONGEST / 86400:.0f} days, got {duration / 86400:.0f}")
+    if end is not None and begin is None:
+        begin = end - duration
+    return begin, end, duration
