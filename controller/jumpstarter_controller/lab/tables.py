@@ -20,6 +20,9 @@ class View:
     def __init__(self) -> None:
         self._tables: dict[type[Record], dict[Key, Record]] = {kind: {} for kind in KINDS}
         self._held: dict[Key, Key] = {}
+        self._open: dict[Key, None] = {}
+        self.shape = 0
+        """Grows whenever labels, policies or what else decides who may have which exporter changes."""
 
     def get(self, kind: type[R], key: Key) -> R | None:
         """The record, if there is one."""
@@ -38,6 +41,11 @@ class View:
         lease = self._held.get(exporter)
         return None if lease is None else self.get(Lease, lease)
 
+    def open_leases(self) -> list[Lease]:
+        """All that have not ended."""
+        leases = (self.get(Lease, key) for key in self._open)
+        return [lease for lease in leases if lease is not None]
+
     def set(self, kind: type[Record], key: Key, record: Record | None) -> None:
         """Put, or with None remove, without a trace of what was there."""
         table = self._tables[kind]
@@ -48,8 +56,21 @@ class View:
             table.pop(key, None)
         else:
             table[key] = record
-            if isinstance(record, Lease) and record.active:
-                self._held[Key(record.namespace, record.exporter)] = key
+        if kind is Lease:
+            self._open.pop(key, None)
+            if isinstance(record, Lease):
+                if record.ended is None:
+                    self._open[key] = None
+                if record.active:
+                    self._held[Key(record.namespace, record.exporter)] = key
+        elif _shape(before) != _shape(record):
+            self.shape += 1
+
+
+def _shape(record: Record | None) -> object:
+    if isinstance(record, Exporter):
+        return record.uid, record.labels, record.enabled, record.devices > 0
+    return record
 
 
 class Lab(View):
@@ -60,8 +81,10 @@ class Lab(View):
         self._undo: list[tuple[type[Record], Key, Record | None]] = []
 
     def put(self, record: Record) -> None:
-        """Add or replace."""
+        """Add or replace; putting what is there changes nothing."""
         kind = type(record)
+        if self.get(kind, record.key) is record:
+            return
         self._undo.append((kind, record.key, self.get(kind, record.key)))
         self.set(kind, record.key, record)
 

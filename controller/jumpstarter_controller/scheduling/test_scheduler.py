@@ -1,0 +1,305 @@
+"""The scheduler: each rule of the wire, and what must hold whatever happens."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from jumpstarter_controller.lab import (
+    Client,
+    ConditionType,
+    Exporter,
+    ExporterStatus,
+    Key,
+    Lab,
+    Lease,
+    Policy,
+    Record,
+    Rule,
+)
+from jumpstarter_controller.scheduling import Presence, Scheduler
+
+NS = "lab"
+
+
+class World:
+    """A lab with a clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.lab = Lab()
+        self.presence = Presence()
+        self.scheduler = Scheduler(self.presence)
+        self.wake: float | None = None
+        self._ids: Iterator[int] = iter(range(10_000))
+
+    def put(self, *records: Record) -> None:
+        for record in records:
+            self.lab.put(record)
+        self.step(0)
+
+    def exporter(self, name: str, *, present: bool = True, **more: object) -> Exporter:
+        labels = more.pop("labels", {"board": "rpi4"})
+        fields = {"devices": 1, "status": ExporterStatus.AVAILABLE, "uid": name, "labels": labels, **more}
+        exporter = Exporter(namespace=NS, name=name, **fields)  # type: ignore[arg-type]
+        if present:
+            self.presence.connected(exporter.key, self.now)
+        self.put(exporter)
+        return exporter
+
+    def client(self, name: str = "ann", **labels: str) -> None:
+        self.put(Client(namespace=NS, name=name, uid=name, labels=labels))
+
+    def ask(self, client: str = "ann", /, **more: object) -> Key:
+        fields: dict[str, object] = {"selector": "board=rpi4", "duration": 60.0, **more}
+        name = f"l{next(self._ids):04}"
+        lease = Lease(namespace=NS, name=name, client=client, created=self.now, **fields)  # type: ignore[arg-type]
+        self.put(lease)
+        return lease.key
+
+    def lease(self, key: Key) -> Lease:
+        lease = self.lab.get(Lease, key)
+        assert lease is not None
+        return lease
+
+    def change(self, key: Key, **fields: object) -> None:
+        self.put(replace(self.lease(key), **fields))
+
+    def set_exporter(self, name: str, **fields: object) -> None:
+        exporter = self.lab.get(Exporter, Key(NS, name))
+        assert exporter is not None
+        self.put(replace(exporter, **fields))
+
+    def step(self, seconds: float) -> None:
+        self.now += seconds
+        self.wake = self.scheduler.reconcile(self.lab, self.now)
+        self.lab.commit()
+
+    def reason(self, key: Key) -> tuple[str, bool, str]:
+        last = self.lease(key).conditions[-1]
+        return last.type.value, last.holds, last.reason
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.client()
+    return world
+
+
+def test_a_free_exporter_is_leased_at_once(world: World) -> None:
+    world.exporter("one")
+    key = world.ask()
+    lease = world.lease(key)
+    assert (lease.exporter, lease.begun, world.reason(key)) == ("one", 1000.0, ("Ready", True, "Ready"))
+    assert world.wake == 1060.0
+
+
+def test_expiry_frees_it_for_the_next(world: World) -> None:
+    world.exporter("one")
+    first, second = world.ask(), world.ask()
+    assert world.reason(second) == ("Pending", True, "NotAvailable")
+    world.step(60)
+    assert world.reason(first) == ("Ready", False, "Expired")
+    assert world.lease(first).ended == 1060.0
+    assert world.reason(second) == ("Ready", True, "Ready")
+    assert world.lease(second).conditions[0].type is ConditionType.PENDING, "a leftover stays, never False"
+    assert world.lease(second).conditions[0].holds
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"selector": ""}, ("Invalid", True, "InvalidSelector")),
+        ({"selector": "", "exporter_name": "none"}, ("Unsatisfiable", True, "ExporterNotFound")),
+        ({"selector": "board=x", "exporter_name": "one"}, ("Unsatisfiable", True, "SelectorMismatch")),
+        ({"selector": "", "exporter_name": "off"}, ("Unsatisfiable", True, "ExporterDisabled")),
+        ({"selector": "board=off"}, ("Unsatisfiable", True, "AllDisabled")),
+        ({"selector": "board=nothing"}, ("Unsatisfiable", True, "NoAccess")),
+        ({"selector": "board=away"}, ("Pending", True, "Offline")),
+        ({"selector": "board=bare"}, ("Pending", True, "Offline")),
+        ({"selector": "board=hook"}, ("Pending", True, "NotReady")),
+        ({"selector": "board=off", "allow_disabled": True}, ("Ready", True, "Ready")),
+        ({"selector": "", "exporter_name": "one"}, ("Ready", True, "Ready")),
+    ],
+)
+def test_conditions(world: World, asked: dict[str, object], expected: tuple[str, bool, str]) -> None:
+    world.exporter("one")
+    world.exporter("off", enabled=False, labels={"board": "off"})
+    world.exporter("away", present=False, labels={"board": "away"})
+    world.exporter("bare", devices=0, labels={"board": "bare"})
+    world.exporter("hook", status=ExporterStatus.AFTER_LEASE_HOOK, labels={"board": "hook"})
+    key = world.ask(**asked)
+    assert world.reason(key) == expected
+    final = expected[0] in {"Invalid", "Unsatisfiable"}
+    assert (world.lease(key).ended is not None) is final
+    assert world.lease(key).conditions[-1].message
+
+
+def test_a_minute_of_silence_is_offline_and_the_return_heals(world: World) -> None:
+    world.exporter("one")
+    world.presence.disconnected(Key(NS, "one"), world.now)
+    world.step(61)
+    exporter = world.lab.get(Exporter, Key(NS, "one"))
+    assert exporter is not None
+    assert exporter.status is ExporterStatus.OFFLINE
+    key = world.ask()
+    assert world.reason(key) == ("Pending", True, "Offline")
+    world.presence.connected(Key(NS, "one"), world.now)
+    world.set_exporter("one", status=ExporterStatus.AVAILABLE)
+    assert world.lease(key).exporter == "one"
+
+
+def test_a_lease_for_later_waits_until_then(world: World) -> None:
+    world.exporter("one")
+    key = world.ask(begin_time=1500.0)
+    assert world.lease(key).conditions == ()
+    assert world.wake == 1500.0
+    world.step(500)
+    assert world.lease(key).begun == 1500.0
+    assert world.wake == 1560.0
+
+
+def test_release_extension_and_deletion(world: World) -> None:
+    world.exporter("one")
+    world.exporter("two")
+    first, second = world.ask(), world.ask()
+    world.change(first, duration=600.0)
+    world.step(61)
+    assert world.lease(first).active
+    assert world.reason(second) == ("Ready", False, "Expired")
+    world.change(first, release=True)
+    assert world.reason(first) == ("Ready", False, "Released")
+    third = world.ask(selector="", exporter_name="two")
+    exporter = world.lab.get(Exporter, Key(NS, "two"))
+    assert exporter is not None
+    world.lab.remove(exporter)
+    world.step(1)
+    assert world.reason(third) == ("Ready", False, "Released")
+
+
+def test_policies_approve_by_labels_and_duration_and_rank(world: World) -> None:
+    world.exporter("one")
+    world.client("ci", team="ci")
+    world.client("dev", team="dev")
+    rules = (Rule(("team=ci",), priority=5), Rule(("team=dev",), maximum_duration=100.0), Rule(()))
+    world.put(Policy(namespace=NS, name="p", exporters="board=rpi4", rules=rules))
+    assert world.reason(world.ask("ann")) == ("Unsatisfiable", True, "NoAccess")
+    assert world.reason(world.ask("dev", duration=101.0)) == ("Unsatisfiable", True, "NoAccess")
+    holder = world.ask("dev", duration=100.0)
+    assert world.lease(holder).active
+    early = world.ask("dev")
+    world.step(1)
+    urgent = world.ask("ci")
+    places = world.scheduler.queue(world.lab, world.now)
+    assert places[urgent].number == 1
+    assert places[urgent].seconds == 99.0
+    assert places[early].number == 2
+    assert places[early].seconds == 159.0
+    world.change(holder, release=True)
+    assert world.lease(urgent).active
+    assert world.lease(urgent).priority == 5
+    assert not world.lease(early).exporter
+
+
+def test_a_narrow_lease_does_not_block_a_wide_one(world: World) -> None:
+    world.exporter("one", labels={"board": "rpi4", "site": "a"})
+    world.exporter("two", labels={"board": "rpi4", "site": "b"})
+    world.ask(selector="site=a")
+    narrow = world.ask(selector="site=a")
+    wide = world.ask()
+    assert world.lease(wide).exporter == "two"
+    assert not world.lease(narrow).exporter
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["ask", "release", "status", "connect", "drop", "step", "extend", "restart", "undo"]),
+        st.integers(0, 5),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(events, st.integers(0, 1000))
+def test_whatever_happens_no_exporter_is_leased_twice_and_nothing_is_stuck(
+    happened: list[tuple[str, int]], seed: int
+) -> None:
+    world = World()
+    rng = random.Random(seed)
+    for name in ("ann", "bob"):
+        world.client(name)
+    for index in range(3):
+        world.exporter(f"e{index}", labels={"board": "rpi4", "n": str(index)})
+    asked: list[Key] = []
+    for what, number in happened:
+        exporter = Key(NS, f"e{number % 3}")
+        match what:
+            case "ask":
+                selector = rng.choice(["board=rpi4", f"n={number % 3}", "n in (0,1)"])
+                asked.append(world.ask(rng.choice(["ann", "bob"]), selector=selector, duration=10.0 + number))
+            case "release" if asked:
+                world.change(asked[number % len(asked)], release=True)
+            case "extend" if asked:
+                lease = world.lease(asked[number % len(asked)])
+                world.change(lease.key, duration=lease.duration + 5)
+            case "status":
+                world.set_exporter(exporter.name, status=ExporterStatus(number))
+            case "connect":
+                world.presence.connected(exporter, world.now)
+            case "drop":
+                world.presence.disconnected(exporter, world.now)
+            case "step":
+                world.step(float(number * 10))
+            case "restart":
+                world.scheduler = Scheduler(world.presence)
+            case "undo":
+                mark = world.lab.mark()
+                world.lab.put(Lease(namespace=NS, name="gone", client="ann", selector="board", duration=9.0))
+                world.scheduler.reconcile(world.lab, world.now)
+                world.lab.back_to(mark)
+                assert world.lab.get(Lease, Key(NS, "gone")) is None
+            case _:
+                pass
+        world.step(0)
+        active = [lease.exporter for lease in world.lab.all(Lease) if lease.active]
+        assert len(active) == len(set(active)), "one exporter, two leases"
+        assert all(world.lab.get(Lease, key) is not None for key in asked), "a lease is lost"
+        for lease in world.lab.all(Lease):
+            holder = world.lab.holder(Key(NS, lease.exporter)) if lease.active else lease
+            assert holder == lease
+    # When every exporter is there and every lease runs out, each lease gets its turn.
+    for index in range(3):
+        world.presence.connected(Key(NS, f"e{index}"), world.now)
+        world.set_exporter(f"e{index}", status=ExporterStatus.AVAILABLE)
+    for _ in range(len(asked) * 2 + 2):
+        if world.wake is None:
+            break
+        world.step(max(0.0, world.wake - world.now))
+    assert not world.lab.open_leases(), "a lease is stuck"
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12))
+def test_equals_are_served_in_the_order_in_which_they_came(durations: list[int]) -> None:
+    world = World()
+    world.client()
+    world.exporter("one")
+    keys = []
+    for duration in durations:
+        keys.append(world.ask(duration=float(duration)))
+        world.step(0.1)
+    predicted = world.scheduler.queue(world.lab, world.now)
+    start = world.now
+    for _ in keys:
+        if world.wake is not None:
+            world.step(max(0.0, world.wake - world.now))
+    begun = [world.lease(key).begun or 0.0 for key in keys]
+    assert begun == sorted(begun)
+    for key, place in predicted.items():
+        assert place.seconds == pytest.approx((world.lease(key).begun or 0.0) - start, abs=0.01)
