@@ -1,0 +1,195 @@
+"""The lab as a running thing: changes go through one task, and count when they are on the disk.
+
+`change` runs a function over a draft. What happened meanwhile is written together; then everybody sees it, and
+not before, so that nothing that was seen can be lost in a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import trio
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Record, View
+from jumpstarter_controller.lab.tables import KINDS, Place
+from jumpstarter_controller.scheduling import Place as QueuePlace
+from jumpstarter_controller.scheduling import Presence, Scheduler
+from jumpstarter_controller.store import StoreError
+
+__all__ = ["Engine", "Keeper"]
+
+T = TypeVar("T")
+RETRY_SECONDS = 1.0
+LONGEST_SLEEP = 30.0
+"""A wall clock that was set is noticed so soon."""
+
+_log = logging.getLogger(__name__)
+
+
+class Keeper(Protocol):
+    """What the engine needs of a store."""
+
+    def load(self) -> Lab:
+        """Everything that was written."""
+
+    def write(self, changes: dict[Place, Record | None], /) -> None:
+        """Keep all of it or, with StoreError, none."""
+
+
+@dataclass
+class _Job:
+    change: Callable[[Lab, float], Any]
+    done: trio.Event = field(default_factory=trio.Event)
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Engine:
+    """Holds a lab in memory and on the disk. `run` has to run."""
+
+    def __init__(self, store: Keeper, *, clock: Callable[[], float] = time.time) -> None:
+        self.presence = Presence()
+        self.clock = clock
+        self._store = store
+        self._draft = store.load()
+        self._scheduler = Scheduler(self.presence)
+        self._view_scheduler = Scheduler(self.presence)
+        self.view = View()
+        """What is acknowledged."""
+        for kind in KINDS:
+            for record in self._draft.all(kind):
+                self.view.set(kind, record.key, record)
+        now = clock()
+        for exporter in self._online_at_the_end():
+            # It had no chance to be heard while we were away.
+            self.presence.saw(exporter, now)
+        self._jobs: list[_Job] = []
+        self._work = trio.Event()
+        self._watchers: dict[Place, set[trio.Event]] = {}
+        self._queue: dict[Key, QueuePlace] | None = None
+        self.failed = trio.Event()
+        """The engine has ended: no change will be made any more."""
+
+    def _online_at_the_end(self) -> list[Key]:
+        return [
+            one.key
+            for one in self.view.all(Exporter)
+            if one.devices and one.status is not ExporterStatus.OFFLINE
+        ]
+
+    async def change(self, change: Callable[[Lab, float], T]) -> T:
+        """Run `change(lab, now)` over the draft and return its result when it is on the disk.
+
+        What it raises comes back, and nothing of it is kept. When cancelled, the change is made nevertheless.
+
+        Raises:
+            StoreError: the disk does not take it; nothing was changed.
+        """
+        if self.failed.is_set():
+            raise RpcError(StatusCode.UNAVAILABLE, "the controller is shutting down; try again")
+        job = _Job(change)
+        self._jobs.append(job)
+        self._work.set()
+        await job.done.wait()
+        if job.error is not None:
+            raise job.error
+        result: T = job.result
+        return result
+
+    def nudge(self) -> None:
+        """Something changed that is not in the records, as an exporter's presence: decide again."""
+        self._work.set()
+
+    def places(self) -> dict[Key, QueuePlace]:
+        """The queue, as it stands."""
+        if self._queue is None:
+            self._queue = self._view_scheduler.queue(self.view, self.clock())
+        return self._queue
+
+    def watch(self, kind: type[Record], key: Key) -> trio.Event:
+        """An event that is set with the next change of that record; get it before looking."""
+        event = trio.Event()
+        self._watchers.setdefault((kind, key), set()).add(event)
+        return event
+
+    def unwatch(self, kind: type[Record], key: Key, event: trio.Event) -> None:
+        """Nobody waits for it any more."""
+        events = self._watchers.get((kind, key))
+        if events is not None:
+            events.discard(event)
+            if not events:
+                del self._watchers[(kind, key)]
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Make changes and timed decisions until cancelled."""
+        task_status.started()
+        try:
+            while True:
+                wake = await self._turn()
+                timeout = math.inf if wake is None else max(0.0, wake - self.clock())
+                with trio.move_on_after(min(timeout, LONGEST_SLEEP)):
+                    await self._work.wait()
+        finally:
+            self.failed.set()
+            self._fail(
+                self._jobs, RpcError(StatusCode.UNAVAILABLE, "the controller is shutting down; try again")
+            )
+
+    async def _turn(self) -> float | None:
+        self._work = trio.Event()
+        jobs, self._jobs = self._jobs, []
+        now = self.clock()
+        for job in jobs:
+            mark = self._draft.mark()
+            try:
+                job.result = job.change(self._draft, now)
+            except Exception as error:  # its caller's, whatever it is; the others go on
+                self._draft.back_to(mark)
+                job.error = error
+        wake = self._scheduler.reconcile(self._draft, now)
+        changes = self._draft.changes()
+        self._queue = None
+        if changes:
+            try:
+                # Shielded: a write that is under way ends, and whoever waits for it learns how.
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self._store.write, changes)
+            except StoreError as error:
+                _log.error("%s", error)
+                self._draft.back_to(0)
+                self._fail(jobs, error)
+                return now + RETRY_SECONDS
+            self._draft.commit()
+            self._publish(changes)
+        for job in jobs:
+            job.done.set()
+        return wake
+
+    def _publish(self, changes: dict[Place, Record | None]) -> None:
+        for (kind, key), record in changes.items():
+            self.view.set(kind, key, record)
+            for event in self._watchers.pop((kind, key), ()):
+                event.set()
+
+    @staticmethod
+    def _fail(jobs: list[_Job], error: Exception) -> None:
+        for job in jobs:
+            job.error = job.error or error
+            job.done.set()
+
+    async def wait(self, kind: type[Record], key: Key, seconds: float) -> None:
+        """Until that record changes, at most so long."""
+        event = self.watch(kind, key)
+        try:
+            with trio.move_on_after(seconds):
+                await event.wait()
+        finally:
+            with suppress(KeyError):
+                self.unwatch(kind, key, event)

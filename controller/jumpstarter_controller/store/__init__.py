@@ -1,0 +1,5 @@
+"""Where a lab's records are kept."""
+
+from jumpstarter_controller.store.sqlite import SqliteStore, StoreError
+
+__all__ = ["SqliteStore", "StoreError"]

@@ -1,0 +1,131 @@
+"""What was written is there again, and only then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jumpstarter_controller.lab import (
+    Client,
+    Condition,
+    ConditionType,
+    Exporter,
+    Key,
+    Lease,
+    Policy,
+    Record,
+    Rule,
+)
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.store import SqliteStore, StoreError
+
+CLIENT = Client(namespace="lab", name="ann", uid="1", labels={"team": "ci"})
+LEASE = Lease(
+    namespace="lab",
+    name="l",
+    client="ann",
+    selector="board=rpi4",
+    duration=1.5,
+    tags={"a": "b"},
+    conditions=(Condition(ConditionType.READY, True, "Ready", "yes", 2.0),),
+)
+RECORDS = [
+    CLIENT,
+    LEASE,
+    Exporter(namespace="lab", name="e", devices=2),
+    Policy(namespace="lab", name="p", rules=(Rule(("a=b",), 3, 60.0),)),
+]
+
+
+def test_records_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    store = SqliteStore(path)
+    store.write({(type(record), record.key): record for record in RECORDS})
+    store.write({(Lease, LEASE.key): None})
+    store.close()
+    lab = SqliteStore(path).load()
+    assert lab.get(Client, CLIENT.key) == CLIENT
+    assert lab.get(Policy, Key("lab", "p")) == RECORDS[3]
+    assert lab.get(Lease, LEASE.key) is None
+    assert lab.changes() == {}
+    for file in tmp_path.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO records VALUES ('lease', 'lab', 'x', '{}')")
+    with pytest.raises(StoreError, match="lease lab/x is damaged"):
+        SqliteStore(path).load()
+
+
+def test_no_database_and_a_newer_one_are_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("this is no database, it is a text file that is long enough to be read as one" * 20)
+    with pytest.raises(StoreError, match="--data"):
+        SqliteStore(text)
+    with sqlite3.connect(tmp_path / "new") as db:
+        db.execute("PRAGMA user_version=99")
+    with pytest.raises(StoreError, match="newer version"):
+        SqliteStore(tmp_path / "new")
+
+
+def test_a_full_disk_keeps_the_store_whole(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "lab.sqlite")
+    store.write({(Client, CLIENT.key): CLIENT})
+    # SQLite's own limit stands for the disk's: the same error from the same call.
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count={pages}")
+    many: dict[Place, Record | None] = {
+        (Lease, Key("lab", f"l{n}")): Lease(namespace="lab", name=f"l{n}", client="x" * 500)
+        for n in range(100)
+    }
+    with pytest.raises(StoreError, match="nothing was changed"):
+        store.write(many)
+    store._db.execute("PRAGMA max_page_count=1000000")
+    assert [one.name for one in store.load().all(Client)] == ["ann"]
+    assert not list(store.load().all(Lease))
+    store.write(many)
+    assert store.load().count(Lease) == 100
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from jumpstarter_controller.lab import Lease
+from jumpstarter_controller.store import SqliteStore
+store = SqliteStore(Path(sys.argv[1]))
+number = store.load().count(Lease)
+while True:
+    records = [Lease(namespace="lab", name=f"{number}-{half}", client="ann") for half in "ab"]
+    store.write({(Lease, record.key): record for record in records})
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_a_kill_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    for acknowledged in (3, 17, 40):
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        last = -1
+        for _ in range(acknowledged):
+            last = int(child.stdout.readline())
+        os.kill(child.pid, signal.SIGKILL)
+        child.communicate()
+        store = SqliteStore(path)
+        names = {lease.name for lease in store.load().all(Lease)}
+        store.close()
+        assert f"{last}-a" in names
+        halves = [name.rpartition("-")[0] for name in names]
+        assert all(halves.count(half) == 2 for half in halves), "half of a write"
