@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Record, View
+from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Record, View
 from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.scheduling import Place as QueuePlace
 from jumpstarter_controller.scheduling import Presence, Scheduler
@@ -173,9 +173,16 @@ class Engine:
         return wake
 
     def _publish(self, changes: dict[Place, Record | None]) -> None:
+        touched = set(changes)
+        for (kind, key), record in changes.items():
+            # What holds an exporter, or held it, is news for that exporter.
+            for lease in (self.view.get(kind, key), record):
+                if isinstance(lease, Lease) and lease.exporter:
+                    touched.add((Exporter, Key(lease.namespace, lease.exporter)))
         for (kind, key), record in changes.items():
             self.view.set(kind, key, record)
-            for event in self._watchers.pop((kind, key), ()):
+        for place in touched:
+            for event in self._watchers.pop(place, ()):
                 event.set()
 
     @staticmethod
@@ -185,7 +192,7 @@ class Engine:
             job.done.set()
 
     async def wait(self, kind: type[Record], key: Key, seconds: float) -> None:
-        """Until that record changes, at most so long."""
+        """Until that record changes, or the lease that holds that exporter, at most so long."""
         event = self.watch(kind, key)
         try:
             with trio.move_on_after(seconds):

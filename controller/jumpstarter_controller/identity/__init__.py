@@ -1,0 +1,20 @@
+"""Who somebody is: keys, tokens, and what a call's metadata says of its caller."""
+
+from jumpstarter_controller.identity.authenticate import Authenticator, Caller, authorise
+from jumpstarter_controller.identity.enrolment import new_code, redeem
+from jumpstarter_controller.identity.keys import KeyFileError, random_key, signing_key
+from jumpstarter_controller.identity.tokens import Subject, TokenError, TokenIssuer
+
+__all__ = [
+    "Authenticator",
+    "Caller",
+    "KeyFileError",
+    "Subject",
+    "TokenError",
+    "TokenIssuer",
+    "authorise",
+    "new_code",
+    "random_key",
+    "redeem",
+    "signing_key",
+]

@@ -1,0 +1,174 @@
+"""Two streams with one token, over real connections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import jwt
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.rpc import RpcError, Server, StatusCode, open_channel
+from jumpstarter_proto.v1 import router_grpc, router_pb2
+
+from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
+from jumpstarter_controller.router.pairing import Pairing, TooManyWaitError
+
+KEY = b"k" * 32
+TOKENS = RouterTokens(KEY)
+
+
+class Lab:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.service = RouterService(TOKENS)
+        self.server = Server([self.service], options=ROUTER_OPTIONS)
+        self.nursery = nursery
+
+    @asynccontextmanager
+    async def dial(self, token: str) -> AsyncIterator[RouterStream]:
+        near, far = trio.testing.memory_stream_pair()
+        self.nursery.start_soon(self.server.serve_connection, far)
+        metadata = [("authorization", f"Bearer {token}")]
+        async with (
+            open_channel(near, metadata=metadata) as channel,
+            router_grpc.RouterServiceStub(channel).Stream() as call,
+        ):
+            yield RouterStream.client(call)
+
+    async def until(self, waiting: int, pairs: int) -> None:
+        with trio.fail_after(10):
+            while (self.service.waiting, self.service.pairs) != (waiting, pairs):
+                await trio.sleep(0)
+
+
+@pytest.fixture
+async def lab() -> AsyncIterator[Lab]:
+    async with trio.open_nursery() as nursery:
+        yield Lab(nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_came_before_the_other_side_arrives_first(lab: Lab) -> None:
+    token = TOKENS.issue()
+    async with lab.dial(token) as one:
+        await one.send_all(b"early")
+        await lab.until(1, 0)
+        async with lab.dial(token) as two:
+            assert await two.receive_some() == b"early"
+            await two.send_all(b"answer")
+            assert await one.receive_some() == b"answer"
+            await one.send_eof()
+            assert await two.receive_some() == b""
+            await two.send_all(b"still")
+            assert await one.receive_some() == b"still"
+            await two.send_eof()
+            assert await one.receive_some() == b""
+    await lab.until(0, 0)
+
+
+@pytest.mark.parametrize("first_dies", [True, False])
+async def test_one_side_that_dies_ends_the_other(lab: Lab, first_dies: bool) -> None:
+    token = TOKENS.issue()
+    scopes = [trio.CancelScope(), trio.CancelScope()]
+    ended: list[str] = []
+
+    async def side(scope: trio.CancelScope) -> None:
+        with scope:
+            async with lab.dial(token) as stream:
+                try:
+                    await stream.receive_some()
+                except trio.BrokenResourceError as error:
+                    ended.append(str(error))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(side, scopes[0])
+        await lab.until(1, 0)
+        nursery.start_soon(side, scopes[1])
+        await lab.until(0, 1)
+        scopes[0 if first_dies else 1].cancel()
+        with trio.fail_after(5):
+            while not ended:
+                await trio.sleep(0.01)
+    assert "other side of this stream is gone" in ended[0]
+    await lab.until(0, 0)
+
+
+async def test_an_orphan_leaves_nothing(lab: Lab) -> None:
+    async with lab.dial(TOKENS.issue()):
+        await lab.until(1, 0)
+    await lab.until(0, 0)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "garbage",
+        RouterTokens(b"other" * 8).issue(),
+        RouterTokens(KEY, clock=lambda: 1.0).issue(),
+        RouterTokens(KEY, clock=lambda: 4e9).issue(),
+        jwt.encode({"iss": "x", "aud": "y", "sub": "z", "exp": 4e9}, KEY),
+        jwt.encode({"sub": "z"}, "", algorithm="none"),
+        "x" * 9000,
+    ],
+)
+async def test_tokens_that_do_not_count(lab: Lab, token: str) -> None:
+    async with lab.dial(token) as stream:
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await stream.receive_some()
+    cause = caught.value.__cause__
+    assert isinstance(cause, RpcError)
+    assert cause.code is StatusCode.UNAUTHENTICATED
+
+
+async def test_a_reader_that_stops_bounds_what_the_router_holds(lab: Lab) -> None:
+    token = TOKENS.issue()
+    sent = 0
+    async with lab.dial(token) as reader, lab.dial(token) as writer:
+        await lab.until(0, 1)
+        piece = bytes(65536)
+        for _ in range(1000):
+            with trio.move_on_after(0.5) as scope:
+                await writer.send_all(piece)
+            if scope.cancelled_caught:
+                break
+            sent += len(piece)
+        assert sent < 16 * 1024 * 1024, "nobody reads, and it takes more and more"
+        assert len(await reader.receive_some()) == 65536
+
+
+async def test_frames_pass_unchanged(lab: Lab) -> None:
+    token = TOKENS.issue()
+    near, far = trio.testing.memory_stream_pair()
+    lab.nursery.start_soon(lab.server.serve_connection, far)
+    async with (
+        lab.dial(token),
+        open_channel(near, metadata=[("authorization", f"bearer {token}")]) as channel,
+        router_grpc.RouterServiceStub(channel).Stream() as call,
+    ):
+        await call.send(router_pb2.StreamRequest(payload=b"", frame_type=router_pb2.FRAME_TYPE_PING))
+        await lab.until(0, 1)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40))
+def test_pairs_are_of_one_name_and_nobody_is_in_two(events: list[tuple[str, bool]]) -> None:
+    pairing: Pairing[tuple[str, int]] = Pairing(3)
+    waiting: dict[str, tuple[str, int]] = {}
+    for number, (name, leaves) in enumerate(events):
+        if leaves:
+            pairing.leave(name, waiting.pop(name, (name, -1)))
+            continue
+        side = (name, number)
+        try:
+            other = pairing.arrive(name, side)
+        except TooManyWaitError:
+            assert len(waiting) == 3
+            continue
+        assert other == waiting.pop(name, None)
+        if other is None:
+            waiting[name] = side
+    assert len(pairing) == len(waiting)

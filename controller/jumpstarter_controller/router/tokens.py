@@ -1,0 +1,77 @@
+"""Router tokens: short-lived, one for each connection, with the same key at controller and routers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+import jwt
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+__all__ = ["LIFETIME", "RouterTokens"]
+
+ISSUER = "https://jumpstarter.dev/stream"
+AUDIENCE = "https://jumpstarter.dev/router"
+LIFETIME = 30 * 60
+"""Seconds; it counts only when a stream starts."""
+LEEWAY = 30.0
+"""Seconds that the clocks of controller and router may differ."""
+LONGEST = 8 * 1024
+
+
+class RouterTokens:
+    """Makes and checks tokens with one key of 32 bytes or more."""
+
+    def __init__(self, key: bytes, *, clock: Callable[[], float] = time.time) -> None:
+        self._key = key
+        self._clock = clock
+
+    def issue(self) -> str:
+        """A token for one new connection."""
+        now = int(self._clock())
+        return jwt.encode(
+            {
+                "iss": ISSUER,
+                "aud": [AUDIENCE],
+                "sub": str(uuid.uuid4()),
+                "exp": now + LIFETIME,
+                "nbf": now,
+                "iat": now,
+                "jti": str(uuid.uuid4()),
+            },
+            self._key,
+            algorithm="HS256",
+        )
+
+    def stream_of(self, token: str) -> str:
+        """The connection that a token is for.
+
+        Raises:
+            RpcError: UNAUTHENTICATED, forged, expired or for something else.
+        """
+        try:
+            if len(token) > LONGEST:
+                raise jwt.InvalidTokenError("too long")
+            claims = jwt.decode(
+                token,
+                self._key,
+                algorithms=["HS256", "HS384", "HS512"],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={
+                    "require": ["iss", "aud", "sub", "exp"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
+            )
+            now = self._clock()
+            if float(claims["exp"]) + LEEWAY <= now or float(claims.get("nbf", 0)) - LEEWAY > now:
+                raise jwt.ExpiredSignatureError("outside of its time; dial again")
+            stream = claims["sub"]
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise RpcError(StatusCode.UNAUTHENTICATED, f"invalid jwt token: {error}") from None
+        if not isinstance(stream, str) or not stream:
+            raise RpcError(StatusCode.UNAUTHENTICATED, "invalid jwt token: it names no stream")
+        return stream

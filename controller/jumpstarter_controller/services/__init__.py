@@ -1,0 +1,9 @@
+"""The controller's gRPC services over an engine."""
+
+from jumpstarter_controller.services.client_service import ClientService
+from jumpstarter_controller.services.controller_service import ControllerService
+from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.services.listening import Listening
+from jumpstarter_controller.services.routers import Router, Routers
+
+__all__ = ["ClientService", "ControllerService", "Guard", "Listening", "Router", "Routers"]

@@ -1,0 +1,240 @@
+"""What the services do to a lab: each a function over a draft, run by `Engine.change`."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping
+
+from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from msgspec.structs import replace
+
+from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.scheduling import TimesError, check_times
+from jumpstarter_controller.selectors import SelectorError, check_labels, parse
+from jumpstarter_controller.selectors.labels import LabelError
+from jumpstarter_controller.services.messages import name_of, seconds_of, time_of
+
+__all__ = [
+    "OWN_PREFIX",
+    "create_lease",
+    "not_found",
+    "register",
+    "release",
+    "report",
+    "unregister",
+    "update_lease",
+    "uuid7",
+]
+
+OWN_PREFIX = "jumpstarter.dev/"
+"""Labels that an exporter sets for itself; all others are the lab's."""
+MAX_TAGS = 10
+MAX_CONTEXT = 8
+MAX_DEVICES = 4096
+LONGEST_MESSAGE = 1024
+
+
+def uuid7(now: float) -> str:
+    """A name that sorts by its time (RFC 9562, version 7)."""
+    value = (int(now * 1000) & (1 << 48) - 1) << 80 | (uuid.uuid4().int & (1 << 80) - 1)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def not_found(kind: str, name: str) -> RpcError:
+    """As a Kubernetes API would say it, and what to do."""
+    return RpcError(
+        StatusCode.UNKNOWN,
+        f'{kind}s.jumpstarter.dev "{name}" not found; see which there are: jumpstarter {kind} list',
+    )
+
+
+def _unknown(error: ValueError) -> RpcError:
+    return RpcError(StatusCode.UNKNOWN, str(error))
+
+
+def create_lease(lab: Lab, now: float, client: Client, name: str, asked: client_pb2.Lease) -> Lease:
+    """A new lease of a client, not scheduled yet.
+
+    Raises:
+        RpcError: INVALID_ARGUMENT for what is missing or no tag, UNKNOWN for what makes no sense.
+    """
+    if not asked.selector and not asked.exporter_name:
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT,
+            "one of selector or exporter_name is required; for example board=rpi4",
+        )
+    tags = _tags(asked.tags)
+    context = dict(asked.context)
+    if len(context) > MAX_CONTEXT or any(len(k) > 32 or len(v) > 64 for k, v in context.items()):
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT,
+            f"a context has at most {MAX_CONTEXT} entries, keys of 32 and values of 64 characters",
+        )
+    try:
+        selector = parse(asked.selector)
+        begin, end, duration = check_times(
+            time_of(asked.begin_time) if asked.HasField("begin_time") else None,
+            time_of(asked.end_time) if asked.HasField("end_time") else None,
+            seconds_of(asked.duration) if asked.HasField("duration") else None,
+        )
+    except (SelectorError, TimesError) as error:
+        raise _unknown(error) from None
+    if end is not None and end <= now:
+        raise RpcError(StatusCode.UNKNOWN, "the lease would have ended already; choose a later end")
+    name = name or uuid7(now)
+    try:
+        check_labels({name: ""})
+    except LabelError:
+        raise RpcError(
+            StatusCode.UNKNOWN, f"{name!r} is no name for a lease; use letters, digits and '-'"
+        ) from None
+    key = Key(client.namespace, name)
+    if lab.get(Lease, key) is not None:
+        raise RpcError(
+            StatusCode.UNKNOWN, f'leases.jumpstarter.dev "{name}" already exists; choose another name'
+        )
+    lease = Lease(
+        namespace=client.namespace,
+        name=name,
+        uid=str(uuid.uuid4()),
+        created=now,
+        client=client.name,
+        selector=str(selector),
+        exporter_name=asked.exporter_name,
+        duration=duration,
+        begin_time=begin,
+        end_time=end,
+        tags=tags,
+        context=context,
+        allow_disabled=asked.allow_disabled,
+    )
+    lab.put(lease)
+    return lease
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    found = dict(tags)
+    if len(found) > MAX_TAGS:
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT, f"a lease has at most {MAX_TAGS} tags, this one {len(found)}"
+        )
+    try:
+        check_labels(found)
+    except LabelError as error:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, f"tags: {error}") from None
+    for key in found:
+        if "/" in key or key.startswith("jumpstarter"):
+            raise RpcError(
+                StatusCode.INVALID_ARGUMENT, f"tag {key!r}: a tag's key is a plain name of your own"
+            )
+    return found
+
+
+def owned(lab: Lab, client: Client, key: Key, call: str) -> Lease:
+    """A lease of that client; RpcError UNKNOWN if there is none, or `permission denied`."""
+    lease = lab.get(Lease, key)
+    if lease is None:
+        raise not_found("lease", key.name)
+    if lease.client != client.name:
+        raise RpcError(StatusCode.UNKNOWN, f"{call} permission denied: the lease is {lease.client}'s")
+    return lease
+
+
+def update_lease(lab: Lab, now: float, client: Client, key: Key, asked: client_pb2.Lease) -> Lease:
+    """Change duration, begin, end or owner, whichever the message has."""
+    lease = owned(lab, client, key, "UpdateLease")
+    if lease.ended is not None:
+        raise RpcError(
+            StatusCode.UNKNOWN, f"cannot update lease {lease.name}: it has already ended; create a new one"
+        )
+    timed = any(asked.HasField(field) for field in ("duration", "begin_time", "end_time"))
+    if timed:
+        lease = _retimed(lease, now, asked)
+    if asked.client:
+        lease = replace(lease, client=_new_owner(lab, lease, asked.client))
+    lab.put(lease)
+    return lease
+
+
+def _retimed(lease: Lease, now: float, asked: client_pb2.Lease) -> Lease:
+    try:
+        begin, end, duration = check_times(
+            time_of(asked.begin_time) if asked.HasField("begin_time") else None,
+            time_of(asked.end_time) if asked.HasField("end_time") else None,
+            seconds_of(asked.duration) if asked.HasField("duration") else None,
+        )
+    except TimesError as error:
+        raise _unknown(error) from None
+    if asked.HasField("begin_time") and lease.begun is not None and begin != lease.begin_time:
+        raise RpcError(StatusCode.UNKNOWN, "cannot update BeginTime: lease has already started")
+    if begin is None:
+        begin = lease.begin_time
+    changed = replace(lease, duration=duration, begin_time=begin, end_time=end)
+    if changed.expiry is not None and changed.expiry <= now:
+        raise RpcError(
+            StatusCode.UNKNOWN,
+            f"the lease would have ended {math.ceil(now - changed.expiry)} s ago; "
+            "the duration counts from its begin, so ask for more or release it",
+        )
+    return changed
+
+
+def _new_owner(lab: Lab, lease: Lease, resource: str) -> str:
+    target = name_of(resource, "clients")
+    if target.namespace != lease.namespace:
+        raise RpcError(StatusCode.UNKNOWN, "cannot transfer lease to client in different namespace")
+    if target.name == lease.client:
+        return lease.client
+    if lease.begun is None:
+        raise RpcError(StatusCode.UNKNOWN, "cannot transfer lease: lease has not started yet")
+    if lab.get(Client, target) is None:
+        raise RpcError(StatusCode.UNKNOWN, f"target client not found: {target.name}")
+    return target.name
+
+
+def release(lab: Lab, lease: Lease) -> None:
+    """Ask for its end; the scheduler ends it in the same breath. An ended one stays as it is."""
+    if lease.ended is None and not lease.release:
+        lab.put(replace(lease, release=True))
+
+
+def register(lab: Lab, exporter: Key, labels: Mapping[str, str], devices: int) -> Exporter:
+    """Take an exporter's own labels and number of devices; the lab's labels stay."""
+    record = lab.get(Exporter, exporter)
+    if record is None:
+        raise not_found("exporter", exporter.name)
+    own = {key: value for key, value in labels.items() if key.startswith(OWN_PREFIX)}
+    try:
+        check_labels(own)
+    except LabelError as error:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
+    if devices > MAX_DEVICES:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, f"an exporter has at most {MAX_DEVICES} devices")
+    kept = {key: value for key, value in record.labels.items() if not key.startswith(OWN_PREFIX)}
+    merged = kept | own
+    if (merged, devices) != (record.labels, record.devices):
+        record = replace(record, labels=merged, devices=devices)
+        lab.put(record)
+    return record
+
+
+def unregister(lab: Lab, exporter: Key, reason: str) -> None:
+    """It leaves: no devices, offline."""
+    record = lab.get(Exporter, exporter)
+    if record is not None:
+        text = reason[:LONGEST_MESSAGE] or "Exporter unregistered"
+        lab.put(replace(record, devices=0, status=ExporterStatus.OFFLINE, status_message=text))
+
+
+def report(lab: Lab, exporter: Key, status: ExporterStatus, message: str) -> None:
+    """What it says of itself."""
+    record = lab.get(Exporter, exporter)
+    if record is None:
+        raise not_found("exporter", exporter.name)
+    text = message[:LONGEST_MESSAGE]
+    if (record.status, record.status_message) != (status, text):
+        lab.put(replace(record, status=status, status_message=text))

@@ -1,0 +1,207 @@
+"""What clients call: exporters and leases by name, by label and in pages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from google.protobuf import empty_pb2
+from jumpstarter_proto.client.v1 import client_grpc
+from jumpstarter_proto.client.v1 import client_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
+from jumpstarter_controller.scheduling import online
+from jumpstarter_controller.selectors import Requirement, Selector, SelectorError, parse
+from jumpstarter_controller.services import changes
+from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.services.messages import (
+    exporter_message,
+    lease_message,
+    name_of,
+    namespace_of,
+    timestamp,
+)
+
+__all__ = ["ClientService"]
+
+TAG_PREFIX = "metadata.jumpstarter.dev/"
+MOST_PER_PAGE = 1000
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T", Exporter, Lease)
+
+
+class ClientService(client_grpc.ClientServiceServicer):
+    """jumpstarter.client.v1.ClientService. `rotate` makes a new token for a client: (token, expiry)."""
+
+    def __init__(self, engine: Engine, guard: Guard, rotate: Callable[[Client], tuple[str, float]]) -> None:
+        self._engine = engine
+        self._guard = guard
+        self._rotate = rotate
+
+    async def GetExporter(
+        self, request: pb.GetExporterRequest, call: ServerCall[pb.GetExporterRequest, pb.Exporter]
+    ) -> pb.Exporter:
+        client = await self._guard.client(call)
+        key = _own(client, name_of(request.name, "exporters"))
+        exporter = self._engine.view.get(Exporter, key)
+        if exporter is None:
+            raise changes.not_found("exporter", key.name)
+        return self._exporter(exporter)
+
+    async def ListExporters(
+        self,
+        request: pb.ListExportersRequest,
+        call: ServerCall[pb.ListExportersRequest, pb.ListExportersResponse],
+    ) -> pb.ListExportersResponse:
+        client = await self._guard.client(call)
+        _own(client, Key(namespace_of(request.parent), ""))
+        selector = _selector(request.filter)
+        found = [
+            one
+            for one in self._engine.view.all(Exporter)
+            if one.namespace == client.namespace and selector.matches(one.labels)
+        ]
+        page, more = _page(found, request.page_size, request.page_token)
+        return pb.ListExportersResponse(exporters=map(self._exporter, page), next_page_token=more)
+
+    def _exporter(self, exporter: Exporter) -> pb.Exporter:
+        is_online = online(exporter, self._engine.presence, self._engine.clock())
+        return exporter_message(exporter, is_online=is_online)
+
+    async def GetLease(
+        self, request: pb.GetLeaseRequest, call: ServerCall[pb.GetLeaseRequest, pb.Lease]
+    ) -> pb.Lease:
+        client = await self._guard.client(call)
+        key = _own(client, name_of(request.name, "leases"))
+        lease = self._engine.view.get(Lease, key)
+        if lease is None:
+            raise changes.not_found("lease", key.name)
+        return self._lease(lease)
+
+    async def ListLeases(
+        self, request: pb.ListLeasesRequest, call: ServerCall[pb.ListLeasesRequest, pb.ListLeasesResponse]
+    ) -> pb.ListLeasesResponse:
+        client = await self._guard.client(call)
+        _own(client, Key(namespace_of(request.parent), ""))
+        selector = _selector(request.filter)
+        tags = _tag_selector(request.tag_filter)
+        only_active = not request.HasField("only_active") or request.only_active
+        view = self._engine.view
+        found = [
+            one
+            for one in (view.open_leases() if only_active else view.all(Lease))
+            if one.namespace == client.namespace
+            and (not selector or selector.matches(_labels(one)))
+            and (not tags or tags.matches(_labels(one)))
+        ]
+        page, more = _page(found, request.page_size, request.page_token)
+        return pb.ListLeasesResponse(leases=map(self._lease, page), next_page_token=more)
+
+    def _lease(self, lease: Lease) -> pb.Lease:
+        waits = not lease.exporter and lease.ended is None
+        place = self._engine.places().get(lease.key) if waits else None
+        return lease_message(lease, place, self._engine.clock())
+
+    async def CreateLease(
+        self, request: pb.CreateLeaseRequest, call: ServerCall[pb.CreateLeaseRequest, pb.Lease]
+    ) -> pb.Lease:
+        client = await self._guard.client(call)
+        _own(client, Key(namespace_of(request.parent), ""))
+        if not request.HasField("lease"):
+            raise RpcError(StatusCode.INVALID_ARGUMENT, "the request has no lease")
+        lease = await self._engine.change(
+            lambda lab, now: changes.create_lease(lab, now, client, request.lease_id, request.lease)
+        )
+        _log.info("lease created", extra={"lease": lease.name, "client": client.name})
+        return self._current(lease)
+
+    async def UpdateLease(
+        self, request: pb.UpdateLeaseRequest, call: ServerCall[pb.UpdateLeaseRequest, pb.Lease]
+    ) -> pb.Lease:
+        client = await self._guard.client(call)
+        key = _own(client, name_of(request.lease.name, "leases"))
+        lease = await self._engine.change(
+            lambda lab, now: changes.update_lease(lab, now, client, key, request.lease)
+        )
+        _log.info("lease updated", extra={"lease": lease.name, "client": client.name})
+        return self._current(lease)
+
+    def _current(self, lease: Lease) -> pb.Lease:
+        """As it is after the decisions that followed the change."""
+        return self._lease(self._engine.view.get(Lease, lease.key) or lease)
+
+    async def DeleteLease(
+        self, request: pb.DeleteLeaseRequest, call: ServerCall[pb.DeleteLeaseRequest, empty_pb2.Empty]
+    ) -> empty_pb2.Empty:
+        client = await self._guard.client(call)
+        key = _own(client, name_of(request.name, "leases"))
+
+        def apply(lab: Lab, _: float) -> None:
+            lease = changes.owned(lab, client, key, "DeleteLease")
+            if lease.release:
+                raise RpcError(StatusCode.FAILED_PRECONDITION, f"lease {key.name} was released before")
+            if lease.ended is not None:
+                raise RpcError(StatusCode.FAILED_PRECONDITION, f"lease {key.name} has already ended")
+            changes.release(lab, lease)
+
+        await self._engine.change(apply)
+        _log.info("lease released", extra={"lease": key.name, "client": client.name})
+        return empty_pb2.Empty()
+
+    async def RotateToken(
+        self, request: pb.RotateTokenRequest, call: ServerCall[pb.RotateTokenRequest, pb.RotateTokenResponse]
+    ) -> pb.RotateTokenResponse:
+        client = await self._guard.client(call)
+        if request.parent:
+            _own(client, Key(request.parent.split("/")[1] if "/" in request.parent else request.parent, ""))
+        token, expiry = self._rotate(client)
+        _log.info("token rotated", extra={"client": client.name})
+        return pb.RotateTokenResponse(token=token, expiry=timestamp(expiry))
+
+
+def _own(client: Client, key: Key) -> Key:
+    if key.namespace != client.namespace:
+        raise RpcError(
+            StatusCode.PERMISSION_DENIED,
+            f"namespace mismatch: this client is of {client.namespace}, not {key.namespace}",
+        )
+    return key
+
+
+def _selector(text: str) -> Selector:
+    try:
+        return parse(text)
+    except SelectorError as error:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
+
+
+def _tag_selector(text: str) -> Selector:
+    """A selector on tags: each of its keys is a tag's."""
+    return Selector(
+        tuple(
+            Requirement(TAG_PREFIX + one.key, one.operator, one.values)
+            for one in _selector(text).requirements
+        )
+    )
+
+
+def _labels(lease: Lease) -> dict[str, str]:
+    """What a filter sees of a lease: the equalities of its selector, and its tags."""
+    labels = {k: v for k, v in parse(lease.selector).equalities.items() if not k.startswith(TAG_PREFIX)}
+    labels |= {TAG_PREFIX + key: value for key, value in lease.tags.items()}
+    if lease.ended is not None:
+        labels["jumpstarter.dev/lease-ended"] = "true"
+    return labels
+
+
+def _page(found: Sequence[T], size: int, after: str) -> tuple[list[T], str]:
+    """One page in the order of names, and the token of the next; size 0 is everything."""
+    ordered = sorted((one for one in found if one.name > after), key=lambda one: one.name)
+    if size <= 0 or len(ordered) <= size:
+        return ordered, ""
+    page = ordered[: min(size, MOST_PER_PAGE)]
+    return page, page[-1].name

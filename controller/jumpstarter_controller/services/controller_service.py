@@ -1,0 +1,289 @@
+"""What exporters call, the rendezvous of both sides, and the lease calls of older clients."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import trio
+from google.protobuf import empty_pb2
+from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.v1 import jumpstarter_grpc
+from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
+from msgspec.structs import replace
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.selectors import SelectorError
+from jumpstarter_controller.services import changes
+from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.services.listening import Listening
+from jumpstarter_controller.services.messages import lease_v1, selector_of
+from jumpstarter_controller.services.routers import Routers
+
+__all__ = ["ControllerService"]
+
+TICK_SECONDS = 10.0
+"""An open status stream refreshes its exporter's presence so often."""
+READY_SECONDS = 30.0
+"""A dial waits so long for an exporter that is about to begin its lease."""
+
+_log = logging.getLogger(__name__)
+_MAY_DIAL = frozenset(
+    (
+        ExporterStatus.LEASE_READY,
+        ExporterStatus.BEFORE_LEASE_HOOK,
+        ExporterStatus.AFTER_LEASE_HOOK,
+        ExporterStatus.UNSPECIFIED,
+    )
+)
+_REFUSALS = {
+    ExporterStatus.OFFLINE: "exporter is offline; it will be dialled when it is back",
+    ExporterStatus.BEFORE_LEASE_HOOK_FAILED: "exporter beforeLease hook failed",
+    ExporterStatus.AFTER_LEASE_HOOK_FAILED: "exporter afterLease hook failed",
+}
+
+
+class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
+    """jumpstarter.v1.ControllerService."""
+
+    def __init__(self, engine: Engine, guard: Guard, listening: Listening, routers: Routers) -> None:
+        self._engine = engine
+        self._guard = guard
+        self._listening = listening
+        self._routers = routers
+
+    async def Register(
+        self, request: pb.RegisterRequest, call: ServerCall[pb.RegisterRequest, pb.RegisterResponse]
+    ) -> pb.RegisterResponse:
+        exporter = await self._guard.exporter(call)
+        labels, devices = dict(request.labels), len(request.reports)
+        self._engine.presence.saw(exporter.key, self._engine.clock())
+        record = await self._engine.change(
+            lambda lab, _: changes.register(lab, exporter.key, labels, devices)
+        )
+        _log.info("exporter registered with %d devices", devices, extra={"exporter": exporter.name})
+        return pb.RegisterResponse(uuid=record.uid)
+
+    async def Unregister(
+        self, request: pb.UnregisterRequest, call: ServerCall[pb.UnregisterRequest, pb.UnregisterResponse]
+    ) -> pb.UnregisterResponse:
+        exporter = await self._guard.exporter(call)
+        await self._engine.change(lambda lab, _: changes.unregister(lab, exporter.key, request.reason))
+        _log.info("exporter unregistered: %s", request.reason, extra={"exporter": exporter.name})
+        return pb.UnregisterResponse()
+
+    async def ReportStatus(
+        self,
+        request: pb.ReportStatusRequest,
+        call: ServerCall[pb.ReportStatusRequest, pb.ReportStatusResponse],
+    ) -> pb.ReportStatusResponse:
+        exporter = await self._guard.exporter(call)
+        try:
+            status = ExporterStatus(request.status)
+        except ValueError:
+            raise RpcError(
+                StatusCode.INVALID_ARGUMENT, f"{request.status} is no status of an exporter"
+            ) from None
+
+        def apply(lab: Lab, _: float) -> None:
+            changes.report(lab, exporter.key, status, request.message)
+            if request.release_lease and (held := lab.holder(exporter.key)) is not None:
+                changes.release(lab, held)
+
+        self._engine.presence.saw(exporter.key, self._engine.clock())
+        await self._engine.change(apply)
+        _log.info("%s: %s", status.name, request.message, extra={"exporter": exporter.name})
+        return pb.ReportStatusResponse()
+
+    async def Status(
+        self, request: pb.StatusRequest, call: ServerCall[pb.StatusRequest, pb.StatusResponse]
+    ) -> None:
+        exporter = await self._guard.exporter(call)
+        key, engine = exporter.key, self._engine
+        engine.presence.connected(key, engine.clock())
+        try:
+            await engine.change(_back_online(key))
+            sent: pb.StatusResponse | None = None
+            while True:
+                record = engine.view.get(Exporter, key)
+                if record is None or record.uid != exporter.uid:
+                    raise RpcError(
+                        StatusCode.UNAUTHENTICATED, f"exporter {exporter.name} was deleted; enrol it again"
+                    )
+                current = self._status(key)
+                if sent is not None and _switches(sent, current):
+                    # An exporter takes no lease before it has been told that the last one is over.
+                    await call.send(pb.StatusResponse(leased=False))
+                if sent != current:
+                    await call.send(current)
+                    sent = current
+                else:
+                    await engine.wait(Exporter, key, TICK_SECONDS)
+                engine.presence.saw(key, engine.clock())
+        finally:
+            engine.presence.disconnected(key, engine.clock())
+            engine.nudge()
+
+    def _status(self, key: Key) -> pb.StatusResponse:
+        lease = self._engine.view.holder(key)
+        if lease is None:
+            return pb.StatusResponse(leased=False)
+        return pb.StatusResponse(
+            leased=True, lease_name=lease.name, client_name=lease.client, context=lease.context
+        )
+
+    async def Listen(
+        self, request: pb.ListenRequest, call: ServerCall[pb.ListenRequest, pb.ListenResponse]
+    ) -> None:
+        exporter = await self._guard.exporter(call)
+        lease = self._lease(exporter.namespace, request.lease_name)
+        if lease.exporter != exporter.name:
+            raise RpcError(StatusCode.UNKNOWN, "permission denied: the lease is not this exporter's")
+        await call.send_initial_metadata()
+        listener = self._listening.listen(lease.key)
+        try:
+            while (connection := await listener.next()) is not None:
+                try:
+                    await call.send(connection)
+                except BaseException:
+                    # Whoever listens next gets it; this exporter may not have.
+                    listener.waiting.appendleft(connection)
+                    raise
+        finally:
+            self._listening.close(lease.key, listener)
+
+    async def Dial(
+        self, request: pb.DialRequest, call: ServerCall[pb.DialRequest, pb.DialResponse]
+    ) -> pb.DialResponse:
+        client = await self._guard.client(call)
+        lease = self._lease(client.namespace, request.lease_name)
+        if lease.client != client.name:
+            raise RpcError(StatusCode.UNKNOWN, f"permission denied: the lease is {lease.client}'s now")
+        if lease.ended is not None:
+            raise RpcError(StatusCode.UNKNOWN, f"lease {lease.name} has ended; create a new one")
+        if not lease.exporter:
+            raise RpcError(StatusCode.UNKNOWN, "lease not active: it still waits for an exporter")
+        exporter = await self._ready(Key(lease.namespace, lease.exporter))
+        endpoint, token = self._routers.choose(exporter.labels)
+        self._listening.push(lease.key, pb.ListenResponse(router_endpoint=endpoint, router_token=token))
+        return pb.DialResponse(router_endpoint=endpoint, router_token=token)
+
+    async def _ready(self, key: Key) -> Exporter:
+        """The exporter, as soon as it may be dialled."""
+        deadline = trio.current_time() + READY_SECONDS
+        while True:
+            exporter = self._engine.view.get(Exporter, key)
+            if exporter is None:
+                raise changes.not_found("exporter", key.name)
+            if exporter.status in _MAY_DIAL:
+                return exporter
+            if exporter.status is not ExporterStatus.AVAILABLE:
+                reason = _REFUSALS[exporter.status]
+                if exporter.status_message and exporter.status is not ExporterStatus.OFFLINE:
+                    reason += f": {exporter.status_message}"
+                raise RpcError(StatusCode.FAILED_PRECONDITION, reason)
+            left = deadline - trio.current_time()
+            if left <= 0:
+                raise RpcError(
+                    StatusCode.FAILED_PRECONDITION, "exporter is not ready (status: Available); try again"
+                )
+            await self._engine.wait(Exporter, key, left)
+
+    def _lease(self, namespace: str, name: str) -> Lease:
+        if not name:
+            raise RpcError(StatusCode.UNKNOWN, "empty lease name")
+        lease = self._engine.view.get(Lease, Key(namespace, name))
+        if lease is None:
+            raise changes.not_found("lease", name)
+        return lease
+
+    async def ReleaseLease(
+        self,
+        request: pb.ReleaseLeaseRequest,
+        call: ServerCall[pb.ReleaseLeaseRequest, pb.ReleaseLeaseResponse],
+    ) -> pb.ReleaseLeaseResponse:
+        caller = await self._guard.either(call)
+        key = Key(caller.namespace, request.name)
+
+        def apply(lab: Lab, _: float) -> None:
+            lease = lab.get(Lease, key)
+            if lease is None:
+                raise RpcError(StatusCode.NOT_FOUND, f"lease {key.name} not found")
+            if isinstance(caller, Exporter) and lease.exporter != caller.name:
+                raise RpcError(
+                    StatusCode.FAILED_PRECONDITION,
+                    f"lease {key.name} is not held by exporter {caller.name}",
+                )
+            if isinstance(caller, Client) and lease.client != caller.name:
+                raise RpcError(StatusCode.UNKNOWN, "ReleaseLease permission denied")
+            changes.release(lab, lease)
+
+        await self._engine.change(apply)
+        return pb.ReleaseLeaseResponse()
+
+    async def RequestLease(
+        self,
+        request: pb.RequestLeaseRequest,
+        call: ServerCall[pb.RequestLeaseRequest, pb.RequestLeaseResponse],
+    ) -> pb.RequestLeaseResponse:
+        client = await self._guard.client(call)
+        try:
+            selector = str(selector_of(request.selector))
+        except SelectorError as error:
+            raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
+        asked = client_pb2.Lease(selector=selector, duration=request.duration)
+        lease = await self._engine.change(lambda lab, now: changes.create_lease(lab, now, client, "", asked))
+        return pb.RequestLeaseResponse(name=lease.name)
+
+    async def GetLease(
+        self, request: pb.GetLeaseRequest, call: ServerCall[pb.GetLeaseRequest, pb.GetLeaseResponse]
+    ) -> pb.GetLeaseResponse:
+        client = await self._guard.client(call)
+        lease = self._lease(client.namespace, request.name)
+        if lease.client != client.name:
+            raise RpcError(StatusCode.UNKNOWN, "GetLease permission denied")
+        exporter = self._engine.view.get(Exporter, Key(lease.namespace, lease.exporter))
+        return lease_v1(lease, exporter, self._engine.places().get(lease.key))
+
+    async def ListLeases(
+        self, request: pb.ListLeasesRequest, call: ServerCall[pb.ListLeasesRequest, pb.ListLeasesResponse]
+    ) -> pb.ListLeasesResponse:
+        client = await self._guard.client(call)
+        return pb.ListLeasesResponse(
+            names=[
+                lease.name
+                for lease in self._engine.view.open_leases()
+                if (lease.namespace, lease.client) == (client.namespace, client.name)
+            ]
+        )
+
+    async def GetServiceEndpoints(
+        self,
+        request: pb.GetServiceEndpointsRequest,
+        call: ServerCall[pb.GetServiceEndpointsRequest, pb.GetServiceEndpointsResponse],
+    ) -> pb.GetServiceEndpointsResponse:
+        await self._guard.exporter(call)
+        return pb.GetServiceEndpointsResponse()  # logs stay with the exporter
+
+    async def AuditStream(self, call: ServerCall[pb.AuditStreamRequest, empty_pb2.Empty]) -> empty_pb2.Empty:
+        exporter = await self._guard.exporter(call)
+        async for entry in call:
+            _log.info("audit: %s %s", entry.severity, entry.message[:500], extra={"exporter": exporter.name})
+        return empty_pb2.Empty()
+
+
+def _back_online(key: Key) -> Callable[[Lab, float], None]:
+    """Exporters before 0.8 report nothing: one that comes back is not offline any more."""
+
+    def apply(lab: Lab, _: float) -> None:
+        record = lab.get(Exporter, key)
+        if record is not None and record.status is ExporterStatus.OFFLINE:
+            lab.put(replace(record, status=ExporterStatus.UNSPECIFIED, status_message=""))
+
+    return apply
+
+
+def _switches(before: pb.StatusResponse, now: pb.StatusResponse) -> bool:
+    return before.leased and now.leased and before.lease_name != now.lease_name

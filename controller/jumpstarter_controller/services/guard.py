@@ -1,0 +1,57 @@
+"""Who calls: from a call's metadata to the record of a client or an exporter."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.identity import Authenticator, Caller, authorise
+from jumpstarter_controller.lab import Client, Exporter, Key
+
+__all__ = ["Guard"]
+
+R = TypeVar("R", Client, Exporter)
+
+
+class Guard:
+    """Lets in who has a valid token of an object that exists and is enabled."""
+
+    def __init__(self, engine: Engine, authenticator: Authenticator) -> None:
+        self._engine = engine
+        self._authenticator = authenticator
+
+    async def client(self, call: ServerCall[Any, Any]) -> Client:
+        """The calling client. RpcError says why it is none."""
+        return await self._record(call, Kind.CLIENT, Client)
+
+    async def exporter(self, call: ServerCall[Any, Any]) -> Exporter:
+        """The calling exporter. RpcError says why it is none."""
+        return await self._record(call, Kind.EXPORTER, Exporter)
+
+    async def either(self, call: ServerCall[Any, Any]) -> Client | Exporter:
+        """By the call's own word for what it is."""
+        if call.header("jumpstarter-kind") == Kind.EXPORTER:
+            return await self.exporter(call)
+        return await self.client(call)
+
+    async def _record(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> R:
+        caller: Caller = await self._authenticator.caller(call.metadata, kind)
+        record = self._engine.view.get(of, Key(caller.namespace, caller.name))
+        authorise(caller, None if record is None else (record.uid, record.username))
+        if record is None:  # authorise has refused it
+            raise RpcError(StatusCode.UNKNOWN, f"{kind} {caller.namespace}/{caller.name} not found")
+        if caller.issued_at is not None and caller.issued_at < record.tokens_from:
+            raise RpcError(
+                StatusCode.UNKNOWN,
+                f"this token of {kind.lower()} {record.name} was replaced and counts no more (token is expired); "
+                "fetch the new one",
+            )
+        if of is Client and not record.enabled:
+            raise RpcError(
+                StatusCode.PERMISSION_DENIED,
+                f"client {record.name} is disabled; ask who runs the lab to enable it",
+            )
+        return record

@@ -1,0 +1,187 @@
+"""Records as the wire's messages, and names as the wire writes them."""
+
+from __future__ import annotations
+
+import math
+
+from google.protobuf import duration_pb2, timestamp_pb2
+from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2, kubernetes_pb2
+
+from jumpstarter_controller.lab import Condition, ConditionType, Exporter, Key, Lease
+from jumpstarter_controller.scheduling import Place
+from jumpstarter_controller.selectors import Operator, Requirement, Selector, SelectorError, parse
+
+__all__ = [
+    "conditions_of",
+    "duration_of",
+    "exporter_message",
+    "lease_message",
+    "lease_v1",
+    "name_of",
+    "namespace_of",
+    "seconds_of",
+    "selector_of",
+    "time_of",
+    "timestamp",
+]
+
+LATEST = 253402300799.0
+"""The end of the year 9999, the last that a Timestamp may have."""
+
+
+def name_of(resource: str, collection: str) -> Key:
+    """`namespaces/NS/COLLECTION/NAME` taken apart.
+
+    Raises:
+        RpcError: INVALID_ARGUMENT, it is written otherwise.
+    """
+    parts = resource.split("/")
+    if len(parts) != 4 or parts[0] != "namespaces" or parts[2] != collection or not parts[1] or not parts[3]:
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT,
+            f"{resource!r} is no resource name; write it as namespaces/NAMESPACE/{collection}/NAME",
+        )
+    return Key(parts[1], parts[3])
+
+
+def namespace_of(resource: str) -> str:
+    """`namespaces/NS` taken apart; RpcError INVALID_ARGUMENT if it is written otherwise."""
+    parts = resource.split("/")
+    if len(parts) != 2 or parts[0] != "namespaces" or not parts[1]:
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT, f"{resource!r} is no parent; write it as namespaces/NAMESPACE"
+        )
+    return parts[1]
+
+
+def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
+    """A time of a record."""
+    fraction, whole = math.modf(min(max(seconds, 0.0), LATEST))
+    return timestamp_pb2.Timestamp(seconds=int(whole), nanos=int(fraction * 1e9))
+
+
+def time_of(message: timestamp_pb2.Timestamp) -> float:
+    """Seconds since the epoch."""
+    return float(message.seconds) + message.nanos / 1e9
+
+
+def duration_of(seconds: float) -> duration_pb2.Duration:
+    """A duration of a record."""
+    fraction, whole = math.modf(seconds)
+    return duration_pb2.Duration(seconds=int(whole), nanos=int(fraction * 1e9))
+
+
+def seconds_of(message: duration_pb2.Duration) -> float:
+    """A duration in seconds."""
+    return float(message.seconds) + message.nanos / 1e9
+
+
+def conditions_of(lease: Lease, place: Place | None) -> list[kubernetes_pb2.Condition]:
+    """Conditions in the order of their first appearance; a waiting lease's says its place in the queue."""
+    return [_condition(one, place) for one in lease.conditions]
+
+
+def _condition(condition: Condition, place: Place | None) -> kubernetes_pb2.Condition:
+    message = condition.message
+    if condition.type is ConditionType.PENDING and place is not None:
+        message = f"{message}; {_place(place)}"
+    return kubernetes_pb2.Condition(
+        type=condition.type.value,
+        status="True" if condition.holds else "False",
+        lastTransitionTime=kubernetes_pb2.Time(seconds=int(condition.since)),
+        reason=condition.reason,
+        message=message,
+    )
+
+
+def _place(place: Place) -> str:
+    text = "next in the queue" if place.number == 1 else f"number {place.number} in the queue"
+    if place.seconds is None:
+        return text
+    minutes = math.ceil(place.seconds / 60)
+    return f"{text}, at the latest in {minutes} min" if minutes > 1 else f"{text}, at the latest in a minute"
+
+
+def lease_message(lease: Lease, place: Place | None, now: float) -> client_pb2.Lease:
+    """A lease for the client service."""
+    message = client_pb2.Lease(
+        name=f"namespaces/{lease.namespace}/leases/{lease.name}",
+        selector=lease.selector or "<none>",
+        duration=duration_of(lease.duration),
+        client=f"namespaces/{lease.namespace}/clients/{lease.client}",
+        conditions=conditions_of(lease, place),
+        tags=lease.tags,
+        context=lease.context,
+        allow_disabled=lease.allow_disabled,
+    )
+    if lease.exporter:
+        message.exporter = f"namespaces/{lease.namespace}/exporters/{lease.exporter}"
+    if lease.exporter_name:
+        message.exporter_name = lease.exporter_name
+    if lease.begin_time is not None:
+        message.begin_time.CopyFrom(timestamp(lease.begin_time))
+    if lease.end_time is not None:
+        message.end_time.CopyFrom(timestamp(lease.end_time))
+    if lease.begun is not None:
+        message.effective_begin_time.CopyFrom(timestamp(lease.begun))
+        until = now if lease.ended is None else lease.ended
+        message.effective_duration.CopyFrom(duration_of(max(0.0, until - lease.begun)))
+    if lease.ended is not None:
+        message.effective_end_time.CopyFrom(timestamp(lease.ended))
+    return message
+
+
+def exporter_message(exporter: Exporter, *, is_online: bool) -> client_pb2.Exporter:
+    """An exporter for the client service."""
+    return client_pb2.Exporter(
+        name=f"namespaces/{exporter.namespace}/exporters/{exporter.name}",
+        labels=exporter.labels,
+        online=is_online,
+        status=common_pb2.ExporterStatus.Name(exporter.status.value),
+        status_message=exporter.status_message,
+        enabled=exporter.enabled,
+    )
+
+
+def lease_v1(
+    lease: Lease, exporter: Exporter | None, place: Place | None
+) -> jumpstarter_pb2.GetLeaseResponse:
+    """A lease for the older client calls of the controller service."""
+    message = jumpstarter_pb2.GetLeaseResponse(
+        duration=duration_of(lease.duration), conditions=conditions_of(lease, place)
+    )
+    selector = parse(lease.selector)
+    message.selector.match_labels.update(selector.equalities)
+    for one in selector.requirements:
+        if one.operator is not Operator.EQUALS:
+            message.selector.match_expressions.add(
+                key=one.key, operator=one.operator.value, values=one.values
+            )
+    if lease.begun is not None:
+        message.begin_time.CopyFrom(timestamp(lease.begun))
+    if lease.ended is not None:
+        message.end_time.CopyFrom(timestamp(lease.ended))
+    if exporter is not None:
+        message.exporter_uuid = exporter.uid
+    return message
+
+
+def selector_of(message: kubernetes_pb2.LabelSelector) -> Selector:
+    """A structured selector.
+
+    Raises:
+        SelectorError: an operator that is none, or values that do not fit it.
+    """
+    found = [Requirement(key, Operator.EQUALS, (value,)) for key, value in message.match_labels.items()]
+    for one in message.match_expressions:
+        if one.operator not in {"In", "NotIn", "Exists", "DoesNotExist"}:
+            raise SelectorError(
+                f"operator {one.operator!r} of {one.key} is not In, NotIn, Exists or DoesNotExist"
+            )
+        operator = Operator(one.operator)
+        if bool(one.values) != (operator in {Operator.IN, Operator.NOT_IN}):
+            raise SelectorError(f"{one.key} {one.operator} has the wrong number of values")
+        found.append(Requirement(one.key, operator, tuple(sorted(set(one.values)))))
+    return Selector.of(found)
