@@ -106,7 +106,6 @@ async def test_an_orphan_leaves_nothing(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "token",
     [
-        "",
         "garbage",
         RouterTokens(b"other" * 8).issue(),
         RouterTokens(KEY, clock=lambda: 1.0).issue(),

@@ -1,0 +1,201 @@
+"""Reads the command line, and turns every error into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.remote import Kind
+
+__all__ = ["main"]
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["table", "json", "name"]
+
+app = App(
+    name="jumpstarter-controller",
+    help="""Hand out a lab's boards: leases, and connections through a router.
+
+One process is enough for a small lab:
+
+    jumpstarter-controller run --with-router
+    jumpstarter-controller admin exporter create rpi4-1 --label board=rpi4 --save rpi4-1.yaml
+    jumpstarter-controller admin client create ann --save ann.yaml
+""",
+    help_format="plaintext",
+    version_flags=["--version"],
+    result_action="return_value",
+)
+admin = App(name="admin", help="Clients and exporters, and their tokens; for who may read the data folder.")
+client = App(name="client", help="Who leases boards.")
+exporter = App(name="exporter", help="The hosts that have the boards.")
+app.command(admin)
+admin.command(client)
+admin.command(exporter)
+
+
+@app.command
+def run(
+    *,
+    data: Path | None = None,
+    listen: str = ":8082",
+    endpoint: str | None = None,
+    with_router: Annotated[bool, Parameter(negative="")] = False,
+    router_listen: str = ":8083",
+    router_endpoint: str | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    log_level: Level = "info",
+) -> int:
+    """Run the controller until told to stop.
+
+        jumpstarter-controller run --with-router
+        jumpstarter-controller run --with-router --data lab --listen 127.0.0.1:8082 --router-listen 127.0.0.1:8083
+
+    Parameters
+    ----------
+    data
+        The folder of its state: one SQLite file and its keys.
+    listen
+        [HOST]:PORT for clients and exporters.
+    endpoint
+        HOST:PORT as they reach it, if that is another. Tokens are for it alone.
+    with_router
+        Carry the streams too.
+    router_listen
+        [HOST]:PORT of the router.
+    router_endpoint
+        HOST:PORT as others reach the router.
+    tls_cert
+        Certificate chain, as PEM; otherwise one is made, and its fingerprint printed.
+    tls_key
+        Its key, as PEM.
+    log_level
+        What goes to stderr.
+    """
+    import trio  # noqa: PLC0415
+
+    from jumpstarter_controller import app as process  # noqa: PLC0415
+    from jumpstarter_controller.folder import default_folder  # noqa: PLC0415
+
+    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    settings = process.Settings(
+        data=data or default_folder(),
+        listen=listen,
+        endpoint=endpoint,
+        with_router=with_router,
+        router_listen=router_listen,
+        router_endpoint=router_endpoint,
+        certificate=tls_cert,
+        key=tls_key,
+    )
+    return trio.run(process.run, settings)
+
+
+@client.command(name="create")
+def create_client(
+    name: str,
+    /,
+    *,
+    namespace: str = "default",
+    label: list[str] | None = None,
+    save: Path,
+    data: Path | None = None,
+) -> int:
+    """Make a client, and write its configuration to a file that only you can read.
+
+    jumpstarter-controller admin client create ann --label team=kernel --save ann.yaml
+    """
+    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+    return objects.create(Kind.CLIENT, name, namespace, label or [], save=save, data=data)
+
+
+@exporter.command(name="create")
+def create_exporter(
+    name: str,
+    /,
+    *,
+    namespace: str = "default",
+    label: list[str] | None = None,
+    save: Path,
+    data: Path | None = None,
+) -> int:
+    """Make an exporter, and write its configuration to a file that only you can read.
+
+    jumpstarter-controller admin exporter create rpi4-1 --label board=rpi4 --save rpi4-1.yaml
+    """
+    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+    return objects.create(Kind.EXPORTER, name, namespace, label or [], save=save, data=data)
+
+
+def _commands(group: App, kind: Kind) -> None:
+    """The commands that clients and exporters share."""
+    word = kind.lower()
+
+    def listing(
+        *,
+        namespace: str = "",
+        output: Annotated[Format, Parameter(["--output", "-o"])] = "table",
+        data: Path | None = None,
+    ) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.listing(kind, namespace, output, data=data)
+
+    def rotate(name: str, /, *, namespace: str = "default", save: Path, data: Path | None = None) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.rotate(kind, name, namespace, save=save, data=data)
+
+    def delete(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.delete(kind, name, namespace, data=data)
+
+    def enable(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.set_enabled(kind, name, namespace, enabled=True, data=data)
+
+    def disable(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.set_enabled(kind, name, namespace, enabled=False, data=data)
+
+    group.command(listing, name="list", help=f"Show every {word}.")
+    group.command(rotate, name="rotate", help=f"Write a new token of a {word}; all older ones count no more.")
+    group.command(delete, name="delete", help=f"Delete a {word}; its tokens count no more, its leases end.")
+    group.command(enable, name="enable", help=f"Let a {word} be used again.")
+    group.command(disable, name="disable", help=f"Let a {word} get no more leases.")
+
+
+_commands(client, Kind.CLIENT)
+_commands(exporter, Kind.EXPORTER)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _complain(str(error), ExitCode.USAGE)
+    except JumpstarterError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    return int(result or 0)
+
+
+def _complain(sentence: str, code: ExitCode) -> int:
+    print(f"jumpstarter-controller: {' '.join(sentence.split())}", file=sys.stderr)
+    return code

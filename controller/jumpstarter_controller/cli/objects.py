@@ -1,0 +1,132 @@
+"""What `admin client` and `admin exporter` do, through the controller's own service."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+import yaml
+from jumpstarter_proto.lab.v1 import lab_grpc, lab_pb2
+from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel
+
+from jumpstarter_controller.app import administrated
+from jumpstarter_controller.folder import default_folder
+from jumpstarter_controller.identity.keys import write_private
+
+__all__ = ["configuration", "create", "delete", "listing", "rotate", "set_enabled"]
+
+CALL_SECONDS = 30.0
+T = TypeVar("T")
+
+
+def create(kind: Kind, name: str, namespace: str, labels: list[str], *, save: Path, data: Path | None) -> int:
+    """Make an object and save its configuration."""
+    request = lab_pb2.CreateRequest(kind=kind.value, namespace=namespace, name=name, labels=_labels(labels))
+    _save(kind, save, _call(data, lambda stub: stub.Create(request, timeout=CALL_SECONDS)))
+    return 0
+
+
+def rotate(kind: Kind, name: str, namespace: str, *, save: Path, data: Path | None) -> int:
+    """Make a new token and save the configuration."""
+    request = lab_pb2.ObjectRequest(kind=kind.value, namespace=namespace, name=name)
+    _save(kind, save, _call(data, lambda stub: stub.Rotate(request, timeout=CALL_SECONDS)))
+    return 0
+
+
+def delete(kind: Kind, name: str, namespace: str, *, data: Path | None) -> int:
+    """Delete an object."""
+    request = lab_pb2.ObjectRequest(kind=kind.value, namespace=namespace, name=name)
+    _call(data, lambda stub: stub.Delete(request, timeout=CALL_SECONDS))
+    print(f"{kind} {namespace}/{name} deleted")
+    return 0
+
+
+def set_enabled(kind: Kind, name: str, namespace: str, *, enabled: bool, data: Path | None) -> int:
+    """Enable or disable an object."""
+    request = lab_pb2.SetEnabledRequest(kind=kind.value, namespace=namespace, name=name, enabled=enabled)
+    _call(data, lambda stub: stub.SetEnabled(request, timeout=CALL_SECONDS))
+    print(f"{kind} {namespace}/{name} {'enabled' if enabled else 'disabled'}")
+    return 0
+
+
+def listing(kind: Kind, namespace: str, output: str, *, data: Path | None) -> int:
+    """Show all objects of a kind."""
+    request = lab_pb2.ListRequest(kind=kind.value, namespace=namespace)
+    reply = _call(data, lambda stub: stub.List(request, timeout=CALL_SECONDS))
+    rows = [
+        {
+            "namespace": one.namespace,
+            "name": one.name,
+            "enabled": one.enabled,
+            "labels": dict(one.labels),
+            **({"status": one.status} if one.status else {}),
+        }
+        for one in reply.objects
+    ]
+    if output == "json":
+        print(json.dumps({f"{kind.lower()}s": rows}, indent=2))
+    elif output == "name":
+        for row in rows:
+            print(row["name"])
+    else:
+        for row in rows:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(row["labels"].items()))
+            words = [
+                row["namespace"],
+                row["name"],
+                "" if row["enabled"] else "disabled",
+                row.get("status", ""),
+                labels,
+            ]
+            print("  ".join(word for word in words if word))
+    return 0
+
+
+def _call(data: Path | None, ask: Callable[[lab_grpc.AdminServiceStub], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with administrated(data or default_folder()) as stream, open_channel(stream) as channel:
+            return await ask(lab_grpc.AdminServiceStub(channel))
+
+    try:
+        return trio.run(run)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from None
+
+
+def _labels(texts: list[str]) -> dict[str, str]:
+    labels = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RpcError(StatusCode.INVALID_ARGUMENT, f"--label {text}: write it as KEY=VALUE")
+        labels[key] = value
+    return labels
+
+
+def _save(kind: Kind, path: Path, credential: lab_pb2.Credential) -> None:
+    write_private(path, yaml.safe_dump(configuration(kind, credential), sort_keys=False).encode())
+    print(f"{path}: the configuration of {kind.lower()} {credential.namespace}/{credential.name}")
+
+
+def configuration(kind: Kind, credential: lab_pb2.Credential) -> dict[str, Any]:
+    """As Jumpstarter's own files are (wire.md 6)."""
+    shared = {
+        "apiVersion": "jumpstarter.dev/v1alpha1",
+        "kind": f"{kind}Config",
+        "metadata": {"namespace": credential.namespace, "name": credential.name},
+        "endpoint": credential.endpoint,
+        "tls": {"ca": base64.b64encode(credential.ca.encode()).decode(), "insecure": False},
+        "token": credential.token,
+        "grpcOptions": {},
+    }
+    if kind is Kind.CLIENT:
+        return shared | {"drivers": {"allow": [], "unsafe": True}}
+    return shared | {"export": {}}

@@ -1,0 +1,93 @@
+"""Typed stubs and servicers of jumpstarter_proto/lab/v1/lab.proto; written by proto/generate.py, not by hand."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+from jumpstarter_proto.lab.v1 import lab_pb2
+from jumpstarter_proto.rpc import Cardinality, Channel, ClientCall, Metadata, Method, ServerCall, Servicer
+
+
+ADMIN_SERVICE_CREATE = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/Create",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.CreateRequest,
+    lab_pb2.Credential,
+)
+ADMIN_SERVICE_DELETE = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/Delete",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.ObjectRequest,
+    lab_pb2.Object,
+)
+ADMIN_SERVICE_LIST = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/List",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.ListRequest,
+    lab_pb2.ListResponse,
+)
+ADMIN_SERVICE_ROTATE = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/Rotate",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.ObjectRequest,
+    lab_pb2.Credential,
+)
+ADMIN_SERVICE_SET_ENABLED = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/SetEnabled",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.SetEnabledRequest,
+    lab_pb2.Object,
+)
+
+
+class AdminServiceStub:
+    """Calls jumpstarter_sbc.lab.v1.AdminService over a channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def Create(
+        self, request: lab_pb2.CreateRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.Credential:
+        return await self._channel.unary(ADMIN_SERVICE_CREATE, request, timeout=timeout, metadata=metadata)
+
+    async def Delete(
+        self, request: lab_pb2.ObjectRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.Object:
+        return await self._channel.unary(ADMIN_SERVICE_DELETE, request, timeout=timeout, metadata=metadata)
+
+    async def List(
+        self, request: lab_pb2.ListRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.ListResponse:
+        return await self._channel.unary(ADMIN_SERVICE_LIST, request, timeout=timeout, metadata=metadata)
+
+    async def Rotate(
+        self, request: lab_pb2.ObjectRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.Credential:
+        return await self._channel.unary(ADMIN_SERVICE_ROTATE, request, timeout=timeout, metadata=metadata)
+
+    async def SetEnabled(
+        self, request: lab_pb2.SetEnabledRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.Object:
+        return await self._channel.unary(ADMIN_SERVICE_SET_ENABLED, request, timeout=timeout, metadata=metadata)
+
+
+class AdminServiceServicer(Servicer):
+    """Handles jumpstarter_sbc.lab.v1.AdminService; override what you serve."""
+
+    async def Create(self, request: lab_pb2.CreateRequest, call: ServerCall[lab_pb2.CreateRequest, lab_pb2.Credential]) -> lab_pb2.Credential:
+        raise self.unimplemented("Create")
+
+    async def Delete(self, request: lab_pb2.ObjectRequest, call: ServerCall[lab_pb2.ObjectRequest, lab_pb2.Object]) -> lab_pb2.Object:
+        raise self.unimplemented("Delete")
+
+    async def List(self, request: lab_pb2.ListRequest, call: ServerCall[lab_pb2.ListRequest, lab_pb2.ListResponse]) -> lab_pb2.ListResponse:
+        raise self.unimplemented("List")
+
+    async def Rotate(self, request: lab_pb2.ObjectRequest, call: ServerCall[lab_pb2.ObjectRequest, lab_pb2.Credential]) -> lab_pb2.Credential:
+        raise self.unimplemented("Rotate")
+
+    async def SetEnabled(self, request: lab_pb2.SetEnabledRequest, call: ServerCall[lab_pb2.SetEnabledRequest, lab_pb2.Object]) -> lab_pb2.Object:
+        raise self.unimplemented("SetEnabled")
+
+    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED)
