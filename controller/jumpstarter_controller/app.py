@@ -47,6 +47,7 @@ GRACE_SECONDS = 1.0
 """For calls that are about to answer; streams never end by themselves, and their callers come back."""
 OPTIONS = Options(keepalive_interval=20.0, stream_window=64 * 1024, connection_window=1024 * 1024)
 
+EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what users write for it
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ def _certificate(settings: Settings, folder: DataFolder) -> Certificate:
     named = (settings.endpoint, settings.router_endpoint)
     hosts = [split_endpoint(one)[0] for one in named if one]
     listening = (settings.listen, settings.router_listen)
-    hosts += [host for one in listening if (host := _split(one)[0]) not in {"", "0.0.0.0", "::"}]
+    hosts += [host for one in listening if (host := _split(one)[0]) not in EVERY_INTERFACE]
     return own_certificate(folder.path, hosts)
 
 
@@ -212,6 +213,6 @@ def _reachable(address: str, listeners: Sequence[trio.abc.Listener[Any]]) -> str
     inner = getattr(listeners[0], "transport_listener", listeners[0])
     if port == 0 and isinstance(inner, trio.SocketListener):
         port = inner.socket.getsockname()[1]
-    if host in {"", "0.0.0.0", "::"}:
+    if host in EVERY_INTERFACE:
         host = socket.gethostname()
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -58,7 +58,7 @@ def listing(kind: Kind, namespace: str, output: str, *, data: Path | None) -> in
     """Show all objects of a kind."""
     request = lab_pb2.ListRequest(kind=kind.value, namespace=namespace)
     reply = _call(data, lambda stub: stub.List(request, timeout=CALL_SECONDS))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "namespace": one.namespace,
             "name": one.name,

@@ -43,6 +43,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     namespace: str
     name: str
     uid: str = ""
+    """Of tokens too: who gets a new one has new tokens, and the old ones count no more."""
     created: float = 0.0
 
     @property
@@ -60,8 +61,6 @@ class Client(Record, frozen=True, kw_only=True, omit_defaults=True):
     username: str = ""
     """Of an external issuer of tokens; empty: only tokens of our own."""
     enabled: bool = True
-    tokens_from: int = 0
-    """Tokens issued before this time are void (seconds since the epoch)."""
 
 
 class ExporterStatus(enum.IntEnum):
@@ -85,7 +84,6 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}
     username: str = ""
     enabled: bool = True
-    tokens_from: int = 0
     devices: int = 0
     """How many device reports it registered with; none means not registered."""
     status: ExporterStatus = ExporterStatus.UNSPECIFIED

@@ -81,7 +81,7 @@ class AdminService(lab_grpc.AdminServiceServicer):
         kind = _kind(request.kind)
 
         def apply(lab: Lab, now: float) -> Client | Exporter:
-            record = replace(_found(lab, kind, request), tokens_from=int(now), uid=str(uuid.uuid4()))
+            record = replace(_found(lab, kind, request), uid=str(uuid.uuid4()))
             lab.put(record)
             return record
 

@@ -110,7 +110,8 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 record = engine.view.get(Exporter, key)
                 if record is None or record.uid != exporter.uid:
                     raise RpcError(
-                        StatusCode.UNAUTHENTICATED, f"exporter {exporter.name} was deleted; enrol it again"
+                        StatusCode.UNAUTHENTICATED,
+                        f"exporter {exporter.name} was deleted or has a new token; fetch its configuration",
                     )
                 current = self._status(key)
                 if sent is not None and _switches(sent, current):

@@ -43,12 +43,6 @@ class Guard:
         authorise(caller, None if record is None else (record.uid, record.username))
         if record is None:  # authorise has refused it
             raise RpcError(StatusCode.UNKNOWN, f"{kind} {caller.namespace}/{caller.name} not found")
-        if caller.issued_at is not None and caller.issued_at < record.tokens_from:
-            raise RpcError(
-                StatusCode.UNKNOWN,
-                f"this token of {kind.lower()} {record.name} was replaced and counts no more (token is expired); "
-                "fetch the new one",
-            )
         if of is Client and not record.enabled:
             raise RpcError(
                 StatusCode.PERMISSION_DENIED,
