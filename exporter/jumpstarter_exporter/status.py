@@ -7,6 +7,7 @@ watcher can tell that it missed some.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jumpstarter_proto.errors import JumpstarterUsageError
@@ -63,6 +64,8 @@ class StatusMachine:
 
     def __init__(self) -> None:
         self._report = Report(Status.AVAILABLE, "", 0, None)
+        self.on_change: Callable[[Report], None] | None = None
+        """Called with each update, right after it; it must not raise."""
 
     @property
     def report(self) -> Report:
@@ -79,3 +82,5 @@ class StatusMachine:
         if status is not now.status and status not in TRANSITIONS[now.status]:
             raise JumpstarterUsageError(f"an exporter that is {now.status.name} cannot become {status.name}")
         self._report = Report(status, message, now.version + 1, now.status)
+        if self.on_change is not None:
+            self.on_change(self._report)

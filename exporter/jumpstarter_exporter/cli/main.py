@@ -49,6 +49,9 @@ def run(
 ) -> int:
     """Serve the boards of a configuration until told to stop.
 
+    A configuration with `endpoint` and `token` serves the leases of that controller; with --socket or --listen
+    its boards are for local users instead.
+
         jumpstarter-exporter run
         jumpstarter-exporter run --config lab.yaml --socket /tmp/lab.sock
         jumpstarter-exporter run --listen :8082 --tls-cert lab.crt --tls-key lab.key

@@ -40,6 +40,11 @@ def run_daemon(
     loaded = configuration.load(configuration.locate(config))
     if not loaded.entries:
         raise configuration.ConfigError("nothing is exported; add a device below `export:`", file=loaded.file)
+    if loaded.settings.endpoint and loaded.settings.token and network is None and socket is None:
+        from jumpstarter_exporter.registration import run_registered  # noqa: PLC0415 - local exporters need none of it
+
+        with collapsed():
+            return trio.run(run_registered, loaded)
     path = sockets.default_path() if socket is None else socket.absolute()
     with collapsed():
         return trio.run(daemon.run, loaded, path, network)

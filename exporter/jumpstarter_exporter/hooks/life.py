@@ -41,6 +41,8 @@ class SessionLife:
     ) -> None:
         self.exiting = trio.Event()
         """The exporter has to end, with exit code 1: a hook with `onFailure: exit` failed."""
+        self.releasing = trio.Event()
+        """The lease is to be given back: it is over, or its beforeLease hook refused the board."""
         self._session = session
         self._hooks = hooks
         self._nursery = nursery
@@ -74,8 +76,10 @@ class SessionLife:
                     self._nursery.start_soon(self._run, self._hooks.after_lease, "afterLease")
                 case Action.EXIT:
                     self.exiting.set()
+                case Action.RELEASE:
+                    self.releasing.set()
                 case _:
-                    pass  # nobody to let in or to release: a local session is there for all
+                    pass  # users are let in from the start, so that they see what the hook says
         if self._machine.is_over:
             self._over.set()
 
