@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import trio
 from jumpstarter_proto.rpc import Options, RpcError, StatusCode, connect_tcp, connect_unix, open_channel
@@ -16,9 +17,13 @@ from jumpstarter_proto.rpc import Options, RpcError, StatusCode, connect_tcp, co
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import Portal, collapse
 from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.leasing.wanted import Wanted
 from jumpstarter_client.node import Allowed
 from jumpstarter_client.resolve import BuiltIn, Tcp, Unix, candidates, passphrase
 from jumpstarter_client.tree import open_client
+
+if TYPE_CHECKING:
+    from jumpstarter_client.leasing.lease import Lease
 
 __all__ = ["connect", "connect_async", "env", "open_host"]
 
@@ -42,9 +47,12 @@ async def connect_async(
     *,
     config: str | Path | None = None,
     allowed: Allowed | None = None,
+    wanted: Wanted | None = None,
     timeout: float = CONNECT_SECONDS,
 ) -> AsyncIterator[DriverClient]:
     """The root of an exporter's devices, while the block lasts.
+
+    `wanted` asks a controller for a board, which is leased for the block.
 
     `host` is a socket's path or HOST:PORT; left out, the order of `resolve.candidates` applies. `config` starts
     a built-in exporter from that file. `timeout`, in seconds, is for getting a connection.
@@ -54,7 +62,13 @@ async def connect_async(
     """
     with collapse():
         async with AsyncExitStack() as stack:
-            connected = await _connect(stack, host, config, timeout)
+            connected: _Connected
+            if wanted is None:
+                connected = await _connect(stack, host, config, timeout)
+            else:
+                lease = await stack.enter_async_context(_leased(wanted))
+                tunnel = await stack.enter_async_context(lease.dial())
+                connected = tunnel, "localhost", "http", Options()
             stream, authority, scheme, options = connected
             channel = await stack.enter_async_context(
                 open_channel(
@@ -66,6 +80,16 @@ async def connect_async(
                 )
             )
             yield await stack.enter_async_context(open_client(channel, allowed=allowed))
+
+
+def _leased(wanted: Wanted) -> AbstractAsyncContextManager[Lease]:
+    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415 - local use needs neither
+    from jumpstarter_client.leasing.lease import leased  # noqa: PLC0415
+
+    def tell(sentence: str) -> None:
+        sys.stderr.write(f"Waiting for a board: {sentence}\n")
+
+    return leased(load(wanted.client, os.environ), wanted, tell=tell)
 
 
 _Connected = tuple[trio.abc.Stream, str, str, Options]
@@ -119,12 +143,18 @@ def _open_built_in(config: str | Path | None) -> AbstractAsyncContextManager[_Bu
 
 
 @asynccontextmanager
-async def open_host(host: str | None = None, *, config: str | Path | None = None) -> AsyncIterator[str]:
+async def open_host(
+    host: str | None = None, *, config: str | Path | None = None, wanted: Wanted | None = None
+) -> AsyncIterator[str]:
     """Where other processes reach the exporter while the block lasts: what JUMPSTARTER_HOST must be for them.
 
     Raises what `connect_async` raises.
     """
     with collapse():
+        if wanted is not None:
+            async with _leased(wanted) as lease, lease.listen() as path:
+                yield path
+            return
         for candidate in candidates(host, os.environ) if config is None else (BuiltIn(),):
             match candidate:
                 case Unix(path, asked_for):
@@ -151,12 +181,15 @@ def connect(
     *,
     config: str | Path | None = None,
     allowed: Allowed | None = None,
+    wanted: Wanted | None = None,
     timeout: float = CONNECT_SECONDS,
 ) -> Iterator[DriverClient]:
     """`connect_async` for plain code: the clients' blocking methods work inside of the block."""
     with (
         Portal() as portal,
-        portal.context(connect_async(host, config=config, allowed=allowed, timeout=timeout)) as client,
+        portal.context(
+            connect_async(host, config=config, allowed=allowed, wanted=wanted, timeout=timeout)
+        ) as client,
     ):
         yield client
 

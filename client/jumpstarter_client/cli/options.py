@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+if TYPE_CHECKING:
+    from jumpstarter_client.leasing.wanted import Wanted
 
 __all__ = ["ArgumentsError", "Options", "UnknownDeviceError", "UsageError", "nearest", "split", "take_output"]
 
@@ -37,9 +42,31 @@ class Options:
 
     host: str | None = None
     config: str | None = None
+    selector: str | None = None
+    exporter_name: str | None = None
+    lease: str | None = None
+    duration: str | None = None
+    client: str | None = None
     log_level: str = "warning"
     exporter_logs: bool = False
     output: str | None = None
+
+    def wanted(self) -> Wanted | None:
+        """The board of a controller that was asked for, by options or JMP_LEASE; None: one that is reached directly."""
+        from jumpstarter_client.leasing.wanted import Wanted  # noqa: PLC0415
+
+        if self.host or self.config:
+            return None
+        if not (self.selector or self.exporter_name or self.lease) and "JUMPSTARTER_HOST" in os.environ:
+            return None  # inside of `jumpstarter shell`: the lease is there already
+        return Wanted.of(
+            os.environ,
+            selector=self.selector,
+            exporter=self.exporter_name,
+            lease=self.lease,
+            duration=self.duration,
+            client=self.client,
+        )
 
     def apply(self) -> None:
         """Set up logging, if there is anything to set up."""
@@ -56,8 +83,24 @@ _VALUED = {
     "--exporter-config": "config",
     "--exporter": "config",
     "--log-level": "log_level",
+    "-l": "selector",
+    "--selector": "selector",
+    "--exporter-name": "exporter_name",
+    "--lease": "lease",
+    "--duration": "duration",
+    "--client": "client",
+    "--client-config": "client",
 }
-_EXAMPLES = {"host": "/run/jumpstarter/exporter.sock", "config": "rpi4.yaml", "log_level": "debug"}
+_EXAMPLES = {
+    "host": "/run/jumpstarter/exporter.sock",
+    "config": "rpi4.yaml",
+    "log_level": "debug",
+    "selector": "board=rpi4",
+    "exporter_name": "rpi4-1",
+    "lease": "NAME",
+    "duration": "30m",
+    "client": "ann.yaml",
+}
 
 
 def split(arguments: list[str]) -> tuple[Options, list[str]]:
@@ -80,6 +123,8 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
                 value = next(words, "")
             if not value:
                 raise UsageError(f"{name} needs a value; for example {name} {_EXAMPLES[_VALUED[name]]}")
+            if _VALUED[name] == "selector" and options.selector:
+                value = f"{options.selector},{value}"  # each narrows the others
             setattr(options, _VALUED[name], value)
         elif word == "--exporter-logs":
             options.exporter_logs = True
@@ -88,6 +133,11 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
     options.log_level = options.log_level.lower()
     if options.host and options.config:
         raise UsageError("--host names an exporter that runs, --config starts another; use one of them")
+    asked = options.selector or options.exporter_name or options.lease
+    if asked and (options.host or options.config):
+        raise UsageError(
+            "--host and --config name an exporter, -l and --lease ask a controller for one; use one"
+        )
     if options.log_level not in LOG_LEVELS:
         raise UsageError(f"{options.log_level!r} is no log level; use one of {', '.join(LOG_LEVELS)}")
     return options, rest

@@ -13,15 +13,14 @@ from jumpstarter_client.cli.options import Options, UsageError
 
 __all__ = ["shell"]
 
-_LEASING = ("--client", "--client-config", "--lease", "-l", "--selector", "-n", "--name", "--duration")
-
-HELP = """Usage: jumpstarter shell [--host HOST | --config FILE] [-- COMMAND [ARGUMENT ...]]
+HELP = """Usage: jumpstarter shell [--host HOST | --config FILE | -l SELECTOR] [-- COMMAND [ARGUMENT ...]]
 
 A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
 shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there.
 
   jumpstarter shell
   jumpstarter shell -- j power on
+  jumpstarter shell -l board=rpi4 --duration 2h      a board of a controller, leased until the shell ends
   jumpstarter shell --config rpi4.yaml -- pytest     an exporter of its own, from that file
 """
 
@@ -31,11 +30,6 @@ def shell(arguments: list[str], options: Options) -> int:
     if arguments and arguments[0] in ("-h", "--help"):
         sys.stdout.write(HELP)
         return 0
-    if arguments and arguments[0] in _LEASING:
-        raise UsageError(
-            f"{arguments[0]} asks a controller for a lease, which cannot be had yet; "
-            "name an exporter with --host, or its configuration with --config"
-        )
     if arguments and arguments[0].startswith("-") and arguments[0] != "--":
         raise UsageError(
             f"`shell` has no option {arguments[0]}; `jumpstarter shell --help` shows what it has"
@@ -44,7 +38,11 @@ def shell(arguments: list[str], options: Options) -> int:
     from jumpstarter_client.blocking import Portal  # noqa: PLC0415 - not for --help
     from jumpstarter_client.connecting import connect_async, open_host  # noqa: PLC0415
 
-    with Portal() as portal, portal.context(open_host(options.host, config=options.config)) as host:
+    wanted = options.wanted()
+    with (
+        Portal() as portal,
+        portal.context(open_host(options.host, config=options.config, wanted=wanted)) as host,
+    ):
         environment = dict(os.environ, JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")
         # Asked at once, so that a wrong passphrase or certificate is not found by every command inside.
         with portal.context(connect_async(host)) as client:

@@ -13,11 +13,11 @@ A, B = Tenant("a", "ann"), Tenant("b", "bob")
 def test_a_lease_from_its_begin_to_its_end() -> None:
     tenancy = Tenancy()
     tenancy.told(A)
-    begun = [tenancy.begin(), tenancy.begin()]
+    begun = [tenancy.begin() for _ in range(2)]
     assert begun == [A, None], "one at a time"
-    tenancy.told(Tenant("a", "carl"))
-    assert tenancy.served == Tenant("a", "carl")
-    assert not tenancy.is_over
+    carl = Tenant("a", "carl")
+    tenancy.told(carl)
+    assert (tenancy.served, tenancy.is_over) == (carl, False)
     tenancy.told(None)
     assert tenancy.is_over
     tenancy.done()
