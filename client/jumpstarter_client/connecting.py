@@ -60,6 +60,7 @@ async def connect_async(
     Raises:
         ConnectError, RpcError: there is no exporter to be reached; says what to do.
     """
+    wanted = wanted or _of_environment(host, config)
     with collapse():
         async with AsyncExitStack() as stack:
             connected: _Connected
@@ -80,6 +81,13 @@ async def connect_async(
                 )
             )
             yield await stack.enter_async_context(open_client(channel, allowed=allowed))
+
+
+def _of_environment(host: str | None, config: str | Path | None) -> Wanted | None:
+    """JMP_LEASE, unless an exporter is named, or JUMPSTARTER_HOST leads to the lease's board already."""
+    if host or config is not None or os.environ.get("JUMPSTARTER_HOST"):
+        return None
+    return Wanted.of(os.environ)
 
 
 def _leased(wanted: Wanted) -> AbstractAsyncContextManager[Lease]:
@@ -150,6 +158,7 @@ async def open_host(
 
     Raises what `connect_async` raises.
     """
+    wanted = wanted or _of_environment(host, config)
     with collapse():
         if wanted is not None:
             async with _leased(wanted) as lease, lease.listen() as path:

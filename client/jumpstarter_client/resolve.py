@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jumpstarter_client.errors import ConnectError
 
-__all__ = ["BuiltIn", "Tcp", "Unix", "candidates", "no_lease", "parse_host", "passphrase"]
+__all__ = ["BuiltIn", "Tcp", "Unix", "candidates", "parse_host", "passphrase"]
 
 SYSTEM_SOCKET = "/run/jumpstarter/exporter.sock"
 
@@ -48,26 +48,16 @@ def candidates(host: str | None, environment: Mapping[str, str]) -> Iterator[Uni
     What was asked for, or set, is the only one then: a user who names an exporter gets that one or an error.
 
     Raises:
-        ConnectError: the host is no address, or the environment asks for a lease.
+        ConnectError: the host is no address.
     """
     named = host or environment.get("JUMPSTARTER_HOST")
     if named:
         yield parse_host(named, environment)
         return
-    if lease := environment.get("JMP_LEASE"):
-        raise no_lease(f"JMP_LEASE names the lease {lease!r}", "unset it")
     yield Unix(SYSTEM_SOCKET, asked_for=False)
     runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     yield Unix(f"{runtime}/jumpstarter/exporter.sock", asked_for=False)
     yield BuiltIn()
-
-
-def no_lease(asked: str, instead: str) -> ConnectError:
-    """The error for who asks for a leased board. `asked` says how, `instead` what to do."""
-    return ConnectError(
-        f"{asked}, but boards cannot be leased from a controller yet; {instead} to use an exporter on this "
-        "machine, or name one by its address"
-    )
 
 
 def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:

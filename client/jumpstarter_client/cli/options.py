@@ -53,11 +53,13 @@ class Options:
 
     def wanted(self) -> Wanted | None:
         """The board of a controller that was asked for, by options or JMP_LEASE; None: one that is reached directly."""
-        from jumpstarter_client.leasing.wanted import Wanted  # noqa: PLC0415
+        if not (self.selector or self.exporter_name or self.lease or os.environ.get("JMP_LEASE")):
+            return None
+        from jumpstarter_client.leasing.wanted import Wanted  # noqa: PLC0415 - local commands need none of it
 
         if self.host or self.config:
             return None
-        if not (self.selector or self.exporter_name or self.lease) and "JUMPSTARTER_HOST" in os.environ:
+        if not (self.selector or self.exporter_name or self.lease) and os.environ.get("JUMPSTARTER_HOST"):
             return None  # inside of `jumpstarter shell`: the lease is there already
         return Wanted.of(
             os.environ,

@@ -203,7 +203,7 @@ async def _run_all(
             for runner in running:
                 runner.interrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
-    async with connect_async(options.host, config=options.config) as root:
+    async with connect_async(options.host, config=options.config, wanted=options.wanted()) as root:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listen, signals)

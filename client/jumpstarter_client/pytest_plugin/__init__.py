@@ -80,7 +80,9 @@ def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
         with _explained():
             where = target(exporter, selector, lease, _workers(pytestconfig))
             portal = stack.enter_context(Portal())
-            address = stack.enter_context(portal.context(open_host(where.host, config=where.config)))
+            address = stack.enter_context(
+                portal.context(open_host(where.host, config=where.config, wanted=where.wanted))
+            )
         yield address
 
 
@@ -94,7 +96,8 @@ def jumpstarter(jumpstarter_host: str, pytestconfig: pytest.Config) -> Iterator[
     with ExitStack() as stack:
         with _explained():
             root = stack.enter_context(connect(jumpstarter_host))
-            keep_own(root.node, *_workers(pytestconfig))
+            if not (_option(pytestconfig, "selector") or _option(pytestconfig, "lease")):
+                keep_own(root.node, *_workers(pytestconfig))
         if not pytestconfig.getoption("no_jumpstarter_consoles"):
             pytestconfig.stash[_CONSOLES] = stack.enter_context(root.bridge.context(watch(root.node)))
         yield root
@@ -170,14 +173,18 @@ class JumpstarterTest:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def client(cls, request: pytest.FixtureRequest) -> DriverClient:
+    def client(cls, request: pytest.FixtureRequest) -> Iterator[DriverClient]:
         """The devices."""
-        if cls.selector and not os.environ.get("JUMPSTARTER_HOST"):
-            from jumpstarter_client.resolve import no_lease
+        if not cls.selector or os.environ.get("JUMPSTARTER_HOST"):
+            yield request.getfixturevalue("jumpstarter")
+            return
+        from jumpstarter_client.connecting import connect
+        from jumpstarter_client.leasing.wanted import Wanted
 
-            raise no_lease(f"{cls.__name__} selects {cls.selector!r}", "run it in `jumpstarter shell`")
-        found: DriverClient = request.getfixturevalue("jumpstarter")
-        return found
+        with ExitStack() as stack:
+            with _explained():
+                root = stack.enter_context(connect(wanted=Wanted(selector=cls.selector)))
+            yield root
 
 
 def _option(config: pytest.Config, name: str) -> str | None:

@@ -5,30 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.leasing.wanted import Wanted
 from jumpstarter_client.node import Node
-from jumpstarter_client.resolve import no_lease
 
 __all__ = ["Target", "keep_own", "target"]
 
 
 @dataclass(frozen=True)
 class Target:
-    """An exporter that runs, or the file to start one from; neither is the usual order."""
+    """An exporter that runs, the file to start one from, or a controller's board; none is the usual order."""
 
     host: str | None = None
     config: str | None = None
+    wanted: Wanted | None = None
+    """Each of several processes leases one of its own."""
 
 
 def target(exporter: str | None, selector: str | None, lease: str | None, workers: tuple[int, int]) -> Target:
     """What the options mean.
 
     Raises:
-        ConnectError: a lease is asked for, or several processes would each start an exporter for one hardware.
+        ConnectError: an exporter and a lease are asked for, or several processes would each start an exporter for
+            one hardware.
     """
-    if selector:
-        raise no_lease(f"--jumpstarter-selector asks for a board with {selector!r}", "leave it out")
-    if lease:
-        raise no_lease(f"--jumpstarter-lease names the lease {lease!r}", "leave it out")
+    if selector or lease:
+        if exporter:
+            raise ConnectError(
+                "--jumpstarter-exporter names an exporter, --jumpstarter-selector and --jumpstarter-lease ask a "
+                "controller for one; use one of them"
+            )
+        return Target(wanted=Wanted(selector=selector or "", lease=lease or ""))
     if exporter is None or not exporter.endswith((".yaml", ".yml")):
         return Target(host=exporter)
     if workers[1] > 1:

@@ -124,7 +124,7 @@ def test_classes_in_jumpstarters_style(lab: pytest.Pytester) -> None:
     )
     result = lab.runpytest_subprocess(*OPTIONS)
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*TestLeased selects 'board=rpi4', but boards cannot be leased*"])
+    result.stdout.fnmatch_lines(["*a board of a controller is wanted, but nobody said who you are to it*"])
 
 
 @pytest.mark.parametrize(
