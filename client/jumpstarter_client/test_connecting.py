@@ -123,7 +123,10 @@ def test_the_passphrase_goes_with_calls_on_unix_sockets_too(
     assert guard.heard == ["sesame"]
 
 
-def test_a_lease_is_said_to_be_not_available_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_without_a_controllers_configuration_is_told_to_name_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("JMP_LEASE", "lease-1")
     with pytest.raises(JumpstarterError, match="--client"), connect():
         pass

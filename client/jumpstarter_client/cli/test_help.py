@@ -37,6 +37,9 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
 Options of every command:
   --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST
   --config FILE        start an exporter from this file, for this command only
+  -l SELECTOR          lease a board of a controller by its labels, such as board=rpi4; also --exporter-name, --lease
+  --duration TIME      of the lease, such as 2h; 30m if left out
+  --client FILE        who you are to the controller; a file or the name of one
   --log-level LEVEL    debug, info, warning, error or critical; debug shows where an error came from
   --exporter-logs      show the exporter's log while the command runs
   -o json|yaml|name    output for scripts, where there is any
@@ -78,13 +81,14 @@ The devices of the exporter, with what is ready and what is not, and why.
 """
 
 SHELL = """\
-Usage: jumpstarter shell [--host HOST | --config FILE] [-- COMMAND [ARGUMENT ...]]
+Usage: jumpstarter shell [--host HOST | --config FILE | -l SELECTOR] [-- COMMAND [ARGUMENT ...]]
 
 A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
 shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there.
 
   jumpstarter shell
   jumpstarter shell -- j power on
+  jumpstarter shell -l board=rpi4 --duration 2h      a board of a controller, leased until the shell ends
   jumpstarter shell --config rpi4.yaml -- pytest     an exporter of its own, from that file
 """
 

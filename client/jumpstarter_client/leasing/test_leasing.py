@@ -1,0 +1,114 @@
+"""What a lease's conditions, a user's words and a configuration mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.v1 import kubernetes_pb2
+
+from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.leasing.configs import ClientConfigError, load
+from jumpstarter_client.leasing.progress import Stage, progress_of
+from jumpstarter_client.leasing.wanted import Wanted, seconds
+
+
+def lease(*conditions: tuple[str, str], exporter: str = "") -> client_pb2.Lease:
+    return client_pb2.Lease(
+        name="namespaces/lab/leases/one",
+        exporter=exporter,
+        conditions=[
+            kubernetes_pb2.Condition(type=kind, status=status, message=kind) for kind, status in conditions
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "stage", "message"),
+    [
+        (lease(), Stage.WAITING, "waiting"),
+        (lease(("Pending", "True")), Stage.WAITING, "Pending"),
+        (
+            lease(("Pending", "True"), ("Ready", "True"), exporter="namespaces/lab/exporters/e"),
+            Stage.READY,
+            "",
+        ),
+        (lease(("Ready", "True")), Stage.WAITING, "waiting"),
+        (
+            lease(("Pending", "True"), ("Unsatisfiable", "True")),
+            Stage.FAILED,
+            "cannot be satisfied: Unsatisfiable",
+        ),
+        (lease(("Invalid", "True")), Stage.FAILED, "is invalid: Invalid"),
+        (lease(("Ready", "False")), Stage.FAILED, "lease one has ended"),
+    ],
+)
+def test_conditions(given: client_pb2.Lease, stage: Stage, message: str) -> None:
+    progress = progress_of(given)
+    assert progress.stage is stage
+    assert message in progress.message
+    assert progress.exporter == ("e" if stage is Stage.READY else "")
+
+
+def test_an_ended_lease_without_conditions_has_failed() -> None:
+    given = lease()
+    given.effective_end_time.GetCurrentTime()
+    assert progress_of(given).stage is Stage.FAILED
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("30m", 1800), ("1h30m", 5400), ("1d", 86400), ("01:30:00", 5400)]
+)
+def test_durations(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "soon", "-5", "1.5h", "30x", "m30"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ConnectError, match="30m"):
+        seconds(text)
+
+
+def test_nothing_is_wanted_unless_somebody_says_so() -> None:
+    assert Wanted.of({}) is None
+    assert Wanted.of({"JMP_LEASE": "x"}) == Wanted(lease="x")
+    assert Wanted.of({"JMP_LEASE": "x"}, selector="a=b") == Wanted(selector="a=b")
+
+
+FILE = """
+kind: ClientConfig
+metadata: {namespace: lab, name: ann}
+endpoint: lab.example:8082
+token: secret
+tls: {ca: "", insecure: true}
+"""
+
+
+def test_files_aliases_and_the_environment(tmp_path: Path) -> None:
+    home = {"JMP_CLIENT_CONFIG_HOME": str(tmp_path)}
+    (tmp_path / "clients").mkdir()
+    (tmp_path / "clients" / "ann.yaml").write_text(FILE)
+    config = load("ann", home)
+    assert (config.endpoint, config.identity.name, config.trust.insecure) == ("lab.example:8082", "ann", True)
+    assert load(str(tmp_path / "clients" / "ann.yaml"), {}) == config
+    with pytest.raises(ClientConfigError, match="--client FILE"):
+        load(None, home)
+    (tmp_path / "config.yaml").write_text("config: {current-client: ann}\n")
+    assert load(None, home) == config
+    own = {"JMP_NAMESPACE": "n", "JMP_NAME": "bob", "JMP_ENDPOINT": "h:1", "JMP_TOKEN": "t"}
+    assert load(None, home | own).identity.name == "bob"
+    with pytest.raises(ClientConfigError, match="JMP_TOKEN"):
+        load(None, {key: value for key, value in own.items() if key != "JMP_TOKEN"})
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "kind: ExporterConfig", "metadata: x", "a: [", FILE.replace("token: secret", "")]
+)
+def test_files_that_make_no_sense(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ClientConfigError, match="x.yaml"):
+        load(str(path), {})
+    with pytest.raises(ClientConfigError, match="there is no configuration"):
+        load(str(tmp_path / "none.yaml"), {})

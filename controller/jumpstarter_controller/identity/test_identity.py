@@ -1,0 +1,155 @@
+"""Tokens, keys, metadata and pairing codes."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_controller.identity import (
+    Authenticator,
+    KeyFileError,
+    Subject,
+    TokenError,
+    TokenIssuer,
+    authorise,
+    new_code,
+    random_key,
+    redeem,
+    signing_key,
+)
+from jumpstarter_controller.identity.authenticate import name_from_username
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+ANN = Subject(Kind.CLIENT, "lab", "ann", "1")
+
+
+def issuer(now: float = 1000.0, endpoint: str = "lab:8082") -> TokenIssuer:
+    return TokenIssuer(KEY, endpoint, clock=lambda: now)
+
+
+def metadata(token: str, **changes: str | None) -> list[tuple[str, str | bytes]]:
+    headers = {
+        "authorization": f"Bearer {token}",
+        "jumpstarter-kind": "Client",
+        "jumpstarter-namespace": "lab",
+    }
+    headers["jumpstarter-name"] = "ann"
+    for key, value in changes.items():
+        name = key.replace("_", "-")
+        headers.pop(name)
+        if value is not None:
+            headers[name] = value
+    return list(headers.items())
+
+
+def test_a_token_is_known_again_until_it_ends() -> None:
+    token, expiry = issuer().issue(ANN, 60.0)
+    assert issuer(1059.0).verify(token) == (ANN, 1000.0)
+    assert expiry == 1060.0
+    with pytest.raises(TokenError, match="token is expired"):
+        issuer(1060.0).verify(token)
+    with pytest.raises(TokenError, match="another controller"):
+        issuer(endpoint="other:1").verify(token)
+    with pytest.raises(TokenError, match="clocks"):
+        issuer(900.0).verify(token)
+
+
+@pytest.mark.parametrize("text", ["", "a.b.c", "x" * 20000])
+def test_what_is_no_token(text: str) -> None:
+    with pytest.raises(TokenError):
+        issuer().verify(text)
+
+
+def test_forged_tokens() -> None:
+    claims = {"iss": "https://localhost:8085", "aud": ["lab:8082"], "sub": str(ANN), "iat": 1000, "exp": 5000}
+    other = ec.generate_private_key(ec.SECP256R1())
+    for token in (
+        jwt.encode(claims, other, algorithm="ES256"),
+        jwt.encode(claims, "", algorithm="none"),
+        jwt.encode(claims, "k" * 32, algorithm="HS256"),
+        jwt.encode(claims | {"sub": "nobody"}, KEY, algorithm="ES256"),
+        jwt.encode({k: v for k, v in claims.items() if k != "exp"}, KEY, algorithm="ES256"),
+    ):
+        with pytest.raises(TokenError):
+            issuer().verify(token)
+
+
+async def test_callers_and_what_is_wrong_with_them() -> None:
+    authenticator = Authenticator(issuer())
+    token, _ = issuer().issue(ANN)
+    caller = await authenticator.caller(metadata(token), Kind.CLIENT)
+    assert (caller.namespace, caller.name, caller.subject) == ("lab", "ann", ANN)
+    authorise(caller, ("1", ""))
+    for uid in ("2", ""):
+        with pytest.raises(RpcError, match="permission denied for client lab/ann"):
+            authorise(caller, (uid, ""))
+    with pytest.raises(RpcError, match="it was deleted"):
+        authorise(caller, None)
+    for given, code, text in (
+        ([], StatusCode.UNAUTHENTICATED, "missing authorization header"),
+        (metadata(token) * 2, StatusCode.INVALID_ARGUMENT, "multiple authorization headers"),
+        (metadata(token, authorization="Basic x"), StatusCode.INVALID_ARGUMENT, "malformed"),
+        (
+            metadata(token, jumpstarter_kind=None),
+            StatusCode.INVALID_ARGUMENT,
+            "missing metadata: jumpstarter-kind",
+        ),
+        (metadata(token, jumpstarter_kind="Exporter"), StatusCode.INVALID_ARGUMENT, "object kind mismatch"),
+        (metadata(token, jumpstarter_name=""), StatusCode.INVALID_ARGUMENT, "jumpstarter-name"),
+    ):
+        with pytest.raises(RpcError, match=text) as caught:
+            await authenticator.caller(given, Kind.CLIENT)
+        assert caught.value.code is code
+    # The name is the caller's word; the token is of somebody else.
+    other = await authenticator.caller(metadata(token, jumpstarter_name="bob"), Kind.CLIENT)
+    with pytest.raises(RpcError, match="permission denied"):
+        authorise(other, ("1", ""))
+
+
+@pytest.mark.parametrize(
+    ("username", "name"),
+    [("dex:Ann.Lee@lab", "ann-lee-lab"), ("x:--a__b--", "a-b"), ("y:" + "a" * 80, "a" * 63)],
+)
+def test_names_of_external_users(username: str, name: str) -> None:
+    assert name_from_username(username) == name
+
+
+def test_keys_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    first = signing_key(path)
+    assert signing_key(path).private_numbers() == first.private_numbers()
+    assert random_key(tmp_path / "r") == random_key(tmp_path / "r")
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+    path.chmod(0o640)
+    with pytest.raises(KeyFileError, match="chmod 600"):
+        signing_key(path)
+    with pytest.raises(KeyFileError, match="no private key"):
+        signing_key(tmp_path / "r")
+
+
+@given(st.lists(st.integers(0, 3), max_size=12), st.floats(0, 1200))
+def test_a_code_is_redeemed_once_and_in_time(order: list[int], later: float) -> None:
+    made = [new_code(Kind.EXPORTER, "lab", f"e{n}", {}, now=0.0) for n in range(4)]
+    left = [record for _, record in made]
+    for number in order:
+        text, record = made[number]
+        good = record in left and later < 600
+        try:
+            found = redeem(left, f" {text.lower()} ", Kind.EXPORTER, later)
+        except RpcError as error:
+            assert not good
+            assert error.code is StatusCode.PERMISSION_DENIED
+        else:
+            assert good
+            assert found == record
+            left.remove(found)
+    with pytest.raises(RpcError):
+        redeem(left, made[0][0], Kind.CLIENT, 0.0)
