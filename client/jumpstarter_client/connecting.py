@@ -80,6 +80,10 @@ async def connect_async(
                     options=options,
                 )
             )
+            if wanted is not None:
+                from jumpstarter_client.leasing.readiness import until_usable  # noqa: PLC0415
+
+                await until_usable(channel)
             yield await stack.enter_async_context(open_client(channel, allowed=allowed))
 
 
@@ -161,7 +165,11 @@ async def open_host(
     wanted = wanted or _of_environment(host, config)
     with collapse():
         if wanted is not None:
+            from jumpstarter_client.leasing.readiness import until_usable  # noqa: PLC0415
+
             async with _leased(wanted) as lease, lease.listen() as path:
+                async with lease.dial() as stream, open_channel(stream) as channel:
+                    await until_usable(channel)
                 yield path
             return
         for candidate in candidates(host, os.environ) if config is None else (BuiltIn(),):

@@ -164,6 +164,24 @@ def test_hooks_and_a_lease_by_name_with_their_client(lab: Lab) -> None:
     assert marks.read_text().splitlines() == ["before ann", "after"]
 
 
+def test_our_client_waits_for_the_hook_and_says_why_it_failed(lab: Lab) -> None:
+    marks = lab.home / "marks"
+    hook = f"test -e {lab.home}/broken && exit 3; sleep 1; echo before >> {marks}"
+    hooks = f"hooks:\n  beforeLease: {{script: '{hook}', onFailure: endLease}}\n"
+    lab.exporter("one", ours=True, hooks=hooks)
+    ann = lab.client("ann")
+    shell = ["jumpstarter", "shell", "-l", "board=rpi4", "--client", ann, "--", "sh", "-c"]
+    done = lab.run(*shell, f"echo command >> {marks}", theirs=False)
+    assert done.returncode == 0, done.stderr
+    done = lab.run("jumpstarter", "power", "on", "-l", "board=rpi4", "--client", ann, theirs=False)
+    assert done.returncode == 0, done.stderr
+    assert marks.read_text().splitlines() == ["before", "command", "before"]
+    (lab.home / "broken").touch()
+    done = lab.run("jumpstarter", "power", "on", "-l", "board=rpi4", "--client", ann, theirs=False)
+    assert done.returncode != 0
+    assert "beforeLease hook failed" in done.stderr, done.stderr
+
+
 def test_a_killed_controller_is_a_notice_to_a_running_shell(lab: Lab) -> None:
     daemon = lab.exporter("one", ours=True)
     ann = lab.client("ann")

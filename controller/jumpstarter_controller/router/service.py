@@ -101,16 +101,16 @@ class RouterService(Servicer):
 
     async def _wait(self, name: str, side: _Side) -> None:
         try:
-            with trio.move_on_after(WAIT_SECONDS):
-                await side.joined.wait()
-        finally:
-            self._pairing.leave(name, side)
-        if not side.joined.is_set():
-            raise RpcError(StatusCode.DEADLINE_EXCEEDED, "the other side never came; dial again")
-        try:
+            try:
+                with trio.move_on_after(WAIT_SECONDS):
+                    await side.joined.wait()
+            finally:
+                self._pairing.leave(name, side)
+            if not side.joined.is_set():
+                raise RpcError(StatusCode.DEADLINE_EXCEEDED, "the other side never came; dial again")
             await side.over.wait()
         except trio.Cancelled:
-            # This side's call has ended: the other must not wait for it.
+            # This side's call has ended: the other, which may just have come, must not wait for it.
             side.failure = _gone()
             side.over.set()
             raise

@@ -30,6 +30,8 @@ __all__ = ["run_registered"]
 
 LAST_LOOK_SECONDS = 1.0
 """After its last status a session stays, so that its users see how it ended."""
+REASON_SECONDS = 10.0
+"""A lease whose board its hook refused is kept so long, for its user to see why."""
 GRACE_SECONDS = 0.5
 LEAVE_SECONDS = 10.0
 TUNNELS = 64
@@ -183,8 +185,15 @@ class _Registered:
                     await self._changed.wait()
                 nursery.cancel_scope.cancel()
 
-            for event in (session.end_requested, life.exiting, life.releasing):
+            async def refused() -> None:
+                await life.releasing.wait()
+                # Whoever leased it asks for the reason first, and then mostly gives it back themselves.
+                await trio.sleep(REASON_SECONDS)
+                nursery.cancel_scope.cancel()
+
+            for event in (session.end_requested, life.exiting):
                 nursery.start_soon(first, event)
+            nursery.start_soon(refused)
             nursery.start_soon(by_controller)
         return not self._tenancy.is_over
 
