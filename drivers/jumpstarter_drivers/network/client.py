@@ -79,9 +79,10 @@ class NetworkClient(DriverClient):
         return str(parts.hostname if host else parts.port)
 
     def _until_interrupted(self, where: str) -> None:
-        sys.stdout.write(where + "\n")
-        sys.stdout.flush()
         try:
+            # Who reads the address may end us before the next line runs.
+            sys.stdout.write(where + "\n")
+            sys.stdout.flush()
             self.bridge.call(self.wait_closed_async)
         except KeyboardInterrupt:
             return  # the documented way to end
