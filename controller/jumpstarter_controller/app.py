@@ -72,7 +72,7 @@ async def run(settings: Settings) -> ExitCode:
     """Serve until SIGTERM or SIGINT. Says where it listens on stdout.
 
     Raises:
-        DataError, StoreError, KeyFileError, CertificateError: why it cannot start.
+        DataError, StoreError, PrivateFileError, CertificateError: why it cannot start.
     """
     folder = DataFolder(settings.data)
     folder.prepare()

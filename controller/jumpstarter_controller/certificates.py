@@ -13,9 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.private_files import write_private
 from jumpstarter_proto.remote import fingerprint_of
-
-from jumpstarter_controller.identity.keys import write_private
 
 __all__ = ["Certificate", "CertificateError", "own_certificate"]
 

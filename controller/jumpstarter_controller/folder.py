@@ -11,8 +11,7 @@ from pathlib import Path
 
 import msgspec
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-
-from jumpstarter_controller.identity.keys import write_private
+from jumpstarter_proto.private_files import write_private
 
 __all__ = ["Addresses", "DataError", "DataFolder", "default_folder"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
-__all__ = ["ClientConfig", "ClientConfigError", "config_home", "load"]
+__all__ = ["ClientConfig", "ClientConfigError", "config_home", "load", "read_yaml"]
 
 
 class ClientConfigError(JumpstarterError):
@@ -71,7 +71,7 @@ def _from_environment(environment: Mapping[str, str]) -> ClientConfig:
 
 
 def _current(home: Path) -> str:
-    config = _yaml(home / "config.yaml") if (home / "config.yaml").exists() else {}
+    config = read_yaml(home / "config.yaml") if (home / "config.yaml").exists() else {}
     inner = config.get("config")
     alias = inner.get("current-client") if isinstance(inner, dict) else None
     if isinstance(alias, str) and alias:
@@ -83,7 +83,7 @@ def _current(home: Path) -> str:
 
 
 def _read(path: Path, environment: Mapping[str, str]) -> ClientConfig:
-    document = _yaml(path)
+    document = read_yaml(path)
     if document.get("kind", "ClientConfig") != "ClientConfig":
         raise ClientConfigError(f"{path} is no client's configuration but a {document.get('kind')}")
     metadata = _section(path, document, "metadata")
@@ -117,7 +117,8 @@ def _section(path: Path, document: dict[str, Any], key: str) -> dict[str, Any]:
     return section
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a file. ClientConfigError if there is none."""
     import yaml  # noqa: PLC0415 - local use needs none
 
     try:

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import trio
 import yaml
 from jumpstarter_proto.lab.v1 import lab_grpc, lab_pb2
+from jumpstarter_proto.private_files import write_private
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel
 
 from jumpstarter_controller.app import administrated
 from jumpstarter_controller.folder import default_folder
-from jumpstarter_controller.identity.keys import write_private
 
 __all__ = ["configuration", "create", "delete", "listing", "rotate", "set_enabled"]
 

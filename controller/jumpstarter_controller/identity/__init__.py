@@ -2,13 +2,12 @@
 
 from jumpstarter_controller.identity.authenticate import Authenticator, Caller, authorise
 from jumpstarter_controller.identity.enrolment import new_code, redeem
-from jumpstarter_controller.identity.keys import KeyFileError, random_key, signing_key
+from jumpstarter_controller.identity.keys import random_key, signing_key
 from jumpstarter_controller.identity.tokens import Subject, TokenError, TokenIssuer
 
 __all__ = [
     "Authenticator",
     "Caller",
-    "KeyFileError",
     "Subject",
     "TokenError",
     "TokenIssuer",

@@ -10,12 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
+from jumpstarter_proto.private_files import PrivateFileError
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller.identity import (
     Authenticator,
-    KeyFileError,
     Subject,
     TokenError,
     TokenIssuer,
@@ -129,9 +129,9 @@ def test_keys_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
     assert random_key(tmp_path / "r") == random_key(tmp_path / "r")
     assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
     path.chmod(0o640)
-    with pytest.raises(KeyFileError, match="chmod 600"):
+    with pytest.raises(PrivateFileError, match="chmod 600"):
         signing_key(path)
-    with pytest.raises(KeyFileError, match="no private key"):
+    with pytest.raises(PrivateFileError, match="no private key"):
         signing_key(tmp_path / "r")
 
 

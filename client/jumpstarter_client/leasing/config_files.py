@@ -1,0 +1,130 @@
+"""The client configurations of a home, by alias, in the files that Jumpstarter's own client has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jumpstarter_proto.private_files import PrivateFileError, write_private
+
+from jumpstarter_client.leasing.configs import ClientConfig, ClientConfigError, read_yaml
+
+__all__ = ["ConfigFiles"]
+
+SUFFIX = ".yaml"
+API_VERSION = "jumpstarter.dev/v1alpha1"
+
+
+class ConfigFiles:
+    """`clients/ALIAS.yaml` below `home`, and `config.yaml`, which names the current one.
+
+    Every file is for its owner only, and whole or not there.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "clients"
+        self._user = home / "config.yaml"
+
+    def path(self, alias: str) -> Path:
+        """Where it is, or would be. ClientConfigError if that is no alias."""
+        # Jumpstarter takes everything from the first dot on for the file's suffix.
+        if not alias or alias[0] == "-" or any(c in "/." or not c.isprintable() for c in alias):
+            raise ClientConfigError(f"{alias!r} is no name for a configuration; use letters, digits and '-'")
+        return self._folder / f"{alias}{SUFFIX}"
+
+    def aliases(self) -> list[str]:
+        """All, in alphabetical order."""
+        return sorted(file.stem for file in self._folder.glob(f"*{SUFFIX}") if not file.name.startswith("."))
+
+    def current(self) -> str | None:
+        """Which one counts where none is named; None also if it names one that is not there."""
+        inner = self._settings().get("config")
+        alias = inner.get("current-client") if isinstance(inner, dict) else None
+        return (
+            alias if isinstance(alias, str) and self._folder.joinpath(f"{alias}{SUFFIX}").exists() else None
+        )
+
+    def save(
+        self,
+        alias: str,
+        config: ClientConfig,
+        *,
+        refresh_token: str = "",
+        allow: Sequence[str] = (),
+        unsafe: bool = True,
+    ) -> Path:
+        """Write one, in place of another of that alias; the first one becomes the current one.
+
+        `allow` and `unsafe` say which client classes Jumpstarter's own client may load for a board's drivers.
+        A pinned fingerprint cannot be kept in such a file: give the certificate as `ca`.
+
+        Raises:
+            PrivateFileError: it cannot be written.
+            ClientConfigError: that is no alias.
+        """
+        path = self.path(alias)
+        only = not self.aliases()
+        self._write(path, document(config, refresh_token=refresh_token, allow=allow, unsafe=unsafe))
+        if only or self.current() is None:
+            self.use(alias)
+        return path
+
+    def use(self, alias: str) -> None:
+        """Make it the current one. ClientConfigError if there is no such alias."""
+        self._existing(alias)
+        self._set_current(alias)
+
+    def delete(self, alias: str) -> Path:
+        """Remove one; if it was the current one, there is none from then on. ClientConfigError if there is none."""
+        path = self._existing(alias)
+        was_current = self.current() == alias
+        path.unlink()
+        if was_current:
+            self._set_current(None)
+        return path
+
+    def _existing(self, alias: str) -> Path:
+        path = self.path(alias)
+        if not path.exists():
+            there = ", ".join(self.aliases())
+            raise ClientConfigError(
+                f"there is no configuration {alias!r}; " + (f"there is {there}" if there else "log in first")
+            )
+        return path
+
+    def _settings(self) -> dict[str, Any]:
+        return read_yaml(self._user) if self._user.exists() else {}
+
+    def _set_current(self, alias: str | None) -> None:
+        settings = {"apiVersion": API_VERSION, "kind": "UserConfig", **self._settings()}
+        inner = settings.get("config")
+        settings["config"] = {**(inner if isinstance(inner, dict) else {}), "current-client": alias}
+        self._write(self._user, settings)
+
+    @staticmethod
+    def _write(path: Path, content: dict[str, Any]) -> None:
+        import yaml  # noqa: PLC0415 - only who changes something pays
+
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise PrivateFileError(f"{path.parent} cannot be made: {error.strerror}") from None
+        write_private(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
+def document(
+    config: ClientConfig, *, refresh_token: str = "", allow: Sequence[str] = (), unsafe: bool = True
+) -> dict[str, Any]:
+    """A client configuration as its file has it (other keys than these are refused by Jumpstarter 0.9)."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ClientConfig",
+        "metadata": {"namespace": config.identity.namespace, "name": config.identity.name},
+        "endpoint": config.endpoint,
+        "tls": {"ca": config.trust.ca, "insecure": config.trust.insecure},
+        "token": config.identity.token,
+        **({"refresh_token": refresh_token} if refresh_token else {}),
+        "grpcOptions": {},
+        "drivers": {"allow": list(allow), "unsafe": unsafe},
+    }

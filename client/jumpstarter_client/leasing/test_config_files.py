@@ -1,0 +1,78 @@
+"""Configurations by alias, and the current one."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+from jumpstarter_proto.private_files import PrivateFileError
+from jumpstarter_proto.remote import Identity, Kind, Trust
+
+from jumpstarter_client.leasing.config_files import ConfigFiles
+from jumpstarter_client.leasing.configs import ClientConfig, ClientConfigError, load
+
+ANN = ClientConfig("lab:8082", Identity(Kind.CLIENT, "default", "ann", "secret"), Trust(ca="QUJD"))
+
+
+def test_what_is_saved_is_loaded_and_the_first_is_the_current_one(tmp_path: Path) -> None:
+    files = ConfigFiles(tmp_path / "home")
+    environment = {"JMP_CLIENT_CONFIG_HOME": str(tmp_path / "home")}
+    assert (files.aliases(), files.current()) == ([], None)
+    path = files.save("lab", ANN)
+    files.save("other", ClientConfig("b:1", ANN.identity, Trust(insecure=True)))
+    assert load(None, environment) == ANN
+    assert load("other", environment).trust == Trust(insecure=True)
+    assert files.aliases() == ["lab", "other"]
+    files.use("other")
+    assert (files.current(), load(None, environment).endpoint) == ("other", "b:1")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "home" / "config.yaml").stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert sorted(one.name for one in path.parent.iterdir()) == ["lab.yaml", "other.yaml"]
+
+
+def test_the_current_one_that_is_deleted_is_current_no_more(tmp_path: Path) -> None:
+    files = ConfigFiles(tmp_path)
+    files.save("lab", ANN)
+    files.save("other", ANN)
+    files.delete("lab")
+    assert (files.aliases(), files.current()) == (["other"], None)
+    with pytest.raises(ClientConfigError, match="nobody said who you are"):
+        load(None, {"JMP_CLIENT_CONFIG_HOME": str(tmp_path)})
+    # The next to be saved stands in for it.
+    files.save("other", ANN)
+    assert files.current() == "other"
+
+
+def test_other_settings_stay(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("config: {theirs: 1}\nmore: [2]\n")
+    ConfigFiles(tmp_path).save("lab", ANN)
+    settings = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert settings["config"] == {"theirs": 1, "current-client": "lab"}
+    assert settings["more"] == [2]
+
+
+@pytest.mark.parametrize("alias", ["", "../lab", "a/b", "a.b", "-x", "a\nb"])
+def test_what_is_no_alias(tmp_path: Path, alias: str) -> None:
+    files = ConfigFiles(tmp_path)
+    for refused in (lambda: files.save(alias, ANN), lambda: files.use(alias), lambda: files.delete(alias)):
+        with pytest.raises(ClientConfigError, match="is no name"):
+            refused()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_alias_that_is_not_there_says_which_are(tmp_path: Path) -> None:
+    files = ConfigFiles(tmp_path)
+    with pytest.raises(ClientConfigError, match="log in first"):
+        files.use("lab")
+    files.save("lab", ANN)
+    with pytest.raises(ClientConfigError, match="there is lab"):
+        files.delete("lap")
+
+
+def test_a_home_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PrivateFileError, match="cannot be made"):
+        ConfigFiles(tmp_path / "file").save("lab", ANN)

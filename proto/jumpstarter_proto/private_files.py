@@ -1,0 +1,54 @@
+"""Files with secrets: readable by their owner only, and whole or not there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+__all__ = ["PrivateFileError", "read_private", "write_private"]
+
+LARGEST = 64 * 1024
+
+
+class PrivateFileError(JumpstarterError):
+    """A file with a secret cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read. A crash leaves what was there, or all of the new.
+
+    Raises:
+        PrivateFileError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise PrivateFileError(f"{path} cannot be written: {error.strerror}; choose another place") from None
+
+
+def read_private(path: Path) -> bytes:
+    """Read a file that only its owner can read, at most 64 KiB. PrivateFileError when others can, or nobody."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise PrivateFileError(f"{path} can be read by others (mode {mode:o}); run: chmod 600 {path}")
+            return file.read(LARGEST)
+    except OSError as error:
+        raise PrivateFileError(f"{path} cannot be read: {error.strerror}") from None
