@@ -1,4 +1,7 @@
-"""The certificate that the controller and its router show: one that was given, or one made here and pinned by users."""
+"""The certificates that a controller and its routers show: given ones, or one made here and pinned by users.
+
+The one made here is also the authority of those that routers in other places get.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.private_files import write_private
+from jumpstarter_proto.private_files import read_private, write_private
 from jumpstarter_proto.remote import fingerprint_of
 
-__all__ = ["Certificate", "CertificateError", "own_certificate"]
+__all__ = ["Certificate", "CertificateError", "issue", "own_certificate"]
 
 DAYS = 3650
 """Users pin it, so its end is everybody's bad day; a year would only make that day come sooner."""
@@ -36,7 +39,8 @@ class Certificate:
     key: Path
     self_signed: bool
 
-    def _first(self) -> x509.Certificate:
+    def first(self) -> x509.Certificate:
+        """The peer's own of the chain. CertificateError if there is none."""
         try:
             return x509.load_pem_x509_certificate(self.chain.read_bytes())
         except (OSError, ValueError) as error:
@@ -44,7 +48,19 @@ class Certificate:
 
     def fingerprint(self) -> str:
         """SHA-256 of the certificate, for `--tls-fingerprint`."""
-        return fingerprint_of(self._first().public_bytes(serialization.Encoding.DER))
+        return fingerprint_of(self.first().public_bytes(serialization.Encoding.DER))
+
+    def covers(self, host: str) -> bool:
+        """Whether it is for that host; a name may stand below a `*.`."""
+        try:
+            names = self.first().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return False
+        try:
+            return ipaddress.ip_address(host) in names.get_values_for_type(x509.IPAddress)
+        except ValueError:
+            wanted = {host.lower(), f"*.{host.lower().partition('.')[2]}"}
+            return not wanted.isdisjoint(one.lower() for one in names.get_values_for_type(x509.DNSName))
 
     def pinned(self) -> str:
         """What users have to trust, in PEM; empty when the system's authorities vouch for it."""
@@ -58,30 +74,82 @@ def own_certificate(folder: Path, hosts: list[str]) -> Certificate:
         return made
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "jumpstarter controller")])
-    now = datetime.datetime.now(datetime.UTC)
+    hosts = [*hosts, "localhost", socket.gethostname(), "127.0.0.1", "::1"]
+    certificate = _signed(name, hosts, key.public_key(), name, key, authority=True)
+    write_private(made.key, _private_pem(key))
+    write_private(made.chain, certificate.public_bytes(serialization.Encoding.PEM))
+    return made
+
+
+def issue(folder: Path, host: str) -> bytes:
+    """A key and a certificate for that host, vouched for by the folder's own certificate; both, with it, as PEM.
+
+    Raises:
+        CertificateError: the folder has none that can vouch.
+    """
+    own = own_certificate(folder, [])
+    authority = own.first()
+    try:
+        signer = serialization.load_pem_private_key(read_private(own.key), password=None)
+    except ValueError as error:
+        raise CertificateError(f"{own.key} is no private key: {error}; bring a backup back") from None
+    if not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise CertificateError(f"{own.key} was not made by this controller; it cannot vouch for routers")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "jumpstarter router")])
+    certificate = _signed(name, [host], key.public_key(), authority.subject, signer, authority=False)
+    chain = [one.public_bytes(serialization.Encoding.PEM) for one in (certificate, authority)]
+    return _private_pem(key) + b"".join(chain)
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _signed(
+    subject: x509.Name,
+    hosts: list[str],
+    key: ec.EllipticCurvePublicKey,
+    issuer: x509.Name,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    authority: bool,
+) -> x509.Certificate:
+    """A server's certificate for these hosts; an `authority` may sign those of others, too."""
     names: list[x509.GeneralName] = []
-    for host in dict.fromkeys([*hosts, "localhost", socket.gethostname(), "127.0.0.1", "::1"]):
+    for host in dict.fromkeys(hosts):
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(host)))
         except ValueError:
             names.append(x509.DNSName(host))
-    certificate = (
+    now = datetime.datetime.now(datetime.UTC)
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=authority,
+        crl_sign=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=DAYS))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.BasicConstraints(authority, 0 if authority else None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+        .sign(signer, hashes.SHA256())
     )
-    write_private(
-        made.key,
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
-    )
-    write_private(made.chain, certificate.public_bytes(serialization.Encoding.PEM))
-    return made

@@ -1,19 +1,18 @@
-"""Reads the command line, and turns every error into one sentence and an exit code."""
+"""The command `jumpstarter-controller`."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
-from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from cyclopts import App, Parameter
 from jumpstarter_proto.remote import Kind
+
+from jumpstarter_controller.cli.command import Level, run_app
 
 __all__ = ["main"]
 
-Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["table", "json", "name"]
 
 app = App(
@@ -33,9 +32,11 @@ One process is enough for a small lab:
 admin = App(name="admin", help="Clients and exporters, and their tokens; for who may read the data folder.")
 client = App(name="client", help="Who leases boards.")
 exporter = App(name="exporter", help="The hosts that have the boards.")
+router = App(name="router", help="Routers that run in other places than the controller.")
 app.command(admin)
 admin.command(client)
 admin.command(exporter)
+admin.command(router)
 
 
 @app.command
@@ -47,6 +48,7 @@ def run(
     with_router: Annotated[bool, Parameter(negative="")] = False,
     router_listen: str = ":8083",
     router_endpoint: str | None = None,
+    router: list[str] | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     log_level: Level = "info",
@@ -55,6 +57,7 @@ def run(
 
         jumpstarter-controller run --with-router
         jumpstarter-controller run --with-router --data lab --listen 127.0.0.1:8082 --router-listen 127.0.0.1:8083
+        jumpstarter-controller run --with-router --router router.munich.lab:8083,site=munich
 
     Parameters
     ----------
@@ -70,6 +73,9 @@ def run(
         [HOST]:PORT of the router.
     router_endpoint
         HOST:PORT as others reach the router.
+    router
+        HOST:PORT[,KEY=VALUE...] of a `jumpstarter-router`, and the labels of the exporters that it is for; again for
+        each.
     tls_cert
         Certificate chain, as PEM; otherwise one is made, and its fingerprint printed.
     tls_key
@@ -81,6 +87,7 @@ def run(
 
     from jumpstarter_controller import app as process  # noqa: PLC0415
     from jumpstarter_controller.folder import default_folder  # noqa: PLC0415
+    from jumpstarter_controller.services.routers import Router  # noqa: PLC0415
 
     logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     settings = process.Settings(
@@ -90,6 +97,7 @@ def run(
         with_router=with_router,
         router_listen=router_listen,
         router_endpoint=router_endpoint,
+        routers=tuple(map(Router.parse, router or [])),
         certificate=tls_cert,
         key=tls_key,
     )
@@ -132,6 +140,25 @@ def create_exporter(
     from jumpstarter_controller.cli import objects  # noqa: PLC0415
 
     return objects.create(Kind.EXPORTER, name, namespace, label or [], save=save, data=data)
+
+
+@router.command(name="create")
+def create_router(endpoint: str, /, *, save: Path, data: Path | None = None) -> int:
+    """Write the file that a router needs: the lab's router key and a certificate. Only you can read it.
+
+        jumpstarter-controller admin router create router-1.lab:8083 --save router-1.pem
+
+    `jumpstarter-router --help` says how to go on.
+    """
+    from jumpstarter_controller.folder import DataFolder, default_folder  # noqa: PLC0415
+    from jumpstarter_controller.router import credentials  # noqa: PLC0415
+
+    certified = credentials.create(DataFolder(data or default_folder()), endpoint, save)
+    print(
+        f"{save}: the file of router {endpoint}"
+        + ("" if certified else "; it needs --tls-cert and --tls-key")
+    )
+    return 0
 
 
 def _commands(group: App, kind: Kind) -> None:
@@ -181,21 +208,4 @@ _commands(exporter, Kind.EXPORTER)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
-
-
-def _run(arguments: list[str]) -> int:
-    try:
-        result = app(arguments, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        return _complain(str(error), ExitCode.USAGE)
-    except JumpstarterError as error:
-        return _complain(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-    return int(result or 0)
-
-
-def _complain(sentence: str, code: ExitCode) -> int:
-    print(f"jumpstarter-controller: {' '.join(sentence.split())}", file=sys.stderr)
-    return code
+    run_app(app, arguments)

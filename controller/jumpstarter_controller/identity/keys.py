@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jumpstarter_proto.private_files import PrivateFileError, read_private, write_private
 
-__all__ = ["random_key", "signing_key"]
+__all__ = ["ROUTER_KEY_BYTES", "random_key", "signing_key"]
 
 ROUTER_KEY_BYTES = 32
 

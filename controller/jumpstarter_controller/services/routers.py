@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from jumpstarter_proto.remote import EndpointError, split_endpoint
 from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_controller.selectors import check_labels
+from jumpstarter_controller.selectors.labels import LabelError
 
 __all__ = ["Router", "Routers"]
 
@@ -16,6 +20,23 @@ class Router:
 
     endpoint: str
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Router:
+        """`HOST:PORT[,KEY=VALUE...]`. EndpointError if it is written otherwise."""
+        endpoint, *pairs = text.split(",")
+        split_endpoint(endpoint)
+        labels = {}
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
+            if not equals:
+                raise EndpointError(f"router {text}: {pair!r} is no label; write it as KEY=VALUE")
+            labels[key] = value
+        try:
+            check_labels(labels)
+        except LabelError as error:
+            raise EndpointError(f"router {text}: {error}") from None
+        return cls(endpoint, labels)
 
 
 class Routers:
@@ -29,8 +50,8 @@ class Routers:
     def choose(self, labels: Mapping[str, str]) -> tuple[str, str]:
         """Endpoint and token for a connection to an exporter with these labels.
 
-        A router that has all of the exporter's labels is better than one without; equals take turns, so that
-        a client that dials again comes past a router that died.
+        The best is the one that `_score` says; equals take turns, so that a client that dials again comes past
+        a router that died.
 
         Raises:
             RpcError: there is no router.
@@ -45,7 +66,13 @@ class Routers:
         return best[self._turn % len(best)].endpoint, self._issue()
 
 
-def _score(router: Mapping[str, str], exporter: Mapping[str, str]) -> int:
-    if any(router.get(key) != value for key, value in exporter.items()):
-        return -1
-    return len(exporter)
+def _score(router: Mapping[str, str], exporter: Mapping[str, str]) -> tuple[int, int]:
+    """The higher the better.
+
+    First as Jumpstarter's controller does: a router with all labels of the exporter, and the more the better. Then
+    among the others: one with more labels of the exporter, and rather one without any than one for others.
+    """
+    same = sum(exporter.get(key) == value for key, value in router.items())
+    wrong = any(exporter.get(key) != value for key, value in router.items())
+    everything = same if exporter.items() <= router.items() else -1
+    return everything, -1 if wrong else same

@@ -1,0 +1,35 @@
+"""Runs one command of an app, and turns every error into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+from cyclopts import App, CycloptsError
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+__all__ = ["Level", "run_app"]
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+def run_app(app: App, arguments: list[str] | None) -> None:
+    """Run one command, of the process's own arguments for None, and exit with its code."""
+    sys.exit(_run(app, sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(app: App, arguments: list[str]) -> int:
+    try:
+        result = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _complain(app, str(error), ExitCode.USAGE)
+    except JumpstarterError as error:
+        return _complain(app, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    return int(result or 0)
+
+
+def _complain(app: App, sentence: str, code: ExitCode) -> int:
+    print(f"{app.name[0]}: {' '.join(sentence.split())}", file=sys.stderr)
+    return code

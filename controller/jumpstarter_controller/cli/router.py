@@ -1,0 +1,71 @@
+"""The command `jumpstarter-router`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from cyclopts import App
+
+from jumpstarter_controller.cli.command import Level, run_app
+
+__all__ = ["main"]
+
+app = App(
+    name="jumpstarter-router",
+    help_format="plaintext",
+    version_flags=["--version"],
+    result_action="return_value",
+)
+
+
+@app.default
+def run(
+    *,
+    key: Path,
+    listen: str = ":8083",
+    endpoint: str | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    log_level: Level = "info",
+) -> int:
+    """Carry the streams between clients and exporters, for a controller elsewhere.
+
+    One file says which lab it belongs to. On the controller's host, make it, and tell the controller of the router:
+
+        jumpstarter-controller admin router create router-1.lab:8083 --save router-1.pem
+        jumpstarter-controller run --router router-1.lab:8083
+
+    Copy the file to where the router is to run, and run it:
+
+        jumpstarter-router --key router-1.pem --endpoint router-1.lab:8083
+
+    Parameters
+    ----------
+    key
+        The router's file, or the controller's `router.key`.
+    listen
+        [HOST]:PORT for clients and exporters.
+    endpoint
+        HOST:PORT as they reach it, if that is another.
+    tls_cert
+        Certificate chain, as PEM; otherwise the one in the router's file.
+    tls_key
+        Its key, as PEM.
+    log_level
+        What goes to stderr.
+    """
+    import trio  # noqa: PLC0415
+
+    from jumpstarter_controller.router import process  # noqa: PLC0415
+
+    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    settings = process.RouterSettings(
+        key=key, listen=listen, endpoint=endpoint, certificate=tls_cert, certificate_key=tls_key
+    )
+    return trio.run(process.run, settings)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run it and exit with its code."""
+    run_app(app, arguments)

@@ -1,0 +1,56 @@
+"""A router as a process of its own: the lab's router key, a certificate, and nothing else to remember."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.remote import split_endpoint
+from jumpstarter_proto.rpc import Server
+
+from jumpstarter_controller.certificates import CertificateError
+from jumpstarter_controller.router.credentials import load
+from jumpstarter_controller.router.service import ROUTER_OPTIONS, RouterService
+from jumpstarter_controller.router.tokens import RouterTokens
+from jumpstarter_controller.serving import Served, given_certificate, listen, reachable, serve, tls_context
+
+__all__ = ["RouterSettings", "run"]
+
+
+@dataclass(frozen=True)
+class RouterSettings:
+    """What a router is started with. Addresses are HOST:PORT; an empty host is every interface."""
+
+    key: Path
+    listen: str
+    endpoint: str | None = None
+    """How others reach it; otherwise as it listens."""
+    certificate: Path | None = None
+    certificate_key: Path | None = None
+
+
+async def run(settings: RouterSettings) -> ExitCode:
+    """Serve until SIGTERM or SIGINT. Says where it listens on stdout.
+
+    Raises:
+        PrivateFileError, CertificateError, AddressError: why it cannot start.
+    """
+    file = load(settings.key)
+    certificate = given_certificate(settings.certificate, settings.certificate_key) or file.certificate
+    if certificate is None:
+        raise CertificateError(
+            f"{settings.key} holds no certificate; give one with --tls-cert and --tls-key, "
+            "that clients and exporters of this lab believe"
+        )
+    listeners = await listen(settings.listen, tls_context(certificate))
+    endpoint = settings.endpoint or reachable(settings.listen, listeners)
+    host, _ = split_endpoint(endpoint)
+    if not certificate.covers(host):
+        raise CertificateError(
+            f"the certificate in {certificate.chain} is not for {host}, so nobody would believe this router; "
+            f"say with --endpoint how others reach it, or create a file for {endpoint}"
+        )
+    server = Server([RouterService(RouterTokens(file.key))], options=ROUTER_OPTIONS)
+    lines = [f"Router on {endpoint}", f"For the controller: jumpstarter-controller run --router {endpoint}"]
+    return await serve([Served(server, listeners)], lines)

@@ -1,0 +1,122 @@
+"""What controller and router have in common as processes: where they listen, and how they end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.rpc import Server, server_ssl_context, tcp_listeners
+
+from jumpstarter_controller.certificates import Certificate, CertificateError
+
+__all__ = [
+    "EVERY_INTERFACE",
+    "AddressError",
+    "Served",
+    "given_certificate",
+    "listen",
+    "reachable",
+    "serve",
+    "split_address",
+    "tls_context",
+]
+
+GRACE_SECONDS = 1.0
+"""For calls that are about to answer; streams never end by themselves, and their callers come back."""
+EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what users write for it
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_log = logging.getLogger(__name__)
+
+
+class AddressError(JumpstarterError):
+    """Nobody can listen there."""
+
+    exit_code = ExitCode.USAGE
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server, and where it listens."""
+
+    server: Server
+    listeners: Sequence[trio.abc.Listener[Any]]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `[HOST]:PORT`; an empty host is every interface. AddressError if it is written otherwise."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise AddressError(f"{address!r} is no address to listen on; write it as [HOST]:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+async def listen(address: str, context: Any) -> list[trio.abc.Listener[Any]]:
+    """Listeners on `[HOST]:PORT`, with TLS if there is a context. AddressError if that cannot be."""
+    host, port = split_address(address)
+    try:
+        return list(await tcp_listeners(host or None, port, ssl_context=context))
+    except OSError as error:
+        raise AddressError(f"cannot listen on {address}: {error.strerror or error}; choose another") from None
+
+
+def reachable(address: str, listeners: Sequence[trio.abc.Listener[Any]]) -> str:
+    """The address as others would write it: with this host's name for every interface, and the port that it got."""
+    host, port = split_address(address)
+    inner = getattr(listeners[0], "transport_listener", listeners[0])
+    if port == 0 and isinstance(inner, trio.SocketListener):
+        port = inner.socket.getsockname()[1]
+    if host in EVERY_INTERFACE:
+        host = socket.gethostname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def given_certificate(chain: Path | None, key: Path | None) -> Certificate | None:
+    """The certificate of `--tls-cert` and `--tls-key`; None without them. CertificateError for half of it."""
+    if chain is not None and key is not None:
+        return Certificate(chain, key, False)
+    if chain is not None or key is not None:
+        raise CertificateError(
+            "--tls-cert and --tls-key belong together; give both, or neither for one made here"
+        )
+    return None
+
+
+def tls_context(certificate: Certificate) -> Any:
+    """To serve with. CertificateError if the files are not what they should be."""
+    try:
+        return server_ssl_context(certificate.chain, certificate.key)
+    except OSError as error:  # ssl.SSLError is one
+        raise CertificateError(
+            f"{certificate.chain} and {certificate.key} are no certificate with its key: {error}"
+        ) from None
+
+
+async def serve(
+    served: Sequence[Served], lines: Sequence[str], *background: Callable[..., Awaitable[object]]
+) -> ExitCode:
+    """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens.
+
+    What runs in the `background` starts before, with `task_status`, and ends after.
+    """
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        async with trio.open_nursery() as nursery:
+            for task in background:
+                await nursery.start(task)
+            for one in served:
+                await nursery.start(one.server.serve, one.listeners)
+            for line in lines:
+                print(line, flush=True)  # noqa: T201 - what whoever started us waits for
+            number = await anext(signals)
+            _log.info("%s: ending", signal.Signals(number).name)
+            async with trio.open_nursery() as ending:
+                for one in served:
+                    ending.start_soon(one.server.shutdown, GRACE_SECONDS)
+            nursery.cancel_scope.cancel()
+    return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK

@@ -1,0 +1,116 @@
+"""Routers as processes of their own: one that is killed takes its streams along, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import trio
+from google.protobuf import empty_pb2
+from jumpstarter_client.leasing import Wanted, configs
+from jumpstarter_client.leasing.lease import Lease, leased
+from jumpstarter_proto.remote import open_router_stream
+from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+
+from tests.interop import exporters
+from tests.interop.exporters import Daemon
+from tests.support.lab import Lab
+
+GetReport = empty_pb2.Empty()
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with ExitStack() as stack:
+        yield Lab(tmp_path, stack)
+
+
+def start_router(lab: Lab, endpoint: str) -> Daemon:
+    file = lab.home / f"router-{endpoint.rpartition(':')[2]}.pem"
+    said = lab.admin("router", "create", endpoint, "--save", file)
+    assert endpoint in said
+    assert file.stat().st_mode & 0o777 == 0o600
+    daemon = lab.start(exporters.scripts() / "jumpstarter-router", "--key", file, "--listen", endpoint)
+    assert daemon.first_line() == f"Router on {endpoint}"
+    return daemon
+
+
+@asynccontextmanager
+async def connected(lease: Lease) -> AsyncIterator[tuple[Channel, str]]:
+    """A connection to the board, and the router that carries it."""
+    answer = await lease._dial(30)
+    async with (
+        open_router_stream(answer.router_endpoint, lease._config.trust, answer.router_token) as stream,
+        open_channel(stream) as channel,
+    ):
+        yield channel, answer.router_endpoint
+
+
+async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
+    endpoints = [f"127.0.0.1:{exporters.free_port()}" for _ in range(2)]
+    options = [word for one in endpoints for word in ("--router", one)]
+    lab.controller(*options)
+    routers = {one: start_router(lab, one) for one in endpoints}
+    lab.exporter("one")
+    config = configs.load(str(lab.client("ann")), {})
+    with trio.fail_after(60):
+        async with leased(config, Wanted(selector="board=rpi4")) as lease, AsyncExitStack() as stack:
+            channels = [await stack.enter_async_context(connected(lease)) for _ in range(4)]
+            for channel, _ in channels:
+                assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
+            assert sorted(endpoint for _, endpoint in channels) == sorted(2 * endpoints)
+            # A call that runs on each of them when it happens.
+            logs = [
+                await stack.enter_async_context(ExporterServiceStub(channel).LogStream(GetReport))
+                for channel, _ in channels
+            ]
+            dead = endpoints[0]
+            routers[dead].process.kill()
+            for (channel, endpoint), log in zip(channels, logs, strict=True):
+                if endpoint == dead:
+                    with pytest.raises(RpcError) as caught:
+                        await log.receive()
+                    assert caught.value.code is StatusCode.UNAVAILABLE
+                    assert caught.value.details
+                    assert channel.closed
+                else:
+                    assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
+            used = set()
+            for _ in range(4):
+                with suppress(RpcError):  # a dial that still got the dead one
+                    async with connected(lease) as (channel, endpoint):
+                        assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
+                        used.add(endpoint)
+            assert used == {endpoints[1]}
+
+
+def test_what_keeps_a_router_from_starting_is_one_sentence(lab: Lab) -> None:
+    lab.controller("--with-router", "--router-listen", f"127.0.0.1:{exporters.free_port()}")
+    file = lab.home / "router.pem"
+    lab.admin("router", "create", "router.lab:8083", "--save", file)
+    elsewhere = lab.home / "elsewhere.pem"
+    elsewhere.write_bytes(file.read_bytes())
+    elsewhere.chmod(0o644)
+    damaged = lab.home / "damaged.pem"
+    damaged.touch(mode=0o600)
+    damaged.write_text(file.read_text().replace("-----END JUMPSTARTER", "-----END OF JUMPSTARTER"))
+    for words, sentence in {
+        (file, "--listen", "127.0.0.1:0"): "is not for 127.0.0.1",
+        (file, "--listen", "nowhere"): "is no address to listen on",
+        (elsewhere,): "chmod 600",
+        (damaged,): "is damaged",
+        (lab.data / "router.key",): "holds no certificate",
+        (lab.data / "tls.key",): "admin router create",
+        (file, "--tls-cert", file): "belong together",
+        (lab.home / "nothing",): "cannot be read",
+    }.items():
+        command = [exporters.scripts() / "jumpstarter-router", "--key", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2, done.stderr
+        assert sentence in done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+    assert "is no address" in lab.admin("router", "create", "a/b", "--save", file, fails=True)
