@@ -11,7 +11,7 @@ help:
 	@echo 'make demo    try everything on a virtual board, no hardware needed'
 	@echo 'make test    run all tests'
 	@echo 'make check   lint and types'
-	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio'
+	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
 	@echo 'make proto   generate code from the .proto files again'
 	@echo 'make clean   remove the virtual environment and caches'
 

@@ -1,1 +1,1 @@
-"""Measurements against Jumpstarter 0.9.0 and grpcio: `python -m tests.bench`, not part of the test suite."""
+"""Measurements against Jumpstarter 0.9.0, grpcio and our unix socket: `python -m tests.bench`; no tests."""

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import size, transport, upstream
+from tests.bench import leasing, router, size, swarm, transport, upstream
 from tests.bench.result import Result, table
 
 Row = Callable[[upstream.Bench, int], Result]
@@ -27,6 +27,15 @@ ROWS: dict[str, Row] = {
     "flash": upstream.flash,
     "unary": transport.unary,
     "stream": transport.stream,
+    "tunnel-call": leasing.call,
+    "tunnel-stream": leasing.stream,
+    "tunnel-echo": leasing.echo,
+    "leased-command": leasing.command,
+    "router": router.router,
+    "lease-one": leasing.one_lease,
+    "lease-many": leasing.many_leases,
+    "lease-queue": leasing.queue,
+    "swarm": swarm.memory,
     "size": size.size,
     "packages": size.packages,
 }

@@ -7,7 +7,7 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 PATIENCE = 60.0
 
@@ -43,10 +43,18 @@ class Worker:
             self._process.kill()
             self._process.wait()
 
-    def do(self, operation: str, argument: int | str) -> list[float]:
+    def do(self, operation: str, argument: Any) -> list[float]:
         """Run one operation of the worker and give back its seconds."""
+        self.begin(operation, argument)
+        return self.end()
+
+    def begin(self, operation: str, argument: Any) -> None:
+        """Let it run one operation, while others do something, too."""
         assert self._process.stdin is not None
         print(json.dumps([operation, argument]), file=self._process.stdin, flush=True)
+
+    def end(self) -> list[float]:
+        """Wait for what was begun."""
         answer: list[float] = json.loads(self._line())
         return answer
 

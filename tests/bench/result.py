@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,8 @@ from typing import Any
 class Result:
     """One row: both sides' medians from one run, and their ratio against what it should be.
 
-    `ratio` is ours divided by the peer's. With `at_most` it must not be above `target`, else not below.
+    `ratio` is ours divided by the peer's. With `at_most` it must not be above `target`, else not below; without a
+    target it is only shown. A row with a limit has the limit for its peer, and a target of 1.
     """
 
     row: str
@@ -21,7 +23,7 @@ class Result:
     unit: str
     theirs: float
     ours: float
-    target: float
+    target: float | None
     at_most: bool
     repeats: int
     spread: str = ""
@@ -34,6 +36,8 @@ class Result:
 
     @property
     def met(self) -> bool:
+        if self.target is None:
+            return True
         return self.ratio <= self.target if self.at_most else self.ratio >= self.target
 
     def as_json(self) -> dict[str, Any]:
@@ -77,9 +81,15 @@ def filled(row: Result, theirs: Sequence[float], ours: Sequence[float], **change
     )
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that a share (0.99) of them does not exceed; the very largest of few."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
+
+
 def spread(theirs: Sequence[float], ours: Sequence[float]) -> str:
     """The middle half of each side's values as a share of its median, theirs and ours."""
-    return " ".join(f"±{_half_width(values):.0%}" for values in (theirs, ours))
+    return " ".join(f"±{_half_width(values):.0%}" for values in (theirs, ours) if len(values) > 1)
 
 
 def _half_width(values: Sequence[float]) -> float:
@@ -107,11 +117,16 @@ def _line(result: Result) -> tuple[str, ...]:
         _figure(result.theirs, result.unit),
         _figure(result.ours, result.unit),
         f"{result.ratio:.2f}",
-        f"{'≤' if result.at_most else '≥'} {result.target:.2f}",
-        "ok" if result.met else "MISSED",
+        *_verdict(result),
         str(result.repeats),
         result.spread,
     )
+
+
+def _verdict(result: Result) -> tuple[str, str]:
+    if result.target is None:
+        return "", ""
+    return f"{'≤' if result.at_most else '≥'} {result.target:.2f}", "ok" if result.met else "MISSED"
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:

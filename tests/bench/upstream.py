@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tests.bench.memory import Memory, settled_memory
@@ -24,13 +24,20 @@ CONFIG = Path(__file__).with_name("exporter.yaml")
 WORKER = Path(__file__).with_name("worker.py")
 
 
-@dataclass(frozen=True)
 class Bench:
-    """Both sides, installed, and a directory to work in."""
+    """Both sides, installed when they are first used, and a directory to work in."""
 
-    theirs: Environment
-    ours: Environment
-    home: Path
+    def __init__(self, home: Path, stack: ExitStack) -> None:
+        self.home = home
+        self._stack = stack
+
+    @cached_property
+    def theirs(self) -> Environment:
+        return peers.jumpstarter()
+
+    @cached_property
+    def ours(self) -> Environment:
+        return self._stack.enter_context(peers.ourselves("[exporter]"))
 
     @contextmanager
     def sessions(self) -> Iterator[tuple[Exporter, Exporter]]:
@@ -193,5 +200,5 @@ def _our_daemon(bench: Bench) -> Memory:
 @contextmanager
 def installed(home: Path) -> Iterator[Bench]:
     """Both sides as users install them: 0.9.0, and our wheel with [exporter]."""
-    with peers.ourselves("[exporter]") as ours:
-        yield Bench(peers.jumpstarter(), ours, home)
+    with ExitStack() as stack:
+        yield Bench(home, stack)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 CHUNK = 65536
@@ -46,6 +47,25 @@ def echo(client: Any, count: int) -> list[float]:
             while missing:
                 missing -= len(stream.receive())
         return [time.perf_counter() - start]
+
+
+def pump(client: Any, count: int) -> list[float]:
+    """`count` times 64 KiB, sent without waiting for what comes back, until all of it has come back."""
+    data = bytes(CHUNK)
+
+    def send() -> None:
+        for _ in range(count):
+            stream.send(data)
+
+    with client.echo.stream() as stream, ThreadPoolExecutor(1) as sender:
+        start = time.perf_counter()
+        sent = sender.submit(send)
+        missing = count * CHUNK
+        while missing:
+            missing -= len(stream.receive())
+        took = time.perf_counter() - start
+        sent.result()
+    return [took]
 
 
 def flash(client: Any, path: str) -> list[float]:

@@ -1,0 +1,161 @@
+"""A lab of our own to be measured: a controller with its router as a process, and who may use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+import yaml
+from google.protobuf.duration_pb2 import Duration
+from jumpstarter_controller.cli.objects import configuration
+from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
+from jumpstarter_proto.lab.v1 import lab_grpc, lab_pb2
+from jumpstarter_proto.remote import Identity, Kind, Trust, open_controller
+from jumpstarter_proto.rpc import connect_unix, open_channel
+
+from tests.bench.process import Worker
+from tests.interop import exporters
+from tests.interop.exporters import Daemon
+
+LABEL = "bench"
+SELECTOR = f"board={LABEL}"
+CALL_SECONDS = 60.0
+AT_A_TIME = 64
+
+
+@dataclass
+class Lab:
+    """A controller that runs, and configurations of clients and exporters that it knows."""
+
+    home: Path
+    router: str
+    """Its address."""
+    controller: Daemon
+    stack: ExitStack
+    made: int = 0
+    environment: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.environment = exporters.clean_environment(self.home)
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def pid(self) -> int:
+        return self.controller.process.pid
+
+    def identities(self, kind: Kind, count: int) -> Path:
+        """A file with the configurations of so many new clients or exporters, as a JSON list."""
+        names = [f"{kind.lower()}-{self.made + number}" for number in range(count)]
+        self.made += count
+        path = self.home / f"{names[0]}-{count}.json"
+        path.write_text(json.dumps(trio.run(self._create, kind, names)))
+        return path
+
+    def identity(self, kind: Kind, export: dict[str, Any] | None = None) -> Path:
+        """A configuration file of one new client or exporter, with devices."""
+        (found,) = json.loads(self.identities(kind, 1).read_text())
+        path = self.home / f"{found['metadata']['name']}.yaml"
+        path.write_text(yaml.safe_dump(found | ({"export": export} if export else {})))
+        return path
+
+    async def _create(self, kind: Kind, names: Sequence[str]) -> list[dict[str, Any]]:
+        made: dict[str, dict[str, Any]] = {}
+        limit = trio.CapacityLimiter(AT_A_TIME)
+        labels = {"board": LABEL} if kind is Kind.EXPORTER else {}
+        stream = await connect_unix(self.data / "admin.sock")
+        async with open_channel(stream) as channel, trio.open_nursery() as nursery:
+            stub = lab_grpc.AdminServiceStub(channel)
+
+            async def create(name: str) -> None:
+                request = lab_pb2.CreateRequest(
+                    kind=kind.value, namespace="default", name=name, labels=labels
+                )
+                async with limit:
+                    made[name] = configuration(kind, await stub.Create(request, timeout=CALL_SECONDS))
+
+            for name in names:
+                nursery.start_soon(create, name)
+        return [made[name] for name in names]
+
+    def lease(self, client: Path) -> str:
+        """A new lease of that client on any exporter; its name."""
+
+        async def create(stub: ClientServiceStub) -> str:
+            lease = client_pb2.Lease(selector=SELECTOR, duration=Duration(seconds=3600))
+            request = client_pb2.CreateLeaseRequest(parent="namespaces/default", lease=lease)
+            return (await stub.CreateLease(request, timeout=CALL_SECONDS)).name.rpartition("/")[2]
+
+        return trio.run(self._as_client, client, create)
+
+    def release(self, client: Path, lease: str) -> None:
+        """Give it back."""
+
+        async def delete(stub: ClientServiceStub) -> str:
+            request = client_pb2.DeleteLeaseRequest(name=f"namespaces/default/leases/{lease}")
+            await stub.DeleteLease(request, timeout=CALL_SECONDS)
+            return ""
+
+        trio.run(self._as_client, client, delete)
+
+    async def _as_client(self, client: Path, ask: Callable[[ClientServiceStub], Awaitable[str]]) -> str:
+        config = yaml.safe_load(client.read_text())
+        metadata = config["metadata"]
+        identity = Identity(Kind.CLIENT, metadata["namespace"], metadata["name"], config["token"])
+        async with open_controller(config["endpoint"], Trust(ca=config["tls"]["ca"]), identity) as channel:
+            return await ask(ClientServiceStub(channel))
+
+    def until_available(self) -> None:
+        """Wait until every exporter is ready for a lease."""
+        end = time.monotonic() + CALL_SECONDS
+        while not all(one.status == "AVAILABLE" for one in trio.run(self._exporters)):
+            if time.monotonic() > end:
+                raise RuntimeError("an exporter is not available any more")
+            time.sleep(0.1)
+
+    async def _exporters(self) -> Sequence[lab_pb2.Object]:
+        async with open_channel(await connect_unix(self.data / "admin.sock")) as channel:
+            request = lab_pb2.ListRequest(kind=Kind.EXPORTER.value)
+            reply = await lab_grpc.AdminServiceStub(channel).List(request, timeout=CALL_SECONDS)
+        return reply.objects
+
+    def worker(self, script: Path, *arguments: str | Path, **environment: str) -> Worker:
+        """A process of this environment that does what it is told, until the lab ends."""
+        # -P: the folder of the scripts has modules whose names are not meant for them.
+        command = [exporters.scripts() / "python", "-P", script, *arguments]
+        return self.stack.enter_context(Worker(command, self.environment | environment))
+
+    def daemon(self, command: exporters.Command, folder: str) -> Daemon:
+        """A process that serves until the lab ends, in a folder of its own."""
+        home = self.home / folder
+        home.mkdir()
+        return self.stack.enter_context(exporters.running(command, home))
+
+
+@contextmanager
+def lab(home: Path) -> Iterator[Lab]:
+    """A new lab in an empty folder."""
+    home.mkdir()
+    ports = [exporters.free_port() for _ in range(2)]
+    command: exporters.Command = [exporters.scripts() / "jumpstarter-controller", "run", "--with-router"]
+    command += ["--data", home / "data", "--listen", f"127.0.0.1:{ports[0]}"]
+    command += ["--router-listen", f"127.0.0.1:{ports[1]}", "--log-level", "warning"]
+    with exporters.running(command, home) as controller, ExitStack() as stack:
+        controller.first_line()
+        yield Lab(home, f"127.0.0.1:{ports[1]}", controller, stack)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
