@@ -25,7 +25,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 {imports}
-from jumpstarter_proto.rpc import Cardinality, Channel, ClientCall, Metadata, Method, ServerCall, Servicer
+from jumpstarter_proto.rpc import Caller, Cardinality, ClientCall, Metadata, Method, ServerCall, Servicer
 '''
 
 
@@ -81,7 +81,7 @@ def _service_module(file: descriptor_pb2.FileDescriptorProto, homes: dict[str, s
         parts.append(
             f"\n\nclass {service.name}Stub:\n"
             f'    """Calls {full_name} over a channel."""\n\n'
-            "    def __init__(self, channel: Channel) -> None:\n"
+            "    def __init__(self, channel: Caller) -> None:\n"
             "        self._channel = channel"
         )
         for name, constant, m, request, response in rows:

@@ -25,6 +25,8 @@ from jumpstarter_client.blocking import Bridge, collapse
 from jumpstarter_client.blocking_stream import BlockingStream, blocking_stream
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import DriverError, ExporterNotReady, call_error, streaming_error
+from jumpstarter_client.lasting import ConnectionLostError
+from jumpstarter_client.lasting.log_news import LogNews
 from jumpstarter_client.node import Node
 from jumpstarter_client.resources import ReceiveBytes, SendBytes, open_resource
 
@@ -63,7 +65,6 @@ class DriverClient:
         self.node = node
         """What the exporter reports about it."""
         self.connection = connection
-        self.uuid = node.uuid
         self.name = node.name
         self.path = node.path or node.name
         """Such as "rpi4.power"."""
@@ -71,6 +72,11 @@ class DriverClient:
         self.description = node.description
         self.methods_description = node.methods_description
         self.children: Mapping[str, DriverClient] = Children(node)
+
+    @property
+    def uuid(self) -> str:
+        """What the exporter knows it by; another one after the exporter was restarted."""
+        return self.node.uuid
 
     @property
     def bridge(self) -> Bridge:
@@ -107,10 +113,11 @@ class DriverClient:
         Raises:
             DriverError: or one of its subclasses, by the status that the exporter sent.
         """
-        request = jumpstarter_pb2.DriverCallRequest(
-            uuid=self.uuid, method=method, args=[to_value(arg) for arg in args]
-        )
         try:
+            await self.connection.established()
+            request = jumpstarter_pb2.DriverCallRequest(
+                uuid=self.uuid, method=method, args=[to_value(arg) for arg in args]
+            )
             response = await self.connection.exporter.DriverCall(request)
         except RpcError as error:
             raise call_error(method, error) from error
@@ -122,10 +129,11 @@ class DriverClient:
 
     async def streamingcall_async(self, method: str, *args: object) -> AsyncGenerator[JSON, None]:
         """Iterate over the results of a streaming method; use `contextlib.aclosing` to leave early."""
-        request = jumpstarter_pb2.StreamingDriverCallRequest(
-            uuid=self.uuid, method=method, args=[to_value(arg) for arg in args]
-        )
         try:
+            await self.connection.established()
+            request = jumpstarter_pb2.StreamingDriverCallRequest(
+                uuid=self.uuid, method=method, args=[to_value(arg) for arg in args]
+            )
             async with self.connection.exporter.StreamingDriverCall(request) as call:
                 async for response in call:
                     yield from_value(response.result)
@@ -145,6 +153,10 @@ class DriverClient:
         Raises:
             DriverError: the device cannot be opened, or has no such stream.
         """
+        try:
+            await self.connection.established()
+        except RpcError as error:
+            raise streaming_error(method, error) from error
         request = json.dumps({"kind": "driver", "uuid": self.uuid, "method": method}, separators=(",", ":"))
         async with self.connection.router.Stream(metadata=[("request", request)]) as call:
             try:
@@ -194,14 +206,21 @@ class DriverClient:
     # --- logs and status
 
     async def logs_async(self) -> AsyncGenerator[jumpstarter_pb2.LogStreamResponse, None]:
-        """The exporter's log from now on, until the iteration is left."""
-        try:
-            async with self.connection.exporter.LogStream(empty_pb2.Empty()) as call:
-                async for entry in call:
-                    yield entry
-        except RpcError as error:
-            if error.code is not StatusCode.UNIMPLEMENTED:  # exporters before 0.8 have no log
-                raise streaming_error("LogStream", error) from error
+        """The exporter's log from now on, until the iteration is left; each entry once, whatever breaks meanwhile."""
+        news = LogNews()
+        while True:
+            try:
+                async with self.connection.exporter.LogStream(empty_pb2.Empty()) as call:
+                    async for entry in call:
+                        if news.is_new(entry):
+                            yield entry
+                return
+            except RpcError as error:
+                if error.code is StatusCode.UNIMPLEMENTED:  # exporters before 0.8 have no log
+                    return
+                if not await self.connection.comes_back(error):
+                    raise streaming_error("LogStream", error) from error
+                news.reopened()
 
     @asynccontextmanager
     async def log_stream_async(self, show_all_logs: bool = True) -> AsyncIterator[None]:
@@ -228,12 +247,15 @@ class DriverClient:
 
     async def get_status_async(self) -> jumpstarter_pb2.GetStatusResponse | None:
         """The session's status; None from an exporter that has none (before 0.8)."""
-        try:
-            return await self.connection.exporter.GetStatus(jumpstarter_pb2.GetStatusRequest())
-        except RpcError as error:
-            if error.code is StatusCode.UNIMPLEMENTED:
-                return None
-            raise call_error("GetStatus", error) from error
+        while True:
+            try:
+                return await self.connection.exporter.GetStatus(jumpstarter_pb2.GetStatusRequest())
+            except ConnectionLostError:
+                continue  # to ask twice does no harm
+            except RpcError as error:
+                if error.code is StatusCode.UNIMPLEMENTED:
+                    return None
+                raise call_error("GetStatus", error) from error
 
     async def wait_for_lease_ready(self, timeout: float = 300.0) -> None:
         """Wait until the exporter takes driver calls.

@@ -12,11 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import trio
-from jumpstarter_proto.rpc import Options, RpcError, StatusCode, connect_tcp, connect_unix, open_channel
+from jumpstarter_proto.rpc import (
+    Caller,
+    Options,
+    RpcError,
+    StatusCode,
+    connect_tcp,
+    connect_unix,
+    open_channel,
+)
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import Portal, collapse
 from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.lasting import LastingChannel, open_lasting
 from jumpstarter_client.leasing.wanted import Wanted
 from jumpstarter_client.node import Allowed
 from jumpstarter_client.resolve import BuiltIn, Tcp, Unix, candidates, passphrase
@@ -52,7 +61,8 @@ async def connect_async(
 ) -> AsyncIterator[DriverClient]:
     """The root of an exporter's devices, while the block lasts.
 
-    `wanted` asks a controller for a board, which is leased for the block.
+    `wanted` asks a controller for a board, which is leased for the block. When the way to it breaks, what ran fails,
+    and what comes next waits for a new one.
 
     `host` is a socket's path or HOST:PORT; left out, the order of `resolve.candidates` applies. `config` starts
     a built-in exporter from that file. `timeout`, in seconds, is for getting a connection.
@@ -63,28 +73,32 @@ async def connect_async(
     wanted = wanted or _of_environment(host, config)
     with collapse():
         async with AsyncExitStack() as stack:
-            connected: _Connected
+            channel: Caller
             if wanted is None:
-                connected = await _connect(stack, host, config, timeout)
+                stream, authority, scheme, options = await _connect(stack, host, config, timeout)
+                channel = await stack.enter_async_context(
+                    open_channel(
+                        stream,
+                        authority=authority,
+                        scheme=scheme,
+                        metadata=passphrase(os.environ),
+                        options=options,
+                    )
+                )
             else:
                 lease = await stack.enter_async_context(_leased(wanted))
-                tunnel = await stack.enter_async_context(lease.dial())
-                connected = tunnel, "localhost", "http", Options()
-            stream, authority, scheme, options = connected
-            channel = await stack.enter_async_context(
-                open_channel(
-                    stream,
-                    authority=authority,
-                    scheme=scheme,
-                    metadata=passphrase(os.environ),
-                    options=options,
-                )
-            )
-            if wanted is not None:
-                from jumpstarter_client.leasing.readiness import until_usable  # noqa: PLC0415
-
-                await until_usable(channel)
+                channel = await stack.enter_async_context(_usable(lease))
             yield await stack.enter_async_context(open_client(channel, allowed=allowed))
+
+
+@asynccontextmanager
+async def _usable(lease: Lease) -> AsyncIterator[LastingChannel]:
+    """A channel to a leased board that is ready for commands."""
+    from jumpstarter_client.leasing.readiness import until_usable  # noqa: PLC0415 - local use needs none
+
+    async with open_lasting(lease.connect) as channel:
+        await until_usable(channel)
+        yield channel
 
 
 def _of_environment(host: str | None, config: str | Path | None) -> Wanted | None:
@@ -165,11 +179,9 @@ async def open_host(
     wanted = wanted or _of_environment(host, config)
     with collapse():
         if wanted is not None:
-            from jumpstarter_client.leasing.readiness import until_usable  # noqa: PLC0415
-
             async with _leased(wanted) as lease, lease.listen() as path:
-                async with lease.dial() as stream, open_channel(stream) as channel:
-                    await until_usable(channel)
+                async with _usable(lease):
+                    pass
                 yield path
             return
         for candidate in candidates(host, os.environ) if config is None else (BuiltIn(),):

@@ -5,20 +5,25 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from jumpstarter_proto.rpc import Channel
+import trio
+from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.router_grpc import RouterServiceStub
 
 from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
 
 __all__ = ["Connection"]
+
+READER_PAUSE = 1.0
+"""Seconds between tries of somebody who only reads."""
 
 
 @dataclass(eq=False)
 class Connection:
     """What every client of one tree needs."""
 
-    channel: Channel
+    channel: Caller
     bridge: Bridge
     exporter: ExporterServiceStub = field(init=False)
     router: RouterServiceStub = field(init=False)
@@ -28,3 +33,22 @@ class Connection:
     def __post_init__(self) -> None:
         self.exporter = ExporterServiceStub(self.channel)
         self.router = RouterServiceStub(self.channel)
+
+    async def established(self) -> None:
+        """Wait until a call can be made. What a call needs of the tree, such as a UUID, counts from then on.
+
+        Raises:
+            RpcError: there is no connection, and why.
+        """
+        if isinstance(self.channel, LastingChannel):
+            await self.channel.established()
+
+    async def comes_back(self, error: RpcError) -> bool:
+        """Whether a reader that ended with this error may begin again now."""
+        if not isinstance(self.channel, LastingChannel) or self.channel.over is not None:
+            return False
+        if not isinstance(error, ConnectionLostError):
+            if error.code is not StatusCode.UNAVAILABLE:
+                return False
+            await trio.sleep(READER_PAUSE)
+        return True

@@ -104,7 +104,8 @@ class Node:
         allowed: Allowed,
         name: str,
     ) -> None:
-        self.uuid = report.uuid
+        self._uuid = report.uuid
+        self._gone = False
         self.labels = dict(report.labels)
         self.description: str | None = report.description or None
         self.methods_description = dict(report.methods_description)
@@ -114,6 +115,46 @@ class Node:
         self._connection = connection
         self._allowed = allowed
         self._client: DriverClient | None = None
+
+    @property
+    def uuid(self) -> str:
+        """What the exporter's session knows it by.
+
+        Raises:
+            DriverError: the exporter was restarted and has no such device any more.
+        """
+        if self._gone:
+            raise DriverError(
+                f"{self.path or 'this device'} is gone: the exporter was restarted without it; "
+                "look at its configuration, or at what it has now: jumpstarter devices"
+            )
+        return self._uuid
+
+    def known_as(self, uuid: str) -> bool:
+        """Whether that is its UUID."""
+        return self._uuid == uuid
+
+    def become(self, fresh: Node) -> None:
+        """Be the device that another report has in its place, with all below; what that has not is gone."""
+        self._uuid, self._gone = fresh._uuid, False
+        self.labels.clear()
+        self.labels.update(fresh.labels)
+        self.description = fresh.description
+        for name, child in list(self.children.items()):
+            if name in fresh.children:
+                child.become(fresh.children[name])
+            else:
+                child.vanish()
+        for name, child in fresh.children.items():
+            if name not in self.children:
+                child.parent = self
+                self.children[name] = child
+
+    def vanish(self) -> None:
+        """Be gone, with all below."""
+        self._gone = True
+        for child in self.children.values():
+            child.vanish()
 
     @property
     def path(self) -> str:

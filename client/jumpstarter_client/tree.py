@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 from google.protobuf import empty_pb2
-from jumpstarter_proto.rpc import Channel
+from jumpstarter_proto.rpc import Caller
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import Bridge
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.lasting import LastingChannel
 from jumpstarter_client.node import NAME, Allowed, Node
 
 __all__ = ["build", "open_client"]
@@ -23,9 +25,11 @@ REPORT_SECONDS = 30.0
 
 @asynccontextmanager
 async def open_client(
-    channel: Channel, *, allowed: Allowed | None = None, timeout: float = REPORT_SECONDS
+    channel: Caller, *, allowed: Allowed | None = None, timeout: float = REPORT_SECONDS
 ) -> AsyncIterator[DriverClient]:
     """The root of an exporter's devices. Its blocking methods are for other threads while this block lasts.
+
+    On a `LastingChannel` the tree outlives a restart of its exporter.
 
     `allowed` says which foreign client classes may be imported; the environment does when it is left out.
 
@@ -36,7 +40,12 @@ async def open_client(
     async with Bridge.open() as bridge:
         connection = Connection(channel, bridge)
         report = await connection.exporter.GetReport(empty_pb2.Empty(), timeout=timeout)
-        root = build(report, connection, allowed or Allowed.from_environment())
+        allowed = allowed or Allowed.from_environment()
+        root = build(report, connection, allowed)
+        if isinstance(channel, LastingChannel):
+            from jumpstarter_client.renewal import renew  # noqa: PLC0415 - it imports this module
+
+            channel.renew = partial(renew, root, connection, allowed)
         try:
             yield root.client
         finally:

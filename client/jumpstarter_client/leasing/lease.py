@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -14,12 +14,13 @@ from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import Backoff, open_controller, open_router_stream
-from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, unix_listener
+from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel, unix_listener
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 
 from jumpstarter_client.adapters.splice import splice
 from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.lasting import FinalError
 from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_client.leasing.progress import Progress, Stage, progress_of
 from jumpstarter_client.leasing.wanted import Wanted
@@ -46,33 +47,49 @@ class Lease:
     async def dial(self, timeout: float = DIAL_SECONDS) -> AsyncIterator[trio.abc.HalfCloseableStream]:
         """A byte stream to the exporter's session, through the controller's router.
 
-        Raises:
-            RpcError: the lease is over or somebody else's, or nobody answered for `timeout` seconds.
-        """
-        answer = await self._dial(timeout)
-        async with open_router_stream(
-            answer.router_endpoint, self._config.trust, answer.router_token
-        ) as stream:
-            yield stream
+        Tries again for `timeout` seconds when that can help: the controller, the router or the exporter may be
+        restarting.
 
-    async def _dial(self, timeout: float) -> jumpstarter_pb2.DialResponse:
+        Raises:
+            FinalError: there is no use in dialling again: the lease is over, or somebody else's.
+            RpcError: UNAVAILABLE, it could not be had in time; says what was in the way.
+        """
         backoff = Backoff(0.3, 2.0)
         deadline = trio.current_time() + timeout
-        while True:
-            try:
-                async with _open(self._config) as channel:
-                    return await ControllerServiceStub(channel).Dial(
-                        jumpstarter_pb2.DialRequest(lease_name=self.name), timeout=CALL_SECONDS + 5
+        async with AsyncExitStack() as stack:
+            while True:
+                try:
+                    answer = await self._ask(deadline)
+                    stream = await stack.enter_async_context(
+                        open_router_stream(answer.router_endpoint, self._config.trust, answer.router_token)
                     )
-            except RpcError as error:
-                again = error.code is StatusCode.UNAVAILABLE or (
-                    error.code is StatusCode.FAILED_PRECONDITION
-                    and ("not ready" in error.details or "offline" in error.details)
-                )
-                if not again or trio.current_time() >= deadline:
-                    raise
-                _log.info("%s; trying again", error.details)
-            await trio.sleep(backoff.next())
+                    break
+                except RpcError as error:
+                    if not _may_pass(error):
+                        raise FinalError.of(error) from None
+                    delay = backoff.next()
+                    if trio.current_time() + delay >= deadline:
+                        raise RpcError(
+                            StatusCode.UNAVAILABLE,
+                            f"the board of lease {self.name} could not be reached for {timeout:.0f} s: "
+                            f"{error.details}",
+                        ) from None
+                    _log.info("%s; trying again", error.details)
+                await trio.sleep(delay)
+            yield stream
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Channel]:
+        """`dial`, and a channel over it."""
+        async with self.dial() as stream, open_channel(stream) as channel:
+            yield channel
+
+    async def _ask(self, deadline: float) -> jumpstarter_pb2.DialResponse:
+        """The controller's answer to one Dial."""
+        request = jumpstarter_pb2.DialRequest(lease_name=self.name)
+        left = max(1.0, deadline - trio.current_time())
+        async with _open(self._config) as channel:
+            return await ControllerServiceStub(channel).Dial(request, timeout=min(left, CALL_SECONDS + 5))
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[str]:
@@ -91,6 +108,17 @@ class Lease:
                     await splice(near, far)
             except JumpstarterError as error:
                 _log.warning("no connection to the board: %s", error)
+
+
+_PASSES = frozenset((StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED, StatusCode.DEADLINE_EXCEEDED))
+
+
+def _may_pass(error: RpcError) -> bool:
+    """Whether dialling again can help (wire.md 4.2, and what a router and a busy exporter say)."""
+    return error.code in _PASSES or (
+        error.code is StatusCode.FAILED_PRECONDITION
+        and ("not ready" in error.details or "offline" in error.details)
+    )
 
 
 @asynccontextmanager

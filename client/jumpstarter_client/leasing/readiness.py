@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 import trio
-from jumpstarter_proto.rpc import Channel, RpcError, StatusCode
+from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import GetStatusRequest
 
 from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
 
 __all__ = ["until_usable"]
 
 READY_SECONDS = 300.0
-CALL_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+"""Jumpstarter's exporters answer only after their hook; and a connection may have been lost on its way to them."""
 INTERVAL = 0.1
 
 
-async def until_usable(channel: Channel, timeout: float = READY_SECONDS) -> None:
+async def until_usable(channel: Caller, timeout: float = READY_SECONDS) -> None:
     """Wait for the session at the other end to be ready for commands.
 
     Raises:
         ConnectError: its hook failed, or takes longer than `timeout` seconds.
-        RpcError: the connection broke.
+        RpcError: there is no connection, or it broke and is not one that comes back.
     """
     exporter = ExporterServiceStub(channel)
     deadline = trio.current_time() + timeout
+    last = "it does not answer"
     while True:
         try:
-            report = await exporter.GetStatus(GetStatusRequest(), timeout=CALL_SECONDS)
+            report = await exporter.GetStatus(GetStatusRequest(), timeout=ANSWER_SECONDS)
+        except ConnectionLostError as error:
+            last = error.details
         except RpcError as error:
             if error.code is StatusCode.UNIMPLEMENTED:  # an exporter before 0.8 has no hooks
                 return
-            raise
-        if report.status == common_pb2.EXPORTER_STATUS_LEASE_READY:
-            return
-        name = common_pb2.ExporterStatus.Name(report.status).removeprefix("EXPORTER_STATUS_")
-        if name.endswith("FAILED") or name == "OFFLINE":
-            raise ConnectError(f"the board is not ready for its lease: {report.message or name}")
+            if error.code is not StatusCode.DEADLINE_EXCEEDED or not isinstance(channel, LastingChannel):
+                raise
+            channel.hang_up()
+        else:
+            if report.status == common_pb2.EXPORTER_STATUS_LEASE_READY:
+                return
+            name = common_pb2.ExporterStatus.Name(report.status).removeprefix("EXPORTER_STATUS_")
+            if name.endswith("FAILED") or name == "OFFLINE":
+                raise ConnectError(f"the board is not ready for its lease: {report.message or name}")
+            last = f"{name}: {report.message}"
         if trio.current_time() > deadline:
             raise ConnectError(
-                f"the board was not ready within {timeout:.0f} s ({name}: {report.message}); "
-                "look at its exporter's log"
+                f"the board was not ready within {timeout:.0f} s ({last}); look at its exporter's log"
             )
         await trio.sleep(INTERVAL)

@@ -5,7 +5,7 @@ connection fails every open call with UNAVAILABLE at once, deadlines and cancell
 reader bounds its writer's memory, and an error in a handler is a status of its call, never the connection's end.
 """
 
-from jumpstarter_proto.rpc._channel import Channel, ClientCall, open_channel
+from jumpstarter_proto.rpc._channel import Caller, Channel, ClientCall, open_channel
 from jumpstarter_proto.rpc._server import (
     Interceptor,
     Server,
@@ -22,13 +22,15 @@ from jumpstarter_proto.rpc._transport import (
     tcp_listeners,
     unix_listener,
 )
-from jumpstarter_proto.rpc._types import Cardinality, Metadata, Method, Options, RpcError, StatusCode
+from jumpstarter_proto.rpc._types import Cardinality, Message, Metadata, Method, Options, RpcError, StatusCode
 
 __all__ = [
+    "Caller",
     "Cardinality",
     "Channel",
     "ClientCall",
     "Interceptor",
+    "Message",
     "Metadata",
     "Method",
     "Options",

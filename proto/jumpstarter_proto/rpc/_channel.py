@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
@@ -12,7 +12,7 @@ from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
 from jumpstarter_proto.rpc._mux import CallState, Mux
 from jumpstarter_proto.rpc._types import Message, Metadata, Method, Options, RpcError, StatusCode
 
-__all__ = ["Channel", "ClientCall", "open_channel"]
+__all__ = ["Caller", "Channel", "ClientCall", "open_channel"]
 
 Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
@@ -49,6 +49,28 @@ async def open_channel(
         raise failure
 
 
+class Caller(Protocol):
+    """What a stub needs to make calls: a `Channel`, or what finds one for each call. See `Channel` for the methods."""
+
+    async def unary(
+        self, method: Method[Req, Res], request: Req, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> Res:
+        """Send one message and return the reply."""
+
+    def server_stream(
+        self, method: Method[Req, Res], request: Req, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> AbstractAsyncContextManager[ClientCall[Req, Res]]:
+        """Send one message; iterate over the call for the replies."""
+
+    def stream(
+        self, method: Method[Req, Res], *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> AbstractAsyncContextManager[ClientCall[Req, Res]]:
+        """A call with any number of messages each way."""
+
+    async def wait_closed(self) -> RpcError:
+        """Wait until no call can be made any more and return the reason."""
+
+
 class Channel:
     """One connection to a peer. It does not connect again: open another when `closed`.
 
@@ -68,6 +90,11 @@ class Channel:
     def closed(self) -> bool:
         """Whether new calls would fail."""
         return self._mux.lost is not None or self._refusal is not None
+
+    @property
+    def lost(self) -> RpcError | None:
+        """Why the connection is gone, which every call that was open failed with; None while it is not."""
+        return self._mux.lost
 
     async def wait_closed(self) -> RpcError:
         """Wait for the connection's end and return the reason."""

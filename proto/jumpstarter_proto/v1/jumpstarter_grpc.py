@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 from google.protobuf import empty_pb2
 from jumpstarter_proto.v1 import jumpstarter_pb2
-from jumpstarter_proto.rpc import Cardinality, Channel, ClientCall, Metadata, Method, ServerCall, Servicer
+from jumpstarter_proto.rpc import Caller, Cardinality, ClientCall, Metadata, Method, ServerCall, Servicer
 
 
 CONTROLLER_SERVICE_REGISTER = Method(
@@ -86,7 +86,7 @@ CONTROLLER_SERVICE_LIST_LEASES = Method(
 class ControllerServiceStub:
     """Calls jumpstarter.v1.ControllerService over a channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Caller) -> None:
         self._channel = channel
 
     async def Register(
@@ -239,7 +239,7 @@ EXPORTER_SERVICE_END_SESSION = Method(
 class ExporterServiceStub:
     """Calls jumpstarter.v1.ExporterService over a channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Caller) -> None:
         self._channel = channel
 
     async def GetReport(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from jumpstarter_proto.v1 import router_pb2
-from jumpstarter_proto.rpc import Cardinality, Channel, ClientCall, Metadata, Method, ServerCall, Servicer
+from jumpstarter_proto.rpc import Caller, Cardinality, ClientCall, Metadata, Method, ServerCall, Servicer
 
 
 ROUTER_SERVICE_STREAM = Method(
@@ -19,7 +19,7 @@ ROUTER_SERVICE_STREAM = Method(
 class RouterServiceStub:
     """Calls jumpstarter.v1.RouterService over a channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Caller) -> None:
         self._channel = channel
 
     def Stream(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from jumpstarter_proto.v1 import telemetry_pb2
-from jumpstarter_proto.rpc import Cardinality, Channel, ClientCall, Metadata, Method, ServerCall, Servicer
+from jumpstarter_proto.rpc import Caller, Cardinality, ClientCall, Metadata, Method, ServerCall, Servicer
 
 
 TELEMETRY_SERVICE_PUSH_LOGS = Method(
@@ -19,7 +19,7 @@ TELEMETRY_SERVICE_PUSH_LOGS = Method(
 class TelemetryServiceStub:
     """Calls jumpstarter.v1.TelemetryService over a channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Caller) -> None:
         self._channel = channel
 
     async def PushLogs(

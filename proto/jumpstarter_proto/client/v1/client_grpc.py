@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_pb2
-from jumpstarter_proto.rpc import Cardinality, Channel, ClientCall, Metadata, Method, ServerCall, Servicer
+from jumpstarter_proto.rpc import Caller, Cardinality, ClientCall, Metadata, Method, ServerCall, Servicer
 
 
 CLIENT_SERVICE_GET_EXPORTER = Method(
@@ -62,7 +62,7 @@ CLIENT_SERVICE_ROTATE_TOKEN = Method(
 class ClientServiceStub:
     """Calls jumpstarter.client.v1.ClientService over a channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Caller) -> None:
         self._channel = channel
 
     async def GetExporter(

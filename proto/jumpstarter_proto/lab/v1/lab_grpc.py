@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from jumpstarter_proto.lab.v1 import lab_pb2
-from jumpstarter_proto.rpc import Cardinality, Channel, ClientCall, Metadata, Method, ServerCall, Servicer
+from jumpstarter_proto.rpc import Caller, Cardinality, ClientCall, Metadata, Method, ServerCall, Servicer
 
 
 ADMIN_SERVICE_CREATE = Method(
@@ -43,7 +43,7 @@ ADMIN_SERVICE_SET_ENABLED = Method(
 class AdminServiceStub:
     """Calls jumpstarter_sbc.lab.v1.AdminService over a channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Caller) -> None:
         self._channel = channel
 
     async def Create(
