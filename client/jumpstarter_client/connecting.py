@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -108,14 +107,19 @@ def _of_environment(host: str | None, config: str | Path | None) -> Wanted | Non
     return Wanted.of(os.environ)
 
 
-def _leased(wanted: Wanted) -> AbstractAsyncContextManager[Lease]:
-    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415 - local use needs neither
+@asynccontextmanager
+async def _leased(wanted: Wanted) -> AsyncIterator[Lease]:
+    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415 - local use needs none of them
     from jumpstarter_client.leasing.lease import leased  # noqa: PLC0415
+    from jumpstarter_client.waiting import WaitingLine  # noqa: PLC0415
 
-    def tell(sentence: str) -> None:
-        sys.stderr.write(f"Waiting for a board: {sentence}\n")
-
-    return leased(load(wanted.client, os.environ), wanted, tell=tell)
+    line = WaitingLine("Waiting for a board")
+    try:
+        async with leased(load(wanted.client, os.environ), wanted, tell=line) as lease:
+            line.finish()
+            yield lease
+    finally:
+        line.finish()
 
 
 _Connected = tuple[trio.abc.Stream, str, str, Options]

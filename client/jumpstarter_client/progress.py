@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-__all__ = ["Bar", "progress"]
+__all__ = ["Bar", "is_live", "progress"]
 
 INTERVAL = 0.1
 """Seconds between two drawings."""
@@ -101,17 +101,18 @@ def _duration(seconds: float) -> str:
 @contextmanager
 def progress(total: float | None, label: str) -> Iterator[Bar]:
     """A bar for the length of a block; `total` in bytes, None when nobody knows."""
-    bar = Bar(total, label, sys.stderr if _wanted() else None)
+    bar = Bar(total, label, sys.stderr if is_live(sys.stderr) else None)
     try:
         yield bar
     finally:
         bar.finish()
 
 
-def _wanted() -> bool:
+def is_live(output: TextIO) -> bool:
+    """Whether a line can be drawn again there, and somebody wants it."""
     if os.environ.get("NONINTERACTIVE", "").lower() in ("1", "true") or os.environ.get("TERM") == "dumb":
         return False
     try:
-        return sys.stderr.isatty()
+        return output.isatty()
     except ValueError:  # closed
         return False

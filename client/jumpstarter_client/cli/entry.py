@@ -15,7 +15,14 @@ from jumpstarter_client.cli.options import Options, UsageError, split
 
 __all__ = ["run", "start", "start_j"]
 
-COMMANDS = ("devices", "shell", "test", "completion", "version")
+COMMANDS = ("devices", "shell", "test", "lease", "completion", "version")
+_ALIASES = {"leases": "lease", "l": "lease"}
+_TURNED = {  # `jumpstarter create lease`: the words in Jumpstarter's own order
+    "create": {"lease": ("lease", "create")},
+    "get": {"lease": ("lease", "list")},
+    "update": {"lease": ("lease", "update")},
+    "delete": {"lease": ("lease", "release")},
+}
 
 
 def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
@@ -101,7 +108,7 @@ def start(arguments: list[str], options: Options) -> int | None:
         return None
     if arguments[0] == "--version":
         arguments = ["version"]
-    word, rest = arguments[0], arguments[1:]
+    word, *rest = _straight(arguments)
     match word:
         case "devices":
             from jumpstarter_client.cli.devices import devices  # noqa: PLC0415
@@ -115,6 +122,10 @@ def start(arguments: list[str], options: Options) -> int | None:
             from jumpstarter_client.cli.testing import test  # noqa: PLC0415
 
             return test(rest, options)
+        case "lease":
+            from jumpstarter_client.cli.lease import lease  # noqa: PLC0415
+
+            return lease(rest, options)
         case "completion":
             from jumpstarter_client.cli.completion import completion  # noqa: PLC0415
 
@@ -132,6 +143,16 @@ def start(arguments: list[str], options: Options) -> int | None:
     if word.startswith("-"):
         raise UsageError(f"unknown option {word}; `jumpstarter --help` shows what there is")
     return run_verb(word, rest, options)
+
+
+def _straight(arguments: list[str]) -> list[str]:
+    """The words with the command first, under its own name."""
+    word, *rest = arguments
+    if word in _TURNED and rest:
+        noun = _ALIASES.get(rest[0], rest[0])
+        if noun in _TURNED[word]:
+            return [*_TURNED[word][noun], *rest[1:]]
+    return [_ALIASES.get(word, word), *rest]
 
 
 def start_j(arguments: list[str], options: Options) -> int | None:

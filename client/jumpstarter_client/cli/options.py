@@ -16,6 +16,7 @@ __all__ = ["ArgumentsError", "Options", "UnknownDeviceError", "UsageError", "nea
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("json", "yaml", "name")
+SYSTEM_EXPORTERS = "/etc/jumpstarter/exporters"
 
 
 class UsageError(JumpstarterError):
@@ -43,6 +44,8 @@ class Options:
     host: str | None = None
     config: str | None = None
     selector: str | None = None
+    exporter: str | None = None
+    """Of this machine or of a controller; `split` has found out which, and set one of the other two."""
     exporter_name: str | None = None
     lease: str | None = None
     duration: str | None = None
@@ -83,7 +86,7 @@ _VALUED = {
     "--socket": "host",
     "--config": "config",
     "--exporter-config": "config",
-    "--exporter": "config",
+    "--exporter": "exporter",
     "--log-level": "log_level",
     "-l": "selector",
     "--selector": "selector",
@@ -98,6 +101,7 @@ _EXAMPLES = {
     "config": "rpi4.yaml",
     "log_level": "debug",
     "selector": "board=rpi4",
+    "exporter": "rpi4-1",
     "exporter_name": "rpi4-1",
     "lease": "NAME",
     "duration": "30m",
@@ -132,6 +136,11 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
             options.exporter_logs = True
         else:
             rest.append(word)
+    if options.exporter is not None:
+        if _is_local(options.exporter):
+            options.config = options.exporter
+        else:
+            options.exporter_name = options.exporter
     options.log_level = options.log_level.lower()
     if options.host and options.config:
         raise UsageError("--host names an exporter that runs, --config starts another; use one of them")
@@ -143,6 +152,16 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
     if options.log_level not in LOG_LEVELS:
         raise UsageError(f"{options.log_level!r} is no log level; use one of {', '.join(LOG_LEVELS)}")
     return options, rest
+
+
+def _is_local(exporter: str) -> bool:
+    """Whether it is the file, or the name of one, from which an exporter can be started here."""
+    if "/" in exporter or exporter.endswith((".yaml", ".yml")):
+        return True
+    from jumpstarter_client.leasing.configs import config_home  # noqa: PLC0415 - only who names one pays
+
+    folders = (str(config_home(os.environ) / "exporters"), SYSTEM_EXPORTERS)
+    return any(os.path.exists(os.path.join(folder, f"{exporter}.yaml")) for folder in folders)
 
 
 def take_output(arguments: list[str]) -> tuple[str | None, list[str]]:

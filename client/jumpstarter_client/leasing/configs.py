@@ -27,6 +27,8 @@ class ClientConfig:
     endpoint: str
     identity: Identity
     trust: Trust
+    acquisition_timeout: float = 7200.0
+    """Seconds to wait for a board."""
 
 
 def config_home(environment: Mapping[str, str]) -> Path:

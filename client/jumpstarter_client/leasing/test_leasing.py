@@ -8,10 +8,10 @@ import pytest
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.v1 import kubernetes_pb2
 
-from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.leasing.configs import ClientConfigError, load
 from jumpstarter_client.leasing.progress import Stage, progress_of
-from jumpstarter_client.leasing.wanted import Wanted, seconds
+from jumpstarter_client.leasing.times import TimeFormatError, moment, seconds, spell
+from jumpstarter_client.leasing.wanted import Wanted
 
 
 def lease(*conditions: tuple[str, str], exporter: str = "") -> client_pb2.Lease:
@@ -58,16 +58,35 @@ def test_an_ended_lease_without_conditions_has_failed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("90", 90), ("30m", 1800), ("1h30m", 5400), ("1d", 86400), ("01:30:00", 5400)]
+    ("text", "expected"),
+    [
+        ("90", 90),
+        ("30m", 1800),
+        ("1h30m", 5400),
+        ("1d", 86400),
+        ("01:30:00", 5400),
+        ("PT1H30M", 5400),
+        ("P1D", 86400),
+    ],
 )
 def test_durations(text: str, expected: float) -> None:
     assert seconds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "0", "soon", "-5", "1.5h", "30x", "m30"])
+@pytest.mark.parametrize("text", ["", "0", "soon", "-5", "1.5h", "30x", "m30", "P", "PT"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ConnectError, match="30m"):
+    with pytest.raises(TimeFormatError, match="30m"):
         seconds(text)
+
+
+def test_moments_and_how_durations_are_read() -> None:
+    assert moment("2027-01-31T08:00+01:00").timestamp() == 1801378800
+    assert moment("2027-01-31T08:00").tzinfo is not None
+    for text in ("tomorrow", "08:00", ""):
+        with pytest.raises(TimeFormatError, match="2027-01-31"):
+            moment(text)
+    written = {0.4: "0s", 59: "59s", 61: "1m", 5400: "1h30m", 7200: "2h", 183900: "2d3h", -5: "0s"}
+    assert {given: spell(given) for given in written} == written
 
 
 def test_nothing_is_wanted_unless_somebody_says_so() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from jumpstarter_client.errors import ConnectError
+if TYPE_CHECKING:
+    from jumpstarter_proto.client.v1 import client_pb2 as pb
 
-__all__ = ["DURATION", "Wanted", "seconds"]
+__all__ = ["DURATION", "Wanted"]
 
 DURATION = 30 * 60.0
 """Seconds, if nothing else is said."""
@@ -39,38 +40,26 @@ class Wanted:
         """What was asked for, with JMP_LEASE where nothing was; None: no leased board.
 
         Raises:
-            ConnectError: the duration is none.
+            TimeFormatError: the duration is none.
         """
         if not selector and not exporter and not lease:
             lease = environment.get("JMP_LEASE")
         if not selector and not exporter and not lease:
             return None
-        return cls(
-            selector or "",
-            exporter or "",
-            lease or "",
-            DURATION if duration is None else seconds(duration),
-            client,
-        )
+        found = DURATION
+        if duration is not None:
+            from jumpstarter_client.leasing.times import seconds  # noqa: PLC0415 - not for a local exporter
 
+            found = seconds(duration)
+        return cls(selector or "", exporter or "", lease or "", found, client)
 
-_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    def request(self) -> pb.Lease:
+        """What to ask a controller for."""
+        from google.protobuf import duration_pb2  # noqa: PLC0415 - not for a local exporter
+        from jumpstarter_proto.client.v1 import client_pb2  # noqa: PLC0415
 
-
-def seconds(text: str) -> float:
-    """`90`, `30m`, `1h30m`, `1d` or `01:30:00` in seconds. ConnectError if it is none of them."""
-    text = text.strip()
-    if re.fullmatch(r"[0-9]+", text):
-        found = float(text)
-    elif re.fullmatch(r"([0-9]+[dhms])+", text):
-        found = float(
-            sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([dhms])", text))
-        )
-    elif match := re.fullmatch(r"([0-9]+):([0-5][0-9]):([0-5][0-9])", text):
-        hours, minutes, rest = map(int, match.groups())
-        found = float(hours * 3600 + minutes * 60 + rest)
-    else:
-        found = 0.0
-    if not found:
-        raise ConnectError(f"{text!r} is no duration; write for example 30m, 1h30m, 90 (seconds) or 01:30:00")
-    return found
+        whole = duration_pb2.Duration(seconds=int(self.duration))
+        lease = client_pb2.Lease(selector=self.selector, duration=whole)
+        if self.exporter:
+            lease.exporter_name = self.exporter
+        return lease

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 
 from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.identifiers import uuid7
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
@@ -25,7 +26,6 @@ __all__ = [
     "report",
     "unregister",
     "update_lease",
-    "uuid7",
 ]
 
 OWN_PREFIX = "jumpstarter.dev/"
@@ -34,14 +34,6 @@ MAX_TAGS = 10
 MAX_CONTEXT = 8
 MAX_DEVICES = 4096
 LONGEST_MESSAGE = 1024
-
-
-def uuid7(now: float) -> str:
-    """A name that sorts by its time (RFC 9562, version 7)."""
-    value = (int(now * 1000) & (1 << 48) - 1) << 80 | (uuid.uuid4().int & (1 << 80) - 1)
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
 
 
 def not_found(kind: str, name: str) -> RpcError:

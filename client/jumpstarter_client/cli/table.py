@@ -1,0 +1,17 @@
+"""Tables for people: columns as wide as what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["table"]
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lines of columns, the titles first."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    lines = (
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in (titles, *rows)
+    )
+    return "".join(f"{line}\n" for line in lines)

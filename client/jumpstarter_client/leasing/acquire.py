@@ -1,0 +1,136 @@
+"""From a wish to a lease that is ready, and back: nobody's board stays leased by who is gone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import trio
+from jumpstarter_proto.client.v1 import client_pb2 as pb
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.identifiers import uuid7
+from jumpstarter_proto.remote import Backoff
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.leasing.configs import ClientConfig
+from jumpstarter_client.leasing.controller import Controller, bare, is_missing
+from jumpstarter_client.leasing.progress import Progress, Stage, progress_of
+from jumpstarter_client.leasing.times import spell
+
+__all__ = ["AWAY", "NotInTimeError", "Tell", "create", "new_name", "patience", "release", "until_ready"]
+
+RELEASE_SECONDS = 30.0
+POLL_SECONDS = 2.0
+AWAY = frozenset((StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED))
+"""What a call ends with when the controller, or the way to it, is not there for the moment."""
+
+_log = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+"""Gets the sentence about the wait each time that it was looked at, whether it is a new one or not."""
+
+
+class NotInTimeError(ConnectError):
+    """There was no board within the time that its user would wait."""
+
+    status = "DEADLINE_EXCEEDED"
+    exit_code = ExitCode.TIMEOUT
+
+
+def patience(config: ClientConfig, asked: float | None) -> float:
+    """How many seconds to wait for a board: what was asked for, or what the configuration says."""
+    return asked if asked is not None else config.acquisition_timeout
+
+
+def new_name() -> str:
+    """For a lease; ours, so that we can give it back even if we never hear that it was made."""
+    return uuid7(time.time())
+
+
+async def create(controller: Controller, name: str, lease: pb.Lease) -> pb.Lease:
+    """Ask for a lease of that name; once, whatever happens to the connection.
+
+    Raises:
+        RpcError: the controller refuses, or cannot be reached.
+    """
+    backoff = Backoff(0.2, POLL_SECONDS)
+    asked = False
+    deadline = trio.current_time() + RELEASE_SECONDS
+    while True:
+        try:
+            async with controller.open() as calls:
+                if asked:  # and perhaps it was heard
+                    try:
+                        return await calls.get_lease(name)
+                    except RpcError as error:
+                        if not is_missing(error):
+                            raise
+                asked = True
+                return await calls.create_lease(name, lease)
+        except RpcError as error:
+            if error.code not in AWAY or not asked or trio.current_time() > deadline:
+                raise
+            _log.info("the controller went away while it was asked for a lease: %s", error)
+        await trio.sleep(backoff.next())
+
+
+async def until_ready(
+    controller: Controller, lease: pb.Lease, tell: Tell, *, timeout: float
+) -> tuple[pb.Lease, Progress]:
+    """Wait for a board. A controller that goes away is waited for, too.
+
+    Raises:
+        ConnectError: it will not be had.
+        NotInTimeError: not within `timeout` seconds.
+        RpcError: the controller refuses to say.
+    """
+    name = bare(lease.name)
+    said = ""
+    backoff = Backoff(0.1, POLL_SECONDS)
+    with trio.move_on_after(timeout):
+        while True:
+            try:
+                async with controller.open() as calls:
+                    while True:
+                        progress = progress_of(lease)
+                        if progress.stage is Stage.READY:
+                            return lease, progress
+                        if progress.stage is Stage.FAILED:
+                            raise ConnectError(progress.message)
+                        if progress.message != said:
+                            said = progress.message
+                            backoff.reset()
+                        tell(said)
+                        await trio.sleep(backoff.next())
+                        lease = await calls.get_lease(name)
+            except RpcError as error:
+                if error.code not in AWAY:
+                    raise
+                said = "the controller is away; the wait goes on when it is back"
+                _log.info("%s: %s", said, error)
+            tell(said)
+            await trio.sleep(backoff.next())
+    raise NotInTimeError(
+        f"there was no board within {spell(timeout)} ({said or 'the controller did not answer'}); "
+        "wait longer with --acquisition-timeout, or look who has them: jumpstarter exporters"
+    )
+
+
+async def release(controller: Controller, name: str) -> None:
+    """Give a lease back, also when cancelled: a board that nobody uses must not stay leased."""
+    backoff = Backoff(0.3, 5.0)
+    with trio.move_on_after(RELEASE_SECONDS, shield=True) as scope:
+        while True:
+            try:
+                async with controller.open() as calls:
+                    await calls.delete_lease(name)
+                    return
+            except RpcError as error:
+                if error.code not in AWAY:
+                    _log.info("lease %s: %s", name, error)  # it has ended by itself, or never was
+                    return
+            await trio.sleep(backoff.next())
+    if scope.cancelled_caught:
+        _log.warning("lease %s could not be released; it ends by itself when its time is over", name)

@@ -1,0 +1,164 @@
+"""What a client asks its controller: leases and exporters, by name, by label and through all pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from google.protobuf import field_mask_pb2
+from jumpstarter_proto.client.v1 import client_pb2 as pb
+from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.remote import open_controller
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.v1 import jumpstarter_pb2
+from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
+
+if TYPE_CHECKING:
+    from jumpstarter_proto.rpc import Channel
+
+    from jumpstarter_client.leasing.configs import ClientConfig
+
+__all__ = ["CALL_SECONDS", "Calls", "Controller", "bare", "is_missing"]
+
+CALL_SECONDS = 30.0
+DIAL_SECONDS = 35.0
+"""A controller waits up to 30 s for an exporter before it answers a Dial."""
+PAGE = 100
+
+
+def bare(resource: str) -> str:
+    """The name at the end of `namespaces/NS/leases/NAME`."""
+    return resource.rpartition("/")[2]
+
+
+def is_missing(error: RpcError) -> bool:
+    """Whether it says that there is no such thing. The code is a Kubernetes API's, which says it in words only."""
+    return error.code is StatusCode.NOT_FOUND or (
+        error.code is StatusCode.UNKNOWN and "not found" in error.details
+    )
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A controller, as one of its clients."""
+
+    config: ClientConfig
+
+    @property
+    def own_name(self) -> str:
+        """The client's own resource name."""
+        return f"{self._namespace}/clients/{self.config.identity.name}"
+
+    @property
+    def _namespace(self) -> str:
+        return f"namespaces/{self.config.identity.namespace}"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Calls]:
+        """One connection, for as many calls as are made in the block.
+
+        Raises:
+            RpcError: it cannot be reached, or a call in the block fails; its exit code fits what it says.
+        """
+        with _explained():
+            async with open_controller(
+                self.config.endpoint, self.config.trust, self.config.identity
+            ) as channel:
+                yield Calls(channel, self._namespace)
+
+
+class Calls:
+    """The calls of one connection; they raise RpcError."""
+
+    def __init__(self, channel: Channel, parent: str) -> None:
+        self._client = ClientServiceStub(channel)
+        self._controller = ControllerServiceStub(channel)
+        self._parent = parent
+
+    async def create_lease(self, name: str, lease: pb.Lease) -> pb.Lease:
+        """Ask for a lease of that name."""
+        request = pb.CreateLeaseRequest(parent=self._parent, lease_id=name, lease=lease)
+        return await self._client.CreateLease(request, timeout=CALL_SECONDS)
+
+    async def get_lease(self, name: str) -> pb.Lease:
+        """A lease as it is now."""
+        request = pb.GetLeaseRequest(name=f"{self._parent}/leases/{name}")
+        return await self._client.GetLease(request, timeout=CALL_SECONDS)
+
+    async def update_lease(self, name: str, changes: pb.Lease) -> pb.Lease:
+        """Change what `changes` has set; the lease as it is then."""
+        # A controller looks at what is set, whatever the mask says.
+        mask = field_mask_pb2.FieldMask(paths=[field.name for field, _ in changes.ListFields()])
+        changed = pb.Lease(name=f"{self._parent}/leases/{name}")
+        changed.MergeFrom(changes)
+        request = pb.UpdateLeaseRequest(lease=changed, update_mask=mask)
+        return await self._client.UpdateLease(request, timeout=CALL_SECONDS)
+
+    async def transfer_lease(self, name: str, client: str) -> pb.Lease:
+        """Give a lease to another client of the namespace."""
+        return await self.update_lease(name, pb.Lease(client=f"{self._parent}/clients/{client}"))
+
+    async def delete_lease(self, name: str) -> None:
+        """Give a lease back. FAILED_PRECONDITION if that was done before."""
+        request = pb.DeleteLeaseRequest(name=f"{self._parent}/leases/{name}")
+        await self._client.DeleteLease(request, timeout=CALL_SECONDS)
+
+    async def leases(
+        self, selector: str = "", *, tags: str = "", ended_too: bool = False
+    ) -> AsyncIterator[pb.Lease]:
+        """Everybody's leases that were asked for with these labels and have these tags."""
+        request = pb.ListLeasesRequest(
+            parent=self._parent,
+            page_size=PAGE,
+            filter=selector,
+            tag_filter=tags,
+            only_active=not ended_too,
+        )
+        while True:
+            page = await self._client.ListLeases(request, timeout=CALL_SECONDS)
+            for lease in page.leases:
+                yield lease
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def exporters(self, selector: str = "") -> AsyncIterator[pb.Exporter]:
+        """The exporters that have these labels."""
+        request = pb.ListExportersRequest(parent=self._parent, page_size=PAGE, filter=selector)
+        while True:
+            page = await self._client.ListExporters(request, timeout=CALL_SECONDS)
+            for exporter in page.exporters:
+                yield exporter
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def get_exporter(self, name: str) -> pb.Exporter:
+        """An exporter as it is now."""
+        request = pb.GetExporterRequest(name=f"{self._parent}/exporters/{name}")
+        return await self._client.GetExporter(request, timeout=CALL_SECONDS)
+
+    async def dial(self, lease: str, timeout: float) -> jumpstarter_pb2.DialResponse:
+        """A router, and the token with which the lease's exporter comes there, too."""
+        request = jumpstarter_pb2.DialRequest(lease_name=lease)
+        return await self._controller.Dial(request, timeout=min(timeout, DIAL_SECONDS))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Give an error the exit code that its words deserve, and say what to do about an old token."""
+    try:
+        yield
+    except RpcError as error:
+        if "token is expired" in error.details:
+            said = RpcError(error.code, f"{error.details}; log in again: jumpstarter login")
+            said.exit_code = ExitCode.DENIED
+            raise said from error
+        if is_missing(error):
+            error.exit_code = ExitCode.NOT_FOUND
+        elif "permission denied" in error.details:
+            error.exit_code = ExitCode.DENIED
+        raise

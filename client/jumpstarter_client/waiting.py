@@ -1,0 +1,65 @@
+"""A line that changes while a user waits; where nobody sees a line change, a line for each change."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from jumpstarter_client.progress import is_live
+
+__all__ = ["WaitingLine"]
+
+QUIET = 0.3
+"""Seconds that pass before a terminal shows anything: who gets what they want by then has not waited."""
+
+
+class WaitingLine:
+    """Call it with the sentence each time that it was looked at, and `finish` it."""
+
+    def __init__(
+        self,
+        label: str,
+        output: TextIO | None = None,
+        *,
+        live: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._label = label
+        self._output = output or sys.stderr
+        self._live = is_live(self._output) if live is None else live
+        self._clock = clock
+        self._begun = clock()
+        self._said = ""
+        self._drawn = False
+
+    def __call__(self, sentence: str) -> None:
+        """Say how it stands."""
+        if not self._live:
+            if sentence != self._said:
+                self._said = sentence
+                self._output.write(f"{self._label}: {sentence}\n")
+                self._output.flush()
+            return
+        waited = self._clock() - self._begun
+        if waited < QUIET:
+            return
+        minutes, seconds = divmod(int(waited), 60)
+        # What changes most is said last; where there is no room for all of it, that is what has to stay.
+        said = "; ".join(reversed(sentence.split("; ")))
+        text = f"{self._label} ({minutes}:{seconds:02d}): {said}"
+        width = shutil.get_terminal_size().columns - 1
+        if len(text) > width:
+            text = text[: width - 1] + "…"
+        self._output.write(f"\r{text}\x1b[K")
+        self._output.flush()
+        self._drawn = True
+
+    def finish(self) -> None:
+        """Take a line that was drawn away; what comes next says the rest."""
+        if self._drawn:
+            self._output.write("\r\x1b[K")
+            self._output.flush()
+            self._drawn = False

@@ -1,0 +1,159 @@
+"""`jumpstarter lease …` with a controller, an exporter and two users."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e import lab as labs
+from tests.e2e.lab import Lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with labs.running() as lab:
+        lab.exporter("one")
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def ann(lab: Lab) -> str:
+    return lab.client("ann")
+
+
+@pytest.fixture(scope="module")
+def bob(lab: Lab) -> str:
+    return lab.client("bob")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_it_afterwards(lab: Lab, ann: str, bob: str) -> Iterator[None]:
+    yield
+    for client in (ann, bob):
+        lab.ok("lease", "release", "--all", "--client", client)
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+
+
+def make(lab: Lab, client: str, *words: str) -> str:
+    return lab.ok("lease", "create", "-l", "board=rpi4", *words, "-o", "name", "--client", client).strip()
+
+
+def test_a_lease_from_its_creation_to_its_release(lab: Lab, ann: str) -> None:
+    made = lab.ok("lease", "create", "-n", "one", "--lease-id", "mine", "--tag", "run=7", "--client", ann)
+    assert made == "mine: one is yours\n"
+    lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
+    shown = lab.ok("lease", "show", "mine", "--client", ann)
+    assert "ready: one is leased" in shown
+    assert "run=7" in shown
+    assert "condition:  Ready (Ready): exporter one is leased, since 20" in shown
+    listed = lab.ok("leases", "ls", "--client", ann).splitlines()
+    assert listed[0].split() == ["NAME", "SELECTOR", "EXPIRES", "REMAINING", "CLIENT", "EXPORTER", "STATE"]
+    assert listed[1].startswith("mine  (exporter one)  20")
+    assert listed[1].endswith("ann     one       ready")
+    assert lab.ok("get", "leases", "--tag-filter", "run=7", "-o", "name", "--client", ann) == "mine\n"
+    assert lab.ok("lease", "list", "--tag-filter", "run=8", "-o", "name", "--client", ann) == ""
+    assert lab.ok("delete", "leases", "mine", "--client", ann) == "mine is released\n"
+    assert lab.leases(ann) == {}
+    ended = lab.leases(ann, "-a")["mine"]
+    assert (ended["state"], ended["reason"]) == ("ended", "it was released")
+    code, sentence = lab.refused("power", "on", "--lease", "mine", "--client", ann)
+    assert (code, "has ended" in sentence) == (4, True), sentence
+
+
+def test_time_is_added_or_said_as_a_whole(lab: Lab, ann: str) -> None:
+    name = make(lab, ann, "--duration", "1h")
+    lab.ok("lease", "extend", name, "30m", "--client", ann)
+    assert lab.leases(ann)[name]["duration"] == 5400
+    lab.ok("lease", "extend", "--by", "1h", "--client", ann, JMP_LEASE=name)
+    assert lab.leases(ann)[name]["duration"] == 9000
+    lab.ok("lease", "extend", name, "--total", "2h", "--client", ann)
+    assert 7100 < lab.leases(ann)[name]["remaining"] <= 7200
+    lab.ok("update", "lease", name, "--duration", "3h", "--client", ann)
+    assert lab.leases(ann)[name]["duration"] == 10800
+    code, sentence = lab.refused("lease", "extend", name, "--client", ann)
+    assert (code, "by how much?" in sentence) == (2, True), sentence
+
+
+def test_who_waits_sees_their_place_and_gets_it_in_turn(lab: Lab, ann: str, bob: str) -> None:
+    name = make(lab, ann)
+    code = lab.start("lease", "create", "-l", "board=rpi4", "--client", bob)
+    lab.until(lambda: len(lab.leases(ann)) == 2)
+    waiting = next(one for one in lab.leases(bob).values() if one["client"] == "bob")
+    assert waiting["state"] == "waiting"
+    assert "next in the queue, at the latest in 30 min" in waiting["reason"]
+    assert "waiting: all exporters" in lab.ok("lease", "list", "--client", bob)
+    lab.ok("lease", "release", name, "--client", ann)
+    out, err = code.communicate(timeout=labs.LIMIT)
+    assert out == f"{waiting['name']}: one is yours\n", err
+    assert err.startswith("Waiting for a board: all exporters that it may have are leased; next in the queue")
+
+
+def test_ctrl_c_gives_up_what_is_waited_for(lab: Lab, ann: str, bob: str) -> None:
+    make(lab, ann)
+    waiting = lab.start("lease", "create", "-l", "board=rpi4", "--client", bob)
+    lab.until(lambda: len(lab.leases(ann)) == 2)
+    waiting.send_signal(signal.SIGINT)
+    _, err = waiting.communicate(timeout=labs.LIMIT)
+    assert waiting.returncode == 130
+    assert err.count("\n") == 1, err
+    assert [one["client"] for one in lab.leases(ann).values()] == ["ann"]
+
+
+def test_no_wait_stands_in_the_queue_alone_and_patience_has_an_end(lab: Lab, ann: str, bob: str) -> None:
+    make(lab, ann)
+    made = lab.ok("lease", "create", "-n", "one", "--no-wait", "--client", bob)
+    assert ": waiting: " in made
+    code, sentence = lab.refused(
+        "lease", "create", "-n", "one", "--acquisition-timeout", "1", "--client", bob
+    )
+    assert code == 6
+    assert "there was no board within 1s" in sentence
+    assert len(lab.leases(ann)) == 2, "who waits no more stands in no queue"
+
+
+def test_a_lease_for_later_is_not_waited_for(lab: Lab, ann: str) -> None:
+    made = lab.ok(
+        *("lease", "create", "-n", "one", "--begin-time", "2099-01-31T08:00", "--duration", "4h"),
+        *("-o", "json", "--client", ann),
+    )
+    lease = json.loads(made)
+    assert lease["state"] == "scheduled"
+    assert lease["begin_time"].startswith("2099-01-3")
+    assert "begins:     2099-01-31 08:00:00" in lab.ok("lease", "show", lease["name"], "--client", ann)
+
+
+def test_a_lease_changes_hands(lab: Lab, ann: str, bob: str) -> None:
+    name = make(lab, ann)
+    assert lab.ok("lease", "transfer", name, "bob", "--client", ann) == f"{name} is bob's\n"
+    lab.ok("power", "on", "rpi4", "--lease", name, "--client", bob)
+    code, sentence = lab.refused("lease", "release", name, "--client", ann)
+    assert (code, "the lease is bob's" in sentence) == (5, True), sentence
+    code, sentence = lab.refused("lease", "transfer", name, "carl", "--client", bob)
+    assert (code, "carl" in sentence) == (3, True), sentence
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("create",), 2, "which board?"),
+        (("create", "-l", "board=none"), 4, "no exporter matches board=none"),
+        (("create", "-n", "none"), 4, "there is no exporter none"),
+        (("create", "-n", "one", "--duration", "soon"), 2, "is no duration"),
+        (("create", "-n", "one", "--begin-time", "soon"), 2, "is no time"),
+        (("create", "-n", "one", "--tag", "x"), 2, "KEY=VALUE"),
+        (("create", "-n", "one", "--tags", "x=y"), 2, "did you mean '--tag'"),
+        (("show",), 2, "which lease?"),
+        (("show", "none"), 3, '"none" not found'),
+        (("release", "-l", "board=none"), 3, "no lease of yours"),
+        (("releese",), 2, "did you mean 'release'"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    lab: Lab, ann: str, words: tuple[str, ...], code: int, sentence: str
+) -> None:
+    ended, said = lab.refused("lease", *words, "--client", ann)
+    assert sentence in said
+    assert (ended, said.count("\n")) == (code, 1), said
