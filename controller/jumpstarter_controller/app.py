@@ -93,7 +93,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         router_listeners = await listen(settings.router_listen, context)
         reached = settings.router_endpoint or reachable(settings.router_listen, router_listeners)
         routers.append(Router(reached))
-        served.append(Served(Server([RouterService(tokens)], options=ROUTER_OPTIONS), router_listeners))
+        served.append(Served.public([RouterService(tokens)], router_listeners, ROUTER_OPTIONS))
         lines.append(f"Router on {reached}")
     if certificate.self_signed:
         lines.append(f"Certificate fingerprint {certificate.fingerprint()}")
@@ -107,7 +107,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         ControllerService(engine, guard, listening, Routers(routers, tokens.issue)),
         ClientService(engine, guard, rotate),
     ]
-    served.append(Served(Server(services, options=OPTIONS), listeners))
+    served.append(Served.public(services, listeners, OPTIONS))
     addresses = Addresses(endpoint, certificate.pinned())
     folder.remember(addresses)
     admin = AdminService(engine, issuer, endpoint=endpoint, ca=addresses.ca)

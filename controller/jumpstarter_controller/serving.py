@@ -12,9 +12,10 @@ from typing import Any
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import Server, server_ssl_context, tcp_listeners
+from jumpstarter_proto.rpc import Options, Server, Servicer, server_ssl_context, tcp_listeners
 
 from jumpstarter_controller.certificates import Certificate, CertificateError
+from jumpstarter_controller.standard import Health, Reflection
 
 __all__ = [
     "EVERY_INTERFACE",
@@ -47,6 +48,16 @@ class Served:
 
     server: Server
     listeners: Sequence[trio.abc.Listener[Any]]
+    health: Health | None = None
+
+    @classmethod
+    def public(
+        cls, services: Sequence[Servicer], listeners: Sequence[trio.abc.Listener[Any]], options: Options
+    ) -> Served:
+        """With health checking and reflection."""
+        health = Health(services)
+        everything = [*services, health, Reflection([*services, health])]
+        return cls(Server(everything, options=options), listeners, health)
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -115,6 +126,9 @@ async def serve(
                 print(line, flush=True)  # noqa: T201 - what whoever started us waits for
             number = await anext(signals)
             _log.info("%s: ending", signal.Signals(number).name)
+            for one in served:
+                if one.health is not None:
+                    one.health.leave()
             async with trio.open_nursery() as ending:
                 for one in served:
                     ending.start_soon(one.server.shutdown, GRACE_SECONDS)

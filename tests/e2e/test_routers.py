@@ -11,10 +11,12 @@ import pytest
 import trio
 from google.protobuf import empty_pb2
 from jumpstarter_client.leasing import Wanted, configs
-from jumpstarter_client.leasing.lease import Lease, leased
-from jumpstarter_proto.remote import open_router_stream
+from jumpstarter_client.leasing.configs import ClientConfig
+from jumpstarter_client.leasing.lease import leased
+from jumpstarter_proto.remote import open_controller, open_router_stream
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel
-from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub, ExporterServiceStub
+from jumpstarter_proto.v1.jumpstarter_pb2 import DialRequest
 
 from tests.interop import exporters
 from tests.interop.exporters import Daemon
@@ -40,11 +42,12 @@ def start_router(lab: Lab, endpoint: str) -> Daemon:
 
 
 @asynccontextmanager
-async def connected(lease: Lease) -> AsyncIterator[tuple[Channel, str]]:
+async def connected(config: ClientConfig, lease: str) -> AsyncIterator[tuple[Channel, str]]:
     """A connection to the board, and the router that carries it."""
-    answer = await lease._dial(30)
+    async with open_controller(config.endpoint, config.trust, config.identity) as controller:
+        answer = await ControllerServiceStub(controller).Dial(DialRequest(lease_name=lease), timeout=60)
     async with (
-        open_router_stream(answer.router_endpoint, lease._config.trust, answer.router_token) as stream,
+        open_router_stream(answer.router_endpoint, config.trust, answer.router_token) as stream,
         open_channel(stream) as channel,
     ):
         yield channel, answer.router_endpoint
@@ -59,7 +62,7 @@ async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
     config = configs.load(str(lab.client("ann")), {})
     with trio.fail_after(60):
         async with leased(config, Wanted(selector="board=rpi4")) as lease, AsyncExitStack() as stack:
-            channels = [await stack.enter_async_context(connected(lease)) for _ in range(4)]
+            channels = [await stack.enter_async_context(connected(config, lease.name)) for _ in range(4)]
             for channel, _ in channels:
                 assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
             assert sorted(endpoint for _, endpoint in channels) == sorted(2 * endpoints)
@@ -82,7 +85,7 @@ async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
             used = set()
             for _ in range(4):
                 with suppress(RpcError):  # a dial that still got the dead one
-                    async with connected(lease) as (channel, endpoint):
+                    async with connected(config, lease.name) as (channel, endpoint):
                         assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
                         used.add(endpoint)
             assert used == {endpoints[1]}

@@ -127,3 +127,23 @@ def test_new_maps_are_of_strings(ours: Contract) -> None:
         if kind == "map":
             entry = ours[name]["of"]
             assert {ours[f"{entry}.{part}"]["type"] for part in ("key", "value")} == {"TYPE_STRING"}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine"),
+    [
+        ("grpc_health.v1.health_pb2", ["jumpstarter_proto.health.v1.health_pb2"]),
+        ("grpc_reflection.v1alpha.reflection_pb2", ["jumpstarter_proto.reflection.v1alpha.reflection_pb2"]),
+    ],
+)
+def test_health_and_reflection_are_grpcs_own(theirs: str, mine: list[str]) -> None:
+    assert dump(Path(sys.executable), [theirs]) == dump(Path(sys.executable), mine)
+
+
+def test_both_versions_of_reflection_differ_in_name_only() -> None:
+    """One handler serves both."""
+    old, new = (
+        json.dumps(dump(Path(sys.executable), [f"jumpstarter_proto.reflection.{version}.reflection_pb2"]))
+        for version in ("v1alpha", "v1")
+    )
+    assert old.replace("reflection.v1alpha", "reflection.v1") == new

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.remote import split_endpoint
-from jumpstarter_proto.rpc import Server
 
 from jumpstarter_controller.certificates import CertificateError
 from jumpstarter_controller.router.credentials import load
@@ -51,6 +50,6 @@ async def run(settings: RouterSettings) -> ExitCode:
             f"the certificate in {certificate.chain} is not for {host}, so nobody would believe this router; "
             f"say with --endpoint how others reach it, or create a file for {endpoint}"
         )
-    server = Server([RouterService(RouterTokens(file.key))], options=ROUTER_OPTIONS)
+    served = Served.public([RouterService(RouterTokens(file.key))], listeners, ROUTER_OPTIONS)
     lines = [f"Router on {endpoint}", f"For the controller: jumpstarter-controller run --router {endpoint}"]
-    return await serve([Served(server, listeners)], lines)
+    return await serve([served], lines)

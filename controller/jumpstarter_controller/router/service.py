@@ -10,7 +10,8 @@ import logging
 from typing import Any, ClassVar
 
 import trio
-from jumpstarter_proto.rpc import Cardinality, Method, Options, RpcError, ServerCall, Servicer, StatusCode
+from jumpstarter_proto.rpc import Method, Options, RpcError, ServerCall, Servicer, StatusCode
+from jumpstarter_proto.v1.router_grpc import ROUTER_SERVICE_STREAM
 
 from jumpstarter_controller.identity.authenticate import bearer
 from jumpstarter_controller.router.pairing import Pairing, TooManyWaitError
@@ -62,7 +63,7 @@ class RouterService(Servicer):
     """jumpstarter.v1.RouterService."""
 
     METHODS: ClassVar[tuple[Method[Any, Any], ...]] = (
-        Method("/jumpstarter.v1.RouterService/Stream", Cardinality.STREAM_STREAM, _Frame, _Frame),
+        Method(ROUTER_SERVICE_STREAM.path, ROUTER_SERVICE_STREAM.cardinality, _Frame, _Frame),
     )
 
     def __init__(self, tokens: RouterTokens) -> None:

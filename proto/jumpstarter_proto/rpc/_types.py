@@ -58,6 +58,11 @@ class Method(Generic[Req, Res]):
         """The part behind the last slash, which is the handler's name too."""
         return self.path.rpartition("/")[2]
 
+    @property
+    def service(self) -> str:
+        """The full name of the service that has it."""
+        return self.path.split("/")[1]
+
 
 class StatusCode(enum.IntEnum):
     """gRPC's status codes (grpc.io, "Status codes and their use in gRPC")."""

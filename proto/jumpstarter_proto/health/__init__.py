@@ -1,0 +1,1 @@
+"""Generated code of gRPC's own `grpc.health` packages."""

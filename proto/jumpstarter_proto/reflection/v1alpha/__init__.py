@@ -1,0 +1,1 @@
+"""Generated messages, stubs and servicers of `grpc.reflection.v1alpha`, beside their .proto file."""
