@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import trio
 from jumpstarter_proto.rpc import (
     Caller,
+    Channel,
     Options,
     RpcError,
     StatusCode,
@@ -74,16 +76,7 @@ async def connect_async(
         async with AsyncExitStack() as stack:
             channel: Caller
             if wanted is None:
-                stream, authority, scheme, options = await _connect(stack, host, config, timeout)
-                channel = await stack.enter_async_context(
-                    open_channel(
-                        stream,
-                        authority=authority,
-                        scheme=scheme,
-                        metadata=passphrase(os.environ),
-                        options=options,
-                    )
-                )
+                channel = await _local(stack, host, config, timeout)
             else:
                 lease = await stack.enter_async_context(_leased(wanted))
                 channel = await stack.enter_async_context(_usable(lease))
@@ -122,43 +115,68 @@ async def _leased(wanted: Wanted) -> AsyncIterator[Lease]:
         line.finish()
 
 
-_Connected = tuple[trio.abc.Stream, str, str, Options]
-
-
-async def _connect(
+async def _local(
     stack: AsyncExitStack, host: str | None, config: str | Path | None, timeout: float
-) -> _Connected:
+) -> Caller:
+    """A channel without a lease."""
     if config is not None:
         return await _built_in(stack, config)
     for candidate in candidates(host, os.environ):
         match candidate:
             case Unix():
                 try:
-                    return await connect_unix(candidate.path, timeout=timeout), "localhost", "http", Options()
+                    return await _lasting(stack, partial(_unix, candidate, timeout), "localhost", "http")
                 except RpcError as error:
                     if candidate.asked_for or error.code is not StatusCode.UNAVAILABLE:
                         raise
                     _log.debug("no daemon: %s", error)
             case Tcp():
-                return await _tcp(candidate, timeout)
+                scheme = "http" if candidate.insecure else "https"
+                connect = partial(_tcp, candidate, timeout)
+                return await _lasting(stack, connect, str(candidate), scheme, KEEPALIVE)
             case BuiltIn():
                 return await _built_in(stack, None)
     raise ConnectError("there is no exporter to connect to; name one with --host")
 
 
-async def _tcp(target: Tcp, timeout: float) -> _Connected:
+async def _lasting(
+    stack: AsyncExitStack,
+    connect: Callable[[], Awaitable[trio.abc.Stream]],
+    authority: str,
+    scheme: str,
+    options: Options | None = None,
+) -> LastingChannel:
+    """A channel that is connected: an exporter may be restarted, and a socket may be a lease's."""
+    ready = [await connect()]
+    stack.push_async_callback(trio.aclose_forcefully, ready[0])
+
+    @asynccontextmanager
+    async def dial() -> AsyncIterator[Channel]:
+        stream = ready.pop() if ready else await connect()
+        async with open_channel(
+            stream, authority=authority, scheme=scheme, metadata=passphrase(os.environ), options=options
+        ) as channel:
+            yield channel
+
+    return await stack.enter_async_context(open_lasting(dial))
+
+
+async def _unix(target: Unix, timeout: float) -> trio.abc.Stream:
+    return await connect_unix(target.path, timeout=timeout)
+
+
+async def _tcp(target: Tcp, timeout: float) -> trio.abc.Stream:
     context = None
     if not target.insecure:
         from jumpstarter_proto.rpc import client_ssl_context  # noqa: PLC0415 - only who needs TLS pays for it
 
         context = client_ssl_context()
-    stream = await connect_tcp(target.host, target.port, ssl_context=context, timeout=timeout)
-    return stream, str(target), "http" if target.insecure else "https", KEEPALIVE
+    return await connect_tcp(target.host, target.port, ssl_context=context, timeout=timeout)
 
 
-async def _built_in(stack: AsyncExitStack, config: str | Path | None) -> _Connected:
+async def _built_in(stack: AsyncExitStack, config: str | Path | None) -> Channel:
     exporter = await stack.enter_async_context(_open_built_in(config))
-    return await exporter.connect(), "localhost", "http", Options()
+    return await stack.enter_async_context(open_channel(await exporter.connect()))
 
 
 def _open_built_in(config: str | Path | None) -> AbstractAsyncContextManager[_BuiltInExporter]:

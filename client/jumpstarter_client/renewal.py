@@ -19,7 +19,8 @@ from jumpstarter_client.tree import build
 
 __all__ = ["renew"]
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 25.0
+"""More than a socket of a lease takes for its tunnel."""
 
 _log = logging.getLogger(__name__)
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import trio
-from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import Backoff, open_router_stream
-from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel, unix_listener
+from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from jumpstarter_client.adapters.splice import splice
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lasting import FinalError
 from jumpstarter_client.leasing.acquire import Tell, create, new_name, patience, release, until_ready
+from jumpstarter_client.leasing.carrier import carrying
 from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_client.leasing.controller import Controller, bare
 from jumpstarter_client.leasing.wanted import Wanted
@@ -25,6 +22,10 @@ from jumpstarter_client.leasing.wanted import Wanted
 __all__ = ["Lease", "leased"]
 
 DIAL_SECONDS = 60.0
+CARRIED_SECONDS = 20.0
+"""Less than clients wait for their first answer, so that they hear the reason."""
+NOTICE_SECONDS = 3.0
+"""A user is told when a tunnel takes longer."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Lease:
         """
         backoff = Backoff(0.3, 2.0)
         deadline = trio.current_time() + timeout
+        notice = trio.current_time() + min(NOTICE_SECONDS, timeout)
         async with AsyncExitStack() as stack:
             while True:
                 try:
@@ -70,7 +72,13 @@ class Lease:
                             f"the board of lease {self.name} could not be reached for {timeout:.0f} s: "
                             f"{error.details}",
                         ) from None
-                    _log.info("%s; trying again", error.details)
+                    said = trio.current_time() < notice
+                    _log.log(
+                        logging.INFO if said else logging.WARNING,
+                        "the board cannot be reached (%s); trying again",
+                        error.details,
+                    )
+                    notice = notice if said else deadline
                 await trio.sleep(delay)
             yield stream
 
@@ -86,23 +94,9 @@ class Lease:
         async with self._controller.open() as calls:
             return await calls.dial(self.name, left)
 
-    @asynccontextmanager
-    async def listen(self) -> AsyncIterator[str]:
-        """A unix socket of which each connection is one to the exporter; its path."""
-        with tempfile.TemporaryDirectory(prefix="jumpstarter-lease-") as folder:
-            path = Path(folder) / "socket"
-            async with trio.open_nursery() as nursery:
-                await nursery.start(trio.serve_listeners, self._carry, [unix_listener(path)])
-                yield str(path)
-                nursery.cancel_scope.cancel()
-
-    async def _carry(self, near: trio.SocketStream) -> None:
-        async with near:
-            try:
-                async with self.dial() as far:
-                    await splice(near, far)
-            except JumpstarterError as error:
-                _log.warning("no connection to the board: %s", error)
+    def listen(self) -> AbstractAsyncContextManager[str]:
+        """A unix socket of which each connection is one to the exporter; its path, while the block lasts."""
+        return carrying(lambda: self.dial(CARRIED_SECONDS))
 
 
 _PASSES = frozenset((StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED, StatusCode.DEADLINE_EXCEEDED))
