@@ -51,9 +51,7 @@ async def lab(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Lab]:
         blob.write_to_path(chain, append=True)
     server = Server([Names()])
     listeners = await tcp_listeners("localhost", 0, ssl_context=server_ssl_context(chain, key))
-    listener = listeners[0]
-    assert isinstance(listener, trio.SSLListener)
-    inner = listener.transport_listener
+    inner = listeners[0].transport_listener  # type: ignore[attr-defined]
     assert isinstance(inner, trio.SocketListener)
     port = inner.socket.getsockname()[1]
     await nursery.start(server.serve, listeners[:1])

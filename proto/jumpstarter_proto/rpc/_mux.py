@@ -7,7 +7,6 @@ both ends could be waiting for each other. What a peer makes us answer without r
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,10 +31,10 @@ from jumpstarter_proto.rpc._guards import ResetGuard
 from jumpstarter_proto.rpc._keepalive import KeepAlive, Step
 from jumpstarter_proto.rpc._messages import HEADER_BYTES, frame_header
 from jumpstarter_proto.rpc._types import Options, RpcError, StatusCode
+from jumpstarter_proto.rpc._wire import wire_of
 
 __all__ = ["CallState", "Mux", "Owner"]
 
-RECEIVE_BYTES = 256 * 1024
 HIGH_WATER = 256 * 1024
 """Senders wait while more than this waits for the socket."""
 FLOOD = 4 * 1024 * 1024
@@ -124,7 +123,7 @@ class Mux:
         self._outbox = self.connection.outbox
         self._owner = owner
         self._client = client
-        self._fd = _plain_socket(stream)
+        self._wire = wire_of(stream)
         self._reading = trio.CancelScope()
         self._wake_writer = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
@@ -184,9 +183,9 @@ class Mux:
 
     async def _say_last_words(self) -> None:
         """Send what is queued (a GOAWAY, the last status), if the peer still reads."""
-        if self._outbox.size and not self._is_cut:
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                await self.stream.send_all(self._outbox.take())
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, OSError):
+            while self._is_unsent and not self._is_cut:
+                await self._wire.write(self._outbox)
 
     def lose(self, reason: str) -> None:
         """The connection is of no more use: fail every open call, at once."""
@@ -201,7 +200,7 @@ class Mux:
     async def _read(self) -> None:
         while self.lost is None:
             try:
-                data = await self._receive_some()
+                data = await self._wire.receive()
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
                 self.lose(_why_broken(error))
                 return
@@ -217,47 +216,34 @@ class Mux:
                 return
             for event in events:
                 self._on[type(event)](event)
-            if self._outbox.size:
+            if self._is_unsent:
                 self.flush()
                 if self._outbox.size > FLOOD:
                     self._cut_off("the peer asks for answers and does not read them")
 
-    async def _receive_some(self) -> bytes:
-        if self._fd is None:
-            return bytes(await self.stream.receive_some(RECEIVE_BYTES))
-        while True:
-            # Sooner done than trio's own: mostly nothing is there before the wait.
-            await trio.lowlevel.wait_readable(self._fd())
-            try:
-                return os.read(self._fd(), RECEIVE_BYTES)
-            except BlockingIOError:
-                pass
+    @property
+    def _is_unsent(self) -> bool:
+        """Whether there is something that is not on its way yet."""
+        return bool(self._outbox.size or self._wire.pending)
 
     async def _write(self) -> None:
         """Write what did not fit into the socket when it was queued."""
         while self.lost is None:
-            if not self._outbox.size:
+            if not self._is_unsent:
                 await self._wake_writer.park()
                 continue
             self._is_writing = True
             try:
-                await self._write_some()
+                await self._wire.write(self._outbox)
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
                 await self._leave_to_reader(error)
                 return
             except trio.Cancelled:
-                self._is_cut = self._fd is None
+                self._is_cut = not self._wire.is_whole
                 raise
             self._is_writing = False
             if self._outbox.size < HIGH_WATER:
                 self._written.unpark_all()
-
-    async def _write_some(self) -> None:
-        if self._fd is None:
-            await self.stream.send_all(self._outbox.take())
-        else:
-            await trio.lowlevel.wait_writable(self._fd())
-            self._write_now(self._fd())
 
     async def _leave_to_reader(self, error: Exception) -> None:
         """Nothing can be written any more. What the peer has sent before may still be a status, so read on a while."""
@@ -266,31 +252,22 @@ class Mux:
         await trio.sleep(LAST_WORDS_SECONDS)
         self.close(_why_broken(error))
 
-    def _write_now(self, fd: int) -> None:
-        """As much as goes without waiting. Raises OSError when the connection is broken."""
-        outbox = self._outbox
-        pieces = outbox.pieces()
-        with suppress(BlockingIOError):
-            outbox.written(os.write(fd, pieces[0]) if len(pieces) == 1 else os.writev(fd, pieces))
-
     def flush(self) -> None:
         """Write what is queued, as far as that goes without waiting; the writer does the rest."""
-        if self._is_writing or self.lost is not None or not self._outbox.size:
+        if self._is_writing or self.lost is not None or not self._is_unsent:
             return
-        if self._fd is not None:
-            with suppress(OSError):  # the writer meets it again
-                self._write_now(self._fd())
-            if self._outbox.size < HIGH_WATER:
-                # The writer may have been about to do this, and finds nothing to do any more.
-                self._written.unpark_all()
-            if not self._outbox.size:
-                return
-        self._wake_writer.unpark_all()
+        with suppress(OSError):  # the writer meets it again
+            self._wire.write_now(self._outbox)
+        if self._outbox.size < HIGH_WATER:
+            # The writer may have been about to do this, and finds nothing to do any more.
+            self._written.unpark_all()
+        if self._is_unsent:
+            self._wake_writer.unpark_all()
 
     async def drain(self) -> None:
         """Wait until all that is queued has been written."""
         self.flush()
-        while self._outbox.size and self.lost is None:
+        while self._is_unsent and self.lost is None:
             await self._written.park()
 
     async def _ask_for_life(self, keep_alive: KeepAlive) -> None:
@@ -492,8 +469,3 @@ def _going_away_text(reason: str) -> str:
 def _why_broken(error: Exception) -> str:
     cause = error.__cause__ or error
     return f"the connection broke: {cause}" if str(cause) else "the connection broke"
-
-
-def _plain_socket(stream: trio.abc.Stream) -> Callable[[], int] | None:
-    """A kernel socket's `fileno`, when bytes may be written to it directly: no TLS and no tunnel above it."""
-    return stream.socket.fileno if type(stream) is trio.SocketStream else None

@@ -55,12 +55,33 @@ class Outbox:
             count -= len(first)
             pieces.popleft()
 
-    def take(self) -> bytes:
-        """Everything, in one piece."""
-        data = (
-            b"".join(self.pieces()) if len(self._pieces) <= _BUFFERS else b"".join(self._pieces) + self._tail
-        )
-        self._pieces.clear()
+    def take(self, most: int | None = None) -> bytes:
+        """Everything in one piece, or the first `most` bytes."""
+        if most is not None and self.size > most:
+            return self._take_first(most)
+        if self._pieces:
+            self._pieces.append(self._tail)
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+        else:
+            data = bytes(self._tail)
         self._tail = bytearray()
         self.size = 0
+        return data
+
+    def _take_first(self, count: int) -> bytes:
+        taken: list[bytes | bytearray | memoryview] = []
+        left = count
+        for piece in self._pieces:
+            taken.append(piece if len(piece) <= left else memoryview(piece)[:left])
+            left -= len(taken[-1])
+            if not left:
+                break
+        else:
+            taken.append(self._tail[:left])
+        data = b"".join(taken)
+        if left:
+            self._pieces.append(self._tail)
+            self._tail = bytearray()
+        self.written(count)
         return data

@@ -15,6 +15,7 @@ from jumpstarter_proto.rpc._channel import _parse
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
 from jumpstarter_proto.rpc._metadata import encode_metadata
 from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
+from jumpstarter_proto.rpc._tls import TlsStream
 from jumpstarter_proto.rpc._transport import peer_of
 from jumpstarter_proto.rpc._types import Message, Metadata, Method, Options, RpcError, StatusCode
 
@@ -335,7 +336,7 @@ class Server:
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         try:
-            if isinstance(stream, trio.SSLStream) and not await _has_shaken_hands(stream):
+            if isinstance(stream, TlsStream) and not await _has_shaken_hands(stream):
                 return
             if self._leaving:
                 return
@@ -369,7 +370,7 @@ class Server:
 HANDSHAKE_SECONDS = 10.0
 
 
-async def _has_shaken_hands(stream: trio.SSLStream[Any]) -> bool:
+async def _has_shaken_hands(stream: TlsStream) -> bool:
     """Bounded, so that a silent peer holds nothing. Peers that only fetch our certificate leave right after."""
     try:
         with trio.fail_after(HANDSHAKE_SECONDS):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from jumpstarter_proto.rpc._tls import TlsListener, TlsStream
 from jumpstarter_proto.rpc._types import RpcError, StatusCode
 
 if TYPE_CHECKING:
@@ -76,9 +77,7 @@ async def connect_tcp(
             plain = await trio.open_tcp_stream(host, port)
             if ssl_context is None:
                 return plain
-            secure = trio.SSLStream(
-                plain, ssl_context, server_hostname=server_hostname or host, https_compatible=True
-            )
+            secure = TlsStream(plain, ssl_context, server_hostname=server_hostname or host)
             try:
                 await secure.do_handshake()
             except BaseException:
@@ -111,7 +110,7 @@ def _cause(error: OSError) -> str:
 
 def peer_of(stream: trio.abc.Stream) -> str:
     """Who is at the other end, in gRPC's notation: `unix:`, `ipv4:192.0.2.1:50051`, `ipv6:[::1]:50051`, or empty."""
-    while isinstance(stream, trio.SSLStream):
+    if isinstance(stream, TlsStream):
         stream = stream.transport_stream
     if not isinstance(stream, trio.SocketStream):
         return ""
@@ -164,7 +163,7 @@ async def tcp_listeners(
     listeners = await trio.open_tcp_listeners(port, host=host)
     if ssl_context is None:
         return listeners
-    return [trio.SSLListener(listener, ssl_context, https_compatible=True) for listener in listeners]
+    return [TlsListener(listener, ssl_context) for listener in listeners]
 
 
 def client_ssl_context(*, ca: str | None = None) -> ssl.SSLContext:
@@ -187,4 +186,6 @@ def server_ssl_context(certificate: str | os.PathLike[str], key: str | os.PathLi
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["h2"])
+    # Unread tickets make a client's close a reset, which loses what it said last; nobody resumes a session here.
+    context.num_tickets = 0
     return context

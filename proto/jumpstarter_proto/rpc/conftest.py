@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 import trio
 import trio.testing
+import trustme
 from google.protobuf import wrappers_pb2
 
 from jumpstarter_proto.rpc import (
@@ -18,9 +20,12 @@ from jumpstarter_proto.rpc import (
     Options,
     ServerCall,
     Servicer,
+    client_ssl_context,
     open_channel,
     serve_connection,
+    server_ssl_context,
 )
+from jumpstarter_proto.rpc._tls import TlsStream
 
 Bytes = wrappers_pb2.BytesValue
 Call = ServerCall[Bytes, Bytes]
@@ -87,8 +92,28 @@ def socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
     return trio.SocketStream(ours), trio.SocketStream(theirs)
 
 
-@pytest.fixture(params=["memory", "socket"])
-def connect(request: pytest.FixtureRequest) -> Connect:
+@pytest.fixture(scope="session")
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Of a client that believes a server for localhost, and of that server."""
+    authority = trustme.CA()
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(file)
+    return client_ssl_context(ca=authority.cert_pem.bytes().decode()), server_ssl_context(file, file)
+
+
+async def tls_pair(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> tuple[TlsStream, TlsStream]:
+    """TLS over `socket_pair`."""
+    plain, far = socket_pair()
+    ours = TlsStream(plain, contexts[0], server_hostname="localhost")
+    theirs = TlsStream(far, contexts[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.do_handshake)
+        nursery.start_soon(theirs.do_handshake)
+    return ours, theirs
+
+
+@pytest.fixture(params=["memory", "socket", "tls"])
+def connect(request: pytest.FixtureRequest, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> Connect:
     @asynccontextmanager
     async def open_pair(
         *,
@@ -98,7 +123,12 @@ def connect(request: pytest.FixtureRequest) -> Connect:
     ) -> AsyncIterator[Pair]:
         ours: trio.abc.Stream
         theirs: trio.abc.Stream
-        ours, theirs = trio.testing.memory_stream_pair() if request.param == "memory" else socket_pair()
+        if request.param == "memory":
+            ours, theirs = trio.testing.memory_stream_pair()
+        elif request.param == "socket":
+            ours, theirs = socket_pair()
+        else:
+            ours, theirs = await tls_pair(contexts)
         echo = Echo()
         async with trio.open_nursery() as nursery:
 

@@ -1,0 +1,224 @@
+"""TLS over a socket. Reads and writes in large pieces, and without waking another task where nothing has to wait.
+
+trio's own TLS stream gives one record (16 KiB) a time, with several checkpoints for each, and writes only by
+waiting. A router that carries a stream does that four times for each byte.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from jumpstarter_proto.rpc._outbox import Outbox
+
+__all__ = ["TlsListener", "TlsStream"]
+
+PIECE = 64 * 1024
+"""Most that is encrypted or read at a time: what a connection's buffers grow to."""
+RECORD = 16 * 1024
+"""Most bytes of one record."""
+
+
+class TlsStream(trio.abc.Stream):
+    """TLS over a connected socket; `do_handshake` comes first. Closing does not say so to the peer in TLS's own way.
+
+    One task may send while another receives. An end without TLS's word for it is an end all the same: HTTP/2 says
+    for itself what is complete.
+    """
+
+    is_whole: Final = True
+
+    def __init__(
+        self, socket: trio.SocketStream, context: ssl.SSLContext, *, server_hostname: str | None = None
+    ) -> None:
+        """Without a `server_hostname` it is the server's end."""
+        self.transport_stream = socket
+        self._fileno = socket.socket.fileno
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_hostname is None,
+            server_hostname=server_hostname,
+        )
+        self._encrypted = memoryview(b"")
+        self._received = b""
+        self._ended = False
+        self._failure: ssl.SSLError | None = None
+
+    async def do_handshake(self) -> None:
+        """Agree on keys, and verify the peer as the context says.
+
+        Raises:
+            trio.BrokenResourceError: the cause says why there is no TLS with this peer.
+        """
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._write_encrypted()
+                if not await self._fill():
+                    raise trio.BrokenResourceError("the peer closed the connection") from None
+            except (ssl.SSLError, ssl.CertificateError) as error:
+                with suppress(OSError):
+                    self._write_encrypted_now()  # the alert that tells the peer
+                raise trio.BrokenResourceError from error
+            else:
+                await self._write_encrypted()
+                # The peer's first words may have come with the end of its handshake.
+                self._received = self._decrypt()
+                return
+
+    def selected_alpn_protocol(self) -> str | None:
+        """The protocol that both ends agreed on."""
+        return self._tls.selected_alpn_protocol()
+
+    def getpeercert(self) -> bytes | None:
+        """The peer's certificate in DER."""
+        return self._tls.getpeercert(binary_form=True)
+
+    # --- trio's interface
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The next bytes; b"" at the end."""
+        data = await self.receive()
+        if max_bytes is not None and len(data) > max_bytes:
+            data, self._received = data[:max_bytes], data[max_bytes:]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it, behind what was promised before."""
+        await self._write_encrypted()
+        view = memoryview(data)
+        for start in range(0, len(view), PIECE):
+            self._encrypt(view[start : start + PIECE])
+            await self._write_encrypted()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """The socket's."""
+        await self.transport_stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        await self.transport_stream.aclose()
+
+    # --- a connection's (see `Wire`)
+
+    def wire(self) -> TlsStream:
+        """This is one."""
+        return self
+
+    @property
+    def pending(self) -> int:
+        """Encrypted, and not written yet."""
+        return len(self._encrypted) + self._outgoing.pending
+
+    async def receive(self) -> bytes:
+        """What has come; b"" at the end.
+
+        Raises:
+            trio.BrokenResourceError: what came is not what the peer sent.
+        """
+        if self._received:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            data, self._received = self._received, b""
+            return data
+        while self._failure is None and not self._ended and await self._fill():
+            if data := self._decrypt():
+                return data
+        if self._failure is not None:
+            raise trio.BrokenResourceError from self._failure
+        self._ended = True
+        return b""
+
+    async def _fill(self) -> bool:
+        """Wait for bytes of the peer; False at their end."""
+        while True:
+            await trio.lowlevel.wait_readable(self._fileno())
+            try:
+                data = os.read(self._fileno(), PIECE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+            self._incoming.write(data)
+            return bool(data)
+
+    def _decrypt(self) -> bytes:
+        """All that has come in whole records."""
+        pieces = []
+        read, incoming = self._tls.read, self._incoming
+        try:
+            while True:
+                piece = read(RECORD)
+                if not piece:
+                    self._ended = True  # said in TLS's own way
+                    break
+                pieces.append(piece)
+                if not incoming.pending and len(piece) < RECORD:
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+        except ssl.SSLError as error:
+            self._failure = error  # behind what came before it
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def write_now(self, outbox: Outbox) -> None:
+        """As much as goes without waiting, in the order in which it was encrypted."""
+        while self._write_encrypted_now() and outbox.size:
+            self._encrypt(outbox.take(PIECE))
+
+    async def write(self, outbox: Outbox) -> None:
+        """Wait until something can be written, and write it."""
+        await trio.lowlevel.wait_writable(self._fileno())
+        self.write_now(outbox)
+
+    def _encrypt(self, data: bytes | memoryview) -> None:
+        while data:
+            count = self._tls.write(data)
+            if count == len(data):
+                return
+            data = memoryview(data)[count:]
+
+    def _write_encrypted_now(self) -> bool:
+        """Whether all of it is on its way. OSError when the connection is broken."""
+        while True:
+            if not self._encrypted:
+                if not self._outgoing.pending:
+                    return True
+                self._encrypted = memoryview(self._outgoing.read())
+            try:
+                count = os.write(self._fileno(), self._encrypted)
+            except BlockingIOError:
+                return False
+            self._encrypted = self._encrypted[count:]
+
+    async def _write_encrypted(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            while not self._write_encrypted_now():
+                await trio.lowlevel.wait_writable(self._fileno())
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+
+
+class TlsListener(trio.abc.Listener[TlsStream]):
+    """Accepts the server's ends of TLS streams, whose handshake is still to come."""
+
+    def __init__(self, listener: trio.SocketListener, context: ssl.SSLContext) -> None:
+        self.transport_listener = listener
+        self._context = context
+
+    async def accept(self) -> TlsStream:
+        """The next connection."""
+        return TlsStream(await self.transport_listener.accept(), self._context)
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        await self.transport_listener.aclose()

@@ -1,0 +1,96 @@
+"""How a connection's bytes get onto its stream: written at once as far as that goes, the rest by a task that waits.
+
+A wake-up of another task costs more than most writes, and most writes fit into the socket.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import trio
+
+from jumpstarter_proto.rpc._outbox import Outbox
+
+__all__ = ["RECEIVE_BYTES", "Wire", "wire_of"]
+
+RECEIVE_BYTES = 256 * 1024
+
+
+class Wire(Protocol):
+    """A stream as a connection uses it: one task receives, and one at a time writes.
+
+    What is wrong with it is raised as OSError, trio.BrokenResourceError or trio.ClosedResourceError.
+    """
+
+    @property
+    def pending(self) -> int:
+        """Bytes that were taken from the outbox and are not on their way yet."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a `write` that is cancelled leaves the stream at a place where it can go on."""
+
+    async def receive(self) -> bytes:
+        """What has come, at least one byte; b"" at the end."""
+
+    def write_now(self, outbox: Outbox, /) -> None:
+        """As much of it as goes without waiting, possibly nothing."""
+
+    async def write(self, outbox: Outbox, /) -> None:
+        """Wait until something can be written, and write it."""
+
+
+def wire_of(stream: trio.abc.Stream) -> Wire:
+    """The quickest way to use that stream."""
+    if type(stream) is trio.SocketStream:
+        return _SocketWire(stream.socket.fileno)
+    own: Callable[[], Wire] | None = getattr(stream, "wire", None)
+    return _StreamWire(stream) if own is None else own()
+
+
+class _SocketWire:
+    """A kernel's socket."""
+
+    pending = 0
+    is_whole = True
+
+    def __init__(self, fileno: Callable[[], int]) -> None:
+        self._fileno = fileno
+
+    async def receive(self) -> bytes:
+        while True:
+            # Sooner done than trio's own: mostly nothing is there before the wait.
+            await trio.lowlevel.wait_readable(self._fileno())
+            with suppress(BlockingIOError):
+                return os.read(self._fileno(), RECEIVE_BYTES)
+
+    def write_now(self, outbox: Outbox) -> None:
+        pieces, fd = outbox.pieces(), self._fileno()
+        with suppress(BlockingIOError):
+            outbox.written(os.write(fd, pieces[0]) if len(pieces) == 1 else os.writev(fd, pieces))
+
+    async def write(self, outbox: Outbox) -> None:
+        await trio.lowlevel.wait_writable(self._fileno())
+        self.write_now(outbox)
+
+
+class _StreamWire:
+    """Any other stream: in memory, or through something that only trio's interface is known of."""
+
+    pending = 0
+    is_whole = False
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def receive(self) -> bytes:
+        return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+
+    def write_now(self, outbox: Outbox) -> None:
+        """Nothing goes without waiting."""
+
+    async def write(self, outbox: Outbox) -> None:
+        await self._stream.send_all(outbox.take())
