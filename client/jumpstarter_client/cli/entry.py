@@ -15,11 +15,13 @@ from jumpstarter_client.cli.options import Options, UsageError, split
 
 __all__ = ["run", "start", "start_j"]
 
-COMMANDS = ("devices", "shell", "test", "lease", "completion", "version")
-_ALIASES = {"leases": "lease", "l": "lease"}
-_TURNED = {  # `jumpstarter create lease`: the words in Jumpstarter's own order
+COMMANDS = ("devices", "shell", "test", "lease", "exporters", "completion", "version")
+_ALIASES = {"leases": "lease", "l": "lease", "exporter": "exporters", "e": "exporters"}
+_TURNED: dict[
+    str, dict[str, tuple[str, ...]]
+] = {  # `jumpstarter create lease`: the words in Jumpstarter's own order
     "create": {"lease": ("lease", "create")},
-    "get": {"lease": ("lease", "list")},
+    "get": {"lease": ("lease", "list"), "exporters": ("exporters",)},
     "update": {"lease": ("lease", "update")},
     "delete": {"lease": ("lease", "release")},
 }
@@ -126,6 +128,10 @@ def start(arguments: list[str], options: Options) -> int | None:
             from jumpstarter_client.cli.lease import lease  # noqa: PLC0415
 
             return lease(rest, options)
+        case "exporters":
+            from jumpstarter_client.cli.exporters import exporters  # noqa: PLC0415
+
+            return exporters(rest, options)
         case "completion":
             from jumpstarter_client.cli.completion import completion  # noqa: PLC0415
 

@@ -24,6 +24,7 @@ Commands:
   devices     list the devices
   shell       a shell, or a command, with the exporter in its environment
   test        run tests that are written in YAML
+  exporters   the boards of a controller: which are free, who has the others and until when
   lease       boards of a controller for longer than a command: create, list, extend, release
   completion  completion for bash, zsh or fish
   version     what this is

@@ -1,0 +1,193 @@
+"""`jumpstarter exporters`: what a controller has, who has it until when, and how that changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from jumpstarter_proto.errors import ExitCode
+
+from jumpstarter_client.cli.arguments import asks_for_help, take
+from jumpstarter_client.cli.options import Options, UsageError, take_output
+
+if TYPE_CHECKING:
+    from jumpstarter_client.leasing.controller import Calls, Controller
+    from jumpstarter_client.leasing.exporters import Seen
+
+__all__ = ["exporters"]
+
+HELP = """Usage: jumpstarter exporters [-l SELECTOR] [--watch] [-o json|yaml|name] [--client FILE]
+
+The exporters of a controller: which are free, who has the others and until when, which are disabled or offline.
+
+  jumpstarter exporters
+  jumpstarter exporters -l board=rpi4 --watch       until Ctrl-C; in a pipe, a line for each change
+  jumpstarter exporters -o json | jq -r '.exporters[] | select(.state == "free") | .name'
+  jumpstarter exporters --watch -o json             a JSON object a line, for each that is not as it was
+
+States are free, leased, busy (between two leases), offline and disabled.
+"""
+
+WATCH_SECONDS = 2.0
+
+
+def exporters(arguments: list[str], options: Options) -> ExitCode:
+    """The command."""
+    if asks_for_help(arguments):
+        sys.stdout.write(HELP)
+        return ExitCode.OK
+    output, rest = take_output(arguments)
+    output = output or options.output
+    # Jumpstarter's own client shows disabled exporters, and leases, only if it is told to.
+    given = take("exporters", rest, {"--with": "--with"}, {"--watch": "--watch", "--allow-disabled": "all"})
+    if given.words:
+        raise UsageError(f"`exporters` takes no {given.words[0]!r}; choose by label, such as -l board=rpi4")
+    watch = "--watch" in given.flags
+    if watch and output in ("yaml", "name"):
+        raise UsageError("--watch goes with -o json, or with none")
+    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415 - not for --help
+    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415
+    from jumpstarter_client.leasing.controller import Controller  # noqa: PLC0415
+
+    controller = Controller(load(options.client, os.environ))
+    selector = options.selector or ""
+    if watch:
+        run(lambda: _watch(controller, selector, output))
+        return ExitCode.OK
+
+    async def ask() -> list[Seen]:
+        async with controller.open() as calls:
+            return await _look(calls, selector)
+
+    found = run(ask)
+    if output == "name":
+        sys.stdout.write("".join(f"{one.name}\n" for one in found))
+    elif output:
+        from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
+
+        write_data({"exporters": [one.as_data() for one in found]}, output)
+    elif not found:
+        sys.stderr.write(f"the controller has no exporters{f' with {selector}' if selector else ''}\n")
+    else:
+        sys.stdout.write(_table(found))
+    return ExitCode.OK
+
+
+async def _look(calls: Calls, selector: str) -> list[Seen]:
+    from jumpstarter_client.leasing.exporters import look  # noqa: PLC0415
+
+    found = [one async for one in calls.exporters(selector)]
+    return look(found, [one async for one in calls.leases()])
+
+
+def _table(found: list[Seen]) -> str:
+    from jumpstarter_client.cli.table import table  # noqa: PLC0415
+    from jumpstarter_client.leasing.times import when  # noqa: PLC0415
+
+    rows = [
+        (
+            one.name,
+            one.words,
+            one.client,
+            when(one.until) if one.until is not None else "",
+            ",".join(f"{key}={value}" for key, value in sorted(one.labels.items())),
+            "" if one.state == "leased" else one.reason,
+        )
+        for one in found
+    ]
+    return table(("NAME", "STATE", "HELD BY", "UNTIL", "LABELS", "REASON"), rows)
+
+
+async def _watch(controller: Controller, selector: str, output: str | None) -> None:
+    """Until cancelled; the controller may go away and come back."""
+    import trio  # noqa: PLC0415
+    from jumpstarter_proto.remote import Backoff  # noqa: PLC0415
+    from jumpstarter_proto.rpc import RpcError  # noqa: PLC0415
+
+    from jumpstarter_client.leasing.acquire import AWAY  # noqa: PLC0415
+    from jumpstarter_client.progress import is_live  # noqa: PLC0415
+
+    show = _Lines(as_json=output == "json") if output or not is_live(sys.stdout) else _Screen()
+    backoff = Backoff(0.5, 10.0)
+    while True:
+        try:
+            async with controller.open() as calls:
+                while True:
+                    show.show(await _look(calls, selector))
+                    backoff.reset()
+                    await trio.sleep(WATCH_SECONDS)
+        except RpcError as error:
+            if error.code not in AWAY or not show.has_shown:
+                raise
+            show.away(error.details)
+        await trio.sleep(backoff.next())
+
+
+class _Lines:
+    """A line for each change, for pipes and logs."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._seen: list[Seen] | None = None
+        self._is_away = False
+
+    @property
+    def has_shown(self) -> bool:
+        return self._seen is not None
+
+    def show(self, found: list[Seen]) -> None:
+        from jumpstarter_client.leasing.exporters import changes  # noqa: PLC0415
+
+        if self._is_away:
+            self._is_away = False
+            self._note("the controller is back")
+        stamp = time.strftime("%H:%M:%S")
+        if self._seen is None and not self._as_json:
+            sys.stdout.write("".join(f"{stamp} {one.name} is {one.told}\n" for one in found))
+        else:
+            for one, sentence in changes(self._seen or (), found):
+                deleted = one not in found
+                data = one.as_data() | ({"state": "deleted"} if deleted else {})
+                sys.stdout.write(f"{json.dumps(data)}\n" if self._as_json else f"{stamp} {sentence}\n")
+        sys.stdout.flush()
+        self._seen = found
+
+    def away(self, why: str) -> None:
+        if not self._is_away:
+            self._is_away = True
+            self._note(f"the controller is away ({why}); waiting for it")
+
+    def _note(self, sentence: str) -> None:
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {sentence}\n")
+        sys.stderr.flush()
+
+
+class _Screen:
+    """A table that is drawn again in its place."""
+
+    def __init__(self) -> None:
+        self._drawn = 0
+        self._table = ""
+
+    @property
+    def has_shown(self) -> bool:
+        return bool(self._table)
+
+    def show(self, found: list[Seen]) -> None:
+        self._table = _table(found)
+        self._draw(f"{time.strftime('%H:%M:%S')}  Ctrl-C ends this")
+
+    def away(self, why: str) -> None:
+        self._draw(f"{time.strftime('%H:%M:%S')}  the controller is away ({why}); waiting for it")
+
+    def _draw(self, last: str) -> None:
+        size = shutil.get_terminal_size()
+        lines = [*self._table.splitlines()[: max(1, size.lines - 2)], last]
+        up = f"\x1b[{self._drawn}A" if self._drawn else ""
+        sys.stdout.write(f"\r{up}\x1b[J" + "".join(f"{line[: size.columns - 1]}\n" for line in lines))
+        sys.stdout.flush()
+        self._drawn = len(lines)

@@ -1,0 +1,108 @@
+"""`jumpstarter exporters`: who has what, live, through a restart of the controller."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+
+import pexpect
+import pytest
+
+from tests.e2e import lab as labs
+from tests.e2e.lab import Lab
+from tests.interop import exporters
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with labs.running() as lab:
+        lab.exporter("one")
+        lab.admin("exporter", "create", "two", "--label", "board=rpi5", "--save", lab.home / "two.yaml")
+        lab.admin("exporter", "disable", "two")
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def ann(lab: Lab) -> str:
+    return lab.client("ann")
+
+
+def test_free_held_disabled_and_offline_are_shown_as_such(lab: Lab, ann: str) -> None:
+    rows = lab.ok("exporters", "--client", ann).splitlines()
+    assert rows[0].split() == ["NAME", "STATE", "HELD", "BY", "UNTIL", "LABELS", "REASON"]
+    assert rows[1].split() == ["one", "free", "board=rpi4"]
+    assert rows[2].split()[:3] == ["two", "offline,", "disabled"]
+    name = lab.ok("lease", "create", "-n", "one", "-o", "name", "--client", ann).strip()
+    row = lab.ok("get", "exporters", "-l", "board=rpi4", "--client", ann).splitlines()[1].split()
+    assert row[:3] == ["one", "leased", "ann"]
+    assert row[3].startswith("20")
+    found = json.loads(lab.ok("exporters", "-o", "json", "--client", ann))["exporters"]
+    assert [(one["name"], one["state"], one["enabled"]) for one in found] == [
+        ("one", "leased", True),
+        ("two", "offline", False),
+    ]
+    assert (found[0]["lease"]["name"], found[0]["lease"]["client"]) == (name, "ann")
+    assert lab.ok("exporters", "-o", "name", "--client", ann) == "one\ntwo\n"
+    lab.ok("lease", "release", name, "--client", ann)
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    code, sentence = lab.refused("exporters", "-l", "board in", "--client", ann)
+    assert (code, sentence.count("\n")) == (2, 1), sentence
+
+
+class Reader:
+    """What a process has said so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.text = {"out": "", "err": ""}
+        for name, stream in (("out", process.stdout), ("err", process.stderr)):
+            threading.Thread(target=self._read, args=(name, stream), daemon=True).start()
+
+    def _read(self, name: str, stream: Iterator[str]) -> None:
+        for line in stream:
+            self.text[name] += line
+
+
+def test_a_watch_in_a_pipe_prints_changes_and_outlives_its_controller(lab: Lab, ann: str) -> None:
+    watch = Reader(lab.start("exporters", "--watch", "--client", ann))
+    lab.until(lambda: "one is free\n" in watch.text["out"])
+    name = lab.ok("lease", "create", "-n", "one", "-o", "name", "--client", ann).strip()
+    lab.until(lambda: "one is leased: ann until 20" in watch.text["out"])
+    lab.kill_controller()
+    lab.until(lambda: "the controller is away" in watch.text["err"])
+    lab.start_controller()
+    lab.until(lambda: "the controller is back" in watch.text["err"])
+    lab.ok("lease", "release", name, "--client", ann)
+    lab.until(lambda: watch.text["out"].count("one is free\n") == 2)
+    watch.process.send_signal(signal.SIGINT)
+    assert watch.process.wait(timeout=labs.LIMIT) == 130
+    assert watch.text["err"].count("\n") == 2, watch.text
+
+
+def test_a_watch_on_a_terminal_draws_one_table_again(lab: Lab, ann: str) -> None:
+    program = str(exporters.scripts() / "jumpstarter")
+    environment = {**os.environ, **lab.environment, "TERM": "xterm"}
+    watch = pexpect.spawn(
+        program,
+        ["exporters", "--watch", "--client", ann],
+        env=environment,
+        encoding="utf-8",
+        dimensions=(24, 100),
+        timeout=labs.LIMIT,
+    )
+    watch.expect("one +free")
+    name = lab.ok("lease", "create", "-n", "one", "-o", "name", "--client", ann).strip()
+    watch.expect("\x1b\\[4A\x1b\\[J")
+    watch.expect("one +leased +ann")
+    watch.expect("Ctrl-C ends this")
+    lab.ok("lease", "release", name, "--client", ann)
+    watch.expect("one +free")
+    watch.sendintr()
+    watch.expect(pexpect.EOF)
+    watch.close()
+    assert watch.exitstatus == 130
+    assert "Traceback" not in (watch.before or "")
