@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
 import trio.testing
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.remote import Kind, split_endpoint
+from jumpstarter_proto.remote import Kind, Trust, split_endpoint
 from jumpstarter_proto.rpc import Options, Server, connect_unix, unix_listener
 
 from jumpstarter_controller.certificates import Certificate, own_certificate
@@ -28,6 +30,7 @@ from jumpstarter_controller.services import (
     Routers,
 )
 from jumpstarter_controller.services.admin_service import AdminService
+from jumpstarter_controller.services.router_watch import watch_routers
 from jumpstarter_controller.serving import (
     EVERY_INTERFACE,
     Served,
@@ -86,13 +89,13 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     endpoint = settings.endpoint or reachable(settings.listen, listeners)
     issuer = TokenIssuer(signing_key(folder.signing_key), endpoint)
     tokens = RouterTokens(random_key(folder.router_key))
-    routers = list(settings.routers)
+    all_routers = list(settings.routers)
     served: list[Served] = []
     lines = [f"Listening on {endpoint}"]
     if settings.with_router:
         router_listeners = await listen(settings.router_listen, context)
         reached = settings.router_endpoint or reachable(settings.router_listen, router_listeners)
-        routers.append(Router(reached))
+        all_routers.append(Router(reached))
         served.append(Served.public([RouterService(tokens)], router_listeners, ROUTER_OPTIONS))
         lines.append(f"Router on {reached}")
     if certificate.self_signed:
@@ -103,8 +106,9 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     def rotate(client: Client) -> tuple[str, float]:
         return issuer.issue(Subject(Kind.CLIENT, client.namespace, client.name, client.uid))
 
+    routers = Routers(all_routers, tokens.issue)
     services = [
-        ControllerService(engine, guard, listening, Routers(routers, tokens.issue)),
+        ControllerService(engine, guard, listening, routers),
         ClientService(engine, guard, rotate),
     ]
     served.append(Served.public(services, listeners, OPTIONS))
@@ -113,8 +117,11 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     admin = AdminService(engine, issuer, endpoint=endpoint, ca=addresses.ca)
     folder.socket.unlink(missing_ok=True)  # ours alone: we hold the lock
     served.append(Served(Server([admin]), [unix_listener(folder.socket)]))
+    # As clients look at them; whom those believe is not ours to know where the certificate is from elsewhere.
+    ca = base64.b64encode(addresses.ca.encode()).decode()
+    watch = partial(watch_routers, routers, settings.routers, Trust(ca=ca, insecure=not ca))
     try:
-        return await serve(served, lines, engine.run)
+        return await serve(served, lines, engine.run, watch)
     finally:
         folder.socket.unlink(missing_ok=True)
 

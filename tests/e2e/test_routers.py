@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -56,8 +56,16 @@ async def connected(config: ClientConfig, lease: str) -> AsyncIterator[tuple[Cha
 async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
     endpoints = [f"127.0.0.1:{exporters.free_port()}" for _ in range(2)]
     options = [word for one in endpoints for word in ("--router", one)]
-    lab.controller(*options)
+    controller = lab.controller(*options)
     routers = {one: start_router(lab, one) for one in endpoints}
+
+    async def said(sentence: str, times: int) -> None:
+        while controller.log.read_text().count(sentence) < times:
+            await trio.sleep(0.05)
+
+    with trio.fail_after(30):
+        for one in endpoints:
+            await said(f"router {one} answers", 1)
     lab.exporter("one")
     config = configs.load(str(lab.client("ann")), {})
     with trio.fail_after(60):
@@ -72,6 +80,7 @@ async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
                 for channel, _ in channels
             ]
             dead = endpoints[0]
+            away = controller.log.read_text().count(f"router {dead} is away")
             routers[dead].process.kill()
             for (channel, endpoint), log in zip(channels, logs, strict=True):
                 if endpoint == dead:
@@ -82,13 +91,22 @@ async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
                     assert channel.closed
                 else:
                     assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
-            used = set()
-            for _ in range(4):
-                with suppress(RpcError):  # a dial that still got the dead one
-                    async with connected(config, lease.name) as (channel, endpoint):
-                        assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
-                        used.add(endpoint)
-            assert used == {endpoints[1]}
+            # The controller notices, and sends nobody there any more.
+            await said(f"router {dead} is away", 1 + away)
+            assert await used(config, lease.name) == {endpoints[1]}
+            start_router(lab, dead)
+            await said(f"router {dead} answers", 2)
+            assert await used(config, lease.name) == set(endpoints)
+
+
+async def used(config: ClientConfig, lease: str) -> set[str]:
+    """The routers of four connections, all of which have to work."""
+    found = set()
+    for _ in range(4):
+        async with connected(config, lease) as (channel, endpoint):
+            assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
+            found.add(endpoint)
+    return found
 
 
 def test_what_keeps_a_router_from_starting_is_one_sentence(lab: Lab) -> None:

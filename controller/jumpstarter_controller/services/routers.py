@@ -46,12 +46,29 @@ class Routers:
         self._routers = list(routers)
         self._issue = issue
         self._turn = 0
+        self._away: set[str] = set()
+        self._here: set[str] = set()
+
+    def lost(self, endpoint: str) -> bool:
+        """That router does not answer; whether that is news."""
+        self._here.discard(endpoint)
+        news = endpoint not in self._away
+        self._away.add(endpoint)
+        return news
+
+    def found(self, endpoint: str) -> bool:
+        """It answers; whether that is news."""
+        self._away.discard(endpoint)
+        news = endpoint not in self._here
+        self._here.add(endpoint)
+        return news
 
     def choose(self, labels: Mapping[str, str]) -> tuple[str, str]:
         """Endpoint and token for a connection to an exporter with these labels.
 
         The best is the one that `_score` says; equals take turns, so that a client that dials again comes past
-        a router that died.
+        a router that has just died. One that does not answer us is not chosen, unless none does: then it may be us
+        who cannot reach them.
 
         Raises:
             RpcError: there is no router.
@@ -60,8 +77,9 @@ class Routers:
             raise RpcError(
                 StatusCode.UNKNOWN, "no router available; start one or run the controller --with-router"
             )
-        scores = [_score(router.labels, labels) for router in self._routers]
-        best = [router for router, score in zip(self._routers, scores, strict=True) if score == max(scores)]
+        here = [router for router in self._routers if router.endpoint not in self._away] or self._routers
+        scores = [_score(router.labels, labels) for router in here]
+        best = [router for router, score in zip(here, scores, strict=True) if score == max(scores)]
         self._turn += 1
         return best[self._turn % len(best)].endpoint, self._issue()
 
