@@ -12,14 +12,13 @@ from pathlib import Path
 import trio
 import trio.testing
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.remote import Kind, Trust, split_endpoint
+from jumpstarter_proto.remote import Trust, split_endpoint
 from jumpstarter_proto.rpc import Options, Server, connect_unix, unix_listener
 
 from jumpstarter_controller.certificates import Certificate, own_certificate
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses, DataError, DataFolder
-from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer, random_key, signing_key
-from jumpstarter_controller.lab import Client
+from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
 from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_controller.services import (
     ClientService,
@@ -30,6 +29,8 @@ from jumpstarter_controller.services import (
     Routers,
 )
 from jumpstarter_controller.services.admin_service import AdminService
+from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.enrolment_service import EnrolmentService
 from jumpstarter_controller.services.router_watch import watch_routers
 from jumpstarter_controller.serving import (
     EVERY_INTERFACE,
@@ -102,19 +103,17 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         lines.append(f"Certificate fingerprint {certificate.fingerprint()}")
     guard = Guard(engine, Authenticator(issuer))
     listening = Listening()
-
-    def rotate(client: Client) -> tuple[str, float]:
-        return issuer.issue(Subject(Kind.CLIENT, client.namespace, client.name, client.uid))
-
+    addresses = Addresses(endpoint, certificate.pinned(), certificate.fingerprint())
+    folder.remember(addresses)
+    credentials = Credentials(issuer, addresses)
     routers = Routers(all_routers, tokens.issue)
     services = [
         ControllerService(engine, guard, listening, routers),
-        ClientService(engine, guard, rotate),
+        ClientService(engine, guard, credentials.token),
+        EnrolmentService(engine, credentials),
     ]
     served.append(Served.public(services, listeners, OPTIONS))
-    addresses = Addresses(endpoint, certificate.pinned())
-    folder.remember(addresses)
-    admin = AdminService(engine, issuer, endpoint=endpoint, ca=addresses.ca)
+    admin = AdminService(engine, credentials)
     folder.socket.unlink(missing_ok=True)  # ours alone: we hold the lock
     served.append(Served(Server([admin]), [unix_listener(folder.socket)]))
     # As clients look at them; whom those believe is not ours to know where the certificate is from elsewhere.
@@ -145,7 +144,7 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
         stack.callback(store.close)
         engine = Engine(store)
         issuer = TokenIssuer(signing_key(folder.signing_key), addresses.endpoint)
-        admin = AdminService(engine, issuer, endpoint=addresses.endpoint, ca=addresses.ca)
+        admin = AdminService(engine, Credentials(issuer, addresses))
         near, far = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)

@@ -27,6 +27,9 @@ class Addresses(msgspec.Struct, frozen=True):
 
     endpoint: str
     ca: str = ""
+    """PEM, for users to pin; empty when the system's authorities vouch for it."""
+    fingerprint: str = ""
+    """SHA-256 of the certificate that it shows."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ class PrivateFileError(JumpstarterError):
 def write_private(path: Path, data: bytes) -> None:
     """Write a file that only its owner can read. A crash leaves what was there, or all of the new.
 
+    A file that is replaced keeps its owner if that is somebody else than us, and we may.
+
     Raises:
         PrivateFileError: it cannot be written.
     """
@@ -31,6 +33,7 @@ def write_private(path: Path, data: bytes) -> None:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                _keep_owner(path, descriptor)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -40,6 +43,16 @@ def write_private(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise PrivateFileError(f"{path} cannot be written: {error.strerror}; choose another place") from None
+
+
+def _keep_owner(path: Path, descriptor: int) -> None:
+    """As root, so that the service whose configuration it is can still read it."""
+    if os.geteuid() == 0:
+        try:
+            before = path.lstat()
+        except FileNotFoundError:
+            return
+        os.fchown(descriptor, before.st_uid, before.st_gid)
 
 
 def read_private(path: Path) -> bytes:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from jumpstarter_client.leasing.config_files import ConfigFiles
 from jumpstarter_client.leasing.configs import ClientConfig
+from jumpstarter_exporter.cli.enrol import filled_in
 from jumpstarter_proto.remote import Identity, Kind, Trust
+from jumpstarter_proto.remote.enrolment import Membership
 
 from tests.interop import exporters
 from tests.support.peers import Environment
@@ -56,3 +58,23 @@ def test_client_configurations_of_ours_are_theirs(upstream: Environment, tmp_pat
     assert config["metadata"] == {"namespace": "default", "name": "ann"}
     assert config["tls"] == {"ca": "QUJD", "insecure": False}
     assert (config["endpoint"], config["token"], config["refresh_token"]) == ("lab:8082", "secret", "again")
+
+
+READ_EXPORTER = """
+import json, pathlib, sys
+from jumpstarter.config.exporter import ExporterConfigV1Alpha1
+print(ExporterConfigV1Alpha1.load_path(pathlib.Path(sys.argv[1])).model_dump_json())
+"""
+
+
+def test_an_exporter_that_enrolled_is_theirs_too(upstream: Environment, tmp_path: Path) -> None:
+    member = Membership("lab:8082", Identity(Kind.EXPORTER, "default", "one", "secret"), Trust(ca="QUJD"))
+    path = tmp_path / "one.yaml"
+    power = "{type: jumpstarter_driver_power.driver.MockPower}"
+    path.write_text(filled_in(f"# mine\nexport:\n  power: {power}\n", member))
+    config = theirs(upstream, READ_EXPORTER, tmp_path, str(path))
+    assert config["metadata"] == {"namespace": "default", "name": "one"}
+    assert config["tls"] == {"ca": "QUJD", "insecure": False}
+    assert (config["endpoint"], config["token"]) == ("lab:8082", "secret")
+    assert isinstance(config["export"], dict)
+    assert list(config["export"]) == ["power"]

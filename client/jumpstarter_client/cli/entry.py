@@ -15,7 +15,7 @@ from jumpstarter_client.cli.options import Options, UsageError, split
 
 __all__ = ["run", "start", "start_j"]
 
-COMMANDS = ("devices", "shell", "test", "lease", "exporters", "completion", "version")
+COMMANDS = ("devices", "shell", "test", "lease", "exporters", "login", "completion", "version")
 _ALIASES = {"leases": "lease", "l": "lease", "exporter": "exporters", "e": "exporters"}
 _TURNED: dict[
     str, dict[str, tuple[str, ...]]
@@ -132,6 +132,10 @@ def start(arguments: list[str], options: Options) -> int | None:
             from jumpstarter_client.cli.exporters import exporters  # noqa: PLC0415
 
             return exporters(rest, options)
+        case "login":
+            from jumpstarter_client.cli.login import login  # noqa: PLC0415
+
+            return login(rest, options)
         case "completion":
             from jumpstarter_client.cli.completion import completion  # noqa: PLC0415
 

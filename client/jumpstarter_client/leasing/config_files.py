@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jumpstarter_proto.private_files import PrivateFileError, write_private
+from jumpstarter_proto.remote import split_endpoint
 
-from jumpstarter_client.leasing.configs import ClientConfig, ClientConfigError, read_yaml
+from jumpstarter_client.leasing.configs import ClientConfig, ClientConfigError, load, read_yaml
 
 __all__ = ["ConfigFiles"]
 
@@ -69,6 +71,30 @@ class ConfigFiles:
         if only or self.current() is None:
             self.use(alias)
         return path
+
+    def free_alias(self, config: ClientConfig) -> str:
+        """What to call a configuration: as its client, if nobody else has that alias, else with the host's name."""
+        name = config.identity.name.replace(".", "-")
+        if not self._is_others(name, config):
+            return name
+        host, _ = split_endpoint(config.endpoint)
+        longer = f"{name}-{re.sub('[^A-Za-z0-9-]+', '-', host)}".rstrip("-")
+        number = 2
+        alias = longer
+        while self._is_others(alias, config):
+            alias, number = f"{longer}-{number}", number + 1
+        return alias
+
+    def _is_others(self, alias: str, config: ClientConfig) -> bool:
+        path = self.path(alias)
+        if not path.exists():
+            return False
+        try:
+            there = load(str(path), {})
+        except ClientConfigError:
+            return True
+        same = (there.endpoint, there.identity.namespace, there.identity.name)
+        return same != (config.endpoint, config.identity.namespace, config.identity.name)
 
     def use(self, alias: str) -> None:
         """Make it the current one. ClientConfigError if there is no such alias."""

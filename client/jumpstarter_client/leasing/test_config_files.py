@@ -54,6 +54,21 @@ def test_other_settings_stay(tmp_path: Path) -> None:
     assert settings["more"] == [2]
 
 
+def test_an_alias_that_somebody_else_has_is_left_alone(tmp_path: Path) -> None:
+    files = ConfigFiles(tmp_path)
+    elsewhere = ClientConfig("lab.example.org:1", ANN.identity, ANN.trust)
+    dotted = ClientConfig("lab:1", Identity(Kind.CLIENT, "default", "ann.lee", "x"), ANN.trust)
+    assert files.free_alias(ANN) == "ann"
+    files.save("ann", ANN)
+    assert files.free_alias(ANN) == "ann"
+    assert files.free_alias(elsewhere) == "ann-lab-example-org"
+    files.save("ann-lab-example-org", ANN)
+    assert files.free_alias(elsewhere) == "ann-lab-example-org-2"
+    assert files.free_alias(dotted) == "ann-lee"
+    (tmp_path / "clients" / "ann.yaml").write_text("something else")
+    assert files.free_alias(ANN) == "ann-lab"
+
+
 @pytest.mark.parametrize("alias", ["", "../lab", "a/b", "a.b", "-x", "a\nb"])
 def test_what_is_no_alias(tmp_path: Path, alias: str) -> None:
     files = ConfigFiles(tmp_path)

@@ -2,44 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 
-from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.durations import TimeFormatError, seconds
 
 __all__ = ["TimeFormatError", "moment", "seconds", "spell", "when"]
-
-
-class TimeFormatError(JumpstarterError):
-    """A text is no duration, or no time."""
-
-    status = "INVALID_ARGUMENT"
-    exit_code = ExitCode.USAGE
-
-
-_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_ISO = re.compile(r"P(?:([0-9]+)D)?(?:T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)S)?)?", re.IGNORECASE)
-
-
-def seconds(text: str) -> float:
-    """`90`, `30m`, `1h30m`, `1d`, `01:30:00` or ISO 8601's `PT1H30M` in seconds. TimeFormatError if it is none."""
-    text = text.strip()
-    if re.fullmatch(r"[0-9]+", text):
-        found = int(text)
-    elif re.fullmatch(r"([0-9]+[dhms])+", text):
-        found = sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([dhms])", text))
-    elif match := re.fullmatch(r"([0-9]+):([0-5][0-9]):([0-5][0-9])", text):
-        hours, minutes, rest = map(int, match.groups())
-        found = hours * 3600 + minutes * 60 + rest
-    elif match := _ISO.fullmatch(text):
-        found = sum(int(part or 0) * unit for part, unit in zip(match.groups(), _UNITS.values(), strict=True))
-    else:
-        found = 0
-    if not found:
-        raise TimeFormatError(
-            f"{text!r} is no duration; write for example 30m, 1h30m, 90 (seconds) or 01:30:00"
-        )
-    return float(found)
 
 
 def moment(text: str) -> datetime:

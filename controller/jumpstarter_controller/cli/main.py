@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from jumpstarter_proto.remote import Kind
 
 from jumpstarter_controller.cli.command import Level, run_app
+from jumpstarter_controller.cli.pair import pair
 
 __all__ = ["main"]
 
@@ -22,7 +23,7 @@ app = App(
 One process is enough for a small lab:
 
     jumpstarter-controller run --with-router
-    jumpstarter-controller admin exporter create rpi4-1 --label board=rpi4 --save rpi4-1.yaml
+    jumpstarter-controller admin pair exporter rpi4-1 --label board=rpi4     prints what to type on its host
     jumpstarter-controller admin client create ann --save ann.yaml
 """,
     help_format="plaintext",
@@ -37,6 +38,7 @@ app.command(admin)
 admin.command(client)
 admin.command(exporter)
 admin.command(router)
+admin.command(pair)
 
 
 @app.command

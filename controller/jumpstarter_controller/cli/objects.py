@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
 import yaml
+from jumpstarter_proto.durations import seconds
 from jumpstarter_proto.lab.v1 import lab_grpc, lab_pb2
 from jumpstarter_proto.private_files import write_private
 from jumpstarter_proto.remote import Kind
@@ -18,7 +21,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel
 from jumpstarter_controller.app import administrated
 from jumpstarter_controller.folder import default_folder
 
-__all__ = ["configuration", "create", "delete", "listing", "rotate", "set_enabled"]
+__all__ = ["configuration", "create", "delete", "listing", "pair", "rotate", "set_enabled"]
 
 CALL_SECONDS = 30.0
 T = TypeVar("T")
@@ -84,6 +87,51 @@ def listing(kind: Kind, namespace: str, output: str, *, data: Path | None) -> in
                 labels,
             ]
             print("  ".join(word for word in words if word))
+    return 0
+
+
+def pair(
+    kind: Kind,
+    name: str,
+    namespace: str,
+    labels: list[str],
+    *,
+    valid: str,
+    renew: bool,
+    output: str,
+    data: Path | None,
+) -> int:
+    """Make a pairing code, and print it with what to type on the other machine."""
+    request = lab_pb2.PairRequest(
+        kind=kind.value,
+        namespace=namespace,
+        name=name,
+        labels=_labels(labels),
+        seconds=seconds(valid),
+        renew=renew,
+    )
+    offer = _call(data, lambda stub: stub.Pair(request, timeout=CALL_SECONDS))
+    end = datetime.fromtimestamp(offer.expires.ToSeconds(), UTC)
+    command = ["jumpstarter-exporter", "enrol"] if kind is Kind.EXPORTER else ["jumpstarter", "login"]
+    command += [offer.endpoint] + (["--pairing-code"] if kind is Kind.CLIENT else [])
+    command += ["--tls-fingerprint", offer.fingerprint]
+    if output == "json":
+        described = {
+            "kind": kind.value,
+            "namespace": namespace,
+            "name": name,
+            "code": offer.code,
+            "expires": end.isoformat(),
+            "endpoint": offer.endpoint,
+            "fingerprint": offer.fingerprint,
+            "command": command,
+        }
+        print(json.dumps(described, indent=2))
+        return 0
+    where = f"On the host of {name}" if kind is Kind.EXPORTER else f"On {name}'s machine"
+    until = end.astimezone().strftime("%H:%M:%S")
+    print(f"{where}, until {until}:\n\n    {shlex.join(command)}\n")
+    print(f"It asks for the pairing code, which is good once:\n\n    {offer.code}")
     return 0
 
 

@@ -19,6 +19,8 @@ CODE_SECONDS = 600.0
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Nothing that is read as something else."""
 LENGTH = 12
+LONGEST = 64
+"""Of what is typed in, with dashes and spaces."""
 """60 bits: with the attempts that a minute allows, hopeless to guess."""
 
 
@@ -30,6 +32,7 @@ def new_code(
     *,
     now: float,
     seconds: float = CODE_SECONDS,
+    renew: bool = False,
 ) -> tuple[str, PairingCode]:
     """A code to type in, and the record to keep of it."""
     text = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
@@ -42,6 +45,7 @@ def new_code(
         digest=_digest(text),
         expires=now + seconds,
         labels=dict(labels),
+        renew=renew,
     )
     return "-".join(text[start : start + 4] for start in range(0, LENGTH, 4)), record
 
@@ -52,7 +56,7 @@ def redeem(codes: Iterable[PairingCode], text: str, kind: Kind, now: float) -> P
     Raises:
         RpcError: PERMISSION_DENIED, unknown, used, expired or for something else; never says which.
     """
-    digest = _digest(normal(text))
+    digest = _digest(normal(text[:LONGEST]))
     found = None
     for record in codes:
         # All are compared, so that the time says nothing about which was near.

@@ -177,7 +177,7 @@ class Policy(Record, frozen=True, kw_only=True, omit_defaults=True):
 class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A single-use code with which a new client or exporter gets its token. Only its hash is kept.
 
-    `name` is the code's own; `subject` what will be created.
+    `name` is the code's own; `subject` what will be created, or, with `renew`, what gets a new token.
     """
 
     KIND = "code"
@@ -187,3 +187,4 @@ class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
     digest: str
     expires: float
     labels: dict[str, str] = {}
+    renew: bool = False

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import uuid
-from typing import Any
-
 from jumpstarter_proto.lab.v1 import lab_grpc
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.remote import Kind
@@ -13,99 +9,82 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.identity import Subject, TokenIssuer
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab
-from jumpstarter_controller.selectors import check_labels
-from jumpstarter_controller.selectors.labels import LabelError
+from jumpstarter_controller.lab import Client, Exporter, Key, Lab, PairingCode
+from jumpstarter_controller.services import objects
+from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.messages import kind_of, timestamp
 
 __all__ = ["AdminService"]
 
-_log = logging.getLogger(__name__)
-_TYPES: dict[Kind, type[Client | Exporter]] = {Kind.CLIENT: Client, Kind.EXPORTER: Exporter}
+CODE_SECONDS = (10.0, 86400.0)
+"""A pairing code is good so long, at least and at most."""
 
 
 class AdminService(lab_grpc.AdminServiceServicer):
     """jumpstarter_sbc.lab.v1.AdminService."""
 
-    def __init__(self, engine: Engine, issuer: TokenIssuer, *, endpoint: str, ca: str) -> None:
+    def __init__(self, engine: Engine, credentials: Credentials) -> None:
         self._engine = engine
-        self._issuer = issuer
-        self._endpoint = endpoint
-        self._ca = ca
+        self._credentials = credentials
 
     async def Create(
         self, request: pb.CreateRequest, call: ServerCall[pb.CreateRequest, pb.Credential]
     ) -> pb.Credential:
-        kind = _kind(request.kind)
-        labels = dict(request.labels)
-        try:
-            check_labels({request.name: "", request.namespace: "", **labels})
-        except LabelError as error:
-            raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
-        key = Key(request.namespace, request.name)
-
-        def apply(lab: Lab, now: float) -> Client | Exporter:
-            if lab.get(_TYPES[kind], key) is not None:
-                raise RpcError(
-                    StatusCode.ALREADY_EXISTS,
-                    f"there is a {kind.lower()} {key} already; rotate its token, or delete it first",
-                )
-            record = _TYPES[kind](
-                namespace=key.namespace,
-                name=key.name,
-                uid=str(uuid.uuid4()),
-                created=now,
-                labels=labels,
-                username=request.username,
-            )
-            lab.put(record)
-            return record
-
-        return self._credential(kind, await self._engine.change(apply))
-
-    def _credential(self, kind: Kind, record: Client | Exporter) -> pb.Credential:
-        token, _ = self._issuer.issue(Subject(kind, record.namespace, record.name, record.uid))
-        _log.info("token issued", extra={kind.lower(): record.name})
-        return pb.Credential(
-            kind=kind.value,
-            namespace=record.namespace,
-            name=record.name,
-            endpoint=self._endpoint,
-            token=token,
-            ca=self._ca,
+        kind, key, labels = kind_of(request.kind), _key(request), dict(request.labels)
+        objects.check_names(key, labels)
+        record = await self._engine.change(
+            lambda lab, now: objects.create(lab, now, kind, key, labels, username=request.username)
         )
+        return self._credentials.of(record)
 
     async def Rotate(
         self, request: pb.ObjectRequest, call: ServerCall[pb.ObjectRequest, pb.Credential]
     ) -> pb.Credential:
-        kind = _kind(request.kind)
-
-        def apply(lab: Lab, now: float) -> Client | Exporter:
-            record = replace(_found(lab, kind, request), uid=str(uuid.uuid4()))
-            lab.put(record)
-            return record
-
-        return self._credential(kind, await self._engine.change(apply))
+        kind, key = kind_of(request.kind), _key(request)
+        return self._credentials.of(await self._engine.change(lambda lab, _: objects.renew(lab, kind, key)))
 
     async def Delete(
         self, request: pb.ObjectRequest, call: ServerCall[pb.ObjectRequest, pb.Object]
     ) -> pb.Object:
-        kind = _kind(request.kind)
+        kind, key = kind_of(request.kind), _key(request)
+        return _object(kind, await self._engine.change(lambda lab, _: objects.delete(lab, kind, key)))
 
-        def apply(lab: Lab, now: float) -> Client | Exporter:
-            record = _found(lab, kind, request)
-            lab.remove(record)
-            return record
+    async def Pair(
+        self, request: pb.PairRequest, call: ServerCall[pb.PairRequest, pb.PairingOffer]
+    ) -> pb.PairingOffer:
+        kind, key, labels = kind_of(request.kind), _key(request), dict(request.labels)
+        objects.check_names(key, labels)
+        if request.renew and labels:
+            raise RpcError(
+                StatusCode.INVALID_ARGUMENT,
+                "a new token changes no labels; leave --label or --renew out",
+            )
+        shortest, longest = CODE_SECONDS
+        if not shortest <= request.seconds <= longest:
+            raise RpcError(StatusCode.INVALID_ARGUMENT, "a pairing code is good for 10 s to 24 h; try 10m")
 
-        return _object(kind, await self._engine.change(apply))
+        def apply(lab: Lab, now: float) -> tuple[str, PairingCode]:
+            return objects.offer(lab, now, kind, key, labels, seconds=request.seconds, again=request.renew)
+
+        text, record = await self._engine.change(apply)
+        addresses = self._credentials.addresses
+        return pb.PairingOffer(
+            kind=kind.value,
+            namespace=key.namespace,
+            name=key.name,
+            code=text,
+            expires=timestamp(record.expires),
+            endpoint=addresses.endpoint,
+            fingerprint=addresses.fingerprint,
+        )
 
     async def SetEnabled(
         self, request: pb.SetEnabledRequest, call: ServerCall[pb.SetEnabledRequest, pb.Object]
     ) -> pb.Object:
-        kind = _kind(request.kind)
+        kind = kind_of(request.kind)
 
         def apply(lab: Lab, now: float) -> Client | Exporter:
-            record = replace(_found(lab, kind, request), enabled=request.enabled)
+            record = replace(objects.existing(lab, kind, _key(request)), enabled=request.enabled)
             lab.put(record)
             return record
 
@@ -114,32 +93,18 @@ class AdminService(lab_grpc.AdminServiceServicer):
     async def List(
         self, request: pb.ListRequest, call: ServerCall[pb.ListRequest, pb.ListResponse]
     ) -> pb.ListResponse:
-        kind = _kind(request.kind)
+        kind = kind_of(request.kind)
         found = [
             one
-            for one in self._engine.view.all(_TYPES[kind])
+            for one in self._engine.view.all(objects.TYPES[kind])
             if not request.namespace or one.namespace == request.namespace
         ]
         found.sort(key=lambda one: one.key)
         return pb.ListResponse(objects=[_object(kind, one) for one in found])
 
 
-def _kind(text: str) -> Kind:
-    try:
-        return Kind(text)
-    except ValueError:
-        raise RpcError(StatusCode.INVALID_ARGUMENT, f"{text!r} is neither Client nor Exporter") from None
-
-
-def _found(lab: Lab, kind: Kind, request: Any) -> Client | Exporter:
-    record = lab.get(_TYPES[kind], Key(request.namespace, request.name))
-    if record is None:
-        raise RpcError(
-            StatusCode.NOT_FOUND,
-            f"there is no {kind.lower()} {request.namespace}/{request.name}; "
-            f"see which there are: jumpstarter-controller admin {kind.lower()} list",
-        )
-    return record
+def _key(request: pb.CreateRequest | pb.ObjectRequest | pb.PairRequest | pb.SetEnabledRequest) -> Key:
+    return Key(request.namespace, request.name)
 
 
 def _object(kind: Kind, record: Client | Exporter) -> pb.Object:

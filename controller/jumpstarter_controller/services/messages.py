@@ -6,6 +6,7 @@ import math
 
 from google.protobuf import duration_pb2, timestamp_pb2
 from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2, kubernetes_pb2
 
@@ -17,6 +18,7 @@ __all__ = [
     "conditions_of",
     "duration_of",
     "exporter_message",
+    "kind_of",
     "lease_message",
     "lease_v1",
     "name_of",
@@ -29,6 +31,14 @@ __all__ = [
 
 LATEST = 253402300799.0
 """The end of the year 9999, the last that a Timestamp may have."""
+
+
+def kind_of(text: str) -> Kind:
+    """Client or Exporter; RpcError INVALID_ARGUMENT if it is neither."""
+    try:
+        return Kind(text)
+    except ValueError:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, f"{text[:40]!r} is neither Client nor Exporter") from None
 
 
 def name_of(resource: str, collection: str) -> Key:

@@ -110,6 +110,43 @@ def check(file: str | None = None, /, *, log_level: Level = "warning") -> int:
     return check_file(file)
 
 
+@app.command(name=["enrol", "enroll"])
+def enrol(
+    endpoint: str,
+    /,
+    *,
+    tls_fingerprint: str = "",
+    save: Path | None = None,
+    code_file: Path | None = None,
+    log_level: Level = "warning",
+) -> int:
+    """Become an exporter of a controller with a pairing code, and write what it says into the configuration.
+
+    `jumpstarter-controller admin pair exporter NAME` makes the code. It is asked for, or read from stdin, from
+    --code-file or from $JMP_PAIRING_CODE. A configuration that exists keeps its devices and its comments.
+
+        jumpstarter-exporter enrol lab.example.org:8082 --save rpi4.yaml
+        jumpstarter-exporter enrol 192.168.1.5:8082 --tls-fingerprint 3F:A0:… --code-file code
+
+    Parameters
+    ----------
+    endpoint
+        HOST:PORT of the controller.
+    tls_fingerprint
+        SHA-256 of its certificate, if it made its own; it printed it at its start.
+    save
+        The configuration; otherwise the only one that there is, or a new one as `run` finds it.
+    code_file
+        Holds the code, instead of asking for it.
+    log_level
+        What goes to stderr.
+    """
+    from jumpstarter_exporter.cli.enrol import enrol_exporter  # noqa: PLC0415
+
+    set_up_logging(log_level)
+    return enrol_exporter(endpoint, fingerprint=tls_fingerprint, save=save, code_file=code_file)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jumpstarter_proto.documents.document import Document
+from jumpstarter_proto.documents.edit import edited
 from jumpstarter_proto.documents.errors import ConfigError, PathInFile, dotted, nearest
 from jumpstarter_proto.documents.values import check_keys, check_value, convert, kind_of
 
@@ -14,6 +15,7 @@ __all__ = [
     "check_value",
     "convert",
     "dotted",
+    "edited",
     "kind_of",
     "nearest",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import RpcError, StatusCode, client_ssl_context
+from jumpstarter_proto.rpc import RpcError, StatusCode, UntrustedError, client_ssl_context
 
 if TYPE_CHECKING:
     import ssl
@@ -47,7 +47,8 @@ class Trust:
 
         Raises:
             EndpointError: `ca` is not base64 of certificates.
-            RpcError: UNAVAILABLE, the peer's certificate could not be fetched or is not the pinned one.
+            RpcError: UNAVAILABLE, the peer's certificate could not be fetched.
+            UntrustedError: it is not the pinned one.
         """
         import ssl  # noqa: PLC0415 - costs a user some 10 ms who mostly has no use for it
 
@@ -62,19 +63,30 @@ class Trust:
                     "tls.ca of the configuration is not base64 of a PEM certificate; "
                     "fetch the configuration again or write it with `base64 -w0 ca.pem`"
                 ) from None
+        context = _believing(await self.shown(host, port, timeout=timeout))
+        # The fingerprint names this very certificate, whatever names stand in it.
+        context.check_hostname = not self.fingerprint
+        return context
+
+    async def shown(self, host: str, port: int, *, timeout: float) -> str:
+        """The certificate that the peer shows, in PEM; the pinned one, if one is pinned.
+
+        Raises:
+            RpcError: UNAVAILABLE, it could not be fetched.
+            UntrustedError: it is not the pinned one.
+        """
+        import ssl  # noqa: PLC0415
+
         certificate = await fetch_certificate(host, port, timeout=timeout)
         if self.fingerprint:
             wanted = self.fingerprint.replace(":", "").lower()
             if not hmac.compare_digest(wanted.encode(), hashlib.sha256(certificate).hexdigest().encode()):
-                raise RpcError(
+                raise UntrustedError(
                     StatusCode.UNAVAILABLE,
                     f"{host}:{port} has the certificate {fingerprint_of(certificate)}, not the pinned one; "
                     "compare it with what the controller printed at its start",
                 )
-        context = _believing(ssl.DER_cert_to_PEM_cert(certificate))
-        # The fingerprint names this very certificate, whatever names stand in it.
-        context.check_hostname = not self.fingerprint
-        return context
+        return ssl.DER_cert_to_PEM_cert(certificate)
 
 
 def _believing(pem: str) -> ssl.SSLContext:

@@ -22,7 +22,16 @@ from jumpstarter_proto.rpc._transport import (
     tcp_listeners,
     unix_listener,
 )
-from jumpstarter_proto.rpc._types import Cardinality, Message, Metadata, Method, Options, RpcError, StatusCode
+from jumpstarter_proto.rpc._types import (
+    Cardinality,
+    Message,
+    Metadata,
+    Method,
+    Options,
+    RpcError,
+    StatusCode,
+    UntrustedError,
+)
 
 __all__ = [
     "Caller",
@@ -39,6 +48,7 @@ __all__ = [
     "ServerCall",
     "Servicer",
     "StatusCode",
+    "UntrustedError",
     "client_ssl_context",
     "connect_tcp",
     "connect_unix",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from jumpstarter_proto.rpc._tls import TlsListener, TlsStream
-from jumpstarter_proto.rpc._types import RpcError, StatusCode
+from jumpstarter_proto.rpc._types import RpcError, StatusCode, UntrustedError
 
 if TYPE_CHECKING:
     import ssl
@@ -69,7 +69,7 @@ async def connect_tcp(
     """A connected TCP stream; with `ssl_context`, TLS with its handshake done and HTTP/2 agreed on.
 
     Raises:
-        RpcError: UNAVAILABLE, with the cause: not reachable, not trusted, or not gRPC.
+        RpcError: UNAVAILABLE, with the cause: not reachable, not trusted (UntrustedError), or not gRPC.
     """
     target = f"{host}:{port}"
     try:
@@ -90,8 +90,11 @@ async def connect_tcp(
     except OSError as error:
         raise RpcError(StatusCode.UNAVAILABLE, f"cannot connect to {target}: {_cause(error)}") from None
     except trio.BrokenResourceError as error:
+        import ssl  # noqa: PLC0415 - loaded by whoever gave us a context
+
         cause = error.__cause__ or error
-        raise RpcError(StatusCode.UNAVAILABLE, f"no TLS connection to {target}: {cause}") from None
+        refused = UntrustedError if isinstance(cause, ssl.SSLCertVerificationError) else RpcError
+        raise refused(StatusCode.UNAVAILABLE, f"no TLS connection to {target}: {cause}") from None
     if secure.selected_alpn_protocol() != "h2":
         await trio.aclose_forcefully(secure)
         raise RpcError(StatusCode.UNAVAILABLE, f"{target} speaks TLS but not gRPC; is it the right port?")

@@ -9,7 +9,16 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["Cardinality", "Message", "Metadata", "Method", "Options", "RpcError", "StatusCode"]
+__all__ = [
+    "Cardinality",
+    "Message",
+    "Metadata",
+    "Method",
+    "Options",
+    "RpcError",
+    "StatusCode",
+    "UntrustedError",
+]
 
 Metadata: TypeAlias = Sequence[tuple[str, "str | bytes"]]
 """Headers or trailers in order. Names are lower case; a value is bytes exactly when its name ends in `-bin`."""
@@ -112,6 +121,10 @@ class RpcError(JumpstarterError):
 
     def __repr__(self) -> str:
         return f"RpcError({self.code.name}, {self.details!r})"
+
+
+class UntrustedError(RpcError):
+    """A connection was not made, for the peer's certificate is not believed."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,12 @@ ADMIN_SERVICE_SET_ENABLED = Method(
     lab_pb2.SetEnabledRequest,
     lab_pb2.Object,
 )
+ADMIN_SERVICE_PAIR = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/Pair",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.PairRequest,
+    lab_pb2.PairingOffer,
+)
 
 
 class AdminServiceStub:
@@ -71,6 +77,11 @@ class AdminServiceStub:
     ) -> lab_pb2.Object:
         return await self._channel.unary(ADMIN_SERVICE_SET_ENABLED, request, timeout=timeout, metadata=metadata)
 
+    async def Pair(
+        self, request: lab_pb2.PairRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.PairingOffer:
+        return await self._channel.unary(ADMIN_SERVICE_PAIR, request, timeout=timeout, metadata=metadata)
+
 
 class AdminServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.AdminService; override what you serve."""
@@ -90,4 +101,7 @@ class AdminServiceServicer(Servicer):
     async def SetEnabled(self, request: lab_pb2.SetEnabledRequest, call: ServerCall[lab_pb2.SetEnabledRequest, lab_pb2.Object]) -> lab_pb2.Object:
         raise self.unimplemented("SetEnabled")
 
-    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED)
+    async def Pair(self, request: lab_pb2.PairRequest, call: ServerCall[lab_pb2.PairRequest, lab_pb2.PairingOffer]) -> lab_pb2.PairingOffer:
+        raise self.unimplemented("Pair")
+
+    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED, ADMIN_SERVICE_PAIR)

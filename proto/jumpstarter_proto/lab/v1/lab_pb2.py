@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"jumpstarter_proto/lab/v1/lab.proto\x12\x16jumpstarter_sbc.lab.v1\"\xc2\x01\n\rCreateRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x41\n\x06labels\x18\x04 \x03(\x0b\x32\x31.jumpstarter_sbc.lab.v1.CreateRequest.LabelsEntry\x12\x10\n\x08username\x18\x05 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\rObjectRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"S\n\x11SetEnabledRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\".\n\x0bListRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"?\n\x0cListResponse\x12/\n\x07objects\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Object\"\xc3\x01\n\x06Object\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12:\n\x06labels\x18\x04 \x03(\x0b\x32*.jumpstarter_sbc.lab.v1.Object.LabelsEntry\x12\x0f\n\x07\x65nabled\x18\x05 \x01(\x08\x12\x0e\n\x06status\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\nCredential\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\r\n\x05token\x18\x05 \x01(\t\x12\n\n\x02\x63\x61\x18\x06 \x01(\t2\xb5\x03\n\x0c\x41\x64minService\x12S\n\x06\x43reate\x12%.jumpstarter_sbc.lab.v1.CreateRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12O\n\x06\x44\x65lete\x12%.jumpstarter_sbc.lab.v1.ObjectRequest\x1a\x1e.jumpstarter_sbc.lab.v1.Object\x12Q\n\x04List\x12#.jumpstarter_sbc.lab.v1.ListRequest\x1a$.jumpstarter_sbc.lab.v1.ListResponse\x12S\n\x06Rotate\x12%.jumpstarter_sbc.lab.v1.ObjectRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12W\n\nSetEnabled\x12).jumpstarter_sbc.lab.v1.SetEnabledRequest\x1a\x1e.jumpstarter_sbc.lab.v1.Objectb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"jumpstarter_proto/lab/v1/lab.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\rCreateRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x41\n\x06labels\x18\x04 \x03(\x0b\x32\x31.jumpstarter_sbc.lab.v1.CreateRequest.LabelsEntry\x12\x10\n\x08username\x18\x05 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\rObjectRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"S\n\x11SetEnabledRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\".\n\x0bListRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"?\n\x0cListResponse\x12/\n\x07objects\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Object\"\xc3\x01\n\x06Object\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12:\n\x06labels\x18\x04 \x03(\x0b\x32*.jumpstarter_sbc.lab.v1.Object.LabelsEntry\x12\x0f\n\x07\x65nabled\x18\x05 \x01(\x08\x12\x0e\n\x06status\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcc\x01\n\x0bPairRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12?\n\x06labels\x18\x04 \x03(\x0b\x32/.jumpstarter_sbc.lab.v1.PairRequest.LabelsEntry\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12\r\n\x05renew\x18\x06 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x01\n\x0cPairingOffer\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12+\n\x07\x65xpires\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65ndpoint\x18\x06 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\"h\n\nCredential\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\r\n\x05token\x18\x05 \x01(\t\x12\n\n\x02\x63\x61\x18\x06 \x01(\t2\x88\x04\n\x0c\x41\x64minService\x12S\n\x06\x43reate\x12%.jumpstarter_sbc.lab.v1.CreateRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12O\n\x06\x44\x65lete\x12%.jumpstarter_sbc.lab.v1.ObjectRequest\x1a\x1e.jumpstarter_sbc.lab.v1.Object\x12Q\n\x04List\x12#.jumpstarter_sbc.lab.v1.ListRequest\x1a$.jumpstarter_sbc.lab.v1.ListResponse\x12S\n\x06Rotate\x12%.jumpstarter_sbc.lab.v1.ObjectRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12W\n\nSetEnabled\x12).jumpstarter_sbc.lab.v1.SetEnabledRequest\x1a\x1e.jumpstarter_sbc.lab.v1.Object\x12Q\n\x04Pair\x12#.jumpstarter_sbc.lab.v1.PairRequest\x1a$.jumpstarter_sbc.lab.v1.PairingOfferb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,24 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_OBJECT_LABELSENTRY']._loaded_options = None
   _globals['_OBJECT_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_CREATEREQUEST']._serialized_start=63
-  _globals['_CREATEREQUEST']._serialized_end=257
-  _globals['_CREATEREQUEST_LABELSENTRY']._serialized_start=212
-  _globals['_CREATEREQUEST_LABELSENTRY']._serialized_end=257
-  _globals['_OBJECTREQUEST']._serialized_start=259
-  _globals['_OBJECTREQUEST']._serialized_end=321
-  _globals['_SETENABLEDREQUEST']._serialized_start=323
-  _globals['_SETENABLEDREQUEST']._serialized_end=406
-  _globals['_LISTREQUEST']._serialized_start=408
-  _globals['_LISTREQUEST']._serialized_end=454
-  _globals['_LISTRESPONSE']._serialized_start=456
-  _globals['_LISTRESPONSE']._serialized_end=519
-  _globals['_OBJECT']._serialized_start=522
-  _globals['_OBJECT']._serialized_end=717
-  _globals['_OBJECT_LABELSENTRY']._serialized_start=212
-  _globals['_OBJECT_LABELSENTRY']._serialized_end=257
-  _globals['_CREDENTIAL']._serialized_start=719
-  _globals['_CREDENTIAL']._serialized_end=823
-  _globals['_ADMINSERVICE']._serialized_start=826
-  _globals['_ADMINSERVICE']._serialized_end=1263
+  _globals['_PAIRREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_PAIRREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_CREATEREQUEST']._serialized_start=96
+  _globals['_CREATEREQUEST']._serialized_end=290
+  _globals['_CREATEREQUEST_LABELSENTRY']._serialized_start=245
+  _globals['_CREATEREQUEST_LABELSENTRY']._serialized_end=290
+  _globals['_OBJECTREQUEST']._serialized_start=292
+  _globals['_OBJECTREQUEST']._serialized_end=354
+  _globals['_SETENABLEDREQUEST']._serialized_start=356
+  _globals['_SETENABLEDREQUEST']._serialized_end=439
+  _globals['_LISTREQUEST']._serialized_start=441
+  _globals['_LISTREQUEST']._serialized_end=487
+  _globals['_LISTRESPONSE']._serialized_start=489
+  _globals['_LISTRESPONSE']._serialized_end=552
+  _globals['_OBJECT']._serialized_start=555
+  _globals['_OBJECT']._serialized_end=750
+  _globals['_OBJECT_LABELSENTRY']._serialized_start=245
+  _globals['_OBJECT_LABELSENTRY']._serialized_end=290
+  _globals['_PAIRREQUEST']._serialized_start=753
+  _globals['_PAIRREQUEST']._serialized_end=957
+  _globals['_PAIRREQUEST_LABELSENTRY']._serialized_start=245
+  _globals['_PAIRREQUEST_LABELSENTRY']._serialized_end=290
+  _globals['_PAIRINGOFFER']._serialized_start=960
+  _globals['_PAIRINGOFFER']._serialized_end=1119
+  _globals['_CREDENTIAL']._serialized_start=1121
+  _globals['_CREDENTIAL']._serialized_end=1225
+  _globals['_ADMINSERVICE']._serialized_start=1228
+  _globals['_ADMINSERVICE']._serialized_end=1748
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,72 @@
+"""`jumpstarter-controller admin pair`: a code with which another machine gets its own token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from jumpstarter_proto.remote import Kind
+
+__all__ = ["pair"]
+
+Format = Literal["text", "json"]
+
+pair = App(
+    name="pair",
+    help="""A pairing code: another machine gets its own token with it, once, and no file is carried about.
+
+    jumpstarter-controller admin pair exporter rpi4-1 --label board=rpi4
+    jumpstarter-controller admin pair client ann
+    jumpstarter-controller admin pair client ann --renew        a new token; the old ones count no more
+    jumpstarter-controller admin pair client ann -o json | jq -r .code
+""",
+)
+
+
+def _command(kind: Kind) -> None:
+    word = kind.lower()
+
+    def make(
+        name: str,
+        /,
+        *,
+        namespace: str = "default",
+        label: list[str] | None = None,
+        valid: str = "10m",
+        renew: Annotated[bool, Parameter(negative="")] = False,
+        output: Annotated[Format, Parameter(["--output", "-o"])] = "text",
+        data: Path | None = None,
+    ) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.pair(
+            kind, name, namespace, label or [], valid=valid, renew=renew, output=output, data=data
+        )
+
+    make.__doc__ = f"""Make a code for a new {word}, or with --renew for one that exists, and say how it is used.
+
+        jumpstarter-controller admin pair {word} {"ann" if kind is Kind.CLIENT else "rpi4-1 --label board=rpi4"}
+
+    Parameters
+    ----------
+    name
+        What the {word} is called.
+    namespace
+        Where it is called that.
+    label
+        KEY=VALUE; may be repeated.
+    valid
+        How long the code is good, such as 10m; at most 24h.
+    renew
+        The {word} exists and gets a new token; its old ones count no more from then on.
+    output
+        json for scripts.
+    data
+        The folder of the controller's state.
+    """
+    pair.command(make, name=word)
+
+
+_command(Kind.EXPORTER)
+_command(Kind.CLIENT)

@@ -1,0 +1,42 @@
+"""Tokens for clients and exporters, with all that their configurations need."""
+
+from __future__ import annotations
+
+import logging
+
+from jumpstarter_proto.lab.v1 import lab_pb2 as pb
+from jumpstarter_proto.remote import Kind
+
+from jumpstarter_controller.folder import Addresses
+from jumpstarter_controller.identity import Subject, TokenIssuer
+from jumpstarter_controller.lab import Client, Exporter
+
+__all__ = ["Credentials"]
+
+_log = logging.getLogger(__name__)
+
+
+class Credentials:
+    """Issues them for the controller that is reached at `addresses`."""
+
+    def __init__(self, issuer: TokenIssuer, addresses: Addresses) -> None:
+        self._issuer = issuer
+        self.addresses = addresses
+
+    def token(self, record: Client | Exporter) -> tuple[str, float]:
+        """A token, and when it ends in seconds since the epoch."""
+        kind = Kind.CLIENT if isinstance(record, Client) else Kind.EXPORTER
+        _log.info("token issued", extra={kind.lower(): record.name})
+        return self._issuer.issue(Subject(kind, record.namespace, record.name, record.uid))
+
+    def of(self, record: Client | Exporter) -> pb.Credential:
+        """A token and what goes with it."""
+        kind = Kind.CLIENT if isinstance(record, Client) else Kind.EXPORTER
+        return pb.Credential(
+            kind=kind.value,
+            namespace=record.namespace,
+            name=record.name,
+            endpoint=self.addresses.endpoint,
+            token=self.token(record)[0],
+            ca=self.addresses.ca,
+        )

@@ -1,0 +1,54 @@
+"""Enrolment: whoever brings a pairing code gets the token that it is for. The only calls without a token."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import trio
+from jumpstarter_proto.lab.v1 import enrolment_grpc, lab_pb2
+from jumpstarter_proto.lab.v1 import enrolment_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.identity.attempts import Attempts, network_of
+from jumpstarter_controller.services import objects
+from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.messages import kind_of
+
+__all__ = ["EnrolmentService"]
+
+_log = logging.getLogger(__name__)
+
+
+class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
+    """jumpstarter_sbc.lab.v1.EnrolmentService.
+
+    A code that was used stays used, also if its answer was lost on the way: `admin pair --renew` makes another.
+    """
+
+    def __init__(self, engine: Engine, credentials: Credentials, attempts: Attempts | None = None) -> None:
+        self._engine = engine
+        self._credentials = credentials
+        self._attempts = attempts or Attempts()
+
+    async def Enrol(
+        self, request: pb.EnrolRequest, call: ServerCall[pb.EnrolRequest, lab_pb2.Credential]
+    ) -> lab_pb2.Credential:
+        kind = kind_of(request.kind)
+        peer = network_of(call.peer)
+        if wait := self._attempts.take(peer, trio.current_time()):
+            raise RpcError(
+                StatusCode.RESOURCE_EXHAUSTED,
+                f"too many wrong pairing codes; try again in {math.ceil(wait)} s",
+            )
+        try:
+            record = await self._engine.change(lambda lab, now: objects.enrol(lab, now, kind, request.code))
+        except RpcError as error:
+            if error.code is not StatusCode.PERMISSION_DENIED:
+                self._attempts.give_back(peer, trio.current_time())
+            _log.warning("pairing code from %s refused: %s", peer or "a tunnel", error.code.name)
+            raise
+        self._attempts.give_back(peer, trio.current_time())
+        _log.info("enrolled from %s", peer or "a tunnel", extra={kind.lower(): record.name})
+        return self._credentials.of(record)

@@ -1,0 +1,129 @@
+"""Clients and exporters come, get a new identity, and go: functions over a draft, run by `Engine.change`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+
+from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from msgspec.structs import replace
+
+from jumpstarter_controller.identity import new_code, redeem
+from jumpstarter_controller.lab import Client, Exporter, Key, Lab, PairingCode
+from jumpstarter_controller.selectors import check_labels
+from jumpstarter_controller.selectors.labels import LabelError
+
+__all__ = ["TYPES", "check_names", "create", "delete", "enrol", "existing", "offer", "renew"]
+
+TYPES: dict[Kind, type[Client | Exporter]] = {Kind.CLIENT: Client, Kind.EXPORTER: Exporter}
+MOST_CODES = 1000
+"""Codes that may wait to be used."""
+
+
+def check_names(key: Key, labels: Mapping[str, str]) -> None:
+    """Whether somebody may be called that. RpcError INVALID_ARGUMENT if not."""
+    try:
+        check_labels({key.name: "", key.namespace: "", **labels})
+    except LabelError as error:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
+
+
+def existing(lab: Lab, kind: Kind, key: Key) -> Client | Exporter:
+    """The record. RpcError NOT_FOUND if there is none."""
+    record = lab.get(TYPES[kind], key)
+    if record is None:
+        raise RpcError(
+            StatusCode.NOT_FOUND,
+            f"there is no {kind.lower()} {key}; "
+            f"see which there are: jumpstarter-controller admin {kind.lower()} list",
+        )
+    return record
+
+
+def create(
+    lab: Lab, now: float, kind: Kind, key: Key, labels: Mapping[str, str], *, username: str = ""
+) -> Client | Exporter:
+    """A new one. RpcError ALREADY_EXISTS if there is one of that name."""
+    if lab.get(TYPES[kind], key) is not None:
+        raise RpcError(
+            StatusCode.ALREADY_EXISTS,
+            f"there is a {kind.lower()} {key} already; rotate its token, or delete it first",
+        )
+    record = TYPES[kind](
+        namespace=key.namespace,
+        name=key.name,
+        uid=str(uuid.uuid4()),
+        created=now,
+        labels=dict(labels),
+        username=username,
+    )
+    lab.put(record)
+    return record
+
+
+def renew(lab: Lab, kind: Kind, key: Key) -> Client | Exporter:
+    """Give it a new identity: all its tokens so far count no more. RpcError NOT_FOUND if there is none."""
+    record = replace(existing(lab, kind, key), uid=str(uuid.uuid4()))
+    lab.put(record)
+    return record
+
+
+def delete(lab: Lab, kind: Kind, key: Key) -> Client | Exporter:
+    """Take it out, with the codes that are for it. RpcError NOT_FOUND if there is none."""
+    record = existing(lab, kind, key)
+    lab.remove(record)
+    _withdraw(lab, kind, key)
+    return record
+
+
+def offer(
+    lab: Lab, now: float, kind: Kind, key: Key, labels: Mapping[str, str], *, seconds: float, again: bool
+) -> tuple[str, PairingCode]:
+    """A pairing code for a new one, or with `again` for one that exists. Older codes for it count no more.
+
+    Raises:
+        RpcError: ALREADY_EXISTS or NOT_FOUND, whichever `again` is not for; RESOURCE_EXHAUSTED, too many codes.
+    """
+    if again:
+        existing(lab, kind, key)
+    elif lab.get(TYPES[kind], key) is not None:
+        raise RpcError(
+            StatusCode.ALREADY_EXISTS,
+            f"there is a {kind.lower()} {key} already; add --renew to give it a new token, or delete it first",
+        )
+    _withdraw(lab, kind, key)
+    _forget_expired(lab, now)
+    if lab.count(PairingCode) >= MOST_CODES:
+        raise RpcError(
+            StatusCode.RESOURCE_EXHAUSTED,
+            f"{MOST_CODES} pairing codes wait to be used; wait until some are used or expired",
+        )
+    text, record = new_code(kind, key.namespace, key.name, labels, now=now, seconds=seconds, renew=again)
+    lab.put(record)
+    return text, record
+
+
+def enrol(lab: Lab, now: float, kind: Kind, text: str) -> Client | Exporter:
+    """Use a code: it goes, and what it is for comes, in one change.
+
+    Raises:
+        RpcError: PERMISSION_DENIED, it counts no more or never did; ALREADY_EXISTS, what it would make is there.
+    """
+    code = redeem(lab.all(PairingCode), text, kind, now)
+    _forget_expired(lab, now)
+    lab.remove(code)
+    key = Key(code.namespace, code.subject)
+    return renew(lab, kind, key) if code.renew else create(lab, now, kind, key, code.labels)
+
+
+def _withdraw(lab: Lab, kind: Kind, key: Key) -> None:
+    for code in list(lab.all(PairingCode)):
+        if (code.kind, code.namespace, code.subject) == (kind.value, *key):
+            lab.remove(code)
+
+
+def _forget_expired(lab: Lab, now: float) -> None:
+    for code in list(lab.all(PairingCode)):
+        if code.expires <= now:
+            lab.remove(code)

@@ -1,0 +1,223 @@
+"""Pairing codes from their making to the token, over gRPC and a real store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from cryptography.hazmat.primitives.asymmetric import ec
+from jumpstarter_proto.lab.v1 import enrolment_grpc, enrolment_pb2, lab_grpc, lab_pb2
+from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.rpc import RpcError, Server, StatusCode, open_channel
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.folder import Addresses
+from jumpstarter_controller.identity import TokenIssuer
+from jumpstarter_controller.identity.attempts import Attempts
+from jumpstarter_controller.lab import Client, Exporter, Key, PairingCode
+from jumpstarter_controller.services.admin_service import AdminService
+from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.enrolment_service import EnrolmentService
+from jumpstarter_controller.store import SqliteStore, StoreError
+
+SIGNING = ec.generate_private_key(ec.SECP256R1())
+RPI4 = Key("default", "rpi4")
+
+
+@dataclass
+class Lab:
+    engine: Engine
+    issuer: TokenIssuer
+    admin: lab_grpc.AdminServiceStub
+    enrolment: enrolment_grpc.EnrolmentServiceStub
+    now: list[float]
+
+    async def pair(self, kind: str = "Exporter", name: str = "rpi4", **more: object) -> str:
+        request = lab_pb2.PairRequest(kind=kind, namespace="default", name=name, seconds=600)
+        request.MergeFrom(lab_pb2.PairRequest(**more))  # type: ignore[arg-type]
+        offer = await self.admin.Pair(request)
+        assert (offer.endpoint, offer.fingerprint) == ("lab:1", "AB:CD")
+        assert offer.expires.ToSeconds() == self.now[0] + request.seconds
+        return offer.code
+
+    async def enrol(self, code: str, kind: str = "Exporter") -> lab_pb2.Credential:
+        return await self.enrolment.Enrol(enrolment_pb2.EnrolRequest(kind=kind, code=code))
+
+    def exists(self, kind: type[Client | Exporter] = Exporter) -> bool:
+        return self.engine.view.get(kind, RPI4) is not None
+
+    def codes(self) -> int:
+        return self.engine.view.count(PairingCode)
+
+
+@asynccontextmanager
+async def running(file: Path, attempts: Attempts | None = None) -> AsyncIterator[Lab]:
+    now = [1000.0]
+    store = SqliteStore(file)
+    engine = Engine(store, clock=lambda: now[0])
+    issuer = TokenIssuer(SIGNING, "lab:1", clock=lambda: now[0])
+    credentials = Credentials(issuer, Addresses("lab:1", "PEM", "AB:CD"))
+    server = Server([AdminService(engine, credentials), EnrolmentService(engine, credentials, attempts)])
+    near, far = trio.testing.memory_stream_pair()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            nursery.start_soon(server.serve_connection, far)
+            async with open_channel(near) as channel:
+                admin, enrolment = (
+                    lab_grpc.AdminServiceStub(channel),
+                    enrolment_grpc.EnrolmentServiceStub(channel),
+                )
+                yield Lab(engine, issuer, admin, enrolment, now)
+            nursery.cancel_scope.cancel()
+    finally:
+        store.close()
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with running(tmp_path / "lab.sqlite") as lab:
+        yield lab
+
+
+async def refused(lab: Lab, code: str, kind: str = "Exporter") -> StatusCode:
+    with pytest.raises(RpcError) as caught:
+        await lab.enrol(code, kind)
+    return caught.value.code
+
+
+async def test_a_code_becomes_an_object_and_its_token_once(lab: Lab) -> None:
+    code = await lab.pair(labels={"board": "rpi4"})
+    assert not lab.exists()
+    credential = await lab.enrol(f"  {code.lower().replace('-', ' ')} ")
+    assert (credential.kind, credential.namespace, credential.name) == ("Exporter", *RPI4)
+    assert (credential.endpoint, credential.ca) == ("lab:1", "PEM")
+    record = lab.engine.view.get(Exporter, RPI4)
+    assert record is not None
+    assert record.labels == {"board": "rpi4"}
+    subject, _ = lab.issuer.verify(credential.token)
+    assert (subject.kind, subject.uid) == (Kind.EXPORTER, record.uid)
+    assert await refused(lab, code) is StatusCode.PERMISSION_DENIED
+    assert lab.codes() == 0
+
+
+async def test_of_many_at_once_one_wins(lab: Lab) -> None:
+    code = await lab.pair()
+    ends: list[StatusCode] = []
+
+    async def race() -> None:
+        try:
+            await lab.enrol(code)
+            ends.append(StatusCode.OK)
+        except RpcError as error:
+            ends.append(error.code)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(race)
+    assert sorted(ends) == [StatusCode.OK] + [StatusCode.PERMISSION_DENIED] * 7
+
+
+async def test_what_is_for_somebody_else_too_old_or_nothing(lab: Lab) -> None:
+    code = await lab.pair()
+    assert await refused(lab, code, "Client") is StatusCode.PERMISSION_DENIED
+    assert await refused(lab, "") is StatusCode.PERMISSION_DENIED
+    assert await refused(lab, "é" * 100_000) is StatusCode.PERMISSION_DENIED
+    assert await refused(lab, code, "Router") is StatusCode.INVALID_ARGUMENT
+    lab.now[0] += 600
+    assert await refused(lab, code) is StatusCode.PERMISSION_DENIED
+    assert not lab.exists()
+    await lab.pair(name="other")
+    assert lab.codes() == 1, "the expired one was kept"
+
+
+async def test_the_last_code_for_an_object_is_the_one_that_counts(lab: Lab) -> None:
+    first = await lab.pair()
+    second = await lab.pair()
+    assert await refused(lab, first) is StatusCode.PERMISSION_DENIED
+    await lab.enrol(second)
+
+
+async def test_an_object_that_exists_needs_renew_and_its_old_tokens_count_no_more(lab: Lab) -> None:
+    before = await lab.enrol(await lab.pair(labels={"board": "rpi4"}))
+    with pytest.raises(RpcError, match="--renew") as caught:
+        await lab.pair()
+    assert caught.value.code is StatusCode.ALREADY_EXISTS
+    with pytest.raises(RpcError, match="no client default/rpi4"):
+        await lab.pair("Client", renew=True)
+    with pytest.raises(RpcError, match="--label"):
+        await lab.pair(renew=True, labels={"a": "b"})
+    code = await lab.pair(renew=True)
+    record = lab.engine.view.get(Exporter, RPI4)
+    assert record is not None
+    assert lab.issuer.verify(before.token)[0].uid == record.uid, "it counts until the code is used"
+    after = await lab.enrol(code)
+    renewed = lab.engine.view.get(Exporter, RPI4)
+    assert renewed is not None
+    assert lab.issuer.verify(after.token)[0].uid == renewed.uid != record.uid
+    assert renewed.labels == {"board": "rpi4"}
+
+
+async def test_a_code_of_what_was_deleted_or_made_meanwhile(lab: Lab) -> None:
+    code = await lab.pair()
+    request = lab_pb2.CreateRequest(kind="Exporter", namespace="default", name="rpi4")
+    await lab.admin.Create(request)
+    assert await refused(lab, code) is StatusCode.ALREADY_EXISTS
+    again = await lab.pair(renew=True)
+    await lab.admin.Delete(lab_pb2.ObjectRequest(kind="Exporter", namespace="default", name="rpi4"))
+    assert await refused(lab, code) is StatusCode.PERMISSION_DENIED
+    assert await refused(lab, again) is StatusCode.PERMISSION_DENIED
+    assert not lab.exists()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 9.0, 86401.0, float("nan"), float("inf")])
+async def test_how_long_a_code_may_be_good(lab: Lab, seconds: float) -> None:
+    request = lab_pb2.PairRequest(kind="Client", namespace="default", name="ann", seconds=seconds)
+    with pytest.raises(RpcError, match="10 s to 24 h"):
+        await lab.admin.Pair(request)
+
+
+async def test_a_code_is_used_for_good_or_not_at_all_when_the_disk_is_full_or_the_controller_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lab.sqlite"
+    async with running(file) as lab:
+        code = await lab.pair()
+    async with running(file) as lab:
+        # As if killed before the write: nothing has happened.
+        with monkeypatch.context() as patched:
+
+            def full(*_: object) -> None:
+                raise StoreError("the disk is full")
+
+            patched.setattr(SqliteStore, "write", full)
+            with pytest.raises(RpcError, match="the disk is full"):
+                await lab.enrol(code)
+        assert (lab.exists(), lab.codes()) == (False, 1)
+    async with running(file) as lab:
+        await lab.enrol(code)
+    async with running(file) as lab:
+        # As if killed after it, before the answer: the object is there and the code is not.
+        assert (lab.exists(), lab.codes()) == (True, 0)
+        assert await refused(lab, code) is StatusCode.PERMISSION_DENIED
+        await lab.enrol(await lab.pair(renew=True))
+
+
+async def test_guessing_ends_soon_and_right_codes_go_on_afterwards(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path / "lab.sqlite", Attempts(per_peer=3, overall=100)) as lab:
+        code = await lab.pair()
+        for _ in range(3):
+            assert await refused(lab, "WRONG") is StatusCode.PERMISSION_DENIED
+        with pytest.raises(RpcError, match="try again in 20 s"):
+            await lab.enrol(code)
+        await trio.sleep(20)
+        await lab.enrol(code)
+        # It cost nothing.
+        assert await refused(lab, "WRONG") is StatusCode.PERMISSION_DENIED

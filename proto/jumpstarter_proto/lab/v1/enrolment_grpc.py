@@ -1,0 +1,38 @@
+"""Typed stubs and servicers of jumpstarter_proto/lab/v1/enrolment.proto; written by proto/generate.py, not by hand."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+from jumpstarter_proto.lab.v1 import enrolment_pb2
+from jumpstarter_proto.lab.v1 import lab_pb2
+from jumpstarter_proto.rpc import Caller, Cardinality, ClientCall, Metadata, Method, ServerCall, Servicer
+
+
+ENROLMENT_SERVICE_ENROL = Method(
+    "/jumpstarter_sbc.lab.v1.EnrolmentService/Enrol",
+    Cardinality.UNARY_UNARY,
+    enrolment_pb2.EnrolRequest,
+    lab_pb2.Credential,
+)
+
+
+class EnrolmentServiceStub:
+    """Calls jumpstarter_sbc.lab.v1.EnrolmentService over a channel."""
+
+    def __init__(self, channel: Caller) -> None:
+        self._channel = channel
+
+    async def Enrol(
+        self, request: enrolment_pb2.EnrolRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.Credential:
+        return await self._channel.unary(ENROLMENT_SERVICE_ENROL, request, timeout=timeout, metadata=metadata)
+
+
+class EnrolmentServiceServicer(Servicer):
+    """Handles jumpstarter_sbc.lab.v1.EnrolmentService; override what you serve."""
+
+    async def Enrol(self, request: enrolment_pb2.EnrolRequest, call: ServerCall[enrolment_pb2.EnrolRequest, lab_pb2.Credential]) -> lab_pb2.Credential:
+        raise self.unimplemented("Enrol")
+
+    METHODS = (ENROLMENT_SERVICE_ENROL,)

@@ -1,0 +1,102 @@
+"""Becoming a client or exporter of a controller: by a pairing code, over a connection that is pinned."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from jumpstarter_proto.lab.v1 import enrolment_grpc, enrolment_pb2, lab_pb2
+from jumpstarter_proto.remote.dial import CONNECT_SECONDS, open_controller
+from jumpstarter_proto.remote.identity import Identity, Kind
+from jumpstarter_proto.remote.trust import Trust, split_endpoint
+from jumpstarter_proto.rpc import RpcError, StatusCode, UntrustedError
+
+__all__ = ["Membership", "enrol", "explained", "settle"]
+
+CALL_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What a configuration says: a controller, who we are to it, and why we believe that it is it."""
+
+    endpoint: str
+    identity: Identity
+    trust: Trust
+    """Without a fingerprint, for which a configuration has no place."""
+
+
+async def enrol(endpoint: str, trust: Trust, kind: Kind, code: str) -> Membership:
+    """Use a pairing code. It is used then, whatever becomes of us.
+
+    Raises:
+        RpcError: the controller cannot be reached, or refuses; says what to do.
+    """
+    request = enrolment_pb2.EnrolRequest(kind=kind.value, code=code)
+    with explained(endpoint, trust):
+        async with open_controller(endpoint, trust, None) as channel:
+            stub = enrolment_grpc.EnrolmentServiceStub(channel)
+            try:
+                credential = await stub.Enrol(request, timeout=CALL_SECONDS)
+            except RpcError as error:
+                if error.code is StatusCode.UNIMPLEMENTED:
+                    raise RpcError(
+                        StatusCode.UNIMPLEMENTED,
+                        f"the controller at {endpoint} knows no pairing codes; "
+                        "ask who runs it for a configuration",
+                    ) from None
+                raise
+    return await _membership(endpoint, trust, credential)
+
+
+@contextmanager
+def explained(endpoint: str, trust: Trust) -> Iterator[None]:
+    """Say what to do when a controller that is known only by its address is not believed."""
+    try:
+        yield
+    except UntrustedError as error:
+        if trust.fingerprint:
+            raise
+        raise UntrustedError(
+            error.code,
+            f"nobody whom this system trusts vouches for the certificate of {endpoint}; if it made its own, add "
+            "--tls-fingerprint with what it printed at its start (`jumpstarter-controller admin pair` shows it, too)",
+        ) from None
+
+
+async def settle(endpoint: str, trust: Trust) -> Trust:
+    """The same trust without a fingerprint, in whose place is the certificate that has it.
+
+    Raises:
+        RpcError: it cannot be fetched, or is another.
+    """
+    if not trust.fingerprint:
+        return trust
+    return _authority(await trust.shown(*split_endpoint(endpoint), timeout=CONNECT_SECONDS))
+
+
+async def _membership(endpoint: str, trust: Trust, credential: lab_pb2.Credential) -> Membership:
+    """What of a credential works from here: the address that was used, if the certificate is good for it."""
+    identity = Identity(Kind(credential.kind), credential.namespace, credential.name, credential.token)
+    if credential.ca:
+        trusts = [_authority(credential.ca)]
+    elif trust.fingerprint:
+        # Somebody else vouches for it; we do not know yet whether this system believes them.
+        trusts = [Trust(), await settle(endpoint, trust)]
+    else:
+        trusts = [trust]
+    for address in dict.fromkeys((endpoint, credential.endpoint)):
+        for candidate in trusts:
+            try:
+                async with open_controller(address, candidate, identity):
+                    return Membership(address, identity, candidate)
+            except RpcError:
+                continue
+    # From here it is reached by neither name; the controller's own is right at least for the token.
+    return Membership(credential.endpoint, identity, trusts[-1])
+
+
+def _authority(pem: str) -> Trust:
+    return Trust(ca=base64.b64encode(pem.encode()).decode())

@@ -1,0 +1,202 @@
+"""A new exporter and a new client let themselves in with pairing codes, and use a board."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import yaml
+from jumpstarter_proto.remote import Kind, Trust
+from jumpstarter_proto.remote.enrolment import enrol
+from jumpstarter_proto.rpc import RpcError
+
+from tests.e2e import lab as labs
+from tests.e2e.lab import EXPORT, LIMIT, Lab
+from tests.interop import exporters
+
+WRITTEN = f"# Rack 3, behind the door.\n{EXPORT}"
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with labs.running() as lab:
+        yield lab
+
+
+def pair(lab: Lab, *words: str) -> dict[str, Any]:
+    offer: dict[str, Any] = json.loads(lab.admin("pair", *words, "-o", "json"))
+    return offer
+
+
+def run(lab: Lab, *command: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    """One of our commands that reads `given`."""
+    return subprocess.run(
+        [exporters.scripts() / command[0], *command[1:]],
+        env=lab.environment,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def test_two_machines_join_a_lab_and_use_it(lab: Lab) -> None:
+    file = lab.home / "one.yaml"
+    file.write_text(WRITTEN)
+    shown = lab.admin("pair", "exporter", "one", "--label", "board=rpi4").splitlines()
+    command, code = shown[2].split(), shown[-1].strip()
+    enrolled = run(lab, *command, "--save", file, given=f"{code}\n")
+    assert enrolled.returncode == 0, enrolled.stderr
+    assert f"{file}: exporter default/one of " in enrolled.stdout
+    assert file.read_text().startswith("# Rack 3, behind the door.\n")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    lab.start_exporter("one")
+
+    offer = pair(lab, "client", "ann")
+    (lab.home / "code").write_text(offer["code"].lower())
+    lab.ok(*offer["command"][1:], "--code-file", str(lab.home / "code"))
+    home = lab.home / ".config" / "jumpstarter"
+    assert yaml.safe_load((home / "config.yaml").read_text())["config"] == {"current-client": "ann"}
+    assert stat.S_IMODE((home / "clients" / "ann.yaml").stat().st_mode) == 0o600
+    lab.ok("power", "on", "rpi4", "-l", "board=rpi4")
+    for secret in (code, offer["code"], "eyJ"):
+        assert secret not in lab.controller.log.read_text()
+        assert secret not in lab.exporters["one"].log.read_text()
+
+
+def test_what_is_wrong_is_said_before_the_code_is_used(lab: Lab) -> None:
+    offer = pair(lab, "exporter", "one")
+    pin = ["--tls-fingerprint", offer["fingerprint"]]
+    (lab.home / "broken.yaml").write_text("export: [1]\n")
+    (lab.home / "file").touch()
+    code = offer["code"]
+    for words, given, sentence in (
+        (["--save", "good.yaml"], code, "--tls-fingerprint with what it printed"),
+        (["--save", "good.yaml", "--tls-fingerprint", "AB" * 32], code, "not the pinned one"),
+        ([*pin, "--save", lab.home / "broken.yaml"], code, "takes names"),
+        ([*pin, "--save", lab.home / "file" / "good.yaml"], code, "cannot be made"),
+        ([*pin, "--save", "good.yaml", "--code-file", lab.home / "none"], code, "cannot be read"),
+        ([*pin, "--save", "good.yaml"], "", "no pairing code in stdin"),
+        ([*pin, "--save", "good.yaml"], "AAAA-BBBB-CCCC", "wrong, used, expired"),
+    ):
+        done = run(lab, "jumpstarter-exporter", "enrol", offer["endpoint"], *words, given=given)
+        assert sentence in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert done.returncode not in (0, 1)
+    assert "Traceback" not in lab.controller.log.read_text()
+    command = ["jumpstarter-exporter", "enroll", offer["endpoint"], *pin]
+    done = run(lab, *command, "--save", lab.home / "new.yaml", given=code)
+    assert done.returncode == 0, done.stderr
+    assert "Put the boards below" in done.stdout
+    assert yaml.safe_load((lab.home / "new.yaml").read_text())["export"] == {}
+
+
+def test_without_a_place_it_is_where_run_finds_it(lab: Lab) -> None:
+    done = subprocess.run(
+        [exporters.scripts() / "jumpstarter-exporter", "enrol", *pair(lab, "exporter", "one")["command"][2:]],
+        env=lab.environment
+        | {
+            "JMP_CLIENT_CONFIG_HOME": str(lab.home / "config"),
+            "JMP_PAIRING_CODE": pair(lab, "exporter", "one")["code"],
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (lab.home / "config" / "exporters" / "default.yaml").exists()
+
+
+def test_at_a_terminal_it_asks(lab: Lab) -> None:
+    offer = pair(lab, "client", "ann")
+    master, slave = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [exporters.scripts() / "jumpstarter", *offer["command"][1:]],
+            env=lab.environment,
+            stdin=slave,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stderr is not None
+            assert process.stderr.read(len("Pairing code: ")) == b"Pairing code: "
+            os.write(master, offer["code"].encode() + b"\n")
+            assert process.wait(LIMIT) == 0
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_a_controller_that_is_killed_while_many_use_one_code_gives_one_token_at_most(lab: Lab) -> None:
+    offer = pair(lab, "client", "ann")
+    trust = Trust(fingerprint=offer["fingerprint"])
+    won: list[str] = []
+
+    async def one() -> None:
+        try:
+            member = await enrol(offer["endpoint"], trust, Kind.CLIENT, offer["code"])
+        except RpcError:
+            return
+        won.append(member.identity.token)
+        lab.controller.process.kill()
+
+    async def race() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(one)
+
+    trio.run(race)
+    lab.kill_controller()
+    lab.start_controller()
+    assert len(won) == 1
+    with pytest.raises(RpcError, match="wrong, used, expired"):
+        trio.run(enrol, offer["endpoint"], trust, Kind.CLIENT, offer["code"])
+    again = pair(lab, "client", "ann", "--renew")
+    renewed = run(lab, *again["command"], given=again["code"])
+    assert renewed.returncode == 0, renewed.stderr
+    old = run(lab, "jumpstarter", "login", *_pinned(again), "--name", "ann", given=won[0])
+    assert "permission denied for client default/ann" in old.stderr
+    assert old.returncode == 5
+
+
+def _pinned(offer: dict[str, Any]) -> list[str]:
+    return [offer["endpoint"], "--tls-fingerprint", offer["fingerprint"]]
+
+
+def test_login_with_a_token_checks_it_first(lab: Lab) -> None:
+    offer = pair(lab, "client", "ann")
+    assert run(lab, *offer["command"], given=offer["code"]).returncode == 0
+    home = lab.home / ".config" / "jumpstarter" / "clients"
+    token = yaml.safe_load((home / "ann.yaml").read_text())["token"]
+    login = ["jumpstarter", "login", *_pinned(offer), "--name", "ann"]
+    done = run(lab, *login, "--alias", "again", given=token)
+    assert done.returncode == 0, done.stderr
+    assert "--client again" in done.stdout
+    saved = yaml.safe_load((home / "again.yaml").read_text())
+    assert saved == yaml.safe_load((home / "ann.yaml").read_text())
+    for words, given, sentence in (
+        ([*login, "--alias", "x"], token[:-4] + "AAAA", "failed to authenticate token"),
+        (["jumpstarter", "login", *_pinned(offer), "--name", "bob"], token, "not found"),
+        ([*login, "--namespace", "other"], token, "not found"),
+        (["jumpstarter", "login", offer["endpoint"], "--name", "ann"], token, "add --tls-fingerprint"),
+        ([*login, "--pairing-code"], token, "leave --name"),
+        ([*login, "--alias", "a/b"], token, "no name for a configuration"),
+        (["jumpstarter", "login", *_pinned(offer)], token, "say who you are"),
+        (["jumpstarter", "login"], token, "as HOST:PORT"),
+    ):
+        done = run(lab, *words, given=given)
+        assert sentence in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1
+        assert done.returncode in (2, 4, 5)
+    assert sorted(file.name for file in home.iterdir()) == ["again.yaml", "ann.yaml"]
