@@ -116,6 +116,8 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     client: str
     """A client of the same namespace."""
+    order: int = 0
+    """Leases are served in the order in which they were asked for, whatever happened to the clock in between."""
     selector: str = ""
     """Canonical text."""
     exporter_name: str = ""

@@ -23,6 +23,8 @@ class View:
         self._open: dict[Key, None] = {}
         self.shape = 0
         """Grows whenever labels, policies or what else decides who may have which exporter changes."""
+        self.last_order = 0
+        """Of the newest lease."""
 
     def get(self, kind: type[R], key: Key) -> R | None:
         """The record, if there is one."""
@@ -59,6 +61,7 @@ class View:
         if kind is Lease:
             self._open.pop(key, None)
             if isinstance(record, Lease):
+                self.last_order = max(self.last_order, record.order)
                 if record.ended is None:
                     self._open[key] = None
                 if record.active:

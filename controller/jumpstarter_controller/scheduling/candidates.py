@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jumpstarter_controller.lab import Client, Condition, ConditionType, Exporter, Key, Lease, Policy, View
+from jumpstarter_controller.lab import (
+    Client,
+    Condition,
+    ConditionType,
+    Exporter,
+    Key,
+    Lease,
+    Policy,
+    Rule,
+    View,
+)
 from jumpstarter_controller.selectors import Selector, parse
 
-__all__ = ["Candidates", "Refusal", "choices", "matching"]
+__all__ = ["Candidates", "Refusal", "choices", "longest", "matching", "priority_of"]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a lease may choose from, the best first."""
+    """What a lease may choose from."""
 
-    exporters: tuple[tuple[Key, int], ...]
-    """Each with the priority that the policies give to this client there."""
+    levels: tuple[tuple[int, frozenset[Key]], ...]
+    """The exporters by the priority that policies give to this client there, the highest first."""
 
     @property
     def priority(self) -> int:
-        """The best that the lease has anywhere: its rank in the queue."""
-        return max(priority for _, priority in self.exporters)
+        """The best that the lease has anywhere."""
+        return self.levels[0][0]
+
+    @property
+    def exporters(self) -> Iterator[Key]:
+        """All of them."""
+        for _, exporters in self.levels:
+            yield from exporters
+
+    def first_of(self, others: frozenset[Key]) -> int | None:
+        """The best priority that it has at any of these; None if it wants none of them."""
+        return next((priority for priority, mine in self.levels if not mine.isdisjoint(others)), None)
 
 
 @dataclass(frozen=True)
@@ -49,15 +71,23 @@ def choices(lab: View, lease: Lease) -> Candidates | Refusal:
     found = _named(lab, lease, selector) if lease.exporter_name else _selected(lab, lease, selector)
     if isinstance(found, Refusal):
         return found
-    approved = [
-        (exporter.key, priority)
-        for exporter in found
-        if (priority := _priority(lab, lease, exporter)) is not None
-    ]
-    if not approved:
+    client = lab.get(Client, Key(lease.namespace, lease.client))
+    if client is not None and not client.enabled:
+        return Refusal(
+            ConditionType.UNSATISFIABLE,
+            "NoAccess",
+            f"client {client.name} is disabled; ask who runs the lab to enable it",
+        )
+    levels: defaultdict[int, set[Key]] = defaultdict(set)
+    for exporter in found:
+        priority = priority_of(lab, client, exporter, lease.duration)
+        if priority is not None:
+            levels[priority].add(exporter.key)
+    if not levels:
         return _no_access(lease, selector, found)
-    approved.sort(key=lambda one: (-one[1], one[0]))
-    return Candidates(tuple(approved))
+    return Candidates(
+        tuple((priority, frozenset(levels[priority])) for priority in sorted(levels, reverse=True))
+    )
 
 
 def matching(lab: View, namespace: str, selector: Selector) -> list[Exporter]:
@@ -117,23 +147,33 @@ def _no_access(lease: Lease, selector: Selector, found: list[Exporter]) -> Refus
     return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message)
 
 
-def _priority(lab: View, lease: Lease, exporter: Exporter) -> int | None:
-    """The best priority that policies approve; None if none does. Without policies everybody has 0."""
-    policies = [policy for policy in lab.all(Policy) if policy.namespace == lease.namespace]
+def priority_of(lab: View, client: Client | None, exporter: Exporter, duration: float) -> int | None:
+    """The best priority that policies give for so long; None if none does. Without policies everybody has 0."""
+    policies = [policy for policy in lab.all(Policy) if policy.namespace == exporter.namespace]
     if not policies:
         return 0
-    client = lab.get(Client, Key(lease.namespace, lease.client))
+    rules = _rules(policies, client, exporter)
+    return max((one.priority for one in rules if duration <= _longest(one)), default=None)
+
+
+def longest(lab: View, client: Client | None, exporter: Exporter) -> float:
+    """For how many seconds policies let a client have an exporter: 0 for not at all, inf without a limit."""
+    policies = [policy for policy in lab.all(Policy) if policy.namespace == exporter.namespace]
+    if not policies:
+        return math.inf
+    return max(map(_longest, _rules(policies, client, exporter)), default=0.0)
+
+
+def _longest(rule: Rule) -> float:
+    return math.inf if rule.maximum_duration is None else rule.maximum_duration
+
+
+def _rules(policies: list[Policy], client: Client | None, exporter: Exporter) -> Iterator[Rule]:
+    """Those that are about this client and this exporter."""
     if client is None:
-        return None
-    return max(_approvals(policies, client, exporter, lease.duration), default=None)
-
-
-def _approvals(policies: list[Policy], client: Client, exporter: Exporter, duration: float) -> Iterator[int]:
+        return
     for policy in policies:
-        if not parse(policy.exporters).matches(exporter.labels):
-            continue
-        for rule in policy.rules:
-            if rule.maximum_duration is not None and duration > rule.maximum_duration:
-                continue
-            if any(parse(clients).matches(client.labels) for clients in rule.clients):
-                yield rule.priority
+        if parse(policy.exporters).matches(exporter.labels):
+            for rule in policy.rules:
+                if any(parse(clients).matches(client.labels) for clients in rule.clients):
+                    yield rule

@@ -48,15 +48,18 @@ class Presence:
         return self._seen.get(exporter)
 
     def is_fresh(self, exporter: Key, now: float) -> bool:
-        """Whether it was heard of within the minute, or is connected: an open stream refreshes it."""
+        """Whether it was heard of within the minute, or is connected: an open stream refreshes it.
+
+        One that was heard of in the future, by a clock that was set back since, counts for a minute, too.
+        """
         seen = self._seen.get(exporter)
-        return exporter in self._connections or (seen is not None and now - seen <= OFFLINE_SECONDS)
+        return exporter in self._connections or (seen is not None and abs(now - seen) <= OFFLINE_SECONDS)
 
     def next_loss(self, now: float) -> float | None:
         """When the next of those who are here without a connection will be offline."""
         times = [
             seen + OFFLINE_SECONDS
             for key, seen in self._seen.items()
-            if key not in self._connections and now - seen <= OFFLINE_SECONDS
+            if key not in self._connections and abs(now - seen) <= OFFLINE_SECONDS
         ]
         return min(times, default=None)

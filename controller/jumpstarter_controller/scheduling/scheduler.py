@@ -1,13 +1,11 @@
 """The decisions about leases: which ends, which waits, which gets what. No I/O, no clock of its own.
 
-Leases wait in one queue: the highest priority first, then the oldest. A lease passes one in front of it only
-where that one could not have the exporter anyway. Conditions and their reasons are those of Jumpstarter's
-controller.
+Who waits stands in the line (`line.py`): the highest priority first, then the oldest. Conditions and their reasons
+are those of Jumpstarter's controller.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -24,12 +22,15 @@ from jumpstarter_controller.lab import (
     View,
 )
 from jumpstarter_controller.scheduling.candidates import Candidates, Refusal, choices
+from jumpstarter_controller.scheduling.forecast import forecast
+from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_of
 from jumpstarter_controller.scheduling.presence import Presence
 
 __all__ = ["READY_STATUSES", "Place", "Scheduler", "online"]
 
 READY_STATUSES = frozenset((ExporterStatus.AVAILABLE, ExporterStatus.UNSPECIFIED))
 """Of an exporter that can begin a lease; those before 0.8 report none."""
+MOST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Place:
     number: int
     """1 is next."""
     seconds: float | None
-    """Until it would get an exporter if all leases in front of it last as long as they may; None: unknown."""
+    """Until it gets an exporter if every lease lasts as long as it may; None: nobody knows."""
 
 
 def online(exporter: Exporter, presence: Presence, now: float) -> bool:
@@ -62,21 +63,23 @@ class Scheduler:
     def reconcile(self, lab: Lab, now: float) -> float | None:
         """Make all decisions that are due; the time when the next one will be, None if nothing waits for time."""
         self._note_absence(lab, now)
-        waiting = []
+        waiting: list[Lease] = []
+        later: list[Lease] = []
         due = []
         for lease in lab.open_leases():
-            lease = _ended(lab, lease, now) or lease  # noqa: PLW2901 - the same lease
-            if lease.ended is not None:
-                lab.put(lease)
+            ended = _ended(lab, lease, now)
+            if ended is not None:
+                lab.put(ended)
                 continue
             if lease.expiry is not None:
                 due.append(lease.expiry)
             if not lease.exporter:
                 if lease.begin_time is not None and lease.begin_time > now:
                     due.append(lease.begin_time)
+                    later.append(lease)
                 else:
                     waiting.append(lease)
-        due += self._place(lab, waiting, now)
+        due += self._place(lab, waiting, later, now)
         if (loss := self.presence.next_loss(now)) is not None:
             due.append(loss + 0.001)
         return min(due, default=None)
@@ -97,33 +100,37 @@ class Scheduler:
                     )
                 )
 
-    def _place(self, lab: Lab, waiting: list[Lease], now: float) -> list[float]:
+    def _place(self, lab: Lab, waiting: list[Lease], later: list[Lease], now: float) -> list[float]:
         """Give exporters to those who wait; the expiries of those who got one."""
-        expiries = []
-        queue = []
+        queue: list[tuple[Lease, Candidates]] = []
         for lease in waiting:
             found = self.choices(lab, lease)
             if isinstance(found, Refusal):
                 lab.put(_with(replace(lease, ended=now), found.condition(now)))
             else:
                 queue.append((lease, found))
-        queue.sort(key=_rank)
-        free = self._free(lab, now) if queue else set()
-        for lease, found in queue:
-            chosen = [one for one in found.exporters if one[0] in free]
-            if not chosen:
-                lab.put(_with(lease, self._pending(lab, found, now)))
-                continue
-            # The best priority first, then one whose connection is open now, then by name.
-            exporter, priority = min(
-                chosen, key=lambda one: (-one[1], not self.presence.is_connected(one[0]), one[0])
-            )
-            free.discard(exporter)
+        if not queue:
+            return []
+        expiries = []
+        supply = self._supply(lab, now)
+        promises = self._promises(lab, later)
+        for lease, exporter, priority in Line(queue).grant(supply, promises, now):
             begun = replace(lease, exporter=exporter.name, priority=priority, begun=now)
             ready = Condition(ConditionType.READY, True, "Ready", f"exporter {exporter.name} is leased", now)
             lab.put(_with(begun, ready))
-            expiries.append(begun.expiry or now)
+            expiries.append(end_of(lease, now))
+        for lease, found in queue:
+            if lab.get(Lease, lease.key) is lease:
+                lab.put(_with(lease, self._pending(lab, found, supply.free, now)))
         return expiries
+
+    def _preference(self, exporter: Key) -> tuple[bool, Key]:
+        """Of equals: one whose connection is open now, then by name."""
+        return not self.presence.is_connected(exporter), exporter
+
+    def _promises(self, lab: View, later: list[Lease]) -> Promises:
+        found = ((lease, self.choices(lab, lease)) for lease in later)
+        return Promises([(lease, one) for lease, one in found if isinstance(one, Candidates)])
 
     def choices(self, lab: View, lease: Lease) -> Candidates | Refusal:
         """`candidates.choices`, remembered while nothing changes that it depends on."""
@@ -141,22 +148,27 @@ class Scheduler:
         )
         found = self._choices.get(request)
         if found is None:
+            if len(self._choices) >= MOST_REMEMBERED:
+                self._choices.clear()
             found = self._choices[request] = choices(lab, lease)
         return found
 
-    def _free(self, lab: View, now: float) -> set[Key]:
-        return {
-            exporter.key
-            for exporter in lab.all(Exporter)
-            if exporter.status in READY_STATUSES
-            and lab.holder(exporter.key) is None
-            and online(exporter, self.presence, now)
-        }
+    def _supply(self, lab: View, now: float) -> Supply:
+        free: set[Key] = set()
+        free_at: dict[Key, float] = {}
+        for exporter in lab.all(Exporter):
+            if online(exporter, self.presence, now):
+                holder = lab.holder(exporter.key)
+                held = None if holder is None else holder.expiry
+                free_at[exporter.key] = now if held is None else held
+                if holder is None and exporter.status in READY_STATUSES:
+                    free.add(exporter.key)
+        return Supply(free, free_at, self._preference)
 
-    def _pending(self, lab: View, found: Candidates, now: float) -> Condition:
+    def _pending(self, lab: View, found: Candidates, free: set[Key], now: float) -> Condition:
         """Why a lease waits."""
         here = []
-        for key, _ in found.exporters:
+        for key in found.exporters:
             exporter = lab.get(Exporter, key)
             if exporter is not None and online(exporter, self.presence, now):
                 here.append(exporter)
@@ -164,50 +176,34 @@ class Scheduler:
             reason, message = "Offline", "none of the exporters that it may have is online"
         elif all(lab.holder(exporter.key) is not None for exporter in here):
             reason, message = "NotAvailable", "all exporters that it may have are leased"
+        elif any(exporter.key in free for exporter in here):
+            reason, message = (
+                "NotAvailable",
+                "what is free is promised to a lease that begins before this one would end",
+            )
         else:
             reason, message = "NotReady", "no exporter that it may have is ready yet"
         return Condition(ConditionType.PENDING, True, reason, message, now)
 
     def queue(self, lab: View, now: float) -> dict[Key, Place]:
         """The place and estimate of each lease that waits for an exporter."""
-        queue = [
-            (lease, found)
-            for lease in lab.open_leases()
-            if not lease.exporter
-            and (lease.begin_time is None or lease.begin_time <= now)
-            and isinstance(found := self.choices(lab, lease), Candidates)
-        ]
-        queue.sort(key=_rank)
-        free_at: dict[Key, float | None] = {}
-        ahead: Counter[frozenset[Key]] = Counter()
-        places = {}
-        for lease, found in queue:
-            wants = frozenset(key for key, _ in found.exporters)
-            for key in wants:
-                if key not in free_at:
-                    free_at[key] = self._free_at(lab, key, now)
-            known = [(at, key) for key in sorted(wants) if (at := free_at[key]) is not None]
-            number = 1 + sum(count for other, count in ahead.items() if not wants.isdisjoint(other))
-            ahead[wants] += 1
-            if not known:
-                places[lease.key] = Place(number, None)
+        waiting: list[tuple[Lease, Candidates]] = []
+        later: list[Lease] = []
+        for lease in lab.open_leases():
+            if lease.exporter:
                 continue
-            at, key = min(known)
-            places[lease.key] = Place(number, max(0.0, at - now))
-            free_at[key] = max(at, now) + lease.duration
-        return places
-
-    def _free_at(self, lab: View, key: Key, now: float) -> float | None:
-        exporter = lab.get(Exporter, key)
-        if exporter is None or not online(exporter, self.presence, now):
-            return None
-        holder = lab.holder(key)
-        return now if holder is None else holder.expiry
-
-
-def _rank(waiting: tuple[Lease, Candidates]) -> tuple[int, float, Key]:
-    lease, found = waiting
-    return -found.priority, lease.created, lease.key
+            if lease.begin_time is not None and lease.begin_time > now:
+                later.append(lease)
+            elif isinstance(found := self.choices(lab, lease), Candidates):
+                waiting.append((lease, found))
+        if not waiting:
+            return {}
+        promises = self._promises(lab, later)
+        begins = forecast(waiting, promises, self._supply(lab, now), now)
+        return {
+            key: Place(number, begins[key] - now if key in begins else None)
+            for key, number in Line(waiting).numbers().items()
+        }
 
 
 def _ended(lab: View, lease: Lease, now: float) -> Lease | None:

@@ -217,6 +217,107 @@ def test_a_narrow_lease_does_not_block_a_wide_one(world: World) -> None:
     assert not world.lease(narrow).exporter
 
 
+def test_priority_counts_where_it_was_given(world: World) -> None:
+    world.client("kernel", team="kernel")
+    world.exporter("own", labels={"board": "rpi4", "team": "kernel"})
+    world.exporter("shared")
+    world.put(Policy(namespace=NS, name="own", exporters="team=kernel", rules=(Rule(("team=kernel",), 9),)))
+    world.put(Policy(namespace=NS, name="all", rules=(Rule(("",)),)))
+    holders = [world.ask(selector="", exporter_name=name) for name in ("own", "shared")]
+    early = world.ask()
+    late = world.ask("kernel")
+    places = world.scheduler.queue(world.lab, world.now)
+    assert (places[early].number, places[late].number) == (2, 1)
+    world.change(holders[1], release=True)
+    assert world.lease(early).exporter == "shared", "it is older, and both are equals there"
+    third = world.ask()
+    world.change(holders[0], release=True)
+    assert (world.lease(late).exporter, world.lease(late).priority) == ("own", 9)
+    assert not world.lease(third).exporter
+
+
+def test_a_board_is_kept_for_who_asked_before_for_later(world: World) -> None:
+    world.exporter("one")
+    later = world.ask(begin_time=1100.0, order=1)
+    world.step(50)
+    long = world.ask(duration=51.0, order=2)
+    assert world.reason(long) == ("Pending", True, "NotAvailable")
+    assert "promised" in world.lease(long).conditions[-1].message
+    assert world.scheduler.queue(world.lab, world.now)[long].seconds == 110.0
+    short = world.ask(duration=50.0, order=3)
+    assert world.lease(short).active, "it is over in time"
+    world.step(50)
+    assert world.lease(later).begun == 1100.0
+    world.step(60)
+    assert world.lease(long).active
+
+
+def test_a_stream_of_newcomers_keeps_nobody_from_the_board(world: World) -> None:
+    world.exporter("one")
+    later = world.ask(selector="", exporter_name="one", begin_time=1100.0, duration=200.0, order=1)
+    wide = None
+    for number in range(30):
+        key = world.ask(duration=60.0, order=2 + number)
+        wide = wide or key
+        world.step(10)
+    assert world.lease(later).begun == 1100.0
+    assert wide is not None
+    assert world.lease(wide).begun == 1000.0
+    begun = [lease.order for lease in world.lab.all(Lease) if lease.active]
+    assert begun == [3], "the next one is the oldest of the others"
+
+
+def test_who_asked_first_takes_what_was_promised_to_one_behind_it(world: World) -> None:
+    world.exporter("one")
+    holder = world.ask(order=1)
+    first = world.ask(duration=100.0, order=2)
+    later = world.ask(begin_time=1080.0, order=3)
+    world.change(holder, release=True)
+    assert world.lease(first).active
+    world.step(80)
+    assert world.reason(later) == ("Pending", True, "NotAvailable")
+    world.step(20)
+    assert world.lease(later).active
+    assert world.lease(later).expiry == 1140.0, "its time is what it asked for"
+
+
+def test_of_two_boards_the_one_is_kept_that_nobody_else_wants(world: World) -> None:
+    world.exporter("one")
+    world.exporter("two", labels={"board": "rpi4", "n": "2"})
+    later = world.ask(begin_time=1010.0, order=1)
+    only = world.ask(selector="", exporter_name="one", order=2)
+    assert world.lease(only).active
+    world.step(10)
+    assert world.lease(later).exporter == "two"
+
+
+def test_a_disabled_exporter_keeps_its_lease_and_gets_no_other(world: World) -> None:
+    world.exporter("one")
+    holder, waits = world.ask(), world.ask()
+    world.set_exporter("one", enabled=False)
+    assert world.lease(holder).active
+    assert world.reason(waits) == ("Unsatisfiable", True, "AllDisabled")
+    assert world.lease(waits).ended == world.now
+
+
+def test_a_clock_that_is_set_back_lets_no_newcomer_pass(world: World) -> None:
+    world.exporter("one")
+    holder = world.ask(order=1)
+    first = world.ask(order=2)
+    world.now -= 86400
+    second = world.ask(order=3)
+    world.change(holder, release=True)
+    assert world.lease(first).active
+    assert not world.lease(second).exporter
+
+
+def test_a_clock_that_is_set_back_makes_nobody_present_for_ever(world: World) -> None:
+    exporter = world.exporter("one")
+    world.presence.disconnected(exporter.key, world.now)
+    world.now -= 86400
+    assert world.reason(world.ask()) == ("Pending", True, "Offline")
+
+
 events = st.lists(
     st.tuples(
         st.sampled_from(["ask", "release", "status", "connect", "drop", "step", "extend", "restart", "undo"]),

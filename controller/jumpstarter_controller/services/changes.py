@@ -94,6 +94,7 @@ def create_lease(lab: Lab, now: float, client: Client, name: str, asked: client_
         name=name,
         uid=str(uuid.uuid4()),
         created=now,
+        order=lab.last_order + 1,
         client=client.name,
         selector=str(selector),
         exporter_name=asked.exporter_name,

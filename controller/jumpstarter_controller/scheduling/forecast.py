@@ -1,0 +1,52 @@
+"""When those who wait will get an exporter, if every lease lasts as long as it may and nothing new happens. No I/O."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from jumpstarter_controller.lab import Key, Lease
+from jumpstarter_controller.scheduling.candidates import Candidates
+from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_of
+
+__all__ = ["forecast"]
+
+_FREE, _LEAVE, _JOIN = range(3)
+
+
+def forecast(
+    waiting: Sequence[tuple[Lease, Candidates]], promises: Promises, supply: Supply, now: float
+) -> dict[Key, float]:
+    """The begin of each lease that gets an exporter, by its key.
+
+    It makes the scheduler's own decisions, at the times when they will be due. Exporters that nobody holds and
+    that are not free are not ready: nobody knows when they will be.
+    """
+    line = Line(waiting)
+    supply = supply.copy()
+    events: list[tuple[float, int, Key]] = [
+        (at, _FREE, key) for key, at in supply.free_at.items() if at > now
+    ]
+    events += [(lease.expiry, _LEAVE, lease.key) for lease, _ in waiting if lease.expiry is not None]
+    joining = {lease.key: (lease, found) for lease, found in promises.later}
+    events += [(lease.begin_time, _JOIN, lease.key) for lease, _ in promises.later if lease.begin_time]
+    heapq.heapify(events)
+    begins: dict[Key, float] = {}
+    while line or joining:
+        for grant in line.grant(supply, promises, now):
+            begins[grant.lease.key] = now
+            heapq.heappush(events, (end_of(grant.lease, now), _FREE, grant.exporter))
+        if not events:
+            break
+        now = events[0][0]
+        while events and events[0][0] <= now:
+            _, kind, key = heapq.heappop(events)
+            if kind == _FREE:
+                supply.free.add(key)
+            elif kind == _LEAVE:
+                line.leave(key)
+            else:
+                lease, found = joining.pop(key)
+                line.join(lease, found)
+                heapq.heappush(events, (end_of(lease, now), _LEAVE, key))
+    return begins
