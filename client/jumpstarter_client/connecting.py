@@ -80,6 +80,7 @@ async def connect_async(
             else:
                 lease = await stack.enter_async_context(_leased(wanted))
                 channel = await stack.enter_async_context(_usable(lease))
+                allowed = allowed or lease.config.allowed()
             yield await stack.enter_async_context(open_client(channel, allowed=allowed))
 
 

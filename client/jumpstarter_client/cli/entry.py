@@ -15,11 +15,10 @@ from jumpstarter_client.cli.options import Options, UsageError, split
 
 __all__ = ["run", "start", "start_j"]
 
-COMMANDS = ("devices", "shell", "test", "lease", "exporters", "login", "completion", "version")
-_ALIASES = {"leases": "lease", "l": "lease", "exporter": "exporters", "e": "exporters"}
-_TURNED: dict[
-    str, dict[str, tuple[str, ...]]
-] = {  # `jumpstarter create lease`: the words in Jumpstarter's own order
+COMMANDS = ("devices", "shell", "test", "lease", "exporters", "login", "config", "completion", "version")
+_ALIASES = {"leases": "lease", "l": "lease", "exporter": "exporters", "e": "exporters", "conf": "config"}
+_TURNED: dict[str, dict[str, tuple[str, ...]]] = {
+    # `jumpstarter create lease`: the words in Jumpstarter's own order.
     "create": {"lease": ("lease", "create")},
     "get": {"lease": ("lease", "list"), "exporters": ("exporters",)},
     "update": {"lease": ("lease", "update")},
@@ -136,6 +135,10 @@ def start(arguments: list[str], options: Options) -> int | None:
             from jumpstarter_client.cli.login import login  # noqa: PLC0415
 
             return login(rest, options)
+        case "config":
+            from jumpstarter_client.cli.config import config  # noqa: PLC0415
+
+            return config(rest, options)
         case "completion":
             from jumpstarter_client.cli.completion import completion  # noqa: PLC0415
 

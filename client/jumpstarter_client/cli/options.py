@@ -164,7 +164,7 @@ def _is_local(exporter: str) -> bool:
     return any(os.path.exists(os.path.join(folder, f"{exporter}.yaml")) for folder in folders)
 
 
-def take_output(arguments: list[str]) -> tuple[str | None, list[str]]:
+def take_output(arguments: list[str], formats: tuple[str, ...] = FORMATS) -> tuple[str | None, list[str]]:
     """Take `-o json|yaml|name` out; what stands behind `--` is not ours.
 
     Raises:
@@ -180,8 +180,8 @@ def take_output(arguments: list[str]) -> tuple[str | None, list[str]]:
         if not equals:
             value = arguments[end] if end < len(arguments) else ""
             end += 1
-        if value not in FORMATS:
-            raise UsageError(f"{name} takes one of {', '.join(FORMATS)}, not {value!r}")
+        if value not in formats:
+            raise UsageError(f"{name} takes one of {', '.join(formats)}, not {value!r}")
         return value, arguments[:index] + arguments[end:]
     return None, arguments
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import split_endpoint
 
@@ -91,7 +92,7 @@ class ConfigFiles:
             return False
         try:
             there = load(str(path), {})
-        except ClientConfigError:
+        except (ClientConfigError, ConfigError):
             return True
         same = (there.endpoint, there.identity.namespace, there.identity.name)
         return same != (config.endpoint, config.identity.namespace, config.identity.name)

@@ -1,17 +1,43 @@
-"""Client configurations: the files that Jumpstarter's own client has, and its environment."""
+"""Client configurations: the files that Jumpstarter's own client has, and its environment.
+
+A file is read strictly: a key that is not known there is an error at its line. What a file leaves out the
+environment may have; what a file says counts before it.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
+if TYPE_CHECKING:
+    from jumpstarter_proto.documents import Document
+
+    from jumpstarter_client.node import Allowed
+
 __all__ = ["ClientConfig", "ClientConfigError", "config_home", "load", "read_yaml"]
+
+ACQUISITION_SECONDS = 7200.0
+DIAL_SECONDS = 60.0
+RETRY_SECONDS = 300.0
+
+_SECTIONS: dict[str, dict[str, Any]] = {
+    "metadata": {"namespace": str | None, "name": str | None},
+    "tls": {"ca": str, "insecure": bool},
+    "drivers": {"allow": list[str] | str, "unsafe": bool},
+    "shell": {"use_profiles": bool},
+    "leases": {"acquisition_timeout": float, "dial_timeout": float, "retry_timeout": float},
+    "grpcOptions": {},
+}
+_TEXTS = ("apiVersion", "kind", "endpoint", "token", "refresh_token")
+_LEAST = {"acquisition_timeout": 5.0, "dial_timeout": 5.0, "retry_timeout": 0.0}
+_TRUE = ("1", "true", "yes", "on")
 
 
 class ClientConfigError(JumpstarterError):
@@ -22,54 +48,59 @@ class ClientConfigError(JumpstarterError):
 
 @dataclass(frozen=True)
 class ClientConfig:
-    """A controller, and who we are to it."""
+    """A controller, who we are to it, and how patient. Times in seconds."""
 
     endpoint: str
     identity: Identity
     trust: Trust
-    acquisition_timeout: float = 7200.0
-    """Seconds to wait for a board."""
+    allow: tuple[str, ...] = ()
+    """Patterns of the client classes of other people's drivers that may be loaded."""
+    unsafe: bool = False
+    """All of them may."""
+    acquisition_timeout: float = ACQUISITION_SECONDS
+    """How long to wait for a board."""
+    dial_timeout: float = DIAL_SECONDS
+    """How long to try for one connection to it."""
+    retry_timeout: float = RETRY_SECONDS
+    """How long to lease others when a board turns out not to be reachable; 0 is not at all."""
+    path: Path | None = field(default=None, compare=False)
+    """The file that it is from."""
+
+    def allowed(self) -> Allowed:
+        """Which client classes of a leased board's drivers may be loaded."""
+        from jumpstarter_client.node import Allowed  # noqa: PLC0415 - many only ask the controller
+
+        return Allowed(self.allow, unsafe=self.unsafe)
 
 
 def config_home(environment: Mapping[str, str]) -> Path:
     """The folder of all configurations."""
     if home := environment.get("JMP_CLIENT_CONFIG_HOME"):
-        return Path(home)
+        return Path(home).expanduser()
     base = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return Path(base) / "jumpstarter"
 
 
 def load(name: str | None, environment: Mapping[str, str]) -> ClientConfig:
-    """The configuration of that alias or file; None: the environment's own, else the current one.
+    """The configuration of that alias or file.
+
+    None: the one that JMP_CLIENT_CONFIG (a file) or JMP_CLIENT (an alias) names, the environment's own, else the
+    current one.
 
     Raises:
-        ClientConfigError: there is none; says where it was looked for and what to do.
+        ClientConfigError: there is none, or something is missing; says where it was looked for and what to do.
+        ConfigError: the file has what does not belong there; says where.
     """
     home = config_home(environment)
+    name = name or environment.get("JMP_CLIENT_CONFIG") or environment.get("JMP_CLIENT")
     if name is None and environment.get("JMP_NAMESPACE") and environment.get("JMP_NAME"):
-        return _from_environment(environment)
+        return _made({}, {}, environment, "the environment", None)
     if name is None:
         name = _current(home)
-    path = (
-        Path(name) if "/" in name or name.endswith((".yaml", ".yml")) else home / "clients" / f"{name}.yaml"
-    )
-    return _read(path, environment)
-
-
-def _from_environment(environment: Mapping[str, str]) -> ClientConfig:
-    missing = [key for key in ("JMP_ENDPOINT", "JMP_TOKEN") if not environment.get(key)]
-    if missing:
-        raise ClientConfigError(
-            f"JMP_NAME and JMP_NAMESPACE are set, but not {' and '.join(missing)}; set them too"
-        )
-    insecure = any(environment.get(key) == "1" for key in ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE"))
-    return ClientConfig(
-        environment["JMP_ENDPOINT"],
-        Identity(
-            Kind.CLIENT, environment["JMP_NAMESPACE"], environment["JMP_NAME"], environment["JMP_TOKEN"]
-        ),
-        Trust(insecure=insecure),
-    )
+    path = Path(name).expanduser() if "/" in name or name.endswith((".yaml", ".yml")) else None
+    path = path or home / "clients" / f"{name}.yaml"
+    texts, sections = _read(path)
+    return _made(texts, sections, environment, str(path), path)
 
 
 def _current(home: Path) -> str:
@@ -79,48 +110,141 @@ def _current(home: Path) -> str:
     if isinstance(alias, str) and alias:
         return alias
     raise ClientConfigError(
-        "a board of a controller is wanted, but nobody said who you are to it; name your configuration with "
-        f"--client FILE, or put it into {home / 'clients'} and its name into {home / 'config.yaml'}"
+        "a board of a controller is wanted, but nobody said who you are to it; log in with `jumpstarter login`, "
+        f"or name your configuration with --client FILE, or put it into {home / 'clients'}"
     )
 
 
-def _read(path: Path, environment: Mapping[str, str]) -> ClientConfig:
-    document = read_yaml(path)
-    if document.get("kind", "ClientConfig") != "ClientConfig":
-        raise ClientConfigError(f"{path} is no client's configuration but a {document.get('kind')}")
-    metadata = _section(path, document, "metadata")
-    tls = _section(path, document, "tls")
+def _read(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """The texts at the top of a file, and its sections; what is not there or null is left out."""
+    from jumpstarter_proto.documents import Document, check_keys, check_value  # noqa: PLC0415
 
-    def text(section: dict[str, Any], key: str, fallback: str) -> str:
-        value = section.get(key) or environment.get(fallback, "")
-        if not isinstance(value, str) or not value:
-            raise ClientConfigError(f"{path}: `{key}` is missing or no text; fetch the configuration again")
-        return value
+    if not path.exists():
+        raise ClientConfigError(f"there is no configuration {path}; name another with --client")
+    document = Document(path, "endpoint")
+    data = document.data
+    check_keys(document, data, frozenset((*_TEXTS, *_SECTIONS)), ())
+    kind = data.get("kind", "ClientConfig")
+    if kind != "ClientConfig":
+        raise document.error(
+            ("kind",), f"this is no client's configuration but a {kind}; give that of a client"
+        )
+    texts = {}
+    for key in _TEXTS:
+        if data.get(key) is not None:
+            texts[key] = check_value(document, data[key], str, (key,))
+    return texts, {key: _section(document, key) for key in _SECTIONS if data.get(key) is not None}
 
-    insecure = bool(tls.get("insecure")) or any(
-        environment.get(key) == "1" for key in ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
-    )
+
+def _section(document: Document, key: str) -> dict[str, Any]:
+    from jumpstarter_proto.documents import check_keys, check_value, kind_of  # noqa: PLC0415
+
+    given, known = document.data[key], _SECTIONS[key]
+    if not isinstance(given, dict):
+        raise document.error(
+            (key,), f"`{key}` has keys of its own, and this is {kind_of(given)}; see docs/cli.md"
+        )
+    if not known:
+        return given  # gRPC's options: for a client that is built on that library
+    check_keys(document, given, known, (key,))
+    found = {name: check_value(document, value, known[name], (key, name)) for name, value in given.items()}
+    for name, least in _LEAST.items():
+        if found.get(name, least) < least:
+            raise document.error((key, name), f"this is {found[name]:g} s; give at least {least:g}")
+    return found
+
+
+def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """A section as its variable has it, in JSON."""
+    from jumpstarter_proto.documents import convert, nearest  # noqa: PLC0415
+
+    variable, known = f"JMP_{key.upper()}", _SECTIONS[key]
+    text = environment.get(variable)
+    if not text:
+        return {}
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise ClientConfigError(f"{variable} is not JSON: {error}; quote it for the shell") from None
+    if not isinstance(given, dict):
+        raise ClientConfigError(
+            f'{variable} is no JSON object; write for example {{"{next(iter(known))}": …}}'
+        )
+    found = {}
+    for name, value in given.items():
+        if name not in known:
+            raise ClientConfigError(f"{variable}: unknown key {name!r}; {nearest(name, known)}")
+        try:
+            found[name] = convert(value, known[name])
+        except ValueError as error:
+            raise ClientConfigError(f"{variable}: {name}: {error}; change the value") from None
+    return found
+
+
+def _made(
+    texts: dict[str, str],
+    sections: dict[str, dict[str, Any]],
+    environment: Mapping[str, str],
+    source: str,
+    path: Path | None,
+) -> ClientConfig:
+    def section(key: str) -> dict[str, Any]:
+        return _from_environment(key, environment) | sections.get(key, {})
+
+    def text(value: object, key: str, variable: str) -> str:
+        found = value or environment.get(variable)
+        if not found:
+            raise ClientConfigError(
+                f"{source}: `{key}` is missing; fetch the configuration again, or set {variable}"
+                if path
+                else f"JMP_NAME and JMP_NAMESPACE are set, but not {variable}; set it, too"
+            )
+        return str(found)
+
+    def seconds(key: str, variable: str, default: float) -> float:
+        given = section("leases").get(key, environment.get(variable))
+        if given is None or given == "":
+            return default
+        try:
+            found = float(given)
+        except ValueError:
+            found = -1.0
+        if not found >= _LEAST[key]:
+            raise ClientConfigError(
+                f"{variable} is {given!r}; give a number of seconds, at least {_LEAST[key]:g}"
+            )
+        return found
+
+    metadata, tls, drivers = section("metadata"), section("tls"), section("drivers")
+    insecure = any(environment.get(key) == "1" for key in ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE"))
+    allow = _patterns(drivers.get("allow", environment.get("JMP_DRIVERS_ALLOW", "")))
+    unsafe = drivers.get("unsafe", environment.get("JMP_DRIVERS_UNSAFE", "").lower() in _TRUE)
     return ClientConfig(
-        text(document, "endpoint", "JMP_ENDPOINT"),
+        text(texts.get("endpoint"), "endpoint", "JMP_ENDPOINT"),
         Identity(
             Kind.CLIENT,
-            text(metadata, "namespace", "JMP_NAMESPACE"),
-            text(metadata, "name", "JMP_NAME"),
-            text(document, "token", "JMP_TOKEN"),
+            text(metadata.get("namespace"), "metadata.namespace", "JMP_NAMESPACE"),
+            text(metadata.get("name"), "metadata.name", "JMP_NAME"),
+            text(texts.get("token"), "token", "JMP_TOKEN"),
         ),
-        Trust(ca=str(tls.get("ca") or ""), insecure=insecure),
+        Trust(ca=tls.get("ca") or "", insecure=tls.get("insecure", False) or insecure),
+        allow=tuple(pattern for pattern in allow if pattern != "UNSAFE"),
+        unsafe=unsafe or "UNSAFE" in allow,
+        acquisition_timeout=seconds("acquisition_timeout", "JMP_ACQUISITION_TIMEOUT", ACQUISITION_SECONDS),
+        dial_timeout=seconds("dial_timeout", "JMP_DIAL_TIMEOUT", DIAL_SECONDS),
+        retry_timeout=seconds("retry_timeout", "JMP_RETRY_TIMEOUT", RETRY_SECONDS),
+        path=path.absolute() if path else None,
     )
 
 
-def _section(path: Path, document: dict[str, Any], key: str) -> dict[str, Any]:
-    section = document.get(key) or {}
-    if not isinstance(section, dict):
-        raise ClientConfigError(f"{path}: `{key}` has to have keys of its own")
-    return section
+def _patterns(given: list[str] | str) -> list[str]:
+    """A list, or a text with commas."""
+    parts = given.split(",") if isinstance(given, str) else given
+    return [part.strip() for part in parts if part.strip()]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a file. ClientConfigError if there is none."""
+    """The mapping in a file of which others know what belongs there. ClientConfigError if there is none."""
     import yaml  # noqa: PLC0415 - local use needs none
 
     try:

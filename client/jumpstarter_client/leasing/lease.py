@@ -38,6 +38,11 @@ class Lease:
         self.exporter = exporter
         self._controller = controller
 
+    @property
+    def config(self) -> ClientConfig:
+        """Who has it, and how patient they are."""
+        return self._controller.config
+
     @asynccontextmanager
     async def dial(self, timeout: float = DIAL_SECONDS) -> AsyncIterator[trio.abc.HalfCloseableStream]:
         """A byte stream to the exporter's session, through the controller's router.

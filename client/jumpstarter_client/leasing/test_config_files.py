@@ -13,7 +13,9 @@ from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_client.leasing.config_files import ConfigFiles
 from jumpstarter_client.leasing.configs import ClientConfig, ClientConfigError, load
 
-ANN = ClientConfig("lab:8082", Identity(Kind.CLIENT, "default", "ann", "secret"), Trust(ca="QUJD"))
+ANN = ClientConfig(
+    "lab:8082", Identity(Kind.CLIENT, "default", "ann", "secret"), Trust(ca="QUJD"), unsafe=True
+)
 
 
 def test_what_is_saved_is_loaded_and_the_first_is_the_current_one(tmp_path: Path) -> None:
