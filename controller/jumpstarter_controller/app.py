@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -92,12 +92,15 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     tokens = RouterTokens(random_key(folder.router_key))
     all_routers = list(settings.routers)
     served: list[Served] = []
+    background: list[Callable[..., Awaitable[object]]] = [engine.run]
     lines = [f"Listening on {endpoint}"]
     if settings.with_router:
         router_listeners = await listen(settings.router_listen, context)
         reached = settings.router_endpoint or reachable(settings.router_listen, router_listeners)
         all_routers.append(Router(reached))
-        served.append(Served.public([RouterService(tokens)], router_listeners, ROUTER_OPTIONS))
+        router = RouterService(tokens)
+        served.append(Served.public([router], router_listeners, ROUTER_OPTIONS))
+        background.append(router.guard)
         lines.append(f"Router on {reached}")
     if certificate.self_signed:
         lines.append(f"Certificate fingerprint {certificate.fingerprint()}")
@@ -118,9 +121,9 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     served.append(Served(Server([admin]), [unix_listener(folder.socket)]))
     # As clients look at them; whom those believe is not ours to know where the certificate is from elsewhere.
     ca = base64.b64encode(addresses.ca.encode()).decode()
-    watch = partial(watch_routers, routers, settings.routers, Trust(ca=ca, insecure=not ca))
+    background.append(partial(watch_routers, routers, settings.routers, Trust(ca=ca, insecure=not ca)))
     try:
-        return await serve(served, lines, engine.run, watch)
+        return await serve(served, lines, *background)
     finally:
         folder.socket.unlink(missing_ok=True)
 

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Generic, TypeVar
 
-__all__ = ["Pairing", "TooManyWaitError"]
+__all__ = ["Pairing", "TooManyError"]
 
 S = TypeVar("S")
 
 
-class TooManyWaitError(Exception):
-    """There is no room for another stream that waits."""
+class TooManyError(Exception):
+    """There are as many streams with that name as there may be."""
 
 
 class Pairing(Generic[S]):
-    """A rendezvous by name. A third stream with a name is a new first."""
+    """A rendezvous by name. A third stream with a name is a new first; there are `most` of a name at a time."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._waiting: dict[str, S] = {}
+        self._here: Counter[str] = Counter()
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """How many wait for their other side."""
         return len(self._waiting)
 
     def arrive(self, name: str, side: S) -> S | None:
         """The other side, which has waited; None if this one has to wait.
 
         Raises:
-            TooManyWaitError: it would have to wait, and too many do.
+            TooManyError: it does not come in.
         """
+        if self._here[name] >= self._most:
+            raise TooManyError
+        self._here[name] += 1
         other = self._waiting.pop(name, None)
         if other is None:
-            if len(self._waiting) >= self._most:
-                raise TooManyWaitError
             self._waiting[name] = side
         return other
 
     def leave(self, name: str, side: S) -> None:
-        """It waits no more; whoever came after it under that name stays."""
+        """A side that had come in is gone; whoever came after it under that name stays."""
         if self._waiting.get(name) is side:
             del self._waiting[name]
+        self._here[name] -= 1
+        if not self._here[name]:
+            del self._here[name]

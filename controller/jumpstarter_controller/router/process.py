@@ -50,6 +50,6 @@ async def run(settings: RouterSettings) -> ExitCode:
             f"the certificate in {certificate.chain} is not for {host}, so nobody would believe this router; "
             f"say with --endpoint how others reach it, or create a file for {endpoint}"
         )
-    served = Served.public([RouterService(RouterTokens(file.key))], listeners, ROUTER_OPTIONS)
+    service = RouterService(RouterTokens(file.key))
     lines = [f"Router on {endpoint}", f"For the controller: jumpstarter-controller run --router {endpoint}"]
-    return await serve([served], lines)
+    return await serve([Served.public([service], listeners, ROUTER_OPTIONS)], lines, service.guard)

@@ -1,7 +1,9 @@
 """RouterService: joins two calls, frame by frame, without looking into a frame.
 
-Nothing is read from a call before it has its other side, nor from one side faster than the other takes it: what
-a router holds of a stream is bounded by HTTP/2's window, whatever the peers do.
+Nothing is read from a call before it has its other side, nor from one side faster than the other takes it. What a
+router holds is bounded three times: of one direction by HTTP/2's window, one frame on its way and what the socket has
+not taken (2.5 MiB); in all by `MOST_HELD`, beyond which the streams that hold most are ended; and by the number of
+streams.
 """
 
 from __future__ import annotations
@@ -14,15 +16,28 @@ from jumpstarter_proto.rpc import Method, Options, RpcError, ServerCall, Service
 from jumpstarter_proto.v1.router_grpc import ROUTER_SERVICE_STREAM
 
 from jumpstarter_controller.identity.authenticate import bearer
-from jumpstarter_controller.router.pairing import Pairing, TooManyWaitError
+from jumpstarter_controller.router.pairing import Pairing, TooManyError
 from jumpstarter_controller.router.tokens import RouterTokens
 
-__all__ = ["ROUTER_OPTIONS", "RouterService"]
+__all__ = ["MOST_HELD", "MOST_STREAMS", "ROUTER_OPTIONS", "RouterService"]
 
-MOST_WAITING = 4096
-WAIT_SECONDS = 24 * 3600.0
-"""For the other side. Its lease ends it sooner, by closing the connection that it came on."""
-ROUTER_OPTIONS = Options(keepalive_interval=20.0, connection_window=4 * 1024 * 1024)
+MEBIBYTE = 1024 * 1024
+MOST_STREAMS = 8192
+"""Of both sides together; one more is refused."""
+MOST_HELD = 256 * MEBIBYTE
+"""Bytes; while there are more, new streams are refused, and those that hold most end."""
+MOST_PER_TOKEN = 16
+"""Streams with the same token at a time; two are what it is for."""
+GUARD_SECONDS = 1.0
+"""Between two looks at what is held."""
+ROUTER_OPTIONS = Options(
+    keepalive_interval=20.0,
+    max_receive=MEBIBYTE,
+    max_send=MEBIBYTE,
+    stream_window=MEBIBYTE,
+    connection_window=4 * MEBIBYTE,
+)
+"""Frames have 64 KiB; one of more than a MiB is a mistake."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,33 +64,75 @@ _Call = ServerCall[Any, Any]
 
 
 class _Side:
-    """A call that waits for its other side."""
+    """One call: it waits for its other side, then both are one stream."""
 
     def __init__(self, call: _Call) -> None:
         self.call = call
+        self.scope = trio.CancelScope()
+        """Cancelled when there is no room for it any more."""
         self.joined = trio.Event()
         self.over = trio.Event()
         """The pair has ended."""
         self.failure: RpcError | None = None
+        self.carried = 0
+        """Bytes of the frame that is on its way to the other side."""
+
+    @property
+    def held(self) -> int:
+        """Bytes in memory because of it."""
+        return self.call.held + self.carried
 
 
 class RouterService(Servicer):
-    """jumpstarter.v1.RouterService."""
+    """jumpstarter.v1.RouterService. `guard` has to run, too."""
 
     METHODS: ClassVar[tuple[Method[Any, Any], ...]] = (
         Method(ROUTER_SERVICE_STREAM.path, ROUTER_SERVICE_STREAM.cardinality, _Frame, _Frame),
     )
 
-    def __init__(self, tokens: RouterTokens) -> None:
+    def __init__(
+        self, tokens: RouterTokens, *, most_streams: int = MOST_STREAMS, most_held: int = MOST_HELD
+    ) -> None:
         self._tokens = tokens
-        self._pairing: Pairing[_Side] = Pairing(MOST_WAITING)
+        self._most_streams = most_streams
+        self._most_held = most_held
+        self._pairing: Pairing[_Side] = Pairing(MOST_PER_TOKEN)
+        self._sides: set[_Side] = set()
         self.pairs = 0
         """How many are joined now."""
+        self.held = 0
+        """Bytes, as of the last look."""
+        self.received = 0
+        """Bytes that came in since the start."""
+        self.sent = 0
+        """Bytes that went out since the start."""
+        self.refused = 0
+        """Streams that there was no room for."""
 
     @property
     def waiting(self) -> int:
         """How many wait for their other side."""
-        return len(self._pairing)
+        return self._pairing.waiting
+
+    @property
+    def streams(self) -> int:
+        """How many calls there are, of both sides together."""
+        return len(self._sides)
+
+    async def guard(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep what is held below the bound, until cancelled."""
+        task_status.started()
+        while True:
+            sides = sorted(self._sides, key=lambda side: side.held, reverse=True)
+            self.held = total = sum(side.held for side in sides)
+            for side in sides:
+                if total <= self._most_held:
+                    break
+                _log.warning("a stream ends: it holds %d bytes, and all together %d", side.held, total)
+                total -= side.held
+                self.refused += 1
+                side.scope.cancel()
+            await trio.sleep(GUARD_SECONDS)
 
     async def Stream(self, call: _Call) -> None:  # noqa: N802 - the procedure's name
         """One side of a connection."""
@@ -85,28 +142,40 @@ class RouterService(Servicer):
             raise RpcError(
                 StatusCode.UNAUTHENTICATED, f"missing or invalid authorization: {error.details}"
             ) from None
-        name = self._tokens.stream_of(token)
+        name, seconds = self._tokens.stream_of(token)
+        if len(self._sides) >= self._most_streams or self.held > self._most_held:
+            raise self._no_room("the router has no room for another stream; dial again later")
         # A peer may wait for our headers before it sends anything.
         await call.send_initial_metadata()
         side = _Side(call)
         try:
             other = self._pairing.arrive(name, side)
-        except TooManyWaitError:
-            raise RpcError(
-                StatusCode.RESOURCE_EXHAUSTED, "too many streams wait for their other side; dial again later"
-            ) from None
-        if other is None:
-            await self._wait(name, side)
-        else:
-            await self._join(side, other)
-
-    async def _wait(self, name: str, side: _Side) -> None:
+        except TooManyError:
+            raise self._no_room("too many streams have this token; dial again for another") from None
+        self._sides.add(side)
         try:
-            try:
-                with trio.move_on_after(WAIT_SECONDS):
-                    await side.joined.wait()
-            finally:
-                self._pairing.leave(name, side)
+            with side.scope:
+                if other is None:
+                    await self._wait(side, seconds)
+                else:
+                    await self._join(side, other)
+                return
+        finally:
+            self._sides.discard(side)
+            self._pairing.leave(name, side)
+        raise RpcError(
+            StatusCode.RESOURCE_EXHAUSTED, "the router holds too much that this stream's reader does not take"
+        )
+
+    def _no_room(self, sentence: str) -> RpcError:
+        self.refused += 1
+        return RpcError(StatusCode.RESOURCE_EXHAUSTED, sentence)
+
+    async def _wait(self, side: _Side, seconds: float) -> None:
+        """Until its other side has come and the pair has ended; nobody can come after the token's end."""
+        try:
+            with trio.move_on_after(seconds):
+                await side.joined.wait()
             if not side.joined.is_set():
                 raise RpcError(StatusCode.DEADLINE_EXCEEDED, "the other side never came; dial again")
             await side.over.wait()
@@ -132,8 +201,8 @@ class RouterService(Servicer):
 
                 nursery.start_soon(watch)
                 async with trio.open_nursery() as copying:
-                    copying.start_soon(_copy, side.call, other.call)
-                    copying.start_soon(_copy, other.call, side.call)
+                    copying.start_soon(self._copy, side, other)
+                    copying.start_soon(self._copy, other, side)
                 if not other.over.is_set():
                     failure = None
                 nursery.cancel_scope.cancel()
@@ -146,12 +215,16 @@ class RouterService(Servicer):
         if failure is not None:
             raise failure
 
+    async def _copy(self, source: _Side, target: _Side) -> None:
+        """One direction. Its end is the GOAWAY frame that came with it; the other direction goes on."""
+        send = target.call.send
+        async for frame in source.call:
+            source.carried = size = len(frame.data)
+            self.received += size
+            await send(frame)
+            self.sent += size
+            source.carried = 0
+
 
 def _gone() -> RpcError:
     return RpcError(StatusCode.ABORTED, "the other side of this stream is gone; dial again")
-
-
-async def _copy(source: _Call, target: _Call) -> None:
-    """One direction. Its end is the GOAWAY frame that came with it; the other direction goes on."""
-    async for frame in source:
-        await target.send(frame)

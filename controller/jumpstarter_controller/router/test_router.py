@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import jwt
 import pytest
@@ -16,15 +16,17 @@ from jumpstarter_proto.rpc import RpcError, Server, StatusCode, open_channel
 from jumpstarter_proto.v1 import router_grpc, router_pb2
 
 from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
-from jumpstarter_controller.router.pairing import Pairing, TooManyWaitError
+from jumpstarter_controller.router.pairing import Pairing, TooManyError
+from jumpstarter_controller.router.service import MOST_PER_TOKEN
+from jumpstarter_controller.router.tokens import LEEWAY
 
 KEY = b"k" * 32
 TOKENS = RouterTokens(KEY)
 
 
 class Lab:
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self.service = RouterService(TOKENS)
+    def __init__(self, nursery: trio.Nursery, **bounds: int) -> None:
+        self.service = RouterService(TOKENS, **bounds)
         self.server = Server([self.service], options=ROUTER_OPTIONS)
         self.nursery = nursery
 
@@ -43,6 +45,13 @@ class Lab:
         with trio.fail_after(10):
             while (self.service.waiting, self.service.pairs) != (waiting, pairs):
                 await trio.sleep(0)
+
+    async def until_empty(self) -> None:
+        with trio.fail_after(10):
+            while self.service.streams:
+                await trio.sleep(0)
+        assert (self.service.waiting, self.service.pairs) == (0, 0)
+        assert not self.service._pairing._here
 
 
 @pytest.fixture
@@ -67,7 +76,7 @@ async def test_what_came_before_the_other_side_arrives_first(lab: Lab) -> None:
             assert await one.receive_some() == b"still"
             await two.send_eof()
             assert await one.receive_some() == b""
-    await lab.until(0, 0)
+    await lab.until_empty()
 
 
 @pytest.mark.parametrize("first_dies", [True, False])
@@ -94,13 +103,13 @@ async def test_one_side_that_dies_ends_the_other(lab: Lab, first_dies: bool) -> 
             while not ended:
                 await trio.sleep(0.01)
     assert "other side of this stream is gone" in ended[0]
-    await lab.until(0, 0)
+    await lab.until_empty()
 
 
 async def test_an_orphan_leaves_nothing(lab: Lab) -> None:
     async with lab.dial(TOKENS.issue()):
         await lab.until(1, 0)
-    await lab.until(0, 0)
+    await lab.until_empty()
 
 
 @pytest.mark.parametrize(
@@ -153,21 +162,117 @@ async def test_frames_pass_unchanged(lab: Lab) -> None:
         await lab.until(0, 1)
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40))
-def test_pairs_are_of_one_name_and_nobody_is_in_two(events: list[tuple[str, bool]]) -> None:
+async def refused(lab: Lab, token: str) -> RpcError:
+    async with lab.dial(token) as stream:
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await stream.receive_some()
+    assert isinstance(caught.value.__cause__, RpcError)
+    return caught.value.__cause__
+
+
+async def test_more_streams_than_there_may_be_are_refused() -> None:
+    async with trio.open_nursery() as nursery:
+        lab = Lab(nursery, most_streams=2)
+        async with lab.dial(TOKENS.issue()), lab.dial(TOKENS.issue()):
+            await lab.until(2, 0)
+            error = await refused(lab, TOKENS.issue())
+            assert error.code is StatusCode.RESOURCE_EXHAUSTED
+            assert "dial again later" in error.details
+            assert lab.service.refused == 1
+        await lab.until_empty()
+        async with lab.dial(TOKENS.issue()):
+            await lab.until(1, 0)
+        await lab.until_empty()
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_token_is_for_few_streams(lab: Lab) -> None:
+    token = TOKENS.issue()
+    async with AsyncExitStack() as stack:
+        for _ in range(MOST_PER_TOKEN):
+            await stack.enter_async_context(lab.dial(token))
+        await lab.until(0, MOST_PER_TOKEN // 2)
+        assert (await refused(lab, token)).code is StatusCode.RESOURCE_EXHAUSTED
+        async with lab.dial(TOKENS.issue()):
+            await lab.until(1, MOST_PER_TOKEN // 2)
+    await lab.until_empty()
+
+
+async def test_what_is_held_in_all_is_bounded_and_the_greediest_stream_pays() -> None:
+    bound = 2 * 1024 * 1024
+    async with trio.open_nursery() as nursery:
+        lab = Lab(nursery, most_held=bound)
+        await nursery.start(lab.service.guard)
+        modest, greedy = TOKENS.issue(), [TOKENS.issue() for _ in range(4)]
+        async with AsyncExitStack() as stack:
+            near = await stack.enter_async_context(lab.dial(modest))
+            far = await stack.enter_async_context(lab.dial(modest))
+            await near.send_all(b"still here")
+            senders = []
+            for token in greedy:
+                await stack.enter_async_context(lab.dial(token))
+                senders.append(await stack.enter_async_context(lab.dial(token)))
+            await lab.until(0, 5)
+            broken: list[str] = []
+
+            async def flood(stream: RouterStream) -> None:
+                try:
+                    while True:
+                        await stream.send_all(bytes(65536))
+                except trio.BrokenResourceError as error:
+                    broken.append(str(error))
+
+            async with trio.open_nursery() as flooding:
+                for stream in senders:
+                    flooding.start_soon(flood, stream)
+                with trio.fail_after(30):
+                    while not broken or lab.service.held > bound:
+                        await trio.sleep(0.05)
+                flooding.cancel_scope.cancel()
+            assert all("does not take" in one or "other side" in one for one in broken)
+            assert await far.receive_some() == b"still here"
+        await lab.until_empty()
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_waits_waits_no_longer_than_its_token_counts(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A lease's tokens end with it, so nobody waits for a lease that is over."""
+    async with trio.open_nursery() as nursery:
+        lab = Lab(nursery)
+        started = trio.current_time()
+        error = await refused(lab, TOKENS.issue(120))
+        assert error.code is StatusCode.DEADLINE_EXCEEDED
+        assert 120 <= trio.current_time() - started <= 120 + LEEWAY + 1
+        await lab.until_empty()
+        nursery.cancel_scope.cancel()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 5)), max_size=60))
+def test_pairs_are_of_one_name_and_nobody_is_in_two(events: list[tuple[str, bool, int]]) -> None:
     pairing: Pairing[tuple[str, int]] = Pairing(3)
     waiting: dict[str, tuple[str, int]] = {}
-    for number, (name, leaves) in enumerate(events):
+    here: list[tuple[str, int]] = []
+    for number, (name, leaves, which) in enumerate(events):
         if leaves:
-            pairing.leave(name, waiting.pop(name, (name, -1)))
+            if here:
+                gone = here.pop(which % len(here))
+                pairing.leave(gone[0], gone)
+                if waiting.get(gone[0]) == gone:
+                    del waiting[gone[0]]
             continue
         side = (name, number)
         try:
             other = pairing.arrive(name, side)
-        except TooManyWaitError:
-            assert len(waiting) == 3
+        except TooManyError:
+            assert sum(one[0] == name for one in here) == 3
             continue
+        here.append(side)
         assert other == waiting.pop(name, None)
         if other is None:
             waiting[name] = side
-    assert len(pairing) == len(waiting)
+        assert pairing.waiting == len(waiting)
+    for side in here:
+        pairing.leave(side[0], side)
+    assert (pairing.waiting, len(pairing._here)) == (0, 0)

@@ -14,7 +14,7 @@ __all__ = ["LIFETIME", "RouterTokens"]
 ISSUER = "https://jumpstarter.dev/stream"
 AUDIENCE = "https://jumpstarter.dev/router"
 LIFETIME = 30 * 60
-"""Seconds; it counts only when a stream starts."""
+"""Seconds; it counts only when a stream starts. Who waits for its other side waits no longer."""
 LEEWAY = 30.0
 """Seconds that the clocks of controller and router may differ."""
 LONGEST = 8 * 1024
@@ -27,15 +27,15 @@ class RouterTokens:
         self._key = key
         self._clock = clock
 
-    def issue(self) -> str:
-        """A token for one new connection."""
+    def issue(self, lifetime: float = LIFETIME) -> str:
+        """A token for one new connection, that counts for so many seconds and at most `LIFETIME`."""
         now = int(self._clock())
         return jwt.encode(
             {
                 "iss": ISSUER,
                 "aud": [AUDIENCE],
                 "sub": str(uuid.uuid4()),
-                "exp": now + LIFETIME,
+                "exp": now + max(1, int(min(LIFETIME, lifetime))),
                 "nbf": now,
                 "iat": now,
                 "jti": str(uuid.uuid4()),
@@ -44,8 +44,8 @@ class RouterTokens:
             algorithm="HS256",
         )
 
-    def stream_of(self, token: str) -> str:
-        """The connection that a token is for.
+    def stream_of(self, token: str) -> tuple[str, float]:
+        """The connection that a token is for, and for how many more seconds it counts.
 
         Raises:
             RpcError: UNAUTHENTICATED, forged, expired or for something else.
@@ -67,11 +67,12 @@ class RouterTokens:
                 },
             )
             now = self._clock()
-            if float(claims["exp"]) + LEEWAY <= now or float(claims.get("nbf", 0)) - LEEWAY > now:
+            left = float(claims["exp"]) + LEEWAY - now
+            if left <= 0 or float(claims.get("nbf", 0)) - LEEWAY > now:
                 raise jwt.ExpiredSignatureError("outside of its time; dial again")
             stream = claims["sub"]
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise RpcError(StatusCode.UNAUTHENTICATED, f"invalid jwt token: {error}") from None
         if not isinstance(stream, str) or not stream:
             raise RpcError(StatusCode.UNAUTHENTICATED, "invalid jwt token: it names no stream")
-        return stream
+        return stream, left

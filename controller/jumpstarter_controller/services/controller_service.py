@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 import trio
@@ -167,7 +168,8 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         if not lease.exporter:
             raise RpcError(StatusCode.UNKNOWN, "lease not active: it still waits for an exporter")
         exporter = await self._ready(Key(lease.namespace, lease.exporter))
-        endpoint, token = self._routers.choose(exporter.labels)
+        left = math.inf if lease.expiry is None else lease.expiry - self._engine.clock()
+        endpoint, token = self._routers.choose(exporter.labels, left)
         self._listening.push(lease.key, pb.ListenResponse(router_endpoint=endpoint, router_token=token))
         return pb.DialResponse(router_endpoint=endpoint, router_token=token)
 

@@ -226,6 +226,11 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         """Whether the call's last event is still to come."""
         return stream_id in self._open
 
+    def held(self, stream_id: int) -> int:
+        """Bytes that have arrived on this call and were not acknowledged, pieces of messages too."""
+        call = self._open.get(stream_id)
+        return 0 if call is None else call.unread + call.reader.held
+
     def acknowledge(self, stream_id: int, credit: int) -> None:
         """A message was read: let the peer send as much again."""
         call = self._open.get(stream_id)

@@ -434,6 +434,10 @@ class Mux:
             if not call.window:
                 self._waiting_for_window.discard(call)
 
+    def held(self, call: CallState) -> int:
+        """Bytes in memory for a call: what was not read, and what its connection has not sent."""
+        return self.connection.held(call.stream_id) + self._outbox.size
+
     def send_eof(self, call: CallState) -> None:
         """Half-close; nothing more will be sent. Not for a call that has ended."""
         if not call.is_over:

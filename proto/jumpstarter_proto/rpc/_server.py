@@ -63,6 +63,11 @@ class ServerCall(Generic[Req, Res]):
         """The caller's address in gRPC's notation (`unix:`, `ipv4:192.0.2.1:50051`); empty for a tunnel."""
         return peer_of(self._mux.stream)
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory for this call: what was not read of it, and what its connection has not sent."""
+        return self._mux.held(self._state)
+
     def header(self, name: str) -> str | None:
         """A text value of the caller's metadata, the last one if there are several; None if there is none."""
         values = [value for key, value in self.metadata if key == name and isinstance(value, str)]
