@@ -29,6 +29,7 @@ from jumpstarter_controller.services import (
     Routers,
 )
 from jumpstarter_controller.services.admin_service import AdminService
+from jumpstarter_controller.services.changes import MOST_OPEN_LEASES
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.enrolment_service import EnrolmentService
 from jumpstarter_controller.services.router_watch import watch_routers
@@ -63,6 +64,8 @@ class Settings:
     routers: tuple[Router, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
+    most_leases: int = MOST_OPEN_LEASES
+    """Of one client, that have not ended."""
 
 
 async def run(settings: Settings) -> ExitCode:
@@ -111,8 +114,8 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     credentials = Credentials(issuer, addresses)
     routers = Routers(all_routers, tokens.issue)
     services = [
-        ControllerService(engine, guard, listening, routers),
-        ClientService(engine, guard, credentials.token),
+        ControllerService(engine, guard, listening, routers, settings.most_leases),
+        ClientService(engine, guard, credentials.token, settings.most_leases),
         EnrolmentService(engine, credentials),
     ]
     served.append(Served.public(services, listeners, OPTIONS))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 from jumpstarter_proto.remote import Kind
 
 from jumpstarter_controller.cli.command import Level, run_app
@@ -53,6 +54,7 @@ def run(
     router: list[str] | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
+    max_leases: Annotated[int, Parameter(validator=Number(gte=1))] = 256,
     log_level: Level = "info",
 ) -> int:
     """Run the controller until told to stop.
@@ -82,6 +84,8 @@ def run(
         Certificate chain, as PEM; otherwise one is made, and its fingerprint printed.
     tls_key
         Its key, as PEM.
+    max_leases
+        How many leases one client may have that have not ended.
     log_level
         What goes to stderr.
     """
@@ -102,6 +106,7 @@ def run(
         routers=tuple(map(Router.parse, router or [])),
         certificate=tls_cert,
         key=tls_key,
+        most_leases=max_leases,
     )
     return trio.run(process.run, settings)
 

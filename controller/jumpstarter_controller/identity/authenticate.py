@@ -126,7 +126,7 @@ def _name(metadata: Metadata, username: str) -> str:
     if given and given != derived:
         raise RpcError(
             StatusCode.INVALID_ARGUMENT,
-            f"resource name mismatch: {given!r} was given, {derived!r} is this user's",
+            f"resource name mismatch: {given[:80]!r} was given, {derived!r} is this user's",
         )
     return derived
 

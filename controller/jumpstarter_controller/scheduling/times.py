@@ -13,13 +13,18 @@ class TimesError(ValueError):
 
 
 def check_times(
-    begin: float | None, end: float | None, duration: float | None
+    begin: float | None, end: float | None, duration: float | None, now: float
 ) -> tuple[float | None, float | None, float]:
     """Begin, end and duration of a lease in seconds, with begin and duration worked out where they can be.
+
+    Ten years from now nobody knows what will be, and a lease that waits so long only fills the disk.
 
     Raises:
         TimesError: says which of them is missing, too much or wrong.
     """
+    for word, time in (("begin_time", begin), ("end_time", end)):
+        if time is not None and not now - LONGEST < time < now + LONGEST:
+            raise TimesError(f"{word} is more than {LONGEST / 86400:.0f} days away; check its year")
     if begin is not None and end is not None:
         between = end - begin
         if duration is not None and abs(duration - between) > 0.001:

@@ -12,6 +12,7 @@ __all__ = ["LONGEST", "parse"]
 LONGEST = 8192
 """Characters; a selector comes from a peer."""
 
+_MOST_SHOWN = 200
 _TOKEN = re.compile(r"\s*(==|!=|[=!(),<>]|[^\s=!(),<>]+)")
 _SYMBOLS = frozenset(("=", "==", "!=", "!", "(", ")", ",", "<", ">"))
 
@@ -30,7 +31,7 @@ def parse(text: str) -> Selector:
     try:
         return Selector.of(parser.requirements())
     except LabelError as error:
-        raise SelectorError(f"selector {text!r}: {error}") from None
+        raise SelectorError(f"selector {text[:_MOST_SHOWN]!r}: {error}") from None
 
 
 class _Parser:
@@ -72,7 +73,7 @@ class _Parser:
                     raise self._wrong(f"an integer after {key}{operator}", value)
                 return Requirement(key, Operator.LESS if operator == "<" else Operator.GREATER, (value,))
             case _:
-                raise self._wrong(f"=, !=, in, notin, <, > or a comma after {key!r}", operator)
+                raise self._wrong(f"=, !=, in, notin, <, > or a comma after {key[:_MOST_SHOWN]!r}", operator)
 
     def _key(self) -> str:
         mark = self._next()
@@ -119,8 +120,8 @@ class _Parser:
         return mark
 
     def _wrong(self, wanted: str, found: str | None) -> SelectorError:
-        what = "its end" if found is None else repr(found)
+        what = "its end" if found is None else repr(found[:_MOST_SHOWN])
         return SelectorError(
-            f"selector {self._text!r}: expected {wanted}, found {what}; "
+            f"selector {self._text[:_MOST_SHOWN]!r}: expected {wanted}, found {what}; "
             "write for example board=rpi4,site in (a,b),!broken"
         )

@@ -12,6 +12,10 @@ _DNS = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])
 _RULE = "letters, digits, '-', '_' and '.', at most 63, a letter or digit first and last"
 
 
+_MOST_SHOWN = 80
+"""Characters of what is wrong, in the sentence that says so."""
+
+
 class LabelError(ValueError):
     """A label that cannot be one."""
 
@@ -20,15 +24,17 @@ def check_key(key: str) -> None:
     """LabelError unless it is `name` or `prefix/name`."""
     prefix, slash, name = key.rpartition("/")
     if slash and (len(prefix) > 253 or not _DNS.fullmatch(prefix)):
-        raise LabelError(f"label key {key!r}: what is before the slash must be a lower-case DNS name")
+        raise LabelError(
+            f"label key {key[:_MOST_SHOWN]!r}: what is before the slash must be a lower-case DNS name"
+        )
     if not _NAME.fullmatch(name):
-        raise LabelError(f"label key {key!r}: a name has {_RULE}")
+        raise LabelError(f"label key {key[:_MOST_SHOWN]!r}: a name has {_RULE}")
 
 
 def check_value(key: str, value: str) -> None:
     """LabelError unless it is empty or a name."""
     if value and not _NAME.fullmatch(value):
-        raise LabelError(f"label {key}: value {value!r} is not allowed; it has {_RULE}")
+        raise LabelError(f"label {key}: value {value[:_MOST_SHOWN]!r} is not allowed; it has {_RULE}")
 
 
 def check_labels(labels: Mapping[str, str]) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.identifiers import uuid7
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.texts import shown
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
-from jumpstarter_controller.scheduling import TimesError, check_times
+from jumpstarter_controller.scheduling import Refusal, TimesError, check_times, choices, longest
 from jumpstarter_controller.selectors import SelectorError, check_labels, parse
 from jumpstarter_controller.selectors.labels import LabelError
 from jumpstarter_controller.services.messages import name_of, seconds_of, time_of
@@ -31,6 +32,8 @@ __all__ = [
 OWN_PREFIX = "jumpstarter.dev/"
 """Labels that an exporter sets for itself; all others are the lab's."""
 MAX_TAGS = 10
+MOST_OPEN_LEASES = 256
+"""Of one client, unless its controller was told another number."""
 MAX_CONTEXT = 8
 MAX_DEVICES = 4096
 LONGEST_MESSAGE = 1024
@@ -40,7 +43,7 @@ def not_found(kind: str, name: str) -> RpcError:
     """As a Kubernetes API would say it, and what to do."""
     return RpcError(
         StatusCode.UNKNOWN,
-        f'{kind}s.jumpstarter.dev "{name}" not found; see which there are: jumpstarter {kind} list',
+        f'{kind}s.jumpstarter.dev "{shown(name)}" not found; see which there are: jumpstarter {kind} list',
     )
 
 
@@ -48,11 +51,20 @@ def _unknown(error: ValueError) -> RpcError:
     return RpcError(StatusCode.UNKNOWN, str(error))
 
 
-def create_lease(lab: Lab, now: float, client: Client, name: str, asked: client_pb2.Lease) -> Lease:
+def create_lease(
+    lab: Lab,
+    now: float,
+    client: Client,
+    name: str,
+    asked: client_pb2.Lease,
+    *,
+    most_open: int = MOST_OPEN_LEASES,
+) -> Lease:
     """A new lease of a client, not scheduled yet.
 
     Raises:
-        RpcError: INVALID_ARGUMENT for what is missing or no tag, UNKNOWN for what makes no sense.
+        RpcError: INVALID_ARGUMENT for what is missing or no tag, UNKNOWN for what makes no sense,
+            RESOURCE_EXHAUSTED for one lease too many.
     """
     if not asked.selector and not asked.exporter_name:
         raise RpcError(
@@ -60,30 +72,24 @@ def create_lease(lab: Lab, now: float, client: Client, name: str, asked: client_
             "one of selector or exporter_name is required; for example board=rpi4",
         )
     tags = _tags(asked.tags)
-    context = dict(asked.context)
-    if len(context) > MAX_CONTEXT or any(len(k) > 32 or len(v) > 64 for k, v in context.items()):
-        raise RpcError(
-            StatusCode.INVALID_ARGUMENT,
-            f"a context has at most {MAX_CONTEXT} entries, keys of 32 and values of 64 characters",
-        )
+    context = _context(asked.context)
     try:
         selector = parse(asked.selector)
-        begin, end, duration = check_times(
-            time_of(asked.begin_time) if asked.HasField("begin_time") else None,
-            time_of(asked.end_time) if asked.HasField("end_time") else None,
-            seconds_of(asked.duration) if asked.HasField("duration") else None,
-        )
-    except (SelectorError, TimesError) as error:
+    except SelectorError as error:
         raise _unknown(error) from None
-    if end is not None and end <= now:
+    begin, end, duration = _times(asked, now)
+    if begin is not None and begin + duration <= now:
         raise RpcError(StatusCode.UNKNOWN, "the lease would have ended already; choose a later end")
     name = name or uuid7(now)
-    try:
-        check_labels({name: ""})
-    except LabelError:
+    _check_name("a lease", name)
+    if asked.exporter_name:
+        _check_name("an exporter", asked.exporter_name)
+    if sum(one.client == client.name for one in lab.open_leases()) >= most_open:
         raise RpcError(
-            StatusCode.UNKNOWN, f"{name!r} is no name for a lease; use letters, digits and '-'"
-        ) from None
+            StatusCode.RESOURCE_EXHAUSTED,
+            f"client {client.name} has {most_open} leases that have not ended, and may have no more; "
+            "release some: jumpstarter lease list",
+        )
     key = Key(client.namespace, name)
     if lab.get(Lease, key) is not None:
         raise RpcError(
@@ -107,6 +113,47 @@ def create_lease(lab: Lab, now: float, client: Client, name: str, asked: client_
     )
     lab.put(lease)
     return lease
+
+
+def _check_name(what: str, name: str) -> None:
+    try:
+        check_labels({name: ""})
+    except LabelError:
+        raise RpcError(
+            StatusCode.UNKNOWN,
+            f"'{shown(name, 80)}' is no name for {what}; use letters, digits and '-', at most 63",
+        ) from None
+    if "/" in name:
+        raise RpcError(StatusCode.UNKNOWN, f"{name!r} is no name for {what}; write it without a slash")
+
+
+def _times(asked: client_pb2.Lease, now: float) -> tuple[float | None, float | None, float]:
+    try:
+        return check_times(
+            time_of(asked.begin_time) if asked.HasField("begin_time") else None,
+            time_of(asked.end_time) if asked.HasField("end_time") else None,
+            seconds_of(asked.duration) if asked.HasField("duration") else None,
+            now,
+        )
+    except TimesError as error:
+        raise _unknown(error) from None
+
+
+def _context(context: Mapping[str, str]) -> dict[str, str]:
+    """What an exporter's hooks get as they are, so nothing that is not text."""
+    found = dict(context)
+    if len(found) > MAX_CONTEXT or any(len(k) > 32 or len(v) > 64 for k, v in found.items()):
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT,
+            f"a context has at most {MAX_CONTEXT} entries, keys of 32 and values of 64 characters",
+        )
+    for key, value in found.items():
+        if not (key + value).isprintable():
+            raise RpcError(
+                StatusCode.INVALID_ARGUMENT,
+                f"context {shown(key)} has characters that cannot be printed; use plain text",
+            )
+    return found
 
 
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -133,7 +180,10 @@ def owned(lab: Lab, client: Client, key: Key, call: str) -> Lease:
     if lease is None:
         raise not_found("lease", key.name)
     if lease.client != client.name:
-        raise RpcError(StatusCode.UNKNOWN, f"{call} permission denied: the lease is {lease.client}'s")
+        raise RpcError(
+            StatusCode.UNKNOWN,
+            f"{call} permission denied: the lease is {lease.client}'s; ask for one of your own",
+        )
     return lease
 
 
@@ -147,24 +197,51 @@ def update_lease(lab: Lab, now: float, client: Client, key: Key, asked: client_p
     timed = any(asked.HasField(field) for field in ("duration", "begin_time", "end_time"))
     if timed:
         lease = _retimed(lease, now, asked)
+        _check_allowed(lab, lease, client)
     if asked.client:
         lease = replace(lease, client=_new_owner(lab, lease, asked.client))
     lab.put(lease)
     return lease
 
 
-def _retimed(lease: Lease, now: float, asked: client_pb2.Lease) -> Lease:
-    try:
-        begin, end, duration = check_times(
-            time_of(asked.begin_time) if asked.HasField("begin_time") else None,
-            time_of(asked.end_time) if asked.HasField("end_time") else None,
-            seconds_of(asked.duration) if asked.HasField("duration") else None,
+def _check_allowed(lab: Lab, lease: Lease, client: Client) -> None:
+    """Whether policies let a client have a lease for as long as it now is.
+
+    One that waits may be for any of several exporters; it stays as it was if none of them may be had so long.
+    """
+    if not lease.exporter:
+        refused = choices(lab, lease)
+        if isinstance(refused, Refusal) and not isinstance(
+            choices(lab, replace(lease, duration=0.0)), Refusal
+        ):
+            raise RpcError(StatusCode.PERMISSION_DENIED, refused.message)
+        return
+    exporter = lab.get(Exporter, Key(lease.namespace, lease.exporter))
+    if exporter is None:
+        return  # it ends in this very moment
+    seconds = max(lease.duration, (lease.expiry or 0.0) - (lease.begun or 0.0))
+    most = longest(lab, client, exporter)
+    if seconds > most:
+        allowed = f"for {most:g} s at most, not {seconds:g} s" if most else "at all"
+        raise RpcError(
+            StatusCode.PERMISSION_DENIED,
+            f"no access policy lets client {client.name} have {exporter.name} {allowed}; "
+            "ask who runs the lab for more",
         )
-    except TimesError as error:
-        raise _unknown(error) from None
-    if asked.HasField("begin_time") and lease.begun is not None and begin != lease.begin_time:
-        raise RpcError(StatusCode.UNKNOWN, "cannot update BeginTime: lease has already started")
-    if begin is None:
+
+
+def _retimed(lease: Lease, now: float, asked: client_pb2.Lease) -> Lease:
+    begin, end, duration = _times(asked, now)
+    if lease.begun is not None:
+        if asked.HasField("begin_time") and begin != lease.begin_time:
+            raise RpcError(
+                StatusCode.UNKNOWN,
+                "cannot update BeginTime: lease has already started; change its duration or end",
+            )
+        begin = lease.begin_time
+        if end is not None:
+            duration = end - (lease.begun if begin is None else begin)
+    elif begin is None:
         begin = lease.begin_time
     changed = replace(lease, duration=duration, begin_time=begin, end_time=end)
     if changed.expiry is not None and changed.expiry <= now:
@@ -179,14 +256,28 @@ def _retimed(lease: Lease, now: float, asked: client_pb2.Lease) -> Lease:
 def _new_owner(lab: Lab, lease: Lease, resource: str) -> str:
     target = name_of(resource, "clients")
     if target.namespace != lease.namespace:
-        raise RpcError(StatusCode.UNKNOWN, "cannot transfer lease to client in different namespace")
+        raise RpcError(
+            StatusCode.UNKNOWN,
+            "cannot transfer lease to client in different namespace; choose one of "
+            f"namespaces/{lease.namespace}",
+        )
     if target.name == lease.client:
         return lease.client
     if lease.begun is None:
-        raise RpcError(StatusCode.UNKNOWN, "cannot transfer lease: lease has not started yet")
-    if lab.get(Client, target) is None:
-        raise RpcError(StatusCode.UNKNOWN, f"target client not found: {target.name}")
-    return target.name
+        raise RpcError(
+            StatusCode.UNKNOWN,
+            "cannot transfer lease: lease has not started yet; wait until it has, or let the other ask for one",
+        )
+    client = lab.get(Client, target)
+    if client is None:
+        raise RpcError(StatusCode.UNKNOWN, f"target client not found: {shown(target.name)}; check its name")
+    if not client.enabled:
+        raise RpcError(
+            StatusCode.UNKNOWN,
+            f"target client {client.name} is disabled; choose another, or ask who runs the lab to enable it",
+        )
+    _check_allowed(lab, lease, client)
+    return client.name
 
 
 def release(lab: Lab, lease: Lease) -> None:
@@ -219,7 +310,7 @@ def unregister(lab: Lab, exporter: Key, reason: str) -> None:
     """It leaves: no devices, offline."""
     record = lab.get(Exporter, exporter)
     if record is not None:
-        text = reason[:LONGEST_MESSAGE] or "Exporter unregistered"
+        text = shown(reason, LONGEST_MESSAGE) or "Exporter unregistered"
         lab.put(replace(record, devices=0, status=ExporterStatus.OFFLINE, status_message=text))
 
 
@@ -228,6 +319,6 @@ def report(lab: Lab, exporter: Key, status: ExporterStatus, message: str) -> Non
     record = lab.get(Exporter, exporter)
     if record is None:
         raise not_found("exporter", exporter.name)
-    text = message[:LONGEST_MESSAGE]
+    text = shown(message, LONGEST_MESSAGE)
     if (record.status, record.status_message) != (status, text):
         lab.put(replace(record, status=status, status_message=text))

@@ -37,10 +37,17 @@ T = TypeVar("T", Exporter, Lease)
 class ClientService(client_grpc.ClientServiceServicer):
     """jumpstarter.client.v1.ClientService. `rotate` makes a new token for a client: (token, expiry)."""
 
-    def __init__(self, engine: Engine, guard: Guard, rotate: Callable[[Client], tuple[str, float]]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        guard: Guard,
+        rotate: Callable[[Client], tuple[str, float]],
+        most_leases: int = changes.MOST_OPEN_LEASES,
+    ) -> None:
         self._engine = engine
         self._guard = guard
         self._rotate = rotate
+        self._most_leases = most_leases
 
     async def GetExporter(
         self, request: pb.GetExporterRequest, call: ServerCall[pb.GetExporterRequest, pb.Exporter]
@@ -114,7 +121,9 @@ class ClientService(client_grpc.ClientServiceServicer):
         if not request.HasField("lease"):
             raise RpcError(StatusCode.INVALID_ARGUMENT, "the request has no lease")
         lease = await self._engine.change(
-            lambda lab, now: changes.create_lease(lab, now, client, request.lease_id, request.lease)
+            lambda lab, now: changes.create_lease(
+                lab, now, client, request.lease_id, request.lease, most_open=self._most_leases
+            )
         )
         _log.info("lease created", extra={"lease": lease.name, "client": client.name})
         return self._current(lease)

@@ -10,6 +10,7 @@ import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from msgspec.structs import replace
@@ -49,11 +50,19 @@ _REFUSALS = {
 class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     """jumpstarter.v1.ControllerService."""
 
-    def __init__(self, engine: Engine, guard: Guard, listening: Listening, routers: Routers) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        guard: Guard,
+        listening: Listening,
+        routers: Routers,
+        most_leases: int = changes.MOST_OPEN_LEASES,
+    ) -> None:
         self._engine = engine
         self._guard = guard
         self._listening = listening
         self._routers = routers
+        self._most_leases = most_leases
 
     async def Register(
         self, request: pb.RegisterRequest, call: ServerCall[pb.RegisterRequest, pb.RegisterResponse]
@@ -72,7 +81,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     ) -> pb.UnregisterResponse:
         exporter = await self._guard.exporter(call)
         await self._engine.change(lambda lab, _: changes.unregister(lab, exporter.key, request.reason))
-        _log.info("exporter unregistered: %s", request.reason, extra={"exporter": exporter.name})
+        _log.info("exporter unregistered: %s", shown(request.reason), extra={"exporter": exporter.name})
         return pb.UnregisterResponse()
 
     async def ReportStatus(
@@ -95,7 +104,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
 
         self._engine.presence.saw(exporter.key, self._engine.clock())
         await self._engine.change(apply)
-        _log.info("%s: %s", status.name, request.message, extra={"exporter": exporter.name})
+        _log.info("%s: %s", status.name, shown(request.message), extra={"exporter": exporter.name})
         return pb.ReportStatusResponse()
 
     async def Status(
@@ -237,7 +246,9 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         except SelectorError as error:
             raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
         asked = client_pb2.Lease(selector=selector, duration=request.duration)
-        lease = await self._engine.change(lambda lab, now: changes.create_lease(lab, now, client, "", asked))
+        lease = await self._engine.change(
+            lambda lab, now: changes.create_lease(lab, now, client, "", asked, most_open=self._most_leases)
+        )
         return pb.RequestLeaseResponse(name=lease.name)
 
     async def GetLease(
@@ -273,7 +284,12 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     async def AuditStream(self, call: ServerCall[pb.AuditStreamRequest, empty_pb2.Empty]) -> empty_pb2.Empty:
         exporter = await self._guard.exporter(call)
         async for entry in call:
-            _log.info("audit: %s %s", entry.severity, entry.message[:500], extra={"exporter": exporter.name})
+            _log.info(
+                "audit: %s %s",
+                shown(entry.severity),
+                shown(entry.message, 500),
+                extra={"exporter": exporter.name},
+            )
         return empty_pb2.Empty()
 
 

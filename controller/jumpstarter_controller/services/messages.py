@@ -8,6 +8,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2, kubernetes_pb2
 
 from jumpstarter_controller.lab import Condition, ConditionType, Exporter, Key, Lease
@@ -51,7 +52,7 @@ def name_of(resource: str, collection: str) -> Key:
     if len(parts) != 4 or parts[0] != "namespaces" or parts[2] != collection or not parts[1] or not parts[3]:
         raise RpcError(
             StatusCode.INVALID_ARGUMENT,
-            f"{resource!r} is no resource name; write it as namespaces/NAMESPACE/{collection}/NAME",
+            f"'{shown(resource)}' is no resource name; write it as namespaces/NAMESPACE/{collection}/NAME",
         )
     return Key(parts[1], parts[3])
 
@@ -61,7 +62,7 @@ def namespace_of(resource: str) -> str:
     parts = resource.split("/")
     if len(parts) != 2 or parts[0] != "namespaces" or not parts[1]:
         raise RpcError(
-            StatusCode.INVALID_ARGUMENT, f"{resource!r} is no parent; write it as namespaces/NAMESPACE"
+            StatusCode.INVALID_ARGUMENT, f"'{shown(resource)}' is no parent; write it as namespaces/NAMESPACE"
         )
     return parts[1]
 
@@ -188,10 +189,10 @@ def selector_of(message: kubernetes_pb2.LabelSelector) -> Selector:
     for one in message.match_expressions:
         if one.operator not in {"In", "NotIn", "Exists", "DoesNotExist"}:
             raise SelectorError(
-                f"operator {one.operator!r} of {one.key} is not In, NotIn, Exists or DoesNotExist"
+                f"operator {shown(one.operator)} of {shown(one.key)} is not In, NotIn, Exists or DoesNotExist"
             )
         operator = Operator(one.operator)
         if bool(one.values) != (operator in {Operator.IN, Operator.NOT_IN}):
-            raise SelectorError(f"{one.key} {one.operator} has the wrong number of values")
+            raise SelectorError(f"{shown(one.key)} {one.operator} has the wrong number of values")
         found.append(Requirement(one.key, operator, tuple(sorted(set(one.values)))))
     return Selector.of(found)

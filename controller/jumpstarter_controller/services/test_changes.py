@@ -1,0 +1,248 @@
+"""What clients may ask for: each refusal is a sentence, and leaves the lab as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from google.protobuf import duration_pb2, timestamp_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from msgspec.structs import replace
+
+from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Policy, Rule
+from jumpstarter_controller.scheduling import Presence, Scheduler
+from jumpstarter_controller.services import changes
+from jumpstarter_controller.services.messages import duration_of, timestamp
+
+NS = "lab"
+NOW = 1_800_000_000.0
+ANN = Client(namespace=NS, name="ann", uid="1", labels={"team": "a"})
+BOB = Client(namespace=NS, name="bob", uid="2", labels={"team": "b"})
+
+
+def asked(seconds: float = 60.0, **fields: Any) -> client_pb2.Lease:
+    return client_pb2.Lease(duration=duration_of(seconds), **{"selector": "board=rpi4", **fields})
+
+
+@pytest.fixture
+def lab() -> Lab:
+    lab = Lab()
+    labels = {"board": "rpi4"}
+    lab.put(ANN)
+    lab.put(BOB)
+    lab.put(
+        Exporter(namespace=NS, name="one", uid="3", devices=1, labels=labels, status=ExporterStatus.AVAILABLE)
+    )
+    lab.commit()
+    return lab
+
+
+def held(lab: Lab, **fields: Any) -> Lease:
+    """A lease of ann's that has begun."""
+    lease = changes.create_lease(lab, NOW, ANN, "", asked(**fields))
+    presence = Presence()
+    presence.connected(Key(NS, "one"), NOW)
+    Scheduler(presence).reconcile(lab, NOW)
+    found = lab.get(Lease, lease.key)
+    assert found is not None
+    assert found.active
+    return found
+
+
+def refused(code: StatusCode, words: str, change: Callable[[], object]) -> None:
+    with pytest.raises(RpcError, match=words) as error:
+        change()
+    assert error.value.code is code
+    assert error.value.details.isprintable(), "it does something to a terminal"
+    assert len(error.value.details) < 1000
+
+
+DAY = 86400.0
+NONSENSE: list[tuple[StatusCode, str, client_pb2.Lease]] = [
+    (StatusCode.INVALID_ARGUMENT, "selector or exporter_name", asked(selector="")),
+    (StatusCode.UNKNOWN, "duration is required", client_pb2.Lease(selector="a=b")),
+    (StatusCode.UNKNOWN, "duration must be positive", asked(0)),
+    (StatusCode.UNKNOWN, "duration must be positive", asked(-5)),
+    (StatusCode.UNKNOWN, "at most 3650 days", asked(1e12)),
+    (StatusCode.UNKNOWN, "is not allowed", asked(selector="a in (\x1b[2J")),
+    (StatusCode.UNKNOWN, "at most 8192", asked(selector="a" * 100_000)),
+    (StatusCode.UNKNOWN, "no name for an exporter", asked(selector="", exporter_name="a/b")),
+    (StatusCode.UNKNOWN, "no name for an exporter", asked(selector="", exporter_name="x" * 100_000)),
+    (StatusCode.UNKNOWN, "no name for an exporter", asked(selector="", exporter_name="a\nb\x1b[2J")),
+    (StatusCode.INVALID_ARGUMENT, "at most 10 tags", asked(tags={f"t{n}": "v" for n in range(10_000)})),
+    (StatusCode.INVALID_ARGUMENT, "tags:", asked(tags={"t": "v" * 100_000})),
+    (StatusCode.INVALID_ARGUMENT, "plain name of your own", asked(tags={"a.b/c": "v"})),
+    (StatusCode.INVALID_ARGUMENT, "at most 8 entries", asked(context={f"t{n}": "v" for n in range(9)})),
+    (StatusCode.INVALID_ARGUMENT, "cannot be printed", asked(context={"t": "a\x1bb"})),
+    (StatusCode.UNKNOWN, "more than 3650 days", asked(begin_time=timestamp_pb2.Timestamp(seconds=10**15))),
+    (StatusCode.UNKNOWN, "more than 3650 days", asked(begin_time=timestamp_pb2.Timestamp(seconds=-(10**15)))),
+    (StatusCode.UNKNOWN, "have ended already", asked(begin_time=timestamp(NOW - DAY))),
+    (StatusCode.UNKNOWN, "have ended already", asked(end_time=timestamp(NOW - 1))),
+    (StatusCode.UNKNOWN, "conflicts", asked(begin_time=timestamp(NOW), end_time=timestamp(NOW + 1))),
+    (
+        StatusCode.UNKNOWN,
+        "duration is required",
+        client_pb2.Lease(selector="a=b", end_time=timestamp(NOW + DAY)),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "wish"), NONSENSE, ids=[f"{n[1]}-{i}" for i, n in enumerate(NONSENSE)]
+)
+def test_what_makes_no_sense_is_refused(
+    lab: Lab, code: StatusCode, words: str, wish: client_pb2.Lease
+) -> None:
+    refused(code, words, lambda: changes.create_lease(lab, NOW, ANN, "", wish))
+    assert lab.changes() == {}
+
+
+@pytest.mark.parametrize("name", ["a/b", "a b", "x" * 64, "ü\n", "\x1b[2J", "-", "x" * 1_000_000])
+def test_names_that_are_none(lab: Lab, name: str) -> None:
+    refused(
+        StatusCode.UNKNOWN, "no name for a lease", lambda: changes.create_lease(lab, NOW, ANN, name, asked())
+    )
+
+
+def test_a_name_that_is_taken(lab: Lab) -> None:
+    changes.create_lease(lab, NOW, BOB, "mine", asked())
+    refused(
+        StatusCode.UNKNOWN, "already exists", lambda: changes.create_lease(lab, NOW, ANN, "mine", asked())
+    )
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1), st.booleans(), st.booleans())
+def test_any_times_are_a_lease_or_a_sentence(seconds: int, nanos: int, begin: bool, end: bool) -> None:
+    lab = Lab()
+    lab.put(ANN)
+    wish = client_pb2.Lease(
+        selector="a", duration=duration_pb2.Duration(seconds=seconds % 10**9, nanos=nanos)
+    )
+    if begin:
+        wish.begin_time.CopyFrom(timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos))
+    if end:
+        wish.end_time.CopyFrom(timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos))
+    try:
+        lease = changes.create_lease(lab, NOW, ANN, "", wish)
+    except RpcError as error:
+        sentence = error.details
+    else:
+        sentence = "fine"
+        assert 0 < lease.duration <= 3650 * DAY
+        assert lease.expiry is None or NOW < lease.expiry < NOW + 2 * 3650 * DAY
+    assert sentence
+
+
+def test_a_client_has_a_bounded_number_of_open_leases(lab: Lab) -> None:
+    first = changes.create_lease(lab, NOW, ANN, "", asked())
+    for _ in range(2):
+        changes.create_lease(lab, NOW, ANN, "", asked(), most_open=3)
+    refused(
+        StatusCode.RESOURCE_EXHAUSTED,
+        "release some",
+        lambda: changes.create_lease(lab, NOW, ANN, "", asked(), most_open=3),
+    )
+    changes.create_lease(lab, NOW, BOB, "", asked(), most_open=3)
+    lab.put(replace(first, ended=NOW))
+    changes.create_lease(lab, NOW, ANN, "", asked(), most_open=3)
+
+
+def limit(lab: Lab, longest: float) -> None:
+    rule = Rule(("team=a",), maximum_duration=longest)
+    lab.put(Policy(namespace=NS, name="p", rules=(rule,)))
+
+
+def test_nobody_extends_beyond_what_policies_allow(lab: Lab) -> None:
+    lease = held(lab)
+    limit(lab, 100.0)
+    for wish in (
+        client_pb2.Lease(duration=duration_of(101)),
+        client_pb2.Lease(duration=duration_of(1), end_time=timestamp(NOW + 101)),
+    ):
+        refused(
+            StatusCode.PERMISSION_DENIED,
+            "for 100 s at most, not 101 s",
+            partial(changes.update_lease, lab, NOW + 1, ANN, lease.key, wish),
+        )
+    longer = client_pb2.Lease(duration=duration_of(100))
+    assert changes.update_lease(lab, NOW + 1, ANN, lease.key, longer).expiry == NOW + 100
+
+
+def test_a_lease_that_waits_is_not_lost_by_asking_for_too_much(lab: Lab) -> None:
+    limit(lab, 100.0)
+    held(lab)
+    waits = changes.create_lease(lab, NOW, ANN, "", asked())
+    longer = client_pb2.Lease(duration=duration_of(101))
+    refused(
+        StatusCode.PERMISSION_DENIED,
+        "ask for less time",
+        lambda: changes.update_lease(lab, NOW, ANN, waits.key, longer),
+    )
+    assert lab.get(Lease, waits.key) == waits
+
+
+def transfer(lab: Lab, lease: Lease, to: str) -> Lease:
+    wish = client_pb2.Lease(client=to)
+    return changes.update_lease(lab, NOW, ANN, lease.key, wish)
+
+
+def test_transfers(lab: Lab) -> None:
+    waits = changes.create_lease(lab, NOW, ANN, "", asked(selector="board=none"))
+    bob = f"namespaces/{NS}/clients/bob"
+    refused(StatusCode.UNKNOWN, "has not started yet", lambda: transfer(lab, waits, bob))
+    lease = held(lab)
+    for to, code, words in (
+        ("bob", StatusCode.INVALID_ARGUMENT, "no resource name"),
+        ("namespaces/other/clients/bob", StatusCode.UNKNOWN, "different namespace"),
+        (f"namespaces/{NS}/clients/eve\x1b", StatusCode.UNKNOWN, "target client not found"),
+    ):
+        refused(code, words, partial(transfer, lab, lease, to))
+    lab.put(replace(BOB, enabled=False))
+    refused(StatusCode.UNKNOWN, "bob is disabled", lambda: transfer(lab, lease, bob))
+    lab.put(BOB)
+    limit(lab, 100.0)
+    refused(
+        StatusCode.PERMISSION_DENIED, "no access policy lets client bob", lambda: transfer(lab, lease, bob)
+    )
+    lab.put(Policy(namespace=NS, name="p", rules=(Rule(("",)),)))
+    assert transfer(lab, lease, bob).client == "bob"
+    refused(
+        StatusCode.UNKNOWN,
+        "permission denied",
+        lambda: changes.update_lease(lab, NOW, ANN, lease.key, asked()),
+    )
+
+
+def test_the_begin_of_a_started_lease_stays(lab: Lab) -> None:
+    lease = held(lab)
+    begin = client_pb2.Lease(duration=duration_of(60), begin_time=timestamp(NOW + 10))
+    refused(
+        StatusCode.UNKNOWN, "already started", lambda: changes.update_lease(lab, NOW, ANN, lease.key, begin)
+    )
+    end = client_pb2.Lease(duration=duration_of(60), end_time=timestamp(NOW + 300))
+    changed = changes.update_lease(lab, NOW, ANN, lease.key, end)
+    assert (changed.begin_time, changed.expiry, changed.duration) == (None, NOW + 300, 300.0)
+    gone = client_pb2.Lease(duration=duration_of(5))
+    refused(
+        StatusCode.UNKNOWN,
+        "would have ended 5 s ago",
+        lambda: changes.update_lease(lab, NOW + 10, ANN, lease.key, gone),
+    )
+
+
+def test_what_exporters_write_does_nothing_to_a_terminal(lab: Lab) -> None:
+    key = Key(NS, "one")
+    changes.report(lab, key, ExporterStatus.AVAILABLE, "\x1b[2J\nfake line" + "x" * 100_000)
+    record = lab.get(Exporter, key)
+    assert record is not None
+    assert record.status_message.isprintable()
+    assert len(record.status_message) < 1100
+    changes.unregister(lab, key, "bye\x07")
+    record = lab.get(Exporter, key)
+    assert record is not None
+    assert record.status_message == "bye\\x07"
