@@ -7,17 +7,22 @@ can send that. A call that fails before the end of the data is a cut, and never 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
 
-from jumpstarter_proto.rpc import ClientCall, RpcError, ServerCall
+from jumpstarter_proto.rpc import ClientCall, Outbox, RpcError, ServerCall, Wire
 from jumpstarter_proto.v1 import router_pb2
 
 __all__ = ["FRAME", "RouterStream"]
 
 FRAME = 65536
 """Most bytes of one frame that we send."""
+TUNNEL_FRAME = 2 * FRAME - 1024
+"""The same in a stream that carries a connection: a frame of a stream in it stays one frame, heads and all."""
+FRAME_HEAD = 16
+"""What protobuf puts around a payload, at most."""
 
 
 class _Frames(Protocol):
@@ -29,6 +34,12 @@ class _Frames(Protocol):
     async def send(self, payload: bytes) -> None:
         """Send data."""
 
+    def allowance(self) -> int:
+        """What a frame may have in all to be sent without waiting."""
+
+    def send_now(self, payload: bytes) -> None:
+        """Send data within the allowance."""
+
     async def send_eof(self) -> None:
         """Say that there will be no more data."""
 
@@ -39,9 +50,13 @@ class _ClientFrames:
     def __init__(self, call: ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> None:
         self._call = call
         self.receive = call.receive
+        self.allowance = call.allowance
 
     async def send(self, payload: bytes) -> None:
         await self._call.send(router_pb2.StreamRequest(payload=payload))
+
+    def send_now(self, payload: bytes) -> None:
+        self._call.send_now(router_pb2.StreamRequest(payload=payload))
 
     async def send_eof(self) -> None:
         await self._call.send(router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
@@ -54,9 +69,13 @@ class _ServerFrames:
     def __init__(self, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> None:
         self._call = call
         self.receive = call.receive
+        self.allowance = call.allowance
 
     async def send(self, payload: bytes) -> None:
         await self._call.send(router_pb2.StreamResponse(payload=payload))
+
+    def send_now(self, payload: bytes) -> None:
+        self._call.send_now(router_pb2.StreamResponse(payload=payload))
 
     async def send_eof(self) -> None:
         await self._call.send(router_pb2.StreamResponse(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
@@ -137,18 +156,30 @@ class RouterStream(trio.abc.HalfCloseableStream):
             trio.BrokenResourceError: the call has ended.
             trio.ClosedResourceError: `send_eof` or `aclose` came before.
         """
+        await self._send_all(data, FRAME)
+
+    async def _send_all(self, data: bytes | bytearray | memoryview, most: int) -> None:
         if self._closed or self._sent_eof:
             raise trio.ClosedResourceError("this stream was closed for sending")
         with self._send_conflicts:
             try:
-                if len(data) <= FRAME:
+                if len(data) <= most:
                     await self._frames.send(bytes(data))
                     return
                 view = memoryview(data)
-                for start in range(0, len(data), FRAME):
-                    await self._frames.send(bytes(view[start : start + FRAME]))
+                for start in range(0, len(data), most):
+                    await self._frames.send(bytes(view[start : start + most]))
             except RpcError as error:
                 raise trio.BrokenResourceError(str(error)) from error
+
+    def _send_now(self, outbox: Outbox) -> None:
+        """Frames of a connection's bytes, as long as nothing has to wait."""
+        if self._closed or self._sent_eof or self._send_conflicts.is_held:
+            return  # `_send_all` says what is wrong, or is at it
+        while size := min(outbox.size, TUNNEL_FRAME):
+            if self._frames.allowance() < size + FRAME_HEAD:
+                return
+            self._frames.send_now(outbox.take(size))
 
     async def wait_send_all_might_not_block(self) -> None:
         """Frames wait in `send_all` itself."""
@@ -168,10 +199,34 @@ class RouterStream(trio.abc.HalfCloseableStream):
             except RpcError as error:
                 raise trio.BrokenResourceError(str(error)) from error
 
+    def wire(self) -> Wire:
+        """For a connection that has this stream for itself (see `jumpstarter_proto.rpc.Wire`)."""
+        return _TunnelWire(self._send_now, self._send_all, self.receive_some)
+
     async def aclose(self) -> None:
         """Let go of the call, without a word to the peer: its owner ends it, in order or not."""
         self._closed = True
         await trio.lowlevel.checkpoint()
+
+
+class _TunnelWire:
+    """A connection inside of a call: what fits into the call's window goes out at once, in large frames."""
+
+    pending = 0
+    is_whole = False
+
+    def __init__(
+        self,
+        send_now: Callable[[Outbox], None],
+        send_all: Callable[[bytes, int], Awaitable[None]],
+        receive: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        self.write_now = send_now
+        self.receive = receive
+        self._send_all = send_all
+
+    async def write(self, outbox: Outbox) -> None:
+        await self._send_all(outbox.take(TUNNEL_FRAME), TUNNEL_FRAME)
 
 
 class _Conflict:
@@ -179,12 +234,12 @@ class _Conflict:
 
     def __init__(self, message: str) -> None:
         self._message = message
-        self._held = False
+        self.is_held = False
 
     def __enter__(self) -> None:
-        if self._held:
+        if self.is_held:
             raise trio.BusyResourceError(self._message)
-        self._held = True
+        self.is_held = True
 
     def __exit__(self, *_: object) -> None:
-        self._held = False
+        self.is_held = False

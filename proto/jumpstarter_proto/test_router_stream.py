@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.router_stream import FRAME, RouterStream
-from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, open_channel, serve_connection
+from jumpstarter_proto.router_stream import FRAME, TUNNEL_FRAME, RouterStream
+from jumpstarter_proto.rpc import (
+    Options,
+    Outbox,
+    RpcError,
+    ServerCall,
+    StatusCode,
+    open_channel,
+    serve_connection,
+)
+from jumpstarter_proto.rpc.conftest import UNARY, Bytes, Echo
 from jumpstarter_proto.v1 import router_pb2
 from jumpstarter_proto.v1.router_grpc import RouterServiceServicer, RouterServiceStub
 
@@ -52,6 +62,68 @@ async def read_all(stream: RouterStream) -> bytes:
     while chunk := await stream.receive_some():
         data += chunk
     return data
+
+
+async def serve_echo(stream: RouterStream) -> None:
+    await serve_connection(stream, [Echo()])
+
+
+async def test_a_connection_inside_of_a_stream_carries_calls_of_any_size_at_once() -> None:
+    async with (
+        connected(serve_echo) as (stream, _),
+        open_channel(stream) as channel,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def ask(size: int) -> None:
+            for _ in range(5):
+                reply = await channel.unary(UNARY, Bytes(value=bytes(size)))
+                assert len(reply.value) == size
+
+        for size in (0, 1, FRAME, TUNNEL_FRAME, TUNNEL_FRAME + 1, 3 * 1024 * 1024):
+            nursery.start_soon(ask, size)
+
+
+async def test_a_wire_in_a_stream_sends_large_frames_as_far_as_the_window_goes() -> None:
+    data = bytes(range(256)) * 16 * 1024
+    frames: list[bytes] = []
+    go_on, done = trio.Event(), trio.Event()
+
+    async def read_late(stream: RouterStream) -> None:
+        await go_on.wait()
+        while chunk := await stream.receive_some():
+            frames.append(chunk)
+        done.set()
+
+    async with connected(read_late) as (stream, _):
+        wire, outbox = stream.wire(), Outbox()
+        outbox.append(data)
+        await trio.testing.wait_all_tasks_blocked()  # the peer's window is known
+        wire.write_now(outbox)
+        sent = len(data) - outbox.size
+        assert TUNNEL_FRAME <= sent <= Options().stream_window
+        wire.write_now(outbox)
+        assert len(data) - outbox.size == sent, "what waited for the socket was passed by"
+        go_on.set()
+        while outbox.size:
+            await wire.write(outbox)
+        wire.write_now(outbox)
+        await stream.send_eof()
+        await done.wait()
+    assert b"".join(frames) == data
+    assert max(map(len, frames)) == TUNNEL_FRAME
+
+
+async def test_a_wire_leaves_a_closed_stream_alone() -> None:
+    async with connected(echo) as (stream, _):
+        await stream.send_all(b"before")
+        await stream.aclose()
+        outbox = Outbox()
+        outbox.append(b"after")
+        stream.wire().write_now(outbox)
+        assert outbox.size == 5
+        with pytest.raises(trio.ClosedResourceError):
+            await stream.wire().write(outbox)
 
 
 async def test_echo_and_both_ends() -> None:
@@ -175,6 +247,10 @@ class Frames:
 
     async def send(self, payload: bytes) -> None: ...
     async def send_eof(self) -> None: ...
+    def allowance(self) -> int:
+        return 0
+
+    def send_now(self, payload: bytes) -> None: ...
 
 
 @given(st.lists(DATA | OTHER), st.booleans(), st.none() | st.integers(1, 30))

@@ -6,6 +6,7 @@ reader bounds its writer's memory, and an error in a handler is a status of its 
 """
 
 from jumpstarter_proto.rpc._channel import Caller, Channel, ClientCall, open_channel
+from jumpstarter_proto.rpc._outbox import Outbox
 from jumpstarter_proto.rpc._server import (
     Interceptor,
     Server,
@@ -32,6 +33,7 @@ from jumpstarter_proto.rpc._types import (
     StatusCode,
     UntrustedError,
 )
+from jumpstarter_proto.rpc._wire import Wire
 
 __all__ = [
     "Caller",
@@ -43,12 +45,14 @@ __all__ = [
     "Metadata",
     "Method",
     "Options",
+    "Outbox",
     "RpcError",
     "Server",
     "ServerCall",
     "Servicer",
     "StatusCode",
     "UntrustedError",
+    "Wire",
     "client_ssl_context",
     "connect_tcp",
     "connect_unix",

@@ -238,6 +238,14 @@ class ClientCall(Generic[Req, Res]):
         """
         await self._mux.send(self._state, message.SerializeToString())
 
+    def allowance(self) -> int:
+        """The largest message, in bytes as sent, that `send_now` takes; 0 or less when `send` would have to wait."""
+        return 0 if self._half_closed else self._mux.allowance(self._state)
+
+    def send_now(self, message: Req) -> None:
+        """Send a message within the `allowance`, without giving other tasks their turn."""
+        self._mux.send_now(self._state, message.SerializeToString())
+
     async def send_eof(self) -> None:
         """Send no more messages; replies still arrive."""
         await trio.lowlevel.checkpoint()

@@ -395,6 +395,17 @@ class Mux:
             self._turn = 0
             await trio.lowlevel.checkpoint()
 
+    def allowance(self, call: CallState) -> int:
+        """Bytes of a message that `send` would take now without waiting for anything; 0 for none."""
+        if call.is_over or call.is_sending or self.lost is not None or self._outbox.size > HIGH_WATER:
+            return 0
+        return min(self.connection.sendable(call.stream_id) - HEADER_BYTES, CHUNK, self.options.max_send)
+
+    def send_now(self, call: CallState, message: bytes) -> None:
+        """Send one message within the `allowance`."""
+        self.connection.send_message(call.stream_id, message)
+        self.flush()
+
     async def _send_in_parts(self, call: CallState, message: bytes, *, end: bool) -> None:
         connection, stream_id = self.connection, call.stream_id
         left = memoryview(frame_header(len(message)) + message)

@@ -88,6 +88,14 @@ class ServerCall(Generic[Req, Res]):
             self._mux.connection.send_headers(self._state.stream_id, ())
         await self._mux.send(self._state, message.SerializeToString())
 
+    def allowance(self) -> int:
+        """The largest message, in bytes as sent, that `send_now` takes; 0 or less when `send` would have to wait."""
+        return self._mux.allowance(self._state) if self._headers_sent else 0
+
+    def send_now(self, message: Res) -> None:
+        """Send a reply within the `allowance`, without giving other tasks their turn."""
+        self._mux.send_now(self._state, message.SerializeToString())
+
     async def _send_only(self, message: Res) -> None:
         """Queue the only reply, which goes with the status."""
         if not self._headers_sent:

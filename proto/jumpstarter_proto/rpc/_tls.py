@@ -17,8 +17,8 @@ from jumpstarter_proto.rpc._outbox import Outbox
 
 __all__ = ["TlsListener", "TlsStream"]
 
-PIECE = 64 * 1024
-"""Most that is encrypted or read at a time: what a connection's buffers grow to."""
+PIECE = 128 * 1024
+"""Most that is encrypted or read at a time: what buffers grow to. Frames of 64 KiB fit, heads and all."""
 RECORD = 16 * 1024
 """Most bytes of one record."""
 

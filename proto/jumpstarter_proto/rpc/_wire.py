@@ -6,7 +6,7 @@ A wake-up of another task costs more than most writes, and most writes fit into 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -33,7 +33,7 @@ class Wire(Protocol):
     def is_whole(self) -> bool:
         """Whether a `write` that is cancelled leaves the stream at a place where it can go on."""
 
-    async def receive(self) -> bytes:
+    def receive(self) -> Awaitable[bytes]:
         """What has come, at least one byte; b"" at the end."""
 
     def write_now(self, outbox: Outbox, /) -> None:
