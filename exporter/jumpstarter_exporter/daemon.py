@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import threading
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from jumpstarter_proto.rpc import Server, tcp_listeners, unix_listener
 
 from jumpstarter_exporter import sockets
 from jumpstarter_exporter.config import ExporterConfig, build
+from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.passphrase import require_passphrase
 from jumpstarter_exporter.session import Session
@@ -121,9 +121,9 @@ async def _serve(
         if number is not None:
             _log.info("%s: ending", signal.Signals(number).name)
         _notify("STOPPING=1")
-        nursery.start_soon(_hurry, signals)
+        nursery.start_soon(hurry, signals)
         await life.end()  # its hooks have times of their own
-        _end_in_time()
+        end_in_time(END_SECONDS)
         async with trio.open_nursery() as ending:
             for server, _ in servers:
                 ending.start_soon(server.shutdown, GRACE_SECONDS)
@@ -148,23 +148,6 @@ async def _told_to_end(signals: AsyncIterator[int], life: SessionLife) -> int | 
         number = await anext(signals)
         nursery.cancel_scope.cancel()
     return number
-
-
-def _end_in_time() -> None:
-    """Whatever blocks in a worker thread cannot be cancelled; the process ends nevertheless."""
-
-    def give_up() -> None:
-        _log.error("a device did not close within %g s; its hardware is left as it is", END_SECONDS)
-        os._exit(ExitCode.FAILED)
-
-    timer = threading.Timer(END_SECONDS, give_up)
-    timer.daemon = True
-    timer.start()
-
-
-async def _hurry(signals: AsyncIterator[int]) -> None:
-    async for number in signals:
-        os._exit(128 + number)
 
 
 def _unix(path: Path) -> trio.abc.Listener[trio.abc.Stream]:

@@ -20,6 +20,7 @@ from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, La
 from jumpstarter_controller.selectors import SelectorError
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.services.instances import Instances
 from jumpstarter_controller.services.listening import Listening
 from jumpstarter_controller.services.messages import lease_v1, selector_of
 from jumpstarter_controller.services.routers import Routers
@@ -63,11 +64,13 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         self._listening = listening
         self._routers = routers
         self._most_leases = most_leases
+        self._instances = Instances()
 
     async def Register(
         self, request: pb.RegisterRequest, call: ServerCall[pb.RegisterRequest, pb.RegisterResponse]
     ) -> pb.RegisterResponse:
         exporter = await self._guard.exporter(call)
+        self._instances.admit(exporter.key, call)
         labels, devices = dict(request.labels), len(request.reports)
         self._engine.presence.saw(exporter.key, self._engine.clock())
         record = await self._engine.change(
@@ -80,6 +83,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         self, request: pb.UnregisterRequest, call: ServerCall[pb.UnregisterRequest, pb.UnregisterResponse]
     ) -> pb.UnregisterResponse:
         exporter = await self._guard.exporter(call)
+        self._instances.admit(exporter.key, call)
         await self._engine.change(lambda lab, _: changes.unregister(lab, exporter.key, request.reason))
         _log.info("exporter unregistered: %s", shown(request.reason), extra={"exporter": exporter.name})
         return pb.UnregisterResponse()
@@ -96,6 +100,9 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             raise RpcError(
                 StatusCode.INVALID_ARGUMENT, f"{request.status} is no status of an exporter"
             ) from None
+        self._instances.admit(exporter.key, call)
+        if not self._instances.is_news(exporter.key, call):
+            return pb.ReportStatusResponse()
 
         def apply(lab: Lab, _: float) -> None:
             changes.report(lab, exporter.key, status, request.message)
@@ -112,6 +119,8 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     ) -> None:
         exporter = await self._guard.exporter(call)
         key, engine = exporter.key, self._engine
+        self._instances.admit(key, call)
+        disputed = self._instances.opened(key, call)
         engine.presence.connected(key, engine.clock())
         try:
             await engine.change(_back_online(key))
@@ -130,10 +139,13 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 if sent != current:
                     await call.send(current)
                     sent = current
+                elif disputed.is_set():
+                    raise self._instances.dispute(key)
                 else:
                     await engine.wait(Exporter, key, TICK_SECONDS)
                 engine.presence.saw(key, engine.clock())
         finally:
+            self._instances.closed(key, call)
             engine.presence.disconnected(key, engine.clock())
             engine.nudge()
 
@@ -152,6 +164,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         lease = self._lease(exporter.namespace, request.lease_name)
         if lease.exporter != exporter.name:
             raise RpcError(StatusCode.UNKNOWN, "permission denied: the lease is not this exporter's")
+        self._instances.admit(exporter.key, call)
         await call.send_initial_metadata()
         listener = self._listening.listen(lease.key)
         try:

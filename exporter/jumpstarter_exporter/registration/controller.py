@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.remote import Backoff, Identity, Trust, open_controller, open_router_stream
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.remote import KEEPALIVE, Backoff, Identity, Trust, open_controller, open_router_stream
+from jumpstarter_proto.rpc import Options, RpcError, StatusCode
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import (
     DriverInstanceReport,
@@ -23,119 +24,140 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import (
     UnregisterRequest,
 )
 
+from jumpstarter_exporter.registration.patience import Patience, Pause
 from jumpstarter_exporter.registration.tenancy import Tenant
 from jumpstarter_exporter.status import Status
 
-__all__ = ["Controller"]
+__all__ = ["Calls", "Controller"]
 
-CALL_SECONDS = 30.0
+CALL_SECONDS = 10.0
+STEADY_SECONDS = 5.0
+"""What lasted so long has worked, and its end is the first failure again."""
+INSTANCE = "jumpstarter-exporter-instance"
+SEQUENCE = "jumpstarter-status-sequence"
+"""Ours: tell two processes of one exporter apart, and an old status from a new one. Other controllers ignore them."""
 GONE_FOR_GOOD = frozenset((StatusCode.NOT_FOUND, StatusCode.FAILED_PRECONDITION))
 """Of a lease that is not ours any more: there is nothing left to release."""
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
+
+
+class Calls:
+    """What is asked over one connection."""
+
+    def __init__(self, stub: ControllerServiceStub, sequence: itertools.count[int]) -> None:
+        self.stub = stub
+        self._sequence = sequence
+
+    async def register(self, labels: Mapping[str, str], reports: Sequence[DriverInstanceReport]) -> None:
+        """Say which devices there are."""
+        request = RegisterRequest(labels=labels, reports=reports)
+        await self.stub.Register(request, timeout=CALL_SECONDS)
+
+    async def report(self, status: Status, message: str) -> None:
+        """Say how we are."""
+        request = ReportStatusRequest(status=f"EXPORTER_STATUS_{status.name}", message=message)
+        try:
+            await self.stub.ReportStatus(
+                request, timeout=CALL_SECONDS, metadata=[(SEQUENCE, str(next(self._sequence)))]
+            )
+        except RpcError as error:
+            if error.code is not StatusCode.UNIMPLEMENTED:  # a controller before 0.8
+                raise
+
+    async def unregister(self, reason: str) -> None:
+        """Say goodbye."""
+        await self.stub.Unregister(UnregisterRequest(reason=reason), timeout=CALL_SECONDS)
+
+    async def release(self, lease: str) -> None:
+        """Give a lease back; one that is not ours any more is as good."""
+        try:
+            await self.stub.ReleaseLease(ReleaseLeaseRequest(name=lease), timeout=CALL_SECONDS)
+        except RpcError as error:
+            if error.code not in GONE_FOR_GOOD:
+                raise
+            _log.info("lease %s: %s", lease, error)
 
 
 class Controller:
     """Connections to one controller as one exporter."""
 
-    def __init__(self, endpoint: str, trust: Trust, identity: Identity) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: str, trust: Trust, identity: Identity, options: Options = KEEPALIVE) -> None:
+        self.endpoint = endpoint
         self._trust = trust
         self._identity = identity
+        self._options = options
+        self._marks = [(INSTANCE, uuid.uuid4().hex)]
+        self._sequence = itertools.count(1)
 
     @asynccontextmanager
-    async def _open(self) -> AsyncIterator[ControllerServiceStub]:
-        async with open_controller(self._endpoint, self._trust, self._identity) as channel:
-            yield ControllerServiceStub(channel)
+    async def open(self) -> AsyncIterator[Calls]:
+        """A connection. RpcError if it cannot be had."""
+        async with open_controller(
+            self.endpoint, self._trust, self._identity, metadata=self._marks, options=self._options
+        ) as channel:
+            yield Calls(ControllerServiceStub(channel), self._sequence)
 
     async def follow(
-        self,
-        reports: Callable[[], list[DriverInstanceReport]],
-        status: Callable[[], tuple[Status, str]],
-        told: Callable[[Tenant | None], None],
+        self, introduce: Callable[[Calls], Awaitable[None]], told: Callable[[Tenant | None], None]
     ) -> None:
-        """Register, say how we are, and hear whose we are; again and again, until cancelled."""
-        backoff = Backoff(0.5, 30.0)
+        """Introduce ourselves and hear whose we are; again and again, until cancelled."""
+        patience = Patience()
         while True:
             try:
-                async with self._open() as stub:
-                    request = RegisterRequest(labels={}, reports=reports())
-                    await stub.Register(request, timeout=CALL_SECONDS)
-                    await _report(stub, *status())
-                    _log.info("registered with %s", self._endpoint)
-                    async with stub.Status(StatusRequest()) as call:
-                        async for message in call:
-                            backoff.reset()
-                            leased = message.leased and message.lease_name
-                            told(Tenant(message.lease_name, message.client_name) if leased else None)
-                    reason = "it ended the status stream"
+                async with self.open() as calls:
+                    await introduce(calls)
+                    _log.info("registered with %s", self.endpoint)
+                    while True:
+                        await self._hear(calls, told, patience)
+                        await _wait(patience.ended(), self.endpoint)
             except JumpstarterError as error:
-                reason = str(error)
-            delay = backoff.next()
-            _log.warning("no controller at %s: %s; trying again in %.0f s", self._endpoint, reason, delay)
-            await trio.sleep(delay)
+                pause = patience.failed(error)
+            await _wait(pause, self.endpoint)
+
+    async def _hear(self, calls: Calls, told: Callable[[Tenant | None], None], patience: Patience) -> None:
+        async with calls.stub.Status(StatusRequest()) as call:
+            async for message in call:
+                patience.worked()
+                leased = message.leased and message.lease_name
+                told(Tenant(message.lease_name, message.client_name) if leased else None)
 
     async def listen(self, lease: str, arrived: Callable[[ListenResponse], None]) -> None:
         """Hear of connections to a lease, until cancelled."""
         backoff = Backoff(0.3, 10.0)
         while True:
+            since = trio.current_time()
             try:
-                async with self._open() as stub, stub.Listen(ListenRequest(lease_name=lease)) as call:
+                async with self.open() as calls, calls.stub.Listen(ListenRequest(lease_name=lease)) as call:
                     async for connection in call:
-                        backoff.reset()
                         arrived(connection)
             except JumpstarterError as error:
                 _log.info("not listening for lease %s: %s", lease, error)
+            if trio.current_time() - since >= STEADY_SECONDS:
+                backoff.reset()
             await trio.sleep(backoff.next())
 
     @asynccontextmanager
     async def tunnel(self, connection: ListenResponse) -> AsyncIterator[trio.abc.Stream]:
         """The byte stream to a client. RpcError if its router cannot be reached."""
         async with open_router_stream(
-            connection.router_endpoint, self._trust, connection.router_token
+            connection.router_endpoint, self._trust, connection.router_token, options=self._options
         ) as stream:
             yield stream
 
-    async def report(self, status: Status, message: str) -> None:
-        """Tell our status, until it has been taken or we are cancelled."""
-        await self._insist("report the status", lambda stub: _report(stub, status, message))
-
     async def release(self, lease: str) -> None:
         """Give a lease back, until it has been taken or we are cancelled."""
-
-        async def call(stub: ControllerServiceStub) -> None:
-            try:
-                await stub.ReleaseLease(ReleaseLeaseRequest(name=lease), timeout=CALL_SECONDS)
-            except RpcError as error:
-                if error.code not in GONE_FOR_GOOD:
-                    raise
-                _log.info("lease %s: %s", lease, error)
-
-        await self._insist("release the lease", call)
-
-    async def leave(self) -> None:
-        """Say goodbye, once. RpcError if nobody hears it."""
-        async with self._open() as stub:
-            await _report(stub, Status.OFFLINE, "Exporter shutting down")
-            await stub.Unregister(UnregisterRequest(reason="Exporter shutdown"), timeout=CALL_SECONDS)
-
-    async def _insist(self, what: str, ask: Callable[[ControllerServiceStub], Awaitable[None]]) -> None:
         backoff = Backoff(0.3, 10.0)
         while True:
             try:
-                async with self._open() as stub:
-                    await ask(stub)
+                async with self.open() as calls:
+                    await calls.release(lease)
                     return
             except JumpstarterError as error:
-                _log.info("could not %s: %s", what, error)
+                _log.info("lease %s could not be released: %s; trying again", lease, error)
             await trio.sleep(backoff.next())
 
 
-async def _report(stub: ControllerServiceStub, status: Status, message: str) -> None:
-    request = ReportStatusRequest(status=f"EXPORTER_STATUS_{status.name}", message=message)
-    try:
-        await stub.ReportStatus(request, timeout=CALL_SECONDS)
-    except RpcError as error:
-        if error.code is not StatusCode.UNIMPLEMENTED:  # a controller before 0.8
-            raise
+async def _wait(pause: Pause, endpoint: str) -> None:
+    _log.log(pause.level, "%s: %s; trying again in %.1f s", endpoint, pause.sentence, pause.seconds)
+    await trio.sleep(pause.seconds)

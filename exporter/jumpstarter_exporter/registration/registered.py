@@ -1,57 +1,58 @@
 """An exporter whose boards are leased by a controller: one session for each lease.
 
 A lease, its session and its devices outlive a controller or router that restarts and a network that is cut: the
-status stream, the listening and the clients' tunnels come back by themselves.
+status stream, the listening and the clients' tunnels come back by themselves. They do not outlive this process, but
+the lease does: it stays its client's, and the next process of the same exporter takes it up.
 """
 
 from __future__ import annotations
 
 import logging
 import signal
-import tempfile
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.remote import Identity, Kind, Trust
-from jumpstarter_proto.rpc import unix_listener
-from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport, ListenResponse
+from jumpstarter_proto.remote import Identity, Kind, Trust, options_of
+from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
 from jumpstarter_exporter.config import ExporterConfig, build
-from jumpstarter_exporter.hooks.life import SessionLife
+from jumpstarter_exporter.ending import end_in_time, hurry
+from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.controller import Controller
+from jumpstarter_exporter.registration.serving import LeaseServer
 from jumpstarter_exporter.registration.tenancy import Tenancy, Tenant
 from jumpstarter_exporter.report import instance_reports
-from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.status import Report, Status
 from jumpstarter_exporter.tree import Tree
 
 __all__ = ["run_registered"]
 
-LAST_LOOK_SECONDS = 1.0
-"""After its last status a session stays, so that its users see how it ended."""
-REASON_SECONDS = 10.0
-"""A lease whose board its hook refused is kept so long, for its user to see why."""
-GRACE_SECONDS = 0.5
-LEAVE_SECONDS = 10.0
-TUNNELS = 64
-"""Connections to one lease at a time."""
+LEAVE_SECONDS = 5.0
+"""For the controller to hear that we leave."""
+END_SECONDS = 10.0
+"""From a signal to the end of the process, whatever a driver's blocking code does (wire.md 3.4)."""
 
 _log = logging.getLogger(__name__)
 
 
 async def run_registered(config: ExporterConfig) -> ExitCode:
-    """Serve leases until SIGTERM, SIGINT or a hook with `onFailure: exit`. A lease that runs is not given back.
+    """Serve leases until a signal or a hook with `onFailure: exit`. A lease that runs is not given back.
+
+    SIGTERM and SIGINT end it within `END_SECONDS`, a second one at once; SIGHUP ends it after the current lease.
 
     Raises:
         ConfigError: the configuration's devices make no sense.
+        OptionError: its `grpcOptions` make none.
     """
     settings = config.settings
     identity = Identity(
         Kind.EXPORTER, settings.metadata.namespace or "", settings.metadata.name or "", settings.token or ""
     )
     trust = Trust(ca=settings.tls.ca, insecure=settings.tls.insecure)
-    controller = Controller(settings.endpoint or "", trust, identity)
+    options = options_of(settings.grpc_options)
+    controller = Controller(settings.endpoint or "", trust, identity, options)
     return await _Registered(config, controller).run()
 
 
@@ -61,161 +62,127 @@ class _Registered:
         self._controller = controller
         self._tenancy = Tenancy()
         self._changed = trio.Event()
-        self._status = (Status.AVAILABLE, "Exporter registered and available")
-        self._reporting = trio.Event()
-        self._exiting = trio.Event()
-        build(config)  # what is wrong with it is said before anything is promised
+        self._tree = Tree(build(config))  # what is wrong with it is said before anything is promised
+        self._announcer = Announcer(
+            controller,
+            config.settings.metadata.labels,
+            self._reports,
+            (Status.AVAILABLE, "Exporter registered and available"),
+        )
+        self._after_lease = False
+        """End when nobody uses the board."""
+        self._ending = trio.Event()
+        self._code = ExitCode.OK
 
     async def run(self) -> ExitCode:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._controller.follow, self._reports, lambda: self._status, self._told)
-                nursery.start_soon(self._report_changes)
-                nursery.start_soon(self._serve_leases)
-                nursery.start_soon(self._end_on_exit, nursery.cancel_scope)
+                nursery.start_soon(self._controller.follow, self._announcer.introduce, self._told)
+                nursery.start_soon(self._announcer.run)
+                served = trio.Event()
+                nursery.start_soon(self._serve_leases, served)
+                nursery.start_soon(self._hear_signals, signals)
                 print(f"Serving leases of {self._config.settings.endpoint}", flush=True)  # noqa: T201
-                number = await anext(signals)
-                _log.info("%s: ending", signal.Signals(number).name)
+                await self._ending.wait()
+                end_in_time(END_SECONDS)
+                async with trio.open_nursery() as leaving:
+                    # First, so that nobody is sent here any more.
+                    leaving.start_soon(self._leave)
+                    await served.wait()
                 nursery.cancel_scope.cancel()
-        with trio.move_on_after(LEAVE_SECONDS):
+        return self._code
+
+    async def _hear_signals(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if number != signal.SIGHUP:
+                _log.info("%s: ending", signal.Signals(number).name)
+                self._end(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK)
+                break
+            _log.info("SIGHUP: ending after the lease")
+            self._after_lease = True
+            if self._tenancy.served is None:
+                self._end(ExitCode.OK)
+        await hurry(signals)
+
+    def _end(self, code: ExitCode) -> None:
+        if not self._ending.is_set():
+            self._code = code
+            self._ending.set()
+
+    async def _leave(self) -> None:
+        with trio.move_on_after(LEAVE_SECONDS) as limit:
             try:
-                await self._controller.leave()
+                await self._announcer.leave("Exporter shutting down")
             except JumpstarterError as error:
                 _log.warning("the controller does not know that we leave: %s", error)
-        if self._exiting.is_set():
-            return ExitCode.FAILED
-        return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
-
-    async def _end_on_exit(self, scope: trio.CancelScope) -> None:
-        await self._exiting.wait()
-        signal.raise_signal(signal.SIGTERM)
+        if limit.cancelled_caught:
+            _log.warning("the controller does not know that we leave: it does not answer")
 
     def _reports(self) -> list[DriverInstanceReport]:
-        return instance_reports(Tree(build(self._config)))
+        return instance_reports(self._tree)
 
     def _told(self, wanted: Tenant | None) -> None:
         self._tenancy.told(wanted)
-        self._wake()
-
-    def _wake(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 
-    def _become(self, status: Status, message: str) -> None:
-        self._status = (status, message)
-        self._reporting.set()
-
-    async def _report_changes(self) -> None:
-        """The latest wins: what came meanwhile is history."""
-        while True:
-            await self._reporting.wait()
-            self._reporting = trio.Event()
-            await self._controller.report(*self._status)
-
-    async def _serve_leases(self) -> None:
-        while True:
+    async def _serve_leases(self, served: trio.Event) -> None:
+        while not self._ending.is_set():
             tenant = self._tenancy.begin()
             if tenant is None:
-                await self._changed.wait()
+                await self._until_changed()
                 continue
             try:
                 await self._serve(tenant)
             finally:
                 self._tenancy.done()
-            self._become(Status.AVAILABLE, "Available for new lease")
+            if self._after_lease:
+                self._end(ExitCode.OK)
+            self._announcer.become(Status.AVAILABLE, "Available for new lease")
+        served.set()
 
-    async def _serve(self, tenant: Tenant) -> None:
-        """One lease, from its first hook to its last."""
-        settings = self._config.settings
-        _log.info("lease %s of %s begins", tenant.lease, tenant.client)
-        session = Session(
-            build(self._config),
-            name=settings.metadata.name,
-            lease=tenant.lease,
-            motd=settings.motd,
-            begins_ready=False,
-        )
-        with tempfile.TemporaryDirectory(prefix="jumpstarter-lease-") as folder:
-            socket = Path(folder) / "socket"
-            session.status.on_change = self._session_became
-            async with session, trio.open_nursery() as nursery:
-                await nursery.start(session.server.serve, [unix_listener(socket)])
-                nursery.start_soon(session.tree.keep_open)
-                life = SessionLife(
-                    session,
-                    settings.hooks,
-                    nursery,
-                    host=str(socket),
-                    lease=tenant.lease,
-                    client=tenant.client,
-                )
-                limit = trio.CapacityLimiter(TUNNELS)
-
-                def arrived(connection: ListenResponse) -> None:
-                    nursery.start_soon(self._tunnel, session, connection, limit)
-
-                nursery.start_soon(self._controller.listen, tenant.lease, arrived)
-                life.begin()
-                ours = await self._until_over(session, life)
-                await life.end()
-                if life.exiting.is_set():
-                    self._exiting.set()
-                elif ours:
-                    await self._release(tenant)
-                await trio.sleep(LAST_LOOK_SECONDS)
-                await session.server.shutdown(GRACE_SECONDS)
-                nursery.cancel_scope.cancel()
-        _log.info("lease %s is over", tenant.lease)
-
-    def _session_became(self, report: Report) -> None:
-        # Available is for the next lease, and said when the board is.
-        if report.status is not Status.AVAILABLE:
-            self._become(report.status, report.message)
-
-    async def _until_over(self, session: Session, life: SessionLife) -> bool:
-        """Wait for the lease's end. Whether it is we who have to tell the controller."""
+    async def _until_changed(self) -> None:
         async with trio.open_nursery() as nursery:
 
             async def first(event: trio.Event) -> None:
                 await event.wait()
                 nursery.cancel_scope.cancel()
 
-            async def by_controller() -> None:
-                while not self._tenancy.is_over:
-                    await self._changed.wait()
-                nursery.cancel_scope.cancel()
+            nursery.start_soon(first, self._changed)
+            nursery.start_soon(first, self._ending)
 
-            async def refused() -> None:
-                await life.releasing.wait()
-                # Whoever leased it asks for the reason first, and then mostly gives it back themselves.
-                await trio.sleep(REASON_SECONDS)
-                nursery.cancel_scope.cancel()
+    async def _serve(self, tenant: Tenant) -> None:
+        server = LeaseServer(self._config, self._controller, tenant)
+        # Between leases nothing is known of the hardware but what the last one has found out.
+        self._tree = server.session.tree
+        token = trio.lowlevel.current_trio_token()
 
-            for event in (session.end_requested, life.exiting):
-                nursery.start_soon(first, event)
-            nursery.start_soon(refused)
-            nursery.start_soon(by_controller)
-        return not self._tenancy.is_over
+        def changed(*_: object) -> None:
+            with suppress(trio.RunFinishedError):  # a driver's thread that outlives us
+                token.run_sync_soon(self._announcer.devices_changed, idempotent=True)
 
-    async def _release(self, tenant: Tenant) -> None:
-        """Give it back; when the controller has ended it meanwhile, that is as good."""
+        for node in self._tree.nodes:
+            node.life.watch(changed)
+        server.session.status.on_change = self._session_became
         async with trio.open_nursery() as nursery:
 
             async def ended() -> None:
                 while not self._tenancy.is_over:
                     await self._changed.wait()
-                nursery.cancel_scope.cancel()
+                server.ended.set()
+
+            async def stopping() -> None:
+                await self._ending.wait()
+                server.stopping.set()
 
             nursery.start_soon(ended)
-            await self._controller.release(tenant.lease)
+            nursery.start_soon(stopping)
+            await server.run()
             nursery.cancel_scope.cancel()
+        if server.exiting:
+            self._end(ExitCode.FAILED)
 
-    async def _tunnel(
-        self, session: Session, connection: ListenResponse, limit: trio.CapacityLimiter
-    ) -> None:
-        async with limit:
-            try:
-                async with self._controller.tunnel(connection) as stream:
-                    await session.serve_connection(stream)
-            except JumpstarterError as error:
-                _log.info("a client's connection could not be taken: %s; it will dial again", error)
+    def _session_became(self, report: Report) -> None:
+        # Available is for the next lease, and said when the board is.
+        if report.status is not Status.AVAILABLE:
+            self._announcer.become(report.status, report.message)

@@ -3,6 +3,7 @@
 from jumpstarter_proto.remote.backoff import Backoff
 from jumpstarter_proto.remote.dial import open_controller, open_router_stream
 from jumpstarter_proto.remote.identity import Identity, Kind
+from jumpstarter_proto.remote.options import KEEPALIVE, OptionError, options_of
 from jumpstarter_proto.remote.trust import (
     EndpointError,
     Trust,
@@ -12,14 +13,17 @@ from jumpstarter_proto.remote.trust import (
 )
 
 __all__ = [
+    "KEEPALIVE",
     "Backoff",
     "EndpointError",
     "Identity",
     "Kind",
+    "OptionError",
     "Trust",
     "fetch_certificate",
     "fingerprint_of",
     "open_controller",
     "open_router_stream",
+    "options_of",
     "split_endpoint",
 ]

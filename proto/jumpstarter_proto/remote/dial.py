@@ -6,53 +6,66 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from jumpstarter_proto.remote.identity import Identity
+from jumpstarter_proto.remote.options import KEEPALIVE
 from jumpstarter_proto.remote.trust import Trust, split_endpoint
 from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import Channel, Metadata, Options, connect_tcp, open_channel
 from jumpstarter_proto.v1 import router_grpc
 
-__all__ = ["CONNECT_SECONDS", "KEEPALIVE", "open_controller", "open_router_stream"]
+__all__ = ["CONNECT_SECONDS", "open_controller", "open_router_stream"]
 
 CONNECT_SECONDS = 10.0
-KEEPALIVE = Options(keepalive_interval=20.0)
-"""Networks forget silent connections without a word."""
 
 
 @asynccontextmanager
-async def _channel(endpoint: str, trust: Trust, metadata: Metadata, timeout: float) -> AsyncIterator[Channel]:
+async def _channel(
+    endpoint: str, trust: Trust, metadata: Metadata, timeout: float, options: Options
+) -> AsyncIterator[Channel]:
     host, port = split_endpoint(endpoint)
     context = await trust.context(host, port, timeout=timeout)
     stream = await connect_tcp(host, port, ssl_context=context, timeout=timeout)
     async with open_channel(
-        stream, authority=endpoint, scheme="https", metadata=metadata, options=KEEPALIVE
+        stream, authority=endpoint, scheme="https", metadata=metadata, options=options
     ) as channel:
         yield channel
 
 
 @asynccontextmanager
 async def open_controller(
-    endpoint: str, trust: Trust, identity: Identity | None, *, timeout: float = CONNECT_SECONDS
+    endpoint: str,
+    trust: Trust,
+    identity: Identity | None,
+    *,
+    timeout: float = CONNECT_SECONDS,
+    metadata: Metadata = (),
+    options: Options = KEEPALIVE,
 ) -> AsyncIterator[Channel]:
-    """A channel to the controller, whose calls carry `identity`. `timeout` is for getting the connection.
+    """A channel to the controller, whose calls carry `identity` and `metadata`. `timeout` is for connecting.
 
     Raises:
         RpcError: UNAVAILABLE, it cannot be reached or is not trusted.
         EndpointError: the endpoint or the trust makes no sense.
     """
-    async with _channel(endpoint, trust, identity.metadata() if identity else (), timeout) as channel:
+    headers = [*(identity.metadata() if identity else ()), *metadata]
+    async with _channel(endpoint, trust, headers, timeout, options) as channel:
         yield channel
 
 
 @asynccontextmanager
 async def open_router_stream(
-    endpoint: str, trust: Trust, token: str, *, timeout: float = CONNECT_SECONDS
+    endpoint: str,
+    trust: Trust,
+    token: str,
+    *,
+    timeout: float = CONNECT_SECONDS,
+    options: Options = KEEPALIVE,
 ) -> AsyncIterator[RouterStream]:
     """A byte stream to whoever else brings this token to that router. Leaving the block cuts it.
 
     Raises what `open_controller` raises.
     """
     async with (
-        _channel(endpoint, trust, [("authorization", f"Bearer {token}")], timeout) as channel,
+        _channel(endpoint, trust, [("authorization", f"Bearer {token}")], timeout, options) as channel,
         router_grpc.RouterServiceStub(channel).Stream() as call,
     ):
         yield RouterStream.client(call)

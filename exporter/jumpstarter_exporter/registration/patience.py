@@ -1,0 +1,80 @@
+"""How long an exporter waits before it asks its controller again, and how loudly it says so. No I/O, no clock.
+
+It never gives up while the process lives. A controller that is away comes back; one that does not know us any more
+needs a human, who finds the sentence in the log, and is asked slowly.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.remote import Backoff
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+__all__ = ["Patience", "Pause", "is_refusal"]
+
+SHORT = 0.5
+LONGEST = 30.0
+SLOW_FIRST = 5.0
+SLOW = 60.0
+REPEAT = 10
+"""A reason that stays the same is said aloud again so many tries later."""
+
+_REFUSALS = frozenset((StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED, StatusCode.ALREADY_EXISTS))
+
+
+def is_refusal(error: JumpstarterError) -> bool:
+    """Whether the controller has understood who we are, and does not want us."""
+    if not isinstance(error, RpcError):
+        return True  # the configuration makes no sense
+    # Jumpstarter's controller has one code for a token that is no good and for a moment's trouble of its own.
+    text = error.details.lower()
+    return error.code in _REFUSALS or (
+        error.code is StatusCode.UNKNOWN
+        and any(word in text for word in ("token", "not found", "authenticate"))
+    )
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Seconds to wait, and how to say why."""
+
+    seconds: float
+    level: int
+    sentence: str
+
+
+class Patience:
+    """One conversation that is begun again and again."""
+
+    def __init__(self) -> None:
+        self._away = Backoff(SHORT, LONGEST)
+        self._refused = Backoff(SLOW_FIRST, SLOW)
+        self._said = ""
+        self._times = 0
+
+    def worked(self) -> None:
+        """Something came: the next failure is the first again."""
+        self._away.reset()
+        self._refused.reset()
+        self._said, self._times = "", 0
+
+    def ended(self) -> Pause:
+        """The other side ended it in good order."""
+        return Pause(self._away.next(), logging.INFO, "the controller ended the status stream")
+
+    def failed(self, error: JumpstarterError) -> Pause:
+        """It broke, or was refused."""
+        if is_refusal(error):
+            sentence = f"the controller does not take this exporter: {error}"
+            return Pause(self._refused.next(), self._level(sentence, logging.ERROR), sentence)
+        sentence = str(error)
+        return Pause(self._away.next(), self._level(sentence, logging.WARNING), sentence)
+
+    def _level(self, sentence: str, level: int) -> int:
+        if sentence != self._said:
+            self._said, self._times = sentence, 0
+        self._times += 1
+        return level if self._times % REPEAT == 1 else logging.INFO

@@ -1,0 +1,157 @@
+"""One lease, from its first hook to its last: its session, and its clients' tunnels.
+
+When the exporter stops in the middle, the lease stays its client's: calls end with a status, the devices are closed as
+their drivers say, the afterLease hook does not run, and nothing is given back. The next process of this exporter takes
+the lease up, from its beforeLease hook on.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import trio
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.rpc import unix_listener
+from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
+
+from jumpstarter_exporter.config import ExporterConfig, build
+from jumpstarter_exporter.hooks.life import SessionLife
+from jumpstarter_exporter.registration.controller import Controller
+from jumpstarter_exporter.registration.tenancy import Tenant
+from jumpstarter_exporter.registration.tunnel import Expectant
+from jumpstarter_exporter.session import Session
+
+__all__ = ["LeaseServer"]
+
+LAST_LOOK_SECONDS = 1.0
+"""After its last status a session stays, so that its users see how it ended."""
+REASON_SECONDS = 10.0
+"""A lease whose board its hook refused is kept so long, for its user to see why."""
+GRACE_SECONDS = 0.5
+HOOK_SECONDS = 4.0
+"""When the exporter stops, an afterLease hook that runs has so long to put the board in order."""
+TUNNELS = 64
+"""Connections to one lease at a time."""
+SILENT_SECONDS = 120.0
+"""A connection on which nobody says anything is not kept longer."""
+
+_log = logging.getLogger(__name__)
+
+
+class LeaseServer:
+    """Serves one lease. Set `ended` when the controller says that it is over, `stopping` when the exporter stops."""
+
+    def __init__(self, config: ExporterConfig, controller: Controller, tenant: Tenant) -> None:
+        self.ended = trio.Event()
+        self.stopping = trio.Event()
+        self.exiting = False
+        """A hook has failed in such a way that the exporter is to end."""
+        self.session = Session(
+            build(config),
+            name=config.settings.metadata.name,
+            lease=tenant.lease,
+            motd=config.settings.motd,
+            begins_ready=False,
+        )
+        self._hooks = config.settings.hooks
+        self._controller = controller
+        self._tenant = tenant
+
+    async def run(self) -> None:
+        """To its end. All devices are closed then."""
+        tenant, session = self._tenant, self.session
+        _log.info("lease %s of %s begins", tenant.lease, tenant.client)
+        with tempfile.TemporaryDirectory(prefix="jumpstarter-lease-") as folder:
+            socket = Path(folder) / "socket"
+            async with session, trio.open_nursery() as nursery:
+                await nursery.start(session.server.serve, [unix_listener(socket)])
+                nursery.start_soon(session.tree.keep_open)
+                life = SessionLife(
+                    session,
+                    self._hooks,
+                    nursery,
+                    host=str(socket),
+                    lease=tenant.lease,
+                    client=tenant.client,
+                )
+                limit = trio.CapacityLimiter(TUNNELS)
+
+                def arrived(connection: ListenResponse) -> None:
+                    nursery.start_soon(self._tunnel, connection, limit)
+
+                nursery.start_soon(self._controller.listen, tenant.lease, arrived)
+                life.begin()
+                await self._until_over(life)
+                if not self.stopping.is_set():
+                    await self._end(life)
+                await session.server.shutdown(GRACE_SECONDS)
+                nursery.cancel_scope.cancel()
+        _log.info("lease %s is %s", tenant.lease, "kept for the next start" if self._is_kept else "over")
+
+    @property
+    def _is_kept(self) -> bool:
+        return self.stopping.is_set() and not self.ended.is_set()
+
+    async def _until_over(self, life: SessionLife) -> None:
+        """Wait for the lease's end, or the exporter's."""
+        async with trio.open_nursery() as nursery:
+
+            async def first(event: trio.Event) -> None:
+                await event.wait()
+                nursery.cancel_scope.cancel()
+
+            async def refused() -> None:
+                await life.releasing.wait()
+                # Whoever leased it asks for the reason first, and then mostly gives it back themselves.
+                await trio.sleep(REASON_SECONDS)
+                nursery.cancel_scope.cancel()
+
+            for event in (self.ended, self.stopping, self.session.end_requested, life.exiting):
+                nursery.start_soon(first, event)
+            nursery.start_soon(refused)
+
+    async def _end(self, life: SessionLife) -> None:
+        """Its hook, and giving it back if it is we who end it."""
+        ours = not self.ended.is_set()
+        await self._as_long_as_there_is_time(life.end)
+        if life.exiting.is_set():
+            self.exiting = True
+        elif ours:
+            await self._as_long_as_there_is_time(self._release)
+        await self._as_long_as_there_is_time(partial(trio.sleep, LAST_LOOK_SECONDS))
+
+    async def _as_long_as_there_is_time(self, function: Callable[[], Awaitable[None]]) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def cut() -> None:
+                await self.stopping.wait()
+                await trio.sleep(HOOK_SECONDS)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(cut)
+            await function()
+            nursery.cancel_scope.cancel()
+
+    async def _release(self) -> None:
+        """Give it back; when the controller has ended it meanwhile, that is as good."""
+        async with trio.open_nursery() as nursery:
+
+            async def ended() -> None:
+                await self.ended.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(ended)
+            await self._controller.release(self._tenant.lease)
+            nursery.cancel_scope.cancel()
+
+    async def _tunnel(self, connection: ListenResponse, limit: trio.CapacityLimiter) -> None:
+        async with limit:
+            try:
+                async with self._controller.tunnel(connection) as stream:
+                    await self.session.server.serve_connection(Expectant(stream, SILENT_SECONDS))
+            except JumpstarterError as error:
+                _log.info("a client's connection could not be taken: %s; it will dial again", error)

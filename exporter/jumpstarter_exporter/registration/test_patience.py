@@ -1,0 +1,65 @@
+"""An exporter that asks again: quickly, slowly, loudly, quietly, and for ever."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jumpstarter_proto.remote import EndpointError
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_exporter.registration.patience import LONGEST, SHORT, SLOW, Patience, is_refusal
+
+AWAY = RpcError(StatusCode.UNAVAILABLE, "cannot connect to lab:8082")
+DELETED = RpcError(StatusCode.UNKNOWN, "exporter lab/one not found: it was deleted")
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (AWAY, False),
+        (RpcError(StatusCode.DEADLINE_EXCEEDED, "Register was not done"), False),
+        (RpcError(StatusCode.ABORTED, "another process"), False),
+        (RpcError(StatusCode.UNKNOWN, "the server is currently unable to handle the request"), False),
+        (DELETED, True),
+        (RpcError(StatusCode.UNKNOWN, "oidc: token is expired"), True),
+        (RpcError(StatusCode.UNAUTHENTICATED, "exporter one was deleted"), True),
+        (RpcError(StatusCode.PERMISSION_DENIED, "permission denied"), True),
+        (RpcError(StatusCode.ALREADY_EXISTS, "another process is served"), True),
+        (EndpointError("no address"), True),
+    ],
+)
+def test_who_is_refused_is_told_apart_from_who_is_away(error: RpcError, refused: bool) -> None:
+    assert is_refusal(error) is refused
+
+
+def test_a_refusal_is_an_error_and_is_tried_slowly() -> None:
+    patience = Patience()
+    pauses = [patience.failed(DELETED) for _ in range(12)]
+    assert "does not take this exporter: exporter lab/one not found" in pauses[0].sentence
+    loud = [number for number, pause in enumerate(pauses) if pause.level == logging.ERROR]
+    assert loud == [0, 10], "said aloud at first, and again after ten"
+    assert SLOW / 2 <= pauses[-1].seconds <= SLOW
+
+
+def test_a_controller_that_ends_its_stream_well_is_asked_again_soon() -> None:
+    patience = Patience()
+    for _ in range(20):
+        assert patience.ended().seconds <= SHORT
+        patience.worked()
+
+
+@given(st.lists(st.sampled_from([AWAY, DELETED, None]), max_size=60))
+def test_it_never_gives_up_and_never_runs_wild(outcomes: list[RpcError | None]) -> None:
+    patience = Patience()
+    for outcome in outcomes:
+        if outcome is None:
+            patience.worked()
+            assert patience.failed(AWAY).seconds <= SHORT
+            assert patience.failed(AWAY).level == logging.INFO, "the same again"
+        else:
+            pause = patience.failed(outcome)
+            assert SHORT / 2 <= pause.seconds <= (SLOW if outcome is DELETED else LONGEST)
+            assert outcome.details in pause.sentence

@@ -1,0 +1,203 @@
+"""An exporter that is stopped, killed, started twice or not wanted any more, in the middle of a lease."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.interop import exporters
+from tests.interop.exporters import Daemon
+from tests.support.lab import Lab
+
+LONG = 90.0
+
+
+class Shell:
+    """A `jumpstarter shell` whose commands run when they are asked for."""
+
+    def __init__(self, lab: Lab, client: Path) -> None:
+        self.home = lab.home
+        self._count = 0
+        script = 'touch ready; i=1; while ! test -e end; do if test -e do-$i; then (eval "$(cat do-$i)") >out-$i 2>&1; '
+        script += "echo $? >code-$i; i=$((i+1)); fi; sleep 0.05; done"
+        environment = exporters.clean_environment(lab.home)
+        environment["PATH"] = f"{exporters.scripts()}:{os.environ['PATH']}"
+        command = [exporters.scripts() / "jumpstarter", "shell", "-l", "board=rpi4", "--client", client]
+        self.process = subprocess.Popen(
+            [*command, "--", "sh", "-c", script],
+            env=environment,
+            cwd=lab.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        lab.until(lambda: (self.home / "ready").exists() or self.process.poll() is not None)
+
+    def begin(self, command: str) -> int:
+        self._count += 1
+        waiting = self.home / "next"
+        waiting.write_text(command)
+        waiting.rename(self.home / f"do-{self._count}")
+        return self._count
+
+    def result(self, number: int, limit: float = LONG) -> tuple[int, str]:
+        """Exit code and output; an error if there is none in time."""
+        end = time.monotonic() + limit
+        code = self.home / f"code-{number}"
+        while not (code.exists() and code.read_text().strip()):
+            assert time.monotonic() < end, f"it hangs: {(self.home / f'out-{number}').read_text()}"
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.05)
+        return int(code.read_text()), (self.home / f"out-{number}").read_text()
+
+    def do(self, command: str) -> tuple[int, str]:
+        return self.result(self.begin(command))
+
+    def end(self) -> str:
+        """What it said; its lease is given back."""
+        (self.home / "end").touch()
+        _, said = self.process.communicate(timeout=LONG)
+        assert self.process.returncode == 0, said
+        return said
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="lab-") as home, ExitStack() as stack:
+        lab = Lab(Path(home), stack)
+        lab.controller("--with-router", "--router-listen", f"127.0.0.1:{exporters.free_port()}")
+        yield lab
+
+
+def again(lab: Lab, name: str = "one") -> Daemon:
+    """Another process of an exporter that there is."""
+    program = exporters.scripts() / "jumpstarter-exporter"
+    return lab.start(program, "run", "--config", lab.home / f"{name}.yaml", "--log-level", "info")
+
+
+def free(lab: Lab) -> bool:
+    return "AVAILABLE" in lab.admin("exporter", "list") and "lease" not in lab.admin("exporter", "list")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_lease_outlives_a_restart_of_its_exporter(lab: Lab, how: signal.Signals) -> None:
+    daemon = lab.exporter("one")
+    shell = Shell(lab, lab.client("ann"))
+    assert shell.do("j power on") == (0, "")
+    # A client that keeps its connection, as a test run does.
+    script = (
+        "from jumpstarter_client import env\nimport pathlib, time\n"
+        "with env() as root:\n"
+        "    root.power.on()\n    pathlib.Path('holding').touch()\n"
+        "    while not pathlib.Path('go').exists(): time.sleep(0.05)\n"
+        "    root.power.off()\n"
+    )
+    (lab.home / "held.py").write_text(script)
+    held = shell.begin("python held.py")
+    lab.until((lab.home / "holding").exists)
+    daemon.process.send_signal(how)
+    began = time.monotonic()
+    assert daemon.process.wait(20) == (0 if how is signal.SIGTERM else -how)
+    assert time.monotonic() - began < 10
+    if how is signal.SIGTERM:
+        assert "OFFLINE" in lab.admin("exporter", "list")
+        assert "kept for the next start" in daemon.log.read_text()
+    restarted = again(lab)
+    (lab.home / "go").touch()
+    code, said = shell.result(held)
+    assert code == 0, said
+    assert "the exporter was restarted" in said
+    assert shell.do("j power on")[0] == 0
+    log = restarted.log.read_text()
+    assert log.count("power off") == 1
+    assert log.count("power on") == 1
+    shell.end()
+    lab.until(lambda: free(lab))
+
+
+def test_a_call_that_runs_when_the_exporter_is_stopped_ends_with_a_sentence(lab: Lab) -> None:
+    daemon = lab.exporter("one")
+    shell = Shell(lab, lab.client("ann"))
+    cycle = shell.begin("j power cycle --wait 600")
+    lab.until(lambda: "power off" in daemon.log.read_text())
+    daemon.process.terminate()
+    code, said = shell.result(cycle, 20)
+    assert code != 0
+    assert "shutting down" in said
+    assert said.count("\n") == 1, said
+    again(lab)
+    shell.end()
+    lab.until(lambda: free(lab))
+
+
+def test_a_second_signal_ends_it_at_once(lab: Lab) -> None:
+    name = lab.home / "one.yaml"
+    lab.admin("exporter", "create", "one", "--label", "board=rpi4", "--save", name)
+    marks = lab.home / "marks"
+    hook = f"hooks:\n  afterLease: {{script: 'echo began >> {marks}; sleep 60'}}\n"
+    name.write_text(
+        name.read_text().replace("export: {}\n", "export:\n  power: {type: power.MockPower}\n") + hook
+    )
+    daemon = again(lab)
+    lab.until(lambda: free(lab))
+    shell = Shell(lab, lab.client("ann"))
+    shell.end()
+    lab.until(marks.exists)
+    daemon.process.terminate()
+    lab.until(lambda: "SIGTERM: ending" in daemon.log.read_text())
+    daemon.process.terminate()
+    assert daemon.process.wait(3) == 128 + signal.SIGTERM
+
+
+def test_sighup_ends_it_after_the_lease(lab: Lab) -> None:
+    daemon = lab.exporter("one")
+    shell = Shell(lab, lab.client("ann"))
+    daemon.process.send_signal(signal.SIGHUP)
+    lab.until(lambda: "SIGHUP" in daemon.log.read_text())
+    assert shell.do("j power on") == (0, "")
+    shell.end()
+    assert daemon.process.wait(20) == 0
+    assert "OFFLINE" in lab.admin("exporter", "list")
+    idle = again(lab)
+    lab.until(lambda: free(lab))
+    idle.process.send_signal(signal.SIGHUP)
+    assert idle.process.wait(20) == 0, "nobody uses it"
+
+
+def test_a_second_process_of_one_exporter_does_no_harm(lab: Lab) -> None:
+    daemon = lab.exporter("one")
+    shell = Shell(lab, lab.client("ann"))
+    second = again(lab)
+    lab.until(lambda: "served by another process already" in second.log.read_text())
+    lab.until(lambda: "another process, at ipv4:127.0.0.1" in daemon.log.read_text())
+    assert shell.do("j power on") == (0, "")
+    second.end()
+    assert shell.do("j power off") == (0, "")
+    assert "LEASE_READY" in lab.admin("exporter", "list")
+    shell.end()
+    lab.until(lambda: free(lab))
+    log = daemon.log.read_text()
+    assert log.count("lease")
+    assert log.count("begins") == 1
+    assert "begins" not in second.log.read_text()
+
+
+def test_an_exporter_that_was_deleted_says_so_and_is_taken_back(lab: Lab) -> None:
+    daemon = lab.exporter("one")
+    lab.admin("exporter", "delete", "one")
+    lab.until(lambda: "does not take this exporter" in daemon.log.read_text())
+    said = [line for line in daemon.log.read_text().splitlines() if line.startswith("ERROR")]
+    assert len(said) == 1, said
+    assert daemon.process.poll() is None
+    daemon.process.terminate()
+    assert daemon.process.wait(15) == 0
