@@ -13,7 +13,7 @@ import trio
 import trio.testing
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.remote import Trust, split_endpoint
-from jumpstarter_proto.rpc import Options, Server, connect_unix, unix_listener
+from jumpstarter_proto.rpc import Options, RpcError, Server, connect_unix, unix_listener
 
 from jumpstarter_controller.certificates import Certificate, own_certificate
 from jumpstarter_controller.engine import Engine
@@ -143,7 +143,15 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
     folder.prepare()
     async with AsyncExitStack() as stack:
         if not stack.enter_context(folder.locked()):
-            yield await connect_unix(folder.socket)
+            try:
+                stream = await connect_unix(folder.socket)
+            except RpcError as error:
+                raise RpcError(
+                    error.code,
+                    f"the controller of {data} runs, but does not answer on {folder.socket.name} "
+                    "(it may just be starting or ending); try again",
+                ) from error
+            yield stream
             return
         addresses = folder.addresses()
         store = SqliteStore(folder.database)

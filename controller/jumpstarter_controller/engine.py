@@ -74,6 +74,8 @@ class Engine:
         self._work = trio.Event()
         self._watchers: dict[Place, set[trio.Event]] = {}
         self._queue: dict[Key, QueuePlace] | None = None
+        self._trouble = ""
+        """Why the last write was refused."""
         self.failed = trio.Event()
         """The engine has ended: no change will be made any more."""
 
@@ -162,10 +164,15 @@ class Engine:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self._store.write, changes)
             except StoreError as error:
-                _log.error("%s", error)
+                if str(error) != self._trouble:  # it tries every second, and says so once
+                    self._trouble = str(error)
+                    _log.error("%s", error)
                 self._draft.back_to(0)
                 self._fail(jobs, error)
                 return now + RETRY_SECONDS
+            if self._trouble:
+                self._trouble = ""
+                _log.warning("the store can be written to again")
             self._draft.commit()
             self._publish(changes)
         for job in jobs:

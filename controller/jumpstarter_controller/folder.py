@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,9 @@ class DataFolder:
 
     def remember(self, addresses: Addresses) -> None:
         """For who administrates while the controller does not run."""
+        with suppress(DataError):
+            if self.addresses() == addresses:
+                return  # a controller starts on a full disk, too
         write_private(self.path / "addresses.json", msgspec.json.encode(addresses))
 
     def addresses(self) -> Addresses:

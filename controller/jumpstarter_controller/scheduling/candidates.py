@@ -18,7 +18,7 @@ from jumpstarter_controller.lab import (
     Rule,
     View,
 )
-from jumpstarter_controller.selectors import Selector, parse
+from jumpstarter_controller.selectors import Selector, SelectorError, parse
 
 __all__ = ["Candidates", "Refusal", "choices", "longest", "matching", "priority_of"]
 
@@ -61,7 +61,10 @@ class Refusal:
 
 def choices(lab: View, lease: Lease) -> Candidates | Refusal:
     """The exporters that a lease may have, whether they are free, online or not."""
-    selector = parse(lease.selector)
+    try:
+        selector = parse(lease.selector)
+    except SelectorError as error:  # of an older version; it must not keep all others waiting
+        return Refusal(ConditionType.INVALID, "InvalidSelector", f"{error}; ask with another")
     if not selector and not lease.exporter_name:
         return Refusal(
             ConditionType.INVALID,

@@ -116,6 +116,7 @@ def test_expiry_frees_it_for_the_next(world: World) -> None:
     ("asked", "expected"),
     [
         ({"selector": ""}, ("Invalid", True, "InvalidSelector")),
+        ({"selector": "a b"}, ("Invalid", True, "InvalidSelector")),
         ({"selector": "", "exporter_name": "none"}, ("Unsatisfiable", True, "ExporterNotFound")),
         ({"selector": "board=x", "exporter_name": "one"}, ("Unsatisfiable", True, "SelectorMismatch")),
         ({"selector": "", "exporter_name": "off"}, ("Unsatisfiable", True, "ExporterDisabled")),

@@ -75,6 +75,7 @@ def create_lease(
     context = _context(asked.context)
     try:
         selector = parse(asked.selector)
+        parse(str(selector))  # which is kept: it may be longer than what was written
     except SelectorError as error:
         raise _unknown(error) from None
     begin, end, duration = _times(asked, now)

@@ -71,6 +71,7 @@ NONSENSE: list[tuple[StatusCode, str, client_pb2.Lease]] = [
     (StatusCode.UNKNOWN, "at most 3650 days", asked(1e12)),
     (StatusCode.UNKNOWN, "is not allowed", asked(selector="a in (\x1b[2J")),
     (StatusCode.UNKNOWN, "at most 8192", asked(selector="a" * 100_000)),
+    (StatusCode.UNKNOWN, "at most 8192", asked(selector=",".join(f"k{n}!=x" for n in range(900)))),
     (StatusCode.UNKNOWN, "no name for an exporter", asked(selector="", exporter_name="a/b")),
     (StatusCode.UNKNOWN, "no name for an exporter", asked(selector="", exporter_name="x" * 100_000)),
     (StatusCode.UNKNOWN, "no name for an exporter", asked(selector="", exporter_name="a\nb\x1b[2J")),

@@ -1,5 +1,5 @@
 """Where a lab's records are kept."""
 
-from jumpstarter_controller.store.sqlite import SqliteStore, StoreError
+from jumpstarter_controller.store.sqlite import SqliteStore, StoreError, StoreFullError
 
-__all__ = ["SqliteStore", "StoreError"]
+__all__ = ["SqliteStore", "StoreError", "StoreFullError"]

@@ -16,7 +16,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_controller.lab import Client, Exporter, Lab, Lease, PairingCode, Policy, Record
 from jumpstarter_controller.lab.tables import Place
 
-__all__ = ["SqliteStore", "StoreError"]
+__all__ = ["SqliteStore", "StoreError", "StoreFullError"]
 
 SCHEMA = 1
 """Grows when the tables change."""
@@ -27,8 +27,14 @@ _KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in (Client, Exporter
 class StoreError(JumpstarterError):
     """The file cannot be read or written; nothing of the write was kept."""
 
-    status = "RESOURCE_EXHAUSTED"
+    status = "UNAVAILABLE"
     exit_code = ExitCode.FAILED
+
+
+class StoreFullError(StoreError):
+    """There is no room for the write; nothing of it was kept."""
+
+    status = "RESOURCE_EXHAUSTED"
 
 
 class SqliteStore:
@@ -37,22 +43,34 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
+            self._check_not_emptied()
             path.touch(mode=0o600)
+            _sync_folder(path.parent)
             self._db = sqlite3.connect(
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._prepare()
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
-                f"{path} cannot be opened as the controller's data: {error}; "
-                "choose another folder with --data, or bring a backup back"
+                f"{path} cannot be opened as the controller's data: {error}; {_way_out(error)}"
             ) from error
+
+    def _check_not_emptied(self) -> None:
+        """SQLite takes an empty file for a new one, and deletes the log beside it, in which everything may be."""
+        log = self._path.with_name(self._path.name + "-wal")
+        if self._path.exists() and not self._path.stat().st_size and log.exists() and log.stat().st_size:
+            raise StoreError(
+                f"{self._path} is empty and {log.name} is not: the data was damaged; bring a backup back"
+            )
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         # An answer that was given must be true after a power cut too.
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA wal_autocheckpoint=1000")
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise StoreError(f"{self._path} is damaged ({' '.join(verdict.split())}); bring a backup back")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA:
             raise StoreError(
@@ -113,11 +131,41 @@ class SqliteStore:
                     self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise StoreError(
-                f"the controller cannot write to {self._path} ({error}); nothing was changed: "
-                "make room on its disk and try again"
+            kind = StoreFullError if _is_full(error) else StoreError
+            raise kind(
+                f"the controller cannot write to {self._path} ({error}); nothing was changed: {_way_out(error)}"
             ) from error
 
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
+
+
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def _way_out(error: Exception) -> str:
+    """What to do."""
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return "make room on its disk and try again"
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return "let the controller's user write to it and to its folder, and try again"
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return "end the program that has it open, and try again"
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return "choose another folder with --data, or bring a backup back"
+        case sqlite3.SQLITE_IOERR:
+            return "look after its disk and the system's log, and try again"
+        case _:
+            return "choose another folder with --data, or look after this one"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Whoever wrote into a file has lost it all the same if a power cut takes its name."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -24,7 +24,7 @@ from jumpstarter_controller.lab import (
     Rule,
 )
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.store import SqliteStore, StoreError
+from jumpstarter_controller.store import SqliteStore, StoreError, sqlite
 
 CLIENT = Client(namespace="lab", name="ann", uid="1", labels={"team": "ci"})
 LEASE = Lease(
@@ -96,6 +96,40 @@ def test_a_full_disk_keeps_the_store_whole(tmp_path: Path) -> None:
     assert not list(store.load().all(Lease))
     store.write(many)
     assert store.load().count(Lease) == 100
+
+
+def test_each_failure_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
+    path = tmp_path / "lab.sqlite"
+    store = SqliteStore(path)
+    change: dict[Place, Record | None] = {(Client, CLIENT.key): CLIENT}
+    store._db.execute("PRAGMA query_only=1")
+    with pytest.raises(StoreError, match="let the controller's user write") as error:
+        store.write(change)
+    assert error.value.status == "UNAVAILABLE"
+    store._db.execute("PRAGMA query_only=0")
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="end the program that has it open"):
+            store.write(change)
+        other.execute("ROLLBACK")
+    other.close()
+    assert store.load().count(Client) == 0
+    store.write(change)
+    store.close()
+    assert SqliteStore(path).load().get(Client, CLIENT.key) == CLIENT
+
+
+def test_an_emptied_file_does_not_take_its_log_along(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    store = SqliteStore(path)
+    store.write({(Client, CLIENT.key): CLIENT})
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    with pytest.raises(StoreError, match="bring a backup back"):
+        SqliteStore(path)
+    path.write_bytes(whole)
+    assert SqliteStore(path).load().get(Client, CLIENT.key) == CLIENT
 
 
 CHILD = """

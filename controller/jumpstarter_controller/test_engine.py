@@ -1,0 +1,218 @@
+"""Changes count when they are on the disk, all of them or none, whoever raises, leaves or shuts down meanwhile."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+import pytest
+import trio
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import (
+    Client,
+    ConditionType,
+    Exporter,
+    ExporterStatus,
+    Key,
+    Lab,
+    Lease,
+    Record,
+)
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.store import StoreError, StoreFullError
+
+ANN = Client(namespace="lab", name="ann", uid="1")
+BOARD = Exporter(
+    namespace="lab", name="one", uid="2", devices=1, labels={"board": "rpi4"}, status=ExporterStatus.AVAILABLE
+)
+
+
+class Disk:
+    """A store that can be stopped in the middle of a write, and can be full."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Place, Record | None] = {}
+        self.full = False
+        self.open = threading.Event()
+        self.open.set()
+        self.writing = threading.Event()
+        self.writes = 0
+
+    def load(self) -> Lab:
+        lab = Lab()
+        for record in self.kept.values():
+            if record is not None:
+                lab.put(record)
+        lab.commit()
+        return lab
+
+    def write(self, changes: dict[Place, Record | None]) -> None:
+        self.writing.set()
+        assert self.open.wait(60)
+        if self.full:
+            raise StoreFullError("no room; make some")
+        self.writes += 1
+        self.kept.update(changes)
+
+
+def put(*records: Record) -> Callable[[Lab, float], None]:
+    def change(lab: Lab, _: float) -> None:
+        for record in records:
+            lab.put(record)
+
+    return change
+
+
+def lease(name: str, **more: object) -> Lease:
+    fields: dict[str, object] = {"selector": "board=rpi4", "duration": 60.0, **more}
+    return Lease(namespace="lab", name=name, client="ann", **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+async def test_what_raises_leaves_no_trace_and_disturbs_nobody(disk: Disk, nursery: trio.Nursery) -> None:
+    engine = Engine(disk)
+    outcomes: dict[str, object] = {}
+
+    def half(lab: Lab, _: float) -> None:
+        lab.put(lease("half"))
+        lab.remove(ANN)
+        raise ZeroDivisionError
+
+    async def ask(name: str, change: Callable[[Lab, float], None]) -> None:
+        try:
+            await engine.change(change)
+        except ZeroDivisionError:
+            outcomes[name] = "raised"
+        else:
+            outcomes[name] = "done"
+
+    await nursery.start(engine.run)
+    await engine.change(put(ANN, BOARD))
+    async with trio.open_nursery() as asking:  # all in one turn
+        asking.start_soon(ask, "before", put(lease("a")))
+        asking.start_soon(ask, "broken", half)
+        asking.start_soon(ask, "after", put(lease("b")))
+    assert outcomes == {"before": "done", "broken": "raised", "after": "done"}
+    for lab in (engine.view, disk.load()):
+        assert {one.name for one in lab.all(Lease)} == {"a", "b"}
+        assert lab.get(Client, ANN.key) == ANN
+
+
+async def test_nothing_is_seen_or_answered_before_it_is_kept(disk: Disk, nursery: trio.Nursery) -> None:
+    engine = Engine(disk)
+    await nursery.start(engine.run)
+    disk.open.clear()
+    answered = trio.Event()
+
+    async def ask() -> None:
+        await engine.change(put(ANN))
+        answered.set()
+
+    nursery.start_soon(ask)
+    await trio.to_thread.run_sync(disk.writing.wait)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert engine.view.get(Client, ANN.key) is None
+    assert not answered.is_set()
+    disk.open.set()
+    await answered.wait()
+    assert engine.view.get(Client, ANN.key) == ANN
+
+
+async def test_a_full_disk_refuses_and_loses_nothing(
+    disk: Disk,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = Engine(disk, clock=trio.current_time)
+    await nursery.start(engine.run)
+    engine.presence.connected(BOARD.key, 0)
+    await engine.change(put(ANN, BOARD))
+    await engine.change(put(lease("held")))
+    await engine.change(put(lease("waits")))
+    disk.full = True
+    for _ in range(3):
+        with pytest.raises(StoreError, match="make some"):
+            await engine.change(put(lease("refused")))
+        assert engine.view.get(Lease, Key("lab", "refused")) is None
+    await trio.sleep(100)
+    held = engine.view.get(Lease, Key("lab", "held"))
+    assert held is not None
+    assert held.active, "it has not ended as long as that cannot be kept"
+    disk.full = False
+    while held.ended is None:  # it tries again by itself
+        await engine.wait(Lease, held.key, math.inf)
+        held = engine.view.get(Lease, held.key)
+        assert held is not None
+    waits = engine.view.get(Lease, Key("lab", "waits"))
+    assert waits is not None
+    assert waits.active
+    assert disk.load().get(Lease, waits.key) == waits
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == ["no room; make some"]
+
+
+async def test_a_caller_that_leaves_does_not_take_its_change_along(disk: Disk, nursery: trio.Nursery) -> None:
+    engine = Engine(disk)
+    await nursery.start(engine.run)
+    disk.open.clear()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as asking:
+            asking.start_soon(engine.change, put(ANN))
+            await trio.to_thread.run_sync(disk.writing.wait)
+            scope.cancel()
+    disk.open.set()
+    await engine.change(put(BOARD))
+    assert engine.view.get(Client, ANN.key) == ANN
+
+
+async def test_a_shutdown_waits_for_the_write_and_tells_everybody(disk: Disk) -> None:
+    engine = Engine(disk)
+    outcomes: dict[str, str] = {}
+
+    async def ask(record: Record) -> None:
+        try:
+            await engine.change(put(record))
+        except RpcError as error:
+            outcomes[record.name] = error.code.name
+        else:
+            outcomes[record.name] = "kept"
+
+    async with trio.open_nursery() as asking, trio.open_nursery() as running:
+        await running.start(engine.run)
+        disk.open.clear()
+        asking.start_soon(ask, ANN)
+        await trio.to_thread.run_sync(disk.writing.wait)
+        asking.start_soon(ask, BOARD)  # comes in the middle of the write
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        running.cancel_scope.cancel()
+        disk.open.set()
+    assert outcomes == {"ann": "kept", "one": StatusCode.UNAVAILABLE.name}
+    assert set(disk.kept) == {(Client, ANN.key)}
+    with pytest.raises(RpcError, match="shutting down"):
+        await engine.change(put(BOARD))
+
+
+async def test_a_restart_gives_every_exporter_a_minute(
+    disk: Disk, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    disk.write({(Client, ANN.key): ANN, (Exporter, BOARD.key): BOARD})
+    engine = Engine(disk, clock=trio.current_time)
+    await nursery.start(engine.run)
+    await trio.sleep(50)
+    await engine.change(put(lease("early")))
+    await trio.sleep(11)
+    await engine.change(put(lease("late")))
+    early, late = (engine.view.get(Lease, Key("lab", name)) for name in ("early", "late"))
+    assert early is not None
+    assert late is not None
+    assert early.active
+    condition = late.condition(ConditionType.PENDING)
+    assert condition is not None
+    assert condition.reason == "Offline"
