@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
+from jumpstarter_controller import journal
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Record, View
 from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.scheduling import Place as QueuePlace
@@ -182,6 +183,7 @@ class Engine:
     def _publish(self, changes: dict[Place, Record | None]) -> None:
         touched = set(changes)
         for (kind, key), record in changes.items():
+            journal.write(self.view.get(kind, key), record)
             # What holds an exporter, or held it, is news for that exporter.
             for lease in (self.view.get(kind, key), record):
                 if isinstance(lease, Lease) and lease.exporter:

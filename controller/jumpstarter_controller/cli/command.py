@@ -8,9 +8,10 @@ from typing import Literal
 from cyclopts import App, CycloptsError
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["Level", "run_app"]
+__all__ = ["Level", "LogFormat", "run_app"]
 
 Level = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 
 def run_app(app: App, arguments: list[str] | None) -> None:

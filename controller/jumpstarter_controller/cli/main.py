@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from jumpstarter_proto.remote import Kind
 
-from jumpstarter_controller.cli.command import Level, run_app
+from jumpstarter_controller.cli.command import Level, LogFormat, run_app
 from jumpstarter_controller.cli.pair import pair
 
 __all__ = ["main"]
@@ -56,6 +55,7 @@ def run(
     tls_key: Path | None = None,
     max_leases: Annotated[int, Parameter(validator=Number(gte=1))] = 256,
     log_level: Level = "info",
+    log_format: LogFormat = "text",
 ) -> int:
     """Run the controller until told to stop.
 
@@ -88,14 +88,17 @@ def run(
         How many leases one client may have that have not ended.
     log_level
         What goes to stderr.
+    log_format
+        As lines to read, or as one JSON object a line: time, level, message, and whom it concerns.
     """
     import trio  # noqa: PLC0415
 
     from jumpstarter_controller import app as process  # noqa: PLC0415
+    from jumpstarter_controller import logs  # noqa: PLC0415
     from jumpstarter_controller.folder import default_folder  # noqa: PLC0415
     from jumpstarter_controller.services.routers import Router  # noqa: PLC0415
 
-    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(log_level, log_format)
     settings = process.Settings(
         data=data or default_folder(),
         listen=listen,

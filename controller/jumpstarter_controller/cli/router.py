@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from cyclopts import App
 
-from jumpstarter_controller.cli.command import Level, run_app
+from jumpstarter_controller.cli.command import Level, LogFormat, run_app
 
 __all__ = ["main"]
 
@@ -28,6 +27,7 @@ def run(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     log_level: Level = "info",
+    log_format: LogFormat = "text",
 ) -> int:
     """Carry the streams between clients and exporters, for a controller elsewhere.
 
@@ -54,12 +54,15 @@ def run(
         Its key, as PEM.
     log_level
         What goes to stderr.
+    log_format
+        As lines to read, or as one JSON object a line: time, level, message, and whom it concerns.
     """
     import trio  # noqa: PLC0415
 
+    from jumpstarter_controller import logs  # noqa: PLC0415
     from jumpstarter_controller.router import process  # noqa: PLC0415
 
-    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(log_level, log_format)
     settings = process.RouterSettings(
         key=key, listen=listen, endpoint=endpoint, certificate=tls_cert, certificate_key=tls_key
     )

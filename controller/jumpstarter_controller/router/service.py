@@ -9,6 +9,7 @@ streams.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import trio
@@ -16,8 +17,9 @@ from jumpstarter_proto.rpc import Method, Options, RpcError, ServerCall, Service
 from jumpstarter_proto.v1.router_grpc import ROUTER_SERVICE_STREAM
 
 from jumpstarter_controller.identity.authenticate import bearer
+from jumpstarter_controller.logs import Refusals
 from jumpstarter_controller.router.pairing import Pairing, TooManyError
-from jumpstarter_controller.router.tokens import RouterTokens
+from jumpstarter_controller.router.tokens import Admission, RouterTokens
 
 __all__ = ["MOST_HELD", "MOST_STREAMS", "ROUTER_OPTIONS", "RouterService"]
 
@@ -66,8 +68,9 @@ _Call = ServerCall[Any, Any]
 class _Side:
     """One call: it waits for its other side, then both are one stream."""
 
-    def __init__(self, call: _Call) -> None:
+    def __init__(self, call: _Call, about: Mapping[str, str]) -> None:
         self.call = call
+        self.about = about
         self.scope = trio.CancelScope()
         """Cancelled when there is no room for it any more."""
         self.joined = trio.Event()
@@ -76,6 +79,8 @@ class _Side:
         self.failure: RpcError | None = None
         self.carried = 0
         """Bytes of the frame that is on its way to the other side."""
+        self.sent = 0
+        """Bytes that the other side has taken."""
 
     @property
     def held(self) -> int:
@@ -108,6 +113,8 @@ class RouterService(Servicer):
         """Bytes that went out since the start."""
         self.refused = 0
         """Streams that there was no room for."""
+        self.refusals = Refusals(_log)
+        """Streams with no good token."""
 
     @property
     def waiting(self) -> int:
@@ -128,7 +135,12 @@ class RouterService(Servicer):
             for side in sides:
                 if total <= self._most_held:
                     break
-                _log.warning("a stream ends: it holds %d bytes, and all together %d", side.held, total)
+                _log.warning(
+                    "a stream is ended: it holds %d bytes, and all together %d",
+                    side.held,
+                    total,
+                    extra=side.about,
+                )
                 total -= side.held
                 self.refused += 1
                 side.scope.cancel()
@@ -137,17 +149,16 @@ class RouterService(Servicer):
     async def Stream(self, call: _Call) -> None:  # noqa: N802 - the procedure's name
         """One side of a connection."""
         try:
-            token = bearer(call.metadata)
+            admission = self._admit(call)
         except RpcError as error:
-            raise RpcError(
-                StatusCode.UNAUTHENTICATED, f"missing or invalid authorization: {error.details}"
-            ) from None
-        name, seconds = self._tokens.stream_of(token)
+            self.refusals.note(error, peer=call.peer)
+            raise
         if len(self._sides) >= self._most_streams or self.held > self._most_held:
             raise self._no_room("the router has no room for another stream; dial again later")
         # A peer may wait for our headers before it sends anything.
         await call.send_initial_metadata()
-        side = _Side(call)
+        side = _Side(call, admission.about)
+        name = admission.stream
         try:
             other = self._pairing.arrive(name, side)
         except TooManyError:
@@ -156,7 +167,7 @@ class RouterService(Servicer):
         try:
             with side.scope:
                 if other is None:
-                    await self._wait(side, seconds)
+                    await self._wait(side, admission.seconds)
                 else:
                     await self._join(side, other)
                 return
@@ -166,6 +177,15 @@ class RouterService(Servicer):
         raise RpcError(
             StatusCode.RESOURCE_EXHAUSTED, "the router holds too much that this stream's reader does not take"
         )
+
+    def _admit(self, call: _Call) -> Admission:
+        try:
+            token = bearer(call.metadata)
+        except RpcError as error:
+            raise RpcError(
+                StatusCode.UNAUTHENTICATED, f"missing or invalid authorization: {error.details}"
+            ) from None
+        return self._tokens.admit(token)
 
     def _no_room(self, sentence: str) -> RpcError:
         self.refused += 1
@@ -191,6 +211,8 @@ class RouterService(Servicer):
         """Copy both ways until both have ended, or either has died."""
         other.joined.set()
         self.pairs += 1
+        began = trio.current_time()
+        _log.debug("stream joined", extra=side.about)
         failure: RpcError | None = _gone()
         try:
             async with trio.open_nursery() as nursery:
@@ -207,9 +229,11 @@ class RouterService(Servicer):
                     failure = None
                 nursery.cancel_scope.cancel()
         except* RpcError as errors:
-            _log.debug("a stream broke: %s", errors.exceptions[0])
+            _log.debug("stream broke: %s", errors.exceptions[0], extra=side.about)
         finally:
             self.pairs -= 1
+            carried, seconds = side.sent + other.sent, trio.current_time() - began
+            _log.info("stream ended: %d bytes in %.1f s", carried, seconds, extra=side.about)
             other.failure = other.failure or failure
             other.over.set()
         if failure is not None:
@@ -223,6 +247,7 @@ class RouterService(Servicer):
             self.received += size
             await send(frame)
             self.sent += size
+            source.sent += size
             source.carried = 0
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import jwt
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-__all__ = ["LIFETIME", "RouterTokens"]
+from jumpstarter_controller.logs import FIELDS
+
+__all__ = ["LIFETIME", "Admission", "RouterTokens"]
 
 ISSUER = "https://jumpstarter.dev/stream"
 AUDIENCE = "https://jumpstarter.dev/router"
@@ -20,6 +23,18 @@ LEEWAY = 30.0
 LONGEST = 8 * 1024
 
 
+@dataclass(frozen=True)
+class Admission:
+    """What a good token says."""
+
+    stream: str
+    """Both sides of a connection have the same."""
+    seconds: float
+    """For how many more it counts."""
+    about: Mapping[str, str]
+    """Whose connection it is, as far as the controller has said."""
+
+
 class RouterTokens:
     """Makes and checks tokens with one key of 32 bytes or more."""
 
@@ -27,11 +42,15 @@ class RouterTokens:
         self._key = key
         self._clock = clock
 
-    def issue(self, lifetime: float = LIFETIME) -> str:
-        """A token for one new connection, that counts for so many seconds and at most `LIFETIME`."""
+    def issue(self, lifetime: float = LIFETIME, about: Mapping[str, str] | None = None) -> str:
+        """A token for one new connection, that counts for so many seconds and at most `LIFETIME`.
+
+        `about` says whose it is, for the router's log.
+        """
         now = int(self._clock())
         return jwt.encode(
             {
+                **{key: value for key, value in (about or {}).items() if key in FIELDS},
                 "iss": ISSUER,
                 "aud": [AUDIENCE],
                 "sub": str(uuid.uuid4()),
@@ -44,8 +63,8 @@ class RouterTokens:
             algorithm="HS256",
         )
 
-    def stream_of(self, token: str) -> tuple[str, float]:
-        """The connection that a token is for, and for how many more seconds it counts.
+    def admit(self, token: str) -> Admission:
+        """What a token is for.
 
         Raises:
             RpcError: UNAUTHENTICATED, forged, expired or for something else.
@@ -75,4 +94,5 @@ class RouterTokens:
             raise RpcError(StatusCode.UNAUTHENTICATED, f"invalid jwt token: {error}") from None
         if not isinstance(stream, str) or not stream:
             raise RpcError(StatusCode.UNAUTHENTICATED, "invalid jwt token: it names no stream")
-        return stream, left
+        about = {key: value for key in FIELDS if isinstance(value := claims.get(key), str)}
+        return Admission(stream, left, about)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -30,7 +29,6 @@ __all__ = ["ClientService"]
 TAG_PREFIX = "metadata.jumpstarter.dev/"
 MOST_PER_PAGE = 1000
 
-_log = logging.getLogger(__name__)
 T = TypeVar("T", Exporter, Lease)
 
 
@@ -125,7 +123,6 @@ class ClientService(client_grpc.ClientServiceServicer):
                 lab, now, client, request.lease_id, request.lease, most_open=self._most_leases
             )
         )
-        _log.info("lease created", extra={"lease": lease.name, "client": client.name})
         return self._current(lease)
 
     async def UpdateLease(
@@ -136,7 +133,6 @@ class ClientService(client_grpc.ClientServiceServicer):
         lease = await self._engine.change(
             lambda lab, now: changes.update_lease(lab, now, client, key, request.lease)
         )
-        _log.info("lease updated", extra={"lease": lease.name, "client": client.name})
         return self._current(lease)
 
     def _current(self, lease: Lease) -> pb.Lease:
@@ -158,7 +154,6 @@ class ClientService(client_grpc.ClientServiceServicer):
             changes.release(lab, lease)
 
         await self._engine.change(apply)
-        _log.info("lease released", extra={"lease": key.name, "client": client.name})
         return empty_pb2.Empty()
 
     async def RotateToken(
@@ -168,7 +163,6 @@ class ClientService(client_grpc.ClientServiceServicer):
         if request.parent:
             _own(client, Key(request.parent.split("/")[1] if "/" in request.parent else request.parent, ""))
         token, expiry = self._rotate(client)
-        _log.info("token rotated", extra={"client": client.name})
         return pb.RotateTokenResponse(token=token, expiry=timestamp(expiry))
 
 

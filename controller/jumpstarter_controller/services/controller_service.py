@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.logs import about
 from jumpstarter_controller.selectors import SelectorError
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.guard import Guard
@@ -76,7 +77,6 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         record = await self._engine.change(
             lambda lab, _: changes.register(lab, exporter.key, labels, devices)
         )
-        _log.info("exporter registered with %d devices", devices, extra={"exporter": exporter.name})
         return pb.RegisterResponse(uuid=record.uid)
 
     async def Unregister(
@@ -85,7 +85,6 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         exporter = await self._guard.exporter(call)
         self._instances.admit(exporter.key, call)
         await self._engine.change(lambda lab, _: changes.unregister(lab, exporter.key, request.reason))
-        _log.info("exporter unregistered: %s", shown(request.reason), extra={"exporter": exporter.name})
         return pb.UnregisterResponse()
 
     async def ReportStatus(
@@ -111,7 +110,6 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
 
         self._engine.presence.saw(exporter.key, self._engine.clock())
         await self._engine.change(apply)
-        _log.info("%s: %s", status.name, shown(request.message), extra={"exporter": exporter.name})
         return pb.ReportStatusResponse()
 
     async def Status(
@@ -122,6 +120,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         self._instances.admit(key, call)
         disputed = self._instances.opened(key, call)
         engine.presence.connected(key, engine.clock())
+        _log.info("exporter connected", extra=about(exporter, peer=call.peer))
         try:
             await engine.change(_back_online(key))
             sent: pb.StatusResponse | None = None
@@ -146,6 +145,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 engine.presence.saw(key, engine.clock())
         finally:
             self._instances.closed(key, call)
+            _log.info("exporter's connection has ended", extra=about(exporter, peer=call.peer))
             engine.presence.disconnected(key, engine.clock())
             engine.nudge()
 
@@ -191,8 +191,9 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             raise RpcError(StatusCode.UNKNOWN, "lease not active: it still waits for an exporter")
         exporter = await self._ready(Key(lease.namespace, lease.exporter))
         left = math.inf if lease.expiry is None else lease.expiry - self._engine.clock()
-        endpoint, token = self._routers.choose(exporter.labels, left)
+        endpoint, token = self._routers.choose(exporter.labels, left, about(lease))
         self._listening.push(lease.key, pb.ListenResponse(router_endpoint=endpoint, router_token=token))
+        _log.info("lease dialled", extra=about(lease, router=endpoint, peer=call.peer))
         return pb.DialResponse(router_endpoint=endpoint, router_token=token)
 
     async def _ready(self, key: Key) -> Exporter:
@@ -297,12 +298,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     async def AuditStream(self, call: ServerCall[pb.AuditStreamRequest, empty_pb2.Empty]) -> empty_pb2.Empty:
         exporter = await self._guard.exporter(call)
         async for entry in call:
-            _log.info(
-                "audit: %s %s",
-                shown(entry.severity),
-                shown(entry.message, 500),
-                extra={"exporter": exporter.name},
-            )
+            _log.info("audit: %s %s", shown(entry.severity), shown(entry.message, 500), extra=about(exporter))
         return empty_pb2.Empty()
 
 

@@ -10,6 +10,7 @@ from jumpstarter_proto.remote import Kind
 from jumpstarter_controller.folder import Addresses
 from jumpstarter_controller.identity import Subject, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter
+from jumpstarter_controller.logs import about
 
 __all__ = ["Credentials"]
 
@@ -26,7 +27,7 @@ class Credentials:
     def token(self, record: Client | Exporter) -> tuple[str, float]:
         """A token, and when it ends in seconds since the epoch."""
         kind = Kind.CLIENT if isinstance(record, Client) else Kind.EXPORTER
-        _log.info("token issued", extra={kind.lower(): record.name})
+        _log.info("token issued", extra=about(record))
         return self._issuer.issue(Subject(kind, record.namespace, record.name, record.uid))
 
     def of(self, record: Client | Exporter) -> pb.Credential:

@@ -12,6 +12,7 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity.attempts import Attempts, network_of
+from jumpstarter_controller.logs import about
 from jumpstarter_controller.services import objects
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.messages import kind_of
@@ -47,8 +48,8 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
         except RpcError as error:
             if error.code is not StatusCode.PERMISSION_DENIED:
                 self._attempts.give_back(peer, trio.current_time())
-            _log.warning("pairing code from %s refused: %s", peer or "a tunnel", error.code.name)
+            _log.warning("pairing code refused: %s", error.code.name, extra=about(peer=call.peer))
             raise
         self._attempts.give_back(peer, trio.current_time())
-        _log.info("enrolled from %s", peer or "a tunnel", extra={kind.lower(): record.name})
+        _log.info("enrolled", extra=about(record, peer=call.peer))
         return self._credentials.of(record)

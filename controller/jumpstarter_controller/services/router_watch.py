@@ -12,6 +12,7 @@ from jumpstarter_proto.health.v1.health_pb2 import HealthCheckRequest, HealthChe
 from jumpstarter_proto.remote import Backoff, Trust, open_controller
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode
 
+from jumpstarter_controller.logs import about
 from jumpstarter_controller.services.routers import Router, Routers
 
 __all__ = ["watch_routers"]
@@ -46,7 +47,12 @@ async def _watch(routers: Routers, endpoint: str, trust: Trust) -> None:
         except JumpstarterError as error:
             reason = str(error)
         if routers.lost(endpoint):
-            _log.warning("router %s is away, streams go through others: %s", endpoint, reason)
+            _log.warning(
+                "router %s is away, streams go through others: %s",
+                endpoint,
+                reason,
+                extra=about(router=endpoint),
+            )
         await trio.sleep(backoff.next())
 
 
@@ -56,7 +62,7 @@ async def _follow(routers: Routers, endpoint: str, channel: Channel, backoff: Ba
     def found() -> None:
         backoff.reset()
         if routers.found(endpoint):
-            _log.info("router %s answers", endpoint)
+            _log.info("router %s answers", endpoint, extra=about(router=endpoint))
 
     try:
         async with HealthStub(channel).Watch(HealthCheckRequest()) as call:

@@ -40,9 +40,9 @@ class Router:
 
 
 class Routers:
-    """All routers of a lab. `issue` makes a token for one connection that counts for so many seconds."""
+    """All routers of a lab. `issue` makes a token for one connection: for so many seconds, with what it is about."""
 
-    def __init__(self, routers: Sequence[Router], issue: Callable[[float], str]) -> None:
+    def __init__(self, routers: Sequence[Router], issue: Callable[[float, Mapping[str, str]], str]) -> None:
         self._routers = list(routers)
         self._issue = issue
         self._turn = 0
@@ -63,7 +63,7 @@ class Routers:
         self._here.add(endpoint)
         return news
 
-    def choose(self, labels: Mapping[str, str], seconds: float) -> tuple[str, str]:
+    def choose(self, labels: Mapping[str, str], seconds: float, about: Mapping[str, str]) -> tuple[str, str]:
         """Endpoint and token for a connection to an exporter with these labels, whose lease lasts so much longer.
 
         The best is the one that `_score` says; equals take turns, so that a client that dials again comes past
@@ -81,7 +81,7 @@ class Routers:
         scores = [_score(router.labels, labels) for router in here]
         best = [router for router, score in zip(here, scores, strict=True) if score == max(scores)]
         self._turn += 1
-        return best[self._turn % len(best)].endpoint, self._issue(seconds)
+        return best[self._turn % len(best)].endpoint, self._issue(seconds, about)
 
 
 def _score(router: Mapping[str, str], exporter: Mapping[str, str]) -> tuple[int, int]:

@@ -10,11 +10,11 @@ from jumpstarter_controller.services.routers import Router, Routers
 
 
 def chosen(routers: Routers, labels: dict[str, str]) -> set[str]:
-    return {routers.choose(labels, 60)[0] for _ in range(10)}
+    return {routers.choose(labels, 60, {})[0] for _ in range(10)}
 
 
 def lab(*texts: str) -> Routers:
-    return Routers([Router.parse(text) for text in texts], lambda _: "token")
+    return Routers([Router.parse(text) for text in texts], lambda *_: "token")
 
 
 def test_equals_take_turns() -> None:
@@ -48,12 +48,13 @@ def test_one_that_is_away_is_not_chosen_unless_all_are() -> None:
 
 
 def test_a_token_is_asked_for_the_time_that_is_left() -> None:
-    assert Routers([Router("one:1")], str).choose({}, 7.5) == ("one:1", "7.5")
+    routers = Routers([Router("one:1")], lambda seconds, about: f"{seconds} {about}")
+    assert routers.choose({}, 7.5, {}) == ("one:1", "7.5 {}")
 
 
 def test_without_routers_the_caller_hears_what_to_do() -> None:
     with pytest.raises(RpcError, match="--with-router"):
-        lab().choose({}, 60)
+        lab().choose({}, 60, {})
 
 
 @pytest.mark.parametrize("text", ["", "host:port", "host:1,site", "host:1,site=a b", "host:1,=x"])

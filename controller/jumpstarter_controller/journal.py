@@ -1,0 +1,129 @@
+"""What happened, in words: from each record as it was and as it is. The engine writes it when it is on the disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TypeVar
+
+from jumpstarter_controller.lab import (
+    Client,
+    Condition,
+    ConditionType,
+    Exporter,
+    ExporterStatus,
+    Lease,
+    PairingCode,
+    Policy,
+    Record,
+)
+from jumpstarter_controller.logs import about
+
+__all__ = ["Entry", "entries", "write"]
+
+Entry = tuple[int, str, dict[str, str]]
+"""Level, sentence, fields."""
+
+_log = logging.getLogger(__name__)
+R = TypeVar("R", bound=Record)
+_READY, _PENDING = ConditionType.READY, ConditionType.PENDING
+
+
+def write(before: Record | None, after: Record | None) -> None:
+    """Log what that change means."""
+    if _log.isEnabledFor(logging.WARNING):
+        for level, sentence, fields in entries(before, after):
+            _log.log(level, "%s", sentence, extra=fields)
+
+
+def entries(before: Record | None, after: Record | None) -> Iterator[Entry]:
+    """What a change means; nothing where nobody would want to read it."""
+    record = after or before
+    match record:
+        case None:
+            return
+        case Lease():
+            sentences = _lease(_as(Lease, before), _as(Lease, after))
+        case Exporter():
+            sentences = _exporter(_as(Exporter, before), _as(Exporter, after))
+        case PairingCode():
+            sentences = _existence(f"pairing code for {record.kind} {record.subject}", before, after)
+        case _:
+            sentences = _existence(record.KIND, before, after)
+    for level, sentence in sentences:
+        yield level, sentence, about(record)
+
+
+_Sentences = Iterator[tuple[int, str]]
+
+
+def _as(kind: type[R], record: Record | None) -> R | None:
+    return record if isinstance(record, kind) else None
+
+
+def _lease(before: Lease | None, after: Lease | None) -> _Sentences:
+    if after is None:
+        yield logging.DEBUG, "lease forgotten"
+        return
+    if before is None:
+        asked = " ".join(word for word in (after.exporter_name, after.selector) if word)
+        yield logging.INFO, f"lease created: {asked}, for {after.duration:g} s"
+    else:
+        if before.client != after.client:
+            yield logging.INFO, f"lease transferred from {before.client} to {after.client}"
+        times = (before.duration, before.begin_time, before.end_time)
+        if times != (after.duration, after.begin_time, after.end_time):
+            yield logging.INFO, f"lease changed: it lasts {after.duration:g} s now"
+    if after.exporter and not (before and before.exporter):
+        waited = max(0.0, (after.begun or after.created) - after.created)
+        yield logging.INFO, f"lease ready on {after.exporter} after {waited:.1f} s"
+    if after.ended is not None:
+        if before is None or before.ended is None:
+            yield logging.INFO, f"lease ended: {_why(after)}"
+        return
+    waits = after.condition(_PENDING)
+    if waits is not None and not after.exporter:
+        was = before and before.condition(_PENDING)
+        if not was or was.reason != waits.reason:  # its message may change with every step of the queue
+            yield logging.INFO, f"lease waits: {waits.message or waits.reason}"
+
+
+def _why(lease: Lease) -> str:
+    last: Condition | None = lease.condition(_READY)
+    if last is None or last.holds:
+        last = lease.condition(ConditionType.UNSATISFIABLE) or lease.condition(ConditionType.INVALID)
+    return "" if last is None else last.message or last.reason
+
+
+def _exporter(before: Exporter | None, after: Exporter | None) -> _Sentences:
+    yield from _existence("exporter", before, after)
+    if before is None or after is None:
+        return
+    if after.devices and (before.devices, before.labels) != (after.devices, after.labels):
+        yield logging.INFO, f"exporter registered with {after.devices} devices"
+    elif before.devices and not after.devices:
+        yield logging.INFO, f"exporter unregistered: {after.status_message}"
+        return
+    if before.status is after.status:
+        return
+    said = after.status.name + (f": {after.status_message}" if after.status_message else "")
+    if after.status is ExporterStatus.OFFLINE:
+        yield logging.WARNING, f"exporter lost: {after.status_message}"
+    elif before.status is ExporterStatus.OFFLINE:
+        yield logging.INFO, f"exporter is back, {said}"
+    else:
+        yield logging.INFO, f"exporter is {said}"
+
+
+def _existence(word: str, before: Record | None, after: Record | None) -> _Sentences:
+    if before is None:
+        yield logging.INFO, f"{word} created"
+    elif after is None:
+        yield logging.INFO, f"{word} deleted"
+    elif isinstance(before, Client | Exporter) and isinstance(after, Client | Exporter):
+        if before.uid != after.uid:
+            yield logging.INFO, f"{word} gets a new token, the old ones count no more"
+        if before.enabled != after.enabled:
+            yield logging.INFO, f"{word} {'enabled' if after.enabled else 'disabled'}"
+    elif isinstance(after, Policy):
+        yield logging.INFO, f"{word} changed"

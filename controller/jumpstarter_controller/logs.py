@@ -1,0 +1,124 @@
+"""What controller and router write to stderr: one line an event, with whom it concerns as fields of the line.
+
+Fields are the record's own attributes, put there by `extra=about(...)`. A token never gets into a line, not even one
+that stands in somebody else's message, and no peer's text begins a line of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import re
+import sys
+import time
+from typing import Literal
+
+from jumpstarter_controller.lab import Client, Exporter, Lease, PairingCode, Policy, Record
+
+__all__ = ["FIELDS", "JsonFormatter", "Refusals", "TextFormatter", "about", "configure"]
+
+FIELDS = ("namespace", "lease", "client", "exporter", "policy", "code", "router", "peer")
+"""In the order of a line."""
+LONGEST = 300
+"""Characters of one field."""
+_TOKEN = re.compile(r"eyJ[\w-]{4,}\.[\w-]+(\.[\w-]*)?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def configure(level: str, form: Literal["text", "json"]) -> None:
+    """Write this process's log to stderr from now on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # It would say every header, and with that every token.
+    logging.getLogger("hpack").setLevel(logging.INFO)
+
+
+def about(*records: Record, **fields: str) -> dict[str, str]:
+    """The `extra` of a line that concerns these records, and what else is known."""
+    found: dict[str, str] = {}
+    for record in records:
+        found["namespace"] = record.namespace
+        match record:
+            case Lease():
+                found |= {"lease": record.name, "client": record.client}
+                if record.exporter:
+                    found["exporter"] = record.exporter
+            case Client() | Exporter() | Policy() | PairingCode():
+                found[record.KIND] = record.name
+    return found | {key: value for key, value in fields.items() if value}
+
+
+class Refusals:
+    """Who was not let in: all are counted, some a second are logged, so that nobody fills a disk with them."""
+
+    PER_SECOND = 10
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.total = 0
+        self._log = log
+        self._second = 0
+        self._logged = 0
+        self._spared = 0
+
+    def note(self, why: Exception, **fields: str) -> None:
+        """One more."""
+        self.total += 1
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._logged = second, 0
+        if self._logged >= self.PER_SECOND:
+            self._spared += 1
+            return
+        self._logged += 1
+        spared, self._spared = self._spared, 0
+        more = f" ({spared} more before it were not logged)" if spared else ""
+        self._log.warning("refused: %s%s", str(why)[:LONGEST], more, extra=about(**fields))
+
+
+def _fields(record: logging.LogRecord) -> dict[str, str]:
+    found = {}
+    for key in FIELDS:
+        value = getattr(record, key, None)
+        if isinstance(value, str) and value:
+            found[key] = _clean(value[:LONGEST])
+    return found
+
+
+def _clean(text: str) -> str:
+    """On one line, and without tokens."""
+    text = _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return _TOKEN.sub("[token]", text)
+
+
+class TextFormatter(logging.Formatter):
+    """`LEVEL logger: what happened  key=value key=value`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and a traceback below it if there is one."""
+        fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
+        line = f"{record.levelname} {record.name}: {_clean(record.getMessage())}"
+        if fields:
+            line += "  " + fields
+        if record.exc_info:
+            line += "\n" + _TOKEN.sub("[token]", self.formatException(record.exc_info))
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (RFC 3339, UTC), level, logger, message, the fields, and a traceback as text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        line = {
+            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _clean(record.getMessage()),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["traceback"] = _TOKEN.sub("[token]", self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False)
