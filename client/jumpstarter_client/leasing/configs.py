@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.remote import Identity, Kind, Trust
+from jumpstarter_proto.remote import KEEPALIVE, Identity, Kind, Trust, options_of
+from jumpstarter_proto.rpc import Options
 
 if TYPE_CHECKING:
     from jumpstarter_proto.documents import Document
@@ -63,6 +64,8 @@ class ClientConfig:
     """How long to try for one connection to it."""
     retry_timeout: float = RETRY_SECONDS
     """How long to lease others when a board turns out not to be reachable; 0 is not at all."""
+    options: Options = KEEPALIVE
+    """When a silent controller or router is given up."""
     path: Path | None = field(default=None, compare=False)
     """The file that it is from."""
 
@@ -145,7 +148,7 @@ def _section(document: Document, key: str) -> dict[str, Any]:
             (key,), f"`{key}` has keys of its own, and this is {kind_of(given)}; see docs/cli.md"
         )
     if not known:
-        return given  # gRPC's options: for a client that is built on that library
+        return given  # gRPC's options, of which all but two tune a library that is not ours
     check_keys(document, given, known, (key,))
     found = {name: check_value(document, value, known[name], (key, name)) for name, value in given.items()}
     for name, least in _LEAST.items():
@@ -167,11 +170,13 @@ def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any
     except ValueError as error:
         raise ClientConfigError(f"{variable} is not JSON: {error}; quote it for the shell") from None
     if not isinstance(given, dict):
-        raise ClientConfigError(
-            f'{variable} is no JSON object; write for example {{"{next(iter(known))}": …}}'
-        )
+        example = next(iter(known), "grpc.keepalive_time_ms")
+        raise ClientConfigError(f'{variable} is no JSON object; write for example {{"{example}": …}}')
     found = {}
     for name, value in given.items():
+        if not known:
+            found[name] = value
+            continue
         if name not in known:
             raise ClientConfigError(f"{variable}: unknown key {name!r}; {nearest(name, known)}")
         try:
@@ -231,6 +236,7 @@ def _made(
         allow=tuple(pattern for pattern in allow if pattern != "UNSAFE"),
         unsafe=unsafe or "UNSAFE" in allow,
         acquisition_timeout=seconds("acquisition_timeout", "JMP_ACQUISITION_TIMEOUT", ACQUISITION_SECONDS),
+        options=options_of(section("grpcOptions")),
         dial_timeout=seconds("dial_timeout", "JMP_DIAL_TIMEOUT", DIAL_SECONDS),
         retry_timeout=seconds("retry_timeout", "JMP_RETRY_TIMEOUT", RETRY_SECONDS),
         path=path.absolute() if path else None,

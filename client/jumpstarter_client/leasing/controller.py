@@ -65,7 +65,7 @@ class Controller:
         """
         with _explained():
             async with open_controller(
-                self.config.endpoint, self.config.trust, self.config.identity
+                self.config.endpoint, self.config.trust, self.config.identity, options=self.config.options
             ) as channel:
                 yield Calls(channel, self._namespace)
 

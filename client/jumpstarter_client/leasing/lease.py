@@ -21,7 +21,6 @@ from jumpstarter_client.leasing.wanted import Wanted
 
 __all__ = ["Lease", "leased"]
 
-DIAL_SECONDS = 60.0
 CARRIED_SECONDS = 20.0
 """Less than clients wait for their first answer, so that they hear the reason."""
 NOTICE_SECONDS = 3.0
@@ -44,16 +43,17 @@ class Lease:
         return self._controller.config
 
     @asynccontextmanager
-    async def dial(self, timeout: float = DIAL_SECONDS) -> AsyncIterator[trio.abc.HalfCloseableStream]:
+    async def dial(self, timeout: float | None = None) -> AsyncIterator[trio.abc.HalfCloseableStream]:
         """A byte stream to the exporter's session, through the controller's router.
 
-        Tries again for `timeout` seconds when that can help: the controller, the router or the exporter may be
-        restarting.
+        Tries again for `timeout` seconds (the configuration's `dial_timeout`) when that can help: the controller,
+        the router or the exporter may be restarting.
 
         Raises:
             FinalError: there is no use in dialling again: the lease is over, or somebody else's.
             RpcError: UNAVAILABLE, it could not be had in time; says what was in the way.
         """
+        timeout = self.config.dial_timeout if timeout is None else timeout
         backoff = Backoff(0.3, 2.0)
         deadline = trio.current_time() + timeout
         notice = trio.current_time() + min(NOTICE_SECONDS, timeout)
@@ -63,7 +63,10 @@ class Lease:
                     answer = await self._ask(deadline)
                     stream = await stack.enter_async_context(
                         open_router_stream(
-                            answer.router_endpoint, self._controller.config.trust, answer.router_token
+                            answer.router_endpoint,
+                            self.config.trust,
+                            answer.router_token,
+                            options=self.config.options,
                         )
                     )
                     break
@@ -101,7 +104,7 @@ class Lease:
 
     def listen(self) -> AbstractAsyncContextManager[str]:
         """A unix socket of which each connection is one to the exporter; its path, while the block lasts."""
-        return carrying(lambda: self.dial(CARRIED_SECONDS))
+        return carrying(lambda: self.dial(min(CARRIED_SECONDS, self.config.dial_timeout)))
 
 
 _PASSES = frozenset((StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED, StatusCode.DEADLINE_EXCEEDED))
