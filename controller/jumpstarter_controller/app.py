@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 import trio.testing
@@ -35,15 +36,20 @@ from jumpstarter_controller.services.enrolment_service import EnrolmentService
 from jumpstarter_controller.services.router_watch import watch_routers
 from jumpstarter_controller.serving import (
     EVERY_INTERFACE,
+    Background,
     Served,
     given_certificate,
     listen,
+    metrics_on,
     reachable,
     serve,
     split_address,
     tls_context,
 )
 from jumpstarter_controller.store import SqliteStore
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
 
 __all__ = ["Settings", "administrated", "run"]
 
@@ -66,6 +72,7 @@ class Settings:
     key: Path | None = None
     most_leases: int = MOST_OPEN_LEASES
     """Of one client, that have not ended."""
+    metrics_listen: str | None = None
 
 
 async def run(settings: Settings) -> ExitCode:
@@ -95,7 +102,8 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     tokens = RouterTokens(random_key(folder.router_key))
     all_routers = list(settings.routers)
     served: list[Served] = []
-    background: list[Callable[..., Awaitable[object]]] = [engine.run]
+    background: list[Background] = [engine.run]
+    router: RouterService | None = None
     lines = [f"Listening on {endpoint}"]
     if settings.with_router:
         router_listeners = await listen(settings.router_listen, context)
@@ -125,6 +133,17 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     # As clients look at them; whom those believe is not ours to know where the certificate is from elsewhere.
     ca = base64.b64encode(addresses.ca.encode()).decode()
     background.append(partial(watch_routers, routers, settings.routers, Trust(ca=ca, insecure=not ca)))
+    if settings.metrics_listen is not None:
+        from jumpstarter_controller.metrics import prometheus  # noqa: PLC0415 - for who asks for it
+
+        collectors: list[Collector] = [prometheus.LabCollector(engine, guard.refusals)]
+        if router is not None:
+            collectors.append(prometheus.RouterCollector(router))
+        task, line = await metrics_on(
+            settings.metrics_listen, prometheus.page(*collectors), served, lambda: engine.trouble
+        )
+        background.append(task)
+        lines.append(line)
     try:
         return await serve(served, lines, *background)
     finally:

@@ -23,6 +23,7 @@ from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.scheduling import Place as QueuePlace
 from jumpstarter_controller.scheduling import Presence, Scheduler
 from jumpstarter_controller.store import StoreError
+from jumpstarter_controller.tally import Tally
 
 __all__ = ["Engine", "Keeper"]
 
@@ -75,8 +76,9 @@ class Engine:
         self._work = trio.Event()
         self._watchers: dict[Place, set[trio.Event]] = {}
         self._queue: dict[Key, QueuePlace] | None = None
-        self._trouble = ""
-        """Why the last write was refused."""
+        self.trouble = ""
+        """Why the last write was refused; empty when it was not."""
+        self.tally = Tally()
         self.failed = trio.Event()
         """The engine has ended: no change will be made any more."""
 
@@ -162,17 +164,20 @@ class Engine:
         if changes:
             try:
                 # Shielded: a write that is under way ends, and whoever waits for it learns how.
+                began = time.perf_counter()
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self._store.write, changes)
+                self.tally.writes.observe(time.perf_counter() - began)
             except StoreError as error:
-                if str(error) != self._trouble:  # it tries every second, and says so once
-                    self._trouble = str(error)
+                if str(error) != self.trouble:  # it tries every second, and says so once
+                    self.trouble = str(error)
                     _log.error("%s", error)
+                self.tally.failed_writes += 1
                 self._draft.back_to(0)
                 self._fail(jobs, error)
                 return now + RETRY_SECONDS
-            if self._trouble:
-                self._trouble = ""
+            if self.trouble:
+                self.trouble = ""
                 _log.warning("the store can be written to again")
             self._draft.commit()
             self._publish(changes)
@@ -183,9 +188,11 @@ class Engine:
     def _publish(self, changes: dict[Place, Record | None]) -> None:
         touched = set(changes)
         for (kind, key), record in changes.items():
-            journal.write(self.view.get(kind, key), record)
+            before = self.view.get(kind, key)
+            journal.write(before, record)
+            self.tally.note(before, record)
             # What holds an exporter, or held it, is news for that exporter.
-            for lease in (self.view.get(kind, key), record):
+            for lease in (before, record):
                 if isinstance(lease, Lease) and lease.exporter:
                     touched.add((Exporter, Key(lease.namespace, lease.exporter)))
         for (kind, key), record in changes.items():

@@ -7,22 +7,27 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import Options, Server, Servicer, server_ssl_context, tcp_listeners
 
 from jumpstarter_controller.certificates import Certificate, CertificateError
+from jumpstarter_controller.metrics import Page, serve_http
 from jumpstarter_controller.standard import Health, Reflection
 
 __all__ = [
     "EVERY_INTERFACE",
     "AddressError",
+    "Background",
     "Served",
     "given_certificate",
     "listen",
+    "metrics_on",
     "reachable",
     "serve",
     "split_address",
@@ -34,6 +39,10 @@ GRACE_SECONDS = 1.0
 EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what users write for it
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = logging.getLogger(__name__)
+
+
+Background: TypeAlias = Callable[..., Awaitable[object]]
+"""A task that lasts as long as the process; takes `task_status`."""
 
 
 class AddressError(JumpstarterError):
@@ -109,9 +118,30 @@ def tls_context(certificate: Certificate) -> Any:
         ) from None
 
 
-async def serve(
-    served: Sequence[Served], lines: Sequence[str], *background: Callable[..., Awaitable[object]]
-) -> ExitCode:
+async def metrics_on(
+    address: str,
+    page: Callable[[], Page],
+    served: Sequence[Served],
+    trouble: Callable[[], str] = lambda: "",
+) -> tuple[Background, str]:
+    """What answers scrapers and probes on `[HOST]:PORT`, and the line that says so.
+
+    `page` makes /metrics. /readyz is 503 while something that is `served` takes no calls, or there is `trouble`.
+    """
+    listeners = await listen(address, None)
+
+    def ready() -> Page:
+        if not all(one.health.serving for one in served if one.health is not None):
+            return Page(b"it is shutting down\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        if sentence := trouble():
+            return Page(f"{sentence}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Page(b"ok\n")
+
+    pages = {"/metrics": page, "/healthz": lambda: Page(b"ok\n"), "/readyz": ready}
+    return partial(serve_http, listeners, pages), f"Metrics on http://{reachable(address, listeners)}/metrics"
+
+
+async def serve(served: Sequence[Served], lines: Sequence[str], *background: Background) -> ExitCode:
     """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens.
 
     What runs in the `background` starts before, with `task_status`, and ends after.

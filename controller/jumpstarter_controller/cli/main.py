@@ -54,6 +54,7 @@ def run(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     max_leases: Annotated[int, Parameter(validator=Number(gte=1))] = 256,
+    metrics_listen: str | None = None,
     log_level: Level = "info",
     log_format: LogFormat = "text",
 ) -> int:
@@ -86,6 +87,8 @@ def run(
         Its key, as PEM.
     max_leases
         How many leases one client may have that have not ended.
+    metrics_listen
+        [HOST]:PORT for Prometheus and for probes: /metrics, /healthz and /readyz, over plain HTTP.
     log_level
         What goes to stderr.
     log_format
@@ -110,6 +113,7 @@ def run(
         certificate=tls_cert,
         key=tls_key,
         most_leases=max_leases,
+        metrics_listen=metrics_listen,
     )
     return trio.run(process.run, settings)
 

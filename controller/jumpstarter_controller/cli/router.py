@@ -26,6 +26,7 @@ def run(
     endpoint: str | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
+    metrics_listen: str | None = None,
     log_level: Level = "info",
     log_format: LogFormat = "text",
 ) -> int:
@@ -52,6 +53,8 @@ def run(
         Certificate chain, as PEM; otherwise the one in the router's file.
     tls_key
         Its key, as PEM.
+    metrics_listen
+        [HOST]:PORT for Prometheus and for probes: /metrics, /healthz and /readyz, over plain HTTP.
     log_level
         What goes to stderr.
     log_format
@@ -64,7 +67,12 @@ def run(
 
     logs.configure(log_level, log_format)
     settings = process.RouterSettings(
-        key=key, listen=listen, endpoint=endpoint, certificate=tls_cert, certificate_key=tls_key
+        key=key,
+        listen=listen,
+        endpoint=endpoint,
+        certificate=tls_cert,
+        certificate_key=tls_key,
+        metrics_listen=metrics_listen,
     )
     return trio.run(process.run, settings)
 

@@ -12,7 +12,16 @@ from jumpstarter_controller.certificates import CertificateError
 from jumpstarter_controller.router.credentials import load
 from jumpstarter_controller.router.service import ROUTER_OPTIONS, RouterService
 from jumpstarter_controller.router.tokens import RouterTokens
-from jumpstarter_controller.serving import Served, given_certificate, listen, reachable, serve, tls_context
+from jumpstarter_controller.serving import (
+    Background,
+    Served,
+    given_certificate,
+    listen,
+    metrics_on,
+    reachable,
+    serve,
+    tls_context,
+)
 
 __all__ = ["RouterSettings", "run"]
 
@@ -27,6 +36,7 @@ class RouterSettings:
     """How others reach it; otherwise as it listens."""
     certificate: Path | None = None
     certificate_key: Path | None = None
+    metrics_listen: str | None = None
 
 
 async def run(settings: RouterSettings) -> ExitCode:
@@ -52,4 +62,13 @@ async def run(settings: RouterSettings) -> ExitCode:
         )
     service = RouterService(RouterTokens(file.key))
     lines = [f"Router on {endpoint}", f"For the controller: jumpstarter-controller run --router {endpoint}"]
-    return await serve([Served.public([service], listeners, ROUTER_OPTIONS)], lines, service.guard)
+    served = [Served.public([service], listeners, ROUTER_OPTIONS)]
+    background: list[Background] = [service.guard]
+    if settings.metrics_listen is not None:
+        from jumpstarter_controller.metrics import prometheus  # noqa: PLC0415 - for who asks for it
+
+        page = prometheus.page(prometheus.RouterCollector(service))
+        task, line = await metrics_on(settings.metrics_listen, page, served)
+        background.append(task)
+        lines.append(line)
+    return await serve(served, lines, *background)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_pb2
-from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, status_of
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
@@ -179,6 +180,18 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             self._listening.close(lease.key, listener)
 
     async def Dial(
+        self, request: pb.DialRequest, call: ServerCall[pb.DialRequest, pb.DialResponse]
+    ) -> pb.DialResponse:
+        dials = self._engine.tally.dials
+        try:
+            response = await self._dial(request, call)
+        except JumpstarterError as error:
+            dials[status_of(error)[0].name] += 1
+            raise
+        dials[StatusCode.OK.name] += 1
+        return response
+
+    async def _dial(
         self, request: pb.DialRequest, call: ServerCall[pb.DialRequest, pb.DialResponse]
     ) -> pb.DialResponse:
         client = await self._guard.client(call)

@@ -1,0 +1,89 @@
+"""The smallest HTTP server that a scraper and a probe need: GET of a few fixed paths, one for each connection."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import trio
+
+__all__ = ["Page", "serve_http"]
+
+LONGEST_HEAD = 16 * 1024
+SECONDS = 10.0
+"""For one connection, all in all."""
+MOST_CONNECTIONS = 32
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Page:
+    """An answer."""
+
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+    status: HTTPStatus = HTTPStatus.OK
+
+
+async def serve_http(
+    listeners: Sequence[trio.abc.Listener[Any]],
+    pages: Mapping[str, Callable[[], Page]],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer with what `pages` make at that moment, by path, until cancelled. Closes the listeners."""
+    places = trio.CapacityLimiter(MOST_CONNECTIONS)
+
+    async def handle(stream: trio.abc.Stream) -> None:
+        try:
+            places.acquire_nowait()
+        except trio.WouldBlock:
+            await trio.aclose_forcefully(stream)
+            return
+        try:
+            with trio.move_on_after(SECONDS):
+                await _answer(stream, pages)
+        except (OSError, trio.BrokenResourceError) as error:
+            _log.debug("a scraper has left: %s", error)
+        finally:
+            places.release()
+            await trio.aclose_forcefully(stream)
+
+    task_status.started()
+    await trio.serve_listeners(handle, list(listeners))
+
+
+async def _answer(stream: trio.abc.Stream, pages: Mapping[str, Callable[[], Page]]) -> None:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = await stream.receive_some(4096)
+        head += data
+        if not data or len(head) > LONGEST_HEAD:
+            return
+    words = head.split(b"\r\n", 1)[0].decode("latin-1").split()
+    method, path = words[:2] if len(words) == 3 else ("", "")
+    page = _page(method, path.partition("?")[0], pages)
+    lines = [
+        f"HTTP/1.1 {page.status.value} {page.status.phrase}",
+        f"Content-Type: {page.content_type}",
+        f"Content-Length: {len(page.body)}",
+        "Connection: close",
+    ]
+    if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
+        lines.append("Allow: GET, HEAD")
+    await stream.send_all("\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else page.body))
+
+
+def _page(method: str, path: str, pages: Mapping[str, Callable[[], Page]]) -> Page:
+    if not method:
+        return Page(b"this is no HTTP request\n", status=HTTPStatus.BAD_REQUEST)
+    if method not in {"GET", "HEAD"}:
+        return Page(b"only GET and HEAD are answered here\n", status=HTTPStatus.METHOD_NOT_ALLOWED)
+    make = pages.get(path)
+    if make is None:
+        return Page(f"only {', '.join(pages)} are here\n".encode(), status=HTTPStatus.NOT_FOUND)
+    return make()

@@ -1,0 +1,150 @@
+"""Controller and router in Prometheus's terms, read at each scrape from what they are at that moment."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Exporter
+from jumpstarter_controller.logs import Refusals
+from jumpstarter_controller.metrics.http import Page
+from jumpstarter_controller.router import RouterService
+from jumpstarter_controller.scheduling import online
+from jumpstarter_controller.tally import Histogram
+
+__all__ = ["LabCollector", "RouterCollector", "page"]
+
+
+def page(*collectors: Collector) -> Callable[[], Page]:
+    """What makes `/metrics`: those, and the process."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    for one in collectors:
+        registry.register(one)
+    return lambda: Page(generate_latest(registry), CONTENT_TYPE_LATEST)
+
+
+class LabCollector(Collector):
+    """A controller. `collect` has to run where the engine does."""
+
+    def __init__(self, engine: Engine, refusals: Refusals) -> None:
+        self._engine = engine
+        self._refusals = refusals
+
+    def collect(self) -> Iterator[Metric]:
+        """All numbers, as they are now."""
+        yield from self._exporters()
+        yield from self._leases()
+        tally = self._engine.tally
+        acquisitions = CounterMetricFamily(
+            "jumpstarter_lease_acquisitions",
+            "Leases that got an exporter, and leases that ended without one.",
+            labels=["result"],
+        )
+        for result, count in tally.acquisitions.items():
+            acquisitions.add_metric([result], count)
+        yield acquisitions
+        yield _histogram(
+            "jumpstarter_lease_wait_seconds",
+            "From when a lease could begin until it had an exporter.",
+            tally.waits,
+        )
+        dials = CounterMetricFamily(
+            "jumpstarter_dials",
+            "Connections that clients asked for, by the answer's status.",
+            labels=["code"],
+        )
+        for code, count in sorted(tally.dials.items()):
+            dials.add_metric([code], count)
+        yield dials
+        yield _refusals(self._refusals, "Calls without a token that counts.")
+        yield _histogram("jumpstarter_store_write_seconds", "Each write to the disk.", tally.writes)
+        yield CounterMetricFamily(
+            "jumpstarter_store_failed_writes", "Writes that the disk did not take.", tally.failed_writes
+        )
+
+    def _exporters(self) -> Iterator[Metric]:
+        engine = self._engine
+        now = engine.clock()
+        statuses: Counter[tuple[str, str]] = Counter()
+        here: Counter[str] = Counter()
+        for exporter in engine.view.all(Exporter):
+            statuses[exporter.namespace, exporter.status.name.lower()] += 1
+            here[exporter.namespace] += online(exporter, engine.presence, now)
+        by_status = GaugeMetricFamily(
+            "jumpstarter_exporters", "Exporters, by what they last said.", labels=["namespace", "status"]
+        )
+        for labels, count in sorted(statuses.items()):
+            by_status.add_metric(labels, count)
+        yield by_status
+        connected = GaugeMetricFamily(
+            "jumpstarter_exporters_online",
+            "Exporters that are registered and heard of.",
+            labels=["namespace"],
+        )
+        for namespace, count in sorted(here.items()):
+            connected.add_metric([namespace], count)
+        yield connected
+
+    def _leases(self) -> Iterator[Metric]:
+        engine = self._engine
+        now = engine.clock()
+        states: Counter[tuple[str, str]] = Counter()
+        for lease in engine.view.open_leases():
+            later = lease.begin_time is not None and lease.begin_time > now
+            state = "active" if lease.exporter else "future" if later else "waiting"
+            states[lease.namespace, state] += 1
+        leases = GaugeMetricFamily(
+            "jumpstarter_leases",
+            "Leases that have not ended: active, waiting for an exporter, or for a time in the future.",
+            labels=["namespace", "state"],
+        )
+        for labels, count in sorted(states.items()):
+            leases.add_metric(labels, count)
+        yield leases
+
+
+class RouterCollector(Collector):
+    """A router. `collect` has to run where its streams do."""
+
+    def __init__(self, router: RouterService) -> None:
+        self._router = router
+
+    def collect(self) -> Iterator[Metric]:
+        """All numbers, as they are now."""
+        router = self._router
+        streams = GaugeMetricFamily(
+            "jumpstarter_router_streams", "Streams: joined pairs, and those that wait.", labels=["state"]
+        )
+        streams.add_metric(["joined"], router.pairs)
+        streams.add_metric(["waiting"], router.waiting)
+        yield streams
+        carried = CounterMetricFamily(
+            "jumpstarter_router_bytes", "Bytes that came in and that went out.", labels=["direction"]
+        )
+        carried.add_metric(["in"], router.received)
+        carried.add_metric(["out"], router.sent)
+        yield carried
+        yield GaugeMetricFamily("jumpstarter_router_held_bytes", "Bytes in memory for streams.", router.held)
+        yield CounterMetricFamily(
+            "jumpstarter_router_full", "Streams that there was no room for.", router.refused
+        )
+        yield _refusals(router.refusals, "Streams without a token that counts.", "router_")
+
+
+def _refusals(refusals: Refusals, text: str, part: str = "") -> Metric:
+    return CounterMetricFamily(f"jumpstarter_{part}authentication_refusals", text, refusals.total)
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    buckets = [
+        ("+Inf" if math.isinf(bound) else str(float(bound)), float(count))
+        for bound, count in histogram.cumulated()
+    ]
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=histogram.total)

@@ -1,0 +1,63 @@
+"""What has happened since the start, in numbers. Plain counting; `metrics` says it to who asks."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Sequence
+
+from jumpstarter_controller.lab import Lease, Record
+
+__all__ = ["Histogram", "Tally"]
+
+WAIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+WRITE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+
+
+class Histogram:
+    """How often a value was at most so large."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.total = 0.0
+        self._counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        """One more."""
+        self._counts[bisect.bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulated(self) -> list[tuple[float, int]]:
+        """Each bound, the last infinite, and how many values were not above it."""
+        found, count = [], 0
+        for bound, one in zip((*self.bounds, float("inf")), self._counts, strict=True):
+            count += one
+            found.append((bound, count))
+        return found
+
+
+class Tally:
+    """The numbers of one controller."""
+
+    def __init__(self) -> None:
+        self.acquisitions = {"success": 0, "failure": 0}
+        """Leases that got an exporter, and those that ended without."""
+        self.waits = Histogram(WAIT_BUCKETS)
+        """Seconds from when a lease could begin until it had an exporter."""
+        self.writes = Histogram(WRITE_BUCKETS)
+        """Seconds of each write to the disk."""
+        self.failed_writes = 0
+        self.dials: Counter[str] = Counter()
+        """By the status of their answer."""
+
+    def note(self, before: Record | None, after: Record | None) -> None:
+        """A record changed."""
+        if not isinstance(after, Lease):
+            return
+        was = before if isinstance(before, Lease) else None
+        if after.exporter and not (was and was.exporter):
+            self.acquisitions["success"] += 1
+            start = max(after.created, after.begin_time or 0.0)
+            self.waits.observe(max(0.0, (after.begun or start) - start))
+        elif after.ended is not None and not after.exporter and (was is None or was.ended is None):
+            self.acquisitions["failure"] += 1

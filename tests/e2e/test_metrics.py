@@ -1,0 +1,82 @@
+"""What Prometheus reads of a lab, through its own parser, and what probes are told."""
+
+from __future__ import annotations
+
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.interop import exporters
+from tests.support.lab import Lab
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with ExitStack() as stack:
+        yield Lab(tmp_path, stack)
+
+
+def get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def metrics(port: int) -> dict[str, float]:
+    """Each sample as `name{label=value,…}`."""
+    found = {}
+    for family in text_string_to_metric_families(get(port, "/metrics")):
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            found[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+    return found
+
+
+def test_a_labs_numbers(lab: Lab) -> None:
+    ports = [exporters.free_port() for _ in range(3)]
+    endpoint = f"127.0.0.1:{ports[2]}"
+    lab.controller("--router", endpoint, "--metrics-listen", f"127.0.0.1:{ports[0]}")
+    assert get(ports[0], "/healthz") == get(ports[0], "/readyz") == "ok\n"
+    lab.admin("router", "create", endpoint, "--save", lab.home / "router.pem")
+    program = exporters.scripts() / "jumpstarter-router"
+    options = ("--listen", endpoint, "--metrics-listen", f"127.0.0.1:{ports[1]}")
+    lab.start(program, "--key", lab.home / "router.pem", *options).first_line()
+    lab.exporter("one")
+    ann = lab.client("ann")
+
+    def use(file: Path) -> int:
+        command = [exporters.scripts() / "jumpstarter", "power", "on", "-l", "board=rpi4", "--client", file]
+        return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode
+
+    assert use(ann) == 0
+    forged = lab.home / "forged.yaml"
+    forged.write_text(ann.read_text().replace("token: ", "token: x"))
+    assert use(forged) != 0
+    # The exporter says after its lease that it is free again, and the router when both sides are gone.
+    lab.until(lambda: metrics(ports[0]).get("jumpstarter_exporters{namespace=default,status=available}") == 1)
+    lab.until(lambda: metrics(ports[1])["jumpstarter_router_streams{state=joined}"] == 0)
+    found = metrics(ports[0])
+    assert found["jumpstarter_exporters_online{namespace=default}"] == 1
+    assert not [name for name in found if name.startswith("jumpstarter_leases{")]
+    assert found["jumpstarter_lease_acquisitions_total{result=success}"] == 1
+    assert found["jumpstarter_lease_acquisitions_total{result=failure}"] == 0
+    assert found["jumpstarter_lease_wait_seconds_count"] == 1
+    assert found["jumpstarter_dials_total{code=OK}"] >= 1
+    assert found["jumpstarter_authentication_refusals_total"] >= 1
+    assert found["jumpstarter_store_write_seconds_count"] > 3
+    assert 0 < found["jumpstarter_store_write_seconds_sum"] < 60
+    assert found["jumpstarter_store_failed_writes_total"] == 0
+    assert found["process_resident_memory_bytes"] > 10_000_000
+    carried = metrics(ports[1])
+    assert carried["jumpstarter_router_bytes_total{direction=in}"] > 100
+    assert carried["jumpstarter_router_streams{state=waiting}"] == 0
+    assert carried["jumpstarter_router_authentication_refusals_total"] == 0
+    assert carried["jumpstarter_router_held_bytes"] == 0
+    with pytest.raises(urllib.error.HTTPError):
+        get(ports[1], "/")
