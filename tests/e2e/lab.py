@@ -26,6 +26,8 @@ class Lab:
 
     home: Path
     stack: ExitStack
+    options: tuple[str, ...] = ()
+    """More of the controller's."""
     controller: Daemon = field(init=False)
     exporters: dict[str, Daemon] = field(default_factory=dict)
 
@@ -41,6 +43,7 @@ class Lab:
             f"127.0.0.1:{ports[0]}",
             "--router-listen",
             f"127.0.0.1:{ports[1]}",
+            *self.options,
         ]
         self.start_controller()
 
@@ -153,7 +156,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 @contextmanager
-def running() -> Iterator[Lab]:
+def running(*options: str) -> Iterator[Lab]:
     """A controller in a folder with a short name: a socket's path has at most 107 characters."""
     with tempfile.TemporaryDirectory(prefix="lab-") as home, ExitStack() as stack:
-        yield Lab(Path(home), stack)
+        yield Lab(Path(home), stack, options)

@@ -15,7 +15,18 @@ from jumpstarter_client.cli.options import Options, UsageError, split
 
 __all__ = ["run", "start", "start_j"]
 
-COMMANDS = ("devices", "shell", "test", "lease", "exporters", "login", "config", "completion", "version")
+COMMANDS = (
+    "devices",
+    "shell",
+    "test",
+    "lease",
+    "exporters",
+    "login",
+    "auth",
+    "config",
+    "completion",
+    "version",
+)
 _ALIASES = {"leases": "lease", "l": "lease", "exporter": "exporters", "e": "exporters", "conf": "config"}
 _TURNED: dict[str, dict[str, tuple[str, ...]]] = {
     # `jumpstarter create lease`: the words in Jumpstarter's own order.
@@ -131,6 +142,10 @@ def start(arguments: list[str], options: Options) -> int | None:
             from jumpstarter_client.cli.exporters import exporters  # noqa: PLC0415
 
             return exporters(rest, options)
+        case "auth":
+            from jumpstarter_client.cli.auth import auth  # noqa: PLC0415
+
+            return auth(rest, options)
         case "login":
             from jumpstarter_client.cli.login import login  # noqa: PLC0415
 

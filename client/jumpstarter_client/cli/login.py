@@ -77,7 +77,7 @@ def login(arguments: list[str], options: Options) -> int:
     who = f"{member.identity.namespace}/{member.identity.name}"
     sys.stdout.write(f"{path}: client {who} of {member.endpoint}\n")
     if files.current() != alias:
-        sys.stdout.write(f"Use it with --client {alias}, or always: jumpstarter config use {alias}\n")
+        sys.stdout.write(f"Use it with --client {alias}, or always: jumpstarter config client use {alias}\n")
     return 0
 
 

@@ -27,6 +27,7 @@ Commands:
   exporters   the boards of a controller: which are free, who has the others and until when
   lease       boards of a controller for longer than a command: create, list, extend, release
   login       become a client of a controller
+  auth        your token there: until when it counts, and a new one
   config      who you are to which controller
   completion  completion for bash, zsh or fish
   version     what this is

@@ -141,6 +141,18 @@ class Calls:
         request = pb.GetExporterRequest(name=f"{self._parent}/exporters/{name}")
         return await self._client.GetExporter(request, timeout=CALL_SECONDS)
 
+    async def check(self) -> None:
+        """Ask for something that only the namespace's clients get."""
+        request = pb.ListLeasesRequest(parent=self._parent, page_size=1, only_active=True)
+        await self._client.ListLeases(request, timeout=CALL_SECONDS)
+
+    async def rotate_token(self) -> tuple[str, float]:
+        """A new token of ours, and when it ends in seconds since the epoch; all older ones count no more."""
+        reply = await self._client.RotateToken(
+            pb.RotateTokenRequest(parent=self._parent), timeout=CALL_SECONDS
+        )
+        return reply.token, reply.expiry.ToNanoseconds() / 1e9
+
     async def dial(self, lease: str, timeout: float) -> jumpstarter_pb2.DialResponse:
         """A router, and the token with which the lease's exporter comes there, too."""
         request = jumpstarter_pb2.DialRequest(lease_name=lease)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from jumpstarter_proto.client.v1 import client_grpc, client_pb2
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.remote import Identity, Kind, Trust, open_controller
+from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.remote.enrolment import enrol, explained, settle
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.leasing.configs import ClientConfig
+from jumpstarter_client.leasing.controller import Controller
 
-__all__ = ["by_code", "by_token", "check"]
+__all__ = ["DeniedError", "by_code", "by_token", "check"]
 
-CALL_SECONDS = 30.0
+
+class DeniedError(RpcError):
+    """The controller does not take the token."""
+
+    def __init__(self, error: RpcError) -> None:
+        super().__init__(error.code, error.details)
+        self.exit_code = ExitCode.DENIED
 
 
 async def by_code(endpoint: str, trust: Trust, code: str) -> ClientConfig:
@@ -30,19 +36,16 @@ async def by_token(endpoint: str, trust: Trust, identity: Identity) -> ClientCon
 
 
 async def check(config: ClientConfig) -> None:
-    """Ask the controller for something that only its clients get.
+    """Whether the controller takes us for the client that we say to be.
 
     Raises:
         RpcError: it cannot be reached, or does not take the token, then with the exit code of that.
     """
-    request = client_pb2.ListLeasesRequest(
-        parent=f"namespaces/{config.identity.namespace}", page_size=1, only_active=True
-    )
-    async with open_controller(config.endpoint, config.trust, config.identity) as channel:
-        try:
-            await client_grpc.ClientServiceStub(channel).ListLeases(request, timeout=CALL_SECONDS)
-        except RpcError as error:
-            # A token that does not count is UNKNOWN on the wire, as is a client that is not there.
-            if error.code in (StatusCode.UNKNOWN, StatusCode.INVALID_ARGUMENT):
-                error.exit_code = ExitCode.DENIED
-            raise
+    try:
+        async with Controller(config).open() as controller:
+            await controller.check()
+    except RpcError as error:
+        # On the wire a token that does not count is UNKNOWN, as is a client that is not there.
+        if error.code in (StatusCode.UNKNOWN, StatusCode.INVALID_ARGUMENT):
+            raise DeniedError(error) from None
+        raise

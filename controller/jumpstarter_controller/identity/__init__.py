@@ -3,7 +3,7 @@
 from jumpstarter_controller.identity.authenticate import Authenticator, Caller, authorise
 from jumpstarter_controller.identity.enrolment import new_code, redeem
 from jumpstarter_controller.identity.keys import random_key, signing_key
-from jumpstarter_controller.identity.tokens import Subject, TokenError, TokenIssuer
+from jumpstarter_controller.identity.tokens import Subject, TokenError, TokenIssuer, expired
 
 __all__ = [
     "Authenticator",
@@ -12,6 +12,7 @@ __all__ = [
     "TokenError",
     "TokenIssuer",
     "authorise",
+    "expired",
     "new_code",
     "random_key",
     "redeem",

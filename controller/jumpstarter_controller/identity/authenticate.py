@@ -27,7 +27,8 @@ class Caller:
     """Of one of our own tokens."""
     username: str
     """As policies and objects know it; with `internal:` in front for our own tokens."""
-    issued_at: float | None
+    expires: float
+    """When the token ends, in seconds since the epoch."""
 
 
 class ExternalIssuer(Protocol):
@@ -37,8 +38,8 @@ class ExternalIssuer(Protocol):
     def url(self) -> str:
         """Its `iss`."""
 
-    async def username(self, token: str) -> str:
-        """Whom a token names. TokenError if it does not count."""
+    async def verify(self, token: str) -> tuple[str, float]:
+        """Whom a token names, and when it ends in seconds since the epoch. TokenError if it does not count."""
 
 
 class Authenticator:
@@ -56,10 +57,11 @@ class Authenticator:
         """
         token = bearer(metadata)
         external = self._external.get(_issuer_of(token)) if self._external else None
+        subject: Subject | None = None
         if external is not None:
-            subject, issued_at, username = None, None, await external.username(token)
+            username, expires = await external.verify(token)
         else:
-            subject, issued_at = self._issuer.verify(token)
+            subject, expires = self._issuer.verify(token)
             username = PREFIX + str(subject)
         namespace = _single(metadata, "jumpstarter-namespace")
         kind = _single(metadata, "jumpstarter-kind")
@@ -68,7 +70,7 @@ class Authenticator:
             raise RpcError(
                 StatusCode.INVALID_ARGUMENT, f"object kind mismatch: this call is for a {wanted.value}"
             )
-        return Caller(wanted, namespace, name, subject, username, issued_at)
+        return Caller(wanted, namespace, name, subject, username, expires)
 
 
 def authorise(caller: Caller, found: tuple[str, str] | None) -> None:

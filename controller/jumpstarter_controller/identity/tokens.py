@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Kind
 
-__all__ = ["ISSUER", "LIFETIME", "Subject", "TokenError", "TokenIssuer"]
+__all__ = ["ISSUER", "LIFETIME", "Subject", "TokenError", "TokenIssuer", "expired"]
 
 ISSUER = "https://localhost:8085"
 """Jumpstarter's name for a controller's own tokens."""
@@ -27,6 +27,14 @@ class TokenError(JumpstarterError):
 
     status = "UNKNOWN"
     exit_code = ExitCode.DENIED
+
+
+def expired() -> TokenError:
+    """Of a token whose time is over; clients look for these words."""
+    return TokenError(
+        "oidc: verify token: token is expired; ask who runs the lab for a new one "
+        "(jumpstarter-controller admin client rotate), or log in again"
+    )
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class TokenIssuer:
         return jwt.encode(claims, self._key, algorithm="ES256"), float(expiry)
 
     def verify(self, token: str) -> tuple[Subject, float]:
-        """Whom a token names, and when it was issued.
+        """Whom a token names, and when it ends in seconds since the epoch.
 
         Raises:
             TokenError: forged, expired, or for another endpoint.
@@ -95,10 +103,7 @@ class TokenIssuer:
             raise TokenError(f"failed to authenticate token: {error}; log in again") from None
         now = self._clock()
         if expiry <= now:
-            raise TokenError(
-                "oidc: verify token: token is expired; ask who runs the lab for a new one "
-                "(jumpstarter-controller admin client rotate), or log in again"
-            )
+            raise expired()
         if issued > now + LEEWAY:
             raise TokenError("oidc: the token is from the future; set the clocks of both machines")
-        return subject, issued
+        return subject, expiry

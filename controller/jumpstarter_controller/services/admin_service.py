@@ -41,7 +41,10 @@ class AdminService(lab_grpc.AdminServiceServicer):
         self, request: pb.ObjectRequest, call: ServerCall[pb.ObjectRequest, pb.Credential]
     ) -> pb.Credential:
         kind, key = kind_of(request.kind), _key(request)
-        return self._credentials.of(await self._engine.change(lambda lab, _: objects.renew(lab, kind, key)))
+        record = await self._engine.change(
+            lambda lab, _: objects.renew(lab, objects.existing(lab, kind, key))
+        )
+        return self._credentials.of(record)
 
     async def Delete(
         self, request: pb.ObjectRequest, call: ServerCall[pb.ObjectRequest, pb.Object]

@@ -14,7 +14,7 @@ from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.selectors import Requirement, Selector, SelectorError, parse
-from jumpstarter_controller.services import changes
+from jumpstarter_controller.services import changes, objects
 from jumpstarter_controller.services.guard import Guard
 from jumpstarter_controller.services.messages import (
     exporter_message,
@@ -33,18 +33,18 @@ T = TypeVar("T", Exporter, Lease)
 
 
 class ClientService(client_grpc.ClientServiceServicer):
-    """jumpstarter.client.v1.ClientService. `rotate` makes a new token for a client: (token, expiry)."""
+    """jumpstarter.client.v1.ClientService. `issue` makes a token of a client: (token, expiry)."""
 
     def __init__(
         self,
         engine: Engine,
         guard: Guard,
-        rotate: Callable[[Client], tuple[str, float]],
+        issue: Callable[[Client], tuple[str, float]],
         most_leases: int = changes.MOST_OPEN_LEASES,
     ) -> None:
         self._engine = engine
         self._guard = guard
-        self._rotate = rotate
+        self._issue = issue
         self._most_leases = most_leases
 
     async def GetExporter(
@@ -159,10 +159,21 @@ class ClientService(client_grpc.ClientServiceServicer):
     async def RotateToken(
         self, request: pb.RotateTokenRequest, call: ServerCall[pb.RotateTokenRequest, pb.RotateTokenResponse]
     ) -> pb.RotateTokenResponse:
-        client = await self._guard.client(call)
+        session = await self._guard.client_session(call)
+        client = session.record
         if request.parent:
             _own(client, Key(request.parent.split("/")[1] if "/" in request.parent else request.parent, ""))
-        token, expiry = self._rotate(client)
+        if session.external:
+            raise RpcError(
+                StatusCode.FAILED_PRECONDITION,
+                "this token is another issuer's, which alone can make a new one; log in again",
+            )
+
+        def apply(lab: Lab, _: float) -> Client:
+            session.check(lab)
+            return objects.renew(lab, client)
+
+        token, expiry = self._issue(await self._engine.change(apply))
         return pb.RotateTokenResponse(token=token, expiry=timestamp(expiry))
 
 

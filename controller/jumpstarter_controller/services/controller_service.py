@@ -116,7 +116,8 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     async def Status(
         self, request: pb.StatusRequest, call: ServerCall[pb.StatusRequest, pb.StatusResponse]
     ) -> None:
-        exporter = await self._guard.exporter(call)
+        session = await self._guard.exporter_session(call)
+        exporter = session.record
         key, engine = exporter.key, self._engine
         self._instances.admit(key, call)
         disputed = self._instances.opened(key, call)
@@ -126,12 +127,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             await engine.change(_back_online(key))
             sent: pb.StatusResponse | None = None
             while True:
-                record = engine.view.get(Exporter, key)
-                if record is None or record.uid != exporter.uid:
-                    raise RpcError(
-                        StatusCode.UNAUTHENTICATED,
-                        f"exporter {exporter.name} was deleted or has a new token; fetch its configuration",
-                    )
+                session.check()
                 current = self._status(key)
                 if sent is not None and _switches(sent, current):
                     # An exporter takes no lease before it has been told that the last one is over.
@@ -142,7 +138,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 elif disputed.is_set():
                     raise self._instances.dispute(key)
                 else:
-                    await engine.wait(Exporter, key, TICK_SECONDS)
+                    await engine.wait(Exporter, key, session.pause(TICK_SECONDS))
                 engine.presence.saw(key, engine.clock())
         finally:
             self._instances.closed(key, call)
@@ -161,13 +157,19 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     async def Listen(
         self, request: pb.ListenRequest, call: ServerCall[pb.ListenRequest, pb.ListenResponse]
     ) -> None:
-        exporter = await self._guard.exporter(call)
-        lease = self._lease(exporter.namespace, request.lease_name)
-        if lease.exporter != exporter.name:
+        session = await self._guard.exporter_session(call)
+        lease = self._lease(session.record.namespace, request.lease_name)
+        if lease.exporter != session.record.name:
             raise RpcError(StatusCode.UNKNOWN, "permission denied: the lease is not this exporter's")
-        self._instances.admit(exporter.key, call)
+        self._instances.admit(session.record.key, call)
         await call.send_initial_metadata()
-        listener = self._listening.listen(lease.key)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.watch)
+            await self._listen(lease.key, call)
+            nursery.cancel_scope.cancel()
+
+    async def _listen(self, lease: Key, call: ServerCall[pb.ListenRequest, pb.ListenResponse]) -> None:
+        listener = self._listening.listen(lease)
         try:
             while (connection := await listener.next()) is not None:
                 try:
@@ -177,7 +179,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                     listener.waiting.appendleft(connection)
                     raise
         finally:
-            self._listening.close(lease.key, listener)
+            self._listening.close(lease, listener)
 
     async def Dial(
         self, request: pb.DialRequest, call: ServerCall[pb.DialRequest, pb.DialResponse]
@@ -194,20 +196,27 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     async def _dial(
         self, request: pb.DialRequest, call: ServerCall[pb.DialRequest, pb.DialResponse]
     ) -> pb.DialResponse:
-        client = await self._guard.client(call)
-        lease = self._lease(client.namespace, request.lease_name)
+        session = await self._guard.client_session(call)
+        lease = self._dialled(session.record, request.lease_name)
+        exporter = await self._ready(Key(lease.namespace, lease.exporter))
+        session.check()  # that took a while
+        lease = self._dialled(session.record, request.lease_name)
+        left = math.inf if lease.expiry is None else lease.expiry - self._engine.clock()
+        endpoint, token = self._routers.choose(exporter.labels, left, about(lease))
+        self._listening.push(lease.key, pb.ListenResponse(router_endpoint=endpoint, router_token=token))
+        _log.info("lease dialled", extra=about(lease, router=endpoint, peer=call.peer))
+        return pb.DialResponse(router_endpoint=endpoint, router_token=token)
+
+    def _dialled(self, client: Client, name: str) -> Lease:
+        """The lease, if that client may dial it."""
+        lease = self._lease(client.namespace, name)
         if lease.client != client.name:
             raise RpcError(StatusCode.UNKNOWN, f"permission denied: the lease is {lease.client}'s now")
         if lease.ended is not None:
             raise RpcError(StatusCode.UNKNOWN, f"lease {lease.name} has ended; create a new one")
         if not lease.exporter:
             raise RpcError(StatusCode.UNKNOWN, "lease not active: it still waits for an exporter")
-        exporter = await self._ready(Key(lease.namespace, lease.exporter))
-        left = math.inf if lease.expiry is None else lease.expiry - self._engine.clock()
-        endpoint, token = self._routers.choose(exporter.labels, left, about(lease))
-        self._listening.push(lease.key, pb.ListenResponse(router_endpoint=endpoint, router_token=token))
-        _log.info("lease dialled", extra=about(lease, router=endpoint, peer=call.peer))
-        return pb.DialResponse(router_endpoint=endpoint, router_token=token)
+        return lease
 
     async def _ready(self, key: Key) -> Exporter:
         """The exporter, as soon as it may be dialled."""
@@ -309,9 +318,12 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         return pb.GetServiceEndpointsResponse()  # logs stay with the exporter
 
     async def AuditStream(self, call: ServerCall[pb.AuditStreamRequest, empty_pb2.Empty]) -> empty_pb2.Empty:
-        exporter = await self._guard.exporter(call)
+        session = await self._guard.exporter_session(call)
         async for entry in call:
-            _log.info("audit: %s %s", shown(entry.severity), shown(entry.message, 500), extra=about(exporter))
+            session.check()
+            _log.info(
+                "audit: %s %s", shown(entry.severity), shown(entry.message, 500), extra=about(session.record)
+            )
         return empty_pb2.Empty()
 
 

@@ -1,24 +1,69 @@
-"""Who calls: from a call's metadata to the record of a client or an exporter."""
+"""Who calls: from a call's metadata to the record of a client or an exporter, and how long that holds."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar
 
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.identity import Authenticator, Caller, authorise
-from jumpstarter_controller.lab import Client, Exporter, Key
+from jumpstarter_controller.identity import Authenticator, authorise, expired
+from jumpstarter_controller.lab import Client, Exporter, Key, View
 from jumpstarter_controller.logs import Refusals
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "Session"]
 
 _log = logging.getLogger(__name__)
 
 R = TypeVar("R", Client, Exporter)
+LOOK_SECONDS = 30.0
+"""A token's end is noticed so soon, also when the wall clock was set."""
+SHORTEST_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Session(Generic[R]):
+    """Somebody whose token was good when their call began. A call that stays open asks again."""
+
+    record: R
+    expires: float
+    """When the token ends, in seconds since the epoch."""
+    external: bool
+    """Another issuer's token."""
+    engine: Engine
+
+    def pause(self, most: float) -> float:
+        """How long to wait until the next `check`, at most so many seconds."""
+        left = self.expires - self.engine.clock()
+        return max(SHORTEST_SECONDS, min(most, left))
+
+    def check(self, view: View | None = None) -> None:
+        """Whether the token still counts, by a draft or else by what is acknowledged.
+
+        Raises:
+            RpcError: its owner was deleted, disabled or has a new token.
+            TokenError: its time is over.
+        """
+        record = (view or self.engine.view).get(type(self.record), self.record.key)
+        word = type(self.record).KIND
+        if record is None or record.uid != self.record.uid:
+            raise RpcError(
+                StatusCode.UNAUTHENTICATED,
+                f"{word} {self.record.name} was deleted or has a new token; fetch its configuration",
+            )
+        _check_enabled(record)
+        if self.expires <= self.engine.clock():
+            raise expired()
+
+    async def watch(self) -> NoReturn:
+        """Wait until the token counts no more, and raise as `check` does."""
+        while True:
+            self.check()
+            await self.engine.wait(type(self.record), self.record.key, self.pause(LOOK_SECONDS))
 
 
 class Guard:
@@ -31,11 +76,19 @@ class Guard:
 
     async def client(self, call: ServerCall[Any, Any]) -> Client:
         """The calling client. RpcError says why it is none."""
-        return await self._record(call, Kind.CLIENT, Client)
+        return (await self.client_session(call)).record
 
     async def exporter(self, call: ServerCall[Any, Any]) -> Exporter:
         """The calling exporter. RpcError says why it is none."""
-        return await self._record(call, Kind.EXPORTER, Exporter)
+        return (await self.exporter_session(call)).record
+
+    async def client_session(self, call: ServerCall[Any, Any]) -> Session[Client]:
+        """The same, for a call that may take a while."""
+        return await self._session(call, Kind.CLIENT, Client)
+
+    async def exporter_session(self, call: ServerCall[Any, Any]) -> Session[Exporter]:
+        """The same, for a call that may take a while."""
+        return await self._session(call, Kind.EXPORTER, Exporter)
 
     async def either(self, call: ServerCall[Any, Any]) -> Client | Exporter:
         """By the call's own word for what it is."""
@@ -43,7 +96,7 @@ class Guard:
             return await self.exporter(call)
         return await self.client(call)
 
-    async def _record(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> R:
+    async def _session(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> Session[R]:
         try:
             return await self._known(call, kind, of)
         except JumpstarterError as error:
@@ -52,15 +105,20 @@ class Guard:
             self.refusals.note(error, **fields)
             raise
 
-    async def _known(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> R:
-        caller: Caller = await self._authenticator.caller(call.metadata, kind)
+    async def _known(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> Session[R]:
+        caller = await self._authenticator.caller(call.metadata, kind)
         record = self._engine.view.get(of, Key(caller.namespace, caller.name))
         authorise(caller, None if record is None else (record.uid, record.username))
         if record is None:  # authorise has refused it
             raise RpcError(StatusCode.UNKNOWN, f"{kind} {caller.namespace}/{caller.name} not found")
-        if of is Client and not record.enabled:
-            raise RpcError(
-                StatusCode.PERMISSION_DENIED,
-                f"client {record.name} is disabled; ask who runs the lab to enable it",
-            )
-        return record
+        _check_enabled(record)
+        return Session(record, caller.expires, caller.subject is None, self._engine)
+
+
+def _check_enabled(record: Client | Exporter) -> None:
+    # A disabled exporter gets no leases, and stays connected.
+    if isinstance(record, Client) and not record.enabled:
+        raise RpcError(
+            StatusCode.PERMISSION_DENIED,
+            f"client {record.name} is disabled; ask who runs the lab to enable it",
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from typing import TypeVar
 
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
@@ -16,6 +17,7 @@ from jumpstarter_controller.selectors.labels import LabelError
 
 __all__ = ["TYPES", "check_names", "create", "delete", "enrol", "existing", "offer", "renew"]
 
+R = TypeVar("R", bound=Client | Exporter)
 TYPES: dict[Kind, type[Client | Exporter]] = {Kind.CLIENT: Client, Kind.EXPORTER: Exporter}
 MOST_CODES = 1000
 """Codes that may wait to be used."""
@@ -62,11 +64,11 @@ def create(
     return record
 
 
-def renew(lab: Lab, kind: Kind, key: Key) -> Client | Exporter:
-    """Give it a new identity: all its tokens so far count no more. RpcError NOT_FOUND if there is none."""
-    record = replace(existing(lab, kind, key), uid=str(uuid.uuid4()))
-    lab.put(record)
-    return record
+def renew(lab: Lab, record: R) -> R:
+    """Give it a new identity: all its tokens so far count no more."""
+    renewed = replace(record, uid=str(uuid.uuid4()))
+    lab.put(renewed)
+    return renewed
 
 
 def delete(lab: Lab, kind: Kind, key: Key) -> Client | Exporter:
@@ -114,7 +116,9 @@ def enrol(lab: Lab, now: float, kind: Kind, text: str) -> Client | Exporter:
     _forget_expired(lab, now)
     lab.remove(code)
     key = Key(code.namespace, code.subject)
-    return renew(lab, kind, key) if code.renew else create(lab, now, kind, key, code.labels)
+    if code.renew:
+        return renew(lab, existing(lab, kind, key))
+    return create(lab, now, kind, key, code.labels)
 
 
 def _withdraw(lab: Lab, kind: Kind, key: Key) -> None:

@@ -7,6 +7,7 @@ Headers whose values differ from call to call, or are secret, are kept out of th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -29,6 +30,9 @@ RESPONSE: Kind = HeaderValidationFlags(
 TRAILERS: Kind = HeaderValidationFlags(
     is_client=True, is_trailer=True, is_response_header=False, is_push_promise=False
 )
+
+# At its debug level hpack writes every header into the log, and with it tokens and passphrases.
+logging.getLogger("hpack").setLevel(logging.INFO)
 
 _CACHED_BLOCKS = 256
 _CACHED_BYTES = 1024

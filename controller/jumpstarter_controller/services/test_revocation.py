@@ -1,0 +1,238 @@
+"""A token that was taken away counts no more at once, also for calls that are open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf import duration_pb2
+from jumpstarter_proto.client.v1 import client_grpc, client_pb2
+from jumpstarter_proto.lab.v1 import lab_grpc, lab_pb2
+from jumpstarter_proto.remote import Identity, Kind
+from jumpstarter_proto.rpc import ClientCall, RpcError, Server, StatusCode, open_channel
+from jumpstarter_proto.v1 import jumpstarter_grpc
+from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.folder import Addresses
+from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer
+from jumpstarter_controller.lab import Client, Exporter, Key
+from jumpstarter_controller.services import (
+    ClientService,
+    ControllerService,
+    Guard,
+    Listening,
+    Router,
+    Routers,
+)
+from jumpstarter_controller.services.admin_service import AdminService
+from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.store import SqliteStore
+
+SIGNING = ec.generate_private_key(ec.SECP256R1())
+ANN, ONE = Key("default", "ann"), Key("default", "one")
+
+
+@dataclass
+class Lab:
+    engine: Engine
+    issuer: TokenIssuer
+    controller: jumpstarter_grpc.ControllerServiceStub
+    client: client_grpc.ClientServiceStub
+    admin: lab_grpc.AdminServiceStub
+
+    async def made(self, kind: Kind, key: Key) -> Identity:
+        request = lab_pb2.CreateRequest(kind=kind.value, namespace=key.namespace, name=key.name)
+        return self.identity((await self.admin.Create(request)).token, kind, key)
+
+    @staticmethod
+    def identity(token: str, kind: Kind, key: Key) -> Identity:
+        return Identity(kind, key.namespace, key.name, token)
+
+    async def leased(self, ann: Identity, one: Identity) -> str:
+        """A lease of ann on one, which is not ready for it yet."""
+        reports = [pb.DriverInstanceReport(uuid="1")]
+        await self.controller.Register(pb.RegisterRequest(reports=reports), metadata=one.metadata())
+        await self.report(one, "AVAILABLE")
+        request = client_pb2.CreateLeaseRequest(
+            parent="namespaces/default",
+            lease_id="mine",
+            lease=client_pb2.Lease(exporter_name="one", duration=duration_pb2.Duration(seconds=600)),
+        )
+        lease = await self.client.CreateLease(request, metadata=ann.metadata())
+        assert lease.exporter, lease
+        return "mine"
+
+    async def report(self, one: Identity, status: str) -> None:
+        request = pb.ReportStatusRequest(status=f"EXPORTER_STATUS_{status}")
+        await self.controller.ReportStatus(request, metadata=one.metadata())
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    store = SqliteStore(tmp_path / "lab.sqlite")
+
+    def clock() -> float:
+        return 1000.0 + trio.current_time()
+
+    engine = Engine(store, clock=clock)
+    issuer = TokenIssuer(SIGNING, "lab:1", clock=clock)
+    guard = Guard(engine, Authenticator(issuer))
+    credentials = Credentials(issuer, Addresses("lab:1"))
+    routers = Routers([Router("router:1")], lambda _left, _fields: "router-token")
+    server = Server(
+        [
+            ControllerService(engine, guard, Listening(), routers),
+            ClientService(engine, guard, credentials.token),
+            AdminService(engine, credentials),
+        ]
+    )
+    near, far = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        nursery.start_soon(server.serve_connection, far)
+        async with open_channel(near) as channel:
+            yield Lab(
+                engine,
+                issuer,
+                jumpstarter_grpc.ControllerServiceStub(channel),
+                client_grpc.ClientServiceStub(channel),
+                lab_grpc.AdminServiceStub(channel),
+            )
+        nursery.cancel_scope.cancel()
+    store.close()
+
+
+Taking = Callable[[Lab, lab_pb2.ObjectRequest], Awaitable[object]]
+
+
+async def deleted(lab: Lab, whom: lab_pb2.ObjectRequest) -> None:
+    await lab.admin.Delete(whom)
+
+
+async def rotated(lab: Lab, whom: lab_pb2.ObjectRequest) -> None:
+    await lab.admin.Rotate(whom)
+
+
+ONE_GOES = lab_pb2.ObjectRequest(kind="Exporter", namespace="default", name="one")
+ANN_GOES = lab_pb2.ObjectRequest(kind="Client", namespace="default", name="ann")
+
+
+Open = ClientCall[pb.StatusRequest, pb.StatusResponse] | ClientCall[pb.ListenRequest, pb.ListenResponse]
+
+
+@asynccontextmanager
+async def opened(lab: Lab, which: str, one: Identity) -> AsyncIterator[Open]:
+    if which == "Status":
+        async with lab.controller.Status(pb.StatusRequest(), metadata=one.metadata()) as status:
+            assert (await status.receive()).lease_name == "mine"
+            yield status
+    else:
+        request = pb.ListenRequest(lease_name="mine")
+        async with lab.controller.Listen(request, metadata=one.metadata()) as listen:
+            await listen.initial_metadata()
+            yield listen
+
+
+async def to_the_end(call: Open) -> None:
+    async for _ in call:
+        pass
+
+
+@pytest.mark.parametrize("taken", [deleted, rotated])
+@pytest.mark.parametrize("which", ["Status", "Listen"])
+async def test_an_open_stream_of_an_exporter_ends(lab: Lab, which: str, taken: Taking) -> None:
+    one = await lab.made(Kind.EXPORTER, ONE)
+    await lab.leased(await lab.made(Kind.CLIENT, ANN), one)
+    async with opened(lab, which, one) as call:
+        await taken(lab, ONE_GOES)
+        with pytest.raises(RpcError, match="was deleted or has a new token") as caught:
+            await to_the_end(call)
+    assert caught.value.code is StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("which", ["Status", "Listen"])
+async def test_an_open_stream_ends_with_its_token(
+    lab: Lab, which: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    await lab.made(Kind.EXPORTER, ONE)
+    record = lab.engine.view.get(Exporter, ONE)
+    assert record is not None
+    token, _ = lab.issuer.issue(Subject(Kind.EXPORTER, *ONE, record.uid), 300.0)
+    one = lab.identity(token, Kind.EXPORTER, ONE)
+    await lab.leased(await lab.made(Kind.CLIENT, ANN), one)
+    async with opened(lab, which, one) as call:
+        with pytest.raises(RpcError, match="token is expired"):
+            await to_the_end(call)
+    assert 299 <= trio.current_time() <= 301
+
+
+@pytest.mark.parametrize("taken", [deleted, rotated])
+async def test_a_dial_that_waits_is_refused(lab: Lab, taken: Taking) -> None:
+    one, ann = await lab.made(Kind.EXPORTER, ONE), await lab.made(Kind.CLIENT, ANN)
+    name = await lab.leased(ann, one)
+    ends: list[RpcError] = []
+
+    async def dial() -> None:
+        with pytest.raises(RpcError) as caught:
+            await lab.controller.Dial(pb.DialRequest(lease_name=name), metadata=ann.metadata())
+        ends.append(caught.value)
+
+    async with (
+        lab.controller.Listen(pb.ListenRequest(lease_name=name), metadata=one.metadata()) as listen,
+        trio.open_nursery() as nursery,
+    ):
+        await listen.initial_metadata()
+        nursery.start_soon(dial)
+        await trio.testing.wait_all_tasks_blocked()
+        await taken(lab, ANN_GOES)
+        await lab.report(one, "LEASE_READY")
+    assert [error.code for error in ends] == [StatusCode.UNAUTHENTICATED]
+    with pytest.raises(RpcError, match=r"permission denied|not found"):
+        await lab.controller.Dial(pb.DialRequest(lease_name=name), metadata=ann.metadata())
+
+
+async def test_a_deleted_clients_lease_ends(lab: Lab) -> None:
+    one, ann = await lab.made(Kind.EXPORTER, ONE), await lab.made(Kind.CLIENT, ANN)
+    await lab.leased(ann, one)
+    await deleted(lab, ANN_GOES)
+    assert lab.engine.view.open_leases() == []
+
+
+async def test_a_client_renews_its_own_token_and_keeps_its_lease(lab: Lab) -> None:
+    one, ann = await lab.made(Kind.EXPORTER, ONE), await lab.made(Kind.CLIENT, ANN)
+    name = await lab.leased(ann, one)
+    request = client_pb2.RotateTokenRequest(parent="namespaces/default")
+    reply = await lab.client.RotateToken(request, metadata=ann.metadata())
+    assert reply.expiry.ToSeconds() > 300 * 86400
+    lease = client_pb2.GetLeaseRequest(name=f"namespaces/default/leases/{name}")
+    with pytest.raises(RpcError, match="permission denied for client default/ann"):
+        await lab.client.GetLease(lease, metadata=ann.metadata())
+    renewed = lab.identity(reply.token, Kind.CLIENT, ANN)
+    assert (await lab.client.GetLease(lease, metadata=renewed.metadata())).exporter
+
+
+async def test_of_two_who_renew_one_token_at_once_one_gets_a_token_that_counts(lab: Lab) -> None:
+    ann = await lab.made(Kind.CLIENT, ANN)
+    tokens: list[str] = []
+
+    async def rotate() -> None:
+        try:
+            reply = await lab.client.RotateToken(client_pb2.RotateTokenRequest(), metadata=ann.metadata())
+        except RpcError:
+            return
+        tokens.append(reply.token)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(rotate)
+    record = lab.engine.view.get(Client, ANN)
+    assert record is not None
+    (token,) = tokens
+    assert lab.issuer.verify(token)[0].uid == record.uid

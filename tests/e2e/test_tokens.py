@@ -1,0 +1,147 @@
+"""Tokens of a running lab: looked at, renewed, taken away, and never in a log."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import yaml
+from jumpstarter_controller.folder import DataFolder
+from jumpstarter_controller.identity import Subject, TokenIssuer, signing_key
+from jumpstarter_proto.documents import edited
+from jumpstarter_proto.remote import Kind
+
+from tests.e2e import lab as labs
+from tests.e2e.lab import EXPORT, LIMIT, Lab
+from tests.interop import exporters
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with labs.running() as lab:
+        yield lab
+
+
+def test_who_i_am_until_when_and_a_new_token(lab: Lab) -> None:
+    ann = lab.client("ann")
+    shown = lab.ok("auth", "status", "--client", ann)
+    assert "client:      default/ann\n" in shown
+    assert "token:       of the controller, until 20" in shown
+    assert "accepted:    yes\n" in shown
+    old = Path(ann).read_text()
+    assert yaml.safe_load(old)["token"] not in shown
+    Path(ann).write_text("# mine\n" + old)
+    assert "the old ones count no more" in lab.ok("auth", "rotate", "--client", ann)
+    assert Path(ann).read_text().startswith("# mine\n")
+    status = json.loads(lab.ok("auth", "status", "-o", "json", "--client", ann))
+    assert status["accepted"]
+    assert 364 * 86400 < status["seconds_left"] <= 365 * 86400
+    (lab.home / "old.yaml").write_text(old)
+    code, said = lab.refused("auth", "rotate", "--client", str(lab.home / "old.yaml"))
+    assert (code, said) == (5, "error: permission denied for client default/ann\n")
+    done = lab.run("auth", "status", "--client", str(lab.home / "old.yaml"))
+    assert (done.returncode, "accepted:    no: permission denied" in done.stdout) == (5, True)
+    lab.admin("client", "disable", "ann")
+    assert "is disabled" in lab.run("auth", "status", "--client", ann).stdout
+    lab.admin("client", "delete", "ann")
+    assert "it was deleted" in lab.run("auth", "status", "--client", ann).stdout
+
+
+def test_a_token_that_cannot_be_written_is_not_renewed(lab: Lab) -> None:
+    ann = Path(lab.client("ann"))
+    config = yaml.safe_load(ann.read_text())
+    variables = {"JMP_ENDPOINT": config["endpoint"], "JMP_TOKEN": config["token"]}
+    variables |= {"JMP_NAMESPACE": "default", "JMP_NAME": "ann", "JMP_TLS": json.dumps(config["tls"])}
+    assert "(the environment)" in lab.ok("auth", "status", **variables)
+    assert "cannot be replaced" in lab.refused("auth", "rotate", **variables)[1]
+    lab.ok("auth", "status", "--client", str(ann))
+
+
+def test_an_expired_token_says_so_and_what_to_do(lab: Lab) -> None:
+    ann = Path(lab.client("ann"))
+    config = yaml.safe_load(ann.read_text())
+    folder = DataFolder(lab.home / "data")
+    long_ago = TokenIssuer(
+        signing_key(folder.signing_key), config["endpoint"], clock=lambda: time.time() - 400 * 86400
+    )
+    token, _ = long_ago.issue(Subject(Kind.CLIENT, "default", "ann", "1"))
+    ann.write_text(edited(ann.read_text(), {("token",): token}))
+    done = lab.run("auth", "status", "--client", str(ann))
+    assert done.returncode == 5
+    assert "over since 35d" in done.stdout
+    assert "token is expired" in done.stdout
+    code, said = lab.refused("lease", "list", "--client", str(ann))
+    assert (code, "log in again" in said) == (5, True)
+
+
+def test_no_secret_is_in_any_log_at_the_most_talkative_level() -> None:
+    with labs.running("--log-level", "debug") as lab, ExitStack() as stack:
+        secrets: list[str] = []
+        said: list[str] = []
+
+        def run(*command: str | Path, given: str = "") -> None:
+            done = subprocess.run(
+                [exporters.scripts() / command[0], *command[1:], "--log-level", "debug"],
+                env=lab.environment,
+                cwd=lab.home,
+                input=given,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            said.extend((done.stdout, done.stderr))
+
+        def pair(kind: str, name: str, *words: str) -> tuple[list[str], str]:
+            offer = json.loads(lab.admin("pair", kind, name, "-o", "json", *words))
+            secrets.extend((offer["code"], offer["code"].replace("-", "")))
+            return offer["command"], offer["code"]
+
+        command, code = pair("exporter", "one", "--label", "board=rpi4")
+        file = lab.home / "one.yaml"
+        file.write_text(EXPORT)
+        run(*command, "--save", file, given=code)
+        daemon = stack.enter_context(
+            exporters.running(
+                [
+                    exporters.scripts() / "jumpstarter-exporter",
+                    "run",
+                    "--config",
+                    file,
+                    "--log-level",
+                    "debug",
+                ],
+                lab.home,
+            )
+        )
+        lab.until(lambda: lab.status("one") == "AVAILABLE")
+        command, code = pair("client", "ann")
+        run(*command, given=code)
+        ann = lab.home / ".config" / "jumpstarter" / "clients" / "ann.yaml"
+        secrets.extend(yaml.safe_load(path.read_text())["token"] for path in (file, ann))
+        run("jumpstarter", "power", "on", "rpi4", "-l", "board=rpi4")
+        run("jumpstarter", "shell", "-l", "board=rpi4", "--", "j", "rpi4", "power", "off")
+        run("jumpstarter", "auth", "rotate")
+        secrets.append(yaml.safe_load(ann.read_text())["token"])
+        run("jumpstarter", "auth", "status")
+        lab.admin("exporter", "delete", "one")
+        lab.until(lambda: "was deleted" in daemon.log.read_text())
+
+        said.extend((lab.controller.log.read_text(), daemon.log.read_text()))
+        assert "DEBUG" in said[-2], "nothing was logged, so this shows nothing"
+        assert "registered with" in said[-1]
+        everything = "\n".join(said)
+        for secret in secrets:
+            assert secret not in everything
+        # No JWT at all, so none of those that the router takes.
+        assert "eyJ" not in everything
+        assert "Bearer" not in everything
+        for path in (lab.home / "data").iterdir():
+            if path.is_file():
+                assert not any(secret.encode() in path.read_bytes() for secret in secrets), path
