@@ -10,7 +10,9 @@ import pytest
 import trustme
 
 from tests.interop import exporters, hardware
+from tests.interop.desk import Desk
 from tests.interop.exporters import Certificate, Exporter
+from tests.interop.lab import Lab, open_lab
 from tests.support.peers import Environment
 
 TRANSPORTS = ["unix", "tls"]
@@ -68,3 +70,24 @@ def their_exporter(
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hardware.write_image(tmp_path_factory.mktemp("image") / "disk.img", 64 * hardware.MIB)
+
+
+@pytest.fixture(scope="module")
+def lab(upstream: Environment) -> Iterator[Lab]:
+    """A lab for all tests of a module: each has boards or people of its own where it would disturb another."""
+    with open_lab(upstream) as opened:
+        yield opened
+
+
+@pytest.fixture
+def own_lab(upstream: Environment) -> Iterator[Lab]:
+    """A lab for one test."""
+    with open_lab(upstream) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Desk]:
+    """Callers and boards without any software but grpcio's."""
+    with open_lab() as opened:
+        yield Desk(opened, opened.caller("ann"), opened.caller("bob"))

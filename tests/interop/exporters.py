@@ -132,7 +132,10 @@ def _trusting(address: str, certificate: Certificate) -> dict[str, str]:
 class Daemon:
     """A process whose stdout is read all the time, so that what it prints can never stop it."""
 
-    def __init__(self, command: Command, home: Path) -> None:
+    def __init__(self, command: Command, home: Path, *, activated: bool = False) -> None:
+        environment = clean_environment(home)
+        if activated:
+            environment["PATH"] = f"{Path(command[0]).parent}:{environment['PATH']}"
         self.log = home / f"{Path(command[0]).name}.log"
         self._lines: queue.Queue[str] = queue.Queue()
         with self.log.open("w") as stderr:
@@ -143,7 +146,7 @@ class Daemon:
                 stderr=stderr,
                 text=True,
                 cwd=home,
-                env=clean_environment(home),
+                env=environment,
                 start_new_session=True,
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -201,9 +204,9 @@ class Daemon:
 
 
 @contextmanager
-def running(command: Command, home: Path) -> Iterator[Daemon]:
-    """The process until the block is left."""
-    daemon = Daemon(command, home)
+def running(command: Command, home: Path, *, activated: bool = False) -> Iterator[Daemon]:
+    """The process until the block is left; `activated` puts its environment's commands into its path."""
+    daemon = Daemon(command, home, activated=activated)
     try:
         yield daemon
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["LabelError", "check_key", "check_labels", "check_value"]
+__all__ = ["LabelError", "check_key", "check_labels", "check_name", "check_value"]
 
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _DNS = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -29,6 +29,12 @@ def check_key(key: str) -> None:
         )
     if not _NAME.fullmatch(name):
         raise LabelError(f"label key {key[:_MOST_SHOWN]!r}: a name has {_RULE}")
+
+
+def check_name(name: str) -> None:
+    """LabelError unless it can name an object: it stands between slashes, so it has none."""
+    if not _NAME.fullmatch(name):
+        raise LabelError(f"{name[:_MOST_SHOWN]!r} is no name; it has {_RULE}")
 
 
 def check_value(key: str, value: str) -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
 from jumpstarter_controller.scheduling import Refusal, TimesError, check_times, choices, longest
 from jumpstarter_controller.selectors import SelectorError, check_labels, parse
-from jumpstarter_controller.selectors.labels import LabelError
+from jumpstarter_controller.selectors.labels import LabelError, check_name
 from jumpstarter_controller.services.messages import name_of, seconds_of, time_of
 
 __all__ = [
@@ -118,14 +118,12 @@ def create_lease(
 
 def _check_name(what: str, name: str) -> None:
     try:
-        check_labels({name: ""})
+        check_name(name)
     except LabelError:
         raise RpcError(
             StatusCode.UNKNOWN,
             f"'{shown(name, 80)}' is no name for {what}; use letters, digits and '-', at most 63",
         ) from None
-    if "/" in name:
-        raise RpcError(StatusCode.UNKNOWN, f"{name!r} is no name for {what}; write it without a slash")
 
 
 def _times(asked: client_pb2.Lease, now: float) -> tuple[float | None, float | None, float]:

@@ -9,6 +9,7 @@ from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
@@ -149,9 +150,7 @@ class ClientService(client_grpc.ClientServiceServicer):
             lease = changes.owned(lab, client, key, "DeleteLease")
             if lease.release:
                 raise RpcError(StatusCode.FAILED_PRECONDITION, f"lease {key.name} was released before")
-            if lease.ended is not None:
-                raise RpcError(StatusCode.FAILED_PRECONDITION, f"lease {key.name} has already ended")
-            changes.release(lab, lease)
+            lab.put(replace(lease, release=True))  # of one that has ended by itself it is only noted
 
         await self._engine.change(apply)
         return empty_pb2.Empty()

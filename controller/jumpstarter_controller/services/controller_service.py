@@ -74,7 +74,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         exporter = await self._guard.exporter(call)
         self._instances.admit(exporter.key, call)
         labels, devices = dict(request.labels), len(request.reports)
-        self._engine.presence.saw(exporter.key, self._engine.clock())
+        # Not a sign of presence: it could be leased before it has said that it is available.
         record = await self._engine.change(
             lambda lab, _: changes.register(lab, exporter.key, labels, devices)
         )

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from jumpstarter_controller.identity import new_code, redeem
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, PairingCode
 from jumpstarter_controller.selectors import check_labels
-from jumpstarter_controller.selectors.labels import LabelError
+from jumpstarter_controller.selectors.labels import LabelError, check_name
 
 __all__ = ["TYPES", "check_names", "create", "delete", "enrol", "existing", "offer", "renew"]
 
@@ -26,7 +26,9 @@ MOST_CODES = 1000
 def check_names(key: Key, labels: Mapping[str, str]) -> None:
     """Whether somebody may be called that. RpcError INVALID_ARGUMENT if not."""
     try:
-        check_labels({key.name: "", key.namespace: "", **labels})
+        check_name(key.name)
+        check_name(key.namespace)
+        check_labels(labels)
     except LabelError as error:
         raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
 
