@@ -80,49 +80,6 @@ def test_a_warning(lab: Lab, ann: Person, ours: bool) -> None:
     lab.until(lambda: lab.status(label) == "AVAILABLE")
 
 
-@WHOSE
-def test_a_board_that_its_hook_refuses(lab: Lab, ann: Person, ours: bool) -> None:
-    """The client says why, the lease ends, afterLease is skipped, and the next one may try."""
-    marks = lab.home / f"refused-{ours}"
-    label, _ = board(lab, "refuses", ours, before=f"test -e {marks}|endLease", after=f"echo after >> {marks}")
-    done = shell(ann, label, check=False)
-    assert done.returncode != 0
-    assert "beforeLease hook failed (on_failure=endLease)" in flat(done)
-    lab.until(lambda: lab.status(label) == "AVAILABLE" and not lab.leases())
-    assert not marks.exists()
-    marks.touch()
-    shell(ann, label, "j", "power", "on")
-    lab.until(lambda: marks.read_text() == "after\n")
-
-
-@WHOSE
-def test_an_exporter_that_gives_up_before_a_lease(lab: Lab, ann: Person, ours: bool) -> None:
-    marks = lab.home / f"gave-up-{ours}"
-    label, daemon = board(lab, "gives-up", ours, before="sleep 4; exit 3|exit", after=f"touch {marks}")
-    done = shell(ann, label, check=False)
-    assert done.returncode != 0
-    if ours:
-        assert "beforeLease hook failed (on_failure=exit, shutting down)" in flat(done)
-    assert daemon.process.wait(60) == 1
-    assert lab.status(label) == "OFFLINE"
-    assert not marks.exists()
-
-
-@WHOSE
-@pytest.mark.parametrize("how", ["endLease", "exit"])
-def test_an_after_hook_that_fails(lab: Lab, ann: Person, ours: bool, how: str) -> None:
-    label, daemon = board(lab, f"after-{how.lower()}", ours, after=f"exit 3|{how}")
-    done = shell(ann, label, check=False)
-    assert done.returncode != 0
-    assert "afterLease hook failed" in flat(done)
-    if how == "exit":
-        assert daemon.process.wait(60) == 1
-        lab.until(lambda: lab.status(label) == "OFFLINE")
-    else:
-        lab.until(lambda: lab.status(label) == "AVAILABLE")
-    lab.until(lambda: not lab.leases())
-
-
 def test_a_hook_sees_who_has_the_lease_and_its_end(lab: Lab, ann: Person) -> None:
     """Without a shell: the hook runs as soon as there is a lease, and when it is deleted."""
     marks = lab.home / "who"

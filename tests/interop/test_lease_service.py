@@ -218,13 +218,16 @@ def test_who_does_not_say_who_they_are_is_refused_in_the_words_of_the_wire(desk:
     assert lower.client("ListLeases", request)
 
 
-def test_a_rotated_token_is_good_and_so_is_the_old_one(desk: Desk) -> None:
+def test_a_rotated_token_counts_and_the_old_one_no_more(desk: Desk) -> None:
+    """Jumpstarter's controller lets the old one count until its time is over; ours does not."""
     carl = desk.lab.credential("Client", "carl")
     caller = Caller.of(carl)
     answer = caller.client("RotateToken", pb.RotateTokenRequest(parent="namespaces/default/clients/carl"))
     assert answer.token != carl.token
     assert answer.expiry.seconds > time.time() + 86400
     request = pb.ListLeasesRequest(parent="namespaces/default")
-    for who in (caller, Caller.of(carl, token=answer.token)):
-        who.client("ListLeases", request)
+    renewed = Caller.of(carl, token=answer.token)
+    renewed.client("ListLeases", request)
+    assert refused(caller.client, "ListLeases", request)[0] == "PERMISSION_DENIED"
+    for who in (caller, renewed):
         who.close()
