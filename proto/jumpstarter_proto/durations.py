@@ -6,7 +6,7 @@ import re
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["TimeFormatError", "seconds"]
+__all__ = ["TimeFormatError", "go_seconds", "seconds"]
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _ISO = re.compile(r"P(?:([0-9]+)D)?(?:T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)S)?)?", re.IGNORECASE)
@@ -46,3 +46,21 @@ def seconds(text: str) -> float:
             f"{text!r} is no duration; write for example 30m, 1h30m, 90 (seconds) or 01:30:00"
         )
     return float(found)
+
+
+_GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_GO_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|us|µs|ns|h|m|s)")
+
+
+def go_seconds(text: str) -> float:
+    """`1h30m0s` or `1.5h`, as Go and Kubernetes write durations, in seconds.
+
+    Raises:
+        TimeFormatError: it is none, or zero.
+    """
+    if len(text) > LONGEST or not re.fullmatch(f"(?:{_GO_PART.pattern})+", text):
+        raise TimeFormatError(f"{text[:LONGEST]!r} is no duration; write for example 1h30m or 90s")
+    found = sum(float(number) * _GO_UNITS[unit] for number, unit in _GO_PART.findall(text))
+    if not found:
+        raise TimeFormatError(f"{text!r} is no time at all; write for example 1h30m, or leave it out")
+    return found

@@ -38,6 +38,8 @@ app.command(admin)
 admin.command(client)
 admin.command(exporter)
 admin.command(router)
+policy = App(name="policy", help="Who may lease which exporters, how urgently and how long.")
+admin.command(policy)
 admin.command(pair)
 
 
@@ -173,6 +175,48 @@ def create_router(endpoint: str, /, *, save: Path, data: Path | None = None) -> 
         + ("" if certified else "; it needs --tls-cert and --tls-key")
     )
     return 0
+
+
+@policy.command(name="apply")
+def apply_policy(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    namespace: str = "default",
+    data: Path | None = None,
+) -> int:
+    """Make the policies of a file the lab's, at once. `-` reads standard input.
+
+    They are ExporterAccessPolicy documents as in Kubernetes. A namespace without any lets every client lease every
+    exporter; with the first one, only what a policy allows is allowed. Leases that run are left alone.
+
+        jumpstarter-controller admin policy apply policies.yaml
+        jumpstarter-controller admin policy list -o yaml
+    """
+    from jumpstarter_controller.cli import policies  # noqa: PLC0415
+
+    return policies.apply(file, namespace, data=data)
+
+
+@policy.command(name="list")
+def list_policies(
+    *,
+    namespace: str = "",
+    output: Annotated[Literal["table", "json", "yaml", "name"], Parameter(["--output", "-o"])] = "table",
+    data: Path | None = None,
+) -> int:
+    """Show every policy."""
+    from jumpstarter_controller.cli import policies  # noqa: PLC0415
+
+    return policies.listing(namespace, output, data=data)
+
+
+@policy.command(name="delete")
+def delete_policy(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+    """Delete a policy."""
+    from jumpstarter_controller.cli import policies  # noqa: PLC0415
+
+    return policies.delete(name, namespace, data=data)
 
 
 def _commands(group: App, kind: Kind) -> None:

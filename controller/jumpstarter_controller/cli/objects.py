@@ -5,46 +5,40 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import trio
 import yaml
 from jumpstarter_proto.durations import seconds
-from jumpstarter_proto.lab.v1 import lab_grpc, lab_pb2
+from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.private_files import write_private
 from jumpstarter_proto.remote import Kind
-from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel
+from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_controller.app import administrated
-from jumpstarter_controller.folder import default_folder
+from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
 
 __all__ = ["configuration", "create", "delete", "listing", "pair", "rotate", "set_enabled"]
-
-CALL_SECONDS = 30.0
-T = TypeVar("T")
 
 
 def create(kind: Kind, name: str, namespace: str, labels: list[str], *, save: Path, data: Path | None) -> int:
     """Make an object and save its configuration."""
     request = lab_pb2.CreateRequest(kind=kind.value, namespace=namespace, name=name, labels=_labels(labels))
-    _save(kind, save, _call(data, lambda stub: stub.Create(request, timeout=CALL_SECONDS)))
+    _save(kind, save, call_admin(data, lambda stub: stub.Create(request, timeout=CALL_SECONDS)))
     return 0
 
 
 def rotate(kind: Kind, name: str, namespace: str, *, save: Path, data: Path | None) -> int:
     """Make a new token and save the configuration."""
     request = lab_pb2.ObjectRequest(kind=kind.value, namespace=namespace, name=name)
-    _save(kind, save, _call(data, lambda stub: stub.Rotate(request, timeout=CALL_SECONDS)))
+    _save(kind, save, call_admin(data, lambda stub: stub.Rotate(request, timeout=CALL_SECONDS)))
     return 0
 
 
 def delete(kind: Kind, name: str, namespace: str, *, data: Path | None) -> int:
     """Delete an object."""
     request = lab_pb2.ObjectRequest(kind=kind.value, namespace=namespace, name=name)
-    _call(data, lambda stub: stub.Delete(request, timeout=CALL_SECONDS))
+    call_admin(data, lambda stub: stub.Delete(request, timeout=CALL_SECONDS))
     print(f"{kind} {namespace}/{name} deleted")
     return 0
 
@@ -52,7 +46,7 @@ def delete(kind: Kind, name: str, namespace: str, *, data: Path | None) -> int:
 def set_enabled(kind: Kind, name: str, namespace: str, *, enabled: bool, data: Path | None) -> int:
     """Enable or disable an object."""
     request = lab_pb2.SetEnabledRequest(kind=kind.value, namespace=namespace, name=name, enabled=enabled)
-    _call(data, lambda stub: stub.SetEnabled(request, timeout=CALL_SECONDS))
+    call_admin(data, lambda stub: stub.SetEnabled(request, timeout=CALL_SECONDS))
     print(f"{kind} {namespace}/{name} {'enabled' if enabled else 'disabled'}")
     return 0
 
@@ -60,7 +54,7 @@ def set_enabled(kind: Kind, name: str, namespace: str, *, enabled: bool, data: P
 def listing(kind: Kind, namespace: str, output: str, *, data: Path | None) -> int:
     """Show all objects of a kind."""
     request = lab_pb2.ListRequest(kind=kind.value, namespace=namespace)
-    reply = _call(data, lambda stub: stub.List(request, timeout=CALL_SECONDS))
+    reply = call_admin(data, lambda stub: stub.List(request, timeout=CALL_SECONDS))
     rows: list[dict[str, Any]] = [
         {
             "namespace": one.namespace,
@@ -110,7 +104,7 @@ def pair(
         seconds=seconds(valid),
         renew=renew,
     )
-    offer = _call(data, lambda stub: stub.Pair(request, timeout=CALL_SECONDS))
+    offer = call_admin(data, lambda stub: stub.Pair(request, timeout=CALL_SECONDS))
     end = datetime.fromtimestamp(offer.expires.ToSeconds(), UTC)
     command = ["jumpstarter-exporter", "enrol"] if kind is Kind.EXPORTER else ["jumpstarter", "login"]
     command += [offer.endpoint] + (["--pairing-code"] if kind is Kind.CLIENT else [])
@@ -133,20 +127,6 @@ def pair(
     print(f"{where}, until {until}:\n\n    {shlex.join(command)}\n")
     print(f"It asks for the pairing code, which is good once:\n\n    {offer.code}")
     return 0
-
-
-def _call(data: Path | None, ask: Callable[[lab_grpc.AdminServiceStub], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with administrated(data or default_folder()) as stream, open_channel(stream) as channel:
-            return await ask(lab_grpc.AdminServiceStub(channel))
-
-    try:
-        return trio.run(run)
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from None
 
 
 def _labels(texts: list[str]) -> dict[str, str]:

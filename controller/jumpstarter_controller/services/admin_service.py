@@ -9,10 +9,16 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, PairingCode
+from jumpstarter_controller.lab import Client, Exporter, Key, Lab, PairingCode, Policy
 from jumpstarter_controller.services import objects
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.messages import kind_of, timestamp
+from jumpstarter_controller.services.policy_changes import (
+    apply_policies,
+    delete_policy,
+    policy_message,
+    policy_record,
+)
 
 __all__ = ["AdminService"]
 
@@ -104,6 +110,37 @@ class AdminService(lab_grpc.AdminServiceServicer):
         ]
         found.sort(key=lambda one: one.key)
         return pb.ListResponse(objects=[_object(kind, one) for one in found])
+
+    async def ApplyPolicies(
+        self,
+        request: pb.ApplyPoliciesRequest,
+        call: ServerCall[pb.ApplyPoliciesRequest, pb.ApplyPoliciesResponse],
+    ) -> pb.ApplyPoliciesResponse:
+        policies = [policy_record(one) for one in request.policies]
+        outcomes = await self._engine.change(lambda lab, now: apply_policies(lab, now, policies))
+        return pb.ApplyPoliciesResponse(outcomes=outcomes)
+
+    async def ListPolicies(
+        self,
+        request: pb.ListPoliciesRequest,
+        call: ServerCall[pb.ListPoliciesRequest, pb.ListPoliciesResponse],
+    ) -> pb.ListPoliciesResponse:
+        found = [
+            one
+            for one in self._engine.view.all(Policy)
+            if not request.namespace or one.namespace == request.namespace
+        ]
+        found.sort(key=lambda one: one.key)
+        return pb.ListPoliciesResponse(policies=map(policy_message, found))
+
+    async def DeletePolicy(
+        self,
+        request: pb.DeletePolicyRequest,
+        call: ServerCall[pb.DeletePolicyRequest, pb.DeletePolicyResponse],
+    ) -> pb.DeletePolicyResponse:
+        key = Key(request.namespace, request.name)
+        left = await self._engine.change(lambda lab, _: delete_policy(lab, key))
+        return pb.DeletePolicyResponse(left=left)
 
 
 def _key(request: pb.CreateRequest | pb.ObjectRequest | pb.PairRequest | pb.SetEnabledRequest) -> Key:

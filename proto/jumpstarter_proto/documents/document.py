@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +28,43 @@ class Document:
     """
 
     def __init__(self, file: Path, top: str) -> None:
+        self._begin(file)
+        with _loader(file, _text(file)) as loader:
+            self._fill(loader, loader.get_single_node(), top)
+
+    @classmethod
+    def several(cls, file: Path, top: str, text: str | None = None) -> list[Document]:
+        """Each document of a file, with `---` between them; empty ones are left out.
+
+        `text` is what is in it, if that was read already.
+
+        Raises:
+            ConfigError: it cannot be read, or one of them is no YAML mapping.
+        """
+        found = []
+        with _loader(file, _text(file) if text is None else text) as loader:
+            while loader.check_node():
+                node = loader.get_node()
+                if isinstance(node, yaml.ScalarNode) and not node.value:
+                    continue
+                document = cls.__new__(cls)
+                document._begin(file)  # noqa: SLF001 - one class
+                document._fill(loader, node, top)  # noqa: SLF001
+                found.append(document)
+        return found
+
+    def _begin(self, file: Path) -> None:
         self.file = file
         self._places: dict[PathInFile, Place] = {}
-        loader = _Loader(self._text())
-        try:
-            node = loader.get_single_node()
-            if node is not None:
-                self._note(node, ())
-            data = None if node is None else loader.construct_document(node)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            what = " ".join(part for part in (error.problem, error.context) if part)
-            raise self._wrong(f"this is not YAML: {what}; check the indentation and quotes", mark) from error
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ConfigError(f"this is not YAML: {error}; check the file", file=file) from error
-        finally:
-            loader.dispose()
+
+    def _fill(self, loader: Any, node: Any, top: str) -> None:
+        if node is not None:
+            self._note(node, ())
+        data = None if node is None else loader.construct_document(node)
         if data is None:
-            raise ConfigError(f"the file is empty; it needs at least `{top}:`", file=file)
+            raise ConfigError(f"the file is empty; it needs at least `{top}:`", file=self.file)
         if not isinstance(data, dict):
-            raise ConfigError(f"the file is no mapping; it begins with keys such as `{top}:`", file=file)
+            raise ConfigError(f"the file is no mapping; it begins with keys such as `{top}:`", file=self.file)
         self.data: dict[str, Any] = data
 
     def error(self, path: PathInFile, message: str) -> ConfigError:
@@ -55,24 +74,6 @@ class Document:
             at = at[:-1]
         return ConfigError(message, file=self.file, path=path, place=self._places.get(at))
 
-    def _text(self) -> str:
-        try:
-            with self.file.open("rb") as stream:
-                raw = stream.read(MAX_BYTES + 1)
-        except FileNotFoundError:
-            raise ConfigError("there is no such file; check the path", file=self.file) from None
-        except OSError as error:
-            raise ConfigError(f"the file cannot be read: {error.strerror}", file=self.file) from None
-        if len(raw) > MAX_BYTES:
-            raise ConfigError("the file is larger than 1 MiB; is it YAML?", file=self.file)
-        try:
-            return raw.decode()
-        except UnicodeDecodeError as error:
-            place = (raw.count(b"\n", 0, error.start) + 1, error.start - raw.rfind(b"\n", 0, error.start))
-            raise ConfigError(
-                "the file is not UTF-8 text; save it as UTF-8", file=self.file, place=place
-            ) from None
-
     def _note(self, node: Any, path: PathInFile) -> None:
         self._places.setdefault(path, _place(node.start_mark))
         if isinstance(node, yaml.MappingNode):
@@ -80,10 +81,13 @@ class Document:
             for key, value in node.value:
                 if not isinstance(key, yaml.ScalarNode) or key.tag in _TRAPS:
                     text = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or a mapping"
-                    raise self._wrong(f"{text} as a key is not text; put it in quotes", key.start_mark, path)
+                    raise _wrong(
+                        self.file, f"{text} as a key is not text; put it in quotes", key.start_mark, path
+                    )
                 name = key.value
                 if name in seen:
-                    raise self._wrong(f"{name!r} is there twice; keep one", key.start_mark, (*path, name))
+                    sentence = f"{name!r} is there twice; keep one"
+                    raise _wrong(self.file, sentence, key.start_mark, (*path, name))
                 seen.add(name)
                 self._places[*path, name] = _place(key.start_mark)
                 self._note(value, (*path, name))
@@ -91,9 +95,42 @@ class Document:
             for index, item in enumerate(node.value):
                 self._note(item, (*path, index))
 
-    def _wrong(self, message: str, mark: Any, path: PathInFile = ()) -> ConfigError:
-        place = None if mark is None else _place(mark)
-        return ConfigError(message, file=self.file, path=path, place=place)
+
+@contextmanager
+def _loader(file: Path, text: str) -> Iterator[Any]:
+    """A loader of that text; what goes wrong with it is a ConfigError about the file."""
+    loader = _Loader(text)
+    try:
+        yield loader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.problem, error.context) if part)
+        raise _wrong(file, f"this is not YAML: {what}; check the indentation and quotes", mark) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"this is not YAML: {error}; check the file", file=file) from error
+    finally:
+        loader.dispose()
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError("there is no such file; check the path", file=file) from None
+    except OSError as error:
+        raise ConfigError(f"the file cannot be read: {error.strerror}", file=file) from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigError("the file is larger than 1 MiB; is it YAML?", file=file)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        place = (raw.count(b"\n", 0, error.start) + 1, error.start - raw.rfind(b"\n", 0, error.start))
+        raise ConfigError("the file is not UTF-8 text; save it as UTF-8", file=file, place=place) from None
+
+
+def _wrong(file: Path, message: str, mark: Any, path: PathInFile = ()) -> ConfigError:
+    return ConfigError(message, file=file, path=path, place=None if mark is None else _place(mark))
 
 
 def _place(mark: Any) -> Place:

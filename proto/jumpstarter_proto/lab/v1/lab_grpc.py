@@ -44,6 +44,24 @@ ADMIN_SERVICE_PAIR = Method(
     lab_pb2.PairRequest,
     lab_pb2.PairingOffer,
 )
+ADMIN_SERVICE_APPLY_POLICIES = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/ApplyPolicies",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.ApplyPoliciesRequest,
+    lab_pb2.ApplyPoliciesResponse,
+)
+ADMIN_SERVICE_LIST_POLICIES = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/ListPolicies",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.ListPoliciesRequest,
+    lab_pb2.ListPoliciesResponse,
+)
+ADMIN_SERVICE_DELETE_POLICY = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/DeletePolicy",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.DeletePolicyRequest,
+    lab_pb2.DeletePolicyResponse,
+)
 
 
 class AdminServiceStub:
@@ -82,6 +100,21 @@ class AdminServiceStub:
     ) -> lab_pb2.PairingOffer:
         return await self._channel.unary(ADMIN_SERVICE_PAIR, request, timeout=timeout, metadata=metadata)
 
+    async def ApplyPolicies(
+        self, request: lab_pb2.ApplyPoliciesRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.ApplyPoliciesResponse:
+        return await self._channel.unary(ADMIN_SERVICE_APPLY_POLICIES, request, timeout=timeout, metadata=metadata)
+
+    async def ListPolicies(
+        self, request: lab_pb2.ListPoliciesRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.ListPoliciesResponse:
+        return await self._channel.unary(ADMIN_SERVICE_LIST_POLICIES, request, timeout=timeout, metadata=metadata)
+
+    async def DeletePolicy(
+        self, request: lab_pb2.DeletePolicyRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.DeletePolicyResponse:
+        return await self._channel.unary(ADMIN_SERVICE_DELETE_POLICY, request, timeout=timeout, metadata=metadata)
+
 
 class AdminServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.AdminService; override what you serve."""
@@ -104,4 +137,13 @@ class AdminServiceServicer(Servicer):
     async def Pair(self, request: lab_pb2.PairRequest, call: ServerCall[lab_pb2.PairRequest, lab_pb2.PairingOffer]) -> lab_pb2.PairingOffer:
         raise self.unimplemented("Pair")
 
-    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED, ADMIN_SERVICE_PAIR)
+    async def ApplyPolicies(self, request: lab_pb2.ApplyPoliciesRequest, call: ServerCall[lab_pb2.ApplyPoliciesRequest, lab_pb2.ApplyPoliciesResponse]) -> lab_pb2.ApplyPoliciesResponse:
+        raise self.unimplemented("ApplyPolicies")
+
+    async def ListPolicies(self, request: lab_pb2.ListPoliciesRequest, call: ServerCall[lab_pb2.ListPoliciesRequest, lab_pb2.ListPoliciesResponse]) -> lab_pb2.ListPoliciesResponse:
+        raise self.unimplemented("ListPolicies")
+
+    async def DeletePolicy(self, request: lab_pb2.DeletePolicyRequest, call: ServerCall[lab_pb2.DeletePolicyRequest, lab_pb2.DeletePolicyResponse]) -> lab_pb2.DeletePolicyResponse:
+        raise self.unimplemented("DeletePolicy")
+
+    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED, ADMIN_SERVICE_PAIR, ADMIN_SERVICE_APPLY_POLICIES, ADMIN_SERVICE_LIST_POLICIES, ADMIN_SERVICE_DELETE_POLICY)

@@ -1,0 +1,35 @@
+"""One call to the administration of a data folder, whether its controller runs or not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+from jumpstarter_proto.lab.v1 import lab_grpc
+from jumpstarter_proto.rpc import open_channel
+
+from jumpstarter_controller.app import administrated
+from jumpstarter_controller.folder import default_folder
+
+__all__ = ["CALL_SECONDS", "call_admin"]
+
+CALL_SECONDS = 30.0
+T = TypeVar("T")
+
+
+def call_admin(data: Path | None, ask: Callable[[lab_grpc.AdminServiceStub], Awaitable[T]]) -> T:
+    """What `ask` gets. Raises what it raises, and why the folder cannot be administrated."""
+
+    async def run() -> T:
+        async with administrated(data or default_folder()) as stream, open_channel(stream) as channel:
+            return await ask(lab_grpc.AdminServiceStub(channel))
+
+    try:
+        return trio.run(run)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from None

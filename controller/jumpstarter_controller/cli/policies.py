@@ -1,0 +1,84 @@
+"""What `admin policy` does, through the controller's own service."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import yaml
+from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.lab.v1 import lab_pb2 as pb
+
+from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
+from jumpstarter_controller.policies import read_policies, written
+
+__all__ = ["apply", "delete", "listing"]
+
+LARGEST = 1024 * 1024
+
+
+def apply(file: str, namespace: str, *, data: Path | None) -> int:
+    """Make the lab's policies as a file says, or standard input for `-`."""
+    policies = read_policies(Path("<stdin>"), _stdin(), namespace) if file == "-" else None
+    if policies is None:
+        policies = read_policies(Path(file), None, namespace)
+    if not policies:
+        raise ConfigError("there is no policy in it; it begins with `apiVersion:`", file=Path(file))
+    request = pb.ApplyPoliciesRequest(policies=policies)
+    reply = call_admin(data, lambda stub: stub.ApplyPolicies(request, timeout=CALL_SECONDS))
+    for policy, outcome in zip(policies, reply.outcomes, strict=True):
+        print(f"policy {policy.namespace}/{policy.name} {outcome}")
+    return 0
+
+
+def _stdin() -> str:
+    raw = sys.stdin.buffer.read(LARGEST + 1)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = None
+    if text is None or len(raw) > LARGEST:
+        raise ConfigError("this is no UTF-8 text of at most 1 MiB; is it YAML?", file=Path("<stdin>"))
+    return text
+
+
+def listing(namespace: str, output: str, *, data: Path | None) -> int:
+    """Show all policies; as YAML they can be applied again."""
+    request = pb.ListPoliciesRequest(namespace=namespace)
+    reply = call_admin(data, lambda stub: stub.ListPolicies(request, timeout=CALL_SECONDS))
+    policies = list(reply.policies)
+    match output:
+        case "yaml":
+            print(written(policies), end="")
+        case "json":
+            print(json.dumps({"policies": list(yaml.safe_load_all(written(policies)))}, indent=2))
+        case "name":
+            for policy in policies:
+                print(policy.name)
+        case _:
+            for policy in policies:
+                print(f"{policy.namespace}  {policy.name}  {policy.exporters or 'all exporters'}")
+                for rule in policy.rules:
+                    print(f"    {_rule(rule)}")
+    return 0
+
+
+def _rule(rule: pb.PolicyRule) -> str:
+    who = " or ".join(one or "everybody" for one in rule.clients) or "nobody"
+    words = [who, f"priority {rule.priority}"]
+    if rule.HasField("maximum_duration"):
+        words.append(f"at most {rule.maximum_duration:g} s")
+    if rule.description:
+        words.append(f"({rule.description})")
+    return "  ".join(words)
+
+
+def delete(name: str, namespace: str, *, data: Path | None) -> int:
+    """Delete a policy."""
+    request = pb.DeletePolicyRequest(namespace=namespace, name=name)
+    reply = call_admin(data, lambda stub: stub.DeletePolicy(request, timeout=CALL_SECONDS))
+    print(f"policy {namespace}/{name} deleted")
+    if not reply.left:
+        print(f"{namespace} has no policy any more: every client may lease every exporter there")
+    return 0

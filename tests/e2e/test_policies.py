@@ -1,0 +1,90 @@
+"""Access policies of a lab: applied, listed, deleted, and what they mean for who waits."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from jumpstarter_controller.policies import read_policies
+
+from tests.interop import exporters
+from tests.support.lab import Lab
+from tests.support.peers import ROOT
+
+POLICY = """\
+apiVersion: jumpstarter.dev/v1alpha1
+kind: ExporterAccessPolicy
+metadata: {name: ci}
+spec:
+  exporterSelector: {matchLabels: {board: rpi4}}
+  policies:
+    - priority: 5
+      from: [{clientSelector: {matchLabels: {team: ci}}}]
+      maximumDuration: 1h
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with ExitStack() as stack:
+        yield Lab(tmp_path, stack)
+
+
+def jumpstarter(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [exporters.scripts() / "jumpstarter", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_policies_decide_at_once(lab: Lab) -> None:
+    lab.controller("--with-router", "--router-listen", f"127.0.0.1:{exporters.free_port()}")
+    file = lab.home / "policies.yaml"
+    file.write_text(POLICY)
+    ann, ci = lab.client("ann"), lab.client("robot", "--label", "team=ci")
+    # Nobody has registered, so both wait.
+    lab.admin("exporter", "create", "one", "--label", "board=rpi4", "--save", lab.home / "one.yaml")
+    for client, name in ((ann, "l-ann"), (ci, "l-ci")):
+        words = ("lease", "create", "-l", "board=rpi4", "--client", client, "--lease-id", name, "--no-wait")
+        made = jumpstarter(*words)
+        assert made.returncode == 0, made.stderr
+    assert lab.admin("policy", "apply", file) == "policy default/ci created\n"
+
+    shown = jumpstarter("lease", "list", "--client", ann, "-A", "--all", "-o", "json")
+    assert shown.returncode == 0, shown.stderr
+    assert "no access policy lets client ann have one" in shown.stdout
+    states = {one["name"]: one["state"] for one in json.loads(shown.stdout)["leases"]}
+    assert states == {"l-ann": "unsatisfiable", "l-ci": "waiting"}
+    assert lab.admin("policy", "apply", file) == "policy default/ci unchanged\n"
+    again = subprocess.run(
+        [exporters.scripts() / "jumpstarter-controller", "admin", "policy", "apply", "-", "--data", lab.data],
+        input=POLICY.replace("1h", "2h") + "---\n" + POLICY.replace("name: ci", "name: rest"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert again.stdout == "policy default/ci changed\npolicy default/rest created\n", again.stderr
+    file.write_text(lab.admin("policy", "list", "-o", "yaml"))
+    assert lab.admin("policy", "apply", file).count("unchanged") == 2
+    assert lab.admin("policy", "list", "-o", "name") == "ci\nrest\n"
+    assert "team=ci  priority 5  at most 7200 s" in lab.admin("policy", "list")
+    listed = json.loads(lab.admin("policy", "list", "-o", "json"))["policies"]
+    assert listed[0]["spec"]["policies"][0]["maximumDuration"] == "7200s"
+    assert "no policy any more" not in lab.admin("policy", "delete", "rest")
+    assert "every client may lease every exporter" in lab.admin("policy", "delete", "ci")
+    assert "there is no policy default/ci" in lab.admin("policy", "delete", "ci", fails=True)
+    file.write_text(POLICY.replace("priority", "prio"))
+    said = lab.admin("policy", "apply", file, fails=True)
+    assert f"{file}:7:7: spec.policies[0].prio" in said
+    assert said.count("\n") == 1
+
+
+def test_the_documented_policy_is_one() -> None:
+    text = (ROOT / "docs" / "controller.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (policy,) = read_policies(Path("docs"), block, "default")
+    assert (policy.exporters, len(policy.rules)) == ("board=rpi4", 2)
