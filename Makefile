@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test lint types check bench proto clean
 
 help:
-	@echo 'make demo    try everything on a virtual board, no hardware needed'
+	@echo 'make demo    try everything on virtual boards, no hardware needed'
 	@echo 'make test    run all tests'
 	@echo 'make check   lint and types'
 	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
@@ -16,7 +16,7 @@ help:
 	@echo 'make clean   remove the virtual environment and caches'
 
 demo: $(VENV)/.ready-run
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python -m tools.demo
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

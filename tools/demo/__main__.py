@@ -1,0 +1,51 @@
+"""What a user does: the main job on a virtual board, and the same in a lab with a controller.
+
+Every line that starts with $ can be typed, but for a fingerprint, which is written out once. It ends with an error when
+anything is not as it should be, and leaves nothing running and nothing on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from tools.demo.board import CONFIG, on_this_machine
+from tools.demo.lab import in_a_lab
+from tools.demo.stage import BIN, say
+
+
+def main() -> None:
+    """Run the demo in a folder of its own."""
+    started = time.monotonic()
+    here = Path.cwd()
+    for name in [name for name in os.environ if name.startswith(("JMP_", "JUMPSTARTER_"))]:
+        del os.environ[name]  # the boards and labs of whoever runs it are none of its business
+    folder = Path(tempfile.mkdtemp(prefix="jumpstarter-demo-"))
+    try:
+        on_this_machine(folder)
+        in_a_lab(folder)
+    finally:
+        os.chdir(here)
+        shutil.rmtree(folder)
+    say(f"All of that worked, in {time.monotonic() - started:.0f} s. What to try next:")
+    config = os.path.relpath(CONFIG)
+    activate = os.path.relpath(BIN / "activate")
+    print(f"""
+  . {activate}
+  jumpstarter-exporter run --config {config} &
+  jumpstarter devices
+  jumpstarter serial start-console rpi4     # leave with Ctrl-B three times, Ctrl-] h for more
+  python -m jumpstarter_drivers.virtual.image hello.img --name hello && jumpstarter test docs/examples/boot.yaml
+  jumpstarter shell                         # then: j rpi4 power on
+
+  Your own board: copy {config}, put your power switch, serial port and
+  SD card multiplexer in, and `jumpstarter-exporter check` it.
+  Your own lab: docs/controller.md, or `jumpstarter-controller run --with-router` and what it says.
+""")
+
+
+if __name__ == "__main__":
+    main()

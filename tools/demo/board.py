@@ -1,0 +1,81 @@
+"""The main job on a virtual board: on this machine alone, or on a board that is leased."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jumpstarter_drivers.virtual import __file__ as virtual_folder
+from jumpstarter_drivers.virtual.image import MIB, Image, make_image
+
+from tools.demo.stage import Console, fail, run, say, service, show
+
+CONFIG = Path(virtual_folder).with_name("example.yaml")
+TEST = Path(__file__).parents[2] / "docs" / "examples" / "boot.yaml"
+IMAGE_MIB = 64
+
+
+def on_this_machine(folder: Path) -> None:
+    """An exporter on a private socket, and all that one can do with its board."""
+    socket = folder / "exporter.sock"
+    image = folder / "hello.img"
+    say("An exporter serves the boards of one host. This one has a board that needs no hardware.")
+    os.environ["JUMPSTARTER_STATE_DIRECTORY"] = str(folder / "state")
+    config = os.path.relpath(CONFIG)
+    with service(
+        "jumpstarter-exporter", "run", "--config", config, "--socket", str(socket), ready=str(socket)
+    ):
+        os.environ["JUMPSTARTER_HOST"] = str(socket)
+
+        say("What is there?")
+        run("jumpstarter", "devices", expect="rpi4")
+
+        say(f"Flash an image of {IMAGE_MIB} MiB, made for this demo.")
+        made = make_image(image, "hello", "1.0", IMAGE_MIB * MIB)
+        run("jumpstarter", "storage", "flash", "rpi4", str(image), expect="verified")
+        boot(made)
+
+        say("The exporter has recorded all that the console said. When did the kernel start?")
+        log = run("jumpstarter", "serial", "log", "rpi4", "--grep", "Starting kernel", "--timestamps")
+        if log.count("Starting kernel") < 2:
+            fail("the recording should have two boots")
+
+        say("The same as a test, in YAML: it flashes, boots, logs in, looks, and cleans up.")
+        words = ["--set", f"image={image}", "--results", str(folder / "results")]
+        run("jumpstarter", "test", os.path.relpath(TEST), *words, expect="1 passed")
+        [summary] = (folder / "results").glob("*/*/summary.txt")
+        say("What is left of that run, beside the console's log:")
+        show(summary.read_text())
+    del os.environ["JUMPSTARTER_HOST"]
+
+
+def boot(made: Image) -> None:
+    """Switch the board on and off with that image on it, and look what runs."""
+    say("Switch the board on and wait for its login prompt.")
+    console = Console("jumpstarter", "serial", "pipe", "rpi4")
+    try:
+        run("jumpstarter", "power", "on", "rpi4")
+        log = console.expect(rb"login: ", nudge=b"\n")
+        if "Loading image" in log and made.digest[:12] not in log:
+            fail("the board booted another image than the one flashed")
+
+        say("Log in and run a command.")
+        look(console, made)
+
+        say("Power-cycle it.")
+        run("jumpstarter", "power", "cycle", "rpi4", "--wait", "0.2")
+        booted = console.expect(rb"login: ", nudge=b"\n", only="^U-Boot SPL|^Loading|login:")
+        if "Starting kernel" not in booted:
+            fail("the board did not boot again")
+    finally:
+        console.close()
+    run("jumpstarter", "power", "off", "rpi4")
+
+
+def look(console: Console, made: Image) -> None:
+    """Log in, and see that the board runs the image."""
+    console.type("root")
+    console.expect(rb"# ")
+    console.type("cat /etc/os-release; uname -a; echo status=$?")
+    if made.digest not in console.expect(rb"status=0\r\n# "):
+        fail("the board runs another image than the one flashed")
