@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import trio
@@ -241,6 +242,7 @@ class RouterService(Servicer):
 
     async def _copy(self, source: _Side, target: _Side) -> None:
         """One direction. Its end is the GOAWAY frame that came with it; the other direction goes on."""
+        source.call.pass_on_to(target.call, partial(self._passed_on, source))
         send = target.call.send
         async for frame in source.call:
             source.carried = size = len(frame.data)
@@ -249,6 +251,15 @@ class RouterService(Servicer):
             self.sent += size
             source.sent += size
             source.carried = 0
+
+    def _passed_on(self, source: _Side, size: int) -> bool:
+        """A frame that need not wait goes out in the moment when it comes; `_copy` has those that do."""
+        if source.carried:
+            return False
+        self.received += size
+        self.sent += size
+        source.sent += size
+        return True
 
 
 def _gone() -> RpcError:

@@ -328,11 +328,13 @@ M = TypeVar("M", bound=Message)
 
 
 def _parse(message_type: type[M], data: bytes) -> M:
-    from google.protobuf.message import DecodeError  # noqa: PLC0415 - cached; keeps this import off the start
-
     try:
         return message_type.FromString(data)  # type: ignore[attr-defined, no-any-return]
-    except DecodeError as error:
+    except Exception as error:
+        from google.protobuf.message import DecodeError  # noqa: PLC0415 - keeps this import off the start
+
+        if not isinstance(error, DecodeError):
+            raise
         raise RpcError(
             StatusCode.INTERNAL, f"the peer's message is not a {message_type.__name__}: {error}"
         ) from None

@@ -44,8 +44,8 @@ class CallWindow:
         repaid = min(self._advance, count)
         self._advance -= repaid
         self._read += count - repaid
-        # Waiting for a good part of the window saves frames, and leaves the peer enough to go on with.
-        return self._give_back() if self._read * 4 >= self._size else 0
+        # Waiting for half of the window saves frames, and leaves the peer enough to go on with.
+        return self._give_back() if self._read * 2 >= self._size else 0
 
     def lacks(self, needed: int) -> int:
         """How much the peer cannot send of the message that it has begun."""
@@ -88,7 +88,7 @@ class ConnectionWindow:
     def increment(self) -> int:
         """By how much to open the window now; 0 for not at all."""
         due = self._size - self.unread - self.left
-        if due * 4 < self._size:
+        if due * 2 < self._size:
             return 0
         self.left += due
         return due

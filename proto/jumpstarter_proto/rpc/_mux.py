@@ -33,7 +33,7 @@ from jumpstarter_proto.rpc._messages import HEADER_BYTES, frame_header
 from jumpstarter_proto.rpc._types import Options, RpcError, StatusCode
 from jumpstarter_proto.rpc._wire import wire_of
 
-__all__ = ["CallState", "Mux", "Owner"]
+__all__ = ["CallState", "Mux", "Owner", "Sink"]
 
 HIGH_WATER = 256 * 1024
 """Senders wait while more than this waits for the socket."""
@@ -58,6 +58,16 @@ class Owner(Protocol):
         """The peer takes no new calls."""
 
 
+class Sink(Protocol):
+    """Takes a call's messages in the moment when they come. Quick, and raises nothing."""
+
+    def take(self, message: bytes, /) -> bool:
+        """Whether it was taken."""
+
+    def flush(self) -> None:
+        """Nothing more has come for now."""
+
+
 class CallState:
     """One open call, as the reader fills it and its task empties it."""
 
@@ -70,6 +80,7 @@ class CallState:
         "is_sending",
         "messages",
         "on_reset",
+        "sink",
         "stream_id",
         "window",
     )
@@ -77,6 +88,8 @@ class CallState:
     def __init__(self, stream_id: int) -> None:
         self.stream_id = stream_id
         self.messages: deque[tuple[bytes, int]] = deque()
+        self.sink: Sink | None = None
+        """Gets each message first, if no other waits; what it does not take waits to be received."""
         self.headers: ResponseStarted | None = None
         self.half_closed = False
         """A server's caller will send no more."""
@@ -128,6 +141,8 @@ class Mux:
         self._wake_writer = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
         self._waiting_for_window: set[CallState] = set()
+        self._fed: dict[Sink, None] = {}
+        """What has taken messages since the last `flush` of it."""
         self._is_writing = False
         self._is_cut = False
         """A write was cut short: nothing that is sent now would make sense to the peer."""
@@ -216,6 +231,10 @@ class Mux:
                 return
             for event in events:
                 self._on[type(event)](event)
+            if self._fed:
+                for sink in self._fed:
+                    sink.flush()
+                self._fed.clear()
             if self._is_unsent:
                 self.flush()
                 if self._outbox.size > FLOOD:
@@ -258,7 +277,7 @@ class Mux:
             return
         with suppress(OSError):  # the writer meets it again
             self._wire.write_now(self._outbox)
-        if self._outbox.size < HIGH_WATER:
+        if self._written and self._outbox.size < HIGH_WATER:
             # The writer may have been about to do this, and finds nothing to do any more.
             self._written.unpark_all()
         if self._is_unsent:
@@ -291,11 +310,17 @@ class Mux:
     # --- events
 
     def _on_message(self, event: MessageReceived) -> None:
-        if call := self.calls.get(event.stream_id):
-            call.messages.append((event.data, event.credit))
-            call.changed.unpark_all()
-        else:
+        call = self.calls.get(event.stream_id)
+        if call is None:
             self.connection.acknowledge(event.stream_id, event.credit)
+            return
+        if call.sink is not None and not call.messages and call.sink.take(event.data):
+            self.connection.acknowledge(event.stream_id, event.credit)
+            self._fed[call.sink] = None
+            return
+        call.messages.append((event.data, event.credit))
+        if call.changed:
+            call.changed.unpark_all()
 
     def _on_response(self, event: ResponseStarted) -> None:
         if call := self.calls.get(event.stream_id):
@@ -401,10 +426,11 @@ class Mux:
             return 0
         return min(self.connection.sendable(call.stream_id) - HEADER_BYTES, CHUNK, self.options.max_send)
 
-    def send_now(self, call: CallState, message: bytes) -> None:
-        """Send one message within the `allowance`."""
+    def send_now(self, call: CallState, message: bytes, *, more: bool = False) -> None:
+        """Send one message within the `allowance`; with `more`, when its caller says `flush`."""
         self.connection.send_message(call.stream_id, message)
-        self.flush()
+        if not more:
+            self.flush()
 
     async def _send_in_parts(self, call: CallState, message: bytes, *, end: bool) -> None:
         connection, stream_id = self.connection, call.stream_id
@@ -447,7 +473,7 @@ class Mux:
 
     def held(self, call: CallState) -> int:
         """Bytes in memory for a call: what was not read, and what its connection has not sent."""
-        return self.connection.held(call.stream_id) + self._outbox.size
+        return self.connection.held(call.stream_id) + self._outbox.size + self._wire.pending
 
     def send_eof(self, call: CallState) -> None:
         """Half-close; nothing more will be sent. Not for a call that has ended."""

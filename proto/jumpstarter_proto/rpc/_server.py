@@ -103,6 +103,14 @@ class ServerCall(Generic[Req, Res]):
             self._mux.connection.send_headers(self._state.stream_id, ())
         await self._mux.send(self._state, message.SerializeToString(), more=True)
 
+    def pass_on_to(self, other: ServerCall[Any, Any], passed: Callable[[int], bool]) -> None:
+        """From now on, each message that comes is `other`'s at once, as it came, if it has to wait for nothing.
+
+        Those that have to wait, and those behind them, are to be received and sent by a task. `passed` is told the
+        size of each before it goes; with False it is left to the task.
+        """
+        self._state.sink = _Passage(other, passed)
+
     async def receive(self) -> Req:
         """The caller's next message. Raises trio.EndOfChannel when there will be no more."""
         data = await self._mux.receive(self._state)
@@ -127,6 +135,25 @@ class ServerCall(Generic[Req, Res]):
     def abort(self, code: StatusCode, details: str) -> NoReturn:
         """End the call with this status."""
         raise RpcError(code, details, self._trailing)
+
+
+class _Passage:
+    """Messages of one call to another."""
+
+    def __init__(self, target: ServerCall[Any, Any], passed: Callable[[int], bool]) -> None:
+        self._mux = target._mux  # noqa: SLF001 - one module
+        self._state = target._state  # noqa: SLF001
+        self._passed = passed
+
+    def take(self, message: bytes) -> bool:
+        size = len(message)
+        if self._mux.allowance(self._state) < size or not self._passed(size):
+            return False
+        self._mux.send_now(self._state, message, more=True)
+        return True
+
+    def flush(self) -> None:
+        self._mux.flush()
 
 
 Interceptor: TypeAlias = Callable[[ServerCall[Any, Any]], Awaitable[None]]

@@ -17,7 +17,7 @@ from jumpstarter_proto.rpc._outbox import Outbox
 
 __all__ = ["TlsListener", "TlsStream"]
 
-PIECE = 128 * 1024
+PIECE = 256 * 1024
 """Most that is encrypted or read at a time: what buffers grow to. Frames of 64 KiB fit, heads and all."""
 RECORD = 16 * 1024
 """Most bytes of one record."""

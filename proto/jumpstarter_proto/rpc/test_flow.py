@@ -27,7 +27,7 @@ def test_call_gets_its_whole_window_back(messages: list[int]) -> None:
                 assert window.left >= left
         window.lent = 0
         window.read(length)
-    assert 1000 - 250 < window.left <= 1000
+    assert 1000 - 500 < window.left <= 1000
 
 
 def test_what_was_not_allowed_is_a_fault() -> None:
