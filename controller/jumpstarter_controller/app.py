@@ -53,7 +53,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "administrated", "run"]
 
-OPTIONS = Options(keepalive_interval=20.0, stream_window=64 * 1024, connection_window=1024 * 1024)
+OPTIONS = Options(
+    keepalive_interval=20.0, stream_window=64 * 1024, connection_window=1024 * 1024, unary_seconds=60.0
+)
 
 
 @dataclass(frozen=True)

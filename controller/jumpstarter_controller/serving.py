@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import Options, Server, Servicer, server_ssl_context, tcp_listeners
+from jumpstarter_proto.rpc import Limits, Options, Server, Servicer, server_ssl_context, tcp_listeners
 
 from jumpstarter_controller.certificates import Certificate, CertificateError
 from jumpstarter_controller.metrics import Page, serve_http
@@ -37,6 +38,9 @@ __all__ = [
 GRACE_SECONDS = 1.0
 """For calls that are about to answer; streams never end by themselves, and their callers come back."""
 EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what users write for it
+MOST_CONNECTIONS = 8192
+OTHER_FILES = 128
+"""For the store, the listeners, and what a controller opens for a moment."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = logging.getLogger(__name__)
 
@@ -66,7 +70,25 @@ class Served:
         """With health checking and reflection."""
         health = Health(services)
         everything = [*services, health, Reflection([*services, health])]
-        return cls(Server(everything, options=options), listeners, health)
+        return cls(
+            Server(everything, options=options, limits=Limits(connections=most_connections())),
+            listeners,
+            health,
+        )
+
+
+def most_connections() -> int:
+    """How many connections this process can have, once it may have as many open files as it is allowed to."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return (
+        MOST_CONNECTIONS
+        if soft == resource.RLIM_INFINITY
+        else max(64, min(MOST_CONNECTIONS, soft - OTHER_FILES))
+    )
 
 
 def split_address(address: str) -> tuple[str, int]:

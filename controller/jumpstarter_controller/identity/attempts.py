@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+from jumpstarter_proto.rpc import network_of
 
 __all__ = ["Attempts", "network_of"]
 
@@ -51,18 +51,3 @@ class Attempts:
     def _left(state: tuple[float, float], most: int, now: float) -> float:
         left, since = state
         return min(float(most), left + (now - since) * most / WINDOW)
-
-
-def network_of(peer: str) -> str:
-    """Who is meant by an address in gRPC's notation: without its port, and of IPv6 the network that one user has."""
-    family, _, rest = peer.partition(":")
-    host = rest.rpartition(":")[0].removeprefix("[").removesuffix("]").partition("%")[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return family
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    return str(address)

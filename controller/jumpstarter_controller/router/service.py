@@ -154,6 +154,7 @@ class RouterService(Servicer):
         except RpcError as error:
             self.refusals.note(error, peer=call.peer)
             raise
+        call.trust()
         if len(self._sides) >= self._most_streams or self.held > self._most_held:
             raise self._no_room("the router has no room for another stream; dial again later")
         # A peer may wait for our headers before it sends anything.

@@ -112,6 +112,7 @@ class Guard:
         if record is None:  # authorise has refused it
             raise RpcError(StatusCode.UNKNOWN, f"{kind} {caller.namespace}/{caller.name} not found")
         _check_enabled(record)
+        call.trust(f"{kind.lower()} {record.name} of {record.namespace}")
         return Session(record, caller.expires, caller.subject is None, self._engine)
 
 

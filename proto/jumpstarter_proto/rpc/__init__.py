@@ -5,6 +5,7 @@ connection fails every open call with UNAVAILABLE at once, deadlines and cancell
 reader bounds its writer's memory, and an error in a handler is a status of its call, never the connection's end.
 """
 
+from jumpstarter_proto.rpc._admission import Limits
 from jumpstarter_proto.rpc._channel import Caller, Channel, ClientCall, open_channel
 from jumpstarter_proto.rpc._outbox import Outbox
 from jumpstarter_proto.rpc._server import (
@@ -19,6 +20,7 @@ from jumpstarter_proto.rpc._transport import (
     client_ssl_context,
     connect_tcp,
     connect_unix,
+    network_of,
     server_ssl_context,
     tcp_listeners,
     unix_listener,
@@ -41,6 +43,7 @@ __all__ = [
     "Channel",
     "ClientCall",
     "Interceptor",
+    "Limits",
     "Message",
     "Metadata",
     "Method",
@@ -56,6 +59,7 @@ __all__ = [
     "client_ssl_context",
     "connect_tcp",
     "connect_unix",
+    "network_of",
     "open_channel",
     "serve_connection",
     "server_ssl_context",

@@ -132,6 +132,11 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         self._http2.say_goodbye(code, reason)
 
     @property
+    def held_in_all(self) -> int:
+        """Bytes that have arrived on all calls and were not acknowledged, pieces of messages too."""
+        return self._http2.inbound.unread + self._http2.inbound.partial
+
+    @property
     def has_room_for_a_call(self) -> bool:
         """Whether the peer takes one more call now."""
         return len(self._open) < self._http2.max_streams

@@ -38,7 +38,6 @@ __all__ = ["CallState", "Mux", "Owner", "Sink"]
 HIGH_WATER = 256 * 1024
 """Senders wait while more than this waits for the socket."""
 FLOOD = 4 * 1024 * 1024
-"""A peer that makes us hold more than this, unsent, is cut off: senders stop far below it."""
 CHUNK = 256 * 1024
 """Most bytes of one frame; smaller ones keep calls from waiting for each other's."""
 TURN_BYTES = 1024 * 1024
@@ -130,6 +129,10 @@ class Mux:
         self.calls: dict[int, CallState] = {}
         self.lost: RpcError | None = None
         """Why the connection is of no more use."""
+        self.flood = FLOOD
+        """A peer that makes us hold more than this, unsent, is cut off: senders stop far below it."""
+        self.most_held: int | None = None
+        """The same for what it sent and nobody has read, if the windows are too much for it."""
         self.closed = trio.Event()
         self.room = trio.lowlevel.ParkingLot()
         """Wakes when a call may have become possible, or impossible."""
@@ -237,8 +240,10 @@ class Mux:
                 self._fed.clear()
             if self._is_unsent:
                 self.flush()
-                if self._outbox.size > FLOOD:
+                if self._outbox.size > self.flood:
                     self._cut_off("the peer asks for answers and does not read them")
+            if self.most_held is not None and self.connection.held_in_all > self.most_held:
+                self._cut_off("a peer that nobody knows sends too much")
 
     @property
     def _is_unsent(self) -> bool:

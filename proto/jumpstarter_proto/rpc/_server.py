@@ -11,10 +11,12 @@ import trio
 from h2.errors import ErrorCodes
 
 from jumpstarter_proto.errors import JumpstarterError, JumpstarterUsageError
+from jumpstarter_proto.rpc._admission import Limits
 from jumpstarter_proto.rpc._channel import _parse
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
+from jumpstarter_proto.rpc._gate import Gate, Visit
 from jumpstarter_proto.rpc._metadata import encode_metadata
-from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
+from jumpstarter_proto.rpc._mux import FLOOD, LAST_WORDS_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._tls import TlsStream
 from jumpstarter_proto.rpc._transport import peer_of
 from jumpstarter_proto.rpc._types import Message, Metadata, Method, Options, RpcError, StatusCode
@@ -46,7 +48,7 @@ class ServerCall(Generic[Req, Res]):
     """A call as its handler sees it. One task may send while another receives."""
 
     def __init__(
-        self, mux: Mux, state: CallState, method: Method[Req, Res], request: RequestReceived
+        self, mux: Mux, state: CallState, method: Method[Req, Res], request: RequestReceived, visit: Visit
     ) -> None:
         self.method = method
         self.metadata: Metadata = request.metadata
@@ -55,6 +57,7 @@ class ServerCall(Generic[Req, Res]):
         """On trio's clock."""
         self._mux = mux
         self._state = state
+        self._visit = visit
         self._trailing: Metadata = ()
         self._headers_sent = False
 
@@ -72,6 +75,19 @@ class ServerCall(Generic[Req, Res]):
         """A text value of the caller's metadata, the last one if there are several; None if there is none."""
         values = [value for key, value in self.metadata if key == name and isinstance(value, str)]
         return values[-1] if values else None
+
+    def trust(self, identity: str = "") -> None:
+        """The caller has proved who it is: the limits for strangers' connections are not for this one any more.
+
+        Raises:
+            RpcError: RESOURCE_EXHAUSTED, that identity has too many connections.
+        """
+        self._visit.trust(identity)
+        self._mux.flood, self._mux.most_held = FLOOD, None
+
+    def stay(self) -> None:
+        """The call is meant to last, though nobody knows the caller; others may still need its place."""
+        self._visit.stay()
 
     async def send_initial_metadata(self, metadata: Metadata = ()) -> None:
         """Send headers now. Without it they go, empty, with the first reply, and not at all before an error."""
@@ -208,9 +224,17 @@ class _Served:
     """One connection of a server."""
 
     def __init__(
-        self, stream: trio.abc.Stream, routes: _Routes, interceptors: Sequence[Interceptor], options: Options
+        self,
+        stream: trio.abc.Stream,
+        routes: _Routes,
+        interceptors: Sequence[Interceptor],
+        options: Options,
+        visit: Visit | None = None,
     ) -> None:
         self.mux = Mux(stream, self, client=False, options=options)
+        self._visit = visit or Visit()
+        if self._visit.stranger_bytes is not None:
+            self.mux.flood = self.mux.most_held = self._visit.stranger_bytes
         self.idle = trio.Event()
         """The server is leaving and no call runs."""
         self._routes = routes
@@ -262,7 +286,7 @@ class _Served:
         state = CallState(event.stream_id)
         state.on_reset = trio.CancelScope()
         self.mux.calls[event.stream_id] = state
-        call = ServerCall(self.mux, state, method, event)
+        call = ServerCall(self.mux, state, method, event, self._visit)
         self._handlers += 1
         self._nursery.start_soon(self._handle, call, state, handler, state.on_reset)
 
@@ -298,6 +322,7 @@ class _Served:
             )
         finally:
             self._handlers -= 1
+            self._visit.renew()
             self._end(state, code, details, trailing)
             if self._leaving and not self._handlers:
                 self.idle.set()
@@ -309,15 +334,24 @@ class _Served:
         if cardinality.streams_requests:
             reply = await handler(call)
         else:
-            try:
-                request = await call.receive()
-            except trio.EndOfChannel:
-                raise RpcError(
-                    StatusCode.INTERNAL, "the caller sent no message to a call that has one"
-                ) from None
-            reply = await handler(request, call)
+            reply = await handler(await self._only_message(call), call)
         if not cardinality.streams_responses:
-            await call._send_only(reply)  # noqa: SLF001 - one module
+            with trio.move_on_after(self._options.unary_seconds) as scope:
+                await call._send_only(reply)  # noqa: SLF001 - one module
+            if scope.cancelled_caught:
+                raise RpcError(StatusCode.DEADLINE_EXCEEDED, "the caller does not take its reply")
+
+    async def _only_message(self, call: ServerCall[Any, Any]) -> Any:
+        seconds = self._options.unary_seconds
+        try:
+            with trio.fail_after(seconds):
+                return await call.receive()
+        except trio.EndOfChannel:
+            raise RpcError(StatusCode.INTERNAL, "the caller sent no message to a call that has one") from None
+        except trio.TooSlowError:
+            raise RpcError(
+                StatusCode.DEADLINE_EXCEEDED, f"the call's message did not come within {seconds:g} s"
+            ) from None
 
     def _end(self, state: CallState, code: StatusCode, details: str, trailing: Metadata) -> None:
         if not state.is_over and self.mux.lost is None:
@@ -350,8 +384,11 @@ class Server:
         *,
         interceptors: Sequence[Interceptor] = (),
         options: Options | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        """`limits` are for a server that anybody can reach; its handlers say whom they trust."""
         self._routes = _routes(services)
+        self._gate = None if limits is None else Gate(limits)
         self._interceptors = interceptors
         self._options = options or Options()
         self._connections: set[_Served] = set()
@@ -376,21 +413,29 @@ class Server:
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         try:
-            if isinstance(stream, TlsStream) and not await _has_shaken_hands(stream):
-                return
-            if self._leaving:
-                return
-            connection = _Served(stream, self._routes, self._interceptors, self._options)
-            self._connections.add(connection)
-            try:
-                await connection.run()
-            finally:
-                self._connections.discard(connection)
+            if self._gate is None:
+                await self._serve_visit(stream, Visit())
+            else:
+                with self._gate.visit(stream) as visit:
+                    if not visit.scope.cancel_called:
+                        await self._serve_visit(stream, visit)
         except Exception:
             # A connection's outermost edge: a fault of ours in one must not end the others.
             _log.exception("a connection failed")
         finally:
             await trio.aclose_forcefully(stream)
+
+    async def _serve_visit(self, stream: trio.abc.Stream, visit: Visit) -> None:
+        if isinstance(stream, TlsStream) and not await _has_shaken_hands(stream):
+            return
+        if self._leaving:
+            return
+        connection = _Served(stream, self._routes, self._interceptors, self._options, visit)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
 
     async def shutdown(self, grace: float) -> None:
         """Take no new calls, give running ones `grace` seconds, then cancel them. Returns when all is closed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import stat
@@ -21,6 +22,7 @@ __all__ = [
     "client_ssl_context",
     "connect_tcp",
     "connect_unix",
+    "network_of",
     "peer_of",
     "server_ssl_context",
     "tcp_listeners",
@@ -128,6 +130,21 @@ def peer_of(stream: trio.abc.Stream) -> str:
             return f"ipv4:{address[0]}:{address[1]}"
         case _:
             return f"ipv6:[{address[0]}]:{address[1]}"
+
+
+def network_of(peer: str) -> str:
+    """Who is meant by an address in gRPC's notation: without its port, and of IPv6 the network that one user has."""
+    family, _, rest = peer.partition(":")
+    host = rest.rpartition(":")[0].removeprefix("[").removesuffix("]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return family
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.IPv6Network((address, 64), strict=False))
+    return str(address)
 
 
 def unix_listener(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
@@ -147,5 +148,7 @@ class Options:
     """Send a PING when nothing has come for so long; None sends none. Networks want 20."""
     keepalive_timeout: float = 20.0
     """The connection is lost when nothing has come for so long after a PING."""
+    unary_seconds: float = math.inf
+    """A server's patience with the one message of a call, and with a caller that does not take its one reply."""
     resets_per_second: float = 200.0
     """A peer may cancel so many of its calls per second; at once five times as many, and `max_streams` more."""
