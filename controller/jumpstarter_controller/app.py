@@ -19,6 +19,7 @@ from jumpstarter_proto.rpc import Options, RpcError, Server, connect_unix, unix_
 from jumpstarter_controller.certificates import Certificate, own_certificate
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses, DataError, DataFolder
+from jumpstarter_controller.housekeeping import KEEP_SECONDS, forget_ended
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
 from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_controller.services import (
@@ -75,6 +76,8 @@ class Settings:
     most_leases: int = MOST_OPEN_LEASES
     """Of one client, that have not ended."""
     metrics_listen: str | None = None
+    keep_ended: float = KEEP_SECONDS
+    """Seconds for which ended leases can still be asked for."""
 
 
 async def run(settings: Settings) -> ExitCode:
@@ -104,7 +107,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     tokens = RouterTokens(random_key(folder.router_key))
     all_routers = list(settings.routers)
     served: list[Served] = []
-    background: list[Background] = [engine.run]
+    background: list[Background] = [engine.run, partial(forget_ended, engine, settings.keep_ended)]
     router: RouterService | None = None
     lines = [f"Listening on {endpoint}"]
     if settings.with_router:

@@ -193,7 +193,7 @@ class Engine:
             self.tally.note(before, record)
             # What holds an exporter, or held it, is news for that exporter.
             for lease in (before, record):
-                if isinstance(lease, Lease) and lease.exporter:
+                if isinstance(lease, Lease) and lease.active:
                     touched.add((Exporter, Key(lease.namespace, lease.exporter)))
         for (kind, key), record in changes.items():
             self.view.set(kind, key, record)

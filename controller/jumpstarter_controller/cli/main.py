@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
+from jumpstarter_proto.durations import seconds
 from jumpstarter_proto.remote import Kind
 
 from jumpstarter_controller.cli.command import Level, LogFormat, run_app
@@ -56,6 +57,7 @@ def run(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     max_leases: Annotated[int, Parameter(validator=Number(gte=1))] = 256,
+    keep_ended: str = "30d",
     metrics_listen: str | None = None,
     log_level: Level = "info",
     log_format: LogFormat = "text",
@@ -89,6 +91,8 @@ def run(
         Its key, as PEM.
     max_leases
         How many leases one client may have that have not ended.
+    keep_ended
+        How long ended leases can still be asked for, such as 12h or 30d; at most 5,000 of them.
     metrics_listen
         [HOST]:PORT for Prometheus and for probes: /metrics, /healthz and /readyz, over plain HTTP.
     log_level
@@ -116,6 +120,7 @@ def run(
         key=tls_key,
         most_leases=max_leases,
         metrics_listen=metrics_listen,
+        keep_ended=seconds(keep_ended),
     )
     return trio.run(process.run, settings)
 

@@ -1,0 +1,80 @@
+"""Ended leases go when they are old or too many; nothing else ever does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.housekeeping import AT_ONCE, EVERY_SECONDS, forget_ended, forgettable
+from jumpstarter_controller.lab import Client, Lab, Lease
+from jumpstarter_controller.store import SqliteStore
+
+
+def lease(number: int, ended: float | None) -> Lease:
+    return Lease(
+        namespace="lab",
+        name=f"l{number:05}",
+        client="ann",
+        selector="a=b",
+        duration=1e6,
+        ended=ended,
+        created=1.0,
+    )
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(0, 100)), max_size=30), st.integers(0, 30), st.integers(0, 100)
+)
+def test_old_ones_and_the_oldest_of_too_many(ends: list[int | None], most: int, keep: int) -> None:
+    leases = [lease(number, None if end is None else float(end)) for number, end in enumerate(ends)]
+    gone = set(forgettable(leases, 100.0, float(keep), most))
+    stay = [one for one in leases if one.key not in gone]
+    assert all(one.ended is not None for one in leases if one.key in gone)
+    kept = [one.ended for one in stay if one.ended is not None]
+    assert len(kept) <= most
+    assert all(end >= 100 - keep for end in kept)
+    # Nothing goes without a reason.
+    for one in leases:
+        if one.key in gone and one.ended is not None and one.ended >= 100 - keep:
+            assert sum(other.ended is not None for other in leases) > most
+            assert all(one.ended <= end for end in kept)
+
+
+async def test_they_go_from_the_disk_too(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
+    async def until(holds: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < end
+            mock_clock.jump(EVERY_SECONDS / 4)
+            await trio.to_thread.run_sync(
+                lambda: None
+            )  # the disk is written by a thread, which no clock of ours moves
+
+    count = 2 * AT_ONCE + 7
+    store = SqliteStore(tmp_path / "lab.sqlite")
+    lab = Lab()
+    lab.put(Client(namespace="lab", name="ann", uid="1"))
+    for number in range(count):
+        lab.put(lease(number, 100.0 + number))
+    store.write(lab.changes())
+    now = 1000.0 + count
+    engine = Engine(store, clock=lambda: now + trio.current_time())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        await nursery.start(forget_ended, engine, 1e6, count - 10)
+        await until(lambda: engine.view.count(Lease) == count - 10)
+        now += 1e6
+        await until(lambda: not engine.view.count(Lease))
+        nursery.cancel_scope.cancel()
+    store.close()
+    again = SqliteStore(tmp_path / "lab.sqlite")
+    assert again.load().count(Lease) == 0
+    assert again.load().count(Client) == 1
+    again.close()
