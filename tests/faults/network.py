@@ -1,0 +1,183 @@
+"""A lab whose every connection leads through a proxy, and its users."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.interop import exporters
+from tests.interop.exporters import Daemon
+from tests.support.lab import Lab
+from tests.support.proxy import Connection, Handle, Which, proxied
+
+EXPORT = "export:\n  power: {type: power.MockPower}\n  echo: {type: network.EchoNetwork}\n"
+NOTICE = "grpcOptions: {grpc.keepalive_time_ms: 1000, grpc.keepalive_timeout_ms: 2000}\n"
+"""A silent network is noticed after 3 s instead of 40."""
+LIMIT = 60.0
+
+
+class User:
+    """A process of `user.py`."""
+
+    def __init__(self, lab: NetworkLab, client: Path, duration: float = 600) -> None:
+        program = Path(__file__).with_name("user.py")
+        self.process = subprocess.Popen(
+            [sys.executable, program, client, str(duration)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=exporters.clean_environment(lab.home),
+            cwd=lab.home,
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        self.log: list[str] = []
+        """What it wrote to stderr."""
+        self._readers = [
+            threading.Thread(target=read, daemon=True) for read in (self._read_answers, self._read_log)
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_answers(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line.strip())
+        self._lines.put("")
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line.rstrip())
+
+    def begin(self, line: str) -> None:
+        """Have it do something."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def answer(self, limit: float = LIMIT) -> str:
+        """What came of it; an error if nothing does."""
+        try:
+            return self._lines.get(timeout=limit)
+        except queue.Empty:
+            raise AssertionError(f"it hangs; its log: {self.log}") from None
+
+    def silent(self, seconds: float) -> bool:
+        """Whether nothing is answered for so long."""
+        try:
+            line = self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return True
+        raise AssertionError(f"it answered {line!r}")
+
+    def do(self, line: str, limit: float = LIMIT) -> str:
+        self.begin(line)
+        return self.answer(limit)
+
+    def end(self) -> int:
+        """Have it give its board back; its exit code."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        code = self.process.wait(LIMIT)
+        self._close()
+        return code
+
+    def kill(self) -> None:
+        """Without a word."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        for reader in self._readers:
+            reader.join(LIMIT)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+class NetworkLab(Lab):
+    """Controller, router, one exporter, and a proxy in front of each listener for each side."""
+
+    def __init__(self, home: Path, stack: ExitStack) -> None:
+        super().__init__(home, stack)
+        self.router_port = exporters.free_port()
+        self.client_controller = stack.enter_context(proxied(self.port))
+        self.exporter_controller = stack.enter_context(proxied(self.port))
+        self.to_router = stack.enter_context(proxied(self.router_port))
+        self.users: list[User] = []
+        stack.callback(self.kill_users)
+        self.running_controller = self.start_controller()
+        self.admin("exporter", "create", "one", "--label", "board=rpi4", "--save", home / "one.yaml")
+        self._lead("one", self.exporter_controller, EXPORT)
+        self.running_exporter = self.start_exporter()
+        for name in ("ann", "bob", "hurried"):
+            self.client(name)
+            self._lead(name, self.client_controller)
+        with (home / "hurried.yaml").open("a") as file:
+            file.write("leases: {dial_timeout: 5}\n")
+        self.until(self.free)
+
+    def _lead(self, name: str, proxy: Handle, export: str = "") -> None:
+        file = self.home / f"{name}.yaml"
+        text = file.read_text().replace(f"127.0.0.1:{self.port}", f"127.0.0.1:{proxy.port}")
+        file.write_text(text.replace("export: {}\n", export).replace("grpcOptions: {}\n", "") + NOTICE)
+
+    def start_controller(self) -> Daemon:
+        listen = ["--with-router", "--router-listen", f"127.0.0.1:{self.router_port}"]
+        return self.controller(*listen, "--router-endpoint", f"127.0.0.1:{self.to_router.port}")
+
+    def start_exporter(self) -> Daemon:
+        program = exporters.scripts() / "jumpstarter-exporter"
+        return self.start(program, "run", "--config", self.home / "one.yaml", "--log-level", "info")
+
+    def user(self, name: str = "ann", duration: float = 600) -> User:
+        """One that has asked for the board."""
+        self.users.append(User(self, self.home / f"{name}.yaml", duration))
+        return self.users[-1]
+
+    def kill_users(self) -> None:
+        while self.users:
+            self.users.pop().kill()
+
+    def free(self) -> bool:
+        """Whether the board is nobody's, and can be leased."""
+        leases = [self.command("lease", "list", "-o", "name", client=one).split() for one in ("ann", "bob")]
+        return leases == [[], []] and "AVAILABLE" in self.admin("exporter", "list")
+
+    def command(self, *words: str, client: str) -> str:
+        """What `jumpstarter` prints for that client, past the proxies."""
+        file = self.home / f"direct-{client}.yaml"
+        text = (self.home / f"{client}.yaml").read_text()
+        file.write_text(text.replace(f"127.0.0.1:{self.client_controller.port}", f"127.0.0.1:{self.port}"))
+        done = subprocess.run(
+            [exporters.scripts() / "jumpstarter", *words, "--client", file],
+            env=exporters.clean_environment(self.home),
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def link(self, name: str) -> tuple[Handle, Which]:
+        """A connection of the lab by its name, such as "client-router"."""
+        exporter = self.running_exporter.process.pid
+
+        def of_exporter(one: Connection) -> bool:
+            return one.is_of(exporter)
+
+        return {
+            "client-controller": (self.client_controller, lambda _: True),
+            "exporter-controller": (self.exporter_controller, lambda _: True),
+            "client-router": (self.to_router, lambda one: not of_exporter(one)),
+            "exporter-router": (self.to_router, of_exporter),
+        }[name]
