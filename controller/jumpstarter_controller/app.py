@@ -17,10 +17,13 @@ from jumpstarter_proto.remote import Trust, split_endpoint
 from jumpstarter_proto.rpc import Options, RpcError, Server, connect_unix, unix_listener
 
 from jumpstarter_controller.certificates import Certificate, own_certificate
+from jumpstarter_controller.configuration import Configuration
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.housekeeping import KEEP_SECONDS, forget_ended
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
+from jumpstarter_controller.identity.oidc import Issuer
+from jumpstarter_controller.identity.tokens import LIFETIME
 from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_controller.services import (
     ClientService,
@@ -78,6 +81,7 @@ class Settings:
     metrics_listen: str | None = None
     keep_ended: float = KEEP_SECONDS
     """Seconds for which ended leases can still be asked for."""
+    configuration: Configuration = Configuration()  # noqa: RUF009 - frozen
 
 
 async def run(settings: Settings) -> ExitCode:
@@ -103,7 +107,12 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     context = tls_context(certificate)
     listeners = await listen(settings.listen, context)
     endpoint = settings.endpoint or reachable(settings.listen, listeners)
-    issuer = TokenIssuer(signing_key(folder.signing_key), endpoint)
+    configuration = settings.configuration
+    addresses = Addresses(
+        endpoint, certificate.pinned(), certificate.fingerprint(), configuration.token_seconds
+    )
+    folder.remember(addresses)
+    issuer = _issuer(folder, addresses)
     tokens = RouterTokens(random_key(folder.router_key))
     all_routers = list(settings.routers)
     served: list[Served] = []
@@ -120,16 +129,15 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         lines.append(f"Router on {reached}")
     if certificate.self_signed:
         lines.append(f"Certificate fingerprint {certificate.fingerprint()}")
-    guard = Guard(engine, Authenticator(issuer))
+    external = tuple(Issuer(one) for one in configuration.issuers)
+    guard = Guard(engine, Authenticator(issuer, external), configuration.provisioned)
     listening = Listening()
-    addresses = Addresses(endpoint, certificate.pinned(), certificate.fingerprint())
-    folder.remember(addresses)
     credentials = Credentials(issuer, addresses)
     routers = Routers(all_routers, tokens.issue)
     services = [
         ControllerService(engine, guard, listening, routers, settings.most_leases),
         ClientService(engine, guard, credentials.token, settings.most_leases),
-        EnrolmentService(engine, credentials),
+        EnrolmentService(engine, guard, credentials, issuers=configuration.issuers),
     ]
     served.append(Served.public(services, listeners, OPTIONS))
     admin = AdminService(engine, credentials)
@@ -181,7 +189,7 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
         store = SqliteStore(folder.database)
         stack.callback(store.close)
         engine = Engine(store)
-        issuer = TokenIssuer(signing_key(folder.signing_key), addresses.endpoint)
+        issuer = _issuer(folder, addresses)
         admin = AdminService(engine, Credentials(issuer, addresses))
         near, far = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
@@ -189,6 +197,11 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
             nursery.start_soon(Server([admin]).serve_connection, far)
             yield near
             nursery.cancel_scope.cancel()
+
+
+def _issuer(folder: DataFolder, addresses: Addresses) -> TokenIssuer:
+    lifetime = addresses.token_seconds or LIFETIME
+    return TokenIssuer(signing_key(folder.signing_key), addresses.endpoint, lifetime=lifetime)
 
 
 def _certificate(settings: Settings, folder: DataFolder) -> Certificate:

@@ -30,6 +30,8 @@ class Addresses(msgspec.Struct, frozen=True):
     """PEM, for users to pin; empty when the system's authorities vouch for it."""
     fingerprint: str = ""
     """SHA-256 of the certificate that it shows."""
+    token_seconds: float | None = None
+    """How long its tokens are good, if not for a year."""
 
 
 @dataclass(frozen=True)

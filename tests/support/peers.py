@@ -66,7 +66,7 @@ def environment(name: str, requirements: Path, constraints: Path) -> Environment
     Safe to call from several processes at once: one builds, the others wait for it.
     """
     arguments = ["--requirement", str(requirements), "--constraint", str(constraints)]
-    with _build_lock(name):
+    with build_lock(name):
         return _build(name, requirements.read_text() + constraints.read_text(), arguments)
 
 
@@ -77,11 +77,11 @@ def ourselves(extras: str) -> Iterator[Environment]:
     The key is the wheel's content. Environments of older wheels that nobody is using are removed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, str(ROOT)])
+        run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, str(ROOT)])
         (wheel,) = Path(folder).glob("*.whl")
         name = f"ourselves-{hashlib.sha256(extras.encode()).hexdigest()[:4]}"
         content = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        with _build_lock(name):
+        with build_lock(name):
             built = _build(name, content, [f"{wheel}{extras}"])
             used = os.open(built.path, os.O_RDONLY)
             fcntl.flock(used, fcntl.LOCK_SH)
@@ -119,13 +119,13 @@ def _install(name: str, path: Path, arguments: list[str]) -> None:
     print(f"Installing {name} into {path} (once)", file=sys.stderr, flush=True)
     shutil.rmtree(path, ignore_errors=True)
     # Without a pip of its own: ours fills it from outside, quicker, and also where ensurepip is missing.
-    _run([sys.executable, "-m", "venv", "--without-pip", str(path)])
+    run([sys.executable, "-m", "venv", "--without-pip", str(path)])
     pip = [sys.executable, "-m", "pip", "--python", str(path / "bin" / "python")]
-    _run([*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", *arguments])
+    run([*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", *arguments])
     (path / MARKER).touch()
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str]) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         tail = "\n".join((result.stdout + result.stderr).splitlines()[-20:])
@@ -133,7 +133,7 @@ def _run(command: list[str]) -> None:
 
 
 @contextmanager
-def _build_lock(name: str) -> Iterator[None]:
+def build_lock(name: str) -> Iterator[None]:
     """One process at a time builds environments of that name; the others wait for it."""
     home = cache() / "peers"
     home.mkdir(parents=True, exist_ok=True)

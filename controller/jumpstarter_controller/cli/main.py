@@ -59,6 +59,7 @@ def run(
     max_leases: Annotated[int, Parameter(validator=Number(gte=1))] = 256,
     keep_ended: str = "30d",
     metrics_listen: str | None = None,
+    config: Path | None = None,
     log_level: Level = "info",
     log_format: LogFormat = "text",
 ) -> int:
@@ -95,6 +96,8 @@ def run(
         How long ended leases can still be asked for, such as 12h or 30d; at most 5,000 of them.
     metrics_listen
         [HOST]:PORT for Prometheus and for probes: /metrics, /healthz and /readyz, over plain HTTP.
+    config
+        YAML: other issuers whose tokens count, how long our own are good; docs/controller.md shows one.
     log_level
         What goes to stderr.
     log_format
@@ -104,6 +107,7 @@ def run(
 
     from jumpstarter_controller import app as process  # noqa: PLC0415
     from jumpstarter_controller import logs  # noqa: PLC0415
+    from jumpstarter_controller.configuration import Configuration, load  # noqa: PLC0415
     from jumpstarter_controller.folder import default_folder  # noqa: PLC0415
     from jumpstarter_controller.services.routers import Router  # noqa: PLC0415
 
@@ -121,6 +125,7 @@ def run(
         most_leases=max_leases,
         metrics_listen=metrics_listen,
         keep_ended=seconds(keep_ended),
+        configuration=Configuration() if config is None else load(config),
     )
     return trio.run(process.run, settings)
 
@@ -132,16 +137,35 @@ def create_client(
     *,
     namespace: str = "default",
     label: list[str] | None = None,
-    save: Path,
+    oidc_username: str = "",
+    save: Path | None = None,
     data: Path | None = None,
 ) -> int:
     """Make a client, and write its configuration to a file that only you can read.
 
-    jumpstarter-controller admin client create ann --label team=kernel --save ann.yaml
+        jumpstarter-controller admin client create ann --label team=kernel --save ann.yaml
+        jumpstarter-controller admin client create ann --oidc-username lab:ann
+
+    Parameters
+    ----------
+    name
+        What it is called.
+    namespace
+        Where it is called that.
+    label
+        KEY=VALUE; may be repeated.
+    oidc_username
+        Of a user of another issuer, with the prefix that the controller's configuration gives it.
+    save
+        The file; without it nobody gets a token, and the user has to log in at that issuer.
+    data
+        The folder of the controller's state.
     """
     from jumpstarter_controller.cli import objects  # noqa: PLC0415
 
-    return objects.create(Kind.CLIENT, name, namespace, label or [], save=save, data=data)
+    return objects.create(
+        Kind.CLIENT, name, namespace, label or [], username=oidc_username, save=save, data=data
+    )
 
 
 @exporter.command(name="create")
@@ -151,7 +175,8 @@ def create_exporter(
     *,
     namespace: str = "default",
     label: list[str] | None = None,
-    save: Path,
+    oidc_username: str = "",
+    save: Path | None = None,
     data: Path | None = None,
 ) -> int:
     """Make an exporter, and write its configuration to a file that only you can read.
@@ -160,7 +185,9 @@ def create_exporter(
     """
     from jumpstarter_controller.cli import objects  # noqa: PLC0415
 
-    return objects.create(Kind.EXPORTER, name, namespace, label or [], save=save, data=data)
+    return objects.create(
+        Kind.EXPORTER, name, namespace, label or [], username=oidc_username, save=save, data=data
+    )
 
 
 @router.command(name="create")

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from jumpstarter_proto.durations import seconds
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.private_files import write_private
 from jumpstarter_proto.remote import Kind
@@ -21,10 +22,37 @@ from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
 __all__ = ["configuration", "create", "delete", "listing", "pair", "rotate", "set_enabled"]
 
 
-def create(kind: Kind, name: str, namespace: str, labels: list[str], *, save: Path, data: Path | None) -> int:
-    """Make an object and save its configuration."""
-    request = lab_pb2.CreateRequest(kind=kind.value, namespace=namespace, name=name, labels=_labels(labels))
-    _save(kind, save, call_admin(data, lambda stub: stub.Create(request, timeout=CALL_SECONDS)))
+class OptionError(JumpstarterError):
+    """The command line is wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+def create(
+    kind: Kind,
+    name: str,
+    namespace: str,
+    labels: list[str],
+    *,
+    username: str,
+    save: Path | None,
+    data: Path | None,
+) -> int:
+    """Make an object and save its configuration; one of another issuer's user needs none."""
+    if save is None and not username:
+        raise OptionError(
+            f"where is the configuration to go? --save {name}.yaml; or use `admin pair {kind.lower()} {name}`"
+        )
+    request = lab_pb2.CreateRequest(
+        kind=kind.value, namespace=namespace, name=name, labels=_labels(labels), username=username
+    )
+    credential = call_admin(data, lambda stub: stub.Create(request, timeout=CALL_SECONDS))
+    if save is not None:
+        _save(kind, save, credential)
+    else:
+        print(
+            f"{kind} {namespace}/{name} is {username}; they log in: jumpstarter login {credential.endpoint}"
+        )
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import Metadata, RpcError, StatusCode
 
-from jumpstarter_controller.identity.tokens import Subject, TokenIssuer
+from jumpstarter_controller.identity.tokens import Subject, TokenError, TokenIssuer
 
 __all__ = ["Authenticator", "Caller", "ExternalIssuer", "authorise", "bearer", "name_from_username"]
 
@@ -60,6 +60,10 @@ class Authenticator:
         subject: Subject | None = None
         if external is not None:
             username, expires = await external.verify(token)
+            if username.startswith(PREFIX):
+                raise TokenError(
+                    f"oidc: nobody of another issuer may be called {PREFIX}…; ask who runs the lab"
+                )
         else:
             subject, expires = self._issuer.verify(token)
             username = PREFIX + str(subject)
@@ -125,6 +129,10 @@ def _name(metadata: Metadata, username: str) -> str:
             raise RpcError(StatusCode.INVALID_ARGUMENT, "missing metadata: jumpstarter-name")
         return given
     derived = name_from_username(username)
+    if not derived:
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT, "no name can be made of this user's; ask who runs the lab"
+        )
     if given and given != derived:
         raise RpcError(
             StatusCode.INVALID_ARGUMENT,

@@ -60,17 +60,23 @@ class TokenIssuer:
     """Signs with ES256. The audience is the endpoint that the token is for."""
 
     def __init__(
-        self, key: ec.EllipticCurvePrivateKey, endpoint: str, *, clock: Callable[[], float] = time.time
+        self,
+        key: ec.EllipticCurvePrivateKey,
+        endpoint: str,
+        *,
+        lifetime: float = LIFETIME,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._key = key
         self._public = key.public_key()
         self._endpoint = endpoint
+        self._lifetime = lifetime
         self._clock = clock
 
-    def issue(self, subject: Subject, lifetime: float = LIFETIME) -> tuple[str, float]:
+    def issue(self, subject: Subject, lifetime: float | None = None) -> tuple[str, float]:
         """A token, and when it ends in seconds since the epoch."""
         now = int(self._clock())
-        expiry = now + int(lifetime)
+        expiry = now + int(self._lifetime if lifetime is None else lifetime)
         claims = {"iss": ISSUER, "aud": [self._endpoint], "sub": str(subject), "iat": now, "exp": expiry}
         return jwt.encode(claims, self._key, algorithm="ES256"), float(expiry)
 

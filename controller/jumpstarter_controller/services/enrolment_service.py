@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 
 import trio
 from jumpstarter_proto.lab.v1 import enrolment_grpc, lab_pb2
@@ -12,9 +13,11 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity.attempts import Attempts, network_of
+from jumpstarter_controller.identity.oidc import IssuerSettings
 from jumpstarter_controller.logs import about
 from jumpstarter_controller.services import objects
 from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.guard import Guard
 from jumpstarter_controller.services.messages import kind_of
 
 __all__ = ["EnrolmentService"]
@@ -28,8 +31,17 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
     A code that was used stays used, also if its answer was lost on the way: `admin pair --renew` makes another.
     """
 
-    def __init__(self, engine: Engine, credentials: Credentials, attempts: Attempts | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        guard: Guard,
+        credentials: Credentials,
+        attempts: Attempts | None = None,
+        issuers: Sequence[IssuerSettings] = (),
+    ) -> None:
+        self._guard = guard
         self._engine = engine
+        self._issuers = issuers
         self._credentials = credentials
         self._attempts = attempts or Attempts()
 
@@ -53,3 +65,18 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
         self._attempts.give_back(peer, trio.current_time())
         _log.info("enrolled", extra=about(record, peer=call.peer))
         return self._credentials.of(record)
+
+    async def ListIssuers(
+        self,
+        request: pb.ListIssuersRequest,
+        call: ServerCall[pb.ListIssuersRequest, pb.ListIssuersResponse],
+    ) -> pb.ListIssuersResponse:
+        return pb.ListIssuersResponse(
+            issuers=[pb.Issuer(url=one.url, audiences=one.audiences, ca=one.ca) for one in self._issuers]
+        )
+
+    async def WhoAmI(
+        self, request: pb.WhoAmIRequest, call: ServerCall[pb.WhoAmIRequest, pb.WhoAmIResponse]
+    ) -> pb.WhoAmIResponse:
+        client = await self._guard.client(call)
+        return pb.WhoAmIResponse(namespace=client.namespace, name=client.name)

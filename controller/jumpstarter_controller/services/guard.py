@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -11,9 +12,10 @@ from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.identity import Authenticator, authorise, expired
-from jumpstarter_controller.lab import Client, Exporter, Key, View
+from jumpstarter_controller.identity import Authenticator, Caller, authorise, expired
+from jumpstarter_controller.lab import Client, Exporter, Key, Lab, View
 from jumpstarter_controller.logs import Refusals
+from jumpstarter_controller.services import objects
 
 __all__ = ["Guard", "Session"]
 
@@ -69,9 +71,13 @@ class Session(Generic[R]):
 class Guard:
     """Lets in who has a valid token of an object that exists and is enabled."""
 
-    def __init__(self, engine: Engine, authenticator: Authenticator) -> None:
+    def __init__(
+        self, engine: Engine, authenticator: Authenticator, provisioned: Collection[str] = ()
+    ) -> None:
+        """`provisioned` are the namespaces where users of other issuers become clients when they first call."""
         self._engine = engine
         self._authenticator = authenticator
+        self._provisioned = provisioned
         self.refusals = Refusals(_log)
 
     async def client(self, call: ServerCall[Any, Any]) -> Client:
@@ -108,12 +114,29 @@ class Guard:
     async def _known(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> Session[R]:
         caller = await self._authenticator.caller(call.metadata, kind)
         record = self._engine.view.get(of, Key(caller.namespace, caller.name))
+        if record is None and of is Client and caller.subject is None:
+            await self._provision(caller)
+            record = self._engine.view.get(of, Key(caller.namespace, caller.name))
         authorise(caller, None if record is None else (record.uid, record.username))
         if record is None:  # authorise has refused it
             raise RpcError(StatusCode.UNKNOWN, f"{kind} {caller.namespace}/{caller.name} not found")
         _check_enabled(record)
         call.trust(f"{kind.lower()} {record.name} of {record.namespace}")
         return Session(record, caller.expires, caller.subject is None, self._engine)
+
+    async def _provision(self, caller: Caller) -> None:
+        """Make the caller a client, where users of other issuers may become one by themselves."""
+        if caller.namespace not in self._provisioned:
+            return
+        key = Key(caller.namespace, caller.name)
+        objects.check_names(key, {})
+
+        def apply(lab: Lab, now: float) -> None:
+            if lab.get(Client, key) is None:  # several calls of theirs may have come at once
+                objects.create(lab, now, Kind.CLIENT, key, {}, username=caller.username)
+
+        await self._engine.change(apply)
+        _log.info("client made for a user of another issuer", extra={"client": caller.name})
 
 
 def _check_enabled(record: Client | Exporter) -> None:

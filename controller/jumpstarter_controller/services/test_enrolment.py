@@ -17,9 +17,10 @@ from jumpstarter_proto.rpc import RpcError, Server, StatusCode, open_channel
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses
-from jumpstarter_controller.identity import TokenIssuer
+from jumpstarter_controller.identity import Authenticator, TokenIssuer
 from jumpstarter_controller.identity.attempts import Attempts
 from jumpstarter_controller.lab import Client, Exporter, Key, PairingCode
+from jumpstarter_controller.services import Guard
 from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.enrolment_service import EnrolmentService
@@ -61,8 +62,11 @@ async def running(file: Path, attempts: Attempts | None = None) -> AsyncIterator
     store = SqliteStore(file)
     engine = Engine(store, clock=lambda: now[0])
     issuer = TokenIssuer(SIGNING, "lab:1", clock=lambda: now[0])
+    guard = Guard(engine, Authenticator(issuer))
     credentials = Credentials(issuer, Addresses("lab:1", "PEM", "AB:CD"))
-    server = Server([AdminService(engine, credentials), EnrolmentService(engine, credentials, attempts)])
+    server = Server(
+        [AdminService(engine, credentials), EnrolmentService(engine, guard, credentials, attempts)]
+    )
     near, far = trio.testing.memory_stream_pair()
     try:
         async with trio.open_nursery() as nursery:

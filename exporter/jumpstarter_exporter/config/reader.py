@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-from jumpstarter_proto.documents import Document, PathInFile, check_keys, check_value, kind_of, nearest
-
-from jumpstarter_exporter.config.model import (
-    Entry,
-    ExporterConfig,
-    FailureDetection,
-    Hook,
-    Hooks,
-    Metadata,
-    Tls,
-    TopLevel,
+from jumpstarter_proto.documents import (
+    Document,
+    PathInFile,
+    check_keys,
+    check_value,
+    kind_of,
+    nearest,
+    read_struct,
 )
 
+from jumpstarter_exporter.config.model import Entry, ExporterConfig, TopLevel
+
 __all__ = ["load"]
-
-S = TypeVar("S", bound=msgspec.Struct)
-
-_STRUCTS = (TopLevel, Metadata, Tls, Hooks, Hook, FailureDetection)
 
 _TYPE_KEYS = frozenset({"type", "config", "children", "description", "methods_description"})
 _GROUP_KEYS = frozenset({"children", "description", "methods_description"})
@@ -38,33 +32,9 @@ def load(file: Path | str) -> ExporterConfig:
         ConfigError: see there.
     """
     document = Document(Path(file), "export")
-    settings = _struct(document, TopLevel, document.data, ())
+    settings = read_struct(document, TopLevel, document.data)
     entries = _entries(document, settings.export, ("export",))
     return ExporterConfig(document.file, settings, entries, document)
-
-
-def _struct(document: Document, kind: type[S], data: object, path: PathInFile) -> S:
-    if not isinstance(data, Mapping):
-        raise document.error(path, f"this is {kind_of(data)}; it takes keys with values")
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    check_keys(document, data, fields, path)
-    values: dict[str, Any] = {}
-    for key, field in fields.items():
-        where = (*path, key)
-        if key not in data:
-            if field.required:
-                raise document.error(path, f"{key!r} is missing; add it")
-            continue
-        value = data[key]
-        inner = next((struct for struct in _STRUCTS if field.type in (struct, struct | None)), None)
-        if value is None and (inner is not None or key == "export"):
-            continue  # `hooks:` with nothing below it
-        values[field.name] = (
-            _struct(document, inner, value, where)
-            if inner
-            else check_value(document, value, field.type, where)
-        )
-    return kind(**values)
 
 
 def _entries(document: Document, data: object, path: PathInFile) -> dict[str, Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jumpstarter_proto.documents.document import Document
 from jumpstarter_proto.documents.edit import edited
 from jumpstarter_proto.documents.errors import ConfigError, PathInFile, dotted, nearest
+from jumpstarter_proto.documents.structs import read_struct
 from jumpstarter_proto.documents.values import check_keys, check_value, convert, kind_of
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "edited",
     "kind_of",
     "nearest",
+    "read_struct",
 ]

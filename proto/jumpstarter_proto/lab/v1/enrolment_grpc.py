@@ -15,6 +15,18 @@ ENROLMENT_SERVICE_ENROL = Method(
     enrolment_pb2.EnrolRequest,
     lab_pb2.Credential,
 )
+ENROLMENT_SERVICE_LIST_ISSUERS = Method(
+    "/jumpstarter_sbc.lab.v1.EnrolmentService/ListIssuers",
+    Cardinality.UNARY_UNARY,
+    enrolment_pb2.ListIssuersRequest,
+    enrolment_pb2.ListIssuersResponse,
+)
+ENROLMENT_SERVICE_WHO_AM_I = Method(
+    "/jumpstarter_sbc.lab.v1.EnrolmentService/WhoAmI",
+    Cardinality.UNARY_UNARY,
+    enrolment_pb2.WhoAmIRequest,
+    enrolment_pb2.WhoAmIResponse,
+)
 
 
 class EnrolmentServiceStub:
@@ -28,6 +40,16 @@ class EnrolmentServiceStub:
     ) -> lab_pb2.Credential:
         return await self._channel.unary(ENROLMENT_SERVICE_ENROL, request, timeout=timeout, metadata=metadata)
 
+    async def ListIssuers(
+        self, request: enrolment_pb2.ListIssuersRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> enrolment_pb2.ListIssuersResponse:
+        return await self._channel.unary(ENROLMENT_SERVICE_LIST_ISSUERS, request, timeout=timeout, metadata=metadata)
+
+    async def WhoAmI(
+        self, request: enrolment_pb2.WhoAmIRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> enrolment_pb2.WhoAmIResponse:
+        return await self._channel.unary(ENROLMENT_SERVICE_WHO_AM_I, request, timeout=timeout, metadata=metadata)
+
 
 class EnrolmentServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.EnrolmentService; override what you serve."""
@@ -35,4 +57,10 @@ class EnrolmentServiceServicer(Servicer):
     async def Enrol(self, request: enrolment_pb2.EnrolRequest, call: ServerCall[enrolment_pb2.EnrolRequest, lab_pb2.Credential]) -> lab_pb2.Credential:
         raise self.unimplemented("Enrol")
 
-    METHODS = (ENROLMENT_SERVICE_ENROL,)
+    async def ListIssuers(self, request: enrolment_pb2.ListIssuersRequest, call: ServerCall[enrolment_pb2.ListIssuersRequest, enrolment_pb2.ListIssuersResponse]) -> enrolment_pb2.ListIssuersResponse:
+        raise self.unimplemented("ListIssuers")
+
+    async def WhoAmI(self, request: enrolment_pb2.WhoAmIRequest, call: ServerCall[enrolment_pb2.WhoAmIRequest, enrolment_pb2.WhoAmIResponse]) -> enrolment_pb2.WhoAmIResponse:
+        raise self.unimplemented("WhoAmI")
+
+    METHODS = (ENROLMENT_SERVICE_ENROL, ENROLMENT_SERVICE_LIST_ISSUERS, ENROLMENT_SERVICE_WHO_AM_I)

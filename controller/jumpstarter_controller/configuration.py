@@ -1,0 +1,174 @@
+"""The controller's configuration file: what Jumpstarter's ConfigMap has below `config`, read strictly."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from jumpstarter_proto.documents import Document, read_struct
+from jumpstarter_proto.durations import TimeFormatError, seconds
+
+from jumpstarter_controller.identity.authenticate import PREFIX
+from jumpstarter_controller.identity.oidc import IssuerSettings
+
+__all__ = ["Configuration", "load"]
+
+_log = logging.getLogger(__name__)
+LARGEST_CA = 1024 * 1024
+
+
+class Username(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which claim names the user, and what stands in front of it, as objects have it in `username`."""
+
+    claim: str
+    prefix: str = ""
+
+
+class ClaimMappings(msgspec.Struct, frozen=True):
+    """What of a token is whose."""
+
+    username: Username
+
+
+class ClaimRule(msgspec.Struct, frozen=True, rename="camel"):
+    """A claim that a token has to have, with that text."""
+
+    claim: str
+    required_value: str
+
+
+class Issuer(msgspec.Struct, frozen=True, rename="camel"):
+    """Somebody else whose tokens count, of which one audience at least has to be among these."""
+
+    url: str
+    audiences: list[str]
+    certificate_authority: str = ""
+    """PEM, or the path of a file with it; the system's authorities if left out."""
+
+
+class Authenticator(msgspec.Struct, frozen=True, rename="camel"):
+    """As a Kubernetes API server's JWTAuthenticator, as far as it goes."""
+
+    issuer: Issuer
+    claim_mappings: ClaimMappings
+    claim_validation_rules: tuple[ClaimRule, ...] = ()
+
+
+class Internal(msgspec.Struct, frozen=True, rename="camel"):
+    """Our own tokens."""
+
+    prefix: str = PREFIX
+    token_lifetime: str = "8760h"  # noqa: S105 - a duration
+
+
+class Kubernetes(msgspec.Struct, frozen=True):
+    """Nobody reads it, in Jumpstarter's own controller neither."""
+
+    enabled: bool = False
+
+
+class Authentication(msgspec.Struct, frozen=True):
+    """Whose tokens count."""
+
+    internal: Internal = Internal()
+    k8s: Kubernetes = Kubernetes()
+    jwt: tuple[Authenticator, ...] = ()
+
+
+class Provisioning(msgspec.Struct, frozen=True):
+    """Whether an issuer's user becomes a client when they first call."""
+
+    enabled: bool = False
+    namespaces: tuple[str, ...] = ("default",)
+    """Where."""
+
+
+class TopLevel(msgspec.Struct, frozen=True):
+    """The file."""
+
+    authentication: Authentication = Authentication()
+    provisioning: Provisioning = Provisioning()
+    grpc: dict[str, Any] = {}
+    """Jumpstarter's has keep-alive times here; we take pings at any."""
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """What of it counts."""
+
+    issuers: tuple[IssuerSettings, ...] = ()
+    provisioned: frozenset[str] = frozenset()
+    """The namespaces where an issuer's users become clients by themselves."""
+    token_seconds: float | None = None
+
+
+def load(file: Path) -> Configuration:
+    """Read and check a file. ConfigError, with the place of what is wrong."""
+    document = Document(file, "authentication")
+    top = read_struct(document, TopLevel, document.data)
+    issuers: dict[str, IssuerSettings] = {}
+    for index, one in enumerate(top.authentication.jwt):
+        settings = _issuer(document, index, one)
+        if settings.url in issuers:
+            raise document.error(
+                ("authentication", "jwt", index, "issuer", "url"), "this issuer is there twice; keep one"
+            )
+        issuers[settings.url] = settings
+    if top.authentication.internal.prefix != PREFIX:
+        raise document.error(
+            ("authentication", "internal", "prefix"), f"the prefix of our own tokens is always {PREFIX}"
+        )
+    lifetime = top.authentication.internal.token_lifetime
+    try:
+        token_seconds = seconds(lifetime)
+    except TimeFormatError as error:
+        raise document.error(("authentication", "internal", "tokenLifetime"), str(error)) from None
+    return Configuration(
+        tuple(issuers.values()),
+        frozenset(top.provisioning.namespaces) if top.provisioning.enabled else frozenset(),
+        token_seconds,
+    )
+
+
+def _issuer(document: Document, index: int, one: Authenticator) -> IssuerSettings:
+    here = ("authentication", "jwt", index)
+    url, username = one.issuer.url, one.claim_mappings.username
+    if not url.startswith("https://") or "?" in url or "#" in url:
+        raise document.error((*here, "issuer", "url"), "an issuer's URL begins with https://; correct it")
+    if not one.issuer.audiences:
+        raise document.error(
+            (*here, "issuer", "audiences"), "no audience, so no token would count; name the client's"
+        )
+    if username.prefix.startswith(PREFIX):
+        raise document.error(
+            (*here, "claimMappings", "username", "prefix"),
+            f"{PREFIX} is for the controller's own tokens; take another, such as `lab:`",
+        )
+    return IssuerSettings(
+        url=url,
+        audiences=tuple(one.issuer.audiences),
+        claim=username.claim,
+        prefix=username.prefix,
+        ca=_ca(document, (*here, "issuer", "certificateAuthority"), one.issuer.certificate_authority),
+        required={rule.claim: rule.required_value for rule in one.claim_validation_rules},
+    )
+
+
+def _ca(document: Document, where: tuple[str | int, ...], text: str) -> str:
+    if not text.strip():
+        return ""
+    if "-----BEGIN" not in text:
+        path = document.file.parent / Path(text).expanduser()
+        try:
+            with path.open(encoding="ascii") as stream:
+                text = stream.read(LARGEST_CA)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not PEM"
+            raise document.error(where, f"{path} cannot be read: {reason}; check the path") from None
+    try:
+        ssl.create_default_context(cadata=text)
+    except ssl.SSLError as error:
+        raise document.error(where, f"this is no certificate in PEM: {error.reason or error}") from None
+    return text

@@ -1,0 +1,177 @@
+"""One other issuer whose tokens count: found by its discovery document, checked with its keys."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+import trio
+from jumpstarter_proto.https import FetchError, Reply, fetch_json
+
+from jumpstarter_controller.identity.oidc.keys import ALGORITHMS, KeyCache, Known
+from jumpstarter_controller.identity.tokens import LONGEST, TokenError, expired
+
+__all__ = ["Issuer", "IssuerSettings"]
+
+LEEWAY = 30.0
+"""Seconds that an issuer's clock may differ from ours."""
+LONGEST_NAME = 256
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IssuerSettings:
+    """Of one issuer."""
+
+    url: str
+    audiences: tuple[str, ...]
+    claim: str = "sub"
+    """Which claim names the user."""
+    prefix: str = ""
+    """What stands in front of that name."""
+    ca: str = ""
+    """PEM; empty: the system's authorities."""
+    required: Mapping[str, str] = field(default_factory=dict)
+    """Claims that have to have these texts."""
+
+
+class Issuer:
+    """Checks its tokens. Any number of tasks may ask at once; one fetch serves all that wait for it."""
+
+    def __init__(
+        self,
+        settings: IssuerSettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        fetch: Callable[[str, str], Awaitable[Reply]] = fetch_json,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._fetch = fetch
+        self._keys = KeyCache()
+        self._lock = trio.Lock()
+
+    @property
+    def url(self) -> str:
+        """Its `iss`."""
+        return self.settings.url
+
+    async def verify(self, token: str) -> tuple[str, float]:
+        """Whom a token names, with the prefix, and when it ends in seconds since the epoch.
+
+        Raises:
+            TokenError: it does not count, or that cannot be known now.
+        """
+        if len(token) > LONGEST:
+            raise TokenError("oidc: the token is too long; have fewer claims put into it")
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.PyJWTError as error:
+            raise _failed(error) from None
+        if header.get("alg") not in ALGORITHMS:
+            raise _failed("its algorithm is none that counts")
+        claims = await self._checked(token, header)
+        for name, value in self.settings.required.items():
+            if claims.get(name) != value:
+                raise TokenError(f"oidc: the token's claim {name!r} is not {value!r}; ask who runs the lab")
+        return self._username(claims), float(claims["exp"])
+
+    async def _checked(self, token: str, header: Mapping[str, Any]) -> dict[str, Any]:
+        await self._have_keys(header)
+        candidates = self._keys.candidates(header)
+        for index, key in enumerate(candidates):
+            try:
+                return self._decode(token, key)
+            except jwt.InvalidSignatureError as error:
+                if index == len(candidates) - 1:
+                    raise _failed(error) from None
+        raise _failed(f"{self.url} has no key that it is signed with")
+
+    def _decode(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
+        # Times are compared with our own clock below.
+        options: Any = {"require": ["exp", "iss", "aud"], "verify_exp": False, "verify_nbf": False}
+        options["verify_iat"] = False
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[key.algorithm_name],
+                audience=list(self.settings.audiences),
+                issuer=self.url,
+                options=options,
+            )
+            ends, begins = float(claims["exp"]), float(claims.get("nbf", claims.get("iat", 0.0)))
+        except jwt.InvalidSignatureError:
+            raise
+        except jwt.InvalidAudienceError:
+            raise TokenError(
+                f"oidc: the token is for somebody else, not for {' or '.join(self.settings.audiences)}; log in again"
+            ) from None
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise _failed(error) from None
+        now = self._clock()
+        # Not a number is neither before nor behind anything.
+        if not ends + LEEWAY > now:
+            raise expired()
+        if not begins - LEEWAY <= now:
+            raise TokenError("oidc: the token is from the future; set the clocks of both machines")
+        return claims
+
+    def _username(self, claims: Mapping[str, Any]) -> str:
+        claim = self.settings.claim
+        name = claims.get(claim)
+        if not isinstance(name, str) or not name or len(name) > LONGEST_NAME:
+            raise TokenError(f"oidc: the token does not say who you are in its claim {claim!r}; log in again")
+        if claim == "email" and claims.get("email_verified", True) is not True:
+            raise TokenError(f"oidc: {self.url} has not verified your email address; do that first")
+        return self.settings.prefix + name
+
+    async def _have_keys(self, header: Mapping[str, Any]) -> None:
+        known = self._keys.look(header, trio.current_time())
+        if known is Known.YES or (known is Known.OLD and self._lock.locked()):
+            return  # old keys are good enough while somebody fetches new ones
+        async with self._lock:
+            # Whoever held the lock may have fetched what we need.
+            known = self._keys.look(header, trio.current_time())
+            if known in (Known.YES, Known.NO):
+                return
+            self._keys.trying(trio.current_time())
+            try:
+                await self._refresh()
+            except FetchError as error:
+                if known is Known.OLD:
+                    _log.warning("issuer %s: %s; its keys as of before go on", self.url, error)
+                    return
+                _log.warning("issuer %s: %s", self.url, error)
+                raise TokenError(
+                    f"oidc: the keys of {self.url} cannot be had now, so nobody knows whether the token counts; "
+                    "try again soon"
+                ) from None
+
+    async def _refresh(self) -> None:
+        found = await self._document(f"{self.url.rstrip('/')}/.well-known/openid-configuration")
+        if found.get("issuer") != self.url:
+            raise FetchError(f"its discovery document is that of {str(found.get('issuer'))[:200]!r}")
+        place = found.get("jwks_uri")
+        if not isinstance(place, str):
+            raise FetchError("its discovery document names no keys (jwks_uri)")
+        document = await self._document(place)
+        try:
+            self._keys.fetched(document, trio.current_time())
+        except ValueError as error:
+            raise FetchError(f"{place}: {error}") from None
+
+    async def _document(self, url: str) -> dict[str, Any]:
+        reply = await self._fetch(url, self.settings.ca)
+        if reply.status != 200:
+            raise FetchError(f"{url} answered {reply.status}")
+        return reply.data
+
+
+def _failed(why: object) -> TokenError:
+    return TokenError(f"failed to authenticate token: {why}; log in again")

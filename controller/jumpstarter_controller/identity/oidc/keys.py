@@ -1,0 +1,89 @@
+"""An issuer's public keys as they were last fetched, and when to fetch them again. No I/O.
+
+Tokens that name a key that is not known may be signed with a new one, or be garbage: the keys are fetched again,
+but not more often than `PAUSE`, whoever sends what. Keys that are old are fetched again, too, so that one that was
+withdrawn ends; while the issuer does not answer, they go on.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+
+__all__ = ["ALGORITHMS", "KeyCache", "Known"]
+
+PAUSE = 10.0
+"""Seconds between two fetches."""
+OLD = 600.0
+"""Seconds after which keys are fetched again."""
+OLD_PAUSE = 60.0
+"""Seconds between two fetches of keys that are old: whoever has to wait for one should be rare."""
+MOST_KEYS = 64
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
+"""Asymmetric, all of them: with others an issuer's public key would be a secret."""
+_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC"}
+
+
+class Known(enum.Enum):
+    """What to do for a token before its signature can be checked."""
+
+    YES = enum.auto()
+    """Its key is there and fresh."""
+    OLD = enum.auto()
+    """Its key is there; fetch again, and go on with it if that fails."""
+    MISSING = enum.auto()
+    """It is not there; fetch again."""
+    NO = enum.auto()
+    """It is not there, and it is too early to fetch again."""
+
+
+class KeyCache:
+    """Times are seconds on one clock that never goes back."""
+
+    def __init__(self) -> None:
+        self._keys: list[dict[str, Any]] = []
+        self._fetched: float | None = None
+        self._tried: float | None = None
+
+    def look(self, header: Mapping[str, Any], now: float) -> Known:
+        """Of a token with that header."""
+        since = math.inf if self._tried is None else now - self._tried
+        if not self.candidates(header):
+            return Known.MISSING if since >= PAUSE else Known.NO
+        is_old = self._fetched is None or now - self._fetched >= OLD
+        return Known.OLD if is_old and since >= OLD_PAUSE else Known.YES
+
+    def trying(self, now: float) -> None:
+        """A fetch begins."""
+        self._tried = now
+
+    def fetched(self, document: Mapping[str, Any], now: float) -> None:
+        """It has come. What is no key for signatures is left out. ValueError if there are no keys at all."""
+        keys = document.get("keys")
+        if not isinstance(keys, list):
+            raise ValueError("it has no list of keys")  # noqa: TRY004 - of what came, not of our call
+        self._keys = [
+            key for key in keys[:MOST_KEYS] if isinstance(key, dict) and key.get("use", "sig") == "sig"
+        ]
+        self._fetched = now
+
+    def candidates(self, header: Mapping[str, Any]) -> list[jwt.PyJWK]:
+        """The keys with which a token with that header may be signed."""
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if algorithm not in ALGORITHMS:
+            return []
+        found = []
+        for key in self._keys:
+            if kid is not None and key.get("kid") != kid:
+                continue
+            if key.get("kty") != _TYPES[algorithm[:2]] or key.get("alg", algorithm) != algorithm:
+                continue
+            try:
+                found.append(jwt.PyJWK.from_dict(key, algorithm=algorithm))
+            except (jwt.PyJWTError, ValueError, TypeError):
+                continue  # of a kind that we do not know, or broken
+        return found

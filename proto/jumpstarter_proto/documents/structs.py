@@ -1,0 +1,64 @@
+"""Whole sections of a document as structs: their fields are the keys that there may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
+
+from jumpstarter_proto.documents.document import Document
+from jumpstarter_proto.documents.errors import PathInFile
+from jumpstarter_proto.documents.values import check_keys, check_value, kind_of
+
+if TYPE_CHECKING:
+    import msgspec
+
+__all__ = ["read_struct"]
+
+S = TypeVar("S", bound="msgspec.Struct")
+
+
+def read_struct(document: Document, kind: type[S], data: object, path: PathInFile = ()) -> S:
+    """Read a mapping strictly into a struct whose fields may be structs, or lists of them.
+
+    An inner section with nothing below it counts as left out.
+
+    Raises:
+        ConfigError: an unknown key, one that is missing, or a value of another type; at its place.
+    """
+    import msgspec  # noqa: PLC0415 - many readers of documents have no structs
+
+    if not isinstance(data, Mapping):
+        raise document.error(path, f"this is {kind_of(data)}; it takes keys with values")
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    check_keys(document, data, fields, path)
+    values: dict[str, Any] = {}
+    for key, field in fields.items():
+        if key not in data:
+            if field.required:
+                raise document.error(path, f"{key!r} is missing; add it")
+            continue
+        value, where = data[key], (*path, key)
+        inner, many = _struct_in(field.type)
+        if inner is None:
+            values[field.name] = check_value(document, value, field.type, where)
+        elif value is None:
+            continue
+        elif many:
+            if not isinstance(value, list):
+                raise document.error(where, f"this is {kind_of(value)}; it takes a list")
+            values[field.name] = tuple(
+                read_struct(document, inner, item, (*where, index)) for index, item in enumerate(value)
+            )
+        else:
+            values[field.name] = read_struct(document, inner, value, where)
+    return kind(**values)
+
+
+def _struct_in(hint: Any) -> tuple[type[msgspec.Struct] | None, bool]:
+    """The struct that a type is or may be, or that `tuple[Struct, ...]` is of; and whether it is the latter."""
+    import msgspec  # noqa: PLC0415
+
+    for part in (hint, *get_args(hint)):
+        if isinstance(part, type) and issubclass(part, msgspec.Struct):
+            return part, get_origin(hint) is tuple
+    return None, False

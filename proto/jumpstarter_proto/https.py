@@ -1,0 +1,102 @@
+"""Small JSON documents over HTTPS, bounded in size and time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+__all__ = ["FetchError", "Reply", "fetch_json"]
+
+LARGEST = 512 * 1024
+SECONDS = 10.0
+_limiter = trio.CapacityLimiter(4)
+"""Of its own: a server that hangs must not take the threads that others need."""
+
+
+class FetchError(JumpstarterError):
+    """Nothing usable came; says why."""
+
+    status = "UNAVAILABLE"
+    exit_code = ExitCode.UNAVAILABLE
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came: HTTP's status and a JSON object."""
+
+    status: int
+    data: dict[str, Any]
+
+
+async def fetch_json(url: str, ca: str = "", fields: Mapping[str, str] | None = None) -> Reply:
+    """Get a JSON object, or post the fields of a form and get one.
+
+    `ca` is PEM, the only authorities to believe, or empty for the system's. The thread may be abandoned: it holds a
+    socket and nothing else, and ends by itself soon after its time.
+
+    Raises:
+        FetchError: not reached, not believed, too slow, too large, redirected, or no JSON object.
+    """
+    try:
+        with trio.fail_after(SECONDS + 2):
+            status, data = await trio.to_thread.run_sync(
+                _fetch, url, ca, fields, abandon_on_cancel=True, limiter=_limiter
+            )
+    except trio.TooSlowError:
+        raise FetchError(f"{url} does not answer within {SECONDS:g} s") from None
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise FetchError(f"{url} answered {status}, and no JSON object")
+    return Reply(status, found)
+
+
+def _fetch(url: str, ca: str, fields: Mapping[str, str] | None) -> tuple[int, bytes]:
+    # Commands that a user waits for mostly need none of it.
+    import ssl  # noqa: PLC0415
+    import urllib.error  # noqa: PLC0415
+    import urllib.parse  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        """A redirect could lead away from TLS, or to a host that nobody named."""
+
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    if urllib.parse.urlsplit(url).scheme != "https":
+        raise FetchError(f"{url} is no https:// URL")
+    context = ssl.create_default_context(cadata=ca or None)
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), NoRedirect)
+    body = None if fields is None else urllib.parse.urlencode(fields).encode()
+    try:
+        try:
+            reply = opener.open(url, body, timeout=SECONDS)
+        except urllib.error.HTTPError as error:
+            reply = error
+        with reply:
+            return int(reply.status or 0), _body(url, reply)
+    except (OSError, ValueError) as error:
+        raise FetchError(f"{url} cannot be fetched: {getattr(error, 'reason', error)}") from None
+
+
+def _body(url: str, reply: Any) -> bytes:
+    # A piece at a time: a peer that drips keeps the socket's own timeout from ever coming.
+    end = time.monotonic() + SECONDS
+    data = b""
+    while piece := reply.read1(16 * 1024):
+        data += piece
+        if len(data) > LARGEST:
+            raise FetchError(f"{url} gave more than {LARGEST // 1024} KiB")
+        if time.monotonic() > end:
+            raise FetchError(f"{url} takes longer than {SECONDS:g} s")
+    return data

@@ -1,0 +1,155 @@
+"""Users of another issuer: a real OpenID provider, our controller, and our client."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import yaml
+from jumpstarter_client.leasing.configs import ClientConfig
+from jumpstarter_client.leasing.controller import Controller
+from jumpstarter_controller.folder import DataFolder
+from jumpstarter_proto.remote import Identity, Kind, Trust
+from jumpstarter_proto.rpc import RpcError
+
+from tests.e2e import lab as labs
+from tests.e2e.lab import Lab
+from tests.interop import exporters
+from tests.support import oidc
+from tests.support.oidc import AUDIENCE, Provider
+
+
+@contextmanager
+def lab_with(provider: Provider, folder: Path, **changes: object) -> Iterator[Lab]:
+    """A lab whose controller takes the provider's tokens."""
+    folder.mkdir(exist_ok=True)
+    issuer = {"url": provider.url, "audiences": [AUDIENCE], "certificateAuthority": str(provider.ca)}
+    username = {"claim": "preferred_username", "prefix": "lab:"}
+    jwt = [{"issuer": issuer, "claimMappings": {"username": username | changes}}]
+    config = {"authentication": {"jwt": jwt}, "provisioning": {"enabled": True}}
+    file = folder / "controller.yaml"
+    file.write_text(yaml.safe_dump(config))
+    with labs.running("--config", str(file)) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    with oidc.provider(tmp_path_factory.mktemp("oidc")) as provider:
+        yield provider
+
+
+def ask(lab: Lab, token: str, name: str = "", kind: Kind = Kind.CLIENT, namespace: str = "default") -> None:
+    """A call with that token. RpcError if it is refused."""
+    addresses = DataFolder(lab.home / "data").addresses()
+    identity = Identity(kind, namespace, name, token)
+
+    async def call() -> None:
+        trust = Trust(ca=base64.b64encode(addresses.ca.encode()).decode())
+        async with Controller(ClientConfig(addresses.endpoint, identity, trust)).open() as controller:
+            await controller.check()
+
+    trio.run(call)
+
+
+def clients(lab: Lab) -> list[str]:
+    return lab.admin("client", "list", "-o", "name").split()
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256"])
+def test_a_robot_by_its_own_token_becomes_a_client(tmp_path: Path, algorithm: str) -> None:
+    provider = Provider(tmp_path / "oidc")
+    with provider.running(algorithm=algorithm), lab_with(provider, tmp_path) as lab:
+        token = provider.robot_token()
+        ask(lab, token)
+        assert clients(lab) == ["robot"]
+        ask(lab, token, name="robot")
+        with pytest.raises(RpcError, match="resource name mismatch"):
+            ask(lab, token, name="ann")
+        with pytest.raises(RpcError, match="object kind mismatch"):
+            ask(lab, token, kind=Kind.EXPORTER)
+        with pytest.raises(RpcError, match="not found"):
+            ask(lab, token, namespace="elsewhere")
+        with pytest.raises(RpcError, match="failed to authenticate"):
+            ask(lab, token[:-8] + "AAAAAAAA")
+        lab.admin("client", "disable", "robot")
+        with pytest.raises(RpcError, match="is disabled"):
+            ask(lab, token)
+        assert "eyJ" not in lab.controller.log.read_text()
+
+
+def test_who_is_registered_by_name_is_that_client_and_nobody_else(provider: Provider, tmp_path: Path) -> None:
+    with lab_with(provider, tmp_path) as lab:
+        assert "lab:robot; they log in" in lab.admin(
+            "client", "create", "robot", "--oidc-username", "lab:robot"
+        )
+        ask(lab, provider.robot_token())
+        lab.admin("client", "delete", "robot")
+        lab.admin("client", "create", "robot", "--oidc-username", "lab:somebody")
+        with pytest.raises(RpcError, match="permission denied for client default/robot"):
+            ask(lab, provider.robot_token())
+        lab.admin("client", "delete", "robot")
+        lab.client("robot")  # one with our own tokens only
+        with pytest.raises(RpcError, match="permission denied for client default/robot"):
+            ask(lab, provider.robot_token())
+
+
+def test_new_keys_are_found_and_old_ones_go_on_without_the_issuer(tmp_path: Path) -> None:
+    provider = Provider(tmp_path / "oidc")
+    with lab_with(provider, tmp_path) as lab:
+        with provider.running(kid="first"):
+            first = provider.robot_token()
+            ask(lab, first)
+        ask(lab, first)  # nobody is there, and its keys are known
+        with provider.running(kid="second", algorithm="ES256"):
+            second = provider.robot_token()
+
+            def counts() -> bool:
+                try:
+                    ask(lab, second)
+                except RpcError:
+                    return False
+                return True
+
+            with pytest.raises(RpcError, match="has no key that it is signed with"):
+                ask(lab, second)  # keys are not fetched again at once
+            lab.until(counts)
+            with pytest.raises(RpcError, match="failed to authenticate"):
+                ask(lab, first)
+
+
+def test_a_token_for_somebody_else_does_not_count(provider: Provider, tmp_path: Path) -> None:
+    with lab_with(provider, tmp_path) as lab:
+        fields = {"grant_type": "client_credentials", "client_id": "robot", "client_secret": "robot-secret"}
+        fields["resource"] = "urn:another"
+        reply = provider.browser().open(f"{provider.url}/token", fields)
+        with pytest.raises(RpcError, match=f"for somebody else, not for {AUDIENCE}"):
+            ask(lab, json.loads(reply)["access_token"])
+        assert clients(lab) == []
+
+
+def test_a_configuration_that_makes_no_sense_keeps_the_controller_from_starting(tmp_path: Path) -> None:
+    file = tmp_path / "controller.yaml"
+    file.write_text("authentication:\n  jwt:\n    - issuer: {url: https://x, audiences: [a]}\n")
+    done = subprocess.run(
+        [
+            exporters.scripts() / "jumpstarter-controller",
+            "run",
+            "--config",
+            file,
+            "--data",
+            tmp_path / "data",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"{file}:3:7: authentication.jwt[0]: 'claimMappings' is missing" in done.stderr
