@@ -58,8 +58,9 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "administrated", "run"]
 
 OPTIONS = Options(
-    keepalive_interval=20.0, stream_window=64 * 1024, connection_window=1024 * 1024, unary_seconds=60.0
+    keepalive_interval=30.0, stream_window=64 * 1024, connection_window=1024 * 1024, unary_seconds=60.0
 )
+"""Exporters and clients ask for a sign of life every 20 s, which is one for us, too; only others are asked."""
 
 
 @dataclass(frozen=True)

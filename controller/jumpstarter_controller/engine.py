@@ -198,8 +198,15 @@ class Engine:
         for (kind, key), record in changes.items():
             self.view.set(kind, key, record)
         for place in touched:
-            for event in self._watchers.pop(place, ()):
-                event.set()
+            self._wake(place)
+
+    def _wake(self, place: Place) -> None:
+        for event in self._watchers.pop(place, ()):
+            event.set()
+
+    def wake(self, kind: type[Record], key: Key) -> None:
+        """Whoever waits for that record looks again: there is news that is not in it."""
+        self._wake((kind, key))
 
     @staticmethod
     def _fail(jobs: list[_Job], error: Exception) -> None:

@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -26,6 +27,7 @@ __all__ = [
     "AddressError",
     "Background",
     "Served",
+    "allow_many_connections",
     "given_certificate",
     "listen",
     "metrics_on",
@@ -163,11 +165,19 @@ async def metrics_on(
     return partial(serve_http, listeners, pages), f"Metrics on http://{reachable(address, listeners)}/metrics"
 
 
+def allow_many_connections() -> None:
+    """As many as the system lets us have. The usual limit, 1,024 files, is for programs that use select()."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # "unlimited" may be more than the kernel gives to anybody
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def serve(served: Sequence[Served], lines: Sequence[str], *background: Background) -> ExitCode:
     """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens.
 
     What runs in the `background` starts before, with `task_status`, and ends after.
     """
+    allow_many_connections()
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             for task in background:

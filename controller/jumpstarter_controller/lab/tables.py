@@ -82,6 +82,8 @@ class Lab(View):
     def __init__(self) -> None:
         super().__init__()
         self._undo: list[tuple[type[Record], Key, Record | None]] = []
+        self.undone = 0
+        """Grows whenever something is undone."""
 
     def put(self, record: Record) -> None:
         """Add or replace; putting what is there changes nothing."""
@@ -103,6 +105,7 @@ class Lab(View):
 
     def back_to(self, mark: int) -> None:
         """Undo all that was changed after that point."""
+        self.undone += len(self._undo) > mark
         while len(self._undo) > mark:
             kind, key, before = self._undo.pop()
             self.set(kind, key, before)
@@ -110,6 +113,10 @@ class Lab(View):
     def changes(self) -> dict[Place, Record | None]:
         """What is different from the last commit; None is what was removed."""
         return {(kind, key): self.get(kind, key) for kind, key, _ in self._undo}
+
+    def touched(self, kind: type[Record]) -> set[Key]:
+        """Which of a kind were changed since the last commit."""
+        return {key for of, key, _ in self._undo if of is kind}
 
     def commit(self) -> None:
         """What is here counts from now on."""

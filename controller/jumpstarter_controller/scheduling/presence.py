@@ -16,14 +16,19 @@ class Presence:
     def __init__(self) -> None:
         self._seen: dict[Key, float] = {}
         self._connections: dict[Key, int] = {}
+        self._adrift: dict[Key, None] = {}
+        """Heard of, without a connection, and not known to be offline: the few that time can take away."""
 
     def saw(self, exporter: Key, now: float) -> None:
         """It said something."""
         self._seen[exporter] = now
+        if exporter not in self._connections:
+            self._adrift[exporter] = None
 
     def connected(self, exporter: Key, now: float) -> None:
         """A status stream of it opened."""
         self._connections[exporter] = self._connections.get(exporter, 0) + 1
+        self._adrift.pop(exporter, None)
         self.saw(exporter, now)
 
     def disconnected(self, exporter: Key, now: float) -> None:
@@ -48,18 +53,26 @@ class Presence:
         return self._seen.get(exporter)
 
     def is_fresh(self, exporter: Key, now: float) -> bool:
-        """Whether it was heard of within the minute, or is connected: an open stream refreshes it.
+        """Whether it is connected, or was heard of within the minute.
 
         One that was heard of in the future, by a clock that was set back since, counts for a minute, too.
         """
         seen = self._seen.get(exporter)
         return exporter in self._connections or (seen is not None and abs(now - seen) <= OFFLINE_SECONDS)
 
+    def adrift(self) -> list[Key]:
+        """Whose presence is a matter of time: no connection, and nobody has said `settled`."""
+        return list(self._adrift)
+
+    def settled(self, exporter: Key) -> None:
+        """It is not fresh, and that is known: nothing to find out before it is heard of again."""
+        self._adrift.pop(exporter, None)
+
     def next_loss(self, now: float) -> float | None:
         """When the next of those who are here without a connection will be offline."""
         times = [
-            seen + OFFLINE_SECONDS
-            for key, seen in self._seen.items()
-            if key not in self._connections and abs(now - seen) <= OFFLINE_SECONDS
+            self._seen[key] + OFFLINE_SECONDS
+            for key in self._adrift
+            if key in self._seen and abs(now - self._seen[key]) <= OFFLINE_SECONDS
         ]
         return min(times, default=None)

@@ -59,6 +59,7 @@ class Scheduler:
         self.presence = presence
         self._choices: dict[tuple[object, ...], Candidates | Refusal] = {}
         self._shape = (-1, -1)
+        self._checked = (-1, -1)
 
     def reconcile(self, lab: Lab, now: float) -> float | None:
         """Make all decisions that are due; the time when the next one will be, None if nothing waits for time."""
@@ -86,19 +87,28 @@ class Scheduler:
 
     def _note_absence(self, lab: Lab, now: float) -> None:
         """Exporters that have not been heard of are offline, whatever they last said."""
-        for exporter in list(lab.all(Exporter)):
-            if (
-                exporter.status is not ExporterStatus.OFFLINE
-                and exporter.devices
-                and not self.presence.is_fresh(exporter.key, now)
-            ):
-                lab.put(
-                    replace(
-                        exporter,
-                        status=ExporterStatus.OFFLINE,
-                        status_message="nothing was heard of it for a minute",
-                    )
+        for key in self._in_doubt(lab):
+            if self.presence.is_fresh(key, now):
+                continue
+            exporter = lab.get(Exporter, key)
+            if exporter is None or exporter.status is ExporterStatus.OFFLINE or not exporter.devices:
+                self.presence.settled(key)
+                continue
+            lab.put(
+                replace(
+                    exporter,
+                    status=ExporterStatus.OFFLINE,
+                    status_message="nothing was heard of it for a minute",
                 )
+            )
+
+    def _in_doubt(self, lab: Lab) -> list[Key]:
+        """Exporters that may be absent without a record of it: few, and all of them after a change was undone."""
+        checked = (id(lab), lab.undone)
+        if checked != self._checked:
+            self._checked = checked
+            return [exporter.key for exporter in lab.all(Exporter)]
+        return [*self.presence.adrift(), *lab.touched(Exporter)]
 
     def _place(self, lab: Lab, waiting: list[Lease], later: list[Lease], now: float) -> list[float]:
         """Give exporters to those who wait; the expiries of those who got one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from typing import Any
 
 import trio
 from google.protobuf import empty_pb2
@@ -29,8 +30,8 @@ from jumpstarter_controller.services.routers import Routers
 
 __all__ = ["ControllerService"]
 
-TICK_SECONDS = 10.0
-"""An open status stream refreshes its exporter's presence so often."""
+TICK_SECONDS = 30.0
+"""An open status stream looks again so often, if nothing wakes it; each costs a lab of many exporters something."""
 READY_SECONDS = 30.0
 """A dial waits so long for an exporter that is about to begin its lease."""
 
@@ -72,7 +73,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         self, request: pb.RegisterRequest, call: ServerCall[pb.RegisterRequest, pb.RegisterResponse]
     ) -> pb.RegisterResponse:
         exporter = await self._guard.exporter(call)
-        self._instances.admit(exporter.key, call)
+        self._admit(exporter.key, call)
         labels, devices = dict(request.labels), len(request.reports)
         # Not a sign of presence: it could be leased before it has said that it is available.
         record = await self._engine.change(
@@ -84,7 +85,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         self, request: pb.UnregisterRequest, call: ServerCall[pb.UnregisterRequest, pb.UnregisterResponse]
     ) -> pb.UnregisterResponse:
         exporter = await self._guard.exporter(call)
-        self._instances.admit(exporter.key, call)
+        self._admit(exporter.key, call)
         await self._engine.change(lambda lab, _: changes.unregister(lab, exporter.key, request.reason))
         return pb.UnregisterResponse()
 
@@ -100,7 +101,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             raise RpcError(
                 StatusCode.INVALID_ARGUMENT, f"{request.status} is no status of an exporter"
             ) from None
-        self._instances.admit(exporter.key, call)
+        self._admit(exporter.key, call)
         if not self._instances.is_news(exporter.key, call):
             return pb.ReportStatusResponse()
 
@@ -113,13 +114,20 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         await self._engine.change(apply)
         return pb.ReportStatusResponse()
 
+    def _admit(self, exporter: Key, call: ServerCall[Any, Any]) -> None:
+        try:
+            self._instances.admit(exporter, call)
+        except RpcError:
+            self._engine.wake(Exporter, exporter)  # the one that is served is told
+            raise
+
     async def Status(
         self, request: pb.StatusRequest, call: ServerCall[pb.StatusRequest, pb.StatusResponse]
     ) -> None:
         session = await self._guard.exporter_session(call)
         exporter = session.record
         key, engine = exporter.key, self._engine
-        self._instances.admit(key, call)
+        self._admit(key, call)
         disputed = self._instances.opened(key, call)
         engine.presence.connected(key, engine.clock())
         _log.info("exporter connected", extra=about(exporter, peer=call.peer))
@@ -139,7 +147,6 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                     raise self._instances.dispute(key)
                 else:
                     await engine.wait(Exporter, key, session.pause(TICK_SECONDS))
-                engine.presence.saw(key, engine.clock())
         finally:
             self._instances.closed(key, call)
             _log.info("exporter's connection has ended", extra=about(exporter, peer=call.peer))
@@ -161,7 +168,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         lease = self._lease(session.record.namespace, request.lease_name)
         if lease.exporter != session.record.name:
             raise RpcError(StatusCode.UNKNOWN, "permission denied: the lease is not this exporter's")
-        self._instances.admit(session.record.key, call)
+        self._admit(session.record.key, call)
         await call.send_initial_metadata()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.watch)

@@ -29,6 +29,7 @@ _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWA
     range(10)
 )
 _END_STREAM, _END_HEADERS, _PADDED, _HAS_PRIORITY = 0x1, 0x4, 0x8, 0x20
+_ACK = 0x1
 _FRAME = struct.Struct(">HBBBL")
 _FRAME_BYTES = 9
 _WORD = struct.Struct(">L")
@@ -346,8 +347,10 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
                 self._receive_reset(stream_id, body)
             case 0x0:
                 self._receive_padded_data(flags, stream_id, body)
-            case 0x4 | 0x6:
-                self._receive_by_h2(kind, flags, stream_id, body)
+            case 0x4:
+                self._receive_settings(flags, stream_id, body)
+            case 0x6:
+                self._receive_ping(flags, stream_id, body)
             case 0x7:
                 last, _code = _TWO_WORDS.unpack_from(body)
                 self._owner.on_going_away(last & _MOST, body[8:].decode("utf-8", "replace"))
@@ -452,16 +455,24 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         if flags & _END_STREAM:
             self._end(stream_id)
 
-    def _receive_by_h2(self, kind: int, flags: int, stream_id: int, body: bytes) -> None:
+    def _receive_settings(self, flags: int, stream_id: int, body: bytes) -> None:
         size = len(body)
-        header = _FRAME.pack(size >> 8, size & 0xFF, kind, flags, stream_id)
+        header = _FRAME.pack(size >> 8, size & 0xFF, _SETTINGS, flags, stream_id)
         frame, _ = Frame.parse_frame_header(memoryview(header))
         frame.parse_body(memoryview(body))
         self._receive_frame(frame)
-        if kind == _SETTINGS and not flags:
+        if not flags:
             self._owner.on_window(0)
-        elif kind == _PING and flags:
+
+    def _receive_ping(self, flags: int, stream_id: int, body: bytes) -> None:
+        if stream_id:
+            raise ConnectionFault("a ping of a stream")
+        if len(body) != 8:
+            raise ConnectionFault("a ping of another size than 8 bytes", ErrorCodes.FRAME_SIZE_ERROR)
+        if flags & _ACK:
             self._owner.on_pong()
+        else:
+            self._send_frame(_PING, _ACK, 0, body)
 
     def _flow_control_change_from_settings(self, old_value: int, new_value: int) -> None:
         for stream in self.calls.values():
