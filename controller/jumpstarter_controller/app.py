@@ -24,7 +24,7 @@ from jumpstarter_controller.housekeeping import KEEP_SECONDS, forget_ended
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
 from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
-from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
+from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_controller.services import (
     ClientService,
     ControllerService,
@@ -125,7 +125,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         reached = settings.router_endpoint or reachable(settings.router_listen, router_listeners)
         all_routers.append(Router(reached))
         router = RouterService(tokens)
-        served.append(Served.public([router], router_listeners, ROUTER_OPTIONS))
+        served.append(Served.public([router], router_listeners, ROUTER_OPTIONS, LAST_SECONDS))
         background.append(router.guard)
         lines.append(f"Router on {reached}")
     if certificate.self_signed:

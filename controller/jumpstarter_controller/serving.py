@@ -37,8 +37,10 @@ __all__ = [
     "tls_context",
 ]
 
-GRACE_SECONDS = 1.0
-"""For calls that are about to answer; streams never end by themselves, and their callers come back."""
+GRACE_SECONDS = 5.0
+"""For calls with one answer, when we are told to end."""
+STREAM_SECONDS = 0.2
+"""For streams of a controller: they have no end of their own, and whoever opened them comes back to the next one."""
 EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what users write for it
 MOST_CONNECTIONS = 8192
 OTHER_FILES = 128
@@ -64,10 +66,16 @@ class Served:
     server: Server
     listeners: Sequence[trio.abc.Listener[Any]]
     health: Health | None = None
+    stream_seconds: float = STREAM_SECONDS
+    """Streams go on so long when it is told to end."""
 
     @classmethod
     def public(
-        cls, services: Sequence[Servicer], listeners: Sequence[trio.abc.Listener[Any]], options: Options
+        cls,
+        services: Sequence[Servicer],
+        listeners: Sequence[trio.abc.Listener[Any]],
+        options: Options,
+        stream_seconds: float = STREAM_SECONDS,
     ) -> Served:
         """With health checking and reflection."""
         health = Health(services)
@@ -76,6 +84,7 @@ class Served:
             Server(everything, options=options, limits=Limits(connections=most_connections())),
             listeners,
             health,
+            stream_seconds,
         )
 
 
@@ -175,6 +184,8 @@ def allow_many_connections() -> None:
 async def serve(served: Sequence[Served], lines: Sequence[str], *background: Background) -> ExitCode:
     """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens.
 
+    Then calls with one answer may end, streams have a moment, and everybody hears a goodbye. A second signal ends it.
+
     What runs in the `background` starts before, with `task_status`, and ends after.
     """
     allow_many_connections()
@@ -187,12 +198,22 @@ async def serve(served: Sequence[Served], lines: Sequence[str], *background: Bac
             for line in lines:
                 print(line, flush=True)  # noqa: T201 - what whoever started us waits for
             number = await anext(signals)
-            _log.info("%s: ending", signal.Signals(number).name)
-            for one in served:
-                if one.health is not None:
-                    one.health.leave()
+            _log.info("%s: ending; once more ends at once", signal.Signals(number).name)
             async with trio.open_nursery() as ending:
-                for one in served:
-                    ending.start_soon(one.server.shutdown, GRACE_SECONDS)
+                ending.start_soon(_end, served, ending.cancel_scope)
+                await anext(signals)
+                _log.warning("told again: ending at once")
+                ending.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
     return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+
+
+async def _end(served: Sequence[Served], ended: trio.CancelScope) -> None:
+    """Say goodbye, let calls end, and then cancel `ended`."""
+    for one in served:
+        if one.health is not None:
+            one.health.leave()
+    async with trio.open_nursery() as nursery:
+        for one in served:
+            nursery.start_soon(partial(one.server.shutdown, GRACE_SECONDS, streams=one.stream_seconds))
+    ended.cancel()

@@ -53,9 +53,8 @@ def test_anybody_may_ask(lab: Lab, which: str, service: str, method: str) -> Non
         assert peer.stdout.read() == "NOT_SERVING\n"
         assert peer.wait(30) == 0
     assert daemon.process.wait(30) == 0
-    assert method in found["methods"].pop(service)
-    found["methods"].pop("jumpstarter.client.v1.ClientService", None)
-    assert {name: set(methods) for name, methods in found["methods"].items()} == STANDARD
+    assert method in found["methods"][service]
+    assert {name: set(found["methods"].get(name, ())) for name in STANDARD} == STANDARD
     assert found["v1"] == [
         "list_services_response",
         "file_descriptor_response",

@@ -51,8 +51,8 @@ def reflected(channel: grpc.Channel) -> list[str]:
         reflection_pb2.ServerReflectionRequest(file_containing_extension=extension),
         reflection_pb2.ServerReflectionRequest(all_extension_numbers_of_type="grpc.health.v1.Health"),
         reflection_pb2.ServerReflectionRequest(file_by_filename="no/such.proto"),
-        # In the process, but nothing that is served needs it.
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol="jumpstarter_sbc.lab.v1.AdminService"),
+        # Jumpstarter's, but not served here.
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="jumpstarter.v1.TelemetryService"),
         reflection_pb2.ServerReflectionRequest(),
     ]
     answers = []

@@ -10,7 +10,7 @@ from jumpstarter_proto.remote import split_endpoint
 
 from jumpstarter_controller.certificates import CertificateError
 from jumpstarter_controller.router.credentials import load
-from jumpstarter_controller.router.service import ROUTER_OPTIONS, RouterService
+from jumpstarter_controller.router.service import LAST_SECONDS, ROUTER_OPTIONS, RouterService
 from jumpstarter_controller.router.tokens import RouterTokens
 from jumpstarter_controller.serving import (
     Background,
@@ -62,7 +62,7 @@ async def run(settings: RouterSettings) -> ExitCode:
         )
     service = RouterService(RouterTokens(file.key))
     lines = [f"Router on {endpoint}", f"For the controller: jumpstarter-controller run --router {endpoint}"]
-    served = [Served.public([service], listeners, ROUTER_OPTIONS)]
+    served = [Served.public([service], listeners, ROUTER_OPTIONS, LAST_SECONDS)]
     background: list[Background] = [service.guard]
     if settings.metrics_listen is not None:
         from jumpstarter_controller.metrics import prometheus  # noqa: PLC0415 - for who asks for it

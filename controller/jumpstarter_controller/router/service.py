@@ -22,7 +22,7 @@ from jumpstarter_controller.logs import Refusals
 from jumpstarter_controller.router.pairing import Pairing, TooManyError
 from jumpstarter_controller.router.tokens import Admission, RouterTokens
 
-__all__ = ["MOST_HELD", "MOST_STREAMS", "ROUTER_OPTIONS", "RouterService"]
+__all__ = ["LAST_SECONDS", "MOST_HELD", "MOST_STREAMS", "ROUTER_OPTIONS", "RouterService"]
 
 MEBIBYTE = 1024 * 1024
 MOST_STREAMS = 8192
@@ -31,6 +31,8 @@ MOST_HELD = 256 * MEBIBYTE
 """Bytes; while there are more, new streams are refused, and those that hold most end."""
 MOST_PER_TOKEN = 16
 """Streams with the same token at a time; two are what it is for."""
+LAST_SECONDS = 3.0
+"""Of streams when the router is told to end: a short command is done by then, and a console dials again."""
 GUARD_SECONDS = 1.0
 """Between two looks at what is held."""
 ROUTER_OPTIONS = Options(

@@ -243,6 +243,8 @@ class _Served:
         self._handlers = 0
         self._leaving = False
         self._stopping = False
+        self._streams: set[trio.CancelScope] = set()
+        """Of calls that may have no end of their own."""
 
     async def run(self) -> None:
         async with trio.open_nursery() as self._nursery:
@@ -257,6 +259,12 @@ class _Served:
             self.mux.flush()
         if not self._handlers:
             self.idle.set()
+
+    def end_streams(self) -> None:
+        """Cancel calls that stream, and tell their callers; those with one reply go on."""
+        self._stopping = True
+        for scope in self._streams:
+            scope.cancel()
 
     async def stop(self) -> None:
         """Cancel what runs, tell its callers, and close. Waits a second at most for either."""
@@ -288,6 +296,8 @@ class _Served:
         self.mux.calls[event.stream_id] = state
         call = ServerCall(self.mux, state, method, event, self._visit)
         self._handlers += 1
+        if method.cardinality.streams_requests or method.cardinality.streams_responses:
+            self._streams.add(state.on_reset)
         self._nursery.start_soon(self._handle, call, state, handler, state.on_reset)
 
     async def _handle(
@@ -322,6 +332,7 @@ class _Served:
             )
         finally:
             self._handlers -= 1
+            self._streams.discard(scope)
             self._visit.renew()
             self._end(state, code, details, trailing)
             if self._leaving and not self._handlers:
@@ -437,19 +448,30 @@ class Server:
         finally:
             self._connections.discard(connection)
 
-    async def shutdown(self, grace: float) -> None:
-        """Take no new calls, give running ones `grace` seconds, then cancel them. Returns when all is closed."""
+    async def shutdown(self, grace: float, *, streams: float = math.inf) -> None:
+        """Take no new calls, give running ones `grace` seconds, then cancel them. Returns when all is closed.
+
+        Calls that stream get `streams` seconds if that is less: many have no end of their own, and whoever made
+        them comes back elsewhere the sooner.
+        """
         self._leaving = True
         self._accepting.cancel()
+        for connection in self._connections.copy():
+            connection.say_goodbye()
         with trio.move_on_after(grace):
+            with trio.move_on_after(streams):
+                await self._until_idle()
             for connection in self._connections.copy():
-                connection.say_goodbye()
-            for connection in self._connections.copy():
-                await connection.idle.wait()
-                await connection.mux.drain()
+                connection.end_streams()
+            await self._until_idle()
         async with trio.open_nursery() as nursery:
             for connection in self._connections.copy():
                 nursery.start_soon(connection.stop)
+
+    async def _until_idle(self) -> None:
+        for connection in self._connections.copy():
+            await connection.idle.wait()
+            await connection.mux.drain()
 
 
 HANDSHAKE_SECONDS = 10.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,42 @@ async def test_shutdown_cancels_what_does_not_end_in_time(autojump_clock: trio.t
             await server.shutdown(3)
             await echo.cancelled.wait()
             assert trio.current_time() == pytest.approx(3, abs=0.1)
+
+
+async def test_shutdown_ends_streams_first_and_lets_the_other_calls_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Slow(Echo):
+        async def Sleep(self, request: Bytes, call: object) -> Bytes:  # noqa: N802
+            self.started.set()
+            await trio.sleep(5)
+            return request
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    echo = Slow()
+    server = Server([echo])
+    ends: list[tuple[str, float]] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_connection, theirs)
+        async with open_channel(ours) as channel:
+
+            async def call() -> None:
+                assert (await channel.unary(SLEEP, Bytes(value=b"x"))).value == b"x"
+                ends.append(("unary", trio.current_time()))
+
+            async def stream() -> None:
+                async with channel.stream(STREAM) as opened:
+                    with pytest.raises(RpcError, match="shutting down") as caught:
+                        await opened.receive()
+                    assert caught.value.code is StatusCode.UNAVAILABLE
+                    ends.append(("stream", trio.current_time()))
+
+            async with trio.open_nursery() as calls:
+                calls.start_soon(call)
+                calls.start_soon(stream)
+                await echo.started.wait()
+                calls.start_soon(partial(server.shutdown, 60, streams=2))
+    assert [(who, round(when)) for who, when in ends] == [("stream", 2), ("unary", 5)]
 
 
 async def raw_peer(nursery: trio.Nursery, options: Options | None = None) -> trio.testing.MemoryReceiveStream:
