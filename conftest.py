@@ -12,6 +12,12 @@ import shutil
 import signal
 import tempfile
 
+from hypothesis import HealthCheck, settings
+
+# How long a machine takes to make an example says nothing about what is tested.
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
+
 _STATE = tempfile.mkdtemp(prefix="jumpstarter-state-")
 os.environ["JUMPSTARTER_STATE_DIRECTORY"] = _STATE
 atexit.register(shutil.rmtree, _STATE, ignore_errors=True)

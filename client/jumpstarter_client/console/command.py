@@ -9,6 +9,7 @@ kernel messages break into it.
 
 from __future__ import annotations
 
+import codecs
 import enum
 import re
 import shlex
@@ -106,6 +107,8 @@ class Command:
         self._taken = 0
         self._end_of_output = 0
         self._late = b""
+        # A message that breaks into a character leaves half of it at the end of a piece.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._sign = Suspicion.NONE
         self._marker = f"JS{token}=".encode()
         between = rb"(?:" + MESSAGE + rb")*?"
@@ -162,7 +165,8 @@ class Command:
             return "", ""
         output, messages = separate(bytes(self._buffer[self._taken : end]))
         self._taken = max(self._taken, end)
-        return _text(output), _text(messages + late)
+        taken = self._decoder.decode(output, self.stage is Stage.DONE)
+        return _plain(taken), _text(messages + late)
 
     def _end(self, last: re.Match[bytes]) -> None:
         self._end_of_output = last.start()
@@ -197,7 +201,11 @@ def at_login(tail: bytes | bytearray) -> bool:
 
 
 def _text(data: bytes) -> str:
-    return re.sub(r"\r+\n", "\n", data.decode("utf-8", "replace"))
+    return _plain(data.decode("utf-8", "replace"))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\r+\n", "\n", text)
 
 
 def _word(command: str) -> str:

@@ -101,6 +101,17 @@ def test_pieces_that_are_taken_make_the_whole(
     assert "".join(messages for _, messages in taken) == running.result.kernel
 
 
+def test_a_message_inside_of_a_character_leaves_it_whole() -> None:
+    data = answer(b"\xc3" + b"\r\n" + MESSAGE + b"\xa9", 0)
+    running = Command("make", TOKEN)
+    at = data.index(b"\xa9")
+    running.feed(data[:at])
+    taken = running.take()[0]
+    running.feed(data[at:])
+    assert running.result is not None
+    assert taken + running.take()[0] == running.result.output
+
+
 def test_lines_can_be_taken_as_they_come() -> None:
     running = Command("make", TOKEN)
     running.feed(b"JS" + TOKEN.encode() + b"+\r\none\r\ntw")
