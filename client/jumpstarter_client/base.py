@@ -10,12 +10,11 @@ import json
 import logging
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 import trio
-from google.protobuf import empty_pb2
 from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
@@ -26,7 +25,7 @@ from jumpstarter_client.blocking_stream import BlockingStream, blocking_stream
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import DriverError, ExporterNotReady, call_error, streaming_error
 from jumpstarter_client.lasting import ConnectionLostError
-from jumpstarter_client.lasting.log_news import LogNews
+from jumpstarter_client.logs import entries, is_of_hook, line_of
 from jumpstarter_client.node import Node
 from jumpstarter_client.resources import ReceiveBytes, SendBytes, open_resource
 
@@ -34,7 +33,6 @@ __all__ = ["Children", "DriverClient", "StubClient"]
 
 STATUS_POLL = 0.3
 """Seconds between questions while waiting for a status."""
-HOOK_SOURCES = (common_pb2.LOG_SOURCE_BEFORE_LEASE_HOOK, common_pb2.LOG_SOURCE_AFTER_LEASE_HOOK)
 
 
 class Children(Mapping[str, "DriverClient"]):
@@ -207,20 +205,12 @@ class DriverClient:
 
     async def logs_async(self) -> AsyncGenerator[jumpstarter_pb2.LogStreamResponse, None]:
         """The exporter's log from now on, until the iteration is left; each entry once, whatever breaks meanwhile."""
-        news = LogNews()
-        while True:
-            try:
-                async with self.connection.exporter.LogStream(empty_pb2.Empty()) as call:
-                    async for entry in call:
-                        if news.is_new(entry):
-                            yield entry
-                return
-            except RpcError as error:
-                if error.code is StatusCode.UNIMPLEMENTED:  # exporters before 0.8 have no log
-                    return
-                if not await self.connection.comes_back(error):
-                    raise streaming_error("LogStream", error) from error
-                news.reopened()
+        try:
+            async with aclosing(entries(self.connection.channel)) as log:
+                async for entry in log:
+                    yield entry
+        except RpcError as error:
+            raise streaming_error("LogStream", error) from error
 
     @asynccontextmanager
     async def log_stream_async(self, show_all_logs: bool = True) -> AsyncIterator[None]:
@@ -234,8 +224,8 @@ class DriverClient:
     async def _print_log(self, show_all: bool) -> None:
         try:
             async for entry in self.logs_async():
-                if show_all or entry.source in HOOK_SOURCES:
-                    sys.stderr.write(f"{entry.severity:<8} {entry.message}\n")
+                if show_all or is_of_hook(entry):
+                    sys.stderr.write(line_of(entry) + "\n")
         except DriverError as error:
             self.logger.debug("the exporter's log ended: %s", error)
 

@@ -33,7 +33,7 @@ from jumpstarter_client.resolve import BuiltIn, Tcp, Unix, candidates, passphras
 from jumpstarter_client.tree import open_client
 
 if TYPE_CHECKING:
-    from jumpstarter_client.leasing.lease import Lease
+    from jumpstarter_client.leasing.board import Board
 
 __all__ = ["connect", "connect_async", "env", "open_host"]
 
@@ -58,12 +58,14 @@ async def connect_async(
     config: str | Path | None = None,
     allowed: Allowed | None = None,
     wanted: Wanted | None = None,
+    notify: Callable[[str], None] | None = None,
     timeout: float = CONNECT_SECONDS,
 ) -> AsyncIterator[DriverClient]:
     """The root of an exporter's devices, while the block lasts.
 
     `wanted` asks a controller for a board, which is leased for the block. When the way to it breaks, what ran fails,
-    and what comes next waits for a new one.
+    and what comes next waits for a new one. `notify` gets what its user has to hear meanwhile; left out, that goes to
+    standard error.
 
     `host` is a socket's path or HOST:PORT; left out, the order of `resolve.candidates` applies. `config` starts
     a built-in exporter from that file. `timeout`, in seconds, is for getting a connection.
@@ -78,20 +80,10 @@ async def connect_async(
             if wanted is None:
                 channel = await _local(stack, host, config, timeout)
             else:
-                lease = await stack.enter_async_context(_leased(wanted))
-                channel = await stack.enter_async_context(_usable(lease))
-                allowed = allowed or lease.config.allowed()
+                board = await stack.enter_async_context(_leased(wanted, notify))
+                channel = board.channel
+                allowed = allowed or board.lease.config.allowed()
             yield await stack.enter_async_context(open_client(channel, allowed=allowed))
-
-
-@asynccontextmanager
-async def _usable(lease: Lease) -> AsyncIterator[LastingChannel]:
-    """A channel to a leased board that is ready for commands."""
-    from jumpstarter_client.leasing.readiness import until_usable  # noqa: PLC0415 - local use needs none
-
-    async with open_lasting(lease.connect) as channel:
-        await until_usable(channel)
-        yield channel
 
 
 def _of_environment(host: str | None, config: str | Path | None) -> Wanted | None:
@@ -101,19 +93,15 @@ def _of_environment(host: str | None, config: str | Path | None) -> Wanted | Non
     return Wanted.of(os.environ)
 
 
-@asynccontextmanager
-async def _leased(wanted: Wanted) -> AsyncIterator[Lease]:
-    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415 - local use needs none of them
-    from jumpstarter_client.leasing.lease import leased  # noqa: PLC0415
-    from jumpstarter_client.waiting import WaitingLine  # noqa: PLC0415
+def _leased(
+    wanted: Wanted, notify: Callable[[str], None] | None, ended: Callable[[str], None] | None = None
+) -> AbstractAsyncContextManager[Board]:
+    from jumpstarter_client.leasing.board import leased_board  # noqa: PLC0415 - local use needs none of them
+    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415
+    from jumpstarter_client.leasing.notices import to_terminal  # noqa: PLC0415
 
-    line = WaitingLine("Waiting for a board")
-    try:
-        async with leased(load(wanted.client, os.environ), wanted, tell=line) as lease:
-            line.finish()
-            yield lease
-    finally:
-        line.finish()
+    config = load(wanted.client, os.environ)
+    return leased_board(config, wanted, notify=notify or to_terminal, ended=ended or (lambda _: None))
 
 
 async def _local(
@@ -193,18 +181,27 @@ def _open_built_in(config: str | Path | None) -> AbstractAsyncContextManager[_Bu
 
 @asynccontextmanager
 async def open_host(
-    host: str | None = None, *, config: str | Path | None = None, wanted: Wanted | None = None
+    host: str | None = None,
+    *,
+    config: str | Path | None = None,
+    wanted: Wanted | None = None,
+    notify: Callable[[str], None] | None = None,
+    leased: Callable[[Board], None] | None = None,
+    ended: Callable[[str], None] | None = None,
 ) -> AsyncIterator[str]:
     """Where other processes reach the exporter while the block lasts: what JUMPSTARTER_HOST must be for them.
+
+    Of a leased board, `leased` gets what there is to know, `notify` what its user has to hear meanwhile (on standard
+    error, if it is left out), and `ended` the verdict, if its lease is over in the middle.
 
     Raises what `connect_async` raises.
     """
     wanted = wanted or _of_environment(host, config)
     with collapse():
         if wanted is not None:
-            async with _leased(wanted) as lease, lease.listen() as path:
-                async with _usable(lease):
-                    pass
+            async with _leased(wanted, notify, ended) as board, board.lease.listen() as path:
+                if leased is not None:
+                    leased(board)
                 yield path
             return
         for candidate in candidates(host, os.environ) if config is None else (BuiltIn(),):

@@ -5,18 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-import trio
-from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
+from jumpstarter_proto.rpc import Caller
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.router_grpc import RouterServiceStub
 
 from jumpstarter_client.blocking import Bridge
-from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
+from jumpstarter_client.lasting import LastingChannel
 
 __all__ = ["Connection"]
-
-READER_PAUSE = 1.0
-"""Seconds between tries of somebody who only reads."""
 
 
 @dataclass(eq=False)
@@ -42,13 +38,3 @@ class Connection:
         """
         if isinstance(self.channel, LastingChannel):
             await self.channel.established()
-
-    async def comes_back(self, error: RpcError) -> bool:
-        """Whether a reader that ended with this error may begin again now."""
-        if not isinstance(self.channel, LastingChannel) or self.channel.over is not None:
-            return False
-        if not isinstance(error, ConnectionLostError):
-            if error.code is not StatusCode.UNAVAILABLE:
-                return False
-            await trio.sleep(READER_PAUSE)
-        return True

@@ -83,7 +83,7 @@ def call_error(method: str, error: RpcError) -> DriverError:
     """The exception for a unary call that ended with this status."""
     kind = _CALL_ERRORS.get(error.code, DriverError)
     message = f"DriverCall '{method}' failed with gRPC {error.code.name}: {error.details}"
-    return kind(message, code=error.code, details=error.details)
+    return _of(kind(message, code=error.code, details=error.details), error)
 
 
 def streaming_error(method: str, error: RpcError) -> DriverError:
@@ -91,4 +91,10 @@ def streaming_error(method: str, error: RpcError) -> DriverError:
     # An unknown method is a plain DriverError here: that is how test code knows this interface.
     kind = DriverError if error.code is StatusCode.NOT_FOUND else _CALL_ERRORS.get(error.code, DriverError)
     message = error.details or f"'{method}' failed with gRPC {error.code.name}"
-    return kind(message, code=error.code, details=error.details)
+    return _of(kind(message, code=error.code, details=error.details), error)
+
+
+def _of(made: DriverError, error: RpcError) -> DriverError:
+    if error.exit_code is ExitCode.LEASE_ENDED:  # no status says this
+        made.exit_code = error.exit_code
+    return made

@@ -30,6 +30,8 @@ class ExitCode(enum.IntEnum):
     TIMEOUT = 6
     SKIPPED = 7
     """All tests were skipped: the hardware has not what they require."""
+    LEASE_ENDED = 8
+    """The lease of the board ended, was released or given to somebody else in the middle."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

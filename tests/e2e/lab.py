@@ -6,17 +6,18 @@ import json
 import os
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.interop import exporters
 from tests.interop.exporters import Daemon
 
-LIMIT = 110.0
+LIMIT = 60.0
 EXPORT = "export:\n  rpi4:\n    type: virtual.VirtualBoard\n    config: {boot_seconds: 0}\n"
 
 
@@ -147,6 +148,33 @@ class Lab:
         """The leases of everybody, by name."""
         data = json.loads(self.ok("lease", "list", "-A", *words, "-o", "json", "--client", client))
         return {one["name"]: one for one in data["leases"]}
+
+
+class Reader:
+    """What a process has said so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.text = {"out": "", "err": ""}
+        self._threads: list[threading.Thread] = []
+        for name, stream in (("out", process.stdout), ("err", process.stderr)):
+            assert stream is not None
+            thread = threading.Thread(target=self._read, args=(name, stream), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        process.stdout = process.stderr = None  # the threads' own from here on
+
+    def _read(self, name: str, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                self.text[name] += line
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for its end: the exit code, and all that it said."""
+        code = self.process.wait(timeout=LIMIT)
+        for thread in self._threads:
+            thread.join(timeout=LIMIT)
+        return code, self.text["out"], self.text["err"]
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import threading
 from collections.abc import Iterator
 
 import pexpect
 import pytest
 
 from tests.e2e import lab as labs
-from tests.e2e.lab import Lab
+from tests.e2e.lab import Lab, Reader
 from tests.interop import exporters
 
 
@@ -51,20 +49,6 @@ def test_free_held_disabled_and_offline_are_shown_as_such(lab: Lab, ann: str) ->
     lab.until(lambda: lab.status("one") == "AVAILABLE")
     code, sentence = lab.refused("exporters", "-l", "board in", "--client", ann)
     assert (code, sentence.count("\n")) == (2, 1), sentence
-
-
-class Reader:
-    """What a process has said so far."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.text = {"out": "", "err": ""}
-        for name, stream in (("out", process.stdout), ("err", process.stderr)):
-            threading.Thread(target=self._read, args=(name, stream), daemon=True).start()
-
-    def _read(self, name: str, stream: Iterator[str]) -> None:
-        for line in stream:
-            self.text[name] += line
 
 
 def test_a_watch_in_a_pipe_prints_changes_and_outlives_its_controller(lab: Lab, ann: str) -> None:

@@ -6,7 +6,14 @@ import sys
 
 from jumpstarter_proto.errors import ExitCode
 
-from jumpstarter_client.cli.options import Options, UnknownDeviceError, UsageError, nearest, take_output
+from jumpstarter_client.cli.options import (
+    Options,
+    UnknownDeviceError,
+    UsageError,
+    nearest,
+    take_name,
+    take_output,
+)
 from jumpstarter_client.node import Node
 
 __all__ = ["devices", "find", "select"]
@@ -93,7 +100,7 @@ def devices(arguments: list[str], options: Options) -> ExitCode:
     if any(word in ("-h", "--help") for word in arguments):
         sys.stdout.write(HELP)
         return ExitCode.OK
-    output, rest = take_output(arguments)
+    output, rest = take_output(take_name(arguments, options))
     if rest:
         raise UsageError(f"`devices` takes no {rest[0]!r}; try `jumpstarter devices --help`")
     from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for --help

@@ -41,7 +41,9 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
 Options of every command:
   --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST
   --config FILE        start an exporter from this file, for this command only
-  -l SELECTOR          lease a board of a controller by its labels, such as board=rpi4; also --exporter-name, --lease
+  -l SELECTOR          lease a board of a controller by its labels, such as board=rpi4
+  --exporter NAME      this machine's configuration of that name, else the controller's exporter of that name
+  --lease NAME         use a lease that there is
   --duration TIME      of the lease, such as 2h; 30m if left out
   --client FILE        who you are to the controller; a file or the name of one
   --log-level LEVEL    debug, info, warning, error or critical; debug shows where an error came from

@@ -100,7 +100,7 @@ def lease(arguments: list[str], options: Options) -> ExitCode:
             return _release(_taken("release", rest, ("--tag-filter",), ("-a", "--all")), options)
 
 
-_CREATE = ("-n", "--name", "--begin-time", "--lease-id", "--tag", "--context", "--acquisition-timeout")
+_CREATE = ("-n", "--name", "--begin-time", "--lease-id", "--tag", "--context")
 _LONG = {"-n": "--name", "-a": "--all", "-A": "--all-clients"}
 
 
@@ -174,8 +174,7 @@ def _create(given: Arguments, options: Options) -> ExitCode:
     from jumpstarter_client.waiting import WaitingLine  # noqa: PLC0415
 
     duration = seconds(options.duration) if options.duration else DURATION
-    timeout = given.one("--acquisition-timeout")
-    patience = seconds(timeout) if timeout else None
+    patience = seconds(options.acquisition_timeout) if options.acquisition_timeout else None
     request = Wanted(options.selector or "", exporter, duration=duration).request()
     begin = given.one("--begin-time")
     if begin:
@@ -193,7 +192,7 @@ def _create(given: Arguments, options: Options) -> ExitCode:
             return made
         line = WaitingLine("Waiting for a board")
         try:
-            limit = acquire.patience(controller.config, patience)
+            limit = patience or controller.config.acquisition_timeout
             ready, _ = await acquire.until_ready(controller, made, line, timeout=limit)
         except BaseException:  # whatever it was, nobody waits any more
             await acquire.release(controller, name)

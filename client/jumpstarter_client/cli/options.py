@@ -12,7 +12,16 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 if TYPE_CHECKING:
     from jumpstarter_client.leasing.wanted import Wanted
 
-__all__ = ["ArgumentsError", "Options", "UnknownDeviceError", "UsageError", "nearest", "split", "take_output"]
+__all__ = [
+    "ArgumentsError",
+    "Options",
+    "UnknownDeviceError",
+    "UsageError",
+    "nearest",
+    "split",
+    "take_name",
+    "take_output",
+]
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("json", "yaml", "name")
@@ -50,6 +59,9 @@ class Options:
     lease: str | None = None
     duration: str | None = None
     client: str | None = None
+    acquisition_timeout: str | None = None
+    dial_timeout: str | None = None
+    retry_timeout: str | None = None
     log_level: str = "warning"
     exporter_logs: bool = False
     output: str | None = None
@@ -71,7 +83,26 @@ class Options:
             lease=self.lease,
             duration=self.duration,
             client=self.client,
+            acquisition_timeout=self.acquisition_timeout,
+            dial_timeout=self.dial_timeout,
+            retry_timeout=self.retry_timeout,
+            all_logs=self.exporter_logs,
+            otherwise=self._otherwise(),
         )
+
+    def _otherwise(self) -> str:
+        """What there is not on this machine, for who named an exporter that the controller has not either."""
+        if self.exporter is None or self.exporter_name != self.exporter:
+            return ""
+        from jumpstarter_client.leasing.configs import ClientConfigError, load  # noqa: PLC0415
+
+        folders = " or ".join(_exporter_folders())
+        missing = f"there is no configuration {self.exporter!r} of an exporter in {folders}"
+        try:
+            load(self.client, os.environ)
+        except ClientConfigError as error:
+            raise UsageError(f"{missing}; and as the name of a controller's exporter: {error}") from None
+        return f"on this machine, {missing}"
 
     def apply(self) -> None:
         """Set up logging, if there is anything to set up."""
@@ -93,6 +124,9 @@ _VALUED = {
     "--exporter-name": "exporter_name",
     "--lease": "lease",
     "--duration": "duration",
+    "--acquisition-timeout": "acquisition_timeout",
+    "--dial-timeout": "dial_timeout",
+    "--retry-timeout": "retry_timeout",
     "--client": "client",
     "--client-config": "client",
 }
@@ -106,6 +140,9 @@ _EXAMPLES = {
     "lease": "NAME",
     "duration": "30m",
     "client": "ann.yaml",
+    "acquisition_timeout": "10m",
+    "dial_timeout": "30",
+    "retry_timeout": "5m",
 }
 
 
@@ -158,10 +195,38 @@ def _is_local(exporter: str) -> bool:
     """Whether it is the file, or the name of one, from which an exporter can be started here."""
     if "/" in exporter or exporter.endswith((".yaml", ".yml")):
         return True
+    return any(os.path.exists(os.path.join(folder, f"{exporter}.yaml")) for folder in _exporter_folders())
+
+
+def _exporter_folders() -> tuple[str, str]:
     from jumpstarter_client.leasing.configs import config_home  # noqa: PLC0415 - only who names one pays
 
-    folders = (str(config_home(os.environ) / "exporters"), SYSTEM_EXPORTERS)
-    return any(os.path.exists(os.path.join(folder, f"{exporter}.yaml")) for folder in folders)
+    return str(config_home(os.environ) / "exporters"), SYSTEM_EXPORTERS
+
+
+def take_name(arguments: list[str], options: Options) -> list[str]:
+    """Take `-n NAME`, a controller's exporter, out of a command's own words; verbs may have a `-n` of their own.
+
+    Raises:
+        UsageError: it has no value, or the exporter is named twice.
+    """
+    for index, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if name not in ("-n", "--name"):
+            continue
+        end = index + 1
+        if not equals:
+            value = arguments[end] if end < len(arguments) else ""
+            end += 1
+        if not value or value.startswith("-"):
+            raise UsageError(f"{name} needs the name of a controller's exporter; for example {name} rpi4-1")
+        if options.host or options.config:
+            raise UsageError(
+                f"{name} asks a controller for an exporter, --host and --config name one; use one"
+            )
+        options.exporter_name = value
+        return arguments[:index] + arguments[end:]
+    return arguments
 
 
 def take_output(arguments: list[str], formats: tuple[str, ...] = FORMATS) -> tuple[str | None, list[str]]:

@@ -8,87 +8,141 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jumpstarter_client.cli.options import Options, UsageError
+from jumpstarter_proto.errors import ExitCode
+
+from jumpstarter_client.cli.options import Options, UsageError, take_name
+
+if TYPE_CHECKING:
+    from jumpstarter_client.leasing.board import Board
 
 __all__ = ["shell"]
 
-HELP = """Usage: jumpstarter shell [--host HOST | --config FILE | -l SELECTOR] [-- COMMAND [ARGUMENT ...]]
+HELP = """Usage: jumpstarter shell [--host HOST | --config FILE | -l SELECTOR | -n NAME] [-- COMMAND [ARGUMENT ...]]
 
 A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
-shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there.
+shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there; 8 that the
+lease of the board ended first.
 
   jumpstarter shell
   jumpstarter shell -- j power on
   jumpstarter shell -l board=rpi4 --duration 2h      a board of a controller, leased until the shell ends
+  jumpstarter shell -n rpi4-1                        that one, by the name of its exporter
+  jumpstarter shell --exporter rpi4                  this machine's configuration of that name, else as -n
+  jumpstarter shell --lease NAME                     a lease that there is; it stays when the shell ends
   jumpstarter shell --config rpi4.yaml -- pytest     an exporter of its own, from that file
+
+Of a leased board it says five minutes before when the lease ends; inside, `jumpstarter lease extend 30m` goes on.
+
+  --acquisition-timeout TIME   how long to wait for a board (2h)
+  --retry-timeout TIME         how long to lease others when one cannot be reached (5m); 0: not at all
+  --dial-timeout TIME          how long to try for one connection (60)
+  --exporter-logs              show all that the exporter logs, and not only what its hooks print
 """
 
 
 def shell(arguments: list[str], options: Options) -> int:
     """The command. 126 and 127 as in any shell: found but not runnable, and not found."""
-    if arguments and arguments[0] in ("-h", "--help"):
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if own and own[0] in ("-h", "--help"):
         sys.stdout.write(HELP)
         return 0
-    if arguments and arguments[0].startswith("-") and arguments[0] != "--":
-        raise UsageError(
-            f"`shell` has no option {arguments[0]}; `jumpstarter shell --help` shows what it has"
-        )
-    command = arguments[1:] if arguments[:1] == ["--"] else arguments
+    own = take_name(own, options)
+    command = own + (arguments[arguments.index("--") + 1 :] if "--" in arguments else [])
+    if own and own[0].startswith("-"):
+        raise UsageError(f"`shell` has no option {own[0]}; `jumpstarter shell --help` shows what it has")
     from jumpstarter_client.blocking import Portal  # noqa: PLC0415 - not for --help
     from jumpstarter_client.connecting import connect_async, open_host  # noqa: PLC0415
 
     wanted = options.wanted()
-    with (
-        Portal() as portal,
-        portal.context(open_host(options.host, config=options.config, wanted=wanted)) as host,
-    ):
+    boards: list[Board] = []
+    child = _Child()
+    place = open_host(
+        options.host, config=options.config, wanted=wanted, leased=boards.append, ended=child.lease_ended
+    )
+    with Portal() as portal, portal.context(place) as host:
         environment = dict(os.environ, JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")
-        # Asked at once, so that a wrong passphrase or certificate is not found by every command inside.
-        with portal.context(connect_async(host)) as client:
-            if client.name:
-                environment["JMP_EXPORTER"] = client.name
-        if host.startswith("/"):
-            # This machine's exporter names the classes; who runs it can run anything here anyway.
-            environment.setdefault("JMP_DRIVERS_ALLOW", "UNSAFE")
+        if boards:
+            environment |= _of_lease(boards[0], portal.call(boards[0].labels))
+        else:
+            # Asked at once, so that a wrong passphrase or certificate is not found by every command inside.
+            with portal.context(connect_async(host)) as client:
+                if client.name:
+                    environment["JMP_EXPORTER"] = client.name
+            if host.startswith("/"):
+                # This machine's exporter names the classes; who runs it can run anything here anyway.
+                environment.setdefault("JMP_DRIVERS_ALLOW", "UNSAFE")
         with tempfile.TemporaryDirectory(prefix="jumpstarter-shell-") as folder:
-            return _run(command or _interactive(Path(folder), environment), environment)
+            code = child.run(command or _interactive(Path(folder), environment), environment)
+    return ExitCode.LEASE_ENDED if child.outlived_its_lease else code
 
 
-def _run(command: list[str], environment: dict[str, str]) -> int:
-    child: subprocess.Popen[bytes] | None = None
-    told: list[int] = []
-
-    def pass_on(number: int, _frame: object) -> None:
-        told.append(number)
-        if child is not None:
-            child.send_signal(number)
-
-    def ignore(_number: int, _frame: object) -> None:
-        """Ctrl-C reaches the child by itself; we end when it does."""
-
-    # Functions and not SIG_IGN, which a child would inherit; and before there is one, so that none is left behind.
-    handlers = {signal.SIGINT: ignore, signal.SIGTERM: pass_on, signal.SIGHUP: pass_on}
-    before = {
-        number: signal.signal(number, handler)
-        for number, handler in handlers.items()
-        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
+def _of_lease(board: Board, labels: dict[str, str]) -> dict[str, str]:
+    """What the commands inside find in their environment."""
+    config = board.lease.config
+    return {
+        "JMP_LEASE": board.lease.name,
+        "JMP_EXPORTER": board.lease.exporter,
+        "JMP_EXPORTER_LABELS": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
+        "JMP_DRIVERS_ALLOW": "UNSAFE" if config.unsafe else ",".join(config.allow),
+        # So that `jumpstarter lease extend 30m` needs no --client there.
+        **({"JMP_CLIENT_CONFIG": str(config.path)} if config.path else {}),
     }
-    try:
-        child = subprocess.Popen(command, env=environment)  # noqa: S603 - the user's own command
-        for number in told:
-            child.send_signal(number)
-        code = child.wait()
-    except FileNotFoundError:
-        sys.stderr.write(f"error: there is no command {command[0]!r}; check its name and PATH\n")
-        return 127
-    except PermissionError:
-        sys.stderr.write(f"error: {command[0]!r} cannot be run; check its permissions\n")
-        return 126
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return code if code >= 0 else 128 - code
+
+
+class _Child:
+    """The shell, or the command, as a process."""
+
+    def __init__(self) -> None:
+        self.outlived_its_lease = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._told: list[int] = []
+
+    def lease_ended(self, verdict: str) -> None:
+        """Called by another thread: say why, and hang up, as a terminal does that is gone."""
+        process = self._process
+        if process is not None and process.poll() is not None:
+            return
+        from jumpstarter_client.leasing.notices import to_terminal  # noqa: PLC0415
+
+        to_terminal(verdict)
+        self.outlived_its_lease = True
+        self._pass_on(signal.SIGHUP, None)
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        self._told.append(number)
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def run(self, command: list[str], environment: dict[str, str]) -> int:
+        """Its exit code."""
+
+        def ignore(_number: int, _frame: object) -> None:
+            """Ctrl-C reaches the child by itself; we end when it does."""
+
+        # Functions and not SIG_IGN, which a child would inherit; and before there is one, so that none is left behind.
+        handlers = {signal.SIGINT: ignore, signal.SIGTERM: self._pass_on, signal.SIGHUP: self._pass_on}
+        before = {
+            number: signal.signal(number, handler)
+            for number, handler in handlers.items()
+            if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
+        }
+        try:
+            self._process = subprocess.Popen(command, env=environment)  # noqa: S603 - the user's own command
+            for number in self._told:
+                self._process.send_signal(number)
+            code = self._process.wait()
+        except FileNotFoundError:
+            sys.stderr.write(f"error: there is no command {command[0]!r}; check its name and PATH\n")
+            return 127
+        except PermissionError:
+            sys.stderr.write(f"error: {command[0]!r} cannot be run; check its permissions\n")
+            return 126
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return code if code >= 0 else 128 - code
 
 
 PROMPT = "⚡jumpstarter"

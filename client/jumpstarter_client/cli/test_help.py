@@ -42,7 +42,9 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
 Options of every command:
   --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST
   --config FILE        start an exporter from this file, for this command only
-  -l SELECTOR          lease a board of a controller by its labels, such as board=rpi4; also --exporter-name, --lease
+  -l SELECTOR          lease a board of a controller by its labels, such as board=rpi4
+  --exporter NAME      this machine's configuration of that name, else the controller's exporter of that name
+  --lease NAME         use a lease that there is
   --duration TIME      of the lease, such as 2h; 30m if left out
   --client FILE        who you are to the controller; a file or the name of one
   --log-level LEVEL    debug, info, warning, error or critical; debug shows where an error came from
@@ -86,15 +88,26 @@ The devices of the exporter, with what is ready and what is not, and why.
 """
 
 SHELL = """\
-Usage: jumpstarter shell [--host HOST | --config FILE | -l SELECTOR] [-- COMMAND [ARGUMENT ...]]
+Usage: jumpstarter shell [--host HOST | --config FILE | -l SELECTOR | -n NAME] [-- COMMAND [ARGUMENT ...]]
 
 A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
-shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there.
+shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there; 8 that the
+lease of the board ended first.
 
   jumpstarter shell
   jumpstarter shell -- j power on
   jumpstarter shell -l board=rpi4 --duration 2h      a board of a controller, leased until the shell ends
+  jumpstarter shell -n rpi4-1                        that one, by the name of its exporter
+  jumpstarter shell --exporter rpi4                  this machine's configuration of that name, else as -n
+  jumpstarter shell --lease NAME                     a lease that there is; it stays when the shell ends
   jumpstarter shell --config rpi4.yaml -- pytest     an exporter of its own, from that file
+
+Of a leased board it says five minutes before when the lease ends; inside, `jumpstarter lease extend 30m` goes on.
+
+  --acquisition-timeout TIME   how long to wait for a board (2h)
+  --retry-timeout TIME         how long to lease others when one cannot be reached (5m); 0: not at all
+  --dial-timeout TIME          how long to try for one connection (60)
+  --exporter-logs              show all that the exporter logs, and not only what its hooks print
 """
 
 PAGES = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
+from jumpstarter_client.cli.options import Options, UsageError, nearest, take_name, take_output
 
 if TYPE_CHECKING:
     from jumpstarter_client.yamltest.events import RunEnded
@@ -67,7 +67,7 @@ def test(arguments: list[str], options: Options) -> ExitCode:
         return _print_schema()
     if "--steps" in arguments:
         return _print_steps()
-    run = _parse(arguments)
+    run = _parse(take_name(arguments, options))
     from jumpstarter_client.yamltest.reader import read  # noqa: PLC0415 - not for --help
 
     tests = [read(file, _given(file, run)) for file in run.files]

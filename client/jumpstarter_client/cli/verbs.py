@@ -92,7 +92,7 @@ def call_verb(client: DriverClient, verb: Verb, arguments: list[str], title: str
 
         positional, named = parse(verb, arguments, title)
     with ExitStack() as stack:
-        if options.exporter_logs:
+        if options.exporter_logs and options.wanted() is None:  # a leased board's log is shown from its begin
             stack.enter_context(client.log_stream())
         method: Callable[..., object] = getattr(client, verb.attribute)
         result = method(*positional, **named)

@@ -15,7 +15,7 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import Channel, ClientCall, Message, Metadata, Method, RpcError, StatusCode
 
-from jumpstarter_client.lasting.line import Line, Stage
+from jumpstarter_client.lasting.line import FinalError, Line, Stage
 
 __all__ = ["ConnectionLostError", "Dial", "LastingChannel", "open_lasting"]
 
@@ -102,6 +102,12 @@ class LastingChannel:
         """Leave a connection that does not answer; the next call has a new one."""
         self._hanging_up.cancel()
 
+    def end(self, reason: RpcError) -> None:
+        """There is to be no connection any more: what runs, and each call from now on, fails with this."""
+        self._line.end(reason)
+        self.hang_up()
+        self._wake()
+
     def close(self) -> None:
         """Connect no more; what runs has failed."""
         self._line.end(RpcError(StatusCode.UNAVAILABLE, "the channel was closed"))
@@ -166,6 +172,19 @@ class LastingChannel:
             while self._channel is channel:
                 await self._moved.wait()
 
+    def _lost(self, channel: Channel, name: str, error: RpcError) -> RpcError | None:
+        """The error of a call that had none of its own: its connection broke, or was ended."""
+        lost = channel.lost
+        if lost is None or (error.code, error.details) != (lost.code, lost.details):
+            return None
+        if self.over is not None:
+            return _again(self.over)
+        return ConnectionLostError(
+            StatusCode.UNAVAILABLE,
+            f"the connection to the board broke during {name} ({error.details}); it may have been done or not: "
+            "look at the board, then try again",
+        )
+
     async def unary(
         self, method: Method[Req, Res], request: Req, *, timeout: float | None = None, metadata: Metadata = ()
     ) -> Res:
@@ -179,7 +198,7 @@ class LastingChannel:
         try:
             return await channel.unary(method, request, timeout=timeout, metadata=metadata)
         except RpcError as error:
-            raise _lost(channel, method.name, error) or error from error.__cause__
+            raise self._lost(channel, method.name, error) or error from error.__cause__
 
     @asynccontextmanager
     async def server_stream(
@@ -191,7 +210,7 @@ class LastingChannel:
             async with channel.server_stream(method, request, timeout=timeout, metadata=metadata) as call:
                 yield call
         except RpcError as error:
-            raise _lost(channel, method.name, error) or error from error.__cause__
+            raise self._lost(channel, method.name, error) or error from error.__cause__
 
     @asynccontextmanager
     async def stream(
@@ -203,19 +222,7 @@ class LastingChannel:
             async with channel.stream(method, timeout=timeout, metadata=metadata) as call:
                 yield call
         except RpcError as error:
-            raise _lost(channel, method.name, error) or error from error.__cause__
-
-
-def _lost(channel: Channel, name: str, error: RpcError) -> ConnectionLostError | None:
-    """The error of a call that had none of its own: its connection broke."""
-    lost = channel.lost
-    if lost is None or (error.code, error.details) != (lost.code, lost.details):
-        return None
-    return ConnectionLostError(
-        StatusCode.UNAVAILABLE,
-        f"the connection to the board broke during {name} ({error.details}); it may have been done or not: "
-        "look at the board, then try again",
-    )
+            raise self._lost(channel, method.name, error) or error from error.__cause__
 
 
 async def _proven(channel: Channel, renew: Callable[[Channel], Awaitable[None]]) -> None:
@@ -239,6 +246,7 @@ def _as_status(error: JumpstarterError) -> RpcError:
 
 def _again(reason: RpcError) -> RpcError:
     """An exception of its own for each who asks."""
-    error = type(reason)(reason.code, reason.details, reason.trailing_metadata)
+    kind = FinalError if isinstance(reason, FinalError) else type(reason)
+    error = kind(reason.code, reason.details, reason.trailing_metadata)
     error.exit_code = reason.exit_code
     return error

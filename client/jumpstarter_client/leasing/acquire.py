@@ -14,12 +14,11 @@ from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.errors import ConnectError
-from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_client.leasing.controller import Controller, bare, is_missing
 from jumpstarter_client.leasing.progress import Progress, Stage, progress_of
 from jumpstarter_client.leasing.times import spell
 
-__all__ = ["AWAY", "NotInTimeError", "Tell", "create", "new_name", "patience", "release", "until_ready"]
+__all__ = ["AWAY", "NotInTimeError", "RefusedError", "Tell", "create", "new_name", "release", "until_ready"]
 
 RELEASE_SECONDS = 30.0
 POLL_SECONDS = 2.0
@@ -32,16 +31,15 @@ Tell = Callable[[str], None]
 """Gets the sentence about the wait each time that it was looked at, whether it is a new one or not."""
 
 
+class RefusedError(ConnectError):
+    """The controller has decided: there will be no board by this lease."""
+
+
 class NotInTimeError(ConnectError):
     """There was no board within the time that its user would wait."""
 
     status = "DEADLINE_EXCEEDED"
     exit_code = ExitCode.TIMEOUT
-
-
-def patience(config: ClientConfig, asked: float | None) -> float:
-    """How many seconds to wait for a board: what was asked for, or what the configuration says."""
-    return asked if asked is not None else config.acquisition_timeout
 
 
 def new_name() -> str:
@@ -82,7 +80,7 @@ async def until_ready(
     """Wait for a board. A controller that goes away is waited for, too.
 
     Raises:
-        ConnectError: it will not be had.
+        RefusedError: it will not be had.
         NotInTimeError: not within `timeout` seconds.
         RpcError: the controller refuses to say.
     """
@@ -98,7 +96,7 @@ async def until_ready(
                         if progress.stage is Stage.READY:
                             return lease, progress
                         if progress.stage is Stage.FAILED:
-                            raise ConnectError(progress.message)
+                            raise RefusedError(progress.message)
                         if progress.message != said:
                             said = progress.message
                             backoff.reset()

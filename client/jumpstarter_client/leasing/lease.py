@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import trio
+from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.remote import Backoff, open_router_stream
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lasting import FinalError
-from jumpstarter_client.leasing.acquire import Tell, create, new_name, patience, release, until_ready
+from jumpstarter_client.leasing.acquire import RefusedError, Tell, create, new_name, release, until_ready
 from jumpstarter_client.leasing.carrier import carrying
 from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_client.leasing.controller import Controller, bare
@@ -32,15 +33,19 @@ _log = logging.getLogger(__name__)
 class Lease:
     """A lease that is ready."""
 
-    def __init__(self, controller: Controller, name: str, exporter: str) -> None:
-        self.name = name
-        self.exporter = exporter
-        self._controller = controller
+    def __init__(self, controller: Controller, record: pb.Lease, *, ours: bool) -> None:
+        self.controller = controller
+        self.record = record
+        """As it was when it was ready."""
+        self.name = bare(record.name)
+        self.exporter = bare(record.exporter)
+        self.ours = ours
+        """It was made for this block, and ends with it."""
 
     @property
     def config(self) -> ClientConfig:
         """Who has it, and how patient they are."""
-        return self._controller.config
+        return self.controller.config
 
     @asynccontextmanager
     async def dial(self, timeout: float | None = None) -> AsyncIterator[trio.abc.HalfCloseableStream]:
@@ -99,7 +104,7 @@ class Lease:
     async def _ask(self, deadline: float) -> jumpstarter_pb2.DialResponse:
         """The controller's answer to one Dial."""
         left = max(1.0, deadline - trio.current_time())
-        async with self._controller.open() as calls:
+        async with self.controller.open() as calls:
             return await calls.dial(self.name, left)
 
     def listen(self) -> AbstractAsyncContextManager[str]:
@@ -141,8 +146,13 @@ async def leased(
                 lease = await calls.get_lease(name)
         if lease.client and lease.client != controller.own_name:
             raise ConnectError(f"lease {name} is {bare(lease.client)}'s; ask them to transfer it")
-        _, ready = await until_ready(controller, lease, tell, timeout=patience(config, None))
-        yield Lease(controller, name, ready.exporter)
+        try:
+            ready, _ = await until_ready(controller, lease, tell, timeout=config.acquisition_timeout)
+        except RefusedError as error:
+            if wanted.otherwise:
+                raise RefusedError(f"{error}; {wanted.otherwise}") from None
+            raise
+        yield Lease(controller, ready, ours=ours)
     finally:
         if ours:
             await release(controller, name)

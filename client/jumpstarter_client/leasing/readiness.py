@@ -6,7 +6,7 @@ import trio
 from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
-from jumpstarter_proto.v1.jumpstarter_pb2 import GetStatusRequest
+from jumpstarter_proto.v1.jumpstarter_pb2 import GetStatusRequest, GetStatusResponse
 
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
@@ -19,8 +19,8 @@ ANSWER_SECONDS = 30.0
 INTERVAL = 0.1
 
 
-async def until_usable(channel: Caller, timeout: float = READY_SECONDS) -> None:
-    """Wait for the session at the other end to be ready for commands.
+async def until_usable(channel: Caller, timeout: float = READY_SECONDS) -> GetStatusResponse | None:
+    """Wait for the session at the other end to be ready for commands; its status then, None from one before 0.8.
 
     Raises:
         ConnectError: its hook failed, or takes longer than `timeout` seconds.
@@ -36,13 +36,13 @@ async def until_usable(channel: Caller, timeout: float = READY_SECONDS) -> None:
             last = error.details
         except RpcError as error:
             if error.code is StatusCode.UNIMPLEMENTED:  # an exporter before 0.8 has no hooks
-                return
+                return None
             if error.code is not StatusCode.DEADLINE_EXCEEDED or not isinstance(channel, LastingChannel):
                 raise
             channel.hang_up()
         else:
             if report.status == common_pb2.EXPORTER_STATUS_LEASE_READY:
-                return
+                return report
             name = common_pb2.ExporterStatus.Name(report.status).removeprefix("EXPORTER_STATUS_")
             if name.endswith("FAILED") or name == "OFFLINE":
                 raise ConnectError(f"the board is not ready for its lease: {report.message or name}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
+
+    from jumpstarter_client.leasing.configs import ClientConfig
 
 __all__ = ["DURATION", "Wanted"]
 
@@ -25,6 +27,14 @@ class Wanted:
     duration: float = DURATION
     client: str | None = None
     """Alias or file of the client configuration; None: the environment's, or the current one."""
+    acquisition_timeout: float | None = None
+    """Seconds; this and the next two are the configuration's if they are None."""
+    dial_timeout: float | None = None
+    retry_timeout: float | None = None
+    all_logs: bool = False
+    """Show all of the exporter's log, and not only what its hooks say."""
+    otherwise: str = ""
+    """What is to be said, too, if the controller has no such board."""
 
     @classmethod
     def of(
@@ -36,6 +46,11 @@ class Wanted:
         lease: str | None = None,
         duration: str | None = None,
         client: str | None = None,
+        acquisition_timeout: str | None = None,
+        dial_timeout: str | None = None,
+        retry_timeout: str | None = None,
+        all_logs: bool = False,
+        otherwise: str = "",
     ) -> Wanted | None:
         """What was asked for, with JMP_LEASE where nothing was; None: no leased board.
 
@@ -46,12 +61,32 @@ class Wanted:
             lease = environment.get("JMP_LEASE")
         if not selector and not exporter and not lease:
             return None
-        found = DURATION
-        if duration is not None:
+
+        def time(text: str | None) -> float | None:
+            if text is None:
+                return None
             from jumpstarter_client.leasing.times import seconds  # noqa: PLC0415 - not for a local exporter
 
-            found = seconds(duration)
-        return cls(selector or "", exporter or "", lease or "", found, client)
+            return seconds(text)
+
+        return cls(
+            selector or "",
+            exporter or "",
+            lease or "",
+            time(duration) or DURATION,
+            client,
+            time(acquisition_timeout),
+            time(dial_timeout),
+            # Not to lease another board at all is 0, which is no duration.
+            0.0 if retry_timeout == "0" else time(retry_timeout),
+            all_logs,
+            otherwise,
+        )
+
+    def applied(self, config: ClientConfig) -> ClientConfig:
+        """A configuration with the patience that was asked for."""
+        keys = ("acquisition_timeout", "dial_timeout", "retry_timeout")
+        return replace(config, **{key: value for key in keys if (value := getattr(self, key)) is not None})
 
     def request(self) -> pb.Lease:
         """What to ask a controller for."""

@@ -16,12 +16,20 @@ import pytest
 
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
+    from jumpstarter_client.leasing.board import Board
+    from jumpstarter_client.node import Allowed
     from jumpstarter_client.pytest_plugin.consoles import Consoles
 
 __all__ = ["JumpstarterTest"]
 
 _CONSOLES: pytest.StashKey[Consoles | None] = pytest.StashKey()
 _SINCE: pytest.StashKey[dict[str, int]] = pytest.StashKey()
+_NOTICES: pytest.StashKey[list[str]] = pytest.StashKey()
+"""What a leased board's users have to hear, such as its end; of the session."""
+_ALLOWED: pytest.StashKey[Allowed] = pytest.StashKey()
+"""The client classes that the configuration lets a leased board's drivers load."""
+_TOLD: pytest.StashKey[int] = pytest.StashKey()
+"""How many of them there were when a test began."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("exporter", "a socket, HOST:PORT, or a YAML file from which an exporter is started for the session"),
         ("selector", "labels of a board to lease from a controller"),
         ("lease", "a lease to use"),
+        ("duration", "how long to lease a board, such as 2h; 30m if left out"),
     ]
     for name, text in options:
         group.addoption(f"--jumpstarter-{name}", metavar=name.upper(), help=text)
@@ -75,13 +84,28 @@ def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
     from jumpstarter_client.connecting import open_host
     from jumpstarter_client.pytest_plugin.boards import target
 
-    exporter, selector, lease = (_option(pytestconfig, name) for name in ("exporter", "selector", "lease"))
+    names = ("exporter", "selector", "lease", "duration")
+    exporter, selector, lease, duration = (_option(pytestconfig, name) for name in names)
+    notices = pytestconfig.stash.setdefault(_NOTICES, [])
+
+    def leased(board: Board) -> None:
+        pytestconfig.stash[_ALLOWED] = board.lease.config.allowed()
+
     with ExitStack() as stack:
         with _explained():
-            where = target(exporter, selector, lease, _workers(pytestconfig))
+            where = target(exporter, selector, lease, _workers(pytestconfig), duration)
             portal = stack.enter_context(Portal())
             address = stack.enter_context(
-                portal.context(open_host(where.host, config=where.config, wanted=where.wanted))
+                portal.context(
+                    open_host(
+                        where.host,
+                        config=where.config,
+                        wanted=where.wanted,
+                        leased=leased,
+                        notify=notices.append,
+                        ended=notices.append,
+                    )
+                )
             )
         yield address
 
@@ -95,7 +119,9 @@ def jumpstarter(jumpstarter_host: str, pytestconfig: pytest.Config) -> Iterator[
 
     with ExitStack() as stack:
         with _explained():
-            root = stack.enter_context(connect(jumpstarter_host))
+            root = stack.enter_context(
+                connect(jumpstarter_host, allowed=pytestconfig.stash.get(_ALLOWED, None))
+            )
             if not (_option(pytestconfig, "selector") or _option(pytestconfig, "lease")):
                 keep_own(root.node, *_workers(pytestconfig))
         if not pytestconfig.getoption("no_jumpstarter_consoles"):
@@ -113,7 +139,8 @@ async def _async_root(
     from jumpstarter_client.connecting import connect_async
     from jumpstarter_client.pytest_plugin.boards import keep_own
 
-    async with connect_async(jumpstarter_host) as root:
+    allowed = pytestconfig.stash.get(_ALLOWED, None)
+    async with connect_async(jumpstarter_host, allowed=allowed) as root:
         keep_own(root.node, *_workers(pytestconfig))
         yield root
 
@@ -151,6 +178,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test begins: what its consoles say belongs to it."""
     consoles = item.config.stash.get(_CONSOLES, None)
     item.stash[_SINCE] = consoles.marks() if consoles else {}
+    item.stash[_TOLD] = len(item.config.stash.get(_NOTICES, []))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -162,7 +190,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         consoles.settle()
         for path, text in consoles.since(item.stash.get(_SINCE, {})):
             report.sections.append((f"console {path}", text))
+    notices = item.config.stash.get(_NOTICES, [])[item.stash.get(_TOLD, 0) :]
+    if report.failed and notices:
+        report.sections.append(("lease", "\n".join(notices)))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what happened to the lease of the session's board."""
+    if notices := config.stash.get(_NOTICES, []):
+        terminalreporter.section("jumpstarter lease")
+        for sentence in notices:
+            terminalreporter.write_line(sentence)
 
 
 class JumpstarterTest:

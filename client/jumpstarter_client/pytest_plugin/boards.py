@@ -21,12 +21,19 @@ class Target:
     """Each of several processes leases one of its own."""
 
 
-def target(exporter: str | None, selector: str | None, lease: str | None, workers: tuple[int, int]) -> Target:
+def target(
+    exporter: str | None,
+    selector: str | None,
+    lease: str | None,
+    workers: tuple[int, int],
+    duration: str | None = None,
+) -> Target:
     """What the options mean.
 
     Raises:
         ConnectError: an exporter and a lease are asked for, or several processes would each start an exporter for
             one hardware.
+        TimeFormatError: the duration is none.
     """
     if selector or lease:
         if exporter:
@@ -34,7 +41,7 @@ def target(exporter: str | None, selector: str | None, lease: str | None, worker
                 "--jumpstarter-exporter names an exporter, --jumpstarter-selector and --jumpstarter-lease ask a "
                 "controller for one; use one of them"
             )
-        return Target(wanted=Wanted(selector=selector or "", lease=lease or ""))
+        return Target(wanted=Wanted.of({}, selector=selector, lease=lease, duration=duration))
     if exporter is None or not exporter.endswith((".yaml", ".yml")):
         return Target(host=exporter)
     if workers[1] > 1:

@@ -45,7 +45,7 @@ MOMENT = 1.0
 """Seconds that a step whose time is over has to say so itself."""
 
 _UNUSABLE = frozenset({"missing"})
-_NOT_THE_BOARD = frozenset({ExitCode.UNAVAILABLE, ExitCode.DENIED})
+_NOT_THE_BOARD = frozenset({ExitCode.UNAVAILABLE, ExitCode.DENIED, ExitCode.LEASE_ENDED})
 """A step that ends so says nothing of the board: the test could not be run."""
 _EXIT_CODES = {
     Outcome.PASSED: ExitCode.OK,

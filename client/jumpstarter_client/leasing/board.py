@@ -1,0 +1,144 @@
+"""A leased board from its lease to its release: reached, watched, and given back when its last hook is done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.rpc import RpcError
+
+from jumpstarter_client.blocking import collapse
+from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.lasting import FinalError, LastingChannel, open_lasting
+from jumpstarter_client.leasing.acquire import AWAY
+from jumpstarter_client.leasing.lease import leased
+from jumpstarter_client.leasing.monitor import LeaseEndedError, Monitor
+from jumpstarter_client.leasing.notices import Notify, to_terminal
+from jumpstarter_client.leasing.readiness import until_usable
+from jumpstarter_client.leasing.session import SessionLog, end_session, warn_of_hook
+from jumpstarter_client.waiting import WaitingLine
+
+if TYPE_CHECKING:
+    from jumpstarter_client.leasing.configs import ClientConfig
+    from jumpstarter_client.leasing.lease import Lease
+    from jumpstarter_client.leasing.wanted import Wanted
+
+__all__ = ["Board", "leased_board"]
+
+LABELS_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Board:
+    """A board that is ready for commands, and the lease that it is ours by."""
+
+    lease: Lease
+    channel: LastingChannel
+    monitor: Monitor
+    log: SessionLog
+
+    async def labels(self) -> dict[str, str]:
+        """The exporter's; empty if the controller does not tell within a moment."""
+        with trio.move_on_after(LABELS_SECONDS):
+            try:
+                async with self.lease.controller.open() as calls:
+                    return dict((await calls.get_exporter(self.lease.exporter)).labels)
+            except RpcError as error:
+                _log.info("the labels of %s are not known: %s", self.lease.exporter, error)
+        return {}
+
+
+@asynccontextmanager
+async def leased_board(
+    config: ClientConfig,
+    wanted: Wanted,
+    *,
+    notify: Notify = to_terminal,
+    ended: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Board]:
+    """Lease a board, and reach it; at the end ask for the end of its session and give it back.
+
+    A lease that existed before is used and left as it is. A board that cannot be reached at the start is given back,
+    and another one is leased, for `config.retry_timeout` seconds. When the lease is over in the middle, `ended` gets
+    the verdict, and all calls fail with it.
+
+    Raises:
+        ConnectError, RpcError: there is no board to be had; says why.
+        LeaseEndedError: the lease ended in the middle, and with it what the block did.
+    """
+    config = wanted.applied(config)
+    with collapse():
+        async with AsyncExitStack() as stack:
+            nursery, board = await _reached(stack, config, wanted, notify)
+            nursery.start_soon(_watch, board, ended)
+            try:
+                yield board
+            except JumpstarterError as error:
+                await _explain(board, error)
+                await _finish(board, notify)
+                raise
+            except Exception:
+                await _finish(board, notify)
+                raise
+            else:
+                await _finish(board, notify)
+
+
+async def _reached(
+    stack: AsyncExitStack, config: ClientConfig, wanted: Wanted, notify: Notify
+) -> tuple[trio.Nursery, Board]:
+    began = trio.current_time()
+    while True:
+        async with AsyncExitStack() as attempt:
+            line = WaitingLine("Waiting for a board")
+            attempt.callback(line.finish)
+            lease = await attempt.enter_async_context(leased(config, wanted, tell=line))
+            line.finish()
+            channel = await attempt.enter_async_context(open_lasting(lease.connect))
+            nursery = await attempt.enter_async_context(trio.open_nursery())
+            attempt.callback(nursery.cancel_scope.cancel)
+            log = SessionLog(channel, everything=wanted.all_logs, hooks=lease.ours)
+            nursery.start_soon(log.run)
+            try:
+                report = await until_usable(channel)
+            except RpcError as error:
+                left = config.retry_timeout - (trio.current_time() - began)
+                if not lease.ours or isinstance(error, FinalError) or error.code not in AWAY or left <= 0:
+                    raise
+                notify(f"{lease.exporter} cannot be reached ({error.details}); leasing another board")
+                continue
+            except ConnectError:
+                await log.settle()
+                raise
+            warn_of_hook(report, notify)
+            monitor = Monitor(lease.controller, lease.record, lease.name, notify)
+            await stack.enter_async_context(attempt.pop_all())
+            return nursery, Board(lease, channel, monitor, log)
+
+
+async def _watch(board: Board, ended: Callable[[str], None]) -> None:
+    verdict = await board.monitor.run()
+    board.channel.end(LeaseEndedError(verdict))
+    ended(verdict)
+
+
+async def _explain(board: Board, error: JumpstarterError) -> None:
+    """Raise what is behind an error, if the lease's end is."""
+    if error.exit_code not in (ExitCode.UNAVAILABLE, ExitCode.DENIED) and not isinstance(error, FinalError):
+        return
+    if not board.monitor.verdict:
+        await board.monitor.look()
+    if board.monitor.verdict:
+        raise LeaseEndedError(board.monitor.verdict) from error
+
+
+async def _finish(board: Board, notify: Notify) -> None:
+    if board.lease.ours and not board.monitor.verdict and board.channel.over is None:
+        await end_session(board.channel, board.log, notify)

@@ -1,0 +1,214 @@
+"""A shell, and single commands, on a leased board: its end, its extension, its hooks, and its controller's absence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pexpect
+import pytest
+
+from tests.e2e import lab as labs
+from tests.e2e.lab import Lab, Reader
+from tests.interop import exporters
+
+HOOKS = """hooks:
+  beforeLease: {script: 'echo it is warm'}
+  afterLease: {script: 'echo it is cold; test ! -e @HOME@/broken'}
+"""
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with labs.running() as lab:
+        yield lab
+
+
+def go_on(lab: Lab) -> str:
+    """A command that says that it runs, and ends when told to."""
+    return f"touch {lab.home}/runs; while ! test -e {lab.home}/go; do sleep 0.1; done; j rpi4 power on"
+
+
+def until_it_runs(lab: Lab, process: subprocess.Popen[str]) -> None:
+    lab.until(lambda: (lab.home / "runs").exists() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+
+
+def test_what_commands_find_in_a_leased_shell(lab: Lab) -> None:
+    lab.exporter("one", label="board=rpi4")
+    ann = lab.client("ann")
+    script = "env | grep ^JMP_; jumpstarter devices -o name; j rpi4 power on; jumpstarter lease extend 30m"
+    out = lab.ok("shell", "-l", "board=rpi4", "--client", ann, "--", "sh", "-c", script)
+    found = dict(line.split("=", 1) for line in out.splitlines() if line.startswith("JMP_"))
+    assert (found["JMP_EXPORTER"], found["JMP_EXPORTER_LABELS"]) == ("one", "board=rpi4")
+    assert found["JMP_DRIVERS_ALLOW"] == "UNSAFE"
+    assert "rpi4.power\n" in out
+    assert f"{found['JMP_LEASE']}: ready" in out
+    assert lab.leases(ann) == {}
+    ended = lab.leases(ann, "-a")[found["JMP_LEASE"]]
+    assert (ended["duration"], ended["reason"]) == (3600, "it was released")
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    for words in (("-n", "one"), ("--exporter", "one"), ("--exporter-name=one",)):
+        lab.ok("shell", *words, "--client", ann, "--", "j", "rpi4", "power", "off")
+        lab.until(lambda: lab.status("one") == "AVAILABLE")
+    code, sentence = lab.refused("shell", "--exporter", "two", "--client", ann, "--", "true")
+    assert (code, sentence.count("\n")) == (4, 1), sentence
+    assert "there is no exporter two" in sentence
+    assert "on this machine, there is no configuration 'two'" in sentence
+    code, sentence = lab.refused("shell", "--exporter", "two", "--", "true")
+    assert (code, sentence.count("\n")) == (2, 1), sentence
+    assert "nobody said who you are" in sentence
+
+
+def test_hooks_are_seen_and_one_that_fails_is_a_warning(lab: Lab) -> None:
+    lab.exporter("one", hooks=HOOKS.replace("@HOME@", str(lab.home)))
+    ann = lab.client("ann")
+    done = lab.run("power", "on", "rpi4", "-l", "board=rpi4", "--client", ann)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == ["beforeLease: it is warm", "afterLease: it is cold"]
+    (lab.home / "broken").touch()
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    done = lab.run("shell", "-l", "board=rpi4", "--client", ann, "--", "true")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[:2] == ["beforeLease: it is warm", "afterLease: it is cold"]
+    assert lines[-1].startswith("warning: afterLease hook"), lines
+    assert lab.leases(ann) == {}
+
+
+def test_the_end_of_a_lease_hangs_up_its_shell(lab: Lab) -> None:
+    lab.exporter("one")
+    ann = lab.client("ann")
+    shell = lab.start(
+        *("shell", "-l", "board=rpi4", "--duration", "5", "--client", ann, "--", "sh", "-c"),
+        f"trap 'echo hung up; exit 5' HUP; {go_on(lab)}",
+    )
+    out, err = shell.communicate(timeout=labs.LIMIT)
+    assert (shell.returncode, out) == (8, "hung up\n"), err
+    lines = err.splitlines()
+    assert len(lines) == 2, lines
+    assert lines[0].startswith("the lease ends in "), lines
+    assert "jumpstarter lease extend" in lines[0]
+    assert lines[1] == "the lease has ended: its time is over"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("lease", "release", "--all"), "the lease has ended: it was released"),
+        (("lease", "transfer", "@LEASE@", "bob"), "the lease has ended: it was given to bob"),
+    ],
+)
+def test_what_others_do_to_a_lease_ends_its_shell(lab: Lab, words: tuple[str, ...], sentence: str) -> None:
+    lab.exporter("one")
+    ann, _ = lab.client("ann"), lab.client("bob")
+    shell = lab.start(
+        *("shell", "-l", "board=rpi4", "--duration", "2h", "--client", ann, "--", "sh", "-c", go_on(lab))
+    )
+    until_it_runs(lab, shell)
+    (name,) = lab.leases(ann)
+    lab.ok(*(name if word == "@LEASE@" else word for word in words), "--client", ann)
+    _, err = shell.communicate(timeout=labs.LIMIT)
+    assert shell.returncode == 8, err
+    assert err.splitlines()[-1] == sentence
+
+
+def test_a_command_that_loses_its_lease_says_so(lab: Lab) -> None:
+    lab.exporter("one")
+    ann = lab.client("ann")
+    console = lab.start(
+        "serial", "log", "rpi4", "--follow", "-l", "board=rpi4", "--duration", "6", "--client", ann
+    )
+    out, err = console.communicate(timeout=labs.LIMIT)
+    assert console.returncode == 8, (out, err)
+    assert err.splitlines()[-1] == "error: the lease has ended: its time is over"
+
+
+def test_an_extension_from_inside_keeps_the_shell(lab: Lab) -> None:
+    lab.exporter("one")
+    ann = lab.client("ann")
+    script = f"jumpstarter lease extend 30m; {go_on(lab)}"
+    shell = Reader(
+        lab.start("shell", "-l", "board=rpi4", "--duration", "15", "--client", ann, "--", "sh", "-c", script)
+    )
+    until_it_runs(lab, shell.process)
+    lab.until(lambda: "was extended; it ends in 30m" in shell.text["err"])
+    (lab.home / "go").touch()
+    code, _, err = shell.end()
+    assert code == 0, err
+    assert "has ended" not in err
+
+
+def test_a_controller_that_is_away_is_a_notice_to_a_shell_and_to_who_waits(lab: Lab) -> None:
+    lab.exporter("one")
+    ann, bob = lab.client("ann"), lab.client("bob")
+    command = (
+        "shell",
+        "-l",
+        "board=rpi4",
+        "--duration",
+        "10m",
+        "--client",
+        ann,
+        "--",
+        "sh",
+        "-c",
+        go_on(lab),
+    )
+    shell = Reader(lab.start(*command))
+    until_it_runs(lab, shell.process)
+    waits = Reader(lab.start("power", "on", "rpi4", "-l", "board=rpi4", "--client", bob))
+    lab.until(lambda: "next in the queue, at the latest in 10 min" in waits.text["err"])
+    lab.kill_controller()
+    lab.until(lambda: "the controller is away; the wait goes on" in waits.text["err"])
+    lab.until(lambda: "the controller is away" in shell.text["err"])
+    lab.start_controller()
+    lab.until(lambda: "the controller is back" in shell.text["err"])
+    (lab.home / "go").touch()
+    for process in (shell, waits):
+        code, _, err = process.end()
+        assert code == 0, err
+    assert shell.text["err"].count("the controller is") == 2, shell.text
+
+
+def test_ctrl_c_while_a_command_waits_gives_up_its_place(lab: Lab) -> None:
+    lab.exporter("one")
+    ann, bob = lab.client("ann"), lab.client("bob")
+    lab.ok("lease", "create", "-n", "one", "--client", ann)
+    environment = {**os.environ, **lab.environment, "TERM": "xterm"}
+    for words in (["shell", "-n", "one"], ["power", "on", "rpi4", "-l", "board=rpi4"]):
+        waits = pexpect.spawn(
+            str(exporters.scripts() / "jumpstarter"),
+            [*words, "--client", bob],
+            env=environment,
+            encoding="utf-8",
+            dimensions=(24, 80),
+            timeout=labs.LIMIT,
+        )
+        waits.expect(
+            r"\rWaiting for a board \(0:0[1-9]\): next in the queue, at the latest in 30 min; all ex"
+        )
+        waits.sendintr()
+        waits.expect(pexpect.EOF)
+        waits.close()
+        assert waits.exitstatus == 130
+        assert [one["client"] for one in lab.leases(ann).values()] == ["ann"]
+
+
+def test_a_board_that_cannot_be_reached_is_given_back_for_another(lab: Lab) -> None:
+    broken = lab.exporter("a-broken")
+    ann = lab.client("ann")
+    lab.exporter("b-good")
+    broken.process.send_signal(signal.SIGSTOP)
+    try:
+        done = lab.run(
+            *("power", "on", "rpi4", "-l", "board=rpi4", "--dial-timeout", "5", "--client", ann),
+            *("--retry-timeout", "2m"),
+        )
+    finally:
+        broken.process.send_signal(signal.SIGCONT)
+    assert done.returncode == 0, done.stderr
+    assert "a-broken cannot be reached" in done.stderr
+    assert lab.leases(ann) == {}

@@ -1,0 +1,79 @@
+"""Tests of boards, in YAML and in pytest, on a leased board with no change but the selector."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e import lab as labs
+from tests.e2e.lab import Lab
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with labs.running() as lab:
+        lab.exporter("one")
+        yield lab
+
+
+BOOT = """
+name: boot
+board: rpi4
+steps:
+  - power.on
+  - wait: @WAIT@
+  - power.off
+"""
+
+
+def test_a_yaml_test_on_a_leased_board_and_one_that_loses_it(lab: Lab) -> None:
+    ann = lab.client("ann")
+    (lab.home / "boot.yaml").write_text(BOOT.replace("@WAIT@", "100ms"))
+    out = lab.ok("test", "boot.yaml", "-l", "board=rpi4", "--client", ann)
+    assert "1 passed" in out
+    assert lab.leases(ann) == {}
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    (lab.home / "boot.yaml").write_text(BOOT.replace("@WAIT@", "8s"))
+    done = lab.run("test", "boot.yaml", "-n", "one", "--duration", "5", "--client", ann)
+    assert done.returncode == 8, done.stdout + done.stderr
+    assert "the lease has ended: its time is over" in done.stdout
+    assert "the lease ends in" in done.stderr
+
+
+def test_pytest_on_a_leased_board_tells_of_its_end(lab: Lab) -> None:
+    ann = lab.client("ann")
+    (lab.home / "test_it.py").write_text(
+        "import pytest, time\n\n"
+        "def test_on(jumpstarter):\n    jumpstarter.rpi4.power.on()\n\n"
+        "def test_late(jumpstarter):\n"
+        "    for _ in range(600):\n        time.sleep(0.1)\n        jumpstarter.rpi4.power.off()\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--jumpstarter-selector",
+        "board=rpi4",
+    ]
+    for words, summary in ((["-k", "on"], "1 passed"), ([], "1 failed, 1 passed")):
+        environment = lab.environment | {"JMP_CLIENT_CONFIG": ann}
+        done = subprocess.run(
+            [*command, "--jumpstarter-duration", "6", *words, str(lab.home / "test_it.py")],
+            env=environment,
+            cwd=lab.home,
+            capture_output=True,
+            text=True,
+            timeout=labs.LIMIT,
+            check=False,
+        )
+        assert summary in done.stdout, done.stdout + done.stderr
+        lab.until(lambda: lab.status("one") == "AVAILABLE")
+    assert "- lease -" in done.stdout
+    assert "= jumpstarter lease =" in done.stdout
+    assert done.stdout.count("the lease has ended: its time is over") >= 2
+    assert lab.leases(ann) == {}
