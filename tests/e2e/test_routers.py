@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
@@ -98,6 +100,32 @@ async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
             start_router(lab, dead)
             await said(f"router {dead} answers", 2)
             assert await used(config, lease.name) == set(endpoints)
+
+
+async def test_a_connection_that_nobody_came_for_ends_with_its_lease(lab: Lab) -> None:
+    endpoint, metrics = (f"127.0.0.1:{exporters.free_port()}" for _ in range(2))
+    lab.controller("--with-router", "--router-listen", endpoint, "--metrics-listen", metrics)
+    lab.exporter("one")
+    config = configs.load(str(lab.client("ann")), {})
+
+    def waiting() -> int:
+        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+        (line,) = re.findall(r'jumpstarter_router_streams\{state="waiting"\} (\S+)', text)
+        return int(float(line))
+
+    async def until(count: int) -> None:
+        while await trio.to_thread.run_sync(waiting) != count:
+            await trio.sleep(0.05)
+
+    with trio.fail_after(60):
+        async with leased(config, Wanted(selector="board=rpi4")) as lease:
+            async with open_controller(config.endpoint, config.trust, config.identity) as controller:
+                for _ in range(3):
+                    request = DialRequest(lease_name=lease.name)
+                    await ControllerServiceStub(controller).Dial(request, timeout=60)
+            await until(3)
+        await until(0)
 
 
 async def drained(log: ClientCall[Any, Any]) -> None:
