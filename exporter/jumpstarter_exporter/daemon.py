@@ -127,6 +127,7 @@ async def _serve(
         async with trio.open_nursery() as ending:
             for server, _ in servers:
                 ending.start_soon(server.shutdown, GRACE_SECONDS)
+        life.leave()
         nursery.cancel_scope.cancel()
     if life.exiting.is_set():
         return ExitCode.FAILED

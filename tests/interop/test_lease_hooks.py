@@ -80,6 +80,58 @@ def test_a_warning(lab: Lab, ann: Person, ours: bool) -> None:
     lab.until(lambda: lab.status(label) == "AVAILABLE")
 
 
+@WHOSE
+def test_a_board_that_its_hook_refuses(lab: Lab, ann: Person, ours: bool) -> None:
+    """The client says why, the lease ends, afterLease is skipped, and the next one may try."""
+    marks = lab.home / f"refused-{ours}"
+    label, _ = board(lab, "refuses", ours, before=f"test -e {marks}|endLease", after=f"echo after >> {marks}")
+    done = shell(ann, label, check=False)
+    assert done.returncode != 0
+    assert "beforeLease hook failed (on_failure=endLease)" in flat(done)
+    lab.until(lambda: lab.status(label) == "AVAILABLE" and not lab.leases())
+    assert not marks.exists()
+    marks.touch()
+    shell(ann, label, "j", "power", "on")
+    lab.until(lambda: marks.read_text() == "after\n")
+
+
+# With an exporter of 0.9.0 whose hook has `exit`, its own client waits for minutes: the reason is gone, with the status
+# OFFLINE after it, before anybody has asked. Ours keeps it for as long as the lease is, ten seconds at most.
+
+
+def test_an_exporter_that_gives_up_before_a_lease(lab: Lab, ann: Person) -> None:
+    marks = lab.home / "gave-up"
+    label, daemon = board(lab, "gives-up", True, before="exit 3|exit", after=f"touch {marks}")
+    done = shell(ann, label, check=False)
+    assert done.returncode == 1
+    assert "beforeLease hook failed (on_failure=exit, shutting down)" in flat(done)
+    assert daemon.process.wait(60) == 1
+    assert lab.status(label) == "OFFLINE"
+    assert not marks.exists()
+    lab.until(lambda: not lab.leases())
+
+
+def test_an_exporter_that_gives_up_after_a_lease(lab: Lab, ann: Person) -> None:
+    label, daemon = board(lab, "gives-up-after", True, after="exit 3|exit")
+    done = shell(ann, label, check=False)
+    assert done.returncode == 1
+    assert "afterLease hook failed (on_failure=exit, shutting down)" in flat(done)
+    assert daemon.process.wait(60) == 1
+    lab.until(lambda: lab.status(label) == "OFFLINE" and not lab.leases())
+
+
+@WHOSE
+def test_an_after_hook_that_fails(lab: Lab, ann: Person, ours: bool) -> None:
+    """0.9.0's exporter stays AFTER_LEASE_HOOK_FAILED for ever when its client gives the lease back; ours comes back."""
+    label, _ = board(lab, "fails-after", ours, after="exit 3|endLease")
+    done = shell(ann, label, check=False)
+    assert done.returncode == 1
+    assert "afterLease hook failed (on_failure=endLease)" in flat(done)
+    lab.until(lambda: not lab.leases())
+    if ours:
+        lab.until(lambda: lab.status(label) == "AVAILABLE")
+
+
 def test_a_hook_sees_who_has_the_lease_and_its_end(lab: Lab, ann: Person) -> None:
     """Without a shell: the hook runs as soon as there is a lease, and when it is deleted."""
     marks = lab.home / "who"

@@ -44,6 +44,18 @@ def test_dial_waits_for_an_exporter_that_is_about_to_begin(desk: Desk) -> None:
     listening.close()
 
 
+def test_why_a_hook_refused_the_board_can_be_asked_as_long_as_its_exporter_listens(desk: Desk) -> None:
+    """Jumpstarter's controller refuses to dial, and its client then waits for minutes without a reason."""
+    board = desk.board("refusing")
+    lease = desk.lease("refusing")
+    listening = board.listen(bare(lease.name))
+    listening.opened()
+    board.report("BEFORE_LEASE_HOOK_FAILED", "it hurt")
+    answer = desk.ann.controller("Dial", jumpstarter_pb2.DialRequest(lease_name=bare(lease.name)))
+    assert answer.router_token == listening.next().router_token
+    listening.close()
+
+
 def test_a_new_listen_replaces_the_old_and_gets_what_waits(desk: Desk) -> None:
     board = desk.board("listening")
     lease = desk.lease("listening")

@@ -205,7 +205,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     ) -> pb.DialResponse:
         session = await self._guard.client_session(call)
         lease = self._dialled(session.record, request.lease_name)
-        exporter = await self._ready(Key(lease.namespace, lease.exporter))
+        exporter = await self._ready(Key(lease.namespace, lease.exporter), lease.key)
         session.check()  # that took a while
         lease = self._dialled(session.record, request.lease_name)
         left = math.inf if lease.expiry is None else lease.expiry - self._engine.clock()
@@ -225,7 +225,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             raise RpcError(StatusCode.UNKNOWN, "lease not active: it still waits for an exporter")
         return lease
 
-    async def _ready(self, key: Key) -> Exporter:
+    async def _ready(self, key: Key, lease: Key) -> Exporter:
         """The exporter, as soon as it may be dialled."""
         deadline = trio.current_time() + READY_SECONDS
         while True:
@@ -234,6 +234,8 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 raise changes.not_found("exporter", key.name)
             if exporter.status in _MAY_DIAL:
                 return exporter
+            if exporter.status is ExporterStatus.BEFORE_LEASE_HOOK_FAILED and self._listening.has(lease):
+                return exporter  # its session says why; a client that cannot ask goes on asking for minutes
             if exporter.status is not ExporterStatus.AVAILABLE:
                 reason = _REFUSALS[exporter.status]
                 if exporter.status_message and exporter.status is not ExporterStatus.OFFLINE:

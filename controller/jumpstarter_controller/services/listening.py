@@ -67,6 +67,10 @@ class Listening:
         if self._listeners.get(lease) is listener:
             del self._listeners[lease]
 
+    def has(self, lease: Key) -> bool:
+        """Whether an exporter listens for connections to it."""
+        return lease in self._listeners
+
     def push(self, lease: Key, connection: jumpstarter_pb2.ListenResponse) -> None:
         """Hand a connection to the exporter.
 

@@ -48,6 +48,7 @@ class SessionLife:
         self._nursery = nursery
         self._environment = {"host": host, "lease": lease, "client": client}
         self._over = trio.Event()
+        self._farewell = ""
         self._machine = Life(
             HookPlan(
                 hooks.before_lease.on_failure if hooks.before_lease else None,
@@ -64,12 +65,23 @@ class SessionLife:
         self._apply(self._machine.send(Event.END))
         await self._over.wait()
 
+    def leave(self) -> None:
+        """Say that the exporter ends, if a hook made it. Users have had the time to see why, which is lost then."""
+        if self._farewell:
+            self._tell(Status.OFFLINE, self._farewell)
+            self._farewell = ""
+
+    def _tell(self, status: Status, message: str) -> None:
+        _log.info("%s: %s", status.name, message)
+        self._session.status.become(status, message)
+
     def _apply(self, happened: list[Action | tuple[Status, str]]) -> None:
         for what in happened:
             match what:
+                case (Status.OFFLINE, str() as message):
+                    self._farewell = message
                 case (Status() as status, str() as message):
-                    _log.info("%s: %s", status.name, message)
-                    self._session.status.become(status, message)
+                    self._tell(status, message)
                 case Action.RUN_BEFORE if self._hooks.before_lease:
                     self._nursery.start_soon(self._run, self._hooks.before_lease, "beforeLease")
                 case Action.RUN_AFTER if self._hooks.after_lease:

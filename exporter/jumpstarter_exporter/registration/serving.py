@@ -104,15 +104,16 @@ class LeaseServer:
                 await event.wait()
                 nursery.cancel_scope.cancel()
 
-            async def refused() -> None:
-                await life.releasing.wait()
+            async def refused(event: trio.Event) -> None:
+                await event.wait()
                 # Whoever leased it asks for the reason first, and then mostly gives it back themselves.
                 await trio.sleep(REASON_SECONDS)
                 nursery.cancel_scope.cancel()
 
-            for event in (self.ended, self.stopping, self.session.end_requested, life.exiting):
+            for event in (self.ended, self.stopping, self.session.end_requested):
                 nursery.start_soon(first, event)
-            nursery.start_soon(refused)
+            for event in (life.releasing, life.exiting):
+                nursery.start_soon(refused, event)
 
     async def _end(self, life: SessionLife) -> None:
         """Its hook, and giving it back if it is we who end it."""
@@ -123,6 +124,7 @@ class LeaseServer:
         elif ours:
             await self._as_long_as_there_is_time(self._release)
         await self._as_long_as_there_is_time(partial(trio.sleep, LAST_LOOK_SECONDS))
+        life.leave()
 
     async def _as_long_as_there_is_time(self, function: Callable[[], Awaitable[None]]) -> None:
         async with trio.open_nursery() as nursery:
