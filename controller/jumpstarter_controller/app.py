@@ -173,6 +173,8 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
         RpcError: UNAVAILABLE, it runs but does not answer.
     """
     folder = DataFolder(data)
+    if not folder.exists:
+        folder.addresses()  # says what is missing, and makes nothing
     folder.prepare()
     async with AsyncExitStack() as stack:
         if not stack.enter_context(folder.locked()):

@@ -60,6 +60,11 @@ class DataFolder:
         """Shared with routers."""
         return self.path / "router.key"
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a folder."""
+        return self.path.is_dir()
+
     def prepare(self) -> None:
         """Make the folder, for its owner only. DataError if that cannot be."""
         try:

@@ -106,6 +106,8 @@ def _exporter(before: Exporter | None, after: Exporter | None) -> _Sentences:
         return
     if before.status is after.status:
         return
+    if after.status is ExporterStatus.OFFLINE and not before.devices:
+        return  # it has registered, and connects next
     said = after.status.name + (f": {after.status_message}" if after.status_message else "")
     if after.status is ExporterStatus.OFFLINE:
         yield logging.WARNING, f"exporter lost: {after.status_message}"

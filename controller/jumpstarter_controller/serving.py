@@ -147,7 +147,8 @@ def tls_context(certificate: Certificate) -> Any:
         return server_ssl_context(certificate.chain, certificate.key)
     except OSError as error:  # ssl.SSLError is one
         raise CertificateError(
-            f"{certificate.chain} and {certificate.key} are no certificate with its key: {error}"
+            f"{certificate.chain} and {certificate.key} are no certificate with its key "
+            f"({error.strerror or error}); give both as PEM, the chain and its own key"
         ) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +47,8 @@ def create(
     request = lab_pb2.CreateRequest(
         kind=kind.value, namespace=namespace, name=name, labels=_labels(labels), username=username
     )
+    if save is not None:
+        _check_place(save)
     credential = call_admin(data, lambda stub: stub.Create(request, timeout=CALL_SECONDS))
     if save is not None:
         _save(kind, save, credential)
@@ -59,6 +62,7 @@ def create(
 def rotate(kind: Kind, name: str, namespace: str, *, save: Path, data: Path | None) -> int:
     """Make a new token and save the configuration."""
     request = lab_pb2.ObjectRequest(kind=kind.value, namespace=namespace, name=name)
+    _check_place(save)
     _save(kind, save, call_admin(data, lambda stub: stub.Rotate(request, timeout=CALL_SECONDS)))
     return 0
 
@@ -165,6 +169,14 @@ def _labels(texts: list[str]) -> dict[str, str]:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"--label {text}: write it as KEY=VALUE")
         labels[key] = value
     return labels
+
+
+def _check_place(path: Path) -> None:
+    """Before a token is made that would have nowhere to go. OptionError if there is no such folder."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OptionError(
+            f"{path} cannot be written: {path.parent} has to be a folder that you may write to; choose another place"
+        )
 
 
 def _save(kind: Kind, path: Path, credential: lab_pb2.Credential) -> None:

@@ -94,13 +94,9 @@ class Scheduler:
             if exporter is None or exporter.status is ExporterStatus.OFFLINE or not exporter.devices:
                 self.presence.settled(key)
                 continue
-            lab.put(
-                replace(
-                    exporter,
-                    status=ExporterStatus.OFFLINE,
-                    status_message="nothing was heard of it for a minute",
-                )
-            )
+            was_here = self.presence.last_seen(key) is not None
+            why = "nothing was heard of it for a minute" if was_here else "it has not connected yet"
+            lab.put(replace(exporter, status=ExporterStatus.OFFLINE, status_message=why))
 
     def _in_doubt(self, lab: Lab) -> list[Key]:
         """Exporters that may be absent without a record of it: few, and all of them after a change was undone."""

@@ -156,6 +156,15 @@ def test_a_minute_of_silence_is_offline_and_the_return_heals(world: World) -> No
     assert world.lease(key).exporter == "one"
 
 
+def test_who_has_only_registered_was_never_there(world: World) -> None:
+    world.exporter("new", present=False, status=ExporterStatus.UNSPECIFIED)
+    world.step(100)
+    exporter = world.lab.get(Exporter, Key(NS, "new"))
+    assert exporter is not None
+    assert (exporter.status, exporter.status_message) == (ExporterStatus.OFFLINE, "it has not connected yet")
+    assert world.reason(world.ask()) == ("Pending", True, "Offline")
+
+
 def test_a_lease_for_later_waits_until_then(world: World) -> None:
     world.exporter("one")
     key = world.ask(begin_time=1500.0)
