@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "administrated", "run"]
 
+_log = logging.getLogger(__name__)
 OPTIONS = Options(
     keepalive_interval=30.0, stream_window=64 * 1024, connection_window=1024 * 1024, unary_seconds=60.0
 )
@@ -214,4 +216,12 @@ def _certificate(settings: Settings, folder: DataFolder) -> Certificate:
     hosts = [split_endpoint(one)[0] for one in named if one]
     listening = (settings.listen, settings.router_listen)
     hosts += [host for one in listening if (host := split_address(one)[0]) not in EVERY_INTERFACE]
-    return own_certificate(folder.path, hosts)
+    certificate = own_certificate(folder.path, hosts)
+    if missing := [host for host in hosts if not certificate.covers(host)]:
+        _log.warning(
+            "the certificate in %s was made before and is not for %s: who trusts it will not connect there; "
+            "go back to the old address, or move tls.crt and tls.key away and hand out configurations anew",
+            folder.path,
+            ", ".join(missing),
+        )
+    return certificate

@@ -50,17 +50,24 @@ class Certificate:
         """SHA-256 of the certificate, for `--tls-fingerprint`."""
         return fingerprint_of(self.first().public_bytes(serialization.Encoding.DER))
 
-    def covers(self, host: str) -> bool:
-        """Whether it is for that host; a name may stand below a `*.`."""
+    def hosts(self) -> list[str]:
+        """The names and addresses that it is for."""
         try:
             names = self.first().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:
-            return False
+            return []
+        return [
+            *names.get_values_for_type(x509.DNSName),
+            *map(str, names.get_values_for_type(x509.IPAddress)),
+        ]
+
+    def covers(self, host: str) -> bool:
+        """Whether it is for that host; a name may stand below a `*.`."""
         try:
-            return ipaddress.ip_address(host) in names.get_values_for_type(x509.IPAddress)
+            wanted = {str(ipaddress.ip_address(host))}
         except ValueError:
             wanted = {host.lower(), f"*.{host.lower().partition('.')[2]}"}
-            return not wanted.isdisjoint(one.lower() for one in names.get_values_for_type(x509.DNSName))
+        return not wanted.isdisjoint(one.lower() for one in self.hosts())
 
     def pinned(self) -> str:
         """What users have to trust, in PEM; empty when the system's authorities vouch for it."""

@@ -119,14 +119,14 @@ async def listen(address: str, context: Any) -> list[trio.abc.Listener[Any]]:
         raise AddressError(f"cannot listen on {address}: {error.strerror or error}; choose another") from None
 
 
-def reachable(address: str, listeners: Sequence[trio.abc.Listener[Any]]) -> str:
-    """The address as others would write it: with this host's name for every interface, and the port that it got."""
+def reachable(address: str, listeners: Sequence[trio.abc.Listener[Any]], name: str | None = None) -> str:
+    """The address as others would write it: `name`, or this host's, for every interface, and the port that it got."""
     host, port = split_address(address)
     inner = getattr(listeners[0], "transport_listener", listeners[0])
     if port == 0 and isinstance(inner, trio.SocketListener):
         port = inner.socket.getsockname()[1]
     if host in EVERY_INTERFACE:
-        host = socket.gethostname()
+        host = name or socket.gethostname()
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trustme
 from google.protobuf import empty_pb2
 from jumpstarter_client.leasing import Wanted, configs
 from jumpstarter_client.leasing.configs import ClientConfig
@@ -141,6 +142,28 @@ async def used(config: ClientConfig, lease: str) -> set[str]:
             assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
             found.add(endpoint)
     return found
+
+
+def test_a_lab_with_certificates_from_elsewhere(lab: Lab) -> None:
+    authority = trustme.CA()
+    chain, key = lab.home / "chain.pem", lab.home / "key.pem"
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(chain)
+    issued.private_key_pem.write_to_path(key)
+    endpoint = f"127.0.0.1:{exporters.free_port()}"
+    given = ("--tls-cert", str(chain), "--tls-key", str(key))
+    controller = lab.controller("--router", endpoint, *given)
+    file = lab.home / "router.pem"
+    assert "needs --tls-cert" in lab.admin("router", "create", endpoint, "--save", file)
+    assert "CERTIFICATE" not in file.read_text()
+    program = exporters.scripts() / "jumpstarter-router"
+    bare = subprocess.run([program, "--key", file], capture_output=True, text=True, timeout=60, check=False)
+    assert (bare.returncode, "holds no certificate" in bare.stderr) == (2, True)
+    # It takes its name from the certificate, which has only this one.
+    port = endpoint.rpartition(":")[2]
+    router = lab.start(program, "--key", file, "--listen", f":{port}", *given)
+    assert router.first_line() == f"Router on {endpoint}"
+    lab.until(lambda: f"router {endpoint} answers" in controller.log.read_text())
 
 
 def test_what_keeps_a_router_from_starting_is_one_sentence(lab: Lab) -> None:

@@ -39,7 +39,7 @@ def run(
 
     Copy the file to where the router is to run, and run it:
 
-        jumpstarter-router --key router-1.pem --endpoint router-1.lab:8083
+        jumpstarter-router --key router-1.pem
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def run(
     listen
         [HOST]:PORT for clients and exporters.
     endpoint
-        HOST:PORT as they reach it, if that is another.
+        HOST:PORT as they reach it, if that is neither the address to listen on nor the name in the file.
     tls_cert
         Certificate chain, as PEM; otherwise the one in the router's file.
     tls_key

@@ -33,7 +33,7 @@ class RouterSettings:
     key: Path
     listen: str
     endpoint: str | None = None
-    """How others reach it; otherwise as it listens."""
+    """How others reach it; otherwise as it listens, with the certificate's name if that has one only."""
     certificate: Path | None = None
     certificate_key: Path | None = None
     metrics_listen: str | None = None
@@ -53,7 +53,10 @@ async def run(settings: RouterSettings) -> ExitCode:
             "that clients and exporters of this lab believe"
         )
     listeners = await listen(settings.listen, tls_context(certificate))
-    endpoint = settings.endpoint or reachable(settings.listen, listeners)
+    hosts = certificate.hosts()
+    endpoint = settings.endpoint or reachable(
+        settings.listen, listeners, hosts[0] if len(hosts) == 1 else None
+    )
     host, _ = split_endpoint(endpoint)
     if not certificate.covers(host):
         raise CertificateError(
