@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.network import NetworkLab, User
+from tests.faults.network import NetworkLab, User, is_error, works_again
 from tests.faults.shell import Shell
 
 LINKS = ["client-controller", "exporter-controller", "client-router", "exporter-router"]
@@ -44,21 +44,6 @@ def ready(lab: NetworkLab) -> User:
     user = lab.user()
     assert user.answer() == "ready", user.log
     return user
-
-
-def is_error(answer: str) -> bool:
-    return answer.startswith("error ") and (
-        "broke" in answer or "other side" in answer or "connection" in answer
-    )
-
-
-def works_again(user: User, line: str) -> None:
-    """A call that is made before the fault has been heard of is one that ran when it happened: the second works."""
-    answer = user.do(line)
-    if not answer.startswith("done"):
-        assert is_error(answer), answer
-        answer = user.do(line)
-    assert answer.startswith("done"), (answer, user.log)
 
 
 @pytest.mark.parametrize("link", ["client-controller", "exporter-controller"])

@@ -126,8 +126,8 @@ class LastingChannel:
         """One connection, from the try to its end."""
         before = self._line.reason
         again = before is not None and self._line.connections > 0
-        if again:
-            _log.warning("the connection to the board broke (%s); connecting again", before)
+        if before is not None and again:
+            _log.warning("the connection to the board broke (%s); connecting again", _cause(before))
         deadline = trio.current_time() + self._patience
         while True:
             reason = await self._one_connection(again)
@@ -181,7 +181,7 @@ class LastingChannel:
             return _again(self.over)
         return ConnectionLostError(
             StatusCode.UNAVAILABLE,
-            f"the connection to the board broke during {name} ({error.details}); it may have been done or not: "
+            f"the connection to the board broke during {name} ({_cause(error)}); it may have been done or not: "
             "look at the board, then try again",
         )
 
@@ -242,6 +242,10 @@ def _as_status(error: JumpstarterError) -> RpcError:
     status = RpcError(StatusCode.__members__.get(error.status, StatusCode.UNKNOWN), str(error))
     status.exit_code = error.exit_code
     return status
+
+
+def _cause(error: RpcError) -> str:
+    return error.details.removeprefix("the connection broke: ")
 
 
 def _again(reason: RpcError) -> RpcError:
