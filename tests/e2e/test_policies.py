@@ -85,6 +85,7 @@ def test_policies_decide_at_once(lab: Lab) -> None:
 
 def test_the_documented_policy_is_one() -> None:
     text = (ROOT / "docs" / "controller.md").read_text()
-    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    found = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (block,) = [one for one in found if "kind: ExporterAccessPolicy" in one]
     (policy,) = read_policies(Path("docs"), block, "default")
     assert (policy.exporters, len(policy.rules)) == ("board=rpi4", 2)

@@ -53,7 +53,7 @@ def run(
     with_router: Annotated[bool, Parameter(negative="")] = False,
     router_listen: str = ":8083",
     router_endpoint: str | None = None,
-    router: list[str] | None = None,
+    router: Annotated[list[str] | None, Parameter(negative="")] = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     max_leases: Annotated[int, Parameter(validator=Number(gte=1))] = 256,
@@ -64,6 +64,8 @@ def run(
     log_format: LogFormat = "text",
 ) -> int:
     """Run the controller until told to stop.
+
+    It hands out the boards; with a router, it carries their streams too.
 
         jumpstarter-controller run --with-router
         jumpstarter-controller run --with-router --data lab --listen 127.0.0.1:8082 --router-listen 127.0.0.1:8083
@@ -84,8 +86,7 @@ def run(
     router_endpoint
         HOST:PORT as others reach the router.
     router
-        HOST:PORT[,KEY=VALUE...] of a `jumpstarter-router`, and the labels of the exporters that it is for; again for
-        each.
+        HOST:PORT[,KEY=VALUE...] of a `jumpstarter-router` and the labels of its exporters; once for each.
     tls_cert
         Certificate chain, as PEM; otherwise one is made, and its fingerprint printed.
     tls_key
@@ -194,9 +195,9 @@ def create_exporter(
 def create_router(endpoint: str, /, *, save: Path, data: Path | None = None) -> int:
     """Write the file that a router needs: the lab's router key and a certificate. Only you can read it.
 
-        jumpstarter-controller admin router create router-1.lab:8083 --save router-1.pem
-
     `jumpstarter-router --help` says how to go on.
+
+        jumpstarter-controller admin router create router-1.lab:8083 --save router-1.pem
     """
     from jumpstarter_controller.folder import DataFolder, default_folder  # noqa: PLC0415
     from jumpstarter_controller.router import credentials  # noqa: PLC0415
