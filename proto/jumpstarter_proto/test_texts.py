@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.texts import shown
+from jumpstarter_proto.texts import printable, shown
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,8 @@ def test_controls_are_shown_as_escapes(text: str, expected: str) -> None:
 @given(st.text())
 def test_all_of_it_is_printable_and_on_one_line(text: str) -> None:
     assert shown(text).isprintable()
+
+
+def test_lines_stay_lines() -> None:
+    assert printable("one\n  two\x1b[2J\r\n\ttab") == "one\n  two\\x1b[2J\\r\n\\ttab"
+    assert printable("plain ü") == "plain ü"

@@ -84,7 +84,10 @@ def _explain(error: BaseException, options: Options) -> ExitCode:
         sys.stdout.flush()
     except OSError:
         _drop_output()
-    sys.stderr.write(f"error: {sentence or type(error).__name__}\n")
+    from jumpstarter_proto.texts import printable  # noqa: PLC0415 - for errors only
+
+    # A peer wrote some of it.
+    sys.stderr.write(f"error: {printable(sentence) or type(error).__name__}\n")
     return code
 
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.cli.arguments import asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, take_output
@@ -147,12 +148,12 @@ class _Lines:
             self._note("the controller is back")
         stamp = time.strftime("%H:%M:%S")
         if self._seen is None and not self._as_json:
-            sys.stdout.write("".join(f"{stamp} {one.name} is {one.told}\n" for one in found))
+            sys.stdout.write("".join(f"{stamp} {shown(f'{one.name} is {one.told}')}\n" for one in found))
         else:
             for one, sentence in changes(self._seen or (), found):
                 deleted = one not in found
                 data = one.as_data() | ({"state": "deleted"} if deleted else {})
-                sys.stdout.write(f"{json.dumps(data)}\n" if self._as_json else f"{stamp} {sentence}\n")
+                sys.stdout.write(f"{json.dumps(data)}\n" if self._as_json else f"{stamp} {shown(sentence)}\n")
         sys.stdout.flush()
         self._seen = found
 

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.texts import printable
 
 from jumpstarter_client.cli.arguments import Arguments, asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
@@ -155,7 +156,7 @@ def _print(one: pb.Lease, options: Options, sentence: str) -> None:
 
         write_data(as_data(one, time.time()), options.output)
     else:
-        sys.stdout.write(f"{sentence}\n")
+        sys.stdout.write(f"{printable(sentence)}\n")
 
 
 def _create(given: Arguments, options: Options) -> ExitCode:

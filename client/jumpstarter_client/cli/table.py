@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jumpstarter_proto.texts import shown
+
 __all__ = ["table"]
+
+LONGEST = 1000
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lines of columns, the titles first."""
+    """Lines of columns, the titles first. What peers wrote stays in its cell."""
+    rows = [[shown(text, LONGEST) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     lines = (
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

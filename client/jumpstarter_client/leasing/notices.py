@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
+from jumpstarter_proto.texts import printable
+
 __all__ = ["Notify", "to_terminal"]
 
 Notify: TypeAlias = Callable[[str], None]
@@ -14,6 +16,7 @@ Notify: TypeAlias = Callable[[str], None]
 
 def to_terminal(sentence: str) -> None:
     """On standard error. A terminal may be anybody's for the moment, such as a console's that does not end lines."""
+    sentence = printable(sentence)
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{sentence}\r\n")
     else:
