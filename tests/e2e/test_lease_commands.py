@@ -137,6 +137,20 @@ def test_a_lease_changes_hands(lab: Lab, ann: str, bob: str) -> None:
     assert (code, "carl" in sentence) == (3, True), sentence
 
 
+def test_completion_asks_the_controller_for_names(lab: Lab, ann: str, bob: str) -> None:
+    name = make(lab, ann)
+    for words, found in {
+        ("lease", "show"): {name},
+        ("leases", "release", name): {name},
+        ("power", "on", "--lease"): {name},
+        ("shell", "-n"): {"one"},
+        ("shell", "--exporter"): {"one"},
+        ("power", "on", "-l"): {"board=rpi4"},
+    }.items():
+        lab.until(lambda: set(lab.ok("__complete", *words, JMP_CLIENT_CONFIG=ann).split()) == found)  # noqa: B023
+    assert lab.ok("__complete", "--client", bob, "lease", "show") == "", "it is not theirs"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import JumpstarterError
 
-from jumpstarter_client.cli.options import Options, UsageError, nearest
+from jumpstarter_client.cli.options import LOG_LEVELS, VALUED, Options, UsageError, nearest, split
 
 if TYPE_CHECKING:
     from jumpstarter_client.node import Node
@@ -47,9 +47,6 @@ complete -c jumpstarter -a '(__jumpstarter_complete)'
 """,
 }
 
-DEVICE_SECONDS = 1.0
-"""An exporter that has not answered by then does not hold the prompt any longer."""
-
 
 def completion(arguments: list[str]) -> int:
     """Print a shell's script."""
@@ -63,27 +60,71 @@ def completion(arguments: list[str]) -> int:
     return 0
 
 
-def complete(words: list[str], options: Options) -> int:
+def complete(words: list[str]) -> int:
     """Print what can come behind `words`, a line each."""
-    from jumpstarter_client.cli.entry import COMMANDS  # noqa: PLC0415 - it imports this module
+    sys.stdout.write("".join(f"{word}\n" for word in _fitting(words)))
+    return 0
 
+
+def _fitting(words: list[str]) -> list[str]:
+    from jumpstarter_client.cli import names  # noqa: PLC0415 - what is below needs what it names only
+    from jumpstarter_client.cli.entry import COMMANDS, straight  # noqa: PLC0415 - it imports this module
+
+    last = words[-1] if words else ""
+    asked = last in VALUED or last in ("-n", "--name")
+    try:
+        options, words = split(words[:-1] if asked else words)
+    except UsageError:
+        return []
+    if asked:
+        return _values("exporter_name" if last in ("-n", "--name") else VALUED[last], options)
     if not words:
         from jumpstarter_client.manifests import interfaces  # noqa: PLC0415
 
-        found = [*COMMANDS, *interfaces()]
-    elif words[0] in COMMANDS:
-        found = list(SCRIPTS) if words == ["completion"] else []
-    elif len(words) == 1:
-        from jumpstarter_client.cli.verbs import client_class  # noqa: PLC0415
-        from jumpstarter_client.verb import verbs  # noqa: PLC0415
+        return [*COMMANDS, *interfaces()]
+    match straight(words):
+        case ["completion"]:
+            return list(SCRIPTS)
+        case ["lease"]:
+            return ["create", "list", "show", "extend", "transfer", "release"]
+        case ["lease", "show" | "extend" | "transfer" | "update"] | ["lease", "release" | "delete", *_]:
+            return names.leases(options)
+        case ["config"]:
+            return ["client"]
+        case ["config", "client"]:
+            return ["create", "delete", "list", "use", "show"]
+        case ["config", "client", "delete" | "use" | "show"]:
+            return names.configurations()
+        case [word, *_] if word in COMMANDS:
+            return []
+        case [interface]:
+            from jumpstarter_client.cli.verbs import client_class  # noqa: PLC0415
+            from jumpstarter_client.verb import verbs  # noqa: PLC0415
 
-        found = list(verbs(client_class(words[0])))
-    elif len(words) == 2:
-        found = _devices(words[0], options)
-    else:
-        found = []
-    sys.stdout.write("".join(f"{word}\n" for word in found))
-    return 0
+            return list(verbs(client_class(interface)))
+        case [interface, _]:
+            return _devices(interface, options)
+    return []
+
+
+def _values(option: str, options: Options) -> list[str]:
+    """What an option of every command can have; nothing where that is anything."""
+    from jumpstarter_client.cli import names  # noqa: PLC0415
+
+    match option:
+        case "lease":
+            return names.leases(options)
+        case "exporter":
+            return [*names.local_exporters(), *names.exporters(options)]
+        case "exporter_name":
+            return names.exporters(options)
+        case "selector":
+            return names.labels(options)
+        case "client":
+            return names.configurations()
+        case "log_level":
+            return list(LOG_LEVELS)
+    return []
 
 
 def _devices(interface: str, options: Options) -> list[str]:
@@ -91,10 +132,11 @@ def _devices(interface: str, options: Options) -> list[str]:
     import trio  # noqa: PLC0415 - the words above need none of it
 
     async def ask() -> list[Node]:
+        from jumpstarter_client.cli.names import ASK_SECONDS  # noqa: PLC0415
         from jumpstarter_client.connecting import connect_async  # noqa: PLC0415
         from jumpstarter_client.resolve import BuiltIn, candidates  # noqa: PLC0415
 
-        with trio.move_on_after(DEVICE_SECONDS):
+        with trio.move_on_after(ASK_SECONDS):
             for candidate in candidates(options.host, os.environ):
                 if isinstance(candidate, BuiltIn):
                     break

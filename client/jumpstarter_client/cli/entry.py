@@ -13,7 +13,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_client.cli.options import Options, UsageError, split
 
-__all__ = ["run", "start", "start_j"]
+__all__ = ["COMMANDS", "run", "start", "start_j", "straight"]
 
 COMMANDS = (
     "devices",
@@ -44,7 +44,9 @@ def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
     _end_cleanly_when_told_to()
     options = Options()
     try:
-        options, arguments = split(sys.argv[1:])
+        arguments = sys.argv[1:]
+        if arguments[:1] != ["__complete"]:  # of which the options are not whole yet
+            options, arguments = split(arguments)
         options.apply()
         code = int(command(arguments, options) or ExitCode.OK)
         sys.stdout.flush()
@@ -123,7 +125,7 @@ def start(arguments: list[str], options: Options) -> int | None:
         return None
     if arguments[0] == "--version":
         arguments = ["version"]
-    word, *rest = _straight(arguments)
+    word, *rest = straight(arguments)
     match word:
         case "devices":
             from jumpstarter_client.cli.devices import devices  # noqa: PLC0415
@@ -164,7 +166,7 @@ def start(arguments: list[str], options: Options) -> int | None:
         case "__complete":
             from jumpstarter_client.cli.completion import complete  # noqa: PLC0415
 
-            return complete(rest, options)
+            return complete(rest)
         case "version":
             from jumpstarter_client.cli.version import version  # noqa: PLC0415
 
@@ -176,7 +178,7 @@ def start(arguments: list[str], options: Options) -> int | None:
     return run_verb(word, rest, options)
 
 
-def _straight(arguments: list[str]) -> list[str]:
+def straight(arguments: list[str]) -> list[str]:
     """The words with the command first, under its own name."""
     word, *rest = arguments
     if word in _TURNED and rest:

@@ -112,7 +112,7 @@ class Options:
             logging.basicConfig(level=self.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
 
 
-_VALUED = {
+VALUED = {
     "--host": "host",
     "--socket": "host",
     "--config": "config",
@@ -161,14 +161,14 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
             rest += [word, *words]
             break
         name, equals, value = word.partition("=")
-        if name in _VALUED:
+        if name in VALUED:
             if not equals:
                 value = next(words, "")
             if not value:
-                raise UsageError(f"{name} needs a value; for example {name} {_EXAMPLES[_VALUED[name]]}")
-            if _VALUED[name] == "selector" and options.selector:
+                raise UsageError(f"{name} needs a value; for example {name} {_EXAMPLES[VALUED[name]]}")
+            if VALUED[name] == "selector" and options.selector:
                 value = f"{options.selector},{value}"  # each narrows the others
-            setattr(options, _VALUED[name], value)
+            setattr(options, VALUED[name], value)
         elif word == "--exporter-logs":
             options.exporter_logs = True
         else:

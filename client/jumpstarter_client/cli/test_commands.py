@@ -269,6 +269,12 @@ def test_j_works_inside_of_a_shell_only(command: Command) -> None:
     [
         ([], {"devices", "shell", "power", "serial"}),
         (["completion"], {"bash", "zsh", "fish"}),
+        (["lease"], {"create", "extend", "release"}),
+        (["conf", "client"], {"use", "show"}),
+        (["config", "client", "use"], set()),
+        (["power", "on", "--log-level"], {"debug", "warning"}),
+        (["power", "on", "-l"], set()),
+        (["lease", "show"], set()),
         (["power"], {"on", "off", "cycle", "read"}),
         (["power", "on"], {"rpi4"}),
         (["devices"], set()),
