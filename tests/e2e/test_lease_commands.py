@@ -127,6 +127,17 @@ def test_a_lease_for_later_is_not_waited_for(lab: Lab, ann: str) -> None:
     assert f"begins:     {year}-01-31 08:00:00" in lab.ok("lease", "show", lease["name"], "--client", ann)
 
 
+def test_a_client_alone_means_its_only_lease(lab: Lab, ann: str) -> None:
+    code, sentence = lab.refused("power", "on", "rpi4", "--client", ann)
+    assert (code, "ann has no lease" in sentence) == (2, True), sentence
+    name = make(lab, ann)
+    lab.ok("power", "on", "rpi4", "--client", ann)
+    assert list(lab.leases(ann)) == [name], "it is left as it is"
+    other = lab.ok("lease", "create", "-n", "one", "--no-wait", "-o", "name", "--client", ann).strip()
+    code, sentence = lab.refused("power", "on", "rpi4", "--client", ann)
+    assert (code, f"{name} (one), {other} (waiting)" in sentence) == (2, True), sentence
+
+
 def test_a_lease_changes_hands(lab: Lab, ann: str, bob: str) -> None:
     name = make(lab, ann)
     assert lab.ok("lease", "transfer", name, "bob", "--client", ann) == f"{name} is bob's\n"

@@ -68,14 +68,13 @@ class Options:
 
     def wanted(self) -> Wanted | None:
         """The board of a controller that was asked for, by options or JMP_LEASE; None: one that is reached directly."""
-        if not (self.selector or self.exporter_name or self.lease or os.environ.get("JMP_LEASE")):
+        named = bool(self.selector or self.exporter_name or self.lease)
+        if self.host or self.config or not (named or self.client or os.environ.get("JMP_LEASE")):
             return None
+        if not named and os.environ.get("JUMPSTARTER_HOST"):
+            return None  # inside of `jumpstarter shell`: the lease is there already
         from jumpstarter_client.leasing.wanted import Wanted  # noqa: PLC0415 - local commands need none of it
 
-        if self.host or self.config:
-            return None
-        if not (self.selector or self.exporter_name or self.lease) and os.environ.get("JUMPSTARTER_HOST"):
-            return None  # inside of `jumpstarter shell`: the lease is there already
         return Wanted.of(
             os.environ,
             selector=self.selector,

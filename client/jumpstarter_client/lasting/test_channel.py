@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 from google.protobuf import empty_pb2, timestamp_pb2
+from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
@@ -288,3 +289,28 @@ def test_a_long_log_is_remembered_as_far_as_exporters_keep_theirs() -> None:
     assert not any(news.is_new(one) for one in entries[-REMEMBERED:])
     assert news.is_new(jumpstarter_pb2.LogStreamResponse(message="no time"))
     assert news.is_new(jumpstarter_pb2.LogStreamResponse(message="no time"))
+
+
+async def test_an_end_with_a_reason_fails_what_runs_and_all_that_comes_with_it(
+    channel: LastingChannel, way: Way, exporter: FakeExporter
+) -> None:
+    exporter.methods["on"] = trio.sleep_forever
+    reason = FinalError(UNAVAILABLE, "the lease has ended: its time is over")
+    reason.exit_code = ExitCode.LEASE_ENDED
+    async with open_client(channel) as root, trio.open_nursery() as nursery:
+
+        async def end() -> None:
+            while not exporter.called:
+                await trio.testing.wait_all_tasks_blocked()
+            channel.end(reason)
+
+        nursery.start_soon(end)
+        for method in ("on", "off"):
+            with pytest.raises(DriverError) as caught:
+                await root.rpi4.power.call_async(method)
+            assert caught.value.details == "the lease has ended: its time is over"
+            assert caught.value.exit_code is ExitCode.LEASE_ENDED
+        with pytest.raises(DriverError) as caught:
+            await anext(root.rpi4.power.streamingcall_async("read"))
+        assert caught.value.exit_code is ExitCode.LEASE_ENDED
+    assert way.dialled == 1

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 import trio
 from jumpstarter_proto.client.v1 import client_pb2 as pb
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Backoff, open_router_stream
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1 import jumpstarter_pb2
@@ -17,7 +18,7 @@ from jumpstarter_client.lasting import FinalError
 from jumpstarter_client.leasing.acquire import RefusedError, Tell, create, new_name, release, until_ready
 from jumpstarter_client.leasing.carrier import carrying
 from jumpstarter_client.leasing.configs import ClientConfig
-from jumpstarter_client.leasing.controller import Controller, bare
+from jumpstarter_client.leasing.controller import Calls, Controller, bare
 from jumpstarter_client.leasing.wanted import Wanted
 
 __all__ = ["Lease", "leased"]
@@ -123,6 +124,12 @@ def _may_pass(error: RpcError) -> bool:
     )
 
 
+class NoLeaseError(JumpstarterError):
+    """It is not clear which lease is meant."""
+
+    exit_code = ExitCode.USAGE
+
+
 @asynccontextmanager
 async def leased(
     config: ClientConfig, wanted: Wanted, *, tell: Tell = lambda _: None
@@ -136,14 +143,15 @@ async def leased(
         RpcError: the controller refuses.
     """
     controller = Controller(config)
-    ours = not wanted.lease
+    ours = wanted.is_new
     name = new_name() if ours else wanted.lease
     try:
         if ours:
             lease = await create(controller, name, wanted.request())
         else:
             async with controller.open() as calls:
-                lease = await calls.get_lease(name)
+                lease = await (calls.get_lease(name) if name else _only(calls, controller))
+            name = bare(lease.name)
         if lease.client and lease.client != controller.own_name:
             raise ConnectError(f"lease {name} is {bare(lease.client)}'s; ask them to transfer it")
         try:
@@ -156,3 +164,17 @@ async def leased(
     finally:
         if ours:
             await release(controller, name)
+
+
+async def _only(calls: Calls, controller: Controller) -> pb.Lease:
+    """The client's lease, if it is clear which."""
+    found = [one async for one in calls.leases() if one.client == controller.own_name]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NoLeaseError(
+            f"which board? {controller.config.identity.name} has no lease; say it with -l SELECTOR or -n EXPORTER, "
+            "or see what there is: jumpstarter exporters"
+        )
+    names = ", ".join(f"{bare(one.name)} ({bare(one.exporter) or 'waiting'})" for one in found)
+    raise NoLeaseError(f"which board? Name one of your leases with --lease: {names}")

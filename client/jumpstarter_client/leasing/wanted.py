@@ -19,7 +19,7 @@ DURATION = 30 * 60.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """At least one of the first three is set. `lease` is one that exists, and is left alone at the end."""
+    """`lease` is one that exists, and is left alone at the end. Without the first three it is the client's only one."""
 
     selector: str = ""
     exporter: str = ""
@@ -52,14 +52,14 @@ class Wanted:
         all_logs: bool = False,
         otherwise: str = "",
     ) -> Wanted | None:
-        """What was asked for, with JMP_LEASE where nothing was; None: no leased board.
+        """What was asked for, with JMP_LEASE where nothing was; None: no leased board. A client alone wants its lease.
 
         Raises:
             TimeFormatError: the duration is none.
         """
         if not selector and not exporter and not lease:
             lease = environment.get("JMP_LEASE")
-        if not selector and not exporter and not lease:
+        if not selector and not exporter and not lease and not client:
             return None
 
         def time(text: str | None) -> float | None:
@@ -82,6 +82,11 @@ class Wanted:
             all_logs,
             otherwise,
         )
+
+    @property
+    def is_new(self) -> bool:
+        """Whether to make a lease for it."""
+        return bool(self.selector or self.exporter) and not self.lease
 
     def applied(self, config: ClientConfig) -> ClientConfig:
         """A configuration with the patience that was asked for."""
