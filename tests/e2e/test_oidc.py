@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_client.leasing.controller import Controller
 from jumpstarter_controller.folder import DataFolder
+from jumpstarter_proto.documents import edited
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError
 
@@ -23,6 +25,8 @@ from tests.e2e.lab import Lab
 from tests.interop import exporters
 from tests.support import oidc
 from tests.support.oidc import AUDIENCE, Provider
+
+pytestmark = pytest.mark.timeout(300)
 
 
 @contextmanager
@@ -153,3 +157,94 @@ def test_a_configuration_that_makes_no_sense_keeps_the_controller_from_starting(
     )
     assert done.returncode == 2
     assert f"{file}:3:7: authentication.jwt[0]: 'claimMappings' is missing" in done.stderr
+
+
+def logging_in(lab: Lab, *words: str, **environment: str) -> subprocess.Popen[str]:
+    addresses = DataFolder(lab.home / "data").addresses()
+    pin = ["--tls-fingerprint", addresses.fingerprint]
+    return lab.start("login", addresses.endpoint, *pin, *words, **environment)
+
+
+def told(process: subprocess.Popen[str], before: str) -> str:
+    """The URL behind these words in what a command says."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if before in line:
+            return line.partition(before)[2].strip()
+    raise AssertionError(f"it ended with {process.wait()} and never said {before!r}")
+
+
+def saved(lab: Lab, alias: str = "ann-lee") -> dict[str, str]:
+    path = lab.home / ".config" / "jumpstarter" / "clients" / f"{alias}.yaml"
+    found: dict[str, str] = yaml.safe_load(path.read_text())
+    return found
+
+
+def test_a_login_on_any_page_and_new_tokens_in_time(tmp_path: Path) -> None:
+    # Good for less than what a command wants, so each of them needs a new one.
+    with oidc.provider(tmp_path / "oidc", seconds=100) as provider, lab_with(provider, tmp_path) as lab:
+        process = logging_in(lab)
+        page = provider.browser().log_in(told(process, "or open "), "Ann.Lee")
+        assert "Success" in page
+        out, err = process.communicate(timeout=labs.LIMIT)
+        assert process.returncode == 0, err
+        assert "client default/ann-lee of " in out
+        first = saved(lab)
+        assert first["refresh_token"]
+        lab.exporter("one")
+        lab.ok("power", "on", "rpi4", "-l", "board=rpi4")
+        second = saved(lab)
+        assert second["token"] != first["token"]
+        # Each refresh token counts once: who come at once must not use the same.
+        many = [lab.start("lease", "list") for _ in range(4)]
+        assert [one.wait(labs.LIMIT) for one in many] == [0, 0, 0, 0]
+        assert saved(lab)["token"] != second["token"]
+        assert "a new token, until" in lab.ok("auth", "refresh")
+        shown = lab.ok("auth", "status")
+        assert f"token:       of {provider.url}, until" in shown
+        assert "another issuer's" in lab.refused("auth", "rotate")[1]
+        lab.admin("client", "disable", "ann-lee")
+        assert "is disabled" in lab.refused("lease", "list")[1]
+        for text in (lab.controller.log.read_text(), out, err, shown):
+            assert "eyJ" not in text
+            assert first["refresh_token"] not in text
+
+
+def test_a_login_with_this_machines_browser_and_once_more(provider: Provider, tmp_path: Path) -> None:
+    with lab_with(provider, tmp_path) as lab:
+        process = logging_in(lab, "--browser", BROWSER="true")
+        url = told(process, "if none opens, open ")
+        port = url.partition("localhost%3A")[2].partition("%2F")[0]
+        forged = provider.browser()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            forged.open(f"http://localhost:{port}/callback?code=mine&state=guessed")
+        assert "You are logged in" in provider.browser().log_in(url, "Ann.Lee")
+        _, err = process.communicate(timeout=labs.LIMIT)
+        assert process.returncode == 0, err
+        first = saved(lab)
+        again = lab.start("login", "--browser", BROWSER="true")
+        provider.browser().log_in(told(again, "if none opens, open "), "Ann.Lee")
+        _, err = again.communicate(timeout=labs.LIMIT)
+        assert again.returncode == 0, err
+        assert saved(lab)["token"] != first["token"]
+        # As somebody else one does not get into this configuration.
+        third = lab.start("login", "--browser", BROWSER="true")
+        provider.browser().log_in(told(third, "if none opens, open "), "bob")
+        _, err = third.communicate(timeout=labs.LIMIT)
+        assert (third.returncode, "resource name mismatch" in err) == (5, True), err
+
+
+def test_a_token_that_cannot_be_renewed_says_to_log_in(tmp_path: Path) -> None:
+    with oidc.provider(tmp_path / "oidc", seconds=3) as provider, lab_with(provider, tmp_path) as lab:
+        process = logging_in(lab)
+        provider.browser().log_in(told(process, "or open "), "Ann.Lee")
+        assert process.wait(labs.LIMIT) == 0
+        path = lab.home / ".config" / "jumpstarter" / "clients" / "ann-lee.yaml"
+        path.write_text(edited(path.read_text(), {("refresh_token",): "wrong"}))
+        lab.until(lambda: "run `jumpstarter login`" in lab.run("lease", "list").stderr)
+        code, said = lab.refused("lease", "list")
+        assert (code, "the token is expired" in said) == (5, True)
+    for words in (["--issuer", provider.url], []):
+        with lab_with(provider, tmp_path) as lab:
+            code, said = logging_in(lab, *words).wait(labs.LIMIT), ""
+            assert code == 4, said  # nobody is there any more

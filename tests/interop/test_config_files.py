@@ -47,8 +47,8 @@ def theirs(upstream: Environment, program: str, home: Path, *words: str) -> dict
 def test_client_configurations_of_ours_are_theirs(upstream: Environment, tmp_path: Path) -> None:
     files = ConfigFiles(tmp_path)
     ann = Identity(Kind.CLIENT, "default", "ann", "secret")
-    files.save("lab", ClientConfig("lab:8082", ann, Trust(ca="QUJD")), refresh_token="again")
-    files.save("other", ClientConfig("b:1", ann, Trust(insecure=True)), allow=["a.*"], unsafe=False)
+    files.save("lab", ClientConfig("lab:8082", ann, Trust(ca="QUJD"), refresh_token="again"))
+    files.save("other", ClientConfig("b:1", ann, Trust(insecure=True), allow=("a.*",)))
     files.use("other")
     found = theirs(upstream, READ_CLIENTS, tmp_path)
     assert (found["current"], found["aliases"]) == ("other", ["lab", "other"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["auth"]
 
-HELP = """Usage: jumpstarter auth status|rotate [-o json|yaml] [--client FILE]
+HELP = """Usage: jumpstarter auth status|rotate|refresh [-o json|yaml] [--client FILE]
 
 The token with which you are a client of a controller. It is never shown.
 
@@ -27,8 +27,9 @@ The token with which you are a client of a controller. It is never shown.
   jumpstarter auth status --client lab      of another configuration than the current one
   jumpstarter auth status -o json | jq .seconds_left
   jumpstarter auth rotate                   a new token in place of it; the old ones count no more, anywhere
+  jumpstarter auth refresh                  a new token of another issuer; commands do that by themselves in time
 """
-_VERBS = ("status", "rotate")
+_VERBS = ("status", "rotate", "refresh")
 
 
 def auth(arguments: list[str], options: Options) -> ExitCode:
@@ -48,6 +49,8 @@ def auth(arguments: list[str], options: Options) -> ExitCode:
     config = load(options.client, os.environ)
     if verb == "rotate":
         return _rotate(config)
+    if verb == "refresh":
+        return _refresh(config)
     return _status(config, output or options.output)
 
 
@@ -118,4 +121,17 @@ def _rotate(config: ClientConfig) -> ExitCode:
     token, expires = run(rotate)
     replace_tokens(path, token)
     sys.stdout.write(f"{path}: a new token, until {when(expires)}; the old ones count no more\n")
+    return ExitCode.OK
+
+
+def _refresh(config: ClientConfig) -> ExitCode:
+    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
+    from jumpstarter_client.leasing.renewal import renewed  # noqa: PLC0415
+    from jumpstarter_client.leasing.times import when  # noqa: PLC0415
+    from jumpstarter_client.leasing.tokens import read_claims  # noqa: PLC0415
+
+    found = run(partial(renewed, config))
+    expires = read_claims(found.identity.token).expires
+    until = "" if expires is None else f", until {when(expires)}"
+    sys.stdout.write(f"{config.path}: a new token{until}\n")
     return ExitCode.OK

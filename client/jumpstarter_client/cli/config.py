@@ -135,7 +135,7 @@ def _create(name: str, given: Arguments, files: ConfigFiles) -> Path:
     )
     allow = [part for text in given.values.get("--allow", []) for part in text.split(",") if part]
     unsafe = "--unsafe" in given.flags
-    return files.save(name, ClientConfig(endpoint, identity, trust), allow=allow, unsafe=unsafe)
+    return files.save(name, ClientConfig(endpoint, identity, trust, allow=tuple(allow), unsafe=unsafe))
 
 
 def _token(file: str | None) -> str:

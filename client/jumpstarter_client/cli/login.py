@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,29 +14,43 @@ from jumpstarter_client.cli.options import Options, UsageError
 
 if TYPE_CHECKING:
     from jumpstarter_client.leasing.configs import ClientConfig
+    from jumpstarter_client.leasing.joining import Login
 
 __all__ = ["login"]
 
-HELP = """Usage: jumpstarter login HOST:PORT --pairing-code | --name NAME [OPTION ...]
+HELP = """Usage: jumpstarter login [HOST:PORT] [--pairing-code | --name NAME | --issuer URL] [OPTION ...]
 
-Become a client of a controller. Who runs it gives you a pairing code (`jumpstarter-controller admin pair client ann`),
-which is good once, or a token. Either is asked for, or read from stdin, or from a file; never from the command line,
-which everybody on this machine can read. What comes of it is a configuration that only you can read.
+Become a client of a controller. Where it knows your company's or lab's OpenID provider you log in there. Otherwise who
+runs it gives you a pairing code (`jumpstarter-controller admin pair client ann`), which is good once, or a token.
+What comes of it is a configuration that only you can read.
 
+  jumpstarter login lab.example.org:8082                     log in on a page, in any browser
+  jumpstarter login lab.example.org:8082 --browser           in this machine's
+  jumpstarter login                                          once more, with the current configuration
   jumpstarter login lab.example.org:8082 --pairing-code
   jumpstarter login 192.168.1.5:8082 --pairing-code --tls-fingerprint 3F:A0:…
-  jumpstarter login lab.example.org:8082 --name ann --token-file token
   vault read -field=token lab/ann | jumpstarter login lab.example.org:8082 --name ann
 
+A code or a token is asked for, or read from stdin, or from a file; never from the command line, which everybody on this
+machine can read.
+
 Options:
-  --pairing-code           with a pairing code; JMP_PAIRING_CODE may have it
-  --code-file FILE         the same, and the code is in that file
-  --name NAME              with a token, as the client of that name; JMP_TOKEN may have it
-  --namespace NAMESPACE    of that client; `default` if left out
-  --token-file FILE        the token is in that file
   --tls-fingerprint HEX    SHA-256 of the controller's certificate, if it made its own; it printed it at its start
   --alias ALIAS            what to call the configuration; the client's name if left out
-  --allow PATTERN          of Jumpstarter's own client: load only these client classes of drivers; several are fine
+  --namespace NAMESPACE    of the client; `default` if left out
+  --allow PATTERN          client classes of others' drivers that may be loaded; `jumpstarter_driver_*` if left out
+  --unsafe                 all of them, whatever an exporter names
+With a pairing code:
+  --pairing-code           JMP_PAIRING_CODE may have it
+  --code-file FILE         the code is in that file
+With a token:
+  --name NAME              whose it is; JMP_TOKEN may have it
+  --token-file FILE        the token is in that file
+With a login:
+  --issuer URL             where, if the controller knows several, or does not say
+  --client-id ID           as what; `jumpstarter-cli` if left out
+  --browser                with this machine's browser, instead of a code that is typed on a page
+  --callback-port PORT     where that browser comes back to, if the issuer wants it to be always the same
 """
 
 _VALUED = {
@@ -47,8 +63,15 @@ _VALUED = {
         "--tls-fingerprint",
         "--alias",
         "--allow",
+        "--issuer",
+        "--client-id",
+        "--callback-port",
     )
 }
+_FLAGS = {"--pairing-code": "--pairing-code", "--browser": "--browser", "--unsafe": "--unsafe"}
+DRIVERS = ("jumpstarter_driver_*",)
+"""Jumpstarter's own; whatever else an exporter may name, and this machine happens to have, is not loaded."""
+_BY_LOGIN = ("--issuer", "--client-id", "--callback-port", "--browser")
 
 
 def login(arguments: list[str], options: Options) -> int:
@@ -56,37 +79,52 @@ def login(arguments: list[str], options: Options) -> int:
     if asks_for_help(arguments):
         sys.stdout.write(HELP)
         return 0
-    given = take("login", arguments, _VALUED, {"--pairing-code": "--pairing-code"})
-    if len(given.words) != 1:
+    given = take("login", arguments, _VALUED, _FLAGS)
+    if len(given.words) > 1:
         raise UsageError(
             "`login` takes one controller, as HOST:PORT; `jumpstarter login --help` shows examples"
         )
-    by_code = bool(given.flags) or given.one("--code-file") is not None
-    if by_code and (given.one("--token-file") or given.one("--name")):
-        raise UsageError("a pairing code says who you are; leave --name and --token-file out, or the code")
+    by_code = "--pairing-code" in given.flags or given.one("--code-file") is not None
+    by_token = given.one("--token-file") is not None or given.one("--name") is not None
+    by_login = any(given.one(option) or option in given.flags for option in _BY_LOGIN)
+    if by_code and (by_token or by_login):
+        raise UsageError(
+            "a pairing code says who you are; leave --name, --token-file and --issuer out, or the code"
+        )
+    if given.one("--token-file") and by_login:
+        raise UsageError(
+            "with a token nobody has to log in; leave --issuer and --browser out, or --token-file"
+        )
+    if not given.words:
+        if by_code or by_token:
+            raise UsageError("which controller? `login` takes it as HOST:PORT; `jumpstarter login --help`")
+        return _again(given, options)
     from jumpstarter_client.leasing.config_files import ConfigFiles  # noqa: PLC0415 - not for --help
     from jumpstarter_client.leasing.configs import config_home  # noqa: PLC0415
 
     files = ConfigFiles(config_home(os.environ))
     if alias := given.one("--alias"):
         files.path(alias)  # before a code is used up
-    member = _member(given, by_code=by_code)
+    member = _member(given, by_code=by_code, by_token=by_token and not by_login)
     alias = alias or files.free_alias(member)
-    allow = given.values.get("--allow", [])
-    path = files.save(alias, member, allow=allow, unsafe=not allow)
-    who = f"{member.identity.namespace}/{member.identity.name}"
-    sys.stdout.write(f"{path}: client {who} of {member.endpoint}\n")
+    allow = tuple(given.values.get("--allow", DRIVERS))
+    path = files.save(alias, replace(member, allow=allow, unsafe="--unsafe" in given.flags))
+    _say(path, member)
     if files.current() != alias:
         sys.stdout.write(f"Use it with --client {alias}, or always: jumpstarter config client use {alias}\n")
     return 0
 
 
-def _member(given: Arguments, *, by_code: bool) -> ClientConfig:
-    import trio  # noqa: PLC0415 - not for --help
-    from jumpstarter_proto.remote import Identity, Kind, Trust, split_endpoint  # noqa: PLC0415
+def _say(path: Path, member: ClientConfig) -> None:
+    who = f"{member.identity.namespace}/{member.identity.name}"
+    sys.stdout.write(f"{path}: client {who} of {member.endpoint}\n")
+
+
+def _member(given: Arguments, *, by_code: bool, by_token: bool) -> ClientConfig:
+    from jumpstarter_proto.remote import Identity, Kind, Trust, split_endpoint  # noqa: PLC0415 - not for --help
     from jumpstarter_proto.secret_input import read_secret  # noqa: PLC0415
 
-    from jumpstarter_client.blocking import collapse  # noqa: PLC0415
+    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
     from jumpstarter_client.leasing import joining  # noqa: PLC0415
 
     endpoint = given.words[0]
@@ -96,15 +134,58 @@ def _member(given: Arguments, *, by_code: bool) -> ClientConfig:
         code = read_secret(
             "pairing code", file=_file(given, "--code-file"), variable="JMP_PAIRING_CODE", hidden=False
         )
-        with collapse():
-            return trio.run(joining.by_code, endpoint, trust, code)
+        return run(partial(joining.by_code, endpoint, trust, code))
+    if not by_token:
+        return run(partial(joining.by_issuer, endpoint, trust, _login(given), _tell))
+    token = read_secret("token", file=_file(given, "--token-file"), variable="JMP_TOKEN")
     name = given.one("--name")
     if name is None:
-        raise UsageError("say who you are: --pairing-code, or --name NAME and a token")
-    token = read_secret("token", file=_file(given, "--token-file"), variable="JMP_TOKEN")
+        raise UsageError("whose token is it? --name NAME")
     identity = Identity(Kind.CLIENT, given.one("--namespace") or "default", name, token)
-    with collapse():
-        return trio.run(joining.by_token, endpoint, trust, identity)
+    return run(partial(joining.by_token, endpoint, trust, identity))
+
+
+def _again(given: Arguments, options: Options) -> int:
+    """Log in once more where a configuration says; it stays as it is but for its tokens."""
+    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
+    from jumpstarter_client.leasing import joining  # noqa: PLC0415
+    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415
+    from jumpstarter_client.leasing.tokens import read_claims, replace_tokens  # noqa: PLC0415
+
+    before = load(options.client, os.environ)
+    claims = read_claims(before.identity.token)
+    if claims.is_own or before.path is None:
+        raise UsageError("which controller? `login` takes it as HOST:PORT; `jumpstarter login --help`")
+    who = before.identity
+    login = replace(_login(given), namespace=who.namespace, name=who.name)
+    if not login.issuer:
+        login = replace(login, issuer=claims.issuer)
+    member = run(partial(joining.by_issuer, before.endpoint, before.trust, login, _tell))
+    replace_tokens(before.path, member.identity.token, member.refresh_token)
+    _say(before.path, member)
+    return 0
+
+
+def _login(given: Arguments) -> Login:
+    from jumpstarter_client.leasing.joining import Login  # noqa: PLC0415
+
+    port = given.one("--callback-port") or "0"
+    if not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"--callback-port {port}: a port is a number up to 65535")
+    found = Login(
+        issuer=given.one("--issuer") or "",
+        namespace=given.one("--namespace") or "default",
+        name=given.one("--name") or "",
+        browser="--browser" in given.flags or bool(given.one("--callback-port")),
+        port=int(port),
+    )
+    client_id = given.one("--client-id")
+    return replace(found, client_id=client_id) if client_id else found
+
+
+def _tell(sentence: str) -> None:
+    sys.stderr.write(sentence + "\n")
+    sys.stderr.flush()
 
 
 def _file(given: Arguments, option: str) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +47,9 @@ class ConfigFiles:
             alias if isinstance(alias, str) and self._folder.joinpath(f"{alias}{SUFFIX}").exists() else None
         )
 
-    def save(
-        self,
-        alias: str,
-        config: ClientConfig,
-        *,
-        refresh_token: str = "",
-        allow: Sequence[str] = (),
-        unsafe: bool = True,
-    ) -> Path:
+    def save(self, alias: str, config: ClientConfig) -> Path:
         """Write one, in place of another of that alias; the first one becomes the current one.
 
-        `allow` and `unsafe` say which client classes Jumpstarter's own client may load for a board's drivers.
         A pinned fingerprint cannot be kept in such a file: give the certificate as `ca`.
 
         Raises:
@@ -68,7 +58,7 @@ class ConfigFiles:
         """
         path = self.path(alias)
         only = not self.aliases()
-        self._write(path, document(config, refresh_token=refresh_token, allow=allow, unsafe=unsafe))
+        self._write(path, document(config))
         if only or self.current() is None:
             self.use(alias)
         return path
@@ -140,9 +130,7 @@ class ConfigFiles:
         write_private(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
 
-def document(
-    config: ClientConfig, *, refresh_token: str = "", allow: Sequence[str] = (), unsafe: bool = True
-) -> dict[str, Any]:
+def document(config: ClientConfig) -> dict[str, Any]:
     """A client configuration as its file has it (other keys than these are refused by Jumpstarter 0.9)."""
     return {
         "apiVersion": API_VERSION,
@@ -151,7 +139,7 @@ def document(
         "endpoint": config.endpoint,
         "tls": {"ca": config.trust.ca, "insecure": config.trust.insecure},
         "token": config.identity.token,
-        **({"refresh_token": refresh_token} if refresh_token else {}),
+        **({"refresh_token": config.refresh_token} if config.refresh_token else {}),
         "grpcOptions": {},
-        "drivers": {"allow": list(allow), "unsafe": unsafe},
+        "drivers": {"allow": list(config.allow), "unsafe": config.unsafe},
     }

@@ -66,6 +66,8 @@ class ClientConfig:
     """How long to lease others when a board turns out not to be reachable; 0 is not at all."""
     options: Options = KEEPALIVE
     """When a silent controller or router is given up."""
+    refresh_token: str = field(default="", repr=False)
+    """Of another issuer, for new tokens in place of old ones."""
     path: Path | None = field(default=None, compare=False)
     """The file that it is from."""
 
@@ -239,6 +241,7 @@ def _made(
         options=options_of(section("grpcOptions")),
         dial_timeout=seconds("dial_timeout", "JMP_DIAL_TIMEOUT", DIAL_SECONDS),
         retry_timeout=seconds("retry_timeout", "JMP_RETRY_TIMEOUT", RETRY_SECONDS),
+        refresh_token=texts.get("refresh_token") or environment.get("JMP_REFRESH_TOKEN", ""),
         path=path.absolute() if path else None,
     )
 

@@ -62,10 +62,16 @@ class Controller:
 
         Raises:
             RpcError: it cannot be reached, or a call in the block fails; its exit code fits what it says.
+            LoginError: the token is over and cannot be renewed.
         """
+        config = self.config
+        if config.refresh_token:
+            from jumpstarter_client.leasing.renewal import fresh  # noqa: PLC0415 - others' tokens are good for long
+
+            config = await fresh(config)
         with _explained():
             async with open_controller(
-                self.config.endpoint, self.config.trust, self.config.identity, options=self.config.options
+                config.endpoint, config.trust, config.identity, options=config.options
             ) as channel:
                 yield Calls(channel, self._namespace)
 

@@ -21,6 +21,8 @@ def test_what_a_token_says() -> None:
         "https://localhost:8085", 5.0
     )
     assert read_claims(token({"iss": "https://localhost:8085"})).is_own
+    assert read_claims(token({"aud": "lab"})).audiences == ("lab",)
+    assert read_claims(token({"aud": ["lab", 5, "x"]})).audiences == ("lab", "x")
     assert not read_claims(token({"iss": "https://id.example"})).is_own
 
 

@@ -24,6 +24,7 @@ class Claims:
     issuer: str = ""
     expires: float | None = None
     """Seconds since the epoch."""
+    audiences: tuple[str, ...] = ()
 
     @property
     def is_own(self) -> bool:
@@ -42,10 +43,13 @@ def read_claims(token: str) -> Claims:
         return Claims()
     if not isinstance(claims, dict):
         return Claims()
-    issuer, expires = claims.get("iss"), claims.get("exp")
+    issuer, expires, audiences = claims.get("iss"), claims.get("exp"), claims.get("aud")
+    if isinstance(audiences, str):
+        audiences = [audiences]
     return Claims(
         issuer if isinstance(issuer, str) else "",
         float(expires) if isinstance(expires, int | float) and not isinstance(expires, bool) else None,
+        tuple(one for one in audiences if isinstance(one, str)) if isinstance(audiences, list) else (),
     )
 
 

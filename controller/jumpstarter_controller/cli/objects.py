@@ -196,5 +196,5 @@ def configuration(kind: Kind, credential: lab_pb2.Credential) -> dict[str, Any]:
         "grpcOptions": {},
     }
     if kind is Kind.CLIENT:
-        return shared | {"drivers": {"allow": [], "unsafe": True}}
+        return shared | {"drivers": {"allow": ["jumpstarter_driver_*"], "unsafe": False}}
     return shared | {"export": {}}
