@@ -156,12 +156,13 @@ class RouterService(Servicer):
         except RpcError as error:
             self.refusals.note(error, peer=call.peer)
             raise
-        call.trust()
+        about = admission.about
+        call.trust(f"lease {about.get('namespace', '')}/{about['lease']}" if "lease" in about else "")
         if len(self._sides) >= self._most_streams or self.held > self._most_held:
             raise self._no_room("the router has no room for another stream; dial again later")
         # A peer may wait for our headers before it sends anything.
         await call.send_initial_metadata()
-        side = _Side(call, admission.about)
+        side = _Side(call, about)
         name = admission.stream
         try:
             other = self._pairing.arrive(name, side)

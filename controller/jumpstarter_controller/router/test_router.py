@@ -12,7 +12,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from jumpstarter_proto.router_stream import RouterStream
-from jumpstarter_proto.rpc import RpcError, Server, StatusCode, open_channel
+from jumpstarter_proto.rpc import Limits, RpcError, Server, StatusCode, open_channel
 from jumpstarter_proto.v1 import router_grpc, router_pb2
 
 from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
@@ -196,6 +196,23 @@ async def test_one_token_is_for_few_streams(lab: Lab) -> None:
         async with lab.dial(TOKENS.issue()):
             await lab.until(1, MOST_PER_TOKEN // 2)
     await lab.until_empty()
+
+
+async def test_a_lease_has_no_more_connections_than_its_share() -> None:
+    async with trio.open_nursery() as nursery:
+        lab = Lab(nursery)
+        limits = Limits(of_identity=2)
+        lab.server = Server([lab.service], options=ROUTER_OPTIONS, limits=limits)
+        mine, other = ({"namespace": "n", "lease": name} for name in ("mine", "other"))
+        async with lab.dial(TOKENS.issue(about=mine)), lab.dial(TOKENS.issue(about=mine)):
+            await lab.until(2, 0)
+            error = await refused(lab, TOKENS.issue(about=mine))
+            assert error.code is StatusCode.RESOURCE_EXHAUSTED
+            assert "lease n/mine has 2 connections" in error.details
+            async with lab.dial(TOKENS.issue(about=other)):
+                await lab.until(3, 0)
+        await lab.until_empty()
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_is_held_in_all_is_bounded_and_the_greediest_stream_pays() -> None:
