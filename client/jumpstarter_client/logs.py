@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
+from jumpstarter_proto.texts import printable
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
@@ -66,4 +67,4 @@ def is_of_hook(entry: LogStreamResponse) -> bool:
 def line_of(entry: LogStreamResponse) -> str:
     """As users read it."""
     kind = _HOOKS.get(entry.source)
-    return f"{kind}: {entry.message}" if kind else f"{entry.severity:<8} {entry.message}"
+    return printable(f"{kind}: {entry.message}" if kind else f"{entry.severity:<8} {entry.message}")

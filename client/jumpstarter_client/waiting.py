@@ -8,10 +8,14 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from jumpstarter_proto.texts import shown
+
 from jumpstarter_client.progress import is_live
 
 __all__ = ["WaitingLine"]
 
+MOST = 400
+"""Characters of a sentence, which is a controller's."""
 QUIET = 0.3
 """Seconds that pass before a terminal shows anything: who gets what they want by then has not waited."""
 
@@ -37,6 +41,7 @@ class WaitingLine:
 
     def __call__(self, sentence: str) -> None:
         """Say how it stands."""
+        sentence = shown(sentence, MOST)
         if not self._live:
             if sentence != self._said:
                 self._said = sentence

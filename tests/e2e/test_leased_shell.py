@@ -197,6 +197,31 @@ def test_ctrl_c_while_a_command_waits_gives_up_its_place(lab: Lab) -> None:
         assert [one["client"] for one in lab.leases(ann).values()] == ["ann"]
 
 
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_a_terminal_is_greeted_warned_and_hung_up(lab: Lab, shell: str) -> None:
+    motd = "hooks:\n  beforeLease: {script: 'printf \"mind the\\033[2J gap\" > $JMP_MOTD_FILE'}\n"
+    lab.exporter("one", hooks=motd)
+    ann = lab.client("ann")
+    terminal = pexpect.spawn(
+        str(exporters.scripts() / "jumpstarter"),
+        ["shell", "-l", "board=rpi4", "--duration", "8", "--client", ann],
+        env={**os.environ, **lab.environment, "TERM": "xterm", "SHELL": shell},
+        encoding="utf-8",
+        dimensions=(24, 80),
+        timeout=labs.LIMIT,
+    )
+    terminal.expect("the lease ends in [0-9]s; to keep the board: jumpstarter lease extend")
+    terminal.expect("mind the.*2J gap")
+    terminal.expect("jumpstarter")
+    terminal.sendline("echo $JMP_EXPORTER:$((40 + 2))")
+    terminal.expect("one:42\r")
+    terminal.expect("\x1b\\[Kthe lease has ended: its time is over\r")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 8
+    assert lab.leases(ann) == {}
+
+
 def test_a_board_that_cannot_be_reached_is_given_back_for_another(lab: Lab) -> None:
     broken = lab.exporter("a-broken")
     ann = lab.client("ann")

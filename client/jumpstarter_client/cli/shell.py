@@ -15,10 +15,13 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_client.cli.options import Options, UsageError, take_name
 
 if TYPE_CHECKING:
+    from jumpstarter_proto.rpc import Caller
+
     from jumpstarter_client.leasing.board import Board
 
 __all__ = ["shell"]
 
+GREETING_SECONDS = 5.0
 HELP = """Usage: jumpstarter shell [--host HOST | --config FILE | -l SELECTOR | -n NAME] [-- COMMAND [ARGUMENT ...]]
 
 A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
@@ -63,19 +66,39 @@ def shell(arguments: list[str], options: Options) -> int:
     )
     with Portal() as portal, portal.context(place) as host:
         environment = dict(os.environ, JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")
+        greeting = ""
         if boards:
             environment |= _of_lease(boards[0], portal.call(boards[0].labels))
+            greeting = "" if command else portal.call(_greeting, boards[0].channel)
         else:
             # Asked at once, so that a wrong passphrase or certificate is not found by every command inside.
             with portal.context(connect_async(host)) as client:
                 if client.name:
                     environment["JMP_EXPORTER"] = client.name
+                greeting = "" if command else portal.call(_greeting, client.connection.channel)
             if host.startswith("/"):
                 # This machine's exporter names the classes; who runs it can run anything here anyway.
                 environment.setdefault("JMP_DRIVERS_ALLOW", "UNSAFE")
+        if greeting:
+            sys.stdout.write(f"{greeting}\n")
+            sys.stdout.flush()
         with tempfile.TemporaryDirectory(prefix="jumpstarter-shell-") as folder:
             code = child.run(command or _interactive(Path(folder), environment), environment)
     return ExitCode.LEASE_ENDED if child.outlived_its_lease else code
+
+
+async def _greeting(channel: Caller) -> str:
+    """What the exporter tells its users; empty if it has nothing to say, or does not say it within a moment."""
+    from google.protobuf import empty_pb2  # noqa: PLC0415 - for people only
+    from jumpstarter_proto.rpc import RpcError  # noqa: PLC0415
+    from jumpstarter_proto.texts import printable  # noqa: PLC0415
+    from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub  # noqa: PLC0415
+
+    try:
+        report = await ExporterServiceStub(channel).GetReport(empty_pb2.Empty(), timeout=GREETING_SECONDS)
+    except RpcError:
+        return ""
+    return printable(report.motd)
 
 
 def _of_lease(board: Board, labels: dict[str, str]) -> dict[str, str]:

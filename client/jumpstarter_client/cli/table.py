@@ -14,6 +14,7 @@ LONGEST = 1000
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lines of columns, the titles first. What peers wrote stays in its cell."""
     rows = [[shown(text, LONGEST) for text in row] for row in rows]
+    rows = [[shown(text) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     lines = (
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import common_pb2
 
 from jumpstarter_client.leasing.controller import bare
@@ -54,7 +55,7 @@ class Seen:
         if self.lease:
             until = f" until {when(self.until)}" if self.until is not None else ""
             return f"{self.words}: {self.client}{until}"
-        return f"{self.words}: {self.reason}" if self.reason else self.words
+        return f"{self.words}: {shown(self.reason)}" if self.reason else self.words
 
     def as_data(self) -> dict[str, object]:
         """For scripts: with the keys that Jumpstarter's own client has, and `state` and `reason`."""
