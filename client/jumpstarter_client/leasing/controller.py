@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from google.protobuf import field_mask_pb2
@@ -41,11 +40,13 @@ def is_missing(error: RpcError) -> bool:
     )
 
 
-@dataclass(frozen=True)
 class Controller:
     """A controller, as one of its clients."""
 
-    config: ClientConfig
+    def __init__(self, config: ClientConfig) -> None:
+        self.config = config
+        self._kept: Channel | None = None
+        self._kept_for = config.identity
 
     @property
     def own_name(self) -> str:
@@ -64,16 +65,46 @@ class Controller:
             RpcError: it cannot be reached, or a call in the block fails; its exit code fits what it says.
             LoginError: the token is over and cannot be renewed.
         """
-        config = self.config
-        if config.refresh_token:
-            from jumpstarter_client.leasing.renewal import fresh  # noqa: PLC0415 - others' tokens are good for long
-
-            config = await fresh(config)
+        config = await self._current()
         with _explained():
-            async with open_controller(
-                config.endpoint, config.trust, config.identity, options=config.options
-            ) as channel:
+            if self._kept is not None and not self._kept.closed and config.identity == self._kept_for:
+                yield Calls(self._kept, self._namespace)
+                return
+            async with _connected(config) as channel:
                 yield Calls(channel, self._namespace)
+
+    @asynccontextmanager
+    async def kept_open(self) -> AsyncIterator[None]:
+        """One connection for all that is asked in the block; once it or its token is over, each `open` makes its own.
+
+        Raises:
+            RpcError, LoginError: as `open`.
+        """
+        config = await self._current()
+        async with AsyncExitStack() as stack:
+            with _explained():
+                self._kept = await stack.enter_async_context(_connected(config))
+            self._kept_for = config.identity
+            try:
+                yield
+            finally:
+                self.let_go()
+
+    def let_go(self) -> None:
+        """Do not use the connection that is kept any more, as it is about to end."""
+        self._kept = None
+
+    async def _current(self) -> ClientConfig:
+        """With a token that is good for a while."""
+        if not self.config.refresh_token:
+            return self.config
+        from jumpstarter_client.leasing.renewal import fresh  # noqa: PLC0415 - others' tokens are good for long
+
+        return await fresh(self.config)
+
+
+def _connected(config: ClientConfig) -> AbstractAsyncContextManager[Channel]:
+    return open_controller(config.endpoint, config.trust, config.identity, options=config.options)
 
 
 class Calls:

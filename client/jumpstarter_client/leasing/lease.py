@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
@@ -145,25 +146,28 @@ async def leased(
     controller = Controller(config)
     ours = wanted.is_new
     name = new_name() if ours else wanted.lease
-    try:
-        if ours:
-            lease = await create(controller, name, wanted.request())
-        else:
-            async with controller.open() as calls:
-                lease = await (calls.get_lease(name) if name else _only(calls, controller))
-            name = bare(lease.name)
-        if lease.client and lease.client != controller.own_name:
-            raise ConnectError(f"lease {name} is {bare(lease.client)}'s; ask them to transfer it")
+    async with controller.kept_open():
         try:
-            ready, _ = await until_ready(controller, lease, tell, timeout=config.acquisition_timeout)
-        except RefusedError as error:
-            if wanted.otherwise:
-                raise RefusedError(f"{error}; {wanted.otherwise}") from None
-            raise
-        yield Lease(controller, ready, ours=ours)
-    finally:
-        if ours:
-            await release(controller, name)
+            if ours:
+                lease = await create(controller, name, wanted.request())
+            else:
+                async with controller.open() as calls:
+                    lease = await (calls.get_lease(name) if name else _only(calls, controller))
+                name = bare(lease.name)
+            if lease.client and lease.client != controller.own_name:
+                raise ConnectError(f"lease {name} is {bare(lease.client)}'s; ask them to transfer it")
+            try:
+                ready, _ = await until_ready(controller, lease, tell, timeout=config.acquisition_timeout)
+            except RefusedError as error:
+                if wanted.otherwise:
+                    raise RefusedError(f"{error}; {wanted.otherwise}") from None
+                raise
+            yield Lease(controller, ready, ours=ours)
+        finally:
+            if trio.current_effective_deadline() == -math.inf:
+                controller.let_go()  # cancelled, as we are
+            if ours:
+                await release(controller, name)
 
 
 async def _only(calls: Calls, controller: Controller) -> pb.Lease:

@@ -35,6 +35,31 @@ def issuer(now: float = 1000.0, endpoint: str = "lab:8082") -> TokenIssuer:
     return TokenIssuer(KEY, endpoint, clock=lambda: now)
 
 
+def test_a_token_that_was_good_before_ends_all_the_same() -> None:
+    now = [1000.0]
+    tokens = TokenIssuer(KEY, "lab:8082", clock=lambda: now[0])
+    token, expiry = tokens.issue(ANN, 60)
+    for _ in range(2):
+        assert tokens.verify(token) == (ANN, expiry)
+    with pytest.raises(TokenError):
+        tokens.verify(token[:-2])
+    now[0] = expiry
+    with pytest.raises(TokenError, match="expired"):
+        tokens.verify(token)
+    now[0] = 100.0
+    with pytest.raises(TokenError, match="clocks"):
+        tokens.verify(token)
+
+
+def test_what_is_remembered_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jumpstarter_controller.identity.tokens.REMEMBERED", 10)
+    tokens = issuer()
+    for number in range(25):
+        token, _ = tokens.issue(Subject(Kind.CLIENT, "lab", f"c{number}", "1"))
+        tokens.verify(token)
+        assert len(tokens._known) <= 10
+
+
 def metadata(token: str, **changes: str | None) -> list[tuple[str, str | bytes]]:
     headers = {
         "authorization": f"Bearer {token}",

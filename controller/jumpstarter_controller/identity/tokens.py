@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ LIFETIME = 365 * 86400.0
 LEEWAY = 60.0
 """Clocks of a controller and its backup, in seconds; only for times before which a token does not count."""
 LONGEST = 16 * 1024
+REMEMBERED = 8192
+"""Tokens whose signature was found to be ours."""
 
 
 class TokenError(JumpstarterError):
@@ -72,6 +75,7 @@ class TokenIssuer:
         self._endpoint = endpoint
         self._lifetime = lifetime
         self._clock = clock
+        self._known: dict[bytes, tuple[Subject, float, float]] = {}
 
     def issue(self, subject: Subject, lifetime: float | None = None) -> tuple[str, float]:
         """A token, and when it ends in seconds since the epoch."""
@@ -86,6 +90,29 @@ class TokenIssuer:
         Raises:
             TokenError: forged, expired, or for another endpoint.
         """
+        subject, issued, expiry = self._signed(token)
+        now = self._clock()
+        if expiry <= now:
+            raise expired()
+        if issued > now + LEEWAY:
+            raise TokenError("oidc: the token is from the future; set the clocks of both machines")
+        return subject, expiry
+
+    def _signed(self, token: str) -> tuple[Subject, float, float]:
+        """What we once signed: for whom, issued when and until when. The same token is looked up, not computed again.
+
+        Whether it still counts is not part of that.
+        """
+        digest = hashlib.sha256(token.encode()).digest()
+        found = self._known.get(digest)
+        if found is None:
+            found = self._verified(token)
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[digest] = found
+        return found
+
+    def _verified(self, token: str) -> tuple[Subject, float, float]:
         if len(token) > LONGEST:
             raise TokenError("oidc: the token is too long to be one of ours")
         options = {"require": ["iss", "aud", "sub", "iat", "exp"], "verify_exp": False, "verify_iat": False}
@@ -107,9 +134,4 @@ class TokenIssuer:
             ) from None
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise TokenError(f"failed to authenticate token: {error}; log in again") from None
-        now = self._clock()
-        if expiry <= now:
-            raise expired()
-        if issued > now + LEEWAY:
-            raise TokenError("oidc: the token is from the future; set the clocks of both machines")
-        return subject, expiry
+        return subject, issued, expiry

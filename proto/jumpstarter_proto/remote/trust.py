@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import trio
@@ -57,7 +58,7 @@ class Trust:
         if not self.fingerprint and self.ca:
             try:
                 pem = base64.b64decode(self.ca, validate=True).decode("ascii")
-                return _believing(pem)
+                return _always_believing(pem)
             except (binascii.Error, ValueError, ssl.SSLError):
                 raise EndpointError(
                     "tls.ca of the configuration is not base64 of a PEM certificate; "
@@ -87,6 +88,12 @@ class Trust:
                     "compare it with what the controller printed at its start",
                 )
         return ssl.DER_cert_to_PEM_cert(certificate)
+
+
+@lru_cache(maxsize=8)
+def _always_believing(pem: str) -> ssl.SSLContext:
+    """Nobody changes it, so that all connections to a lab can share it."""
+    return _believing(pem)
 
 
 def _believing(pem: str) -> ssl.SSLContext:

@@ -7,6 +7,7 @@ one call that stay errors of that call.
 
 from __future__ import annotations
 
+from h2.config import H2Configuration
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
 
@@ -45,6 +46,9 @@ _POST = (":method", "POST")
 _HTTP_OK = (":status", "200")
 _STARTED = (_HTTP_OK, _CONTENT_TYPE)
 _OK = (("grpc-status", "0"),)
+_CONFIGURATIONS = {
+    client: H2Configuration(client_side=client, header_encoding="utf-8") for client in (True, False)
+}
 _MOST_DETAILS = 4096
 """Bytes of a status message. Peers take 8 KiB of headers in all, and a status must arrive."""
 
@@ -76,14 +80,16 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         self._client = client
         self._events: list[Event] = []
         self._open: dict[int, Call] = {}
-        super().__init__(GRPCConfiguration(client_side=client, max_message_length=options.max_receive))
-        self._http2 = self.h2_connection
+        # Not `super().__init__`, which makes an HTTP/2 connection of h2's own first, only to be thrown away.
+        self.config = GRPCConfiguration(client_side=client, max_message_length=options.max_receive)
+        self.message_read_buffers: dict[int, object] = {}
+        self._http2 = self.h2_connection = self._new_http2()
         self.outbox: Outbox = self._http2.outbox
 
-    def _set_h2_connection_local_settings(self) -> None:
+    def _new_http2(self) -> Http2:
         options = self._options
         http2 = Http2(
-            self.h2_connection.config,
+            _CONFIGURATIONS[self._client],
             self,
             max_header_list=options.max_header_list,
             window=options.connection_window,
@@ -99,7 +105,7 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         http2.local_settings = Settings(client=self._client, initial_values=values)
         http2.max_inbound_frame_size = MAX_FRAME
         http2.calls = self._open
-        self.h2_connection = http2
+        return http2
 
     # --- the connection
 
