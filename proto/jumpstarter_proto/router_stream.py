@@ -8,10 +8,11 @@ can send that. A call that fails before the end of the data is a cut, and never 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import trio
 
+from jumpstarter_proto.router_frames import HEAD, pack, unpack
 from jumpstarter_proto.rpc import ClientCall, Outbox, RpcError, ServerCall, Wire
 from jumpstarter_proto.v1 import router_pb2
 
@@ -21,64 +22,56 @@ FRAME = 65536
 """Most bytes of one frame that we send."""
 TUNNEL_FRAME = 2 * FRAME - 1024
 """The same in a stream that carries a connection: a frame of a stream in it stays one frame, heads and all."""
-FRAME_HEAD = 16
-"""What protobuf puts around a payload, at most."""
+_GOAWAY = router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY).SerializeToString()
+
+_Call: TypeAlias = (
+    "ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]"
+    " | ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]"
+)
 
 
 class _Frames(Protocol):
     """Frames of one call, both ways."""
 
-    async def receive(self) -> router_pb2.StreamRequest | router_pb2.StreamResponse:
+    def receive(self) -> Awaitable[bytes]:
         """The peer's next frame. Raises trio.EndOfChannel after the last, RpcError for a call that failed."""
 
-    async def send(self, payload: bytes) -> None:
-        """Send data."""
+    def send(self, frame: bytes, /) -> Awaitable[None]:
+        """Send a frame."""
 
     def allowance(self) -> int:
-        """What a frame may have in all to be sent without waiting."""
+        """What a frame may have to be sent without waiting."""
 
-    def send_now(self, payload: bytes) -> None:
-        """Send data within the allowance."""
+    def send_now(self, frame: bytes, /) -> None:
+        """Send a frame within the allowance."""
 
     async def send_eof(self) -> None:
         """Say that there will be no more data."""
 
 
-class _ClientFrames:
-    """The frames of a call that we make."""
+class _ServerFrames:
+    """The frames of a call."""
+
+    def __init__(self, call: _Call) -> None:
+        self.receive = call.receive_data
+        self.send = call.send_data
+        self.allowance = call.allowance
+        self.send_now = call.send_now
+
+    async def send_eof(self) -> None:
+        await self.send(_GOAWAY)
+
+
+class _ClientFrames(_ServerFrames):
+    """The frames of a call that we make, whose end gRPC knows, too."""
 
     def __init__(self, call: ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> None:
-        self._call = call
-        self.receive = call.receive
-        self.allowance = call.allowance
-
-    async def send(self, payload: bytes) -> None:
-        await self._call.send(router_pb2.StreamRequest(payload=payload))
-
-    def send_now(self, payload: bytes) -> None:
-        self._call.send_now(router_pb2.StreamRequest(payload=payload))
+        super().__init__(call)
+        self._half_close = call.send_eof
 
     async def send_eof(self) -> None:
-        await self._call.send(router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
-        await self._call.send_eof()
-
-
-class _ServerFrames:
-    """The frames of a call that we serve."""
-
-    def __init__(self, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> None:
-        self._call = call
-        self.receive = call.receive
-        self.allowance = call.allowance
-
-    async def send(self, payload: bytes) -> None:
-        await self._call.send(router_pb2.StreamResponse(payload=payload))
-
-    def send_now(self, payload: bytes) -> None:
-        self._call.send_now(router_pb2.StreamResponse(payload=payload))
-
-    async def send_eof(self) -> None:
-        await self._call.send(router_pb2.StreamResponse(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
+        await super().send_eof()
+        await self._half_close()
 
 
 class RouterStream(trio.abc.HalfCloseableStream):
@@ -138,15 +131,15 @@ class RouterStream(trio.abc.HalfCloseableStream):
 
     async def _receive_frame(self) -> None:
         try:
-            frame = await self._frames.receive()
+            kind, payload = unpack(await self._frames.receive())
         except trio.EndOfChannel:
             self._received_eof = True
             return
         except RpcError as error:
             raise trio.BrokenResourceError(str(error)) from error
-        if frame.frame_type == router_pb2.FRAME_TYPE_DATA:
-            self._rest = frame.payload
-        elif frame.frame_type == router_pb2.FRAME_TYPE_GOAWAY:
+        if kind == router_pb2.FRAME_TYPE_DATA:
+            self._rest = payload
+        elif kind == router_pb2.FRAME_TYPE_GOAWAY:
             self._received_eof = True
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -164,11 +157,11 @@ class RouterStream(trio.abc.HalfCloseableStream):
         with self._send_conflicts:
             try:
                 if len(data) <= most:
-                    await self._frames.send(bytes(data))
+                    await self._frames.send(pack(data))
                     return
                 view = memoryview(data)
                 for start in range(0, len(data), most):
-                    await self._frames.send(bytes(view[start : start + most]))
+                    await self._frames.send(pack(view[start : start + most]))
             except RpcError as error:
                 raise trio.BrokenResourceError(str(error)) from error
 
@@ -177,9 +170,9 @@ class RouterStream(trio.abc.HalfCloseableStream):
         if self._closed or self._sent_eof or self._send_conflicts.is_held:
             return  # `_send_all` says what is wrong, or is at it
         while size := min(outbox.size, TUNNEL_FRAME):
-            if self._frames.allowance() < size + FRAME_HEAD:
+            if self._frames.allowance() < size + HEAD:
                 return
-            self._frames.send_now(outbox.take(size))
+            self._frames.send_now(pack(outbox.take(size)))
 
     async def wait_send_all_might_not_block(self) -> None:
         """Frames wait in `send_all` itself."""

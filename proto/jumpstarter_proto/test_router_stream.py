@@ -239,18 +239,18 @@ class Frames:
             end = router_pb2.StreamResponse(frame_type=router_pb2.FRAME_TYPE_GOAWAY)
             self.frames = [*frames, end, router_pb2.StreamResponse(payload=b"after the end")]
 
-    async def receive(self) -> router_pb2.StreamResponse:
+    async def receive(self) -> bytes:
         await trio.lowlevel.checkpoint()
         if not self.frames:
             raise trio.EndOfChannel
-        return self.frames.pop(0)
+        return self.frames.pop(0).SerializeToString()
 
-    async def send(self, payload: bytes) -> None: ...
+    async def send(self, frame: bytes) -> None: ...
     async def send_eof(self) -> None: ...
     def allowance(self) -> int:
         return 0
 
-    def send_now(self, payload: bytes) -> None: ...
+    def send_now(self, frame: bytes) -> None: ...
 
 
 @given(st.lists(DATA | OTHER), st.booleans(), st.none() | st.integers(1, 30))

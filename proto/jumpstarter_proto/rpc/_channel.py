@@ -238,13 +238,17 @@ class ClientCall(Generic[Req, Res]):
         """
         await self._mux.send(self._state, message.SerializeToString())
 
+    async def send_data(self, data: bytes) -> None:
+        """`send` for a message that is serialised already."""
+        await self._mux.send(self._state, data)
+
     def allowance(self) -> int:
         """The largest message, in bytes as sent, that `send_now` takes; 0 or less when `send` would have to wait."""
         return 0 if self._half_closed else self._mux.allowance(self._state)
 
-    def send_now(self, message: Req) -> None:
-        """Send a message within the `allowance`, without giving other tasks their turn."""
-        self._mux.send_now(self._state, message.SerializeToString())
+    def send_now(self, data: bytes) -> None:
+        """Send a message, serialised, within the `allowance`; without giving other tasks their turn."""
+        self._mux.send_now(self._state, data)
 
     async def send_eof(self) -> None:
         """Send no more messages; replies still arrive."""
@@ -277,11 +281,15 @@ class ClientCall(Generic[Req, Res]):
             trio.EndOfChannel: there are no more and the status is OK.
             RpcError: any other status.
         """
+        return _parse(self.method.response_type, await self.receive_data())
+
+    async def receive_data(self) -> bytes:
+        """The same as it came. `send_data` is its counterpart."""
         data = await self._mux.receive(self._state)
         if data is None:
             self._raise_for_status()
             raise trio.EndOfChannel
-        return _parse(self.method.response_type, data)
+        return data
 
     def __aiter__(self) -> ClientCall[Req, Res]:
         return self

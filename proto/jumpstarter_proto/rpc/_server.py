@@ -99,18 +99,15 @@ class ServerCall(Generic[Req, Res]):
 
     async def send(self, message: Res) -> None:
         """Send a reply, waiting while the caller or the socket takes no more."""
-        if not self._headers_sent:
-            self._headers_sent = True
-            self._mux.connection.send_headers(self._state.stream_id, ())
-        await self._mux.send(self._state, message.SerializeToString())
+        await self.send_data(message.SerializeToString())
 
     def allowance(self) -> int:
         """The largest message, in bytes as sent, that `send_now` takes; 0 or less when `send` would have to wait."""
         return self._mux.allowance(self._state) if self._headers_sent else 0
 
-    def send_now(self, message: Res) -> None:
-        """Send a reply within the `allowance`, without giving other tasks their turn."""
-        self._mux.send_now(self._state, message.SerializeToString())
+    def send_now(self, data: bytes) -> None:
+        """Send a reply, serialised, within the `allowance`; without giving other tasks their turn."""
+        self._mux.send_now(self._state, data)
 
     async def _send_only(self, message: Res) -> None:
         """Queue the only reply, which goes with the status."""
@@ -129,10 +126,21 @@ class ServerCall(Generic[Req, Res]):
 
     async def receive(self) -> Req:
         """The caller's next message. Raises trio.EndOfChannel when there will be no more."""
+        return _parse(self.method.request_type, await self.receive_data())
+
+    async def receive_data(self) -> bytes:
+        """The same as it came. `send_data` is its counterpart."""
         data = await self._mux.receive(self._state)
         if data is None:
             raise trio.EndOfChannel
-        return _parse(self.method.request_type, data)
+        return data
+
+    async def send_data(self, data: bytes) -> None:
+        """`send` for a message that is serialised already."""
+        if not self._headers_sent:
+            self._headers_sent = True
+            self._mux.connection.send_headers(self._state.stream_id, ())
+        await self._mux.send(self._state, data)
 
     def __aiter__(self) -> ServerCall[Req, Res]:
         return self
