@@ -27,14 +27,19 @@ __all__ = ["LAST_SECONDS", "MOST_HELD", "MOST_STREAMS", "ROUTER_OPTIONS", "Route
 MEBIBYTE = 1024 * 1024
 MOST_STREAMS = 8192
 """Of both sides together; one more is refused."""
-MOST_HELD = 256 * MEBIBYTE
-"""Bytes; while there are more, new streams are refused, and those that hold most end."""
+MOST_HELD = 128 * MEBIBYTE
+"""Bytes; while there are more, new streams are refused, and those that hold most end. Python and TLS need some 350 KiB
+more for each connection that has carried much."""
 MOST_PER_TOKEN = 16
 """Streams with the same token at a time; two are what it is for."""
 LAST_SECONDS = 3.0
 """Of streams when the router is told to end: a short command is done by then, and a console dials again."""
-GUARD_SECONDS = 1.0
-"""Between two looks at what is held."""
+GUARD_SECONDS = 0.25
+"""Between two looks at what is held, while that is little."""
+HURRY_SECONDS = 0.05
+"""The same when it is a quarter of the bound; longer with very many streams, so that looking costs little."""
+LOOK_SECONDS = 0.0001
+"""For each of them, at least."""
 ROUTER_OPTIONS = Options(
     keepalive_interval=20.0,
     max_receive=MEBIBYTE,
@@ -133,21 +138,24 @@ class RouterService(Servicer):
         """Keep what is held below the bound, until cancelled."""
         task_status.started()
         while True:
-            sides = sorted(self._sides, key=lambda side: side.held, reverse=True)
-            self.held = total = sum(side.held for side in sides)
-            for side in sides:
+            sides = [(side.held, side) for side in self._sides]
+            self.held = total = sum(held for held, _ in sides)
+            if total > self._most_held:
+                sides.sort(key=lambda one: one[0], reverse=True)
+            for held, side in sides:
                 if total <= self._most_held:
                     break
                 _log.warning(
                     "a stream is ended: it holds %d bytes, and all together %d",
-                    side.held,
+                    held,
                     total,
                     extra=side.about,
                 )
-                total -= side.held
+                total -= held
                 self.refused += 1
                 side.scope.cancel()
-            await trio.sleep(GUARD_SECONDS)
+            hurry = max(HURRY_SECONDS, LOOK_SECONDS * len(sides))
+            await trio.sleep(hurry if self.held * 4 >= self._most_held else max(GUARD_SECONDS, hurry))
 
     async def Stream(self, call: _Call) -> None:  # noqa: N802 - the procedure's name
         """One side of a connection."""

@@ -18,7 +18,9 @@ from jumpstarter_proto.rpc._outbox import Outbox
 __all__ = ["TlsListener", "TlsStream"]
 
 PIECE = 256 * 1024
-"""Most that is encrypted or read at a time: what buffers grow to. Frames of 64 KiB fit, heads and all."""
+"""Most that is encrypted or read at a time. Frames of 64 KiB fit, heads and all."""
+STEP = 32 * 1024
+"""So much of it goes through OpenSSL's buffers at a time: they grow to what is in them, and never shrink again."""
 RECORD = 16 * 1024
 """Most bytes of one record."""
 
@@ -61,8 +63,9 @@ class TlsStream(trio.abc.Stream):
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 await self._write_encrypted()
-                if not await self._fill():
+                if not (data := await self._read()):
                     raise trio.BrokenResourceError("the peer closed the connection") from None
+                self._incoming.write(data)
             except (ssl.SSLError, ssl.CertificateError) as error:
                 with suppress(OSError):
                     self._write_encrypted_now()  # the alert that tells the peer
@@ -127,26 +130,30 @@ class TlsStream(trio.abc.Stream):
             await trio.lowlevel.checkpoint_if_cancelled()
             data, self._received = self._received, b""
             return data
-        while self._failure is None and not self._ended and await self._fill():
-            if data := self._decrypt():
-                return data
+        while self._failure is None and not self._ended and (data := await self._read()):
+            pieces = []
+            view = memoryview(data)
+            for start in range(0, len(view), STEP):
+                self._incoming.write(view[start : start + STEP])
+                if piece := self._decrypt():
+                    pieces.append(piece)
+            if pieces:
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._failure is not None:
             raise trio.BrokenResourceError from self._failure
         self._ended = True
         return b""
 
-    async def _fill(self) -> bool:
-        """Wait for bytes of the peer; False at their end."""
+    async def _read(self) -> bytes:
+        """Wait for bytes of the peer; b"" at their end."""
         while True:
             await trio.lowlevel.wait_readable(self._fileno())
             try:
-                data = os.read(self._fileno(), PIECE)
+                return os.read(self._fileno(), PIECE)
             except BlockingIOError:
                 continue
             except OSError as error:
                 raise trio.BrokenResourceError from error
-            self._incoming.write(data)
-            return bool(data)
 
     def _decrypt(self) -> bytes:
         """All that has come in whole records."""
@@ -180,11 +187,12 @@ class TlsStream(trio.abc.Stream):
         self.write_now(outbox)
 
     def _encrypt(self, data: bytes | memoryview) -> None:
-        while data:
-            count = self._tls.write(data)
-            if count == len(data):
-                return
-            data = memoryview(data)[count:]
+        pieces = [self._encrypted] if self._encrypted else []
+        view = memoryview(data)
+        while view:
+            view = view[self._tls.write(view[:STEP]) :]
+            pieces.append(memoryview(self._outgoing.read()))
+        self._encrypted = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
     def _write_encrypted_now(self) -> bool:
         """Whether all of it is on its way. OSError when the connection is broken."""
