@@ -164,3 +164,16 @@ def test_our_client_with_their_exporters_hooks(lab: Lab, ann: Person) -> None:
     ann.ours("power", "on", "-l", f"board={label}")
     lab.until(lambda: marks.read_text().splitlines() == ["before", "after"])
     lab.until(lambda: lab.status(label) == "AVAILABLE")
+
+
+@WHOSE
+def test_our_client_shows_what_hooks_print_and_warns_of_one_that_fails(
+    lab: Lab, ann: Person, ours: bool
+) -> None:
+    label, _ = board(lab, "shown", ours, before="echo it is warm", after="echo it is cold; exit 3")
+    done = ann.ours("power", "on", "-l", f"board={label}")
+    lines = done.stderr.splitlines()
+    assert lines[:2] == ["beforeLease: it is warm", "afterLease: it is cold"]
+    assert lines[-1] == "warning: afterLease hook warning: Hook failed with exit code 3"
+    assert not [one for one in lab.leases() if one.selector == f"board={label}"]
+    lab.until(lambda: lab.status(label) == "AVAILABLE")
