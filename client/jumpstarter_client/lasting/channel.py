@@ -98,6 +98,13 @@ class LastingChannel:
             tried = self._line.stage is Stage.DIALLING
             await self._moved.wait()
 
+    async def broke(self) -> None:
+        """Wait for the next time that a connection is gone. It is not asked for again by this."""
+        while self._line.stage is not Stage.CONNECTED:
+            await self._moved.wait()
+        while self._line.stage is Stage.CONNECTED:
+            await self._moved.wait()
+
     def hang_up(self) -> None:
         """Leave a connection that does not answer; the next call has a new one."""
         self._hanging_up.cancel()

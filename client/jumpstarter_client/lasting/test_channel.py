@@ -314,3 +314,21 @@ async def test_an_end_with_a_reason_fails_what_runs_and_all_that_comes_with_it(
             await anext(root.rpi4.power.streamingcall_async("read"))
         assert caught.value.exit_code is ExitCode.LEASE_ENDED
     assert way.dialled == 1
+
+
+async def test_whoever_waits_for_a_break_hears_of_each(channel: LastingChannel, way: Way) -> None:
+    broken = []
+
+    async def watch() -> None:
+        while True:
+            await channel.broke()
+            broken.append(way.dialled)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        for _ in range(2):
+            await report(channel)
+            await way.cut()
+        assert broken == [1, 2]
+        assert way.dialled == 2, "nobody has called since"
+        nursery.cancel_scope.cancel()

@@ -78,6 +78,7 @@ async def leased_board(
         async with AsyncExitStack() as stack:
             nursery, board = await _reached(stack, config, wanted, notify)
             nursery.start_soon(_watch, board, ended)
+            nursery.start_soon(_look_when_it_breaks, board)
             try:
                 yield board
             except JumpstarterError as error:
@@ -127,6 +128,13 @@ async def _watch(board: Board, ended: Callable[[str], None]) -> None:
     verdict = await board.monitor.run()
     board.channel.end(LeaseEndedError(verdict))
     ended(verdict)
+
+
+async def _look_when_it_breaks(board: Board) -> None:
+    """An exporter hangs up when a lease is over, which is seen sooner so than by looking now and then."""
+    while True:
+        await board.channel.broke()
+        await board.monitor.look()
 
 
 async def _explain(board: Board, error: JumpstarterError) -> None:

@@ -34,6 +34,7 @@ class Monitor:
         self._controller = controller
         self._name = name
         self._notify = notify
+        self._over = trio.Event()
         self._term = Term(name, controller.config.identity.name)
         self._tell(self._term.seen(Look.of(lease, time.time()), trio.current_time()))
 
@@ -45,7 +46,8 @@ class Monitor:
     async def run(self) -> str:
         """Until the lease is over; the verdict."""
         while self._term.phase is not Phase.OVER:
-            await trio.sleep_until(self._term.wake)
+            with trio.move_on_at(self._term.wake):
+                await self._over.wait()
             looks, said = self._term.due(trio.current_time())
             self._tell(said)
             if looks:
@@ -73,3 +75,5 @@ class Monitor:
         for sentence in said:
             if sentence != self._term.verdict:
                 self._notify(sentence)
+        if self._term.phase is Phase.OVER:
+            self._over.set()
