@@ -7,6 +7,7 @@ import os
 import pty
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,30 @@ def test_two_machines_join_a_lab_and_use_it(lab: Lab) -> None:
     for secret in (code, offer["code"], "eyJ"):
         assert secret not in lab.controller.log.read_text()
         assert secret not in lab.exporters["one"].log.read_text()
+
+
+def test_an_exporter_that_runs_takes_its_new_token_by_itself(lab: Lab) -> None:
+    daemon = lab.exporter("one")
+    ann = lab.client("ann")
+    before = (lab.home / "one.yaml").read_text()
+    offer = pair(lab, "exporter", "one", "--renew")
+    done = run(lab, *offer["command"], "--save", lab.home / "one.yaml", given=offer["code"])
+    assert done.returncode == 0, done.stderr
+    assert (lab.home / "one.yaml").read_text() != before
+    lab.until(lambda: "there is a new token" in daemon.log.read_text())
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    lab.ok("power", "on", "rpi4", "-l", "board=rpi4", "--client", ann)
+
+
+def test_a_tokens_end_is_said_before_it_comes() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "controller.yaml"
+        file.write_text("authentication: {internal: {tokenLifetime: 100h}}\n")
+        with labs.running("--config", str(file)) as lab:
+            daemon = lab.exporter("one")
+            assert "good for 100 h more; make a code with" in daemon.log.read_text()
+            said = lab.run("lease", "list", "--client", lab.client("ann")).stderr
+            assert "your token is good for 100 h more; renew it: jumpstarter auth rotate" in said
 
 
 def test_what_is_wrong_is_said_before_the_code_is_used(lab: Lab) -> None:

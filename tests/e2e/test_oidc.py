@@ -17,8 +17,10 @@ from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_client.leasing.controller import Controller
 from jumpstarter_controller.folder import DataFolder
 from jumpstarter_proto.documents import edited
-from jumpstarter_proto.remote import Identity, Kind, Trust
+from jumpstarter_proto.remote import Identity, Kind, Trust, open_controller
 from jumpstarter_proto.rpc import RpcError
+from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
+from jumpstarter_proto.v1.jumpstarter_pb2 import RegisterRequest
 
 from tests.e2e import lab as labs
 from tests.e2e.lab import Lab
@@ -102,6 +104,24 @@ def test_who_is_registered_by_name_is_that_client_and_nobody_else(provider: Prov
         lab.client("robot")  # one with our own tokens only
         with pytest.raises(RpcError, match="permission denied for client default/robot"):
             ask(lab, provider.robot_token())
+
+
+def test_an_exporter_may_be_a_user_of_the_issuers_but_never_comes_by_itself(
+    provider: Provider, tmp_path: Path
+) -> None:
+    with lab_with(provider, tmp_path) as lab:
+        addresses = DataFolder(lab.home / "data").addresses()
+        trust = Trust(ca=base64.b64encode(addresses.ca.encode()).decode())
+        identity = Identity(Kind.EXPORTER, "default", "robot", provider.robot_token())
+
+        async def register() -> None:
+            async with open_controller(addresses.endpoint, trust, identity) as channel:
+                await ControllerServiceStub(channel).Register(RegisterRequest(), timeout=60)
+
+        with pytest.raises(RpcError, match="not found"):
+            trio.run(register)
+        lab.admin("exporter", "create", "robot", "--oidc-username", "lab:robot")
+        trio.run(register)
 
 
 def test_new_keys_are_found_and_old_ones_go_on_without_the_issuer(tmp_path: Path) -> None:

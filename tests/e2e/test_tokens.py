@@ -52,6 +52,24 @@ def test_who_i_am_until_when_and_a_new_token(lab: Lab) -> None:
     assert "it was deleted" in lab.run("auth", "status", "--client", ann).stdout
 
 
+def test_a_configuration_that_is_there_keeps_its_devices(lab: Lab) -> None:
+    file = lab.home / "one.yaml"
+    file.write_text(f"# Rack 3.\n{EXPORT}")
+    lab.admin("exporter", "create", "one", "--save", file)
+    first = file.read_text()
+    lab.admin("exporter", "rotate", "one", "--save", file)
+    second = file.read_text()
+    assert first != second
+    for text in (first, second):
+        assert text.startswith(f"# Rack 3.\n{EXPORT}")
+    for command in ("rotate", "create"):
+        with pytest.raises(AssertionError, match="name another file"):
+            lab.admin("client", command, "one", "--save", lab.home / "data" / "tokens.key")
+    file.write_text("kind: ClientConfig\n")
+    with pytest.raises(AssertionError, match="name another file"):
+        lab.admin("exporter", "rotate", "one", "--save", file)
+
+
 def test_a_token_that_cannot_be_written_is_not_renewed(lab: Lab) -> None:
     ann = Path(lab.client("ann"))
     config = yaml.safe_load(ann.read_text())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -55,9 +54,10 @@ def auth(arguments: list[str], options: Options) -> ExitCode:
 
 
 def _status(config: ClientConfig, output: str | None) -> ExitCode:
+    from jumpstarter_proto.remote import read_claims  # noqa: PLC0415
+
     from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
     from jumpstarter_client.leasing.joining import check  # noqa: PLC0415
-    from jumpstarter_client.leasing.tokens import read_claims  # noqa: PLC0415
 
     refusal: JumpstarterError | None = None
     try:
@@ -65,7 +65,7 @@ def _status(config: ClientConfig, output: str | None) -> ExitCode:
     except JumpstarterError as error:
         refusal = error
     claims = read_claims(config.identity.token)
-    left = None if claims.expires is None else claims.expires - time.time()
+    left = claims.left
     if output:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
 
@@ -125,10 +125,11 @@ def _rotate(config: ClientConfig) -> ExitCode:
 
 
 def _refresh(config: ClientConfig) -> ExitCode:
+    from jumpstarter_proto.remote import read_claims  # noqa: PLC0415
+
     from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
     from jumpstarter_client.leasing.renewal import renewed  # noqa: PLC0415
     from jumpstarter_client.leasing.times import when  # noqa: PLC0415
-    from jumpstarter_client.leasing.tokens import read_claims  # noqa: PLC0415
 
     found = run(partial(renewed, config))
     expires = read_claims(found.identity.token).expires

@@ -147,10 +147,12 @@ def _member(given: Arguments, *, by_code: bool, by_token: bool) -> ClientConfig:
 
 def _again(given: Arguments, options: Options) -> int:
     """Log in once more where a configuration says; it stays as it is but for its tokens."""
+    from jumpstarter_proto.remote import read_claims  # noqa: PLC0415
+
     from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
     from jumpstarter_client.leasing import joining  # noqa: PLC0415
     from jumpstarter_client.leasing.configs import load  # noqa: PLC0415
-    from jumpstarter_client.leasing.tokens import read_claims, replace_tokens  # noqa: PLC0415
+    from jumpstarter_client.leasing.tokens import replace_tokens  # noqa: PLC0415
 
     before = load(options.client, os.environ)
     claims = read_claims(before.identity.token)

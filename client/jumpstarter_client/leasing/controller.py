@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from google.protobuf import field_mask_pb2
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.remote import open_controller
+from jumpstarter_proto.remote import open_controller, read_claims
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
@@ -26,6 +27,9 @@ CALL_SECONDS = 30.0
 DIAL_SECONDS = 35.0
 """A controller waits up to 30 s for an exporter before it answers a Dial."""
 PAGE = 100
+WARN_SECONDS = 7 * 86400.0
+
+_log = logging.getLogger(__name__)
 
 
 def bare(resource: str) -> str:
@@ -47,6 +51,8 @@ class Controller:
         self.config = config
         self._kept: Channel | None = None
         self._kept_for = config.identity
+        self._minded = False
+        """Whether its owner has been told that the token ends."""
 
     @property
     def own_name(self) -> str:
@@ -97,6 +103,9 @@ class Controller:
     async def _current(self) -> ClientConfig:
         """With a token that is good for a while."""
         if not self.config.refresh_token:
+            if not self._minded:
+                self._minded = True
+                _mind_the_end(self.config)
             return self.config
         from jumpstarter_client.leasing.renewal import fresh  # noqa: PLC0415 - others' tokens are good for long
 
@@ -194,6 +203,13 @@ class Calls:
         """A router, and the token with which the lease's exporter comes there, too."""
         request = jumpstarter_pb2.DialRequest(lease_name=lease)
         return await self._controller.Dial(request, timeout=min(timeout, DIAL_SECONDS))
+
+
+def _mind_the_end(config: ClientConfig) -> None:
+    """A token of the controller's own is good for so long that its end comes as a surprise."""
+    left = read_claims(config.identity.token).left
+    if left is not None and 0 < left < WARN_SECONDS:
+        _log.warning("your token is good for %.0f h more; renew it: jumpstarter auth rotate", left / 3600)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,15 +17,15 @@ from pathlib import Path
 import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.lab.v1 import enrolment_grpc, enrolment_pb2
-from jumpstarter_proto.remote import Trust, open_controller
+from jumpstarter_proto.remote import Trust, open_controller, read_claims
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.leasing.configs import ClientConfig, load
 from jumpstarter_client.leasing.oidc import LoginError, Provider, discover, renew
 from jumpstarter_client.leasing.oidc.provider import CLIENT_ID
-from jumpstarter_client.leasing.tokens import read_claims, replace_tokens
+from jumpstarter_client.leasing.tokens import replace_tokens
 
-__all__ = ["SOON", "fresh", "issuers", "provider_of", "renewed", "seconds_left"]
+__all__ = ["SOON", "fresh", "issuers", "provider_of", "renewed"]
 
 SOON = 120.0
 """A token that is good for less is renewed before it is used."""
@@ -36,19 +35,13 @@ CALL_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 
-def seconds_left(token: str) -> float | None:
-    """How long a token says that it is good; None if it does not say."""
-    expires = read_claims(token).expires
-    return None if expires is None else expires - time.time()
-
-
 async def fresh(config: ClientConfig) -> ClientConfig:
     """The same configuration, with a token that is good for a while if one can be had.
 
     Raises:
         LoginError: the token is over, and nobody gives another.
     """
-    left = seconds_left(config.identity.token)
+    left = read_claims(config.identity.token).left
     if left is None or left >= SOON or not config.refresh_token or config.path is None:
         return config
     try:
@@ -74,7 +67,7 @@ async def renewed(config: ClientConfig, *, least: float = SOON) -> ClientConfig:
     async with _alone(config.path):
         current = load(str(config.path), os.environ)
         if current.identity.token != config.identity.token:
-            left = seconds_left(current.identity.token)
+            left = read_claims(current.identity.token).left
             if left is None or left >= least:
                 return _with(config, current)
         issuer = read_claims(current.identity.token).issuer

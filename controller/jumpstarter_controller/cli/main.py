@@ -32,8 +32,11 @@ One process is enough for a small lab:
     result_action="return_value",
 )
 admin = App(name="admin", help="Clients and exporters, and their tokens; for who may read the data folder.")
-client = App(name="client", help="Who leases boards.")
-exporter = App(name="exporter", help="The hosts that have the boards.")
+client = App(name="client", help="Who leases boards.\n\n    jumpstarter-controller admin client list\n")
+exporter = App(
+    name="exporter",
+    help="The hosts that have the boards.\n\n    jumpstarter-controller admin exporter list\n",
+)
 router = App(name="router", help="Routers that run in other places than the controller.")
 app.command(admin)
 admin.command(client)
@@ -286,11 +289,21 @@ def _commands(group: App, kind: Kind) -> None:
 
         return objects.set_enabled(kind, name, namespace, enabled=False, data=data)
 
-    group.command(listing, name="list", help=f"Show every {word}.")
-    group.command(rotate, name="rotate", help=f"Write a new token of a {word}; all older ones count no more.")
-    group.command(delete, name="delete", help=f"Delete a {word}; its tokens count no more, its leases end.")
-    group.command(enable, name="enable", help=f"Let a {word} be used again.")
-    group.command(disable, name="disable", help=f"Let a {word} get no more leases.")
+    example = "ann" if kind is Kind.CLIENT else "rpi4-1"
+    base = f"jumpstarter-controller admin {word}"
+    for function, name, sentence, more in (
+        (listing, "list", f"Show every {word}.", "-o json"),
+        (
+            rotate,
+            "rotate",
+            f"Write a new token of a {word}; all older ones count no more.",
+            f"{example} --save {example}.yaml",
+        ),
+        (delete, "delete", f"Delete a {word}; its tokens count no more, its leases end.", example),
+        (enable, "enable", f"Let a {word} be used again.", example),
+        (disable, "disable", f"Let a {word} get no more leases.", example),
+    ):
+        group.command(function, name=name, help=f"{sentence}\n\n    {base} {name} {more}\n")
 
 
 _commands(client, Kind.CLIENT)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jumpstarter_proto.documents import edited
 from jumpstarter_proto.durations import seconds
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.private_files import write_private
-from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.remote import Identity, Kind, Trust
+from jumpstarter_proto.remote.enrolment import Membership
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
@@ -48,7 +50,7 @@ def create(
         kind=kind.value, namespace=namespace, name=name, labels=_labels(labels), username=username
     )
     if save is not None:
-        _check_place(save)
+        _check_place(kind, save)
     credential = call_admin(data, lambda stub: stub.Create(request, timeout=CALL_SECONDS))
     if save is not None:
         _save(kind, save, credential)
@@ -62,7 +64,7 @@ def create(
 def rotate(kind: Kind, name: str, namespace: str, *, save: Path, data: Path | None) -> int:
     """Make a new token and save the configuration."""
     request = lab_pb2.ObjectRequest(kind=kind.value, namespace=namespace, name=name)
-    _check_place(save)
+    _check_place(kind, save)
     _save(kind, save, call_admin(data, lambda stub: stub.Rotate(request, timeout=CALL_SECONDS)))
     return 0
 
@@ -171,17 +173,38 @@ def _labels(texts: list[str]) -> dict[str, str]:
     return labels
 
 
-def _check_place(path: Path) -> None:
-    """Before a token is made that would have nowhere to go. OptionError if there is no such folder."""
+def _check_place(kind: Kind, path: Path) -> None:
+    """Before a token is made that would have nowhere to go. OptionError if a configuration cannot be saved there."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise OptionError(
             f"{path} cannot be written: {path.parent} has to be a folder that you may write to; choose another place"
         )
+    if not path.exists():
+        return
+    try:
+        there = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        fits = isinstance(there, dict) and there.get("kind", f"{kind}Config") == f"{kind}Config"
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        fits = False
+    if not fits:
+        raise OptionError(
+            f"{path} is there, but not as a configuration for this {kind.lower()}; name another file"
+        )
 
 
 def _save(kind: Kind, path: Path, credential: lab_pb2.Credential) -> None:
-    write_private(path, yaml.safe_dump(configuration(kind, credential), sort_keys=False).encode())
+    write_private(path, _filled_in(kind, path, credential).encode())
     print(f"{path}: the configuration of {kind.lower()} {credential.namespace}/{credential.name}")
+
+
+def _filled_in(kind: Kind, path: Path, credential: lab_pb2.Credential) -> str:
+    """A new configuration, or the one that is there with what is new in it: its devices and comments stay."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    if not before.strip():
+        return yaml.safe_dump(configuration(kind, credential), sort_keys=False)
+    identity = Identity(kind, credential.namespace, credential.name, credential.token)
+    trust = Trust(ca=base64.b64encode(credential.ca.encode()).decode())
+    return edited(before, Membership(credential.endpoint, identity, trust).changes())
 
 
 def configuration(kind: Kind, credential: lab_pb2.Credential) -> dict[str, Any]:

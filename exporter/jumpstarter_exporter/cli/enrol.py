@@ -42,17 +42,7 @@ def enrol_exporter(endpoint: str, *, fingerprint: str, save: Path | None, code_f
 
 def filled_in(text: str, member: Membership) -> str:
     """A configuration with what a controller has to be told and asked; all else stays, comments too."""
-    return edited(
-        text if text.strip() else NEW,
-        {
-            ("metadata", "namespace"): member.identity.namespace,
-            ("metadata", "name"): member.identity.name,
-            ("endpoint",): member.endpoint,
-            ("tls", "ca"): member.trust.ca,
-            ("tls", "insecure"): member.trust.insecure,
-            ("token",): member.identity.token,
-        },
-    )
+    return edited(text if text.strip() else NEW, member.changes())
 
 
 def _place() -> Path:

@@ -10,7 +10,15 @@ from contextlib import asynccontextmanager
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.remote import KEEPALIVE, Backoff, Identity, Trust, open_controller, open_router_stream
+from jumpstarter_proto.remote import (
+    KEEPALIVE,
+    Backoff,
+    Identity,
+    Trust,
+    open_controller,
+    open_router_stream,
+    read_claims,
+)
 from jumpstarter_proto.rpc import Options, RpcError, StatusCode
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import (
@@ -24,13 +32,15 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import (
     UnregisterRequest,
 )
 
-from jumpstarter_exporter.registration.patience import Patience, Pause
+from jumpstarter_exporter.registration.patience import Patience, Pause, is_refusal
 from jumpstarter_exporter.registration.tenancy import Tenant
 from jumpstarter_exporter.status import Status
 
 __all__ = ["Calls", "Controller"]
 
 CALL_SECONDS = 10.0
+WARN_SECONDS = 30 * 86400.0
+"""Before a token's end it is said aloud."""
 STEADY_SECONDS = 5.0
 """What lasted so long has worked, and its end is the first failure again."""
 INSTANCE = "jumpstarter-exporter-instance"
@@ -82,8 +92,18 @@ class Calls:
 class Controller:
     """Connections to one controller as one exporter."""
 
-    def __init__(self, endpoint: str, trust: Trust, identity: Identity, options: Options = KEEPALIVE) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        trust: Trust,
+        identity: Identity,
+        options: Options = KEEPALIVE,
+        *,
+        reread: Callable[[], tuple[Identity, Trust]] | None = None,
+    ) -> None:
+        """`reread` says who we are by now, when the controller does not take us for who we were."""
         self.endpoint = endpoint
+        self._reread = reread
         self._trust = trust
         self._identity = identity
         self._options = options
@@ -108,12 +128,41 @@ class Controller:
                 async with self.open() as calls:
                     await introduce(calls)
                     _log.info("registered with %s", self.endpoint)
+                    self._mind_the_end()
                     while True:
                         await self._hear(calls, told, patience)
                         await _wait(patience.ended(), self.endpoint)
             except JumpstarterError as error:
                 pause = patience.failed(error)
+                if is_refusal(error) and self._is_somebody_new():
+                    continue
             await _wait(pause, self.endpoint)
+
+    def _is_somebody_new(self) -> bool:
+        """Whether we have been given a new token meanwhile, as `jumpstarter-exporter enrol` does."""
+        if self._reread is None:
+            return False
+        try:
+            identity, trust = self._reread()
+        except JumpstarterError as error:
+            _log.info("the configuration cannot be read again: %s", error)
+            return False
+        if (identity, trust) == (self._identity, self._trust):
+            return False
+        _log.info("there is a new token in the configuration; trying that")
+        self._identity, self._trust = identity, trust
+        return True
+
+    def _mind_the_end(self) -> None:
+        """A token is good for so long that its end comes as a surprise."""
+        left = read_claims(self._identity.token).left
+        if left is not None and left < WARN_SECONDS:
+            _log.warning(
+                "this exporter's token is good for %.0f h more; make a code with `jumpstarter-controller admin pair "
+                "exporter %s --renew`, and enrol again",
+                left / 3600,
+                self._identity.name,
+            )
 
     async def _hear(self, calls: Calls, told: Callable[[Tenant | None], None], patience: Patience) -> None:
         async with calls.stub.Status(StatusRequest()) as call:

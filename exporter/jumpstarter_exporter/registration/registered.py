@@ -17,7 +17,8 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Identity, Kind, Trust, options_of
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
-from jumpstarter_exporter.config import ExporterConfig, build
+from jumpstarter_exporter.config import ExporterConfig, build, load
+from jumpstarter_exporter.config.model import TopLevel
 from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.controller import Controller
@@ -47,13 +48,22 @@ async def run_registered(config: ExporterConfig) -> ExitCode:
         OptionError: its `grpcOptions` make none.
     """
     settings = config.settings
-    identity = Identity(
-        Kind.EXPORTER, settings.metadata.namespace or "", settings.metadata.name or "", settings.token or ""
-    )
-    trust = Trust(ca=settings.tls.ca, insecure=settings.tls.insecure)
     options = options_of(settings.grpc_options)
-    controller = Controller(settings.endpoint or "", trust, identity, options)
+    identity, trust = _identity(settings)
+
+    def reread() -> tuple[Identity, Trust]:
+        return _identity(load(config.file).settings)
+
+    controller = Controller(settings.endpoint or "", trust, identity, options, reread=reread)
     return await _Registered(config, controller).run()
+
+
+def _identity(settings: TopLevel) -> tuple[Identity, Trust]:
+    metadata = settings.metadata
+    return (
+        Identity(Kind.EXPORTER, metadata.namespace or "", metadata.name or "", settings.token or ""),
+        Trust(ca=settings.tls.ca, insecure=settings.tls.insecure),
+    )
 
 
 class _Registered:

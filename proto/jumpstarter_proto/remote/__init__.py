@@ -1,6 +1,7 @@
 """Calls to a controller and a router, from clients and exporters: who we are, whom we trust, when to retry."""
 
 from jumpstarter_proto.remote.backoff import Backoff
+from jumpstarter_proto.remote.claims import Claims, read_claims
 from jumpstarter_proto.remote.dial import open_controller, open_router_stream
 from jumpstarter_proto.remote.identity import Identity, Kind
 from jumpstarter_proto.remote.options import KEEPALIVE, OptionError, options_of
@@ -15,6 +16,7 @@ from jumpstarter_proto.remote.trust import (
 __all__ = [
     "KEEPALIVE",
     "Backoff",
+    "Claims",
     "EndpointError",
     "Identity",
     "Kind",
@@ -25,5 +27,6 @@ __all__ = [
     "open_controller",
     "open_router_stream",
     "options_of",
+    "read_claims",
     "split_endpoint",
 ]

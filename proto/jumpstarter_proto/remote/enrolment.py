@@ -27,6 +27,17 @@ class Membership:
     trust: Trust
     """Without a fingerprint, for which a configuration has no place."""
 
+    def changes(self) -> dict[tuple[str, ...], str | bool]:
+        """To a configuration file, so that it says so (see `documents.edited`)."""
+        return {
+            ("metadata", "namespace"): self.identity.namespace,
+            ("metadata", "name"): self.identity.name,
+            ("endpoint",): self.endpoint,
+            ("tls", "ca"): self.trust.ca,
+            ("tls", "insecure"): self.trust.insecure,
+            ("token",): self.identity.token,
+        }
+
 
 async def enrol(endpoint: str, trust: Trust, kind: Kind, code: str) -> Membership:
     """Use a pairing code. It is used then, whatever becomes of us.

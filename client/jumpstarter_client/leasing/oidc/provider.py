@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.https import Reply, fetch_json
-
-from jumpstarter_client.leasing.tokens import read_claims
+from jumpstarter_proto.remote import read_claims
 
 __all__ = ["CLIENT_ID", "SCOPE", "LoginError", "Provider", "Tokens", "discover", "renew"]
 

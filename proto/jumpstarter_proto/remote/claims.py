@@ -1,0 +1,55 @@
+"""What a token says of itself, for its owner to see. Only a controller can tell whether that is true."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from dataclasses import dataclass
+
+__all__ = ["Claims", "read_claims"]
+
+OWN = "https://localhost:8085"
+"""Jumpstarter's name for a controller's own tokens."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Of a JWT; empty or None where it does not say."""
+
+    issuer: str = ""
+    expires: float | None = None
+    """Seconds since the epoch."""
+    audiences: tuple[str, ...] = ()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it ends, by this machine's clock; None if it does not say."""
+        return None if self.expires is None else self.expires - time.time()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the controller itself issued it."""
+        return self.issuer == OWN
+
+
+def read_claims(token: str) -> Claims:
+    """The claims of a token; of what is no JWT, none."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return Claims()
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError):
+        return Claims()
+    if not isinstance(claims, dict):
+        return Claims()
+    issuer, expires, audiences = claims.get("iss"), claims.get("exp"), claims.get("aud")
+    if isinstance(audiences, str):
+        audiences = [audiences]
+    return Claims(
+        issuer if isinstance(issuer, str) else "",
+        float(expires) if isinstance(expires, int | float) and not isinstance(expires, bool) else None,
+        tuple(one for one in audiences if isinstance(one, str)) if isinstance(audiences, list) else (),
+    )
