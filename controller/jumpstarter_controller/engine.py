@@ -158,7 +158,16 @@ class Engine:
             except Exception as error:  # its caller's, whatever it is; the others go on
                 self._draft.back_to(mark)
                 job.error = error
-        wake = self._scheduler.reconcile(self._draft, now)
+        try:
+            wake = self._scheduler.reconcile(self._draft, now)
+        except Exception:
+            if not jobs:
+                raise
+            # A fault of ours that a change brought about: the change goes, and the lab stays.
+            _log.exception("a change cannot be scheduled")
+            self._draft.back_to(0)
+            self._fail(jobs, RpcError(StatusCode.INTERNAL, "the controller cannot do this; its log says why"))
+            return now
         changes = self._draft.changes()
         self._queue = None
         if changes:

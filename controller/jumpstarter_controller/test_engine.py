@@ -105,6 +105,19 @@ async def test_what_raises_leaves_no_trace_and_disturbs_nobody(disk: Disk, nurse
         assert lab.get(Client, ANN.key) == ANN
 
 
+async def test_a_change_that_cannot_be_scheduled_goes_and_the_lab_stays(
+    disk: Disk, nursery: trio.Nursery
+) -> None:
+    engine = Engine(disk)
+    await nursery.start(engine.run)
+    await engine.change(put(ANN, BOARD))
+    broken = lease("broken", created="yesterday")  # what no service lets through, and no order has
+    with pytest.raises(RpcError, match="its log says why"):
+        await engine.change(put(broken, lease("other")))
+    await engine.change(put(lease("good")))
+    assert [one.name for one in engine.view.all(Lease)] == ["good"]
+
+
 async def test_nothing_is_seen_or_answered_before_it_is_kept(disk: Disk, nursery: trio.Nursery) -> None:
     engine = Engine(disk)
     await nursery.start(engine.run)

@@ -11,6 +11,8 @@ from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_o
 
 __all__ = ["forecast"]
 
+MOST_TIMES = 16
+"""How far one looks ahead where boards are kept for later: nobody knows when those far behind will begin."""
 _FREE, _LEAVE, _JOIN = range(3)
 
 
@@ -32,7 +34,7 @@ def forecast(
     events += [(lease.begin_time, _JOIN, lease.key) for lease, _ in promises.later if lease.begin_time]
     heapq.heapify(events)
     begins: dict[Key, float] = {}
-    while line or joining:
+    while (line or joining) and promises.times <= MOST_TIMES:
         for grant in line.grant(supply, promises, now):
             begins[grant.lease.key] = now
             heapq.heappush(events, (end_of(grant.lease, now), _FREE, grant.exporter))

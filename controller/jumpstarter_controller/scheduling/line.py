@@ -11,6 +11,7 @@ import heapq
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
@@ -39,6 +40,12 @@ class Supply:
     def copy(self) -> Supply:
         """To try things with."""
         return Supply(set(self.free), dict(self.free_at), self.prefer)
+
+
+MOST_PROMISES = 32
+"""Of those who begin later, so many in the order of the line are promised an exporter: looking for one costs time."""
+FEW = 8
+"""So few exporters are looked at one by one."""
 
 
 class Grant(NamedTuple):
@@ -77,13 +84,19 @@ class Promises:
 
     def __init__(self, later: Sequence[tuple[Lease, Candidates]]) -> None:
         self.later = sorted(later, key=lambda one: _rank(one[0], one[1].priority))
+        self.times = 0
+        """How often they were made."""
         self._made: dict[Key, list[_Promise]] = {}
 
     def make(self, free_at: dict[Key, float], now: float, wanted: Callable[[Key], int]) -> None:
         """Promise anew; exporters that are not in `free_at` cannot be counted on. `wanted` is how many wait for one."""
         self._made = {}
+        if not self.later:
+            return
+        self.times += 1
         # Those whose begin is over stand in the line.
-        later = [(one.begin_time, one, found) for one, found in self.later if (one.begin_time or now) > now]
+        still = ((one.begin_time, one, found) for one, found in self.later if (one.begin_time or now) > now)
+        later = list(islice(still, MOST_PROMISES))
         others = Counter(key for _, _, found in later for key in found.exporters)
         for begin, lease, found in later:
             assert begin is not None
@@ -100,9 +113,9 @@ class Promises:
                     self._made.setdefault(key, []).append(_Promise(begin, end, _rank(lease, priority)))
                     break
 
-    def touches(self, exporter: Key) -> bool:
-        """Whether it is promised to anybody."""
-        return exporter in self._made
+    def breaks(self, exporter: Key, end: float) -> bool:
+        """Whether a lease that has it until then is in somebody's way."""
+        return any(one.begin < end for one in self._made.get(exporter, ()))
 
     def keeps(self, exporter: Key, end: float, rank: Rank) -> bool:
         """Whether who stands there in the line cannot have it until then."""
@@ -175,21 +188,27 @@ class Line:
         free, free_at = supply.free, supply.free_at
         if not free or not self._here:
             return
-        promises.make(free_at, now, self._wanted)
         levels = {id(level): level for key in free for level in self._at[key]}
+        if not levels:
+            return
+        promises.make(free_at, now, self._wanted)
+        order = dict.fromkeys(sorted(free, key=supply.prefer))
         fronts = [self._front(level, free) for level in levels.values()]
         for rank, lease, level in heapq.merge(*fronts, key=lambda one: one[0]):
             if lease.key not in self._here:
                 continue
             end = end_of(lease, now)
-            possible = [key for key in level.exporters & free if not promises.keeps(key, end, rank)]
-            if not possible:
+            wanted = level.exporters
+            looked_at = sorted(wanted & free, key=supply.prefer) if len(wanted) <= FEW else order
+            possible = (key for key in looked_at if key in wanted and not promises.keeps(key, end, rank))
+            exporter = next(possible, None)
+            if exporter is None:
                 continue
-            exporter = min(possible, key=supply.prefer)
             free.discard(exporter)
+            del order[exporter]
             free_at[exporter] = end
             self.leave(lease.key)
-            if promises.touches(exporter):
+            if promises.breaks(exporter, end):
                 # What was promised to one behind it is gone; there may be another for that one.
                 promises.make(free_at, now, self._wanted)
             yield Grant(lease, exporter, level.priority)

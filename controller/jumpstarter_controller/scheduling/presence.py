@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from jumpstarter_controller.lab import Key
 
 __all__ = ["OFFLINE_SECONDS", "Presence"]
@@ -65,8 +67,10 @@ class Presence:
         return list(self._adrift)
 
     def settled(self, exporter: Key) -> None:
-        """It is not fresh, and that is known: nothing to find out before it is heard of again."""
+        """It is not fresh, and that is known: it stays so until it is heard of again, whatever the clock does."""
         self._adrift.pop(exporter, None)
+        if exporter in self._seen and exporter not in self._connections:
+            self._seen[exporter] = -math.inf
 
     def next_loss(self, now: float) -> float | None:
         """When the next of those who are here without a connection will be offline."""

@@ -97,6 +97,7 @@ class Scheduler:
             was_here = self.presence.last_seen(key) is not None
             why = "nothing was heard of it for a minute" if was_here else "it has not connected yet"
             lab.put(replace(exporter, status=ExporterStatus.OFFLINE, status_message=why))
+            self.presence.settled(key)
 
     def _in_doubt(self, lab: Lab) -> list[Key]:
         """Exporters that may be absent without a record of it: few, and all of them after a change was undone."""
@@ -125,9 +126,12 @@ class Scheduler:
             ready = Condition(ConditionType.READY, True, "Ready", f"exporter {exporter.name} is leased", now)
             lab.put(_with(begun, ready))
             expiries.append(end_of(lease, now))
+        why: dict[int, Condition] = {}
         for lease, found in queue:
             if lab.get(Lease, lease.key) is lease:
-                lab.put(_with(lease, self._pending(lab, found, supply.free, now)))
+                if id(found) not in why:  # the same for all who want the same
+                    why[id(found)] = _pending(lab, found, supply, now)
+                lab.put(_with(lease, why[id(found)]))
         return expiries
 
     def _preference(self, exporter: Key) -> tuple[bool, Key]:
@@ -171,26 +175,6 @@ class Scheduler:
                     free.add(exporter.key)
         return Supply(free, free_at, self._preference)
 
-    def _pending(self, lab: View, found: Candidates, free: set[Key], now: float) -> Condition:
-        """Why a lease waits."""
-        here = []
-        for key in found.exporters:
-            exporter = lab.get(Exporter, key)
-            if exporter is not None and online(exporter, self.presence, now):
-                here.append(exporter)
-        if not here:
-            reason, message = "Offline", "none of the exporters that it may have is online"
-        elif all(lab.holder(exporter.key) is not None for exporter in here):
-            reason, message = "NotAvailable", "all exporters that it may have are leased"
-        elif any(exporter.key in free for exporter in here):
-            reason, message = (
-                "NotAvailable",
-                "what is free is promised to a lease that begins before this one would end",
-            )
-        else:
-            reason, message = "NotReady", "no exporter that it may have is ready yet"
-        return Condition(ConditionType.PENDING, True, reason, message, now)
-
     def queue(self, lab: View, now: float) -> dict[Key, Place]:
         """The place and estimate of each lease that waits for an exporter."""
         waiting: list[tuple[Lease, Candidates]] = []
@@ -210,6 +194,21 @@ class Scheduler:
             key: Place(number, begins[key] - now if key in begins else None)
             for key, number in Line(waiting).numbers().items()
         }
+
+
+def _pending(lab: View, found: Candidates, supply: Supply, now: float) -> Condition:
+    """Why a lease waits."""
+    here = [key for key in found.exporters if key in supply.free_at]
+    if not here:
+        reason, message = "Offline", "none of the exporters that it may have is online"
+    elif all(lab.holder(key) is not None for key in here):
+        reason, message = "NotAvailable", "all exporters that it may have are leased"
+    elif any(key in supply.free for key in here):
+        reason = "NotAvailable"
+        message = "what is free is promised to a lease that begins before this one would end"
+    else:
+        reason, message = "NotReady", "no exporter that it may have is ready yet"
+    return Condition(ConditionType.PENDING, True, reason, message, now)
 
 
 def _ended(lab: View, lease: Lease, now: float) -> Lease | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -40,6 +42,12 @@ class Plain:
     def is_fresh(self, key: Key, now: float) -> bool:
         seen = self.seen.get(key)
         return self.connections[key] > 0 or (seen is not None and abs(now - seen) <= OFFLINE_SECONDS)
+
+    def turn(self, now: float) -> None:
+        """Whoever is gone stays gone until heard of, whatever the clock does."""
+        for key in self.seen:
+            if not self.is_fresh(key, now):
+                self.seen[key] = -math.inf
 
     def losses(self, lab: Lab, now: float) -> list[float]:
         return [
@@ -99,6 +107,7 @@ def test_whoever_is_not_there_is_offline_after_each_turn(events: list[tuple[str,
         else:
             refuses = event == "refused"
         wake = scheduler.reconcile(lab, now)
+        plain.turn(now)
         assert [presence.is_fresh(key, now) for key in KEYS] == [plain.is_fresh(key, now) for key in KEYS]
         absent = [one.name for one in lab.all(Exporter) if is_live(one) and not plain.is_fresh(one.key, now)]
         assert absent == []
