@@ -127,6 +127,17 @@ def test_a_lease_for_later_is_not_waited_for(lab: Lab, ann: str) -> None:
     assert f"begins:     {year}-01-31 08:00:00" in lab.ok("lease", "show", lease["name"], "--client", ann)
 
 
+def test_of_several_leases_all_that_can_be_are_released(lab: Lab, ann: str, bob: str) -> None:
+    mine = [make(lab, ann, "--no-wait") for _ in range(2)]
+    theirs = make(lab, bob, "--no-wait")
+    done = lab.run("lease", "release", mine[0], theirs, "nobodys", mine[1], "--client", ann)
+    assert done.stdout.splitlines() == [f"{name} is released" for name in mine]
+    assert (done.returncode, done.stderr.count("\n")) == (5, 1), done.stderr
+    assert "the lease is bob's" in done.stderr
+    assert '"nobodys" not found' in done.stderr
+    assert list(lab.leases(ann)) == [theirs]
+
+
 def test_a_client_alone_means_its_only_lease(lab: Lab, ann: str) -> None:
     code, sentence = lab.refused("power", "on", "rpi4", "--client", ann)
     assert (code, "ann has no lease" in sentence) == (2, True), sentence

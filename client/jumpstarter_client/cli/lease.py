@@ -5,21 +5,34 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.texts import printable
 
 from jumpstarter_client.cli.arguments import Arguments, asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
-from jumpstarter_client.errors import NotFoundError
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
 
     from jumpstarter_client.leasing.controller import Calls, Controller
 
-__all__ = ["lease"]
+__all__ = [
+    "ask",
+    "controller_of",
+    "known",
+    "lease",
+    "matching",
+    "name_of",
+    "no_more",
+    "print_lease",
+    "stands",
+    "taken",
+]
+
+T = TypeVar("T")
 
 HELP = """Usage: jumpstarter lease create|list|show|extend|transfer|release [ARGUMENT ...] [--client FILE]
 
@@ -83,31 +96,29 @@ def lease(arguments: list[str], options: Options) -> ExitCode:
         raise UsageError(f"`lease` has no verb {word!r}{nearest(word, set(_VERBS.values()) - {'update'})}")
     output, rest = take_output(rest)
     options.output = output or options.output
-    match _VERBS[word]:
+    verb = _VERBS[word]
+    if verb in ("extend", "update", "transfer", "release"):
+        from jumpstarter_client.cli import lease_changes  # noqa: PLC0415 - it imports this module
+
+        return lease_changes.change(verb, rest, options)
+    match verb:
         case "create":
-            return _create(_taken("create", rest, _CREATE, ("--allow-disabled", "--no-wait")), options)
+            return _create(taken("create", rest, _CREATE, ("--allow-disabled", "--no-wait")), options)
         case "list":
             flags = ("-a", "--all", "-A", "--all-clients")
-            return _list(_taken("list", rest, ("--tag-filter",), flags), options)
-        case "show":
-            return _show(_taken("show", rest), options)
-        case "extend":
-            return _extend(_taken("extend", rest, ("--by", "--total")), options)
-        case "update":
-            return _update(_taken("update", rest, ("--begin-time", "--to-client")), options)
-        case "transfer":
-            return _transfer(_taken("transfer", rest), options)
+            return _list(taken("list", rest, ("--tag-filter",), flags), options)
         case _:
-            return _release(_taken("release", rest, ("--tag-filter",), ("-a", "--all")), options)
+            return _show(taken("show", rest), options)
 
 
 _CREATE = ("-n", "--name", "--begin-time", "--lease-id", "--tag", "--context")
 _LONG = {"-n": "--name", "-a": "--all", "-A": "--all-clients"}
 
 
-def _taken(
+def taken(
     verb: str, arguments: list[str], valued: tuple[str, ...] = (), flags: tuple[str, ...] = ()
 ) -> Arguments:
+    """A verb's own arguments."""
     return take(
         f"lease {verb}",
         arguments,
@@ -116,35 +127,48 @@ def _taken(
     )
 
 
-def _controller(options: Options) -> Controller:
+def controller_of(options: Options) -> Controller:
+    """Whom to ask, as whom."""
     from jumpstarter_client.leasing.configs import load  # noqa: PLC0415 - not for --help
     from jumpstarter_client.leasing.controller import Controller  # noqa: PLC0415
 
     return Controller(load(options.client, os.environ))
 
 
-def _name(given: Arguments, options: Options, verb: str, others: int = 0) -> str:
+def name_of(given: Arguments, options: Options, verb: str, others: int = 0) -> str:
     """The lease that is meant: the first word, if there is one more than the verb needs; else the shell's."""
     if len(given.words) > others:
         return given.words.pop(0)
-    if name := _known(options):
+    if name := known(options):
         return name
     raise UsageError(f"which lease? `jumpstarter lease {verb} NAME`; `jumpstarter lease list` shows yours")
 
 
-def _known(options: Options) -> str | None:
+def ask(controller: Controller, question: Callable[[Calls], Awaitable[T]]) -> T:
+    """The answer to calls of one connection."""
+    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415 - not for a wrong command line
+
+    async def main() -> T:
+        async with controller.open() as calls:
+            return await question(calls)
+
+    return run(main)
+
+
+def known(options: Options) -> str | None:
     """A lease that is meant without being named."""
     return options.lease or os.environ.get("JMP_LEASE")
 
 
-def _no_more(given: Arguments, verb: str) -> None:
+def no_more(given: Arguments, verb: str) -> None:
+    """UsageError if there are words that nobody took."""
     if given.words:
         raise UsageError(
             f"`lease {verb}` takes no {given.words[0]!r}; `jumpstarter lease --help` shows examples"
         )
 
 
-def _print(one: pb.Lease, options: Options, sentence: str) -> None:
+def print_lease(one: pb.Lease, options: Options, sentence: str) -> None:
     """One lease, as it was asked for."""
     from jumpstarter_client.leasing.controller import bare  # noqa: PLC0415
 
@@ -160,7 +184,7 @@ def _print(one: pb.Lease, options: Options, sentence: str) -> None:
 
 
 def _create(given: Arguments, options: Options) -> ExitCode:
-    _no_more(given, "create")
+    no_more(given, "create")
     exporter = given.one("--name") or options.exporter or options.exporter_name or ""
     if not options.selector and not exporter:
         raise UsageError(
@@ -183,7 +207,7 @@ def _create(given: Arguments, options: Options) -> ExitCode:
     request.tags.update(given.pairs("--tag"))
     request.context.update(given.pairs("--context"))
     request.allow_disabled = "--allow-disabled" in given.flags
-    controller = _controller(options)
+    controller = controller_of(options)
     name = given.one("--lease-id") or acquire.new_name()
     waits = "--no-wait" not in given.flags and not begin
 
@@ -203,12 +227,13 @@ def _create(given: Arguments, options: Options) -> ExitCode:
         return ready
 
     made = run(ask)
-    sentence = f"{name}: {bare(made.exporter)} is yours" if made.exporter else f"{name}: {_stands(made)}"
-    _print(made, options, sentence)
+    sentence = f"{name}: {bare(made.exporter)} is yours" if made.exporter else f"{name}: {stands(made)}"
+    print_lease(made, options, sentence)
     return ExitCode.OK
 
 
-def _stands(one: pb.Lease) -> str:
+def stands(one: pb.Lease) -> str:
+    """How a lease stands, for the end of a sentence."""
     from jumpstarter_client.leasing.facts import expiry, standing  # noqa: PLC0415
     from jumpstarter_client.leasing.times import when  # noqa: PLC0415
 
@@ -218,9 +243,10 @@ def _stands(one: pb.Lease) -> str:
     return f"{found.state}: {found.sentence}{until}"
 
 
-async def _matching(
+async def matching(
     calls: Calls, controller: Controller, given: Arguments, options: Options, *, everybody: bool, ended: bool
 ) -> list[pb.Lease]:
+    """The leases that the options mean."""
     return [
         one
         async for one in calls.leases(
@@ -231,26 +257,17 @@ async def _matching(
 
 
 def _list(given: Arguments, options: Options) -> ExitCode:
-    _no_more(given, "list")
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
+    no_more(given, "list")
     from jumpstarter_client.leasing.controller import bare  # noqa: PLC0415
     from jumpstarter_client.leasing.facts import as_data, expiry, remaining, selector_of  # noqa: PLC0415
     from jumpstarter_client.leasing.times import spell, when  # noqa: PLC0415
 
-    controller = _controller(options)
-
-    async def ask() -> list[pb.Lease]:
-        async with controller.open() as calls:
-            return await _matching(
-                calls,
-                controller,
-                given,
-                options,
-                everybody="--all-clients" in given.flags,
-                ended="--all" in given.flags,
-            )
-
-    found = run(ask)
+    controller = controller_of(options)
+    everybody, ended = "--all-clients" in given.flags, "--all" in given.flags
+    found = ask(
+        controller,
+        lambda calls: matching(calls, controller, given, options, everybody=everybody, ended=ended),
+    )
     now = time.time()
     if options.output == "name":
         sys.stdout.write("".join(f"{bare(one.name)}\n" for one in found))
@@ -259,7 +276,7 @@ def _list(given: Arguments, options: Options) -> ExitCode:
 
         write_data({"leases": [as_data(one, now) for one in found]}, options.output)
     elif not found:
-        whose = "no leases" if "--all-clients" in given.flags else "no leases of yours"
+        whose = "no leases" if everybody else "no leases of yours"
         sys.stderr.write(f"{whose}; `jumpstarter lease create -l board=rpi4` makes one\n")
     else:
         from jumpstarter_client.cli.table import table  # noqa: PLC0415
@@ -291,139 +308,10 @@ def _short(one: pb.Lease, now: float) -> str:
 
 
 def _show(given: Arguments, options: Options) -> ExitCode:
-    name = _name(given, options, "show")
-    _no_more(given, "show")
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
+    name = name_of(given, options, "show")
+    no_more(given, "show")
     from jumpstarter_client.leasing.facts import describe  # noqa: PLC0415
 
-    controller = _controller(options)
-
-    async def ask() -> pb.Lease:
-        async with controller.open() as calls:
-            return await calls.get_lease(name)
-
-    one = run(ask)
-    _print(one, options, "\n".join(describe(one, time.time())))
-    return ExitCode.OK
-
-
-def _change(name: str, changes: pb.Lease, options: Options) -> pb.Lease:
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
-
-    controller = _controller(options)
-
-    async def ask() -> pb.Lease:
-        async with controller.open() as calls:
-            return await calls.update_lease(name, changes)
-
-    return run(ask)
-
-
-def _extend(given: Arguments, options: Options) -> ExitCode:
-    total = given.one("--total") or options.duration
-    by = given.one("--by")
-    if not total and not by:
-        if not given.words or (len(given.words) == 1 and not _known(options)):
-            raise UsageError("by how much? For example `jumpstarter lease extend NAME 30m`")
-        by = given.words.pop()
-    name = _name(given, options, "extend")
-    _no_more(given, "extend")
-    if total and by:
-        raise UsageError("--total is the whole duration, a time alone is added to it; use one of them")
-    from jumpstarter_proto.client.v1 import client_pb2  # noqa: PLC0415
-
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
-    from jumpstarter_client.leasing.times import seconds  # noqa: PLC0415
-
-    change = int(seconds(total or by or ""))
-    controller = _controller(options)
-
-    async def ask() -> pb.Lease:
-        async with controller.open() as calls:
-            whole = change if total else change + (await calls.get_lease(name)).duration.seconds
-            changes = client_pb2.Lease()
-            changes.duration.FromSeconds(whole)
-            return await calls.update_lease(name, changes)
-
-    one = run(ask)
-    _print(one, options, f"{name}: {_stands(one)}")
-    return ExitCode.OK
-
-
-def _update(given: Arguments, options: Options) -> ExitCode:
-    """As Jumpstarter's own client has it: each option says what the lease has from then on."""
-    name = _name(given, options, "update")
-    _no_more(given, "update")
-    begin, client = given.one("--begin-time"), given.one("--to-client")
-    if not options.duration and not begin and not client:
-        raise UsageError("`lease update` changes --duration, --begin-time or --to-client; give one of them")
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
-    from jumpstarter_client.leasing.times import moment, seconds  # noqa: PLC0415
-
-    duration = int(seconds(options.duration)) if options.duration else None
-    start = int(moment(begin).timestamp()) if begin else None
-    controller = _controller(options)
-
-    async def ask() -> pb.Lease:
-        from jumpstarter_proto.client.v1 import client_pb2  # noqa: PLC0415
-
-        async with controller.open() as calls:
-            one = await calls.get_lease(name)
-            if duration or start:
-                changes = client_pb2.Lease()
-                # A controller wants the duration with the begin, even if it stays.
-                changes.duration.FromSeconds(duration or one.duration.seconds)
-                if start:
-                    changes.begin_time.FromSeconds(start)
-                one = await calls.update_lease(name, changes)
-            return await calls.transfer_lease(name, client) if client else one
-
-    one = run(ask)
-    _print(one, options, f"{name}: {_stands(one)}")
-    return ExitCode.OK
-
-
-def _transfer(given: Arguments, options: Options) -> ExitCode:
-    name = _name(given, options, "transfer", 1)
-    if not given.words:
-        raise UsageError("to whom? `jumpstarter lease transfer NAME CLIENT`")
-    client = given.words.pop(0)
-    _no_more(given, "transfer")
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
-
-    controller = _controller(options)
-
-    async def ask() -> pb.Lease:
-        async with controller.open() as calls:
-            return await calls.transfer_lease(name, client)
-
-    _print(run(ask), options, f"{name} is {client}'s")
-    return ExitCode.OK
-
-
-def _release(given: Arguments, options: Options) -> ExitCode:
-    many = bool(options.selector or "--all" in given.flags or given.one("--tag-filter"))
-    names = list(given.words)
-    if not many and not names:
-        names = [_name(given, options, "release")]
-    if many and names:
-        raise UsageError("name the leases, or say which with -l, --tag-filter or --all; not both")
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
-    from jumpstarter_client.leasing.controller import bare  # noqa: PLC0415
-
-    controller = _controller(options)
-
-    async def ask() -> list[str]:
-        async with controller.open() as calls:
-            found = names
-            if many:
-                mine = await _matching(calls, controller, given, options, everybody=False, ended=False)
-                found = [bare(one.name) for one in mine]
-            for name in found:
-                await calls.delete_lease(name)
-                sys.stdout.write(f"{name}\n" if options.output == "name" else f"{name} is released\n")
-            return found
-
-    if not run(ask) and "--all" not in given.flags:
-        raise NotFoundError("no lease of yours is like that; `jumpstarter lease list` shows yours")
+    one = ask(controller_of(options), lambda calls: calls.get_lease(name))
+    print_lease(one, options, "\n".join(describe(one, time.time())))
     return ExitCode.OK

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jumpstarter_client.leasing.configs import ClientConfig
 
-__all__ = ["CALL_SECONDS", "Calls", "Controller", "bare", "is_missing"]
+__all__ = ["CALL_SECONDS", "Calls", "Controller", "bare", "explained", "is_missing"]
 
 CALL_SECONDS = 30.0
 DIAL_SECONDS = 35.0
@@ -72,7 +72,7 @@ class Controller:
             LoginError: the token is over and cannot be renewed.
         """
         config = await self._current()
-        with _explained():
+        with explained():
             if self._kept is not None and not self._kept.closed and config.identity == self._kept_for:
                 yield Calls(self._kept, self._namespace)
                 return
@@ -88,7 +88,7 @@ class Controller:
         """
         config = await self._current()
         async with AsyncExitStack() as stack:
-            with _explained():
+            with explained():
                 self._kept = await stack.enter_async_context(_connected(config))
             self._kept_for = config.identity
             try:
@@ -213,7 +213,7 @@ def _mind_the_end(config: ClientConfig) -> None:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Give an error the exit code that its words deserve, and say what to do about an old token."""
     try:
         yield

@@ -1,97 +1,90 @@
-"""How many connections a controller sees of one client."""
+"""Calls to a controller: all pages, what is sent for a change, and what a refusal is worth."""
 
 from __future__ import annotations
 
-import base64
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 import trio.testing
-import trustme
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
-from jumpstarter_proto.remote import Identity, Kind, Trust
-from jumpstarter_proto.rpc import RpcError, Server, ServerCall, StatusCode, server_ssl_context, tcp_listeners
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel, serve_connection
 
-from jumpstarter_client.leasing.configs import ClientConfig
-from jumpstarter_client.leasing.controller import Controller
+from jumpstarter_client.leasing.controller import Calls, explained
+
+LAB = "namespaces/lab"
 
 
-class Leases(client_grpc.ClientServiceServicer):
-    """Knows every lease, and where it was asked from."""
+class Pages(client_grpc.ClientServiceServicer):
+    """A controller with more than it tells at once."""
 
     def __init__(self) -> None:
-        self.peers: list[str] = []
+        self.asked: list[pb.ListLeasesRequest] = []
+        self.updates: list[pb.UpdateLeaseRequest] = []
 
-    async def GetLease(  # noqa: N802
-        self, request: pb.GetLeaseRequest, call: ServerCall[pb.GetLeaseRequest, pb.Lease]
-    ) -> pb.Lease:
-        self.peers.append(call.peer)
-        return pb.Lease(name=request.name)
+    async def ListLeases(self, request: pb.ListLeasesRequest, call: object) -> pb.ListLeasesResponse:  # noqa: N802
+        self.asked.append(request)
+        number = int(request.page_token or 0)
+        leases = [pb.Lease(name=f"{LAB}/leases/{number}")] if number != 1 else []  # a page may be empty
+        return pb.ListLeasesResponse(leases=leases, next_page_token=str(number + 1) if number < 3 else "")
 
-
-class Lab:
-    """A controller that can be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        authority = trustme.CA()
-        file = folder / "server.pem"
-        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(file)
-        self._context = server_ssl_context(file, file)
-        self._ca = base64.b64encode(authority.cert_pem.bytes()).decode()
-        self._port = 0
-        self.service = Leases()
-
-    async def serve(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-        listeners = await tcp_listeners("localhost", self._port, ssl_context=self._context)
-        self._port = listeners[0].transport_listener.socket.getsockname()[1]  # type: ignore[attr-defined]
-        with trio.CancelScope() as scope:
-            task_status.started(scope)
-            await Server([self.service]).serve(listeners[:1])
-
-    def controller(self) -> Controller:
-        identity = Identity(Kind.CLIENT, "lab", "ann", "token")
-        return Controller(ClientConfig(f"localhost:{self._port}", identity, Trust(ca=self._ca)))
+    async def UpdateLease(self, request: pb.UpdateLeaseRequest, call: object) -> pb.Lease:  # noqa: N802
+        self.updates.append(request)
+        return request.lease
 
 
-async def ask(controller: Controller, times: int) -> None:
-    for _ in range(times):
-        async with controller.open() as calls:
-            await calls.get_lease("one")
+@asynccontextmanager
+async def asked(service: Pages) -> AsyncIterator[Calls]:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_connection, theirs, [service])
+        async with open_channel(ours) as channel:
+            yield Calls(channel, LAB)
+        nursery.cancel_scope.cancel()
 
 
-async def test_what_is_kept_open_is_used_until_it_is_lost(nursery: trio.Nursery, tmp_path: Path) -> None:
-    lab = Lab(tmp_path)
-    first = await nursery.start(lab.serve)
-    controller = lab.controller()
-    await ask(controller, 2)
-    assert len(set(lab.service.peers)) == 2, "nothing is kept outside of the block"
-    async with controller.kept_open():
-        lab.service.peers.clear()
-        await ask(controller, 3)
-        assert len(set(lab.service.peers)) == 1
-        first.cancel()
-        await trio.testing.wait_all_tasks_blocked(0.05)
-        await nursery.start(lab.serve)
-        lab.service.peers.clear()
-        await ask(controller, 2)
-        assert len(set(lab.service.peers)) == 2
-    lab.service.peers.clear()
-    async with controller.kept_open():
-        await ask(controller, 1)
-        controller.let_go()
-        await ask(controller, 1)
-    assert len(set(lab.service.peers)) == 2
-    nursery.cancel_scope.cancel()
+async def test_pages_are_followed_to_the_last() -> None:
+    service = Pages()
+    async with asked(service) as calls:
+        found = [one.name async for one in calls.leases("a=b", tags="c=d", ended_too=True)]
+    assert found == [f"{LAB}/leases/{number}" for number in (0, 2, 3)]
+    assert [one.page_token for one in service.asked] == ["", "1", "2", "3"]
+    assert {(one.parent, one.filter, one.tag_filter, one.only_active) for one in service.asked} == {
+        (LAB, "a=b", "c=d", False)
+    }
 
 
-async def test_what_fails_in_the_block_stays_as_it_is(nursery: trio.Nursery, tmp_path: Path) -> None:
-    """The words of a driver's error mean nothing of a controller."""
-    lab = Lab(tmp_path)
-    await nursery.start(lab.serve)
-    with pytest.raises(RpcError, match="not found") as caught:
-        async with lab.controller().kept_open():
-            raise RpcError(StatusCode.UNKNOWN, "the file was not found")
-    assert caught.value.exit_code == RpcError(StatusCode.UNKNOWN).exit_code
-    nursery.cancel_scope.cancel()
+async def test_a_change_sends_what_changes_and_says_so() -> None:
+    service = Pages()
+    async with asked(service) as calls:
+        await calls.transfer_lease("x", "bob")
+        changes = pb.Lease()
+        changes.duration.FromSeconds(60)
+        await calls.update_lease("x", changes)
+    given, longer = service.updates
+    assert (given.lease.name, given.lease.client) == (f"{LAB}/leases/x", f"{LAB}/clients/bob")
+    assert list(given.update_mask.paths) == ["client"]
+    assert not given.lease.HasField("duration")
+    assert (longer.lease.duration.seconds, list(longer.update_mask.paths)) == (60, ["duration"])
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "exit_code"),
+    [
+        (StatusCode.UNKNOWN, 'leases.jumpstarter.dev "x" not found', ExitCode.NOT_FOUND),
+        (StatusCode.UNKNOWN, "DeleteLease permission denied: it is bob's", ExitCode.DENIED),
+        (StatusCode.UNKNOWN, "token is expired", ExitCode.DENIED),
+        (StatusCode.UNAVAILABLE, "the disk is full", ExitCode.UNAVAILABLE),
+    ],
+)
+def test_a_refusal_has_the_exit_code_that_its_words_deserve(
+    code: StatusCode, details: str, exit_code: ExitCode
+) -> None:
+    with pytest.raises(RpcError) as caught, explained():
+        raise RpcError(code, details)
+    assert (caught.value.code, caught.value.exit_code) == (code, exit_code)
+    assert caught.value.details.startswith(details)
+    assert ("jumpstarter login" in caught.value.details) == ("expired" in details)
