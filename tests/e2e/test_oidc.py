@@ -221,6 +221,7 @@ def test_a_login_on_any_page_and_new_tokens_in_time(tmp_path: Path) -> None:
         assert saved(lab)["token"] != second["token"]
         assert "a new token, until" in lab.ok("auth", "refresh")
         shown = lab.ok("auth", "status")
+        assert "left)" in shown
         assert f"token:       of {provider.url}, until" in shown
         assert "another issuer's" in lab.refused("auth", "rotate")[1]
         lab.admin("client", "disable", "ann-lee")

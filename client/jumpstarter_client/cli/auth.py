@@ -50,13 +50,14 @@ def auth(arguments: list[str], options: Options) -> ExitCode:
         return _rotate(config)
     if verb == "refresh":
         return _refresh(config)
-    return _status(config, output or options.output)
+    return _status(config, options.client, output or options.output)
 
 
-def _status(config: ClientConfig, output: str | None) -> ExitCode:
+def _status(config: ClientConfig, name: str | None, output: str | None) -> ExitCode:
     from jumpstarter_proto.remote import read_claims  # noqa: PLC0415
 
     from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
+    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415
     from jumpstarter_client.leasing.joining import check  # noqa: PLC0415
 
     refusal: JumpstarterError | None = None
@@ -64,6 +65,7 @@ def _status(config: ClientConfig, output: str | None) -> ExitCode:
         run(partial(check, config))
     except JumpstarterError as error:
         refusal = error
+    config = load(name, os.environ)  # a token that was about to end has been renewed for the call
     claims = read_claims(config.identity.token)
     left = claims.left
     if output:

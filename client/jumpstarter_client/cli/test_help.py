@@ -110,6 +110,54 @@ Of a leased board it says five minutes before when the lease ends; inside, `jump
   --exporter-logs              show all that the exporter logs, and not only what its hooks print
 """
 
+LOGIN = """\
+Usage: jumpstarter login [HOST:PORT] [--pairing-code | --name NAME | --issuer URL] [OPTION ...]
+
+Become a client of a controller. Where it knows your company's or lab's OpenID provider you log in there. Otherwise who
+runs it gives you a pairing code (`jumpstarter-controller admin pair client ann`), which is good once, or a token.
+What comes of it is a configuration that only you can read.
+
+  jumpstarter login lab.example.org:8082                     log in on a page, in any browser
+  jumpstarter login lab.example.org:8082 --browser           in this machine's
+  jumpstarter login                                          once more, with the current configuration
+  jumpstarter login lab.example.org:8082 --pairing-code
+  jumpstarter login 192.168.1.5:8082 --pairing-code --tls-fingerprint 3F:A0:…
+  vault read -field=token lab/ann | jumpstarter login lab.example.org:8082 --name ann
+
+A code or a token is asked for, or read from stdin, or from a file; never from the command line, which everybody on this
+machine can read.
+
+Options:
+  --tls-fingerprint HEX    SHA-256 of the controller's certificate, if it made its own; it printed it at its start
+  --alias ALIAS            what to call the configuration; the client's name if left out
+  --namespace NAMESPACE    of the client; `default` if left out
+  --allow PATTERN          client classes of others' drivers that may be loaded; `jumpstarter_driver_*` if left out
+  --unsafe                 all of them, whatever an exporter names
+With a pairing code:
+  --pairing-code           JMP_PAIRING_CODE may have it
+  --code-file FILE         the code is in that file
+With a token:
+  --name NAME              whose it is; JMP_TOKEN may have it
+  --token-file FILE        the token is in that file
+With a login:
+  --issuer URL             where, if the controller knows several, or does not say
+  --client-id ID           as what; `jumpstarter-cli` if left out
+  --browser                with this machine's browser, instead of a code that is typed on a page
+  --callback-port PORT     where that browser comes back to, if the issuer wants it to be always the same
+"""
+
+AUTH = """\
+Usage: jumpstarter auth status|rotate|refresh [-o json|yaml] [--client FILE]
+
+The token with which you are a client of a controller. It is never shown.
+
+  jumpstarter auth status                   who you are, until when, and whether the controller takes it
+  jumpstarter auth status --client lab      of another configuration than the current one
+  jumpstarter auth status -o json | jq .seconds_left
+  jumpstarter auth rotate                   a new token in place of it; the old ones count no more, anywhere
+  jumpstarter auth refresh                  a new token of another issuer; commands do that by themselves in time
+"""
+
 PAGES = [
     (["--help"], MAIN),
     (["-h"], MAIN),
@@ -119,6 +167,8 @@ PAGES = [
     (["power", "cycle", "rpi4", "-h"], CYCLE),
     (["devices", "--help"], DEVICES),
     (["shell", "--help"], SHELL),
+    (["login", "--help"], LOGIN),
+    (["auth", "-h"], AUTH),
 ]
 
 

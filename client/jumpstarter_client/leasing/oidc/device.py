@@ -38,13 +38,16 @@ class DevicePoll:
         """The provider's answer."""
         if reply.status == 200:
             return Verdict.TOKENS
+        if reply.status == 429 or reply.status >= 500:
+            self.failed()
+            return Verdict.WAIT
         error = reply.data.get("error")
         if error == "slow_down":
             self.interval = min(60.0, self.interval + SLOWER)
         return Verdict.WAIT if error in ("authorization_pending", "slow_down") else Verdict.REFUSED
 
     def failed(self) -> None:
-        """It could not be asked; RFC 8628 wants us to ask more rarely."""
+        """It could not be asked, or has trouble of its own; RFC 8628 wants us to ask more rarely."""
         self.interval = min(60.0, self.interval * 2)
 
 

@@ -31,7 +31,9 @@ PROVIDER = Provider("https://id.example", "", ("lab",), "jumpstarter-cli", "http
         (Reply(400, {"error": "slow_down"}), Verdict.WAIT, 10.0),
         (Reply(400, {"error": "expired_token"}), Verdict.REFUSED, 5.0),
         (Reply(400, {"error": ["access_denied"]}), Verdict.REFUSED, 5.0),
-        (Reply(500, {}), Verdict.REFUSED, 5.0),
+        (Reply(401, {}), Verdict.REFUSED, 5.0),
+        (Reply(503, {}), Verdict.WAIT, 10.0),
+        (Reply(429, {"error": "too many"}), Verdict.WAIT, 10.0),
     ],
 )
 def test_answers_to_who_waits(reply: Reply, verdict: Verdict, interval: float) -> None:
