@@ -158,6 +158,11 @@ class Lab:
         request = client_pb2.ListLeasesRequest(parent="namespaces/default")
         return list(self.observer.client("ListLeases", request).leases)
 
+    def everything(self) -> list[Any]:
+        """All leases, also those that have ended, the oldest first."""
+        request = client_pb2.ListLeasesRequest(parent="namespaces/default", only_active=False)
+        return list(self.observer.client("ListLeases", request).leases)
+
     def lease(self, name: str) -> Any:
         """One by its name."""
         request = client_pb2.GetLeaseRequest(name=f"namespaces/default/leases/{name}")
