@@ -8,6 +8,7 @@ from typing import Protocol
 
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import Metadata, RpcError, StatusCode
+from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.identity.tokens import Subject, TokenError, TokenIssuer
 
@@ -84,11 +85,11 @@ def authorise(caller: Caller, found: tuple[str, str] | None) -> None:
         RpcError: UNKNOWN, no such object; PERMISSION_DENIED, somebody else's.
     """
     kind = caller.kind.lower()
-    where = f"{caller.namespace}/{caller.name}"
+    where = f"{shown(caller.namespace)}/{shown(caller.name)}"
     if found is None:
         raise RpcError(
             StatusCode.UNKNOWN,
-            f'{kind} {where}: {kind}s.jumpstarter.dev "{caller.name}" not found; it was deleted',
+            f'{kind} {where}: {kind}s.jumpstarter.dev "{shown(caller.name)}" not found; it was deleted',
         )
     uid, username = found
     if caller.subject is not None:

@@ -9,6 +9,7 @@ from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.texts import shown
 from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
@@ -180,7 +181,7 @@ def _own(client: Client, key: Key) -> Key:
     if key.namespace != client.namespace:
         raise RpcError(
             StatusCode.PERMISSION_DENIED,
-            f"namespace mismatch: this client is of {client.namespace}, not {key.namespace}",
+            f"namespace mismatch: this client is of {client.namespace}, not {shown(key.namespace)}",
         )
     return key
 

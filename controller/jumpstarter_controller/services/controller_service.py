@@ -267,7 +267,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         def apply(lab: Lab, _: float) -> None:
             lease = lab.get(Lease, key)
             if lease is None:
-                raise RpcError(StatusCode.NOT_FOUND, f"lease {key.name} not found")
+                raise RpcError(StatusCode.NOT_FOUND, f"lease {shown(key.name)} not found")
             if isinstance(caller, Exporter) and lease.exporter != caller.name:
                 raise RpcError(
                     StatusCode.FAILED_PRECONDITION,

@@ -1,9 +1,9 @@
 """Which connections a public server keeps: no clock and no I/O of its own.
 
 A connection is a stranger's until a call on it has proved who is calling. Strangers are few: when they are too many,
-the peer that has the most of them pays, so that nobody keeps others out from one address. Its oldest connection goes
-if that had its time; otherwise its newest, which may be the newcomer: after a restart everybody comes at once, and
-those who came first are nearest to being let in.
+the peer that has more of them than others pays, so that nobody keeps others out from one address. Of its connections,
+or of all where nobody has more, the oldest goes if that had its time; otherwise the newest, which may be the newcomer:
+after a restart everybody comes at once, and those who came first are nearest to being let in.
 """
 
 from __future__ import annotations
@@ -67,20 +67,23 @@ class Admission(Generic[C]):
         self._strangers[connection] = _Stranger(peer, now)
         self._peers[peer] += 1
         limits = self._limits
+        crowd = list(self._strangers)
         if self._peers[peer] > limits.strangers_of_peer:
-            greedy = peer
+            crowd = self._of(peer)
         elif len(self._strangers) > limits.strangers or len(self) > limits.connections:
             greedy = max(self._peers, key=lambda one: self._peers[one])
+            if self._peers[greedy] > self._peers[peer]:
+                crowd = self._of(greedy)
         else:
             return None
-        of_peer = [one for one, stranger in self._strangers.items() if stranger.peer == greedy]
-        oldest = of_peer[0]
-        if oldest != connection and now - self._strangers[oldest].since >= limits.hurry_seconds:
-            victim = oldest
-        else:
-            victim = of_peer[-1]
+        oldest = crowd[0]
+        is_due = oldest != connection and now - self._strangers[oldest].since >= limits.hurry_seconds
+        victim = oldest if is_due else crowd[-1]
         self.leave(victim)
         return victim
+
+    def _of(self, peer: str) -> list[C]:
+        return [one for one, stranger in self._strangers.items() if stranger.peer == peer]
 
     def trust(self, connection: C, identity: str) -> bool:
         """It has proved whose it is; False if that one has too many already. An empty identity is nobody's."""

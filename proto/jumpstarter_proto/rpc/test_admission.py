@@ -20,6 +20,16 @@ def test_the_greedy_peer_pays_for_a_newcomer() -> None:
     assert admission.arrive(21, "other", 6.0) == 0, "its oldest"
 
 
+def test_where_nobody_is_greedy_those_who_came_first_are_let_in_first() -> None:
+    admission: Admission[int] = Admission(LIMITS)
+    for number in range(10):
+        assert admission.arrive(number, f"peer {number}", float(number) / 10) is None
+    assert admission.arrive(10, "late", 1.0) == 10, "the newcomer comes again"
+    assert admission.trust(0, "one")
+    assert admission.arrive(11, "late", 1.0) is None
+    assert admission.arrive(12, "last", 5.2) == 1, "it is the oldest, and had its time"
+
+
 def test_one_peer_has_a_bounded_number_and_keeps_the_first() -> None:
     admission: Admission[int] = Admission(LIMITS)
     for number in range(6):
