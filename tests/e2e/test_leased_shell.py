@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pexpect
 import pytest
+from jumpstarter_client.leasing.configs import load
 
 from tests.e2e import lab as labs
 from tests.e2e.lab import Lab, Reader
@@ -43,7 +44,8 @@ def test_what_commands_find_in_a_leased_shell(lab: Lab) -> None:
     out = lab.ok("shell", "-l", "board=rpi4", "--client", ann, "--", "sh", "-c", script)
     found = dict(line.split("=", 1) for line in out.splitlines() if line.startswith("JMP_"))
     assert (found["JMP_EXPORTER"], found["JMP_EXPORTER_LABELS"]) == ("one", "board=rpi4")
-    assert found["JMP_DRIVERS_ALLOW"] == "UNSAFE"
+    assert found["JMP_DRIVERS_ALLOW"] == ",".join(load(ann, {}).allow), "as the configuration says"
+    assert found["JMP_CLIENT_CONFIG"] == ann
     assert "rpi4.power\n" in out
     assert f"{found['JMP_LEASE']}: ready" in out
     assert lab.leases(ann) == {}
