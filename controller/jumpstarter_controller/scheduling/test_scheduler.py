@@ -23,6 +23,7 @@ from jumpstarter_controller.lab import (
     Rule,
 )
 from jumpstarter_controller.scheduling import Presence, Scheduler
+from jumpstarter_controller.scheduling.line import MOST_PROMISES
 
 NS = "lab"
 
@@ -299,6 +300,16 @@ def test_of_two_boards_the_one_is_kept_that_nobody_else_wants(world: World) -> N
     assert world.lease(only).active
     world.step(10)
     assert world.lease(later).exporter == "two"
+
+
+def test_a_bounded_number_of_leases_is_promised_a_board(world: World) -> None:
+    for number in range(MOST_PROMISES + 1):
+        world.exporter(f"e{number:02}", labels={"board": "rpi4", "n": str(number)})
+        world.ask(selector=f"n={number}", begin_time=1010.0, order=number + 1)
+    kept = world.ask(selector="n=0", order=100)
+    assert "promised" in world.lease(kept).conditions[-1].message
+    free = world.ask(selector=f"n={MOST_PROMISES}", order=101)
+    assert world.lease(free).active
 
 
 def test_a_disabled_exporter_keeps_its_lease_and_gets_no_other(world: World) -> None:
