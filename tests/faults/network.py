@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -161,6 +162,16 @@ class NetworkLab(Lab):
     def kill_users(self) -> None:
         while self.users:
             self.users.pop().kill()
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """As a lab's; what its processes have said explains why not."""
+        try:
+            super().until(holds)
+        except AssertionError as error:
+            said = [
+                daemon.log.read_text()[-3000:] for daemon in (self.running_controller, self.running_exporter)
+            ]
+            raise AssertionError("\n".join([str(error), self.admin("exporter", "list"), *said])) from None
 
     def free(self) -> bool:
         """Whether the board is nobody's, and can be leased."""

@@ -136,6 +136,10 @@ class Controller:
                 pause = patience.failed(error)
                 if is_refusal(error) and self._is_somebody_new():
                     continue
+            # The conversation's outermost edge: a fault in it must not end a lease.
+            except Exception as error:
+                _log.exception("the conversation with the controller failed")
+                pause = patience.failed(RpcError(StatusCode.INTERNAL, f"it failed here: {error}"))
             await _wait(pause, self.endpoint)
 
     def _is_somebody_new(self) -> bool:
@@ -182,6 +186,8 @@ class Controller:
                         arrived(connection)
             except JumpstarterError as error:
                 _log.info("not listening for lease %s: %s", lease, error)
+            except Exception:  # the same: it is begun again
+                _log.exception("listening for lease %s failed", lease)
             if trio.current_time() - since >= STEADY_SECONDS:
                 backoff.reset()
             await trio.sleep(backoff.next())

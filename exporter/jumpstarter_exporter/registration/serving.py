@@ -157,3 +157,7 @@ class LeaseServer:
                     await self.session.server.serve_connection(Expectant(stream, SILENT_SECONDS))
             except JumpstarterError as error:
                 _log.info("a client's connection could not be taken: %s; it will dial again", error)
+            except (
+                Exception
+            ):  # one connection's outermost edge: a fault in it must not end the lease's others
+                _log.exception("a client's connection failed; it will dial again")

@@ -233,3 +233,20 @@ async def test_who_was_deleted_says_so_and_goes_on_asking(
     assert "lab:8082: the controller does not take this exporter: exporter one was deleted" in errors[0]
     assert lab.says == []
     assert lab.heard.count("AVAILABLE") == 6
+
+
+async def test_a_fault_of_ours_in_the_conversation_is_logged_and_the_conversation_goes_on(
+    lab: Lab, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.says = [pb.StatusResponse(leased=False), None] * 3
+    told: list[Tenant | None] = []
+
+    def broken(tenant: Tenant | None) -> None:
+        told.append(tenant)
+        if len(told) == 1:
+            raise ZeroDivisionError("a fault")
+
+    with trio.move_on_after(10):
+        await follow(lab, broken)
+    assert told == [None, None, None]
+    assert "ZeroDivisionError: a fault" in caplog.text
