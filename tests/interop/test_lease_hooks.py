@@ -90,9 +90,10 @@ def test_a_board_that_its_hook_refuses(lab: Lab, ann: Person, ours: bool) -> Non
     assert "beforeLease hook failed (on_failure=endLease)" in flat(done)
     lab.until(lambda: lab.status(label) == "AVAILABLE" and not lab.leases())
     assert not marks.exists()
-    marks.touch()
-    shell(ann, label, "j", "power", "on")
-    lab.until(lambda: marks.read_text() == "after\n")
+    if ours:  # 0.9.0's exporter gives a lease back a second later, and it may be the next one by then
+        marks.touch()
+        shell(ann, label, "j", "power", "on")
+        lab.until(lambda: marks.read_text() == "after\n")
 
 
 # With an exporter of 0.9.0 whose hook has `exit`, its own client waits for minutes: the reason is gone, with the status
