@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from jumpstarter_proto.errors import ExitCode
 
 from tests.faults.controllers import Controller, controller
 from tests.interop import exporters
@@ -105,6 +106,18 @@ OF_A_CLIENT = [
 def test_a_client(desk: Desk, words: tuple[str, ...], expected: str) -> None:
     client = () if "--client" in words else ("--client", "ann.yaml")
     sentence(desk.run("jumpstarter", *words, *client), expected)
+
+
+def test_exit_codes(desk: Desk) -> None:
+    for words, code in (
+        (("power", "on", "-l", "board=rpi4", "--client", "forged.yaml"), ExitCode.DENIED),
+        (("power", "on", "-l", "board in (", "--client", "ann.yaml"), ExitCode.USAGE),
+        (("power", "on", "-l", "board=rpi4", "--duration", "99999d", "--client", "ann.yaml"), ExitCode.USAGE),
+        (("power", "on", "--lease", "nope", "--client", "ann.yaml"), ExitCode.NOT_FOUND),
+        (("lease", "release", "mine", "--client", "bob.yaml"), ExitCode.DENIED),
+    ):
+        done = desk.run("jumpstarter", *words)
+        assert done.returncode == code, (words, done.stderr)
 
 
 OF_AN_ADMINISTRATOR = [

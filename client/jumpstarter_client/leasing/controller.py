@@ -212,6 +212,11 @@ def _mind_the_end(config: ClientConfig) -> None:
         _log.warning("your token is good for %.0f h more; renew it: jumpstarter auth rotate", left / 3600)
 
 
+_OF_TOKENS = ("failed to authenticate token", "oidc: ")
+_OF_WISHES = ("selector ", "duration ", "begin_time ", "end_time ")
+"""How a controller begins what is UNKNOWN on the wire, and is no secret to who reads the words."""
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Give an error the exit code that its words deserve, and say what to do about an old token."""
@@ -224,6 +229,8 @@ def explained() -> Iterator[None]:
             raise said from error
         if is_missing(error):
             error.exit_code = ExitCode.NOT_FOUND
-        elif "permission denied" in error.details:
+        elif "permission denied" in error.details or error.details.startswith(_OF_TOKENS):
             error.exit_code = ExitCode.DENIED
+        elif error.code is StatusCode.UNKNOWN and error.details.startswith(_OF_WISHES):
+            error.exit_code = ExitCode.USAGE
         raise

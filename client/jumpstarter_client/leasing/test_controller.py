@@ -77,6 +77,9 @@ async def test_a_change_sends_what_changes_and_says_so() -> None:
         (StatusCode.UNKNOWN, 'leases.jumpstarter.dev "x" not found', ExitCode.NOT_FOUND),
         (StatusCode.UNKNOWN, "DeleteLease permission denied: it is bob's", ExitCode.DENIED),
         (StatusCode.UNKNOWN, "token is expired", ExitCode.DENIED),
+        (StatusCode.UNKNOWN, "failed to authenticate token: no signature; log in again", ExitCode.DENIED),
+        (StatusCode.UNKNOWN, "selector 'a b': expected a comma", ExitCode.USAGE),
+        (StatusCode.UNKNOWN, "duration must be positive, got -1 s", ExitCode.USAGE),
         (StatusCode.UNAVAILABLE, "the disk is full", ExitCode.UNAVAILABLE),
     ],
 )
