@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from jumpstarter_proto.remote.identity import Identity
 from jumpstarter_proto.remote.options import KEEPALIVE
@@ -15,6 +16,9 @@ from jumpstarter_proto.v1 import router_grpc
 __all__ = ["CONNECT_SECONDS", "open_controller", "open_router_stream"]
 
 CONNECT_SECONDS = 10.0
+TUNNEL_WINDOW = 4 * 1024 * 1024
+"""What a router may send to us before we have read it. The connection inside reads at once, and has bounds of its own;
+less would cost more frames to give it back, and throughput where the way is long."""
 
 
 @asynccontextmanager
@@ -64,6 +68,7 @@ async def open_router_stream(
 
     Raises what `open_controller` raises.
     """
+    options = replace(options, stream_window=max(options.stream_window, TUNNEL_WINDOW))
     async with (
         _channel(endpoint, trust, [("authorization", f"Bearer {token}")], timeout, options) as channel,
         router_grpc.RouterServiceStub(channel).Stream() as call,
