@@ -28,7 +28,7 @@ MEBIBYTE = 1024 * 1024
 MOST_STREAMS = 8192
 """Of both sides together; one more is refused."""
 MOST_HELD = 128 * MEBIBYTE
-"""Bytes; while there are more, new streams are refused, and those that hold most end. Python and TLS need some 350 KiB
+"""Bytes; while there are more, new streams are refused, and those that hold most end. Python and TLS need some 450 KiB
 more for each connection that has carried much."""
 MOST_PER_TOKEN = 16
 """Streams with the same token at a time; two are what it is for."""

@@ -14,13 +14,15 @@ from typing import Final
 import trio
 
 from jumpstarter_proto.rpc._outbox import Outbox
+from jumpstarter_proto.rpc._wire import SocketReader
 
 __all__ = ["TlsListener", "TlsStream"]
 
 PIECE = 256 * 1024
 """Most that is encrypted or read at a time. Frames of 64 KiB fit, heads and all."""
-STEP = 32 * 1024
-"""So much of it goes through OpenSSL's buffers at a time: they grow to what is in them, and never shrink again."""
+STEP = 72 * 1024
+"""So much of it goes through OpenSSL's buffers at a time: they grow to what is in them, and never shrink again. A frame
+of 64 KiB goes in one."""
 RECORD = 16 * 1024
 """Most bytes of one record."""
 
@@ -40,6 +42,7 @@ class TlsStream(trio.abc.Stream):
         """Without a `server_hostname` it is the server's end."""
         self.transport_stream = socket
         self._fileno = socket.socket.fileno
+        self._reader = SocketReader(self._fileno, PIECE)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._incoming,
@@ -146,14 +149,10 @@ class TlsStream(trio.abc.Stream):
 
     async def _read(self) -> bytes:
         """Wait for bytes of the peer; b"" at their end."""
-        while True:
-            await trio.lowlevel.wait_readable(self._fileno())
-            try:
-                return os.read(self._fileno(), PIECE)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise trio.BrokenResourceError from error
+        try:
+            return await self._reader.read()
+        except OSError as error:
+            raise trio.BrokenResourceError from error
 
     def _decrypt(self) -> bytes:
         """All that has come in whole records."""

@@ -14,9 +14,13 @@ import trio
 
 from jumpstarter_proto.rpc._outbox import Outbox
 
-__all__ = ["RECEIVE_BYTES", "Wire", "wire_of"]
+__all__ = ["RECEIVE_BYTES", "SocketReader", "Wire", "wire_of"]
 
 RECEIVE_BYTES = 256 * 1024
+TURN_BYTES = 1024 * 1024
+"""Other tasks get their turn at the latest when one has read so much."""
+MUCH = 16 * 1024
+"""Who sends so much at a time has probably more."""
 
 
 class Wire(Protocol):
@@ -51,6 +55,38 @@ def wire_of(stream: trio.abc.Stream) -> Wire:
     return _StreamWire(stream) if own is None else own()
 
 
+class SocketReader:
+    """Reads a socket that the kernel fills: at once while more is likely there, else by waiting for it."""
+
+    __slots__ = ("_fileno", "_most", "_turn")
+
+    def __init__(self, fileno: Callable[[], int], most: int) -> None:
+        self._fileno = fileno
+        self._most = most
+        self._turn = 0
+        """Bytes since the last wait; 0 when the last were few."""
+
+    async def read(self) -> bytes:
+        """At least one byte; b"" at the end. OSError when the connection is broken."""
+        if 0 < self._turn < TURN_BYTES:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            try:
+                return self._counted(os.read(self._fileno(), self._most))
+            except BlockingIOError:
+                pass
+        self._turn = 0
+        while True:
+            await trio.lowlevel.wait_readable(self._fileno())
+            try:
+                return self._counted(os.read(self._fileno(), self._most))
+            except BlockingIOError:
+                pass
+
+    def _counted(self, data: bytes) -> bytes:
+        self._turn = self._turn + len(data) if len(data) >= MUCH else 0
+        return data
+
+
 class _SocketWire:
     """A kernel's socket."""
 
@@ -59,13 +95,7 @@ class _SocketWire:
 
     def __init__(self, fileno: Callable[[], int]) -> None:
         self._fileno = fileno
-
-    async def receive(self) -> bytes:
-        while True:
-            # Sooner done than trio's own: mostly nothing is there before the wait.
-            await trio.lowlevel.wait_readable(self._fileno())
-            with suppress(BlockingIOError):
-                return os.read(self._fileno(), RECEIVE_BYTES)
+        self.receive = SocketReader(fileno, RECEIVE_BYTES).read
 
     def write_now(self, outbox: Outbox) -> None:
         pieces, fd = outbox.pieces(), self._fileno()
