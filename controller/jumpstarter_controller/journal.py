@@ -26,6 +26,7 @@ Entry = tuple[int, str, dict[str, str]]
 
 _log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
+_OLD_ONES = {False: "the old ones count no more", True: "the old one counts for an hour more"}
 _READY, _PENDING = ConditionType.READY, ConditionType.PENDING
 
 
@@ -124,7 +125,8 @@ def _existence(word: str, before: Record | None, after: Record | None) -> _Sente
         yield logging.INFO, f"{word} deleted"
     elif isinstance(before, Client | Exporter) and isinstance(after, Client | Exporter):
         if before.uid != after.uid:
-            yield logging.INFO, f"{word} gets a new token, the old ones count no more"
+            kept = isinstance(after, Client) and after.outgoing == before.uid
+            yield logging.INFO, f"{word} gets a new token, {_OLD_ONES[kept]}"
         if before.enabled != after.enabled:
             yield logging.INFO, f"{word} {'enabled' if after.enabled else 'disabled'}"
     elif isinstance(after, Policy):

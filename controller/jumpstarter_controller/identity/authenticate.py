@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,8 +79,10 @@ class Authenticator:
         return Caller(wanted, namespace, name, subject, username, expires)
 
 
-def authorise(caller: Caller, found: tuple[str, str] | None) -> None:
-    """Whether the token is that of the object: `found` is its (uid, username), None if there is no such object.
+def authorise(caller: Caller, found: tuple[Callable[[str], bool], str] | None) -> None:
+    """Whether the token is that of the object.
+
+    `found` says of a uid whether it is the object's, and is its username; None if there is no such object.
 
     Raises:
         RpcError: UNKNOWN, no such object; PERMISSION_DENIED, somebody else's.
@@ -91,9 +94,10 @@ def authorise(caller: Caller, found: tuple[str, str] | None) -> None:
             StatusCode.UNKNOWN,
             f'{kind} {where}: {kind}s.jumpstarter.dev "{shown(caller.name)}" not found; it was deleted',
         )
-    uid, username = found
+    knows, username = found
     if caller.subject is not None:
-        allowed = caller.subject == Subject(caller.kind, caller.namespace, caller.name, uid)
+        uid = caller.subject.uid
+        allowed = caller.subject == Subject(caller.kind, caller.namespace, caller.name, uid) and knows(uid)
     else:
         allowed = bool(username) and username == caller.username
     if not allowed:

@@ -51,6 +51,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Unique among its kind."""
         return Key(self.namespace, self.name)
 
+    def knows(self, uid: str, now: float) -> bool:
+        """Whether tokens with that uid are its own, and count."""
+        return uid == self.uid
+
 
 class Client(Record, frozen=True, kw_only=True, omit_defaults=True):
     """Who leases."""
@@ -61,6 +65,13 @@ class Client(Record, frozen=True, kw_only=True, omit_defaults=True):
     username: str = ""
     """Of an external issuer of tokens; empty: only tokens of our own."""
     enabled: bool = True
+    outgoing: str = ""
+    """The uid before it had a new token made; its tokens count until `outgoing_until`."""
+    outgoing_until: float = 0.0
+
+    def knows(self, uid: str, now: float) -> bool:
+        """Whether tokens with that uid are its own, and count."""
+        return uid == self.uid or (bool(uid) and uid == self.outgoing and now < self.outgoing_until)
 
 
 class ExporterStatus(enum.IntEnum):

@@ -169,9 +169,9 @@ class ClientService(client_grpc.ClientServiceServicer):
                 "this token is another issuer's, which alone can make a new one; log in again",
             )
 
-        def apply(lab: Lab, _: float) -> Client:
+        def apply(lab: Lab, now: float) -> Client:
             session.check(lab)
-            return objects.renew(lab, client)
+            return objects.renew_own(lab, now, lab.get(Client, client.key) or client, session.uid)
 
         token, expiry = self._issue(await self._engine.change(apply))
         return pb.RotateTokenResponse(token=token, expiry=timestamp(expiry))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
 
 from jumpstarter_proto.errors import JumpstarterError
@@ -32,6 +33,8 @@ class Session(Generic[R]):
     """Somebody whose token was good when their call began. A call that stays open asks again."""
 
     record: R
+    uid: str
+    """Of the token, or of the record as another issuer's user found it."""
     expires: float
     """When the token ends, in seconds since the epoch."""
     external: bool
@@ -52,7 +55,7 @@ class Session(Generic[R]):
         """
         record = (view or self.engine.view).get(type(self.record), self.record.key)
         word = type(self.record).KIND
-        if record is None or record.uid != self.record.uid:
+        if record is None or not record.knows(self.uid, self.engine.clock()):
             raise RpcError(
                 StatusCode.UNAUTHENTICATED,
                 f"{word} {self.record.name} was deleted or has a new token; fetch its configuration",
@@ -117,12 +120,15 @@ class Guard:
         if record is None and of is Client and caller.subject is None:
             await self._provision(caller)
             record = self._engine.view.get(of, Key(caller.namespace, caller.name))
-        authorise(caller, None if record is None else (record.uid, record.username))
-        if record is None:  # authorise has refused it
-            raise RpcError(StatusCode.UNKNOWN, f"{kind} {caller.namespace}/{caller.name} not found")
+        if record is None:
+            authorise(caller, None)
+            raise AssertionError("nobody is authorised as nothing")
+        now = self._engine.clock()
+        authorise(caller, (partial(record.knows, now=now), record.username))
         _check_enabled(record)
         call.trust(f"{kind.lower()} {record.name} of {record.namespace}")
-        return Session(record, caller.expires, caller.subject is None, self._engine)
+        uid = record.uid if caller.subject is None else caller.subject.uid
+        return Session(record, uid, caller.expires, caller.subject is None, self._engine)
 
     async def _provision(self, caller: Caller) -> None:
         """Make the caller a client, where users of other issuers may become one by themselves."""

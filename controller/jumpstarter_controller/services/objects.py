@@ -15,12 +15,14 @@ from jumpstarter_controller.lab import Client, Exporter, Key, Lab, PairingCode
 from jumpstarter_controller.selectors import check_labels
 from jumpstarter_controller.selectors.labels import LabelError, check_name
 
-__all__ = ["TYPES", "check_names", "create", "delete", "enrol", "existing", "offer", "renew"]
+__all__ = ["TYPES", "check_names", "create", "delete", "enrol", "existing", "offer", "renew", "renew_own"]
 
 R = TypeVar("R", bound=Client | Exporter)
 TYPES: dict[Kind, type[Client | Exporter]] = {Kind.CLIENT: Client, Kind.EXPORTER: Exporter}
 MOST_CODES = 1000
 """Codes that may wait to be used."""
+OUTGOING_SECONDS = 3600.0
+"""A client's token counts so long after the client had a new one made."""
 
 
 def check_names(key: Key, labels: Mapping[str, str]) -> None:
@@ -69,6 +71,21 @@ def create(
 def renew(lab: Lab, record: R) -> R:
     """Give it a new identity: all its tokens so far count no more."""
     renewed = replace(record, uid=str(uuid.uuid4()))
+    if isinstance(renewed, Client):
+        renewed = replace(renewed, outgoing="", outgoing_until=0.0)
+    lab.put(renewed)
+    return renewed
+
+
+def renew_own(lab: Lab, now: float, client: Client, uid: str) -> Client:
+    """What a client with a token of that uid gets when it asks for a new one.
+
+    The one that it has counts for `OUTGOING_SECONDS` more: its answer may get lost, and shells may be open with it.
+    Who asks with it meanwhile gets one more token of the new identity.
+    """
+    if uid != client.uid:
+        return client
+    renewed = replace(client, uid=str(uuid.uuid4()), outgoing=uid, outgoing_until=now + OUTGOING_SECONDS)
     lab.put(renewed)
     return renewed
 
