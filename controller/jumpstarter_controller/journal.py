@@ -26,7 +26,7 @@ Entry = tuple[int, str, dict[str, str]]
 
 _log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
-_OLD_ONES = {False: "the old ones count no more", True: "the old one counts for an hour more"}
+_OLD_ONES = {False: "the old ones count no more", True: "the old one counts for a day more"}
 _READY, _PENDING = ConditionType.READY, ConditionType.PENDING
 
 

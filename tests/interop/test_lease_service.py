@@ -220,7 +220,7 @@ def test_who_does_not_say_who_they_are_is_refused_in_the_words_of_the_wire(desk:
 
 
 def test_a_rotated_token_counts_and_the_old_one_for_a_while(desk: Desk) -> None:
-    """Jumpstarter's controller lets the old one count until its time is over; ours for an hour at most."""
+    """Jumpstarter's controller lets the old one count until its time is over; ours for a day at most."""
     carl = desk.lab.credential("Client", "carl")
     caller = Caller.of(carl)
     answer = caller.client("RotateToken", pb.RotateTokenRequest(parent="namespaces/default/clients/carl"))

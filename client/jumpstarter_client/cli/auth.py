@@ -25,7 +25,7 @@ The token with which you are a client of a controller. It is never shown.
   jumpstarter auth status                   who you are, until when, and whether the controller takes it
   jumpstarter auth status --client lab      of another configuration than the current one
   jumpstarter auth status -o json | jq .seconds_left
-  jumpstarter auth rotate                   a new token in place of it; the old one counts for an hour more
+  jumpstarter auth rotate                   a new token in place of it; the old one counts for a day more
   jumpstarter auth refresh                  a new token of another issuer; commands do that by themselves in time
 """
 _VERBS = ("status", "rotate", "refresh")

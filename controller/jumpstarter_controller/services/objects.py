@@ -21,8 +21,8 @@ R = TypeVar("R", bound=Client | Exporter)
 TYPES: dict[Kind, type[Client | Exporter]] = {Kind.CLIENT: Client, Kind.EXPORTER: Exporter}
 MOST_CODES = 1000
 """Codes that may wait to be used."""
-OUTGOING_SECONDS = 3600.0
-"""A client's token counts so long after the client had a new one made."""
+OUTGOING_SECONDS = 86400.0
+"""A client's token counts so long after the client had a new one made. Jumpstarter's own: until its time is over."""
 
 
 def check_names(key: Key, labels: Mapping[str, str]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -28,7 +27,7 @@ from jumpstarter_exporter.session import Session
 __all__ = ["LeaseServer"]
 
 LAST_LOOK_SECONDS = 1.0
-"""After its last status a session stays, so that its users see how it ended."""
+"""After its last status a session stays so long for those who are connected, so that they see how it ended."""
 REASON_SECONDS = 10.0
 """A lease whose board its hook refused is kept so long, for its user to see why."""
 GRACE_SECONDS = 0.5
@@ -57,6 +56,9 @@ class LeaseServer:
             motd=config.settings.motd,
             begins_ready=False,
         )
+        self._users = 0
+        """Clients' connections that are open."""
+        self._left = trio.Event()
         self._hooks = config.settings.hooks
         self._controller = controller
         self._tenant = tenant
@@ -123,8 +125,14 @@ class LeaseServer:
             self.exiting = True
         elif ours:
             await self._as_long_as_there_is_time(self._release)
-        await self._as_long_as_there_is_time(partial(trio.sleep, LAST_LOOK_SECONDS))
+        await self._as_long_as_there_is_time(self._last_look)
         life.leave()
+
+    async def _last_look(self) -> None:
+        with trio.move_on_after(LAST_LOOK_SECONDS):
+            while self._users:
+                self._left = trio.Event()
+                await self._left.wait()
 
     async def _as_long_as_there_is_time(self, function: Callable[[], Awaitable[None]]) -> None:
         async with trio.open_nursery() as nursery:
@@ -152,6 +160,7 @@ class LeaseServer:
 
     async def _tunnel(self, connection: ListenResponse, limit: trio.CapacityLimiter) -> None:
         async with limit:
+            self._users += 1
             try:
                 async with self._controller.tunnel(connection) as stream:
                     await self.session.server.serve_connection(Expectant(stream, SILENT_SECONDS))
@@ -161,3 +170,6 @@ class LeaseServer:
                 Exception
             ):  # one connection's outermost edge: a fault in it must not end the lease's others
                 _log.exception("a client's connection failed; it will dial again")
+            finally:
+                self._users -= 1
+                self._left.set()
