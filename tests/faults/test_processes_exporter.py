@@ -98,12 +98,13 @@ def test_a_second_signal_ends_it_at_once(lab: Lab) -> None:
     daemon = again(lab)
     lab.until(lambda: free(lab))
     shell = Shell(lab, lab.client("ann"))
-    shell.end()
+    shell.leave()
     lab.until(marks.exists)
     daemon.process.terminate()
     lab.until(lambda: "SIGTERM: ending" in daemon.log.read_text())
     daemon.process.terminate()
     assert daemon.process.wait(3) == 128 + signal.SIGTERM
+    assert "the board cannot be reached" in shell.end(), "and its user is told"
 
 
 def test_sighup_ends_it_after_the_lease(lab: Lab) -> None:
