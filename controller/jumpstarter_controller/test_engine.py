@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import (
@@ -229,3 +230,21 @@ async def test_a_restart_gives_every_exporter_a_minute(
     condition = late.condition(ConditionType.PENDING)
     assert condition is not None
     assert condition.reason == "Offline"
+
+
+async def test_a_board_that_changes_hands_in_one_turn_has_its_new_holder(
+    disk: Disk, nursery: trio.Nursery
+) -> None:
+    engine = Engine(disk)
+    await nursery.start(engine.run)
+    engine.presence.connected(BOARD.key, engine.clock())
+    await engine.change(put(ANN, BOARD, lease("first", order=1)))
+    first = engine.view.holder(BOARD.key)
+    assert first is not None
+    assert first.name == "first"
+    # Who comes is written before who goes.
+    await engine.change(put(lease("second", order=2), replace(first, release=True)))
+    for lab in (engine.view, disk.load()):
+        held = lab.holder(BOARD.key)
+        assert held is not None
+        assert held.name == "second"

@@ -53,7 +53,9 @@ class View:
         table = self._tables[kind]
         before = table.get(key)
         if isinstance(before, Lease) and before.active:
-            self._held.pop(Key(before.namespace, before.exporter), None)
+            exporter = Key(before.namespace, before.exporter)
+            if self._held.get(exporter) == key:  # of a change as a whole, the next holder may be set first
+                del self._held[exporter]
         if record is None:
             table.pop(key, None)
         else:
