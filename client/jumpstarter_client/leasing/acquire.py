@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import trio
 from jumpstarter_proto.client.v1 import client_pb2 as pb
-from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.identifiers import uuid7
 from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.rpc import RpcError, StatusCode
@@ -22,8 +22,13 @@ __all__ = ["AWAY", "NotInTimeError", "RefusedError", "Tell", "create", "new_name
 
 RELEASE_SECONDS = 30.0
 POLL_SECONDS = 2.0
+REOPEN_SECONDS = 60.0
+"""A connection has one token; while one waits, that may end (`renewal.SOON` is more than this)."""
 AWAY = frozenset((StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED))
 """What a call ends with when the controller, or the way to it, is not there for the moment."""
+
+_RELEASE_LATER = AWAY | {StatusCode.RESOURCE_EXHAUSTED, StatusCode.INTERNAL}
+"""What a controller whose disk is full, or that has too much to do, says of a release that it may take yet."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +96,8 @@ async def until_ready(
         while True:
             try:
                 async with controller.open() as calls:
-                    while True:
+                    opened = trio.current_time()
+                    while trio.current_time() < opened + REOPEN_SECONDS:
                         progress = progress_of(lease)
                         if progress.stage is Stage.READY:
                             return lease, progress
@@ -103,6 +109,7 @@ async def until_ready(
                         tell(said)
                         await trio.sleep(backoff.next())
                         lease = await calls.get_lease(name)
+                continue
             except RpcError as error:
                 if error.code not in AWAY:
                     raise
@@ -117,18 +124,25 @@ async def until_ready(
 
 
 async def release(controller: Controller, name: str) -> None:
-    """Give a lease back, also when cancelled: a board that nobody uses must not stay leased."""
+    """Give a lease back, also when cancelled: a board that nobody uses must not stay leased.
+
+    It raises nothing: why the lease is not needed any more is what its user has to hear.
+    """
     backoff = Backoff(0.3, 5.0)
-    with trio.move_on_after(RELEASE_SECONDS, shield=True) as scope:
+    reason = "the controller does not answer"
+    with trio.move_on_after(RELEASE_SECONDS, shield=True):
         while True:
             try:
                 async with controller.open() as calls:
                     await calls.delete_lease(name)
                     return
             except RpcError as error:
-                if error.code not in AWAY:
+                if error.code not in _RELEASE_LATER:
                     _log.info("lease %s: %s", name, error)  # it has ended by itself, or never was
                     return
+                reason = error.details
+            except JumpstarterError as error:  # as whom are we to ask?
+                reason = str(error)
+                break
             await trio.sleep(backoff.next())
-    if scope.cancelled_caught:
-        _log.warning("lease %s could not be released; it ends by itself when its time is over", name)
+    _log.warning("lease %s could not be released (%s); it ends by itself when its time is over", name, reason)

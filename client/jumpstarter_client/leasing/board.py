@@ -50,7 +50,7 @@ class Board:
             try:
                 async with self.lease.controller.open() as calls:
                     return dict((await calls.get_exporter(self.lease.exporter)).labels)
-            except RpcError as error:
+            except JumpstarterError as error:
                 _log.info("the labels of %s are not known: %s", self.lease.exporter, error)
         return {}
 

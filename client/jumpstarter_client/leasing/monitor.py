@@ -6,7 +6,7 @@ import time
 
 import trio
 from jumpstarter_proto.client.v1 import client_pb2 as pb
-from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.lasting import FinalError
@@ -67,6 +67,8 @@ class Monitor:
                     self._tell(self._term.missing(trio.current_time()))
                     return
                 reason = error.details
+            except JumpstarterError as error:  # no new token for now; what runs on the board goes on
+                reason = str(error)
             else:
                 return
         self._tell(self._term.away(reason, trio.current_time()))

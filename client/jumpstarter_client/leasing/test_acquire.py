@@ -1,0 +1,102 @@
+"""The wait for a board, and its way back, while tokens end and controllers have trouble."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+import trio
+import trio.testing
+from google.protobuf import empty_pb2
+from jumpstarter_proto.client.v1 import client_grpc
+from jumpstarter_proto.client.v1 import client_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel, serve_connection
+from jumpstarter_proto.v1 import kubernetes_pb2
+
+from jumpstarter_client.blocking import collapse
+from jumpstarter_client.leasing.acquire import release, until_ready
+from jumpstarter_client.leasing.controller import Calls, Controller
+from jumpstarter_client.leasing.oidc import LoginError
+from jumpstarter_client.leasing.progress import Stage
+
+LAB = "namespaces/lab"
+TOKEN_SECONDS = 300.0
+WAIT_SECONDS = 1800.0
+
+
+class Queue(client_grpc.ClientServiceServicer):
+    """A controller with one lease, that waits for half an hour."""
+
+    def __init__(self) -> None:
+        self.token_ends = math.inf
+        self.deletes: list[RpcError | None] = []
+        """What it answers to each DeleteLease."""
+
+    async def GetLease(self, request: pb.GetLeaseRequest, call: object) -> pb.Lease:  # noqa: N802
+        if trio.current_time() >= self.token_ends:
+            raise RpcError(StatusCode.UNKNOWN, "oidc: verify token: token is expired")
+        if trio.current_time() < WAIT_SECONDS:
+            return pb.Lease(name=request.name)
+        ready = kubernetes_pb2.Condition(type="Ready", status="True", reason="Ready")
+        return pb.Lease(name=request.name, exporter=f"{LAB}/exporters/one", conditions=[ready])
+
+    async def DeleteLease(self, request: pb.DeleteLeaseRequest, call: object) -> empty_pb2.Empty:  # noqa: N802
+        answer = self.deletes.pop(0)
+        if answer is not None:
+            raise answer
+        return empty_pb2.Empty()
+
+
+class Access:
+    """As a `Controller` whose configuration is another issuer's user's: each connection has a token of its own."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self.logged_in = True
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Calls]:
+        if not self.logged_in:
+            raise LoginError("the token is expired, and there is no other; run `jumpstarter login`")
+        ours, theirs = trio.testing.memory_stream_pair()
+        self._queue.token_ends = trio.current_time() + TOKEN_SECONDS
+        with collapse():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve_connection, theirs, [self._queue])
+                async with open_channel(ours) as channel:
+                    yield Calls(channel, LAB)
+                nursery.cancel_scope.cancel()
+
+
+async def test_a_wait_is_longer_than_a_token(autojump_clock: trio.testing.MockClock) -> None:
+    controller = cast("Controller", Access(Queue()))
+    lease = pb.Lease(name=f"{LAB}/leases/x")
+    ready, progress = await until_ready(controller, lease, lambda _: None, timeout=7200)
+    assert progress.stage is Stage.READY
+    assert ready.exporter == f"{LAB}/exporters/one"
+
+
+async def test_a_lease_is_given_back_though_the_controllers_disk_is_full_for_a_moment(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    queue = Queue()
+    queue.deletes = [
+        RpcError(StatusCode.RESOURCE_EXHAUSTED, "the disk is full"),
+        RpcError(StatusCode.UNAVAILABLE, "shutting down"),
+        None,
+    ]
+    await release(cast("Controller", Access(queue)), "x")
+    assert queue.deletes == []
+
+
+async def test_a_lease_that_cannot_be_given_back_hides_nothing_else(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    access = Access(Queue())
+    access.logged_in = False
+    await release(cast("Controller", access), "x")
+    assert "lease x could not be released" in caplog.text
+    assert "jumpstarter login" in caplog.text
