@@ -84,6 +84,20 @@ async def test_what_is_not_trusted_is_refused(lab: Lab) -> None:
         assert "certificate" in caught.value.details
     with pytest.raises(EndpointError, match="base64"):
         await name(endpoint, Trust(ca="%%%"))
+    for short in ("3F:A0", ":", "0" * 63, "0" * 63 + "g"):
+        with pytest.raises(EndpointError, match="no SHA-256 fingerprint"):
+            await name(endpoint, Trust(fingerprint=short))
+
+
+async def test_nobody_at_the_address_is_said_in_the_systems_words() -> None:
+    with trio.socket.socket() as closed:  # bound and not listening, so that nobody else gets the port
+        await closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        with pytest.raises(RpcError) as caught:
+            await fetch_certificate("127.0.0.1", port)
+    assert caught.value.details == (
+        f"cannot connect to 127.0.0.1:{port}: Connection refused; is the controller running there?"
+    )
 
 
 async def test_an_insecure_peer_still_needs_the_name(lab: Lab) -> None:

@@ -95,6 +95,8 @@ def _seen(exporter: pb.Exporter, lease: pb.Lease | None) -> Seen:
         state, reason = "free", ""
     else:
         state = "busy"
+        if exporter.status == common_pb2.EXPORTER_STATUS_LEASE_READY:
+            reason = "its last lease ends"  # its own "Ready for commands" was for that lease's user
     return Seen(
         namespace=exporter.name.split("/")[1] if "/" in exporter.name else "",
         name=bare(exporter.name),

@@ -44,6 +44,7 @@ def lease(client: str = "ann", end: int = 2000000000) -> pb.Lease:
         (exporter(), [], "free"),
         (exporter("UNSPECIFIED", enabled=None), [], "free"),
         (exporter("AFTER_LEASE_HOOK"), [], "busy: as it says"),
+        (exporter("LEASE_READY"), [], "busy: its last lease ends"),
         (exporter("OFFLINE"), [], "offline: as it says"),
         (exporter(online=False), [], "offline: as it says"),
         (exporter(enabled=False), [], "disabled: it is taken out of service"),

@@ -290,18 +290,19 @@ def _commands(group: App, kind: Kind) -> None:
         return objects.set_enabled(kind, name, namespace, enabled=False, data=data)
 
     example = "ann" if kind is Kind.CLIENT else "rpi4-1"
+    a_word = f"an {word}" if kind is Kind.EXPORTER else f"a {word}"
     base = f"jumpstarter-controller admin {word}"
     for function, name, sentence, more in (
         (listing, "list", f"Show every {word}.", "-o json"),
         (
             rotate,
             "rotate",
-            f"Write a new token of a {word}; all older ones count no more.",
+            f"Write a new token of {a_word}; all older ones count no more.",
             f"{example} --save {example}.yaml",
         ),
-        (delete, "delete", f"Delete a {word}; its tokens count no more, its leases end.", example),
-        (enable, "enable", f"Let a {word} be used again.", example),
-        (disable, "disable", f"Let a {word} get no more leases.", example),
+        (delete, "delete", f"Delete {a_word}; its tokens count no more, its leases end.", example),
+        (enable, "enable", f"Let {a_word} be used again.", example),
+        (disable, "disable", f"Let {a_word} get no more leases.", example),
     ):
         group.command(function, name=name, help=f"{sentence}\n\n    {base} {name} {more}\n")
 

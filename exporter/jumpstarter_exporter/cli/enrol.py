@@ -35,7 +35,10 @@ def enrol_exporter(endpoint: str, *, fingerprint: str, save: Path | None, code_f
     who = f"{member.identity.namespace}/{member.identity.name}"
     print(f"{path}: exporter {who} of {member.endpoint}")
     if not configuration.load(path).entries:
-        print("Put the boards below its `export:`; `jumpstarter-exporter check` says whether that is right.")
+        print(
+            "Put the boards below its `export:`, in place of `{}`; "
+            "`jumpstarter-exporter check` says whether that is right."
+        )
     print(f"Then run it: jumpstarter-exporter run --config {path}")
     return 0
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import RpcError, StatusCode, UntrustedError, client_ssl_context
+from jumpstarter_proto.rpc import RpcError, StatusCode, UntrustedError, cause_of, client_ssl_context
 
 if TYPE_CHECKING:
     import ssl
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["EndpointError", "Trust", "fetch_certificate", "fingerprint_of", "split_endpoint"]
 
 DEFAULT_PORT = 443
+
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 class EndpointError(JumpstarterError):
@@ -75,18 +78,25 @@ class Trust:
         Raises:
             RpcError: UNAVAILABLE, it could not be fetched.
             UntrustedError: it is not the pinned one.
+            EndpointError: what is pinned is no fingerprint.
         """
         import ssl  # noqa: PLC0415
 
+        wanted = self.fingerprint.replace(":", "").lower()
+        if self.fingerprint and not _FINGERPRINT.fullmatch(wanted):
+            raise EndpointError(
+                f"{self.fingerprint!r} is no SHA-256 fingerprint, which has 64 hexadecimal digits, with or without "
+                "colons; copy the whole of what the controller printed at its start"
+            )
         certificate = await fetch_certificate(host, port, timeout=timeout)
-        if self.fingerprint:
-            wanted = self.fingerprint.replace(":", "").lower()
-            if not hmac.compare_digest(wanted.encode(), hashlib.sha256(certificate).hexdigest().encode()):
-                raise UntrustedError(
-                    StatusCode.UNAVAILABLE,
-                    f"{host}:{port} has the certificate {fingerprint_of(certificate)}, not the pinned one; "
-                    "compare it with what the controller printed at its start",
-                )
+        if wanted and not hmac.compare_digest(
+            wanted.encode(), hashlib.sha256(certificate).hexdigest().encode()
+        ):
+            raise UntrustedError(
+                StatusCode.UNAVAILABLE,
+                f"{host}:{port} has the certificate {fingerprint_of(certificate)}, not the pinned one; "
+                "compare it with what the controller printed at its start",
+            )
         return ssl.DER_cert_to_PEM_cert(certificate)
 
 
@@ -127,10 +137,13 @@ async def fetch_certificate(host: str, port: int, *, timeout: float = 5.0) -> by
             finally:
                 await trio.aclose_forcefully(stream)
     except trio.TooSlowError:
-        raise RpcError(StatusCode.UNAVAILABLE, f"{target} does not answer within {timeout:g} s") from None
-    except (OSError, trio.BrokenResourceError) as error:
         raise RpcError(
-            StatusCode.UNAVAILABLE, f"cannot connect to {target}: {error.__cause__ or error}"
+            StatusCode.UNAVAILABLE, f"{target} does not answer within {timeout:g} s; is it the right address?"
+        ) from None
+    except (OSError, trio.BrokenResourceError) as error:
+        reason = cause_of(error) if isinstance(error, OSError) else error.__cause__ or error
+        raise RpcError(
+            StatusCode.UNAVAILABLE, f"cannot connect to {target}: {reason}; is the controller running there?"
         ) from None
     if not certificate:
         raise RpcError(StatusCode.UNAVAILABLE, f"{target} shows no certificate; is it the right port?")

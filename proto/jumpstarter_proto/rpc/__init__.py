@@ -17,6 +17,7 @@ from jumpstarter_proto.rpc._server import (
     status_of,
 )
 from jumpstarter_proto.rpc._transport import (
+    cause_of,
     client_ssl_context,
     connect_tcp,
     connect_unix,
@@ -56,6 +57,7 @@ __all__ = [
     "StatusCode",
     "UntrustedError",
     "Wire",
+    "cause_of",
     "client_ssl_context",
     "connect_tcp",
     "connect_unix",

@@ -90,7 +90,7 @@ async def connect_tcp(
             StatusCode.UNAVAILABLE, f"{target} does not answer within {timeout:g} s; is it the right address?"
         ) from None
     except OSError as error:
-        raise RpcError(StatusCode.UNAVAILABLE, f"cannot connect to {target}: {_cause(error)}") from None
+        raise RpcError(StatusCode.UNAVAILABLE, f"cannot connect to {target}: {cause_of(error)}") from None
     except trio.BrokenResourceError as error:
         import ssl  # noqa: PLC0415 - loaded by whoever gave us a context
 
@@ -103,7 +103,7 @@ async def connect_tcp(
     return secure
 
 
-def _cause(error: OSError) -> str:
+def cause_of(error: OSError) -> str:
     """The operating system's words, which trio puts into a group when it has tried several addresses."""
     cause: BaseException | None = error.__cause__
     while isinstance(cause, BaseExceptionGroup):
