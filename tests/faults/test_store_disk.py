@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def test_two_controllers_on_one_folder(home: Path) -> None:
 
 
 def test_a_database_of_a_newer_version(used: Controller) -> None:
-    with sqlite3.connect(used.data / "lab.sqlite") as db:
+    with closing(sqlite3.connect(used.data / "lab.sqlite")) as db:
         db.execute("PRAGMA user_version=99")
     assert "newer version" in run_once(used)
 

@@ -49,7 +49,11 @@ class SqliteStore:
             self._db = sqlite3.connect(
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
                 f"{path} cannot be opened as the controller's data: {error}; {_way_out(error)}"

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from jumpstarter_controller.lab import (
     ConditionType,
     Exporter,
     Key,
+    Lab,
     Lease,
     Policy,
     Record,
@@ -44,13 +46,18 @@ RECORDS = [
 ]
 
 
+def loaded(path: Path) -> Lab:
+    with closing(SqliteStore(path)) as store:
+        return store.load()
+
+
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "lab.sqlite"
     store = SqliteStore(path)
     store.write({(type(record), record.key): record for record in RECORDS})
     store.write({(Lease, LEASE.key): None})
     store.close()
-    lab = SqliteStore(path).load()
+    lab = loaded(path)
     assert lab.get(Client, CLIENT.key) == CLIENT
     assert lab.get(Policy, Key("lab", "p")) == RECORDS[3]
     assert lab.get(Lease, LEASE.key) is None
@@ -62,10 +69,11 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     path = tmp_path / "lab.sqlite"
     SqliteStore(path).close()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         db.execute("INSERT INTO records VALUES ('lease', 'lab', 'x', '{}')")
+        db.commit()
     with pytest.raises(StoreError, match="lease lab/x is damaged"):
-        SqliteStore(path).load()
+        loaded(path)
 
 
 def test_no_database_and_a_newer_one_are_refused(tmp_path: Path) -> None:
@@ -73,7 +81,7 @@ def test_no_database_and_a_newer_one_are_refused(tmp_path: Path) -> None:
     text.write_text("this is no database, it is a text file that is long enough to be read as one" * 20)
     with pytest.raises(StoreError, match="--data"):
         SqliteStore(text)
-    with sqlite3.connect(tmp_path / "new") as db:
+    with closing(sqlite3.connect(tmp_path / "new")) as db:
         db.execute("PRAGMA user_version=99")
     with pytest.raises(StoreError, match="newer version"):
         SqliteStore(tmp_path / "new")
@@ -96,6 +104,7 @@ def test_a_full_disk_keeps_the_store_whole(tmp_path: Path) -> None:
     assert not list(store.load().all(Lease))
     store.write(many)
     assert store.load().count(Lease) == 100
+    store.close()
 
 
 def test_each_failure_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,16 +117,15 @@ def test_each_failure_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
         store.write(change)
     assert error.value.status == "UNAVAILABLE"
     store._db.execute("PRAGMA query_only=0")
-    with sqlite3.connect(path, isolation_level=None) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="end the program that has it open"):
             store.write(change)
         other.execute("ROLLBACK")
-    other.close()
     assert store.load().count(Client) == 0
     store.write(change)
     store.close()
-    assert SqliteStore(path).load().get(Client, CLIENT.key) == CLIENT
+    assert loaded(path).get(Client, CLIENT.key) == CLIENT
 
 
 def test_an_emptied_file_does_not_take_its_log_along(tmp_path: Path) -> None:
@@ -129,7 +137,8 @@ def test_an_emptied_file_does_not_take_its_log_along(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="bring a backup back"):
         SqliteStore(path)
     path.write_bytes(whole)
-    assert SqliteStore(path).load().get(Client, CLIENT.key) == CLIENT
+    store.close()
+    assert loaded(path).get(Client, CLIENT.key) == CLIENT
 
 
 CHILD = """
