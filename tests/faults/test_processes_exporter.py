@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.shell import Shell
+from tests.faults.shell import LONG, Shell
 from tests.interop import exporters
 from tests.interop.exporters import Daemon
 from tests.support.lab import Lab
@@ -138,6 +138,22 @@ def test_a_second_process_of_one_exporter_does_no_harm(lab: Lab) -> None:
     assert log.count("lease")
     assert log.count("begins") == 1
     assert "begins" not in second.log.read_text()
+
+
+def test_an_exporter_that_is_deleted_in_a_lease_puts_its_board_in_order(lab: Lab) -> None:
+    daemon = lab.exporter("one")
+    file = lab.home / "one.yaml"
+    file.write_text(f"{file.read_text()}hooks:\n  afterLease: {{script: echo put in order}}\n")
+    daemon.process.terminate()
+    assert daemon.process.wait(15) == 0
+    daemon = again(lab)
+    shell = Shell(lab, lab.client("ann"))
+    assert shell.do("j power on") == (0, "")
+    lab.admin("exporter", "delete", "one")
+    lab.until(lambda: "is over" in daemon.log.read_text())
+    assert "put in order" in daemon.log.read_text()
+    shell.leave()
+    assert "exporter one was deleted" in shell.process.communicate(timeout=LONG)[1]
 
 
 def test_an_exporter_that_was_deleted_says_so_and_is_taken_back(lab: Lab) -> None:

@@ -177,8 +177,8 @@ async def _only(calls: Calls, controller: Controller) -> pb.Lease:
         return found[0]
     if not found:
         raise NoLeaseError(
-            f"which board? {controller.config.identity.name} has no lease; say it with -l SELECTOR or -n EXPORTER, "
-            "or see what there is: jumpstarter exporters"
+            f"which board? {controller.config.identity.name} has no lease; say it with -l SELECTOR "
+            "or --exporter-name NAME, or see what there is: jumpstarter exporters"
         )
     names = ", ".join(f"{bare(one.name)} ({bare(one.exporter) or 'waiting'})" for one in found)
     raise NoLeaseError(f"which board? Name one of your leases with --lease: {names}")

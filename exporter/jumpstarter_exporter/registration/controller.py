@@ -32,7 +32,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import (
     UnregisterRequest,
 )
 
-from jumpstarter_exporter.registration.patience import Patience, Pause, is_refusal
+from jumpstarter_exporter.registration.patience import Patience, Pause, is_gone, is_refusal
 from jumpstarter_exporter.registration.tenancy import Tenant
 from jumpstarter_exporter.status import Status
 
@@ -121,7 +121,10 @@ class Controller:
     async def follow(
         self, introduce: Callable[[Calls], Awaitable[None]], told: Callable[[Tenant | None], None]
     ) -> None:
-        """Introduce ourselves and hear whose we are; again and again, until cancelled."""
+        """Introduce ourselves and hear whose we are; again and again, until cancelled.
+
+        Nobody's, too, once the controller knows us no more.
+        """
         patience = Patience()
         while True:
             try:
@@ -134,6 +137,8 @@ class Controller:
                         await _wait(patience.ended(), self.endpoint)
             except JumpstarterError as error:
                 pause = patience.failed(error)
+                if is_gone(error):
+                    told(None)
                 if is_refusal(error) and self._is_somebody_new():
                     continue
             # The conversation's outermost edge: a fault in it must not end a lease.

@@ -13,7 +13,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-__all__ = ["Patience", "Pause", "is_refusal"]
+__all__ = ["Patience", "Pause", "is_gone", "is_refusal"]
 
 SHORT = 0.5
 LONGEST = 30.0
@@ -34,6 +34,16 @@ def is_refusal(error: JumpstarterError) -> bool:
     return error.code in _REFUSALS or (
         error.code is StatusCode.UNKNOWN
         and any(word in text for word in ("token", "not found", "authenticate"))
+    )
+
+
+def is_gone(error: JumpstarterError) -> bool:
+    """Whether the controller knows no such exporter any more, in a Kubernetes API's words: its lease ended with it."""
+    return (
+        isinstance(error, RpcError)
+        and error.code in (StatusCode.UNKNOWN, StatusCode.NOT_FOUND)
+        and "exporters.jumpstarter.dev" in error.details
+        and "not found" in error.details
     )
 
 

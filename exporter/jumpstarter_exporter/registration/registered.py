@@ -178,6 +178,7 @@ class _Registered:
 
             async def ended() -> None:
                 while not self._tenancy.is_over:
+                    server.belongs_to(self._tenancy.client)
                     await self._changed.wait()
                 server.ended.set()
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.remote import read_claims
 from jumpstarter_proto.rpc import unix_listener
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
@@ -56,12 +58,26 @@ class LeaseServer:
             motd=config.settings.motd,
             begins_ready=False,
         )
-        self._users = 0
-        """Clients' connections that are open."""
+        self._users: dict[trio.CancelScope, str] = {}
+        """Clients' connections that are open, and whose each is; empty where its token does not say."""
+        self._former: set[str] = set()
+        """Whose the lease was before it was given away."""
         self._left = trio.Event()
         self._hooks = config.settings.hooks
         self._controller = controller
         self._tenant = tenant
+
+    def belongs_to(self, client: str) -> None:
+        """It may have been given away: who had it before sees and does nothing more on the board."""
+        before = self._tenant.client
+        if not client or client == before:
+            return
+        _log.info("lease %s is %s's now, not %s's", self._tenant.lease, client, before)
+        self._former = (self._former | {before}) - {client}
+        self._tenant = replace(self._tenant, client=client)
+        for scope, user in self._users.items():
+            if user != client:  # whom it was given to may have been faster than the news
+                scope.cancel()
 
     async def run(self) -> None:
         """To its end. All devices are closed then."""
@@ -159,11 +175,17 @@ class LeaseServer:
             nursery.cancel_scope.cancel()
 
     async def _tunnel(self, connection: ListenResponse, limit: trio.CapacityLimiter) -> None:
+        user = read_claims(connection.router_token).client
         async with limit:
-            self._users += 1
+            if user and user in self._former:
+                _log.info("a connection of %s comes too late: the lease was given away", user)
+                return
+            scope = trio.CancelScope()
+            self._users[scope] = user
             try:
-                async with self._controller.tunnel(connection) as stream:
-                    await self.session.server.serve_connection(Expectant(stream, SILENT_SECONDS))
+                with scope:
+                    async with self._controller.tunnel(connection) as stream:
+                        await self.session.server.serve_connection(Expectant(stream, SILENT_SECONDS))
             except JumpstarterError as error:
                 _log.info("a client's connection could not be taken: %s; it will dial again", error)
             except (
@@ -171,5 +193,5 @@ class LeaseServer:
             ):  # one connection's outermost edge: a fault in it must not end the lease's others
                 _log.exception("a client's connection failed; it will dial again")
             finally:
-                self._users -= 1
+                del self._users[scope]
                 self._left.set()

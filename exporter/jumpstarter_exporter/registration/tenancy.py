@@ -33,6 +33,11 @@ class Tenancy:
         """The lease that is being served."""
         return self._served
 
+    @property
+    def client(self) -> str:
+        """Whose the lease is that is being served, by the controller's last word on it."""
+        return self._served.client if self._served is not None else ""
+
     def told(self, wanted: Tenant | None) -> None:
         """The controller's word; None is not leased. A lease may change hands."""
         self._wanted = wanted

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import jwt
 import pytest
 import trio
 import trio.testing
@@ -21,20 +22,27 @@ from jumpstarter_exporter.registration.tenancy import Tenant
 class Tunnelled(Controller):
     """Its tunnels end in memory; one waits for the exporter."""
 
-    def __init__(self, waiting: bool) -> None:
+    def __init__(self, *waiting: str) -> None:
+        """`waiting`: the router's token of each."""
         super().__init__("lab:8082", Trust(), Identity(Kind.EXPORTER, "lab", "one", "token"))
-        self._waiting = [ListenResponse()] if waiting else []
-        self.near, self._far = trio.testing.memory_stream_pair()
+        self._waiting = [ListenResponse(router_token=token) for token in waiting]
+        self._pairs = {token: trio.testing.memory_stream_pair() for token in waiting}
+        self.arrived: Callable[[ListenResponse], None]
+
+    def near(self, token: str = "") -> trio.abc.Stream:
+        """A client's end of that tunnel."""
+        return self._pairs[token][0]
 
     async def listen(self, lease: str, arrived: object) -> None:
         assert callable(arrived)
+        self.arrived = arrived
         for connection in self._waiting:
             arrived(connection)
         await trio.sleep_forever()
 
     @asynccontextmanager
     async def tunnel(self, connection: ListenResponse) -> AsyncIterator[trio.abc.Stream]:
-        yield self._far
+        yield self._pairs[connection.router_token][1]
 
 
 @pytest.mark.parametrize("connected", [False, True])
@@ -43,7 +51,7 @@ async def test_who_is_connected_sees_how_it_ended_and_nobody_waits_for_nobody(
 ) -> None:
     file = tmp_path / "exporter.yaml"
     file.write_text("apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n")
-    server = LeaseServer(load(file), Tunnelled(connected), Tenant("mine", "ann"))
+    server = LeaseServer(load(file), Tunnelled(*[""] * connected), Tenant("mine", "ann"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -55,7 +63,7 @@ async def test_who_is_connected_sees_how_it_ended_and_nobody_waits_for_nobody(
 async def test_the_last_who_leaves_ends_it(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     file = tmp_path / "exporter.yaml"
     file.write_text("apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n")
-    controller = Tunnelled(True)
+    controller = Tunnelled("")
     server = LeaseServer(load(file), controller, Tenant("mine", "ann"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run)
@@ -63,5 +71,48 @@ async def test_the_last_who_leaves_ends_it(tmp_path: Path, autojump_clock: trio.
         server.ended.set()
         await trio.testing.wait_all_tasks_blocked()
         before = trio.current_time()
-        await controller.near.aclose()
+        await controller.near().aclose()
     assert trio.current_time() - before < LAST_LOOK_SECONDS
+
+
+def token(client: str, name: str = "") -> str:
+    return jwt.encode({"client": client, "sub": name}, "x" * 32)
+
+
+async def heard(stream: trio.abc.Stream) -> bool:
+    """Whether the session is at the other end: a server's first words are its settings."""
+    try:
+        return bool(await stream.receive_some())
+    except trio.BrokenResourceError:
+        return False
+
+
+async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    file = tmp_path / "exporter.yaml"
+    file.write_text("apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n")
+    late = token("ann", "late")
+    old, unknown, new = token("ann"), "not ours", token("bob")
+    controller = Tunnelled(old, unknown, new, late)
+    controller._waiting.pop()
+    server = LeaseServer(load(file), controller, Tenant("mine", "ann"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        for one in (old, unknown, new):
+            assert await heard(controller.near(one))
+        server.belongs_to("ann")
+        await trio.testing.wait_all_tasks_blocked()
+        server.belongs_to("bob")
+        for one in (old, unknown):
+            while await heard(controller.near(one)):
+                pass
+        controller.arrived(ListenResponse(router_token=late))
+        with trio.move_on_after(1) as silent:
+            await heard(controller.near(late))
+        assert silent.cancelled_caught
+        with trio.move_on_after(1) as connected:
+            while await heard(controller.near(new)):
+                pass
+        assert connected.cancelled_caught
+        server.ended.set()

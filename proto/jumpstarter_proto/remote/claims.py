@@ -22,6 +22,8 @@ class Claims:
     expires: float | None = None
     """Seconds since the epoch."""
     audiences: tuple[str, ...] = ()
+    client: str = ""
+    """Whose connection a router's token is for, if its controller is ours."""
 
     @property
     def left(self) -> float | None:
@@ -41,15 +43,17 @@ def read_claims(token: str) -> Claims:
         return Claims()
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, RecursionError):
         return Claims()
     if not isinstance(claims, dict):
         return Claims()
     issuer, expires, audiences = claims.get("iss"), claims.get("exp"), claims.get("aud")
+    client = claims.get("client")
     if isinstance(audiences, str):
         audiences = [audiences]
     return Claims(
         issuer if isinstance(issuer, str) else "",
         float(expires) if isinstance(expires, int | float) and not isinstance(expires, bool) else None,
         tuple(one for one in audiences if isinstance(one, str)) if isinstance(audiences, list) else (),
+        client if isinstance(client, str) else "",
     )
