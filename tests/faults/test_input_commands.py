@@ -148,6 +148,13 @@ def test_an_administrator(desk: Desk, words: tuple[str, ...], expected: str) -> 
     assert desk.run("jumpstarter", "lease", "list", "--client", "ann.yaml").returncode == 0
 
 
+def test_a_list_of_nothing_says_how_there_comes_to_be_something(desk: Desk) -> None:
+    listed = desk.admin("exporter", "list", "--namespace", "nobodys")
+    assert (listed.returncode, listed.stdout) == (0, "")
+    assert listed.stderr == "no exporters; `jumpstarter-controller admin pair exporter NAME` lets one in\n"
+    assert desk.admin("exporter", "list", "--namespace", "nobodys", "-o", "name").stderr == ""
+
+
 def test_a_controller(desk: Desk) -> None:
     free = f"127.0.0.1:{exporters.free_port()}"
     for words, expected in (

@@ -24,8 +24,10 @@ app = App(
 One process is enough for a small lab:
 
     jumpstarter-controller run --with-router
-    jumpstarter-controller admin pair exporter rpi4-1 --label board=rpi4     prints what to type on its host
-    jumpstarter-controller admin client create ann --save ann.yaml
+    jumpstarter-controller admin pair exporter rpi4-1 --label board=rpi4
+    jumpstarter-controller admin pair client ann
+
+The last two say what to type on the other machine, and the code for it.
 """,
     help_format="plaintext",
     version_flags=["--version"],
@@ -71,8 +73,8 @@ def run(
     It hands out the boards; with a router, it carries their streams too.
 
         jumpstarter-controller run --with-router
-        jumpstarter-controller run --with-router --data lab --listen 127.0.0.1:8082 --router-listen 127.0.0.1:8083
-        jumpstarter-controller run --with-router --router router.munich.lab:8083,site=munich
+        jumpstarter-controller run --with-router --data lab --listen :9082
+        jumpstarter-controller run --router munich.lab:8083,site=munich
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shlex
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,9 @@ def listing(kind: Kind, namespace: str, output: str, *, data: Path | None) -> in
     elif output == "name":
         for row in rows:
             print(row["name"])
+    elif not rows:
+        word = kind.lower()
+        print(f"no {word}s; `jumpstarter-controller admin pair {word} NAME` lets one in", file=sys.stderr)
     else:
         for row in rows:
             labels = ",".join(f"{key}={value}" for key, value in sorted(row["labels"].items()))

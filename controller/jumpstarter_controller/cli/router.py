@@ -32,14 +32,15 @@ def run(
 ) -> int:
     """Carry the streams between clients and exporters, for a controller elsewhere.
 
-    One file says which lab it belongs to. On the controller's host, make it, and tell the controller of the router:
+    One file says which lab it belongs to. On the controller's host, make it, and
+    tell the controller of the router:
 
-        jumpstarter-controller admin router create router-1.lab:8083 --save router-1.pem
-        jumpstarter-controller run --router router-1.lab:8083
+        jumpstarter-controller admin router create lab-2:8083 --save lab-2.pem
+        jumpstarter-controller run --router lab-2:8083
 
     Copy the file to where the router is to run, and run it:
 
-        jumpstarter-router --key router-1.pem
+        jumpstarter-router --key lab-2.pem
 
     Parameters
     ----------

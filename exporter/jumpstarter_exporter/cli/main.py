@@ -49,8 +49,8 @@ def run(
 ) -> int:
     """Serve the boards of a configuration until told to stop.
 
-    A configuration with `endpoint` and `token` serves the leases of that controller; with --socket or --listen
-    its boards are for local users instead.
+    A configuration with `endpoint` and `token` serves the leases of that
+    controller; with --socket or --listen its boards are for local users instead.
 
         jumpstarter-exporter run
         jumpstarter-exporter run --config lab.yaml --socket /tmp/lab.sock
@@ -122,11 +122,12 @@ def enrol(
 ) -> int:
     """Become an exporter of a controller with a pairing code, and write what it says into the configuration.
 
-    `jumpstarter-controller admin pair exporter NAME` makes the code. It is asked for, or read from stdin, from
-    --code-file or from $JMP_PAIRING_CODE. A configuration that exists keeps its devices and its comments.
+    `jumpstarter-controller admin pair exporter NAME` makes the code. It is asked
+    for, or read from stdin, from --code-file or from $JMP_PAIRING_CODE. A
+    configuration that exists keeps its devices and its comments.
 
         jumpstarter-exporter enrol lab.example.org:8082 --save rpi4.yaml
-        jumpstarter-exporter enrol 192.168.1.5:8082 --tls-fingerprint 3F:A0:… --code-file code
+        jumpstarter-exporter enrol lab:8082 --tls-fingerprint 3F:A0:…
 
     Parameters
     ----------
