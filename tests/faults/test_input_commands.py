@@ -115,6 +115,7 @@ def test_exit_codes(desk: Desk) -> None:
         (("power", "on", "-l", "board=rpi4", "--duration", "99999d", "--client", "ann.yaml"), ExitCode.USAGE),
         (("power", "on", "--lease", "nope", "--client", "ann.yaml"), ExitCode.NOT_FOUND),
         (("lease", "release", "mine", "--client", "bob.yaml"), ExitCode.DENIED),
+        (("power", "on", "--lease", "mine", "--client", "bob.yaml"), ExitCode.DENIED),
     ):
         done = desk.run("jumpstarter", *words)
         assert done.returncode == code, (words, done.stderr)

@@ -51,7 +51,7 @@ def quote(tail: bytes) -> str:
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
-        return "; the console printed nothing"
+        return "; the console printed nothing: is the board switched on?"
     return "; the console's last lines:\n" + "\n".join(f"  | {line}" for line in lines[-_LINES:])
 
 

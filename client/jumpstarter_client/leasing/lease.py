@@ -125,6 +125,13 @@ def _may_pass(error: RpcError) -> bool:
     )
 
 
+class NotYoursError(ConnectError):
+    """The lease is somebody else's."""
+
+    status = "PERMISSION_DENIED"
+    exit_code = ExitCode.DENIED
+
+
 class NoLeaseError(JumpstarterError):
     """It is not clear which lease is meant."""
 
@@ -155,7 +162,7 @@ async def leased(
                     lease = await (calls.get_lease(name) if name else _only(calls, controller))
                 name = bare(lease.name)
             if lease.client and lease.client != controller.own_name:
-                raise ConnectError(f"lease {name} is {bare(lease.client)}'s; ask them to transfer it")
+                raise NotYoursError(f"lease {name} is {bare(lease.client)}'s; ask them to transfer it")
             try:
                 ready, _ = await until_ready(controller, lease, tell, timeout=config.acquisition_timeout)
             except RefusedError as error:
