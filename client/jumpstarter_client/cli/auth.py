@@ -122,7 +122,7 @@ def _rotate(config: ClientConfig) -> ExitCode:
     replace_tokens(path, config.identity.token)
     token, expires = run(rotate)
     replace_tokens(path, token)
-    sys.stdout.write(f"{path}: a new token, until {when(expires)}; the old ones count no more\n")
+    sys.stdout.write(f"{path}: a new token, until {when(expires)}; the one before counts for a day more\n")
     return ExitCode.OK
 
 

@@ -193,7 +193,7 @@ class Calls:
         await self._client.ListLeases(request, timeout=CALL_SECONDS)
 
     async def rotate_token(self) -> tuple[str, float]:
-        """A new token of ours, and when it ends in seconds since the epoch; all older ones count no more."""
+        """A new token of ours, and when it ends in seconds since the epoch; the one before counts for a day more."""
         reply = await self._client.RotateToken(
             pb.RotateTokenRequest(parent=self._parent), timeout=CALL_SECONDS
         )
