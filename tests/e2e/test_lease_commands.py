@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -195,3 +196,20 @@ def test_what_is_wrong_is_one_sentence(
     ended, said = lab.refused("lease", *words, "--client", ann)
     assert sentence in said
     assert (ended, said.count("\n")) == (code, 1), said
+
+
+def test_a_second_ctrl_c_waits_for_no_controller() -> None:
+    with labs.running() as lab:
+        ann = lab.client("ann")
+        lab.exporter("one")
+        make(lab, ann)
+        waiting = lab.start("lease", "create", "-n", "one", "--client", ann)
+        lab.until(lambda: len(lab.leases(ann)) == 2)
+        lab.kill_controller()
+        waiting.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):  # it would give the lease back
+            waiting.wait(2)
+        waiting.send_signal(signal.SIGINT)
+        _, said = waiting.communicate(timeout=10)
+        assert waiting.returncode == 130
+        assert "ended at once" in said
