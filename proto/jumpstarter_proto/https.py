@@ -53,7 +53,7 @@ async def fetch_json(url: str, ca: str = "", fields: Mapping[str, str] | None = 
         raise FetchError(f"{url} does not answer within {SECONDS:g} s") from None
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise FetchError(f"{url} answered {status}, and no JSON object")
@@ -62,6 +62,7 @@ async def fetch_json(url: str, ca: str = "", fields: Mapping[str, str] | None = 
 
 def _fetch(url: str, ca: str, fields: Mapping[str, str] | None) -> tuple[int, bytes]:
     # Commands that a user waits for mostly need none of it.
+    import http.client  # noqa: PLC0415
     import ssl  # noqa: PLC0415
     import urllib.error  # noqa: PLC0415
     import urllib.parse  # noqa: PLC0415
@@ -85,7 +86,7 @@ def _fetch(url: str, ca: str, fields: Mapping[str, str] | None) -> tuple[int, by
             reply = error
         with reply:
             return int(reply.status or 0), _body(url, reply)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise FetchError(f"{url} cannot be fetched: {getattr(error, 'reason', error)}") from None
 
 

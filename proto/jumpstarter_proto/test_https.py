@@ -79,6 +79,9 @@ async def test_documents_and_forms() -> None:
     [
         (fixed(b"no"), "answered 200, and no JSON object"),
         (fixed(b"[1]"), "no JSON object"),
+        (fixed(b"[" * 100_000), "no JSON object"),
+        (fixed(b"{}", b"200 OK", b"no header\r\n" * 200), "cannot be fetched"),
+        (fixed(b"{}", b"no status"), "cannot be fetched"),
         (fixed(b"<html>", b"502 Bad Gateway"), "answered 502"),
         (fixed(b"", b"302 Found", b"location: https://localhost:1/\r\n"), "answered 302"),
         (fixed(b"{" + b" " * (https.LARGEST + 1)), "more than 512 KiB"),
