@@ -90,7 +90,9 @@ async def connect_tcp(
             StatusCode.UNAVAILABLE, f"{target} does not answer within {timeout:g} s; is it the right address?"
         ) from None
     except OSError as error:
-        raise RpcError(StatusCode.UNAVAILABLE, f"cannot connect to {target}: {cause_of(error)}") from None
+        raise RpcError(
+            StatusCode.UNAVAILABLE, f"cannot connect to {target}: {cause_of(error)}; is it running there?"
+        ) from None
     except trio.BrokenResourceError as error:
         import ssl  # noqa: PLC0415 - loaded by whoever gave us a context
 
