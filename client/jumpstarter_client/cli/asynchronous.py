@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import trio
 
@@ -19,10 +20,12 @@ from jumpstarter_client.blocking import collapse
 __all__ = ["run"]
 
 T = TypeVar("T")
+SAME_SECONDS = 1.0
+"""A terminal and whoever started us may both pass on the same Ctrl-C."""
 
 
 def run(function: Callable[[], Awaitable[T]]) -> T:
-    """The function's result. With a second signal the process ends.
+    """The function's result. With a second signal, a second after the first, the process ends.
 
     Raises:
         KeyboardInterrupt: Ctrl-C ended it.
@@ -42,8 +45,9 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
 
                 async def listen() -> None:
                     told.append(await anext(signals))
+                    end_at_once = _EndAtOnce()
                     for number in numbers:  # until the receiver puts back what was there
-                        signal.signal(number, _end_at_once)
+                        signal.signal(number, end_at_once)
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(listen)
@@ -58,8 +62,17 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
     sys.exit(128 + told[0])
 
 
-def _end_at_once(number: int, _frame: object) -> NoReturn:
-    os.write(
-        2, b"\nended at once; what it had leased may stay so until its time is over: jumpstarter lease list\n"
-    )
-    os._exit(128 + number)
+class _EndAtOnce:
+    """The handler of a second signal."""
+
+    def __init__(self) -> None:
+        self._not_before = time.monotonic() + SAME_SECONDS
+
+    def __call__(self, number: int, _frame: object) -> None:
+        if time.monotonic() < self._not_before:
+            return
+        os.write(
+            2,
+            b"\nended at once; what it had leased may stay so until its time is over: jumpstarter lease list\n",
+        )
+        os._exit(128 + number)
