@@ -18,8 +18,10 @@ KEPT = 256 * 1024
 """Bytes of each console that are kept."""
 LINES = 200
 """Most lines of a console in a report."""
-SETTLE_SECONDS = 0.2
-"""What a board said just before a test failed may still be on its way."""
+QUIET_SECONDS = 0.2
+"""What a board said just before a test ended may still be on its way. It is here when nothing has come for so long."""
+SETTLE_SECONDS = 2.0
+"""A board that never stops is not waited for any longer."""
 
 
 class _Tail:
@@ -47,15 +49,29 @@ class Consoles:
     def __init__(self, root: Node, client: DriverClient) -> None:
         self._client = client
         self._tails = {node.path: _Tail() for node in root.walk() if node.interface == "serial"}
+        self._marked = self._counts()
 
-    def marks(self) -> dict[str, int]:
-        """How much each has said until now."""
+    def _counts(self) -> dict[str, int]:
         return {path: tail.count for path, tail in self._tails.items()}
 
+    def marks(self) -> dict[str, int]:
+        """How much each has said until now. What the test before has caused counts, though it is on its way yet."""
+        if self._counts() != self._marked:
+            self.settle()
+        self._marked = self._counts()
+        return dict(self._marked)
+
     def settle(self) -> None:
-        """Wait a moment for what is on its way, if there are consoles."""
+        """Wait for what is on its way, if there are consoles."""
         if self._tails:
-            self._client.bridge.call(trio.sleep, SETTLE_SECONDS)
+            self._client.bridge.call(self._quiet)
+
+    async def _quiet(self) -> None:
+        before: dict[str, int] | None = None
+        with trio.move_on_after(SETTLE_SECONDS):
+            while (now := self._counts()) != before:
+                before = now
+                await trio.sleep(QUIET_SECONDS)
 
     def since(self, marks: dict[str, int]) -> Iterator[tuple[str, str]]:
         """What each has said since then, as text that harms no terminal."""
