@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from jumpstarter_exporter.registration.controller import Controller
 from jumpstarter_exporter.registration.tenancy import Tenant
 from jumpstarter_exporter.registration.tunnel import Expectant
 from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.status import Status
 
 __all__ = ["LeaseServer"]
 
@@ -81,34 +83,66 @@ class LeaseServer:
 
     async def run(self) -> None:
         """To its end. All devices are closed then."""
+        lease = self._tenant.lease
+        _log.info("lease %s of %s begins", lease, self._tenant.client)
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="jumpstarter-lease-"))
+                socket = Path(folder) / "socket"
+                listener = unix_listener(socket)
+            except OSError as error:
+                await self._refuse(error)
+            else:
+                await self._serve(socket, listener)
+        _log.info("lease %s is %s", lease, "kept for the next start" if self._is_kept else "over")
+
+    async def _serve(self, socket: Path, listener: trio.SocketListener) -> None:
         tenant, session = self._tenant, self.session
-        _log.info("lease %s of %s begins", tenant.lease, tenant.client)
-        with tempfile.TemporaryDirectory(prefix="jumpstarter-lease-") as folder:
-            socket = Path(folder) / "socket"
-            async with session, trio.open_nursery() as nursery:
-                await nursery.start(session.server.serve, [unix_listener(socket)])
-                nursery.start_soon(session.tree.keep_open)
-                life = SessionLife(
-                    session,
-                    self._hooks,
-                    nursery,
-                    host=str(socket),
-                    lease=tenant.lease,
-                    client=tenant.client,
-                )
-                limit = trio.CapacityLimiter(TUNNELS)
+        async with session, trio.open_nursery() as nursery:
+            await nursery.start(session.server.serve, [listener])
+            nursery.start_soon(session.tree.keep_open)
+            life = SessionLife(
+                session,
+                self._hooks,
+                nursery,
+                host=str(socket),
+                lease=tenant.lease,
+                client=tenant.client,
+            )
+            limit = trio.CapacityLimiter(TUNNELS)
 
-                def arrived(connection: ListenResponse) -> None:
-                    nursery.start_soon(self._tunnel, connection, limit)
+            def arrived(connection: ListenResponse) -> None:
+                nursery.start_soon(self._tunnel, connection, limit)
 
-                nursery.start_soon(self._controller.listen, tenant.lease, arrived)
-                life.begin()
-                await self._until_over(life)
-                if not self.stopping.is_set():
-                    await self._end(life)
-                await session.server.shutdown(GRACE_SECONDS)
+            nursery.start_soon(self._controller.listen, tenant.lease, arrived)
+            life.begin()
+            await self._until_over(life)
+            if not self.stopping.is_set():
+                await self._end(life)
+            await session.server.shutdown(GRACE_SECONDS)
+            nursery.cancel_scope.cancel()
+
+    async def _refuse(self, error: OSError) -> None:
+        """This host cannot serve it, as when its disk is full: its user hears why, and it is given back."""
+        reason = (
+            f"the exporter's host has no place for the lease's socket ({error.strerror or error}); "
+            "make room where its temporary files are"
+        )
+        _log.error("lease %s cannot be served: %s", self._tenant.lease, reason)
+        for status in (Status.BEFORE_LEASE_HOOK, Status.BEFORE_LEASE_HOOK_FAILED):
+            self.session.status.become(status, reason)
+        async with trio.open_nursery() as nursery:
+
+            async def first(event: trio.Event) -> None:
+                await event.wait()
                 nursery.cancel_scope.cancel()
-        _log.info("lease %s is %s", tenant.lease, "kept for the next start" if self._is_kept else "over")
+
+            nursery.start_soon(first, self.ended)
+            nursery.start_soon(first, self.stopping)
+            await trio.sleep(REASON_SECONDS)
+            nursery.cancel_scope.cancel()
+        if not self.ended.is_set() and not self.stopping.is_set():
+            await self._as_long_as_there_is_time(self._release)
 
     @property
     def _is_kept(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from jumpstarter_exporter.config import load
 from jumpstarter_exporter.registration.controller import Controller
 from jumpstarter_exporter.registration.serving import LAST_LOOK_SECONDS, LeaseServer
 from jumpstarter_exporter.registration.tenancy import Tenant
+from jumpstarter_exporter.status import Report, Status
 
 
 class Tunnelled(Controller):
@@ -28,6 +30,7 @@ class Tunnelled(Controller):
         self._waiting = [ListenResponse(router_token=token) for token in waiting]
         self._pairs = {token: trio.testing.memory_stream_pair() for token in waiting}
         self.arrived: Callable[[ListenResponse], None]
+        self.released: list[str] = []
 
     def near(self, token: str = "") -> trio.abc.Stream:
         """A client's end of that tunnel."""
@@ -39,6 +42,9 @@ class Tunnelled(Controller):
         for connection in self._waiting:
             arrived(connection)
         await trio.sleep_forever()
+
+    async def release(self, lease: str) -> None:
+        self.released.append(lease)
 
     @asynccontextmanager
     async def tunnel(self, connection: ListenResponse) -> AsyncIterator[trio.abc.Stream]:
@@ -116,3 +122,19 @@ async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
                 pass
         assert connected.cancelled_caught
         server.ended.set()
+
+
+async def test_a_host_without_room_says_why_and_gives_the_lease_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    file = tmp_path / "exporter.yaml"
+    file.write_text("apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    controller = Tunnelled()
+    server = LeaseServer(load(file), controller, Tenant("mine", "ann"))
+    reports: list[Report] = []
+    server.session.status.on_change = reports.append
+    await server.run()
+    assert reports[-1].status is Status.BEFORE_LEASE_HOOK_FAILED
+    assert "make room where its temporary files are" in reports[-1].message
+    assert controller.released == ["mine"]
