@@ -13,6 +13,7 @@ from jumpstarter_proto.durations import TimeFormatError, seconds
 
 from jumpstarter_controller.identity.authenticate import PREFIX
 from jumpstarter_controller.identity.oidc import IssuerSettings
+from jumpstarter_controller.identity.tokens import ISSUER as OWN_ISSUER
 
 __all__ = ["Configuration", "load"]
 
@@ -137,6 +138,11 @@ def _issuer(document: Document, index: int, one: Authenticator) -> IssuerSetting
     url, username = one.issuer.url, one.claim_mappings.username
     if not url.startswith("https://") or "?" in url or "#" in url:
         raise document.error((*here, "issuer", "url"), "an issuer's URL begins with https://; correct it")
+    if url.rstrip("/") == OWN_ISSUER:
+        raise document.error(
+            (*here, "issuer", "url"),
+            f"{url} is the name of this controller's own tokens; leave the entry out",
+        )
     if not one.issuer.audiences:
         raise document.error(
             (*here, "issuer", "audiences"), "no audience, so no token would count; name the client's"

@@ -58,6 +58,7 @@ def test_certificates_may_stand_in_it_and_little_is_needed(tmp_path: Path) -> No
     [
         (("audiences:", "audience:"), r":7:9: .*unknown key 'audience'; did you mean 'audiences'\?"),
         (("url: https:", "url: http:"), r":6:9: .*begins with https://"),
+        (("https://id.example", "https://localhost:8085"), r":6:9: .*this controller's own tokens"),
         (("[jumpstarter, lab]", "[]"), r":7:9: .*no audience"),
         (("[jumpstarter, lab]", "jumpstarter"), r":7:9: .*Expected `array`"),
         (("ca.pem", "none.pem"), r":8:9: .*none.pem cannot be read"),
