@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import trio
+from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import (
     Caller,
     Channel,
@@ -168,7 +169,8 @@ async def _built_in(stack: AsyncExitStack, config: str | Path | None) -> Channel
     return await stack.enter_async_context(open_channel(await exporter.connect()))
 
 
-def _open_built_in(config: str | Path | None) -> AbstractAsyncContextManager[_BuiltInExporter]:
+@asynccontextmanager
+async def _open_built_in(config: str | Path | None) -> AsyncIterator[_BuiltInExporter]:
     try:
         embedded = importlib.import_module("jumpstarter_exporter.embedded")
     except ImportError as error:
@@ -176,7 +178,17 @@ def _open_built_in(config: str | Path | None) -> AbstractAsyncContextManager[_Bu
             f"no exporter runs here and none can be built in ({error}); name one with --host, "
             "or install one: pip install 'jumpstarter-sbc[exporter]'"
         ) from error
-    return cast("AbstractAsyncContextManager[_BuiltInExporter]", embedded.open_exporter(config))
+    async with AsyncExitStack() as stack:
+        try:
+            exporter: _BuiltInExporter = await stack.enter_async_context(embedded.open_exporter(config))
+        except JumpstarterError as error:
+            if config is not None or error.status != "NOT_FOUND":
+                raise
+            # Whoever named none may have meant a board of elsewhere.
+            missing = ConnectError(f"{error}; or lease a board of a controller: -l board=rpi4")
+            missing.exit_code = error.exit_code
+            raise missing from None
+        yield exporter
 
 
 @asynccontextmanager

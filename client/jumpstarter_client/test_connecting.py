@@ -166,6 +166,20 @@ async def test_an_exporter_is_built_in_when_nothing_runs(tmp_path: Path) -> None
         await client.power.on.aio()
 
 
+async def test_where_there_is_none_a_controllers_board_is_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jumpstarter_exporter.config.places.SYSTEM", tmp_path / "etc")
+    with pytest.raises(ConnectError, match="or lease a board of a controller: -l board=rpi4") as caught:
+        async with connect_async():
+            pass
+    assert caught.value.exit_code is ExitCode.NOT_FOUND
+    with pytest.raises(JumpstarterError) as named:
+        async with connect_async(config="bench"):
+            pass
+    assert "-l" not in str(named.value), "whoever named one meant that one"
+
+
 async def test_a_built_in_exporter_can_be_reached_by_other_processes_of_this_user_only(
     tmp_path: Path,
 ) -> None:
