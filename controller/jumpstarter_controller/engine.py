@@ -160,7 +160,7 @@ class Engine:
                 job.error = error
         try:
             wake = self._scheduler.reconcile(self._draft, now)
-        except Exception:
+        except Exception:  # see below: the edge of one turn
             if not jobs:
                 raise
             # A fault of ours that a change brought about: the change goes, and the lab stays.

@@ -85,7 +85,7 @@ async def leased_board(
                 await _explain(board, error)
                 await _finish(board, notify)
                 raise
-            except Exception:
+            except Exception:  # the block's own fault, which it keeps; its lease ends in order all the same
                 await _finish(board, notify)
                 raise
             else:
