@@ -161,7 +161,7 @@ class Folder:
         """Line ends so far; the one at the very end ends no line that would follow."""
         for record in self._backwards(end):
             found.appendleft(record)
-            if record.kind is not Kind.DATA:
+            if record.kind is not Kind.DATA or not record.data:
                 continue
             ends = (-1 if record.data.endswith(b"\n") else 0) if ends is None else ends
             ends += record.data.count(b"\n")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_exporter.recording import Cursor, Folder, Kind, Record, Recorder, state_directory
@@ -109,6 +109,7 @@ def test_the_number_of_segments_is_bounded_however_small(
 @given(
     st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\r", b"\n")), max_size=12), st.integers(1, 8)
 )
+@example([b"\n", b""], 1)
 def test_the_last_lines_are_those_of_the_whole(pieces: list[bytes], count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Folder(Path(name), limit=100_000, segment=200)
