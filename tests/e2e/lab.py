@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from tests.interop import exporters
 from tests.interop.exporters import Daemon
+from tests.support.administration import administer
 
 LIMIT = 60.0
 EXPORT = "export:\n  rpi4:\n    type: virtual.VirtualBoard\n    config: {boot_seconds: 0}\n"
@@ -57,14 +58,7 @@ class Lab:
         self.controller.process.wait()
 
     def admin(self, *words: str | Path) -> str:
-        command = [exporters.scripts() / "jumpstarter-controller", "admin", *words]
-        done = subprocess.run(
-            [*command, "--data", self.home / "data"],
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        done = administer(self.home / "data", *words)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -104,7 +98,7 @@ class Lab:
         end = time.monotonic() + limit
         while not holds():
             assert time.monotonic() < end, "it never happened"
-            time.sleep(0.2)
+            time.sleep(0.02)
 
     @property
     def environment(self) -> dict[str, str]:

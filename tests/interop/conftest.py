@@ -69,7 +69,7 @@ def their_exporter(
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return hardware.write_image(tmp_path_factory.mktemp("image") / "disk.img", 64 * hardware.MIB)
+    return hardware.write_image(tmp_path_factory.mktemp("image") / "disk.img", 16 * hardware.MIB)
 
 
 @pytest.fixture(scope="module")

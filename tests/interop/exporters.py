@@ -21,6 +21,8 @@ from tests.support.peers import Environment
 
 PASSPHRASE = "open sesame"
 START = 30.0
+MAX_TEMPORARY_FOLDER_LENGTH = 65
+"""A socket's path has at most 107 characters."""
 
 Command = list[str | Path]
 
@@ -116,6 +118,8 @@ def clean_environment(home: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("JMP_", "JUMPSTARTER_", "XDG_", "GRPC_", "PYTHON"))
     }
+    if len(str(home)) <= MAX_TEMPORARY_FOLDER_LENGTH:
+        environment["TMPDIR"] = str(home)  # what a process that is killed leaves there goes with the lab
     return environment | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home), "TERM": "dumb", "COLUMNS": "200"}
 
 

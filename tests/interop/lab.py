@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
 import subprocess
 import tempfile
@@ -24,6 +22,7 @@ from tests.interop import exporters
 from tests.interop.exporters import Daemon
 from tests.interop.raw import Board, Caller, credential_of
 from tests.interop.user import LIMIT
+from tests.support.administration import administer
 from tests.support.peers import Environment
 
 EXPORT = "export:\n  power: {type: jumpstarter_driver_power.driver.MockPower}\n"
@@ -43,7 +42,6 @@ class Lab:
         self._controllers = stack.enter_context(ExitStack())
         self._stack = stack.enter_context(ExitStack())  # ends first: exporters say goodbye to a controller
         self._upstream = upstream
-        self._warm: dict[str, Warm] = {}
         ports = [exporters.free_port() for _ in range(2)]
         self._command: exporters.Command = [exporters.scripts() / "jumpstarter-controller", "run"]
         self._command += ["--with-router", "--data", home / "data", "--listen", f"127.0.0.1:{ports[0]}"]
@@ -78,9 +76,7 @@ class Lab:
 
     def admin(self, *words: str | Path) -> str:
         """`jumpstarter-controller admin`; what it says."""
-        command = [exporters.scripts() / "jumpstarter-controller", "admin", *words]
-        command += ["--data", self.home / "data"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        done = administer(self.home / "data", *words)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -123,12 +119,6 @@ class Lab:
         file = self.home / f"{name}.yaml"
         self.admin("client", "create", name, "--save", file)
         return Person(self, name, file, home)
-
-    def warm(self, person: Person) -> Warm:
-        """That person's `jmp`, started when it is first wanted."""
-        if person.name not in self._warm:
-            self._warm[person.name] = Warm(person, self._stack)
-        return self._warm[person.name]
 
     def exporter(
         self, name: str, *, ours: bool, board: str = "rpi4", hooks: str = "", wait: bool = True
@@ -182,7 +172,7 @@ class Lab:
         end = time.monotonic() + SECONDS
         while not holds():
             assert time.monotonic() < end, "it never happened"
-            time.sleep(0.05)
+            time.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -198,9 +188,7 @@ class Person:
         self, *words: str | Path, inside: tuple[str | Path, ...] = (), check: bool = True, stdin: str = ""
     ) -> Done:
         """Run 0.9.0's `jmp words... [-- inside...]` to its end as this client."""
-        command = self._command(words, inside, theirs=True)
-        done = self.lab.warm(self).run(command, self.environment(theirs=True), self.home, stdin)
-        return _checked(done) if check else done
+        return self._run(self._command(words, inside, theirs=True), check=check, stdin=stdin)
 
     def ours(
         self, *words: str | Path, inside: tuple[str | Path, ...] = (), check: bool = True, stdin: str = ""
@@ -270,45 +258,6 @@ def _checked(done: Done) -> Done:
         words = " ".join(map(str, done.args))
         raise AssertionError(f"{words} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
-
-
-class Warm:
-    """0.9.0's `jmp`, ready to run as one person: see warm.py."""
-
-    def __init__(self, person: Person, stack: ExitStack) -> None:
-        program = Path(__file__).with_name("warm.py")
-        self._process = stack.enter_context(
-            subprocess.Popen(
-                [person.lab.upstream.python, program],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=person.environment(theirs=True),
-                start_new_session=True,
-            )
-        )
-        stack.callback(os.killpg, self._process.pid, signal.SIGKILL)
-
-    def run(self, command: exporters.Command, environment: dict[str, str], home: Path, stdin: str) -> Done:
-        """What `subprocess.run` gives for that command."""
-        files = [home / f"std{name}" for name in ("in", "out", "err")]
-        files[0].write_text(stdin)
-        order = {
-            "arguments": [str(word) for word in command[1:]],
-            "env": environment,
-            "cwd": str(home),
-            "files": [str(file) for file in files],
-        }
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        ready, _, _ = select.select([self._process.stdout], [], [], LIMIT)
-        said = [file.read_text() if file.exists() else "" for file in files[1:]]
-        if not ready:
-            raise subprocess.TimeoutExpired(order["arguments"], LIMIT, *said)
-        code = int(self._process.stdout.readline())
-        return subprocess.CompletedProcess(["jmp", *order["arguments"]], code, *said)
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def test_status_from_python(user: User) -> None:
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_flash_and_dump_from_python(user: User, image: Path, tmp_path: Path, compression: str) -> None:
-    """64 MiB plain and as gzip; the slow encodings with less."""
+    """16 MiB plain and as gzip; the slow encodings with less."""
     if compression in ("xz", "bz2", "zstd"):
         image = hardware.write_image(tmp_path / "small.img", 6 * hardware.MIB)
     stored = tmp_path / f"stored.{compression}"

@@ -35,7 +35,8 @@ class Peer:
         self.begun = threading.Event()
         """The first message of a client's stream has come."""
         self.release = threading.Event()
-        self._server = grpc.server(futures.ThreadPoolExecutor(4))
+        self._threads = futures.ThreadPoolExecutor(4)
+        self._server = grpc.server(self._threads)
         handlers = {
             service.EMPTY: grpc.unary_unary_rpc_method_handler(
                 lambda request, call: Empty(), *_codec(service.EMPTY)
@@ -71,6 +72,7 @@ class Peer:
     def stop(self) -> None:
         self.release.set()
         self._server.stop(0).wait()
+        self._threads.shutdown()
 
     def _echo(self, call: Any) -> None:
         found = dict(call.invocation_metadata())

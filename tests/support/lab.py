@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from tests.interop import exporters
 from tests.interop.exporters import Daemon
+from tests.support.administration import administer
 
 EXPORT = "export:\n  power: {type: power.MockPower}\n"
 LIMIT = 60.0
@@ -46,8 +46,7 @@ class Lab:
 
     def admin(self, *words: str | Path, fails: bool = False) -> str:
         """What `jumpstarter-controller admin` prints; for one that fails, its sentence."""
-        command = [exporters.scripts() / "jumpstarter-controller", "admin", *words, "--data", self.data]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        done = administer(self.data, *words)
         assert (done.returncode != 0) == fails, done.stderr
         return done.stderr if fails else done.stdout
 
@@ -72,4 +71,4 @@ class Lab:
         end = time.monotonic() + LIMIT
         while not holds():
             assert time.monotonic() < end, "it never happened"
-            time.sleep(0.1)
+            time.sleep(0.02)

@@ -18,6 +18,7 @@ from tests.support.peers import ROOT, Environment
 
 Contract = dict[str, dict[str, Any]]
 
+pytestmark = pytest.mark.cold  # one process has one set of descriptors
 DUMP = Path(__file__).with_name("dump.py")
 PARTS = ("common", "jumpstarter", "kubernetes", "router")
 OURS = [

@@ -1,0 +1,192 @@
+"""How tests start programs: console scripts come out of a fork server, all others as they always do.
+
+A plugin of pytest's that puts its own `Popen` in the place of `subprocess.Popen`, so that no test needs to know. What
+comes out of the fork server differs from the same program started by exec in that its imports are done already; a test
+of just that is marked `cold`. JUMPSTARTER_TEST_COLD=1 starts everything by exec.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["server_ids", "server_sockets", "started"]
+
+SERVER = Path(__file__).with_name("forkserver.py")
+PR_SET_CHILD_SUBREAPER = 36
+PRELOAD = {
+    "jumpstarter": ["jumpstarter_client", "jumpstarter_proto", "jumpstarter_drivers"],
+    "j": ["jumpstarter_client", "jumpstarter_proto", "jumpstarter_drivers", "jumpstarter_cli.j"],
+    "jumpstarter-exporter": ["jumpstarter_exporter", "jumpstarter_proto", "jumpstarter_drivers"],
+    "jumpstarter-controller": ["jumpstarter_controller", "jumpstarter_proto"],
+    "jumpstarter-router": ["jumpstarter_controller", "jumpstarter_proto"],
+    "jmp": ["jumpstarter_cli.jmp"],
+    "python": ["jumpstarter_client.connecting", "jumpstarter.utils.env"],
+}
+"""What each program imports sooner or later; what is not in its environment is left out (two have a `j`)."""
+
+CONFIGURED = ("--client-config", "--exporter-config")
+HARMLESS = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+"""A fork's streams are as the first of them says, and it has no bytecode to write."""
+HOME_COMMANDS = ("login", "auth", "config")
+"""0.9.0 finds its configurations' folder while it is imported, so it is forked only where a file is named instead."""
+
+_real = subprocess.Popen
+_servers: dict[str, _Server] = {}
+started: set[int] = set()
+"""The numbers of the processes that `Popen` has started."""
+_cold = False
+
+
+class _Server:
+    """The fork server of one environment."""
+
+    def __init__(self, python: Path) -> None:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with far:
+            environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+            self._process = _real(
+                [python, "-X", "utf8", SERVER], stdin=far, env=environment, start_new_session=True
+            )
+        self.id = self._process.pid
+        self.descriptor = near.fileno()
+        self._socket = near
+        self._lock = threading.Lock()
+
+    def start(self, request: dict[str, Any], streams: Sequence[int]) -> int:
+        """The number of the new process; when this is interrupted, the next answer would be another's, so it ends."""
+        with self._lock:
+            try:
+                socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
+                return int(self._socket.recv(32))
+            except BaseException:
+                self.stop()
+                raise
+
+    def stop(self) -> None:
+        for name, server in list(_servers.items()):
+            if server is self:
+                del _servers[name]
+        self._socket.close()
+        self._process.wait()
+
+
+class Popen(_real):  # type: ignore[type-arg, valid-type, misc]
+    """As `subprocess.Popen`."""
+
+    def _execute_child(self, args: Any, *others: Any) -> None:
+        names = _real._execute_child.__code__.co_varnames[2 : 2 + len(others)]  # type: ignore[attr-defined]
+        options = dict(zip(names, others, strict=True))
+        request = None if _cold else _request(args, options)
+        if request is None:
+            super()._execute_child(args, *others)  # type: ignore[misc]
+            started.add(self.pid)
+            return
+        pipes = [
+            options[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+        ]
+        child = [
+            inherited if one == -1 else one for inherited, one in enumerate((pipes[0], pipes[3], pipes[5]))
+        ]
+        try:
+            server = _server(Path(request["arguments"][0]).parent)
+            self.pid = server.start(request, child)
+            self._child_created = True
+            started.add(self.pid)
+        finally:
+            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
+def _request(args: Any, options: dict[str, Any]) -> dict[str, Any] | None:
+    """What to ask a fork server for; nothing for a program that none can start."""
+    unusual = ("executable", "preexec_fn", "shell", "uid", "gid", "gids", "pass_fds")
+    if any(options[name] not in (None, False, ()) for name in unusual) or isinstance(
+        args, str | bytes | os.PathLike
+    ):
+        return None
+    if options["umask"] != -1 or options["process_group"] not in (None, -1):
+        return None
+    arguments = [os.fsdecode(one) for one in args]
+    path = Path(arguments[0])
+    name = path.name
+    if name not in PRELOAD or not path.is_absolute() or not _is_environment(path.parent):
+        return None
+    file = ""
+    if name == "python":
+        if len(arguments) < 2 or not arguments[1].endswith(".py"):
+            return None
+        file = arguments.pop(1)
+    elif name == "jmp" and (arguments[1] in HOME_COMMANDS or not any(one in CONFIGURED for one in arguments)):
+        return None
+    environment = os.environ if options["env"] is None else options["env"]
+    strings = {os.fsdecode(key): os.fsdecode(value) for key, value in environment.items()}
+    if any(key.startswith("PYTHON") and key not in HARMLESS for key in strings):
+        return None  # only a new interpreter looks at them
+    return {
+        "arguments": arguments,
+        "file": file,
+        "env": strings,
+        "cwd": os.fsdecode(options["cwd"] or os.getcwd()),
+        "session": options["start_new_session"],
+        "preload": PRELOAD[name],
+    }
+
+
+@cache
+def _is_environment(folder: Path) -> bool:
+    return (folder / "python").exists() and (folder.parent / "pyvenv.cfg").exists()
+
+
+def _server(folder: Path) -> _Server:
+    if str(folder) not in _servers:
+        _servers[str(folder)] = _Server(folder / "python")
+    return _servers[str(folder)]
+
+
+def server_ids() -> set[int]:
+    """The fork servers' process numbers."""
+    return {server.id for server in _servers.values()}
+
+
+def server_sockets() -> set[int]:
+    """The descriptors that lead to them."""
+    return {server.descriptor for server in _servers.values()}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start programs from now on as said above."""
+    config.addinivalue_line(
+        "markers", "cold: programs are started by exec, not out of a process that has imported them"
+    )
+    if os.environ.get("JUMPSTARTER_TEST_COLD") == "1" or not sys.platform.startswith("linux"):
+        return
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:
+        subprocess.Popen = Popen  # type: ignore[misc]
+
+
+def pytest_unconfigure() -> None:
+    """End the fork servers."""
+    subprocess.Popen = _real  # type: ignore[misc]
+    for server in list(_servers.values()):
+        server.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Hold to the mark `cold`."""
+    global _cold  # noqa: PLW0603 - one for the process, as what it switches
+    _cold = item.get_closest_marker("cold") is not None
+    result = yield
+    _cold = False
+    return result  # type: ignore[return-value]

@@ -1,0 +1,80 @@
+"""A program out of the fork server is to its test what one that was started by exec is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import programs
+
+OURS = Path(sys.executable).parent
+SHOW = """
+import json, os, sys
+print(json.dumps([sys.argv, os.getcwd(), dict(os.environ), sys.stdin.read(), os.getsid(0) == os.getpid()]))
+print("error", file=sys.stderr)
+sys.exit(3)
+"""
+WAIT = "import sys, time\nprint('ready', flush=True)\ntime.sleep(1000)\n"
+
+
+@pytest.fixture(params=["forked", pytest.param("by exec", marks=pytest.mark.cold)])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def script(folder: Path, text: str) -> list[str | Path]:
+    (folder / "script.py").write_text(text)
+    return [OURS / "python", folder / "script.py"]
+
+
+def is_forked(pid: int) -> bool:
+    return b"forkserver.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_arguments_surroundings_streams_and_exit_code(way: str, tmp_path: Path) -> None:
+    command = [*script(tmp_path, SHOW), "one", "--two=ü"]
+    done = subprocess.run(
+        command, input="given", capture_output=True, text=True, env={"A": "b"}, cwd=tmp_path, check=False
+    )
+    arguments, folder, environment, given, leads = json.loads(done.stdout)
+    environment.pop("LC_CTYPE", None)  # Python's own, of a start in the C locale
+    assert (arguments, folder) == ([str(one) for one in command[1:]], str(tmp_path))
+    assert (environment, given, leads) == ({"A": "b"}, "given", False)
+    assert (done.stderr, done.returncode) == ("error\n", 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_it(way: str, tmp_path: Path, number: signal.Signals) -> None:
+    command = script(tmp_path, WAIT)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, start_new_session=True, **streams) as process:  # type: ignore[call-overload]
+        assert process.stdout is not None
+        seen = process.stdout.readline(), is_forked(process.pid), os.getpgid(process.pid)
+        process.send_signal(number)
+        assert seen == ("ready\n", way == "forked", process.pid)
+        assert process.wait(20) == -number
+
+
+def test_a_console_script_is_found_by_its_name(way: str) -> None:
+    done = subprocess.run([OURS / "jumpstarter", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip()
+    assert done.stderr == ""
+
+
+def test_what_a_fork_server_cannot_do_is_done_by_exec(tmp_path: Path) -> None:
+    command = script(tmp_path, "import os; print(os.environ['PYTHONNOTHING'], end='')")
+    environment = {"PYTHONNOTHING": "read by a new interpreter only"}
+    before = programs.server_ids()
+    out = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+    assert out == environment["PYTHONNOTHING"]
+    assert (
+        subprocess.run([sys.executable, "-c", "print(1)"], capture_output=True, check=True).stdout == b"1\n"
+    )
+    assert subprocess.run(["sh", "-c", "exit 7"], check=False).returncode == 7
+    assert programs.server_ids() == before
