@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types check bench proto clean
+.PHONY: help demo test lint types check mutants bench proto clean
 
 help:
 	@echo 'make demo    try everything on virtual boards, no hardware needed'
 	@echo 'make test    run all tests'
 	@echo 'make check   lint and types'
+	@echo 'make mutants FOLDER=...   remove limits and clean-up there one at a time, and name what no test notices'
 	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
 	@echo 'make proto   generate code from the .proto files again'
 	@echo 'make clean   remove the virtual environment and caches'
@@ -29,6 +30,10 @@ types: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 check: lint types
+
+# More tests than the folder's own: TESTS='tests/faults tests/e2e'. MUTANTS_ARGS=--help shows the rest.
+mutants: $(VENV)/.ready-dev
+	@$(BIN)/python -m tools.mutants $(FOLDER) $(foreach path,$(TESTS),--tests $(path)) $(MUTANTS_ARGS)
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
