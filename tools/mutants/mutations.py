@@ -52,10 +52,9 @@ class Mutation:
 class Place(Enum):
     """Where a comparison stands, which decides what it is without its limit."""
 
-    VALUE = auto()
-    CONDITION = auto()
+    OTHER = auto()
+    LEAVING = auto()
     RAISING = auto()
-    LOOP = auto()
     ASSERT = auto()
 
 
@@ -91,7 +90,7 @@ class _Finder(ast.NodeVisitor):
         for line in source.splitlines(keepends=True):
             self._starts.append(self._starts[-1] + len(line))
         self._names: list[str] = []
-        self._place = Place.VALUE
+        self._place = Place.OTHER
         self._is_negated = False
 
     # Where we are.
@@ -113,29 +112,13 @@ class _Finder(ast.NodeVisitor):
             self._place, self._is_negated = before
 
     def visit_If(self, node: ast.If) -> None:
-        raises = isinstance(node.body[-1], ast.Raise)
-        with self._at(Place.RAISING if raises else Place.CONDITION):
+        last = node.body[-1]
+        leaves = isinstance(last, ast.Return | ast.Continue | ast.Break)
+        place = Place.RAISING if isinstance(last, ast.Raise) else Place.LEAVING if leaves else Place.OTHER
+        with self._at(place):
             self.visit(node.test)
         for statement in [*node.body, *node.orelse]:
             self.visit(statement)
-
-    def visit_While(self, node: ast.While) -> None:
-        with self._at(Place.LOOP):
-            self.visit(node.test)
-        for statement in [*node.body, *node.orelse]:
-            self.visit(statement)
-
-    def visit_IfExp(self, node: ast.IfExp) -> None:
-        with self._at(Place.CONDITION):
-            self.visit(node.test)
-        self.visit(node.body)
-        self.visit(node.orelse)
-
-    def visit_comprehension(self, node: ast.comprehension) -> None:
-        self.visit(node.iter)
-        with self._at(Place.CONDITION):
-            for test in node.ifs:
-                self.visit(test)
 
     def visit_Assert(self, node: ast.Assert) -> None:
         with self._at(Place.ASSERT):
@@ -151,7 +134,7 @@ class _Finder(ast.NodeVisitor):
         if self._place is not Place.ASSERT:
             for value in self._without_limit(node):
                 self._replace(node, value)
-        with self._at(Place.VALUE):
+        with self._at(Place.OTHER):
             self.generic_visit(node)
 
     def _without_limit(self, node: ast.Compare) -> list[str]:
@@ -169,8 +152,8 @@ class _Finder(ast.NodeVisitor):
         is_over = isinstance(node.ops[0], ast.Gt | ast.GtE) != limit_is_left
         if is_over:
             return ["False"]
-        is_clear = self._place in {Place.VALUE, Place.LOOP} or self._is_negated
-        return ["True"] if is_clear else ["True", "False"]
+        # `if n < LIMIT: return` may be what goes on within the limit, and what refuses too little.
+        return ["True", "False"] if self._place is Place.LEAVING and not self._is_negated else ["True"]
 
     def visit_Call(self, node: ast.Call) -> None:
         name = _leaf(node.func)
@@ -190,7 +173,7 @@ class _Finder(ast.NodeVisitor):
         shield = keywords.get("shield")
         if shield and isinstance(shield.value, ast.Constant) and shield.value.value is True:
             self._replace(shield.value, "False", shown=node, note="shield=False")
-        with self._at(Place.VALUE):
+        with self._at(Place.OTHER):
             self.generic_visit(node)
 
     def _unlimit(self, call: ast.Call, first: ast.expr | None, *keywords: ast.keyword) -> None:

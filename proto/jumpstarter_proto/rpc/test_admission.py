@@ -51,6 +51,18 @@ def test_one_identity_has_a_bounded_number() -> None:
     assert admission.trust(3, "ann")
 
 
+def test_all_connections_together_are_bounded() -> None:
+    admission: Admission[int] = Admission(
+        Limits(connections=2, strangers=10, strangers_of_peer=6, of_identity=2)
+    )
+    for number in range(2):
+        assert admission.arrive(number, "peer", 0.0) is None
+        assert admission.trust(number, "ann")
+    assert admission.arrive(2, "peer", 0.0) == 2, "the newcomer: those that are known stay"
+    admission.leave(0)
+    assert admission.arrive(3, "peer", 0.0) is None
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(["arrive", "trust", "leave"]), st.integers(0, 40), st.sampled_from("abc")),

@@ -159,3 +159,18 @@ async def test_a_message_that_never_comes_ends_its_call(
         while b"did not come" not in seen:
             seen += await stream.receive_some()
     assert 9 < trio.current_time() < 12
+
+
+async def test_a_flood_is_logged_once_a_minute(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    public = Public(nursery)
+    for _ in range(2):
+        for _ in range(LIMITS.strangers + 3):
+            public.connect()
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(61)
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
+        "closed 1 of them",
+        "closed 3 of them",
+    ]

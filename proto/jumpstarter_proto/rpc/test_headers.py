@@ -61,3 +61,15 @@ def test_values_that_are_no_text_end_nothing() -> None:
 def test_headers_that_http2_forbids_are_named(headers: list[tuple[str, str]]) -> None:
     with pytest.raises(h2.exceptions.ProtocolError):
         HeaderUnpacker(hpack.Decoder()).unpack(hpack.Encoder().encode(headers), REQUEST)
+
+
+def test_what_is_remembered_is_bounded_in_number_and_size() -> None:
+    packer, unpacker = HeaderPacker(hpack.Encoder()), HeaderUnpacker(hpack.Decoder())
+    for number in range(1000):
+        unpacker.unpack(packer.pack([plain("number", str(number))]), TRAILERS)
+    assert 0 < len(packer._blocks) <= 256
+    assert 0 < len(unpacker._lists) <= 256
+    long = [plain("long", "v" * 2000)]
+    assert unpacker.unpack(packer.pack(long), TRAILERS) == long
+    assert tuple(long) not in packer._blocks
+    assert long not in unpacker._lists.values()

@@ -134,6 +134,7 @@ def test_our_own_long_headers_are_in_many_frames() -> None:
     )
     frames = peer.answers()
     assert [type(f).__name__ for f in frames] == ["HeadersFrame", "ContinuationFrame", "ContinuationFrame"]
+    assert ["END_HEADERS" in f.flags for f in frames] == [False, False, True]
     headers = dict(peer.unpacker.decode(b"".join(f.data for f in frames)))
     assert headers["long"] == "v" * 40_000
 

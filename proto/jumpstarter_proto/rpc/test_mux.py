@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import socket
 
+import pytest
 import trio
 import trio.testing
 
 from jumpstarter_proto.rpc import Options
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
-from jumpstarter_proto.rpc._mux import HIGH_WATER, Mux
+from jumpstarter_proto.rpc._mux import HIGH_WATER, LAST_WORDS_SECONDS, Mux
 
 
 class Nobody:
@@ -43,3 +44,72 @@ async def test_sender_that_waits_is_woken_by_whoever_empties_the_outbox() -> Non
                 mux.flush()
             with trio.fail_after(10):
                 await drained.wait()
+
+
+class _Ends:
+    """A mux over a socket, whose peer has read nothing of what is queued."""
+
+    def __init__(self, queued: int) -> None:
+        ours, self.theirs = socket.socketpair()
+        self.theirs.setblocking(False)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        self.mux = Mux(stream, Nobody(), client=True, options=Options())
+        self.mux._outbox.append(bytes(queued))
+
+
+@pytest.mark.parametrize("who", ["writer", "reader"])
+async def test_sender_that_waits_is_not_woken_before_there_is_room(who: str) -> None:
+    ends = _Ends(8 * HIGH_WATER)
+    mux = ends.mux
+    woken: list[int] = []
+
+    async def wait() -> None:
+        await mux._written.park()
+        woken.append(mux._outbox.size)
+
+    with ends.theirs:
+        async with trio.open_nursery() as nursery, mux.stream:
+            nursery.start_soon(wait)
+            if who == "writer":
+                nursery.start_soon(mux._write)
+            else:
+                mux.flush()
+            await trio.testing.wait_all_tasks_blocked()
+            while not woken:
+                ends.theirs.recv(HIGH_WATER)
+                if who == "reader":
+                    mux.flush()
+                await trio.testing.wait_all_tasks_blocked()
+            mux.lose("the test is over")
+            nursery.cancel_scope.cancel()
+    assert 0 < woken[0] < HIGH_WATER
+
+
+async def test_what_is_queued_is_sent_also_when_the_connection_is_cancelled() -> None:
+    ends = _Ends(2 * HIGH_WATER)
+    received = 0
+    with ends.theirs:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(ends.mux.run)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                peer = trio.SocketStream(trio.socket.from_stdlib_socket(ends.theirs))
+                while data := await peer.receive_some():
+                    received += len(data)
+    assert received > 2 * HIGH_WATER
+
+
+async def test_a_peer_that_does_not_read_delays_the_end_by_a_second(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ends = _Ends(8 * HIGH_WATER)
+    with ends.theirs:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(ends.mux.run)
+            ends.mux.close("the test is over")
+            with trio.move_on_after(60):
+                await ends.mux.closed.wait()
+            took = trio.current_time()
+            ends.theirs.close()
+    assert took == pytest.approx(LAST_WORDS_SECONDS, abs=0.1)
