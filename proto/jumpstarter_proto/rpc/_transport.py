@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 CONNECT_SECONDS = 10.0
+FULL_QUEUE_SECONDS = 0.05
+"""How often a listener is asked that takes no more connections for now."""
 
 
 async def connect_unix(
@@ -44,6 +47,11 @@ async def connect_unix(
     try:
         with trio.fail_after(timeout):
             await plain.connect(os.fspath(path))
+            while not _is_connected(plain):
+                # The listener's queue is full. The kernel says so instead of waiting, and says nothing when there is
+                # room again.
+                await trio.sleep(FULL_QUEUE_SECONDS)
+                await plain.connect(os.fspath(path))
     except BaseException as error:
         plain.close()
         if isinstance(error, PermissionError):
@@ -58,6 +66,16 @@ async def connect_unix(
             ) from None
         raise
     return trio.SocketStream(plain)
+
+
+def _is_connected(plain: trio.socket.SocketType) -> bool:
+    try:
+        plain.getpeername()
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            return False
+        raise
+    return True
 
 
 async def connect_tcp(

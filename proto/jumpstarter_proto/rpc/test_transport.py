@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,16 @@ import trio
 import trio.testing
 import trustme
 
-from jumpstarter_proto.rpc import RpcError, client_ssl_context, connect_tcp, tcp_listeners, unix_listener
+from jumpstarter_proto.rpc import (
+    RpcError,
+    StatusCode,
+    client_ssl_context,
+    connect_tcp,
+    connect_unix,
+    tcp_listeners,
+    unix_listener,
+)
+from jumpstarter_proto.rpc.conftest import tls_pair
 
 
 def open_files() -> set[str]:
@@ -50,3 +60,78 @@ async def test_a_listener_that_cannot_be_made_leaves_no_socket(tmp_path: Path) -
         unix_listener(path)
     assert open_files() == before
     assert caught.value.__traceback__ is not None, "which would keep a socket that was not closed"
+
+
+@pytest.fixture
+async def full(tmp_path: Path) -> AsyncIterator[tuple[Path, trio.SocketListener]]:
+    """A listener whose queue is full: nobody takes the connection that waits there."""
+    path = tmp_path / "socket"
+    async with unix_listener(path, backlog=0) as listener, await connect_unix(path):
+        yield path, listener
+
+
+async def test_a_unix_listener_that_takes_nobody_is_waited_for_with_a_limit(
+    full: tuple[Path, trio.SocketListener], autojump_clock: trio.testing.MockClock
+) -> None:
+    before = open_files()
+    with trio.fail_after(60), pytest.raises(RpcError, match="no answer within 5 s") as caught:
+        await connect_unix(full[0], timeout=5)
+    assert caught.value.code is StatusCode.UNAVAILABLE
+    assert trio.current_time() == pytest.approx(5, abs=0.1)
+    assert open_files() == before
+
+
+async def test_a_connection_is_made_when_a_full_unix_listener_has_room_again(
+    nursery: trio.Nursery,
+    full: tuple[Path, trio.SocketListener],
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    path, listener = full
+
+    async def accept_two() -> None:
+        await trio.sleep(1)
+        for _ in range(2):
+            async with await listener.accept() as accepted:
+                await accepted.send_all(b"hello")
+
+    nursery.start_soon(accept_two)
+    async with await connect_unix(path) as stream:
+        assert await stream.receive_some() == b"hello"
+
+
+async def test_a_tcp_peer_that_does_not_answer_has_a_bounded_time(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    [listener] = await tcp_listeners("127.0.0.1", 0)
+    async with listener:
+        port = listener.socket.getsockname()[1]
+        with trio.fail_after(60), pytest.raises(RpcError, match="does not answer within 5 s") as caught:
+            await connect_tcp("127.0.0.1", port, ssl_context=client_ssl_context(), timeout=5)
+        async with await listener.accept() as accepted:
+            with trio.fail_after(10):
+                while await accepted.receive_some():
+                    pass
+        assert caught.value.__traceback__ is not None, "which would keep a stream that was not closed"
+    assert trio.current_time() == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_listener_that_is_closed_leaves_no_socket(
+    tls: bool, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    before = open_files()
+    listeners = await tcp_listeners("127.0.0.1", 0, ssl_context=contexts[1] if tls else None)
+    for listener in listeners:
+        await listener.aclose()
+    assert open_files() == before
+    assert listeners
+
+
+async def test_a_tls_stream_that_is_closed_leaves_no_socket(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    before = open_files()
+    ours, theirs = await tls_pair(contexts)
+    await ours.aclose()
+    await theirs.aclose()
+    assert open_files() == before
