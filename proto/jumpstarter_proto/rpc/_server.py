@@ -256,8 +256,7 @@ class _Served:
 
     async def run(self) -> None:
         async with trio.open_nursery() as self._nursery:
-            await self.mux.run()
-            self._nursery.cancel_scope.cancel()
+            await self.mux.run()  # at its end every call fails, which cancels its handler
 
     def say_goodbye(self) -> None:
         """Take no new calls."""
