@@ -50,13 +50,13 @@ class Sender:
 
 
 @asynccontextmanager
-async def open_sender() -> AsyncIterator[Sender]:
+async def open_sender(window: int = 8 << 20) -> AsyncIterator[Sender]:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     mux = Mux(
         trio.SocketStream(trio.socket.from_stdlib_socket(ours)), Nobody(), client=True, options=Options()
     )
-    peer = Connection(client=False, options=Options(stream_window=8 << 20))
+    peer = Connection(client=False, options=Options(stream_window=window))
     peer.start()
     with theirs:
         async with trio.open_nursery() as nursery:
@@ -97,6 +97,24 @@ async def test_a_sender_of_a_large_message_stops_when_the_peer_does_not_read() -
         await trio.testing.wait_all_tasks_blocked()
         assert HIGH_WATER < sender.mux._outbox.size <= HIGH_WATER + CHUNK + FRAME_HEADER
         nursery.cancel_scope.cancel()
+
+
+async def test_a_message_that_was_begun_and_cannot_be_finished_resets_its_call() -> None:
+    async with open_sender() as sender, trio.open_nursery() as nursery:
+        nursery.start_soon(sender.mux.send, sender.call, bytes(4 << 20))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert sender.call.is_over
+    assert not sender.mux.connection.is_open(sender.call.stream_id)
+
+
+async def test_who_waits_for_the_peers_window_is_forgotten_afterwards() -> None:
+    async with open_sender(window=65_535) as sender, trio.open_nursery() as nursery:
+        nursery.start_soon(sender.mux.send, sender.call, bytes(100_000))
+        await trio.testing.wait_all_tasks_blocked()
+        assert sender.mux._waiting_for_window == {sender.call}
+        nursery.cancel_scope.cancel()
+    assert sender.mux._waiting_for_window == set()
 
 
 async def test_others_get_their_turn_while_messages_are_sent_that_never_wait() -> None:

@@ -46,3 +46,10 @@ def test_one_system_call_gets_no_more_pieces_than_it_takes() -> None:
         outbox.append(bytes(8192))
     assert len(outbox.pieces()) < 1024
     assert len(outbox.take()) == 3000 * 8192
+
+
+def test_small_pieces_in_a_row_are_one() -> None:
+    outbox = Outbox()
+    for _ in range(1000):
+        outbox.append(b"small")
+    assert outbox.pieces() == [b"small" * 1000]

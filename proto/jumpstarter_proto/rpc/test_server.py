@@ -1,0 +1,148 @@
+"""What a server does about handlers, callers and connections that take their time."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+import trio
+import trio.testing
+
+from jumpstarter_proto.rpc import (
+    Options,
+    RpcError,
+    Server,
+    StatusCode,
+    connect_tcp,
+    open_channel,
+    tcp_listeners,
+)
+from jumpstarter_proto.rpc._connection import Connection
+from jumpstarter_proto.rpc._events import CallEnded, CallReset, Event
+from jumpstarter_proto.rpc._tls import TlsStream
+from jumpstarter_proto.rpc.conftest import FLOOD, SLEEP, UNARY, Bytes, Call, Echo, socket_pair
+
+
+async def test_an_idle_connection_delays_no_shutdown(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = Server([Echo()])
+    nursery.start_soon(server.serve_connection, theirs)
+    async with open_channel(ours) as channel:
+        await channel.unary(UNARY, Bytes())
+        await trio.testing.wait_all_tasks_blocked()
+        await server.shutdown(60)
+    assert trio.current_time() < 1
+
+
+async def test_a_caller_that_reads_nothing_delays_a_shutdown_by_two_seconds(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """One for its calls' end, one for what is still queued."""
+    ours, theirs = socket_pair()
+    server = Server([Echo()])
+    nursery.start_soon(server.serve_connection, theirs)
+    await send_request(ours, FLOOD.path, Options(stream_window=8 << 20))
+    await trio.testing.wait_all_tasks_blocked()
+    with trio.fail_after(30):
+        await server.shutdown(0)
+    assert trio.current_time() < 2.1
+    await ours.aclose()
+
+
+async def test_a_caller_that_does_not_take_its_reply_has_a_bounded_time(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = Server([Echo()], options=Options(unary_seconds=10))
+    nursery.start_soon(server.serve_connection, theirs)
+    client = await send_request(ours, UNARY.path, Options(stream_window=70_000), Bytes(value=bytes(200_000)))
+    events: list[Event] = []
+    with trio.fail_after(60):
+        while not any(isinstance(event, CallEnded | CallReset) for event in events):
+            events = client.receive(bytes(await ours.receive_some()))
+    assert trio.current_time() == pytest.approx(10, abs=0.1)
+
+
+async def test_handlers_that_still_clean_up_count_as_calls() -> None:
+    """A peer that cancels its calls and makes new ones does not get more of them to run."""
+    may_end = trio.Event()
+
+    class Slow(Echo):
+        async def Sleep(self, request: Bytes, call: Call) -> Bytes:  # noqa: N802
+            try:
+                return await super().Sleep(request, call)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await may_end.wait()
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    slow = Slow()
+    server = Server([slow], options=Options(max_streams=1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_connection, theirs)
+        async with open_channel(ours) as channel:
+            async with trio.open_nursery() as calls:
+                calls.start_soon(channel.unary, SLEEP, Bytes())
+                await slow.started.wait()
+                calls.cancel_scope.cancel()
+            await slow.cancelled.wait()
+            with pytest.raises(RpcError) as caught:
+                await channel.unary(UNARY, Bytes())
+            assert caught.value.code is StatusCode.UNAVAILABLE
+            may_end.set()
+            await trio.testing.wait_all_tasks_blocked()
+            await channel.unary(UNARY, Bytes())
+
+
+async def test_a_connection_that_has_ended_is_forgotten(nursery: trio.Nursery) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = Server([Echo()])
+    nursery.start_soon(server.serve_connection, theirs)
+    async with open_channel(ours) as channel:
+        await channel.unary(UNARY, Bytes())
+        assert len(server._connections) == 1
+    await trio.testing.wait_all_tasks_blocked()
+    assert not server._connections
+
+
+async def test_a_server_that_shuts_down_stops_to_listen(nursery: trio.Nursery) -> None:
+    listeners = await tcp_listeners("127.0.0.1", 0)
+    port = listeners[0].socket.getsockname()[1]
+    server = Server([Echo()])
+    with trio.fail_after(10):
+        async with trio.open_nursery() as serving:
+            await serving.start(server.serve, listeners)
+            await server.shutdown(0)
+    with pytest.raises(RpcError, match="refused"):
+        await connect_tcp("127.0.0.1", port)
+
+
+async def test_a_peer_that_begins_no_tls_is_closed_after_ten_seconds(
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    ours, theirs = socket_pair()
+    nursery.start_soon(Server([Echo()]).serve_connection, TlsStream(theirs, contexts[1]))
+    with trio.fail_after(60):
+        assert await ours.receive_some() == b""
+    assert trio.current_time() == pytest.approx(10, abs=0.1)
+    await ours.aclose()
+
+
+async def send_request(
+    stream: trio.abc.Stream, path: str, options: Options, message: Bytes | None = None
+) -> Connection:
+    """Make a call of a client that reads only what the test reads."""
+    client = Connection(client=True, options=options)
+    client.start()
+    number = client.start_call(path, scheme="http", authority="x", timeout=None, metadata=())
+    await stream.send_all(client.take())
+    data = (message or Bytes()).SerializeToString()
+    framed = b"\0" + len(data).to_bytes(4, "big") + data
+    for start in range(0, len(framed), 16_000):
+        client.send_data(number, framed[start : start + 16_000], end=start + 16_000 >= len(framed))
+    await stream.send_all(client.take())
+    return client
