@@ -165,7 +165,7 @@ def test_what_is_removed(code: str, mutants: list[str]) -> None:
         ("if not {n < limits.items}: drop()", "True"),
         ("while {n < MAX_ITEMS}: f()", "True"),
         ("while {n > most}: f()", "False"),
-        ("x = {0 < n < LIMIT}", "True False"),
+        ("if {LOW_LIMIT < n < LIMIT}: f()", "True"),
         ("x = {n <= LIMIT}", "True"),
         ("x = a and {now > seen + LIMIT}", "False"),
         ("x = [n for n in a if {n < LIMIT}]", "True"),
@@ -179,6 +179,12 @@ def test_a_comparison_becomes_what_it_is_without_the_limit(code: str, values: st
     after = rest.partition("}")[2]
     plain = code.replace("{", "").replace("}", "")
     assert texts(plain) == [f"{before}{value}{after}" for value in values.split()]
+
+
+def test_a_comparison_of_three_loses_its_limited_end() -> None:
+    assert texts("if 0 < n < LIMIT: f()") == ["if 0 < n: f()"]
+    assert texts("if LIMIT > n >= 0: f()") == ["if n >= 0: f()"]
+    assert texts("if not 0 < n < LIMIT: raise E") == ["if not 0 < n: raise E"]
 
 
 def test_what_is_equal_in_one_function_is_told_apart() -> None:

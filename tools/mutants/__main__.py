@@ -83,6 +83,7 @@ class _Run:
         self._is_verbose = is_verbose
         self._survivors: list[Mutation] = []
         self._unexplained = 0
+        self._hangs = 0
         self._done = 0
         self._started = time.monotonic()
 
@@ -119,11 +120,13 @@ class _Run:
             try:
                 for number, attempt in enumerate(as_completed(tries), 1):
                     mutation = tries[attempt]
-                    test = attempt.result()
-                    if test is None:
+                    noticed = attempt.result()
+                    self._hangs += noticed is not None and noticed.hangs
+                    if noticed is None:
                         self._survived(mutation, f"{len(dict(left)[mutation])} tests pass")
                     elif self._is_verbose:
-                        print(f"noticed: {describe(self._root, mutation)}\n    by {test}")
+                        how = "a hang of " if noticed.hangs else ""
+                        print(f"noticed: {describe(self._root, mutation)}\n    by {how}{noticed.test}")
                     rest = (time.monotonic() - began) / number * (total - number)
                     if sys.stderr.isatty() or number % 20 == 0:
                         self._progress(
@@ -153,9 +156,10 @@ class _Run:
             print(sentence)
         explained = len(self._survivors) - self._unexplained
         noticed = len(self._found) - len(self._survivors)
+        took = time.monotonic() - self._started
         print(
-            f"{len(self._found)} mutants: {noticed} noticed, {self._unexplained} survived, {explained} accepted; "
-            f"{time.monotonic() - self._started:.0f} s"
+            f"{len(self._found)} mutants: {noticed} noticed ({self._hangs} by a hang), {self._unexplained} survived, "
+            f"{explained} accepted; {took:.0f} s"
         )
         return 1 if self._unexplained or outdated else 0
 

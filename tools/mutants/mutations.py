@@ -144,16 +144,26 @@ class _Finder(ast.NodeVisitor):
         limited = [_is_limit(operand) for operand in [node.left, *node.comparators]]
         if not any(limited):
             return []
-        if self._place is Place.RAISING:
-            return [str(self._is_negated)]
+        if self._place is Place.RAISING and not self._is_negated:
+            return ["False"]
         if len(node.ops) > 1:
-            return ["True", "False"]
+            return [self._without_ends(node, limited)]
+        if self._place is Place.RAISING:
+            return ["True"]
         limit_is_left = limited[0] and not limited[1]
         is_over = isinstance(node.ops[0], ast.Gt | ast.GtE) != limit_is_left
         if is_over:
             return ["False"]
         # `if n < LIMIT: return` may be what goes on within the limit, and what refuses too little.
         return ["True", "False"] if self._place is Place.LEAVING and not self._is_negated else ["True"]
+
+    def _without_ends(self, node: ast.Compare, limited: list[bool]) -> str:
+        """Return `0 < n` of `0 < n < LIMIT`; what is limited at both ends holds always."""
+        operands = [node.left, *node.comparators]
+        kept = operands[limited[0] : len(operands) - limited[-1]]
+        if len(kept) < 2:
+            return "True"
+        return self._source[self._span(kept[0])[0] : self._span(kept[-1])[1]].decode()
 
     def visit_Call(self, node: ast.Call) -> None:
         name = _leaf(node.func)

@@ -47,6 +47,14 @@ class Baseline:
         return set(self.durations) if "" in found else found & self.durations.keys()
 
 
+@dataclass(frozen=True)
+class Noticed:
+    """The first test that fails with a mutant. A hang may also come from a machine that has no time for the test."""
+
+    test: str
+    hangs: bool
+
+
 class Workspace:
     """A temporary folder with one copy of the checkout for each job."""
 
@@ -101,8 +109,8 @@ class Workspace:
             self._free.put(job)
         return found
 
-    def noticed_by(self, mutation: Mutation, source: bytes, tests: dict[str, float]) -> str | None:
-        """Run `tests` (with their durations) against a mutant; return the test that fails or hangs, if any does."""
+    def noticed_by(self, mutation: Mutation, source: bytes, tests: dict[str, float]) -> Noticed | None:
+        """Run `tests` (with their durations) against a mutant; return what fails or hangs, if anything does."""
         job = self._free.get()
         path = self._home / job / mutation.path.relative_to(self._root)
         selected, running = self._home / f"s{job}", self._home / f"r{job}"
@@ -117,13 +125,20 @@ class Workspace:
         try:
             path.write_bytes(mutation.apply(source))
             status = self._pytest(job, files, environment)
+            return self._verdict(job, status, tests)
         finally:
             with contextlib.suppress(FileNotFoundError):  # after `close`
                 path.write_bytes(source)
             self._free.put(job)
+
+    def _verdict(self, job: str, status: int, tests: dict[str, float]) -> Noticed | None:
         if status == NO_TESTS:
             raise RuntimeError(f"pytest found none of {sorted(tests)}")
-        return None if status == 0 else running.read_text(encoding="utf-8")
+        if status == 0:
+            return None
+        hangs = status == -signal.SIGKILL or b"+ Timeout +" in (self._home / f"o{job}").read_bytes()
+        running = self._home / f"r{job}"
+        return Noticed(running.read_text(encoding="utf-8"), hangs=hangs)
 
     def _pytest(self, job: str, arguments: list[str], environment: dict[str, str]) -> int:
         copy = self._home / job
