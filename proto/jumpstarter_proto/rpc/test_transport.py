@@ -62,6 +62,15 @@ async def test_a_listener_that_cannot_be_made_leaves_no_socket(tmp_path: Path) -
     assert caught.value.__traceback__ is not None, "which would keep a socket that was not closed"
 
 
+async def test_the_umask_is_the_same_after_a_unix_socket_was_made(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        await unix_listener(tmp_path / "socket").aclose()
+    finally:
+        after = os.umask(before)
+    assert after == 0o027
+
+
 @pytest.fixture
 async def full(tmp_path: Path) -> AsyncIterator[tuple[Path, trio.SocketListener]]:
     """A listener whose queue is full: nobody takes the connection that waits there."""

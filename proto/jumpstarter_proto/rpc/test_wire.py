@@ -77,3 +77,25 @@ async def test_reading_can_be_cancelled_in_the_middle_of_a_flood() -> None:
         scope.cancel()
         await reader.read()
     assert scope.cancelled_caught
+
+
+async def test_who_gets_much_reads_on_without_waiting() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    turns: list[str] = []
+
+    async def other() -> None:
+        turns.append("other")
+
+    with ours, theirs:
+        reader = SocketReader(ours.fileno, MUCH)
+        theirs.send(bytes(MUCH))
+        await reader.read()
+        # A task that waits comes with the other one, and before it or after it as chance will have it.
+        for _ in range(30):
+            theirs.send(bytes(MUCH))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(other)
+                await reader.read()
+                turns.append("reader")
+    assert turns == ["reader", "other"] * 30
