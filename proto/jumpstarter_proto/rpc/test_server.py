@@ -109,7 +109,7 @@ async def test_a_connection_that_has_ended_is_forgotten(nursery: trio.Nursery) -
 
 async def test_a_server_that_shuts_down_stops_to_listen(nursery: trio.Nursery) -> None:
     listeners = await tcp_listeners("127.0.0.1", 0)
-    port = listeners[0].socket.getsockname()[1]
+    port = listeners[0].socket.getsockname()[1]  # type: ignore[attr-defined]
     server = Server([Echo()])
     with trio.fail_after(10):
         async with trio.open_nursery() as serving:

@@ -113,7 +113,7 @@ async def test_a_tcp_peer_that_does_not_answer_has_a_bounded_time(
 ) -> None:
     [listener] = await tcp_listeners("127.0.0.1", 0)
     async with listener:
-        port = listener.socket.getsockname()[1]
+        port = listener.socket.getsockname()[1]  # type: ignore[attr-defined]
         with trio.fail_after(60), pytest.raises(RpcError, match="does not answer within 5 s") as caught:
             await connect_tcp("127.0.0.1", port, ssl_context=client_ssl_context(), timeout=5)
         async with await listener.accept() as accepted:
