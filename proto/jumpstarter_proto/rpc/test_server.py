@@ -88,10 +88,12 @@ async def test_handlers_that_still_clean_up_count_as_calls() -> None:
                 await slow.started.wait()
                 calls.cancel_scope.cancel()
             await slow.cancelled.wait()
-            with pytest.raises(RpcError) as caught:
-                await channel.unary(UNARY, Bytes())
+            try:
+                with pytest.raises(RpcError) as caught:
+                    await channel.unary(UNARY, Bytes())
+            finally:
+                may_end.set()
             assert caught.value.code is StatusCode.UNAVAILABLE
-            may_end.set()
             await trio.testing.wait_all_tasks_blocked()
             await channel.unary(UNARY, Bytes())
 
