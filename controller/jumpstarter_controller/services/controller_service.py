@@ -183,7 +183,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                     await call.send(connection)
                 except BaseException:
                     # Whoever listens next gets it; this exporter may not have.
-                    listener.waiting.appendleft(connection)
+                    self._listening.put_back(lease, connection)
                     raise
         finally:
             self._listening.close(lease, listener)

@@ -17,6 +17,8 @@ __all__ = ["CAPACITY", "Listener", "Listening"]
 
 CAPACITY = 8
 """Connections that may wait for an exporter that is busy with its hook."""
+RETURN_SECONDS = 30.0
+"""An exporter whose call has ended has so long to listen again, and gets what still waited for it."""
 
 
 class Listener:
@@ -34,11 +36,11 @@ class Listener:
     async def next(self) -> jumpstarter_pb2.ListenResponse | None:
         """The next connection; None when another call has taken over."""
         while True:
+            # Before it looks, and not between: a newer call may take what waits while others have their turn.
+            await trio.lowlevel.checkpoint()
             if self.replaced:
-                await trio.lowlevel.checkpoint()
                 return None
             if self.waiting:
-                await trio.lowlevel.checkpoint()
                 return self.waiting.popleft()
             self.changed = trio.Event()
             await self.changed.wait()
@@ -49,23 +51,47 @@ class Listening:
 
     def __init__(self) -> None:
         self._listeners: dict[Key, Listener] = {}
+        self._left: dict[Key, tuple[float, deque[jumpstarter_pb2.ListenResponse]]] = {}
+        """What waits where nobody listens, and until when it is kept."""
 
     def listen(self, lease: Key) -> Listener:
         """Open a queue. An older one of the same lease ends, and what waits there comes along."""
         before = self._listeners.get(lease)
-        waiting: deque[jumpstarter_pb2.ListenResponse] = deque()
-        if before is not None:
-            waiting.extend(before.waiting)
-            before.waiting.clear()
+        if before is None:
+            waiting = self._take_left(lease)
+        else:
+            waiting = before.waiting
             before.replaced = True
             before.wake()
         listener = self._listeners[lease] = Listener(waiting)
         return listener
 
     def close(self, lease: Key, listener: Listener) -> None:
-        """The call has ended; a newer one stays."""
+        """The call has ended; a newer one stays. What waits is kept for a while."""
         if self._listeners.get(lease) is listener:
             del self._listeners[lease]
+            self._keep(lease, listener.waiting)
+
+    def put_back(self, lease: Key, connection: jumpstarter_pb2.ListenResponse) -> None:
+        """A connection could not be delivered: whoever listens, or listens next, gets it before all others."""
+        listener = self._listeners.get(lease)
+        if listener is not None:
+            listener.waiting.appendleft(connection)
+            listener.wake()
+        else:
+            waiting = self._take_left(lease)
+            waiting.appendleft(connection)
+            self._keep(lease, waiting)
+
+    def _take_left(self, lease: Key) -> deque[jumpstarter_pb2.ListenResponse]:
+        until, waiting = self._left.pop(lease, (0.0, deque()))
+        return waiting if trio.current_time() < until else deque()
+
+    def _keep(self, lease: Key, waiting: deque[jumpstarter_pb2.ListenResponse]) -> None:
+        now = trio.current_time()
+        self._left = {key: left for key, left in self._left.items() if left[0] > now}
+        if waiting:
+            self._left[lease] = now + RETURN_SECONDS, waiting
 
     def has(self, lease: Key) -> bool:
         """Whether an exporter listens for connections to it."""

@@ -1,0 +1,272 @@
+"""What a client dialled reaches its exporter, also when the call that was to bring it there ended on the way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf import duration_pb2
+from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.remote import Identity, Kind
+from jumpstarter_proto.rpc import ClientCall, Options, RpcError, Server, StatusCode, open_channel
+from jumpstarter_proto.v1 import jumpstarter_grpc
+from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer
+from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Record
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.services import ControllerService, Guard, Listening, Router, Routers, changes
+from jumpstarter_controller.services.listening import CAPACITY, RETURN_SECONDS, Listener
+
+SIGNING = ec.generate_private_key(ec.SECP256R1())
+ANN = Client(namespace="default", name="ann", uid="1")
+ONE = Exporter(namespace="default", name="one", uid="2", devices=1, status=ExporterStatus.LEASE_READY)
+MINE = Key("default", "mine")
+WINDOW = 65535
+"""Bytes that a caller takes before it reads; HTTP/2 knows no smaller one from the start."""
+
+
+class Memory:
+    """A store for one test."""
+
+    def load(self) -> Lab:
+        lab = Lab()
+        lab.put(ANN)
+        lab.put(ONE)
+        lab.commit()
+        return lab
+
+    def write(self, changes: dict[Place, Record | None]) -> None:
+        pass
+
+
+class Rendezvous:
+    """A controller with a lease of ann's on one. Its tokens say which dial they are of, and each fills a window."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.dials = 0
+        self.nursery = nursery
+        self.engine = Engine(Memory(), clock=self.clock)
+        self.listening = Listening()
+        self.issuer = TokenIssuer(SIGNING, "lab:1", clock=self.clock)
+        self.server = Server(
+            [
+                ControllerService(
+                    self.engine,
+                    Guard(self.engine, Authenticator(self.issuer)),
+                    self.listening,
+                    Routers([Router("router:1")], lambda *_: self.token()),
+                )
+            ]
+        )
+
+    @staticmethod
+    def clock() -> float:
+        return 1000.0 + trio.current_time()
+
+    def token(self) -> str:
+        self.dials += 1
+        return f"{self.dials}" + " " * WINDOW
+
+    def identity(self, kind: Kind, record: Client | Exporter) -> Identity:
+        token, _ = self.issuer.issue(Subject(kind, record.namespace, record.name, record.uid))
+        return Identity(kind, record.namespace, record.name, token)
+
+    async def lease(self) -> None:
+        asked = client_pb2.Lease(exporter_name="one", duration=duration_pb2.Duration(seconds=86400))
+        self.engine.presence.connected(ONE.key, self.clock())
+        available = ExporterStatus.AVAILABLE
+        await self.engine.change(lambda lab, _: changes.report(lab, ONE.key, available, ""))
+        await self.engine.change(lambda lab, now: changes.create_lease(lab, now, ANN, "mine", asked))
+        await self.engine.change(lambda lab, _: changes.report(lab, ONE.key, ExporterStatus.LEASE_READY, ""))
+
+    @asynccontextmanager
+    async def controller(self) -> AsyncIterator[jumpstarter_grpc.ControllerServiceStub]:
+        near, far = trio.testing.memory_stream_pair()
+        self.nursery.start_soon(self.server.serve_connection, far)
+        async with open_channel(near, options=Options(stream_window=WINDOW)) as channel:
+            yield jumpstarter_grpc.ControllerServiceStub(channel)
+
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[ClientCall[pb.ListenRequest, pb.ListenResponse]]:
+        """An exporter's call, on a connection of its own."""
+        metadata = self.identity(Kind.EXPORTER, ONE).metadata()
+        async with (
+            self.controller() as controller,
+            controller.Listen(pb.ListenRequest(lease_name="mine"), metadata=metadata) as call,
+        ):
+            await call.initial_metadata()
+            yield call
+
+    async def dial(self) -> str:
+        metadata = self.identity(Kind.CLIENT, ANN).metadata()
+        async with self.controller() as controller:
+            response = await controller.Dial(pb.DialRequest(lease_name="mine"), metadata=metadata)
+        return response.router_token.strip()
+
+
+@pytest.fixture
+async def lab() -> AsyncIterator[Rendezvous]:
+    async with trio.open_nursery() as nursery:
+        rendezvous = Rendezvous(nursery)
+        await nursery.start(rendezvous.engine.run)
+        await rendezvous.lease()
+        yield rendezvous
+        nursery.cancel_scope.cancel()
+
+
+async def heard(call: ClientCall[pb.ListenRequest, pb.ListenResponse]) -> str:
+    with trio.fail_after(10):
+        return (await call.receive()).router_token.strip()
+
+
+async def test_a_connection_whose_delivery_failed_goes_to_the_exporters_next_call(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with lab.listen():
+        # The exporter reads nothing: the first has filled its window, the second is stuck, the third waits.
+        assert [await lab.dial() for _ in range(3)] == ["1", "2", "3"]
+        await trio.testing.wait_all_tasks_blocked()
+    await trio.sleep(RETURN_SECONDS / 2)
+    async with lab.listen() as call:
+        assert [await heard(call), await heard(call)] == ["2", "3"]
+        await lab.dial()
+        assert await heard(call) == "4"
+
+
+async def test_an_exporter_that_listens_no_more_cannot_be_dialled(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with lab.listen():
+        await lab.dial()
+    await trio.testing.wait_all_tasks_blocked()
+    with pytest.raises(RpcError, match="not listening on lease mine") as caught:
+        await lab.dial()
+    assert caught.value.code is StatusCode.UNAVAILABLE
+
+
+async def test_a_newer_call_of_an_exporter_ends_the_older(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with lab.listen() as older, lab.listen() as newer:
+        with trio.fail_after(10), pytest.raises(trio.EndOfChannel):
+            await older.receive()
+        await lab.dial()
+        assert await heard(newer) == "1"
+
+
+async def test_it_goes_to_a_call_that_has_taken_over_meanwhile(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def stuck(*, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        with trio.CancelScope() as scope:
+            async with lab.listen():
+                task_status.started(scope)
+                await trio.sleep_forever()
+
+    older = await lab.nursery.start(stuck)
+    assert [await lab.dial() for _ in range(3)] == ["1", "2", "3"]
+    await trio.testing.wait_all_tasks_blocked()
+    async with lab.listen() as call:
+        assert await heard(call) == "3"
+        older.cancel()
+        assert await heard(call) == "2"
+
+
+@pytest.fixture
+def listening() -> Listening:
+    return Listening()
+
+
+def connection(number: int) -> pb.ListenResponse:
+    return pb.ListenResponse(router_token=str(number))
+
+
+async def following(listener: Listener) -> str | None:
+    with trio.move_on_after(1):
+        found = await listener.next()
+        return None if found is None else found.router_token
+    return "nothing"
+
+
+async def test_what_could_not_be_delivered_comes_before_what_was_dialled_later(
+    listening: Listening, autojump_clock: trio.testing.MockClock
+) -> None:
+    first = listening.listen(MINE)
+    second = listening.listen(MINE)
+    listening.push(MINE, connection(2))
+    listening.put_back(MINE, connection(1))
+    assert await following(first) is None
+    assert [await following(second) for _ in range(3)] == ["1", "2", "nothing"]
+
+
+async def test_what_comes_back_when_nobody_listens_waits_for_who_does_next(
+    listening: Listening, autojump_clock: trio.testing.MockClock
+) -> None:
+    first = listening.listen(MINE)
+    second = listening.listen(MINE)
+    listening.push(MINE, connection(2))
+    listening.close(MINE, second)
+    listening.put_back(MINE, connection(1))
+    listening.close(MINE, first)
+    third = listening.listen(MINE)
+    assert [await following(third) for _ in range(3)] == ["1", "2", "nothing"]
+
+
+async def test_of_two_calls_at_the_same_moment_one_gets_what_waits(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    for _ in range(30):  # trio lets either go first
+        listening = Listening()
+        older = listening.listen(MINE)
+        listening.push(MINE, connection(1))
+        ends: dict[str, str | None] = {}
+
+        async def ask(
+            name: str, listener: Callable[[], Listener], ends: dict[str, str | None] = ends
+        ) -> None:
+            ends[name] = await following(listener())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, "older", partial(_same, older))
+            nursery.start_soon(ask, "newer", partial(listening.listen, MINE))
+        assert ends in ({"older": None, "newer": "1"}, {"older": "1", "newer": "nothing"})
+
+
+def _same(listener: Listener) -> Listener:
+    return listener
+
+
+async def test_what_nobody_fetches_is_forgotten(
+    listening: Listening, autojump_clock: trio.testing.MockClock
+) -> None:
+    for number in range(50):
+        lease = Key("default", f"l{number}")
+        listener = listening.listen(lease)
+        listening.push(lease, connection(number))
+        listening.close(lease, listener)
+        with pytest.raises(RpcError, match="not listening on lease"):
+            listening.push(lease, connection(number))
+    await trio.sleep(RETURN_SECONDS)
+    assert await following(listening.listen(Key("default", "l0"))) == "nothing"
+    listening.close(MINE, listening.listen(MINE))
+    assert not listening._left
+
+
+async def test_so_many_connections_wait_for_one_lease(
+    listening: Listening, autojump_clock: trio.testing.MockClock
+) -> None:
+    listener = listening.listen(MINE)
+    for number in range(CAPACITY):
+        listening.push(MINE, connection(number))
+    with pytest.raises(RpcError, match="listener buffer full") as caught:
+        listening.push(MINE, connection(CAPACITY))
+    assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
+    assert await following(listener) == "0"
+    listening.push(MINE, connection(CAPACITY))
