@@ -69,14 +69,9 @@ class Presence:
     def settled(self, exporter: Key) -> None:
         """It is not fresh, and that is known: it stays so until it is heard of again, whatever the clock does."""
         self._adrift.pop(exporter, None)
-        if exporter in self._seen and exporter not in self._connections:
+        if exporter in self._seen:
             self._seen[exporter] = -math.inf
 
-    def next_loss(self, now: float) -> float | None:
-        """When the next of those who are here without a connection will be offline."""
-        times = [
-            self._seen[key] + OFFLINE_SECONDS
-            for key in self._adrift
-            if key in self._seen and abs(now - self._seen[key]) <= OFFLINE_SECONDS
-        ]
-        return min(times, default=None)
+    def next_loss(self) -> float | None:
+        """When the next of those who are adrift will be offline. Ask when those who are not fresh are settled."""
+        return min((self._seen[key] + OFFLINE_SECONDS for key in self._adrift), default=None)

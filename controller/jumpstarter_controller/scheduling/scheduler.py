@@ -81,7 +81,7 @@ class Scheduler:
                 else:
                     waiting.append(lease)
         due += self._place(lab, waiting, later, now)
-        if (loss := self.presence.next_loss(now)) is not None:
+        if (loss := self.presence.next_loss()) is not None:
             due.append(loss + 0.001)
         return min(due, default=None)
 
@@ -102,10 +102,10 @@ class Scheduler:
     def _in_doubt(self, lab: Lab) -> list[Key]:
         """Exporters that may be absent without a record of it: few, and all of them after a change was undone."""
         checked = (id(lab), lab.undone)
-        if checked != self._checked:
-            self._checked = checked
-            return [exporter.key for exporter in lab.all(Exporter)]
-        return [*self.presence.adrift(), *lab.touched(Exporter)]
+        changed = checked != self._checked
+        self._checked = checked
+        recorded = (one.key for one in lab.all(Exporter)) if changed else lab.touched(Exporter)
+        return [*self.presence.adrift(), *recorded]
 
     def _place(self, lab: Lab, waiting: list[Lease], later: list[Lease], now: float) -> list[float]:
         """Give exporters to those who wait; the expiries of those who got one."""

@@ -76,6 +76,10 @@ def change(lab: Lab, event: str, key: Key) -> None:
 
 
 @given(EVENTS)
+@example([("refused", None), ("saw", KEYS[0]), ("registers", KEYS[1]), ("passes", 61.0)])
+@example([("saw", KEYS[0]), ("passes", 61.0), ("passes", -61.0)])
+@example([("connected", KEYS[0]), ("connected", KEYS[0]), ("disconnected", KEYS[0]), ("passes", 61.0)])
+@example([("saw", KEYS[0]), ("passes", 30.0), ("passes", 30.0)])
 @example(
     [
         ("saw", KEYS[0]),
@@ -107,6 +111,7 @@ def test_whoever_is_not_there_is_offline_after_each_turn(events: list[tuple[str,
         else:
             refuses = event == "refused"
         wake = scheduler.reconcile(lab, now)
+        assert wake is None or wake > now, "it would never sleep"
         plain.turn(now)
         assert [presence.is_fresh(key, now) for key in KEYS] == [plain.is_fresh(key, now) for key in KEYS]
         absent = [one.name for one in lab.all(Exporter) if is_live(one) and not plain.is_fresh(one.key, now)]

@@ -292,6 +292,24 @@ def test_who_asked_first_takes_what_was_promised_to_one_behind_it(world: World) 
     assert world.lease(later).expiry == 1140.0, "its time is what it asked for"
 
 
+def test_what_was_promised_and_taken_is_promised_elsewhere_before_the_next_one_gets_it(world: World) -> None:
+    names = ("one", "two")
+    for name in names:
+        world.exporter(name, status=ExporterStatus.AFTER_LEASE_HOOK)
+    first = world.ask(selector="", exporter_name="one", duration=200.0, order=1)
+    later = world.ask(begin_time=1100.0, order=2)
+    behind = world.ask(selector="", exporter_name="two", duration=200.0, order=3)
+    for name in names:  # both at once: all is decided in one turn
+        exporter = world.lab.get(Exporter, Key(NS, name))
+        assert exporter is not None
+        world.lab.put(replace(exporter, status=ExporterStatus.AVAILABLE))
+    world.step(0)
+    assert world.lease(first).exporter == "one", "it stands before the one who was promised this board"
+    assert not world.lease(behind).exporter, "it would have the only other board for too long"
+    world.step(100)
+    assert world.lease(later).exporter == "two"
+
+
 def test_of_two_boards_the_one_is_kept_that_nobody_else_wants(world: World) -> None:
     world.exporter("one")
     world.exporter("two", labels={"board": "rpi4", "n": "2"})
