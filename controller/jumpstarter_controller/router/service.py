@@ -141,21 +141,20 @@ class RouterService(Servicer):
             sides = [(side.held, side) for side in self._sides]
             self.held = total = sum(held for held, _ in sides)
             if total > self._most_held:
-                sides.sort(key=lambda one: one[0], reverse=True)
-            for held, side in sides:
-                if total <= self._most_held:
-                    break
-                _log.warning(
-                    "a stream is ended: it holds %d bytes, and all together %d",
-                    held,
-                    total,
-                    extra=side.about,
-                )
-                total -= held
-                self.refused += 1
-                side.scope.cancel()
+                self._end_greediest(sides, total)
             hurry = max(HURRY_SECONDS, LOOK_SECONDS * len(sides))
             await trio.sleep(hurry if self.held * 4 >= self._most_held else max(GUARD_SECONDS, hurry))
+
+    def _end_greediest(self, sides: list[tuple[int, _Side]], total: int) -> None:
+        for held, side in sorted(sides, key=lambda one: one[0], reverse=True):
+            if total <= self._most_held:
+                return
+            _log.warning(
+                "a stream is ended: it holds %d bytes, and all together %d", held, total, extra=side.about
+            )
+            total -= held
+            self.refused += 1
+            side.scope.cancel()
 
     async def Stream(self, call: _Call) -> None:  # noqa: N802 - the procedure's name
         """One side of a connection."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import jwt
 import pytest
@@ -17,8 +17,13 @@ from jumpstarter_proto.v1 import router_grpc, router_pb2
 
 from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_controller.router.pairing import Pairing, TooManyError
-from jumpstarter_controller.router.service import MOST_PER_TOKEN
-from jumpstarter_controller.router.tokens import LEEWAY
+from jumpstarter_controller.router.service import (
+    GUARD_SECONDS,
+    HURRY_SECONDS,
+    MEBIBYTE,
+    MOST_PER_TOKEN,
+)
+from jumpstarter_controller.router.tokens import LEEWAY, LONGEST
 
 KEY = b"k" * 32
 TOKENS = RouterTokens(KEY)
@@ -44,12 +49,12 @@ class Lab:
     async def until(self, waiting: int, pairs: int) -> None:
         with trio.fail_after(10):
             while (self.service.waiting, self.service.pairs) != (waiting, pairs):
-                await trio.sleep(0)
+                await trio.sleep(0.001)
 
     async def until_empty(self) -> None:
         with trio.fail_after(10):
             while self.service.streams:
-                await trio.sleep(0)
+                await trio.sleep(0.001)
         assert (self.service.waiting, self.service.pairs) == (0, 0)
         assert not self.service._pairing._here
 
@@ -76,7 +81,8 @@ async def test_what_came_before_the_other_side_arrives_first(lab: Lab) -> None:
             assert await one.receive_some() == b"still"
             await two.send_eof()
             assert await one.receive_some() == b""
-    await lab.until_empty()
+            # The stream is over, though nobody has left it.
+            await lab.until_empty()
 
 
 @pytest.mark.parametrize("first_dies", [True, False])
@@ -104,6 +110,42 @@ async def test_one_side_that_dies_ends_the_other(lab: Lab, first_dies: bool) -> 
                 await trio.sleep(0.01)
     assert "other side of this stream is gone" in ended[0]
     await lab.until_empty()
+
+
+@pytest.mark.parametrize("first_dies", [True, False])
+async def test_one_side_that_dies_after_its_last_word_ends_the_other(
+    lab: Lab, first_dies: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    token = TOKENS.issue()
+
+    async def dying(*, task_status: trio.TaskStatus[tuple[RouterStream, trio.CancelScope]]) -> None:
+        with trio.CancelScope() as scope:
+            async with lab.dial(token) as stream:
+                task_status.started((stream, scope))
+                await trio.sleep_forever()
+
+    async def staying(*, task_status: trio.TaskStatus[RouterStream]) -> None:
+        async with lab.dial(token) as stream:
+            task_status.started(stream)
+            await trio.sleep_forever()
+
+    if first_dies:
+        dead, death = await lab.nursery.start(dying)
+        await lab.until(1, 0)
+        alive = await lab.nursery.start(staying)
+    else:
+        alive = await lab.nursery.start(staying)
+        await lab.until(1, 0)
+        dead, death = await lab.nursery.start(dying)
+    await lab.until(0, 1)
+    await dead.send_eof()
+    assert await alive.receive_some() == b""
+    # Nothing is read from the dead one any more, and nothing has to be sent to it.
+    death.cancel()
+    await lab.until_empty()
+    await trio.testing.wait_all_tasks_blocked()
+    with pytest.raises(trio.BrokenResourceError, match="other side of this stream is gone"):
+        await alive.send_all(b"more")
 
 
 async def test_an_orphan_leaves_nothing(lab: Lab) -> None:
@@ -212,6 +254,59 @@ async def test_a_lease_has_no_more_connections_than_its_share() -> None:
             async with lab.dial(TOKENS.issue(about=other)):
                 await lab.until(3, 0)
         await lab.until_empty()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_long_token_is_not_looked_at(lab: Lab) -> None:
+    claims = jwt.decode(TOKENS.issue(), options={"verify_signature": False})
+    long = jwt.encode(claims | {"more": "x" * LONGEST}, KEY, algorithm="HS256")
+    error = await refused(lab, long)
+    assert error.code is StatusCode.UNAUTHENTICATED
+    assert "too long" in error.details
+
+
+async def flooded(lab: Lab, stack: AsyncExitStack) -> list[RouterStream]:
+    """Two ends of a stream, of which the second has taken nothing of what the first sends for ever."""
+    token = TOKENS.issue()
+    ends = [await stack.enter_async_context(lab.dial(token)) for _ in range(2)]
+
+    async def flood() -> None:
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await ends[0].send_all(bytes(65536))
+
+    lab.nursery.start_soon(flood)
+    return ends
+
+
+async def test_beyond_its_bound_a_router_takes_no_stream_and_ends_only_as_many_as_it_must(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        lab = Lab(nursery, most_held=7 * MEBIBYTE // 2)
+        await nursery.start(lab.service.guard)
+        modest = TOKENS.issue()
+        near, far = [await stack.enter_async_context(lab.dial(modest)) for _ in range(2)]
+        await near.send_all(b"one")
+        streams = [await flooded(lab, stack) for _ in range(2)]
+        # It has looked at what they hold, and looks more often from now on.
+        await trio.sleep(2 * GUARD_SECONDS)
+        assert MEBIBYTE < lab.service.held < 7 * MEBIBYTE // 2
+        began = trio.current_time()
+        streams += [await flooded(lab, stack) for _ in range(2)]
+        await trio.testing.wait_all_tasks_blocked()
+        while lab.service.streams == 2 + 2 * len(streams):
+            await trio.sleep(HURRY_SECONDS / 10)
+        assert trio.current_time() - began < 2 * HURRY_SECONDS
+        error = await refused(lab, TOKENS.issue())
+        assert "no room for another stream" in error.details
+        await trio.sleep(2 * HURRY_SECONDS)
+        await near.send_all(b"two")
+        assert [await far.receive_some() for _ in range(2)] == [b"one", b"two"]
+        # One of four was too much.
+        assert lab.service.pairs == 4
+        async with lab.dial(TOKENS.issue()):
+            await lab.until(1, 4)
         nursery.cancel_scope.cancel()
 
 
