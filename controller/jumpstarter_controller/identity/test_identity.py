@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
-from jumpstarter_proto.private_files import PrivateFileError
+from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
@@ -26,6 +26,8 @@ from jumpstarter_controller.identity import (
     signing_key,
 )
 from jumpstarter_controller.identity.authenticate import name_from_username
+from jumpstarter_controller.identity.keys import ROUTER_KEY_BYTES
+from jumpstarter_controller.identity.tokens import LONGEST
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 ANN = Subject(Kind.CLIENT, "lab", "ann", "1")
@@ -107,6 +109,14 @@ def test_forged_tokens() -> None:
             issuer().verify(token)
 
 
+def test_a_long_token_is_not_looked_at() -> None:
+    token, _ = issuer().issue(ANN)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    long = jwt.encode(claims | {"more": "x" * LONGEST}, KEY, algorithm="ES256")
+    with pytest.raises(TokenError, match="too long"):
+        issuer().verify(long)
+
+
 async def test_callers_and_what_is_wrong_with_them() -> None:
     authenticator = Authenticator(issuer())
     token, _ = issuer().issue(ANN)
@@ -158,6 +168,9 @@ def test_keys_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
         signing_key(path)
     with pytest.raises(PrivateFileError, match="no private key"):
         signing_key(tmp_path / "r")
+    write_private(tmp_path / "short", bytes(ROUTER_KEY_BYTES - 1))
+    with pytest.raises(PrivateFileError, match="too short for a key"):
+        random_key(tmp_path / "short")
 
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.floats(0, 1200))

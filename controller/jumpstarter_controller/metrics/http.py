@@ -39,10 +39,10 @@ async def serve_http(
     places = trio.CapacityLimiter(MOST_CONNECTIONS)
 
     async def handle(stream: trio.abc.Stream) -> None:
+        # `serve_listeners` closes the stream when this returns.
         try:
             places.acquire_nowait()
         except trio.WouldBlock:
-            await trio.aclose_forcefully(stream)
             return
         try:
             with trio.move_on_after(SECONDS):
@@ -51,7 +51,6 @@ async def serve_http(
             _log.debug("a scraper has left: %s", error)
         finally:
             places.release()
-            await trio.aclose_forcefully(stream)
 
     task_status.started()
     await trio.serve_listeners(handle, list(listeners))

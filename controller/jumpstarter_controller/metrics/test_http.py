@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+import trio.testing
 
-from jumpstarter_controller.metrics.http import LONGEST_HEAD, MOST_CONNECTIONS, Page, serve_http
+from jumpstarter_controller.metrics.http import LONGEST_HEAD, MOST_CONNECTIONS, SECONDS, Page, serve_http
 
 
 @pytest.fixture
@@ -57,6 +58,14 @@ async def test_other_requests_are_refused(port: int, request_line: bytes, status
 
 async def test_a_head_without_end_gets_no_answer(port: int) -> None:
     assert await ask(port, b"GET /metrics HTTP/1.1\r\nX: " + b"x" * (LONGEST_HEAD + 1)) == b""
+
+
+async def test_a_silent_connection_ends(autojump_clock: trio.testing.MockClock, port: int) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"GET /metrics")
+        with trio.fail_after(2 * SECONDS):
+            assert await stream.receive_some() == b""
+    assert trio.current_time() >= SECONDS
 
 
 async def test_silent_connections_are_few(port: int) -> None:

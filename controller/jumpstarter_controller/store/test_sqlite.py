@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -126,6 +126,42 @@ def test_each_failure_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
     store.write(change)
     store.close()
     assert loaded(path).get(Client, CLIENT.key) == CLIENT
+
+
+def test_a_write_that_fails_in_the_middle_is_undone_and_the_next_one_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    store = SqliteStore(path)
+    store.write({(Client, CLIENT.key): CLIENT})
+    with pytest.raises(UnicodeEncodeError):  # a key that no service lets through
+        store.write({(Client, CLIENT.key): None, (Client, Key("lab", "\ud800")): None})
+    store.write({(Lease, LEASE.key): LEASE})
+    store.close()
+    lab = loaded(path)
+    assert lab.get(Client, CLIENT.key) == CLIENT
+    assert lab.get(Lease, LEASE.key) == LEASE
+
+
+def open_files(folder: Path) -> set[str]:
+    """What this process has open of a folder, and the folder itself."""
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one of this listing
+            found.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return {path for path in found if path.startswith(str(folder))}
+
+
+def test_a_store_that_is_closed_or_never_opened_holds_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    store = SqliteStore(path)
+    store.write({(Client, CLIENT.key): CLIENT})
+    assert open_files(tmp_path) == {str(path), f"{path}-wal", f"{path}-shm"}
+    store.close()
+    assert open_files(tmp_path) == set()
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(StoreError, match="cannot be opened") as caught:
+        SqliteStore(path)
+    assert caught.value is not None, "nor do its frames keep what they had"
+    assert open_files(tmp_path) == set()
 
 
 def test_an_emptied_file_does_not_take_its_log_along(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import trio
 import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec
 from jumpstarter_proto.https import FetchError, Reply
+from jumpstarter_proto.remote import Kind
 from jwt.algorithms import ECAlgorithm
 
-from jumpstarter_controller.identity import TokenError
+from jumpstarter_controller.identity import Authenticator, TokenError, TokenIssuer
 from jumpstarter_controller.identity.oidc import Issuer, IssuerSettings
 from jumpstarter_controller.identity.oidc.keys import OLD, PAUSE
+from jumpstarter_controller.identity.tokens import LONGEST
 
 URL = "https://id.example"
 NOW = 1_000_000.0
@@ -27,10 +29,12 @@ class Server:
 
     keys: dict[str, ec.EllipticCurvePrivateKey] = field(default_factory=dict)
     fetches: int = 0
+    asked: int = 0
     fails: bool = False
     issuer: str = URL
 
     async def fetch(self, url: str, _: str) -> Reply:
+        self.asked += 1
         await trio.sleep(0.01)
         if self.fails:
             raise FetchError("it is down")
@@ -87,6 +91,28 @@ async def test_what_does_not_count(server: Server, changes: dict[str, Any], sent
 @pytest.mark.parametrize("changes", [{"exp": NOW - 29}, {"nbf": NOW + 29}, {"iat": NOW + 29}])
 async def test_clocks_may_differ_a_little(server: Server, changes: dict[str, Any]) -> None:
     await server.trusted().verify(server.token(**changes))
+
+
+@pytest.mark.parametrize(("prefix", "name"), [("", "internal:client:lab:ann:1"), ("internal:", "ann")])
+async def test_nobody_of_another_issuer_passes_for_one_of_our_own(
+    server: Server, prefix: str, name: str
+) -> None:
+    own = TokenIssuer(ec.generate_private_key(ec.SECP256R1()), "lab:1")
+    authenticator = Authenticator(own, (server.trusted(prefix=prefix),))
+    metadata = [
+        ("authorization", f"Bearer {server.token(sub=name)}"),
+        ("jumpstarter-kind", "Client"),
+        ("jumpstarter-namespace", "lab"),
+        ("jumpstarter-name", "ann"),
+    ]
+    with pytest.raises(TokenError, match="nobody of another issuer may be called internal:"):
+        await authenticator.caller(metadata, Kind.CLIENT)
+
+
+async def test_a_long_token_is_not_looked_at(server: Server) -> None:
+    with pytest.raises(TokenError, match="too long"):
+        await server.trusted().verify(server.token(more="x" * LONGEST))
+    assert server.asked == 0
 
 
 async def test_an_email_address_has_to_be_verified_and_other_claims_may_be_required(server: Server) -> None:
@@ -154,6 +180,40 @@ async def test_keys_go_on_while_the_issuer_is_down(
     server.fails = False
     await trio.sleep(PAUSE)
     await issuer.verify(server.token("new"))
+
+
+async def test_an_issuer_that_is_down_is_not_asked_for_each_token(
+    server: Server, autojump_clock: trio.testing.MockClock
+) -> None:
+    issuer = server.trusted()
+    server.fails = True
+    with pytest.raises(TokenError, match="cannot be had now"):
+        await issuer.verify(server.token())
+    for _ in range(10):
+        with pytest.raises(TokenError, match="no key"):
+            await issuer.verify(server.token())
+    assert server.asked == 1
+
+
+async def test_while_one_fetches_new_keys_the_old_ones_do_for_others(
+    server: Server, autojump_clock: trio.testing.MockClock
+) -> None:
+    issuer = server.trusted()
+    await issuer.verify(server.token())
+    await trio.sleep(OLD)
+    began = trio.current_time()
+    took: list[float] = []
+
+    async def verify() -> None:
+        await issuer.verify(server.token())
+        took.append(trio.current_time() - began)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(verify)
+    assert took[:2] == [0.0, 0.0]
+    assert took[2] > 0
+    assert server.fetches == 2
 
 
 async def test_a_document_of_somebody_else_does_not_count(server: Server) -> None:
