@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -30,7 +29,7 @@ __all__ = ["Engine", "Keeper"]
 T = TypeVar("T")
 RETRY_SECONDS = 1.0
 LONGEST_SLEEP = 30.0
-"""A wall clock that was set is noticed so soon."""
+"""A wall clock that was set, or an exporter's presence that changed without a record, is noticed so soon."""
 
 _log = logging.getLogger(__name__)
 
@@ -107,10 +106,6 @@ class Engine:
             raise job.error
         result: T = job.result
         return result
-
-    def nudge(self) -> None:
-        """Something changed that is not in the records, as an exporter's presence: decide again."""
-        self._work.set()
 
     def places(self) -> dict[Key, QueuePlace]:
         """The queue, as it stands."""
@@ -230,5 +225,4 @@ class Engine:
             with trio.move_on_after(seconds):
                 await event.wait()
         finally:
-            with suppress(KeyError):
-                self.unwatch(kind, key, event)
+            self.unwatch(kind, key, event)

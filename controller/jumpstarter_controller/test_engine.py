@@ -11,7 +11,7 @@ import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.engine import LONGEST_SLEEP, Engine
 from jumpstarter_controller.lab import (
     Client,
     ConditionType,
@@ -248,3 +248,46 @@ async def test_a_board_that_changes_hands_in_one_turn_has_its_new_holder(
         held = lab.holder(BOARD.key)
         assert held is not None
         assert held.name == "second"
+
+
+async def test_a_wall_clock_that_was_set_is_noticed_soon(
+    disk: Disk, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    ahead = [0.0]
+    engine = Engine(disk, clock=lambda: trio.current_time() + ahead[0])
+    await nursery.start(engine.run)
+    engine.presence.connected(BOARD.key, engine.clock())
+    await engine.change(put(ANN, BOARD, lease("long", duration=86400.0)))
+    ahead[0] = 86400.0
+    began = trio.current_time()
+    key = Key("lab", "long")
+    await engine.wait(Lease, key, math.inf)
+    ended = engine.view.get(Lease, key)
+    assert ended is not None
+    assert ended.ended is not None
+    assert trio.current_time() - began <= LONGEST_SLEEP + 1
+
+
+async def test_whoever_waits_for_a_record_waits_no_longer_than_it_may_and_leaves_nothing(
+    disk: Disk, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    engine = Engine(disk, clock=trio.current_time)
+    await nursery.start(engine.run)
+    began = trio.current_time()
+    with trio.fail_after(100):
+        await engine.wait(Client, ANN.key, 5)
+    assert trio.current_time() - began == 5
+    assert not engine._watchers
+    with trio.move_on_after(1):
+        await engine.wait(Client, ANN.key, math.inf)
+    assert not engine._watchers
+
+    async def change() -> None:
+        await trio.sleep(3)
+        await engine.change(put(ANN))
+
+    nursery.start_soon(change)
+    began = trio.current_time()
+    await engine.wait(Client, ANN.key, math.inf)
+    assert trio.current_time() - began == 3
+    assert not engine._watchers

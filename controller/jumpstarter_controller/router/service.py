@@ -213,7 +213,6 @@ class RouterService(Servicer):
             await side.over.wait()
         except trio.Cancelled:
             # This side's call has ended: the other, which may just have come, must not wait for it.
-            side.failure = _gone()
             side.over.set()
             raise
         if side.failure is not None:
@@ -237,8 +236,7 @@ class RouterService(Servicer):
                 async with trio.open_nursery() as copying:
                     copying.start_soon(self._copy, side, other)
                     copying.start_soon(self._copy, other, side)
-                if not other.over.is_set():
-                    failure = None
+                failure = None
                 nursery.cancel_scope.cancel()
         except* RpcError as errors:
             _log.debug("stream broke: %s", errors.exceptions[0], extra=side.about)

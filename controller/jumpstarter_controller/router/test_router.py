@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, cast
 
 import jwt
 import pytest
@@ -12,7 +13,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from jumpstarter_proto.router_stream import RouterStream
-from jumpstarter_proto.rpc import Limits, RpcError, Server, StatusCode, open_channel
+from jumpstarter_proto.rpc import Limits, RpcError, Server, ServerCall, StatusCode, open_channel
 from jumpstarter_proto.v1 import router_grpc, router_pb2
 
 from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
@@ -22,6 +23,7 @@ from jumpstarter_controller.router.service import (
     HURRY_SECONDS,
     MEBIBYTE,
     MOST_PER_TOKEN,
+    _Side,
 )
 from jumpstarter_controller.router.tokens import LEEWAY, LONGEST
 
@@ -308,6 +310,14 @@ async def test_beyond_its_bound_a_router_takes_no_stream_and_ends_only_as_many_a
         async with lab.dial(TOKENS.issue()):
             await lab.until(1, 4)
         nursery.cancel_scope.cancel()
+
+
+async def test_the_stream_that_holds_most_is_ended_first() -> None:
+    service = RouterService(TOKENS, most_held=5)
+    sides = [(held, _Side(cast("ServerCall[Any, Any]", None), {})) for held in (1, 3, 5, 0)]
+    service._end_greediest(sides, 9)
+    assert [held for held, side in sides if side.scope.cancel_called] == [5]
+    assert service.refused == 1
 
 
 async def test_what_is_held_in_all_is_bounded_and_the_greediest_stream_pays() -> None:

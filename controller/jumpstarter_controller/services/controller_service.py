@@ -151,7 +151,6 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             self._instances.closed(key, call)
             _log.info("exporter's connection has ended", extra=about(exporter, peer=call.peer))
             engine.presence.disconnected(key, engine.clock())
-            engine.nudge()
 
     def _status(self, key: Key) -> pb.StatusResponse:
         lease = self._engine.view.holder(key)

@@ -79,6 +79,8 @@ NONSENSE: list[tuple[StatusCode, str, client_pb2.Lease]] = [
     (StatusCode.INVALID_ARGUMENT, "tags:", asked(tags={"t": "v" * 100_000})),
     (StatusCode.INVALID_ARGUMENT, "plain name of your own", asked(tags={"a.b/c": "v"})),
     (StatusCode.INVALID_ARGUMENT, "at most 8 entries", asked(context={f"t{n}": "v" for n in range(9)})),
+    (StatusCode.INVALID_ARGUMENT, "at most 8 entries", asked(context={"k" * 33: "v"})),
+    (StatusCode.INVALID_ARGUMENT, "at most 8 entries", asked(context={"k": "v" * 65})),
     (StatusCode.INVALID_ARGUMENT, "cannot be printed", asked(context={"t": "a\x1bb"})),
     (StatusCode.UNKNOWN, "more than 3650 days", asked(begin_time=timestamp_pb2.Timestamp(seconds=10**15))),
     (StatusCode.UNKNOWN, "more than 3650 days", asked(begin_time=timestamp_pb2.Timestamp(seconds=-(10**15)))),
@@ -233,6 +235,16 @@ def test_the_begin_of_a_started_lease_stays(lab: Lab) -> None:
         StatusCode.UNKNOWN,
         "would have ended 5 s ago",
         lambda: changes.update_lease(lab, NOW + 10, ANN, lease.key, gone),
+    )
+
+
+def test_an_exporter_has_a_bounded_number_of_devices(lab: Lab) -> None:
+    key = Key(NS, "one")
+    assert changes.register(lab, key, {}, changes.MAX_DEVICES).devices == changes.MAX_DEVICES
+    refused(
+        StatusCode.INVALID_ARGUMENT,
+        "at most 4096 devices",
+        lambda: changes.register(lab, key, {}, changes.MAX_DEVICES + 1),
     )
 
 

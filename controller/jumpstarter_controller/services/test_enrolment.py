@@ -127,6 +127,19 @@ async def test_of_many_at_once_one_wins(lab: Lab) -> None:
     assert sorted(ends) == [StatusCode.OK] + [StatusCode.PERMISSION_DENIED] * 7
 
 
+async def test_a_bounded_number_of_codes_waits_to_be_used(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jumpstarter_controller.services.objects.MOST_CODES", 3)
+    for number in range(3):
+        await lab.pair(name=f"e{number}")
+    with pytest.raises(RpcError, match="wait to be used") as caught:
+        await lab.pair()
+    assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
+    await lab.pair(name="e0")
+    lab.now[0] += 600
+    await lab.pair()
+    assert lab.codes() == 1
+
+
 async def test_what_is_for_somebody_else_too_old_or_nothing(lab: Lab) -> None:
     code = await lab.pair()
     assert await refused(lab, code, "Client") is StatusCode.PERMISSION_DENIED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,9 +20,20 @@ from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Record
+from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Record
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.services import ControllerService, Guard, Listening, Router, Routers, changes
+from jumpstarter_controller.scheduling import OFFLINE_SECONDS
+from jumpstarter_controller.services import (
+    ControllerService,
+    Guard,
+    Listening,
+    Router,
+    Routers,
+    changes,
+    objects,
+)
+from jumpstarter_controller.services.controller_service import READY_SECONDS
+from jumpstarter_controller.services.instances import INSTANCE
 from jumpstarter_controller.services.listening import CAPACITY, RETURN_SECONDS, Listener
 
 SIGNING = ec.generate_private_key(ec.SECP256R1())
@@ -81,10 +93,12 @@ class Rendezvous:
     async def lease(self) -> None:
         asked = client_pb2.Lease(exporter_name="one", duration=duration_pb2.Duration(seconds=86400))
         self.engine.presence.connected(ONE.key, self.clock())
-        available = ExporterStatus.AVAILABLE
-        await self.engine.change(lambda lab, _: changes.report(lab, ONE.key, available, ""))
+        await self.report(ExporterStatus.AVAILABLE)
         await self.engine.change(lambda lab, now: changes.create_lease(lab, now, ANN, "mine", asked))
-        await self.engine.change(lambda lab, _: changes.report(lab, ONE.key, ExporterStatus.LEASE_READY, ""))
+        await self.report(ExporterStatus.LEASE_READY)
+
+    async def report(self, status: ExporterStatus) -> None:
+        await self.engine.change(lambda lab, _: changes.report(lab, ONE.key, status, ""))
 
     @asynccontextmanager
     async def controller(self) -> AsyncIterator[jumpstarter_grpc.ControllerServiceStub]:
@@ -177,6 +191,107 @@ async def test_it_goes_to_a_call_that_has_taken_over_meanwhile(
         assert await heard(call) == "3"
         older.cancel()
         assert await heard(call) == "2"
+
+
+@asynccontextmanager
+async def status(
+    lab: Rendezvous, instance: str = "a"
+) -> AsyncIterator[ClientCall[pb.StatusRequest, pb.StatusResponse]]:
+    """An exporter's status stream, on a connection of its own, after its first word."""
+    metadata = [*lab.identity(Kind.EXPORTER, ONE).metadata(), (INSTANCE, instance)]
+    async with (
+        lab.controller() as controller,
+        controller.Status(pb.StatusRequest(), metadata=metadata) as call,
+    ):
+        assert (await call.receive()).lease_name == "mine"
+        yield call
+
+
+async def test_an_exporter_whose_status_stream_has_ended_is_gone_and_another_process_may_come(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    lab.engine.presence.disconnected(ONE.key, lab.clock())
+    async with status(lab):
+        assert lab.engine.presence.is_connected(ONE.key)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not lab.engine.presence.is_connected(ONE.key)
+    async with status(lab, "b"):
+        assert lab.engine.presence.is_connected(ONE.key)
+    began = trio.current_time()
+    while (one := lab.engine.view.get(Exporter, ONE.key)) and one.status is not ExporterStatus.OFFLINE:
+        await lab.engine.wait(Exporter, ONE.key, math.inf)
+    assert OFFLINE_SECONDS < trio.current_time() - began < OFFLINE_SECONDS + 1
+
+
+async def test_a_process_that_is_served_hears_at_once_of_another(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with status(lab) as served, lab.controller() as controller:
+        began = trio.current_time()
+        metadata = [*lab.identity(Kind.EXPORTER, ONE).metadata(), (INSTANCE, "b")]
+        with pytest.raises(RpcError) as refused:
+            await controller.Register(pb.RegisterRequest(), metadata=metadata)
+        assert refused.value.code is StatusCode.ALREADY_EXISTS
+        with pytest.raises(RpcError, match="this one is served, stop the other") as told:
+            await served.receive()
+        assert told.value.code is StatusCode.ABORTED
+        assert trio.current_time() - began < 1
+
+
+async def test_an_exporter_hears_that_a_lease_is_over_before_it_hears_of_the_next(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with status(lab) as call:
+        asked = client_pb2.Lease(exporter_name="one", duration=duration_pb2.Duration(seconds=60))
+        available = ExporterStatus.AVAILABLE
+        await lab.engine.change(lambda draft, now: changes.create_lease(draft, now, ANN, "next", asked))
+
+        def hand_over(draft: Lab, _: float) -> None:
+            changes.report(draft, ONE.key, available, "")
+            lease = draft.get(Lease, MINE)
+            assert lease is not None
+            changes.release(draft, lease)
+
+        await lab.engine.change(hand_over)
+        heard = [await call.receive() for _ in range(2)]
+        assert [one.lease_name for one in heard] == ["", "next"]
+
+
+async def test_a_dial_waits_for_an_exporter_that_is_about_to_begin(lab: Rendezvous) -> None:
+    await lab.report(ExporterStatus.AVAILABLE)
+    async with lab.listen() as call:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lab.dial)
+            await trio.testing.wait_all_tasks_blocked()
+            assert lab.dials == 0
+            await lab.report(ExporterStatus.LEASE_READY)
+        assert await heard(call) == "1"
+
+
+async def test_a_dial_does_not_wait_for_ever_for_an_exporter_that_never_begins(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    await lab.report(ExporterStatus.AVAILABLE)
+    began = trio.current_time()
+    async with lab.listen():
+        with pytest.raises(RpcError, match="exporter is not ready") as caught:
+            await lab.dial()
+    assert caught.value.code is StatusCode.FAILED_PRECONDITION
+    assert trio.current_time() - began == pytest.approx(READY_SECONDS, abs=0.1)
+
+
+async def test_an_audit_stream_ends_with_its_exporters_token(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    metadata = lab.identity(Kind.EXPORTER, ONE).metadata()
+    async with lab.controller() as controller, controller.AuditStream(metadata=metadata) as call:
+        await call.send(pb.AuditStreamRequest(severity="info", message="before"))
+        await trio.testing.wait_all_tasks_blocked()
+        await lab.engine.change(lambda draft, _: objects.renew(draft, ONE))
+        await call.send(pb.AuditStreamRequest(severity="info", message="after"))
+        with pytest.raises(RpcError, match="was deleted or has a new token") as caught:
+            await call.receive()
+    assert caught.value.code is StatusCode.UNAUTHENTICATED
 
 
 @pytest.fixture
