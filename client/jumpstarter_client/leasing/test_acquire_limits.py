@@ -15,6 +15,7 @@ from jumpstarter_client.leasing.acquire import (
     POLL_SECONDS,
     RELEASE_SECONDS,
     NotInTimeError,
+    RefusedError,
     create,
     release,
     until_ready,
@@ -170,6 +171,32 @@ async def test_who_is_next_in_line_is_looked_at_more_often(
     looks = lab.times("GetLease")
     assert looks[changed] - looks[changed - 1] >= POLL_SECONDS / 2
     assert looks[changed + 1] - looks[changed] <= 0.1
+
+
+async def test_a_controller_that_has_decided_is_not_asked_again(
+    lab: FakeController, controller: Controller, autojump_clock: trio.testing.MockClock
+) -> None:
+    lab.is_ready = False
+    lease = lab.add("x")
+    lab.end("x", "no such board")
+    with trio.fail_after(1000), pytest.raises(RefusedError, match="no such board"):
+        await until_ready(controller, lease, lambda _: None, timeout=500)
+    assert lab.asked == []
+
+
+async def test_a_controller_that_refuses_to_say_how_a_lease_is_ends_the_wait(
+    lab: FakeController, controller: Controller, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def forget() -> None:
+        lab.leases.clear()
+
+    lab.is_ready = False
+    lease = lab.add("x")
+    lab.before["GetLease"] = forget
+    told: list[str] = []
+    with trio.fail_after(1000), pytest.raises(RpcError, match="not found"):
+        await until_ready(controller, lease, told.append, timeout=500)
+    assert told == ["waiting for the controller"]
 
 
 # --- giving it back
