@@ -77,6 +77,7 @@ class FakeController(client_grpc.ClientServiceServicer, jumpstarter_grpc.Control
         """The same, awaited when the method has done its work and has not answered yet."""
         self.is_ready = True
         self.seconds = 3600
+        """Of each lease, from trio's own beginning of time."""
 
     def times(self, method: str) -> list[float]:
         return [when for name, when in self.asked if name == method]
@@ -101,7 +102,7 @@ class FakeController(client_grpc.ClientServiceServicer, jumpstarter_grpc.Control
         lease = self.leases[name]
         lease.exporter = f"{LAB}/exporters/one"
         lease.effective_begin_time.FromSeconds(1)
-        lease.effective_duration.FromSeconds(0)
+        lease.effective_duration.FromSeconds(int(trio.current_time()))
         del lease.conditions[:]
         lease.conditions.append(kubernetes_pb2.Condition(type="Ready", status="True", reason="Ready"))
 
@@ -116,6 +117,7 @@ class FakeController(client_grpc.ClientServiceServicer, jumpstarter_grpc.Control
         name = request.name.rpartition("/")[2]
         if name not in self.leases:
             raise RpcError(StatusCode.NOT_FOUND, f'leases "{name}" not found')
+        self.leases[name].effective_duration.FromSeconds(int(trio.current_time()))
         return self.leases[name]
 
     async def DeleteLease(self, request: pb.DeleteLeaseRequest, call: object) -> empty_pb2.Empty:  # noqa: N802
@@ -143,6 +145,19 @@ class FakeController(client_grpc.ClientServiceServicer, jumpstarter_grpc.Control
     async def _done(self, method: str) -> None:
         if method in self.heard:
             await self.heard.pop(method)()
+
+
+class Silent(Servicer):
+    """Takes every call of these services, and never answers."""
+
+    def __init__(self, *services: type[Servicer]) -> None:
+        self.METHODS = tuple(method for service in services for method in service.METHODS)  # type: ignore[misc]
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
+        async def never(*_: object) -> None:
+            await trio.sleep_forever()
+
+        return never
 
 
 class Tunnels(router_grpc.RouterServiceServicer):
