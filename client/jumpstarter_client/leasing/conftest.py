@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import trustme
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
+from jumpstarter_proto.https import Reply
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, StatusCode, serve_connection
@@ -189,6 +190,43 @@ class BoardExporter(FakeExporter):
         self.ended += 1
         self.status = self.after
         return jumpstarter_pb2.EndSessionResponse(success=True)
+
+
+class FakeIssuer:
+    """An OpenID provider, in place of HTTPS. Each answer of its token endpoint is awaited; one that is none waits."""
+
+    url = "https://id.lab"
+
+    def __init__(self) -> None:
+        self.device: dict[str, object] = {"interval": 5}
+        self.posts: list[tuple[dict[str, str], float]] = []
+        """What the token endpoint was asked, and when."""
+        self.answer: Callable[[], Awaitable[Reply]] = self.pending
+
+    async def pending(self) -> Reply:
+        return Reply(400, {"error": "authorization_pending"})
+
+    async def fetch_json(self, url: str, ca: str = "", fields: Mapping[str, str] | None = None) -> Reply:
+        """In place of `fetch_json`."""
+        await trio.lowlevel.checkpoint()
+        path = url.removeprefix(self.url)
+        if path == "/.well-known/openid-configuration":
+            parts = {f"{name}_endpoint": f"{self.url}/{name}" for name in ("token", "authorization")}
+            parts["device_authorization_endpoint"] = f"{self.url}/device"
+            return Reply(200, {"issuer": self.url, **parts})
+        if path == "/device":
+            device = {"device_code": "d", "user_code": "ABCD", "verification_uri": f"{self.url}/page"}
+            return Reply(200, device | self.device)
+        assert path == "/token"
+        self.posts.append((dict(fields or {}), trio.current_time()))
+        return await self.answer()
+
+
+@pytest.fixture
+def issuer(monkeypatch: pytest.MonkeyPatch) -> FakeIssuer:
+    issuer = FakeIssuer()
+    monkeypatch.setattr("jumpstarter_client.leasing.oidc.provider.fetch_json", issuer.fetch_json)
+    return issuer
 
 
 @pytest.fixture

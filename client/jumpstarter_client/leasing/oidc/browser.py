@@ -61,16 +61,17 @@ async def log_in(
         "prompt": "consent",  # some give no refresh token otherwise
     }
     url = f"{provider.authorization_endpoint}?{urllib.parse.urlencode(wanted)}"
-    send, receive = trio.open_memory_channel[dict[str, str]](1)
+    found = _Found()
     with trio.move_on_after(SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(
-                partial(trio.serve_listeners, partial(_answer, state=state, found=send), listeners[:1])
+                partial(trio.serve_listeners, partial(_answer, state=state, found=found), listeners[:1])
             )
             tell(f"Log in in your browser; if none opens, open {url}")
             await trio.to_thread.run_sync(browse, url, abandon_on_cancel=True)
-            answer = await receive.receive()
+            await found.came.wait()
             nursery.cancel_scope.cancel()
+        answer = found.fields
         if "code" not in answer:
             why = answer.get("error_description") or answer.get("error", "it gave no code")
             raise LoginError(f"{provider.issuer} refuses: {shown(why)}; log in again")
@@ -84,9 +85,20 @@ async def log_in(
     raise LoginError(f"nobody has logged in within {SECONDS / 60:.0f} minutes; log in again")
 
 
-async def _answer(
-    stream: trio.SocketStream, *, state: str, found: trio.MemorySendChannel[dict[str, str]]
-) -> None:
+class _Found:
+    """What a browser brought back; the first counts."""
+
+    def __init__(self) -> None:
+        self.came = trio.Event()
+        self.fields: dict[str, str] = {}
+
+    def add(self, fields: dict[str, str]) -> None:
+        if not self.came.is_set():
+            self.fields = fields
+            self.came.set()
+
+
+async def _answer(stream: trio.abc.Stream, *, state: str, found: _Found) -> None:
     """One request of a browser, or of whoever else looks at our port."""
     request = b""
     with trio.move_on_after(REQUEST_SECONDS):
@@ -107,10 +119,7 @@ async def _answer(
             body = page.encode()
             await stream.send_all(_PAGE % (status, len(body), body))
             if good:
-                try:
-                    found.send_nowait(fields)
-                except trio.WouldBlock:
-                    return  # the first counts
+                found.add(fields)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
 

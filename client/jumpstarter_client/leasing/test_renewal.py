@@ -1,0 +1,175 @@
+"""Tokens that are renewed in time, by one command at a time, and never lost half-way."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jwt
+import pytest
+import trio
+import trio.testing
+import yaml
+from jumpstarter_proto.https import Reply
+from jumpstarter_proto.lab.v1.enrolment_grpc import EnrolmentServiceServicer
+from jumpstarter_proto.lab.v1.enrolment_pb2 import Issuer, ListIssuersRequest, ListIssuersResponse
+from jumpstarter_proto.remote import Trust
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_client.leasing.configs import ClientConfig, load
+from jumpstarter_client.leasing.conftest import CONTROLLER, FakeIssuer, Network
+from jumpstarter_client.leasing.controller import CALL_SECONDS
+from jumpstarter_client.leasing.joining import Login, by_issuer
+from jumpstarter_client.leasing.oidc import LoginError
+from jumpstarter_client.leasing.renewal import LOCK_SECONDS, SOON, fresh, renewed
+
+
+class Enrolment(EnrolmentServiceServicer):
+    """A controller that knows one issuer. Nobody hears from it who they are."""
+
+    async def ListIssuers(self, request: ListIssuersRequest, call: object) -> ListIssuersResponse:  # noqa: N802
+        return ListIssuersResponse(issuers=[Issuer(url=FakeIssuer.url)])
+
+    async def WhoAmI(self, request: object, call: object) -> None:  # type: ignore[override]  # noqa: N802
+        await trio.sleep_forever()
+
+
+def token(seconds: float) -> str:
+    return jwt.encode({"iss": FakeIssuer.url, "exp": time.time() + seconds}, "x" * 32)
+
+
+Configured = Callable[[float], ClientConfig]
+
+
+@pytest.fixture
+def configured(tmp_path: Path, trust: Trust, network: Network) -> Configured:
+    """A configuration whose token is good for so many seconds, and a controller that knows its issuer."""
+    network.hosts[CONTROLLER] = [Enrolment()]
+
+    def make(seconds: float) -> ClientConfig:
+        file = tmp_path / "ann.yaml"
+        file.write_text(
+            yaml.safe_dump(
+                {
+                    "kind": "ClientConfig",
+                    "metadata": {"namespace": "lab", "name": "ann"},
+                    "endpoint": CONTROLLER,
+                    "token": token(seconds),
+                    "refresh_token": "old",
+                    "tls": {"ca": trust.ca},
+                }
+            )
+        )
+        return load(str(file), {})
+
+    return make
+
+
+@contextmanager
+def locked(config: ClientConfig) -> Iterator[Callable[[], None]]:
+    """As another command that is renewing; what is given lets go."""
+    assert config.path is not None
+    with config.path.with_name(f".{config.path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield lambda: fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def tokens(issuer: FakeIssuer, new: str) -> None:
+    async def answer() -> Reply:
+        await trio.sleep(1)
+        return Reply(200, {"access_token": new, "refresh_token": "next"})
+
+    issuer.answer = answer
+
+
+@pytest.mark.parametrize(("left", "renewals"), [(SOON + 60, 0), (SOON - 60, 1), (-60, 1)])
+async def test_a_token_is_renewed_when_it_ends_soon(
+    configured: Configured,
+    issuer: FakeIssuer,
+    left: float,
+    renewals: int,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    config = configured(left)
+    new = token(3600)
+    tokens(issuer, new)
+    found = await fresh(config)
+    assert len(issuer.posts) == renewals
+    assert (found.identity.token == new) == bool(renewals)
+
+
+async def test_a_renewal_that_is_cancelled_keeps_what_it_was_given(
+    configured: Configured, issuer: FakeIssuer, autojump_clock: trio.testing.MockClock
+) -> None:
+    config = configured(10)
+    new = token(3600)
+    tokens(issuer, new)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(renewed, config)
+            while not issuer.posts:
+                await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+    kept = load(str(config.path), {})
+    assert (kept.identity.token, kept.refresh_token) == (new, "next")
+
+
+async def test_a_command_that_renews_for_too_long_is_not_waited_for_any_longer(
+    configured: Configured, issuer: FakeIssuer, autojump_clock: trio.testing.MockClock
+) -> None:
+    config = configured(10)
+    with (
+        locked(config),
+        trio.fail_after(10 * LOCK_SECONDS),
+        pytest.raises(LoginError, match="too long; try again"),
+    ):
+        await renewed(config)
+    assert trio.current_time() == pytest.approx(LOCK_SECONDS)
+    assert issuer.posts == []
+
+
+async def test_one_renews_and_the_others_take_what_it_wrote(
+    configured: Configured, issuer: FakeIssuer, autojump_clock: trio.testing.MockClock
+) -> None:
+    config = configured(10)
+    new = token(3600)
+    tokens(issuer, new)
+    found: list[str] = []
+
+    async def renew() -> None:
+        found.append((await renewed(config)).identity.token)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(renew)
+    assert found == [new] * 3
+    assert len(issuer.posts) == 1
+
+
+async def test_whoever_has_renewed_or_failed_to_lets_the_next_one_do_it(
+    configured: Configured, issuer: FakeIssuer, autojump_clock: trio.testing.MockClock
+) -> None:
+    config = configured(10)
+    with pytest.raises(LoginError):
+        await renewed(config)
+    with locked(config) as let_go:
+        let_go()
+    tokens(issuer, token(3600))
+    await renewed(config)
+    with locked(config):
+        pass
+
+
+async def test_a_controller_that_does_not_say_who_somebody_is_is_given_up(
+    configured: Configured, issuer: FakeIssuer, trust: Trust, autojump_clock: trio.testing.MockClock
+) -> None:
+    configured(10)
+    tokens(issuer, token(3600))
+    with trio.fail_after(10 * CALL_SECONDS), pytest.raises(RpcError) as caught:
+        await by_issuer(CONTROLLER, trust, Login(), lambda _: None)
+    assert caught.value.code is StatusCode.DEADLINE_EXCEEDED
+    assert trio.current_time() < CALL_SECONDS + 10
