@@ -104,13 +104,14 @@ class _Early(trio.abc.HalfCloseableStream):
         try:
             with self._reading:
                 while len(self._data) < EARLY_BYTES:
-                    data = await self._stream.receive_some(EARLY_BYTES - len(self._data))
+                    try:
+                        data = await self._stream.receive_some(EARLY_BYTES - len(self._data))
+                    except trio.BrokenResourceError:
+                        data = b""  # its end all the same
                     if not data:
                         gone.cancel()
                         return
                     self._data += data
-        except trio.BrokenResourceError:
-            gone.cancel()
         finally:
             self._stopped.set()
 

@@ -142,3 +142,38 @@ async def test_a_client_that_asks_nothing_is_not_kept(monkeypatch: pytest.Monkey
             async with await connect_unix(path) as stream:
                 while await stream.receive_some():
                     pass
+
+
+async def test_what_comes_before_there_is_a_tunnel_is_kept_within_bounds_and_whole() -> None:
+    ready, sent = trio.Event(), trio.Event()
+    content = bytes(range(256)) * 16 * 1024
+    arrived = bytearray()
+
+    @asynccontextmanager
+    async def dial() -> AsyncIterator[trio.SocketStream]:
+        await ready.wait()
+        near, far = (trio.SocketStream(trio.socket.from_stdlib_socket(one)) for one in socket.socketpair())
+
+        async def read() -> None:
+            async with far:
+                async for data in far:
+                    arrived.extend(data)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            async with near:
+                yield near
+
+    async def send(stream: trio.SocketStream) -> None:
+        await stream.send_all(content)
+        await stream.send_eof()
+        sent.set()
+
+    async with carrying(dial) as path, await connect_unix(path) as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(send, stream)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert not sent.is_set(), "its sender waits"
+        ready.set()
+        with trio.fail_after(20):
+            assert await stream.receive_some() == b""
+    assert arrived == content

@@ -1,0 +1,117 @@
+"""How long the end of a session waits for what its exporter still has to say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from jumpstarter_proto.rpc import Channel, ServerCall, open_channel, serve_connection
+from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
+
+from jumpstarter_client.blocking import collapse
+from jumpstarter_client.lasting import LastingChannel, open_lasting
+from jumpstarter_client.leasing.conftest import BoardExporter
+from jumpstarter_client.leasing.session import (
+    CALL_SECONDS,
+    LAST_SECONDS,
+    QUIET_SECONDS,
+    SessionLog,
+    end_session,
+)
+
+EACH = QUIET_SECONDS / 2
+
+
+class Chatty(BoardExporter):
+    """Its hook prints so many lines, none of them longer than a moment after the one before."""
+
+    def __init__(self, lines: float) -> None:
+        super().__init__()
+        self.lines = lines
+        self.readers = 0
+
+    async def LogStream(  # noqa: N802
+        self, request: object, call: ServerCall[Any, jumpstarter_pb2.LogStreamResponse]
+    ) -> None:
+        self.readers += 1
+        try:
+            await call.send_initial_metadata()
+            number = 0
+            while number < self.lines:
+                await trio.sleep(EACH)
+                number += 1
+                hook = common_pb2.LOG_SOURCE_AFTER_LEASE_HOOK
+                await call.send(jumpstarter_pb2.LogStreamResponse(message=f"line {number}", source=hook))
+            await trio.sleep_forever()
+        finally:
+            self.readers -= 1
+
+
+@asynccontextmanager
+async def reached(session: BoardExporter) -> AsyncIterator[LastingChannel]:
+    @asynccontextmanager
+    async def dial() -> AsyncIterator[Channel]:
+        ours, theirs = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, theirs, [session])
+            async with open_channel(ours) as channel:
+                yield channel
+            nursery.cancel_scope.cancel()
+
+    with collapse():
+        async with open_lasting(dial) as channel:
+            yield channel
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds"),
+    [(0, QUIET_SECONDS), (9, 9 * EACH + QUIET_SECONDS), (float("inf"), LAST_SECONDS)],
+)
+async def test_the_last_lines_of_a_hook_are_waited_for_but_not_for_ever(
+    lines: float, seconds: float, autojump_clock: trio.testing.MockClock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with reached(Chatty(lines)) as channel, trio.open_nursery() as nursery:
+        log = SessionLog(channel, hooks=True, everything=False)
+        nursery.start_soon(log.run)
+        await trio.testing.wait_all_tasks_blocked()
+        begun = trio.current_time()
+        with trio.fail_after(20):
+            await log.settle()
+        assert trio.current_time() - begun == pytest.approx(seconds, abs=EACH / 2)
+        nursery.cancel_scope.cancel()
+    if lines == 9:
+        assert len(capfd.readouterr().err.splitlines()) == 9
+
+
+async def test_a_log_is_not_read_any_longer_when_its_reader_is_cancelled(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    session = Chatty(0)
+    async with reached(session) as channel:
+        log = SessionLog(channel, hooks=True, everything=False)
+        with trio.move_on_after(1):
+            await log.run()
+        await trio.testing.wait_all_tasks_blocked()
+        assert session.readers == 0
+
+
+async def test_a_session_that_stops_answering_while_its_hook_runs_is_left(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Stuck(BoardExporter):
+        async def GetStatus(self, request: object, call: object) -> jumpstarter_pb2.GetStatusResponse:  # noqa: N802
+            if trio.current_time() > 10:
+                await trio.sleep_forever()
+            return await super().GetStatus(request, call)
+
+    session = Stuck()
+    session.after = common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK
+    async with reached(session) as channel:
+        log = SessionLog(channel, hooks=True, everything=False)
+        with trio.fail_after(100):
+            await end_session(channel, log, pytest.fail)
+    assert trio.current_time() == pytest.approx(10 + CALL_SECONDS, abs=1)
