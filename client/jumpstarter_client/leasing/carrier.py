@@ -49,7 +49,7 @@ async def carrying(dial: Dial) -> AsyncIterator[str]:
             nursery.cancel_scope.cancel()
 
 
-async def _carry(near: trio.SocketStream, dial: Dial) -> None:
+async def _carry(near: trio.abc.HalfCloseableStream, dial: Dial) -> None:
     early = _Early(near)
     async with near, trio.open_nursery() as nursery:
         nursery.start_soon(early.read, nursery.cancel_scope)
@@ -61,7 +61,6 @@ async def _carry(near: trio.SocketStream, dial: Dial) -> None:
             early.stop()
             _log.info("no connection to the board: %s", error)
             await _refuse(early, error)
-        nursery.cancel_scope.cancel()
 
 
 async def _refuse(near: _Early, error: JumpstarterError) -> None:
@@ -93,7 +92,7 @@ async def _refuse(near: _Early, error: JumpstarterError) -> None:
 class _Early(trio.abc.HalfCloseableStream):
     """A stream that is read while nobody wants its data yet, so that its end is noticed."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
         self._stream = stream
         self._data = bytearray()
         self._reading = trio.CancelScope()

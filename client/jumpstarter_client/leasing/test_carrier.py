@@ -135,15 +135,6 @@ async def test_who_leaves_early_is_not_dialled_for_any_longer() -> None:
             await stopped.wait()
 
 
-async def test_a_client_that_asks_nothing_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carrier, "ASK_SECONDS", 0.01)
-    async with carrying(refused) as path:
-        with trio.fail_after(5):
-            async with await connect_unix(path) as stream:
-                while await stream.receive_some():
-                    pass
-
-
 async def test_what_comes_before_there_is_a_tunnel_is_kept_within_bounds_and_whole() -> None:
     ready, sent = trio.Event(), trio.Event()
     content = bytes(range(256)) * 16 * 1024
@@ -177,3 +168,23 @@ async def test_what_comes_before_there_is_a_tunnel_is_kept_within_bounds_and_who
         with trio.fail_after(20):
             assert await stream.receive_some() == b""
     assert arrived == content
+
+
+async def test_a_client_that_was_refused_and_leaves_is_forgotten_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(carrier._carry, theirs, refused)
+        await trio.testing.wait_all_tasks_blocked()
+        await ours.aclose()
+    assert trio.current_time() < 1
+
+
+async def test_a_client_that_was_refused_and_says_nothing_is_left_after_a_while(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    _ours, theirs = trio.testing.memory_stream_pair()
+    with trio.fail_after(1000):
+        await carrier._carry(theirs, refused)
+    assert trio.current_time() == pytest.approx(carrier.ASK_SECONDS)
