@@ -1,0 +1,131 @@
+"""What ends a run of a test before its last step, and that the clean-up is done all the same, within its time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.conftest import FakeExporter, echo, entry, serving
+from jumpstarter_client.yamltest.events import Event, RunEnded, StepEnded
+from jumpstarter_client.yamltest.machine import Outcome
+from jumpstarter_client.yamltest.reader import read
+from jumpstarter_client.yamltest.run import CLEANUP_SECONDS, MOMENT, Runner
+
+SERIAL = "jumpstarter_driver_pyserial.client.PySerialClient"
+OFF = "\n  - wait: 3\n  - call: {device: rpi4.power, method: 'off'}"
+
+
+class Run:
+    """One test, and what was told of it."""
+
+    def __init__(self, root: DriverClient, file: Path, text: str) -> None:
+        file.write_text(text)
+        self.events: list[Event] = []
+        self.runner = Runner(read(file, None), root.node, tell=self.events.append)
+
+    async def run(self) -> RunEnded:
+        with trio.fail_after(100_000):
+            return await self.runner.run()
+
+    @property
+    def steps(self) -> list[tuple[str, Outcome]]:
+        return [(one.title.split()[0], one.outcome) for one in self.events if isinstance(one, StepEnded)]
+
+
+async def test_a_run_that_is_cancelled_cleans_up_first(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    run = Run(root, tmp_path / "a.yaml", f"steps:\n  - wait: 1000\nalways:{OFF}\n")
+    with trio.move_on_after(10) as scope:
+        await run.run()
+    assert scope.cancelled_caught
+    assert trio.current_time() == pytest.approx(13)
+    assert [method for _, method, _ in exporter.called] == ["off"]
+    assert run.steps == [
+        ("wait", Outcome.INTERRUPTED),
+        ("wait", Outcome.PASSED),
+        ("call", Outcome.PASSED),
+    ]
+
+
+async def test_an_interruption_goes_on_to_the_clean_up_and_another_one_leaves_that_too(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    text = f"steps:\n  - wait: 1000\nalways:{OFF}\n  - wait: 200\n  - log: never\n"
+    run = Run(root, tmp_path / "a.yaml", text)
+
+    async def interrupt() -> None:
+        for seconds in (10, 20):
+            await trio.sleep(seconds)
+            run.runner.interrupt("Ctrl-C")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(interrupt)
+        ended = await run.run()
+    assert (ended.outcome, ended.seconds) == (Outcome.INTERRUPTED, pytest.approx(30))
+    assert ended.reason.startswith("the clean-up was not finished: interrupted again; before: Ctrl-C")
+    assert [method for _, method, _ in exporter.called] == ["off"]
+    assert run.steps[-1] == ("wait", Outcome.INTERRUPTED)
+
+
+async def test_an_interruption_is_the_outcome_of_a_test_whose_clean_up_is_done(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    run = Run(root, tmp_path / "a.yaml", f"steps:\n  - wait: 1000\nalways:{OFF}\n")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run.run)
+        await trio.sleep(10)
+        run.runner.interrupt("SIGTERM")
+    ended = run.events[-1]
+    assert isinstance(ended, RunEnded)
+    assert (ended.outcome, ended.reason, ended.seconds) == (
+        Outcome.INTERRUPTED,
+        "SIGTERM",
+        pytest.approx(13),
+    )
+
+
+async def test_a_clean_up_has_its_time_and_no_more(
+    root: DriverClient, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    run = Run(root, tmp_path / "a.yaml", "steps:\n  - log: done\nalways:\n  - wait: 10h\n")
+    ended = await run.run()
+    assert (ended.outcome, ended.seconds) == (Outcome.ERROR, pytest.approx(CLEANUP_SECONDS))
+    assert "the clean-up was not finished: it took longer than 300 s" in ended.reason
+
+
+async def test_a_test_has_its_time_and_no_more(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    run = Run(root, tmp_path / "a.yaml", f"timeout: 20\nsteps:\n  - wait: 1000\nalways:{OFF}\n")
+    ended = await run.run()
+    assert (ended.outcome, ended.reason) == (Outcome.FAILED, "the test was not done in its 20 s")
+    assert ended.seconds == pytest.approx(23)
+    assert exporter.called
+
+
+async def test_a_step_has_its_time_and_a_moment_to_say_more(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    exporter.methods["on"] = trio.sleep_forever
+    text = "steps:\n  - call: {device: rpi4.power, method: 'on'}\n    timeout: 5\n"
+    ended = await Run(root, tmp_path / "a.yaml", text).run()
+    assert ended.outcome is Outcome.FAILED
+    assert "not done in 5 s" in ended.reason
+    assert ended.seconds == pytest.approx(5 + MOMENT)
+
+
+async def test_consoles_are_read_until_the_end_of_the_test_and_not_longer(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    exporter.stream = echo
+    exporter.reports.append(entry("port", "serial", "board", SERIAL))
+    text = "steps:\n  - serial.send: hello\n  - serial.expect: hello\n"
+    async with serving(exporter) as fresh:
+        ended = await Run(fresh, tmp_path / "a.yaml", text).run()
+    assert (ended.outcome, ended.reason) == (Outcome.PASSED, "")
+    assert ended.seconds < 1
