@@ -183,6 +183,44 @@ async def test_cancelled_command_is_interrupted_on_the_board() -> None:
     assert typed == b"\x03"
 
 
+async def test_cancelled_command_on_a_console_that_takes_nothing_is_left_soon(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()  # what is typed has to be taken
+    async with trio.open_nursery() as nursery:
+
+        async def play() -> None:
+            line = b""
+            while not line.endswith(b"\r"):
+                line += await theirs.receive_some()
+
+        nursery.start_soon(play)
+        with trio.fail_after(600), trio.move_on_after(2) as scope:
+            await Shell(Expect(ours)).run("make", timeout=60)
+    assert scope.cancelled_caught
+    assert trio.current_time() == pytest.approx(2 + 5)
+
+
+async def test_cancelled_command_is_interrupted_though_that_takes_a_while(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    typed = b""
+
+    async def play() -> None:
+        nonlocal typed
+        while not typed.endswith(b"\r"):
+            typed += await theirs.receive_some()
+        await trio.sleep(4)
+        typed = bytes(await theirs.receive_some())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(play)
+        with trio.move_on_after(2):
+            await Shell(Expect(ours)).run("make", timeout=60)
+    assert typed == b"\x03"
+
+
 async def test_what_comes_after_a_command_is_left_for_who_waits_next(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
