@@ -232,6 +232,36 @@ async def test_a_wait_for_the_lease_is_bounded(root: DriverClient, exporter: Fak
         await root.wait_for_lease_ready(timeout=0)
 
 
+async def test_a_hook_that_never_ends_is_waited_for_only_so_long(
+    root: DriverClient, exporter: FakeExporter, autojump_clock: trio.testing.MockClock
+) -> None:
+    exporter.statuses = [status(common_pb2.EXPORTER_STATUS_BEFORE_LEASE_HOOK)]
+    with trio.fail_after(100), pytest.raises(ExporterNotReady, match="within 20 s"):
+        await root.wait_for_lease_ready(timeout=20)
+    assert trio.current_time() == pytest.approx(20)
+
+
+async def test_a_stream_is_of_no_use_after_its_block(root: DriverClient, exporter: FakeExporter) -> None:
+    exporter.stream = echo
+    async with root.rpi4.power.stream_async() as stream:
+        await stream.send_all(b"x")
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.send_all(b"y")
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.receive_some()
+
+
+def test_closing_a_client_ends_its_streams_and_not_the_connection(
+    blocking_root: DriverClient, exporter: FakeExporter
+) -> None:
+    exporter.stream = echo
+    stream = blocking_root.rpi4.power.open_stream()
+    blocking_root.close()
+    with pytest.raises(trio.ClosedResourceError):
+        stream.send(b"y")
+    blocking_root.rpi4.power.call("on")
+
+
 async def test_ending_a_session_that_has_no_end_is_no_error(root: DriverClient) -> None:
     assert await root.end_session_async() is False
 

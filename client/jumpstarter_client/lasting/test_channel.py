@@ -287,6 +287,7 @@ def test_a_long_log_is_remembered_as_far_as_exporters_keep_theirs() -> None:
     assert all(news.is_new(one) for one in entries)
     news.reopened()
     assert not any(news.is_new(one) for one in entries[-REMEMBERED:])
+    assert all(news.is_new(one) for one in entries[:10]), "and no longer, however long it is"
     assert news.is_new(jumpstarter_pb2.LogStreamResponse(message="no time"))
     assert news.is_new(jumpstarter_pb2.LogStreamResponse(message="no time"))
 
@@ -332,3 +333,59 @@ async def test_whoever_waits_for_a_break_hears_of_each(channel: LastingChannel, 
         assert broken == [1, 2]
         assert way.dialled == 2, "nobody has called since"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_is_left_fails_what_runs_and_the_next_call_has_a_new_one(
+    channel: LastingChannel, way: Way, exporter: FakeExporter, autojump_clock: trio.testing.MockClock
+) -> None:
+    exporter.methods["on"] = trio.sleep_forever
+    async with open_client(channel) as root, trio.open_nursery() as nursery:
+
+        async def leave() -> None:
+            await trio.sleep(10)
+            channel.hang_up()
+
+        nursery.start_soon(leave)
+        with (
+            trio.fail_after(100),
+            pytest.raises(DriverError, match="connection to the board broke") as caught,
+        ):
+            await root.rpi4.power.call_async("on")
+        assert caught.value.code is UNAVAILABLE
+        await root.rpi4.power.call_async("off")
+    assert way.dialled == 2
+
+
+async def test_after_its_block_a_channel_dials_no_more(
+    way: Way, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_lasting(way.dial) as channel:
+        await report(channel)
+    with trio.fail_after(100), pytest.raises(RpcError, match="the channel was closed"):
+        await report(channel)
+    assert channel.over is not None
+    assert way.dialled == 1
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+async def test_who_calls_when_the_block_ends_hears_of_it(
+    way: Way, is_connected: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    errors: list[str] = []
+
+    async def call(channel: LastingChannel) -> None:
+        with pytest.raises(RpcError) as caught:
+            await report(channel)
+        errors.append(caught.value.details)
+
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(100):
+            async with open_lasting(way.dial) as channel:
+                if is_connected:
+                    await report(channel)
+                    way.exporter.refusal = RpcError(UNAVAILABLE, "later")
+                    await way.cut()
+                way.open = trio.Event()
+                nursery.start_soon(call, channel)
+                await trio.testing.wait_all_tasks_blocked()
+    assert errors == ["the channel was closed"]
