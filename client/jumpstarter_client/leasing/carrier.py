@@ -141,5 +141,5 @@ class _Early(trio.abc.HalfCloseableStream):
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
-        """As the stream."""
-        await self._stream.aclose()
+        """Leave the stream to whoever opened it, who closes it next."""
+        await trio.lowlevel.checkpoint()

@@ -91,10 +91,7 @@ class Controller:
             with explained():
                 self._kept = await stack.enter_async_context(_connected(config))
             self._kept_for = config.identity
-            try:
-                yield
-            finally:
-                self.let_go()
+            yield
 
     def let_go(self) -> None:
         """Do not use the connection that is kept any more, as it is about to end."""
