@@ -63,10 +63,8 @@ class Network:
         return services
 
 
-class FakeController(client_grpc.ClientServiceServicer, jumpstarter_grpc.ControllerServiceServicer):
+class FakeController(client_grpc.ClientServiceServicer):
     """Keeps leases, each ready at once. `before` is awaited before a method answers, and may raise or never end."""
-
-    METHODS = client_grpc.ClientServiceServicer.METHODS + jumpstarter_grpc.ControllerServiceServicer.METHODS
 
     def __init__(self) -> None:
         self.leases: dict[str, pb.Lease] = {}
@@ -84,7 +82,7 @@ class FakeController(client_grpc.ClientServiceServicer, jumpstarter_grpc.Control
         return [when for name, when in self.asked if name == method]
 
     async def CreateLease(self, request: pb.CreateLeaseRequest, call: object) -> pb.Lease:  # noqa: N802
-        await self._came("CreateLease")
+        await self.came("CreateLease")
         if request.lease_id in self.leases:
             raise RpcError(StatusCode.ALREADY_EXISTS, f"lease {request.lease_id} already exists")
         lease = self.add(request.lease_id)
@@ -114,7 +112,7 @@ class FakeController(client_grpc.ClientServiceServicer, jumpstarter_grpc.Control
         lease.conditions.append(kubernetes_pb2.Condition(type="Ready", status="False", message=why))
 
     async def GetLease(self, request: pb.GetLeaseRequest, call: object) -> pb.Lease:  # noqa: N802
-        await self._came("GetLease")
+        await self.came("GetLease")
         name = request.name.rpartition("/")[2]
         if name not in self.leases:
             raise RpcError(StatusCode.NOT_FOUND, f'leases "{name}" not found')
@@ -122,21 +120,15 @@ class FakeController(client_grpc.ClientServiceServicer, jumpstarter_grpc.Control
         return self.leases[name]
 
     async def DeleteLease(self, request: pb.DeleteLeaseRequest, call: object) -> empty_pb2.Empty:  # noqa: N802
-        await self._came("DeleteLease")
+        await self.came("DeleteLease")
         self.released.append(request.name.rpartition("/")[2])
         return empty_pb2.Empty()
 
     async def GetExporter(self, request: pb.GetExporterRequest, call: object) -> pb.Exporter:  # noqa: N802
-        await self._came("GetExporter")
+        await self.came("GetExporter")
         return pb.Exporter(name=request.name, labels={"board": "rpi4"})
 
-    async def Dial(  # noqa: N802
-        self, request: jumpstarter_pb2.DialRequest, call: object
-    ) -> jumpstarter_pb2.DialResponse:
-        await self._came("Dial")
-        return jumpstarter_pb2.DialResponse(router_endpoint=ROUTER, router_token=request.lease_name)
-
-    async def _came(self, method: str) -> None:
+    async def came(self, method: str) -> None:
         self.asked.append((method, trio.current_time()))
         if len(self.asked) > MOST_CALLS:  # a clock that jumps does not move for who never sleeps
             raise RpcError(StatusCode.UNKNOWN, "this client asks without a pause")
@@ -146,6 +138,19 @@ class FakeController(client_grpc.ClientServiceServicer, jumpstarter_grpc.Control
     async def _done(self, method: str) -> None:
         if method in self.heard:
             await self.heard.pop(method)()
+
+
+class Dials(jumpstarter_grpc.ControllerServiceServicer):
+    """The way to the board of any lease."""
+
+    def __init__(self, controller: FakeController) -> None:
+        self._controller = controller
+
+    async def Dial(  # noqa: N802
+        self, request: jumpstarter_pb2.DialRequest, call: object
+    ) -> jumpstarter_pb2.DialResponse:
+        await self._controller.came("Dial")
+        return jumpstarter_pb2.DialResponse(router_endpoint=ROUTER, router_token=request.lease_name)
 
 
 class Silent(Servicer):
@@ -257,6 +262,6 @@ def board() -> BoardExporter:
 def lab(network: Network, board: BoardExporter) -> FakeController:
     """A controller in the network, with a router that leads to `board`."""
     controller = FakeController()
-    network.hosts[CONTROLLER] = [controller]
+    network.hosts[CONTROLLER] = [controller, Dials(controller)]
     network.hosts[ROUTER] = [Tunnels(board)]
     return controller

@@ -63,7 +63,7 @@ class Lease:
         timeout = self.config.dial_timeout if timeout is None else timeout
         backoff = Backoff(0.3, 2.0)
         deadline = trio.current_time() + timeout
-        notice = trio.current_time() + min(NOTICE_SECONDS, timeout)
+        notice = trio.current_time() + NOTICE_SECONDS
         async with AsyncExitStack() as stack:
             while True:
                 try:
