@@ -39,6 +39,18 @@ def test_a_lease_that_is_left_alone_warns_once_and_ends_once() -> None:
     ]
 
 
+def test_the_warning_does_not_wait_for_the_next_look() -> None:
+    found = term(Look(3610, "ann"))
+    told: list[float] = []
+    while not told:
+        now = found.wake
+        looks, said = found.due(now)
+        told += [now for _ in said]
+        if looks:
+            assert found.seen(Look(3610 - now, "ann"), now) == []
+    assert told == [3310]
+
+
 def test_a_short_lease_warns_at_once() -> None:
     found = Term("x", "ann")
     (sentence,) = found.seen(Look(90, "ann"), 0)
