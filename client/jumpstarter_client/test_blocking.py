@@ -121,6 +121,32 @@ def test_ctrl_c_while_waiting_cancels_the_work_first(journal: Journal) -> None:
         assert portal.call(double, 3) == 6
 
 
+def test_ctrl_c_does_not_wait_for_work_that_does_not_unwind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jumpstarter_client.blocking.UNWIND", 0.01)
+    started, user_is_back, had_to_help = threading.Event(), threading.Event(), threading.Event()
+
+    async def stay() -> None:
+        with trio.CancelScope(shield=True):
+            started.set()
+            await trio.to_thread.run_sync(user_is_back.wait)
+
+    def press_ctrl_c() -> None:
+        started.wait(10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        if not user_is_back.wait(10):
+            had_to_help.set()
+            user_is_back.set()
+
+    with Portal() as portal:
+        finger = threading.Thread(target=press_ctrl_c)
+        finger.start()
+        with pytest.raises(KeyboardInterrupt):
+            portal.call(stay)
+        user_is_back.set()
+        finger.join()
+    assert not had_to_help.is_set()
+
+
 def test_ctrl_c_just_after_the_work_is_done_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     lock = threading.Lock
 
