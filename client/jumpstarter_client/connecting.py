@@ -220,7 +220,7 @@ async def open_host(
             match candidate:
                 case Unix(path, asked_for):
                     try:
-                        await (await connect_unix(path, timeout=CONNECT_SECONDS)).aclose()
+                        await (await connect_unix(path)).aclose()
                     except RpcError as error:
                         if asked_for or error.code is not StatusCode.UNAVAILABLE:
                             raise

@@ -190,6 +190,17 @@ async def test_a_built_in_exporter_can_be_reached_by_other_processes_of_this_use
             assert client.name == "bench"
 
 
+async def test_other_processes_are_led_to_a_daemon_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "system.sock").touch()
+    user = tmp_path / "run" / "jumpstarter" / "exporter.sock"
+    user.parent.mkdir(parents=True)
+    async with listening(FakeExporter(), user), open_host() as path:
+        assert path == str(user)
+    with pytest.raises(JumpstarterError, match="is the exporter running"):
+        async with open_host(str(tmp_path / "other")):
+            pytest.fail("nobody is there")
+
+
 @pytest.mark.parametrize("name", jumpstarter_client.__all__)
 def test_the_public_door_gives_what_it_names(name: str) -> None:
     assert not isinstance(getattr(jumpstarter_client, name), ModuleType)
