@@ -187,6 +187,11 @@ class BoardExporter(FakeExporter):
         self.after = common_pb2.EXPORTER_STATUS_AVAILABLE
         self.ended = 0
         self.log = []
+        self.log_delay = 0.0
+
+    async def LogStream(self, request: empty_pb2.Empty, call: ServerCall[Any, Any]) -> None:  # noqa: N802
+        await trio.sleep(self.log_delay)
+        await super().LogStream(request, call)
 
     async def GetStatus(self, request: object, call: object) -> jumpstarter_pb2.GetStatusResponse:  # noqa: N802
         return jumpstarter_pb2.GetStatusResponse(status=self.status, message=self.message)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -15,6 +17,7 @@ from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.leasing.acquire import NotInTimeError
 from jumpstarter_client.leasing.board import LABELS_SECONDS, leased_board
 from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_client.leasing.conftest import (
@@ -138,12 +141,21 @@ async def test_a_board_whose_hook_failed_says_what_the_hook_said(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     board.status, board.message = common_pb2.EXPORTER_STATUS_BEFORE_LEASE_HOOK_FAILED, "no card"
-    board.log = [hook_line("looking for a card")]
+    board.log, board.log_delay = [hook_line("looking for a card")], 0.05
     with trio.fail_after(50), pytest.raises(ConnectError, match="not ready for its lease: no card"):
         async with leased_board(config, NEW, notify=ignore):
             pytest.fail("its hook failed")
     assert "beforeLease: looking for a card" in capfd.readouterr().err
     assert len(lab.released) == 1
+
+
+async def test_a_hook_that_failed_and_need_not_have_worked_is_a_warning(
+    lab: FakeController, board: BoardExporter, config: ClientConfig, autojump_clock: trio.testing.MockClock
+) -> None:
+    board.message = "[HOOK_WARNING] it is warm"
+    told: list[str] = []
+    async with leased_board(config, NEW, notify=told.append):
+        assert told == ["warning: it is warm"]
 
 
 async def test_a_session_that_does_not_answer_is_asked_over_another_connection(
@@ -162,6 +174,39 @@ async def test_a_session_that_does_not_answer_is_asked_over_another_connection(
         async with leased_board(config, NEW, notify=ignore):
             assert trio.current_time() == pytest.approx(STATUS_SECONDS, abs=1)
     assert network.opened[ROUTER] == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_the_line_about_the_wait_is_gone_when_the_wait_is_over(
+    lab: FakeController,
+    config: ClientConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    comes: bool,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("jumpstarter_client.waiting.QUIET", 0)
+    monkeypatch.setenv("TERM", "xterm")
+    lab.is_ready = False
+
+    async def look() -> None:
+        assert "Waiting for a board" in terminal.getvalue()
+        if comes:
+            lab.make_ready(next(iter(lab.leases)))
+
+    lab.before["GetLease"] = look
+    drawn = ""
+    with suppress(NotInTimeError):
+        async with leased_board(replace(config, acquisition_timeout=10), NEW, notify=ignore):
+            drawn = terminal.getvalue()
+    assert bool(drawn) == comes
+    assert (drawn or terminal.getvalue()).endswith("\r\x1b[K")
 
 
 # --- while it is used
