@@ -6,13 +6,12 @@ The client loads this module by name. It lives in the caller's own trio loop and
 from __future__ import annotations
 
 import socket
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from jumpstarter_proto.rpc import unix_listener
+from jumpstarter_proto.rpc import socket_folder, unix_listener
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.session import Session
@@ -37,8 +36,8 @@ class Embedded:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[str]:
         """For other processes: the path of a unix socket that only this user can reach, for the block."""
-        with tempfile.TemporaryDirectory(prefix="jumpstarter-") as folder:
-            path = f"{folder}/exporter.sock"
+        with socket_folder("jumpstarter-") as folder:
+            path = str(folder / "exporter.sock")
             listener = unix_listener(path)
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.session.server.serve, [listener])

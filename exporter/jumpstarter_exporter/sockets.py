@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.rpc import socket_address
 
 __all__ = ["GROUP", "MODE", "SYSTEM", "SocketError", "claimed", "default_path", "shared_group"]
 
@@ -103,7 +104,8 @@ def _remove_stale(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
-            probe.connect(str(path))
+            with socket_address(path) as address:
+                probe.connect(address)
         except (ConnectionRefusedError, FileNotFoundError):
             pass  # nobody is behind it any more
         except OSError as error:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import tcp_listeners, unix_listener
+from jumpstarter_proto.rpc import socket_folder, tcp_listeners, unix_listener
 
 from jumpstarter_client.adapters.splice import splice
 from jumpstarter_client.base import DriverClient
@@ -59,12 +58,14 @@ async def unix_portforward(
     client: DriverClient, method: str = "connect", path: str | os.PathLike[str] | None = None
 ) -> AsyncIterator[Path]:
     """Listen on a unix socket during the block; its value is the path, in a private directory if none is given."""
-    with tempfile.TemporaryDirectory(prefix="jumpstarter-") as folder:
-        bound = Path(path) if path is not None else Path(folder) / "socket"
+    with socket_folder("jumpstarter-") as folder:
+        bound = Path(path) if path is not None else folder / "socket"
         try:
             listener = unix_listener(bound)
         except OSError as error:
-            raise ListenError(f"cannot listen on {bound}: {error.strerror}; choose another path") from error
+            raise ListenError(
+                f"cannot listen on {bound}: {error.strerror or error}; choose another path"
+            ) from error
         try:
             async with _forward(client, method, listener):
                 yield bound

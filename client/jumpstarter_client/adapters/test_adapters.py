@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,15 @@ async def test_a_unix_socket_is_private_and_gone_afterwards(
             assert await say(local, b"hello") == b"hello"
     assert not path.exists()
     assert not path.parent.exists()
+
+
+async def test_a_unix_socket_can_be_reached_where_the_folder_of_temporary_files_has_a_long_path(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter.stream = echo
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("d" * 120)))
+    async with unix_portforward(root.rpi4.power) as path, await trio.open_unix_socket(path) as local:
+        assert await say(local, b"hello") == b"hello"
 
 
 def test_adapters_in_plain_code(blocking_root: DriverClient, exporter: FakeExporter, tmp_path: Path) -> None:

@@ -7,15 +7,20 @@ that whatever client it is can tell its user.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, serve_connection, unix_listener
+from jumpstarter_proto.rpc import (
+    RpcError,
+    ServerCall,
+    StatusCode,
+    serve_connection,
+    socket_folder,
+    unix_listener,
+)
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
 from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
 
@@ -37,8 +42,8 @@ Dial: TypeAlias = Callable[[], AbstractAsyncContextManager[trio.abc.HalfCloseabl
 @asynccontextmanager
 async def carrying(dial: Dial) -> AsyncIterator[str]:
     """The socket's path, while the block lasts."""
-    with tempfile.TemporaryDirectory(prefix="jumpstarter-lease-") as folder:
-        path = Path(folder) / "socket"
+    with socket_folder("jumpstarter-lease-") as folder:
+        path = folder / "socket"
 
         async def carry(near: trio.SocketStream) -> None:
             await _carry(near, dial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,6 +69,14 @@ async def test_calls_are_carried_also_those_made_before_there_is_a_tunnel(export
         await trio.testing.wait_all_tasks_blocked()
         ready.set()
     assert not Path(path).exists()
+
+
+async def test_other_programs_can_reach_it_where_the_folder_of_temporary_files_has_a_long_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("d" * 120)))
+    async with carrying(refused) as path, await trio.open_unix_socket(path):
+        pass
 
 
 async def test_whoever_calls_hears_why_there_is_no_tunnel() -> None:

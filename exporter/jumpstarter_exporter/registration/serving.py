@@ -8,7 +8,6 @@ the lease up, from its beforeLease hook on.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pathlib import Path
 import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import read_claims
-from jumpstarter_proto.rpc import unix_listener
+from jumpstarter_proto.rpc import socket_folder, unix_listener
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
 from jumpstarter_exporter.config import ExporterConfig, build
@@ -87,8 +86,8 @@ class LeaseServer:
         _log.info("lease %s of %s begins", lease, self._tenant.client)
         with ExitStack() as stack:
             try:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="jumpstarter-lease-"))
-                socket = Path(folder) / "socket"
+                folder = stack.enter_context(socket_folder("jumpstarter-lease-"))
+                socket = folder / "socket"
                 listener = unix_listener(socket)
             except OSError as error:
                 await self._refuse(error)

@@ -129,7 +129,7 @@ async def test_a_host_without_room_says_why_and_gives_the_lease_back(
 ) -> None:
     file = tmp_path / "exporter.yaml"
     file.write_text("apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/gone")  # short enough for a socket
     controller = Tunnelled()
     server = LeaseServer(load(file), controller, Tenant("mine", "ann"))
     reports: list[Report] = []
@@ -138,3 +138,28 @@ async def test_a_host_without_room_says_why_and_gives_the_lease_back(
     assert reports[-1].status is Status.BEFORE_LEASE_HOOK_FAILED
     assert "make room where its temporary files are" in reports[-1].message
     assert controller.released == ["mine"]
+
+
+async def test_a_hook_can_reach_the_lease_where_the_folder_of_temporary_files_has_a_long_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    hook = f"hooks: {{beforeLease: {{script: 'printf %s $JUMPSTARTER_HOST >{told}'}}}}\n"
+    file = tmp_path / "exporter.yaml"
+    file.write_text(f"apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {{}}\n{hook}")
+    far = tmp_path / ("d" * 120)
+    far.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(far))
+    server = LeaseServer(load(file), Tunnelled(), Tenant("mine", "ann"))
+    ready = trio.Event()
+
+    def changed(report: Report) -> None:
+        if report.status is Status.LEASE_READY:
+            ready.set()
+
+    server.session.status.on_change = changed
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await ready.wait()
+        async with await trio.open_unix_socket(told.read_text()):
+            server.ended.set()

@@ -36,6 +36,7 @@ from jumpstarter_proto.rpc._types import (
     StatusCode,
     UntrustedError,
 )
+from jumpstarter_proto.rpc._unix_paths import socket_address, socket_folder
 from jumpstarter_proto.rpc._wire import Wire
 
 __all__ = [
@@ -65,6 +66,8 @@ __all__ = [
     "open_channel",
     "serve_connection",
     "server_ssl_context",
+    "socket_address",
+    "socket_folder",
     "status_of",
     "tcp_listeners",
     "unix_listener",

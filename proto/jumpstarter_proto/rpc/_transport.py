@@ -15,6 +15,7 @@ import trio
 
 from jumpstarter_proto.rpc._tls import TlsListener, TlsStream
 from jumpstarter_proto.rpc._types import RpcError, StatusCode, UntrustedError
+from jumpstarter_proto.rpc._unix_paths import socket_address
 
 if TYPE_CHECKING:
     import ssl
@@ -45,13 +46,13 @@ async def connect_unix(
     """
     plain = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     try:
-        with trio.fail_after(timeout):
-            await plain.connect(os.fspath(path))
+        with trio.fail_after(timeout), socket_address(path) as address:
+            await plain.connect(address)
             while not _is_connected(plain):
                 # The listener's queue is full. The kernel says so instead of waiting, and says nothing when there is
                 # room again.
                 await trio.sleep(FULL_QUEUE_SECONDS)
-                await plain.connect(os.fspath(path))
+                await plain.connect(address)
     except BaseException as error:
         plain.close()
         if isinstance(error, PermissionError):
@@ -182,7 +183,8 @@ def unix_listener(
         # does not wait, so nothing else runs meanwhile in this thread.
         before = os.umask(0o177)
         try:
-            plain.bind(os.fspath(path))
+            with socket_address(path) as address:
+                plain.bind(address)
         finally:
             os.umask(before)
         if group is not None:
