@@ -2,6 +2,9 @@
 
 A test run that was started in the background of a script inherits an ignored SIGINT, and would hand it on to the
 commands whose handling of Ctrl-C is tested.
+
+A test that needs what this machine does not have is skipped with a reason that begins with `missing: ` and says what to
+install. Where $CI is set, as in `.ci/run`, everything is there, and such a skip is a failure.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,13 @@ from hypothesis import HealthCheck, settings
 # How long a machine takes to make an example says nothing about what is tested.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
+
+# Tests keep sockets in their own temporary folders, and so does Jumpstarter 0.9: a socket's path has at most 107 bytes,
+# of which pytest's folders and ours need about 80.
+_TMPDIR = tempfile.gettempdir()
+_MAX_TMPDIR_BYTES = 24
+if len(os.fsencode(_TMPDIR)) > _MAX_TMPDIR_BYTES:
+    os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 
 _STATE = tempfile.mkdtemp(prefix="jumpstarter-state-")
 os.environ["JUMPSTARTER_STATE_DIRECTORY"] = _STATE
@@ -43,3 +54,25 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 pytest_plugins = ["pytester", "tests.support.programs", "tests.support.leaks"]
+
+MISSING = "missing: "
+
+
+def pytest_report_header() -> list[str]:
+    return (
+        [f"TMPDIR: /tmp; {_TMPDIR} is too long for sockets in it"] if tempfile.gettempdir() != _TMPDIR else []
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if os.environ.get("CI") and report.skipped and isinstance(report.longrepr, tuple):
+        file, line, reason = report.longrepr
+        reason = reason.removeprefix("Skipped: ")
+        if reason.startswith(MISSING):
+            report.outcome = "failed"
+            report.longrepr = (
+                f"{file}:{line}: {reason}\n(skipped elsewhere; $CI is set, so it has to be there)"
+            )
+    return report

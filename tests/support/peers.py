@@ -26,7 +26,12 @@ MARKER = ".ready"
 
 
 class PeerUnavailableError(RuntimeError):
-    """A peer's environment could not be built. Tests that need it fail with this; none skip."""
+    """A peer's environment could not be built. Tests that need it are skipped, as missing what they need."""
+
+    @property
+    def summary(self) -> str:
+        """The last line of what was said."""
+        return str(self).rstrip().rpartition("\n")[2]
 
 
 @dataclass(frozen=True)

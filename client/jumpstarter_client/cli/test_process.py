@@ -123,7 +123,7 @@ def test_an_interactive_shell_has_its_users_settings_and_a_prompt_that_says_wher
 ) -> None:
     program = shutil.which(shell)
     if program is None:
-        pytest.skip(f"{shell} is not installed")
+        pytest.skip(f"missing: {shell}; apt install {shell}")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("SHELL", program)
     monkeypatch.setenv("TERM", "dumb")  # else some ask the terminal what it is, and wait for its answer
