@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types check mutants bench proto clean
+.PHONY: help demo test lint types check mutants bench fresh proto clean
 
 help:
 	@echo 'make demo    try everything on virtual boards, no hardware needed'
 	@echo 'make test    run all tests'
 	@echo 'make check   lint and types'
 	@echo 'make mutants FOLDER=...   remove limits and clean-up there one at a time, and name what no test notices'
+	@echo 'make fresh   as root: both on a fresh Debian 12 and 13, as a plain user; RELEASE=13 for one of them'
 	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
 	@echo 'make proto   generate code from the .proto files again'
 	@echo 'make clean   remove the virtual environment and caches'
@@ -37,6 +38,10 @@ mutants: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+# PYTEST_ARGS goes to its `make test`; FRESH_ARGS are options of tools/fresh: --quiet, --limit SECONDS, --optional.
+fresh:
+	@PYTEST_ARGS='$(PYTEST_ARGS)' tools/fresh $(FRESH_ARGS) $(RELEASE)
 
 proto: $(VENV)/.ready-dev
 	$(BIN)/python proto/generate.py
