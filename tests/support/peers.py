@@ -30,8 +30,9 @@ class PeerUnavailableError(RuntimeError):
 
     @property
     def summary(self) -> str:
-        """The last line of what was said."""
-        return str(self).rstrip().rpartition("\n")[2]
+        """One line of what was said: the last that has the reason, in pip's or in npm's words."""
+        lines = str(self).rstrip().splitlines()
+        return next((line for line in reversed(lines) if "ERROR:" in line or "reason:" in line), lines[-1])
 
 
 @dataclass(frozen=True)

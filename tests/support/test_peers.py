@@ -78,8 +78,15 @@ def test_another_pin_is_another_environment(requirements: Path, constraints: Pat
 
 def test_what_cannot_be_installed_is_an_error(requirements: Path, constraints: Path) -> None:
     requirements.write_text("--no-index\nno-such-thing\n")
-    with pytest.raises(peers.PeerUnavailableError, match="no-such-thing"):
+    with pytest.raises(peers.PeerUnavailableError, match="no-such-thing") as caught:
         peers.environment("nothing", requirements, constraints)
+    assert caught.value.summary == "ERROR: No matching distribution found for no-such-thing"
+
+
+def test_what_npm_cannot_install_is_summed_up_without_where_its_log_is() -> None:
+    said = "npm ci exited with 1:\nnpm error request to X failed, reason: EAI_AGAIN\nnpm error A complete log is in Y"
+    assert peers.PeerUnavailableError(said).summary == "npm error request to X failed, reason: EAI_AGAIN"
+    assert peers.PeerUnavailableError("nothing known").summary == "nothing known"
 
 
 def test_an_environment_in_use_is_not_removed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import http.cookiejar
@@ -28,16 +29,25 @@ from tests.support import peers
 FOLDER = Path(__file__).parent
 PACKAGES = ("package.json", "package-lock.json")
 AUDIENCE = "jumpstarter"
+# Without a network npm would wait for two minutes.
+NPM_RETRIES = ("--fetch-retries=1", "--fetch-retry-mintimeout=2000")
+NPM_OPTIONS = ("--no-audit", "--no-fund", "--ignore-scripts", *NPM_RETRIES)
 
 
 def installed() -> Path:
-    """The folder with the server and what it needs, filled on first use; skips the test if that cannot be.
+    """The folder with the server and what it needs, filled on first use; skips the test if that cannot be."""
+    found = _filled()
+    if isinstance(found, str):
+        pytest.skip(f"missing: {found}")
+    return found
 
-    Filling it needs npm and the package index, using it only node.
-    """
+
+@functools.cache
+def _filled() -> Path | str:
+    """The folder, or what is missing, which is not tried a second time in one process."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        pytest.skip("missing: npm, for an OpenID provider; apt install npm")
+        return "npm, for an OpenID provider; apt install npm"
     content = b"".join((FOLDER / name).read_bytes() for name in (*PACKAGES, "server.mjs"))
     path = peers.cache() / "peers" / f"oidc-{hashlib.sha256(content).hexdigest()[:16]}"
     with peers.build_lock("oidc"):
@@ -47,9 +57,9 @@ def installed() -> Path:
             for name in (*PACKAGES, "server.mjs"):
                 shutil.copy(FOLDER / name, path)
             try:
-                peers.run([npm, "ci", "--prefix", str(path), "--no-audit", "--no-fund", "--ignore-scripts"])
+                peers.run([npm, "ci", "--prefix", str(path), *NPM_OPTIONS])
             except peers.PeerUnavailableError as error:
-                pytest.skip(f"missing: npm cannot install an OpenID provider: {error.summary}")
+                return f"npm cannot install an OpenID provider: {error.summary}"
             (path / peers.MARKER).touch()
     return path
 
