@@ -65,15 +65,18 @@ def our_unix(config: Path, home: Path, installed: Environment | None = None) -> 
 
 
 @contextmanager
-def our_tls(config: Path, home: Path, certificate: Certificate) -> Iterator[Exporter]:
-    """`jumpstarter-exporter run --listen` with TLS and a passphrase."""
+def our_tls(
+    config: Path, home: Path, certificate: Certificate, installed: Environment | None = None
+) -> Iterator[Exporter]:
+    """`jumpstarter-exporter run --listen` with TLS and a passphrase, from this environment or another."""
     # It also serves a unix socket; two of them need two.
     home = Path(tempfile.mkdtemp(dir=home))
     secret = home / "passphrase"
     secret.write_text(PASSPHRASE + "\n")
     secret.chmod(0o600)
     address = f"localhost:{free_port()}"
-    command: Command = [scripts() / "jumpstarter-exporter", "run", "--config", config, "--listen", address]
+    command: Command = [scripts(installed) / "jumpstarter-exporter", "run"]
+    command += ["--config", config, "--listen", address]
     command += ["--tls-cert", certificate.chain, "--tls-key", certificate.key, "--passphrase-file", secret]
     with running([*command, "--socket", home / "local.sock"], home) as daemon:
         daemon.first_line()

@@ -35,15 +35,24 @@ class Lab:
     """A controller with its router in a process, and whoever joins; ended with `stack`.
 
     0.9.0's exporter puts its sockets below `home`, and a socket's path has at most 107 characters: keep it short.
+    `installed` is where the controller and its router are from, if not from this tree.
     """
 
-    def __init__(self, home: Path, stack: ExitStack, upstream: Environment | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        stack: ExitStack,
+        upstream: Environment | None = None,
+        installed: Environment | None = None,
+    ) -> None:
         self.home = home
+        self._installed = installed
+        self._program = exporters.scripts(installed) / "jumpstarter-controller"
         self._controllers = stack.enter_context(ExitStack())
         self._stack = stack.enter_context(ExitStack())  # ends first: exporters say goodbye to a controller
         self._upstream = upstream
         ports = [exporters.free_port() for _ in range(2)]
-        self._command: exporters.Command = [exporters.scripts() / "jumpstarter-controller", "run"]
+        self._command: exporters.Command = [self._program, "run"]
         self._command += ["--with-router", "--data", home / "data", "--listen", f"127.0.0.1:{ports[0]}"]
         self._command += ["--router-listen", f"127.0.0.1:{ports[1]}"]
         self.start()
@@ -76,7 +85,11 @@ class Lab:
 
     def admin(self, *words: str | Path) -> str:
         """`jumpstarter-controller admin`; what it says."""
-        done = administer(self.home / "data", *words)
+        if self._installed is None:
+            done = administer(self.home / "data", *words)
+        else:
+            command = [self._program, "admin", *words, "--data", self.home / "data"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -112,32 +125,40 @@ class Lab:
         assert isinstance(board, Board)
         return board
 
-    def person(self, name: str) -> Person:
-        """Somebody with a configuration, and a home of their own."""
+    def person(self, name: str, installed: Environment | None = None) -> Person:
+        """Somebody with a configuration, and a home of their own; with our client as it is `installed`."""
         home = self.home / name
         home.mkdir()
         file = self.home / f"{name}.yaml"
         self.admin("client", "create", name, "--save", file)
-        return Person(self, name, file, home)
+        return Person(self, name, file, home, installed)
 
     def exporter(
-        self, name: str, *, ours: bool, board: str = "rpi4", hooks: str = "", wait: bool = True
+        self,
+        name: str,
+        *,
+        ours: bool,
+        board: str = "rpi4",
+        hooks: str = "",
+        wait: bool = True,
+        export: str = EXPORT,
+        installed: Environment | None = None,
     ) -> Daemon:
-        """0.9.0's exporter or ours with a mock power switch, available."""
+        """0.9.0's exporter or ours, or ours as it is `installed`, with a mock power switch, available."""
         file = self.home / f"{name}.yaml"
         self.admin("exporter", "create", name, "--label", f"board={board}", "--save", file)
-        file.write_text(file.read_text().replace("export: {}\n", EXPORT) + hooks)
-        daemon = self.run_exporter(name, ours=ours)
+        file.write_text(file.read_text().replace("export: {}\n", export) + hooks)
+        daemon = self.run_exporter(name, ours=ours, installed=installed)
         if wait:
             self.until(lambda: self.status(name) == "AVAILABLE")
         return daemon
 
-    def run_exporter(self, name: str, *, ours: bool) -> Daemon:
+    def run_exporter(self, name: str, *, ours: bool, installed: Environment | None = None) -> Daemon:
         """The exporter whose configuration is there already."""
         file, home = self.home / f"{name}.yaml", self.home / f"at-{name}"
         home.mkdir(exist_ok=True)
         if ours:
-            command: exporters.Command = [exporters.scripts() / "jumpstarter-exporter", "run"]
+            command: exporters.Command = [exporters.scripts(installed) / "jumpstarter-exporter", "run"]
             command += ["--config", file, "--log-level", "info"]
         else:
             command = [self.upstream.bin / "jmp", "run", "--exporter-config", file]
@@ -183,6 +204,7 @@ class Person:
     name: str
     file: Path
     home: Path
+    installed: Environment | None = None
 
     def jmp(
         self, *words: str | Path, inside: tuple[str | Path, ...] = (), check: bool = True, stdin: str = ""
@@ -222,7 +244,7 @@ class Person:
 
     def environment(self, *, theirs: bool) -> dict[str, str]:
         """With one of the two clients first in the path."""
-        scripts = self.lab.upstream.bin if theirs else exporters.scripts()
+        scripts = self.lab.upstream.bin if theirs else exporters.scripts(self.installed)
         environment = exporters.clean_environment(self.home)
         return environment | {"PATH": f"{scripts}:{environment['PATH']}"}
 
@@ -234,7 +256,7 @@ class Person:
     def _command(
         self, words: tuple[str | Path, ...], inside: tuple[str | Path, ...], *, theirs: bool
     ) -> exporters.Command:
-        scripts = self.lab.upstream.bin if theirs else exporters.scripts()
+        scripts = self.lab.upstream.bin if theirs else exporters.scripts(self.installed)
         program, option = ("jmp", "--client-config") if theirs else ("jumpstarter", "--client")
         command: exporters.Command = [scripts / program, *words, option, self.file]
         return [*command, "--", *inside] if inside else command
@@ -248,7 +270,7 @@ class Person:
             timeout=LIMIT,
             check=False,
             cwd=self.home,
-            env=self.environment(theirs=Path(command[0]).parent != exporters.scripts()),
+            env=self.environment(theirs=Path(command[0]).parent != exporters.scripts(self.installed)),
         )
         return _checked(done) if check else done
 
@@ -261,7 +283,9 @@ def _checked(done: Done) -> Done:
 
 
 @contextmanager
-def open_lab(upstream: Environment | None = None) -> Iterator[Lab]:
+def open_lab(
+    upstream: Environment | None = None, installed: Environment | None = None
+) -> Iterator[Lab]:
     """A lab for the block."""
     with tempfile.TemporaryDirectory(prefix="lab-") as home, ExitStack() as stack:
-        yield Lab(Path(home), stack, upstream)
+        yield Lab(Path(home), stack, upstream, installed)

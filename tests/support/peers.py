@@ -25,6 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 MARKER = ".ready"
 
 
+VERSION = ROOT / "tests" / "previous" / "version.txt"
+PREVIOUS_EXTRAS = "[exporter,controller,pexpect]"
+
+
 class PeerUnavailableError(RuntimeError):
     """A peer's environment could not be built. Tests that need it are skipped, as missing what they need."""
 
@@ -74,6 +78,43 @@ def environment(name: str, requirements: Path, constraints: Path) -> Environment
     arguments = ["--requirement", str(requirements), "--constraint", str(constraints)]
     with build_lock(name):
         return _build(name, requirements.read_text() + constraints.read_text(), arguments)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of ours that was."""
+
+    name: str
+    commit: str
+
+
+def previous_version(file: Path = VERSION) -> Version:
+    """The version before, as the project's file names it."""
+    [line] = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    return Version(*line.split())
+
+
+def previous(repository: Path = ROOT, file: Path = VERSION) -> Environment:
+    """The version before as a user installs it, from the history of this clone.
+
+    Raises:
+        PeerUnavailableError: the history lacks its commit, or it cannot be installed.
+    """
+    version = previous_version(file)
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "source.tar"
+        # Root may read a clone that belongs to somebody else; nothing of it is executed.
+        git = ["git", "-c", "safe.directory=*", "-C", str(repository)]
+        try:
+            run([*git, "archive", "--prefix=source/", "--output", str(archive), version.commit])
+        except (OSError, PeerUnavailableError) as error:
+            # Also where the environment is there already: without the history nobody knows what it is.
+            raise PeerUnavailableError(
+                f"the history of this checkout lacks {version.name} ({version.commit}), which a complete clone has "
+                f"(`git fetch --unshallow`): {str(error).splitlines()[-1]}"
+            ) from error
+        with build_lock("previous"):
+            return _build("previous", version.commit + PREVIOUS_EXTRAS, [f"{archive}{PREVIOUS_EXTRAS}"])
 
 
 @contextmanager
