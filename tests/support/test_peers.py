@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,3 +101,92 @@ def test_an_environment_in_use_is_not_removed(tmp_path: Path) -> None:
     os.close(holder)
     assert used.exists()
     assert not unused.exists()
+
+
+def git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.c", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with two commits, and a cache of its own."""
+    monkeypatch.setenv("JUMPSTARTER_TEST_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    for text in ("before", "now"):
+        (folder / "file").write_text(text)
+        git(folder, "add", "file")
+        git(folder, "commit", "--quiet", "--message", text)
+    return folder
+
+
+def names(file: Path, commit: str) -> Path:
+    file.write_text(f"# What is before.\nv1 {commit}\n")
+    return file
+
+
+def test_the_version_before_is_installed_from_the_commit_that_is_named(
+    history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def install(name: str, path: Path, arguments: list[str]) -> None:
+        [source] = arguments
+        archive = source.removesuffix(peers.PREVIOUS_EXTRAS)
+        with tarfile.open(archive) as files:
+            member = files.extractfile("source/file")
+            assert member is not None
+            seen.append(member.read().decode())
+        path.mkdir(parents=True)
+        (path / peers.MARKER).touch()
+
+    monkeypatch.setattr(peers, "_install", install)
+    file = names(tmp_path / "version.txt", git(history, "rev-parse", "HEAD~"))
+    assert peers.previous(history, file) == peers.previous(history, file)
+    assert seen == ["before"]
+    other = peers.previous(history, names(file, git(history, "rev-parse", "HEAD")))
+    assert seen == ["before", "now"]
+    assert other != peers.previous(history, names(file, git(history, "rev-parse", "HEAD~")))
+
+
+def test_a_history_without_the_version_before_is_said(history: Path, tmp_path: Path) -> None:
+    file = names(tmp_path / "version.txt", git(history, "rev-parse", "HEAD~"))
+    shallow = tmp_path / "shallow"
+    git(history, "clone", "--quiet", "--depth", "1", f"file://{history}", str(shallow))
+    bare = tmp_path / "unpacked"
+    bare.mkdir()
+    for folder in (shallow, bare):
+        with pytest.raises(peers.PeerUnavailableError, match="this checkout lacks v1") as caught:
+            peers.previous(folder, file)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("CI", "true"), ("JUMPSTARTER_REQUIRE_PREVIOUS", "1"), ("", "")])
+def test_the_version_before_is_skipped_except_in_ci(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """By this project's own conftest, in a run in which it cannot be had."""
+    for variable in ("CI", "JUMPSTARTER_REQUIRE_PREVIOUS"):
+        monkeypatch.delenv(variable, raising=False)
+    if name:
+        monkeypatch.setenv(name, value)
+    pytester.makeconftest(
+        "import sys\n"
+        f"sys.path.insert(0, {str(peers.ROOT)!r})\n"
+        "from tests.support import peers\n"
+        "def lacks():\n"
+        "    raise peers.PeerUnavailableError('the network\\nis away')\n"
+        "from tests import conftest\n"
+        "conftest.PEERS['previous'] = lacks\n"
+        "from tests.conftest import previous, pytest_collection_finish\n"
+    )
+    pytester.makepyfile("def test_with(previous):\n    assert previous\n")
+    done = pytester.runpytest_subprocess("-rs", "-p", "no:cacheprovider")
+    if name:
+        done.assert_outcomes(errors=1)
+        done.stdout.fnmatch_lines("*is away*")
+    else:
+        done.assert_outcomes(skipped=1)
+        done.stdout.fnmatch_lines("*SKIPPED*the network is away*")
