@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.interop import exporters, hardware
 from tests.interop.exporters import Certificate
 from tests.interop.user import User, assert_same
+from tests.support import peers
 from tests.support.peers import Environment
 
 
@@ -53,3 +55,12 @@ def test_flash_and_dump(user: User, tmp_path: Path) -> None:
 
 def test_one_command(user: User) -> None:
     user.run("jumpstarter", "power", "on", "power")
+
+
+def test_the_version_before_is_what_its_commit_holds(previous: Environment) -> None:
+    """And not this tree by some other way."""
+    source = "client/jumpstarter_client/base.py"
+    commit = peers.previous_version().commit
+    git = ["git", "-c", "safe.directory=*", "-C", str(peers.ROOT), "show", f"{commit}:{source}"]
+    shown = subprocess.run(git, capture_output=True, check=True).stdout
+    assert (previous.site_packages / source.removeprefix("client/")).read_bytes() == shown
