@@ -283,9 +283,7 @@ def _checked(done: Done) -> Done:
 
 
 @contextmanager
-def open_lab(
-    upstream: Environment | None = None, installed: Environment | None = None
-) -> Iterator[Lab]:
+def open_lab(upstream: Environment | None = None, installed: Environment | None = None) -> Iterator[Lab]:
     """A lab for the block."""
     with tempfile.TemporaryDirectory(prefix="lab-") as home, ExitStack() as stack:
         yield Lab(Path(home), stack, upstream, installed)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from jumpstarter_drivers.virtual.image import make_image
 
 from tests.interop.conftest import certificate, config, home
-from tests.interop.exporters import clean_environment, scripts
 from tests.interop.lab import Lab, Person, open_lab
 from tests.support.peers import Environment
 
@@ -72,9 +70,7 @@ def installed(previous: Environment) -> dict[str, Environment | None]:
 
 
 @pytest.fixture(scope="class")
-def site(
-    request: pytest.FixtureRequest, installed: dict[str, Environment | None]
-) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, installed: dict[str, Environment | None]) -> Iterator[Site]:
     controller = request.cls.controller
     with open_lab(installed=installed[controller]) as lab:
         for version in VERSIONS:
@@ -82,10 +78,7 @@ def site(
             lab.exporter(
                 version, ours=True, board=version, export=export, installed=installed[version], wait=False
             )
-        clients = {
-            version: lab.person(f"user-{version}", where)
-            for version, where in installed.items()
-        }
+        clients = {version: lab.person(f"user-{version}", where) for version, where in installed.items()}
         for version in VERSIONS:
             lab.until(lambda name=version: lab.status(name) == "AVAILABLE")  # type: ignore[misc]
         yield Site(lab, clients)
