@@ -29,7 +29,7 @@ settings.load_profile("project")
 # of which pytest's folders and ours need about 80.
 _TMPDIR = tempfile.gettempdir()
 _MAX_TMPDIR_BYTES = 24
-if len(os.fsencode(_TMPDIR)) > _MAX_TMPDIR_BYTES:
+if _TMPDIR_IS_TOO_LONG := len(os.fsencode(_TMPDIR)) > _MAX_TMPDIR_BYTES:
     os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 
 _STATE = tempfile.mkdtemp(prefix="jumpstarter-state-")
@@ -59,9 +59,7 @@ MISSING = "missing: "
 
 
 def pytest_report_header() -> list[str]:
-    return (
-        [f"TMPDIR: /tmp; {_TMPDIR} is too long for sockets in it"] if tempfile.gettempdir() != _TMPDIR else []
-    )
+    return [f"TMPDIR: /tmp; {_TMPDIR} is too long for sockets in it"] if _TMPDIR_IS_TOO_LONG else []
 
 
 @pytest.hookimpl(wrapper=True)
