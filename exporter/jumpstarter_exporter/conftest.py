@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
+import os
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -114,4 +118,55 @@ def serve() -> Serve:
     return serve_driver
 
 
-__all__ = ["Serve", "User"]
+class HookOutput(logging.Handler):
+    """What hooks print, line by line as the exporter logs it; by then it waits for their end."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._send, self._receive = trio.open_memory_channel[str](math.inf)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._send.send_nowait(record.getMessage())
+
+    async def line(self) -> str:
+        return await self._receive.receive()
+
+
+@pytest.fixture
+def hook_output() -> Iterator[HookOutput]:
+    """`assert await hook_output.line() == "begun"`"""
+    logger, handler = logging.getLogger("hook"), HookOutput()
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+class Witness:
+    """A named pipe that a shell script, and all that it starts, keep open until they end.
+
+    Put `keep` in front of the script.
+    """
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.keep = f"exec 3>{path}; "
+        self._end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    async def ended(self) -> None:
+        """Wait until it was open, and every process that had it has ended."""
+        await trio.lowlevel.wait_readable(self._end)
+        assert os.read(self._end, 1) == b""
+
+    def close(self) -> None:
+        os.close(self._end)
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Iterator[Witness]:
+    """`Hook(script=witness.keep + "sleep 1000")`"""
+    made = Witness(tmp_path / "witness")
+    yield made
+    made.close()
+
+
+__all__ = ["HookOutput", "Serve", "User", "Witness"]

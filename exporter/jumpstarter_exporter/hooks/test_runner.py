@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +15,14 @@ import trio
 import trio.testing
 
 from jumpstarter_exporter.config.model import Hook
-from jumpstarter_exporter.hooks import runner
-from jumpstarter_exporter.hooks.runner import command_of, environment_of, run_hook
+from jumpstarter_exporter.conftest import HookOutput, Witness
+from jumpstarter_exporter.hooks.runner import KILL_SECONDS, command_of, environment_of, run_hook
 
 LOG = logging.getLogger("hook.beforeLease")
 
 
 @pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(runner, "KILL_SECONDS", 0.5)
+def informed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
@@ -27,18 +30,30 @@ async def run(script: str, timeout: float = 20, **more: Any) -> str:
     return await run_hook(Hook(script=script, timeout=int(timeout), **more), os.environ, LOG)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+@dataclass
+class Running:
+    """A hook that has begun."""
+
+    witness: Witness
+    output: HookOutput
+    results: list[str] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def begun(self, script: str) -> AsyncIterator[trio.CancelScope]:
+        """It prints `begun` when it has, and has ended with all that it started after the block."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._to_its_end, self.witness.keep + script)
+            assert await self.output.line() == "begun"
+            yield nursery.cancel_scope
+        await self.witness.ended()
+
+    async def _to_its_end(self, script: str) -> None:
+        self.results.append(await run(script, timeout=30))
 
 
-async def gone(pid: int) -> None:
-    with trio.fail_after(10):
-        while is_alive(pid):
-            await trio.sleep(0.01)
+@pytest.fixture
+def running(witness: Witness, hook_output: HookOutput) -> Running:
+    return Running(witness, hook_output)
 
 
 async def test_output_is_logged_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -52,36 +67,82 @@ async def test_a_line_without_end_is_cut(caplog: pytest.LogCaptureFixture) -> No
     assert max(map(len, caplog.messages)) == 4096
 
 
+async def test_a_line_without_end_is_told_while_it_grows(running: Running) -> None:
+    async with running.begun("echo begun; head -c 5000 /dev/zero | tr '\\0' x; read -r _") as scope:
+        assert await running.output.line() == "x" * 4096
+        scope.cancel()
+
+
 async def test_a_failure_is_told() -> None:
     assert await run("exit 3") == "Hook failed with exit code 3"
     assert await run("kill -9 $$") == "Hook failed with exit code -9"
     assert "Hook could not be started" in await run("x", exec="/no/such/shell")
 
 
-async def test_a_hook_whose_time_is_over_ends_with_all_that_it_started(tmp_path: Path) -> None:
-    pids = tmp_path / "pids"
-    script = f"trap '' TERM; sleep 1000 & echo $$ $! > {pids}; wait; sleep 1000"
-    assert await run(script, timeout=1) == "Hook timed out after 1 seconds"
-    for pid in pids.read_text().split():
-        await gone(int(pid))
+# A shell that waits and hears every signal, though it has nothing to wait for.
+STUBBORN = "trap 'echo asked' TERM; echo begun; while true; do read -r _; done"
 
 
-async def test_cancelling_leaves_nothing_behind(tmp_path: Path) -> None:
-    pids = tmp_path / "pids"
-    with trio.fail_after(10):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run, f"sleep 1000 & echo $$ $! > {pids}.new; mv {pids}.new {pids}; wait")
-            while not pids.exists():
-                await trio.sleep(0.01)
-            nursery.cancel_scope.cancel()
-    for pid in pids.read_text().split():
-        await gone(int(pid))
+async def test_a_hook_whose_time_is_over_is_killed_if_it_does_not_end_when_asked(
+    running: Running, mock_clock: trio.testing.MockClock
+) -> None:
+    async with running.begun(STUBBORN):
+        mock_clock.jump(30)
+        assert await running.output.line() == "asked"
+        mock_clock.jump(KILL_SECONDS)
+    assert running.results == ["Hook timed out after 30 seconds"]
 
 
-async def test_what_a_hook_leaves_running_does_not_hold_it_up(tmp_path: Path) -> None:
-    with trio.fail_after(10):
-        assert await run(f"sleep 1000 & echo $! > {tmp_path}/pid") == ""
-    os.kill(int((tmp_path / "pid").read_text()), 9)
+async def test_what_a_hook_started_is_killed_though_the_hook_itself_ended_when_asked(
+    running: Running, mock_clock: trio.testing.MockClock
+) -> None:
+    async with running.begun("(trap '' TERM; echo begun; exec sleep 1000) & wait"):
+        mock_clock.jump(30)
+    assert running.results == ["Hook timed out after 30 seconds"]
+
+
+async def test_a_hook_that_ends_when_asked_has_the_time_for_it(
+    running: Running, mock_clock: trio.testing.MockClock
+) -> None:
+    async with running.begun("trap 'echo put back; printf done; exit' TERM; echo begun; read -r _"):
+        mock_clock.jump(30)
+        assert await running.output.line() == "put back"
+        assert await running.output.line() == "done"
+    assert running.results == ["Hook timed out after 30 seconds"]
+
+
+async def test_cancelling_asks_a_hook_to_end(running: Running, mock_clock: trio.testing.MockClock) -> None:
+    async with running.begun("sleep 1000 & echo begun; wait") as scope:
+        scope.cancel()
+    assert running.results == []
+
+
+async def test_cancelling_kills_a_hook_that_does_not_end_when_asked(
+    running: Running, mock_clock: trio.testing.MockClock
+) -> None:
+    async with running.begun("trap 'sleep 1000' TERM; echo begun; while true; do read -r _; done") as scope:
+        scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(KILL_SECONDS)
+    assert running.results == []
+
+
+async def test_what_a_hook_leaves_running_does_not_hold_it_up(
+    witness: Witness, hook_output: HookOutput
+) -> None:
+    with trio.fail_after(20):
+        assert await run(witness.keep + "sleep 1000 & echo $!") == ""
+        os.kill(int(await hook_output.line()), signal.SIGKILL)
+        await witness.ended()
+
+
+@pytest.mark.parametrize("program", ["/bin/sh", "/no/such/shell"])
+async def test_a_hook_leaves_no_terminal_open(program: str) -> None:
+    await run("true", exec=program)  # what trio keeps open itself is there from here on
+    before = os.listdir("/proc/self/fd")
+    await run("true", exec=program)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_script_of_one_line_may_be_a_file(tmp_path: Path) -> None:
