@@ -174,7 +174,7 @@ class LeaseServer:
             self.exiting = True
         elif ours:
             await self._as_long_as_there_is_time(self._release)
-        await self._as_long_as_there_is_time(self._last_look)
+        await self._last_look()
         life.leave()
 
     async def _last_look(self) -> None:

@@ -209,6 +209,16 @@ async def follow(lab: Lab, told: Callable[[Tenant | None], None]) -> None:
     await controller.follow(announcer.introduce, told)
 
 
+async def test_devices_are_told_anew_on_every_new_connection(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The controller behind it may be another one, which has never heard of them."""
+    lab.says = [RpcError(StatusCode.UNAVAILABLE, "restarting")]
+    with trio.move_on_after(60):
+        await follow(lab, lambda _: None)
+    assert lab.heard == ["register 1 {}", "AVAILABLE"] * 2
+
+
 async def test_a_stream_that_ended_well_is_opened_again_without_a_new_introduction(
     lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -1,142 +1,314 @@
-"""The end of one lease's session: how long it stays, and for whom."""
+"""The end of one lease's session: how long it stays, for whom, and what is done before it is over."""
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import jwt
 import pytest
 import trio
 import trio.testing
-from jumpstarter_proto.remote import Identity, Kind, Trust
-from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
+from google.protobuf import empty_pb2
+from jumpstarter_proto.rpc import RpcError, open_channel
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest, EndSessionRequest
+from jumpstarter_proto.value import from_value, to_value
 
-from jumpstarter_exporter.config import load
-from jumpstarter_exporter.registration.controller import Controller
-from jumpstarter_exporter.registration.serving import LAST_LOOK_SECONDS, LeaseServer
-from jumpstarter_exporter.registration.tenancy import Tenant
+from jumpstarter_exporter.conftest import HookOutput, Witness
+from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, serving
+from jumpstarter_exporter.registration.serving import (
+    GRACE_SECONDS,
+    HOOK_SECONDS,
+    LAST_LOOK_SECONDS,
+    REASON_SECONDS,
+    LeaseServer,
+)
 from jumpstarter_exporter.status import Report, Status
 
+NO_SHELL = {"script": "true", "exec": "/no/such/shell"}
+"""A hook that fails."""
 
-class Tunnelled(Controller):
-    """Its tunnels end in memory; one waits for the exporter."""
 
-    def __init__(self, *waiting: str) -> None:
-        """`waiting`: the router's token of each."""
-        super().__init__("lab:8082", Trust(), Identity(Kind.EXPORTER, "lab", "one", "token"))
-        self._waiting = [ListenResponse(router_token=token) for token in waiting]
-        self._pairs = {token: trio.testing.memory_stream_pair() for token in waiting}
-        self.arrived: Callable[[ListenResponse], None]
-        self.released: list[str] = []
+class Statuses:
+    """What a lease's users are told, as it comes."""
 
-    def near(self, token: str = "") -> trio.abc.Stream:
-        """A client's end of that tunnel."""
-        return self._pairs[token][0]
+    def __init__(self, server: LeaseServer) -> None:
+        self.seen: list[Report] = []
+        self._news = trio.Event()
+        server.session.status.on_change = self._changed
 
-    async def listen(self, lease: str, arrived: object) -> None:
-        assert callable(arrived)
-        self.arrived = arrived
-        for connection in self._waiting:
-            arrived(connection)
-        await trio.sleep_forever()
+    def _changed(self, report: Report) -> None:
+        self.seen.append(report)
+        self._news.set()
+        self._news = trio.Event()
 
-    async def release(self, lease: str) -> None:
-        self.released.append(lease)
-
-    @asynccontextmanager
-    async def tunnel(self, connection: ListenResponse) -> AsyncIterator[trio.abc.Stream]:
-        yield self._pairs[connection.router_token][1]
+    async def until(self, status: Status) -> None:
+        while not self.seen or self.seen[-1].status is not status:
+            await self._news.wait()
 
 
 @pytest.mark.parametrize("connected", [False, True])
 async def test_who_is_connected_sees_how_it_ended_and_nobody_waits_for_nobody(
-    tmp_path: Path, connected: bool, autojump_clock: trio.testing.MockClock
+    configure: Configure, connected: bool, autojump_clock: trio.testing.MockClock
 ) -> None:
-    file = tmp_path / "exporter.yaml"
-    file.write_text("apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n")
-    server = LeaseServer(load(file), Tunnelled(*[""] * connected), Tenant("mine", "ann"))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.run)
-        await trio.testing.wait_all_tasks_blocked()
-        before = trio.current_time()
+    server = LeaseServer(configure(), Tunnelled(*[""] * connected), ANN)
+    before = trio.current_time()
+    async with serving(server):
         server.ended.set()
-    assert (trio.current_time() - before >= LAST_LOOK_SECONDS) is connected
+    assert trio.current_time() - before == pytest.approx(LAST_LOOK_SECONDS if connected else 0, abs=0.1)
 
 
-async def test_the_last_who_leaves_ends_it(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    file = tmp_path / "exporter.yaml"
-    file.write_text("apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n")
-    controller = Tunnelled("")
-    server = LeaseServer(load(file), controller, Tenant("mine", "ann"))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.run)
-        await trio.testing.wait_all_tasks_blocked()
+async def test_the_last_who_leaves_ends_it(
+    configure: Configure, autojump_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled("one", "other")
+    server = LeaseServer(configure(), controller, ANN)
+    before = trio.current_time()
+    async with serving(server) as over:
         server.ended.set()
         await trio.testing.wait_all_tasks_blocked()
-        before = trio.current_time()
-        await controller.near().aclose()
+        await controller.near("one").aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not over.is_set()
+        await controller.near("other").aclose()
     assert trio.current_time() - before < LAST_LOOK_SECONDS
 
 
-def token(client: str, name: str = "") -> str:
-    return jwt.encode({"client": client, "sub": name}, "x" * 32)
-
-
-async def heard(stream: trio.abc.Stream) -> bool:
-    """Whether the session is at the other end: a server's first words are its settings."""
-    try:
-        return bool(await stream.receive_some())
-    except trio.BrokenResourceError:
-        return False
-
-
-async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+async def test_a_call_that_is_about_to_answer_does_so_though_the_exporter_stops(
+    configure: Configure, autojump_clock: trio.testing.MockClock
 ) -> None:
-    file = tmp_path / "exporter.yaml"
-    file.write_text("apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n")
-    late = token("ann", "late")
-    old, unknown, new = token("ann"), "not ours", token("bob")
-    controller = Tunnelled(old, unknown, new, late)
-    controller._waiting.pop()
-    server = LeaseServer(load(file), controller, Tenant("mine", "ann"))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.run)
-        for one in (old, unknown, new):
-            assert await heard(controller.near(one))
-        server.belongs_to("ann")
-        await trio.testing.wait_all_tasks_blocked()
-        server.belongs_to("bob")
-        for one in (old, unknown):
-            while await heard(controller.near(one)):
-                pass
-        controller.arrived(ListenResponse(router_token=late))
-        with trio.move_on_after(1) as silent:
-            await heard(controller.near(late))
-        assert silent.cancelled_caught
-        with trio.move_on_after(1) as connected:
-            while await heard(controller.near(new)):
-                pass
-        assert connected.cancelled_caught
+    controller = Tunnelled("")
+    server = LeaseServer(configure(), controller, ANN)
+    board = server.session.tree.nodes[1]
+    answers: list[object] = []
+
+    async def call(exporter: ExporterServiceStub, seconds: float) -> None:
+        request = DriverCallRequest(uuid=str(board.driver.uuid), method="wait", args=[to_value(seconds)])
+        try:
+            answers.append(from_value((await exporter.DriverCall(request)).result))
+        except RpcError as error:
+            answers.append(error.code.name)
+
+    async with serving(server) as over, open_channel(controller.near()) as channel:
+        exporter = ExporterServiceStub(channel)
+        await exporter.GetReport(empty_pb2.Empty())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call, exporter, GRACE_SECONDS / 2)
+            nursery.start_soon(call, exporter, 1000 * GRACE_SECONDS)
+            await trio.testing.wait_all_tasks_blocked()
+            server.stopping.set()
+        await over.wait()
+    assert answers == ["done", "UNAVAILABLE"]
+    assert controller.released == [], "it is its client's still"
+
+
+async def test_a_hook_that_puts_the_board_in_order_has_some_seconds_when_the_exporter_stops(
+    configure: Configure, witness: Witness, hook_output: HookOutput, mock_clock: trio.testing.MockClock
+) -> None:
+    """Meanwhile the lease's end has come; the hook runs, and would run for longer than the exporter may."""
+    script = "trap 'echo alive' USR1; echo $$; while true; do read -r _; done"
+    server = LeaseServer(configure(afterLease={"script": witness.keep + script}), Tunnelled(), ANN)
+    async with serving(server):
         server.ended.set()
+        hook = int(await hook_output.line())
+        server.stopping.set()
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(HOOK_SECONDS - 0.5)
+        await trio.testing.wait_all_tasks_blocked()
+        os.kill(hook, signal.SIGUSR1)
+        assert await hook_output.line() == "alive"
+        mock_clock.jump(0.5)
+        await witness.ended()
+
+
+async def test_no_hook_runs_and_nothing_is_given_back_when_the_exporter_stops_in_a_lease(
+    configure: Configure, autojump_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled()
+    server = LeaseServer(configure(afterLease=NO_SHELL), controller, ANN)
+    statuses = Statuses(server)
+    async with serving(server):
+        server.stopping.set()
+    assert [report.status for report in statuses.seen] == [Status.LEASE_READY]
+    assert controller.released == []
+
+
+async def test_a_user_who_is_done_ends_it_with_its_hook_and_it_is_given_back(
+    configure: Configure, hook_output: HookOutput, mock_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled("")
+    server = LeaseServer(configure(afterLease={"script": "echo in order"}), controller, ANN)
+    statuses = Statuses(server)
+    async with serving(server) as over:
+        async with open_channel(controller.near()) as channel:
+            exporter = ExporterServiceStub(channel)
+            await exporter.EndSession(EndSessionRequest())
+            assert await hook_output.line() == "in order"
+            await statuses.until(Status.AVAILABLE)
+        await over.wait()
+    assert controller.released == ["mine"]
+
+
+@pytest.mark.parametrize("event", ["ended", "stopping"])
+async def test_giving_it_back_ends_when_the_controller_has_it_or_the_exporters_time_is_over(
+    configure: Configure, event: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled()
+    controller.releasing = trio.Event()
+    server = LeaseServer(configure(), controller, ANN)
+    async with serving(server):
+        server.session.end()
+        await trio.sleep(1000)
+        assert controller.released == ["mine"]
+        before = trio.current_time()
+        getattr(server, event).set()
+    took = trio.current_time() - before
+    assert took == pytest.approx(0 if event == "ended" else HOOK_SECONDS, abs=0.1)
+
+
+async def test_a_board_that_its_hook_refuses_is_kept_until_its_user_has_seen_why(
+    configure: Configure, autojump_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled()
+    server = LeaseServer(configure(beforeLease=NO_SHELL | {"onFailure": "endLease"}), controller, ANN)
+    statuses = Statuses(server)
+    async with serving(server):
+        await statuses.until(Status.BEFORE_LEASE_HOOK_FAILED)
+        before = trio.current_time()
+        assert controller.released == []
+    assert trio.current_time() - before == pytest.approx(REASON_SECONDS, abs=0.1)
+    assert controller.released == ["mine"]
+    assert not server.exiting
+
+
+async def test_a_hook_that_ends_the_exporter_says_so_last_and_the_lease_is_not_given_back(
+    configure: Configure, mock_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled("")
+    server = LeaseServer(configure(beforeLease=NO_SHELL | {"onFailure": "exit"}), controller, ANN)
+    statuses = Statuses(server)
+    async with serving(server):
+        await statuses.until(Status.BEFORE_LEASE_HOOK_FAILED)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(REASON_SECONDS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert statuses.seen[-1].status is Status.BEFORE_LEASE_HOOK_FAILED, "who is connected sees why first"
+        mock_clock.jump(LAST_LOOK_SECONDS)
+        await statuses.until(Status.OFFLINE)
+        mock_clock.autojump_threshold = 0
+    assert server.exiting
+    assert controller.released == []
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Afterwards there is no room for temporary files."""
+    return lambda: monkeypatch.setattr(tempfile, "tempdir", "/proc/gone")  # short enough for a socket
 
 
 async def test_a_host_without_room_says_why_and_gives_the_lease_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+    configure: Configure, full: Callable[[], None], autojump_clock: trio.testing.MockClock
 ) -> None:
-    file = tmp_path / "exporter.yaml"
-    file.write_text("apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n")
-    monkeypatch.setattr(tempfile, "tempdir", "/proc/gone")  # short enough for a socket
+    full()
     controller = Tunnelled()
-    server = LeaseServer(load(file), controller, Tenant("mine", "ann"))
-    reports: list[Report] = []
-    server.session.status.on_change = reports.append
+    server = LeaseServer(configure(), controller, ANN)
+    statuses = Statuses(server)
+    before = trio.current_time()
     await server.run()
-    assert reports[-1].status is Status.BEFORE_LEASE_HOOK_FAILED
-    assert "make room where its temporary files are" in reports[-1].message
+    assert trio.current_time() - before == pytest.approx(REASON_SECONDS)
+    assert statuses.seen[-1].status is Status.BEFORE_LEASE_HOOK_FAILED
+    assert "make room where its temporary files are" in statuses.seen[-1].message
+    assert controller.released == ["mine"]
+
+
+async def test_a_hook_can_reach_the_lease_where_the_folder_of_temporary_files_has_a_long_path(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    far = tmp_path / ("d" * 120)
+    far.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(far))
+    config = configure(hooks={"beforeLease": {"script": f"printf %s $JUMPSTARTER_HOST >{told}"}})
+    server = LeaseServer(config, Tunnelled(), ANN)
+    statuses = Statuses(server)
+    async with serving(server):
+        await statuses.until(Status.LEASE_READY)
+        async with await trio.open_unix_socket(told.read_text()):
+            server.ended.set()
+
+
+@pytest.mark.parametrize("event", ["ended", "stopping"])
+async def test_giving_it_back_ends_when_the_controller_has_it_or_the_exporters_time_is_over(
+    configure: Configure, event: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled()
+    controller.releasing = trio.Event()
+    server = LeaseServer(configure(), controller, ANN)
+    async with serving(server):
+        server.session.end()
+        await trio.sleep(1000)
+        assert controller.released == ["mine"]
+        before = trio.current_time()
+        getattr(server, event).set()
+    took = trio.current_time() - before
+    assert took == pytest.approx(0 if event == "ended" else HOOK_SECONDS, abs=0.1)
+
+
+async def test_a_board_that_its_hook_refuses_is_kept_until_its_user_has_seen_why(
+    configure: Configure, autojump_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled()
+    server = LeaseServer(configure(beforeLease=NO_SHELL | {"onFailure": "endLease"}), controller, ANN)
+    statuses = Statuses(server)
+    async with serving(server):
+        await statuses.until(Status.BEFORE_LEASE_HOOK_FAILED)
+        before = trio.current_time()
+        assert controller.released == []
+    assert trio.current_time() - before == pytest.approx(REASON_SECONDS, abs=0.1)
+    assert controller.released == ["mine"]
+    assert not server.exiting
+
+
+async def test_a_hook_that_ends_the_exporter_says_so_last_and_the_lease_is_not_given_back(
+    configure: Configure, mock_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled("")
+    server = LeaseServer(configure(beforeLease=NO_SHELL | {"onFailure": "exit"}), controller, ANN)
+    statuses = Statuses(server)
+    async with serving(server):
+        await statuses.until(Status.BEFORE_LEASE_HOOK_FAILED)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(REASON_SECONDS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert statuses.seen[-1].status is Status.BEFORE_LEASE_HOOK_FAILED, "who is connected sees why first"
+        mock_clock.jump(LAST_LOOK_SECONDS)
+        await statuses.until(Status.OFFLINE)
+        mock_clock.autojump_threshold = 0
+    assert server.exiting
+    assert controller.released == []
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Afterwards there is no room for temporary files."""
+    return lambda: monkeypatch.setattr(tempfile, "tempdir", "/proc/gone")  # short enough for a socket
+
+
+async def test_a_host_without_room_says_why_and_gives_the_lease_back(
+    configure: Configure, full: Callable[[], None], autojump_clock: trio.testing.MockClock
+) -> None:
+    full()
+    controller = Tunnelled()
+    server = LeaseServer(configure(), controller, ANN)
+    statuses = Statuses(server)
+    before = trio.current_time()
+    await server.run()
+    assert trio.current_time() - before == pytest.approx(REASON_SECONDS)
+    assert statuses.seen[-1].status is Status.BEFORE_LEASE_HOOK_FAILED
+    assert "make room where its temporary files are" in statuses.seen[-1].message
     assert controller.released == ["mine"]
 
 
@@ -163,3 +335,31 @@ async def test_a_hook_can_reach_the_lease_where_the_folder_of_temporary_files_ha
         await ready.wait()
         async with await trio.open_unix_socket(told.read_text()):
             server.ended.set()
+
+
+@pytest.mark.parametrize("event", ["ended", "stopping"])
+async def test_a_host_without_room_does_not_outlast_the_lease_or_the_exporter(
+    configure: Configure, full: Callable[[], None], event: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    full()
+    controller = Tunnelled()
+    server = LeaseServer(configure(), controller, ANN)
+    before = trio.current_time()
+    async with serving(server):
+        getattr(server, event).set()
+    assert trio.current_time() - before < REASON_SECONDS / 10
+    assert controller.released == []
+
+
+async def test_a_host_without_room_stops_in_time_though_the_controller_does_not_take_the_lease(
+    configure: Configure, full: Callable[[], None], autojump_clock: trio.testing.MockClock
+) -> None:
+    full()
+    controller = Tunnelled()
+    controller.releasing = trio.Event()
+    server = LeaseServer(configure(), controller, ANN)
+    async with serving(server):
+        await trio.sleep(100 * REASON_SECONDS)
+        before = trio.current_time()
+        server.stopping.set()
+    assert trio.current_time() - before == pytest.approx(HOOK_SECONDS)

@@ -1,0 +1,113 @@
+"""Clients' connections to one lease: how many, how long, and what the failure of one does to the others."""
+
+from __future__ import annotations
+
+import logging
+
+import jwt
+import pytest
+import trio
+import trio.testing
+from google.protobuf import empty_pb2
+from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+
+from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, serving
+from jumpstarter_exporter.registration.serving import SILENT_SECONDS, TUNNELS, LeaseServer
+
+
+async def heard(stream: trio.abc.Stream) -> bool:
+    """Whether the session is at the other end: a server's first words are its settings."""
+    try:
+        return bool(await stream.receive_some())
+    except trio.BrokenResourceError:
+        return False
+
+
+async def cut(stream: trio.abc.Stream) -> None:
+    """Until the session has left."""
+    while await heard(stream):
+        pass
+
+
+def token(client: str, name: str = "") -> str:
+    return jwt.encode({"client": client, "sub": name}, "x" * 32)
+
+
+async def test_one_connection_too_many_waits_for_another_to_end(
+    configure: Configure, autojump_clock: trio.testing.MockClock
+) -> None:
+    tokens = [f"number {number}" for number in range(TUNNELS + 1)]
+    controller = Tunnelled(*tokens)
+    server = LeaseServer(configure(), controller, ANN)
+    async with serving(server):
+        assert len(controller.connected) == TUNNELS
+        waiting = (set(tokens) - set(controller.connected)).pop()
+        await controller.near(controller.connected[0]).aclose()
+        assert await heard(controller.near(waiting))
+        server.stopping.set()
+
+
+async def test_a_connection_on_which_nobody_speaks_is_ended(
+    configure: Configure, autojump_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled("silent")
+    server = LeaseServer(configure(), controller, ANN)
+    async with serving(server):
+        before = trio.current_time()
+        with trio.fail_after(2 * SILENT_SECONDS):
+            await cut(controller.near("silent"))
+        assert trio.current_time() - before == pytest.approx(SILENT_SECONDS)
+        server.stopping.set()
+
+
+async def test_a_connection_on_which_somebody_has_spoken_may_be_silent_for_as_long_as_they_like(
+    configure: Configure, autojump_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled("spoken")
+    server = LeaseServer(configure(), controller, ANN)
+    async with serving(server):
+        async with open_channel(controller.near("spoken")) as channel:
+            exporter = ExporterServiceStub(channel)
+            await exporter.GetReport(empty_pb2.Empty())
+            await trio.sleep(3 * SILENT_SECONDS)
+            await exporter.GetReport(empty_pb2.Empty())
+        server.stopping.set()
+
+
+async def test_a_connection_that_fails_is_logged_and_the_lease_goes_on(
+    configure: Configure, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    away = RpcError(StatusCode.UNAVAILABLE, "the router is away")
+    controller = Tunnelled("fine", away=away, broken=ZeroDivisionError("a fault"))
+    server = LeaseServer(configure(), controller, ANN)
+    async with serving(server) as over:
+        assert await heard(controller.near("fine"))
+        assert not over.is_set()
+        server.stopping.set()
+    assert "could not be taken: the router is away; it will dial again" in caplog.text
+    assert "ZeroDivisionError: a fault" in caplog.text
+
+
+async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
+    configure: Configure, autojump_clock: trio.testing.MockClock
+) -> None:
+    old, unknown, new, late = token("ann"), "not ours", token("bob"), token("ann", "late")
+    controller = Tunnelled(old, unknown, new)
+    server = LeaseServer(configure(), controller, ANN)
+    async with serving(server):
+        for one in (old, unknown, new):
+            assert await heard(controller.near(one))
+        server.belongs_to("ann")
+        await trio.testing.wait_all_tasks_blocked()
+        server.belongs_to("bob")
+        for one in (old, unknown):
+            await cut(controller.near(one))
+        controller.dial(late)
+        await trio.testing.wait_all_tasks_blocked()
+        assert late not in controller.connected
+        with trio.move_on_after(1) as connected:
+            await cut(controller.near(new))
+        assert connected.cancelled_caught
+        server.ended.set()
