@@ -1,4 +1,4 @@
-"""A lease to serve, and a controller that is reached in memory."""
+"""A lease to serve, and controllers that are reached in memory."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import pytest
 import trio
 import trio.testing
 import yaml
 from jumpstarter_proto.remote import Identity, Kind, Trust
-from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
+from jumpstarter_proto.rpc import RpcError, ServerCall, open_channel, serve_connection
+from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
+from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer, ControllerServiceStub
 
 from jumpstarter_exporter.config import ExporterConfig, load
 from jumpstarter_exporter.driver import Driver, export
-from jumpstarter_exporter.registration.controller import Controller
+from jumpstarter_exporter.errors import collapsed
+from jumpstarter_exporter.registration.controller import SEQUENCE, Calls, Controller
 from jumpstarter_exporter.registration.serving import LeaseServer
 from jumpstarter_exporter.registration.tenancy import Tenant
+from jumpstarter_exporter.status import Status
 
-__all__ = ["ANN", "Board", "Configure", "Tunnelled", "serving"]
+__all__ = ["ANN", "Board", "Configure", "Lab", "Tunnelled", "Wired", "serving"]
 
 ANN = Tenant("mine", "ann")
 
@@ -80,7 +84,7 @@ class Tunnelled(Controller):
         self.released: list[str] = []
         self.releasing: trio.Event | None = None
         """A lease that is given back waits for it."""
-        self._arrived: Callable[[ListenResponse], None]
+        self._arrived: Callable[[pb.ListenResponse], None]
 
     def near(self, token: str = "") -> trio.abc.Stream:
         """A client's end of that tunnel."""
@@ -89,12 +93,12 @@ class Tunnelled(Controller):
     def dial(self, token: str) -> None:
         """A client wants to be connected."""
         self._pairs.setdefault(token, trio.testing.memory_stream_pair())
-        self._arrived(ListenResponse(router_token=token))
+        self._arrived(pb.ListenResponse(router_token=token))
 
-    async def listen(self, lease: str, arrived: Callable[[ListenResponse], None]) -> None:
+    async def listen(self, lease: str, arrived: Callable[[pb.ListenResponse], None]) -> None:
         self._arrived = arrived
         for token in self._waiting:
-            arrived(ListenResponse(router_token=token))
+            arrived(pb.ListenResponse(router_token=token))
         await trio.sleep_forever()
 
     async def release(self, lease: str) -> None:
@@ -103,7 +107,7 @@ class Tunnelled(Controller):
             await self.releasing.wait()
 
     @asynccontextmanager
-    async def tunnel(self, connection: ListenResponse) -> AsyncIterator[trio.abc.Stream]:
+    async def tunnel(self, connection: pb.ListenResponse) -> AsyncIterator[trio.abc.Stream]:
         token = connection.router_token
         self.connected.append(token)
         if token in self._failing:
@@ -124,3 +128,121 @@ async def serving(server: LeaseServer) -> AsyncIterator[trio.Event]:
         nursery.start_soon(run)
         await trio.testing.wait_all_tasks_blocked()
         yield over
+
+
+Call: TypeAlias = ServerCall[Any, Any]
+
+
+class Lab(ControllerServiceServicer):
+    """A controller that writes down what it hears, and says what a test tells it to."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.times: list[float] = []
+        """When."""
+        self.sequence: list[int] = []
+        self.failures: list[RpcError] = []
+        """Of the next reports of a status."""
+        self.refusals: list[RpcError] = []
+        """Of the next leases that are given back."""
+        self.hold: trio.Event | None = None
+        """Answers to reports of a status wait for it."""
+        self.answers = True
+        self.says: list[pb.StatusResponse | RpcError | None] = []
+        """On the status stream; None ends it in good order."""
+        self.dials: list[pb.ListenResponse | RpcError | float] = []
+        """On the listen stream; a number is seconds of silence, after which it ends in good order."""
+        self._news = trio.Event()
+
+    def say(self, lease: str = "", client: str = "ann") -> None:
+        """Lease it, now; or end the lease."""
+        self.says.append(pb.StatusResponse(leased=bool(lease), lease_name=lease, client_name=client))
+        self._happened()
+
+    async def until(self, *heard: str) -> None:
+        """Wait until these were the last words."""
+        while tuple(self.heard[-len(heard) :]) != heard:
+            await self._news.wait()
+
+    def _happened(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def _hear(self, words: str) -> None:
+        self.heard.append(words)
+        self.times.append(trio.current_time())
+        self._happened()
+        if not self.answers:
+            await trio.sleep_forever()
+
+    async def Register(self, request: pb.RegisterRequest, call: Call) -> pb.RegisterResponse:  # noqa: N802
+        await self._hear(f"register {len(request.reports)} {dict(request.labels)}")
+        return pb.RegisterResponse(uuid="x")
+
+    async def Unregister(self, request: pb.UnregisterRequest, call: Call) -> pb.UnregisterResponse:  # noqa: N802
+        await self._hear("unregister")
+        return pb.UnregisterResponse()
+
+    async def ReportStatus(self, request: pb.ReportStatusRequest, call: Call) -> pb.ReportStatusResponse:  # noqa: N802
+        self.sequence.append(int(call.header(SEQUENCE) or "0"))
+        await self._hear(Status(request.status).name)
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        return pb.ReportStatusResponse()
+
+    async def ReleaseLease(self, request: pb.ReleaseLeaseRequest, call: Call) -> pb.ReleaseLeaseResponse:  # noqa: N802
+        await self._hear(f"release {request.name}")
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return pb.ReleaseLeaseResponse()
+
+    async def Status(self, request: pb.StatusRequest, call: Call) -> None:  # noqa: N802
+        while True:
+            while self.says:
+                match self.says.pop(0):
+                    case RpcError() as error:
+                        raise error
+                    case None:
+                        return
+                    case message:
+                        await call.send(message)
+            await self._news.wait()
+
+    async def Listen(self, request: pb.ListenRequest, call: Call) -> None:  # noqa: N802
+        await self._hear(f"listen {request.lease_name}")
+        while self.dials:
+            match self.dials.pop(0):
+                case RpcError() as error:
+                    raise error
+                case float() as seconds:
+                    await trio.sleep(seconds)
+                    return
+                case message:
+                    await call.send(message)
+        await trio.sleep_forever()
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+class Wired(Controller):
+    """Connections in memory instead of TLS."""
+
+    def __init__(self, lab: Lab, token: str = "token", **options: Any) -> None:
+        identity = Identity(Kind.EXPORTER, "lab", "one", token)
+        super().__init__("lab:8082", Trust(), identity, **options)
+        self.lab = lab
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Calls]:
+        ours, theirs = trio.testing.memory_stream_pair()
+        with collapsed():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve_connection, theirs, [self.lab])
+                async with open_channel(ours) as channel:
+                    yield Calls(ControllerServiceStub(channel), self._sequence)
+                nursery.cancel_scope.cancel()

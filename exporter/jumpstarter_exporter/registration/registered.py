@@ -142,10 +142,8 @@ class _Registered:
             if tenant is None:
                 await self._until_changed()
                 continue
-            try:
-                await self._serve(tenant)
-            finally:
-                self._tenancy.done()
+            await self._serve(tenant)
+            self._tenancy.done()
             if self._after_lease:
                 self._end(ExitCode.OK)
             self._announcer.become(Status.AVAILABLE, "Available for new lease")

@@ -1,0 +1,266 @@
+"""An exporter from its registration to its end: leases one after another, signals, and a controller that is silent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_exporter.registration import registered
+from jumpstarter_exporter.registration.announcer import SETTLE_SECONDS
+from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
+from jumpstarter_exporter.registration.registered import END_SECONDS, LEAVE_SECONDS, _Registered
+
+GOODBYE = ("OFFLINE", "unregister")
+
+
+class Exporter:
+    """One that runs."""
+
+    def __init__(self, inner: _Registered) -> None:
+        self._inner = inner
+        self.codes: list[ExitCode] = []
+        self.over = trio.Event()
+
+    @property
+    def board(self) -> Board:
+        board = self._inner._tree.nodes[1].driver
+        assert isinstance(board, Board)
+        return board
+
+    async def run(self) -> None:
+        self.codes.append(await self._inner.run())
+        self.over.set()
+
+
+@pytest.fixture
+def deadlines(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When this process would have been ended by force; another process below really is."""
+    found: list[float] = []
+    monkeypatch.setattr(registered, "end_in_time", found.append)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def guarded(deadlines: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@asynccontextmanager
+async def running(configure: Configure, lab: Lab, **hooks: dict[str, object]) -> AsyncIterator[Exporter]:
+    """Registered and available; the block has to end it."""
+    exporter = Exporter(_Registered(configure(**hooks), Wired(lab)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exporter.run)
+        await lab.until("register 2 {}", "AVAILABLE")
+        yield exporter
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+async def test_leases_are_served_one_after_the_other(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(configure, lab):
+        lab.say("first")
+        await lab.until("LEASE_READY")
+        lab.say()
+        await lab.until("AVAILABLE")
+        lab.say("second")
+        await lab.until("LEASE_READY")
+        lab.say("third")
+        await lab.until("listen third")
+        await lab.until("LEASE_READY")
+        send(signal.SIGTERM)
+    assert [words for words in lab.heard if "listen" in words] == [
+        "listen first",
+        "listen second",
+        "listen third",
+    ]
+    assert not any("release" in words for words in lab.heard), "the controller has ended them itself"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("leased", [False, True])
+async def test_a_signal_ends_it_and_the_lease_stays_its_clients(
+    configure: Configure,
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    number: signal.Signals,
+    leased: bool,
+) -> None:
+    async with running(configure, lab) as exporter:
+        if leased:
+            lab.say("mine")
+            await lab.until("LEASE_READY")
+        send(number)
+    assert exporter.codes == [ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK]
+    assert lab.heard[-2:] == list(GOODBYE)
+    assert not any("release" in words for words in lab.heard)
+
+
+async def test_sighup_ends_it_at_once_when_nobody_uses_the_board(
+    configure: Configure, lab: Lab, deadlines: list[float], autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(configure, lab) as exporter:
+        send(signal.SIGHUP)
+    assert exporter.codes == [ExitCode.OK]
+    assert deadlines == [END_SECONDS]
+
+
+async def test_sighup_ends_it_after_the_lease(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(configure, lab) as exporter:
+        lab.say("mine")
+        await lab.until("LEASE_READY")
+        send(signal.SIGHUP)
+        await trio.sleep(1000)
+        assert not exporter.over.is_set()
+        lab.say()
+    assert exporter.codes == [ExitCode.OK]
+    assert lab.heard[-2:] == list(GOODBYE)
+
+
+async def test_a_hook_may_end_it(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    hook = {"script": "true", "exec": "/no/such/shell", "onFailure": "exit"}
+    async with running(configure, lab, beforeLease=hook) as exporter:
+        lab.say("mine")
+    assert exporter.codes == [ExitCode.FAILED]
+
+
+async def test_a_controller_that_is_silent_does_not_hold_up_its_end(
+    configure: Configure,
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running(configure, lab) as exporter:
+        lab.answers = False
+        before = trio.current_time()
+        send(signal.SIGTERM)
+        await exporter.over.wait()
+        assert trio.current_time() - before == pytest.approx(LEAVE_SECONDS, abs=0.1)
+    assert "does not know that we leave: it does not answer" in caplog.text
+
+
+async def test_a_controller_that_refuses_does_not_hold_up_its_end(
+    configure: Configure,
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running(configure, lab) as exporter:
+        lab.failures = [RpcError(StatusCode.UNAVAILABLE, "restarting")]
+        send(signal.SIGTERM)
+    assert exporter.codes == [ExitCode.OK]
+    assert "does not know that we leave: restarting" in caplog.text
+
+
+async def test_a_lease_may_change_hands(
+    configure: Configure,
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running(configure, lab):
+        lab.say("mine")
+        await lab.until("LEASE_READY")
+        lab.say("mine", "bob")
+        await trio.sleep(1)
+        send(signal.SIGTERM)
+    assert "lease mine is bob's now, not ann's" in caplog.text
+    assert lab.heard.count("listen mine") == 1
+
+
+async def test_a_device_that_vanishes_from_a_drivers_thread_is_told(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(configure, lab) as exporter:
+        lab.say("mine")
+        await lab.until("LEASE_READY")
+        before = trio.current_time()
+        await trio.to_thread.run_sync(exporter.board.vanish)
+        await lab.until("register 2 {}", "LEASE_READY")
+        assert trio.current_time() - before == pytest.approx(SETTLE_SECONDS, abs=0.1)
+        send(signal.SIGTERM)
+
+
+def test_a_drivers_thread_that_outlives_the_exporter_says_so_to_nobody(
+    configure: Configure, lab: Lab
+) -> None:
+    async def whole_life() -> Board:
+        async with running(configure, lab) as exporter:
+            lab.say("mine")
+            await lab.until("LEASE_READY")
+            board = exporter.board
+            send(signal.SIGTERM)
+        return board
+
+    trio.run(whole_life, clock=trio.testing.MockClock(autojump_threshold=0)).vanish()
+
+
+PROGRAM = """
+import sys, threading
+from pathlib import Path
+import trio
+from jumpstarter_exporter.config import load
+from jumpstarter_exporter.registration import conftest, registered
+
+class Stuck(conftest.Board):
+    opens_at_start = True
+
+    async def open(self):
+        print("open", flush=True)
+
+    async def close(self):
+        print("closing", flush=True)
+        await trio.to_thread.run_sync(threading.Event().wait)
+
+async def main():
+    lab = conftest.Lab()
+    lab.say("mine")
+    await registered._Registered(load(Path(sys.argv[1])), conftest.Wired(lab)).run()
+
+if __name__ == "__main__":
+    registered.END_SECONDS = float(sys.argv[2])
+    trio.run(main)
+"""
+
+
+@pytest.mark.parametrize(("seconds", "signals", "code"), [(0.1, 1, ExitCode.FAILED), (1000, 2, 143)])
+def test_a_device_that_does_not_close_does_not_keep_the_process(
+    configure: Configure, tmp_path: Path, seconds: float, signals: int, code: int
+) -> None:
+    """Neither beyond its time, nor when a second signal comes."""
+    program = tmp_path / "stuck_board.py"
+    program.write_text(PROGRAM)
+    file = configure().file
+    file.write_text(file.read_text().replace(f"{Board.__module__}.{Board.__name__}", "stuck_board.Stuck"))
+    command = [sys.executable, program, file, str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = iter(process.stdout)
+            assert next(said).startswith("Serving leases")
+            for line in ["open\n", "closing\n"][:signals]:
+                assert next(said) == line
+                process.terminate()
+            assert process.wait(30) == code
+        finally:
+            process.kill()
