@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import select
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
@@ -151,6 +152,12 @@ class Witness:
         os.mkfifo(path)
         self.keep = f"exec 3>{path}; "
         self._end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a process that has it runs still."""
+        readable, _, _ = select.select([self._end], [], [], 0)
+        return not readable
 
     async def ended(self) -> None:
         """Wait until it was open, and every process that had it has ended."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from jumpstarter_exporter.config.model import Hook, Hooks
-from jumpstarter_exporter.hooks.machine import Action, Event, HookPlan, Life, State
+from jumpstarter_exporter.hooks.machine import Action, Event, HookPlan, Life
 from jumpstarter_exporter.hooks.runner import environment_of, run_hook
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.status import Status
@@ -96,15 +96,12 @@ class SessionLife:
             self._over.set()
 
     async def _run(self, hook: Hook, kind: str) -> None:
-        failure = "the hook was cancelled"
         try:
             failure = await self._with_motd(hook, kind)
         except Exception as error:  # whatever it is, it is this hook's failure and not the exporter's
             _log.exception("the %s hook", kind)
             failure = f"Hook could not be run: {error}"
-        finally:
-            if self._machine.state not in (State.OVER, State.REFUSED):
-                self._apply(self._machine.hook_ended(failure))
+        self._apply(self._machine.hook_ended(failure))
 
     async def _with_motd(self, hook: Hook, kind: str) -> str:
         logger = logging.getLogger(f"hook.{kind}")

@@ -131,7 +131,6 @@ async def _read(terminal: int, lines: _Lines) -> None:
         if not data:
             return
         lines.feed(data)
-        await trio.lowlevel.checkpoint()
 
 
 class _Lines:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -67,6 +69,46 @@ async def test_a_hook_that_cannot_be_run_has_failed() -> None:
         await until(session, Status.BEFORE_LEASE_HOOK_FAILED)
         assert "Hook could not be started" in session.status.report.message
         await life.end()  # it is at rest: there is nothing to wait for
+
+
+async def test_a_hook_that_fails_in_a_way_nobody_foresaw_has_failed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pty, "openpty", lambda: os.openpty.missing)  # type: ignore[attr-defined]
+    async with living(Hooks(before_lease=Hook(script="true", on_failure="exit"))) as (session, life):
+        life.begin()
+        with trio.fail_after(20):
+            await life.exiting.wait()
+        assert session.status.report.status is Status.BEFORE_LEASE_HOOK_FAILED
+        assert "Hook could not be run" in session.status.report.message
+        await life.end()
+        assert session.status.report.status is Status.BEFORE_LEASE_HOOK_FAILED, "who is there sees why first"
+        life.leave()
+        assert session.status.report.status is Status.OFFLINE
+        life.leave()
+        assert session.status.report.previous is Status.BEFORE_LEASE_HOOK_FAILED, "once"
+    assert "Traceback" in caplog.text
+
+
+async def test_a_board_that_a_hook_refuses_is_to_be_given_back() -> None:
+    hook = Hook(script="exit 3", on_failure="endLease")
+    async with living(Hooks(before_lease=hook)) as (_, life):
+        life.begin()
+        with trio.fail_after(20):
+            await life.releasing.wait()
+        assert not life.exiting.is_set()
+
+
+async def test_what_an_after_lease_hook_writes_for_users_goes_nowhere() -> None:
+    hook = Hook(script='echo "file: $JMP_MOTD_FILE"')
+    async with living(Hooks(after_lease=hook)) as (session, life):
+        with session.log.reader() as entries:
+            life.begin()
+            await life.end()
+            async for entry in entries:
+                if entry.source == common_pb2.LOG_SOURCE_AFTER_LEASE_HOOK:
+                    assert entry.message == "file: "
+                    break
 
 
 async def test_ending_twice_runs_the_hook_once(tmp_path: object) -> None:

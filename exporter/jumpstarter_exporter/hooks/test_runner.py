@@ -133,6 +133,7 @@ async def test_what_a_hook_leaves_running_does_not_hold_it_up(
 ) -> None:
     with trio.fail_after(20):
         assert await run(witness.keep + "sleep 1000 & echo $!") == ""
+        assert witness.is_kept
         os.kill(int(await hook_output.line()), signal.SIGKILL)
         await witness.ended()
 
@@ -156,6 +157,18 @@ def test_a_script_of_one_line_may_be_a_file(tmp_path: Path) -> None:
     assert command_of(Hook(script="print(1)", exec="python3")) == ["python3", "-c", "print(1)"]
 
 
+async def test_a_hook_that_floods_its_terminal_leaves_the_loop_to_others(
+    hook_output: HookOutput,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, "yes")
+        assert await hook_output.line() == "y"
+        with trio.fail_after(20):
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+
+
 def test_the_environment() -> None:
     found = environment_of({"PS1": "$", "HOME": "/root"}, host="/s", lease="l", client="c", motd=Path("/m"))
     assert "PS1" not in found
@@ -170,3 +183,5 @@ def test_the_environment() -> None:
         "CLIENT_NAME": "c",
         "JMP_MOTD_FILE": "/m",
     }
+    after = environment_of({}, host="/s", lease="l", client="c", motd=None)
+    assert "JMP_MOTD_FILE" not in after
