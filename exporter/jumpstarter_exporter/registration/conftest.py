@@ -153,16 +153,19 @@ class Lab(ControllerServiceServicer):
         self.dials: list[pb.ListenResponse | RpcError | float] = []
         """On the listen stream; a number is seconds of silence, after which it ends in good order."""
         self._news = trio.Event()
+        self._read = 0
 
     def say(self, lease: str = "", client: str = "ann") -> None:
         """Lease it, now; or end the lease."""
         self.says.append(pb.StatusResponse(leased=bool(lease), lease_name=lease, client_name=client))
         self._happened()
 
-    async def until(self, *heard: str) -> None:
-        """Wait until these were the last words."""
-        while tuple(self.heard[-len(heard) :]) != heard:
-            await self._news.wait()
+    async def until(self, *words: str) -> None:
+        """Wait until these have come, after those that were waited for before; others may come in between."""
+        for one in words:
+            while one not in self.heard[self._read :]:
+                await self._news.wait()
+            self._read = self.heard.index(one, self._read) + 1
 
     def _happened(self) -> None:
         self._news.set()
