@@ -46,7 +46,8 @@ async def test_what_a_hook_prints_and_its_message_of_the_day_reach_users() -> No
         await until(session, Status.LEASE_READY)
         assert session.motd == "Welcome.\nMind the fan."
         await life.end()
-        assert session.status.report.status is Status.AVAILABLE
+        life.leave()
+        assert session.status.report.status is Status.AVAILABLE, "no hook has made the exporter end"
 
 
 async def test_a_message_that_is_no_file_or_too_long_is_no_message() -> None:

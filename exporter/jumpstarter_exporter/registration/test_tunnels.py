@@ -110,4 +110,10 @@ async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
         with trio.move_on_after(1) as connected:
             await cut(controller.near(new))
         assert connected.cancelled_caught
+        server.belongs_to("carl")
+        await cut(controller.near(new))
+        for name in ("ann", "bob", "carl"):
+            controller.dial(token(name, "later"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert controller.connected[3:] == [token("carl", "later")]
         server.ended.set()
