@@ -58,7 +58,7 @@ def guarded(deadlines: list[float], caplog: pytest.LogCaptureFixture) -> None:
 
 
 @asynccontextmanager
-async def running(configure: Configure, lab: Lab, **hooks: dict[str, object]) -> AsyncIterator[Exporter]:
+async def running(configure: Configure, lab: Lab, **hooks: dict[str, str]) -> AsyncIterator[Exporter]:
     """Registered and available; the block has to end it."""
     exporter = Exporter(_Registered(configure(**hooks), Wired(lab)))
     async with trio.open_nursery() as nursery:
@@ -251,7 +251,7 @@ def test_a_device_that_does_not_close_does_not_keep_the_process(
     program.write_text(PROGRAM)
     file = configure().file
     file.write_text(file.read_text().replace(f"{Board.__module__}.{Board.__name__}", "stuck_board.Stuck"))
-    command = [sys.executable, program, file, str(seconds)]
+    command = [sys.executable, str(program), str(file), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
