@@ -173,6 +173,25 @@ async def test_a_recording_goes_on_after_a_restart_and_followers_see_what_comes(
     assert [r.data for batch in seen for r in batch if r.kind is Kind.MARK] == [b"booted"]
 
 
+async def test_followers_end_with_the_recording_and_nothing_is_kept_for_it_any_more(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, logger=LOG)
+    seen: list[list[Record]] = []
+
+    async def follow() -> None:
+        seen.extend([batch async for batch in recorder.read(follow=True)])
+
+    async with trio.open_nursery() as followers:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(recorder.run)
+            recorder.record(b"before")
+            followers.start_soon(follow)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        recorder.record(b"after")
+    assert text_of(seen) == b"before"
+    assert not recorder._waiting
+
+
 async def test_what_was_recorded_before_the_end_is_on_disk(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, logger=LOG)
     async with trio.open_nursery() as nursery:
