@@ -231,7 +231,7 @@ async def test_a_hook_can_reach_the_lease_where_the_folder_of_temporary_files_ha
     far = tmp_path / ("d" * 120)
     far.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(far))
-    config = configure(hooks={"beforeLease": {"script": f"printf %s $JUMPSTARTER_HOST >{told}"}})
+    config = configure(beforeLease={"script": f"printf %s $JUMPSTARTER_HOST >{told}"})
     server = LeaseServer(config, Tunnelled(), ANN)
     statuses = Statuses(server)
     async with serving(server):
