@@ -242,6 +242,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize(("seconds", "signals", "code"), [(0.1, 1, ExitCode.FAILED), (1000, 2, 143)])
 def test_a_device_that_does_not_close_does_not_keep_the_process(
     configure: Configure, tmp_path: Path, seconds: float, signals: int, code: int
