@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -55,6 +56,8 @@ class FakeExporter(ExporterServiceServicer):
         self.statuses: list[jumpstarter_pb2.GetStatusResponse] = []
         self.log: list[jumpstarter_pb2.LogStreamResponse] | None = None
         self.ended_streams = 0
+        self.stream_ended = threading.Event()
+        """The last of them has, which may be a moment after its client."""
         self.stream: Stream | None = None
 
     async def GetReport(self, request: empty_pb2.Empty, call: object) -> jumpstarter_pb2.GetReportResponse:  # noqa: N802
@@ -83,6 +86,7 @@ class FakeExporter(ExporterServiceServicer):
                 await call.send(response)
         finally:
             self.ended_streams += 1
+            self.stream_ended.set()
 
     async def LogStream(  # noqa: N802
         self, request: empty_pb2.Empty, call: ServerCall[Any, jumpstarter_pb2.LogStreamResponse]

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 
 from jumpstarter_proto.errors import ExitCode
 
+from jumpstarter_exporter.hooks.runner import kill_hooks
+
 __all__ = ["end_in_time", "hurry"]
 
 _log = logging.getLogger(__name__)
@@ -19,6 +21,7 @@ def end_in_time(seconds: float) -> None:
 
     def give_up() -> None:
         _log.error("a device did not close within %g s; its hardware is left as it is", seconds)
+        kill_hooks()
         os._exit(ExitCode.FAILED)
 
     timer = threading.Timer(seconds, give_up)
@@ -29,4 +32,5 @@ def end_in_time(seconds: float) -> None:
 async def hurry(signals: AsyncIterator[int]) -> None:
     """End the process at the next signal, at once."""
     async for number in signals:
+        kill_hooks()  # the devices that they use are gone in a moment
         os._exit(128 + number)

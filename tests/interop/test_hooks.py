@@ -69,7 +69,7 @@ def log_of(home: Path) -> str:
 
 
 def test_their_client_waits_for_the_hook_and_sees_its_output(upstream: Environment, tmp_path: Path) -> None:
-    before = "while ! test -e $HOME/go; do sleep 0.1; done; echo prepared for $LEASE_NAME"
+    before = "while ! test -e $HOME/go; do echo it heats up; sleep 0.1; done; echo prepared for $LEASE_NAME"
     with daemon(tmp_path, before=before, after="j power off && touch $HOME/after") as (running, environment):
         host = environment["JUMPSTARTER_HOST"]
         with subprocess.Popen(
@@ -90,11 +90,15 @@ def test_their_client_waits_for_the_hook_and_sees_its_output(upstream: Environme
             text=True,
         ) as theirs:
             try:
-                # It cannot end before the hook has, which waits for this.
-                with pytest.raises(subprocess.TimeoutExpired):
-                    theirs.wait(4)
+                assert theirs.stdout is not None
+                said = ""
+                while "it heats up" not in said:
+                    line = theirs.stdout.readline()
+                    assert line, said
+                    said += line
+                assert theirs.poll() is None, "it cannot end before the hook has"
                 (tmp_path / "go").touch()
-                said, _ = theirs.communicate(timeout=60)
+                said += theirs.communicate(timeout=60)[0]
             finally:
                 theirs.kill()
         assert theirs.returncode == 0, said

@@ -16,7 +16,7 @@ import trio
 
 from jumpstarter_exporter.config.model import Hook
 
-__all__ = ["KILL_SECONDS", "command_of", "environment_of", "run_hook"]
+__all__ = ["KILL_SECONDS", "command_of", "environment_of", "kill_hooks", "run_hook"]
 
 KILL_SECONDS = 5.0
 """From SIGTERM to SIGKILL for a hook whose time is over."""
@@ -25,6 +25,9 @@ DRAIN_SECONDS = 0.5
 LINE_BYTES = 4096
 _CHUNK = 4096
 """Small, so that a hook that floods its terminal leaves the loop to others between two pieces."""
+
+_running: set[int] = set()
+"""The process groups of the hooks that run in this process."""
 
 
 def command_of(hook: Hook) -> list[str]:
@@ -82,9 +85,20 @@ async def run_hook(hook: Hook, environment: Mapping[str, str], logger: logging.L
             return f"Hook could not be started: {error}"
         finally:
             os.close(theirs)
-        return await _to_its_end(process, hook.timeout, ours, logger)
+        _running.add(process.pid)
+        try:
+            return await _to_its_end(process, hook.timeout, ours, logger)
+        finally:
+            _running.discard(process.pid)
     finally:
         os.close(ours)
+
+
+def kill_hooks() -> None:
+    """SIGKILL all hooks that run, and what they started: for a process that ends without waiting for anything."""
+    for group in tuple(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 async def _to_its_end(process: trio.Process, timeout: float, terminal: int, logger: logging.Logger) -> str:
