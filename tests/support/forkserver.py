@@ -11,6 +11,7 @@ Runs in environments of other software, too: it imports the standard library and
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import importlib
 import io
@@ -31,6 +32,7 @@ from typing import Any
 
 LARGEST_REQUEST = 1 << 20
 STREAMS = 3
+PR_SET_PDEATHSIG = 1
 UNFLUSHED = 120
 """An interpreter's exit code when the end of its output could not be written."""
 TEST_MODULE_PREFIXES = ("test_", "conftest")
@@ -50,9 +52,10 @@ def serve() -> dict[str, Any] | None:
         read, write = os.pipe()
         between = os.fork()
         if between == 0:
+            between = os.getpid()
             child = os.fork()
             if child == 0:
-                _become(request, streams)
+                _become(request, streams, between)
                 for descriptor in (server.detach(), read, write, *streams):
                     os.close(descriptor)
                 return request
@@ -82,8 +85,13 @@ def _prepare(names: list[str], prepared: set[str]) -> None:
         gc.freeze()  # what is never looked at is not copied
 
 
-def _become(request: dict[str, Any], streams: list[int]) -> None:
+def _become(request: dict[str, Any], streams: list[int], between: int) -> None:
     """Be the process that was asked for, up to its first line of Python."""
+    while os.getppid() == between:
+        time.sleep(
+            0.0001
+        )  # from here on the asker is the parent, whose end is this process's: none stays behind
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if request["session"]:
         os.setsid()
     for number, descriptor in enumerate(streams):

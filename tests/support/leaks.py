@@ -120,6 +120,9 @@ def _clear(left: Left) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """A folder for the temporary files of this process and of all that it starts."""
     global _folder  # noqa: PLW0603 - one for the process, as the variable that leads there
+    config.addinivalue_line(
+        "markers", "kills: a process that is ended here leaves its temporary files behind"
+    )
     if config.getoption("numprocesses", 0):
         return  # the workers have theirs
     os.environ.setdefault(
@@ -164,11 +167,16 @@ def pytest_runtest_protocol() -> Iterator[Any]:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_teardown() -> Iterator[None]:
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Compare, when the test's own fixtures are gone, and those that it shares with others."""
     result = yield
-    if _shared or not (left := left_behind(_before)):
+    if _shared:
         return result
+    left = left_behind(_before)
     _clear(left)
+    if item.get_closest_marker("kills"):
+        left = frozenset(one for one in left if one[0] != "temporary file")
+    if not left:
+        return result
     lines = "\n".join(f"  {kind} {what}" for kind, what in sorted(left))
     pytest.fail(f"this test, or one before it with the same fixtures, left behind:\n{lines}", pytrace=False)
