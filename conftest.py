@@ -40,7 +40,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if (ROOT := str(Path(__file__).parent)) not in sys.path:
     sys.path.insert(0, ROOT)  # `pytest` alone, and from another folder
 
-WORKERS_PER_PROCESSOR = 2.5
+WORKERS_PER_PROCESSOR = 2
 """Much of the time a test waits for other processes."""
 
 

@@ -49,7 +49,15 @@ def start_router(lab: Lab, endpoint: str) -> Daemon:
 async def connected(config: ClientConfig, lease: str) -> AsyncIterator[tuple[Channel, str]]:
     """A connection to the board, and the router that carries it."""
     async with open_controller(config.endpoint, config.trust, config.identity) as controller:
-        answer = await ControllerServiceStub(controller).Dial(DialRequest(lease_name=lease), timeout=60)
+        stub = ControllerServiceStub(controller)
+        while True:
+            try:
+                answer = await stub.Dial(DialRequest(lease_name=lease), timeout=60)
+                break
+            except RpcError as error:  # a lease may be ready a moment before its exporter listens
+                if "it may be back soon" not in error.details:
+                    raise
+            await trio.sleep(0.05)
     async with (
         open_router_stream(answer.router_endpoint, config.trust, answer.router_token) as stream,
         open_channel(stream) as channel,

@@ -110,8 +110,10 @@ def _clear(left: Left) -> None:
     """Take away what would disturb the tests after it."""
     for kind, what in left:
         if kind == "process":
+            number = int(what.partition(":")[0])
             with suppress(OSError):
-                os.kill(int(what.partition(":")[0]), signal.SIGKILL)
+                os.kill(number, signal.SIGKILL)
+                os.waitpid(number, 0)
         elif kind == "temporary file" and _folder is not None:
             path = _folder / what
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
