@@ -1,7 +1,7 @@
-"""For every test: Ctrl-C means what it means to a user, and recordings of consoles go into a folder of their own.
+"""For every test: signals mean what they mean to a user, and recordings of consoles go into a folder of their own.
 
-A test run that was started in the background of a script inherits an ignored SIGINT, and would hand it on to the
-commands whose handling of Ctrl-C is tested.
+A test run that was started in the background of a script inherits an ignored SIGINT, one by nohup an ignored SIGHUP, and
+would hand it on to the commands whose handling of signals is tested.
 
 A test that needs what this machine does not have is skipped with a reason that begins with `missing: ` and says what to
 install. Where $CI is set, as in `.ci/run`, everything is there, and such a skip is a failure.
@@ -36,6 +36,7 @@ _STATE = tempfile.mkdtemp(prefix="jumpstarter-state-")
 os.environ["JUMPSTARTER_STATE_DIRECTORY"] = _STATE
 atexit.register(shutil.rmtree, _STATE, ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 if (ROOT := str(Path(__file__).parent)) not in sys.path:
     sys.path.insert(0, ROOT)  # `pytest` alone, and from another folder

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -105,16 +106,18 @@ class Lab:
         found = exporters.clean_environment(self.home)
         return found | {"PATH": f"{exporters.scripts()}:{os.environ['PATH']}", "NO_COLOR": "1"}
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
-        """`jumpstarter …`, left running."""
+    def start(self, *words: str, by: str = "", **environment: str) -> subprocess.Popen[str]:
+        """`jumpstarter …`, left running; started `by` another program."""
+        command = [exporters.scripts() / "jumpstarter", *words]
         process = subprocess.Popen(
-            [exporters.scripts() / "jumpstarter", *words],
+            [by, *command] if by else command,
             env=self.environment | environment,
             cwd=self.home,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.stack.callback(_end, process)
         return process
@@ -172,9 +175,10 @@ class Reader:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    """Kill it, and what it started, which holds the other ends of its pipes."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=LIMIT)
 
 
 @contextmanager

@@ -117,6 +117,17 @@ def test_what_others_do_to_a_lease_ends_its_shell(lab: Lab, words: tuple[str, ..
     assert err.splitlines()[-1] == sentence
 
 
+def test_the_end_of_a_lease_ends_a_shell_that_ignores_hangups(lab: Lab) -> None:
+    lab.exporter("one")
+    ann = lab.client("ann")
+    words = ("shell", "-l", "board=rpi4", "--client", ann, "--", "sh", "-c", go_on(lab))
+    shell = lab.start(*words, by="nohup")
+    until_it_runs(lab, shell)
+    lab.ok("lease", "release", "--all", "--client", ann)
+    _, err = shell.communicate(timeout=labs.LIMIT)
+    assert shell.returncode == 8, err
+
+
 def test_a_command_that_loses_its_lease_says_so(lab: Lab) -> None:
     lab.exporter("one")
     ann = lab.client("ann")

@@ -123,7 +123,10 @@ class _Child:
         self._told: list[int] = []
 
     def lease_ended(self, verdict: str) -> None:
-        """Called by another thread: say why, and hang up, as a terminal does that is gone."""
+        """Called by another thread: say why, and hang up, as a terminal does that is gone.
+
+        Under nohup the child ignores that, and is terminated instead: its board is gone.
+        """
         process = self._process
         if process is not None and process.poll() is not None:
             return
@@ -131,7 +134,8 @@ class _Child:
 
         to_terminal(verdict)
         self.outlived_its_lease = True
-        self._pass_on(signal.SIGHUP, None)
+        is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._pass_on(signal.SIGTERM if is_ignored else signal.SIGHUP, None)
 
     def _pass_on(self, number: int, _frame: object) -> None:
         self._told.append(number)
