@@ -17,10 +17,11 @@ import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller import journal
+from jumpstarter_controller.clock import Clock, uptime
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Record, View
 from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.scheduling import Place as QueuePlace
-from jumpstarter_controller.scheduling import Presence, Scheduler
+from jumpstarter_controller.scheduling import Presence, Scheduler, Waiters, follow_clock
 from jumpstarter_controller.store import StoreError
 from jumpstarter_controller.tally import Tally
 
@@ -55,19 +56,27 @@ class _Job:
 class Engine:
     """Holds a lab in memory and on the disk. `run` has to run."""
 
-    def __init__(self, store: Keeper, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Keeper,
+        *,
+        clock: Callable[[], float] | None = None,
+        steady: Callable[[], float] | None = None,
+    ) -> None:
+        """`clock` is the wall clock; a given one is never set in the middle, unless there is a `steady` one, too."""
         self.presence = Presence()
-        self.clock = clock
+        self.waiters = Waiters()
+        self.clock = Clock(time.time, uptime) if clock is None else Clock(clock, steady)
         self._store = store
         self._draft = store.load()
-        self._scheduler = Scheduler(self.presence)
+        self._scheduler = Scheduler(self.presence, self.waiters)
         self._view_scheduler = Scheduler(self.presence)
         self.view = View()
         """What is acknowledged."""
         for kind in KINDS:
             for record in self._draft.all(kind):
                 self.view.set(kind, record.key, record)
-        now = clock()
+        now = self.clock()
         for exporter in self._online_at_the_end():
             # It had no chance to be heard while we were away.
             self.presence.saw(exporter, now)
@@ -142,8 +151,35 @@ class Engine:
                 self._jobs, RpcError(StatusCode.UNAVAILABLE, "the controller is shutting down; try again")
             )
 
+    def heard_of(self, lease: Lease) -> None:
+        """The command that waits for a lease has asked for it, and knows of its board if there is one."""
+        self.waiters.heard(lease, self.clock())
+        if lease.exporter:
+            self._work.set()
+
+    async def _follow_clock(self) -> None:
+        """The wall clock was set: what lasts a time goes on lasting it. When it cannot be written, next time."""
+        step = self.clock.step()
+        if not step:
+            return
+        follow_clock(self._draft, step)
+        try:
+            await self._write()
+        except StoreError:
+            self._draft.back_to(0)
+            return
+        self.clock.follow(step)
+        self.presence.shift(step)
+        self.waiters.shift(step)
+        _log.warning(
+            "the clock was set %s by %.0f s; leases that run last as long as they were to last",
+            "forward" if step > 0 else "back",
+            abs(step),
+        )
+
     async def _turn(self) -> float | None:
         self._work = trio.Event()
+        await self._follow_clock()
         jobs, self._jobs = self._jobs, []
         now = self.clock()
         for job in jobs:
@@ -163,31 +199,39 @@ class Engine:
             self._draft.back_to(0)
             self._fail(jobs, RpcError(StatusCode.INTERNAL, "the controller cannot do this; its log says why"))
             return now
-        changes = self._draft.changes()
-        self._queue = None
-        if changes:
-            try:
-                # Shielded: a write that is under way ends, and whoever waits for it learns how.
-                began = time.perf_counter()
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self._store.write, changes)
-                self.tally.writes.observe(time.perf_counter() - began)
-            except StoreError as error:
-                if str(error) != self.trouble:  # it tries every second, and says so once
-                    self.trouble = str(error)
-                    _log.error("%s", error)
-                self.tally.failed_writes += 1
-                self._draft.back_to(0)
-                self._fail(jobs, error)
-                return now + RETRY_SECONDS
-            if self.trouble:
-                self.trouble = ""
-                _log.warning("the store can be written to again")
-            self._draft.commit()
-            self._publish(changes)
+        try:
+            await self._write()
+        except StoreError as error:
+            self._draft.back_to(0)
+            self._fail(jobs, error)
+            return now + RETRY_SECONDS
         for job in jobs:
             job.done.set()
         return wake
+
+    async def _write(self) -> None:
+        """Keep the draft's changes and show them; StoreError if they cannot be kept."""
+        changes = self._draft.changes()
+        self._queue = None
+        if not changes:
+            return
+        try:
+            # Shielded: a write that is under way ends, and whoever waits for it learns how.
+            began = time.perf_counter()
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._store.write, changes)
+            self.tally.writes.observe(time.perf_counter() - began)
+        except StoreError as error:
+            if str(error) != self.trouble:  # it tries every second, and says so once
+                self.trouble = str(error)
+                _log.error("%s", error)
+            self.tally.failed_writes += 1
+            raise
+        if self.trouble:
+            self.trouble = ""
+            _log.warning("the store can be written to again")
+        self._draft.commit()
+        self._publish(changes)
 
     def _publish(self, changes: dict[Place, Record | None]) -> None:
         touched = set(changes)
@@ -196,6 +240,8 @@ class Engine:
             journal.write(before, record)
             self.tally.note(before, record)
             # What holds an exporter, or held it, is news for that exporter.
+            if kind is Lease:
+                self.waiters.written(key, record if isinstance(record, Lease) else None)
             for lease in (before, record):
                 if isinstance(lease, Lease) and lease.active:
                     touched.add((Exporter, Key(lease.namespace, lease.exporter)))

@@ -72,8 +72,9 @@ def _lease(before: Lease | None, after: Lease | None) -> _Sentences:
     else:
         if before.client != after.client:
             yield logging.INFO, f"lease transferred from {before.client} to {after.client}"
-        times = (before.duration, before.begin_time, before.end_time)
-        if times != (after.duration, after.begin_time, after.end_time):
+        # Once it has begun, its begin moves with a clock that was set, and nothing else moves it.
+        begins = before.begin_time != after.begin_time and before.begun is None
+        if begins or (before.duration, before.end_time) != (after.duration, after.end_time):
             yield logging.INFO, f"lease changed: it lasts {after.duration:g} s now"
     if after.exporter and not (before and before.exporter):
         waited = max(0.0, (after.begun or after.created) - after.created)

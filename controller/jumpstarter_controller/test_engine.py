@@ -250,22 +250,77 @@ async def test_a_board_that_changes_hands_in_one_turn_has_its_new_holder(
         assert held.name == "second"
 
 
-async def test_a_wall_clock_that_was_set_is_noticed_soon(
+class Clocks:
+    """A wall clock that is set, beside one that is not."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.ahead = 1e9
+        self.engine = Engine(disk, clock=lambda: trio.current_time() + self.ahead, steady=trio.current_time)
+
+    async def start(self, nursery: trio.Nursery, **more: object) -> None:
+        await nursery.start(self.engine.run)
+        self.engine.presence.connected(BOARD.key, self.engine.clock())
+        await self.engine.change(put(ANN, BOARD, lease("long", **more)))
+
+    async def end(self) -> Lease:
+        while (found := self.engine.view.get(Lease, Key("lab", "long"))) is None or found.ended is None:
+            await self.engine.wait(Lease, Key("lab", "long"), math.inf)
+        return found
+
+
+@pytest.mark.parametrize("step", [-3600.0, -1.5, 1.5, 86400.0])
+async def test_a_lease_lasts_its_time_when_the_wall_clock_is_set_and_the_log_says_so(
+    disk: Disk,
+    nursery: trio.Nursery,
+    step: float,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clocks = Clocks(disk)
+    await clocks.start(nursery, duration=600.0)
+    began = trio.current_time()
+    await trio.sleep(100)
+    clocks.ahead += step
+    ended = await clocks.end()
+    assert trio.current_time() - began == pytest.approx(600, abs=0.1)
+    assert ended.begun == pytest.approx(1e9 + step + began, abs=0.1), "as the clock is now"
+    assert "the clock was set" in caplog.text
+
+
+async def test_times_of_day_are_the_wall_clocks_and_it_is_noticed_soon_that_it_was_set(
     disk: Disk, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    ahead = [0.0]
-    engine = Engine(disk, clock=lambda: trio.current_time() + ahead[0])
-    await nursery.start(engine.run)
-    engine.presence.connected(BOARD.key, engine.clock())
-    await engine.change(put(ANN, BOARD, lease("long", duration=86400.0)))
-    ahead[0] = 86400.0
+    clocks = Clocks(disk)
+    await clocks.start(nursery, duration=86400.0, begin_time=1e9, end_time=1e9 + 86400.0)
+    clocks.ahead += 86400.0
     began = trio.current_time()
-    key = Key("lab", "long")
-    await engine.wait(Lease, key, math.inf)
-    ended = engine.view.get(Lease, key)
-    assert ended is not None
-    assert ended.ended is not None
+    await clocks.end()
     assert trio.current_time() - began <= LONGEST_SLEEP + 1
+
+
+async def test_a_clock_that_is_set_while_the_disk_is_full_is_followed_when_there_is_room(
+    disk: Disk, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    clocks = Clocks(disk)
+    await clocks.start(nursery, duration=600.0)
+    began = trio.current_time()
+    disk.full = True
+    clocks.ahead -= 3600.0
+    await trio.sleep(2 * LONGEST_SLEEP)
+    disk.full = False
+    await clocks.end()
+    assert trio.current_time() - began == pytest.approx(600, abs=0.1)
+
+
+async def test_a_clock_that_drifts_a_little_moves_nothing(
+    disk: Disk, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    clocks = Clocks(disk)
+    await clocks.start(nursery, duration=600.0)
+    writes = disk.writes
+    clocks.ahead += 0.9
+    await trio.sleep(2 * LONGEST_SLEEP)
+    assert disk.writes == writes
 
 
 async def test_whoever_waits_for_a_record_waits_no_longer_than_it_may_and_leaves_nothing(

@@ -212,7 +212,7 @@ def _create(given: Arguments, options: Options) -> ExitCode:
     waits = "--no-wait" not in given.flags and not begin
 
     async def ask() -> pb.Lease:
-        made = await acquire.create(controller, name, request)
+        made = await acquire.create(controller, name, request, waits=waits)
         if not waits:
             return made
         line = WaitingLine("Waiting for a board")

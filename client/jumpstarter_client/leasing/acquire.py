@@ -52,8 +52,10 @@ def new_name() -> str:
     return uuid7(time.time())
 
 
-async def create(controller: Controller, name: str, lease: pb.Lease) -> pb.Lease:
+async def create(controller: Controller, name: str, lease: pb.Lease, *, waits: bool = False) -> pb.Lease:
     """Ask for a lease of that name; once, whatever happens to the connection.
+
+    With `waits` it has to be waited for by `until_ready`: a controller of ours gives it to others otherwise.
 
     Raises:
         RpcError: the controller refuses, or cannot be reached.
@@ -71,7 +73,7 @@ async def create(controller: Controller, name: str, lease: pb.Lease) -> pb.Lease
                         if not is_missing(error):
                             raise
                 asked = True
-                return await calls.create_lease(name, lease)
+                return await calls.create_lease(name, lease, waits=waits)
         except RpcError as error:
             if error.code not in AWAY or not asked or trio.current_time() > deadline:
                 raise
@@ -91,6 +93,7 @@ async def until_ready(
     """
     name = bare(lease.name)
     said = ""
+    asked = False
     backoff = Backoff(0.1, POLL_SECONDS)
     with trio.move_on_after(timeout):
         while True:
@@ -99,6 +102,10 @@ async def until_ready(
                     opened = trio.current_time()
                     while trio.current_time() < opened + REOPEN_SECONDS:
                         progress = progress_of(lease)
+                        if progress.stage is Stage.READY and not asked:
+                            # It was free at once; the controller has to hear that we know.
+                            lease, asked = await calls.get_lease(name, waits=True), True
+                            continue
                         if progress.stage is Stage.READY:
                             return lease, progress
                         if progress.stage is Stage.FAILED:
@@ -108,7 +115,7 @@ async def until_ready(
                             backoff.reset()
                         tell(said)
                         await trio.sleep(backoff.next())
-                        lease = await calls.get_lease(name)
+                        lease, asked = await calls.get_lease(name, waits=True), True
                 continue
             except RpcError as error:
                 if error.code not in AWAY:

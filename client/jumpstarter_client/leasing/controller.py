@@ -11,7 +11,7 @@ from google.protobuf import field_mask_pb2
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.remote import open_controller, read_claims
+from jumpstarter_proto.remote import WAITS, open_controller, read_claims
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
@@ -29,6 +29,7 @@ DIAL_SECONDS = 35.0
 PAGE = 100
 WARN_SECONDS = 7 * 86400.0
 
+_WAITS = ((WAITS, "1"),)
 _log = logging.getLogger(__name__)
 
 
@@ -121,15 +122,15 @@ class Calls:
         self._controller = ControllerServiceStub(channel)
         self._parent = parent
 
-    async def create_lease(self, name: str, lease: pb.Lease) -> pb.Lease:
-        """Ask for a lease of that name."""
+    async def create_lease(self, name: str, lease: pb.Lease, *, waits: bool = False) -> pb.Lease:
+        """Ask for a lease of that name, which is to end when we are not heard of any more while one `waits` for it."""
         request = pb.CreateLeaseRequest(parent=self._parent, lease_id=name, lease=lease)
-        return await self._client.CreateLease(request, timeout=CALL_SECONDS)
+        return await self._client.CreateLease(request, timeout=CALL_SECONDS, metadata=_WAITS if waits else ())
 
-    async def get_lease(self, name: str) -> pb.Lease:
-        """A lease as it is now."""
+    async def get_lease(self, name: str, *, waits: bool = False) -> pb.Lease:
+        """A lease as it is now; with `waits` we are heard of as the command that waits for it."""
         request = pb.GetLeaseRequest(name=f"{self._parent}/leases/{name}")
-        return await self._client.GetLease(request, timeout=CALL_SECONDS)
+        return await self._client.GetLease(request, timeout=CALL_SECONDS, metadata=_WAITS if waits else ())
 
     async def update_lease(self, name: str, changes: pb.Lease) -> pb.Lease:
         """Change what `changes` has set; the lease as it is then."""

@@ -156,7 +156,7 @@ async def leased(
     async with controller.kept_open():
         try:
             if ours:
-                lease = await create(controller, name, wanted.request())
+                lease = await create(controller, name, wanted.request(), waits=True)
             else:
                 async with controller.open() as calls:
                     lease = await (calls.get_lease(name) if name else _only(calls, controller))

@@ -13,11 +13,12 @@ import trio.testing
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
-from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel, serve_connection
+from jumpstarter_proto.remote import WAITS
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.v1 import kubernetes_pb2
 
 from jumpstarter_client.blocking import collapse
-from jumpstarter_client.leasing.acquire import release, until_ready
+from jumpstarter_client.leasing.acquire import create, release, until_ready
 from jumpstarter_client.leasing.controller import Calls, Controller
 from jumpstarter_client.leasing.oidc import LoginError
 from jumpstarter_client.leasing.progress import Stage
@@ -32,16 +33,32 @@ class Queue(client_grpc.ClientServiceServicer):
 
     def __init__(self) -> None:
         self.token_ends = math.inf
+        self.is_free = False
+        self.calls: list[tuple[str, bool]] = []
+        """Each call about the lease, and whether it was one of a command that waits."""
         self.deletes: list[RpcError | None] = []
         """What it answers to each DeleteLease."""
 
-    async def GetLease(self, request: pb.GetLeaseRequest, call: object) -> pb.Lease:  # noqa: N802
+    def _ready(self, name: str) -> pb.Lease:
+        ready = kubernetes_pb2.Condition(type="Ready", status="True", reason="Ready")
+        return pb.Lease(name=name, exporter=f"{LAB}/exporters/one", conditions=[ready])
+
+    async def CreateLease(  # noqa: N802
+        self, request: pb.CreateLeaseRequest, call: ServerCall[pb.CreateLeaseRequest, pb.Lease]
+    ) -> pb.Lease:
+        self.calls.append(("create", call.header(WAITS) is not None))
+        name = f"{LAB}/leases/{request.lease_id}"
+        return self._ready(name) if self.is_free else pb.Lease(name=name)
+
+    async def GetLease(  # noqa: N802
+        self, request: pb.GetLeaseRequest, call: ServerCall[pb.GetLeaseRequest, pb.Lease]
+    ) -> pb.Lease:
+        self.calls.append(("get", call.header(WAITS) is not None))
         if trio.current_time() >= self.token_ends:
             raise RpcError(StatusCode.UNKNOWN, "oidc: verify token: token is expired")
-        if trio.current_time() < WAIT_SECONDS:
+        if trio.current_time() < WAIT_SECONDS and not self.is_free:
             return pb.Lease(name=request.name)
-        ready = kubernetes_pb2.Condition(type="Ready", status="True", reason="Ready")
-        return pb.Lease(name=request.name, exporter=f"{LAB}/exporters/one", conditions=[ready])
+        return self._ready(request.name)
 
     async def DeleteLease(self, request: pb.DeleteLeaseRequest, call: object) -> empty_pb2.Empty:  # noqa: N802
         answer = self.deletes.pop(0)
@@ -77,6 +94,28 @@ async def test_a_wait_is_longer_than_a_token(autojump_clock: trio.testing.MockCl
     ready, progress = await until_ready(controller, lease, lambda _: None, timeout=7200)
     assert progress.stage is Stage.READY
     assert ready.exporter == f"{LAB}/exporters/one"
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+async def test_a_controller_hears_of_who_waits_again_and_again_and_that_they_know_of_their_board(
+    is_free: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    queue = Queue()
+    queue.is_free = is_free
+    controller = cast("Controller", Access(queue))
+    made = await create(controller, "x", pb.Lease(), waits=True)
+    await until_ready(controller, made, lambda _: None, timeout=7200)
+    assert all(waits for _, waits in queue.calls)
+    times = len(queue.calls) - 1
+    assert times == 1 if is_free else times > WAIT_SECONDS / 3
+
+
+async def test_who_does_not_wait_is_not_expected_to_be_heard_of(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    queue = Queue()
+    await create(cast("Controller", Access(queue)), "x", pb.Lease())
+    assert queue.calls == [("create", False)]
 
 
 async def test_a_lease_is_given_back_though_the_controllers_disk_is_full_for_a_moment(

@@ -141,6 +141,10 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
     allow_disabled: bool = False
     release: bool = False
     """Somebody asked for its end."""
+    release_reason: str = ""
+    """Why, if they said so."""
+    waited: bool = False
+    """The command that asked for it waits, and does not know yet that it has a board: it has to be heard of."""
 
     exporter: str = ""
     """The exporter that it got; empty while it waits."""

@@ -1,19 +1,25 @@
 """Who gets which exporter, and when: decisions without I/O over the records of a lab."""
 
 from jumpstarter_controller.scheduling.candidates import Refusal, choices, longest
+from jumpstarter_controller.scheduling.clock_steps import follow_clock
 from jumpstarter_controller.scheduling.presence import OFFLINE_SECONDS, Presence
 from jumpstarter_controller.scheduling.scheduler import Place, Scheduler, online
 from jumpstarter_controller.scheduling.times import TimesError, check_times
+from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, Waiters
 
 __all__ = [
     "OFFLINE_SECONDS",
+    "PICKUP_SECONDS",
+    "WAITER_SECONDS",
     "Place",
     "Presence",
     "Refusal",
     "Scheduler",
     "TimesError",
+    "Waiters",
     "check_times",
     "choices",
+    "follow_clock",
     "longest",
     "online",
 ]

@@ -72,6 +72,10 @@ class Presence:
         if exporter in self._seen:
             self._seen[exporter] = -math.inf
 
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so many seconds."""
+        self._seen = {key: seen + seconds for key, seen in self._seen.items()}
+
     def next_loss(self) -> float | None:
         """When the next of those who are adrift will be offline. Ask when those who are not fresh are settled."""
         return min((self._seen[key] + OFFLINE_SECONDS for key in self._adrift), default=None)

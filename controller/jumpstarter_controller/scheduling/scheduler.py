@@ -25,6 +25,7 @@ from jumpstarter_controller.scheduling.candidates import Candidates, Refusal, ch
 from jumpstarter_controller.scheduling.forecast import forecast
 from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_of
 from jumpstarter_controller.scheduling.presence import Presence
+from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, Waiters
 
 __all__ = ["READY_STATUSES", "Place", "Scheduler", "online"]
 
@@ -55,8 +56,9 @@ def online(exporter: Exporter, presence: Presence, now: float) -> bool:
 class Scheduler:
     """Reconciles a lab with the time. It keeps nothing that a restart would lose, but what it found out already."""
 
-    def __init__(self, presence: Presence) -> None:
+    def __init__(self, presence: Presence, waiters: Waiters | None = None) -> None:
         self.presence = presence
+        self.waiters = waiters or Waiters()
         self._choices: dict[tuple[object, ...], Candidates | Refusal] = {}
         self._shape = (-1, -1)
         self._checked = (-1, -1)
@@ -67,11 +69,14 @@ class Scheduler:
         waiting: list[Lease] = []
         later: list[Lease] = []
         due = []
-        for lease in lab.open_leases():
-            ended = _ended(lab, lease, now)
+        for one in lab.open_leases():
+            lease = self._noticed(lab, one)
+            ended = _ended(lab, lease, now) or self._abandoned(lease, now)
             if ended is not None:
                 lab.put(ended)
                 continue
+            if lease.waited:
+                due.append(self.waiters.limit(lease, now))
             if lease.expiry is not None:
                 due.append(lease.expiry)
             if not lease.exporter:
@@ -84,6 +89,23 @@ class Scheduler:
         if (loss := self.presence.next_loss()) is not None:
             due.append(loss + 0.001)
         return min(due, default=None)
+
+    def _noticed(self, lab: Lab, lease: Lease) -> Lease:
+        """The lease, which nobody has to be heard of for any more if its command knows that it has a board."""
+        if lease.waited and lease.exporter and self.waiters.is_picked_up(lease.key):
+            lease = replace(lease, waited=False)
+            lab.put(lease)
+        return lease
+
+    def _abandoned(self, lease: Lease, now: float) -> Lease | None:
+        """The lease as it ends because the command that waited for it is gone; None if it goes on."""
+        if not lease.waited or self.waiters.limit(lease, now) > now:
+            return None
+        if lease.exporter:
+            why = f"the command that waited for it did not take it within {PICKUP_SECONDS:.0f} s"
+        else:
+            why = f"the command that waited for it was not heard of for {WAITER_SECONDS:.0f} s"
+        return _with(replace(lease, ended=now), Condition(ConditionType.READY, False, "Released", why, now))
 
     def _note_absence(self, lab: Lab, now: float) -> None:
         """Exporters that have not been heard of are offline, whatever they last said."""
@@ -214,7 +236,7 @@ def _pending(lab: View, found: Candidates, supply: Supply, now: float) -> Condit
 def _ended(lab: View, lease: Lease, now: float) -> Lease | None:
     """The lease as it ends now, None if it goes on."""
     if lease.release:
-        reason, message = "Released", "it was released"
+        reason, message = "Released", lease.release_reason or "it was released"
     elif lease.expiry is not None and lease.expiry <= now:
         reason, message = "Expired", "its time is over"
     elif lab.get(Client, Key(lease.namespace, lease.client)) is None:

@@ -1,4 +1,5 @@
-"""The scheduler under any order of events: restarts, clocks that are set, exporters that come, go and are disabled.
+"""The scheduler under any order of events: restarts, clocks that are set, commands that are killed while they wait,
+exporters that come, go and are disabled.
 
 What must hold is written here a second time and naively, lease by lease and exporter by exporter.
 """
@@ -29,7 +30,14 @@ from jumpstarter_controller.lab import (
     Rule,
 )
 from jumpstarter_controller.lab.tables import KINDS
-from jumpstarter_controller.scheduling import Presence, Scheduler
+from jumpstarter_controller.scheduling import (
+    PICKUP_SECONDS,
+    WAITER_SECONDS,
+    Presence,
+    Scheduler,
+    Waiters,
+    follow_clock,
+)
 from jumpstarter_controller.selectors import parse
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.messages import duration_of, timestamp
@@ -62,8 +70,19 @@ class Machine(RuleBasedStateMachine):
         self.now = 1_800_000_000.0
         self.lab = Lab()
         self.presence = Presence()
-        self.scheduler = Scheduler(self.presence)
+        self.waiters = Waiters()
+        self.scheduler = Scheduler(self.presence, self.waiters)
         self.wake: float | None = None
+        self.passed = 0.0
+        """Time that has really passed, whatever the clock says."""
+        self.ends: dict[Key, float] = {}
+        """When each lease that has begun has to end, by what has really passed."""
+        self.commands: set[Key] = set()
+        """Of leases for which a command waits that lives."""
+        self.taken: set[Key] = set()
+        """Leases whose command knows of its board, and has ended."""
+        self.heard: dict[Key, float] = {}
+        """When the commands of these leases asked for the last time; of all that ever had one."""
         self.asked: set[Key] = set()
         self.ended: dict[Key, Lease] = {}
 
@@ -111,6 +130,8 @@ class Machine(RuleBasedStateMachine):
         waiting = self.waiting()
         self.wake = self.scheduler.reconcile(self.lab, self.now)
         self.lab.commit()
+        for lease in self.lab.all(Lease):
+            self.waiters.written(lease.key, lease)
         begun = [lease for key in waiting if (lease := self.lease(key)).exporter and lease.begun == self.now]
         self.check_order(begun)
         for lease in self.lab.all(Lease):
@@ -132,7 +153,7 @@ class Machine(RuleBasedStateMachine):
         name=st.sampled_from(["", "", "", *EXPORTERS, "e9"]),
         duration=seconds,
         begin=st.sampled_from([None, None, None, 0.0, 20.0, 200.0]),
-        flags=st.tuples(st.booleans(), st.booleans()),
+        flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
     )
     def ask(  # noqa: PLR0917 - hypothesis names them
         self,
@@ -141,9 +162,9 @@ class Machine(RuleBasedStateMachine):
         name: str,
         duration: float,
         begin: float | None,
-        flags: tuple[bool, bool],
+        flags: tuple[bool, bool, bool],
     ) -> object:
-        allow, end = flags
+        allow, end, waits = flags
         asked = client_pb2.Lease(
             selector="" if name else selector,
             exporter_name=name,
@@ -160,13 +181,18 @@ class Machine(RuleBasedStateMachine):
             return multiple()
 
         def apply() -> None:
-            self.asked.add(changes.create_lease(self.lab, self.now, record, "", asked).key)
+            key = changes.create_lease(self.lab, self.now, record, "", asked, waited=waits).key
+            self.asked.add(key)
+            if waits:
+                self.commands.add(key)
+                self.heard[key] = self.passed
 
         self.change(apply)
         return multiple(*(self.asked - known))
 
     @rule(lease=leases, duration=seconds, begin=st.sampled_from([None, None, 5.0, 50.0]))
     def update(self, lease: Key, duration: float, begin: float | None) -> None:
+        self.ends.pop(lease, None)
         asked = client_pb2.Lease(duration=duration_of(duration))
         if begin is not None:
             asked.begin_time.CopyFrom(timestamp(self.now + begin))
@@ -180,6 +206,22 @@ class Machine(RuleBasedStateMachine):
         owner = self.lab.get(Client, Key(NS, self.lease(key).client))
         if owner is not None:
             self.change(lambda: changes.update_lease(self.lab, self.now, owner, key, asked))
+
+    @rule(lease=leases)
+    def kill_command(self, lease: Key) -> None:
+        self.commands.discard(lease)
+
+    @rule(lease=leases)
+    def ask_again(self, lease: Key) -> None:
+        """As a command does now and then, and once more when it is told of its board."""
+        if lease in self.commands:
+            self.heard[lease] = self.passed
+            if (record := self.lease(lease)).waited:
+                self.waiters.heard(record, self.now)
+            if record.exporter:
+                self.commands.discard(lease)
+                self.taken.add(lease)
+            self.decide()
 
     @rule(lease=leases)
     def release(self, lease: Key) -> None:
@@ -247,22 +289,41 @@ class Machine(RuleBasedStateMachine):
 
     @rule(passed=seconds)
     def wait(self, passed: float) -> None:
-        until = self.now + passed
+        end = self.now + passed
+        while self.now < end:
+            self.sleep(min(end, self.now + WAITER_SECONDS / 3))
+            for key in list(self.commands):
+                self.ask_again(key)
+
+    def sleep(self, until: float) -> None:
         while self.wake is not None and self.wake <= until:
-            self.now = max(self.now, self.wake)
+            self.pass_to(max(self.now, self.wake))
             self.decide()
             if self.wake is not None:
                 assert self.wake > self.now, "it would never sleep"
-        self.now = until
+        self.pass_to(until)
         self.decide()
+
+    def pass_to(self, now: float) -> None:
+        self.passed += now - self.now
+        self.now = now
 
     @rule(far=st.sampled_from([-1e6, -86400.0, -70.0, -3.0, 3.0, 3600.0]))
     def set_clock(self, far: float) -> None:
+        follow_clock(self.lab, far)
+        self.lab.commit()
+        self.presence.shift(far)
+        self.waiters.shift(far)
         self.now += far
         self.decide()
 
-    @rule()
-    def restart(self) -> None:
+    @rule(far=st.sampled_from([0.0, 0.0, 0.0, -1e6, -86400.0, -70.0, -3.0, 3.0, 3600.0]))
+    def restart(self, far: float) -> None:
+        """If the clock is set while the controller is down, nobody can tell."""
+        self.now += far
+        if far:
+            self.ends.clear()
+        self.heard = dict.fromkeys(self.heard, self.passed)
         connected = [name for name in EXPORTERS if self.presence.is_connected(Key(NS, name))]
         self.lab = again(self.lab)
         self.presence = Presence()
@@ -271,7 +332,8 @@ class Machine(RuleBasedStateMachine):
                 self.presence.saw(exporter.key, self.now)
         for name in connected:
             self.presence.connected(Key(NS, name), self.now)
-        self.scheduler = Scheduler(self.presence)
+        self.waiters = Waiters()
+        self.scheduler = Scheduler(self.presence, self.waiters)
         self.decide()
 
     # --- what must hold
@@ -350,6 +412,26 @@ class Machine(RuleBasedStateMachine):
                 assert self.wake is not None
                 assert self.wake <= due
 
+    @invariant()
+    def each_lasts_its_time_whatever_the_clock_says(self) -> None:
+        for lease in self.lab.open_leases():
+            if lease.active and lease.end_time is None and lease.expiry is not None:
+                left = lease.expiry - self.now
+                end = self.ends.setdefault(lease.key, self.passed + left)
+                assert abs(end - self.passed - left) < 0.001
+
+    @invariant()
+    def nobody_waits_whose_command_is_gone(self) -> None:
+        for lease in self.lab.all(Lease):
+            ready = lease.condition(ConditionType.READY)
+            if ready is not None and ready.message.startswith("the command that waited"):
+                assert lease.key in self.heard, "no command ever waited for it"
+                assert lease.key not in self.commands | self.taken, "it was asked for, and taken"
+            elif lease.waited and lease.ended is None:
+                silent = self.passed - self.heard[lease.key]
+                held = -1.0 if lease.begun is None else self.now - lease.begun
+                assert silent < WAITER_SECONDS or 0 <= held < PICKUP_SECONDS
+
     def check_ready(self, lease: Lease) -> None:
         last = lease.conditions[-1]
         if lease.active:
@@ -401,6 +483,8 @@ class Machine(RuleBasedStateMachine):
                 presence.connected(exporter.key, now)
             if lab.holder(exporter.key) is not None and exporter.status is not ExporterStatus.OFFLINE:
                 lab.put(replace(exporter, status=ExporterStatus.AVAILABLE))
+        for one in lab.open_leases():
+            lab.put(replace(one, waited=False))
         presence.is_connected = self.presence.is_connected  # type: ignore[method-assign]
         scheduler = Scheduler(presence)
         for _ in range(4 * len(self.asked) + 4):

@@ -59,8 +59,9 @@ def create_lease(
     asked: client_pb2.Lease,
     *,
     most_open: int = MOST_OPEN_LEASES,
+    waited: bool = False,
 ) -> Lease:
-    """A new lease of a client, not scheduled yet.
+    """A new lease of a client, not scheduled yet. With `waited`, its command has to be heard of until it has a board.
 
     Raises:
         RpcError: INVALID_ARGUMENT for what is missing or no tag, UNKNOWN for what makes no sense,
@@ -111,6 +112,7 @@ def create_lease(
         tags=tags,
         context=context,
         allow_disabled=asked.allow_disabled,
+        waited=waited,
     )
     lab.put(lease)
     return lease
@@ -199,6 +201,8 @@ def update_lease(lab: Lab, now: float, client: Client, key: Key, asked: client_p
         _check_allowed(lab, lease, client)
     if asked.client:
         lease = replace(lease, client=_new_owner(lab, lease, asked.client))
+    if lease.exporter:
+        lease = replace(lease, waited=False)  # somebody looks after it
     lab.put(lease)
     return lease
 
@@ -279,10 +283,10 @@ def _new_owner(lab: Lab, lease: Lease, resource: str) -> str:
     return client.name
 
 
-def release(lab: Lab, lease: Lease) -> None:
-    """Ask for its end; the scheduler ends it in the same breath. An ended one stays as it is."""
+def release(lab: Lab, lease: Lease, reason: str = "") -> None:
+    """Ask for its end, and say why; the scheduler ends it in the same breath. An ended one stays as it is."""
     if lease.ended is None and not lease.release:
-        lab.put(replace(lease, release=True))
+        lab.put(replace(lease, release=True, release_reason=shown(reason, LONGEST_MESSAGE)))
 
 
 def register(lab: Lab, exporter: Key, labels: Mapping[str, str], devices: int) -> Exporter:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
+from jumpstarter_proto.remote import WAITS
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 from msgspec.structs import replace
@@ -87,6 +88,8 @@ class ClientService(client_grpc.ClientServiceServicer):
         lease = self._engine.view.get(Lease, key)
         if lease is None:
             raise changes.not_found("lease", key.name)
+        if lease.waited and lease.client == client.name and call.header(WAITS):
+            self._engine.heard_of(lease)
         return self._lease(lease)
 
     async def ListLeases(
@@ -120,9 +123,10 @@ class ClientService(client_grpc.ClientServiceServicer):
         _own(client, Key(namespace_of(request.parent), ""))
         if not request.HasField("lease"):
             raise RpcError(StatusCode.INVALID_ARGUMENT, "the request has no lease")
+        waited = bool(call.header(WAITS))
         lease = await self._engine.change(
             lambda lab, now: changes.create_lease(
-                lab, now, client, request.lease_id, request.lease, most_open=self._most_leases
+                lab, now, client, request.lease_id, request.lease, most_open=self._most_leases, waited=waited
             )
         )
         return self._current(lease)

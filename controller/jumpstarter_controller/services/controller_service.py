@@ -44,6 +44,8 @@ _MAY_DIAL = frozenset(
         ExporterStatus.UNSPECIFIED,
     )
 )
+_FAILED = frozenset((ExporterStatus.BEFORE_LEASE_HOOK_FAILED, ExporterStatus.AFTER_LEASE_HOOK_FAILED))
+"""What an exporter says with these is why it gives a lease back."""
 _REFUSALS = {
     ExporterStatus.OFFLINE: "exporter is offline; it will be dialled when it is back",
     ExporterStatus.BEFORE_LEASE_HOOK_FAILED: "exporter beforeLease hook failed",
@@ -108,7 +110,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         def apply(lab: Lab, _: float) -> None:
             changes.report(lab, exporter.key, status, request.message)
             if request.release_lease and (held := lab.holder(exporter.key)) is not None:
-                changes.release(lab, held)
+                changes.release(lab, held, request.message if status in _FAILED else "")
 
         self._engine.presence.saw(exporter.key, self._engine.clock())
         await self._engine.change(apply)
@@ -204,6 +206,8 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     ) -> pb.DialResponse:
         session = await self._guard.client_session(call)
         lease = self._dialled(session.record, request.lease_name)
+        if lease.waited:
+            self._engine.heard_of(lease)
         exporter = await self._ready(Key(lease.namespace, lease.exporter), lease.key)
         session.check()  # that took a while
         lease = self._dialled(session.record, request.lease_name)
@@ -274,7 +278,9 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 )
             if isinstance(caller, Client) and lease.client != caller.name:
                 raise RpcError(StatusCode.UNKNOWN, "ReleaseLease permission denied")
-            changes.release(lab, lease)
+            exporter = lab.get(Exporter, caller.key) if isinstance(caller, Exporter) else None
+            failed = exporter is not None and exporter.status in _FAILED
+            changes.release(lab, lease, exporter.status_message if exporter and failed else "")
 
         await self._engine.change(apply)
         return pb.ReleaseLeaseResponse()

@@ -4,111 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
-from cryptography.hazmat.primitives.asymmetric import ec
-from google.protobuf import duration_pb2
-from jumpstarter_proto.client.v1 import client_grpc, client_pb2
-from jumpstarter_proto.lab.v1 import lab_grpc, lab_pb2
+from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.remote import Identity, Kind
-from jumpstarter_proto.rpc import ClientCall, RpcError, Server, StatusCode, open_channel
-from jumpstarter_proto.v1 import jumpstarter_grpc
+from jumpstarter_proto.rpc import ClientCall, RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.folder import Addresses
-from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer
-from jumpstarter_controller.lab import Client, Exporter, Key
-from jumpstarter_controller.services import (
-    ClientService,
-    ControllerService,
-    Guard,
-    Listening,
-    Router,
-    Routers,
-)
-from jumpstarter_controller.services.admin_service import AdminService
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.identity import Subject
+from jumpstarter_controller.lab import Client, Exporter
+from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.services.objects import OUTGOING_SECONDS
-from jumpstarter_controller.store import SqliteStore
-
-SIGNING = ec.generate_private_key(ec.SECP256R1())
-ANN, ONE = Key("default", "ann"), Key("default", "one")
-
-
-@dataclass
-class Lab:
-    engine: Engine
-    issuer: TokenIssuer
-    controller: jumpstarter_grpc.ControllerServiceStub
-    client: client_grpc.ClientServiceStub
-    admin: lab_grpc.AdminServiceStub
-
-    async def made(self, kind: Kind, key: Key) -> Identity:
-        request = lab_pb2.CreateRequest(kind=kind.value, namespace=key.namespace, name=key.name)
-        return self.identity((await self.admin.Create(request)).token, kind, key)
-
-    @staticmethod
-    def identity(token: str, kind: Kind, key: Key) -> Identity:
-        return Identity(kind, key.namespace, key.name, token)
-
-    async def leased(self, ann: Identity, one: Identity) -> str:
-        """A lease of ann on one, which is not ready for it yet."""
-        reports = [pb.DriverInstanceReport(uuid="1")]
-        await self.controller.Register(pb.RegisterRequest(reports=reports), metadata=one.metadata())
-        await self.report(one, "AVAILABLE")
-        request = client_pb2.CreateLeaseRequest(
-            parent="namespaces/default",
-            lease_id="mine",
-            lease=client_pb2.Lease(exporter_name="one", duration=duration_pb2.Duration(seconds=600)),
-        )
-        lease = await self.client.CreateLease(request, metadata=ann.metadata())
-        assert lease.exporter, lease
-        return "mine"
-
-    async def report(self, one: Identity, status: str) -> None:
-        request = pb.ReportStatusRequest(status=f"EXPORTER_STATUS_{status}")
-        await self.controller.ReportStatus(request, metadata=one.metadata())
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    store = SqliteStore(tmp_path / "lab.sqlite")
-
-    def clock() -> float:
-        return 1000.0 + trio.current_time()
-
-    engine = Engine(store, clock=clock)
-    issuer = TokenIssuer(SIGNING, "lab:1", clock=clock)
-    guard = Guard(engine, Authenticator(issuer))
-    credentials = Credentials(issuer, Addresses("lab:1"))
-    routers = Routers([Router("router:1")], lambda _left, _fields: "router-token")
-    server = Server(
-        [
-            ControllerService(engine, guard, Listening(), routers),
-            ClientService(engine, guard, credentials.token),
-            AdminService(engine, credentials),
-        ]
-    )
-    near, far = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(engine.run)
-        nursery.start_soon(server.serve_connection, far)
-        async with open_channel(near) as channel:
-            yield Lab(
-                engine,
-                issuer,
-                jumpstarter_grpc.ControllerServiceStub(channel),
-                client_grpc.ClientServiceStub(channel),
-                lab_grpc.AdminServiceStub(channel),
-            )
-        nursery.cancel_scope.cancel()
-    store.close()
-
 
 Taking = Callable[[Lab, lab_pb2.ObjectRequest], Awaitable[object]]
 

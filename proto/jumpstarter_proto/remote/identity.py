@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from jumpstarter_proto.rpc import Metadata
 
-__all__ = ["Identity", "Kind"]
+__all__ = ["WAITS", "Identity", "Kind"]
+
+WAITS = "jumpstarter-waits"
+"""Of a call by a command that waits for the lease, and gives it back when it ends. Only our controllers know it."""
 
 
 class Kind(enum.StrEnum):
