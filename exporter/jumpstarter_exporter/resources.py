@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 import trio
-from jumpstarter_proto.encoding import Codec, Encoding, compressor, decompressor
+from jumpstarter_proto.encoding import Codec, Decompressor, Encoding, compressor, decompressor
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_exporter.errors import ResourceError
@@ -46,13 +46,23 @@ class Source:
     """
 
     def __init__(
-        self, receive: Callable[[], Awaitable[bytes]], codec: Codec | None, size_hint: int | None = None
+        self,
+        receive: Callable[[], Awaitable[bytes]],
+        codec: Decompressor | None,
+        size_hint: int | None = None,
     ) -> None:
         self.size_hint = size_hint
         """Bytes that will come, where that is known beforehand."""
-        self._receive = receive
+        self.received = 0
+        """Bytes that have come, before they were decompressed."""
+        self._source = receive
         self._codec = codec
         self._pieces: Iterator[bytes] | None = None
+
+    @property
+    def trailing(self) -> int:
+        """Bytes of other data behind compressed content, which are left out; complete at the end."""
+        return self._codec.trailing if self._codec else 0
 
     def __aiter__(self) -> Source:
         return self
@@ -65,7 +75,12 @@ class Source:
             return chunk
         return await self._decoded(self._codec)
 
-    async def _decoded(self, codec: Codec) -> bytes:
+    async def _receive(self) -> bytes:
+        chunk = await self._source()
+        self.received += len(chunk)
+        return chunk
+
+    async def _decoded(self, codec: Decompressor) -> bytes:
         while True:
             if self._pieces is None:
                 chunk = await self._receive()

@@ -180,7 +180,10 @@ class Device:
         return fd, facts, size
 
     async def room(self) -> int | None:
-        """Bytes that an image may take: the capacity, or the file plus what its file system has free."""
+        """Bytes that an image may take: the capacity, or the file plus what its file system has free.
+
+        The last of a file system (5 %, at most 1 GiB) is left to the host's other work.
+        """
         if self.is_block_device:
             return self.size
 
@@ -190,7 +193,8 @@ class Device:
                 if stat.S_ISCHR(facts.st_mode):
                     return None
                 system = os.fstatvfs(fd)
-            return system.f_bavail * system.f_frsize + facts.st_blocks * 512
+            kept = min(system.f_blocks * system.f_frsize // 20, 1024 * MIB)
+            return max(system.f_bavail * system.f_frsize - kept, 0) + facts.st_blocks * 512
 
         return await self._bounded(free)
 

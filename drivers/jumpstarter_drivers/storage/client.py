@@ -14,6 +14,8 @@ from jumpstarter_client.progress import Bar, progress
 from jumpstarter_client.twin import twin, twin_iter
 from jumpstarter_client.verb import verb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.images import check_content
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.local import (
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["DumpResult", "FlashResult", "FlasherClient", "StorageMuxClient", "StorageMuxFlasherClient"]
 
 Compression = Literal["gzip", "xz", "bz2", "zstd", "none"]
+"""Of a dump."""
+Packing = Literal["gzip", "xz", "bz2", "zstd", "lzma", "lz4", "none"]
+"""Of an image."""
 Handle = dict[str, JSON]
 
 _MB = 1e6
@@ -59,9 +64,14 @@ class FlashResult:
     seconds: float
     sha256: str
     verified: bool
+    remarks: tuple[str, ...] = ()
+    """What of the file was left out."""
 
     def __str__(self) -> str:
-        """One line for people."""
+        """One line for people, and one for each remark."""
+        return "\n".join([self._summary(), *(shown(remark) for remark in self.remarks)])
+
+    def _summary(self) -> str:
         if self.bytes is None:
             return f"flashed in {self.seconds:.1f} s"
         checked = "verified" if self.verified else "not verified"
@@ -91,6 +101,16 @@ def _no_option(_hint: object, file: str | None) -> None:
 
 
 @dataclass(frozen=True)
+class _Choices:
+    """What the user says about an image."""
+
+    compression: Packing | None = None
+    """Told by the content if left out."""
+    verify: bool | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
 class _Upload:
     """An image on offer to the exporter."""
 
@@ -102,6 +122,7 @@ class _Upload:
     bar: Bar
     source: FileSource | None
     """The local file; None when the exporter fetches a URL."""
+    choices: _Choices
 
 
 class FlasherClient(DriverClient):
@@ -116,26 +137,29 @@ class FlasherClient(DriverClient):
         *,
         target: str | None = None,
         operator: Operator | Mapping[str, Operator] | None = None,
-        compression: Compression | None = None,
+        compression: Packing | None = None,
         verify: bool | None = None,
+        force: bool = False,
     ) -> FlashResult | dict[str, FlashResult]:
         """Write an image: a file, `-` for standard input, a URL, or a dict of target to one of these.
 
-        The compression is told by the content unless it is given; `none` writes the file as it is. `verify`
-        left out does what the exporter's configuration says. Raises JumpstarterError, and the storage is then
-        in the state that the driver documents.
+        What the image is packed in is told by the content unless `compression` is given; `none` takes nothing off.
+        `verify` left out does what the exporter's configuration says. Raises JumpstarterError, and the storage is
+        then in the state that the driver documents; ImageRefused, before anything is done, when the content is
+        nothing that a board boots from, unless it is `force`d.
         """
+        choices = _Choices(compression, verify, force)
         if isinstance(path, Mapping):
             if target is not None:
                 raise ArgumentError("a dict of images names its targets itself; leave `target` out")
             results = {}
             for name, image in path.items():
                 chosen = operator.get(name) if isinstance(operator, Mapping) else operator
-                results[name] = await self._flash_one(image, name, chosen, compression, verify)
+                results[name] = await self._flash_one(image, name, chosen, choices)
             return results
         if isinstance(operator, Mapping):
             raise ArgumentError("a dict of operators goes with a dict of images; pass one operator")
-        return await self._flash_one(path, target, operator, compression, verify)
+        return await self._flash_one(path, target, operator, choices)
 
     @twin
     async def dump(
@@ -178,8 +202,9 @@ class FlasherClient(DriverClient):
         target: Annotated[
             tuple[str, ...], Parameter(name=["--target", "-t"], negative="", show_default=False)
         ] = (),
-        compression: Compression | None = None,
+        compression: Packing | None = None,
         verify: bool = True,
+        force: Annotated[bool, Parameter(negative="")] = False,
     ) -> FlashResult | dict[str, FlashResult]:
         """Write an image to the storage and verify it.
 
@@ -190,19 +215,21 @@ class FlasherClient(DriverClient):
         target
             NAME:FILE writes FILE to one target of the board; may be given several times.
         compression
-            Told by the content if left out; "none" writes the file as it is.
+            Told by the content if left out; "none" takes nothing off.
         verify
             Read back what was written and compare.
+        force
+            Write it even if it is nothing that a board boots from.
         """
         checked = None if verify else False
         if target:
             if file is not None:
                 raise ArgumentError("give either FILE or --target NAME:FILE, not both")
             images = dict(_target(text) for text in target)
-            return await self.flash.aio(images, compression=compression, verify=checked)
+            return await self.flash.aio(images, compression=compression, verify=checked, force=force)
         if file is None:
             raise ArgumentError("which image? give a FILE, a URL or - for standard input")
-        return await self.flash.aio(file, compression=compression, verify=checked)
+        return await self.flash.aio(file, compression=compression, verify=checked, force=force)
 
     @verb(name="dump")
     @twin
@@ -235,15 +262,15 @@ class FlasherClient(DriverClient):
         path: PathLike,
         target: str | None,
         operator: Operator | None,
-        compression: Compression | None,
-        verify: bool | None,
+        choices: _Choices,
     ) -> FlashResult:
         started = trio.current_time()
-        async with self._upload(path, operator, compression) as upload:
-            result = await self._write(upload, target, verify)
-        return _flash_result(result, trio.current_time() - started)
+        async with self._upload(path, operator, choices) as upload:
+            result = await self._write(upload, target)
+            remarks = upload.source.remarks() if upload.source else ()
+        return _flash_result(result, trio.current_time() - started, remarks)
 
-    async def _write(self, upload: _Upload, target: str | None, verify: bool | None) -> JSON:
+    async def _write(self, upload: _Upload, target: str | None) -> JSON:
         """Hand the upload to the driver. A flasher of named targets knows no options."""
         return await self.call_async("flash", upload.handle, target)
 
@@ -252,20 +279,33 @@ class FlasherClient(DriverClient):
 
     @asynccontextmanager
     async def _upload(
-        self, path: PathLike, operator: Operator | None, compression: Compression | None
+        self, path: PathLike, operator: Operator | None, choices: _Choices
     ) -> AsyncIterator[_Upload]:
-        """Offer a file to the exporter, with a progress bar."""
+        """Offer a file to the exporter, with a progress bar. Raises ImageRefused before the exporter is asked."""
         if is_url(path) and operator is None:
             with progress(None, "flash") as bar:
-                yield _Upload(request(str(path), "GET"), None, compression or "auto", bar, None)
+                yield _Upload(
+                    request(str(path), "GET"), None, choices.compression or "auto", bar, None, choices
+                )
             return
-        async with open_source(path, operator) as source:
-            encoding = source.encoding if compression is None else compression
-            plain = encoding is None or encoding == "none"
-            with progress(source.total, "flash") as bar:
-                source.progress = bar.update
-                async with self.resource_async(source, None if plain else str(encoding)) as handle:
-                    yield _Upload(handle, source.total if plain else None, "none", bar, source)
+        async with _offer(self, path, operator, choices, "flash") as upload:
+            yield upload
+
+
+@asynccontextmanager
+async def _offer(
+    client: DriverClient,
+    path: PathLike,
+    operator: Operator | None,
+    choices: _Choices,
+    label: str,
+) -> AsyncIterator[_Upload]:
+    async with open_source(path, operator, choices.compression) as source:
+        check_content(source.image.content, force=choices.force)
+        with progress(source.total, label) as bar:
+            source.progress = bar.update
+            async with client.resource_async(source, source.encoding) as handle:
+                yield _Upload(handle, source.plain_size, "none", bar, source, choices)
 
 
 class StorageMuxClient(DriverClient):
@@ -326,9 +366,9 @@ class StorageMuxClient(DriverClient):
         return await self.call_async("read", handle)
 
     @twin
-    async def write_file(self, operator: Operator, path: str) -> JSON:
-        """Write a file of a storage service, such as opendal's; the storage must be at the host."""
-        return await self._write_file(path, operator)
+    async def write_file(self, operator: Operator, path: str, *, force: bool = False) -> JSON:
+        """Write a file of a storage service, such as opendal's, as it is; the storage must be at the host."""
+        return await self._write_file(path, operator, force)
 
     @twin
     async def read_file(self, operator: Operator, path: str) -> JSON:
@@ -336,9 +376,9 @@ class StorageMuxClient(DriverClient):
         return await self._read_file(path, operator)
 
     @twin
-    async def write_local_file(self, filepath: PathLike) -> JSON:
-        """Write a local file as it is; the storage must be at the host."""
-        return await self._write_file(filepath, None)
+    async def write_local_file(self, filepath: PathLike, *, force: bool = False) -> JSON:
+        """Write a local file as it is; the storage must be at the host. `force` is that of `flash`."""
+        return await self._write_file(filepath, None, force)
 
     @twin
     async def read_local_file(self, filepath: PathLike) -> JSON:
@@ -347,16 +387,46 @@ class StorageMuxClient(DriverClient):
 
     @verb(name="write-local-file")
     @twin
-    async def write_local_file_verb(self, file: str, /) -> None:
-        """Write FILE as it is, without switching the storage, which must be at the host."""
-        await self._write_file(file, None)
+    async def write_local_file_verb(
+        self, file: str, /, *, force: Annotated[bool, Parameter(negative="")] = False
+    ) -> None:
+        """Write FILE as it is, without switching the storage, which must be at the host.
 
-    async def _write_file(self, path: PathLike, operator: Operator | None) -> JSON:
-        async with open_source(path, operator) as source:
-            with progress(source.total, "write") as bar:
-                source.progress = bar.update
-                async with self.resource_async(source) as handle:
-                    return await self.call_async("write", handle)
+        Parameters
+        ----------
+        file
+            A file, or - for standard input.
+        force
+            Write it even if it is nothing that a board boots from.
+        """
+        await self._write_file(file, None, force)
+
+    async def _write_file(self, path: PathLike, operator: Operator | None, force: bool) -> JSON:
+        async with _offer(self, path, operator, _Choices("none", force=force), "write") as upload:
+            options = await self._options(upload)
+            return await self.call_async("write", upload.handle, *([] if options is None else [options]))
+
+    async def _options(self, upload: _Upload) -> dict[str, JSON] | None:
+        """What the exporter wants to know beside the handle; None for one of Jumpstarter 0.9."""
+        status = await self._status()
+        if status is None:
+            return None
+        options: dict[str, JSON] = {
+            "size": upload.size,
+            "compression": upload.compression,
+            "verify": upload.choices.verify,
+        }
+        if "content_check" in status:  # our first exporters know no such option
+            options["force"] = upload.choices.force
+        return options
+
+    async def _status(self) -> Mapping[str, JSON] | None:
+        """The storage's status; 0.9's drivers have none."""
+        try:
+            status = await self.call_async("status")
+        except DriverMethodNotImplemented:
+            return None
+        return status if isinstance(status, Mapping) else {}
 
     async def _read_file(self, path: PathLike, operator: Operator | None) -> JSON:
         async with open_sink(path, operator, force=True) as sink:
@@ -379,20 +449,19 @@ class StorageMuxFlasherClient(FlasherClient, StorageMuxClient):
         path: PathLike,
         target: str | None,
         operator: Operator | None,
-        compression: Compression | None,
-        verify: bool | None,
+        choices: _Choices,
     ) -> FlashResult:
         if target is not None:
             raise ArgumentError(f"this storage is flashed as a whole; leave the target {target!r} out")
-        return await super()._flash_one(path, target, operator, compression, verify)
+        return await super()._flash_one(path, target, operator, choices)
 
-    async def _write(self, upload: _Upload, target: str | None, verify: bool | None) -> JSON:
-        if not await self._does_it_all():
+    async def _write(self, upload: _Upload, target: str | None) -> JSON:
+        options = await self._options(upload)
+        if options is None:
             await self.call_async("host")
             written: JSON = await self.call_async("write", upload.handle)
             await self.call_async("dut")
             return written
-        options: dict[str, JSON] = {"size": upload.size, "compression": upload.compression, "verify": verify}
         async with together() as nursery:
             nursery.start_soon(self._follow, upload)
             result: JSON = await self.call_async("flash", upload.handle, target, options)
@@ -402,20 +471,12 @@ class StorageMuxFlasherClient(FlasherClient, StorageMuxClient):
     async def _dump_to(self, handle: Handle, target: str | None) -> int | None:
         if target is not None:
             raise ArgumentError(f"this storage is dumped as a whole; leave the target {target!r} out")
-        if await self._does_it_all():
+        if await self._status() is not None:
             return _count(await self.call_async("dump", handle))
         await self.call_async("host")
         result = await self.call_async("read", handle)
         await self.call_async("dut")
         return _count(result)
-
-    async def _does_it_all(self) -> bool:
-        """Whether the exporter is ours: 0.9's drivers have no status."""
-        try:
-            await self.call_async("status")
-        except DriverMethodNotImplemented:
-            return False
-        return True
 
     async def _follow(self, upload: _Upload) -> None:
         """Show what the exporter does once the local file is sent, or all the time when it fetches a URL."""
@@ -451,13 +512,15 @@ def _count(result: JSON) -> int | None:
     return None
 
 
-def _flash_result(result: JSON, seconds: float) -> FlashResult:
+def _flash_result(result: JSON, seconds: float, remarks: tuple[str, ...]) -> FlashResult:
     facts = result if isinstance(result, Mapping) else {}
+    told = facts.get("remarks")
     return FlashResult(
         bytes=_count(result),
         seconds=round(seconds, 3),
         sha256=str(facts.get("sha256", "")),
         verified=facts.get("verified") is True,
+        remarks=(*remarks, *(map(str, told) if isinstance(told, list) else ())),
     )
 
 

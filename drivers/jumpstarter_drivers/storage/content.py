@@ -1,78 +1,95 @@
-"""An image on its way from a resource to the device: looked at, unpacked if it is packed, never empty."""
+"""An image on its way from a resource to the device: looked at before anything is done, then unpacked."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import trio
-from jumpstarter_proto.encoding import MAGIC_LENGTH, Codec, ContentError, Encoding, decompressor, detect
+from jumpstarter_exporter.driver import Source
+from jumpstarter_proto.images import Content, ImageReader, check_growth, open_image, trailing_remark
 
 __all__ = ["ImageStream"]
 
 _BATCH = 1024 * 1024
-"""Plain bytes that one visit to a worker thread brings back at least, if there are so many."""
+"""Plain bytes that one visit to a worker thread brings back at most."""
 
-_unpacking = trio.CapacityLimiter(2)
-"""Threads that decompress, for the whole process: it is work for the CPU, and small hosts have few."""
+_image_threads = trio.CapacityLimiter(16)
+"""For the whole process. They wait for the network most of the time; how many decompress is the images' own bound."""
 
 
 class ImageStream:
-    """A resource's chunks, unpacked. Iterate it once for the plain bytes, after `start`.
+    """A resource's chunks, unpacked. After `start`, iterate it once for the plain bytes.
 
-    `compression` is auto (told by the content), none, or an encoding's name. Iterating raises what the
-    resource raises, and ContentError for damaged or cut compressed content.
+    `compression` is auto (all layers come off, told by the content), none, or an encoding's name. Iterating raises
+    what the resource raises, and ContentError for damaged or cut content.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes], compression: str) -> None:
-        self._chunks = chunks
+    def __init__(self, source: Source, compression: str) -> None:
+        self._source = source
+        self._chunks = aiter(source)
         self._compression = compression
+        self._rest = memoryview(b"")
+        self._image: ImageReader | None = None
         self._head = b""
-        self._codec: Codec | None = None
-        self._pieces: Iterator[bytes] | None = None
+        self._count = 0
+        self.has_medium_size = True
+        """Whether the medium bounds the image; where it does not, content that grows without end is an error."""
 
     async def start(self) -> None:
-        """Wait for the first bytes. Raises ContentError when the stream ends before it has any."""
-        while len(self._head) < MAGIC_LENGTH:
-            chunk = await anext(self._chunks, None)
-            if chunk is None:
-                break
-            self._head += chunk
-        if not self._head:
-            raise ContentError("the image is empty; nothing was written, check the file")
-        encoding = detect(self._head) if self._compression == "auto" else None
-        if self._compression not in ("auto", "none"):
-            encoding = Encoding(self._compression)
-        self._codec = decompressor(encoding) if encoding else None
+        """Wait for as much as tells what it is. Raises ContentError where that cannot be told."""
+        self._image = await trio.to_thread.run_sync(self._open, limiter=_image_threads)
+        self._head = b"" if self._image.layers else self._image.head
 
-    def __aiter__(self) -> ImageStream:
+    @property
+    def content(self) -> Content:
+        """What it is, unpacked; known after `start`."""
+        return self._started.content
+
+    def remarks(self) -> list[str]:
+        """At the end: what was left out."""
+        outer = trailing_remark(self._source.trailing, "compressed")
+        return [*outer, *self._started.remarks()]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._codec is None:
-            return await self._next_chunk()
-        while True:
-            if self._pieces is None:
-                try:
-                    self._pieces = self._codec.feed(await self._next_chunk())
-                except StopAsyncIteration:
-                    self._codec.finish()  # raises when the content is not complete
-                    raise
-            plain = await trio.to_thread.run_sync(_batch, self._pieces, limiter=_unpacking)
-            if len(plain) < _BATCH:
-                self._pieces = None
-            if plain:
-                return plain
+        data = await self._next()
+        self._count += len(data)
+        if not self.has_medium_size:
+            check_growth(self._source.received, self._count)
+        return data
+
+    async def _next(self) -> bytes:
+        image = self._started
+        if image.layers:
+            data = await trio.to_thread.run_sync(image.read, _BATCH, limiter=_image_threads)
+            if not data:
+                raise StopAsyncIteration
+            return data
+        # Without layers nothing is left to do in a thread, and what the threads have looked at comes first.
+        if self._head:
+            data, self._head = self._head, b""
+            return data
+        if self._rest:
+            data, self._rest = bytes(self._rest), memoryview(b"")
+            return data
+        return await anext(self._chunks)
+
+    @property
+    def _started(self) -> ImageReader:
+        assert self._image is not None, "start comes first"
+        return self._image
+
+    def _open(self) -> ImageReader:
+        return open_image(self._pull, compression=self._compression)
+
+    def _pull(self, count: int) -> bytes:
+        """In a worker thread: the next bytes of the resource."""
+        if not self._rest:
+            self._rest = memoryview(trio.from_thread.run(self._next_chunk))
+        taken, self._rest = self._rest[:count], self._rest[count:]
+        return bytes(taken)
 
     async def _next_chunk(self) -> bytes:
-        head, self._head = self._head, b""
-        return head or await anext(self._chunks)
-
-
-def _batch(pieces: Iterator[bytes]) -> bytes:
-    """Take a good amount of a codec's output; less than `_BATCH` means that it is exhausted."""
-    taken: list[bytes] = []
-    length = 0
-    while length < _BATCH and (piece := next(pieces, None)) is not None:
-        taken.append(piece)
-        length += len(piece)
-    return b"".join(taken)
+        return await anext(self._chunks, b"")

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import trio
 from jumpstarter_exporter.driver import Driver, export
+from jumpstarter_proto.images import Verdict, check_content
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.blocks import Device, StorageError
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 _LOOK_SECONDS = 0.1
+DEFAULT_SIZE_BYTES = 16 * 1024**3
+"""Of a file without a configured size: more than cards' images have, less than fills a host unnoticed."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -41,8 +44,8 @@ class FileStorage(StorageMux):
             type: storage.FileStorage
             config:
               path: /var/lib/lab/card.img   # left out: a private file that closing removes
-              size: 1073741824              # bytes that the "card" holds; left out: what the disk has room
-              for
+              size: 1073741824              # bytes that the "card" holds; left out: 16 GiB, and what the
+                                            # disk has room for
 
     Closing it leaves the file as it is. Beside the file, `<path>.incomplete` notes a write that did not end
     well.
@@ -94,8 +97,13 @@ class FileStorage(StorageMux):
         return Mark(self.file.with_name(self.file.name + ".incomplete"))
 
     def limit(self) -> int | None:
-        """The configured size."""
-        return self.size
+        """The configured size, or what no card's image should exceed."""
+        return DEFAULT_SIZE_BYTES if self.size is None else self.size
+
+    @property
+    def has_size(self) -> bool:
+        """Whether a size is configured."""
+        return self.size is not None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -213,9 +221,13 @@ class MockFlasher(Driver):
         try:
             device = Device(new, writable=True, limiter=self._disk)
             async with device, self.read_resource(handle) as source:
-                image = ImageStream(aiter(source), "none")
+                image = ImageStream(source, "auto")
                 await image.start()
-                length, _ = await device.write(image, limit=None, hashed=False, progress=_ignore)
+                check_content(image.content, force=image.content.verdict is Verdict.UNKNOWN)
+                image.has_medium_size = False
+                length, _ = await device.write(
+                    image, limit=DEFAULT_SIZE_BYTES, hashed=False, progress=_ignore
+                )
             await trio.to_thread.run_sync(new.replace, path)
         finally:
             with trio.CancelScope(shield=True):  # an unlink of a file in a temporary folder

@@ -2,7 +2,8 @@
 
 A path is a local file, `-` is standard input, an http(s) URL is left to the exporter. With an operator (an
 object with `open(path, mode)`, as opendal and fsspec have) the path is the operator's. Files are read and
-written in worker threads.
+written in worker threads. An image is looked at here before the exporter hears of it; one layer of a compression that
+every exporter knows stays on it, all others come off here.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 import trio
-from jumpstarter_proto.encoding import MAGIC_LENGTH, Encoding, detect
+from jumpstarter_proto.encoding import ENCODINGS_OF_ALL_EXPORTERS, Encoding
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.images import ImageReader, PeekReader, Read, open_image, open_image_file
 from jumpstarter_proto.value import JSON
 
 __all__ = [
@@ -40,6 +42,9 @@ _CLOSE_SECONDS = 1.0
 
 CHUNK = 1024 * 1024
 """Bytes read from or written to a local file at a time."""
+
+_MAX_RECORDED_BYTES = 2 * CHUNK
+"""Of a stream, to begin it again: looking at it reads much less."""
 
 
 class Operator(Protocol):
@@ -77,14 +82,23 @@ class FileSource:
     file: BinaryIO
     name: str
     total: int | None
-    head: bytes
+    read: Read
+    """What is sent."""
+    image: ImageReader
+    """What it is; reading it is reading `file`."""
+    encoding: Encoding | None = None
+    """What the exporter takes off."""
     sent: int = 0
     progress: Callable[[int], object] = _ignore
 
     @property
-    def encoding(self) -> Encoding | None:
-        """What its first bytes say."""
-        return detect(self.head)
+    def plain_size(self) -> int | None:
+        """Bytes of the image itself, when known."""
+        return None if self.encoding else self.total
+
+    def remarks(self) -> tuple[str, ...]:
+        """At the end: what was left out here."""
+        return () if self.encoding else self.image.remarks()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """The next bytes; empty at the end. Raises LocalFileError."""
@@ -96,11 +110,8 @@ class FileSource:
         return data
 
     def _read(self, count: int) -> bytes:
-        head, self.head = self.head[:count], self.head[count:]
-        if len(head) == count:
-            return head
         try:
-            return head + self.file.read(count - len(head))
+            return self.read(count)
         except OSError as error:
             raise _explain(self.name, error) from error
 
@@ -148,8 +159,15 @@ class FileSink:
 
 
 @asynccontextmanager
-async def open_source(path: PathLike, operator: Operator | None = None) -> AsyncIterator[FileSource]:
-    """Open a file to flash. Raises LocalFileError."""
+async def open_source(
+    path: PathLike, operator: Operator | None = None, compression: str | None = None
+) -> AsyncIterator[FileSource]:
+    """Open a file to flash, and look what it is. `compression` is told by the content if left out.
+
+    Raises:
+        LocalFileError: it cannot be read.
+        ContentError: it is damaged, or an archive without exactly one image.
+    """
     name = os.fspath(path)
 
     def start() -> FileSource:
@@ -163,9 +181,16 @@ async def open_source(path: PathLike, operator: Operator | None = None) -> Async
             else:
                 file = Path(name).expanduser().open("rb", buffering=0)
                 total = _size(file)
-            return FileSource(file, name, total, _peek(file))
         except OSError as error:
             raise _explain(name, error) from error
+        try:
+            return _look(file, name, total, compression or "auto")
+        except OSError as error:
+            file.close()
+            raise _explain(name, error) from error
+        except BaseException:
+            file.close()
+            raise
 
     source = await trio.to_thread.run_sync(start, abandon_on_cancel=True)
     try:
@@ -269,15 +294,50 @@ def _size(file: BinaryIO) -> int | None:
     return None
 
 
-def _peek(file: BinaryIO) -> bytes:
-    """The first bytes, fewer only if there are no more."""
-    head = b""
-    while len(head) < MAGIC_LENGTH:
-        data = file.read(MAGIC_LENGTH - len(head))
-        if not data:
-            break
-        head += data
-    return head
+class _Recorder:
+    """Reads a stream, and can give what was read first once more, if that was not much."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._first: list[bytes] | None = []
+        self._length = 0
+
+    def read(self, count: int) -> bytes:
+        data = self._read(count)
+        if self._first is not None:
+            self._first.append(data)
+            self._length += len(data)
+            if self._length > _MAX_RECORDED_BYTES:
+                self._first = None
+        return data
+
+    def rewound(self) -> Read | None:
+        """A reader from the begin on; None when that is too far back."""
+        if self._first is None:
+            return None
+        again = PeekReader(self._read)
+        again.push(b"".join(self._first))
+        return again.read
+
+
+def _look(file: BinaryIO, name: str, total: int | None, compression: str) -> FileSource:
+    """Tell what an open file is and how it is sent; blocking. A file of known size can seek."""
+    stream = _Recorder(file.read)
+    start = file.tell() if total is not None else 0
+    if total is not None and compression == "auto":
+        image = open_image_file(file)
+    else:
+        image = open_image(stream.read, compression=compression)
+    if not image.layers:
+        return FileSource(file, name, total, image.read, image)
+    if len(image.layers) == 1 and image.layers[0].kind in ENCODINGS_OF_ALL_EXPORTERS:
+        encoding = Encoding(image.layers[0].kind)
+        if total is not None:
+            file.seek(start)
+            return FileSource(file, name, total, file.read, image, encoding)
+        if (again := stream.rewound()) is not None:
+            return FileSource(file, name, total, again, image, encoding)
+    return FileSource(file, name, image.size, image.read, image)
 
 
 def _explain(name: str, error: OSError) -> LocalFileError:

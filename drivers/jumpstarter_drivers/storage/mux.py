@@ -19,6 +19,8 @@ import trio
 from jumpstarter_exporter.driver import Driver, export
 from jumpstarter_proto.encoding import ContentError
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.images import Content as ImageContent
+from jumpstarter_proto.images import Verdict, check_content
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.blocks import Device, NoSpace, Progress, StorageError
@@ -37,10 +39,12 @@ class WriteOptions(msgspec.Struct, forbid_unknown_fields=True):
 
     size: int | None = None
     """Plain bytes of the whole image, when known: checked before the first byte and after the last."""
-    compression: Literal["auto", "none", "gzip", "xz", "bz2", "zstd"] = "none"
+    compression: Literal["auto", "none", "gzip", "xz", "bz2", "zstd", "lzma", "lz4"] = "auto"
     """What the exporter takes off, on top of the handle's own encoding; auto tells by the content."""
     verify: bool | None = None
     """Overrides the driver's configuration."""
+    force: bool | None = None
+    """Write content that is no image that we know. None is a client that cannot say it: 0.9's, and our first."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -56,6 +60,9 @@ class StorageMux(Driver):
 
     verify: bool = True
     """Read back and compare after writing."""
+    content_check: Literal["ask", "refuse", "off"] = "ask"
+    """What happens to content that is no image that we know: it is written when the user insists (a client that
+    cannot say so gets a warning in the log), refused also to such a client, or written."""
     storage_timeout: float = 10.0
     """Seconds for a switch, and for the storage to appear at the host."""
     storage_fsync_timeout: float = 900.0
@@ -95,6 +102,11 @@ class StorageMux(Driver):
         """Bytes that an image may have at most; None is as much as fits."""
         return None
 
+    @property
+    def has_size(self) -> bool:
+        """Whether `limit` is the medium's own size, rather than a precaution."""
+        return self.limit() is not None
+
     # Life cycle.
 
     async def open(self) -> None:
@@ -125,23 +137,26 @@ class StorageMux(Driver):
 
     @export
     async def status(self) -> JSON:
-        """Position, content, the last image and the operation under way."""
-        return self.state.report()
+        """Position, content, the last image, the operation under way, and how content is checked."""
+        return self._report()
 
     @export
     async def watch(self) -> AsyncIterator[JSON]:
         """The same as `status`, now and on every change (at most a few times a second), until cancelled."""
         while True:
             changed = self._changed
-            yield self.state.report()
+            yield self._report()
             await trio.sleep(1 / _REPORTS_A_SECOND)
             await changed.wait()
 
     @export
     async def write(self, handle: dict[str, JSON], options: WriteOptions | None = None) -> JSON:
         """Write an image; the storage must be at the host, and stays there when all went well."""
+        options = options or WriteOptions()
         with self.exclusive("being written"):
-            return await self._write(handle, options or WriteOptions())
+            self.state.check_host()
+            async with self._image(handle, options) as image:
+                return await self._write(image, options)
 
     @export
     async def read(self, handle: dict[str, JSON]) -> JSON:
@@ -155,16 +170,19 @@ class StorageMux(Driver):
     ) -> JSON:
         """Switch to the host, write and verify, switch to the board; or, once a byte was written, `off`."""
         _refuse_target(target)
+        options = options or WriteOptions()
         with self.exclusive("being flashed"):
-            before = self.state.position
-            await self._move(Position.HOST)
-            try:
-                result = await self._write(handle, options or WriteOptions())
-            except BaseException:
-                # Still at the host: not a byte was written, so all is as it was and may go where it was.
-                if self.state.position is Position.HOST:
-                    await self._move_back(before)
-                raise
+            # Until it is known what the image is nothing changes: the file may not exist, the server may be down.
+            async with self._image(handle, options) as image:
+                before = self.state.position
+                await self._move(Position.HOST)
+                try:
+                    result = await self._write(image, options)
+                except BaseException:
+                    # Still at the host: not a byte was written, so all is as it was and may go where it was.
+                    if self.state.position is Position.HOST:
+                        await self._move_back(before)
+                    raise
             await self._move(Position.DUT)
             return result
 
@@ -217,31 +235,53 @@ class StorageMux(Driver):
                 "check that a card is in and the multiplexer is plugged in, or raise `storage_timeout`"
             ) from None
 
-    async def _write(self, handle: dict[str, JSON], options: WriteOptions) -> JSON:
+    @asynccontextmanager
+    async def _image(self, handle: dict[str, JSON], options: WriteOptions) -> AsyncIterator[ImageStream]:
+        """The image, looked at: nothing is written or switched before."""
+        with self._operation("starting", options.size):
+            async with self.read_resource(handle) as source:
+                image = ImageStream(source, options.compression)
+                await image.start()
+                self._check_content(image.content, options.force)
+                yield image
+
+    def _check_content(self, content: ImageContent, force: bool | None) -> None:
+        if self.content_check == "off":
+            check_content(content, force=True)
+            return
+        if force is None and content.verdict is Verdict.UNKNOWN and self.content_check == "ask":
+            self.logger.warning(
+                "the content is %s and is written all the same, because this client cannot be asked",
+                content.name,
+            )
+            return
+        by_setting = "`content_check: off` in the exporter's configuration"
+        check_content(content, force=bool(force), way_to_insist=by_setting if force is None else "--force")
+
+    async def _write(self, image: ImageStream, options: WriteOptions) -> JSON:
         verify = self.verify if options.verify is None else options.verify
         self.state.check_host()
         path = await self._find()
         started = trio.current_time()
         device = Device(path, writable=True, limiter=self._disk, flush_timeout=self.storage_fsync_timeout)
-        with self._operation("starting", options.size):
-            async with device, self.read_resource(handle) as source:
-                image = ImageStream(aiter(source), options.compression)
-                limit = await self._room(device, options.size)
-                # Until the first bytes are here (the file may not exist, the server may be down) nothing
-                # changes.
-                await image.start()
-                async with self._unfinished():
-                    self._phase("writing", options.size)
-                    length, digest = await device.write(
-                        image, limit=limit, hashed=verify, progress=self._progress("writing", options.size)
-                    )
-                    _check_length(length, options.size)
-                    self._phase("flushing", None)
-                    await device.flush()
-                    await device.check_identity()
-                    if verify:
-                        await device.verify(length, digest, progress=self._progress("verifying", length))
-        result = Image(length, digest, round(trio.current_time() - started, 3), verify)
+        async with device:
+            limit = await self._room(device, options.size)
+            image.has_medium_size = device.is_block_device or self.has_size
+            async with self._unfinished():
+                self._phase("writing", options.size)
+                length, digest = await device.write(
+                    image, limit=limit, hashed=verify, progress=self._progress("writing", options.size)
+                )
+                _check_length(length, options.size)
+                self._phase("flushing", None)
+                await device.flush()
+                await device.check_identity()
+                if verify:
+                    await device.verify(length, digest, progress=self._progress("verifying", length))
+        result = Image(length, digest, round(trio.current_time() - started, 3), verify, image.remarks())
+        if options.force is None:  # a client that does not show what it is answered
+            for remark in result.remarks:
+                self.logger.warning("%s", remark)
         self.state.written(result)
         self._notify()
         return asdict(result)
@@ -311,6 +351,9 @@ class StorageMux(Driver):
         return {"bytes": length, "seconds": round(trio.current_time() - started, 3)}
 
     # What watchers see.
+
+    def _report(self) -> dict[str, JSON]:
+        return self.state.report() | {"content_check": self.content_check}
 
     def _phase(self, phase: str, total: int | None) -> None:
         self.state.operation = Operation(phase, 0, total)

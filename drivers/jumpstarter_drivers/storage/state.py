@@ -8,7 +8,7 @@ restarts, and while it is, the storage goes to the board only when forced.
 from __future__ import annotations
 
 import enum
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.value import JSON
@@ -65,6 +65,8 @@ class Image:
     """64 hex digits; empty when it was written without verification."""
     seconds: float
     verified: bool
+    remarks: list[str] = field(default_factory=list)
+    """What of the file was left out."""
 
 
 @dataclass(frozen=True)

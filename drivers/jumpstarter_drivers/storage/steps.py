@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jumpstarter_client.yamltest.steps import StepContext, step
 
-from jumpstarter_drivers.storage.client import Compression, FlasherClient, StorageMuxClient
+from jumpstarter_drivers.storage.client import Compression, FlasherClient, Packing, StorageMuxClient
 
 __all__ = ["dump", "dut", "flash", "host", "off"]
 
@@ -18,12 +18,13 @@ async def flash(
     image: str,
     *,
     target: str | None = None,
-    compression: Compression | None = None,
+    compression: Packing | None = None,
     verify: bool | None = None,
+    force: bool = False,
 ) -> None:
     """Write an image, a file or a URL, and verify it."""
     result = await client.flash.aio(
-        context.input_file(image), target=target, compression=compression, verify=verify
+        context.input_file(image), target=target, compression=compression, verify=verify, force=force
     )
     context.say(str(result))
 

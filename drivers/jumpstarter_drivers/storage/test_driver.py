@@ -21,6 +21,7 @@ import trio
 from jumpstarter_client.errors import DriverError
 from jumpstarter_proto.encoding import Encoding, compressor
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.images import ImageRefused
 
 from jumpstarter_drivers.storage import blocks
 from jumpstarter_drivers.storage.client import (
@@ -31,8 +32,9 @@ from jumpstarter_drivers.storage.client import (
 )
 from jumpstarter_drivers.storage.driver import BlockStorage, FileStorage, MockFlasher, MockStorageMux
 from jumpstarter_drivers.testing import serve, serve_async
+from tests.support.images import mbr
 
-IMAGE = random.Random(2).randbytes(5_000_000)
+IMAGE = mbr()[:512] + random.Random(2).randbytes(5_000_000 - 512)
 SMALL = IMAGE[:1_000_000]
 
 
@@ -93,7 +95,9 @@ def test_packed_image_is_unpacked_by_its_content(card: Path, tmp_path: Path, enc
     with storage(card) as client:
         client.flash(packed)
         assert card.read_bytes() == SMALL
-        client.flash(packed, compression="none")
+        with pytest.raises(ImageRefused, match="still packed"):
+            client.flash(packed, compression="none")
+        client.flash(packed, compression="none", force=True)
         assert card.read_bytes() == packed.read_bytes()
 
 
@@ -139,7 +143,7 @@ def test_what_cannot_work_changes_nothing(
     bad = tmp_path / "bad.img"
     bad.write_bytes(content)
     with storage(card, **config) as client:
-        with pytest.raises(DriverError, match=words):
+        with pytest.raises(JumpstarterError, match=words):
             client.flash(bad)
         assert facts(client) == ("dut", "as found")
     assert card.read_bytes() == b"what was there before"
@@ -152,11 +156,11 @@ async def test_image_that_is_not_as_long_as_announced_is_an_error(card: Path) ->
         async def receive_some(self, _max_bytes: int | None = None, /) -> bytes:
             await trio.lowlevel.checkpoint()
             self.left -= 1
-            return b"abc" if self.left > 0 else b""
+            return IMAGE[:600] if self.left > 0 else b""
 
     async with serve_async(FileStorage(path=str(card))) as client:
-        options = {"size": 5, "compression": "none", "verify": None}
-        with pytest.raises(DriverError, match="5 bytes long and 3 arrived"):
+        options = {"size": 1000, "compression": "none", "verify": None}
+        with pytest.raises(DriverError, match="1000 bytes long and 600 arrived"):
             async with client.resource_async(Short()) as handle:
                 await client.call_async("flash", handle, None, options)
         assert cast("dict[str, str]", await client.call_async("status"))["content"] == "incomplete"
@@ -187,7 +191,7 @@ def test_missing_local_file_is_told_before_anything_is_asked(card: Path) -> None
 
 def test_packed_image_beyond_the_size_stops_at_the_limit(card: Path, tmp_path: Path) -> None:
     packed = tmp_path / "image.gz"
-    packed.write_bytes(gzip.compress(bytes(50_000_000)))
+    packed.write_bytes(gzip.compress(IMAGE[:512] + bytes(50_000_000)))
     with storage(card, size=10_000_000) as client:
         with pytest.raises(DriverError, match="larger than the 10000000 bytes"):
             client.flash(packed)
@@ -249,7 +253,7 @@ def test_verification_finds_what_the_card_forgot(
 async def test_cancelled_flash_leaves_a_known_state(card: Path) -> None:
     read, write = os.pipe()
     with os.fdopen(read, "rb", buffering=0) as slow, os.fdopen(write, "wb") as feed:
-        feed.write(b"only the beginning")
+        feed.write(IMAGE[:1000])
         feed.flush()
         async with serve_async(FileStorage(path=str(card))) as client:
             storage = cast("StorageMuxFlasherClient", client)
@@ -425,7 +429,7 @@ def test_targets_are_for_flashers_that_have_them(card: Path, image: Path, tmp_pa
     with storage(card) as client, pytest.raises(JumpstarterError, match="as a whole"):
         client.flash(image, target="boot")
     other = tmp_path / "other.img"
-    other.write_bytes(b"other")
+    other.write_bytes(b"hsqs\0other")
     with serve(MockFlasher()) as raw:
         flasher = cast("FlasherClient", raw)
         flasher.flash({"boot": image, "root": other})
@@ -436,7 +440,7 @@ def test_targets_are_for_flashers_that_have_them(card: Path, image: Path, tmp_pa
         with pytest.raises(JumpstarterError, match="no target's name"):
             flasher.flash(image, target="../escape")
     assert (tmp_path / "boot").read_bytes() == IMAGE
-    assert (tmp_path / "root").read_bytes() == b"other"
+    assert (tmp_path / "root").read_bytes() == b"hsqs\0other"
     assert not (tmp_path / "none").exists()
 
 

@@ -51,4 +51,10 @@ def test_report_is_plain_json_values() -> None:
     assert state.report()["content"] == Content.AS_FOUND.value
     state.begin_write()
     state.written(IMAGE)
-    assert state.report()["image"] == {"bytes": 10, "sha256": "", "seconds": 1.0, "verified": False}
+    assert state.report()["image"] == {
+        "bytes": 10,
+        "sha256": "",
+        "seconds": 1.0,
+        "verified": False,
+        "remarks": [],
+    }

@@ -1,0 +1,227 @@
+"""Images as people have them: packed in any way, named in any way, and what is no image at all."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+import zipfile
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jumpstarter_proto.encoding import ContentError, Encoding, compressor
+from jumpstarter_proto.images import (
+    ImageRefused,
+    Verdict,
+    check_content,
+    check_growth,
+    identify,
+    open_image,
+    open_image_file,
+)
+from jumpstarter_proto.images.admission import FREE_GROWTH_BYTES
+from jumpstarter_proto.images.archives import MAX_MEMBERS
+from jumpstarter_proto.images.unpack import MAX_LAYERS
+from tests.support.images import UNUSABLE, USABLE, mbr, tar, zipped
+
+IMAGE = mbr() + bytes(200_000)
+
+
+def pack(encoding: Encoding, data: bytes) -> bytes:
+    codec = compressor(encoding)
+    return b"".join(codec.feed(data)) + codec.finish()
+
+
+def drain(read: Callable[[int], bytes], step: int = 100_000) -> bytes:
+    return b"".join(iter(lambda: read(step), b""))
+
+
+def stream(data: bytes, step: int = 50_000) -> Callable[[int], bytes]:
+    """A source that gives less than it is asked for, as networks do."""
+    file = io.BytesIO(data)
+    return lambda count: file.read(min(count, step))
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_what_a_board_boots_from_is_recognised(name: str) -> None:
+    content = identify(USABLE[name])
+    assert content.verdict is Verdict.IMAGE
+    assert name in content.name
+    check_content(content)
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_what_no_board_boots_from_is_refused_by_name_with_a_way_out(name: str) -> None:
+    content = identify(UNUSABLE[name])
+    assert content.verdict is Verdict.UNUSABLE
+    assert name.strip() in content.name
+    with pytest.raises(ImageRefused, match="nothing was written") as refused:
+        check_content(content)
+    assert content.advice in str(refused.value)
+
+
+@pytest.mark.parametrize("data", [b"\1\2\3" * 5000, bytes(100_000)])
+def test_what_nobody_knows_needs_somebody_who_insists(data: bytes) -> None:
+    content = identify(data)
+    with pytest.raises(ImageRefused, match=r"neither a partition table.*--force"):
+        check_content(content)
+    check_content(content, force=True)
+
+
+def test_nobody_can_insist_on_nothing() -> None:
+    with pytest.raises(ImageRefused, match="empty"):
+        check_content(identify(b""), force=True)
+
+
+@given(st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "Zs"]), min_size=1, max_size=6000))
+def test_no_text_is_an_image(text: str) -> None:
+    assert identify(text.encode()).verdict is not Verdict.IMAGE
+
+
+def _wrap(layer: str, data: bytes, trailing: bytes) -> bytes:
+    if layer == "tar":
+        return tar(("README", b"Read me first\n"), ("disk.bin", data))
+    return pack(Encoding(layer), data) + trailing
+
+
+@given(
+    st.sampled_from([*USABLE.values(), *UNUSABLE.values(), b"\1\2\3" * 5000]),
+    st.lists(st.sampled_from([*Encoding, "tar"]), max_size=MAX_LAYERS),
+    st.sampled_from([b"", b"some metadata\0FWx0", bytes(600)]),
+    st.integers(1, 100_000),
+)
+def test_any_stack_of_layers_comes_off_or_is_refused(
+    data: bytes, layers: list[str], trailing: bytes, step: int
+) -> None:
+    packed = data
+    for layer in reversed(layers):
+        packed = _wrap(layer, packed, trailing)
+    plain = identify(data)
+    if plain.verdict is Verdict.UNUSABLE and "tar" in layers:
+        with pytest.raises(ContentError, match=r"no (image|file)"):
+            open_image(stream(packed, step))
+        return
+    opened = open_image(stream(packed, step))
+    assert [layer.kind for layer in opened.layers] == layers
+    assert opened.content.verdict is plain.verdict
+    assert drain(opened.read, step) == data
+    left_out = sum(layer != "tar" for layer in layers) if trailing.strip(b"\0") else 0
+    assert len(opened.remarks()) == left_out
+
+
+def test_too_many_layers_are_refused() -> None:
+    packed = IMAGE
+    for _ in range(MAX_LAYERS + 1):
+        packed = pack(Encoding.GZIP, packed)
+    with pytest.raises(ContentError, match=r"more than 5 layers .*unpack it"):
+        open_image(stream(packed))
+
+
+def test_named_compression_is_all_that_comes_off() -> None:
+    packed = pack(Encoding.XZ, pack(Encoding.GZIP, IMAGE))
+    opened = open_image(stream(packed), compression="xz")
+    assert (opened.content.name, opened.content.verdict) == ("still packed (gzip)", Verdict.UNUSABLE)
+    assert drain(opened.read) == pack(Encoding.GZIP, IMAGE)
+    assert open_image(stream(packed), compression="none").content.name == "still packed (xz)"
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_zip_with_one_image_is_unpacked(compression: int) -> None:
+    file = io.BytesIO(zipped(("notes.txt", b"hello"), ("a/b.img", IMAGE), compression=compression))
+    opened = open_image_file(file)
+    assert [str(layer) for layer in opened.layers] == ["zip (a/b.img)"]
+    assert opened.size == len(IMAGE)
+    assert drain(opened.read) == IMAGE
+
+
+def test_image_packed_again_inside_of_an_archive_is_unpacked() -> None:
+    opened = open_image_file(io.BytesIO(zipped(("b.img.xz", pack(Encoding.XZ, IMAGE)))))
+    assert [layer.kind for layer in opened.layers] == ["zip", "xz"]
+    assert opened.size is None
+    assert drain(opened.read) == IMAGE
+
+
+ARCHIVES: dict[str, Callable[..., bytes]] = {
+    "zip": zipped,
+    "tar": tar,
+    "tar.xz": lambda *files: pack(Encoding.XZ, tar(*files)),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([("one.img", IMAGE), ("two.img", IMAGE)], "several images: one.img .*two.img .*extract it"),
+        ([("a.txt", b"hello\n"), ("b.txt", b"hello\n")], "no image .*a.txt .text., b.txt"),
+        ([("a\x1b]0;x\x07.txt", b"hello\n"), ("b", b"hello\n")], r"a\\x1b\]0;x\\x07\.txt"),
+        ([("empty.img", b"")], "no file"),
+    ],
+)
+def test_archive_without_exactly_one_image_is_refused_by_name(
+    kind: str, files: list[tuple[str, bytes]], words: str
+) -> None:
+    with pytest.raises(ContentError, match=words):
+        open_image_file(io.BytesIO(ARCHIVES[kind](*files)))
+
+
+def test_second_image_of_a_streamed_archive_is_an_error_at_the_end_of_the_first() -> None:
+    opened = open_image(stream(tar(("one.img", IMAGE), ("sum", b"0123\n"), ("two.img", IMAGE))))
+    with pytest.raises(ContentError, match=r"several images: one\.img .*two\.img"):
+        drain(opened.read)
+
+
+def test_zip_in_a_stream_is_refused_with_a_way_out() -> None:
+    with pytest.raises(ContentError, match=r"unpack it into a file"):
+        open_image(stream(zipped(("b.img", IMAGE))))
+    with pytest.raises(ContentError, match=r"zip archive in gzip .*unpack it into a file"):
+        open_image_file(io.BytesIO(pack(Encoding.GZIP, zipped(("b.img", IMAGE)))))
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+@pytest.mark.parametrize("keep", [0.3, 0.9])
+def test_archive_cut_short_is_an_error(kind: str, keep: float) -> None:
+    noise = mbr() + random.Random(1).randbytes(300_000)
+    packed = ARCHIVES[kind](("b.img", noise))
+    with pytest.raises(ContentError):
+        drain(open_image_file(io.BytesIO(packed[: int(len(packed) * keep)])).read)
+
+
+def test_damaged_zip_member_is_an_error() -> None:
+    packed = bytearray(zipped(("b.img", IMAGE), compression=zipfile.ZIP_STORED))
+    packed[len(IMAGE) // 2] ^= 0xFF
+    with pytest.raises(ContentError, match="zip archive is damaged"):
+        drain(open_image_file(io.BytesIO(packed)).read)
+
+
+def test_tar_header_does_not_decide_how_much_memory_it_takes() -> None:
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 40
+    with pytest.raises(ContentError, match="header of 1099511627776 bytes"):
+        open_image(stream(info.tobuf(tarfile.GNU_FORMAT) + bytes(2000)))
+
+
+def test_archive_of_very_many_files_is_refused() -> None:
+    with pytest.raises(ContentError, match="more than 1000 files"):
+        open_image(stream(tar(*((f"{number}", b"x") for number in range(MAX_MEMBERS + 1)))))
+
+
+def test_growth_out_of_all_proportion_is_refused() -> None:
+    check_growth(10, FREE_GROWTH_BYTES)
+    check_growth(100 * 1024**2, 16 * 1024**3)
+    with pytest.raises(ContentError, match=r"decompression bomb.*`size`"):
+        check_growth(98_000, FREE_GROWTH_BYTES + 1)
+
+
+def test_slow_source_is_not_waited_for_once_it_is_known() -> None:
+    begin = io.BytesIO(mbr()[:600])
+
+    def read(count: int) -> bytes:
+        data = begin.read(count)
+        assert data, "it waits for more"
+        return data
+
+    assert open_image(read).content.verdict is Verdict.IMAGE
