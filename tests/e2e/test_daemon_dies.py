@@ -19,6 +19,7 @@ from jumpstarter_proto.rpc import Channel, connect_unix, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from tests.e2e.conftest import Lab
+from tests.support.images import mbr
 
 Call = Callable[[Channel, DriverClient, Callable[[], None]], Awaitable[None]]
 
@@ -57,7 +58,7 @@ async def upload(_channel: Channel, board: DriverClient, started: Callable[[], N
     storage = cast("StorageMuxFlasherClient", board.children["storage"])
     read, write = os.pipe()
     with os.fdopen(read, "rb", buffering=0) as slow, os.fdopen(write, "wb", buffering=0) as feed:
-        feed.write(b"the beginning of an image")
+        feed.write(mbr())
 
         class Slow:
             def open(self, _path: str, _mode: str, /) -> BinaryIO:

@@ -16,6 +16,7 @@ from jumpstarter_drivers.virtual.image import make_image
 
 from tests.e2e.conftest import Lab
 from tests.interop import exporters
+from tests.support.images import mbr
 
 
 def status(lab: Lab, device: str = "rpi4") -> dict[str, Any]:
@@ -69,7 +70,7 @@ def test_image_from_a_pipe_and_dump_back(lab: Lab) -> None:
 
 def test_image_larger_than_the_card(lab: Lab) -> None:
     image = lab.home / "large.img"
-    image.write_bytes(bytes(2_000_000))
+    image.write_bytes(mbr() + bytes(2_000_000))
     code, said = lab.refused("storage", "flash", "full", str(image))
     assert code == 1
     assert "takes 1000000" in said
@@ -79,7 +80,7 @@ def test_image_larger_than_the_card(lab: Lab) -> None:
 
 def test_damaged_image_stays_away_from_the_board(lab: Lab) -> None:
     image = lab.home / "damaged.img.gz"
-    image.write_bytes(gzip.compress(os.urandom(3_000_000))[:-5000])
+    image.write_bytes(gzip.compress(mbr() + os.urandom(3_000_000))[:-5000])
     code, said = lab.refused("storage", "flash", "rpi4", str(image))
     assert code
     assert "ends too early" in said
@@ -134,7 +135,7 @@ def test_url_that_is_not_there_changes_nothing(lab: Lab, empty_server: str) -> N
 
 
 def test_card_that_vanishes_in_the_middle(lab: Lab) -> None:
-    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-") as flash:
+    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-", "--force") as flash:
         assert flash.stdin is not None
         flash.stdin.write("x" * 100_000)
         flash.stdin.flush()
@@ -147,7 +148,7 @@ def test_card_that_vanishes_in_the_middle(lab: Lab) -> None:
 
 
 def test_interrupted_flash_leaves_the_card_off_and_incomplete(lab: Lab) -> None:
-    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-") as flash:
+    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-", "--force") as flash:
         assert flash.stdin is not None
         flash.stdin.write("x" * 100_000)
         flash.stdin.flush()
@@ -163,7 +164,7 @@ def test_interrupted_flash_leaves_the_card_off_and_incomplete(lab: Lab) -> None:
 
 
 def test_exporter_killed_in_the_middle_of_a_flash_remembers_it(lab: Lab) -> None:
-    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-") as flash:
+    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-", "--force") as flash:
         assert flash.stdin is not None
         flash.stdin.write("x" * 100_000)
         flash.stdin.flush()

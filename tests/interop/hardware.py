@@ -75,9 +75,11 @@ def _echo(connection: socket.socket) -> None:
 
 
 def write_image(path: Path, size: int) -> Path:
-    """A disk image as they are: half of it random, half of it zeros, in 1 MiB pieces."""
+    """A disk image as they are: a boot sector, half of it random, half of it zeros, in 1 MiB pieces."""
     source = random.Random(size)
     with path.open("wb") as file:
         for index in range(size // MIB):
             file.write(source.randbytes(MIB) if index % 2 else bytes(MIB))
+        file.seek(510)
+        file.write(b"\x55\xaa")
     return path
