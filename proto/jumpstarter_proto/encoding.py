@@ -57,7 +57,7 @@ ENCODINGS_OF_ALL_EXPORTERS = (Encoding.GZIP, Encoding.XZ, Encoding.BZ2, Encoding
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, 3.1.1
 _LZ4_MAGIC = b"\x04\x22\x4d\x18"  # LZ4 Frame Format, 1.6
 _MAGIC = {
-    b"\x1f\x8b\x08": Encoding.GZIP,  # RFC 1952, 2.3.1: deflate is the only method
+    b"\x1f\x8b": Encoding.GZIP,  # RFC 1952, 2.3.1
     b"\xfd7zXZ\x00": Encoding.XZ,  # The .xz file format, 2.1.1.1
     _ZSTD_MAGIC: Encoding.ZSTD,
     _LZ4_MAGIC: Encoding.LZ4,
