@@ -1,7 +1,7 @@
 """For every test: signals mean what they mean to a user, and recordings of consoles go into a folder of their own.
 
-A test run that was started in the background of a script inherits an ignored SIGINT, one by nohup an ignored SIGHUP, and
-would hand it on to the commands whose handling of signals is tested.
+A test run that was started in the background of a script inherits an ignored SIGINT, one by nohup an ignored SIGHUP,
+and would hand it on to the commands whose handling of signals is tested.
 
 A test that needs what this machine does not have is skipped with a reason that begins with `missing: ` and says what to
 install. Where $CI is set, as in `.ci/run`, everything is there, and such a skip is a failure.
