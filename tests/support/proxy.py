@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,17 +32,12 @@ class Connection:
     far: trio.SocketStream | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
-    @property
-    def port(self) -> int:
-        """Of who connected."""
-        with suppress(OSError):
-            number: int = self.near.socket.getpeername()[1]
-            return number
-        return 0
-
     def is_of(self, process: int) -> bool:
         """Whether that process, or a child of it, connected."""
-        inode = _inode(self.port)
+        try:
+            inode = _inode(self.near.socket.getpeername(), self.near.socket.getsockname())
+        except OSError:
+            return False
         return inode is not None and any(inode in _sockets(one) for one in (process, *_children(process)))
 
     def reset(self) -> None:
@@ -198,13 +194,22 @@ def proxied(target: int) -> Iterator[Handle]:
         yield Handle(proxy, portal)
 
 
-def _inode(port: int) -> str | None:
-    """Of the socket that is bound to that port of the loopback (proc(5), /proc/net/tcp)."""
+def _inode(local: tuple[str, int], remote: tuple[str, int]) -> str | None:
+    """Of the socket of this machine between these two addresses (proc(5), /proc/net/tcp).
+
+    Both count: one port of this machine may be in use for several peers at once, and by a connection that is over.
+    """
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if int(fields[1].rpartition(":")[2], 16) == port:
+        if (_address(fields[1]), _address(fields[2])) == (local, remote) and fields[9] != "0":
             return fields[9]
     return None
+
+
+def _address(text: str) -> tuple[str, int]:
+    """One of the kernel's, which has the host in its own byte order."""
+    host, _, port = text.partition(":")
+    return socket.inet_ntoa(int(host, 16).to_bytes(4, sys.byteorder)), int(port, 16)
 
 
 def _sockets(process: int) -> set[str]:
