@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
+import ipaddress
 import random
+import ssl
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trio
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from jumpstarter_proto.remote import (
     Backoff,
@@ -20,9 +28,17 @@ from jumpstarter_proto.remote import (
     Trust,
     fetch_certificate,
     open_controller,
+    open_router,
     split_endpoint,
 )
-from jumpstarter_proto.rpc import RpcError, Server, ServerCall, server_ssl_context, tcp_listeners
+from jumpstarter_proto.rpc import (
+    RpcError,
+    Server,
+    ServerCall,
+    UntrustedError,
+    server_ssl_context,
+    tcp_listeners,
+)
 from jumpstarter_proto.v1 import jumpstarter_grpc, jumpstarter_pb2
 
 
@@ -87,6 +103,100 @@ async def test_what_is_not_trusted_is_refused(lab: Lab) -> None:
     for short in ("3F:A0", ":", "0" * 63, "0" * 63 + "g"):
         with pytest.raises(EndpointError, match="no SHA-256 fingerprint"):
             await name(endpoint, Trust(fingerprint=short))
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes its own certificate, as a controller does, and signs others with it."""
+
+    key: ec.EllipticCurvePrivateKey
+    subject: x509.Name
+
+    def sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> bytes:
+        """A certificate for localhost, in PEM."""
+        now = datetime.datetime.now(datetime.UTC)
+        hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=9))
+            .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+            .add_extension(x509.BasicConstraints(authority, 0 if authority else None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+            )
+            .sign(self.key, hashes.SHA256())
+            .public_bytes(serialization.Encoding.PEM)
+        )
+
+
+def subject(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+async def serving(
+    folder: Path, nursery: trio.Nursery, chain: bytes, key: ec.EllipticCurvePrivateKey, handler: object
+) -> str:
+    """An endpoint that shows this chain."""
+    plain = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    folder.mkdir()
+    (folder / "chain").write_bytes(chain)
+    (folder / "key").write_bytes(plain)
+    server = Server([handler])  # type: ignore[list-item]
+    context = server_ssl_context(folder / "chain", folder / "key")
+    listener, *_ = await tcp_listeners("127.0.0.1", 0, ssl_context=context)
+    await nursery.start(server.serve, [listener])
+    return f"localhost:{listener.transport_listener.socket.getsockname()[1]}"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("called", ["jumpstarter router", "jumpstarter controller"])
+async def test_what_the_pinned_certificate_signs_is_no_controller(
+    tmp_path: Path, nursery: trio.Nursery, called: str
+) -> None:
+    """It may be a router."""
+    maker = Maker(ec.generate_private_key(ec.SECP256R1()), subject("jumpstarter controller"))
+    pinned = maker.sign(maker.subject, maker.key, authority=True)
+    other = ec.generate_private_key(ec.SECP256R1())
+    signed = maker.sign(subject(called), other, authority=False)
+    names = Names()
+    own = await serving(tmp_path / "own", nursery, pinned, maker.key, names)
+    false = await serving(tmp_path / "false", nursery, signed + pinned, other, names)
+    trust = Trust(ca=base64.b64encode(pinned).decode())
+    assert await name(own, trust) == "ann"
+    with pytest.raises(UntrustedError, match="not the pinned one"):
+        await name(false, trust)
+    async with open_router(false, trust):
+        pass
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_fingerprint_is_compared_on_the_connection_that_is_used(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who shows the pinned certificate at the first look, and another behind it, gets no word from us."""
+    maker = Maker(ec.generate_private_key(ec.SECP256R1()), subject("jumpstarter controller"))
+    pinned = maker.sign(maker.subject, maker.key, authority=True)
+    other = ec.generate_private_key(ec.SECP256R1())
+    signed = maker.sign(subject("jumpstarter router"), other, authority=False)
+    own = await serving(tmp_path / "own", nursery, pinned, maker.key, Names())
+    false = await serving(tmp_path / "false", nursery, signed + pinned, other, Names())
+    trust = Trust(fingerprint=hashlib.sha256(ssl.PEM_cert_to_DER_cert(pinned.decode())).hexdigest())
+    assert await name(own, trust) == "ann"
+
+    async def changes_sides(host: str, port: int, *, timeout: float) -> bytes:
+        return await fetch_certificate(*split_endpoint(own), timeout=timeout)
+
+    monkeypatch.setattr("jumpstarter_proto.remote.trust.fetch_certificate", changes_sides)
+    with pytest.raises(UntrustedError, match="not the pinned one"):
+        await name(false, trust)
+    nursery.cancel_scope.cancel()
 
 
 async def test_nobody_at_the_address_is_said_in_the_systems_words() -> None:

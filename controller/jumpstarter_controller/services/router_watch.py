@@ -9,7 +9,7 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.health.v1.health_grpc import HealthStub
 from jumpstarter_proto.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from jumpstarter_proto.remote import Backoff, Trust, open_controller
+from jumpstarter_proto.remote import Backoff, Trust, open_router
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode
 
 from jumpstarter_controller.logs import about
@@ -42,7 +42,7 @@ async def _watch(routers: Routers, endpoint: str, trust: Trust) -> None:
     backoff = Backoff(0.5, LONGEST_SECONDS)
     while True:
         try:
-            async with open_controller(endpoint, trust, None) as channel:
+            async with open_router(endpoint, trust) as channel:
                 reason = await _follow(routers, endpoint, channel, backoff)
         except JumpstarterError as error:
             reason = str(error)

@@ -13,7 +13,7 @@ from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import Channel, Metadata, Options, connect_tcp, open_channel
 from jumpstarter_proto.v1 import router_grpc
 
-__all__ = ["CONNECT_SECONDS", "open_controller", "open_router_stream"]
+__all__ = ["CONNECT_SECONDS", "open_controller", "open_router", "open_router_stream"]
 
 CONNECT_SECONDS = 10.0
 TUNNEL_WINDOW = 4 * 1024 * 1024
@@ -23,11 +23,21 @@ less would cost more frames to give it back, and throughput where the way is lon
 
 @asynccontextmanager
 async def _channel(
-    endpoint: str, trust: Trust, metadata: Metadata, timeout: float, options: Options
+    endpoint: str, trust: Trust, metadata: Metadata, timeout: float, options: Options, *, to_router: bool
 ) -> AsyncIterator[Channel]:
     host, port = split_endpoint(endpoint)
     context = await trust.context(host, port, timeout=timeout)
-    stream = await connect_tcp(host, port, ssl_context=context, timeout=timeout)
+
+    def is_controller(certificate: bytes) -> None:
+        trust.check_controller(context, certificate, f"{host}:{port}")
+
+    stream = await connect_tcp(
+        host,
+        port,
+        ssl_context=context,
+        check_certificate=None if to_router else is_controller,
+        timeout=timeout,
+    )
     async with open_channel(
         stream, authority=endpoint, scheme="https", metadata=metadata, options=options
     ) as channel:
@@ -51,7 +61,19 @@ async def open_controller(
         EndpointError: the endpoint or the trust makes no sense.
     """
     headers = [*(identity.metadata() if identity else ()), *metadata]
-    async with _channel(endpoint, trust, headers, timeout, options) as channel:
+    async with _channel(endpoint, trust, headers, timeout, options, to_router=False) as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def open_router(
+    endpoint: str, trust: Trust, *, timeout: float = CONNECT_SECONDS, options: Options = KEEPALIVE
+) -> AsyncIterator[Channel]:
+    """A channel to a router, which may have a certificate that the controller's own one has signed.
+
+    Raises what `open_controller` raises.
+    """
+    async with _channel(endpoint, trust, (), timeout, options, to_router=True) as channel:
         yield channel
 
 
@@ -70,7 +92,9 @@ async def open_router_stream(
     """
     options = replace(options, stream_window=max(options.stream_window, TUNNEL_WINDOW))
     async with (
-        _channel(endpoint, trust, [("authorization", f"Bearer {token}")], timeout, options) as channel,
+        _channel(
+            endpoint, trust, [("authorization", f"Bearer {token}")], timeout, options, to_router=True
+        ) as channel,
         router_grpc.RouterServiceStub(channel).Stream() as call,
     ):
         yield RouterStream.client(call)

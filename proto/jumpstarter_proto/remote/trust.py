@@ -9,7 +9,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -89,15 +89,32 @@ class Trust:
                 "colons; copy the whole of what the controller printed at its start"
             )
         certificate = await fetch_certificate(host, port, timeout=timeout)
-        if wanted and not hmac.compare_digest(
-            wanted.encode(), hashlib.sha256(certificate).hexdigest().encode()
-        ):
-            raise UntrustedError(
-                StatusCode.UNAVAILABLE,
-                f"{host}:{port} has the certificate {fingerprint_of(certificate)}, not the pinned one; "
-                "compare it with what the controller printed at its start",
-            )
+        if wanted and not self._is_pinned(certificate):
+            raise _not_pinned(f"{host}:{port}", certificate)
         return ssl.DER_cert_to_PEM_cert(certificate)
+
+    def _is_pinned(self, certificate: bytes) -> bool:
+        wanted = self.fingerprint.replace(":", "").lower()
+        return hmac.compare_digest(wanted.encode(), hashlib.sha256(certificate).hexdigest().encode())
+
+    def check_controller(self, context: ssl.SSLContext, certificate: bytes, target: str) -> None:
+        """Refuse a controller whose certificate is only signed by the one that is pinned for it.
+
+        A controller that made its certificate signs those of its routers with it; what has one is a router. `context`
+        is the one of the connection, `certificate` what the peer has shown there, in DER. Another certificate of the
+        same key counts as the same.
+
+        Raises:
+            UntrustedError: it is another.
+        """
+        if self.fingerprint:
+            if not self._is_pinned(certificate):
+                raise _not_pinned(target, certificate)
+        elif self.ca:
+            fields = _fields(certificate)
+            keys = _servers_in(context).get(fields.issuer)
+            if keys and fields.public_key not in keys:
+                raise _not_pinned(target, certificate)
 
 
 @lru_cache(maxsize=8)
@@ -114,6 +131,71 @@ def _believing(pem: str) -> ssl.SSLContext:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
+
+
+def _not_pinned(target: str, certificate: bytes) -> UntrustedError:
+    return UntrustedError(
+        StatusCode.UNAVAILABLE,
+        f"{target} has the certificate {fingerprint_of(certificate)}, not the pinned one; "
+        "compare it with what the controller printed at its start",
+    )
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Parts of a certificate, each in DER."""
+
+    issuer: bytes
+    subject: bytes
+    public_key: bytes
+
+
+def _fields(certificate: bytes) -> _Fields:
+    """Of a certificate that OpenSSL has accepted, and that is well-formed for this reason (RFC 5280, 4.1)."""
+    (body, *_) = _elements(_contents(certificate))
+    parts = _elements(_contents(body))
+    if parts[0][0] == 0xA0:
+        del parts[0]  # the version, which version 1 leaves out
+    _serial, _algorithm, issuer, _validity, subject, public_key = parts[:6]
+    return _Fields(issuer, subject, public_key)
+
+
+def _elements(content: bytes) -> list[bytes]:
+    found = []
+    while content:
+        _, end = _extent(content)
+        found.append(content[:end])
+        content = content[end:]
+    return found
+
+
+def _contents(element: bytes) -> bytes:
+    start, end = _extent(element)
+    return element[start:end]
+
+
+def _extent(element: bytes) -> tuple[int, int]:
+    """Where the content of a DER element begins and ends."""
+    length, start = element[1], 2
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(element[2:start], "big")
+    return start, start + length
+
+
+def _servers_in(context: ssl.SSLContext) -> dict[bytes, set[bytes]]:
+    """By the subjects of a context's authorities: the keys of those that are a server's own certificate as well.
+
+    Such a one names hosts, which a real authority does not.
+    """
+    found: dict[bytes, set[bytes]] = {}
+    for facts, der in zip(context.get_ca_certs(), context.get_ca_certs(binary_form=True), strict=True):
+        fields = _fields(der)
+        names: Any = facts.get("subjectAltName", ())
+        keys = found.setdefault(fields.subject, set())
+        if any(kind in ("DNS", "IP Address") for kind, _ in names):
+            keys.add(fields.public_key)
+    return found
 
 
 async def fetch_certificate(host: str, port: int, *, timeout: float = 5.0) -> bytes:

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,9 +85,12 @@ async def connect_tcp(
     *,
     ssl_context: ssl.SSLContext | None = None,
     server_hostname: str | None = None,
+    check_certificate: Callable[[bytes], None] | None = None,
     timeout: float = CONNECT_SECONDS,
 ) -> trio.abc.Stream:
     """A connected TCP stream; with `ssl_context`, TLS with its handshake done and HTTP/2 agreed on.
+
+    `check_certificate` gets the peer's certificate, in DER, before a byte of ours is sent; what it raises is raised.
 
     Raises:
         RpcError: UNAVAILABLE, with the cause: not reachable, not trusted (UntrustedError), or not gRPC.
@@ -101,6 +104,8 @@ async def connect_tcp(
             secure = TlsStream(plain, ssl_context, server_hostname=server_hostname or host)
             try:
                 await secure.do_handshake()
+                if check_certificate is not None:
+                    check_certificate(secure.getpeercert() or b"")
             except BaseException:
                 await trio.aclose_forcefully(secure)
                 raise
