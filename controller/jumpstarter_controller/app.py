@@ -49,7 +49,7 @@ from jumpstarter_controller.serving import (
     reachable,
     serve,
     split_address,
-    tls_context,
+    tls_of,
 )
 from jumpstarter_controller.store import SqliteStore
 
@@ -107,13 +107,11 @@ async def run(settings: Settings) -> ExitCode:
 
 async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCode:
     certificate = _certificate(settings, folder)
-    context = tls_context(certificate)
-    listeners = await listen(settings.listen, context)
+    tls = tls_of(certificate)
+    listeners = await listen(settings.listen, tls)
     endpoint = settings.endpoint or reachable(settings.listen, listeners)
     configuration = settings.configuration
-    addresses = Addresses(
-        endpoint, certificate.pinned(), certificate.fingerprint(), configuration.token_seconds
-    )
+    addresses = _addresses(endpoint, certificate, configuration)
     folder.remember(addresses)
     issuer = _issuer(folder, addresses)
     tokens = RouterTokens(random_key(folder.router_key))
@@ -123,7 +121,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     router: RouterService | None = None
     lines = [f"Listening on {endpoint}"]
     if settings.with_router:
-        router_listeners = await listen(settings.router_listen, context)
+        router_listeners = await listen(settings.router_listen, tls)
         reached = settings.router_endpoint or reachable(settings.router_listen, router_listeners)
         all_routers.append(Router(reached))
         router = RouterService(tokens)
@@ -137,6 +135,12 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     listening = Listening()
     credentials = Credentials(issuer, addresses)
     routers = Routers(all_routers, tokens.issue)
+
+    def shown_anew() -> None:
+        credentials.addresses = _addresses(endpoint, certificate, configuration)
+        folder.remember(credentials.addresses)
+
+    tls.on_change = shown_anew
     services = [
         ControllerService(engine, guard, listening, routers, settings.most_leases),
         ClientService(engine, guard, credentials.token, settings.most_leases),
@@ -161,7 +165,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         background.append(task)
         lines.append(line)
     try:
-        return await serve(served, lines, *background)
+        return await serve(served, lines, *background, tls=tls)
     finally:
         folder.socket.unlink(missing_ok=True)
 
@@ -202,6 +206,10 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
             nursery.start_soon(Server([admin]).serve_connection, far)
             yield near
             nursery.cancel_scope.cancel()
+
+
+def _addresses(endpoint: str, certificate: Certificate, configuration: Configuration) -> Addresses:
+    return Addresses(endpoint, certificate.pinned(), certificate.fingerprint(), configuration.token_seconds)
 
 
 def _issuer(folder: DataFolder, addresses: Addresses) -> TokenIssuer:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import Limits, Options, Server, Servicer, server_ssl_context, tcp_listeners
+from jumpstarter_proto.rpc import Limits, Options, Server, ServerTls, Servicer, tcp_listeners
 
 from jumpstarter_controller.certificates import Certificate, CertificateError
 from jumpstarter_controller.metrics import Page, serve_http
@@ -34,7 +34,7 @@ __all__ = [
     "reachable",
     "serve",
     "split_address",
-    "tls_context",
+    "tls_of",
 ]
 
 GRACE_SECONDS = 5.0
@@ -45,7 +45,7 @@ EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what users write for it
 MOST_CONNECTIONS = 8192
 OTHER_FILES = 128
 """For the store, the listeners, and what a controller opens for a moment."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
 
 
@@ -110,9 +110,10 @@ def split_address(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-async def listen(address: str, context: Any) -> list[trio.abc.Listener[Any]]:
-    """Listeners on `[HOST]:PORT`, with TLS if there is a context. AddressError if that cannot be."""
+async def listen(address: str, tls: ServerTls | None) -> list[trio.abc.Listener[Any]]:
+    """Listeners on `[HOST]:PORT`, with TLS if there are files for it. AddressError if that cannot be."""
     host, port = split_address(address)
+    context = None if tls is None else lambda: tls.context
     try:
         return list(await tcp_listeners(host or None, port, ssl_context=context))
     except OSError as error:
@@ -141,10 +142,10 @@ def given_certificate(chain: Path | None, key: Path | None) -> Certificate | Non
     return None
 
 
-def tls_context(certificate: Certificate) -> Any:
+def tls_of(certificate: Certificate) -> ServerTls:
     """To serve with. CertificateError if the files are not what they should be."""
     try:
-        return server_ssl_context(certificate.chain, certificate.key)
+        return ServerTls(certificate.chain, certificate.key)
     except OSError as error:  # ssl.SSLError is one
         raise CertificateError(
             f"{certificate.chain} and {certificate.key} are no certificate with its key "
@@ -182,8 +183,10 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def serve(served: Sequence[Served], lines: Sequence[str], *background: Background) -> ExitCode:
-    """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens.
+async def serve(
+    served: Sequence[Served], lines: Sequence[str], *background: Background, tls: ServerTls
+) -> ExitCode:
+    """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens. SIGHUP has `tls` read again.
 
     Then calls with one answer may end, streams have a moment, and everybody hears a goodbye. A second signal ends it.
 
@@ -198,11 +201,14 @@ async def serve(served: Sequence[Served], lines: Sequence[str], *background: Bac
                 await nursery.start(one.server.serve, one.listeners)
             for line in lines:
                 print(line, flush=True)  # noqa: T201 - what whoever started us waits for
-            number = await anext(signals)
+            nursery.start_soon(tls.watch)
+            while (number := await anext(signals)) == signal.SIGHUP:
+                nursery.start_soon(partial(tls.look, always=True))
             _log.info("%s: ending; once more ends at once", signal.Signals(number).name)
             async with trio.open_nursery() as ending:
                 ending.start_soon(_end, served, ending.cancel_scope)
-                await anext(signals)
+                while await anext(signals) == signal.SIGHUP:
+                    pass  # there is nothing left to serve with it
                 _log.warning("told again: ending at once")
                 ending.cancel_scope.cancel()
             nursery.cancel_scope.cancel()

@@ -1,7 +1,7 @@
 """The exporter as a daemon: one session for local users, on a unix socket and, if asked, on the network.
 
-It ends on SIGTERM, SIGINT or SIGHUP: no new calls, `GRACE_SECONDS` for running ones, then they are cancelled
-and all devices are closed. A second signal ends it at once.
+It ends on SIGTERM or SIGINT: no new calls, `GRACE_SECONDS` for running ones, then they are cancelled and all devices
+are closed. A second signal ends it at once. SIGHUP has its certificate read again; without one, it ends it, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jumpstarter_exporter.passphrase import require_passphrase
 from jumpstarter_exporter.session import Session
 
 if TYPE_CHECKING:
-    import ssl
+    from jumpstarter_proto.rpc import ServerTls
 
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "ListenError", "Network", "run"]
 
@@ -60,14 +60,14 @@ class Network:
     """Without the two, in plaintext."""
     passphrase: str | None = None
 
-    def tls(self) -> ssl.SSLContext | None:
+    def tls(self) -> ServerTls | None:
         """The server's side of TLS. ListenError when the files are no certificate and key."""
         if self.certificate is None or self.key is None:
             return None
-        from jumpstarter_proto.rpc import server_ssl_context  # noqa: PLC0415 - most exporters need no TLS
+        from jumpstarter_proto.rpc import ServerTls  # noqa: PLC0415 - most exporters need no TLS
 
         try:
-            return server_ssl_context(self.certificate, self.key)
+            return ServerTls(self.certificate, self.key)
         except OSError as error:  # ssl.SSLError is one
             raise ListenError(
                 f"{self.certificate} and {self.key} cannot be used for TLS: {error.strerror or error}; "
@@ -91,16 +91,20 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
         async with session:
             servers = [(session.server, [_unix(path)])]
             where = str(path)
+            tls = None
             if network is not None:
-                listeners = await _network(network)
+                tls = network.tls()
+                listeners = await _network(network, tls)
                 interceptors = [] if network.passphrase is None else [require_passphrase(network.passphrase)]
                 servers.append((Server(session.services, interceptors=interceptors), listeners))
                 where += f" and {_address(network, listeners)}"
             with trio.open_signal_receiver(*_SIGNALS) as signals:
                 async with trio.open_nursery() as watch:
                     watch.start_soon(session.tree.keep_open)
+                    if tls is not None:
+                        watch.start_soon(tls.watch)
                     life = SessionLife(session, settings.hooks, watch, host=str(path), lease=LOCAL_LEASE)
-                    code = await _serve(servers, where, signals, life)
+                    code = await _serve(servers, where, signals, life, tls)
                     watch.cancel_scope.cancel()
                 return code
 
@@ -110,6 +114,7 @@ async def _serve(
     where: str,
     signals: AsyncIterator[int],
     life: SessionLife,
+    tls: ServerTls | None,
 ) -> ExitCode:
     async with trio.open_nursery() as nursery:
         for server, listeners in servers:
@@ -117,7 +122,7 @@ async def _serve(
         print(f"Listening on {where}", flush=True)  # noqa: T201 - what whoever started us waits for
         _notify("READY=1")
         life.begin()
-        number = await _told_to_end(signals, life)
+        number = await _told_to_end(signals, life, tls)
         if number is not None:
             _log.info("%s: ending", signal.Signals(number).name)
         _notify("STOPPING=1")
@@ -134,7 +139,7 @@ async def _serve(
     return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
 
 
-async def _told_to_end(signals: AsyncIterator[int], life: SessionLife) -> int | None:
+async def _told_to_end(signals: AsyncIterator[int], life: SessionLife, tls: ServerTls | None) -> int | None:
     """Wait for a signal, and say which, or for a hook that ends the exporter."""
     number: int | None = None
     async with trio.open_nursery() as nursery:
@@ -146,7 +151,8 @@ async def _told_to_end(signals: AsyncIterator[int], life: SessionLife) -> int | 
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(hook)
-        number = await anext(signals)
+        while (number := await anext(signals)) == signal.SIGHUP and tls is not None:
+            await tls.look(always=True)
         nursery.cancel_scope.cancel()
     return number
 
@@ -160,8 +166,8 @@ def _unix(path: Path) -> trio.abc.Listener[trio.abc.Stream]:
         ) from None
 
 
-async def _network(network: Network) -> list[trio.abc.Listener[trio.abc.Stream]]:
-    context = network.tls()
+async def _network(network: Network, tls: ServerTls | None) -> list[trio.abc.Listener[trio.abc.Stream]]:
+    context = None if tls is None else lambda: tls.context
     try:
         return list(await tcp_listeners(network.host, network.port, ssl_context=context))
     except OSError as error:

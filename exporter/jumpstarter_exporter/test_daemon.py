@@ -375,6 +375,33 @@ async def test_tls_with_a_passphrase(
             await status(channel)
 
 
+async def test_a_hangup_has_a_new_certificate_read_and_disturbs_nobody(
+    daemon: Daemon, certificate: tuple[Path, Path, str]
+) -> None:
+    chain, key, ca = certificate
+    words: list[str | Path] = ["--listen", "localhost:0", "--tls-cert", chain, "--tls-key", key]
+    with daemon.running(*words, JMP_GRPC_PASSPHRASE="x") as (process, line):
+        port = int(line.rpartition(":")[2].split()[0])
+        stream = await connect_tcp("localhost", port, ssl_context=client_ssl_context(ca=ca))
+        async with open_channel(stream) as channel:
+            other = trustme.CA()
+            issued = other.issue_cert("localhost")
+            issued.private_key_pem.write_to_path(key)
+            issued.cert_chain_pems[0].write_to_path(chain)
+            process.send_signal(signal.SIGHUP)
+            context = client_ssl_context(ca=other.cert_pem.bytes().decode())
+            with trio.fail_after(LIMIT):
+                while True:
+                    try:
+                        await trio.aclose_forcefully(
+                            await connect_tcp("localhost", port, ssl_context=context)
+                        )
+                        break
+                    except RpcError:
+                        await trio.sleep(0.05)
+            await status(channel, ("x-jumpstarter-passphrase", "x"))
+
+
 async def test_debugging_tells_no_secrets(daemon: Daemon) -> None:
     words = ["--listen", "127.0.0.1:0", "--insecure", "--log-level", "debug"]
     with daemon.running(*words, JMP_GRPC_PASSPHRASE="open sesame") as (process, line):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
+import ssl
 import subprocess
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from google.protobuf import empty_pb2
 from jumpstarter_client.leasing import Wanted, configs
 from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_client.leasing.lease import leased
-from jumpstarter_proto.remote import open_controller, open_router_stream
+from jumpstarter_proto.remote import fetch_certificate, open_controller, open_router_stream
 from jumpstarter_proto.rpc import Channel, ClientCall, RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub, ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import DialRequest
@@ -172,6 +175,19 @@ def test_a_lab_with_certificates_from_elsewhere(lab: Lab) -> None:
     router = lab.start(program, "--key", file, "--listen", f":{port}", *given)
     assert router.first_line() == f"Router on {endpoint}"
     lab.until(lambda: f"router {endpoint} answers" in controller.log.read_text())
+    # It is replaced, as certbot does it.
+    new = authority.issue_cert("127.0.0.1")
+    new.cert_chain_pems[0].write_to_path(chain)
+    new.private_key_pem.write_to_path(key)
+    wanted = ssl.PEM_cert_to_DER_cert(new.cert_chain_pems[0].bytes().decode())
+    for daemon, at in ((controller, lab.port), (router, int(port))):
+        daemon.process.send_signal(signal.SIGHUP)
+        lab.until(lambda: shown(at) == wanted)  # noqa: B023
+        assert daemon.process.poll() is None
+
+
+def shown(port: int) -> bytes:
+    return trio.run(partial(fetch_certificate, "127.0.0.1", port))
 
 
 def test_what_keeps_a_router_from_starting_is_one_sentence(lab: Lab) -> None:

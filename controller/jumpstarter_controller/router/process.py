@@ -20,7 +20,7 @@ from jumpstarter_controller.serving import (
     metrics_on,
     reachable,
     serve,
-    tls_context,
+    tls_of,
 )
 
 __all__ = ["RouterSettings", "run"]
@@ -52,7 +52,8 @@ async def run(settings: RouterSettings) -> ExitCode:
             f"{settings.key} holds no certificate; give one with --tls-cert and --tls-key, "
             "that clients and exporters of this lab believe"
         )
-    listeners = await listen(settings.listen, tls_context(certificate))
+    tls = tls_of(certificate)
+    listeners = await listen(settings.listen, tls)
     hosts = certificate.hosts()
     endpoint = settings.endpoint or reachable(
         settings.listen, listeners, hosts[0] if len(hosts) == 1 else None
@@ -74,4 +75,4 @@ async def run(settings: RouterSettings) -> ExitCode:
         task, line = await metrics_on(settings.metrics_listen, page, served)
         background.append(task)
         lines.append(line)
-    return await serve(served, lines, *background)
+    return await serve(served, lines, *background, tls=tls)

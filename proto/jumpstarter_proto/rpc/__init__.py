@@ -16,6 +16,7 @@ from jumpstarter_proto.rpc._server import (
     serve_connection,
     status_of,
 )
+from jumpstarter_proto.rpc._server_tls import ServerTls
 from jumpstarter_proto.rpc._transport import (
     cause_of,
     client_ssl_context,
@@ -54,6 +55,7 @@ __all__ = [
     "RpcError",
     "Server",
     "ServerCall",
+    "ServerTls",
     "Servicer",
     "StatusCode",
     "UntrustedError",

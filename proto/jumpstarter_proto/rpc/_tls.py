@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -218,13 +219,14 @@ class TlsStream(trio.abc.Stream):
 class TlsListener(trio.abc.Listener[TlsStream]):
     """Accepts the server's ends of TLS streams, whose handshake is still to come."""
 
-    def __init__(self, listener: trio.SocketListener, context: ssl.SSLContext) -> None:
+    def __init__(self, listener: trio.SocketListener, context: Callable[[], ssl.SSLContext]) -> None:
+        """`context` gives that of each connection."""
         self.transport_listener = listener
         self._context = context
 
     async def accept(self) -> TlsStream:
         """The next connection."""
-        return TlsStream(await self.transport_listener.accept(), self._context)
+        return TlsStream(await self.transport_listener.accept(), self._context())
 
     async def aclose(self) -> None:
         """Close the socket."""

@@ -204,13 +204,17 @@ def unix_listener(
 
 
 async def tcp_listeners(
-    host: str | None, port: int, *, ssl_context: ssl.SSLContext | None = None
+    host: str | None, port: int, *, ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = None
 ) -> Sequence[trio.abc.Listener[Any]]:
-    """Listen on all addresses of `host` (None: every interface); port 0 picks a free one. OSError as usual."""
+    """Listen on all addresses of `host` (None: every interface); port 0 picks a free one. OSError as usual.
+
+    With a function instead of an `ssl_context`, each connection has the one that it returns.
+    """
     listeners = await trio.open_tcp_listeners(port, host=host)
     if ssl_context is None:
         return listeners
-    return [TlsListener(listener, ssl_context) for listener in listeners]
+    context = ssl_context if callable(ssl_context) else lambda: ssl_context
+    return [TlsListener(listener, context) for listener in listeners]
 
 
 def client_ssl_context(*, ca: str | None = None) -> ssl.SSLContext:
@@ -231,7 +235,8 @@ def server_ssl_context(certificate: str | os.PathLike[str], key: str | os.PathLi
     import ssl  # noqa: PLC0415
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    # A key with a password is refused, and not asked for on a terminal that nobody looks at.
+    context.load_cert_chain(certificate, key, password=lambda: "")
     context.set_alpn_protocols(["h2"])
     # Unread tickets make a client's close a reset, which loses what it said last; nobody resumes a session here.
     context.num_tickets = 0

@@ -1,0 +1,85 @@
+"""A server's certificate and key in files, which others replace while it runs: certbot, cert-manager, an admin."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+import trio
+
+from jumpstarter_proto.rpc._transport import server_ssl_context
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["ServerTls"]
+
+LOOK_SECONDS = 10.0
+"""Files that have changed are noticed so soon."""
+
+_log = logging.getLogger(__name__)
+
+_State = tuple[object, ...]
+
+
+class ServerTls:
+    """What connections from now on are served with: the newest pair of files that was good.
+
+    A pair that does not match, as when one of the two has been replaced, changes nothing and is said once; connections
+    that are open stay as they are. Blocking work is done in threads, which `look` can leave behind when cancelled.
+    """
+
+    def __init__(self, certificate: str | os.PathLike[str], key: str | os.PathLike[str]) -> None:
+        """OSError, ssl.SSLError: the files cannot be read, or are no certificate with its key."""
+        self._files = (certificate, key)
+        self._state = self._look()
+        self.context: ssl.SSLContext = server_ssl_context(certificate, key)
+        """Of the next connection."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when there is a new one."""
+
+    def _look(self) -> _State:
+        """What tells the files from others in their places."""
+        found = [os.stat(file) for file in self._files]
+        return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+
+    def _read(self, before: _State | None) -> tuple[_State, ssl.SSLContext | None]:
+        state = self._look()
+        return state, None if state == before else server_ssl_context(*self._files)
+
+    async def look(self, *, always: bool = False) -> None:
+        """Read the files if they are others than before, or `always`."""
+        before = None if always else self._state
+        try:
+            state, context = await trio.to_thread.run_sync(self._read, before, abandon_on_cancel=True)
+        except OSError as error:  # ssl.SSLError is one
+            await self._keep(error, always=always)
+            return
+        self._state = state
+        if context is not None:
+            self.context = context
+            _log.info("%s and its key were read again; connections from now on get them", self._files[0])
+            self.on_change()
+
+    async def _keep(self, error: OSError, *, always: bool) -> None:
+        """Say why the pair before is kept, once for each state of the files."""
+        try:
+            state: _State = await trio.to_thread.run_sync(self._look, abandon_on_cancel=True)
+        except OSError:
+            state = ("gone",)
+        if state != self._state or always:
+            _log.error(
+                "%s and %s cannot be used (%s), the pair before is kept; put a PEM chain and its own key there",
+                *self._files,
+                error.strerror or error,
+            )
+        self._state = state
+
+    async def watch(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Look now and then, until cancelled."""
+        task_status.started()
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            await self.look()
