@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.reach import EVERYWHERE, Reach
 from jumpstarter_proto.rpc import Server, tcp_listeners, unix_listener
 
 from jumpstarter_exporter import sockets
@@ -26,6 +27,7 @@ from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.passphrase import require_passphrase
 from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.user_reach import reach_limited_to
 
 if TYPE_CHECKING:
     from jumpstarter_proto.rpc import ServerTls
@@ -89,14 +91,15 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
         stack.enter_context(sockets.claimed(path))
         session = Session(root, name=settings.metadata.name, motd=settings.motd, begins_ready=False)
         async with session:
-            servers = [(session.server, [_unix(path)])]
+            servers = [(session.server, [_unix(path)], EVERYWHERE)]
             where = str(path)
             tls = None
             if network is not None:
                 tls = network.tls()
                 listeners = await _network(network, tls)
                 interceptors = [] if network.passphrase is None else [require_passphrase(network.passphrase)]
-                servers.append((Server(session.services, interceptors=interceptors), listeners))
+                server = Server(session.services, interceptors=interceptors)
+                servers.append((server, listeners, settings.fetch.reach()))
                 where += f" and {_address(network, listeners)}"
             with trio.open_signal_receiver(*_SIGNALS) as signals:
                 async with trio.open_nursery() as watch:
@@ -110,15 +113,16 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
 
 
 async def _serve(
-    servers: list[tuple[Server, list[trio.abc.Listener[trio.abc.Stream]]]],
+    servers: list[tuple[Server, list[trio.abc.Listener[trio.abc.Stream]], Reach]],
     where: str,
     signals: AsyncIterator[int],
     life: SessionLife,
     tls: ServerTls | None,
 ) -> ExitCode:
     async with trio.open_nursery() as nursery:
-        for server, listeners in servers:
-            await nursery.start(server.serve, listeners)
+        for server, listeners, reach in servers:
+            with reach_limited_to(reach):
+                await nursery.start(server.serve, listeners)
         print(f"Listening on {where}", flush=True)  # noqa: T201 - what whoever started us waits for
         _notify("READY=1")
         life.begin()
@@ -130,7 +134,7 @@ async def _serve(
         await life.end()  # its hooks have times of their own
         end_in_time(END_SECONDS)
         async with trio.open_nursery() as ending:
-            for server, _ in servers:
+            for server, _, _ in servers:
                 ending.start_soon(server.shutdown, GRACE_SECONDS)
         life.leave()
         nursery.cancel_scope.cancel()

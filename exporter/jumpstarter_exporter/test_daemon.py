@@ -29,6 +29,7 @@ from jumpstarter_proto.rpc import (
 )
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+from jumpstarter_proto.value import to_value
 
 from jumpstarter_exporter.conftest import User
 
@@ -503,3 +504,35 @@ def test_check(daemon: Daemon) -> None:
     )
     assert done.stdout == (f"{daemon.config} is right.\n└─ slow: slow_driver.Slow\n")
     assert not daemon.closed.exists()
+
+
+async def read_url(channel: Channel) -> str:
+    """What the exporter says when it shall fetch a URL of its own host, where nobody listens."""
+    exporter = ExporterServiceStub(channel)
+    [_, slow] = (await exporter.GetReport(empty_pb2.Empty())).reports
+    handle = {"kind": "presigned_request", "url": "http://127.0.0.1:1/x", "method": "GET"}
+    request = jumpstarter_pb2.DriverCallRequest(uuid=slow.uuid, method="read", args=[to_value(handle)])
+    with pytest.raises(RpcError) as failed:
+        await exporter.DriverCall(request)
+    return f"{failed.value.code.name}: {failed.value}"
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+async def test_users_of_the_network_do_not_reach_the_host_by_a_url(daemon: Daemon, allowed: bool) -> None:
+    if allowed:
+        daemon.config.write_text(daemon.config.read_text() + "\nfetch: {allow: [127.0.0.1]}\n")
+    with daemon.running("--listen", "127.0.0.1:0", "--insecure") as (_, line):
+        port = int(line.rpartition(":")[2].split()[0])
+        async with open_channel(await connect_tcp("127.0.0.1", port)) as channel:
+            said = await read_url(channel)
+        assert ("refused" in said) == allowed, said
+        assert ("PERMISSION_DENIED" in said) != allowed, said
+        async with open_channel(await connect_unix(daemon.socket)) as channel:
+            assert "Connection refused" in await read_url(channel)
+
+
+def test_configuration_that_allows_what_is_no_host_is_refused(daemon: Daemon) -> None:
+    daemon.config.write_text(daemon.config.read_text() + '\nfetch: {allow: ["http://x"]}\n')
+    code, said = daemon.fails("run", "--config", daemon.config, "--socket", daemon.socket)
+    assert code == ExitCode.USAGE
+    assert "no address, network or host name" in said

@@ -8,8 +8,19 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from jumpstarter_proto.documents import Document, PathInFile
+from jumpstarter_proto.reach import Reach
 
-__all__ = ["Entry", "ExporterConfig", "FailureDetection", "Hook", "Hooks", "Metadata", "Tls", "TopLevel"]
+__all__ = [
+    "Entry",
+    "ExporterConfig",
+    "FailureDetection",
+    "Fetch",
+    "Hook",
+    "Hooks",
+    "Metadata",
+    "Tls",
+    "TopLevel",
+]
 
 Seconds = Annotated[int, msgspec.Meta(gt=0)]
 
@@ -54,6 +65,21 @@ class FailureDetection(msgspec.Struct, frozen=True, rename="camel"):
     rapid_failure_window: int = 60
 
 
+class Fetch(msgspec.Struct, frozen=True):
+    """URLs that the exporter fetches from or uploads to for users of a lease or of the network."""
+
+    allow: list[str] = []
+    """Addresses, networks and host names beyond what `Reach.limited` lets everybody reach."""
+
+    def __post_init__(self) -> None:
+        """Check the entries. ValueError names the one that is wrong."""
+        self.reach()
+
+    def reach(self) -> Reach:
+        """That of such a user."""
+        return Reach.limited(self.allow)
+
+
 class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     """The file's own keys."""
 
@@ -69,6 +95,7 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     export: Any = None
     """Devices by name; read into entries separately."""
     hooks: Hooks = Hooks()
+    fetch: Fetch = Fetch()
     failure_detection: FailureDetection = FailureDetection()
     exit_on_lease_end: bool = False
 

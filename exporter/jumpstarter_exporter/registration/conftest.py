@@ -42,6 +42,11 @@ class Board(Driver):
         return "done"
 
     @export
+    async def fetch(self, url: str) -> None:
+        async with self.read_resource({"kind": "presigned_request", "url": url, "method": "GET"}):
+            pass
+
+    @export
     def vanish(self) -> None:
         self.missing("it was unplugged")
 

@@ -26,6 +26,7 @@ from jumpstarter_exporter.registration.tenancy import Tenant
 from jumpstarter_exporter.registration.tunnel import Expectant
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.status import Status
+from jumpstarter_exporter.user_reach import reach_limited_to
 
 __all__ = ["LeaseServer"]
 
@@ -65,6 +66,7 @@ class LeaseServer:
         """Whose the lease was before it was given away."""
         self._left = trio.Event()
         self._hooks = config.settings.hooks
+        self._reach = config.settings.fetch.reach()
         self._controller = controller
         self._tenant = tenant
 
@@ -218,7 +220,8 @@ class LeaseServer:
             try:
                 with scope:
                     async with self._controller.tunnel(connection) as stream:
-                        await self.session.server.serve_connection(Expectant(stream, SILENT_SECONDS))
+                        with reach_limited_to(self._reach):
+                            await self.session.server.serve_connection(Expectant(stream, SILENT_SECONDS))
             except JumpstarterError as error:
                 _log.info("a client's connection could not be taken: %s; it will dial again", error)
             except (

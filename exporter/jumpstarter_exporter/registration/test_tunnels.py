@@ -11,6 +11,8 @@ import trio.testing
 from google.protobuf import empty_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest
+from jumpstarter_proto.value import to_value
 
 from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, serving
 from jumpstarter_exporter.registration.serving import SILENT_SECONDS, TUNNELS, LeaseServer
@@ -117,3 +119,19 @@ async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
         await trio.testing.wait_all_tasks_blocked()
         assert controller.connected[3:] == [token("carl", "later")]
         server.ended.set()
+
+
+async def test_a_leases_user_does_not_reach_the_host_by_a_url(configure: Configure) -> None:
+    controller = Tunnelled("far")
+    server = LeaseServer(configure(), controller, ANN)
+    async with serving(server):
+        async with open_channel(controller.near("far")) as channel:
+            exporter = ExporterServiceStub(channel)
+            [_, board] = (await exporter.GetReport(empty_pb2.Empty())).reports
+            request = DriverCallRequest(
+                uuid=board.uuid, method="fetch", args=[to_value("http://127.0.0.1:1/x")]
+            )
+            with pytest.raises(RpcError, match="loopback") as refused:
+                await exporter.DriverCall(request)
+            assert refused.value.code is StatusCode.PERMISSION_DENIED
+        server.stopping.set()

@@ -23,7 +23,8 @@ def read_struct(document: Document, kind: type[S], data: object, path: PathInFil
     An inner section with nothing below it counts as left out.
 
     Raises:
-        ConfigError: an unknown key, one that is missing, or a value of another type; at its place.
+        ConfigError: an unknown key, one that is missing, a value of another type, or one that the struct refuses
+            by a ValueError; at its place.
     """
     import msgspec  # noqa: PLC0415 - many readers of documents have no structs
 
@@ -51,7 +52,10 @@ def read_struct(document: Document, kind: type[S], data: object, path: PathInFil
             )
         else:
             values[field.name] = read_struct(document, inner, value, where)
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:  # what its own __post_init__ finds
+        raise document.error(path, str(error)) from None
 
 
 def _struct_in(hint: Any) -> tuple[type[msgspec.Struct] | None, bool]:

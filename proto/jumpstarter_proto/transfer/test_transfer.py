@@ -1,0 +1,194 @@
+"""Transfers by proxies and around them, from real servers on the loopback."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+import pytest
+import trustme
+
+from jumpstarter_proto.reach import AddressRefused, Reach
+from jumpstarter_proto.transfer import Limits, Request, TransferError, get, put
+from jumpstarter_proto.transfer.proxy import ProxyError, proxy_for
+
+BODY = b"an image" * 1000
+VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """A web server, and a proxy, that answers all by itself."""
+
+    seen: ClassVar[list[tuple[str, str, dict[str, str]]]] = []
+    context: ClassVar[ssl.SSLContext | None] = None
+    status: ClassVar[int] = 200
+    location: ClassVar[str] = ""
+
+    def handle_one_request(self) -> None:
+        self.close_connection = True
+        super().handle_one_request()
+
+    def do_CONNECT(self) -> None:
+        self._note()
+        self.send_response(200)
+        self.end_headers()
+        assert self.context is not None
+        with self.context.wrap_socket(self.connection, server_side=True) as inner:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += inner.recv(65536)
+            self.seen.append(("inside", request.decode().split()[1], {}))
+            inner.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY))
+
+    def do_GET(self) -> None:
+        self._note()
+        self.send_response(self.status)
+        if self.location:
+            self.send_header("Location", self.location)
+        self.send_header("Content-Length", str(len(BODY)))
+        self.end_headers()
+        self.wfile.write(BODY)
+
+    def do_PUT(self) -> None:
+        while self.rfile.readline() != b"0\r\n":
+            pass
+        self.rfile.readline()
+        self.do_GET()
+
+    def _note(self) -> None:
+        self.seen.append((self.command, self.path, dict(self.headers)))
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def serving(handler: type[_Handler]) -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[type[_Handler], int]]:
+    handler: Any = type("Handler", (_Handler,), {"seen": []})
+    with serving(handler) as port:
+        yield handler, port
+
+
+async def fetched(url: str, reach: Reach | None = None) -> bytes:
+    limits = Limits(reach) if reach else Limits()
+    async with get(Request("GET", url), limits) as (receive, _):
+        data = b""
+        while chunk := await receive():
+            data += chunk
+        return data
+
+
+async def test_http_goes_by_the_proxy(
+    server: tuple[type[_Handler], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, port = server
+    monkeypatch.setenv("http_proxy", f"http://user:p%40ss@127.0.0.1:{port}")
+    assert await fetched("http://images.invalid:8080/a%2Fb?x=1") == BODY
+    [(command, path, headers)] = handler.seen
+    assert (command, path) == ("GET", "http://images.invalid:8080/a%2Fb?x=1")
+    assert headers["Host"] == "images.invalid:8080"
+    assert headers["Proxy-Authorization"] == "Basic dXNlcjpwQHNz"
+
+
+async def test_https_goes_through_the_proxy_and_only_the_server_sees_it(
+    server: tuple[type[_Handler], int], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    handler, port = server
+    authority = trustme.CA()
+    handler.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("images.invalid").configure_cert(handler.context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{port}")
+    assert await fetched("https://images.invalid/image?signature=x") == BODY
+    assert [(command, path) for command, path, _ in handler.seen] == [
+        ("CONNECT", "images.invalid:443"),
+        ("inside", "/image?signature=x"),
+    ]
+
+
+async def test_uploads_go_by_the_proxy(
+    server: tuple[type[_Handler], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, port = server
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    async with put(Request("PUT", "http://images.invalid/up")) as send:
+        await send(b"data")
+    assert [(command, path) for command, path, _ in handler.seen] == [("PUT", "http://images.invalid/up")]
+    assert handler.seen[0][2]["Host"] == "images.invalid"
+
+
+@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "*", "10.0.0.0/8, 127.0.0.0/8"])
+async def test_no_proxy_names_who_is_reached_directly(
+    server: tuple[type[_Handler], int], monkeypatch: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    handler, port = server
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with pytest.raises(TransferError, match="refused"):
+        await fetched(f"http://127.0.0.1:{port}/x")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    assert await fetched(f"http://127.0.0.1:{port}/x") == BODY
+    assert [path for _, path, _ in handler.seen] == ["/x"]
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:secret@proxy:1080", "https://proxy", "http://proxy:99999"])
+def test_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ProxyError, match=r"cannot be used; give one as http://HOST:PORT") as refused:
+        proxy_for("https", "images.lab", 443)
+    assert "secret" not in str(refused.value)
+
+
+async def test_proxy_is_no_way_to_the_host_itself(
+    server: tuple[type[_Handler], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, port = server
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    with pytest.raises(AddressRefused):
+        await fetched("http://localhost:80/secret", Reach.limited())
+    assert handler.seen == []
+    assert await fetched("http://images.invalid/", Reach.limited()) == BODY
+
+
+async def test_each_hop_of_a_redirect_is_checked(
+    server: tuple[type[_Handler], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, port = server
+    other: Any = type("Other", (_Handler,), {"seen": []})
+    with serving(other) as other_port:
+        handler.status, handler.location = 302, f"http://127.0.0.2:{other_port}/secret"
+        reach = Reach.limited(["127.0.0.1"])
+        with pytest.raises(AddressRefused, match=r"127\.0\.0\.2 leads to"):
+            await fetched(f"http://127.0.0.1:{port}/x", reach)
+        with pytest.raises(AddressRefused):
+            async with put(Request("PUT", f"http://127.0.0.2:{other_port}/up"), Limits(reach)):
+                pass
+    assert [path for _, path, _ in handler.seen] == ["/x"]
+    assert other.seen == []
+
+
+async def test_part_that_nobody_asked_for_is_an_error(server: tuple[type[_Handler], int]) -> None:
+    handler, port = server
+    handler.status = 206
+    with pytest.raises(TransferError, match="a part"):
+        await fetched(f"http://127.0.0.1:{port}/x")
