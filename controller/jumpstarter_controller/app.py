@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import trio
 import trio.testing
-from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Trust, split_endpoint
 from jumpstarter_proto.rpc import Options, RpcError, Server, connect_unix, unix_listener
 
+from jumpstarter_controller.certificate_end import CertificateEnd
 from jumpstarter_controller.certificates import Certificate, own_certificate
 from jumpstarter_controller.configuration import Configuration
 from jumpstarter_controller.engine import Engine
@@ -107,6 +108,8 @@ async def run(settings: Settings) -> ExitCode:
 
 async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCode:
     certificate = _certificate(settings, folder)
+    end = CertificateEnd(certificate)
+    end.renew_in_time()
     tls = tls_of(certificate)
     listeners = await listen(settings.listen, tls)
     endpoint = settings.endpoint or reachable(settings.listen, listeners)
@@ -117,7 +120,11 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     tokens = RouterTokens(random_key(folder.router_key))
     all_routers = list(settings.routers)
     served: list[Served] = []
-    background: list[Background] = [engine.run, partial(forget_ended, engine, settings.keep_ended)]
+    background: list[Background] = [
+        engine.run,
+        partial(forget_ended, engine, settings.keep_ended),
+        partial(end.watch, tls),
+    ]
     router: RouterService | None = None
     lines = [f"Listening on {endpoint}"]
     if settings.with_router:
@@ -137,8 +144,11 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     routers = Routers(all_routers, tokens.issue)
 
     def shown_anew() -> None:
-        credentials.addresses = _addresses(endpoint, certificate, configuration)
-        folder.remember(credentials.addresses)
+        try:
+            credentials.addresses = _addresses(endpoint, certificate, configuration)
+            folder.remember(credentials.addresses)
+        except (OSError, JumpstarterError) as error:  # as when the disk is full; the next start does it
+            _log.warning("who is enrolled may get the certificate before: %s", error)
 
     tls.on_change = shown_anew
     services = [
@@ -160,7 +170,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         if router is not None:
             collectors.append(prometheus.RouterCollector(router))
         task, line = await metrics_on(
-            settings.metrics_listen, prometheus.page(*collectors), served, lambda: engine.trouble
+            settings.metrics_listen, prometheus.page(*collectors), served, lambda: engine.trouble, end.warning
         )
         background.append(task)
         lines.append(line)
@@ -209,7 +219,13 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
 
 
 def _addresses(endpoint: str, certificate: Certificate, configuration: Configuration) -> Addresses:
-    return Addresses(endpoint, certificate.pinned(), certificate.fingerprint(), configuration.token_seconds)
+    return Addresses(
+        endpoint,
+        certificate.pinned(),
+        certificate.fingerprint(),
+        configuration.token_seconds,
+        certificate.ends(),
+    )
 
 
 def _issuer(folder: DataFolder, addresses: Addresses) -> TokenIssuer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -19,7 +19,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.private_files import read_private, write_private
 from jumpstarter_proto.remote import fingerprint_of
 
-__all__ = ["Certificate", "CertificateError", "issue", "own_certificate"]
+__all__ = ["Certificate", "CertificateError", "issue", "own_certificate", "renew"]
 
 DAYS = 3650
 """Users pin it, so its end is everybody's bad day; a year would only make that day come sooner."""
@@ -38,6 +38,22 @@ class Certificate:
     chain: Path
     key: Path
     self_signed: bool
+
+    @property
+    def before(self) -> Certificate | None:
+        """Where the certificate is that one made here was made anew after; None for others."""
+        return replace(self, chain=self.chain.with_suffix(".before.crt")) if self.self_signed else None
+
+    def authority(self) -> x509.Certificate:
+        """What one made here is signed by: itself, or the last of its chain when it was renewed."""
+        try:
+            return x509.load_pem_x509_certificates(self.chain.read_bytes())[-1]
+        except (OSError, ValueError) as error:
+            raise CertificateError(f"{self.chain} is no PEM certificate: {error}") from None
+
+    def ends(self) -> float:
+        """In seconds since the epoch. CertificateError if there is none."""
+        return self.first().not_valid_after_utc.timestamp()
 
     def first(self) -> x509.Certificate:
         """The peer's own of the chain. CertificateError if there is none."""
@@ -71,10 +87,12 @@ class Certificate:
 
     def pinned(self) -> str:
         """What users have to trust, in PEM; empty when the system's authorities vouch for it."""
-        return self.chain.read_text("ascii") if self.self_signed else ""
+        if not self.self_signed:
+            return ""
+        return self.authority().public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
-def own_certificate(folder: Path, hosts: list[str]) -> Certificate:
+def own_certificate(folder: Path, hosts: list[str], days: float = DAYS) -> Certificate:
     """A self-signed certificate for these hosts in that folder, made the first time and kept from then on."""
     made = Certificate(folder / "tls.crt", folder / "tls.key", True)
     if made.chain.exists() and made.key.exists():
@@ -82,10 +100,41 @@ def own_certificate(folder: Path, hosts: list[str]) -> Certificate:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "jumpstarter controller")])
     hosts = [*hosts, "localhost", socket.gethostname(), "127.0.0.1", "::1"]
-    certificate = _signed(name, hosts, key.public_key(), name, key, authority=True)
+    certificate = _signed(name, hosts, key.public_key(), name, key, authority=True, days=days)
     write_private(made.key, _private_pem(key))
     write_private(made.chain, certificate.public_bytes(serialization.Encoding.PEM))
     return made
+
+
+def renew(own: Certificate) -> None:
+    """A new certificate in the place of one made here, of the same key and hosts; the old authority is kept beside it.
+
+    It is signed by the authority, old and new, so that whoever pinned either believes it: TLS believes no certificate
+    that is signed by itself and not pinned.
+
+    Raises:
+        CertificateError: it was not made here.
+        OSError, PrivateFileError: the files cannot be read or written.
+    """
+    key, old, hosts = _own_key(own), own.authority(), own.hosts()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "jumpstarter controller, renewed")])
+    new = [
+        _signed(name, hosts, key.public_key(), old.subject, key, authority=False),
+        _signed(old.subject, hosts, key.public_key(), old.subject, key, authority=True),
+    ]
+    if own.before is not None:
+        write_private(own.before.chain, old.public_bytes(serialization.Encoding.PEM))
+    write_private(own.chain, b"".join(one.public_bytes(serialization.Encoding.PEM) for one in new))
+
+
+def _own_key(own: Certificate) -> ec.EllipticCurvePrivateKey:
+    try:
+        signer = serialization.load_pem_private_key(read_private(own.key), password=None)
+    except ValueError as error:
+        raise CertificateError(f"{own.key} is no private key: {error}; bring a backup back") from None
+    if not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise CertificateError(f"{own.key} was not made by this controller; it vouches for nobody")
+    return signer
 
 
 def issue(folder: Path, host: str) -> bytes:
@@ -95,13 +144,7 @@ def issue(folder: Path, host: str) -> bytes:
         CertificateError: the folder has none that can vouch.
     """
     own = own_certificate(folder, [])
-    authority = own.first()
-    try:
-        signer = serialization.load_pem_private_key(read_private(own.key), password=None)
-    except ValueError as error:
-        raise CertificateError(f"{own.key} is no private key: {error}; bring a backup back") from None
-    if not isinstance(signer, ec.EllipticCurvePrivateKey):
-        raise CertificateError(f"{own.key} was not made by this controller; it cannot vouch for routers")
+    authority, signer = own.authority(), _own_key(own)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "jumpstarter router")])
     certificate = _signed(name, [host], key.public_key(), authority.subject, signer, authority=False)
@@ -123,6 +166,7 @@ def _signed(
     signer: ec.EllipticCurvePrivateKey,
     *,
     authority: bool,
+    days: float = DAYS,
 ) -> x509.Certificate:
     """A server's certificate for these hosts; an `authority` may sign those of others, too."""
     names: list[x509.GeneralName] = []
@@ -150,7 +194,7 @@ def _signed(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=DAYS))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(authority, 0 if authority else None), critical=True)
         .add_extension(usage, critical=True)

@@ -32,6 +32,8 @@ class Addresses(msgspec.Struct, frozen=True):
     """SHA-256 of the certificate that it shows."""
     token_seconds: float | None = None
     """How long its tokens are good, if not for a year."""
+    certificate_ends: float = 0.0
+    """Of the certificate that it shows, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)

@@ -158,10 +158,12 @@ async def metrics_on(
     page: Callable[[], Page],
     served: Sequence[Served],
     trouble: Callable[[], str] = lambda: "",
+    warning: Callable[[], str] = lambda: "",
 ) -> tuple[Background, str]:
     """What answers scrapers and probes on `[HOST]:PORT`, and the line that says so.
 
     `page` makes /metrics. /readyz is 503 while something that is `served` takes no calls, or there is `trouble`.
+    What will be one is a `warning`: both pages have it beside their "ok".
     """
     listeners = await listen(address, None)
 
@@ -170,9 +172,13 @@ async def metrics_on(
             return Page(b"it is shutting down\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
         if sentence := trouble():
             return Page(f"{sentence}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
-        return Page(b"ok\n")
+        return healthy()
 
-    pages = {"/metrics": page, "/healthz": lambda: Page(b"ok\n"), "/readyz": ready}
+    def healthy() -> Page:
+        sentence = warning()
+        return Page(f"ok\nwarning: {sentence}\n".encode() if sentence else b"ok\n")
+
+    pages = {"/metrics": page, "/healthz": healthy, "/readyz": ready}
     return partial(serve_http, listeners, pages), f"Metrics on http://{reachable(address, listeners)}/metrics"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
 import subprocess
 import urllib.error
 import urllib.request
@@ -10,9 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import trustme
+import yaml
+from jumpstarter_controller.certificates import own_certificate
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.interop import exporters
+from tests.support.administration import administer
 from tests.support.lab import Lab
 
 
@@ -80,3 +86,38 @@ def test_a_labs_numbers(lab: Lab) -> None:
     assert carried["jumpstarter_router_held_bytes"] == 0
     with pytest.raises(urllib.error.HTTPError):
         get(ports[1], "/")
+
+
+def test_a_certificate_near_its_end_is_said_in_log_probe_and_administration(lab: Lab) -> None:
+    chain, key = lab.home / "chain.pem", lab.home / "key.pem"
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=5, hours=1)
+    issued = trustme.CA().issue_cert("127.0.0.1", not_after=soon)
+    issued.cert_chain_pems[0].write_to_path(chain)
+    issued.private_key_pem.write_to_path(key)
+    port = exporters.free_port()
+    words = ("--tls-cert", str(chain), "--tls-key", str(key), "--metrics-listen", f"127.0.0.1:{port}")
+    controller = lab.controller(*words)
+    wanted = "the TLS certificate ends in 5 days; replace it and its key until then"
+    assert get(port, "/healthz") == get(port, "/readyz") == f"ok\nwarning: {wanted} ({chain})\n"
+    assert wanted in controller.log.read_text()
+    done = administer(lab.data, "client", "list")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"warning: {wanted}\n")
+
+
+def test_a_lab_outlives_the_certificate_that_its_controller_made(lab: Lab) -> None:
+    lab.data.mkdir(mode=0o700)
+    ended = own_certificate(lab.data, [], days=-0.5)
+    shown = ended.fingerprint()
+    pinned = base64.b64encode(ended.pinned().encode()).decode()
+    controller = lab.controller("--with-router", "--router-listen", f"127.0.0.1:{exporters.free_port()}")
+    assert ended.fingerprint() != shown
+    assert "renewed under the same key" in controller.log.read_text()
+    ann = lab.client("ann")
+    config = yaml.safe_load(ann.read_text())
+    assert config["tls"]["ca"] != pinned
+    config["tls"]["ca"] = pinned
+    ann.write_text(yaml.safe_dump(config))
+    command = [exporters.scripts() / "jumpstarter", "lease", "list", "--client", ann]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

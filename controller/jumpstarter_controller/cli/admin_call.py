@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +14,8 @@ from jumpstarter_proto.lab.v1 import lab_grpc
 from jumpstarter_proto.rpc import open_channel
 
 from jumpstarter_controller.app import administrated
-from jumpstarter_controller.folder import default_folder
+from jumpstarter_controller.certificate_end import end_warning
+from jumpstarter_controller.folder import DataError, DataFolder, default_folder
 
 __all__ = ["CALL_SECONDS", "call_admin"]
 
@@ -23,7 +27,11 @@ def call_admin(data: Path | None, ask: Callable[[lab_grpc.AdminServiceStub], Awa
     """What `ask` gets. Raises what it raises, and why the folder cannot be administrated."""
 
     async def run() -> T:
-        async with administrated(data or default_folder()) as stream, open_channel(stream) as channel:
+        folder = data or default_folder()
+        with suppress(DataError):  # which it says itself, if it is one
+            if warning := end_warning(DataFolder(folder).addresses().certificate_ends, time.time()):
+                print(f"warning: {warning}", file=sys.stderr)
+        async with administrated(folder) as stream, open_channel(stream) as channel:
             return await ask(lab_grpc.AdminServiceStub(channel))
 
     try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.remote import split_endpoint
 
+from jumpstarter_controller.certificate_end import CertificateEnd
 from jumpstarter_controller.certificates import CertificateError
 from jumpstarter_controller.router.credentials import load
 from jumpstarter_controller.router.service import LAST_SECONDS, ROUTER_OPTIONS, RouterService
@@ -67,12 +69,13 @@ async def run(settings: RouterSettings) -> ExitCode:
     service = RouterService(RouterTokens(file.key))
     lines = [f"Router on {endpoint}", f"For the controller: jumpstarter-controller run --router {endpoint}"]
     served = [Served.public([service], listeners, ROUTER_OPTIONS, LAST_SECONDS)]
-    background: list[Background] = [service.guard]
+    end = CertificateEnd(certificate)
+    background: list[Background] = [service.guard, partial(end.watch, tls)]
     if settings.metrics_listen is not None:
         from jumpstarter_controller.metrics import prometheus  # noqa: PLC0415 - for who asks for it
 
         page = prometheus.page(prometheus.RouterCollector(service))
-        task, line = await metrics_on(settings.metrics_listen, page, served)
+        task, line = await metrics_on(settings.metrics_listen, page, served, warning=end.warning)
         background.append(task)
         lines.append(line)
     return await serve(served, lines, *background, tls=tls)
