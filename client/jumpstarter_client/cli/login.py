@@ -108,7 +108,11 @@ def login(arguments: list[str], options: Options) -> int:
     member = _member(given, by_code=by_code, by_token=by_token and not by_login)
     alias = alias or files.free_alias(member)
     allow = tuple(given.values.get("--allow", DRIVERS))
-    path = files.save(alias, replace(member, allow=allow, unsafe="--unsafe" in given.flags))
+    path = files.save(
+        alias,
+        replace(member, allow=allow, unsafe="--unsafe" in given.flags),
+        keeps_drivers="--allow" not in given.values and "--unsafe" not in given.flags,
+    )
     _say(path, member)
     if files.current() != alias:
         sys.stdout.write(f"Use it with --client {alias}, or always: jumpstarter config client use {alias}\n")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.documents import ConfigError, edited
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import split_endpoint
 
@@ -47,9 +47,11 @@ class ConfigFiles:
             alias if isinstance(alias, str) and self._folder.joinpath(f"{alias}{SUFFIX}").exists() else None
         )
 
-    def save(self, alias: str, config: ClientConfig) -> Path:
-        """Write one, in place of another of that alias; the first one becomes the current one.
+    def save(self, alias: str, config: ClientConfig, *, keeps_drivers: bool = False) -> Path:
+        """Write one; the first one becomes the current one.
 
+        In a file of that alias that exists, only who the client is, where its controller is and which drivers are
+        allowed is changed, and the last not if it `keeps_drivers`. The rest is its owner's, comments too.
         A pinned fingerprint cannot be kept in such a file: give the certificate as `ca`.
 
         Raises:
@@ -58,7 +60,8 @@ class ConfigFiles:
         """
         path = self.path(alias)
         only = not self.aliases()
-        self._write(path, document(config))
+        there = _configuration(path)
+        self._write(path, document(config) if there is None else _changed(there, config, keeps_drivers))
         if only or self.current() is None:
             self.use(alias)
         return path
@@ -120,14 +123,16 @@ class ConfigFiles:
         self._write(self._user, settings)
 
     @staticmethod
-    def _write(path: Path, content: dict[str, Any]) -> None:
+    def _write(path: Path, content: dict[str, Any] | str) -> None:
         import yaml  # noqa: PLC0415 - only who changes something pays
 
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise PrivateFileError(f"{path.parent} cannot be made: {error.strerror}") from None
-        write_private(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+        if not isinstance(content, str):
+            content = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        write_private(path, content.encode())
 
 
 def document(config: ClientConfig) -> dict[str, Any]:
@@ -143,3 +148,30 @@ def document(config: ClientConfig) -> dict[str, Any]:
         "grpcOptions": {},
         "drivers": {"allow": list(config.allow), "unsafe": config.unsafe},
     }
+
+
+def _configuration(path: Path) -> str | None:
+    """The text of a file with a client configuration; None if there is none that could be kept."""
+    try:
+        load(str(path), {})
+        return path.read_text(encoding="utf-8")
+    except (ClientConfigError, ConfigError, OSError, ValueError):
+        return None
+
+
+def _changed(text: str, config: ClientConfig, keeps_drivers: bool) -> str:
+    """That file with another client, or another token, in it."""
+    identity = config.identity
+    changes: dict[tuple[str, ...], str | bool | list[str]] = {
+        ("metadata", "namespace"): identity.namespace,
+        ("metadata", "name"): identity.name,
+        ("endpoint",): config.endpoint,
+        ("tls", "ca"): config.trust.ca,
+        ("tls", "insecure"): config.trust.insecure,
+        ("token",): identity.token,
+    }
+    if config.refresh_token or "refresh_token" in text:
+        changes["refresh_token",] = config.refresh_token
+    if not keeps_drivers:
+        changes |= {("drivers", "allow"): list(config.allow), ("drivers", "unsafe"): config.unsafe}
+    return edited(text, changes)

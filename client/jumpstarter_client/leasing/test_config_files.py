@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,59 @@ def test_a_home_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PrivateFileError, match="cannot be made"):
         ConfigFiles(tmp_path / "file").save("lab", ANN)
+
+
+KEPT = """# of the lab in Oslo
+apiVersion: jumpstarter.dev/v1alpha1
+kind: ClientConfig
+metadata: {namespace: default, name: ann}
+endpoint: lab.example.org:443
+tls:
+  ca: b2xk  # until June
+  insecure: false
+token: old
+refresh_token: older
+grpcOptions:
+  grpc.keepalive_time_ms: 20000  # the firewall forgets
+drivers:
+  allow:
+    - jumpstarter_driver_*  # all of them
+    - my_drivers.*
+  unsafe: false
+leases:
+  acquisition_timeout: 3600  # the queue is long
+"""
+
+
+def test_a_new_login_changes_who_somebody_is_and_nothing_else_in_their_file(tmp_path: Path) -> None:
+    files = ConfigFiles(tmp_path)
+    path = files.save("lab", ANN)
+    path.write_text(KEPT)
+    files.save("lab", ANN, keeps_drivers=True)
+    text = path.read_text()
+    for line in KEPT.splitlines():
+        if "#" in line and "ca:" not in line:
+            assert line in text
+    assert "# until June" in text
+    there = load(str(path), {})
+    assert (there.identity, there.trust, there.refresh_token) == (ANN.identity, ANN.trust, "")
+    assert there.allow == ("jumpstarter_driver_*", "my_drivers.*")
+    assert there.acquisition_timeout == 3600
+
+
+def test_drivers_that_are_allowed_anew_replace_those_in_the_file(tmp_path: Path) -> None:
+    files = ConfigFiles(tmp_path)
+    path = files.save("lab", ANN)
+    path.write_text(KEPT)
+    files.save("lab", replace(ANN, allow=("a.*", "b"), unsafe=True))
+    there = load(str(path), {})
+    assert (there.allow, there.unsafe, there.acquisition_timeout) == (("a.*", "b"), True, 3600)
+    assert "# the queue is long" in path.read_text()
+
+
+def test_a_file_that_is_no_configuration_is_replaced(tmp_path: Path) -> None:
+    files = ConfigFiles(tmp_path)
+    path = files.save("lab", ANN)
+    path.write_text("[")
+    files.save("lab", ANN)
+    assert load(str(path), {}).identity == ANN.identity

@@ -9,14 +9,14 @@ import yaml
 
 __all__ = ["edited"]
 
-Scalar: TypeAlias = "str | bool"
+Value: TypeAlias = "str | bool | list[str]"
 
 
 class _NotByTextError(Exception):
     """This place cannot be changed without writing the file anew."""
 
 
-def edited(text: str, changes: Mapping[tuple[str, ...], Scalar]) -> str:
+def edited(text: str, changes: Mapping[tuple[str, ...], Value]) -> str:
     """YAML in which the values at these paths are set; mappings on the way are made where there are none.
 
     A file that is written too cleverly for that (anchors, block scalars, a value where a mapping has to be) is
@@ -42,7 +42,7 @@ def edited(text: str, changes: Mapping[tuple[str, ...], Scalar]) -> str:
     return yaml.safe_dump(wanted, sort_keys=False)
 
 
-def _merged(data: dict[Any, Any], changes: Mapping[tuple[str, ...], Scalar]) -> dict[Any, Any]:
+def _merged(data: dict[Any, Any], changes: Mapping[tuple[str, ...], Value]) -> dict[Any, Any]:
     result = dict(data)
     for path, value in changes.items():
         key, *rest = path
@@ -53,7 +53,7 @@ def _merged(data: dict[Any, Any], changes: Mapping[tuple[str, ...], Scalar]) -> 
     return result
 
 
-def _set(text: str, path: tuple[str, ...], value: Scalar) -> str:
+def _set(text: str, path: tuple[str, ...], value: Value) -> str:
     node = yaml.compose(text, yaml.SafeLoader)
     if node is None:
         return text + ("" if not text or text.endswith("\n") else "\n") + _block(path, value, 0)
@@ -68,12 +68,14 @@ def _set(text: str, path: tuple[str, ...], value: Scalar) -> str:
             # `tls:` with nothing behind it
             at = text.index(":", key_node.end_mark.index) + 1
             return text[:at] + " " + _flow(path[depth + 1 :], value) + text[at:]
+    if isinstance(node, yaml.SequenceNode):
+        return text[: node.start_mark.index] + _scalar(value) + text[_end(node, node) :]
     if not isinstance(node, yaml.ScalarNode) or node.style in ("|", ">"):
         raise _NotByTextError
     return text[: node.start_mark.index] + _scalar(value) + text[node.end_mark.index :]
 
 
-def _added(text: str, mapping: yaml.MappingNode, path: tuple[str, ...], value: Scalar) -> str:
+def _added(text: str, mapping: yaml.MappingNode, path: tuple[str, ...], value: Value) -> str:
     if mapping.flow_style:
         at = mapping.end_mark.index - 1  # the brace
         comma = ", " if mapping.value else ""
@@ -103,15 +105,15 @@ def _end(node: yaml.Node, fallback: yaml.Node) -> int:
     return end
 
 
-def _block(path: tuple[str, ...], value: Scalar, column: int) -> str:
+def _block(path: tuple[str, ...], value: Value, column: int) -> str:
     lines = [f"{' ' * (column + 2 * depth)}{key}:" for depth, key in enumerate(path)]
     return "\n".join(lines) + f" {_scalar(value)}\n"
 
 
-def _flow(path: tuple[str, ...], value: Scalar) -> str:
+def _flow(path: tuple[str, ...], value: Value) -> str:
     return f"{{{path[0]}: {_flow(path[1:], value)}}}" if path else _scalar(value)
 
 
-def _scalar(value: Scalar) -> str:
+def _scalar(value: Value) -> str:
     """As it may stand anywhere, also inside of braces; escaped, for PyYAML does not read all that it writes."""
     return yaml.safe_dump([value], default_flow_style=True, width=2**31).strip()[1:-1]
