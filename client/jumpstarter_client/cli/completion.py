@@ -24,21 +24,27 @@ HELP = """Usage: jumpstarter completion bash|zsh|fish
 """
 
 SCRIPTS = {
+    # Not `compgen -W`, which expands its words as a command line does. What goes into the line is quoted.
     "bash": """_jumpstarter() {
-    local IFS=$'\\n'
-    COMPREPLY=($(compgen -W "$(jumpstarter __complete "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null)" -- "$2"))
-    [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$2"))
+    local word quoted
+    COMPREPLY=()
+    while IFS= read -r word; do
+        printf -v quoted %q "$word"
+        if [[ "$word" == "$2"* || "$quoted" == "$2"* ]]; then COMPREPLY+=("$quoted"); fi
+    done < <(jumpstarter __complete "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null)
 }
-complete -F _jumpstarter jumpstarter
+complete -o default -F _jumpstarter jumpstarter
 """,
+    # compadd quotes what goes into the line.
     "zsh": """#compdef jumpstarter
 _jumpstarter() {
     local -a found
     found=("${(@f)$(jumpstarter __complete "${(@)words[2,CURRENT-1]}" 2>/dev/null)}")
-    [[ -n "$found[1]" ]] && compadd -a found || _files
+    if [[ -n "$found[1]" ]]; then compadd -a found; else _files; fi
 }
-compdef _jumpstarter jumpstarter
+if [[ "$funcstack[1]" == _jumpstarter ]]; then _jumpstarter "$@"; else compdef _jumpstarter jumpstarter; fi
 """,
+    # What a function prints is not expanded once more, and fish quotes it.
     "fish": """function __jumpstarter_complete
     set -l words (commandline -opc)
     jumpstarter __complete $words[2..-1] 2>/dev/null
@@ -46,6 +52,9 @@ end
 complete -c jumpstarter -a '(__jumpstarter_complete)'
 """,
 }
+MAX_WORD_LENGTH = 256
+MAX_WORDS = 1000
+"""Of a list; nobody reads more, and a peer made it."""
 
 
 def completion(arguments: list[str]) -> int:
@@ -62,8 +71,14 @@ def completion(arguments: list[str]) -> int:
 
 def complete(words: list[str]) -> int:
     """Print what can come behind `words`, a line each."""
-    sys.stdout.write("".join(f"{word}\n" for word in _fitting(words)))
+    fitting = [word for word in _fitting(words) if _can_be_typed(word)]
+    sys.stdout.write("".join(f"{word}\n" for word in fitting[:MAX_WORDS]))
     return 0
+
+
+def _can_be_typed(word: str) -> bool:
+    """Whether it is one visible line, and no option: peers choose their names."""
+    return word.isprintable() and not word.startswith("-") and 0 < len(word) <= MAX_WORD_LENGTH
 
 
 def _fitting(words: list[str]) -> list[str]:
