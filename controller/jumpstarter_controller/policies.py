@@ -20,7 +20,7 @@ from jumpstarter_controller.selectors import (
 )
 from jumpstarter_controller.selectors.labels import LabelError
 
-__all__ = ["read_policies", "written"]
+__all__ = ["as_data", "read_policies", "written"]
 
 API_VERSION = "jumpstarter.dev/v1alpha1"
 KIND = "ExporterAccessPolicy"
@@ -162,10 +162,11 @@ def _text(document: Document, value: object, path: PathInFile) -> str:
 
 def written(policies: list[pb.Policy]) -> str:
     """Policies as documents that `read_policies` reads."""
-    return yaml.safe_dump_all(map(_document, policies), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump_all(map(as_data, policies), sort_keys=False, allow_unicode=True)
 
 
-def _document(policy: pb.Policy) -> dict[str, Any]:
+def as_data(policy: pb.Policy) -> dict[str, Any]:
+    """A policy as the data of its document."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

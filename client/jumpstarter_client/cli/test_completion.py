@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -70,7 +71,7 @@ def home(tmp_path: Path, offered: str) -> Path:
 
 
 @pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest, home: Path) -> Iterator[pexpect.spawn[bytes]]:
+def shell(request: pytest.FixtureRequest, home: Path) -> Iterator[pexpect.spawn[Any]]:
     """A shell on a terminal, which has read its script."""
     kind: str = request.param
     program = shutil.which(kind)
@@ -92,7 +93,7 @@ def shell(request: pytest.FixtureRequest, home: Path) -> Iterator[pexpect.spawn[
     child.close(force=True)
 
 
-def until(child: pexpect.spawn[bytes], file: Path) -> None:
+def until(child: pexpect.spawn[Any], file: Path) -> None:
     """Read what the shell says until the file is there."""
     seen = b""
     for _ in range(600):
@@ -103,7 +104,7 @@ def until(child: pexpect.spawn[bytes], file: Path) -> None:
     raise AssertionError(f"{file.name} is not there; the shell said {seen!r}")
 
 
-def test_a_name_is_one_word_and_no_command(shell: pexpect.spawn[bytes], home: Path) -> None:
+def test_a_name_is_one_word_and_no_command(shell: pexpect.spawn[Any], home: Path) -> None:
     for name in NAMES:
         (home / "told").unlink(missing_ok=True)
         shell.send(f"jumpstarter --exporter {name[0]}\t\r")

@@ -256,9 +256,11 @@ def _patterns(given: list[str] | str) -> list[str]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a file of which others know what belongs there. ClientConfigError if there is none."""
     import yaml  # noqa: PLC0415 - local use needs none
+    from jumpstarter_proto.documents import MAX_BYTES, load_text  # noqa: PLC0415
 
     try:
-        document = yaml.safe_load(path.read_text())
+        with path.open("rb") as file:
+            document = load_text(file.read(MAX_BYTES + 1).decode())
     except FileNotFoundError:
         raise ClientConfigError(f"there is no configuration {path}; name another with --client") from None
     except (OSError, ValueError, yaml.YAMLError) as error:

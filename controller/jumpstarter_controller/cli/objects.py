@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jumpstarter_proto.documents import edited
+from jumpstarter_proto.documents import edited, load_text
 from jumpstarter_proto.durations import seconds
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1 import lab_pb2
@@ -186,7 +186,7 @@ def _check_place(kind: Kind, path: Path) -> None:
     if not path.exists():
         return
     try:
-        there = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        there = load_text(path.read_text(encoding="utf-8")) or {}
         fits = isinstance(there, dict) and there.get("kind", f"{kind}Config") == f"{kind}Config"
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         fits = False

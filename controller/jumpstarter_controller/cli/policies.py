@@ -6,12 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
 from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 
 from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
-from jumpstarter_controller.policies import read_policies, written
+from jumpstarter_controller.policies import as_data, read_policies, written
 
 __all__ = ["apply", "delete", "listing"]
 
@@ -52,7 +51,7 @@ def listing(namespace: str, output: str, *, data: Path | None) -> int:
         case "yaml":
             print(written(policies), end="")
         case "json":
-            print(json.dumps({"policies": list(yaml.safe_load_all(written(policies)))}, indent=2))
+            print(json.dumps({"policies": [as_data(policy) for policy in policies]}, indent=2))
         case "name":
             for policy in policies:
                 print(policy.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jumpstarter_proto.documents.bounds import MAX_BYTES, load_text
 from jumpstarter_proto.documents.document import Document
 from jumpstarter_proto.documents.edit import edited
 from jumpstarter_proto.documents.errors import ConfigError, PathInFile, dotted, nearest
@@ -9,6 +10,7 @@ from jumpstarter_proto.documents.structs import read_struct
 from jumpstarter_proto.documents.values import check_keys, check_value, convert, kind_of
 
 __all__ = [
+    "MAX_BYTES",
     "ConfigError",
     "Document",
     "PathInFile",
@@ -18,6 +20,7 @@ __all__ = [
     "dotted",
     "edited",
     "kind_of",
+    "load_text",
     "nearest",
     "read_struct",
 ]

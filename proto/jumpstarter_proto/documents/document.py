@@ -9,15 +9,13 @@ from typing import Any
 
 import yaml
 
+from jumpstarter_proto.documents.bounds import MAX_BYTES, Loader, TooMuchError, check_bounds, constructing
 from jumpstarter_proto.documents.errors import ConfigError, PathInFile, Place
 
 __all__ = ["Document"]
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TRAPS = frozenset({"tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"})
 """YAML 1.1 reads a bare `on`, `off`, `yes`, `no` or `~` as no text at all."""
-MAX_BYTES = 1024 * 1024
-"""What people write is smaller; a disk image given by mistake is not."""
 
 
 class Document:
@@ -60,7 +58,8 @@ class Document:
     def _fill(self, loader: Any, node: Any, top: str) -> None:
         if node is not None:
             self._note(node, ())
-        data = None if node is None else loader.construct_document(node)
+        with constructing():
+            data = None if node is None else loader.construct_document(node)
         if data is None:
             raise ConfigError(f"the file is empty; it needs at least `{top}:`", file=self.file)
         if not isinstance(data, dict):
@@ -99,9 +98,12 @@ class Document:
 @contextmanager
 def _loader(file: Path, text: str) -> Iterator[Any]:
     """A loader of that text; what goes wrong with it is a ConfigError about the file."""
-    loader = _Loader(text)
+    loader = Loader(text)
     try:
+        check_bounds(text)
         yield loader
+    except TooMuchError as error:
+        raise _wrong(file, f"{error.problem}; is it meant so?", error.problem_mark) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.problem, error.context) if part)

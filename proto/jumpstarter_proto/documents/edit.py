@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from jumpstarter_proto.documents.bounds import load_text
+
 __all__ = ["edited"]
 
 Value: TypeAlias = "str | bool | list[str]"
@@ -25,7 +27,7 @@ def edited(text: str, changes: Mapping[tuple[str, ...], Value]) -> str:
     Raises:
         yaml.YAMLError: it is no YAML, or no mapping.
     """
-    before = yaml.safe_load(text)
+    before = load_text(text)
     if before is None:
         before = {}
     if not isinstance(before, dict):
@@ -35,7 +37,7 @@ def edited(text: str, changes: Mapping[tuple[str, ...], Value]) -> str:
         result = text
         for path, value in changes.items():
             result = _set(result, path, value)
-        if yaml.safe_load(result) == wanted:
+        if load_text(result) == wanted:
             return result
     except (_NotByTextError, yaml.YAMLError):
         pass
