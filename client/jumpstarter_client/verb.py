@@ -29,6 +29,8 @@ class Verb(NamedTuple):
     """Name of the method."""
     function: Callable[..., Any]
     """What carries the signature and the docstring; its first parameter is the client."""
+    needs_device: bool = True
+    """Without one it is called with None in the client's place, and no exporter is asked."""
 
     @property
     def help(self) -> str:
@@ -40,9 +42,14 @@ class Verb(NamedTuple):
 @overload
 def verb(method: M) -> M: ...
 @overload
-def verb(*, name: str) -> Callable[[M], M]: ...
-def verb(method: M | None = None, *, name: str | None = None) -> M | Callable[[M], M]:
-    """Mark a method (a twin, or a plain blocking function) as a command, under another `name` if given."""
+def verb(*, name: str, needs_device: bool = True) -> Callable[[M], M]: ...
+def verb(
+    method: M | None = None, *, name: str | None = None, needs_device: bool = True
+) -> M | Callable[[M], M]:
+    """Mark a method (a twin, or a plain blocking function) as a command, under another `name` if given.
+
+    One that does not need a device is a plain function, which makes nothing of its first parameter.
+    """
 
     def mark(target: M) -> M:
         if isinstance(target, TwinContext):
@@ -52,6 +59,8 @@ def verb(method: M | None = None, *, name: str | None = None) -> M | Callable[[M
         if not callable(target) and not isinstance(target, Twin | TwinIter):
             raise JumpstarterUsageError("@verb goes above @twin or a plain method")
         target.__verb__ = name or ""  # type: ignore[union-attr] # a function, or a twin with a slot for it
+        if not needs_device:
+            target.__needs_device__ = False  # type: ignore[union-attr] # a plain function
         return target
 
     return mark if method is None else mark(method)
@@ -73,5 +82,5 @@ def verbs(client: type) -> dict[str, Verb]:
         member = getattr(client, attribute)
         if member is not None:
             function = getattr(member, "function", member)
-            result[name] = Verb(name, attribute, function)
+            result[name] = Verb(name, attribute, function, getattr(function, "__needs_device__", True))
     return result

@@ -66,6 +66,12 @@ def print_interface_help(interface: str, known: dict[str, Verb]) -> None:
         return
     width = max(map(len, known))
     for name, verb in known.items():
-        out(f"  {name:<{width}}  {verb.help}\n")
+        if verb.needs_device:
+            out(f"  {name:<{width}}  {verb.help}\n")
+    alone = {name: verb for name, verb in known.items() if not verb.needs_device}
+    if alone:
+        out("\nWithout a device:\n")
+    for name, verb in alone.items():
+        out(f"  jumpstarter {interface} {name}  {verb.help}\n")
     out(f"\n  jumpstarter {interface} {next(iter(known))} rpi4\n")
     out(f"  jumpstarter {interface} {next(iter(known))} --help\n")

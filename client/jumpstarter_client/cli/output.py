@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import sys
 from collections.abc import Generator, Iterator, Mapping
@@ -52,6 +53,8 @@ def _plain(item: object) -> object:
         return {str(key): _plain(value) for key, value in item.items()}
     if isinstance(item, list | tuple):
         return [_plain(value) for value in item]
+    if isinstance(item, enum.Enum):
+        item = item.value
     if isinstance(item, str | int | None):
         return item
     plain = from_value(to_value(item))

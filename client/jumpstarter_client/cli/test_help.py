@@ -190,6 +190,13 @@ def test_every_verb_of_every_interface_has_help(command: Command, interface: str
         assert f"jumpstarter {interface} {verb} [DEVICE]" in done.out
 
 
+def test_verb_that_needs_no_device_is_listed_apart(command: Command) -> None:
+    listed = command("jumpstarter", "storage", "--help").out
+    assert "\nWithout a device:\n  jumpstarter storage inspect  Say what FILE is" in listed
+    done = command("jumpstarter", "storage", "inspect", "--help")
+    assert (done.code, done.out.splitlines()[0]) == (0, "Usage: jumpstarter storage inspect FILE")
+
+
 def test_an_interface_without_a_verb_shows_its_verbs_and_fails(command: Command) -> None:
     done = command("jumpstarter", "power")
     assert (done.code, done.out) == (2, POWER)

@@ -57,8 +57,10 @@ def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode
     if _asks_for_help(rest):
         from jumpstarter_client.cli.parser import print_help  # noqa: PLC0415
 
-        print_help(verb, f"jumpstarter {interface} {word}", device=True)
+        print_help(verb, f"jumpstarter {interface} {word}", device=verb.needs_device)
         return ExitCode.OK
+    if not verb.needs_device:
+        return _run_without_device(verb, rest, f"jumpstarter {interface} {word}", options)
     from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for --help
 
     with connect(options.host, config=options.config, wanted=options.wanted()) as root:
@@ -101,6 +103,19 @@ def call_verb(client: DriverClient, verb: Verb, arguments: list[str], title: str
 
             write_result(result, output)
     sys.stdout.flush()
+
+
+def _run_without_device(verb: Verb, arguments: list[str], title: str, options: Options) -> ExitCode:
+    """The same for what no exporter is needed for. Its result may say with which exit code the command ends."""
+    from jumpstarter_client.cli.output import write_result  # noqa: PLC0415 - as above
+    from jumpstarter_client.cli.parser import parse  # noqa: PLC0415
+
+    output, arguments = take_output(arguments)
+    positional, named = parse(verb, arguments, title)
+    result = verb.function(None, *positional, **named)
+    write_result(result, output or options.output)
+    sys.stdout.flush()
+    return ExitCode(getattr(result, "exit_code", ExitCode.OK))
 
 
 def _asks_for_help(arguments: list[str]) -> bool:

@@ -18,6 +18,7 @@ from jumpstarter_proto.images import check_content
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.value import JSON
 
+from jumpstarter_drivers.storage.inspection import ImageFacts, inspect_image
 from jumpstarter_drivers.storage.local import (
     FileSource,
     Operator,
@@ -256,6 +257,21 @@ class FlasherClient(DriverClient):
             Replace FILE if it exists.
         """
         return await self.dump.aio(file, target=target, compression=compression, force=force)
+
+    @verb(name="inspect", needs_device=False)
+    def inspect_verb(
+        self,
+        file: Annotated[str, Parameter(allow_leading_hyphen=True, validator=_no_option)],
+        /,
+    ) -> ImageFacts:
+        """Say what FILE is, what it is packed in and whether it would be flashed; needs no board.
+
+        Parameters
+        ----------
+        file
+            A file, an http(s) URL, or - for standard input.
+        """
+        return trio.run(inspect_image, file)
 
     async def _flash_one(
         self,

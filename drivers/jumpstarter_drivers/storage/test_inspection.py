@@ -1,0 +1,148 @@
+"""`jumpstarter storage inspect`, which says without a board what flashing would do."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+from jumpstarter_client.cli.entry import run, start
+from jumpstarter_proto.encoding import ContentError
+from jumpstarter_proto.images import Verdict
+
+from jumpstarter_drivers.storage.inspection import inspect_image
+from tests.support.images import UNUSABLE, mbr, tar, zipped
+
+IMAGE = mbr() + bytes(300_000)
+SHA256 = hashlib.sha256(IMAGE).hexdigest()
+STACKS = {
+    "gzip": gzip.compress(IMAGE),
+    "xz, tar (a/disk.img)": lzma.compress(tar(("README", b"hello\n"), ("a/disk.img", IMAGE))),
+    "zip (disk.img.xz), xz": zipped(("disk.img.xz", lzma.compress(IMAGE))),
+    "": IMAGE,
+}
+
+
+@pytest.mark.parametrize("layers", STACKS)
+async def test_layers_size_and_digest_are_those_of_the_image(tmp_path: Path, layers: str) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(STACKS[layers])
+    facts = await inspect_image(path)
+    assert ", ".join(facts.layers) == layers
+    assert (facts.bytes, facts.sha256, facts.verdict) == (len(IMAGE), SHA256, Verdict.IMAGE)
+    assert facts.content == "a disk with an MBR partition table"
+    assert (facts.remarks, facts.advice) == ([], "")
+
+
+async def test_what_would_be_left_out_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(gzip.compress(IMAGE) + b"metadata")
+    facts = await inspect_image(path)
+    assert facts.remarks == ["8 bytes of other data behind the gzip content were left out"]
+    assert str(facts).count("8 bytes") == 1
+
+
+async def test_damaged_image_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(gzip.compress(os.urandom(300_000))[:-5000])
+    with pytest.raises(ContentError, match="ends too early"):
+        await inspect_image(path)
+
+
+class _Web(BaseHTTPRequestHandler):
+    body: ClassVar[bytes] = STACKS["xz, tar (a/disk.img)"]
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Web) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/image.img"
+        server.shutdown()
+        thread.join()
+
+
+async def test_url_is_fetched_from_here(url: str) -> None:
+    facts = await inspect_image(url)
+    assert (facts.layers, facts.sha256) == (["xz", "tar (a/disk.img)"], SHA256)
+
+
+def inspect(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """The command in this process: how it ended, and what it said."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jumpstarter_client.cli.entry._end_cleanly_when_told_to", lambda: None)
+        patch.setattr("gc.disable", lambda: None)
+        patch.setattr("sys.argv", ["jumpstarter", "storage", "inspect", *words])
+        with pytest.raises(SystemExit) as ended:
+            run(start)
+    out, err = capfd.readouterr()
+    return int(ended.value.code or 0), out, err
+
+
+@pytest.fixture(autouse=True)
+def _no_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUMPSTARTER_HOST", "/nowhere.sock")
+
+
+def test_command_needs_no_exporter(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(STACKS["gzip"])
+    code, out, _ = inspect(capfd, str(path))
+    assert code == 0
+    assert out.splitlines()[-1] == "flash:     yes"
+    for output, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+        code, out, _ = inspect(capfd, str(path), "-o", output)
+        facts: Any = read(out)
+        assert (code, facts["verdict"], facts["layers"], facts["sha256"]) == (0, "image", ["gzip"], SHA256)
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_command_ends_with_1_for_what_would_not_be_flashed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(UNUSABLE[name])
+    code, out, _ = inspect(capfd, str(path))
+    assert code == 1
+    assert out.splitlines()[-1].startswith("flash:     no, the ")
+
+
+def test_command_reads_standard_input(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as stdin:
+        os.write(write, STACKS["gzip"])
+        os.close(write)
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert inspect(capfd, "-")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [(["none.img"], 3, "does not exist"), ([], 2, "FILE"), (["--wrong"], 2, "no option --wrong")],
+)
+def test_wrong_words_are_one_sentence(
+    capfd: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    ended, _, err = inspect(capfd, *words)
+    assert ended == code
+    assert said in err
+    assert len(err.splitlines()) == 1
