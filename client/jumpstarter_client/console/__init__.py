@@ -7,7 +7,7 @@ or clock: `Matcher`, `Login` and `Command`.
 
 from __future__ import annotations
 
-from jumpstarter_client.console.command import CommandFailed, Result
+from jumpstarter_client.console.command import CommandFailed, CommandTooLong, Result
 from jumpstarter_client.console.expect import ConsoleClosed, ConsoleError, Expect, ExpectTimeout
 from jumpstarter_client.console.login import LoginRefused
 from jumpstarter_client.console.matcher import Match, Matcher, Pattern
@@ -18,6 +18,7 @@ __all__ = [
     "BoardRebooted",
     "CommandFailed",
     "CommandTimeout",
+    "CommandTooLong",
     "ConsoleClosed",
     "ConsoleError",
     "ConsoleSession",

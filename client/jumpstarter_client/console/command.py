@@ -5,6 +5,10 @@ is typed in two quoted halves, so the terminal's echo of the line is never taken
 kernel messages break into it.
 
     TYPED --first word--> RUNNING --second word--> DONE
+
+Terminals and line editors take lines of limited length and drop what comes after (POSIX: 255 bytes at least, Linux:
+4095, busybox: 512 or 1024). So a long command goes over in pieces, into a variable of the shell: `preparation` has one
+line for each, which is a command of its own, with words and an exit status of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
+from jumpstarter_client.console.escapes import SEQUENCE, EscapeFilter, bare_text
 from jumpstarter_client.console.kernel import (
     MESSAGE,
     REBOOT,
@@ -26,10 +31,26 @@ from jumpstarter_client.console.kernel import (
     without_messages,
 )
 
-__all__ = ["Command", "CommandFailed", "Result", "Stage", "Suspicion", "at_login"]
+__all__ = [
+    "COMMAND_BYTES",
+    "Command",
+    "CommandFailed",
+    "CommandTooLong",
+    "Result",
+    "Stage",
+    "Suspicion",
+    "at_login",
+]
 
 KEEP = 16 << 20
 """Bytes of output that are kept; older ones are dropped."""
+COMMAND_BYTES = 64 << 10
+"""Length of a command: what is longer is a file."""
+LINE_BYTES = 250
+"""Length of a typed line, Enter not counted: POSIX promises 255 with it."""
+_PIECE_BYTES = 160
+_NAMED = 80
+"""Characters of a command that a message names."""
 _OVERLAP = 4096
 """How far back a word may begin that ends in new data, kernel messages in it included."""
 
@@ -63,6 +84,13 @@ class CommandFailed(JumpstarterError):  # noqa: N818 - says what happened
         self.result = result
 
 
+class CommandTooLong(JumpstarterError):  # noqa: N818 - says what it is
+    """A command has more bytes than the board's end of the console takes; none was sent."""
+
+    status = "INVALID_ARGUMENT"
+    exit_code = ExitCode.USAGE
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command has left behind."""
@@ -87,7 +115,7 @@ class Result:
             return self.output
         last = "".join(f"\n  | {line}" for line in self.output.splitlines()[-10:])
         said = f"; it printed:{last}" if last else " and printed nothing"
-        raise CommandFailed(f"{self.command!r} ended with exit code {self.exit_code}{said}", self)
+        raise CommandFailed(f"{named(self.command)} ended with exit code {self.exit_code}{said}", self)
 
 
 class Command:
@@ -96,6 +124,10 @@ class Command:
     def __init__(self, command: str, token: str) -> None:
         if "\0" in command:
             raise ValueError("a command cannot hold a NUL character")
+        if (size := len(command.encode())) > COMMAND_BYTES:
+            raise CommandTooLong(
+                f"the command has {size} bytes, a console takes {COMMAND_BYTES}; put it into a file on the board"
+            )
         self.command = command
         self.stage = Stage.TYPED
         self.result: Result | None = None
@@ -111,15 +143,47 @@ class Command:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._sign = Suspicion.NONE
         self._marker = f"JS{token}=".encode()
-        between = rb"(?:" + MESSAGE + rb")*?"
-        self._first = re.compile(interruptible(f"JS{token}+".encode()) + between + rb"\r*\n")
+        between = rb"(?:" + MESSAGE + rb"|" + SEQUENCE + rb")*?"
+        self._first = re.compile(
+            interruptible(f"JS{token}+".encode()) + between + rb"\r*(?:" + SEQUENCE + rb")*\n"
+        )
         digits = rb"((?:" + between + rb"\d){1,3})"
         self._last = re.compile(interruptible(self._marker) + digits + between + rb";(?:\r*\n)?", re.DOTALL)
 
     @property
     def typed(self) -> str:
         """The line to type, without Enter. The blank in front keeps it out of the history of many shells."""
-        return f" echo 'JS''{self._token}+'; eval {_word(self.command)}; echo 'JS''{self._token}='$?';'"
+        return self._between_words(f"eval {_word(self.command)}" if self._is_short else self._assembled)
+
+    @property
+    def preparation(self) -> list[Command]:
+        """Commands to run before, in order, and each with exit status 0; none for one that fits into a line."""
+        if self._is_short:
+            return []
+        text = _octal(self.command) if _has_controls(self.command) else self.command
+        name = self._variable
+        return [
+            _Assignment(self.command, f"{self._token}{number}", f'{name}="${{{name}-}}"{shlex.quote(piece)}')
+            for number, piece in enumerate(_pieces(text))
+        ]
+
+    @property
+    def _is_short(self) -> bool:
+        return len(self._between_words(f"eval {_word(self.command)}").encode()) <= LINE_BYTES
+
+    @property
+    def _variable(self) -> str:
+        return f"js{self._token}"
+
+    @property
+    def _assembled(self) -> str:
+        """Runs what the pieces make; the variable is gone before the command begins."""
+        name = self._variable
+        text = f'$(printf %b "${name}")' if _has_controls(self.command) else f"${name}"
+        return f'eval "unset {name};{text}"'
+
+    def _between_words(self, line: str) -> str:
+        return f" echo 'JS''{self._token}+'; {line}; echo 'JS''{self._token}='$?';'"
 
     @property
     def suspicion(self) -> Suspicion:
@@ -175,7 +239,7 @@ class Command:
         self.result = Result(
             command=self.command,
             output=_text(output),
-            exit_code=int(without_messages(last[1])),
+            exit_code=int(bare_text(without_messages(last[1]))),
             kernel=_text(messages + self._late),
             dropped=self._dropped,
         )
@@ -184,7 +248,8 @@ class Command:
 
     def _may_be_ending(self) -> bool:
         """Whether the word at the end may have begun, with a kernel message in it."""
-        tail = _UNFINISHED.sub(b"", without_messages(bytes(self._buffer[-_OVERLAP:])))
+        tail = EscapeFilter().feed(without_messages(bytes(self._buffer[-_OVERLAP:])))
+        tail = _UNFINISHED.sub(b"", tail)
         tail = tail.rstrip(b"\r\n").rstrip(b"0123456789")
         return any(tail.endswith(self._marker[:size]) for size in range(1, len(self._marker) + 1))
 
@@ -197,7 +262,7 @@ class Command:
 
 def at_login(tail: bytes | bytearray) -> bool:
     """Whether a console that printed this is at a login prompt, kernel messages behind it or not."""
-    return _LOGIN.search(without_messages(bytes(tail))) is not None
+    return _LOGIN.search(without_messages(bare_text(tail))) is not None
 
 
 def _text(data: bytes) -> str:
@@ -208,11 +273,56 @@ def _plain(text: str) -> str:
     return re.sub(r"\r+\n", "\n", text)
 
 
-def _word(command: str) -> str:
-    """The command as one word of a shell's line; no line editing takes a byte of it for a key."""
-    if not any(ord(char) < 0x20 or ord(char) == 0x7F for char in command):
-        return shlex.quote(command)
-    octal = "".join(
+class _Assignment(Command):
+    """A piece of a command on its way into the variable."""
+
+    def __init__(self, command: str, token: str, line: str) -> None:
+        super().__init__(command, token)
+        self._line = line
+
+    @property
+    def typed(self) -> str:
+        """The line to type, without Enter."""
+        return self._between_words(self._line)
+
+    @property
+    def preparation(self) -> list[Command]:
+        """It is a short one."""
+        return []
+
+
+def named(command: str) -> str:
+    """A command as messages name it."""
+    return repr(command if len(command) <= _NAMED else f"{command[: _NAMED - 3]}...")
+
+
+def _pieces(text: str) -> list[str]:
+    """The text in pieces, as long as their lines allow."""
+    pieces = [""]
+    size = 0
+    for char in text:
+        width = 5 if char == "'" else len(char.encode())  # a quote is quoted as '"'"'
+        if size + width > _PIECE_BYTES:
+            pieces.append("")
+            size = 0
+        pieces[-1] += char
+        size += width
+    return pieces
+
+
+def _has_controls(command: str) -> bool:
+    return any(ord(char) < 0x20 or ord(char) == 0x7F for char in command)
+
+
+def _octal(command: str) -> str:
+    """For `printf %b`: no line editing takes a byte of it for a key."""
+    return "".join(
         f"\\0{ord(char):03o}" if ord(char) < 0x20 or char in "\x7f\\" else char for char in command
     )
-    return f'"$(printf %b {shlex.quote(octal)})"'
+
+
+def _word(command: str) -> str:
+    """The command as one word of a shell's line."""
+    if not _has_controls(command):
+        return shlex.quote(command)
+    return f'"$(printf %b {shlex.quote(_octal(command))})"'

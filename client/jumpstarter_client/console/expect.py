@@ -9,7 +9,7 @@ from typing import Protocol
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-from jumpstarter_client.console.matcher import Match, Matcher, Pattern, plain
+from jumpstarter_client.console.matcher import Match, Matcher, Pattern, plain, without_secrets
 
 __all__ = ["ByteStream", "ConsoleClosed", "ConsoleError", "Expect", "ExpectTimeout", "quote"]
 
@@ -65,7 +65,12 @@ class Expect:
     def __init__(self, stream: ByteStream, *, on_data: Callable[[bytes], None] | None = None) -> None:
         self._stream = stream
         self._matcher = Matcher()
+        self._secrets: set[str] = set()
         self.on_data = on_data
+
+    def keep_secret(self, *secrets: str | None) -> None:
+        """Leave these out of what errors quote, should the board have echoed them."""
+        self._secrets.update(secret for secret in secrets if secret)
 
     async def expect(self, *patterns: Pattern, timeout: float) -> Match:
         """Wait until one of the patterns has come, at most `timeout` seconds.
@@ -114,8 +119,8 @@ class Expect:
         await self.send(text + "\r")
 
     def tail(self, size: int = 4096) -> bytes:
-        """What was read last, for messages; at most 4 KiB."""
-        return self._matcher.tail(size)
+        """What was read last, for messages; at most 4 KiB, and without secrets."""
+        return without_secrets(self._matcher.tail(), self._secrets)[-size:]
 
     async def _read(self) -> None:
         try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from jumpstarter_client.console.escapes import SEQUENCE
+
 __all__ = ["MESSAGE", "REBOOT", "RESTART", "interruptible", "separate", "without_messages"]
 
 _STAMP = rb"\[ *\d+\.\d{6}\]"
@@ -18,15 +20,17 @@ MESSAGE = rb"(?:\r*\n)?" + _STAMP + rb"[^\r\n]*\r*\n"
 _BREAKING_IN = re.compile(rb"(?:^|(?<=[^\s:]))" + _STAMP + rb"[^\r\n]*(?:\r*\n|$)", re.MULTILINE)
 _ANYWHERE = re.compile(MESSAGE)
 
-REBOOT = re.compile(rb"(?:^|\n)(?:U-Boot (?:[A-Z]PL )?20\d\d|NOTICE: +BL\d|barebox 20\d\d)")
+REBOOT = re.compile(
+    rb"(?:^|[\r\n])(?:" + SEQUENCE + rb")*(?:U-Boot (?:[A-Z]PL )?20\d\d|NOTICE: +BL\d|barebox 20\d\d)"
+)
 """What a boot loader prints first."""
 RESTART = re.compile(rb"\[ +0\.000000\] +(?:Booting Linux|Linux version)")
 """What a kernel prints first. `dmesg` prints it too."""
 
 
 def interruptible(text: bytes) -> bytes:
-    """An expression for `text`, also with kernel messages between any two of its bytes."""
-    between = rb"(?:" + MESSAGE + rb")*"
+    """An expression for `text`, also with kernel messages or escape sequences between any two of its bytes."""
+    between = rb"(?:" + MESSAGE + rb"|" + SEQUENCE + rb")*"
     return between.join(re.escape(bytes([byte])) for byte in text)
 
 

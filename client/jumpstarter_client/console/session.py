@@ -21,11 +21,16 @@ class ConsoleSession:
     """
 
     def __init__(
-        self, stream: ByteStream, bridge: Bridge, *, on_data: Callable[[bytes], None] | None = None
+        self,
+        stream: ByteStream,
+        bridge: Bridge,
+        *,
+        on_data: Callable[[bytes], None] | None = None,
+        loader_prompt: str | None = None,
     ) -> None:
         self.expecting = Expect(stream, on_data=on_data)
         """What this session reads and types with, for trio tasks."""
-        self.shell = Shell(self.expecting)
+        self.shell = Shell(self.expecting, loader_prompt=loader_prompt)
         self._bridge = bridge
 
     @property
@@ -49,9 +54,16 @@ class ConsoleSession:
         await self.expecting.send_line(text)
 
     @twin
-    async def login(self, user: str = "root", password: str | None = None, *, timeout: float = 60.0) -> None:
+    async def login(
+        self,
+        user: str = "root",
+        password: str | None = None,
+        *,
+        new_password: str | None = None,
+        timeout: float = 60.0,
+    ) -> None:
         """Get to a shell; see `Shell.login`."""
-        await self.shell.login(user, password, timeout=timeout)
+        await self.shell.login(user, password, new_password=new_password, timeout=timeout)
 
     @twin
     async def run(self, command: str, *, timeout: float = 60.0) -> Result:

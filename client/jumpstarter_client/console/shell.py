@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import trio
 from jumpstarter_proto.errors import ExitCode
 
-from jumpstarter_client.console.command import Command, Result, Stage, Suspicion
+from jumpstarter_client.console.command import Command, Result, Stage, Suspicion, named
 from jumpstarter_client.console.expect import ConsoleError, Expect, quote
 from jumpstarter_client.console.login import CTRL_C, Login, LoginState, Probe
 
@@ -16,6 +16,8 @@ __all__ = ["BoardRebooted", "CommandTimeout", "LoginTimeout", "OnOutput", "Shell
 
 _ANSWER = 5.0
 """Seconds in which a shell takes a line."""
+_RECOVERY = 3.0
+"""Seconds in which a shell comes back that did not take a line."""
 _AGAIN = 1.0
 """Seconds without output after which Ctrl-C is pressed once more."""
 _SETTLED = 0.3
@@ -59,20 +61,33 @@ class Shell:
     itself: `cd` and variables last.
     """
 
-    def __init__(self, expect: Expect) -> None:
+    def __init__(self, expect: Expect, *, loader_prompt: str | None = None) -> None:
         self._expect = expect
+        self._loader_prompt = loader_prompt
 
-    async def login(self, user: str = "root", password: str | None = None, *, timeout: float = 60.0) -> None:
+    async def login(
+        self,
+        user: str = "root",
+        password: str | None = None,
+        *,
+        new_password: str | None = None,
+        timeout: float = 60.0,
+    ) -> None:
         """Get to a shell, from a board that boots, asks for a login, or has a shell already.
 
-        A shell that is there is taken as it is, whoever is logged in.
+        A shell that is there is taken as it is, whoever is logged in. A board that wants another password gets
+        `new_password`; one that has it already is logged in with it. Passwords are left out of what errors quote.
 
         Raises:
-            LoginRefused: the board does not take the name or the password.
+            LoginRefused: the board does not take the name or the password, wants a new one, or stands at its boot
+                loader's prompt.
             LoginTimeout: no shell answered within `timeout` seconds.
             ConsoleClosed: the console ended.
         """
-        login = Login(user, password, new_token())
+        self._expect.keep_secret(password, new_password)
+        login = Login(
+            user, password, new_token(), new_password=new_password, loader_prompt=self._loader_prompt
+        )
         with trio.move_on_after(timeout):
             while login.state is not LoginState.LOGGED_IN:
                 data = await self._receive(login.patience)
@@ -87,12 +102,14 @@ class Shell:
 
         Its stdin is the console. A command that is cancelled or not done in `timeout` seconds gets Ctrl-C. One that
         ends the shell (`exit`, a syntax error in some shells) has no result. `on_output` is awaited with each
-        piece of its output, and of kernel messages, as they come.
+        piece of its output, and of kernel messages, as they come. A long one is typed in pieces.
 
         Raises:
+            CommandTooLong: it has more than 64 KiB; nothing was sent.
             CommandTimeout: it did not end in time.
             BoardRebooted: the board started anew meanwhile.
-            ShellLost: no shell is there, or it is gone: log in first.
+            ShellLost: no shell is there, or it is gone: log in first. Or it did not take the line, and was brought back
+                to its prompt.
             ConsoleClosed: the console ended.
         """
         return await self.execute(Command(command, new_token()), timeout=timeout, on_output=on_output)
@@ -100,23 +117,28 @@ class Shell:
     async def execute(self, running: Command, *, timeout: float, on_output: OnOutput | None = None) -> Result:
         """The same for a command that is typed in a way of its own."""
         try:
-            await self._expect.send_line(running.typed)
             with trio.move_on_after(timeout):
-                while running.result is None:
-                    data = await self._receive(_patience(running))
-                    if data:
-                        running.feed(data)
-                        if on_output is not None and any(new := running.take()):
-                            await on_output(*new)
-                    else:
-                        raise self._lost(running)
-                self._expect.unread(running.rest)
-                return running.result
+                for piece in running.preparation:
+                    (await self._finish(piece, None)).check()
+                return await self._finish(running, on_output)
         except trio.Cancelled:
             with trio.move_on_after(_ANSWER, shield=True):
                 await self._expect.send(CTRL_C)
             raise
         raise await self._timed_out(running, timeout)
+
+    async def _finish(self, running: Command, on_output: OnOutput | None) -> Result:
+        """Type its line and read to its end."""
+        await self._expect.send_line(running.typed)
+        while running.result is None:
+            data = await self._receive(_patience(running))
+            if not data:
+                raise await self._lost(running)
+            running.feed(data)
+            if on_output is not None and any(new := running.take()):
+                await on_output(*new)
+        self._expect.unread(running.rest)
+        return running.result
 
     async def _receive(self, seconds: float) -> bytes:
         """What comes, or b"" when nothing does."""
@@ -124,22 +146,31 @@ class Shell:
             return await self._expect.receive()
         return b""
 
-    def _lost(self, running: Command) -> ShellLost:
+    async def _lost(self, running: Command) -> ShellLost:
         tail = quote(self._expect.tail())
+        name = named(running.command)
         if running.restarted:
-            return BoardRebooted(f"the board rebooted while {running.command!r} ran; log in again{tail}")
-        if running.stage is Stage.TYPED:
-            return ShellLost(f"no shell takes {running.command!r}; log in first{tail}")
-        return ShellLost(f"the shell ended while {running.command!r} ran; log in again{tail}")
+            return BoardRebooted(f"the board rebooted while {name} ran; log in again{tail}")
+        if running.stage is not Stage.TYPED:
+            return ShellLost(f"the shell ended while {name} ran; log in again{tail}")
+        if running.suspicion is Suspicion.NONE and await self._interrupt(_RECOVERY):
+            return ShellLost(f"the shell did not take {name}, and is back at its prompt; try again{tail}")
+        return ShellLost(f"no shell takes {name}; log in first{tail}")
 
     async def _timed_out(self, running: Command, timeout: float) -> ConsoleError:
         if running.restarted:
-            return self._lost(running)
+            return await self._lost(running)
         tail = quote(self._expect.tail())
-        late = f"{running.command!r} did not end within {timeout:g} s"
+        late = f"{named(running.command)} did not end within {timeout:g} s"
+        if await self._interrupt(_ANSWER):
+            return CommandTimeout(f"{late} and was interrupted{tail}")
+        return CommandTimeout(f"{late}, and not after Ctrl-C either; power-cycle the board{tail}")
+
+    async def _interrupt(self, seconds: float) -> bool:
+        """Press Ctrl-C until a shell answers; whether one did in time."""
         probe = Probe(new_token())
         seen = bytearray()
-        with trio.move_on_after(_ANSWER):
+        with trio.move_on_after(seconds):
             while not probe.answered(seen):
                 await self._expect.send(CTRL_C)
                 while await self._receive(_SETTLED):
@@ -147,8 +178,8 @@ class Shell:
                 await self._expect.send(probe.typed)
                 while not probe.answered(seen) and (data := await self._receive(_AGAIN)):
                     seen += data
-            return CommandTimeout(f"{late} and was interrupted{tail}")
-        return CommandTimeout(f"{late}, and not after Ctrl-C either; power-cycle the board{tail}")
+            return True
+        return False
 
 
 def new_token() -> str:

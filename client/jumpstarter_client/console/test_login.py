@@ -6,15 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_client.console.login import CTRL_C, Login, LoginRefused, LoginState, Probe
+from jumpstarter_client.console.login import CTRL_C, Login, LoginRefused, LoginState, ShellProbe
 
-PROBE = Probe("cafe").typed
+PROBE = ShellProbe("cafe").typed
 ANSWER = b"JScafe?\r\n# "
 MESSAGE = b"[   12.345678] random: crng init done\r\n"
 
 
-def login(password: str | None = None) -> Login:
-    return Login("root", password, "cafe")
+VERSION = b"Unknown command 'eval' - try 'help'\r\nU-Boot 2013.01 (Mar 02 2015 - 18:12:12)\r\n"
+CHANGE = b"\r\nYou are required to change your password immediately (administrator enforced).\r\n"
+OLD, NEW = "raspberry", "n3w secret"
+
+
+def login(
+    password: str | None = None, *, new_password: str | None = None, loader_prompt: str | None = None
+) -> Login:
+    return Login("root", password, "cafe", new_password=new_password, loader_prompt=loader_prompt)
+
+
+def played(machine: Login, *printed: bytes | None) -> list[bytes]:
+    """What is typed after each piece; None is silence."""
+    return [machine.silence() if piece is None else machine.feed(piece) for piece in printed]
 
 
 def test_login_prompt_name_password_probe() -> None:
@@ -137,23 +149,186 @@ def test_boot_loader_that_somebody_stopped_is_left_alone() -> None:
         machine.feed(b"\r\n=> ")
 
 
+DENIED = b"-bash: /etc/profile.d/lab.sh: Permission denied\r\n"
+
+
+@pytest.mark.parametrize("prompt", [b"root@rpi4:~# ", b"lab says: "])
+def test_a_shell_decides_and_not_what_was_said_on_the_way_to_it(prompt: bytes) -> None:
+    machine = login("secret")
+    assert played(machine, b"rpi4 login: ", b"Password: ") == [b"root\r", b"secret\r"]
+    typed = played(machine, b"\r\n" + DENIED, prompt, None, PROBE + b"\n" + ANSWER)
+    assert typed == [b"", b"", PROBE, b""]
+    assert machine.state is LoginState.LOGGED_IN
+
+
+def test_a_login_prompt_after_words_of_refusal_decides_too() -> None:
+    machine = login("secret")
+    played(machine, b"rpi4 login: ", b"Password: ", b"\r\nLogin incorrect\r\n")
+    with pytest.raises(LoginRefused, match=r"refuses to log 'root' in \(Login incorrect\); check"):
+        machine.feed(b"rpi4 login: ")
+
+
+CHANGES = [
+    # pam_unix, new and old; shadow; busybox.
+    (b"Current password: ", b"\r\nNew password: ", b"\r\nRetype new password: "),
+    (b"(current) UNIX password: ", b"\r\nEnter new UNIX password: ", b"\r\nRetype new UNIX password: "),
+    (b"Old password: ", b"\r\nNew password: ", b"\r\nRe-enter new password: "),
+    (b"Old password: ", b"\r\nNew password: ", b"\r\nRetype password: "),
+]
+
+
+@pytest.mark.parametrize(("current", "new", "again"), CHANGES)
+def test_forced_change_of_the_password_is_done(current: bytes, new: bytes, again: bytes) -> None:
+    machine = login(OLD, new_password=NEW)
+    assert played(machine, b"rpi4 login: ", b"Password: ") == [b"root\r", b"raspberry\r"]
+    typed = played(machine, CHANGE + b"Changing password for root.\r\n" + current, new, again)
+    assert typed == [b"raspberry\r", b"n3w secret\r", b"n3w secret\r"]
+    assert played(machine, b"\r\npasswd: password updated successfully\r\n# ", None) == [b"", PROBE]
+
+
+def test_new_password_that_is_asked_for_at_once() -> None:
+    machine = login(OLD, new_password=NEW)
+    played(machine, b"rpi4 login: ", b"Password: ")
+    typed = played(machine, b"\r\nCreate root password: ", b"\r\nRepeat root password: ")
+    assert typed == [b"n3w secret\r", b"n3w secret\r"]
+
+
+def test_a_weak_password_that_is_taken_all_the_same_is_no_question() -> None:
+    machine = login(OLD, new_password=NEW)
+    played(machine, b"rpi4 login: ", b"Password: ", CHANGE + b"New password: ")
+    assert played(machine, b"\r\nBAD PASSWORD: ", b"it is too short\r\nRetype new password: ") == [
+        b"",
+        b"n3w secret\r",
+    ]
+
+
+@pytest.mark.parametrize(("current", "new", "again"), CHANGES)
+def test_forced_change_without_a_new_password_is_named(current: bytes, new: bytes, again: bytes) -> None:
+    for prompt in (current, new):
+        machine = login(OLD)
+        played(machine, b"rpi4 login: ", b"Password: ")
+        with pytest.raises(
+            LoginRefused, match=r"wants a new password of 'root' \(You are required .*\); give `new_password`"
+        ) as caught:
+            machine.feed(CHANGE + prompt)
+        assert OLD not in str(caught.value)
+
+
+def test_new_password_that_the_board_does_not_take_is_named_with_the_reason() -> None:
+    machine = login(OLD, new_password=NEW)
+    played(machine, b"rpi4 login: ", b"Password: ", CHANGE + b"Current password: ")
+    played(machine, b"\r\nNew password: ")
+    with pytest.raises(
+        LoginRefused, match=r"does not take the new password .*\(\*\*\* is too short\)"
+    ) as caught:
+        machine.feed(b"\r\nn3w secret is too short\r\nNew password: ")
+    assert NEW not in str(caught.value)
+
+
+def test_password_that_was_changed_before_is_tried_second() -> None:
+    machine = login(OLD, new_password=NEW)
+    played(machine, b"rpi4 login: ", b"Password: ")
+    refused = b"\r\nLogin incorrect\r\nrpi4 login: "
+    assert played(machine, refused, b"Password: ") == [b"root\r", b"n3w secret\r"]
+    with pytest.raises(LoginRefused, match="check the name and the password"):
+        machine.feed(refused)
+
+
+def test_board_that_asks_for_the_name_again_after_the_change() -> None:
+    machine = login(OLD, new_password=NEW)
+    played(machine, b"rpi4 login: ", b"Password: ", CHANGE + b"New password: ", b"\r\nRetype new password: ")
+    assert played(machine, b"\r\nrpi4 login: ", b"Password: ") == [b"root\r", b"n3w secret\r"]
+
+
+VENDORS = [b"Marvell>> ", b"u-boot# ", b"MX6Q SABRESD U-Boot > ", b"ZynqMP> ", b"Hit-Boot# ", b"=> "]
+
+
+@pytest.mark.parametrize("prompt", VENDORS[:-1])
+def test_answer_to_version_tells_a_boot_loader_from_a_shell(prompt: bytes) -> None:
+    machine = login()
+    assert played(machine, None, b"\r\n" + prompt, None) == [b"\r", b"", PROBE]
+    with pytest.raises(
+        LoginRefused, match=f"boot loader's prompt '{prompt.decode().strip()}'; let it `boot` first"
+    ):
+        machine.feed(PROBE + b"\n" + VERSION + prompt)
+
+
+@pytest.mark.parametrize("prompt", VENDORS)
+@pytest.mark.parametrize("said", [b"U-Boot 2013.01 (Mar 02)", b"Hit any key to stop autoboot:  1"])
+def test_what_the_board_said_before_tells_a_boot_loader_that_our_key_stopped(
+    prompt: bytes, said: bytes
+) -> None:
+    machine = login()
+    assert played(machine, None, b"\r\n" + said) == [b"\r", b""]
+    typed = machine.feed(b"\r\n" + prompt)
+    if not typed:
+        assert machine.patience <= 1
+        typed = machine.silence()
+    assert typed == b"boot\r"
+
+
+@pytest.mark.parametrize(
+    "line", [b"Loading: ####", b"Loading: #", b"## Starting at 0x40 >", b"30 % ", b"a: >"]
+)
+def test_progress_of_a_boot_loader_is_no_prompt(line: bytes) -> None:
+    machine = login()
+    played(machine, None, b"\r\nU-Boot 2013.01 (Mar 02)\r\n" + line)
+    assert machine.patience >= 10
+
+
+@pytest.mark.parametrize("given", ["\n[lab] $ ", "[lab] $"])
+def test_a_boot_loaders_prompt_can_be_given(given: str) -> None:
+    machine = login(loader_prompt=given)
+    machine.silence()
+    with pytest.raises(LoginRefused, match="boot loader's prompt"):
+        machine.feed(b"\r\n[lab] $ ")
+    assert login().feed(b"\r\n[lab] $ ") == b""
+
+
+@pytest.mark.parametrize("prompt", VENDORS[:-1])
+def test_linux_with_such_a_prompt_is_a_shell(prompt: bytes) -> None:
+    machine = login()
+    assert played(machine, None, b"\r\n" + prompt, None, PROBE + b"\n" + ANSWER) == [b"\r", b"", PROBE, b""]
+    assert machine.state is LoginState.LOGGED_IN
+
+
 PIECES = st.one_of(
     st.binary(max_size=20),
     st.sampled_from(
-        [b"\r\nrpi4 login: ", b"Password: ", b"# ", b"\r\nU-Boot 2024.01\r\n", b"=> ", ANSWER, MESSAGE, None]
+        [
+            b"\r\nrpi4 login: ",
+            b"Password: ",
+            b"# ",
+            b"\r\nU-Boot 2024.01\r\n",
+            b"=> ",
+            ANSWER,
+            MESSAGE,
+            None,
+            CHANGE,
+            b"\r\nCurrent password: ",
+            b"\r\nNew password: ",
+            b"Retype new password: ",
+            b"Login incorrect\r\n",
+            b"Marvell>> ",
+            VERSION,
+            b"\x1b]0;x",
+            b"\x1b[K",
+        ]
     ),
 )
 
 
-@given(st.lists(PIECES, max_size=40), st.sampled_from([None, "secret"]))
-def test_no_order_of_prompts_leaves_the_table(pieces: list[bytes | None], password: str | None) -> None:
-    machine = login(password)
+@given(st.lists(PIECES, max_size=40), st.sampled_from([None, "secret"]), st.sampled_from([None, "another"]))
+def test_no_order_of_prompts_leaves_the_table(
+    pieces: list[bytes | None], password: str | None, new_password: str | None
+) -> None:
+    machine = login(password, new_password=new_password)
+    known = (b"", b"\r", b"root\r", b"secret\r", b"another\r", b"boot\r", PROBE, CTRL_C)
     try:
         for piece in pieces:
             if machine.state is LoginState.LOGGED_IN:
                 return
             assert machine.patience > 0
-            keys = machine.silence() if piece is None else machine.feed(piece)
-            assert keys in (b"", b"\r", b"root\r", b"secret\r", b"boot\r", PROBE, CTRL_C)
+            assert (machine.silence() if piece is None else machine.feed(piece)) in known
     except LoginRefused:
         return

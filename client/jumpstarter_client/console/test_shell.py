@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import pty
+import re
+import shlex
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,16 +15,20 @@ import pytest
 import trio
 import trio.testing
 
+from jumpstarter_client.console.command import CommandTooLong
 from jumpstarter_client.console.expect import ConsoleClosed, Expect
 from jumpstarter_client.console.shell import BoardRebooted, CommandTimeout, LoginTimeout, Shell, ShellLost
 
-SHELLS = [["dash", "-i"], ["bash", "--norc", "--noprofile", "-i"]]
+SHELLS = [["dash", "-i"], ["bash", "--norc", "--noprofile", "-i"], ["busybox", "sh", "-i"]]
+NAMES = [command[0] for command in SHELLS]
 Board = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
 
 @asynccontextmanager
 async def shell_on_a_pty(command: list[str]) -> AsyncIterator[Shell]:
     """As on a board: a terminal that echoes, with a shell that edits lines."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"missing: {command[0]}; apt install {command[0]}")
     master, slave = pty.openpty()
     process = subprocess.Popen(
         ["setsid", "--ctty", *command],  # or Ctrl-C would be a byte like any other
@@ -39,7 +46,7 @@ async def shell_on_a_pty(command: list[str]) -> AsyncIterator[Shell]:
         process.wait()
 
 
-@pytest.mark.parametrize("command", SHELLS, ids=["dash", "bash"])
+@pytest.mark.parametrize("command", SHELLS, ids=NAMES)
 async def test_real_shell(command: list[str]) -> None:
     async with shell_on_a_pty(command) as shell:
         await shell.login(timeout=20)
@@ -53,13 +60,70 @@ async def test_real_shell(command: list[str]) -> None:
         assert big.output.splitlines() == [f"line {i}" for i in range(5000)]
 
 
-@pytest.mark.parametrize("command", SHELLS, ids=["dash", "bash"])
+@pytest.mark.parametrize("command", SHELLS, ids=NAMES)
 async def test_command_that_hangs_is_interrupted_and_the_shell_is_of_use_again(command: list[str]) -> None:
     async with shell_on_a_pty(command) as shell:
         await shell.login(timeout=20)
         with pytest.raises(CommandTimeout, match=r"'cat' did not end within 0.2 s and was interrupted"):
             await shell.run("cat", timeout=0.2)
         assert (await shell.run("echo back", timeout=20)).output == "back\n"
+
+
+@pytest.mark.parametrize("command", SHELLS, ids=NAMES)
+async def test_command_of_any_length_runs_as_a_short_one_does(command: list[str]) -> None:
+    """Longer than busybox's line (1024 bytes at most), and than a terminal's (4095)."""
+    words = "it's \\n grüße "
+    async with shell_on_a_pty(command) as shell:
+        await shell.login(timeout=20)
+        for size in (600, 5000):
+            text = (words * size)[: size - 20]
+            typed = await shell.run(f"printf %s {shlex.quote(text)}; (exit 7)", timeout=60)
+            assert (typed.output, typed.exit_code) == (text, 7)
+        lines = [f"line{number}={shlex.quote(words)}{number}" for number in range(20)]
+        several = await shell.run("\n".join([*lines, 'printf %s "$line19"', "set"]) + "\n", timeout=60)
+        assert several.output.startswith(f"{words}19")
+        assert not re.search(r"^js[0-9a-f]{8}=", several.output, re.MULTILINE)  # nothing stays behind
+
+
+@pytest.mark.parametrize("command", SHELLS, ids=NAMES)
+async def test_shell_that_waits_for_more_of_a_line_is_brought_back(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jumpstarter_client.console.shell._ANSWER", 1.0)
+    async with shell_on_a_pty(command) as shell:
+        await shell.login(timeout=20)
+        await shell._expect.send_line("echo 'what noise left of a line")
+        await shell._expect.expect("> ", timeout=20)
+        with pytest.raises(
+            ShellLost, match=r"did not take 'echo \"one\"', and is back at its prompt; try again"
+        ):
+            await shell.run('echo "one"', timeout=20)
+        assert (await shell.run("echo two", timeout=20)).output == "two\n"
+
+
+async def test_command_that_is_too_long_is_refused_before_a_byte_is_sent() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    with pytest.raises(CommandTooLong, match="70000 bytes, a console takes 65536; put it into a file"):
+        await Shell(Expect(ours)).run("x" * 70_000)
+    await ours.aclose()
+    assert await theirs.receive_some() == b""
+
+
+async def test_secrets_that_the_board_echoes_are_not_quoted(autojump_clock: trio.testing.MockClock) -> None:
+    async def play(stream: Board) -> None:
+        await stream.send_all(b"rpi4 login: ")
+        await stream.receive_some()
+        await stream.send_all(b"root\r\nPassword: ")
+        password = await stream.receive_some()
+        await stream.send_all(password + b"\nwelcome to rootfs\r\n")
+        while True:
+            await stream.receive_some()
+
+    async with board(play) as shell:
+        with pytest.raises(LoginTimeout, match="welcome to rootfs") as caught:
+            await shell.login("root", "s3cret.", timeout=30)
+    assert "s3cret" not in str(caught.value)
+    assert "Password: ***" in str(caught.value)
 
 
 @asynccontextmanager

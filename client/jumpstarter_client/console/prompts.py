@@ -1,0 +1,66 @@
+"""What the prompts of boards look like: of login programs, of shells, and of boot loaders. All work on bare text."""
+
+from __future__ import annotations
+
+import enum
+import re
+
+__all__ = ["LoaderPrompt", "PasswordPrompt", "is_loader_banner", "is_prompt", "password_prompt"]
+
+
+class PasswordPrompt(enum.Enum):
+    """Which password a board asks for."""
+
+    PASSWORD = "the password"  # noqa: S105 - not a password
+    CURRENT = "the current password, to change it"
+    NEW = "a new password"
+    AGAIN = "the new password once more"
+
+
+_ASKS = re.compile(r"(?<!bad )password\b[^:?]{0,40}[:?] ?$", re.IGNORECASE)
+_AGAIN = re.compile(r"\b(?:re-?type|re-?enter|repeat|confirm|verify)\b|\bagain\b", re.IGNORECASE)
+_NEW = re.compile(r"\b(?:new|create|choose)\b", re.IGNORECASE)
+_CURRENT = re.compile(r"\b(?:current|old|existing)\b", re.IGNORECASE)
+_PROMPT = re.compile(r"[#$>%] ?$")
+# Bars of `#` and lines such as `Loading: #` are progress, and `root@host:~#` is a shell.
+_VENDOR_PROMPT = re.compile(r"^[A-Za-z][\w .()/+-]{0,40}?(?:=>|>>?|#|\$) ?$")
+_USUAL_PROMPT = re.compile(r"^(?:=>|U-Boot>) ?$")
+_BANNER = re.compile(rb"(?:^|[\r\n])(?:U-Boot|barebox) +(?:[A-Z]PL )?20\d\d")
+
+
+def password_prompt(line: str) -> PasswordPrompt | None:
+    """Which password a console asks for whose last line this is."""
+    if not _ASKS.search(line):
+        return None
+    if _AGAIN.search(line):
+        return PasswordPrompt.AGAIN
+    if _CURRENT.search(line):
+        return PasswordPrompt.CURRENT
+    return PasswordPrompt.NEW if _NEW.search(line) else PasswordPrompt.PASSWORD
+
+
+def is_prompt(line: str) -> bool:
+    """Whether it ends as prompts of shells and boot loaders do."""
+    return _PROMPT.search(line) is not None
+
+
+def is_loader_banner(data: bytes | bytearray) -> bool:
+    """Whether a boot loader says its version in this, as it does when it starts and when it is asked."""
+    return _BANNER.search(data) is not None
+
+
+class LoaderPrompt:
+    """A boot loader's prompt: `=>`, `U-Boot>`, the one that a lab gives, and those of vendors where one is likely."""
+
+    def __init__(self, given: str | None = None) -> None:
+        self._given = (given or "").strip()
+
+    def certain(self, line: str) -> bool:
+        """Whether it is one, whatever came before."""
+        if self._given and line.strip() == self._given:
+            return True
+        return _USUAL_PROMPT.search(line) is not None
+
+    def likely(self, line: str) -> bool:
+        """Whether it is one, if a boot loader is what runs."""
+        return self.certain(line) or _VENDOR_PROMPT.search(line) is not None
