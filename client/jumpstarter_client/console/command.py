@@ -40,6 +40,7 @@ __all__ = [
     "Stage",
     "Suspicion",
     "at_login",
+    "named",
 ]
 
 KEEP = 16 << 20

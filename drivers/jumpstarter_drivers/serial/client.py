@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PySerialClient"]
 
+LOADER_PROMPT = "jumpstarter.dev/loader-prompt"
+"""The device's label that has its `loader_prompt`."""
+
 
 class OutputError(JumpstarterError):
     """The file that the console goes to cannot be written."""
@@ -48,6 +51,11 @@ class PySerialClient(DriverClient):
     """Reads and writes a board's serial console."""
 
     interface: ClassVar[str] = "serial"
+
+    @property
+    def loader_prompt(self) -> str | None:
+        """What the board's boot loader prompts with, if the exporter's configuration says so."""
+        return self.node.labels.get(LOADER_PROMPT)
 
     @verb
     def start_console(self, *, last: Annotated[int, Parameter(name=["--last", "-n"])] = 0) -> None:
@@ -201,7 +209,7 @@ class PySerialClient(DriverClient):
         from jumpstarter_client.console import ConsoleSession  # noqa: PLC0415 - a pipe needs none of it
 
         async with self.stream_async("connect") as stream:
-            yield ConsoleSession(stream, self.bridge, on_data=on_data)
+            yield ConsoleSession(stream, self.bridge, on_data=on_data, loader_prompt=self.loader_prompt)
 
     @twin
     async def run(
@@ -210,16 +218,18 @@ class PySerialClient(DriverClient):
         *,
         user: str | None = "root",
         password: str | None = None,
+        new_password: str | None = None,
         timeout: float = 60.0,
         login_timeout: float = 60.0,
     ) -> Result:
         """Get to a shell on the console, log in there if it asks, and run a command.
 
-        With `user=None` a shell is expected to be there. Errors are those of `Shell.login` and `Shell.run`.
+        With `user=None` a shell is expected to be there. `new_password` is for a board that wants another one. Errors
+        are those of `Shell.login` and `Shell.run`.
         """
         async with self.console.aio() as console:
             if user is not None:
-                await console.shell.login(user, password, timeout=login_timeout)
+                await console.shell.login(user, password, new_password=new_password, timeout=login_timeout)
             return await console.shell.run(command, timeout=timeout)
 
     @verb(name="run")
@@ -229,6 +239,7 @@ class PySerialClient(DriverClient):
         user: Annotated[str, Parameter(name=["--user", "-u"])] = "root",
         password_file: Path | None = None,
         ask_password: Annotated[bool, Parameter(name="--ask-password", negative="")] = False,
+        new_password_file: Path | None = None,
         timeout: float = 60.0,
         login_timeout: float = 60.0,
     ) -> None:
@@ -245,18 +256,26 @@ class PySerialClient(DriverClient):
             File with the password; without it, JUMPSTARTER_CONSOLE_PASSWORD.
         ask_password
             Ask for the password.
+        new_password_file
+            File with the password for a board that wants a new one; without it, JUMPSTARTER_CONSOLE_NEW_PASSWORD.
         timeout
             Seconds for the command.
         login_timeout
             Seconds to a shell, booting included.
         """
-        from jumpstarter_drivers.serial.command_line import line_of, password_of, show_output  # noqa: PLC0415
+        from jumpstarter_drivers.serial.command_line import (  # noqa: PLC0415
+            line_of,
+            new_password_of,
+            password_of,
+            show_output,
+        )
 
         line, password = line_of(command), password_of(password_file, ask_password)
+        new_password = new_password_of(new_password_file)
 
         async def run() -> int:
             async with self.console.aio() as console:
-                await console.shell.login(user, password, timeout=login_timeout)
+                await console.shell.login(user, password, new_password=new_password, timeout=login_timeout)
                 return (await console.shell.run(line, timeout=timeout, on_output=show_output)).exit_code
 
         try:

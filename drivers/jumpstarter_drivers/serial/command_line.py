@@ -12,9 +12,10 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_drivers.serial.terminal import write_all
 
-__all__ = ["PASSWORD_VARIABLE", "RunUsageError", "line_of", "password_of", "show_output"]
+__all__ = ["PASSWORD_VARIABLE", "RunUsageError", "line_of", "new_password_of", "password_of", "show_output"]
 
 PASSWORD_VARIABLE = "JUMPSTARTER_CONSOLE_PASSWORD"  # noqa: S105 - a name, not a password
+NEW_PASSWORD_VARIABLE = "JUMPSTARTER_CONSOLE_NEW_PASSWORD"  # noqa: S105 - the same
 
 
 class RunUsageError(JumpstarterError):
@@ -39,8 +40,17 @@ def password_of(file: Path | None, ask: bool) -> str | None:
         if not sys.stdin.isatty():
             raise RunUsageError("--ask-password needs a terminal; use --password-file")
         return getpass.getpass("Password on the board: ", stream=sys.stderr)
+    return _secret(file, PASSWORD_VARIABLE)
+
+
+def new_password_of(file: Path | None) -> str | None:
+    """The password for a board that wants a new one."""
+    return _secret(file, NEW_PASSWORD_VARIABLE)
+
+
+def _secret(file: Path | None, variable: str) -> str | None:
     if file is None:
-        return os.environ.get(PASSWORD_VARIABLE)
+        return os.environ.get(variable)
     try:
         text = file.read_text()
     except OSError as error:

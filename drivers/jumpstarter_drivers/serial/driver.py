@@ -21,6 +21,7 @@ from jumpstarter_drivers.serial.port import Line, Port, Settings, open_port
 
 __all__ = ["PySerial"]
 
+LOADER_PROMPT = "jumpstarter.dev/loader-prompt"
 MARK_CHARACTERS = 500
 _PART_BYTES = 256 * 1024
 
@@ -90,6 +91,8 @@ class PySerial(Driver):
     """Characters per second at most, for boards that lose input that comes faster."""
     disable_hupcl: bool = False
     """Leave DTR and RTS as they are when the port is closed."""
+    loader_prompt: str | None = None
+    """What the board's boot loader prompts with, where that is not `=>`: at it, nobody is logged in."""
     record: bool = True
     """Keep what the console says, 16 MiB of it, across sessions and restarts. Without, nothing opens it before its
     first use, so nothing raises DTR."""
@@ -115,6 +118,10 @@ class PySerial(Driver):
         if self.record:
             await self.nursery.start(self._recording().run)
         await self._start()
+
+    def extra_labels(self) -> dict[str, str]:
+        """What its clients have to know."""
+        return {} if self.loader_prompt is None else {LOADER_PROMPT: self.loader_prompt}
 
     @property
     def opens_at_start(self) -> bool:

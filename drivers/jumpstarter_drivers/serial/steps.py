@@ -35,15 +35,28 @@ async def send(client: PySerialClient, context: StepContext, text: str, *, enter
 
 @step
 async def login(
-    client: PySerialClient, context: StepContext, user: str = "root", *, password_env: str | None = None
+    client: PySerialClient,
+    context: StepContext,
+    user: str = "root",
+    *,
+    password_env: str | None = None,
+    new_password_env: str | None = None,
 ) -> None:
-    """Get to a shell: wait for the boot, log in. The password is in the environment's variable `password-env`."""
-    password = None
-    if password_env is not None:
-        password = os.environ.get(password_env)
-        if password is None:
-            raise JumpstarterError(f"the environment has no {password_env}; set it to the password of {user}")
-    await Shell(context.console(client)).login(user, password, timeout=context.seconds)
+    """Get to a shell: wait for the boot, log in. The password is in the environment's variable `password-env`.
+
+    `new-password-env` names the one for a board that wants another password.
+    """
+    password, new_password = _secret(password_env, user), _secret(new_password_env, user)
+    shell = Shell(context.console(client), loader_prompt=client.loader_prompt)
+    await shell.login(user, password, new_password=new_password, timeout=context.seconds)
+
+
+def _secret(variable: str | None, user: str) -> str | None:
+    if variable is None:
+        return None
+    if (secret := os.environ.get(variable)) is None:
+        raise JumpstarterError(f"the environment has no {variable}; set it to the password of {user}")
+    return secret
 
 
 @step

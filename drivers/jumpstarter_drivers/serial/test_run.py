@@ -15,7 +15,13 @@ from jumpstarter_client.console import BoardRebooted, CommandFailed, ShellLost
 from jumpstarter_client.verb import verbs
 
 from jumpstarter_drivers.serial.client import PySerialClient
-from jumpstarter_drivers.serial.command_line import RunUsageError, line_of, password_of, show_output
+from jumpstarter_drivers.serial.command_line import (
+    RunUsageError,
+    line_of,
+    new_password_of,
+    password_of,
+    show_output,
+)
 from jumpstarter_drivers.testing import serve, serve_async
 from jumpstarter_drivers.virtual.driver import VirtualBoard
 
@@ -116,6 +122,10 @@ def test_password_comes_from_a_file_or_the_environment(
     assert password_of(None, ask=False) == "of the environment"
     monkeypatch.delenv("JUMPSTARTER_CONSOLE_PASSWORD")
     assert password_of(None, ask=False) is None
+    assert new_password_of(file) == " with blanks "
+    assert new_password_of(None) is None
+    monkeypatch.setenv("JUMPSTARTER_CONSOLE_NEW_PASSWORD", "another")
+    assert new_password_of(None) == "another"
     with pytest.raises(RunUsageError, match="cannot read"):
         password_of(tmp_path / "none", ask=False)
     with pytest.raises(RunUsageError, match="leave one out"):

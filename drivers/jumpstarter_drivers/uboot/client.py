@@ -11,8 +11,15 @@ from typing import ClassVar, NamedTuple
 
 import trio
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.console import CommandFailed, ConsoleSession, Expect, ExpectTimeout, Result
-from jumpstarter_client.console.command import Command
+from jumpstarter_client.console import (
+    CommandFailed,
+    CommandTooLong,
+    ConsoleSession,
+    Expect,
+    ExpectTimeout,
+    Result,
+)
+from jumpstarter_client.console.command import Command, named
 from jumpstarter_client.console.expect import quote
 from jumpstarter_client.console.login import Probe
 from jumpstarter_client.console.shell import new_token
@@ -28,6 +35,9 @@ _EVERY = 0.1
 _ANSWER = 5.0
 """Seconds in which a prompt comes back."""
 _PROBE = 1.0
+LINE_LIMIT = "jumpstarter.dev/line-limit"
+"""The device's label that has its `line_limit`."""
+_LINE_LIMIT = 1024
 _BETWEEN_TRIES = 2.0
 
 
@@ -59,12 +69,23 @@ class DhcpInfo:
 
 
 class _LoaderCommand(Command):
-    """A command for U-Boot's hush shell, which has no `eval`."""
+    """A command for U-Boot's hush shell, which has no `eval`, and no way to take a line in pieces."""
+
+    def __init__(self, command: str, token: str, line_limit: int) -> None:
+        super().__init__(command, token)
+        # CONFIG_SYS_CBSIZE counts the end of the string, too.
+        if (size := len(self.typed.encode())) >= line_limit:
+            raise _too_long(command, size, line_limit)
 
     @property
     def typed(self) -> str:
         """The line to type, without Enter."""
-        return f"echo 'JS''{self._token}+'; {self.command}; echo 'JS''{self._token}='$?';'"
+        return self._between_words(self.command).lstrip()
+
+    @property
+    def preparation(self) -> list[Command]:
+        """None."""
+        return []
 
 
 class _Stopped(NamedTuple):
@@ -125,8 +146,11 @@ class UbootConsoleClient(DriverClient):
 
         Raises:
             ExpectTimeout: the prompt did not come back.
+            CommandTooLong: the line is longer than U-Boot's; nothing was sent.
         """
         session, prompt = self._at_prompt()
+        if (size := len(cmd.encode())) >= self._line_limit:
+            raise _too_long(cmd, size, self._line_limit)
         await session.expecting.send_line(cmd)
         match = await session.expecting.expect(prompt, timeout=timeout)
         return match.before.lstrip(" ").encode()
@@ -141,6 +165,7 @@ class UbootConsoleClient(DriverClient):
 
         Raises:
             UbootCommandError: its exit code was not 0 in the end; not if `check` is false.
+            CommandTooLong: the line would be longer than U-Boot's; nothing was sent.
             CommandTimeout: it did not end.
         """
         result = await self._run(cmd, timeout)
@@ -204,6 +229,12 @@ class UbootConsoleClient(DriverClient):
             )
         return DhcpInfo(ip_address=address, gateway=gateway, netmask=netmask)
 
+    @property
+    def _line_limit(self) -> int:
+        # An exporter of Jumpstarter 0.9 does not say.
+        label = self.node.labels.get(LINE_LIMIT, "")
+        return int(label) if label.isascii() and label.isdigit() else _LINE_LIMIT
+
     def _at_prompt(self) -> _Stopped:
         if self._stopped is None:
             raise NotAtConsoleError(
@@ -217,7 +248,7 @@ class UbootConsoleClient(DriverClient):
 
     async def _run(self, command: str, timeout: float) -> Result:
         session, prompt = self._at_prompt()
-        running = _LoaderCommand(command, new_token())
+        running = _LoaderCommand(command, new_token(), self._line_limit)
         result = await session.shell.execute(running, timeout=timeout)
         await session.expecting.expect(prompt, timeout=_ANSWER)
         return result
@@ -239,6 +270,13 @@ async def _stop(console: Expect, prompt: re.Pattern[str], retries: int) -> bool:
             continue
         return True
     return False
+
+
+def _too_long(command: str, size: int, limit: int) -> CommandTooLong:
+    return CommandTooLong(
+        f"{named(command)} makes a line of {size} bytes, U-Boot takes {limit - 1}; make it shorter, or set "
+        "`line_limit` in the exporter's configuration to the board's CONFIG_SYS_CBSIZE"
+    )
 
 
 def _name(key: str) -> str:

@@ -10,6 +10,8 @@ from jumpstarter_exporter.driver import Driver, export
 __all__ = ["UbootConsole"]
 
 _CHILDREN = ("power", "serial")
+_SHORTEST_LIMIT = 128
+LINE_LIMIT = "jumpstarter.dev/line-limit"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -36,8 +38,13 @@ class UbootConsole(Driver):
     prompt: str = "\n=>"
     """CONFIG_SYS_PROMPT of the board's U-Boot. Line feeds in front say that it begins a line, as it always does."""
 
+    line_limit: int = 1024
+    """CONFIG_SYS_CBSIZE of the board's U-Boot: bytes of a line. It drops what is longer, so that is refused."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.line_limit < _SHORTEST_LIMIT:
+            raise ValueError(f"line_limit is {self.line_limit}; U-Boot's is {_SHORTEST_LIMIT} or more")
         missing = [name for name in _CHILDREN if name not in self.children]
         if missing:
             raise ValueError(
@@ -45,6 +52,10 @@ class UbootConsole(Driver):
             )
         if not self.prompt.strip():
             raise ValueError("prompt is empty; it takes what U-Boot prints, such as =>")
+
+    def extra_labels(self) -> dict[str, str]:
+        """What its clients have to know."""
+        return {LINE_LIMIT: str(self.line_limit)}
 
     @export
     def get_prompt(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.console import BoardRebooted, ExpectTimeout
+from jumpstarter_client.console import BoardRebooted, CommandTooLong, ExpectTimeout
 from jumpstarter_exporter.config import ConfigError, build, load
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_proto.errors import JumpstarterError
@@ -26,12 +26,12 @@ from jumpstarter_drivers.uboot.driver import UbootConsole
 from jumpstarter_drivers.virtual.driver import VirtualBoard
 
 
-def lab(prompt: str = "\n=>") -> Composite:
+def lab(prompt: str = "\n=>", line_limit: int = 1024) -> Composite:
     children: dict[str, Driver] = {"power": Proxy(ref="rpi4.power"), "serial": Proxy(ref="rpi4.serial")}
     return Composite(
         children={
             "rpi4": VirtualBoard(hostname="rpi4", boot_seconds=0.5),
-            "uboot": UbootConsole(children=children, prompt=prompt),
+            "uboot": UbootConsole(children=children, prompt=prompt, line_limit=line_limit),
         }
     )
 
@@ -93,6 +93,21 @@ async def test_environment() -> None:
         await uboot.set_env_dict.aio({"greeting": None, "other": "x"})
         assert await uboot.get_env.aio("greeting") is None
         assert await uboot.get_env.aio("other") == "x"
+
+
+async def test_line_that_is_longer_than_u_boots_is_not_typed() -> None:
+    async with serve_async(lab(line_limit=256)) as client:
+        uboot = quick(client)
+        async with uboot.reboot_to_console.aio():
+            await uboot.set_env.aio("a", "x" * 180)
+            for call in (uboot.set_env.aio("a", "y" * 230), uboot.run_command.aio("echo " + "y" * 251)):
+                with pytest.raises(
+                    CommandTooLong, match="U-Boot takes 255; make it shorter, or set `line_limit`"
+                ):
+                    await call
+            assert await uboot.get_env.aio("a") == "x" * 180
+    with pytest.raises(ValueError, match="line_limit is 10"):
+        lab(line_limit=10)
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a=b", "a;reset", "$a", "a\nb"])
