@@ -35,3 +35,61 @@ def test_yaml_is_read_within_bounds() -> None:
         if call in readers
     ]
     assert found == [], "use jumpstarter_proto.documents: Document, or load_text"
+
+
+NUMBERS = {"max(seconds, 1e-09)"}
+"""What is divided by in modules that have paths, too."""
+OWN_NAMES = {
+    ("jumpstarter_proto.private_files", "f'.{path.name}.{secrets.token_hex(4)}'"): "beside the user's file",
+    ("jumpstarter_exporter.recording.folder", "f'{number:012d}{_SUFFIX}'"): "a number",
+    ("jumpstarter_exporter.sockets", "SYSTEM.name"): "a constant's",
+    ("jumpstarter_drivers.storage.driver", "path.name + '.new'"): "beside the configured file",
+    ("jumpstarter_drivers.storage.driver", "self.file.name + '.incomplete'"): "beside the configured file",
+    (
+        "jumpstarter_drivers.storage.local",
+        "f'.{final.name}.{secrets.token_hex(4)}.part'",
+    ): "beside the user's file",
+    ("jumpstarter_client.cli.options", "f'{exporter}.yaml'"): "the user's own word, only looked for",
+    ("jumpstarter_client.cli.testing", "f'{name}_{count}' if count else name"): "the time",
+    ("jumpstarter_client.cli.testing", "folder_name(one.name, taken)"): "a SafeName",
+    ("jumpstarter_client.leasing.configs", "f'{name}.yaml'"): "the user's own word, only read",
+    ("jumpstarter_client.leasing.renewal", "f'.{path.name}.lock'"): "beside the user's file",
+    ("jumpstarter_client.yamltest.reader", "Path(name).expanduser()"): "a path in the user's test",
+    ("jumpstarter_client.yamltest.run", "Path(path).expanduser()"): "a path in the user's test",
+    ("jumpstarter_controller.configuration", "Path(text).expanduser()"): "a path in the operator's file",
+    ("jumpstarter_controller.store.sqlite", "self._path.name + '-wal'"): "beside the operator's file",
+    ("jumpstarter_controller.store.sqlite", "self._path.name + suffix"): "beside the operator's file",
+}
+"""By module and expression: what is joined to a folder without `safe_name`, and why no peer chose it."""
+
+
+def joined(module: Module) -> Iterator[tuple[str, int]]:
+    """What is joined to a path and is no constant, and the line."""
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.BinOp(op=ast.Div(), right=right):
+                parts = [right]
+            case ast.Call(func=ast.Attribute(attr="joinpath" | "with_name" | "with_stem"), args=parts):
+                pass
+            case ast.Call(
+                func=ast.Attribute(value=ast.Attribute(attr="path"), attr="join"), args=[_, *parts]
+            ):
+                pass
+            case _:
+                continue
+        for part in parts:
+            called = ast.unparse(part.func) if isinstance(part, ast.Call) else ""
+            if not isinstance(part, ast.Constant) and called != "safe_name":
+                yield ast.unparse(part), node.lineno
+
+
+def test_what_names_a_file_goes_through_safe_name() -> None:
+    """Where a module deals with paths: a peer's word in one would name any file of the user's."""
+    found = [
+        f"{module.name}:{line}: {part}"
+        for module in written()
+        if module.imports() & {"pathlib", "os.path"} or "os.path" in module.path.read_text()
+        for part, line in joined(module)
+        if (module.name, part) not in OWN_NAMES and not part.isupper() and part not in NUMBERS
+    ]
+    assert found == [], "use jumpstarter_proto.file_names.safe_name"

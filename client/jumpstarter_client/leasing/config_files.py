@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jumpstarter_proto.documents import ConfigError, edited
+from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import split_endpoint
 
@@ -33,7 +34,7 @@ class ConfigFiles:
         # Jumpstarter takes everything from the first dot on for the file's suffix.
         if not alias or alias[0] == "-" or any(c in "/." or not c.isprintable() for c in alias):
             raise ClientConfigError(f"{alias!r} is no name for a configuration; use letters, digits and '-'")
-        return self._folder / f"{alias}{SUFFIX}"
+        return self._folder / safe_name(alias, SUFFIX)
 
     def aliases(self) -> list[str]:
         """All, in alphabetical order."""
@@ -44,7 +45,7 @@ class ConfigFiles:
         inner = self._settings().get("config")
         alias = inner.get("current-client") if isinstance(inner, dict) else None
         return (
-            alias if isinstance(alias, str) and self._folder.joinpath(f"{alias}{SUFFIX}").exists() else None
+            alias if isinstance(alias, str) and (self._folder / safe_name(alias, SUFFIX)).exists() else None
         )
 
     def save(self, alias: str, config: ClientConfig, *, keeps_drivers: bool = False) -> Path:
@@ -68,7 +69,7 @@ class ConfigFiles:
 
     def free_alias(self, config: ClientConfig) -> str:
         """What to call a configuration: as its client, if nobody else has that alias, else with the host's name."""
-        name = config.identity.name.replace(".", "-")
+        name = safe_name(config.identity.name.replace(".", "-"))
         if not self._is_others(name, config):
             return name
         host, _ = split_endpoint(config.endpoint)

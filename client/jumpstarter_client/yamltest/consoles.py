@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import trio
+from jumpstarter_proto.file_names import safe_name
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.console.expect import Expect
@@ -58,7 +59,7 @@ class Consoles:
     def _log(self, client: DriverClient) -> IO[bytes] | None:
         if self._folder is None:
             return None
-        path = self._folder / f"{client.path or 'console'}.log"
+        path = self._folder / safe_name(client.path or "console", ".log")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.logs[client.path] = path
         return path.open("ab", buffering=0)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
+from jumpstarter_proto.file_names import SafeName, safe_name
+
 from jumpstarter_client.console.matcher import plain
 from jumpstarter_client.yamltest.events import RunEnded, StepEnded
 from jumpstarter_client.yamltest.machine import Outcome, Phase
@@ -22,13 +24,13 @@ TAIL_LINES = 40
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def folder_name(name: str, taken: set[str]) -> str:
+def folder_name(name: str, taken: set[str]) -> SafeName:
     """A folder for a test of that name, not one of those that are taken."""
     plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "test"
-    found, count = plain, 1
+    found, count = safe_name(plain), 1
     while found in taken:
         count += 1
-        found = f"{plain}-{count}"
+        found = safe_name(plain, f"-{count}")
     taken.add(found)
     return found
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 import trio
 from jumpstarter_exporter.driver import DeviceBusy, DeviceMissing, Driver, export, export_stream
 from jumpstarter_exporter.recording import Record, Recorder, state_directory
+from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.serial.console import Console, Reader
@@ -134,7 +135,7 @@ class PySerial(Driver):
 
     def _recording(self) -> Recorder:
         if self._recorder is None:
-            folder = state_directory(os.environ) / "consoles" / self.recording_name().replace("/", "_")
+            folder = state_directory(os.environ) / "consoles" / safe_name(self.recording_name())
             self._recorder = Recorder(folder, logger=self.logger)
         return self._recorder
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import trio
 from jumpstarter_exporter.driver import Driver, export
+from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.images import Verdict, check_content
 from jumpstarter_proto.value import JSON
 
@@ -175,7 +176,7 @@ class BlockStorage(StorageMux):
         """In the state directory, under the device's path."""
         folder = self.state_dir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
         base = Path(folder).expanduser() if folder else Path.home() / ".local" / "state" / "jumpstarter"
-        return Mark(base / (self.path.strip("/").replace("/", "-") + ".incomplete"))
+        return Mark(base / safe_name(self.path.strip("/").replace("/", "-"), ".incomplete"))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -244,9 +245,9 @@ class MockFlasher(Driver):
 
     def _path(self, target: str | None) -> Path:
         name = target or "default"
-        if self._folder is None or "/" in name or name.startswith("."):
+        if self._folder is None or safe_name(name) != name:
             raise ValueError(f"{name!r} is no target's name; use letters, digits, - and _")
-        return self._folder / name
+        return self._folder / safe_name(name)
 
 
 def _ignore(_done: int) -> None:

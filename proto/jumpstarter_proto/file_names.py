@@ -1,0 +1,30 @@
+"""Names of files that are made of what a peer wrote: one component of a path, whatever was written."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NewType
+
+__all__ = ["MAX_NAME_BYTES", "SafeName", "safe_name"]
+
+SafeName = NewType("SafeName", str)
+"""A file's name that stays in the folder to which it is joined."""
+MAX_NAME_BYTES = 200
+"""File systems take 255; what others append, such as `.part`, has to fit."""
+
+
+def safe_name(text: str, suffix: str = "") -> SafeName:
+    """A file's name for that text, the same for the same text, and another for another.
+
+    A text that is good as a name stays as it is. In any other, what is not good becomes `_`, and a few digits of its
+    hash are added. `suffix` is ours and stays.
+    """
+    name = "".join(one if one.isprintable() and one != "/" else "_" for one in text)
+    if name[:1] in ("", ".", "-", "~"):
+        name = f"_{name[1:]}"
+    room = MAX_NAME_BYTES - len(suffix.encode())
+    if name != text or len(name.encode()) > room:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        kept = name.encode()[: room - len(digest) - 1].decode(errors="ignore")
+        name = f"{kept}-{digest}"
+    return SafeName(name + suffix)
