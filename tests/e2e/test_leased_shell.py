@@ -37,6 +37,20 @@ def until_it_runs(lab: Lab, process: subprocess.Popen[str]) -> None:
     assert process.poll() is None, process.communicate()
 
 
+def test_a_lease_that_is_shorter_than_the_hook_says_so_and_then_before(lab: Lab) -> None:
+    lab.exporter("one", label="board=rpi4", hooks="hooks:\n  beforeLease: {script: 'sleep 2'}\n")
+    command = ("-l", "board=rpi4", "--client", lab.client("ann"), "--", "true")
+    for known in (False, True):
+        code, said = lab.refused("shell", "--duration", "1s", *command)
+        assert code == 8
+        assert "the lease has ended: its time is over; the board was not ready yet" in said
+        assert "connecting again" not in said
+        assert (
+            "warning: the board's beforeLease hook usually takes 2s, and the lease ends in" in said
+        ) == known
+        lab.until(lambda: lab.status("one") == "AVAILABLE")
+
+
 def test_what_commands_find_in_a_leased_shell(lab: Lab) -> None:
     lab.exporter("one", label="board=rpi4")
     ann = lab.client("ann")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,20 +12,25 @@ from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.hook_times import usual_seconds
 from jumpstarter_proto.rpc import RpcError
 
 from jumpstarter_client.blocking import collapse
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lasting import FinalError, LastingChannel, open_lasting
 from jumpstarter_client.leasing.acquire import AWAY
+from jumpstarter_client.leasing.facts import remaining
 from jumpstarter_client.leasing.lease import leased
 from jumpstarter_client.leasing.monitor import LeaseEndedError, Monitor
 from jumpstarter_client.leasing.notices import Notify, to_terminal
 from jumpstarter_client.leasing.readiness import until_usable
 from jumpstarter_client.leasing.session import SessionLog, end_session, warn_of_hook
+from jumpstarter_client.leasing.times import spell
 from jumpstarter_client.waiting import WaitingLine
 
 if TYPE_CHECKING:
+    from jumpstarter_proto.v1.jumpstarter_pb2 import GetStatusResponse
+
     from jumpstarter_client.leasing.configs import ClientConfig
     from jumpstarter_client.leasing.lease import Lease
     from jumpstarter_client.leasing.wanted import Wanted
@@ -78,7 +85,7 @@ async def leased_board(
         async with AsyncExitStack() as stack:
             nursery, board = await _reached(stack, config, wanted, notify)
             nursery.start_soon(_watch, board, ended)
-            nursery.start_soon(_look_when_it_breaks, board)
+            nursery.start_soon(_look_when_it_breaks, board.channel, board.monitor)
             try:
                 yield board
             except JumpstarterError as error:
@@ -107,8 +114,9 @@ async def _reached(
             attempt.callback(nursery.cancel_scope.cancel)
             log = SessionLog(channel, everything=wanted.all_logs, hooks=lease.ours)
             nursery.start_soon(log.run)
+            monitor = Monitor(lease.controller, lease.record, lease.name, notify)
             try:
-                report = await until_usable(channel)
+                report = await _ready(channel, monitor, _HookWarning(lease, notify))
             except RpcError as error:
                 left = config.retry_timeout - (trio.current_time() - began)
                 if not lease.ours or isinstance(error, FinalError) or error.code not in AWAY or left <= 0:
@@ -119,9 +127,58 @@ async def _reached(
                 await log.settle()
                 raise
             warn_of_hook(report, notify)
-            monitor = Monitor(lease.controller, lease.record, lease.name, notify)
             await stack.enter_async_context(attempt.pop_all())
             return nursery, Board(lease, channel, monitor, log)
+
+
+async def _ready(
+    channel: LastingChannel, monitor: Monitor, warning: _HookWarning
+) -> GetStatusResponse | None:
+    """Wait for a board, no longer than its lease."""
+    began = trio.current_time()
+    try:
+        with collapse():
+            async with trio.open_nursery() as nursery:
+
+                async def watch() -> None:
+                    channel.end(LeaseEndedError(await monitor.run()))
+
+                nursery.start_soon(watch)
+                nursery.start_soon(_look_when_it_breaks, channel, monitor)
+                report = await until_usable(channel, waiting=warning.see)
+                nursery.cancel_scope.cancel()
+            return report
+    except JumpstarterError as error:
+        is_of_connection = isinstance(error, FinalError) or error.exit_code is ExitCode.UNAVAILABLE
+        if not monitor.verdict and is_of_connection:
+            await monitor.look()
+        if not monitor.verdict:
+            raise
+        waited = spell(trio.current_time() - began)
+        raise LeaseEndedError(
+            f"{monitor.verdict}; the board was not ready yet, {waited} after its beforeLease hook began: "
+            "ask for more time with --duration, or look at the exporter's log"
+        ) from error
+
+
+class _HookWarning:
+    """Says once that a lease will be over before its board is ready, if its exporter knows how long its hook takes."""
+
+    def __init__(self, lease: Lease, notify: Notify) -> None:
+        left = remaining(lease.record, time.time())
+        self._ends = math.inf if left is None else trio.current_time() + left
+        self._notify: Notify | None = notify
+
+    def see(self, report: GetStatusResponse) -> None:
+        """The exporter says how it is."""
+        usual, left = usual_seconds(report.message), self._ends - trio.current_time()
+        if self._notify is not None and usual is not None:
+            if usual > left:
+                self._notify(
+                    f"warning: the board's beforeLease hook usually takes {spell(usual)}, and the lease ends in "
+                    f"{spell(left)}; ask for more time with --duration"
+                )
+            self._notify = None
 
 
 async def _watch(board: Board, ended: Callable[[str], None]) -> None:
@@ -130,11 +187,11 @@ async def _watch(board: Board, ended: Callable[[str], None]) -> None:
     ended(verdict)
 
 
-async def _look_when_it_breaks(board: Board) -> None:
+async def _look_when_it_breaks(channel: LastingChannel, monitor: Monitor) -> None:
     """An exporter hangs up when a lease is over, which is seen sooner so than by looking now and then."""
     while True:
-        await board.channel.broke()
-        await board.monitor.look()
+        await channel.broke()
+        await monitor.look()
 
 
 async def _explain(board: Board, error: JumpstarterError) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
 from jumpstarter_proto.v1 import common_pb2
@@ -19,8 +21,15 @@ ANSWER_SECONDS = 30.0
 INTERVAL = 0.1
 
 
-async def until_usable(channel: Caller, timeout: float = READY_SECONDS) -> GetStatusResponse | None:
+async def until_usable(
+    channel: Caller,
+    timeout: float = READY_SECONDS,
+    *,
+    waiting: Callable[[GetStatusResponse], None] = lambda _: None,
+) -> GetStatusResponse | None:
     """Wait for the session at the other end to be ready for commands; its status then, None from one before 0.8.
+
+    `waiting` gets each status until then.
 
     Raises:
         ConnectError: its hook failed, or takes longer than `timeout` seconds.
@@ -47,6 +56,7 @@ async def until_usable(channel: Caller, timeout: float = READY_SECONDS) -> GetSt
             if name.endswith("FAILED") or name == "OFFLINE":
                 raise ConnectError(f"the board is not ready for its lease: {report.message or name}")
             last = f"{name}: {report.message}"
+            waiting(report)
         if trio.current_time() > deadline:
             raise ConnectError(
                 f"the board was not ready within {timeout:.0f} s ({last}); look at its exporter's log"

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 from google.protobuf import empty_pb2
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.hook_times import running_hook
 from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
@@ -93,6 +94,82 @@ async def test_a_lease_that_was_there_before_keeps_its_session(
     async with leased_board(config, Wanted(lease="mine"), notify=ignore) as leased:
         await ask(leased.channel)
     assert (board.ended, lab.released) == (0, [])
+
+
+# --- boards that are not ready yet
+
+
+def prepares(board: BoardExporter, message: str = "Running beforeLease hook") -> None:
+    board.status = common_pb2.EXPORTER_STATUS_BEFORE_LEASE_HOOK
+    board.message = message
+
+
+async def test_a_lease_that_ends_before_its_board_is_ready_says_so_with_its_exit_code(
+    lab: FakeController, board: BoardExporter, config: ClientConfig, autojump_clock: trio.testing.MockClock
+) -> None:
+    prepares(board)
+    lab.seconds = 20
+
+    async def end() -> None:
+        if trio.current_time() > 20:
+            lab.end(next(iter(lab.leases)), "its time is over")
+
+    lab.before["GetLease"] = end
+    with pytest.raises(
+        LeaseEndedError, match=r"time is over; the board was not ready yet, 2\ds after"
+    ) as caught:
+        async with leased_board(config, NEW, notify=ignore):
+            pytest.fail("it is not ready")
+    assert caught.value.exit_code is ExitCode.LEASE_ENDED
+    assert trio.current_time() < 20 + LATE_SECONDS * 3
+
+
+async def test_an_exporter_that_hangs_up_as_the_lease_ends_is_not_dialled_again_and_again(  # noqa: PLR0917 - pytest names them
+    lab: FakeController,
+    board: BoardExporter,
+    network: Network,
+    config: ClientConfig,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    prepares(board)
+
+    async def hang_up() -> None:
+        await trio.sleep(5)
+        lab.end(next(iter(lab.leases)), "it was released")
+        await network.cut(ROUTER)
+
+    nursery.start_soon(hang_up)
+    with pytest.raises(LeaseEndedError, match="it was released; the board was not ready yet"):
+        async with leased_board(config, NEW, notify=ignore):
+            pytest.fail("it is not ready")
+    assert trio.current_time() < 6
+
+
+@pytest.mark.parametrize(("usual", "warned"), [(None, 0), (5.0, 0), (600.0, 1)])
+async def test_a_lease_that_is_too_short_for_the_hook_is_told_of_before_its_end(  # noqa: PLR0917 - pytest names them
+    lab: FakeController,
+    board: BoardExporter,
+    config: ClientConfig,
+    nursery: trio.Nursery,
+    usual: float | None,
+    warned: int,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    prepares(board, running_hook(usual))
+    lab.seconds = 400
+
+    async def get_ready() -> None:
+        await trio.sleep(10)
+        board.status = common_pb2.EXPORTER_STATUS_LEASE_READY
+
+    nursery.start_soon(get_ready)
+    told: list[str] = []
+    async with leased_board(config, NEW, notify=told.append):
+        pass
+    found = [one for one in told if "the board's beforeLease hook usually takes 10m" in one]
+    assert len(found) == warned
+    assert all("the lease ends in 6m" in one for one in found)
 
 
 # --- boards that cannot be used

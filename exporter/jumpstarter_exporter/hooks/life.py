@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
+from jumpstarter_proto.hook_times import running_hook
 
 from jumpstarter_exporter.config.model import Hook, Hooks
 from jumpstarter_exporter.hooks.machine import Action, Event, HookPlan, Life
@@ -15,7 +17,7 @@ from jumpstarter_exporter.hooks.runner import environment_of, run_hook
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.status import Status
 
-__all__ = ["LOCAL_LEASE", "SessionLife"]
+__all__ = ["LOCAL_LEASE", "HookSeconds", "SessionLife"]
 
 LOCAL_LEASE = "standalone"
 """A daemon's hooks find it as the name of their lease, as Jumpstarter's do."""
@@ -24,6 +26,13 @@ MOTD_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
 # What hooks print is for users, however little the exporter's own log is to say.
 logging.getLogger("hook").setLevel(logging.INFO)
+
+
+@dataclass
+class HookSeconds:
+    """How long the beforeLease hook took the last time that it prepared a board; None before that."""
+
+    before_lease: float | None = None
 
 
 class SessionLife:
@@ -38,7 +47,9 @@ class SessionLife:
         host: str,
         lease: str,
         client: str = "",
+        seconds: HookSeconds | None = None,
     ) -> None:
+        """`seconds` is of all sessions of a board: each says how long its hook will take by the one before."""
         self.exiting = trio.Event()
         """The exporter has to end, with exit code 1: a hook with `onFailure: exit` failed."""
         self.releasing = trio.Event()
@@ -47,6 +58,7 @@ class SessionLife:
         self._hooks = hooks
         self._nursery = nursery
         self._environment = {"host": host, "lease": lease, "client": client}
+        self._seconds = seconds or HookSeconds()
         self._over = trio.Event()
         self._farewell = ""
         self._machine = Life(
@@ -80,6 +92,8 @@ class SessionLife:
             match what:
                 case (Status.OFFLINE, str() as message):
                     self._farewell = message
+                case (Status.BEFORE_LEASE_HOOK as status, str()):
+                    self._tell(status, running_hook(self._seconds.before_lease))
                 case (Status() as status, str() as message):
                     self._tell(status, message)
                 case Action.RUN_BEFORE if self._hooks.before_lease:
@@ -96,11 +110,14 @@ class SessionLife:
             self._over.set()
 
     async def _run(self, hook: Hook, kind: str) -> None:
+        began = trio.current_time()
         try:
             failure = await self._with_motd(hook, kind)
         except Exception as error:  # whatever it is, it is this hook's failure and not the exporter's
             _log.exception("the %s hook", kind)
             failure = f"Hook could not be run: {error}"
+        if kind == "beforeLease" and not failure:
+            self._seconds.before_lease = trio.current_time() - began
         self._apply(self._machine.hook_ended(failure))
 
     async def _with_motd(self, hook: Hook, kind: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from jumpstarter_proto.hook_times import running_hook
+
 from jumpstarter_exporter.status import Status
 
 __all__ = ["TABLE", "Action", "Event", "HookPlan", "Life", "State", "diagram"]
@@ -172,7 +174,7 @@ class Life:
         kind = "afterLease" if before is State.AFTER else "beforeLease"
         match status:
             case Status.BEFORE_LEASE_HOOK:
-                return "Running beforeLease hook"
+                return running_hook(None)
             case Status.AFTER_LEASE_HOOK:
                 return "Running afterLease hooks"
             case Status.LEASE_READY | Status.AVAILABLE if event is Event.HOOK_FAILED:

@@ -9,22 +9,27 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
+from jumpstarter_proto.hook_times import usual_seconds
 from jumpstarter_proto.v1 import common_pb2
 
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config.model import Hook, Hooks
-from jumpstarter_exporter.hooks.life import SessionLife
+from jumpstarter_exporter.hooks.life import HookSeconds, SessionLife
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.status import Status
 
 
 @asynccontextmanager
-async def living(hooks: Hooks, **about: str) -> AsyncIterator[tuple[Session, SessionLife]]:
+async def living(
+    hooks: Hooks, *, lease: str = "l", client: str = "", seconds: HookSeconds | None = None
+) -> AsyncIterator[tuple[Session, SessionLife]]:
     async with (
         Session(Composite(), motd="Welcome.", begins_ready=False) as session,
         trio.open_nursery() as nursery,
     ):
-        yield session, SessionLife(session, hooks, nursery, host="/socket", **{"lease": "l", **about})
+        about = {"host": "/socket", "lease": lease, "client": client}
+        yield session, SessionLife(session, hooks, nursery, seconds=seconds, **about)
         nursery.cancel_scope.cancel()
 
 
@@ -48,6 +53,24 @@ async def test_what_a_hook_prints_and_its_message_of_the_day_reach_users() -> No
         await life.end()
         life.leave()
         assert session.status.report.status is Status.AVAILABLE, "no hook has made the exporter end"
+
+
+async def test_users_hear_how_long_the_hook_took_for_the_one_before(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    seconds = HookSeconds()
+    said = []
+    for script in ("read -r _", "exit 3", "true"):
+        hooks = Hooks(before_lease=Hook(script=script, timeout=3600))
+        async with living(hooks, seconds=seconds) as (session, life):
+            life.begin()
+            said.append(session.status.report.message)
+            if script.startswith("read"):
+                seconds.before_lease = 41.6
+            while session.status.report.status is Status.BEFORE_LEASE_HOOK and not script.startswith("read"):
+                await trio.sleep(0)
+    assert [usual_seconds(message) for message in said] == [None, 42, 42], "a hook that fails says nothing"
+    assert seconds.before_lease == 0, "by a clock that stands"
 
 
 async def test_a_message_that_is_no_file_or_too_long_is_no_message() -> None:

@@ -20,6 +20,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 from jumpstarter_exporter.config import ExporterConfig, build, load
 from jumpstarter_exporter.config.model import TopLevel
 from jumpstarter_exporter.ending import end_in_time, hurry
+from jumpstarter_exporter.hooks.life import HookSeconds
 from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.controller import Controller
 from jumpstarter_exporter.registration.serving import LeaseServer
@@ -71,6 +72,7 @@ class _Registered:
         self._config = config
         self._controller = controller
         self._tenancy = Tenancy()
+        self._hook_seconds = HookSeconds()
         self._changed = trio.Event()
         self._tree = Tree(build(config))  # what is wrong with it is said before anything is promised
         self._announcer = Announcer(
@@ -160,7 +162,7 @@ class _Registered:
             nursery.start_soon(first, self._ending)
 
     async def _serve(self, tenant: Tenant) -> None:
-        server = LeaseServer(self._config, self._controller, tenant)
+        server = LeaseServer(self._config, self._controller, tenant, self._hook_seconds)
         # Between leases nothing is known of the hardware but what the last one has found out.
         self._tree = server.session.tree
         token = trio.lowlevel.current_trio_token()

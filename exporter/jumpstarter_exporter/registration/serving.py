@@ -20,7 +20,7 @@ from jumpstarter_proto.rpc import socket_folder, unix_listener
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
 from jumpstarter_exporter.config import ExporterConfig, build
-from jumpstarter_exporter.hooks.life import SessionLife
+from jumpstarter_exporter.hooks.life import HookSeconds, SessionLife
 from jumpstarter_exporter.registration.controller import Controller
 from jumpstarter_exporter.registration.tenancy import Tenant
 from jumpstarter_exporter.registration.tunnel import Expectant
@@ -48,7 +48,13 @@ _log = logging.getLogger(__name__)
 class LeaseServer:
     """Serves one lease. Set `ended` when the controller says that it is over, `stopping` when the exporter stops."""
 
-    def __init__(self, config: ExporterConfig, controller: Controller, tenant: Tenant) -> None:
+    def __init__(
+        self,
+        config: ExporterConfig,
+        controller: Controller,
+        tenant: Tenant,
+        seconds: HookSeconds | None = None,
+    ) -> None:
         self.ended = trio.Event()
         self.stopping = trio.Event()
         self.exiting = False
@@ -69,6 +75,7 @@ class LeaseServer:
         self._reach = config.settings.fetch.reach()
         self._controller = controller
         self._tenant = tenant
+        self._seconds = seconds
 
     def belongs_to(self, client: str) -> None:
         """It may have been given away: who had it before sees and does nothing more on the board."""
@@ -109,6 +116,7 @@ class LeaseServer:
                 host=str(socket),
                 lease=tenant.lease,
                 client=tenant.client,
+                seconds=self._seconds,
             )
             limit = trio.CapacityLimiter(TUNNELS)
 
