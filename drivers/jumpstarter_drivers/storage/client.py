@@ -18,7 +18,6 @@ from jumpstarter_proto.images import check_content
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.value import JSON
 
-from jumpstarter_drivers.storage.inspection import ImageFacts, inspect_image
 from jumpstarter_drivers.storage.local import (
     FileSource,
     Operator,
@@ -263,7 +262,7 @@ class FlasherClient(DriverClient):
         self,
         file: Annotated[str, Parameter(allow_leading_hyphen=True, validator=_no_option)],
         /,
-    ) -> ImageFacts:
+    ) -> object:
         """Say what FILE is, what it is packed in and whether it would be flashed; needs no board.
 
         Parameters
@@ -271,6 +270,8 @@ class FlasherClient(DriverClient):
         file
             A file, an http(s) URL, or - for standard input.
         """
+        from jumpstarter_drivers.storage.inspection import inspect_image  # noqa: PLC0415 - few commands inspect
+
         return trio.run(inspect_image, file)
 
     async def _flash_one(

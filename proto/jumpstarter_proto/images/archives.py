@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from jumpstarter_proto.encoding import ContentError
 from jumpstarter_proto.images.readers import Read
 from jumpstarter_proto.texts import shown
 
-__all__ = ["Member", "is_tar", "is_zip", "tar_members", "zip_members"]
+__all__ = ["Member", "tar_members", "zip_members"]
 
 MAX_MEMBERS = 1000
 """Files of one archive that we look at; an image's archive has a handful."""
@@ -27,6 +30,19 @@ _HEADER_TYPES = (
     tarfile.GNUTYPE_LONGLINK,
 )
 _ENCRYPTED = 1
+_DAMAGES = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    OverflowError,
+    EOFError,
+)
+"""What the two readers raise for archives that are none."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +54,6 @@ class Member:
     size: int
     read: Read
     """Of a tar archive, good until the next member is asked for."""
-
-
-def is_tar(head: bytes) -> bool:
-    """Whether a tar archive begins so (POSIX and GNU; not the format of 1979, which has no magic number)."""
-    return head[257:262] == b"ustar"
-
-
-def is_zip(head: bytes) -> bool:
-    """Whether a zip archive begins so, with or without a file in it."""
-    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 class _TarInfo(tarfile.TarInfo):
@@ -82,18 +88,18 @@ def _explained(kind: str) -> Iterator[None]:
         yield
     except ContentError:
         raise
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        ValueError,
-        OverflowError,
-        EOFError,
-    ) as error:
-        raise ContentError(
-            f"the {kind} archive is damaged: {shown(str(error)) or type(error).__name__}; "
-            f"check it with `{kind} -t`"
-        ) from error
+    except OSError as error:
+        # A damaged directory leads before the begin of the file; all else is the disk's.
+        if error.errno != errno.EINVAL:
+            raise
+        raise _damaged(kind, error) from error
+    except _DAMAGES as error:
+        raise _damaged(kind, error) from error
+
+
+def _damaged(kind: str, error: Exception) -> ContentError:
+    why = shown(str(error)) or type(error).__name__
+    return ContentError(f"the {kind} archive is damaged: {why}; check it with `{kind} -t`")
 
 
 def tar_members(read: Read) -> Iterator[Member]:

@@ -10,7 +10,7 @@ import codecs
 import enum
 from dataclasses import dataclass
 
-__all__ = ["HEAD_BYTES", "Content", "Verdict", "identify"]
+__all__ = ["HEAD_BYTES", "Content", "Verdict", "identify", "is_tar", "is_zip"]
 
 HEAD_BYTES = 0x10048 + 0x10
 """How much of the begin `identify` looks at: the magic number of btrfs is the farthest."""
@@ -207,3 +207,13 @@ def _text(head: bytes) -> Content | None:
     if start.startswith("version https://git-lfs"):
         return Content("a Git LFS pointer", Verdict.UNUSABLE, "get the file itself with `git lfs pull`")
     return Content("text", Verdict.UNUSABLE, "check that it is the right file")
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether a tar archive begins so (POSIX and GNU; not the format of 1979, which has no magic number)."""
+    return head[257:262] == b"ustar"
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether a zip archive begins so, with or without a file in it."""
+    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")

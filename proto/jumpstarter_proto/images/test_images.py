@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import random
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -225,3 +228,41 @@ def test_slow_source_is_not_waited_for_once_it_is_known() -> None:
         return data
 
     assert open_image(read).content.verdict is Verdict.IMAGE
+
+
+@given(
+    st.sampled_from(sorted(ARCHIVES)), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=20)
+)
+def test_damaged_archive_is_an_image_or_an_error_that_says_so(
+    kind: str, damage: list[tuple[float, int]]
+) -> None:
+    packed = bytearray(ARCHIVES[kind](("notes.txt", b"hello\n" * 20), ("b.img", mbr() + bytes(2000))))
+    for where, value in damage:
+        packed[int(where * (len(packed) - 1))] = value
+    # A real file refuses to seek where one in memory does not.
+    with tempfile.TemporaryFile(buffering=0) as file, suppress(ContentError):
+        file.write(packed)
+        file.seek(0)
+        drain(open_image_file(file).read)
+
+
+def test_zip_directory_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    packed = bytearray(zipped(("b.img", IMAGE)))
+    directory = packed.index(b"PK\x01\x02")
+    packed[directory + 42 : directory + 46] = b"\x01\xff\xff\xff"  # the member's offset
+    (tmp_path / "image").write_bytes(packed)
+    with (tmp_path / "image").open("rb", buffering=0) as file, pytest.raises(ContentError, match="damaged"):
+        open_image_file(file)
+    end = packed.index(b"PK\x05\x06")
+    packed[end + 12 : end + 16] = b"\xff\xff\0\0"  # the directory's length
+    (tmp_path / "image").write_bytes(packed)
+    with (tmp_path / "image").open("rb", buffering=0) as file, pytest.raises(ContentError, match="damaged"):
+        open_image_file(file)
+
+
+def test_zip_member_without_a_name_is_an_error_or_an_image() -> None:
+    packed = bytearray(zipped(("b", IMAGE)))
+    directory = packed.index(b"PK\x01\x02")
+    packed[directory + 28] = 0
+    with pytest.raises(ContentError, match="damaged"):
+        open_image_file(io.BytesIO(packed))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from jumpstarter_proto.encoding import ContentError, Encoding, detect
-from jumpstarter_proto.images.archives import Member, is_tar, is_zip, tar_members, zip_members
 from jumpstarter_proto.images.readers import DecompressingReader, PeekReader, Read, read_rest
-from jumpstarter_proto.images.signatures import HEAD_BYTES, Content, Verdict, identify
+from jumpstarter_proto.images.signatures import HEAD_BYTES, Content, Verdict, identify, is_tar, is_zip
+
+if TYPE_CHECKING:
+    from jumpstarter_proto.images.archives import Member
 
 __all__ = ["MAX_LAYERS", "ImageReader", "Layer", "open_image", "open_image_file"]
 
@@ -212,6 +214,8 @@ def _refuse(kind: str, found: list[_Found]) -> ContentError:
 
 
 def _from_zip(file: BinaryIO) -> ImageReader:
+    from jumpstarter_proto.images.archives import zip_members  # noqa: PLC0415 - most images are in no archive
+
     found = [_Found.look("zip", member, (), _no_remarks) for member in zip_members(file)]
     best = max((one.rank for one in found), default=0)
     chosen = [one for one in found if one.rank == best]
@@ -223,6 +227,8 @@ def _from_zip(file: BinaryIO) -> ImageReader:
 def _from_tar(
     source: PeekReader, layers: tuple[Layer, ...], remarks: Callable[[], tuple[str, ...]]
 ) -> ImageReader:
+    from jumpstarter_proto.images.archives import tar_members  # noqa: PLC0415 - the same
+
     passed: list[_Found] = []
     members = tar_members(source.read)
     trailing = 0
