@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator
 
 import trio
 from google.protobuf import empty_pb2
+from google.protobuf.message import DecodeError
 from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
-from jumpstarter_proto.texts import printable
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
@@ -15,8 +16,11 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
 from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
 from jumpstarter_client.lasting.log_news import LogNews
 
-__all__ = ["entries", "is_of_hook", "line_of"]
+__all__ = ["entries", "entry_of", "is_of_hook", "line_of"]
 
+MAX_SEVERITY_LENGTH = 16
+MAX_MESSAGE_LENGTH = 16 * 1024
+"""Characters of a record; who writes more than that does not want it to be read."""
 READER_PAUSE = 1.0
 """Seconds between tries of somebody who only reads."""
 _HOOKS = {
@@ -36,9 +40,11 @@ async def entries(channel: Caller) -> AsyncGenerator[LogStreamResponse, None]:
     while True:
         try:
             async with exporter.LogStream(empty_pb2.Empty()) as call:
-                async for entry in call:
+                while True:
+                    entry = entry_of(await call.receive_data())
                     if news.is_new(entry):
                         yield entry
+        except trio.EndOfChannel:
             return
         except RpcError as error:
             if error.code is StatusCode.UNIMPLEMENTED:
@@ -59,6 +65,28 @@ async def _comes_back(channel: Caller, error: RpcError) -> bool:
     return True
 
 
+def entry_of(data: bytes) -> LogStreamResponse:
+    """A record as an exporter sent it, with no more in it than is shown. What is no record is one that says so."""
+    try:
+        found = LogStreamResponse.FromString(data)
+    except DecodeError:
+        return LogStreamResponse(severity="WARNING", message="a log record of the exporter cannot be read")
+    entry = LogStreamResponse(
+        severity=shown(found.severity, MAX_SEVERITY_LENGTH) or "INFO",
+        message=found.message
+        if len(found.message) <= MAX_MESSAGE_LENGTH
+        else f"{found.message[:MAX_MESSAGE_LENGTH]}… ({len(found.message)} characters)",
+        driver_type=found.driver_type[:MAX_MESSAGE_LENGTH],
+        operation=found.operation[:MAX_MESSAGE_LENGTH],
+        source=found.source,
+    )
+    if found.HasField("timestamp"):
+        entry.timestamp.CopyFrom(found.timestamp)
+    if found.structured_fields and found.ByteSize() <= MAX_MESSAGE_LENGTH:
+        entry.structured_fields.update(found.structured_fields)
+    return entry
+
+
 def is_of_hook(entry: LogStreamResponse) -> bool:
     """Whether a hook printed it."""
     return entry.source in _HOOKS
@@ -67,4 +95,6 @@ def is_of_hook(entry: LogStreamResponse) -> bool:
 def line_of(entry: LogStreamResponse) -> str:
     """As users read it."""
     kind = _HOOKS.get(entry.source)
-    return printable(f"{kind}: {entry.message}" if kind else f"{entry.severity:<8} {entry.message}")
+    return shown(
+        f"{kind}: {entry.message}" if kind else f"{entry.severity:<8} {entry.message}", 2 * MAX_MESSAGE_LENGTH
+    )

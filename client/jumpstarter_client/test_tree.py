@@ -60,6 +60,9 @@ def test_a_device_under_two_names_stands_in_both_places() -> None:
         ([("1", "9", "a", POWER)], "without a parent"),
         ([("0", "", "", GROUP), ("1", "0", "", POWER)], "without a name"),
         ([("0", "", "", GROUP), ("1", "", "", GROUP)], "two roots"),
+        ([("0", "", "", GROUP), *((str(n), "0", f"d{n}", POWER) for n in range(1, 4097))], "more than 4096"),
+        ([("0", "", "", GROUP), *((str(n), str(n - 1), "d", GROUP) for n in range(1, 34))], "deeper than 32"),
+        ([("0", "", "", GROUP), ("1", "0", "x" * 256, POWER)], "name of more than 255"),
     ],
 )
 def test_a_report_that_is_no_tree_is_refused(rows: list[Row], words: str) -> None:

@@ -21,6 +21,10 @@ from jumpstarter_client.node import NAME, Allowed, Node
 __all__ = ["build", "open_client"]
 
 REPORT_SECONDS = 30.0
+MAX_DEVICES = 4096
+MAX_DEPTH = 32
+MAX_NAME_LENGTH = 255
+"""Of what an exporter reports; a path that is deeper, or longer, is nobody's lab."""
 
 
 @asynccontextmanager
@@ -58,9 +62,12 @@ def build(report: jumpstarter_pb2.GetReportResponse, connection: Connection, all
     """The root of a report. One UUID may stand in several places, so parents are found by position.
 
     Raises:
-        ConnectError: a parent is missing, a name is missing, or there is not exactly one root.
+        ConnectError: a parent or a name is missing, there is not exactly one root, or there is too much.
     """
+    if len(report.reports) > MAX_DEVICES:
+        raise ConnectError(f"the exporter reports more than {MAX_DEVICES} devices; check its configuration")
     last: dict[str, Node] = {}
+    depths: dict[str, int] = {}
     root: Node | None = None
     for entry in report.reports:
         name = entry.labels.get(NAME, "")
@@ -74,6 +81,12 @@ def build(report: jumpstarter_pb2.GetReportResponse, connection: Connection, all
         if parent is None or not name:
             missing = "a parent" if parent is None else "a name"
             raise ConnectError(f"the exporter reports a device without {missing}; update the exporter")
+        depths[entry.uuid] = depth = depths.get(entry.parent_uuid, 0) + 1
+        if depth > MAX_DEPTH or len(name) > MAX_NAME_LENGTH:
+            raise ConnectError(
+                f"the exporter reports a device deeper than {MAX_DEPTH} levels, or with a name of more than "
+                f"{MAX_NAME_LENGTH} characters; check its configuration"
+            )
         last[entry.uuid] = parent.children[name] = Node(entry, parent, connection, allowed, name)
     if root is None:
         raise ConnectError("the exporter reports no devices at all; check its configuration")

@@ -13,7 +13,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
 __all__ = ["REMEMBERED", "LogNews"]
 
 REMEMBERED = 2048
-"""Entries; twice what an exporter keeps."""
+"""Entries; twice what an exporter keeps. Each has a bound of its own (`logs.entry_of`)."""
 
 _Key: TypeAlias = tuple[int, int, str, str]
 
