@@ -20,6 +20,7 @@ import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.reach import EVERYWHERE, Reach
 from jumpstarter_proto.rpc import Server, tcp_listeners, unix_listener
+from jumpstarter_proto.run_folders import sweep
 
 from jumpstarter_exporter import sockets
 from jumpstarter_exporter.config import ExporterConfig, build
@@ -85,6 +86,7 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
         SocketError: another exporter has the socket, or it cannot be made.
         ListenError: the network address is taken or no address.
     """
+    await trio.to_thread.run_sync(sweep)
     root = build(config)
     settings = config.settings
     with ExitStack() as stack:

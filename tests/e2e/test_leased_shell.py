@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -49,6 +50,30 @@ def test_a_lease_that_is_shorter_than_the_hook_says_so_and_then_before(lab: Lab)
             "warning: the board's beforeLease hook usually takes 2s, and the lease ends in" in said
         ) == known
         lab.until(lambda: lab.status("one") == "AVAILABLE")
+
+
+def folders(*places: Path) -> set[Path]:
+    return {folder for place in places for folder in place.glob("jumpstarter-*") if folder.is_dir()}
+
+
+@pytest.mark.kills
+def test_what_killed_processes_leave_goes_with_the_next_start(lab: Lab) -> None:
+    daemon = lab.exporter("one", label="board=rpi4")
+    shell = lab.start(
+        "shell", "-l", "board=rpi4", "--client", lab.client("ann"), "--", "sh", "-c", go_on(lab)
+    )
+    until_it_runs(lab, shell)
+    of_client, of_exporter = folders(lab.home), folders(lab.home / "home-one")
+    assert (len(of_client), len(of_exporter)) == (2, 1)
+    shell.kill()
+    daemon.process.kill()
+    daemon.process.wait()
+    (lab.home / "go").touch()
+    assert folders(lab.home, lab.home / "home-one") == of_client | of_exporter
+    lab.start_exporter("one")
+    lab.until(lambda: not of_exporter & folders(lab.home / "home-one"))
+    lab.ok("shell", "--config", str(lab.home / "one.yaml"), "--", "true")
+    assert not folders(lab.home)
 
 
 def test_what_commands_find_in_a_leased_shell(lab: Lab) -> None:

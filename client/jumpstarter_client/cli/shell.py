@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +54,8 @@ def shell(arguments: list[str], options: Options) -> int:
     command = own + (arguments[arguments.index("--") + 1 :] if "--" in arguments else [])
     if own and own[0].startswith("-"):
         raise UsageError(f"`shell` has no option {own[0]}; `jumpstarter shell --help` shows what it has")
+    from jumpstarter_proto.run_folders import RunFolder  # noqa: PLC0415
+
     from jumpstarter_client.blocking import Portal  # noqa: PLC0415 - not for --help
     from jumpstarter_client.connecting import connect_async, open_host  # noqa: PLC0415
 
@@ -82,8 +83,8 @@ def shell(arguments: list[str], options: Options) -> int:
         if greeting:
             sys.stdout.write(f"{greeting}\n")
             sys.stdout.flush()
-        with tempfile.TemporaryDirectory(prefix="jumpstarter-shell-") as folder:
-            code = child.run(command or _interactive(Path(folder), environment), environment)
+        with RunFolder("jumpstarter-shell-") as folder:
+            code = child.run(command or _interactive(folder, environment), environment)
     return ExitCode.LEASE_ENDED if child.outlived_its_lease else code
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +13,7 @@ import trio
 from jumpstarter_exporter.driver import Driver, export
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.images import Verdict, check_content
+from jumpstarter_proto.run_folders import RunFolder
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.blocks import Device, StorageError
@@ -59,7 +59,7 @@ class FileStorage(StorageMux):
         super().__post_init__()
         if self.size is not None and self.size <= 0:
             raise ValueError(f"size is {self.size}; a storage holds at least one byte")
-        self._private: Path | None = None
+        self._private: RunFolder | None = None
 
     @property
     def file(self) -> Path:
@@ -68,14 +68,12 @@ class FileStorage(StorageMux):
             return Path(self.path).expanduser()
         if self._private is None:
             raise StorageError("the storage is closed; use it through its session")
-        return self._private / "card.img"
+        return self._private.path / "card.img"
 
     async def open(self) -> None:
         """Make the file if there is none."""
         if self.path is None and self._private is None:
-            self._private = Path(
-                await trio.to_thread.run_sync(tempfile.mkdtemp, None, "jumpstarter-storage-")
-            )
+            self._private = await trio.to_thread.run_sync(RunFolder, "jumpstarter-storage-")
             self.state = StorageState(self.initial_position())
         await trio.to_thread.run_sync(_touch, self.file)
         await super().open()
@@ -84,7 +82,7 @@ class FileStorage(StorageMux):
         """Leave the configured file; remove a private one."""
         if self._private is not None:
             private, self._private = self._private, None
-            await trio.to_thread.run_sync(_remove, private)
+            await trio.to_thread.run_sync(private.remove)
 
     async def switch(self, position: Position) -> None:
         """There is nothing to switch."""
@@ -200,18 +198,18 @@ class MockFlasher(Driver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._folder: Path | None = None
+        self._folder: RunFolder | None = None
         self._disk = trio.CapacityLimiter(2)
 
     async def open(self) -> None:
         """Make the folder of the targets."""
-        self._folder = Path(await trio.to_thread.run_sync(tempfile.mkdtemp, None, "jumpstarter-flasher-"))
+        self._folder = await trio.to_thread.run_sync(RunFolder, "jumpstarter-flasher-")
 
     async def close(self) -> None:
         """Remove all targets."""
         if self._folder is not None:
             folder, self._folder = self._folder, None
-            await trio.to_thread.run_sync(_remove, folder)
+            await trio.to_thread.run_sync(folder.remove)
 
     @export
     async def flash(self, handle: dict[str, JSON], target: str | None = None) -> JSON:
@@ -247,7 +245,7 @@ class MockFlasher(Driver):
         name = target or "default"
         if self._folder is None or safe_name(name) != name:
             raise ValueError(f"{name!r} is no target's name; use letters, digits, - and _")
-        return self._folder / safe_name(name)
+        return self._folder.path / safe_name(name)
 
 
 def _ignore(_done: int) -> None:
@@ -257,12 +255,6 @@ def _ignore(_done: int) -> None:
 def _touch(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o644))
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
 
 
 def _is_ready(path: Path) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import trio
 from jumpstarter_proto.hook_times import running_hook
+from jumpstarter_proto.run_folders import RunFolder
 
 from jumpstarter_exporter.config.model import Hook, Hooks
 from jumpstarter_exporter.hooks.machine import Action, Event, HookPlan, Life
@@ -124,8 +123,8 @@ class SessionLife:
         logger = logging.getLogger(f"hook.{kind}")
         if kind != "beforeLease":
             return await run_hook(hook, environment_of(os.environ, motd=None, **self._environment), logger)
-        with tempfile.TemporaryDirectory(prefix="jumpstarter-hook-") as folder:
-            motd = Path(folder) / "motd"
+        with RunFolder("jumpstarter-hook-") as folder:
+            motd = folder / "motd"
             failure = await run_hook(hook, environment_of(os.environ, motd=motd, **self._environment), logger)
             if motd.is_file() and not motd.is_symlink():
                 with motd.open("rb") as file:

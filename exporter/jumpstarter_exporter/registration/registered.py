@@ -15,6 +15,7 @@ from contextlib import suppress
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Identity, Kind, Trust, options_of
+from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
 from jumpstarter_exporter.config import ExporterConfig, build, load
@@ -48,6 +49,7 @@ async def run_registered(config: ExporterConfig) -> ExitCode:
         ConfigError: the configuration's devices make no sense.
         OptionError: its `grpcOptions` make none.
     """
+    await trio.to_thread.run_sync(sweep)
     settings = config.settings
     options = options_of(settings.grpc_options)
     identity, trust = _identity(settings)

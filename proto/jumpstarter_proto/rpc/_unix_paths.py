@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jumpstarter_proto.run_folders import RunFolder
+
 __all__ = ["MAX_ADDRESS_BYTES", "socket_address", "socket_folder"]
 
 MAX_ADDRESS_BYTES = 107
@@ -25,12 +27,12 @@ _RANDOM_BYTES = 8
 
 @contextmanager
 def socket_folder(prefix: str) -> Iterator[Path]:
-    """A new private folder for temporary sockets with names of up to 16 bytes; removed after the block.
+    """A new private folder for temporary sockets with names of up to 16 bytes; a `RunFolder` for the block.
 
     It is where temporary files are if that path is short enough, else in $XDG_RUNTIME_DIR, `/run` or `/tmp`.
     """
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=_place(prefix)) as folder:
-        yield Path(folder)
+    with RunFolder(prefix, _place(prefix)) as folder:
+        yield folder
 
 
 def _place(prefix: str) -> str:
