@@ -1,36 +1,33 @@
 """Finds an exported method and runs it: the short way from a request to a driver.
 
-Plain functions and generators run in worker threads. A caller who goes away cancels an async method at once;
-a plain one cannot be stopped, so its caller's task waits for it, but not longer than `GRACE` seconds.
+Plain functions and generators run in worker threads, and so does the encoding of all results but the shortest.
+How a driver's code is kept from harming others is told in `guests`.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
 
 import trio
+from google.protobuf import struct_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode
-from jumpstarter_proto.value import JSON
+from jumpstarter_proto.value import JSON, to_value
 
+from jumpstarter_exporter import guests
 from jumpstarter_exporter.arguments import plan
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.markers import Exported, Kind
 from jumpstarter_exporter.node import Node
 
-__all__ = ["GRACE", "call", "find", "results"]
+__all__ = ["call", "find", "stream_results"]
 
-T = TypeVar("T")
+SHORT_TEXT = 1024
+"""Characters that are encoded at once; longer results are encoded in a thread."""
 
-GRACE = 5.0
-"""Seconds that a plain method gets to end after its caller went away, before it is left to itself."""
-
-driver_calls = trio.CapacityLimiter(64)
-"""Worker threads in drivers' plain methods, for the whole process."""
-
-_END = object()
+Send = Callable[[struct_pb2.Value], Awaitable[None]]
 
 
 def find(node: Node, name: str, kind: Kind) -> Exported:
@@ -47,62 +44,81 @@ def find(node: Node, name: str, kind: Kind) -> Exported:
     raise RpcError(StatusCode.NOT_FOUND, f"method {name} not found on driver")
 
 
-async def call(node: Node, name: str, arguments: Sequence[JSON]) -> object:
-    """Run a unary method, opening the device before; raises what the driver raises."""
+async def call(node: Node, name: str, arguments: Sequence[JSON]) -> struct_pb2.Value:
+    """Run a unary method, opening the device before; raises what the driver raises, made harmless."""
     method = find(node, name, Kind.CALL)
-    bound = plan(method.function, name).bind(arguments)
-    with collapsed():
-        if method.opens and not node.is_open:
-            await node.open()
-        with node.in_use() as driver:
-            function = getattr(driver, method.attribute)
-            if method.is_async:
-                return await function(*bound)
-            return await in_thread(function, *bound)
+    bound = await _prepare(node, method, name, arguments)
+    with node.in_use():
+        return await node.run(f"{name}()", partial(_call, node, method, bound), grace=_grace(method))
 
 
-@asynccontextmanager
-async def results(node: Node, name: str, arguments: Sequence[JSON]) -> AsyncIterator[AsyncIterator[object]]:
-    """Run a streaming method for the block, which iterates what it yields, and end it with the block."""
+async def stream_results(node: Node, name: str, arguments: Sequence[JSON], send: Send) -> None:
+    """Run a streaming method, and send what it yields."""
     method = find(node, name, Kind.STREAMING)
-    bound = plan(method.function, name).bind(arguments)
-    with collapsed():
-        if method.opens and not node.is_open:
+    bound = await _prepare(node, method, name, arguments)
+    with node.in_use():
+        await node.run(f"{name}()", partial(_stream, node, method, bound, send), grace=_grace(method))
+
+
+def _grace(method: Exported) -> float:
+    return guests.CLEAN_UP_SECONDS if method.is_async else guests.GRACE
+
+
+async def _prepare(node: Node, method: Exported, name: str, arguments: Sequence[JSON]) -> list[Any]:
+    node.check_not_stuck()
+    with collapsed(), guests.contained(f"{name}()"):
+        bound = plan(method.function, name).bind(arguments)
+    if method.opens and not node.is_open:
+        with collapsed():
             await node.open()
-        with node.in_use() as driver:
-            generator = getattr(driver, method.attribute)(*bound)
-            async with aclosing(generator if method.is_async else _in_threads(generator)) as items:
-                yield items
+    return bound
 
 
-async def _in_threads(generator: Generator[object, None, None]) -> AsyncGenerator[object, None]:
+async def _call(node: Node, method: Exported, bound: Sequence[Any]) -> struct_pb2.Value:
+    function, threads = getattr(node.driver, method.attribute), node.driver.threads
+    if method.is_async:
+        return await _encoded(await function(*bound), threads)
+    return await guests.in_thread(threads, _call_and_encode, function, bound, what=f"{method.attribute}()")
+
+
+def _call_and_encode(function: Callable[..., object], bound: Sequence[Any]) -> struct_pb2.Value:
+    return to_value(function(*bound))
+
+
+async def _stream(node: Node, method: Exported, bound: Sequence[Any], send: Send) -> None:
+    threads = node.driver.threads
+    generator = getattr(node.driver, method.attribute)(*bound)
+    if not method.is_async:
+        async with aclosing(_in_threads(generator, threads, f"{method.attribute}()")) as values:
+            async for value in values:
+                await send(value)
+        return
+    async with aclosing(generator) as items:
+        async for item in items:
+            await send(await _encoded(item, threads))
+
+
+async def _in_threads(
+    generator: Iterator[object], threads: trio.CapacityLimiter, what: str
+) -> AsyncGenerator[struct_pb2.Value, None]:
     try:
-        while (item := await in_thread(next, generator, _END)) is not _END:
-            yield item
+        while (value := await guests.in_thread(threads, _next_value, generator, what=what)) is not None:
+            yield value
     finally:
-        with trio.move_on_after(GRACE, shield=True):
-            await in_thread(generator.close)
+        close = getattr(generator, "close", None)  # an iterator that is no generator has none
+        if close is not None:
+            await guests.in_thread(threads, close, what=what, shielded=True)
 
 
-async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Run a plain function in a worker thread; if cancelled, wait up to `GRACE` seconds for its end."""
-    running = threading.Lock()
-    abandoned = False
-
-    def run() -> T:
-        with running:
-            if abandoned:
-                raise trio.RunFinishedError("its caller went away before it began")
-            return function(*arguments)
-
+def _next_value(generator: Iterator[object]) -> struct_pb2.Value | None:
     try:
-        return await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=driver_calls)
-    except trio.Cancelled:
-        abandoned = True
-        if not running.acquire(blocking=False):
-            with trio.CancelScope(shield=True):
-                if not await trio.to_thread.run_sync(running.acquire, True, GRACE):
-                    raise
-        # A thread that only now gets to its work finds that it was abandoned.
-        running.release()
-        raise
+        item = next(generator)
+    except StopIteration:
+        return None
+    return to_value(item)
+
+
+async def _encoded(item: object, threads: trio.CapacityLimiter) -> struct_pb2.Value:
+    if type(item) in (type(None), bool, float) or (type(item) is str and len(item) <= SHORT_TEXT):
+        return to_value(item)
+    return await guests.in_thread(threads, to_value, item, what="a result")

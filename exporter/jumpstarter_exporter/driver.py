@@ -11,7 +11,7 @@ from abc import ABC
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID, uuid4
 
 import trio
@@ -19,6 +19,7 @@ from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_exporter.errors import DeviceBusy, DeviceError, DeviceFailed, DeviceMissing, ResourceError
+from jumpstarter_exporter.guests import MAX_THREADS, in_thread
 from jumpstarter_exporter.lifecycle import Lifecycle, State
 from jumpstarter_exporter.markers import export, export_stream
 from jumpstarter_exporter.resources import Resources, Sink, Source
@@ -36,6 +37,8 @@ __all__ = [
     "export",
     "export_stream",
 ]
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -68,6 +71,11 @@ class Driver(ABC):
 
     `read_resource` and `write_resource` are how a driver uses them.
     """
+
+    threads: trio.CapacityLimiter = field(
+        init=False, repr=False, default_factory=lambda: trio.CapacityLimiter(MAX_THREADS)
+    )
+    """Its worker threads, which plain methods and `in_thread` share."""
 
     def __post_init__(self) -> None:
         """Check the configuration; must not touch hardware. ValueError for values that make no sense."""
@@ -125,6 +133,13 @@ class Driver(ABC):
         if self._opener is None:
             raise JumpstarterUsageError(f"{type(self).__name__} can be opened only inside of a session")
         await self._opener()
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run what blocks in one of the device's worker threads. Cancellation is too late once it has begun.
+
+        A user who leaves waits `guests.GRACE` seconds for it; then the device is `failed` until it returns.
+        """
+        return await in_thread(self.threads, function, *arguments)
 
     def join(self, path: str, opener: Callable[[], Awaitable[None]]) -> None:
         """Become a part of a device tree, which knows how to open it; for the tree."""

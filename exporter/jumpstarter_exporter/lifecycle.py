@@ -43,6 +43,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 """The visible ways. A state may also follow itself, with another reason."""
 
+MAX_REASON_LENGTH = 4096
+"""Characters of a reason, which goes to the log and into every report."""
+
 Watcher = Callable[[State, State, str], None]
 """Called with the state before, the state now and its reason, in whichever thread made the change."""
 
@@ -60,6 +63,7 @@ class Lifecycle:
         self._condition = State.READY
         self._reason = self.UNOPENED
         self._holder: str | None = None
+        self._stuck: dict[object, str] = {}
         self._watchers: list[Watcher] = []
 
     @property
@@ -71,6 +75,8 @@ class Lifecycle:
     def state(self) -> State:
         """What users see."""
         with self._lock:
+            if self._stuck:
+                return State.FAILED
             held = self._condition is State.READY and self._holder is not None
             return State.BUSY if held else self._condition
 
@@ -78,6 +84,8 @@ class Lifecycle:
     def reason(self) -> str:
         """Why it is in this state; empty for a ready device that is in use."""
         with self._lock:
+            if self._stuck:
+                return next(iter(self._stuck.values()))
             if self._condition is State.READY and self._holder is not None:
                 return self._holder
             return self._reason
@@ -124,6 +132,26 @@ class Lifecycle:
             with self._lock:
                 self._change(self._condition, self._reason, None)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether some of its driver's code does not come back."""
+        return bool(self._stuck)
+
+    def stuck(self, reason: str) -> Callable[[], None]:
+        """Some of its driver's code does not come back, and nobody waits for it.
+
+        It is failed, whatever its driver says, until the function that this returns is called.
+        """
+        token = object()
+        with self._lock, self._changing():
+            self._stuck[token] = reason
+
+        def returned() -> None:
+            with self._lock, self._changing():
+                del self._stuck[token]
+
+        return returned
+
     def _become(self, condition: State, reason: str) -> None:
         with self._lock:
             before = self._condition
@@ -132,8 +160,18 @@ class Lifecycle:
             self._change(condition, reason, self._holder)
 
     def _change(self, condition: State, reason: str, holder: str | None) -> None:
+        with self._changing():
+            self._condition, self._reason, self._holder = condition, _short(reason), holder and _short(holder)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
         before, why = self.state, self.reason
-        self._condition, self._reason, self._holder = condition, reason, holder
+        yield
         if (self.state, self.reason) != (before, why):
             for watcher in self._watchers:
                 watcher(before, self.state, self.reason)
+
+
+def _short(reason: object) -> str:
+    text = reason if type(reason) is str else str(reason)
+    return text if len(text) <= MAX_REASON_LENGTH else text[:MAX_REASON_LENGTH] + "..."

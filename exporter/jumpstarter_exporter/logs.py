@@ -22,6 +22,9 @@ __all__ = ["KEPT", "BroadcastHandler", "BroadcastLog", "Entry", "Reader"]
 KEPT = 1024
 """Entries that a slow reader may be behind."""
 
+MAX_RECORD_LENGTH = 64 * 1024
+"""Characters of one record that are sent; `KEPT` of them stay in memory."""
+
 DRIVERS = "driver"
 """Loggers below this one are drivers'; all others but those of hooks are the system's."""
 _SYSTEM = common_pb2.LOG_SOURCE_SYSTEM
@@ -160,6 +163,7 @@ class BroadcastHandler(logging.Handler):
             self.handleError(record)
             return
         source = common_pb2.LOG_SOURCE_DRIVER if from_driver else _HOOKS.get(record.name, _SYSTEM)
+        message = message[:MAX_RECORD_LENGTH].encode(errors="replace").decode()
         for line in message.splitlines() or [""]:
             self._log.append(
                 Entry(

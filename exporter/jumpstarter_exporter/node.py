@@ -2,18 +2,20 @@
 
 A node that fails closes its driver and starts anew at its next use. It never disturbs its neighbours:
 whatever its driver raises ends here, as a state with a reason and as an error to the caller whose call it
-was.
+was; what its driver never ends is left (see `guests`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
+from jumpstarter_exporter import guests
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceFailed, DeviceMissing, single
 from jumpstarter_exporter.lifecycle import Lifecycle, State
@@ -25,6 +27,8 @@ OPEN_SECONDS = 60.0
 """A driver that has not acquired its hardware by then has failed."""
 CLOSE_SECONDS = 10.0
 """A driver that has not released its hardware by then is left to itself."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +51,8 @@ class Node:
         self._scope: trio.CancelScope | None = None
         self._ended = trio.Event()
         self._is_open = False
+        self._is_left_opening = False
+        """Its driver's `open` was given up and has not come back."""
         self._told: str | None = None
         """The reason for its state that was logged."""
         self.life.watch(self._log_change)
@@ -62,6 +68,16 @@ class Node:
         """Whether it can be used without being opened first."""
         return self._is_open and self.life.condition is not State.FAILED
 
+    @property
+    def opens_at_start(self) -> bool:
+        """Whether its driver wants to be opened without waiting for a user."""
+        try:
+            with guests.contained("opens_at_start"):
+                return self.driver.opens_at_start
+        except Exception as error:  # any driver's property; its neighbours must be opened
+            self.life.failed(str(error))
+            return False
+
     def attach(self, nursery: trio.Nursery | None) -> None:
         """Live in this nursery from now on; it outlives every use."""
         self._nursery = nursery
@@ -75,11 +91,21 @@ class Node:
         finally:
             self.in_flight -= 1
 
+    def check_not_stuck(self) -> None:
+        """DeviceFailed while some of its driver's code, which nobody waits for any more, has not come back."""
+        if self.life.is_stuck:
+            raise DeviceFailed(f"{self}: {self.life.reason}")
+
+    async def run(self, what: str, body: Callable[[], Awaitable[T]], *, grace: float | None = None) -> T:
+        """Run some of the driver's code; see `guests.run`."""
+        return await guests.run(self.life, what, body, grace=grace)
+
     async def open(self) -> None:
         """Open it, unless it is open, and what it is a part of before.
 
         Raises what the driver's `open` raises, after which the next use tries again.
         """
+        self.check_not_stuck()
         if self.parent is not None and not self.parent.is_open:
             await self.parent.open()
         async with self._opening:
@@ -102,9 +128,10 @@ class Node:
         started = False
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
+        self._is_left_opening = False
         try:
-            async with trio.open_nursery() as background:
-                self.driver.attach(background)
+            async with trio.open_nursery() as nursery:
+                self.driver.attach(await nursery.start(self._background))
                 try:
                     with self._scope:
                         await self._open_driver()
@@ -116,7 +143,7 @@ class Node:
                 finally:
                     self._is_open = False
                     await self._close_driver()
-                background.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
         except Exception as error:  # any driver's background tasks; becomes its state
             failure = single(error)
             _log.debug("%s: a background task failed", self, exc_info=error)
@@ -128,17 +155,31 @@ class Node:
         if not started:
             raise failure or DeviceFailed(f"{self} was closed while it was being opened; try again")
 
+    async def _background(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        """The driver's own tasks. When one fails, so does this."""
+
+        async def live() -> None:
+            async with trio.open_nursery() as background:
+                task_status.started(background)
+                await trio.sleep_forever()
+
+        await self.run("a background task", live)
+
     async def _open_driver(self) -> None:
+        def left() -> None:
+            self._is_left_opening = True
+
         self.life.starting()
         try:
             with trio.fail_after(OPEN_SECONDS):
-                await self.driver.open()
+                # What opens in the end, though nobody waits for it any more, is closed again.
+                await guests.run(
+                    self.life, "open()", self.driver.open, on_left=left, afterwards=self.driver.close
+                )
         except trio.TooSlowError:
             raise DeviceFailed(
                 f"{self} did not open within {OPEN_SECONDS:g} s; check its hardware and try again"
             ) from None
-        except ExceptionGroup as group:
-            raise single(group) from None
         if self.life.condition is State.STARTING:  # a driver may have said that it is still missing
             self.life.ready()
 
@@ -147,9 +188,11 @@ class Node:
             async with trio.open_nursery() as nursery:
                 for child in self.children.values():
                     nursery.start_soon(child.shut)
+            if self._is_left_opening:
+                return
             with trio.move_on_after(CLOSE_SECONDS) as limit:
                 try:
-                    await self.driver.close()
+                    await self.run("close()", self.driver.close)
                 except Exception as error:  # any driver's close; its neighbours must close too
                     _log.warning("%s did not close well: %s", self, error, exc_info=_if_debugging())
             if limit.cancelled_caught:

@@ -14,12 +14,13 @@ from uuid import UUID, uuid4
 
 import trio
 from google.protobuf import empty_pb2
+from google.protobuf.struct_pb2 import Value
 from jumpstarter_proto.rpc import Interceptor, Options, RpcError, Server, ServerCall, Servicer, StatusCode
 from jumpstarter_proto.rpc import serve_connection as serve_rpc
 from jumpstarter_proto.v1 import jumpstarter_pb2, router_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
 from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
-from jumpstarter_proto.value import from_value, to_value
+from jumpstarter_proto.value import from_value
 
 from jumpstarter_exporter import calls, streams
 from jumpstarter_exporter.driver import Driver
@@ -126,7 +127,8 @@ class Session:
         for node in self.tree.nodes:
             if node.is_open:
                 try:
-                    await node.driver.reset()
+                    node.check_not_stuck()
+                    await node.run("reset()", node.driver.reset)
                 except Exception as error:  # any driver's reset; its neighbours must be reset too
                     failures.append(f"{node}: {error}")
         if failures:
@@ -165,18 +167,18 @@ class _Exporter(ExporterServiceServicer):
         node = self._session.node(request.uuid)
         arguments = [from_value(argument) for argument in request.args]
         result = await calls.call(node, request.method, arguments)
-        return jumpstarter_pb2.DriverCallResponse(uuid=str(uuid4()), result=to_value(result))
+        return jumpstarter_pb2.DriverCallResponse(uuid=str(uuid4()), result=result)
 
     async def StreamingDriverCall(  # noqa: N802
         self, request: jumpstarter_pb2.StreamingDriverCallRequest, call: StreamingCall
     ) -> None:
         node = self._session.node(request.uuid)
         arguments = [from_value(argument) for argument in request.args]
-        async with calls.results(node, request.method, arguments) as results:
-            async for result in results:
-                await call.send(
-                    jumpstarter_pb2.StreamingDriverCallResponse(uuid=str(uuid4()), result=to_value(result))
-                )
+
+        async def send(result: Value) -> None:
+            await call.send(jumpstarter_pb2.StreamingDriverCallResponse(uuid=str(uuid4()), result=result))
+
+        await calls.stream_results(node, request.method, arguments, send)
 
     async def LogStream(self, request: empty_pb2.Empty, call: LogCall) -> None:  # noqa: N802
         # A lease's user sees its log from the start; local users come and go, and see what happens meanwhile.

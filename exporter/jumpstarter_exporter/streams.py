@@ -15,6 +15,7 @@ from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.v1 import router_pb2
 
+from jumpstarter_exporter import guests
 from jumpstarter_exporter.calls import find
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.markers import Kind
@@ -65,13 +66,18 @@ async def serve_driver_stream(node: Node, method_name: str, call: Call) -> None:
         DeviceError: and whatever else the driver raises.
     """
     method = find(node, method_name, Kind.STREAM)
-    with collapsed():
-        if not node.is_open:
+    node.check_not_stuck()
+    if not node.is_open:
+        with collapsed():
             await node.open()
-        with node.in_use() as driver:
-            async with getattr(driver, method.attribute)() as device:
-                await call.send_initial_metadata()
-                await _connect(RouterStream.server(call), device, str(node))
+
+    async def serve() -> None:
+        async with getattr(node.driver, method.attribute)() as device:
+            await call.send_initial_metadata()
+            await _connect(RouterStream.server(call), device, str(node))
+
+    with node.in_use():
+        await node.run(f"{method_name}()", serve, grace=guests.CLEAN_UP_SECONDS)
 
 
 async def _connect(user: RouterStream, device: _ByteStream, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -15,7 +15,6 @@ from google.protobuf import empty_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
-from jumpstarter_exporter import calls
 from jumpstarter_exporter.composite import Composite, Proxy
 from jumpstarter_exporter.conftest import Serve, User
 from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing, Driver, export
@@ -307,59 +306,6 @@ async def test_a_plain_method_whose_caller_left_ends_before_its_device_closes(
             nursery.cancel_scope.cancel()
         device.release.set()
     assert device.events == ["open", "unblocked", "close"]
-
-
-async def test_a_cancelled_plain_method_is_waited_for(device: Device) -> None:
-    left = trio.Event()
-
-    async def call(scope: trio.CancelScope) -> None:
-        with scope:
-            await calls.in_thread(device.block)
-        left.set()
-
-    async with trio.open_nursery() as nursery:
-        scope = trio.CancelScope()
-        nursery.start_soon(call, scope)
-        await trio.to_thread.run_sync(device.started.wait)
-        scope.cancel()
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        assert not left.is_set()
-        device.release.set()
-        await left.wait()
-    assert device.events == ["unblocked"]
-
-
-async def test_a_thread_that_starts_too_late_does_nothing(
-    device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    late: list[Callable[[], None]] = []
-
-    async def starts_late(function: Callable[[], None], **_: object) -> None:
-        late.append(function)
-        await trio.sleep_forever()
-
-    with monkeypatch.context() as patch, trio.CancelScope() as scope:
-        patch.setattr(trio.to_thread, "run_sync", starts_late)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(calls.in_thread, device.block)
-            await trio.testing.wait_all_tasks_blocked()
-            scope.cancel()
-    with pytest.raises(trio.RunFinishedError):
-        late[0]()
-    assert not device.started.is_set()
-
-
-async def test_a_plain_method_that_never_ends_is_left_after_its_grace(
-    device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calls, "GRACE", 0.01)
-    with trio.fail_after(30), trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(calls.in_thread, device.block)
-            await trio.to_thread.run_sync(device.started.wait)
-            scope.cancel()
-    assert "unblocked" not in device.events
-    device.release.set()
 
 
 @pytest.mark.parametrize("method", ["count", "count_async"])

@@ -71,7 +71,7 @@ class Tree:
         """Open the devices that want it without waiting for a user, and again after a failure; until cancelled."""
         async with trio.open_nursery() as nursery:
             for node in self.nodes:
-                if node.driver.opens_at_start:
+                if node.opens_at_start:
                     nursery.start_soon(_keep_open, node)
 
     async def close(self) -> None:

@@ -27,16 +27,19 @@ JSON: TypeAlias = bool | float | str | Sequence["JSON"] | Mapping[str, "JSON"] |
 
 MAX_DEPTH = 32
 """Nested deeper than this is refused, in either direction; protobuf itself gives up at about 50."""
+MAX_SIZE = 4 * 1024 * 1024
+"""Bytes of the longest value that is encoded: what a peer takes in one message."""
 
 
 def to_value(item: object) -> struct_pb2.Value:
-    """Encode a Python object.
+    """Encode a Python object. Its size is bounded while it is read, so that one without end is refused as well.
 
     Raises:
-        ValueError: it has no JSON form, is nested deeper than `MAX_DEPTH`, or is bytes that are not UTF-8.
+        ValueError: it has no JSON form, is nested deeper than `MAX_DEPTH`, has more than `MAX_SIZE` bytes, or is
+            bytes or text that are not UTF-8.
     """
     value = struct_pb2.Value()
-    _fill(value, item, MAX_DEPTH)
+    _Encoder().fill(value, item, MAX_DEPTH)
     return value
 
 
@@ -49,67 +52,93 @@ def from_value(value: struct_pb2.Value) -> JSON:
     return _read(value, MAX_DEPTH)
 
 
-def _fill(value: struct_pb2.Value, item: object, depth: int) -> None:
-    if depth == 0:
-        raise ValueError(f"a value is nested deeper than {MAX_DEPTH} levels; send flatter data")
-    if isinstance(item, enum.Enum):
-        item = item.value
-    match item:
-        case None:
-            value.null_value = struct_pb2.NULL_VALUE
-        case bool():
-            value.bool_value = item
-        case int() | float():
-            _fill_number(value, item)
-        case str():
-            value.string_value = item
-        case bytes() | bytearray():
-            value.string_value = item.decode("utf-8")
-        case Mapping():
-            fields = value.struct_value.fields
-            fields.clear()  # marks the struct as present when it is empty
-            value.struct_value.SetInParent()
-            for key, child in item.items():
-                _fill(fields[_key(key)], child, depth - 1)
-        case list() | tuple() | AbstractSet() | Iterator():
-            value.list_value.SetInParent()
-            for child in item:
-                _fill(value.list_value.values.add(), child, depth - 1)
-        case _:
-            _fill_object(value, item, depth)
+_ITEM_SIZE = 16
+"""Bytes on the wire around an item, about."""
+
+
+class _Encoder:
+    """Encodes one value, and counts about what it takes on the wire."""
+
+    def __init__(self) -> None:
+        self._left = MAX_SIZE
+
+    def _count(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(
+                f"a value is larger than {MAX_SIZE // 1024**2} MiB; send it in parts, or as a stream or a file"
+            )
+
+    def _text(self, value: struct_pb2.Value, text: str) -> None:
+        self._count(len(text))
+        value.string_value = text
+
+    def fill(self, value: struct_pb2.Value, item: object, depth: int) -> None:
+        if depth == 0:
+            raise ValueError(f"a value is nested deeper than {MAX_DEPTH} levels; send flatter data")
+        self._count(_ITEM_SIZE)
+        if isinstance(item, enum.Enum):
+            item = item.value
+        match item:
+            case None:
+                value.null_value = struct_pb2.NULL_VALUE
+            case bool():
+                value.bool_value = item
+            case int() | float():
+                _fill_number(value, item)
+            case str():
+                self._text(value, item)
+            case bytes() | bytearray():
+                self._count(len(item))
+                value.string_value = item.decode("utf-8")
+            case Mapping():
+                fields = value.struct_value.fields
+                fields.clear()  # marks the struct as present when it is empty
+                value.struct_value.SetInParent()
+                for key, child in item.items():
+                    name = _key(key)
+                    self._count(len(name))
+                    self.fill(fields[name], child, depth - 1)
+            case list() | tuple() | AbstractSet() | Iterator():
+                value.list_value.SetInParent()
+                for child in item:
+                    self.fill(value.list_value.values.add(), child, depth - 1)
+            case _:
+                self._fill_object(value, item, depth)
+
+    def _fill_object(self, value: struct_pb2.Value, item: object, depth: int) -> None:
+        match item:
+            case datetime.datetime():
+                text = item.isoformat()
+                value.string_value = text[:-6] + "Z" if text.endswith("+00:00") else text
+            case datetime.date() | datetime.time():
+                value.string_value = item.isoformat()
+            case datetime.timedelta():
+                value.string_value = _iso_duration(item)
+            case uuid.UUID() | pathlib.PurePath() | decimal.Decimal():
+                self._text(value, str(item))
+            case _ if dataclasses.is_dataclass(item) and not isinstance(item, type):
+                shallow = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+                self.fill(value, shallow, depth)
+            case _ if hasattr(item, "__struct_fields__"):
+                names: Sequence[str] = item.__struct_fields__
+                self.fill(value, {name: getattr(item, name) for name in names}, depth)
+            case _:
+                kind = type(item).__name__
+                raise ValueError(
+                    f"a {kind} has no JSON form; return text, numbers, lists, dicts or a dataclass"
+                )
 
 
 def _fill_number(value: struct_pb2.Value, number: float) -> None:
     try:
         as_float = float(number)
     except OverflowError:
-        raise ValueError(f"the number {number} is too large for the wire; send it as text") from None
+        raise ValueError("a number is too large for the wire; send it as text") from None
     if math.isfinite(as_float):
         value.number_value = as_float
     else:
         value.null_value = struct_pb2.NULL_VALUE
-
-
-def _fill_object(value: struct_pb2.Value, item: object, depth: int) -> None:
-    match item:
-        case datetime.datetime():
-            text = item.isoformat()
-            value.string_value = text[:-6] + "Z" if text.endswith("+00:00") else text
-        case datetime.date() | datetime.time():
-            value.string_value = item.isoformat()
-        case datetime.timedelta():
-            value.string_value = _iso_duration(item)
-        case uuid.UUID() | pathlib.PurePath() | decimal.Decimal():
-            value.string_value = str(item)
-        case _ if dataclasses.is_dataclass(item) and not isinstance(item, type):
-            shallow = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
-            _fill(value, shallow, depth)
-        case _ if hasattr(item, "__struct_fields__"):
-            names: Sequence[str] = item.__struct_fields__
-            _fill(value, {name: getattr(item, name) for name in names}, depth)
-        case _:
-            kind = type(item).__name__
-            raise ValueError(f"a {kind} has no JSON form; return text, numbers, lists, dicts or a dataclass")
 
 
 def _key(key: object) -> str:

@@ -59,25 +59,24 @@ class PowerInterface(Driver):
             raise ValueError(f"wait is {wait:g}; it takes seconds, 0 or more")
         with self.exclusive("being power-cycled"):
             try:
-                await _run(self.off)
+                await self._run(self.off)
                 await trio.sleep(wait)
             except trio.Cancelled:
                 with trio.fail_after(_ON_SECONDS, shield=True):
-                    await _run(self.on)
+                    await self._run(self.on)
                 raise
             with trio.fail_after(_ON_SECONDS, shield=True):
-                await _run(self.on)
+                await self._run(self.on)
+
+    async def _run(self, switch: Callable[[], Awaitable[None] | None]) -> None:
+        # What a plain method blocks on must not hold up the other devices.
+        result = switch() if inspect.iscoroutinefunction(switch) else await self.in_thread(switch)
+        if result is not None:
+            await result
 
 
 def _cannot_measure() -> Iterator[PowerReading]:
     raise NotImplementedError("this power switch cannot measure; use a supply or a meter that can")
-
-
-async def _run(switch: Callable[[], Awaitable[None] | None]) -> None:
-    # What a plain method blocks on must not hold up the other devices.
-    result = switch() if inspect.iscoroutinefunction(switch) else await trio.to_thread.run_sync(switch)
-    if result is not None:
-        await result
 
 
 @dataclass(kw_only=True, eq=False)
@@ -156,11 +155,11 @@ class _Relay(PowerInterface):
 
         Raises DeviceMissing when there is no such GPIO hardware, DeviceBusy when another device has the pin.
         """
-        await trio.to_thread.run_sync(self._acquire)
+        await self.in_thread(self._acquire)
 
     async def close(self) -> None:
         """Switch to `at_close` and let other devices have the pin."""
-        await trio.to_thread.run_sync(self._release)
+        await self.in_thread(self._release)
 
     @export
     def on(self) -> None:

@@ -1,0 +1,539 @@
+"""Drivers are guests: whatever one raises, returns or never ends, only its own device is harmed."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pytest
+import trio
+import trio.testing
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.v1 import jumpstarter_pb2
+
+from jumpstarter_exporter import guests
+from jumpstarter_exporter import node as node_module
+from jumpstarter_exporter.conftest import Serve, User
+from jumpstarter_exporter.driver import DeviceMissing, Driver, export, export_stream
+from jumpstarter_exporter.lifecycle import Lifecycle, State
+
+
+class Odd(BaseException):
+    pass
+
+
+class UnreadableError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(9)
+
+
+class ChangingError(Exception):
+    """Readable once."""
+
+    times = 0
+
+    def __str__(self) -> str:
+        self.times += 1
+        if self.times > 1:
+            raise Odd
+        return "once"
+
+
+class HostileArgument:
+    def __str__(self) -> str:
+        raise Odd
+
+    __repr__ = __str__
+
+
+def hostile_argument() -> BaseException:
+    return ValueError(HostileArgument())
+
+
+def without_code() -> BaseException:
+    return RpcError("no code", 5)  # type: ignore[arg-type]
+
+
+def stray_cancellation() -> BaseException:
+    return trio.Cancelled._create(source="unknown")
+
+
+RAISED: list[Callable[[], BaseException]] = [
+    lambda: SystemExit(3),
+    KeyboardInterrupt,
+    GeneratorExit,
+    lambda: Odd("odd"),
+    stray_cancellation,
+    StopIteration,
+    StopAsyncIteration,
+    UnreadableError,
+    ChangingError,
+    hostile_argument,
+    lambda: ValueError("x" * 50_000_000),
+    lambda: ValueError("\udc80"),
+    lambda: RpcError(StatusCode.OK, "all is well"),
+    without_code,
+    lambda: RpcError(StatusCode.ABORTED, "x", [("grpc-status", "0")]),
+    lambda: BaseExceptionGroup("group", [SystemExit(3), ValueError("x")]),
+    lambda: ExceptionGroup("group", [ValueError("x"), ValueError("y")]),
+    MemoryError,
+    RecursionError,
+]
+
+
+@dataclass(kw_only=True, eq=False)
+class Raising(Driver):
+    """Raises in one place."""
+
+    client: ClassVar[str] = "example.Client"
+
+    where: str
+    error: Callable[[], BaseException]
+
+    def here(self, where: str) -> None:
+        if where == self.where:
+            raise self.error()
+
+    async def open(self) -> None:
+        self.here("open")
+        if self.where == "background":
+            self.nursery.start_soon(self.background)
+
+    async def background(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.here("background")
+
+    async def close(self) -> None:
+        self.here("close")
+
+    async def reset(self) -> None:
+        self.here("reset")
+
+    def extra_labels(self) -> dict[str, str]:
+        self.here("extra_labels")
+        return {"extra": "label"}
+
+    @property
+    def opens_at_start(self) -> bool:
+        self.here("opens_at_start")
+        return False
+
+    @export
+    def plain(self) -> str:
+        self.here("plain")
+        return "plain"
+
+    @export
+    async def asynchronous(self) -> str:
+        self.here("asynchronous")
+        return "asynchronous"
+
+    @export
+    def generator(self) -> Iterator[int]:
+        yield 1
+        self.here("generator")
+
+    @export
+    async def async_generator(self) -> AsyncIterator[int]:
+        yield 1
+        self.here("async_generator")
+
+    @export_stream
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[trio.abc.Stream]:
+        self.here("stream")
+        one, two = trio.testing.memory_stream_pair()
+        await two.send_eof()
+        yield one
+        self.here("stream's end")
+
+
+@dataclass(kw_only=True, eq=False)
+class Good(Driver):
+    client: ClassVar[str] = "example.Client"
+
+    @export
+    def plain(self) -> str:
+        return "well"
+
+
+@contextmanager
+def refused_or_not() -> Iterator[None]:
+    """A call ends, in any way but one: the connection goes on."""
+    try:
+        yield
+    except (RpcError, trio.BrokenResourceError) as error:
+        if isinstance(error, RpcError) and error.code in (StatusCode.OK, StatusCode.UNAVAILABLE):
+            raise AssertionError(error.details) from error
+
+
+async def use_everything(user: User, path: str) -> None:
+    for method in ("plain", "asynchronous"):
+        with refused_or_not():
+            await user.call(path, method)
+    for method in ("generator", "async_generator"):
+        with refused_or_not():
+            async with user.results(path, method) as results:
+                async for _ in results:
+                    pass
+    with refused_or_not():
+        async with user.stream(path, "stream") as stream:
+            await stream.send_eof()
+            await stream.receive_some()
+    with refused_or_not():
+        await user.exporter.Reset(jumpstarter_pb2.ResetRequest())
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "open",
+        "background",
+        "close",
+        "reset",
+        "extra_labels",
+        "opens_at_start",
+        "plain",
+        "asynchronous",
+        "generator",
+        "async_generator",
+        "stream",
+        "stream's end",
+    ],
+)
+async def test_whatever_a_driver_raises_wherever_its_neighbour_answers(serve: Serve, where: str) -> None:
+    with trio.fail_after(60):
+        for error in RAISED:
+            if where == "background" and error in (hostile_argument, without_code):
+                continue  # trio's own nurseries take the `repr` of what ends them
+            bad, good = Raising(where=where, error=error), Good()
+            root = Good(children={"bad": bad, "good": good})
+            async with serve(root) as user, trio.open_nursery() as nursery:
+                nursery.start_soon(user.session.tree.keep_open)
+                await use_everything(user, "bad")
+                assert await user.call("good", "plain") == "well"
+                assert len((await user.report()).reports) == 3
+                nursery.cancel_scope.cancel()
+
+
+async def test_what_is_raised_is_told_with_its_class_and_text(serve: Serve) -> None:
+    async with serve(Raising(where="plain", error=lambda: SystemExit("enough"))) as user:
+        with pytest.raises(RpcError, match=r"plain\(\) raised SystemExit \(enough\)") as caught:
+            await user.call("", "plain")
+        assert caught.value.code is StatusCode.INTERNAL
+
+
+def test_a_tamed_exception_keeps_its_status() -> None:
+    class Unplugged(DeviceMissing):
+        def __str__(self) -> str:
+            return "unplugged"
+
+    error = guests.tame(Unplugged(), "open()")
+    assert type(error) is DeviceMissing
+    assert str(error) == "unplugged"
+    plain = OSError(5, "no such port")
+    assert guests.tame(plain, "open()") is plain
+
+
+def endless() -> Iterator[int]:
+    while True:
+        yield 1
+
+
+def nested() -> object:
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+def cycle() -> object:
+    value: list[object] = []
+    value.append(value)
+    return value
+
+
+class HostileObject:
+    """None of its methods does what it should."""
+
+    def _refuse(self, *_: object) -> object:
+        raise Odd
+
+    __str__ = __repr__ = __eq__ = __iter__ = __len__ = __getattr__ = __hash__ = __bool__ = _refuse  # type: ignore[assignment]
+
+
+class HostileDict(dict[str, object]):
+    def items(self) -> object:  # type: ignore[override]
+        raise SystemExit
+
+
+class HostileText(str):
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        raise Odd
+
+
+RETURNED: list[Callable[[], object]] = [
+    endless,
+    nested,
+    cycle,
+    HostileObject,
+    lambda: HostileDict(a=1),
+    lambda: HostileText("x"),
+    lambda: "x" * 200_000_000,
+    lambda: b"x" * 200_000_000,
+    lambda: "\udc80",
+    lambda: [0] * 600_000,
+    lambda: {HostileArgument(): 1},
+    lambda: 10**5000,
+    object,
+    lambda: Good,
+]
+
+
+@dataclass(kw_only=True, eq=False)
+class Returning(Driver):
+    client: ClassVar[str] = "example.Client"
+
+    result: Callable[[], object]
+
+    @export
+    def plain(self) -> object:
+        return self.result()
+
+    @export
+    async def asynchronous(self) -> object:
+        return self.result()
+
+    @export
+    def generator(self) -> object:
+        yield self.result()
+
+    @export
+    async def async_generator(self) -> AsyncIterator[object]:
+        yield self.result()
+
+    @export_stream
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[object]:
+        yield self.result()
+
+
+@pytest.mark.parametrize("number", range(len(RETURNED)))
+async def test_a_result_that_cannot_be_sent_is_an_error_of_its_call(serve: Serve, number: int) -> None:
+    bad, good = Returning(result=RETURNED[number]), Good()
+    with trio.fail_after(60):
+        async with serve(Good(children={"bad": bad, "good": good})) as user:
+            for method in ("plain", "asynchronous"):
+                with pytest.raises(RpcError) as caught:
+                    await user.call("bad", method)
+                assert caught.value.code in (StatusCode.INVALID_ARGUMENT, StatusCode.INTERNAL)
+            await use_everything(user, "bad")
+            assert await user.call("good", "plain") == "well"
+
+
+async def test_the_loop_goes_on_while_a_large_result_is_encoded(serve: Serve) -> None:
+    async with serve(Returning(result=lambda: [0] * 2_000_000)) as user:
+        longest = 0.0
+
+        async def tick() -> None:
+            nonlocal longest
+            while True:
+                before = trio.current_time()
+                await trio.sleep(0.001)
+                longest = max(longest, trio.current_time() - before)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tick)
+            for method in ("plain", "asynchronous"):
+                with pytest.raises(RpcError, match="larger than 4 MiB"):
+                    await user.call("", method)
+            nursery.cancel_scope.cancel()
+        assert longest < 0.5
+
+
+@dataclass(kw_only=True, eq=False)
+class Blocking(Driver):
+    """Blocks for as long as the test wants."""
+
+    client: ClassVar[str] = "example.Client"
+
+    go_on: threading.Event = field(default_factory=threading.Event)
+    go_on_async: trio.Event = field(default_factory=trio.Event)
+    blocks_in: frozenset[str] = frozenset()
+    events: list[str] = field(default_factory=list)
+
+    async def _block(self, where: str) -> None:
+        if where in self.blocks_in:
+            with trio.CancelScope(shield=True):
+                await self.go_on_async.wait()
+        self.events.append(where)
+
+    async def open(self) -> None:
+        await self._block("open")
+        self.nursery.start_soon(self._block, "background")
+
+    async def close(self) -> None:
+        await self._block("close")
+
+    @export
+    def plain(self) -> None:
+        self.go_on.wait()
+
+    @export
+    def generator(self) -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            self.go_on.wait()
+
+    @export
+    async def asynchronous(self) -> None:
+        with trio.CancelScope(shield=True):
+            await self.go_on_async.wait()
+
+    @export_stream
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[trio.abc.Stream]:
+        with trio.CancelScope(shield=True):
+            await self.go_on_async.wait()
+        yield trio.testing.memory_stream_pair()[0]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "GRACE", 0.02)
+    monkeypatch.setattr(guests, "CLEAN_UP_SECONDS", 0.02)
+    monkeypatch.setattr(node_module, "OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(node_module, "CLOSE_SECONDS", 0.05)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        await trio.sleep(0.01)
+
+
+async def call_in_vain(user: User, path: str, method: str) -> None:
+    with pytest.raises(RpcError):
+        await user.call(path, method, timeout=0.1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_calls_that_block_for_ever_stop_no_other_device(serve: Serve) -> None:
+    bad, good = Blocking(), Good()
+    with trio.fail_after(60):
+        async with serve(Good(children={"bad": bad, "good": good})) as user:
+            try:
+                async with trio.open_nursery() as nursery:
+                    for _ in range(64):
+                        nursery.start_soon(call_in_vain, user, "bad", "plain")
+                assert bad.threads.borrowed_tokens <= guests.MAX_THREADS
+                for _ in range(3):
+                    assert await user.call("good", "plain") == "well"
+                await until(lambda: bad.life.is_stuck)
+                assert bad.life.state is State.FAILED
+                # Named: which method, and since when; and no thread more is spent on it.
+                assert f"plain() has not come back since {datetime.date.today()}" in bad.life.reason  # noqa: DTZ011
+                with pytest.raises(RpcError, match=r"plain\(\) has not come back since") as caught:
+                    await user.call("bad", "asynchronous")
+                assert caught.value.code is StatusCode.INTERNAL
+            finally:
+                bad.go_on.set()
+            await until(lambda: not bad.life.is_stuck)
+            await user.call("bad", "plain")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("method", ["plain", "asynchronous"])
+async def test_a_session_ends_though_a_call_never_does(serve: Serve, method: str) -> None:
+    bad = Blocking()
+    try:
+        with trio.fail_after(20):
+            async with serve(bad) as user:
+                await call_in_vain(user, "", method)
+        assert bad.life.state is State.FAILED
+    finally:
+        bad.go_on.set()
+        bad.go_on_async.set()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("where", ["open", "close", "background"])
+async def test_a_session_ends_though_its_driver_never_does(serve: Serve, where: str) -> None:
+    bad, good = Blocking(blocks_in=frozenset({where})), Good()
+    bad.go_on.set()
+    with trio.fail_after(20):
+        async with serve(Good(children={"bad": bad, "good": good})) as user:
+            with refused_or_not():
+                await user.call("bad", "plain")
+            assert await user.call("good", "plain") == "well"
+        assert bad.life.is_stuck
+        assert "has not come back since" in bad.life.reason
+        bad.go_on_async.set()
+        await until(lambda: not bad.life.is_stuck)
+    # What opened at last is closed again.
+    assert bad.events.count("open") == bad.events.count("close") == 1
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_event_loop_ends_though_a_thread_never_does() -> None:
+    go_on = threading.Event()
+
+    async def main() -> None:
+        life = Lifecycle()
+        limiter = trio.CapacityLimiter(1)
+        with trio.move_on_after(0.05):
+            await guests.run(life, "plain()", lambda: guests.in_thread(limiter, go_on.wait))
+        assert life.is_stuck
+
+    try:
+        finished = threading.Event()
+
+        def loop() -> None:
+            trio.run(main)
+            finished.set()
+
+        threading.Thread(target=loop, daemon=True).start()
+        assert await trio.to_thread.run_sync(finished.wait, 20)
+    finally:
+        go_on.set()
+
+
+async def test_a_plain_method_whose_caller_left_is_waited_for() -> None:
+    started, go_on, left = threading.Event(), threading.Event(), trio.Event()
+    limiter = trio.CapacityLimiter(1)
+
+    def method() -> None:
+        started.set()
+        go_on.wait()
+
+    async def call(scope: trio.CancelScope) -> None:
+        with scope:
+            await guests.run(Lifecycle(), "plain()", lambda: guests.in_thread(limiter, method))
+        left.set()
+
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+        nursery.start_soon(call, scope)
+        await trio.to_thread.run_sync(started.wait)
+        scope.cancel()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not left.is_set()
+        go_on.set()
+        await left.wait()
+    assert limiter.borrowed_tokens == 0
+
+
+async def test_a_generator_is_closed_though_its_caller_was_cancelled(serve: Serve) -> None:
+    bad = Blocking()
+    async with serve(bad) as user:
+        async with user.results("", "generator") as results:
+            assert await anext(results) == 1
+        bad.go_on.set()
+        await until(lambda: not (bad.threads.borrowed_tokens or user.session.tree.root.in_flight))
+        assert not bad.life.is_stuck
