@@ -90,7 +90,10 @@ class Reach:
 
     def resolve(self, host: str, port: int) -> Sequence[_AddressInfo]:
         """Blocking: what `getaddrinfo` gives, all of it checked. AddressRefused, OSError."""
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError:  # a label that is empty or too long
+            raise OSError("it is no host name") from None
         if self.is_limited and _plain_name(host) not in self.names:
             for *_, address in found:
                 self._check(host, str(address[0]))

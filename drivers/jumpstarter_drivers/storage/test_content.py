@@ -6,10 +6,13 @@ import gzip
 import io
 import logging
 import lzma
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, ClassVar, cast
 
 import pytest
 import trio
@@ -20,9 +23,11 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.images import ImageRefused, admission
 from jumpstarter_proto.value import JSON
 
+from jumpstarter_drivers.storage import driver as storage_driver
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxFlasherClient
 from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.driver import FileStorage
+from jumpstarter_drivers.storage.state import Position
 from jumpstarter_drivers.testing import serve, serve_async
 from tests.support.images import UNUSABLE, mbr, tar, zipped
 
@@ -133,6 +138,77 @@ def test_unknown_content_is_written_when_the_user_insists(card: Path, tmp_path: 
         assert card.read_bytes() == UNKNOWN
 
 
+def test_users_word_counts_where_no_client_is_believed(card: Path, tmp_path: Path) -> None:
+    path = tmp_path / "image.img"
+    path.write_bytes(UNKNOWN)
+    with storage(card, content_check="refuse") as client:
+        client.flash(path, force=True)
+        client.host()
+        client.write_local_file(path, force=True)
+    assert card.read_bytes() == UNKNOWN
+
+
+class _Web(BaseHTTPRequestHandler):
+    body: ClassVar[bytes] = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Web) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/image.img"
+        server.shutdown()
+        thread.join()
+
+
+def test_what_a_url_gives_is_looked_at_before_anything_is_switched(
+    card: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switched: list[Position] = []
+
+    async def switch(_storage: FileStorage, position: Position) -> None:
+        switched.append(position)
+
+    monkeypatch.setattr(FileStorage, "switch", switch)
+    with storage(card) as client:
+        for body, words in (
+            (UNUSABLE["HTML"], r"an HTML page; it is what a server shows"),
+            (b"", "empty"),
+            (UNKNOWN, "--force"),
+            (zipped(("image.img", IMAGE)), "unpack it into a file"),
+        ):
+            monkeypatch.setattr(_Web, "body", body)
+            with pytest.raises(DriverError, match=words):
+                client.flash(url)
+        assert untouched(client, card)
+        assert switched == []
+        monkeypatch.setattr(_Web, "body", UNKNOWN)
+        client.flash(url, force=True)
+        assert card.read_bytes() == UNKNOWN
+        monkeypatch.setattr(_Web, "body", PACKED["image.zip"])
+        client.flash(url)
+        assert card.read_bytes() == IMAGE
+
+
+def test_second_image_of_a_streamed_archive_does_not_reach_the_board(
+    card: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Web, "body", tar(("one.img", IMAGE), ("two.img", IMAGE)))
+    with storage(card) as client:
+        with pytest.raises(DriverError, match=r"several images: one\.img"):
+            client.flash(url)
+        status = cast("dict[str, str]", client.status())
+        assert (status["position"], status["content"]) == ("off", "incomplete")
+
+
 class _Memory:
     """A file that a client of any kind offers."""
 
@@ -212,6 +288,36 @@ async def test_medium_with_a_size_takes_what_fits(card: Path, monkeypatch: pytes
     image = IMAGE + bytes(4_000_000)
     await flash_as(card, pack(Encoding.ZSTD, image), None, size=5_000_000)  # type: ignore[arg-type]
     assert card.read_bytes() == image
+
+
+def test_file_without_a_size_has_a_bound(card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_driver, "DEFAULT_SIZE_BYTES", 100_000)
+    path = tmp_path / "image.img"
+    path.write_bytes(IMAGE)
+    with storage(card) as client:
+        with pytest.raises(DriverError, match="takes 100000"):
+            client.flash(path)
+        assert untouched(client, card)
+
+
+def test_the_last_of_a_disk_is_left_to_others(
+    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 200_000
+    real = os.fstatvfs
+
+    def nearly_full(fd: int) -> os.statvfs_result:
+        found = list(real(fd))
+        found[:5] = [1, 1, 20_000_000, free, free]  # 5 % of it is more than what is free
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "fstatvfs", nearly_full)
+    path = tmp_path / "image.img"
+    path.write_bytes(IMAGE[:100_000])
+    with storage(card) as client:
+        with pytest.raises(DriverError, match=r"100000 bytes and .* takes"):
+            client.flash(path)
+        assert untouched(client, card)
 
 
 async def test_cancelled_look_at_an_image_ends_at_once() -> None:

@@ -266,3 +266,18 @@ def test_zip_member_without_a_name_is_an_error_or_an_image() -> None:
     packed[directory + 28] = 0
     with pytest.raises(ContentError, match="damaged"):
         open_image_file(io.BytesIO(packed))
+
+
+def test_zip_member_that_is_shorter_than_it_says_is_an_error() -> None:
+    packed = bytearray(zipped(("b.img", IMAGE)))
+    size = packed.index(b"PK\x01\x02") + 24
+    packed[size : size + 4] = (len(IMAGE) + 10).to_bytes(4, "little")
+    with pytest.raises(ContentError, match="ends too early"):
+        drain(open_image_file(io.BytesIO(packed)).read)
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+def test_compressed_stream_cut_short_is_an_error(encoding: Encoding) -> None:
+    packed = pack(encoding, mbr() + random.Random(1).randbytes(300_000))
+    with pytest.raises(ContentError, match="ends too early"):
+        drain(open_image(stream(packed[:-1000])).read)
