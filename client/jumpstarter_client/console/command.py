@@ -220,12 +220,15 @@ class Command:
             self._dropped += excess
 
     def take(self) -> tuple[str, str]:
-        """Output and kernel messages that came since the last `take`: whole lines, and all once it has ended."""
+        """Output and kernel messages that came since the last `take`: whole lines, and all once it has ended.
+
+        A carriage return ends a line as well: progress is seen as it is made.
+        """
         if self.stage is Stage.DONE:
             end, late = self._end_of_output, self._late
             self._late = b""
         elif self.stage is Stage.RUNNING and not self._may_be_ending():
-            end, late = self._buffer.rfind(b"\n") + 1, b""
+            end, late = self._end_of_lines(), b""
         else:
             return "", ""
         output, messages = separate(bytes(self._buffer[self._taken : end]))
@@ -253,6 +256,12 @@ class Command:
         tail = _UNFINISHED.sub(b"", tail)
         tail = tail.rstrip(b"\r\n").rstrip(b"0123456789")
         return any(tail.endswith(self._marker[:size]) for size in range(1, len(self._marker) + 1))
+
+    def _end_of_lines(self) -> int:
+        end = self._buffer.rfind(b"\n") + 1
+        returned = self._buffer.rfind(b"\r", end, len(self._buffer) - 1) + 1
+        # Those at the very end may be a part of a line end.
+        return returned if self._buffer[returned:].strip(b"\r") and returned else end
 
     def _look_for_signs(self, start: int) -> None:
         if REBOOT.search(self._buffer, start):

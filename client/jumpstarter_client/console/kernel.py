@@ -17,7 +17,7 @@ MESSAGE = rb"(?:\r*\n)?" + _STAMP + rb"[^\r\n]*\r*\n"
 """One whole message, for use in other expressions; it may have begun on a new line."""
 
 # Programs print logs with such stamps as well, behind a blank or a colon; those are theirs.
-_BREAKING_IN = re.compile(rb"(?:^|(?<=[^\s:]))" + _STAMP + rb"[^\r\n]*(?:\r*\n|$)", re.MULTILINE)
+_BREAKING_IN = re.compile(rb"(?:^|(?<=\r)|(?<=[^\s:]))" + _STAMP + rb"[^\r\n]*(?:\r*\n|$)", re.MULTILINE)
 _ANYWHERE = re.compile(MESSAGE)
 
 REBOOT = re.compile(

@@ -71,7 +71,20 @@ def test_kernel_messages_between_lines_are_kept_apart(
 
 @given(
     output=st.lists(
-        st.sampled_from([b"one", b"\r\n", MESSAGE, b"\r\n" + MESSAGE, b"JS", b"JS0ba", b"a: ", b"\xc3\xa9"]),
+        st.sampled_from(
+            [
+                b"one",
+                b"\r\n",
+                MESSAGE,
+                b"\r\n" + MESSAGE,
+                b" 10%\r",
+                b"\r",
+                b"JS",
+                b"JS0ba",
+                b"a: ",
+                b"\xc3\xa9",
+            ]
+        ),
         max_size=12,
     ),
     places=st.lists(st.integers(0, 300), max_size=3),
@@ -121,6 +134,14 @@ def test_lines_can_be_taken_as_they_come() -> None:
     running.feed(b"adcafe=0;\r\n# ")
     assert running.take() == ("two\n", MESSAGE.decode().replace("\r", "") * 2)
     assert running.take() == ("", "")
+
+
+def test_progress_that_is_drawn_over_is_taken_as_it_is_made() -> None:
+    running = Command("make", TOKEN)
+    running.feed(b"JS" + TOKEN.encode() + b"+\r\n 10%\r 20%\r")
+    assert running.take() == (" 10%\r", "")
+    running.feed(b"\n 30%")
+    assert running.take() == (" 20%\n", "")
 
 
 @given(place=st.integers(0, 200), cuts=st.lists(st.integers(0, 400), max_size=10), code=st.integers(0, 255))

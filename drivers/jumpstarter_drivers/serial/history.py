@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from jumpstarter_proto.console_lines import lines_of
+
 __all__ = ["ConsoleRecord", "Line", "Lines", "parse_since", "show"]
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-LONGEST = 64 * 1024
-"""A line without an end is cut there."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Line:
     kind: str
     data: bytes
     """With its line end, if it has come."""
+    cut: bool = False
+    """It was too long, and goes on in the next one."""
 
 
 class Lines:
@@ -52,13 +54,13 @@ class Lines:
             return
         if not self._begun:
             self._time = record.time
-        pieces = (self._begun + record.data).split(b"\n")
-        for piece in pieces[:-1]:
-            yield Line(self._time, "data", piece + b"\n")
+        data = self._begun + record.data
+        end = 0
+        for line in lines_of(data):
+            end += len(line)
+            yield Line(self._time, "data", line, cut=not line.endswith((b"\n", b"\r")))
             self._time = record.time
-        self._begun = pieces[-1]
-        if len(self._begun) > LONGEST:
-            yield from self.rest()
+        self._begun = data[end:]
 
     def rest(self) -> Iterator[Line]:
         """The line that has no end yet."""
@@ -89,11 +91,16 @@ def show(line: Line, *, wanted: re.Pattern[str] | None, timestamps: bool, harmle
     """A line as it is printed; empty when `wanted` does not match. `harmless` leaves a terminal nothing to obey."""
     from jumpstarter_client.console.matcher import plain  # noqa: PLC0415 - raw output needs none of it
 
-    if wanted is not None and not (line.kind == "data" and wanted.search(plain(line.data))):
+    # What draws over itself is shown line by line, and over nothing that stands in front of it.
+    text = line.data.lstrip(b"\r") if line.kind == "data" else line.data
+    if wanted is not None and not (line.kind == "data" and wanted.search(plain(text))):
         return b""
-    text = line.data
     if line.kind != "data":
         text = b"[jumpstarter: " + (b"bookmark " if line.kind == "mark" else b"") + text + b"]\n"
+    elif line.cut:
+        text += b" [jumpstarter: the line goes on]\n"
+    elif text.endswith(b"\r"):
+        text = text.rstrip(b"\r") + b"\n"
     if harmless:
         text = plain(text).encode()
     if timestamps:

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jumpstarter_client.errors import NotFoundError
+from jumpstarter_proto.console_lines import LINE_BYTES
 
 from jumpstarter_drivers.serial.history import ConsoleRecord, Line, Lines, parse_since, show
 from jumpstarter_drivers.serial.session import power_of
@@ -16,19 +17,51 @@ from jumpstarter_drivers.serial.session import power_of
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone(timedelta(hours=1)))
 
 
-@given(st.lists(st.binary(max_size=10).map(lambda piece: piece.replace(b"\r", b"\n"))))
+@given(
+    st.lists(st.one_of(st.binary(max_size=10), st.sampled_from([b"\r", b"\n", b"\r\n", b" 10%\r", b"\n\r"])))
+)
 def test_lines_are_the_same_however_they_come(pieces: list[bytes]) -> None:
-    split = Lines()
+    split, whole = Lines(), Lines()
     found = [
         line for index, piece in enumerate(pieces) for line in split.feed(ConsoleRecord(index, "data", piece))
     ]
     found += split.rest()
-    whole = b"".join(pieces)
-    assert [line.data for line in found] == [line for line in re.split(rb"(?<=\n)", whole) if line]
+    expected = [*whole.feed(ConsoleRecord(0, "data", b"".join(pieces))), *whole.rest()]
+    assert [line.data for line in found] == [line.data for line in expected]
+    assert b"".join(line.data for line in found) == b"".join(pieces)
     for line in found:
-        start = sum(len(one.data) for one in found[: found.index(line)])
-        assert line.time <= max(len(pieces) - 1, 0)
-        assert start <= len(whole)
+        assert not re.search(rb"[^\r\n]\r+[^\r\n]|\n.", line.data)
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"one\r\ntwo\nthree", [b"one\r\n", b"two\n", b"three"]),
+        (b" 10%\r 20%\rdone\r\n", [b" 10%\r", b" 20%\r", b"done\r\n"]),
+        (b"\r 10%\r 20%", [b"\r 10%\r", b" 20%"]),
+        (b"one\n\rtwo\n\r", [b"one\n", b"\rtwo\n", b"\r"]),
+        (b"one\r\r\n\r\n", [b"one\r\r\n", b"\r\n"]),
+    ],
+)
+def test_what_ends_a_line(data: bytes, lines: list[bytes]) -> None:
+    split = Lines()
+    assert [line.data for line in [*split.feed(ConsoleRecord(0, "data", data)), *split.rest()]] == lines
+
+
+@given(st.lists(st.integers(1, 3 * LINE_BYTES), max_size=4), st.sampled_from([b"", b"\r", b"\n"]))
+@example([LINE_BYTES, 1], b"\r")
+@settings(max_examples=20, deadline=None)
+def test_a_line_that_grows_without_end_is_cut_and_says_so(sizes: list[int], end: bytes) -> None:
+    split = Lines()
+    found = [line for size in sizes for line in split.feed(ConsoleRecord(0, "data", b"#" * size))]
+    assert len(split._begun) <= LINE_BYTES
+    found += [*split.feed(ConsoleRecord(0, "data", end + b"x")), *split.rest()]
+    assert b"".join(line.data for line in found) == b"#" * sum(sizes) + end + b"x"
+    for line in found:
+        assert len(line.data) <= LINE_BYTES
+        assert line.cut == (len(line.data) == LINE_BYTES and not line.data.endswith((b"\r", b"\n", b"x")))
+        shown = show(line, wanted=None, timestamps=False, harmless=True)
+        assert shown.endswith(b"[jumpstarter: the line goes on]\n") == line.cut
 
 
 def test_a_line_has_the_time_of_its_first_byte() -> None:
@@ -82,6 +115,10 @@ def test_what_is_shown() -> None:
     assert re.fullmatch(
         rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.000 .*\n", show(line, **options | {"timestamps": True}), re.S
     )
+    bar = Line(0.0, "data", b"\r 10%\r")
+    assert show(bar, **options) == show(bar, **options | {"wanted": re.compile("^ 10%$", re.M)}) == b" 10%\n"
+    assert show(bar, **options | {"harmless": True}) == b" 10%\n"
+    assert show(bar, **options | {"timestamps": True}).endswith(b"  10%\n")
     assert show(Line(0.0, "mark", b"here"), **options) == b"[jumpstarter: bookmark here]\n"
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from jumpstarter_proto.console_lines import begin_of_last, ends_in
 
 from jumpstarter_exporter.recording.records import Kind, Record, decode, encode
 
@@ -157,20 +159,25 @@ class Folder:
         """The records with the last `count` lines, the first one cut to them, and where they end."""
         end = self.end()
         found: deque[Record] = deque()
-        ends: int | None = None
-        """Line ends so far; the one at the very end ends no line that would follow."""
+        likely, enough = 0, count + 1
         for record in self._backwards(end):
             found.appendleft(record)
-            if record.kind is not Kind.DATA or not record.data:
+            if record.kind is not Kind.DATA:
                 continue
-            ends = (-1 if record.data.endswith(b"\n") else 0) if ends is None else ends
-            ends += record.data.count(b"\n")
-            if ends >= count:
-                cut = _after_line_ends(record.data, ends - count + 1)
-                found[0] = Record(record.time, record.kind, record.data[cut:])
+            likely += ends_in(record.data)
+            if likely < enough:
+                continue
+            start, missing = begin_of_last(_text(found), count)
+            if not missing:
                 break
-        while found and not (found[0].kind is Kind.DATA and found[0].data):
-            found.popleft()  # it stands before the lines
+            enough = likely + missing
+        else:
+            start, _ = begin_of_last(_text(found), count, whole=True)
+        while found and start >= (size := len(found[0].data) if found[0].kind is Kind.DATA else 0):
+            start -= size  # it stands before the lines
+            found.popleft()
+        if found:
+            found[0] = Record(found[0].time, found[0].kind, found[0].data[start:])
         return list(found), end
 
     def _backwards(self, end: Cursor) -> Iterator[Record]:
@@ -203,9 +210,5 @@ class Folder:
         return self.path / f"{number:012d}{_SUFFIX}"
 
 
-def _after_line_ends(data: bytes, line_ends: int) -> int:
-    """Where the line after the first `line_ends` line ends begins."""
-    start = 0
-    for _ in range(line_ends):
-        start = data.index(b"\n", start) + 1
-    return start
+def _text(records: Iterable[Record]) -> bytes:
+    return b"".join(record.data for record in records if record.kind is Kind.DATA)

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jumpstarter_proto.console_lines import LINE_BYTES, lines_of
 
 from jumpstarter_exporter.recording import Cursor, Folder, Kind, Record, Recorder, state_directory
 from jumpstarter_exporter.recording import recorder as module
@@ -106,10 +107,17 @@ def test_the_number_of_segments_is_bounded_however_small(
     assert [record.time for record in everything(folder)] == [15, 16, 17, 18, 19]
 
 
-@given(
-    st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\r", b"\n")), max_size=12), st.integers(1, 8)
+pieces_of_lines = st.lists(
+    st.one_of(
+        st.binary(max_size=12), st.sampled_from([b"\r", b"\n", b"\r\n", b" 10%\r", b"\r\r\n", b"x" * 30])
+    )
 )
+
+
+@given(pieces_of_lines, st.integers(1, 8))
 @example([b"\n", b""], 1)
+@example([b" 10%\r", b" 20%\r", b" 30%"], 2)
+@example([b"one\r", b"\ntwo\r", b"\n"], 1)
 def test_the_last_lines_are_those_of_the_whole(pieces: list[bytes], count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Folder(Path(name), limit=100_000, segment=200)
@@ -120,10 +128,21 @@ def test_the_last_lines_are_those_of_the_whole(pieces: list[bytes], count: int) 
         folder.close()
         found, end = folder.last_lines(count)
         text = b"".join(record.data for record in found if record.kind is Kind.DATA)
-        lines = b"".join(pieces).split(b"\n")
-        complete = [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
-        assert text == b"".join(complete[-count:])
+        whole = b"".join(pieces)
+        lines = list(lines_of(whole))
+        rest = whole[sum(map(len, lines)) :]
+        assert text == b"".join([*lines, *([rest] if rest else [])][-count:])
         assert folder.read(end) == ([], end)
+
+
+def test_a_line_without_an_end_is_cut_and_not_read_to_its_beginning(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, limit=32 << 20)
+    folder.open()
+    for _ in range(40):
+        folder.append(Record(1, Kind.DATA, b"#" * LINE_BYTES))
+    folder.close()
+    found, _ = folder.last_lines(3)
+    assert sum(len(record.data) for record in found) == 3 * LINE_BYTES
 
 
 def test_one_writes_and_any_number_read(tmp_path: Path) -> None:
