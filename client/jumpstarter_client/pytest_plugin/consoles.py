@@ -9,6 +9,7 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_client.base import DriverClient
+from jumpstarter_client.console.attach import attach
 from jumpstarter_client.console.matcher import plain
 from jumpstarter_client.node import Node
 
@@ -88,7 +89,7 @@ class Consoles:
         """Read one console until it ends."""
         tail = self._tails[node.path]
         try:
-            async with node.client.stream_async("connect") as stream:
+            async with attach(node.client) as stream:
                 while data := await stream.receive_some():
                     tail.add(data)
             tail.note = "the exporter closed the console"

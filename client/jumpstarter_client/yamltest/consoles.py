@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import IO
 
@@ -10,6 +9,7 @@ import trio
 from jumpstarter_proto.file_names import safe_name
 
 from jumpstarter_client.base import DriverClient
+from jumpstarter_client.console.attach import attach
 from jumpstarter_client.console.expect import Expect
 
 __all__ = ["Consoles"]
@@ -37,8 +37,7 @@ class Consoles:
         return self._open[client.uuid]
 
     async def _hold(self, client: DriverClient, *, task_status: trio.TaskStatus[Expect]) -> None:
-        opened: AbstractAsyncContextManager[trio.abc.HalfCloseableStream] = client.stream_async("connect")
-        async with opened as stream:
+        async with attach(client) as stream:  # its port may come with a later step that switches the board on
             log = self._log(client)
             tap = _Tap(stream)
             task_status.started(Expect(tap))

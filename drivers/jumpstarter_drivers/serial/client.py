@@ -7,7 +7,7 @@ import sys
 from base64 import b64decode
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, cast
@@ -20,10 +20,12 @@ from jumpstarter_client.errors import DriverError
 from jumpstarter_client.twin import twin, twin_context, twin_iter
 from jumpstarter_client.verb import verb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import StatusCode
+from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.serial.history import ConsoleRecord, Lines, parse_since, show
-from jumpstarter_drivers.serial.terminal import raw_terminal, read_stdin, write_all
+from jumpstarter_drivers.serial.terminal import raw_terminal, read_stdin, say, write_all
 
 if TYPE_CHECKING:
     from cyclopts import Parameter
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PySerialClient"]
 
+_UNNOTICED = 0.3
+"""Seconds that a console may take to open before that is a wait."""
+_SENTENCE = 400
 LOADER_PROMPT = "jumpstarter.dev/loader-prompt"
 """The device's label that has its `loader_prompt`."""
 
@@ -197,6 +202,41 @@ class PySerialClient(DriverClient):
             return  # who reads our output has seen enough
         except KeyboardInterrupt:
             _say("")  # the documented way to end
+
+    @asynccontextmanager
+    async def attach_async(self) -> AsyncIterator[RouterStream]:
+        """The console from now on, also while its port is not there, such as that of a board without power."""
+        async with AsyncExitStack() as stack:
+            try:
+                stream = await stack.enter_async_context(super().stream_async("connect_early"))
+            except DriverError as error:
+                if error.code not in (StatusCode.NOT_FOUND, StatusCode.UNIMPLEMENTED):
+                    raise
+                stream = await stack.enter_async_context(super().stream_async("connect"))  # Jumpstarter 0.9
+            yield stream
+
+    @asynccontextmanager
+    async def stream_async(self, method: str = "connect") -> AsyncIterator[RouterStream]:
+        """A byte stream to the driver; see `DriverClient.stream_async`. A wait for the port is said on the terminal."""
+        async with AsyncExitStack() as stack:
+            with collapse():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._say_what_it_waits_for)
+                    stream = await stack.enter_async_context(super().stream_async(method))
+                    nursery.cancel_scope.cancel()
+            yield stream
+
+    async def waits_for_async(self) -> str:
+        """Why the port is not there now, in a sentence; empty when it is, or when the exporter does not say."""
+        try:
+            return shown(str(await self.call_async("waits_for")), _SENTENCE)
+        except DriverError:
+            return ""
+
+    async def _say_what_it_waits_for(self) -> None:
+        await trio.sleep(_UNNOTICED)
+        if why := await self.waits_for_async():
+            say(f"Waiting for the port of {self.path or 'the console'}: {why}")
 
     @twin_context
     async def console(

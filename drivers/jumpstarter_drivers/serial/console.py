@@ -106,6 +106,12 @@ class Console:
         self._recorder = recorder
         self._port: Port | None = None
         self._has_port = trio.Event()
+        self.why_missing: JumpstarterError | None = None
+        """Why there is no port, when it was last looked for; None while there is one, or before that."""
+        self.had_port = False
+        """Whether there was one, so that this is a pause."""
+        self._look_now = trio.Event()
+        self._looked = trio.lowlevel.ParkingLot()
         self._readers: set[Reader] = set()
         self._writing = trio.Lock()
 
@@ -123,6 +129,7 @@ class Console:
         finally:
             for reader in self._readers:
                 reader.close()
+            self._looked.unpark_all()
 
     @contextmanager
     def attach(self) -> Iterator[Reader]:
@@ -157,6 +164,15 @@ class Console:
                 if self._cps and rest:
                     await trio.sleep(sent / self._cps)
 
+    async def wait_for_port(self, seconds: float) -> bool:
+        """Look for the port now, and wait so many seconds for it, if it is not there; whether it came."""
+        if self._port is None:
+            self._look_now.set()
+            await self._looked.park()
+        with trio.move_on_after(seconds):
+            await self._has_port.wait()
+        return self._port is not None
+
     async def drain(self) -> None:
         """Wait until what was sent has left the port."""
         async with self._writing:
@@ -174,7 +190,10 @@ class Console:
 
     async def _read(self, port: Port) -> str:
         self._port = port
+        self.had_port = True
+        self.why_missing = None
         self._has_port.set()
+        self._looked.unpark_all()
         self._note("the port was opened")
         try:
             while True:
@@ -200,8 +219,12 @@ class Console:
             try:
                 port = await self._open_port()
             except JumpstarterError as error:
+                self.why_missing = error
                 self._logger.debug("still waiting: %s", error)
-                await trio.sleep(pause)
+                self._looked.unpark_all()
+                self._look_now = trio.Event()
+                with trio.move_on_after(pause):
+                    await self._look_now.wait()
                 pause = min(pause * 2, _RETRY_LONGEST)
                 continue
             self._logger.warning("%s is back after %.1f s", self._name, trio.current_time() - since)

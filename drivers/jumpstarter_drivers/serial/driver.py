@@ -87,7 +87,9 @@ class PySerial(Driver):
     """A device node, or a URL of pyserial: socket://host:port, rfc2217://host:port, loop://."""
     baudrate: int = 115200
     check_present: bool = True
-    """Opening fails when the port is not there; if false, it waits for the port to come."""
+    """Using it fails when the port is not there, nor comes in `port_wait` seconds; if false, it waits for it."""
+    port_wait: float = 10.0
+    """Seconds that a use waits for a port that is not there yet: that of a board which was switched on just now."""
     cps: float | None = None
     """Characters per second at most, for boards that lose input that comes faster."""
     disable_hupcl: bool = False
@@ -104,6 +106,8 @@ class PySerial(Driver):
             raise ValueError("url is empty; it takes a device such as /dev/serial/by-id/..., or a URL")
         if self.baudrate <= 0:
             raise ValueError(f"baudrate is {self.baudrate}; it takes a number above 0, such as 115200")
+        if not 0 <= self.port_wait < float("inf"):
+            raise ValueError(f"port_wait is {self.port_wait}; it takes seconds, 0 or more")
         self._settings = Settings(self.url, self.baudrate, self.disable_hupcl)
         self._console: Console | None = None
         self._recorder: Recorder | None = None
@@ -112,9 +116,9 @@ class PySerial(Driver):
         self._changing = trio.Lock()
 
     async def open(self) -> None:
-        """Open the port and start reading it.
+        """Open the port and start reading it; if it is not there, when it comes.
 
-        Raises DeviceMissing (unless `check_present` is false), DeviceBusy or DeviceFailed.
+        Raises DeviceBusy or DeviceFailed.
         """
         if self.record:
             await self.nursery.start(self._recording().run)
@@ -146,16 +150,30 @@ class PySerial(Driver):
     @export_stream
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[_Stream]:
-        """The console, both ways, from now on."""
-        console = await self._start()
+        """The console, both ways, from now on. Waits for the port, and raises DeviceMissing when it does not come."""
+        console = await self._usable()
         with console.attach() as reader:
             yield _Stream(console, reader)
 
     @export_stream
     @asynccontextmanager
+    async def connect_early(self) -> AsyncIterator[_Stream]:
+        """The same, also while there is no port: for who wants all from the first byte on, whenever that comes."""
+        console = await self._start()
+        with console.attach() as reader:
+            yield _Stream(console, reader)
+
+    @export
+    async def waits_for(self) -> str:
+        """Why there is no port now, in a sentence; empty when there is one."""
+        why = (await self._start()).why_missing
+        return "" if why is None else str(why)
+
+    @export_stream
+    @asynccontextmanager
     async def input(self) -> AsyncIterator[_Stream]:
         """The console's input alone; ends when the sender has ended and everything has left the port."""
-        console = await self._start()
+        console = await self._usable()
         yield Input(console)
 
     @export
@@ -207,14 +225,23 @@ class PySerial(Driver):
         self._recording().mark(text[:MARK_CHARACTERS])
 
     async def _set_line(self, line: Line, value: bool) -> None:
-        console = await self._start()
+        console = await self._usable()
         await console.set_line(line, value)
         self._settings.lines[line] = value
+
+    async def _usable(self) -> Console:
+        """The console with its port, unless that makes a pause. Raises DeviceMissing, or why else it does not open."""
+        console = await self._start()
+        if console.had_port or not self.check_present:
+            return console
+        if not await console.wait_for_port(self.port_wait) and (why := console.why_missing) is not None:
+            raise type(why)(str(why))  # one for each who asks
+        return console
 
     async def _start(self) -> Console:
         async with self._changing:
             if self._console is None:
-                port = await self._open_port()
+                port, missing = await self._open_port()
                 self._console = Console(
                     self.url,
                     partial(open_port, self._settings),
@@ -224,18 +251,18 @@ class PySerial(Driver):
                     cps=self.cps,
                     recorder=self._recording() if self.record else None,
                 )
+                self._console.why_missing = missing
+                self._console.had_port = port is not None
                 self._running, self._ended = trio.CancelScope(), trio.Event()
                 self.nursery.start_soon(self._run, self._console, port)
             return self._console
 
-    async def _open_port(self) -> Port | None:
+    async def _open_port(self) -> tuple[Port | None, DeviceMissing | None]:
         try:
-            return await open_port(self._settings)
+            return await open_port(self._settings), None
         except DeviceMissing as missing:
-            if self.check_present:
-                raise
             self.missing(str(missing))
-            return None
+            return None, missing
 
     async def _run(self, console: Console, port: Port | None) -> None:
         try:

@@ -11,19 +11,13 @@ from jumpstarter_client.node import Node
 from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_drivers.serial.keys import HELP, Key, Keys
-from jumpstarter_drivers.serial.terminal import read_stdin, write_all
+from jumpstarter_drivers.serial.terminal import read_stdin, say, write_all
 
 if TYPE_CHECKING:
     from jumpstarter_drivers.power.client import PowerClient
     from jumpstarter_drivers.serial.client import PySerialClient
 
-__all__ = ["converse", "power_of", "say"]
-
-
-def say(text: str) -> None:
-    """A line for the user. A raw terminal does not return to the start of the line by itself."""
-    sys.stderr.write("".join(f"{line}\r\n" for line in text.splitlines()))
-    sys.stderr.flush()
+__all__ = ["converse", "power_of"]
 
 
 def power_of(node: Node) -> Node:
@@ -46,8 +40,10 @@ def power_of(node: Node) -> Node:
 
 async def converse(client: PySerialClient, last: int) -> str:
     """Until the user leaves or the console ends; says which. `last` lines from before come first."""
-    async with client.stream_async("connect") as stream, trio.open_nursery() as nursery:
+    async with client.attach_async() as stream, trio.open_nursery() as nursery:
         say(f"Console of {client.path or 'the board'}; Ctrl-B three times leaves, Ctrl-] h shows more keys.")
+        if why := await client.waits_for_async():
+            say(f"Waiting for its port: {why}")
         if last:
             await _show_last(client, last)
 

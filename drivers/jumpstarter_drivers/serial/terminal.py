@@ -15,7 +15,7 @@ from types import FrameType
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["NotATerminalError", "raw_terminal", "read_stdin", "write_all"]
+__all__ = ["NotATerminalError", "raw_terminal", "read_stdin", "say", "write_all"]
 
 _CHUNK = 65536
 
@@ -50,6 +50,12 @@ def raw_terminal() -> Iterator[None]:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def say(text: str) -> None:
+    """A line for the user. A raw terminal does not return to the start of the line by itself."""
+    sys.stderr.write("".join(f"{line}\r\n" for line in text.splitlines()))
+    sys.stderr.flush()
 
 
 async def read_stdin() -> bytes:

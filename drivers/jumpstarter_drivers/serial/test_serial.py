@@ -14,7 +14,8 @@ import pexpect
 import pytest
 import trio
 from jumpstarter_client.errors import DriverError, ExporterNotReady
-from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_client.yamltest.consoles import Consoles
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_drivers.serial.client import PipeUsageError, PySerialClient
 from jumpstarter_drivers.serial.conftest import Cable
@@ -96,14 +97,77 @@ async def test_a_user_may_come_while_the_cable_is_out(cable: Cable) -> None:
 
 async def test_missing_port_is_one_sentence_and_works_later(cable: Cable) -> None:
     cable.pull_out()
-    async with serve_async(driver(cable)) as client:
-        with pytest.raises(JumpstarterError, match=r"there is no .*; check the cable"):
-            async with client.stream_async("connect") as stream:
-                await stream.receive_some()
+    async with serve_async(driver(cable, port_wait=0)) as client:
+        for call in (_use(client), client.set_dtr.aio(True)):
+            with pytest.raises(JumpstarterError, match=r"there is no .*; check the cable") as caught:
+                await call
+            assert caught.value.exit_code == ExitCode.UNAVAILABLE
         cable.plug_in()
         async with client.stream_async("connect") as stream:
             cable.write(b"x")
             assert await receive(stream, 1) == b"x"
+
+
+async def _use(client: Any) -> None:
+    async with client.stream_async("connect"):
+        pass
+
+
+async def _waits(client: Any, *, for_port: bool) -> None:
+    """Until the exporter waits for the port, or has it."""
+    with trio.fail_after(20):
+        while ("there is no" in await client.waits_for_async()) != for_port:
+            await trio.sleep(0.01)
+
+
+async def test_port_that_comes_with_the_boards_power_is_waited_for(
+    cable: Cable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("jumpstarter_drivers.serial.client._UNNOTICED", 0)
+    cable.pull_out()
+    async with serve_async(driver(cable)) as client, trio.open_nursery() as nursery:
+
+        async def switch_on() -> None:
+            await _waits(client, for_port=True)
+            with trio.fail_after(20):
+                while "Waiting for the port of" not in (said := capsys.readouterr().err):
+                    await trio.sleep(0.01)
+            assert f"there is no {cable.path}" in said
+            cable.plug_in()
+            await _waits(client, for_port=False)
+            cable.write(b"login: ")
+
+        nursery.start_soon(switch_on)
+        async with client.console.aio() as console:
+            assert (await console.expect.aio("login: ", timeout=20)).before == ""
+        assert await client.waits_for_async() == ""
+
+
+async def test_wait_for_a_port_ends_when_its_time_is_over(cable: Cable) -> None:
+    cable.pull_out()
+    async with serve_async(driver(cable, port_wait=0.2)) as client:
+        before = trio.current_time()
+        with pytest.raises(JumpstarterError, match="there is no"):
+            await _use(client)
+        assert trio.current_time() - before >= 0.2
+    with pytest.raises(ValueError, match="port_wait is -1"):
+        driver(cable, port_wait=-1)
+
+
+async def test_console_of_a_test_is_read_from_the_first_byte_of_a_port_that_comes_later(
+    cable: Cable, tmp_path: Path
+) -> None:
+    """What `expect:` sees when an earlier step switches the board on."""
+    cable.pull_out()
+    async with serve_async(driver(cable, port_wait=0)) as client, trio.open_nursery() as nursery:
+        consoles = Consoles(nursery, tmp_path)
+        await consoles.open(client)
+        await _waits(client, for_port=True)
+        cable.plug_in()
+        await _waits(client, for_port=False)
+        cable.write(b"U-Boot")
+        assert (await consoles.of(client).expect("U-Boot", timeout=20)).before == ""
+        nursery.cancel_scope.cancel()
 
 
 async def test_port_that_need_not_be_present_is_waited_for(cable: Cable) -> None:
@@ -286,6 +350,20 @@ def test_a_console_begins_with_lines_from_before(cable: Cable) -> None:
     child.expect_exact("Ctrl-] h shows more keys.\r\ntwo\r\nthree")
     child.send("\x1dq")
     child.expect_exact("done")
+    child.close()
+
+
+def test_start_console_waits_for_a_port_as_long_as_the_user_does(cable: Cable) -> None:
+    cable.pull_out()
+    child = console(cable)
+    child.expect_exact("Waiting for its port: there is no")
+    cable.plug_in()
+    child.send("x")  # waits for the port, too
+    assert cable.read(1) == b"x"
+    cable.write(b"board says hi\r\n")
+    child.expect_exact("board says hi")
+    child.send("\x1dq")
+    child.expect_exact("Left the console")
     child.close()
 
 

@@ -19,6 +19,7 @@ from jumpstarter_client.console import (
     ExpectTimeout,
     Result,
 )
+from jumpstarter_client.console.attach import attach
 from jumpstarter_client.console.command import Command, named
 from jumpstarter_client.console.expect import quote
 from jumpstarter_client.console.login import Probe
@@ -126,7 +127,7 @@ class UbootConsoleClient(DriverClient):
         prompt = str(await self.call_async("get_prompt")).strip()
         pattern = re.compile(rf"(?:^|[\r\n])\s*{re.escape(prompt)} ?")
         # Attached before the power comes, so that a fast board's first line is not missed.
-        async with self.children["serial"].stream_async("connect") as stream:
+        async with attach(self.children["serial"]) as stream:
             session = ConsoleSession(stream, self.bridge, on_data=_show if debug else None)
             await self._cycle()
             if not await _stop(session.expecting, pattern, retries):
