@@ -216,3 +216,13 @@ def test_a_second_ctrl_c_waits_for_no_controller() -> None:
         _, said = waiting.communicate(timeout=10)
         assert waiting.returncode == 130
         assert "ended at once" in said
+
+
+def test_a_board_that_its_hook_refuses_is_given_back_though_nobody_is_there(lab: Lab, ann: str) -> None:
+    hook = "hooks:\n  beforeLease: {script: 'exit 3', onFailure: endLease}\n"
+    lab.exporter("refuses", label="board=refuses", hooks=hook)
+    lab.ok("lease", "create", "-n", "refuses", "--lease-id", "refused", "--client", ann)
+    lab.until(lambda: lab.leases(ann, "-a")["refused"]["state"] == "ended")
+    reason = lab.leases(ann, "-a")["refused"]["reason"]
+    assert reason == "beforeLease hook failed (on_failure=endLease): Hook failed with exit code 3"
+    lab.until(lambda: lab.status("refuses") == "AVAILABLE")

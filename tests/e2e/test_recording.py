@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,6 +131,44 @@ def test_what_nobody_watched_is_recorded_across_sessions_restarts_and_kills(
             tmp_path, "serial", "log", "console", "--timestamps", "--since", "1h", "--grep", "one"
         )
         assert re.fullmatch(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} one\r\n", stamped)
+
+
+LATER = """
+import sys
+from datetime import datetime, timedelta
+import jumpstarter_drivers.serial.client as client
+
+AHEAD = timedelta(hours=float(sys.argv.pop(1)))
+
+class Later(datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.now(tz) + AHEAD
+
+client.datetime = Later
+from jumpstarter_client.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("ahead", ["1", "-1"])
+def test_what_is_asked_for_by_its_age_is_found_though_the_clients_clock_is_wrong(
+    tmp_path: Path, cable: Cable, ahead: str
+) -> None:
+    (tmp_path / "lab.yaml").write_text(CONFIG.format(port=cable.path))
+    with daemon(tmp_path), follow(tmp_path) as watching:
+        read_until(watching, b"the port was opened")
+        os.write(cable.board, b"one\r\n")
+        read_until(watching, b"one\r\n")
+        for since, wanted in (("10m", b"one\r\n"), ("0s", b"")):
+            done = subprocess.run(
+                [sys.executable, "-c", LATER, ahead, "serial", "log", "console", "--since", since],
+                env=exporters.clean_environment(tmp_path) | {"JUMPSTARTER_HOST": str(tmp_path / "s")},
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            assert (done.returncode, done.stdout) == (0, wanted), done.stderr
 
 
 def test_a_flood_of_garbage_is_recorded_and_slows_nobody(tmp_path: Path, cable: Cable) -> None:

@@ -47,6 +47,10 @@ def test_a_console_with_pexpect(user: User) -> None:
     assert user.program("serial") == {"looped": "loop"}
 
 
+def test_a_console_by_its_age(user: User) -> None:
+    user.run("jumpstarter", "serial", "log", "serial", "--since", "10m")
+
+
 def test_flash_and_dump(user: User, tmp_path: Path) -> None:
     image = hardware.write_image(tmp_path / "disk.img", 4 * hardware.MIB)
     for dump in user.program("storage", str(image), str(tmp_path / "dump"), "").values():

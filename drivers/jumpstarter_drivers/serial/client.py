@@ -16,7 +16,7 @@ import trio
 from jumpstarter_client.adapters import PexpectAdapter
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import collapse
-from jumpstarter_client.errors import DriverError
+from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented
 from jumpstarter_client.twin import twin, twin_context, twin_iter
 from jumpstarter_client.verb import verb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
@@ -90,6 +90,13 @@ class PySerialClient(DriverClient):
                 for record in cast("list[dict[str, str]]", batch):
                     yield ConsoleRecord(float(record["time"]), record["kind"], b64decode(record["data"]))
 
+    async def _exporters_now(self) -> datetime:
+        """By the clock of who records, in our time zone; by ours if it is an exporter that does not tell."""
+        try:
+            return datetime.fromtimestamp(float(cast("float", await self.call_async("clock")))).astimezone()
+        except (DriverMethodNotImplemented, ValueError, TypeError, OverflowError, OSError):
+            return datetime.now().astimezone()
+
     @twin
     async def mark(self, text: str = "") -> None:
         """Put a bookmark into the recording."""
@@ -114,7 +121,7 @@ class PySerialClient(DriverClient):
         follow
             Go on with what comes, until Ctrl-C.
         since
-            From 10m ago on (s, m, h, d), or from a time such as 14:30 or 2026-11-24T14:30.
+            From 10m ago on (s, m, h, d), or from a time such as 14:30 or 2026-11-24T14:30, by the exporter's clock.
         grep
             Only lines that match this regular expression.
         lines
@@ -123,7 +130,7 @@ class PySerialClient(DriverClient):
             When each line began.
         """
         try:
-            start = None if since is None else parse_since(since, datetime.now().astimezone())
+            start = None if since is None else parse_since(since, self.bridge.call(self._exporters_now))
             wanted = None if grep is None else re.compile(grep)
         except re.error as error:
             raise ValueError(f"{grep!r} is no regular expression: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -214,6 +215,11 @@ class PySerial(Driver):
             async for batch in batches:
                 for part in _parts(batch):
                     yield part
+
+    @export(opens=False)
+    async def clock(self) -> float:
+        """The time that a record would have now, in seconds since 1970: users' clocks may be others."""
+        return time.time()
 
     @export
     async def mark(self, text: str = "") -> None:
