@@ -182,8 +182,10 @@ class Decompressor:
         error_types = _errors(self.encoding)
         data, self._rest = self._rest + data, b""
         while True:
-            if self._engine.eof and not self._next_member(data := data.lstrip(b"\0")):
-                return
+            if self._engine.eof:
+                data = data if self.trailing else data.lstrip(b"\0")
+                if not self._next_member(data):
+                    return
             self._started = True
             try:
                 chunk = self._engine.decompress(data, CHUNK)

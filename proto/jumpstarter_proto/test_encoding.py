@@ -103,6 +103,13 @@ def test_other_data_behind_the_content_is_left_out_and_counted(
     assert codec.trailing == len(other)
 
 
+@pytest.mark.parametrize("encoding", Encoding)
+def test_zeros_inside_of_other_data_count(encoding: Encoding) -> None:
+    codec = decompressor(encoding)
+    assert run(codec, run(compressor(encoding), b"x") + b"\0\0?\0\0?", step=1) == b"x"
+    assert codec.trailing == 4
+
+
 @pytest.mark.parametrize("encoding", MEMBERED)
 def test_begin_of_a_member_alone_is_other_data(encoding: Encoding) -> None:
     packed = run(compressor(encoding), b"x")

@@ -13,6 +13,8 @@ Read = Callable[[int], bytes]
 """Blocking: the next bytes, at most as many as asked for; none is the end."""
 
 _FEED_BYTES = 256 * 1024
+_FIRST_LOOK_BYTES = 512
+"""Of a stream: a sector is the least that says what it is."""
 _decompressing = threading.Semaphore(2)
 """Threads that decompress, for the whole process: it is work for the CPU, and small hosts have few."""
 
@@ -26,8 +28,16 @@ class PeekReader:
         self._at_end = False
 
     def peek(self, count: int, is_enough: Callable[[bytes], bool] = lambda _head: False) -> bytes:
-        """The next `count` bytes, which `read` gives again; fewer if there are no more, or if they are enough."""
-        while len(self._head) < count and not self._at_end and not is_enough(self._head):
+        """The next `count` bytes, which `read` gives again; fewer if there are no more, or if they are enough.
+
+        `is_enough` is asked at each doubling, so that a source of tiny pieces costs no more than one of large ones.
+        """
+        ask_at = _FIRST_LOOK_BYTES
+        while len(self._head) < count and not self._at_end:
+            if len(self._head) >= ask_at:
+                if is_enough(self._head):
+                    break
+                ask_at = 2 * len(self._head)
             data = self._read(count - len(self._head))
             self._at_end = not data
             self._head += data

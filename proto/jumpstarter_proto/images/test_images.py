@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from jumpstarter_proto.encoding import ContentError, Encoding, compressor
 from jumpstarter_proto.images import (
+    Content,
     ImageRefused,
     Verdict,
     check_content,
@@ -217,6 +218,18 @@ def test_growth_out_of_all_proportion_is_refused() -> None:
     check_growth(100 * 1024**2, 16 * 1024**3)
     with pytest.raises(ContentError, match=r"decompression bomb.*`size`"):
         check_growth(98_000, FREE_GROWTH_BYTES + 1)
+
+
+def test_source_of_single_bytes_is_looked_at_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    def counted(head: bytes) -> Content:
+        looks.append(len(head))
+        return identify(head)
+
+    monkeypatch.setattr("jumpstarter_proto.images.unpack.identify", counted)
+    open_image(stream(b"\1\2\3" * 50_000, step=1))
+    assert len(looks) < 20
 
 
 def test_slow_source_is_not_waited_for_once_it_is_known() -> None:

@@ -18,7 +18,6 @@ __all__ = ["MAX_LAYERS", "ImageReader", "Layer", "open_image", "open_image_file"
 MAX_LAYERS = 5
 """Of compression and archives around one image; people need two."""
 
-_SECTOR = 512
 _NAMED = 5
 """Files that a message about an archive names."""
 
@@ -120,8 +119,6 @@ def _unpack(
 
 def _tells_enough(head: bytes) -> bool:
     """Whether a slow source need not be waited for: what has come is packed, or an image whatever follows."""
-    if len(head) < _SECTOR:
-        return False
     return _is_packed(head) or identify(head).verdict is Verdict.IMAGE
 
 
