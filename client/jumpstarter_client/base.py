@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager, contextmanager
 from functools import cached_property
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, NoReturn
 import trio
 from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 from jumpstarter_proto.value import JSON, from_value, to_value
 
@@ -225,7 +225,7 @@ class DriverClient:
         try:
             async for entry in self.logs_async():
                 if show_all or is_of_hook(entry):
-                    sys.stderr.write(line_of(entry) + "\n")
+                    print_error_line(line_of(entry))
         except DriverError as error:
             self.logger.debug("the exporter's log ended: %s", error)
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from jumpstarter_proto.terminal import erase_line, redraw_line
+
 __all__ = ["Bar", "is_live", "progress"]
 
 INTERVAL = 0.1
@@ -53,8 +55,7 @@ class Bar:
     def finish(self) -> None:
         """Take the line away; what the command prints says the rest."""
         if self._output is not None and self._drawn is not None:
-            self._output.write("\r\x1b[K")
-            self._output.flush()
+            erase_line(self._output)
 
     def _draw(self, label: str, done: float, total: float | None) -> None:
         if self._output is None:
@@ -64,8 +65,7 @@ class Bar:
         if elapsed < QUIET or (self._drawn is not None and now - self._drawn < INTERVAL):
             return
         self._drawn = now
-        self._output.write("\r" + line(label, done, total, elapsed) + "\x1b[K")
-        self._output.flush()
+        redraw_line(line(label, done, total, elapsed), self._output)
 
 
 def line(label: str, done: float, total: float | None, elapsed: float) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from jumpstarter_proto.terminal import erase_line, print_line, redraw_line
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.progress import is_live
@@ -45,8 +46,7 @@ class WaitingLine:
         if not self._live:
             if sentence != self._said:
                 self._said = sentence
-                self._output.write(f"{self._label}: {sentence}\n")
-                self._output.flush()
+                print_line(f"{self._label}: {sentence}", to=self._output, flush=True)
             return
         waited = self._clock() - self._begun
         if waited < QUIET:
@@ -56,15 +56,11 @@ class WaitingLine:
         said = "; ".join(reversed(sentence.split("; ")))
         text = f"{self._label} ({minutes}:{seconds:02d}): {said}"
         width = shutil.get_terminal_size().columns - 1
-        if len(text) > width:
-            text = text[: width - 1] + "…"
-        self._output.write(f"\r{text}\x1b[K")
-        self._output.flush()
+        redraw_line(text, self._output, width=width)
         self._drawn = True
 
     def finish(self) -> None:
         """Take a line that was drawn away; what comes next says the rest."""
         if self._drawn:
-            self._output.write("\r\x1b[K")
-            self._output.flush()
+            erase_line(self._output)
             self._drawn = False

@@ -14,6 +14,9 @@ import sys
 import time
 from typing import Literal
 
+from jumpstarter_proto.log_lines import MAX_MESSAGE_LENGTH
+from jumpstarter_proto.texts import printable, shown
+
 from jumpstarter_controller.lab import Client, Exporter, Lease, PairingCode, Policy, Record
 
 __all__ = ["FIELDS", "JsonFormatter", "Refusals", "TextFormatter", "about", "configure"]
@@ -23,7 +26,6 @@ FIELDS = ("namespace", "lease", "client", "exporter", "policy", "code", "router"
 LONGEST = 300
 """Characters of one field."""
 _TOKEN = re.compile(r"eyJ[\w-]{4,}\.[\w-]+(\.[\w-]*)?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def configure(level: str, form: Literal["text", "json"]) -> None:
@@ -88,8 +90,7 @@ def _fields(record: logging.LogRecord) -> dict[str, str]:
 
 def _clean(text: str) -> str:
     """On one line, and without tokens."""
-    text = _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-    return _TOKEN.sub("[token]", text)
+    return _TOKEN.sub("[token]", shown(text, MAX_MESSAGE_LENGTH))
 
 
 class TextFormatter(logging.Formatter):
@@ -102,7 +103,7 @@ class TextFormatter(logging.Formatter):
         if fields:
             line += "  " + fields
         if record.exc_info:
-            line += "\n" + _TOKEN.sub("[token]", self.formatException(record.exc_info))
+            line += "\n" + _TOKEN.sub("[token]", printable(self.formatException(record.exc_info)))
         return line
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import Limits, Options, Server, ServerTls, Servicer, tcp_listeners
+from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_controller.certificates import Certificate, CertificateError
 from jumpstarter_controller.metrics import Page, serve_http
@@ -206,7 +207,7 @@ async def serve(
             for one in served:
                 await nursery.start(one.server.serve, one.listeners)
             for line in lines:
-                print(line, flush=True)  # noqa: T201 - what whoever started us waits for
+                print_line(line, flush=True)
             nursery.start_soon(tls.watch)
             while (number := await anext(signals)) == signal.SIGHUP:
                 nursery.start_soon(partial(tls.look, always=True))

@@ -21,6 +21,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.reach import EVERYWHERE, Reach
 from jumpstarter_proto.rpc import Server, tcp_listeners, unix_listener
 from jumpstarter_proto.run_folders import sweep
+from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter import sockets
 from jumpstarter_exporter.config import ExporterConfig, build
@@ -125,7 +126,7 @@ async def _serve(
         for server, listeners, reach in servers:
             with reach_limited_to(reach):
                 await nursery.start(server.serve, listeners)
-        print(f"Listening on {where}", flush=True)  # noqa: T201 - what whoever started us waits for
+        print_line(f"Listening on {where}", flush=True)
         _notify("READY=1")
         life.begin()
         number = await _told_to_end(signals, life, tls)

@@ -40,6 +40,7 @@ def test_yaml_is_read_within_bounds() -> None:
 NUMBERS = {"max(seconds, 1e-09)"}
 """What is divided by in modules that have paths, too."""
 OWN_NAMES = {
+    ("jumpstarter_proto.run_folders", "f'{OWNER}.new'"): "a constant's",
     ("jumpstarter_proto.private_files", "f'.{path.name}.{secrets.token_hex(4)}'"): "beside the user's file",
     ("jumpstarter_exporter.recording.folder", "f'{number:012d}{_SUFFIX}'"): "a number",
     ("jumpstarter_exporter.sockets", "SYSTEM.name"): "a constant's",
@@ -93,3 +94,38 @@ def test_what_names_a_file_goes_through_safe_name() -> None:
         if (module.name, part) not in OWN_NAMES and not part.isupper() and part not in NUMBERS
     ]
     assert found == [], "use jumpstarter_proto.file_names.safe_name"
+
+
+BYTES_AS_THEY_CAME = {
+    "jumpstarter_proto.terminal": "the one that may",
+    "jumpstarter_proto.secret_input": "a question of ours",
+    "jumpstarter_exporter.hooks.machine": "for the documentation",
+    "jumpstarter_drivers.serial.client": "a pipe gets the console's bytes; a terminal what `harmless` leaves of them",
+    "jumpstarter_drivers.uboot.client": "the bytes of a file that was asked for",
+}
+"""By module: what it writes without `terminal`, and why."""
+
+
+def outputs(module: Module) -> Iterator[tuple[str, int]]:
+    """What writes to standard output or error, or may, and the line."""
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.Call(func=ast.Name(id="print")):
+                yield "print", node.lineno
+            case ast.Attribute(value=target, attr="write" | "writelines"):
+                name = ast.unparse(target)
+                if "sys.std" in name or name in ("self._output", "output", "self.output"):
+                    yield f"{name}.write", node.lineno
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="yaml"), attr="safe_dump"), args=[_, _, *_]):
+                yield "yaml.safe_dump to a stream", node.lineno
+
+
+def test_terminals_are_written_to_by_terminal() -> None:
+    """It escapes what would move a cursor, begin a line, or turn the text around."""
+    found = [
+        f"{module.name}:{line}: {what}"
+        for module in written()
+        if module.name not in BYTES_AS_THEY_CAME
+        for what, line in outputs(module)
+    ]
+    assert found == [], "use jumpstarter_proto.terminal: print_line, print_text and the like"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.arguments import asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
@@ -34,7 +34,7 @@ _VERBS = ("status", "rotate", "refresh")
 def auth(arguments: list[str], options: Options) -> ExitCode:
     """The command. DENIED when the controller does not take the token."""
     if not arguments or asks_for_help(arguments):
-        sys.stdout.write(HELP)
+        print_text(HELP)
         return ExitCode.OK if asks_for_help(arguments) else ExitCode.USAGE
     verb, *rest = arguments
     if verb not in _VERBS:
@@ -100,7 +100,7 @@ def _status(config: ClientConfig, name: str | None, output: str | None) -> ExitC
             "accepted": f"no: {refusal}" if refusal else "yes",
         }
         for key, value in rows.items():
-            sys.stdout.write(f"{key + ':':<12} {value}\n")
+            print_line(f"{key + ':':<12} {value}")
     return ExitCode(refusal.exit_code) if refusal else ExitCode.OK
 
 
@@ -122,7 +122,7 @@ def _rotate(config: ClientConfig) -> ExitCode:
     replace_tokens(path, config.identity.token)
     token, expires = run(rotate)
     replace_tokens(path, token)
-    sys.stdout.write(f"{path}: a new token, until {when(expires)}; the one before counts for a day more\n")
+    print_line(f"{path}: a new token, until {when(expires)}; the one before counts for a day more")
     return ExitCode.OK
 
 
@@ -136,5 +136,5 @@ def _refresh(config: ClientConfig) -> ExitCode:
     found = run(partial(renewed, config))
     expires = read_claims(found.identity.token).expires
     until = "" if expires is None else f", until {when(expires)}"
-    sys.stdout.write(f"{config.path}: a new token{until}\n")
+    print_line(f"{config.path}: a new token{until}")
     return ExitCode.OK

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.options import LOG_LEVELS, VALUED, Options, UsageError, nearest, split
 
@@ -60,19 +60,20 @@ MAX_WORDS = 1000
 def completion(arguments: list[str]) -> int:
     """Print a shell's script."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        sys.stdout.write(HELP)
+        print_text(HELP)
         return 0
     script = SCRIPTS.get(arguments[0])
     if script is None:
         raise UsageError(f"no completion for {arguments[0]!r}{nearest(arguments[0], SCRIPTS)}")
-    sys.stdout.write(script)
+    print_text(script)
     return 0
 
 
 def complete(words: list[str]) -> int:
     """Print what can come behind `words`, a line each."""
     fitting = [word for word in _fitting(words) if _can_be_typed(word)]
-    sys.stdout.write("".join(f"{word}\n" for word in fitting[:MAX_WORDS]))
+    for word in fitting[:MAX_WORDS]:
+        print_line(word)
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_client.cli.arguments import Arguments, asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
@@ -69,7 +70,7 @@ MAX_TOKEN = 64 * 1024
 def config(arguments: list[str], options: Options) -> ExitCode:
     """The command."""
     if len(arguments) < 2 or asks_for_help(arguments):
-        sys.stdout.write(HELP)
+        print_text(HELP)
         return ExitCode.OK if asks_for_help(arguments) else ExitCode.USAGE
     noun, word, *rest = arguments
     if noun not in _NOUNS:
@@ -107,7 +108,7 @@ def config(arguments: list[str], options: Options) -> ExitCode:
             files.use(name)
             path = files.path(name)
             sentence = f"{name} is the current configuration"
-    sys.stdout.write(f"{path}\n" if output == "path" else f"{sentence}\n")
+    print_line(str(path) if output == "path" else sentence)
     return ExitCode.OK
 
 
@@ -183,19 +184,20 @@ def _list(files: ConfigFiles, output: str | None) -> None:
             rows.append(row | {"endpoint": found.endpoint, "namespace": who.namespace, "name": who.name})
     if output in ("name", "path"):
         key = "alias" if output == "name" else "path"
-        sys.stdout.write("".join(f"{row[key]}\n" for row in rows))
+        for row in rows:
+            print_line(str(row[key]))
     elif output:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
 
         write_data({"clients": rows}, output)
     elif not rows:
-        sys.stderr.write("there is no client configuration; `jumpstarter login` makes one\n")
+        print_error_line("there is no client configuration; `jumpstarter login` makes one")
     else:
         from jumpstarter_client.cli.table import table  # noqa: PLC0415
 
         keys = ("alias", "endpoint", "namespace", "name", "error")
         shown = [("*" if row["current"] else "", *(str(row.get(key, "")) for key in keys)) for row in rows]
-        sys.stdout.write(table(("", "ALIAS", "ENDPOINT", "NAMESPACE", "NAME", ""), shown))
+        print_text(table(("", "ALIAS", "ENDPOINT", "NAMESPACE", "NAME", ""), shown))
 
 
 def _show(name: str | None, output: str | None) -> None:
@@ -203,9 +205,9 @@ def _show(name: str | None, output: str | None) -> None:
 
     found = load(name, os.environ)
     if output == "path":
-        sys.stdout.write(f"{found.path or ''}\n")
+        print_line(str(found.path or ""))
     elif output == "name":
-        sys.stdout.write(f"{found.path.stem if found.path else ''}\n")
+        print_line(found.path.stem if found.path else "")
     elif output:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
 
@@ -213,7 +215,7 @@ def _show(name: str | None, output: str | None) -> None:
     else:
         for key, value in _data(found).items():
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            sys.stdout.write(f"{key.replace('_', ' ') + ':':<21} {shown}\n")
+            print_line(f"{key.replace('_', ' ') + ':':<21} {shown}")
 
 
 def _data(found: ClientConfig) -> dict[str, object]:

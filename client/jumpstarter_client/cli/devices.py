@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.terminal import Styled, print_line, print_text
+from jumpstarter_proto.texts import cells, padded, shown
 
 from jumpstarter_client.cli.options import (
     Options,
@@ -98,7 +100,7 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
 def devices(arguments: list[str], options: Options) -> ExitCode:
     """The command `devices`."""
     if any(word in ("-h", "--help") for word in arguments):
-        sys.stdout.write(HELP)
+        print_text(HELP)
         return ExitCode.OK
     output, rest = take_output(take_name(arguments, options))
     if rest:
@@ -108,9 +110,12 @@ def devices(arguments: list[str], options: Options) -> ExitCode:
     with connect(options.host, config=options.config, wanted=options.wanted()) as client:
         root = client.node
     if output is None:
-        sys.stdout.write("".join(f"{line}\n" for line in _tree(root)))
+        for line in _tree(root):
+            print_line(*line)
     elif output == "name":
-        sys.stdout.write("".join(f"{node.path}\n" for node in root.walk() if node.path))
+        for node in root.walk():
+            if node.path:
+                print_line(node.path)
     else:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
 
@@ -129,34 +134,35 @@ def _facts(node: Node) -> dict[str, object]:
     }
 
 
+MAX_NAME = 60
+"""Characters of a name in the tree; `-o name` has all of it."""
 _COLOURS = {"ready": "32", "busy": "33", "starting": "33", "failed": "31", "missing": "31"}
 
 
-def _tree(root: Node) -> list[str]:
+def _tree(root: Node) -> list[list[str | Styled]]:
     if not root.children:
-        return ["the exporter has no devices; add some to its configuration's `export`"]
+        return [["the exporter has no devices; add some to its configuration's `export`"]]
     rows: list[tuple[str, Node]] = []
 
     def add(node: Node, lead: str) -> None:
         children = list(node.children.values())
         for child in children:
             last = child is children[-1]
-            rows.append((lead + ("└─ " if last else "├─ ") + child.name, child))
+            rows.append((lead + ("└─ " if last else "├─ ") + shown(child.name, MAX_NAME), child))
             add(child, lead + ("   " if last else "│  "))
 
     add(root, "")
-    width = max(len(text) for text, _ in rows)
+    width = max(cells(text) for text, _ in rows)
     coloured = sys.stdout.isatty() and _wants_colour()
-    lines = [root.name or "exporter"]
+    lines: list[list[str | Styled]] = [[root.name or "exporter"]]
     for text, node in rows:
-        state = node.state
-        if coloured and state in _COLOURS:
-            state = f"\x1b[{_COLOURS[state]}m{state}\x1b[0m"
+        style = _COLOURS.get(node.state, "") if coloured else ""
         interface = node.interface if node.interface != "composite" else ""
         why = f": {node.reason}" if node.reason else ""
         # A group has no state worth telling until it has one with a reason.
-        told = f"{state}{why}" if interface or why else ""
-        lines.append(f"{text:<{width}}  {interface:<8} {told}".rstrip())
+        told: list[str | Styled] = [Styled(node.state, style), why] if interface or why else []
+        lead = f"{padded(text, width)}  {padded(interface, 8)} "
+        lines.append([lead, *told] if (node.state and told) or why else [lead.rstrip()])
     return lines
 
 

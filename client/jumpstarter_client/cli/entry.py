@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.terminal import print_error_text
 
 from jumpstarter_client.cli.options import Options, UsageError, split
 
@@ -35,6 +36,9 @@ _TURNED: dict[str, dict[str, tuple[str, ...]]] = {
     "update": {"lease": ("lease", "update")},
     "delete": {"lease": ("lease", "release")},
 }
+
+MAX_SENTENCE = 16 * 1024
+"""Characters of an error that are printed."""
 
 
 def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
@@ -86,10 +90,8 @@ def _explain(error: BaseException, options: Options) -> ExitCode:
         sys.stdout.flush()
     except OSError:
         _drop_output()
-    from jumpstarter_proto.texts import printable  # noqa: PLC0415 - for errors only
-
     # A peer wrote some of it.
-    sys.stderr.write(f"error: {printable(sentence) or type(error).__name__}\n")
+    print_error_text(f"error: {sentence[:MAX_SENTENCE] or type(error).__name__}\n")
     return code
 
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.texts import shown
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text, redraw_lines
 
 from jumpstarter_client.cli.arguments import asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, take_output
@@ -39,7 +39,7 @@ WATCH_SECONDS = 2.0
 def exporters(arguments: list[str], options: Options) -> ExitCode:
     """The command."""
     if asks_for_help(arguments):
-        sys.stdout.write(HELP)
+        print_text(HELP)
         return ExitCode.OK
     output, rest = take_output(arguments)
     output = output or options.output
@@ -66,15 +66,16 @@ def exporters(arguments: list[str], options: Options) -> ExitCode:
 
     found = run(ask)
     if output == "name":
-        sys.stdout.write("".join(f"{one.name}\n" for one in found))
+        for one in found:
+            print_line(one.name)
     elif output:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
 
         write_data({"exporters": [one.as_data() for one in found]}, output)
     elif not found:
-        sys.stderr.write(f"the controller has no exporters{f' with {selector}' if selector else ''}\n")
+        print_error_line(f"the controller has no exporters{f' with {selector}' if selector else ''}")
     else:
-        sys.stdout.write(_table(found))
+        print_text(_table(found))
     return ExitCode.OK
 
 
@@ -148,12 +149,13 @@ class _Lines:
             self._note("the controller is back")
         stamp = time.strftime("%H:%M:%S")
         if self._seen is None and not self._as_json:
-            sys.stdout.write("".join(f"{stamp} {shown(f'{one.name} is {one.told}')}\n" for one in found))
+            for one in found:
+                print_line(f"{stamp} {one.name} is {one.told}")
         else:
             for one, sentence in changes(self._seen or (), found):
                 deleted = one not in found
                 data = one.as_data() | ({"state": "deleted"} if deleted else {})
-                sys.stdout.write(f"{json.dumps(data)}\n" if self._as_json else f"{stamp} {shown(sentence)}\n")
+                print_line(json.dumps(data) if self._as_json else f"{stamp} {sentence}")
         sys.stdout.flush()
         self._seen = found
 
@@ -163,8 +165,7 @@ class _Lines:
             self._note(f"the controller is away ({why}); waiting for it")
 
     def _note(self, sentence: str) -> None:
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {sentence}\n")
-        sys.stderr.flush()
+        print_error_line(f"{time.strftime('%H:%M:%S')} {sentence}")
 
 
 class _Screen:
@@ -188,7 +189,5 @@ class _Screen:
     def _draw(self, last: str) -> None:
         size = shutil.get_terminal_size()
         lines = [*self._table.splitlines()[: max(1, size.lines - 2)], last]
-        up = f"\x1b[{self._drawn}A" if self._drawn else ""
-        sys.stdout.write(f"\r{up}\x1b[J" + "".join(f"{line[: size.columns - 1]}\n" for line in lines))
-        sys.stdout.flush()
+        redraw_lines(lines, sys.stdout, above=self._drawn, width=size.columns - 1)
         self._drawn = len(lines)

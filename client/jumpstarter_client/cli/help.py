@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
+
+from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.manifests import interfaces
 
@@ -54,24 +55,26 @@ Options of every command:
 
 def print_main_help() -> None:
     """What `jumpstarter --help` prints."""
-    sys.stdout.write(MAIN.format(interfaces="".join(f"  {name}\n" for name in interfaces())))
+    print_text(MAIN.format(interfaces="".join(f"  {name}\n" for name in interfaces())))
 
 
 def print_interface_help(interface: str, known: dict[str, Verb]) -> None:
     """What `jumpstarter INTERFACE --help` prints."""
-    out = sys.stdout.write
-    out(f"Usage: jumpstarter {interface} VERB [DEVICE] [ARGUMENT ...]\n\n")
+    print_line(f"Usage: jumpstarter {interface} VERB [DEVICE] [ARGUMENT ...]")
+    print_line()
     if not known:
-        out(f"{interface} has no verbs; its parts have.\n")
+        print_line(f"{interface} has no verbs; its parts have.")
         return
     width = max(map(len, known))
     for name, verb in known.items():
         if verb.needs_device:
-            out(f"  {name:<{width}}  {verb.help}\n")
+            print_line(f"  {name:<{width}}  {verb.help}")
     alone = {name: verb for name, verb in known.items() if not verb.needs_device}
     if alone:
-        out("\nWithout a device:\n")
+        print_line()
+        print_line("Without a device:")
     for name, verb in alone.items():
-        out(f"  jumpstarter {interface} {name}  {verb.help}\n")
-    out(f"\n  jumpstarter {interface} {next(iter(known))} rpi4\n")
-    out(f"  jumpstarter {interface} {next(iter(known))} --help\n")
+        print_line(f"  jumpstarter {interface} {name}  {verb.help}")
+    print_line()
+    print_line(f"  jumpstarter {interface} {next(iter(known))} rpi4")
+    print_line(f"  jumpstarter {interface} {next(iter(known))} --help")

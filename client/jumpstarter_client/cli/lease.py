@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.texts import printable
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_client.cli.arguments import Arguments, asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
@@ -89,7 +88,7 @@ _VERBS = {
 def lease(arguments: list[str], options: Options) -> ExitCode:
     """The command."""
     if not arguments or asks_for_help(arguments):
-        sys.stdout.write(HELP)
+        print_text(HELP)
         return ExitCode.OK if arguments else ExitCode.USAGE
     word, rest = arguments[0], arguments[1:]
     if word not in _VERBS:
@@ -173,14 +172,14 @@ def print_lease(one: pb.Lease, options: Options, sentence: str) -> None:
     from jumpstarter_client.leasing.controller import bare  # noqa: PLC0415
 
     if options.output == "name":
-        sys.stdout.write(f"{bare(one.name)}\n")
+        print_line(bare(one.name))
     elif options.output:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
         from jumpstarter_client.leasing.facts import as_data  # noqa: PLC0415
 
         write_data(as_data(one, time.time()), options.output)
     else:
-        sys.stdout.write(f"{printable(sentence)}\n")
+        print_text(f"{sentence}\n")
 
 
 def _create(given: Arguments, options: Options) -> ExitCode:
@@ -270,14 +269,15 @@ def _list(given: Arguments, options: Options) -> ExitCode:
     )
     now = time.time()
     if options.output == "name":
-        sys.stdout.write("".join(f"{bare(one.name)}\n" for one in found))
+        for one in found:
+            print_line(bare(one.name))
     elif options.output:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
 
         write_data({"leases": [as_data(one, now) for one in found]}, options.output)
     elif not found:
         whose = "no leases" if everybody else "no leases of yours"
-        sys.stderr.write(f"{whose}; `jumpstarter lease create -l board=rpi4` makes one\n")
+        print_error_line(f"{whose}; `jumpstarter lease create -l board=rpi4` makes one")
     else:
         from jumpstarter_client.cli.table import table  # noqa: PLC0415
 
@@ -296,7 +296,7 @@ def _list(given: Arguments, options: Options) -> ExitCode:
                 )
             )
         titles = ("NAME", "SELECTOR", "EXPIRES", "REMAINING", "CLIENT", "EXPORTER", "STATE")
-        sys.stdout.write(table(titles, rows))
+        print_text(table(titles, rows))
     return ExitCode.OK
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.arguments import Arguments
 from jumpstarter_client.cli.lease import (
@@ -138,7 +138,7 @@ def _release(given: Arguments, options: Options) -> ExitCode:
             except RpcError as error:  # the others are given back all the same
                 failures.append(error)
                 continue
-            sys.stdout.write(f"{name}\n" if options.output == "name" else f"{name} is released\n")
+            print_line(name if options.output == "name" else f"{name} is released")
         return found
 
     found = ask(controller, release)

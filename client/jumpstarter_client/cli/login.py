@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_client.cli.arguments import Arguments, asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError
@@ -77,7 +78,7 @@ _BY_LOGIN = ("--issuer", "--client-id", "--callback-port", "--browser")
 def login(arguments: list[str], options: Options) -> int:
     """The command."""
     if asks_for_help(arguments):
-        sys.stdout.write(HELP)
+        print_text(HELP)
         return 0
     given = take("login", arguments, _VALUED, _FLAGS)
     if len(given.words) > 1:
@@ -115,13 +116,13 @@ def login(arguments: list[str], options: Options) -> int:
     )
     _say(path, member)
     if files.current() != alias:
-        sys.stdout.write(f"Use it with --client {alias}, or always: jumpstarter config client use {alias}\n")
+        print_line(f"Use it with --client {alias}, or always: jumpstarter config client use {alias}")
     return 0
 
 
 def _say(path: Path, member: ClientConfig) -> None:
     who = f"{member.identity.namespace}/{member.identity.name}"
-    sys.stdout.write(f"{path}: client {who} of {member.endpoint}\n")
+    print_line(f"{path}: client {who} of {member.endpoint}")
 
 
 def _member(given: Arguments, *, by_code: bool, by_token: bool) -> ClientConfig:
@@ -190,8 +191,7 @@ def _login(given: Arguments) -> Login:
 
 
 def _tell(sentence: str) -> None:
-    sys.stderr.write(sentence + "\n")
-    sys.stderr.flush()
+    print_error_line(sentence)
 
 
 def _file(given: Arguments, option: str) -> Path | None:

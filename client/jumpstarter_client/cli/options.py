@@ -108,7 +108,11 @@ class Options:
         if self.log_level != "warning":
             import logging  # noqa: PLC0415 - the default needs none of it
 
-            logging.basicConfig(level=self.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+            from jumpstarter_proto.log_lines import LineFormatter  # noqa: PLC0415
+
+            logging.basicConfig(level=self.log_level.upper())
+            for handler in logging.getLogger().handlers:
+                handler.setFormatter(LineFormatter())
 
 
 VALUED = {

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, nullcontext
 
+from jumpstarter_proto.terminal import print_line, print_text
+from jumpstarter_proto.texts import printable
 from jumpstarter_proto.value import from_value, to_value
 
 __all__ = ["write_data", "write_result"]
@@ -21,7 +23,7 @@ def write_result(result: object, output: str | None) -> None:
         with closing(result) if isinstance(result, Generator) else nullcontext():
             for item in result:
                 if output == "yaml":
-                    sys.stdout.write("---\n")
+                    print_line("---")
                 write_result(item, output)
                 sys.stdout.flush()
     elif result is None:
@@ -31,18 +33,29 @@ def write_result(result: object, output: str | None) -> None:
     elif isinstance(result, dict | list):
         write_data(result, "yaml")
     else:
-        sys.stdout.write(f"{result}\n")
+        print_text(str(result).replace("\r\n", "\n").expandtabs() + "\n")
 
 
 def write_data(data: object, output: str) -> None:
     """As JSON or YAML. Whole numbers stay whole."""
     plain = _plain(data)
     if output == "json":
-        sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(plain, indent=2, ensure_ascii=False)
+        if not _is_printable(text):
+            text = json.dumps(plain, indent=2)
+        print_text(f"{text}\n")
         return
     import yaml  # noqa: PLC0415 - only who asks for it pays
 
-    yaml.safe_dump(plain, sys.stdout, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    if not _is_printable(text):
+        text = yaml.safe_dump(plain, sort_keys=False)
+    print_text(text)
+
+
+def _is_printable(text: str) -> bool:
+    """Whether no character has to be escaped. Formats escape control characters, but none that only change an order."""
+    return printable(text) == text
 
 
 def _plain(item: object) -> object:

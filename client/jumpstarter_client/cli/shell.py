@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.terminal import print_error_line, print_text
 
 from jumpstarter_client.cli.options import Options, UsageError, take_name
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["shell"]
 
 GREETING_SECONDS = 5.0
+MAX_GREETING = 16 * 1024
 HELP = """Usage: jumpstarter shell [--host HOST | --config FILE | -l SELECTOR | -n NAME] [-- COMMAND [ARGUMENT ...]]
 
 A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
@@ -48,7 +50,7 @@ def shell(arguments: list[str], options: Options) -> int:
     """The command. 126 and 127 as in any shell: found but not runnable, and not found."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if own and own[0] in ("-h", "--help"):
-        sys.stdout.write(HELP)
+        print_text(HELP)
         return 0
     own = take_name(own, options)
     command = own + (arguments[arguments.index("--") + 1 :] if "--" in arguments else [])
@@ -81,7 +83,7 @@ def shell(arguments: list[str], options: Options) -> int:
                 # This machine's exporter names the classes; who runs it can run anything here anyway.
                 environment.setdefault("JMP_DRIVERS_ALLOW", "UNSAFE")
         if greeting:
-            sys.stdout.write(f"{greeting}\n")
+            print_text(f"{greeting}\n")
             sys.stdout.flush()
         with RunFolder("jumpstarter-shell-") as folder:
             code = child.run(command or _interactive(folder, environment), environment)
@@ -92,14 +94,13 @@ async def _greeting(channel: Caller) -> str:
     """What the exporter tells its users; empty if it has nothing to say, or does not say it within a moment."""
     from google.protobuf import empty_pb2  # noqa: PLC0415 - for people only
     from jumpstarter_proto.rpc import RpcError  # noqa: PLC0415
-    from jumpstarter_proto.texts import printable  # noqa: PLC0415
     from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub  # noqa: PLC0415
 
     try:
         report = await ExporterServiceStub(channel).GetReport(empty_pb2.Empty(), timeout=GREETING_SECONDS)
     except RpcError:
         return ""
-    return printable(report.motd)
+    return report.motd[:MAX_GREETING]
 
 
 def _of_lease(board: Board, labels: dict[str, str]) -> dict[str, str]:
@@ -162,10 +163,10 @@ class _Child:
                 self._process.send_signal(number)
             code = self._process.wait()
         except FileNotFoundError:
-            sys.stderr.write(f"error: there is no command {command[0]!r}; check its name and PATH\n")
+            print_error_line(f"error: there is no command {command[0]!r}; check its name and PATH")
             return 127
         except PermissionError:
-            sys.stderr.write(f"error: {command[0]!r} cannot be run; check its permissions\n")
+            print_error_line(f"error: {command[0]!r} cannot be run; check its permissions")
             return 126
         finally:
             for number, handler in before.items():

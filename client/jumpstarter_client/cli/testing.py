@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_name, take_output
 
@@ -61,7 +62,7 @@ class _Run:
 def test(arguments: list[str], options: Options) -> ExitCode:
     """The command `test`."""
     if not arguments or any(word in ("-h", "--help") for word in arguments):
-        sys.stdout.write(HELP)
+        print_text(HELP)
         return ExitCode.OK if arguments else ExitCode.USAGE
     if "--schema" in arguments:
         return _print_schema()
@@ -73,7 +74,7 @@ def test(arguments: list[str], options: Options) -> ExitCode:
     tests = [read(file, _given(file, run)) for file in run.files]
     if run.check:
         for one in tests:
-            sys.stdout.write(f"{one.document.file}: good\n")
+            print_line(f"{one.document.file}: good")
         return ExitCode.OK
     import trio  # noqa: PLC0415
 
@@ -144,7 +145,7 @@ def _print_schema() -> ExitCode:
 
     from jumpstarter_client.yamltest.schema import schema  # noqa: PLC0415
 
-    sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
+    print_text(json.dumps(schema(), indent=2) + "\n")
     return ExitCode.OK
 
 
@@ -153,7 +154,7 @@ def _print_steps() -> ExitCode:
 
     for name, step in sorted(known_steps().items()):
         keys = " ".join(step.keys.__struct_encode_fields__)
-        sys.stdout.write(f"{name:<18} {step.help}" + (f"  [{keys}]" if keys else "") + "\n")
+        print_line(f"{name:<18} {step.help}" + (f"  [{keys}]" if keys else ""))
     return ExitCode.OK
 
 
@@ -169,7 +170,7 @@ async def _run(tests: list[BoardTest], run: _Run, options: Options) -> ExitCode:
         if run.junit is not None and ended:
             write_junit(run.junit, ended)
     if run.output is None:
-        sys.stdout.write(summary_line(ended, folder) + "\n")
+        print_line(summary_line(ended, folder))
     else:
         write_data([facts(one) for one in ended], run.output)
     codes = {one.exit_code for one in ended}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.terminal import print_line, print_text
+from jumpstarter_proto.texts import cells, padded, shown
 
 from jumpstarter_client.cli.options import Options, UsageError, nearest
 from jumpstarter_client.cli.verbs import call_verb
@@ -13,6 +14,10 @@ from jumpstarter_client.node import Node
 from jumpstarter_client.verb import Verb, verbs
 
 __all__ = ["run_tree"]
+
+MAX_NAME = 60
+MAX_DESCRIPTION = 2000
+"""Characters that are shown of what an exporter says about its devices."""
 
 
 def run_tree(arguments: list[str], options: Options) -> ExitCode:
@@ -49,14 +54,14 @@ def _verbs(node: Node) -> dict[str, Verb]:
 
 
 def _print_help(node: Node, known: dict[str, Verb], title: str) -> None:
-    out = sys.stdout.write
-    out(f"Usage: {title} COMMAND [ARGUMENT ...]\n")
+    print_line(f"Usage: {title} COMMAND [ARGUMENT ...]")
     if node.description:
-        out(f"\n{node.description}\n")
+        print_text(f"\n{node.description[:MAX_DESCRIPTION]}\n")
     rows = [(name, child.description or child.interface) for name, child in node.children.items()]
     rows += [(name, node.methods_description.get(name, verb.help)) for name, verb in known.items()]
     if rows:
-        out("\n")
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, text in rows:
-        out(f"  {name:<{width}}  {text}".rstrip() + "\n")
+        print_line()
+    names = [shown(name, MAX_NAME) for name, _ in rows]
+    width = max(map(cells, names), default=0)
+    for name, (_, text) in zip(names, rows, strict=True):
+        print_line(f"  {padded(name, width)}  {shown(text, MAX_DESCRIPTION)}".rstrip())

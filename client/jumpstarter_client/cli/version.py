@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-import sys
 from importlib.metadata import version as installed
+
+from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.options import Options, UsageError, take_output
 
@@ -14,7 +15,7 @@ __all__ = ["version"]
 def version(arguments: list[str], options: Options) -> int:
     """The command."""
     if any(word in ("-h", "--help") for word in arguments):
-        sys.stdout.write("Usage: jumpstarter version [-o json|yaml|name]\n\n  jumpstarter version -o json\n")
+        print_text("Usage: jumpstarter version [-o json|yaml|name]\n\n  jumpstarter version -o json\n")
         return 0
     output, rest = take_output(arguments)
     if rest:
@@ -25,7 +26,7 @@ def version(arguments: list[str], options: Options) -> int:
 
         write_data({"version": number, "python": platform.python_version()}, output)
     elif output == "name":
-        sys.stdout.write(f"{number}\n")
+        print_line(number)
     else:
-        sys.stdout.write(f"jumpstarter-sbc {number}, Python {platform.python_version()}\n")
+        print_line(f"jumpstarter-sbc {number}, Python {platform.python_version()}")
     return 0

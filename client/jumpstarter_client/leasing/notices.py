@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
-from jumpstarter_proto.texts import printable
+from jumpstarter_proto.terminal import erase_line, print_error_text
 
 __all__ = ["Notify", "to_terminal"]
 
@@ -16,9 +16,6 @@ Notify: TypeAlias = Callable[[str], None]
 
 def to_terminal(sentence: str) -> None:
     """On standard error. A terminal may be anybody's for the moment, such as a console's that does not end lines."""
-    sentence = printable(sentence)
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{sentence}\r\n")
-    else:
-        sys.stderr.write(f"{sentence}\n")
-    sys.stderr.flush()
+        erase_line(sys.stderr)
+    print_error_text(f"{sentence}\n", raw=sys.stderr.isatty())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import aclosing
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import EndSessionRequest, GetStatusRequest, GetStatusResponse
@@ -59,8 +59,7 @@ class SessionLog:
                     if self._everything or is_of_hook(entry):
                         self._news.set()
                         self._news = trio.Event()
-                        sys.stderr.write(line_of(entry) + "\n")
-                        sys.stderr.flush()
+                        print_error_line(line_of(entry))
         except JumpstarterError:
             return  # whoever uses the connection says so
 

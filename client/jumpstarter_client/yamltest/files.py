@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 from jumpstarter_proto.file_names import SafeName, safe_name
+from jumpstarter_proto.texts import printable
 
 from jumpstarter_client.console.matcher import plain
 from jumpstarter_client.yamltest.events import RunEnded, StepEnded
@@ -38,7 +39,9 @@ def folder_name(name: str, taken: set[str]) -> SafeName:
 def write_folder(folder: Path, ended: RunEnded) -> None:
     """`summary.txt` and `result.json`; the consoles' logs are there already."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "summary.txt").write_text("\n".join(_summary(folder, ended)) + "\n", encoding="utf-8")
+    (folder / "summary.txt").write_text(
+        "\n".join(map(printable, _summary(folder, ended))) + "\n", encoding="utf-8"
+    )
     (folder / "result.json").write_text(
         json.dumps(facts(ended), indent=2, ensure_ascii=False, default=str) + "\n"
     )
@@ -149,8 +152,8 @@ def _line(step: StepEnded) -> str:
 
 
 def _text(text: str) -> str:
-    """Without what XML cannot hold."""
-    return _NOT_XML.sub("�", text)
+    """In its lines, and nothing in it that a viewer would obey, or XML cannot hold."""
+    return _NOT_XML.sub("�", printable(text))
 
 
 def summary_line(ended: list[RunEnded], folder: Path | None) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from jumpstarter_proto.terminal import Styled, erase_line, print_line, redraw_line
+
 from jumpstarter_client.yamltest.events import Event, RunEnded, RunStarted, StepEnded, StepSaid, StepStarted
 from jumpstarter_client.yamltest.machine import Outcome, Phase
 
@@ -33,12 +35,13 @@ class Teller:
         match event:
             case RunStarted():
                 self._cleaning = False
-                self._write(self._styled(f"{event.test.name}", "1") + f"  ({event.test.document.file})")
+                self._write(self._styled(event.test.name, "1"), f"  ({event.test.document.file})")
             case StepStarted():
                 self._begin(event)
             case StepSaid():
                 self._clear()
-                self._write(f"      {'  ' * self._depth}{event.text}")
+                for line in event.text.split("\n"):
+                    self._write(f"      {'  ' * self._depth}{line}")
             case StepEnded():
                 self._clear()
                 self._end(event)
@@ -46,7 +49,8 @@ class Teller:
                 _, word, style = MARKS[event.outcome]
                 text = self._styled(word, style)
                 why = f": {first_line(event.reason)}" if event.reason else ""
-                self._write(f"{text}  {event.test.name} in {duration(event.seconds)}{why}\n")
+                self._write(text, f"  {event.test.name} in {duration(event.seconds)}{why}")
+                self._write("")
 
     def _begin(self, event: StepStarted) -> None:
         self._depth = event.depth
@@ -55,28 +59,27 @@ class Teller:
             self._write("  always:")
         if self._live:
             again = f" (try {event.attempt})" if event.attempt > 1 else ""
-            self._output.write(f"  {'  ' * event.depth}… {event.title}{again}")
-            self._output.flush()
+            redraw_line(f"  {'  ' * event.depth}… {event.title}{again}", self._output)
 
     def _end(self, event: StepEnded) -> None:
         mark, word, style = MARKS[event.outcome]
         shown = self._styled(mark if self._live else f"{word:<6}", style)
         where = f"  [{event.device}]" if event.device else ""
-        self._write(f"  {'  ' * self._depth}{shown} {event.title}{where}  {duration(event.seconds)}")
+        lead = f"  {'  ' * self._depth}"
+        self._write(lead, shown, f" {event.title}{where}  {duration(event.seconds)}")
         if event.reason:
             for line in event.reason.splitlines():
                 self._write(f"      {'  ' * self._depth}{line}")
 
     def _clear(self) -> None:
         if self._live:
-            self._output.write("\r\x1b[K")
+            erase_line(self._output)
 
-    def _write(self, line: str) -> None:
-        self._output.write(line + "\n")
-        self._output.flush()
+    def _write(self, *parts: str | Styled) -> None:
+        print_line(*parts, to=self._output, flush=True)
 
-    def _styled(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text
+    def _styled(self, text: str, style: str) -> Styled:
+        return Styled(text, style if self._colour else "")
 
 
 def duration(seconds: float) -> str:

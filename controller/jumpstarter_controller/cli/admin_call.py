@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import TypeVar
 import trio
 from jumpstarter_proto.lab.v1 import lab_grpc
 from jumpstarter_proto.rpc import open_channel
+from jumpstarter_proto.terminal import print_error_line
 
 from jumpstarter_controller.app import administrated
 from jumpstarter_controller.certificate_end import end_warning
@@ -30,7 +30,7 @@ def call_admin(data: Path | None, ask: Callable[[lab_grpc.AdminServiceStub], Awa
         folder = data or default_folder()
         with suppress(DataError):  # which it says itself, if it is one
             if warning := end_warning(DataFolder(folder).addresses().certificate_ends, time.time()):
-                print(f"warning: {warning}", file=sys.stderr)
+                print_error_line(f"warning: {warning}")
         async with administrated(folder) as stream, open_channel(stream) as channel:
             return await ask(lab_grpc.AdminServiceStub(channel))
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from cyclopts import App, CycloptsError
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.terminal import print_error_line
 
 __all__ = ["Level", "LogFormat", "run_app"]
 
@@ -32,5 +33,5 @@ def _run(app: App, arguments: list[str]) -> int:
 
 
 def _complain(app: App, sentence: str, code: ExitCode) -> int:
-    print(f"{app.name[0]}: {' '.join(sentence.split())}", file=sys.stderr)
+    print_error_line(f"{app.name[0]}: {' '.join(sentence.split())}")
     return code

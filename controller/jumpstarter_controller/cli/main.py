@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from jumpstarter_proto.durations import seconds
 from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_controller.cli.command import Level, LogFormat, run_app
 from jumpstarter_controller.cli.pair import pair
@@ -208,7 +209,7 @@ def create_router(endpoint: str, /, *, save: Path, data: Path | None = None) -> 
     from jumpstarter_controller.router import credentials  # noqa: PLC0415
 
     certified = credentials.create(DataFolder(data or default_folder()), endpoint, save)
-    print(
+    print_line(
         f"{save}: the file of router {endpoint}"
         + ("" if certified else "; it needs --tls-cert and --tls-key")
     )

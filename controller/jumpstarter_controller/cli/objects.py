@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import shlex
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from jumpstarter_proto.private_files import write_private
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.remote.enrolment import Membership
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
 
@@ -56,7 +56,7 @@ def create(
     if save is not None:
         _save(kind, save, credential)
     else:
-        print(
+        print_line(
             f"{kind} {namespace}/{name} is {username}; they log in: jumpstarter login {credential.endpoint}"
         )
     return 0
@@ -74,7 +74,7 @@ def delete(kind: Kind, name: str, namespace: str, *, data: Path | None) -> int:
     """Delete an object."""
     request = lab_pb2.ObjectRequest(kind=kind.value, namespace=namespace, name=name)
     call_admin(data, lambda stub: stub.Delete(request, timeout=CALL_SECONDS))
-    print(f"{kind} {namespace}/{name} deleted")
+    print_line(f"{kind} {namespace}/{name} deleted")
     return 0
 
 
@@ -82,7 +82,7 @@ def set_enabled(kind: Kind, name: str, namespace: str, *, enabled: bool, data: P
     """Enable or disable an object."""
     request = lab_pb2.SetEnabledRequest(kind=kind.value, namespace=namespace, name=name, enabled=enabled)
     call_admin(data, lambda stub: stub.SetEnabled(request, timeout=CALL_SECONDS))
-    print(f"{kind} {namespace}/{name} {'enabled' if enabled else 'disabled'}")
+    print_line(f"{kind} {namespace}/{name} {'enabled' if enabled else 'disabled'}")
     return 0
 
 
@@ -101,13 +101,13 @@ def listing(kind: Kind, namespace: str, output: str, *, data: Path | None) -> in
         for one in reply.objects
     ]
     if output == "json":
-        print(json.dumps({f"{kind.lower()}s": rows}, indent=2))
+        print_text(json.dumps({f"{kind.lower()}s": rows}, indent=2) + "\n")
     elif output == "name":
         for row in rows:
-            print(row["name"])
+            print_line(row["name"])
     elif not rows:
         word = kind.lower()
-        print(f"no {word}s; `jumpstarter-controller admin pair {word} NAME` lets one in", file=sys.stderr)
+        print_error_line(f"no {word}s; `jumpstarter-controller admin pair {word} NAME` lets one in")
     else:
         for row in rows:
             labels = ",".join(f"{key}={value}" for key, value in sorted(row["labels"].items()))
@@ -118,7 +118,7 @@ def listing(kind: Kind, namespace: str, output: str, *, data: Path | None) -> in
                 row.get("status", ""),
                 labels,
             ]
-            print("  ".join(word for word in words if word))
+            print_line("  ".join(word for word in words if word))
     return 0
 
 
@@ -158,12 +158,12 @@ def pair(
             "fingerprint": offer.fingerprint,
             "command": command,
         }
-        print(json.dumps(described, indent=2))
+        print_text(json.dumps(described, indent=2) + "\n")
         return 0
     where = f"On the host of {name}" if kind is Kind.EXPORTER else f"On {name}'s machine"
     until = end.astimezone().strftime("%H:%M:%S")
-    print(f"{where}, until {until}:\n\n    {shlex.join(command)}\n")
-    print(f"It asks for the pairing code, which is good once:\n\n    {offer.code}")
+    print_text(f"{where}, until {until}:\n\n    {shlex.join(command)}\n" + "\n")
+    print_text(f"It asks for the pairing code, which is good once:\n\n    {offer.code}" + "\n")
     return 0
 
 
@@ -198,7 +198,7 @@ def _check_place(kind: Kind, path: Path) -> None:
 
 def _save(kind: Kind, path: Path, credential: lab_pb2.Credential) -> None:
     write_private(path, _filled_in(kind, path, credential).encode())
-    print(f"{path}: the configuration of {kind.lower()} {credential.namespace}/{credential.name}")
+    print_line(f"{path}: the configuration of {kind.lower()} {credential.namespace}/{credential.name}")
 
 
 def _filled_in(kind: Kind, path: Path, credential: lab_pb2.Credential) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
+from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
 from jumpstarter_controller.policies import as_data, read_policies, written
@@ -27,7 +28,7 @@ def apply(file: str, namespace: str, *, data: Path | None) -> int:
     request = pb.ApplyPoliciesRequest(policies=policies)
     reply = call_admin(data, lambda stub: stub.ApplyPolicies(request, timeout=CALL_SECONDS))
     for policy, outcome in zip(policies, reply.outcomes, strict=True):
-        print(f"policy {policy.namespace}/{policy.name} {outcome}")
+        print_line(f"policy {policy.namespace}/{policy.name} {outcome}")
     return 0
 
 
@@ -49,17 +50,17 @@ def listing(namespace: str, output: str, *, data: Path | None) -> int:
     policies = list(reply.policies)
     match output:
         case "yaml":
-            print(written(policies), end="")
+            print_text(written(policies))
         case "json":
-            print(json.dumps({"policies": [as_data(policy) for policy in policies]}, indent=2))
+            print_text(json.dumps({"policies": [as_data(policy) for policy in policies]}, indent=2) + "\n")
         case "name":
             for policy in policies:
-                print(policy.name)
+                print_line(policy.name)
         case _:
             for policy in policies:
-                print(f"{policy.namespace}  {policy.name}  {policy.exporters or 'all exporters'}")
+                print_line(f"{policy.namespace}  {policy.name}  {policy.exporters or 'all exporters'}")
                 for rule in policy.rules:
-                    print(f"    {_rule(rule)}")
+                    print_line(f"    {_rule(rule)}")
     return 0
 
 
@@ -77,7 +78,7 @@ def delete(name: str, namespace: str, *, data: Path | None) -> int:
     """Delete a policy."""
     request = pb.DeletePolicyRequest(namespace=namespace, name=name)
     reply = call_admin(data, lambda stub: stub.DeletePolicy(request, timeout=CALL_SECONDS))
-    print(f"policy {namespace}/{name} deleted")
+    print_line(f"policy {namespace}/{name} deleted")
     if not reply.left:
-        print(f"{namespace} has no policy any more: every client may lease every exporter there")
+        print_line(f"{namespace} has no policy any more: every client may lease every exporter there")
     return 0

@@ -13,6 +13,7 @@ from jumpstarter_client.errors import DriverError
 from jumpstarter_client.twin import twin
 from jumpstarter_client.verb import verb
 from jumpstarter_proto.rpc import StatusCode
+from jumpstarter_proto.terminal import print_line
 
 if TYPE_CHECKING:
     from cyclopts import Parameter
@@ -81,7 +82,7 @@ class NetworkClient(DriverClient):
     def _until_interrupted(self, where: str) -> None:
         try:
             # Who reads the address may end us before the next line runs.
-            sys.stdout.write(where + "\n")
+            print_line(where)
             sys.stdout.flush()
             self.bridge.call(self.wait_closed_async)
         except KeyboardInterrupt:

@@ -22,6 +22,7 @@ from jumpstarter_client.verb import verb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import StatusCode
+from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.serial.history import ConsoleRecord, Lines, parse_since, show
@@ -146,8 +147,7 @@ class PySerialClient(DriverClient):
                     put(record.data)
                     continue
                 if raw:  # a pipe or a file gets the console's bytes and nothing else
-                    sys.stderr.write(f"[jumpstarter: {record.data.decode('utf-8', 'replace')}]\n")
-                    sys.stderr.flush()
+                    print_error_line(f"[jumpstarter: {record.data.decode('utf-8', 'replace')}]")
                     continue
                 for line in split.feed(record):
                     if text := show(line, wanted=wanted, timestamps=timestamps, harmless=harmless):
@@ -425,5 +425,4 @@ def _broken() -> Iterator[None]:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    print_error_line(text)

@@ -14,6 +14,7 @@ from types import FrameType
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.terminal import print_error_text
 
 __all__ = ["NotATerminalError", "raw_terminal", "read_stdin", "say", "write_all"]
 
@@ -54,8 +55,7 @@ def raw_terminal() -> Iterator[None]:
 
 def say(text: str) -> None:
     """A line for the user. A raw terminal does not return to the start of the line by itself."""
-    sys.stderr.write("".join(f"{line}\r\n" for line in text.splitlines()))
-    sys.stderr.flush()
+    print_error_text("".join(f"{line}\n" for line in text.splitlines()), raw=True)
 
 
 async def read_stdin() -> bytes:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from jumpstarter_proto.encoding import detect
+from jumpstarter_proto.terminal import print_line
 
 __all__ = ["MIB", "BadImage", "Image", "make_image", "parse", "read_image"]
 
@@ -120,7 +120,7 @@ def make_image(path: Path, name: str, version: str = "1.0", size: int = 4 * MIB)
 def main(path: Path, /, *, name: str = "hello", version: str = "1.0", size: int = 64) -> None:
     """Make an image that the virtual board boots; `size` in MiB."""
     image = make_image(path, name, version, size * MIB)
-    sys.stdout.write(f"{path}: {image.name} {image.version}, {image.size} bytes, sha256 {image.digest}\n")
+    print_line(f"{path}: {image.name} {image.version}, {image.size} bytes, sha256 {image.digest}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from jumpstarter_proto.terminal import print_line
+
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.composite import Composite, Proxy
 from jumpstarter_exporter.driver import Driver
@@ -15,11 +17,11 @@ def check_file(name: str | None) -> int:
     """Print what is there. Raises ConfigError for what is wrong."""
     loaded = configuration.load(configuration.locate(name))
     root = configuration.build(loaded)
-    print(f"{loaded.file} is right.")
+    print_line(f"{loaded.file} is right.")
     for line in _lines(root, ""):
-        print(line)
+        print_line(line)
     if not root.children:
-        print("Note: nothing is exported; add a device below `export:`.")
+        print_line("Note: nothing is exported; add a device below `export:`.")
     return 0
 
 

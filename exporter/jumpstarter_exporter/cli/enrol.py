@@ -11,6 +11,7 @@ from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import Kind, Trust, split_endpoint
 from jumpstarter_proto.remote.enrolment import Membership, enrol
 from jumpstarter_proto.secret_input import read_secret
+from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.config.places import SYSTEM, ConfigNotFoundError, folders
@@ -33,13 +34,13 @@ def enrol_exporter(endpoint: str, *, fingerprint: str, save: Path | None, code_f
         member = trio.run(enrol, endpoint, Trust(fingerprint=fingerprint), Kind.EXPORTER, code)
     write_private(path, filled_in(before, member).encode())
     who = f"{member.identity.namespace}/{member.identity.name}"
-    print(f"{path}: exporter {who} of {member.endpoint}")
+    print_line(f"{path}: exporter {who} of {member.endpoint}")
     if not configuration.load(path).entries:
-        print(
+        print_line(
             "Put the boards below its `export:`, in place of `{}`; "
             "`jumpstarter-exporter check` says whether that is right."
         )
-    print(f"Then run it: jumpstarter-exporter run --config {path}")
+    print_line(f"Then run it: jumpstarter-exporter run --config {path}")
     return 0
 
 

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.log_lines import LineFormatter
+from jumpstarter_proto.terminal import print_error_line
 
 __all__ = ["main"]
 
@@ -167,7 +169,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _complain(sentence: str, code: ExitCode) -> int:
-    print(f"jumpstarter-exporter: {' '.join(sentence.split())}", file=sys.stderr)
+    print_error_line(f"jumpstarter-exporter: {' '.join(sentence.split())}")
     return code
 
 
@@ -177,7 +179,7 @@ _OURS = ("jumpstarter_exporter", "jumpstarter_drivers", "jumpstarter_proto", "dr
 def set_up_logging(level: str) -> None:
     """Log to stderr from `level` on. Users' log streams get everything from INFO on, whatever stderr gets."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(LineFormatter())
     handler.setLevel(level.upper())
     root = logging.getLogger()
     root.addHandler(handler)

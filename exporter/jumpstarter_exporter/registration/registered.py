@@ -16,6 +16,7 @@ import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Identity, Kind, Trust, options_of
 from jumpstarter_proto.run_folders import sweep
+from jumpstarter_proto.terminal import print_line
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
 from jumpstarter_exporter.config import ExporterConfig, build, load
@@ -96,7 +97,7 @@ class _Registered:
                 served = trio.Event()
                 nursery.start_soon(self._serve_leases, served)
                 nursery.start_soon(self._hear_signals, signals)
-                print(f"Serving leases of {self._config.settings.endpoint}", flush=True)  # noqa: T201
+                print_line(f"Serving leases of {self._config.settings.endpoint}", flush=True)
                 await self._ending.wait()
                 end_in_time(END_SECONDS)
                 async with trio.open_nursery() as leaving:

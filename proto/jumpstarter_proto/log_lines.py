@@ -1,0 +1,23 @@
+"""Log records as lines: a peer's word in one begins no line of its own, and does nothing to a terminal."""
+
+from __future__ import annotations
+
+import logging
+
+from jumpstarter_proto.texts import printable, shown
+
+__all__ = ["MAX_MESSAGE_LENGTH", "LineFormatter"]
+
+MAX_MESSAGE_LENGTH = 8192
+"""Characters of a message."""
+
+
+class LineFormatter(logging.Formatter):
+    """`LEVEL logger: what happened`, and a traceback below it if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, but for tracebacks."""
+        line = f"{record.levelname} {record.name}: {shown(record.getMessage(), MAX_MESSAGE_LENGTH)}"
+        if record.exc_info:
+            line += "\n" + printable(self.formatException(record.exc_info))
+        return line
