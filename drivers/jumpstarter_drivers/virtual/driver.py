@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +18,8 @@ from jumpstarter_drivers.storage.state import Content, Position
 from jumpstarter_drivers.virtual.board import Board
 from jumpstarter_drivers.virtual.firmware import Firmware
 from jumpstarter_drivers.virtual.image import BadImage, Image, make_image, read_image
+from jumpstarter_drivers.virtual.loader import PROMPT
+from jumpstarter_drivers.virtual.quirks import Quirks
 
 __all__ = ["VirtualBoard"]
 
@@ -38,6 +40,10 @@ class VirtualBoard(Driver):
               factory_image: true      # a new card holds an image that boots; false: an empty card
               storage: /lab/card.img   # left out: a private card that closing throws away
               storage_size: 268435456  # bytes of the card; left out: what the disk has room for
+              root_password: raspberry # left out: root has none
+              change_password: true    # the first login has to change it
+              loader_prompt: "ZynqMP> "
+              quirks: [escapes, profile-errors, short-lines, carriage-returns]
 
     Closing it switches the board off, as pulling its plug would.
     """
@@ -51,6 +57,14 @@ class VirtualBoard(Driver):
     factory_image: bool = True
     storage: str | None = None
     storage_size: int | None = None
+    root_password: str = ""
+    """The password of root, for trying logins; a lab's secrets do not belong here."""
+    change_password: bool = False
+    """Whether the first login has to change it; the board forgets the new one when the exporter ends."""
+    loader_prompt: str = PROMPT
+    """What its boot loader prompts with."""
+    quirks: list[str] = field(default_factory=list)
+    """What odd boards do on their consoles; see quirks.py."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +72,17 @@ class VirtualBoard(Driver):
             raise ValueError(
                 "a virtual board has its own children; leave `children` out, or put them beside it"
             )
-        firmware = Firmware(hostname=self.hostname, model=self.model, boot_seconds=self.boot_seconds)
+        if self.change_password and not self.root_password:
+            raise ValueError("change_password needs a password to change; set `root_password`")
+        firmware = Firmware(
+            hostname=self.hostname,
+            model=self.model,
+            boot_seconds=self.boot_seconds,
+            root_password=self.root_password,
+            change_password=self.change_password,
+            loader_prompt=self.loader_prompt,
+            quirks=Quirks(frozenset(self.quirks)),
+        )
         self._hardware = Board(firmware, self._load)
         self._card = _Card(
             board=self, path=self.storage, size=self.storage_size, factory_image=self.factory_image

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 from jumpstarter_drivers.virtual.image import Image
 from jumpstarter_drivers.virtual.loader import PROMPT, VERSION, Loader, LoaderAction
+from jumpstarter_drivers.virtual.login import LoginProgram
+from jumpstarter_drivers.virtual.quirks import Quirks
 from jumpstarter_drivers.virtual.shell import KERNEL, Action, Machine, Shell
 
 __all__ = ["Event", "Firmware", "LoadImage", "State", "Transmit"]
@@ -106,9 +108,6 @@ EXT4-fs (mmcblk0p2): mounted filesystem with ordered data mode
 Run /sbin/init as init process
 """.strip().splitlines()
 
-_LINE_LIMIT = 1024
-"""Bytes of one typed line; what comes after it rings the bell."""
-
 _LOADER_SHARE = 0.4
 """Part of the boot time that the boot loader takes."""
 
@@ -127,12 +126,19 @@ class Firmware:
         hostname: str = "virtual",
         model: str = "Jumpstarter Virtual Board",
         boot_seconds: float = 1.5,
+        root_password: str = "",
+        change_password: bool = False,
+        loader_prompt: str = PROMPT,
+        quirks: Quirks | None = None,
     ):
         if boot_seconds < 0:
             raise ValueError(f"boot_seconds is {boot_seconds}; a boot takes 0 seconds or more")
         self._hostname = hostname
         self._model = model
         self._boot_seconds = boot_seconds
+        self._login = LoginProgram(hostname, password=root_password, must_change=change_password)
+        self._loader_prompt = loader_prompt
+        self._quirks = quirks or Quirks()
         self.state = State.OFF
         self._script: deque[_Step] = deque()
         self._events: list[Event] = []
@@ -179,7 +185,8 @@ class Firmware:
             return self._due(now)
         self._loading = False
         self._print(
-            f"Loading image {image.name} {image.version} ({image.size} bytes, sha256 {image.digest[:12]})\n"
+            self._quirks.progress
+            + f"Loading image {image.name} {image.version} ({image.size} bytes, sha256 {image.digest[:12]})\n"
             "Starting kernel ...\n\n"
         )
         self._enter(State.KERNEL)
@@ -295,11 +302,16 @@ class Firmware:
         self._line.clear()
         if self.state is State.LOGIN and self._machine is not None:
             image = self._machine.image
-            self._print(f"\nWelcome to {image.name} {image.version}\n\n{self._hostname} login: ")
+            self._print(f"\nWelcome to {image.name} {image.version}\n\n")
+            self._print_prompt(self._login.begin())
         elif self.state is State.SHELL:
-            self._print("# ")
+            self._print_prompt("# ")
         elif self.state is State.PROMPT:
-            self._print(PROMPT)
+            self._print(self._loader_prompt)
+
+    def _print_prompt(self, text: str) -> None:
+        said, end, prompt = text.rpartition("\n")
+        self._print(said + end + (self._quirks.prompt(prompt, self._hostname) if prompt else ""))
 
     def _typed(self, byte: int, now: float) -> None:
         if self._escape:
@@ -315,22 +327,27 @@ class Firmware:
         elif byte in b"\x7f\x08":
             if self._line:
                 self._line.pop()
-                self._echo(b"\b \b")
+                self._echo(b"" if self._is_secret else b"\b \b")
         elif byte == 0x03:
             self._print("<INTERRUPT>\n" if self.state is State.PROMPT else "^C\n")
             self._prompt()
         elif byte == 0x15:
-            self._echo(b"\b \b" * len(self._line))
+            self._echo(b"" if self._is_secret else b"\b \b" * len(self._line))
             self._line.clear()
         elif byte == 0x04:
             if not self._line and self.state is State.SHELL:
                 self._log_out()
         elif byte >= 0x20:
-            if len(self._line) >= _LINE_LIMIT:
+            if len(self._line) >= self._quirks.line_limit:
                 self._echo(b"\a")
             else:
                 self._line.append(byte)
-                self._echo(bytes([byte]))
+                if not self._is_secret:
+                    self._echo(bytes([byte]))
+
+    @property
+    def _is_secret(self) -> bool:
+        return self.state is State.LOGIN and self._login.is_secret
 
     def _echo(self, data: bytes) -> None:
         if data:
@@ -348,15 +365,13 @@ class Firmware:
         if machine is None:
             return
         if self.state is State.LOGIN:
-            if line.strip() == "root":
+            said, is_logged_in = self._login.entered(line)
+            self._print_prompt(said)
+            if is_logged_in:
                 self._shell = Shell(machine)
                 self._enter(State.SHELL)
+                self._print(self._quirks.greeting)
                 self._prompt()
-            elif line.strip():
-                self._print("Login incorrect (this board knows only root, without a password)\n")
-                self._print(f"{self._hostname} login: ")
-            else:
-                self._print(f"{self._hostname} login: ")
             return
         if self._shell is None:
             return

@@ -1,7 +1,7 @@
 """The tiny shell that the virtual board offers after login: text in, text out, no I/O.
 
-It knows a handful of commands, `;`, `&&`, `||`, quotes, `$?`, `$(...)` and `eval`, which is what tests on a console
-use.
+It knows a handful of commands, variables, `;`, `&&`, `||`, quotes, `$?`, `$(...)` and `eval`, which is what tests on a
+console use.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ __all__ = ["KERNEL", "Action", "Machine", "Shell"]
 
 KERNEL = "6.6.0-virtual"
 _OCTAL = re.compile(r"\\(?:0([0-7]{0,3})|(.))", re.DOTALL)
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_VARIABLES_SIZE = 256 * 1024
+"""Characters of all variables."""
+_DEPTH = 20
+"""Of `eval` and `$(...)` in one another."""
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
@@ -48,9 +53,21 @@ class Shell:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.status = 0
+        self._variables: dict[str, str] = {}
+        self._depth = 0
 
     def run(self, line: str, uptime: float) -> tuple[str, Action | None]:
         """Run one line, `uptime` seconds after boot: what it prints (with LF), and what it asks for."""
+        if self._depth == _DEPTH:
+            self.status = 2
+            return "sh: too many levels\n", None
+        self._depth += 1
+        try:
+            return self._run(line, uptime)
+        finally:
+            self._depth -= 1
+
+    def _run(self, line: str, uptime: float) -> tuple[str, Action | None]:
         output = []
         try:
             for joint, words in commands(line):
@@ -69,6 +86,8 @@ class Shell:
         name, *arguments = [
             word.expand(self._variable, lambda line: self.run(line, uptime)[0]) for word in words
         ]
+        if not arguments and (assigned := _ASSIGNMENT.fullmatch(name)):
+            return self._assign(assigned[1], assigned[2]), None
         if name == "eval":
             # An empty one succeeds; all others are told by what they run.
             self.status = 0
@@ -88,7 +107,21 @@ class Shell:
         return _PROGRAMS[name](self, arguments, uptime), None
 
     def _variable(self, name: str) -> str:
-        return str(self.status) if name == "?" else ""
+        return str(self.status) if name == "?" else self._variables.get(name, "")
+
+    def _assign(self, name: str, value: str) -> str:
+        others = sum(len(text) for key, text in self._variables.items() if key != name)
+        if others + len(value) > _VARIABLES_SIZE:
+            self.status = 2
+            return "sh: out of memory\n"
+        self._variables[name] = value
+        self.status = 0
+        return ""
+
+    def _unset(self, arguments: list[str], _uptime: float) -> str:
+        for name in arguments:
+            self._variables.pop(name, None)
+        return ""
 
     def _printf(self, arguments: list[str], _uptime: float) -> str:
         """`%b` and `%s` alone, or a text."""
@@ -180,6 +213,7 @@ _BUILTINS: dict[str, _Command] = {
     "false": Shell._nothing,  # noqa: SLF001
     "printf": Shell._printf,  # noqa: SLF001
     "help": Shell._help,  # noqa: SLF001
+    "unset": Shell._unset,  # noqa: SLF001
 }
 _PROGRAMS: dict[str, _Command] = {
     "cat": Shell._cat,  # noqa: SLF001

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 __all__ = ["UnterminatedError", "Word", "commands", "split"]
 
 _OPERATORS = ("&&", "||", ";", "&", "\n")
-_VARIABLE = re.compile(r"\$(\?|\w+|\{\w+\})")
+_VARIABLE = re.compile(r"\$(\?|\w+|\{\w+-?\})")
 
 
 class UnterminatedError(ValueError):
@@ -37,7 +37,7 @@ class Word:
         expanded = []
         for text, kind in self.parts:
             if kind is _Kind.EXPANDED:
-                expanded.append(_VARIABLE.sub(lambda found: variable(found[1].strip("{}")), text))
+                expanded.append(_VARIABLE.sub(lambda found: variable(found[1].strip("{-}")), text))
             elif kind is _Kind.COMMAND:
                 expanded.append(run(text).rstrip("\n"))
             else:
