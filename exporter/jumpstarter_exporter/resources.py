@@ -64,6 +64,11 @@ class Source:
         """Bytes of other data behind compressed content, which are left out; complete at the end."""
         return self._codec.trailing if self._codec else 0
 
+    @property
+    def trailing_end(self) -> bytes:
+        """The last of it."""
+        return self._codec.trailing_end if self._codec else b""
+
     def __aiter__(self) -> Source:
         return self
 

@@ -38,6 +38,9 @@ MAX_MEMORY_BYTES = 256 * 1024 * 1024
 MAX_TRAILING_BYTES = 1024 * 1024
 """Other data behind compressed content: a signature or metadata has less; more is a damaged or joined file."""
 
+TRAILING_END_BYTES = 16
+"""Of such data, to tell what it is: OpenWrt's metadata ends with a record of so many bytes."""
+
 
 class Encoding(enum.StrEnum):
     """Names as they travel in `x_jmp_content_encoding`; Jumpstarter 0.9 knows the first four."""
@@ -171,6 +174,8 @@ class Decompressor:
         self.encoding = encoding
         self.trailing = 0
         """Bytes of other data behind the compressed content, so far; up to `MAX_TRAILING_BYTES`."""
+        self.trailing_end = b""
+        """The last `TRAILING_END_BYTES` of them."""
         self._engine = _engine(encoding)
         self._started = False
         self._rest = b""
@@ -203,7 +208,7 @@ class Decompressor:
     def _next_member(self, data: bytes) -> bool:
         """Whether another member begins here; what is none, or may be none yet, is kept or counted."""
         if self.trailing or not _may_begin(self.encoding, data, whole=False):
-            self._leave_out(len(data))
+            self._leave_out(data)
             return False
         if not _may_begin(self.encoding, data, whole=True):
             self._rest = data
@@ -211,8 +216,9 @@ class Decompressor:
         self._engine = _engine(self.encoding)
         return True
 
-    def _leave_out(self, count: int) -> None:
-        self.trailing += count
+    def _leave_out(self, data: bytes) -> None:
+        self.trailing += len(data)
+        self.trailing_end = (self.trailing_end + data)[-TRAILING_END_BYTES:]
         if self.trailing > MAX_TRAILING_BYTES:
             raise ContentError(
                 f"more than {MAX_TRAILING_BYTES} bytes of other data follow the {self.encoding} content; "
@@ -226,7 +232,7 @@ class Decompressor:
                 f"the {self.encoding} content ends too early; "
                 f"the file is cut short, check it with `{_TOOLS[self.encoding]}`"
             )
-        self._leave_out(len(self._rest))
+        self._leave_out(self._rest)
         self._rest = b""
         return b""
 

@@ -47,7 +47,7 @@ class ImageStream:
 
     def remarks(self) -> list[str]:
         """At the end: what was left out."""
-        outer = trailing_remark(self._source.trailing, "compressed")
+        outer = trailing_remark(self._source.trailing, "compressed", self._source.trailing_end)
         return [*outer, *self._started.remarks()]
 
     def __aiter__(self) -> AsyncIterator[bytes]:

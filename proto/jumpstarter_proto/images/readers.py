@@ -70,6 +70,11 @@ class DecompressingReader:
         """Bytes of other data behind the content; complete at the end."""
         return self._codec.trailing
 
+    @property
+    def trailing_end(self) -> bytes:
+        """The last of it."""
+        return self._codec.trailing_end
+
     def read(self, count: int) -> bytes:
         """See Read."""
         while not self._rest and not self._at_end:

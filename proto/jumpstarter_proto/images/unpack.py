@@ -18,6 +18,7 @@ __all__ = ["MAX_LAYERS", "ImageReader", "Layer", "open_image", "open_image_file"
 MAX_LAYERS = 5
 """Of compression and archives around one image; people need two."""
 
+_OPENWRT_TRAILER = b"FWx0"  # fwtool's fwimage_trailer, the last 16 bytes
 _NAMED = 5
 """Files that a message about an archive names."""
 
@@ -157,16 +158,17 @@ def _decode(
     reader = DecompressingReader(source.read, encoding)
 
     def with_trailing() -> tuple[str, ...]:
-        return remarks() + trailing_remark(reader.trailing, encoding)
+        return remarks() + trailing_remark(reader.trailing, encoding, reader.trailing_end)
 
     inner = PeekReader(reader.read)
     layers = (*layers, Layer(str(encoding)))
     return (_plain if is_last else _unpack)(inner, layers, None, with_trailing)
 
 
-def trailing_remark(count: int, what: str) -> tuple[str, ...]:
-    """The remark about other data behind `what`, if there is any."""
-    return (f"{count} bytes of other data behind the {what} content were left out",) if count else ()
+def trailing_remark(count: int, what: str, end: bytes = b"") -> tuple[str, ...]:
+    """The remark about other data behind `what`, if there is any; its last bytes may tell what it is."""
+    kind = "OpenWrt's metadata" if end.startswith(_OPENWRT_TRAILER) else "other data"
+    return (f"{count} bytes of {kind} behind the {what} content were left out",) if count else ()
 
 
 @dataclass
