@@ -21,7 +21,7 @@ from jumpstarter_controller.clock import Clock, uptime
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Record, View
 from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.scheduling import Place as QueuePlace
-from jumpstarter_controller.scheduling import Presence, Scheduler, Waiters, follow_clock
+from jumpstarter_controller.scheduling import Presence, Scheduler, Waiters, WrittenAhead, follow_clock
 from jumpstarter_controller.store import StoreError
 from jumpstarter_controller.tally import Tally
 
@@ -77,6 +77,12 @@ class Engine:
             for record in self._draft.all(kind):
                 self.view.set(kind, record.key, record)
         now = self.clock()
+        self._ahead = WrittenAhead.of(self.view, now)
+        if self._ahead.newest:
+            _log.warning(
+                "the clock is %.0f s behind what was written last; leases from before wait for it to be set",
+                self._ahead.newest - now,
+            )
         for exporter in self._online_at_the_end():
             # It had no chance to be heard while we were away.
             self.presence.saw(exporter, now)
@@ -162,13 +168,14 @@ class Engine:
         step = self.clock.step()
         if not step:
             return
-        follow_clock(self._draft, step)
+        follow_clock(self._draft, step, self._ahead)
         try:
             await self._write()
         except StoreError:
             self._draft.back_to(0)
             return
         self.clock.follow(step)
+        self._ahead = self._ahead.at(self.clock())
         self.presence.shift(step)
         self.waiters.shift(step)
         _log.warning(

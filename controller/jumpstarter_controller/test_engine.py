@@ -253,8 +253,8 @@ async def test_a_board_that_changes_hands_in_one_turn_has_its_new_holder(
 class Clocks:
     """A wall clock that is set, beside one that is not."""
 
-    def __init__(self, disk: Disk) -> None:
-        self.ahead = 1e9
+    def __init__(self, disk: Disk, ahead: float = 1e9) -> None:
+        self.ahead = ahead
         self.engine = Engine(disk, clock=lambda: trio.current_time() + self.ahead, steady=trio.current_time)
 
     async def start(self, nursery: trio.Nursery, **more: object) -> None:
@@ -310,6 +310,56 @@ async def test_a_clock_that_is_set_while_the_disk_is_full_is_followed_when_there
     disk.full = False
     await clocks.end()
     assert trio.current_time() - began == pytest.approx(600, abs=0.1)
+
+
+async def test_a_computer_that_starts_years_behind_prolongs_no_lease_when_it_learns_the_time(
+    disk: Disk,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As a board without a clock does; another lease begins before it knows better."""
+    right = 1e9 - trio.current_time()
+    two = replace(BOARD, name="two", uid="3", labels={"board": "other"})
+    old = lease("long", duration=600.0, begun=1e9 - 100, exporter="one", created=1e9 - 100)
+    put(ANN, BOARD, two, old)(written := Lab(), 0.0)
+    disk.write(written.changes())
+    clocks = Clocks(disk, ahead=right - 1e8)
+    assert "behind what was written last" in caplog.text
+    engine = clocks.engine
+    await nursery.start(engine.run)
+    for board in (BOARD, two):
+        engine.presence.connected(board.key, engine.clock())
+    await engine.change(put(lease("new", selector="board=other", duration=300.0)))
+    began = trio.current_time()
+    await trio.sleep(100)
+    clocks.ahead = right
+    await trio.sleep(LONGEST_SLEEP + 1)
+    new = engine.view.get(Lease, Key("lab", "new"))
+    assert new is not None
+    assert new.expiry == pytest.approx(1e9 + began + 300, abs=0.5)
+    await clocks.end()
+    assert trio.current_time() - began == pytest.approx(500, abs=0.5)
+
+
+async def test_nobody_is_gone_because_the_clock_was_set(
+    disk: Disk, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    clocks = Clocks(disk)
+    await clocks.start(nursery, duration=600.0)
+    engine = clocks.engine
+    await engine.change(put(lease("waiting", order=1, waited=True)))
+    waiting = engine.view.get(Lease, Key("lab", "waiting"))
+    assert waiting is not None
+    engine.presence.disconnected(BOARD.key, engine.clock())
+    engine.heard_of(waiting)
+    await trio.sleep(10)
+    clocks.ahead += 3600.0
+    await trio.sleep(LONGEST_SLEEP + 5)
+    board = engine.view.get(Exporter, BOARD.key)
+    assert board is not None
+    assert board.status is not ExporterStatus.OFFLINE
+    assert engine.view.get(Lease, waiting.key) == waiting
 
 
 async def test_a_clock_that_drifts_a_little_moves_nothing(

@@ -1,7 +1,7 @@
 """Who gets which exporter, and when: decisions without I/O over the records of a lab."""
 
 from jumpstarter_controller.scheduling.candidates import Refusal, choices, longest
-from jumpstarter_controller.scheduling.clock_steps import follow_clock
+from jumpstarter_controller.scheduling.clock_steps import WrittenAhead, follow_clock
 from jumpstarter_controller.scheduling.presence import OFFLINE_SECONDS, Presence
 from jumpstarter_controller.scheduling.scheduler import Place, Scheduler, online
 from jumpstarter_controller.scheduling.times import TimesError, check_times
@@ -17,6 +17,7 @@ __all__ = [
     "Scheduler",
     "TimesError",
     "Waiters",
+    "WrittenAhead",
     "check_times",
     "choices",
     "follow_clock",

@@ -1,28 +1,77 @@
-"""A wall clock that is set: what lasts a time still lasts it, what has a time of day keeps that."""
+"""A wall clock that is set: what lasts a time still lasts it, what has a time of day keeps that.
+
+A computer without a clock of its own starts years behind, until it has asked the network. What was written before that
+start is right already when the clock becomes so, and must not move with it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Lab, PairingCode
+from jumpstarter_controller.lab import Client, Key, Lab, Lease, PairingCode, Record, View
 
-__all__ = ["follow_clock"]
+__all__ = ["WrittenAhead", "follow_clock"]
+
+TOLERANCE_SECONDS = 60.0
+"""A clock that is so little behind what was written may have been right before, and was set back a little since."""
 
 
-def follow_clock(lab: Lab, step: float) -> None:
+@dataclass(frozen=True)
+class WrittenAhead:
+    """Times that were written by a clock that was ahead of the one that we started with."""
+
+    newest: float = 0.0
+    """When the clock is as far, it is right."""
+    times: Mapping[tuple[type[Record], Key], float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, lab: View, now: float) -> WrittenAhead:
+        """Of a lab that was just loaded; nothing, if the clock can be right."""
+        found = [
+            time
+            for lease in lab.all(Lease)
+            for time in (lease.created, lease.begun, lease.ended)
+            if time is not None
+        ]
+        newest = max(found, default=0.0)
+        if now >= newest - TOLERANCE_SECONDS:
+            return cls()
+        times: dict[tuple[type[Record], Key], float] = {
+            (Lease, lease.key): lease.begun for lease in lab.open_leases() if lease.begun is not None
+        }
+        times |= {(Client, one.key): one.outgoing_until for one in lab.all(Client) if one.outgoing}
+        times |= {(PairingCode, one.key): one.expires for one in lab.all(PairingCode)}
+        return cls(newest, times)
+
+    def has(self, record: Record, time: float) -> bool:
+        """Whether that time of a record is one of them, and not newer."""
+        return self.times.get((type(record), record.key)) == time
+
+    def at(self, now: float) -> WrittenAhead:
+        """What is left of them when the clock was set."""
+        return WrittenAhead() if now >= self.newest - TOLERANCE_SECONDS else self
+
+
+def follow_clock(lab: Lab, step: float, ahead: WrittenAhead = WrittenAhead()) -> None:
     """Move all durations that have begun by the `step` of the clock, in seconds; forward is positive.
 
     A lease that has begun ends after its duration, unless an end was asked for by the time of day. A lease that begins
-    later begins at its time of day. Pairing codes, and tokens that were replaced, last as long as was said.
+    later begins at its time of day. Pairing codes, and tokens that were replaced, last as long as was said. What was
+    written `ahead` of our clock stays.
     """
     for lease in lab.open_leases():
-        if lease.begun is not None and lease.end_time is None:
-            begin = None if lease.begin_time is None else lease.begin_time + step
-            lab.put(replace(lease, begun=lease.begun + step, begin_time=begin))
-        elif lease.begun is not None:
-            lab.put(replace(lease, begun=lease.begun + step))
+        if lease.begun is None or ahead.has(lease, lease.begun):
+            continue
+        begin = lease.begin_time
+        if begin is not None and lease.end_time is None:
+            begin += step
+        lab.put(replace(lease, begun=lease.begun + step, begin_time=begin))
     for client in list(lab.all(Client)):
-        if client.outgoing:
+        if client.outgoing and not ahead.has(client, client.outgoing_until):
             lab.put(replace(client, outgoing_until=client.outgoing_until + step))
     for code in list(lab.all(PairingCode)):
-        lab.put(replace(code, expires=code.expires + step))
+        if not ahead.has(code, code.expires):
+            lab.put(replace(code, expires=code.expires + step))

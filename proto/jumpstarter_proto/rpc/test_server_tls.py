@@ -66,12 +66,16 @@ def files(tmp_path: Path) -> Files:
 
 async def test_a_new_pair_is_shown_to_whoever_connects_then(files: Files) -> None:
     before = files.shown
+    changes: list[int] = []
+    files.tls.on_change = lambda: changes.append(1)
     await files.tls.look()
     assert files.shown == before
     wanted = files.replace()
     assert files.shown == before
-    await files.tls.look()
+    for _ in range(2):
+        await files.tls.look()
     assert files.shown == wanted != before
+    assert changes == [1]
 
 
 async def test_it_is_noticed_without_a_word(
