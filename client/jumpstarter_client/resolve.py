@@ -12,6 +12,10 @@ __all__ = ["BuiltIn", "Tcp", "Unix", "candidates", "parse_host", "passphrase"]
 
 SYSTEM_SOCKET = "/run/jumpstarter/exporter.sock"
 
+EXPECTED = (
+    "write HOST:PORT such as lab.example:8082, [2001:db8::1]:8082, or a socket's path such as /run/x.sock"
+)
+
 
 @dataclass(frozen=True)
 class Unix:
@@ -61,16 +65,24 @@ def candidates(host: str | None, environment: Mapping[str, str]) -> Iterator[Uni
 
 
 def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
-    """`host:port` when what follows the last colon is a port, else the path of a socket.
+    """`HOST:PORT`, or the path of a socket: what has a slash in it, or is a file's name of this folder.
 
     Raises:
-        ConnectError: a port without a host.
+        ConnectError: it is neither; says how it is written.
     """
+    text = text.strip()
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or not 1 <= int(port) <= 65535 or "/" in text:
-        return Unix(os.path.expanduser(text), asked_for=True)
-    if not host:
-        raise ConnectError(f"{text!r} has no host in front of its port; write it as HOST:PORT")
+    is_port = port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535
+    if "://" in text or not is_port or not colon or "/" in text:
+        if "://" not in text and ("/" in text or os.path.exists(text)):
+            return Unix(os.path.expanduser(text), asked_for=True)
+        raise ConnectError(f"{text!r} is no address of an exporter; {EXPECTED}")
+    if (
+        not host
+        or any(mark in host for mark in " @")
+        or (":" in host) != (host[0] == "[" and host[-1] == "]")
+    ):
+        raise ConnectError(f"{text!r} has no host in front of its port; {EXPECTED}")
     insecure = any(
         environment.get(name) == "1" for name in ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
     )

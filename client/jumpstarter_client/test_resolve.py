@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jumpstarter_client.errors import ConnectError
@@ -26,13 +28,44 @@ def test_without_a_name_daemons_come_before_a_built_in_exporter() -> None:
         ("/tmp/socket", Unix("/tmp/socket", asked_for=True)),
         ("lab:8443", Tcp("lab", 8443, insecure=False)),
         ("[::1]:1", Tcp("::1", 1, insecure=False)),
-        ("lab:0", Unix("lab:0", asked_for=True)),
-        ("lab:65536", Unix("lab:65536", asked_for=True)),
+        (" lab:1 ", Tcp("lab", 1, insecure=False)),
+        ("lab:1\n", Tcp("lab", 1, insecure=False)),
         ("./odd:80", Unix("./odd:80", asked_for=True)),
     ],
 )
 def test_a_host_is_an_address_only_with_a_port_at_its_end(text: str, expected: Unix | Tcp) -> None:
     assert parse_host(text, {}) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lab.example",
+        "lab:",
+        ":",
+        "lab:0",
+        "lab:65536",
+        "lab:notaport",
+        "lab:\u0661",
+        "http://lab:8082",
+        "unix:///run/x",
+        "user@lab:1",
+        "two words:1",
+        "::1",
+        "[::1",
+        "[::1]",
+        "::1:8082",
+    ],
+)
+def test_what_is_no_address_is_told_how_one_is_written(text: str) -> None:
+    with pytest.raises(ConnectError, match=r"write HOST:PORT such as .*, or a socket's path such as"):
+        parse_host(text, {})
+
+
+def test_a_socket_of_this_folder_needs_no_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "socket").touch()
+    assert parse_host("socket", {}) == Unix("socket", asked_for=True)
 
 
 @pytest.mark.parametrize("name", ["JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE"])

@@ -46,6 +46,7 @@ def find(node: Node, name: str, kind: Kind) -> Exported:
 
 async def call(node: Node, name: str, arguments: Sequence[JSON]) -> struct_pb2.Value:
     """Run a unary method, opening the device before; raises what the driver raises, made harmless."""
+    node.check_usable()
     method = find(node, name, Kind.CALL)
     bound = await _prepare(node, method, name, arguments)
     with node.in_use():
@@ -54,6 +55,7 @@ async def call(node: Node, name: str, arguments: Sequence[JSON]) -> struct_pb2.V
 
 async def stream_results(node: Node, name: str, arguments: Sequence[JSON], send: Send) -> None:
     """Run a streaming method, and send what it yields."""
+    node.check_usable()
     method = find(node, name, Kind.STREAMING)
     bound = await _prepare(node, method, name, arguments)
     with node.in_use():
@@ -65,7 +67,6 @@ def _grace(method: Exported) -> float:
 
 
 async def _prepare(node: Node, method: Exported, name: str, arguments: Sequence[JSON]) -> list[Any]:
-    node.check_not_stuck()
     with collapsed(), guests.contained(f"{name}()"):
         bound = plan(method.function, name).bind(arguments)
     if method.opens and not node.is_open:

@@ -1,4 +1,4 @@
-"""Devices that are other devices: a group under one name, and a second name for a device elsewhere."""
+"""Devices without hardware: a group under one name, a second name for a device elsewhere, one that cannot be made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from jumpstarter_exporter.driver import Driver
 
-__all__ = ["Composite", "Proxy"]
+__all__ = ["Composite", "Proxy", "Unavailable"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -25,6 +25,19 @@ class Composite(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_composite.client.CompositeClient"
     interface: ClassVar[str] = "composite"
+
+
+@dataclass(kw_only=True, eq=False)
+class Unavailable(Driver):
+    """Stands in the tree for a device that could not be made, as failed; its children work without it."""
+
+    client: ClassVar[str] = Composite.client
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.life.failed(self.reason)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -88,7 +88,7 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
         ListenError: the network address is taken or no address.
     """
     await trio.to_thread.run_sync(sweep)
-    root = build(config)
+    root = build(config, lenient=True)
     settings = config.settings
     with ExitStack() as stack:
         stack.enter_context(sockets.claimed(path))

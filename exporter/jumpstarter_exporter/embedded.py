@@ -53,8 +53,8 @@ async def open_exporter(config: str | Path | None = None) -> AsyncIterator[Embed
         ConfigError: the configuration makes no sense.
         ConfigNotFoundError: there is none, or it is not clear which one is meant.
     """
-    loaded = configuration.load(configuration.locate(config))
-    root = configuration.build(loaded)
+    loaded = configuration.load(configuration.locate(config), lenient=True)
+    root = configuration.build(loaded, lenient=True)
     settings = loaded.settings
     async with (
         Session(root, name=settings.metadata.name, motd=settings.motd) as session,

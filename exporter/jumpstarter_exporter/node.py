@@ -16,6 +16,7 @@ import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter import guests
+from jumpstarter_exporter.composite import Unavailable
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceFailed, DeviceMissing, single
 from jumpstarter_exporter.lifecycle import Lifecycle, State
@@ -91,9 +92,9 @@ class Node:
         finally:
             self.in_flight -= 1
 
-    def check_not_stuck(self) -> None:
-        """DeviceFailed while some of its driver's code, which nobody waits for any more, has not come back."""
-        if self.life.is_stuck:
+    def check_usable(self) -> None:
+        """DeviceFailed while some of its driver's code has not come back, or if it has none."""
+        if self.life.is_stuck or isinstance(self.driver, Unavailable):
             raise DeviceFailed(f"{self}: {self.life.reason}")
 
     async def run(self, what: str, body: Callable[[], Awaitable[T]], *, grace: float | None = None) -> T:
@@ -105,8 +106,12 @@ class Node:
 
         Raises what the driver's `open` raises, after which the next use tries again.
         """
-        self.check_not_stuck()
-        if self.parent is not None and not self.parent.is_open:
+        self.check_usable()
+        if (
+            self.parent is not None
+            and not self.parent.is_open
+            and not isinstance(self.parent.driver, Unavailable)
+        ):
             await self.parent.open()
         async with self._opening:
             if self.is_open:

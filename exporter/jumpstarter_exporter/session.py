@@ -127,7 +127,7 @@ class Session:
         for node in self.tree.nodes:
             if node.is_open:
                 try:
-                    node.check_not_stuck()
+                    node.check_usable()
                     await node.run("reset()", node.driver.reset)
                 except Exception as error:  # any driver's reset; its neighbours must be reset too
                     failures.append(f"{node}: {error}")

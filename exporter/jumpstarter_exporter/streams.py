@@ -65,8 +65,8 @@ async def serve_driver_stream(node: Node, method_name: str, call: Call) -> None:
         RpcError: ABORTED, the device's side broke off in the middle.
         DeviceError: and whatever else the driver raises.
     """
+    node.check_usable()
     method = find(node, method_name, Kind.STREAM)
-    node.check_not_stuck()
     if not node.is_open:
         with collapsed():
             await node.open()

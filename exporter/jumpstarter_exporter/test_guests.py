@@ -17,9 +17,11 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_exporter import guests
 from jumpstarter_exporter import node as node_module
+from jumpstarter_exporter.composite import Unavailable
 from jumpstarter_exporter.conftest import Serve, User
 from jumpstarter_exporter.driver import DeviceMissing, Driver, export, export_stream
 from jumpstarter_exporter.lifecycle import Lifecycle, State
+from jumpstarter_exporter.report import REASON, STATE
 
 
 class Odd(BaseException):
@@ -237,6 +239,30 @@ def test_a_tamed_exception_keeps_its_status() -> None:
     assert str(error) == "unplugged"
     plain = OSError(5, "no such port")
     assert guests.tame(plain, "open()") is plain
+
+
+async def test_a_device_that_could_not_be_made_says_why_and_its_children_work(serve: Serve) -> None:
+    bad = Unavailable(reason="x.yaml:3: unknown type 'x'; install it", children={"child": Good()})
+    async with serve(Good(children={"bad": bad, "good": Good()})) as user:
+        for use in (user.call("bad", "on"), use_stream(user), use_results(user)):
+            with pytest.raises(RpcError, match="unknown type 'x'; install it"):
+                await use
+        assert await user.call("good", "plain") == "well"
+        assert await user.call("bad.child", "plain") == "well"
+        report = next(report for report in (await user.report()).reports if report.uuid == str(bad.uuid))
+        assert report.labels[STATE] == "failed"
+        assert report.labels[REASON] == bad.reason
+
+
+async def use_stream(user: User) -> None:
+    async with user.stream("bad", "connect"):
+        pass
+
+
+async def use_results(user: User) -> None:
+    async with user.results("bad", "read") as results:
+        async for _ in results:
+            pass
 
 
 def endless() -> Iterator[int]:

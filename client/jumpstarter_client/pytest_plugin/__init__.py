@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -227,10 +228,16 @@ class JumpstarterTest:
 
 
 def _option(config: pytest.Config, name: str) -> str | None:
-    found: str | None = (
-        config.getoption(f"jumpstarter_{name}") or config.getini(f"jumpstarter_{name}") or None
-    )
-    return found
+    given: str | None = config.getoption(f"jumpstarter_{name}")
+    if given:
+        return given
+    found: str = config.getini(f"jumpstarter_{name}")
+    if name == "exporter" and found and config.inipath is not None:
+        # A file is named from where it is written, wherever pytest is started; a host or a name stays as it is.
+        file = config.inipath.parent / Path(found).expanduser()
+        if file.suffix in (".yaml", ".yml") or file.exists():
+            return str(file)
+    return found or None
 
 
 def _workers(config: pytest.Config) -> tuple[int, int]:

@@ -49,6 +49,16 @@ def test_blocking_and_async_tests_use_one_exporter(lab: pytest.Pytester) -> None
     lab.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=2)
 
 
+def test_a_file_in_the_ini_file_is_beside_it_wherever_pytest_starts(
+    lab: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.makeini("[pytest]\njumpstarter_exporter = lab.yaml\n")
+    folder = lab.mkdir("folder")
+    (folder / "test_it.py").write_text("def test_on(jumpstarter):\n    jumpstarter.rpi4.power.on()\n")
+    monkeypatch.chdir(folder)
+    lab.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
 def test_what_the_hardware_lacks_skips_with_the_reason(lab: pytest.Pytester) -> None:
     lab.makepyfile(
         """

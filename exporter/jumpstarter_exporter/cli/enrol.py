@@ -35,7 +35,7 @@ def enrol_exporter(endpoint: str, *, fingerprint: str, save: Path | None, code_f
     write_private(path, filled_in(before, member).encode())
     who = f"{member.identity.namespace}/{member.identity.name}"
     print_line(f"{path}: exporter {who} of {member.endpoint}")
-    if not configuration.load(path).entries:
+    if not configuration.load(path, lenient=True).entries:
         print_line(
             "Put the boards below its `export:`, in place of `{}`; "
             "`jumpstarter-exporter check` says whether that is right."
@@ -68,7 +68,7 @@ def _read(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the file cannot be read: {error}", file=path) from None
     if text.strip():
-        configuration.load(path)
+        configuration.load(path, lenient=True)
     return text
 
 

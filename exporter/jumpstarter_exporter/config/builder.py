@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any
 
-from jumpstarter_proto.documents import Document, PathInFile, check_value, nearest
+from jumpstarter_proto.documents import ConfigError, Document, PathInFile, check_value, nearest
 
 from jumpstarter_exporter.arguments import hints
-from jumpstarter_exporter.composite import Composite, Proxy
+from jumpstarter_exporter.composite import Composite, Proxy, Unavailable
 from jumpstarter_exporter.config.model import Entry, ExporterConfig
 from jumpstarter_exporter.config.types import UnknownTypeError, resolve
 from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.guests import contained
 from jumpstarter_exporter.tree import Tree, TreeError
 
 __all__ = ["build"]
 
+_log = logging.getLogger(__name__)
 
-def build(config: ExporterConfig) -> Driver:
+
+def build(config: ExporterConfig, *, lenient: bool = False) -> Driver:
     """The root, a composite of everything that is exported.
 
+    If `lenient`, a device that cannot be made is `Unavailable` and a warning, as long as there is another one.
+
     Raises:
-        ConfigError: a type is unknown, a device's `config` is not what its driver takes, a `ref` leads
-            nowhere.
+        ConfigError: a type is unknown, a device's `config` is not what its driver takes, its driver does not
+            take it, a `ref` leads nowhere.
     """
     document = config.document
+    builder = _Builder(document)
     root = Composite(
         description=config.settings.description,
-        children={name: _device(document, entry) for name, entry in config.entries.items()},
+        children={name: builder.device(entry) for name, entry in config.entries.items()},
     )
+    if builder.errors and not (lenient and builder.made):
+        raise builder.errors[0]
+    for error in builder.errors:
+        _log.warning("%s (the other devices are served)", error)
     try:
         Tree(root)
     except TreeError as error:
@@ -36,18 +47,43 @@ def build(config: ExporterConfig) -> Driver:
     return root
 
 
-def _device(document: Document, entry: Entry) -> Driver:
+class _Builder:
+    """Makes devices, and collects what is wrong with those that cannot be made."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self.errors: list[ConfigError] = []
+        self.made = 0
+        """Devices with a driver of their own."""
+
+    def device(self, entry: Entry) -> Driver:
+        """With its children; `Unavailable` when it cannot be made."""
+        children = {name: self.device(child) for name, child in entry.children.items()}
+        try:
+            driver = _device(self._document, entry, children)
+        except ConfigError as error:
+            self.errors.append(error)
+            return Unavailable(reason=str(error), children=children, description=entry.description)
+        self.made += entry.type is not None
+        return driver
+
+
+def _device(document: Document, entry: Entry, children: dict[str, Driver]) -> Driver:
     if entry.ref is not None:
         return _made(document, entry, Proxy, {"ref": entry.ref}, (*entry.path, "ref"))
-    children = {name: _device(document, child) for name, child in entry.children.items()}
     kind: type[Driver] = Composite
     where = entry.path
     if entry.type is not None:
         where = (*entry.path, "config") if entry.config else entry.path
         try:
-            kind = resolve(entry.type)
+            with contained(f"the module of {entry.type}"):
+                kind = resolve(entry.type)
         except UnknownTypeError as error:
             raise document.error((*entry.path, "type"), str(error)) from None
+        except Exception as error:  # any driver's module; its neighbours must be served
+            raise document.error(
+                (*entry.path, "type"), f"{entry.type} cannot be loaded: {error}; see its code"
+            ) from error
     values = _values(document, entry, kind)
     if children:
         values["children"] = children
@@ -94,9 +130,13 @@ def _made(
     document: Document, entry: Entry, kind: type[Driver], values: dict[str, Any], where: PathInFile
 ) -> Driver:
     try:
-        return kind(**values)
+        with contained(f"{entry.type}.__init__()"):
+            return kind(**values)
     except ValueError as error:
         raise document.error(where, str(error)) from None
+    except Exception as error:  # any driver's own code; its neighbours must be served
+        raise document.error(where, f"{entry.type} cannot be made: {error}; see its driver's code") from error
+    raise AssertionError
 
 
 def _path_of(entries: dict[str, Entry], dotted: str) -> PathInFile:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jumpstarter_proto.documents import (
+    ConfigError,
     Document,
     PathInFile,
     check_keys,
@@ -20,21 +22,31 @@ from jumpstarter_exporter.config.model import Entry, ExporterConfig, TopLevel
 
 __all__ = ["load"]
 
+_log = logging.getLogger(__name__)
+
 _TYPE_KEYS = frozenset({"type", "config", "children", "description", "methods_description"})
 _GROUP_KEYS = frozenset({"children", "description", "methods_description"})
 _REF_KEYS = frozenset({"ref"})
 
 
-def load(file: Path | str) -> ExporterConfig:
+def load(file: Path | str, *, lenient: bool = False) -> ExporterConfig:
     """Read and check a file; its devices' types and their `config` are for `build`.
+
+    If `lenient`, keys that nobody knows are warnings: Jumpstarter 0.9 runs such files.
 
     Raises:
         ConfigError: see there.
     """
     document = Document(Path(file), "export")
+    if lenient:
+        document.on_unknown_key = _warn
     settings = read_struct(document, TopLevel, document.data)
     entries = _entries(document, settings.export, ("export",))
     return ExporterConfig(document.file, settings, entries, document)
+
+
+def _warn(error: ConfigError) -> None:
+    _log.warning("%s (ignored)", error)
 
 
 def _entries(document: Document, data: object, path: PathInFile) -> dict[str, Entry]:

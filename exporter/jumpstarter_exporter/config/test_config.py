@@ -17,7 +17,8 @@ from jumpstarter_proto.errors import ExitCode
 
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config import ConfigError, ConfigNotFoundError, build, find, load, locate
-from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.config.types import known_types
+from jumpstarter_exporter.driver import Driver, State
 from jumpstarter_exporter.tree import Tree
 
 
@@ -249,7 +250,7 @@ AT = "1: export.rpi4.children.power"
         ),
         ("export: {a: {type: 'power mock'}}", "1: export.a.type: unknown type 'power mock'"),
         ("export: {a: {type: power.GpioRely}}", "did you mean 'power.GpioRelay'?"),
-        ("export: {a: {type: power.PowerInterface}}", "is the base of other drivers and has no off, on"),
+        ("export: {a: {type: power.PowerInterface}}", "is only the base of other drivers; use"),
         (
             "export: {a: {type: jumpstarter_driver_power.driver.MokPower}}",
             "did you mean 'jumpstarter_driver_power",
@@ -281,6 +282,95 @@ def test_a_driver_whose_library_is_missing_says_how_to_get_it(
     monkeypatch.syspath_prepend(tmp_path)
     said = complaint(tmp_path, "export: {a: {type: needs_usb.Driver}}")
     assert "needs the Python package 'usb'; pip install 'jumpstarter-sbc[exporter]'" in said
+
+
+@pytest.mark.parametrize("written", ["storage.StorageMux", "power.PowerInterface"])
+def test_the_base_of_other_drivers_names_them(tmp_path: Path, written: str) -> None:
+    said = complaint(tmp_path, f"export: {{a: {{type: {written}}}}}")
+    assert f"{written!r} is only the base of other drivers; use " in said
+    assert written not in known_types()
+    assert any(name in said for name in known_types())
+
+
+def test_keys_that_nobody_knows_are_warnings_where_a_file_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(
+        "grpcConfig: {}\nmetadata: {uid: 5}\n"
+        "export: {a: {type: power.MockPower, colour: red}, b: {ref: a, more: 1}}\n"
+        "hooks: {beforeLease: {script: x, retries: 3}}\n"
+    )
+    with pytest.raises(
+        ConfigError, match=r"1:1: grpcConfig: unknown key 'grpcConfig'; did you mean 'grpcOptions'"
+    ):
+        load(file)
+    config = load(file, lenient=True)
+    assert list(config.entries) == ["a", "b"]
+    assert config.settings.hooks.before_lease is not None
+    for line, key in [
+        ("1", "grpcConfig"),
+        ("2", "uid"),
+        ("3", "colour"),
+        ("3", "more"),
+        ("4", "retries"),
+    ]:
+        assert f"lab.yaml:{line}:" in caplog.text
+        assert f"unknown key {key!r}" in caplog.text
+
+
+class Refusing(Driver):
+    """A driver that raises what nobody should when it is made."""
+
+    client: ClassVar[str] = "example.Client"
+
+    def __post_init__(self) -> None:
+        raise SystemExit("no")
+
+
+BROKEN = [
+    ("nothing.installed.Driver", "unknown type 'nothing.installed.Driver'"),
+    ("storage.StorageMux", "is only the base of other drivers"),
+    (f"{__name__}.Refusing", "raised SystemExit"),
+    ("exits_at_import.Driver", "cannot be loaded"),
+    ("power.MockPower, config: {nope: 1}", "has no key 'nope'"),
+]
+
+
+@pytest.mark.parametrize(("written", "reason"), BROKEN)
+def test_a_device_that_cannot_be_made_is_failed_beside_those_that_can(
+    tmp_path: Path,
+    written: str,
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "exits_at_import.py").write_text("raise SystemExit\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "lab.yaml"
+    file.write_text(
+        "export:\n  good: {type: power.MockPower}\n"
+        f"  bad: {{type: {written}}}\n"
+        "  parent:\n    type: nothing.Here\n    children: {child: {type: power.MockPower}}\n"
+        "  name: {ref: bad}\n"
+    )
+    with pytest.raises(ConfigError, match=reason):
+        build(load(file))
+    root = build(load(file), lenient=True)
+    assert root.children["good"].life.state is State.READY
+    bad = root.children["bad"]
+    assert bad.life.state is State.FAILED
+    assert reason in bad.life.reason
+    assert "lab.yaml:3" in bad.life.reason
+    assert root.children["parent"].children["child"].life.state is State.READY
+    assert reason in caplog.text
+
+
+def test_a_file_of_which_no_device_can_be_made_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text("export: {a: {type: nothing.Here}, b: {children: {c: {type: nothing.There}}}}")
+    with pytest.raises(ConfigError, match=r"nothing\.Here"):
+        build(load(file), lenient=True)
 
 
 @pytest.mark.parametrize(

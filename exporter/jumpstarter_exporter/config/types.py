@@ -65,21 +65,31 @@ def resolve(name: str) -> type[Driver]:
             f"{name!r} is no driver for this exporter; it takes a subclass of {Driver.__module__}.Driver"
         )
     if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
+        made = [short for short in known_types() if (kind := _loaded(short)) and issubclass(kind, found)]
         raise UnknownTypeError(
-            f"{name!r} is the base of other drivers and has no {missing}; use one of those"
+            f"{name!r} is only the base of other drivers; use {' or '.join(made) or 'one of those'}"
         )
     return found
 
 
 def known_types() -> list[str]:
-    """Every short `type:` of our own drivers, without loading any of them."""
+    """Every short `type:` of our own drivers but those that are only bases of others."""
     return [
         f"{name}.{cls}"
         for name, folder in _folders().items()
         for cls in _classes(folder / "driver.py")
-        if not cls.endswith("Interface")
+        if not inspect.isabstract(_loaded(f"{name}.{cls}"))
     ]
+
+
+def _loaded(short: str) -> type | None:
+    """The class of a short type; None when what it needs is not installed."""
+    folder, _, cls = short.partition(".")
+    try:
+        found = getattr(importlib.import_module(f"{_PACKAGE}.{folder}.driver"), cls, None)
+    except ImportError:
+        return None
+    return found if isinstance(found, type) else None
 
 
 def _unknown(name: str) -> str:

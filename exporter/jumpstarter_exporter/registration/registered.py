@@ -77,7 +77,9 @@ class _Registered:
         self._tenancy = Tenancy()
         self._hook_seconds = HookSeconds()
         self._changed = trio.Event()
-        self._tree = Tree(build(config))  # what is wrong with it is said before anything is promised
+        self._tree = Tree(
+            build(config, lenient=True)
+        )  # what is wrong with it is said before anything is promised
         self._announcer = Announcer(
             controller,
             config.settings.metadata.labels,

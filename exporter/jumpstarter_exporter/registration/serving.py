@@ -60,7 +60,7 @@ class LeaseServer:
         self.exiting = False
         """A hook has failed in such a way that the exporter is to end."""
         self.session = Session(
-            build(config),
+            build(config, lenient=True),
             name=config.settings.metadata.name,
             lease=tenant.lease,
             motd=config.settings.motd,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,9 @@ class Document:
                 found.append(document)
         return found
 
+    on_unknown_key: Callable[[ConfigError], None] | None = None
+    """What hears of unknown keys, which are errors otherwise."""
+
     def _begin(self, file: Path) -> None:
         self.file = file
         self._places: dict[PathInFile, Place] = {}
@@ -72,6 +75,13 @@ class Document:
         while at and at not in self._places:
             at = at[:-1]
         return ConfigError(message, file=self.file, path=path, place=self._places.get(at))
+
+    def unknown_key(self, path: PathInFile, message: str) -> None:
+        """Raise ConfigError for a key that nobody knows, or tell it to `on_unknown_key` and go on."""
+        error = self.error(path, message)
+        if self.on_unknown_key is None:
+            raise error
+        self.on_unknown_key(error)
 
     def _note(self, node: Any, path: PathInFile) -> None:
         self._places.setdefault(path, _place(node.start_mark))

@@ -72,11 +72,11 @@ def check_keys(
     path: PathInFile,
     where: str = "",
 ) -> None:
-    """No other keys than these; `where` says beside what. ConfigError, at the key."""
+    """No other keys than these; `where` says beside what. See `Document.unknown_key`."""
     for key in data:
         if key not in known:
             what = f"unknown key {key!r}" + (f" {where}" if where else "")
-            raise document.error((*path, key), f"{what}; {nearest(key, known)}")
+            document.unknown_key((*path, key), f"{what}; {nearest(key, known)}")
 
 
 def kind_of(data: object) -> str:
