@@ -23,6 +23,8 @@ KILL_SECONDS = 5.0
 DRAIN_SECONDS = 0.5
 """A hook's last output is there by then; what still holds its terminal is somebody else's."""
 LINE_BYTES = 4096
+SHEBANG_BYTES = 256
+"""Of a script's first line; the kernel reads no more."""
 _CHUNK = 4096
 """Small, so that a hook that floods its terminal leaves the loop to others between two pieces."""
 
@@ -31,13 +33,29 @@ _running: set[int] = set()
 
 
 def command_of(hook: Hook) -> list[str]:
-    """The program and its arguments: a script of one line that names a file is that file."""
+    """The program and its arguments: a script of one line that names a file is that file.
+
+    Its interpreter is `exec`, else what its first line says after `#!`, else Python for `.py` and the shell.
+    """
     script = hook.script.strip()
     words = script.splitlines()
     if len(words) == 1 and Path(script).is_file():
-        interpreter = hook.exec or (sys.executable if script.endswith(".py") else "/bin/sh")
-        return [*shlex.split(interpreter), script]
+        if hook.exec:
+            return [*shlex.split(hook.exec), script]
+        return [*(_shebang(script) or [sys.executable if script.endswith(".py") else "/bin/sh"]), script]
     return [*shlex.split(hook.exec or "/bin/sh"), "-c", hook.script]
+
+
+def _shebang(script: str) -> list[str]:
+    """As the kernel reads it: an interpreter and at most one argument. The file need not be executable."""
+    try:
+        with Path(script).open("rb") as file:
+            line = file.readline(SHEBANG_BYTES)
+    except OSError:
+        return []  # whoever runs it says why it cannot be read
+    if not line.startswith(b"#!"):
+        return []
+    return [os.fsdecode(word) for word in line[2:].strip().split(maxsplit=1)]
 
 
 def environment_of(

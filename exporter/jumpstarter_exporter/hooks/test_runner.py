@@ -157,6 +157,34 @@ def test_a_script_of_one_line_may_be_a_file(tmp_path: Path) -> None:
     assert command_of(Hook(script="print(1)", exec="python3")) == ["python3", "-c", "print(1)"]
 
 
+@pytest.mark.parametrize(
+    ("first", "program"),
+    [
+        ("#!/usr/bin/env python3\n", ["/usr/bin/env", "python3"]),
+        ("#! /bin/bash -e -u \r\n", ["/bin/bash", "-e -u"]),
+        ("#!/bin/cat", ["/bin/cat"]),
+        ("#!\n", ["/bin/sh"]),
+        ("# !/bin/cat\n", ["/bin/sh"]),
+    ],
+)
+@pytest.mark.parametrize("mode", [0o755, 0o644])
+def test_a_file_is_run_by_its_shebang(tmp_path: Path, first: str, program: list[str], mode: int) -> None:
+    script = tmp_path / "hook"
+    script.write_text(first)
+    script.chmod(mode)
+    assert command_of(Hook(script=str(script))) == [*program, str(script)]
+    assert command_of(Hook(script=str(script), exec="/bin/dash")) == ["/bin/dash", str(script)]
+
+
+async def test_a_python_script_runs_though_its_name_does_not_say_so(
+    tmp_path: Path, hook_output: HookOutput
+) -> None:
+    script = tmp_path / "hook"
+    script.write_text("#!/usr/bin/env python3\nprint(6 * 7)\n")
+    assert await run(str(script)) == ""
+    assert await hook_output.line() == "42"
+
+
 async def test_a_hook_that_floods_its_terminal_leaves_the_loop_to_others(
     hook_output: HookOutput,
 ) -> None:
