@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support import peers
+from tests.support.lab import Lab
 
 PEERS = {"upstream": peers.jumpstarter, "previous": peers.previous}
 """Who is built, by the fixture that gives it."""
@@ -43,3 +46,10 @@ def previous(request: pytest.FixtureRequest) -> peers.Environment:
     if isinstance(built, peers.PeerUnavailableError):
         pytest.skip(f"missing: the version before cannot be installed: {built.summary}")
     return built
+
+
+@pytest.fixture(scope="session")
+def warm_lab() -> Iterator[Lab]:
+    """A controller with its router for all tests of this process that neither kill it nor need options of their own."""
+    with Lab.opened() as lab:
+        yield lab

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from jumpstarter_proto.rpc import connect_unix, open_channel
 
 from tests.bench.process import Worker
 from tests.interop import exporters
-from tests.interop.exporters import Daemon
+from tests.support import lab as support
 
 LABEL = "bench"
 SELECTOR = f"board={LABEL}"
@@ -31,24 +30,16 @@ CALL_SECONDS = 60.0
 AT_A_TIME = 64
 
 
-@dataclass
-class Lab:
+class Lab(support.Lab):
     """A controller that runs, and configurations of clients and exporters that it knows."""
 
-    home: Path
-    router: str
-    """Its address."""
-    controller: Daemon
-    stack: ExitStack
-    made: int = 0
-    environment: dict[str, str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.environment = exporters.clean_environment(self.home)
+    made = 0
+    """Configurations."""
 
     @property
-    def data(self) -> Path:
-        return self.home / "data"
+    def router(self) -> str:
+        """Its address."""
+        return f"127.0.0.1:{self.router_port}"
 
     @property
     def pid(self) -> int:
@@ -135,24 +126,15 @@ class Lab:
         command = [exporters.scripts() / "python", "-P", script, *arguments]
         return self.stack.enter_context(Worker(command, self.environment | environment))
 
-    def daemon(self, command: exporters.Command, folder: str) -> Daemon:
-        """A process that serves until the lab ends, in a folder of its own."""
-        home = self.home / folder
-        home.mkdir()
-        return self.stack.enter_context(exporters.running(command, home))
-
 
 @contextmanager
 def lab(home: Path) -> Iterator[Lab]:
     """A new lab in an empty folder."""
     home.mkdir()
-    ports = [exporters.free_port() for _ in range(2)]
-    command: exporters.Command = [exporters.scripts() / "jumpstarter-controller", "run", "--with-router"]
-    command += ["--data", home / "data", "--listen", f"127.0.0.1:{ports[0]}"]
-    command += ["--router-listen", f"127.0.0.1:{ports[1]}", "--log-level", "warning"]
-    with exporters.running(command, home) as controller, ExitStack() as stack:
-        controller.first_line()
-        yield Lab(home, f"127.0.0.1:{ports[1]}", controller, stack)
+    with ExitStack() as stack:
+        opened = Lab(home, stack)
+        opened.start_controller("--log-level", "warning")
+        yield opened
 
 
 def cpu_seconds(pid: int) -> float:

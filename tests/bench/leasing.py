@@ -81,7 +81,7 @@ def _with_exporter(home: Path) -> Iterator[tuple[Lab, Path]]:
     with lab(home) as here:
         config = here.identity(Kind.EXPORTER, EXPORT)
         command: exporters.Command = [exporters.scripts() / "jumpstarter-exporter", "run", "--config", config]
-        here.daemon([*command, "--log-level", "warning"], "exporter").first_line()
+        here.daemon(*command, "--log-level", "warning").first_line()
         yield here, here.identity(Kind.CLIENT)
 
 

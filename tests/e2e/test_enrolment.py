@@ -19,16 +19,23 @@ from jumpstarter_proto.remote import Kind, Trust
 from jumpstarter_proto.remote.enrolment import enrol
 from jumpstarter_proto.rpc import RpcError
 
-from tests.e2e import lab as labs
 from tests.e2e.lab import EXPORT, LIMIT, Lab
 from tests.interop import exporters
+from tests.support import lab as support
 
 WRITTEN = f"# Rack 3, behind the door.\n{EXPORT}"
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    with labs.running() as lab:
+def lab(warm_lab: support.Lab) -> Iterator[Lab]:
+    with Lab.opened(host=warm_lab) as lab:
+        yield lab
+
+
+@pytest.fixture
+def own_lab() -> Iterator[Lab]:
+    """One with a controller of its own."""
+    with Lab.opened() as lab:
         yield lab
 
 
@@ -57,7 +64,7 @@ def test_two_machines_join_a_lab_and_use_it(lab: Lab) -> None:
     command, code = shown[2].split(), shown[-1].strip()
     enrolled = run(lab, *command, "--save", file, given=f"{code}\n")
     assert enrolled.returncode == 0, enrolled.stderr
-    assert f"{file}: exporter default/one of " in enrolled.stdout
+    assert f"{file}: exporter {lab.namespace}/one of " in enrolled.stdout
     assert file.read_text().startswith("# Rack 3, behind the door.\n")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     lab.start_exporter("one")
@@ -91,7 +98,7 @@ def test_a_tokens_end_is_said_before_it_comes() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "controller.yaml"
         file.write_text("authentication: {internal: {tokenLifetime: 100h}}\n")
-        with labs.running("--config", str(file)) as lab:
+        with Lab.opened("--config", str(file)) as lab:
             daemon = lab.exporter("one")
             assert "good for 100 h more; make a code with" in daemon.log.read_text()
             said = lab.run("lease", "list", "--client", lab.client("ann")).stderr
@@ -163,7 +170,8 @@ def test_at_a_terminal_it_asks(lab: Lab) -> None:
         os.close(slave)
 
 
-def test_a_controller_that_is_killed_while_many_use_one_code_gives_one_token_at_most(lab: Lab) -> None:
+def test_a_controller_that_is_killed_while_many_use_one_code_gives_one_token_at_most(own_lab: Lab) -> None:
+    lab = own_lab
     offer = pair(lab, "client", "ann")
     trust = Trust(fingerprint=offer["fingerprint"])
     won: list[str] = []
@@ -199,7 +207,8 @@ def _pinned(offer: dict[str, Any]) -> list[str]:
     return [offer["endpoint"], "--tls-fingerprint", offer["fingerprint"]]
 
 
-def test_login_with_a_token_checks_it_first(lab: Lab) -> None:
+def test_login_with_a_token_checks_it_first(own_lab: Lab) -> None:
+    lab = own_lab  # --namespace has its default
     offer = pair(lab, "client", "ann")
     assert run(lab, *offer["command"], given=offer["code"]).returncode == 0
     home = lab.home / ".config" / "jumpstarter" / "clients"

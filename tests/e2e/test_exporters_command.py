@@ -6,18 +6,18 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pexpect
 import pytest
 
-from tests.e2e import lab as labs
-from tests.e2e.lab import Lab, Reader
+from tests.e2e.lab import LIMIT, Lab, Reader
 from tests.interop import exporters
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with labs.running() as lab:
+    with Lab.opened() as lab:
         lab.exporter("one")
         lab.admin("exporter", "create", "two", "--label", "board=rpi5", "--save", lab.home / "two.yaml")
         lab.admin("exporter", "disable", "two")
@@ -25,11 +25,11 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def ann(lab: Lab) -> str:
+def ann(lab: Lab) -> Path:
     return lab.client("ann")
 
 
-def test_free_held_disabled_and_offline_are_shown_as_such(lab: Lab, ann: str) -> None:
+def test_free_held_disabled_and_offline_are_shown_as_such(lab: Lab, ann: Path) -> None:
     rows = lab.ok("exporters", "--client", ann).splitlines()
     assert rows[0].split() == ["NAME", "STATE", "HELD", "BY", "UNTIL", "LABELS", "REASON"]
     assert rows[1].split() == ["one", "free", "board=rpi4"]
@@ -51,7 +51,7 @@ def test_free_held_disabled_and_offline_are_shown_as_such(lab: Lab, ann: str) ->
     assert (code, sentence.count("\n")) == (2, 1), sentence
 
 
-def test_a_watch_in_a_pipe_prints_changes_and_outlives_its_controller(lab: Lab, ann: str) -> None:
+def test_a_watch_in_a_pipe_prints_changes_and_outlives_its_controller(lab: Lab, ann: Path) -> None:
     watch = Reader(lab.start("exporters", "--watch", "--client", ann))
     lab.until(lambda: "one is free\n" in watch.text["out"])
     name = lab.ok("lease", "create", "-n", "one", "-o", "name", "--client", ann).strip()
@@ -63,20 +63,20 @@ def test_a_watch_in_a_pipe_prints_changes_and_outlives_its_controller(lab: Lab, 
     lab.ok("lease", "release", name, "--client", ann)
     lab.until(lambda: watch.text["out"].count("one is free\n") == 2)
     watch.process.send_signal(signal.SIGINT)
-    assert watch.process.wait(timeout=labs.LIMIT) == 130
+    assert watch.process.wait(timeout=LIMIT) == 130
     assert watch.text["err"].count("\n") == 2, watch.text
 
 
-def test_a_watch_on_a_terminal_draws_one_table_again(lab: Lab, ann: str) -> None:
+def test_a_watch_on_a_terminal_draws_one_table_again(lab: Lab, ann: Path) -> None:
     program = str(exporters.scripts() / "jumpstarter")
     environment = {**os.environ, **lab.environment, "TERM": "xterm"}
     watch = pexpect.spawn(
         program,
-        ["exporters", "--watch", "--client", ann],
+        ["exporters", "--watch", "--client", str(ann)],
         env=environment,
         encoding="utf-8",
         dimensions=(24, 100),
-        timeout=labs.LIMIT,
+        timeout=LIMIT,
     )
     watch.expect("one +free")
     name = lab.ok("lease", "create", "-n", "one", "-o", "name", "--client", ann).strip()

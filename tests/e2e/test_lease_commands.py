@@ -8,43 +8,44 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.e2e import lab as labs
-from tests.e2e.lab import Lab
+from tests.e2e.lab import LIMIT, Lab
+from tests.support import lab as support
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with labs.running() as lab:
+def lab(warm_lab: support.Lab) -> Iterator[Lab]:
+    with Lab.opened(host=warm_lab) as lab:
         lab.exporter("one")
         yield lab
 
 
 @pytest.fixture(scope="module")
-def ann(lab: Lab) -> str:
+def ann(lab: Lab) -> Path:
     return lab.client("ann")
 
 
 @pytest.fixture(scope="module")
-def bob(lab: Lab) -> str:
+def bob(lab: Lab) -> Path:
     return lab.client("bob")
 
 
 @pytest.fixture(autouse=True)
-def _nobody_has_it_afterwards(lab: Lab, ann: str, bob: str) -> Iterator[None]:
+def _nobody_has_it_afterwards(lab: Lab, ann: Path, bob: Path) -> Iterator[None]:
     yield
     for client in (ann, bob):
         lab.ok("lease", "release", "--all", "--client", client)
     lab.until(lambda: lab.status("one") == "AVAILABLE")
 
 
-def make(lab: Lab, client: str, *words: str) -> str:
+def make(lab: Lab, client: Path, *words: str) -> str:
     return lab.ok("lease", "create", "-l", "board=rpi4", *words, "-o", "name", "--client", client).strip()
 
 
-def test_a_lease_from_its_creation_to_its_release(lab: Lab, ann: str) -> None:
+def test_a_lease_from_its_creation_to_its_release(lab: Lab, ann: Path) -> None:
     made = lab.ok("lease", "create", "-n", "one", "--lease-id", "mine", "--tag", "run=7", "--client", ann)
     assert made == "mine: one is yours\n"
     lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
@@ -66,7 +67,7 @@ def test_a_lease_from_its_creation_to_its_release(lab: Lab, ann: str) -> None:
     assert (code, "has ended" in sentence) == (4, True), sentence
 
 
-def test_time_is_added_or_said_as_a_whole(lab: Lab, ann: str) -> None:
+def test_time_is_added_or_said_as_a_whole(lab: Lab, ann: Path) -> None:
     name = make(lab, ann, "--duration", "1h")
     lab.ok("lease", "extend", name, "30m", "--client", ann)
     assert lab.leases(ann)[name]["duration"] == 5400
@@ -80,7 +81,7 @@ def test_time_is_added_or_said_as_a_whole(lab: Lab, ann: str) -> None:
     assert (code, "by how much?" in sentence) == (2, True), sentence
 
 
-def test_who_waits_sees_their_place_and_gets_it_in_turn(lab: Lab, ann: str, bob: str) -> None:
+def test_who_waits_sees_their_place_and_gets_it_in_turn(lab: Lab, ann: Path, bob: Path) -> None:
     name = make(lab, ann)
     code = lab.start("lease", "create", "-l", "board=rpi4", "--client", bob)
     lab.until(lambda: len(lab.leases(ann)) == 2)
@@ -89,23 +90,23 @@ def test_who_waits_sees_their_place_and_gets_it_in_turn(lab: Lab, ann: str, bob:
     assert "next in the queue, at the latest in 30 min" in waiting["reason"]
     assert "waiting: all exporters" in lab.ok("lease", "list", "--client", bob)
     lab.ok("lease", "release", name, "--client", ann)
-    out, err = code.communicate(timeout=labs.LIMIT)
+    out, err = code.communicate(timeout=LIMIT)
     assert out == f"{waiting['name']}: one is yours\n", err
     assert err.startswith("Waiting for a board: all exporters that it may have are leased; next in the queue")
 
 
-def test_ctrl_c_gives_up_what_is_waited_for(lab: Lab, ann: str, bob: str) -> None:
+def test_ctrl_c_gives_up_what_is_waited_for(lab: Lab, ann: Path, bob: Path) -> None:
     make(lab, ann)
     waiting = lab.start("lease", "create", "-l", "board=rpi4", "--client", bob)
     lab.until(lambda: len(lab.leases(ann)) == 2)
     waiting.send_signal(signal.SIGINT)
-    _, err = waiting.communicate(timeout=labs.LIMIT)
+    _, err = waiting.communicate(timeout=LIMIT)
     assert waiting.returncode == 130
     assert err.count("\n") == 1, err
     assert [one["client"] for one in lab.leases(ann).values()] == ["ann"]
 
 
-def test_no_wait_stands_in_the_queue_alone_and_patience_has_an_end(lab: Lab, ann: str, bob: str) -> None:
+def test_no_wait_stands_in_the_queue_alone_and_patience_has_an_end(lab: Lab, ann: Path, bob: Path) -> None:
     make(lab, ann)
     made = lab.ok("lease", "create", "-n", "one", "--no-wait", "--client", bob)
     assert ": waiting: " in made
@@ -117,7 +118,7 @@ def test_no_wait_stands_in_the_queue_alone_and_patience_has_an_end(lab: Lab, ann
     assert len(lab.leases(ann)) == 2, "who waits no more stands in no queue"
 
 
-def test_a_lease_for_later_is_not_waited_for(lab: Lab, ann: str) -> None:
+def test_a_lease_for_later_is_not_waited_for(lab: Lab, ann: Path) -> None:
     year = datetime.datetime.now(datetime.UTC).year + 1
     made = lab.ok(
         *("lease", "create", "-n", "one", "--begin-time", f"{year}-01-31T08:00", "--duration", "4h"),
@@ -129,7 +130,7 @@ def test_a_lease_for_later_is_not_waited_for(lab: Lab, ann: str) -> None:
     assert f"begins:     {year}-01-31 08:00:00" in lab.ok("lease", "show", lease["name"], "--client", ann)
 
 
-def test_of_several_leases_all_that_can_be_are_released(lab: Lab, ann: str, bob: str) -> None:
+def test_of_several_leases_all_that_can_be_are_released(lab: Lab, ann: Path, bob: Path) -> None:
     mine = [make(lab, ann, "--no-wait") for _ in range(2)]
     theirs = make(lab, bob, "--no-wait")
     done = lab.run("lease", "release", mine[0], theirs, "nobodys", mine[1], "--client", ann)
@@ -140,7 +141,7 @@ def test_of_several_leases_all_that_can_be_are_released(lab: Lab, ann: str, bob:
     assert list(lab.leases(ann)) == [theirs]
 
 
-def test_a_client_alone_means_its_only_lease(lab: Lab, ann: str) -> None:
+def test_a_client_alone_means_its_only_lease(lab: Lab, ann: Path) -> None:
     code, sentence = lab.refused("power", "on", "rpi4", "--client", ann)
     assert (code, "ann has no lease" in sentence) == (2, True), sentence
     name = make(lab, ann)
@@ -151,7 +152,7 @@ def test_a_client_alone_means_its_only_lease(lab: Lab, ann: str) -> None:
     assert (code, f"{name} (one), {other} (waiting)" in sentence) == (2, True), sentence
 
 
-def test_a_lease_changes_hands(lab: Lab, ann: str, bob: str) -> None:
+def test_a_lease_changes_hands(lab: Lab, ann: Path, bob: Path) -> None:
     name = make(lab, ann)
     assert lab.ok("lease", "transfer", name, "bob", "--client", ann) == f"{name} is bob's\n"
     lab.ok("power", "on", "rpi4", "--lease", name, "--client", bob)
@@ -161,7 +162,7 @@ def test_a_lease_changes_hands(lab: Lab, ann: str, bob: str) -> None:
     assert (code, "carl" in sentence) == (3, True), sentence
 
 
-def test_completion_asks_the_controller_for_names(lab: Lab, ann: str, bob: str) -> None:
+def test_completion_asks_the_controller_for_names(lab: Lab, ann: Path, bob: Path) -> None:
     name = make(lab, ann)
     for words, found in {
         ("lease", "show"): {name},
@@ -192,7 +193,7 @@ def test_completion_asks_the_controller_for_names(lab: Lab, ann: str, bob: str) 
     ],
 )
 def test_what_is_wrong_is_one_sentence(
-    lab: Lab, ann: str, words: tuple[str, ...], code: int, sentence: str
+    lab: Lab, ann: Path, words: tuple[str, ...], code: int, sentence: str
 ) -> None:
     ended, said = lab.refused("lease", *words, "--client", ann)
     assert sentence in said
@@ -200,7 +201,7 @@ def test_what_is_wrong_is_one_sentence(
 
 
 def test_a_second_ctrl_c_waits_for_no_controller() -> None:
-    with labs.running() as lab:
+    with Lab.opened() as lab:
         ann = lab.client("ann")
         lab.exporter("one")
         make(lab, ann)

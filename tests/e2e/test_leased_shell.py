@@ -12,9 +12,9 @@ import pexpect
 import pytest
 from jumpstarter_client.leasing.configs import load
 
-from tests.e2e import lab as labs
-from tests.e2e.lab import Lab, Reader
+from tests.e2e.lab import LIMIT, Lab, Reader
 from tests.interop import exporters
+from tests.support import lab as support
 
 HOOKS = """hooks:
   beforeLease: {script: 'echo it is warm'}
@@ -23,8 +23,15 @@ HOOKS = """hooks:
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    with labs.running() as lab:
+def lab(warm_lab: support.Lab) -> Iterator[Lab]:
+    with Lab.opened(host=warm_lab) as lab:
+        yield lab
+
+
+@pytest.fixture
+def own_lab() -> Iterator[Lab]:
+    """One whose controller may be killed."""
+    with Lab.opened() as lab:
         yield lab
 
 
@@ -63,18 +70,17 @@ def test_what_killed_processes_leave_goes_with_the_next_start(lab: Lab) -> None:
         "shell", "-l", "board=rpi4", "--client", lab.client("ann"), "--", "sh", "-c", go_on(lab)
     )
     until_it_runs(lab, shell)
-    of_client, of_exporter = folders(lab.home), folders(lab.home / "home-one")
+    of_client, of_exporter = folders(lab.home), folders(daemon.log.parent)
     assert (len(of_client), len(of_exporter)) == (2, 1)
     shell.kill()
     daemon.process.kill()
     daemon.process.wait()
     (lab.home / "go").touch()
-    lab.ok(
-        "lease", "release", "--all", "--client", str(lab.home / "ann.yaml")
-    )  # so that it makes none at its start
-    assert folders(lab.home, lab.home / "home-one") == of_client | of_exporter
-    lab.start_exporter("one")
-    lab.until(lambda: not of_exporter & folders(lab.home / "home-one"))
+    # So that it makes none at its start.
+    lab.ok("lease", "release", "--all", "--client", lab.home / "ann.yaml")
+    assert folders(lab.home, daemon.log.parent) == of_client | of_exporter
+    lab.start_exporter("one", folder=daemon.log.parent)
+    lab.until(lambda: not of_exporter & folders(daemon.log.parent))
     lab.ok("shell", "--config", str(lab.home / "one.yaml"), "--", "true")
     assert not folders(lab.home)
 
@@ -86,8 +92,8 @@ def test_what_commands_find_in_a_leased_shell(lab: Lab) -> None:
     out = lab.ok("shell", "-l", "board=rpi4", "--client", ann, "--", "sh", "-c", script)
     found = dict(line.split("=", 1) for line in out.splitlines() if line.startswith("JMP_"))
     assert (found["JMP_EXPORTER"], found["JMP_EXPORTER_LABELS"]) == ("one", "board=rpi4")
-    assert found["JMP_DRIVERS_ALLOW"] == ",".join(load(ann, {}).allow), "as the configuration says"
-    assert found["JMP_CLIENT_CONFIG"] == ann
+    assert found["JMP_DRIVERS_ALLOW"] == ",".join(load(str(ann), {}).allow), "as the configuration says"
+    assert found["JMP_CLIENT_CONFIG"] == str(ann)
     assert "rpi4.power\n" in out
     assert f"{found['JMP_LEASE']}: ready" in out
     assert lab.leases(ann) == {}
@@ -126,10 +132,12 @@ def test_the_end_of_a_lease_hangs_up_its_shell(lab: Lab) -> None:
     lab.exporter("one")
     ann = lab.client("ann")
     shell = lab.start(
-        *("shell", "-l", "board=rpi4", "--duration", "5", "--client", ann, "--", "sh", "-c"),
+        *("shell", "-l", "board=rpi4", "--duration", "4m", "--client", ann, "--", "sh", "-c"),
         f"trap 'echo hung up; exit 5' HUP; {go_on(lab)}",
     )
-    out, err = shell.communicate(timeout=labs.LIMIT)
+    until_it_runs(lab, shell)
+    lab.expire(ann)
+    out, err = shell.communicate(timeout=LIMIT)
     assert (shell.returncode, out) == (8, "hung up\n"), err
     lines = err.splitlines()
     assert len(lines) == 2, lines
@@ -154,7 +162,7 @@ def test_what_others_do_to_a_lease_ends_its_shell(lab: Lab, words: tuple[str, ..
     until_it_runs(lab, shell)
     (name,) = lab.leases(ann)
     lab.ok(*(name if word == "@LEASE@" else word for word in words), "--client", ann)
-    _, err = shell.communicate(timeout=labs.LIMIT)
+    _, err = shell.communicate(timeout=LIMIT)
     assert shell.returncode == 8, err
     assert err.splitlines()[-1] == sentence
 
@@ -166,7 +174,7 @@ def test_the_end_of_a_lease_ends_a_shell_that_ignores_hangups(lab: Lab) -> None:
     shell = lab.start(*words, by="nohup")
     until_it_runs(lab, shell)
     lab.ok("lease", "release", "--all", "--client", ann)
-    _, err = shell.communicate(timeout=labs.LIMIT)
+    _, err = shell.communicate(timeout=LIMIT)
     assert shell.returncode == 8, err
 
 
@@ -174,19 +182,22 @@ def test_a_command_that_loses_its_lease_says_so(lab: Lab) -> None:
     lab.exporter("one")
     ann = lab.client("ann")
     console = lab.start(
-        "serial", "log", "rpi4", "--follow", "-l", "board=rpi4", "--duration", "6", "--client", ann
+        "serial", "log", "rpi4", "--follow", "-l", "board=rpi4", "--duration", "4m", "--client", ann
     )
-    out, err = console.communicate(timeout=labs.LIMIT)
+    lab.until(lambda: lab.status("one") == "LEASE_READY")
+    lab.expire(ann)
+    out, err = console.communicate(timeout=LIMIT)
     assert console.returncode == 8, (out, err)
     assert err.splitlines()[-1] == "error: the lease has ended: its time is over"
 
 
+@pytest.mark.clock_rate(5)
 def test_an_extension_from_inside_keeps_the_shell(lab: Lab) -> None:
     lab.exporter("one")
     ann = lab.client("ann")
     script = f"jumpstarter lease extend 30m; {go_on(lab)}"
     shell = Reader(
-        lab.start("shell", "-l", "board=rpi4", "--duration", "15", "--client", ann, "--", "sh", "-c", script)
+        lab.start("shell", "-l", "board=rpi4", "--duration", "20", "--client", ann, "--", "sh", "-c", script)
     )
     until_it_runs(lab, shell.process)
     lab.until(lambda: "was extended; it ends in 30m" in shell.text["err"])
@@ -196,7 +207,9 @@ def test_an_extension_from_inside_keeps_the_shell(lab: Lab) -> None:
     assert "has ended" not in err
 
 
-def test_a_controller_that_is_away_is_a_notice_to_a_shell_and_to_who_waits(lab: Lab) -> None:
+@pytest.mark.clock_rate(5)
+def test_a_controller_that_is_away_is_a_notice_to_a_shell_and_to_who_waits(own_lab: Lab) -> None:
+    lab = own_lab
     lab.exporter("one")
     ann, bob = lab.client("ann"), lab.client("bob")
     command = (
@@ -236,11 +249,11 @@ def test_ctrl_c_while_a_command_waits_gives_up_its_place(lab: Lab) -> None:
     for words in (["shell", "-n", "one"], ["power", "on", "rpi4", "-l", "board=rpi4"]):
         waits = pexpect.spawn(
             str(exporters.scripts() / "jumpstarter"),
-            [*words, "--client", bob],
+            [*words, "--client", str(bob)],
             env=environment,
             encoding="utf-8",
             dimensions=(24, 80),
-            timeout=labs.LIMIT,
+            timeout=LIMIT,
         )
         waits.expect(
             r"\rWaiting for a board \(0:0[1-9]\): next in the queue, at the latest in 30 min; all ex"
@@ -259,17 +272,18 @@ def test_a_terminal_is_greeted_warned_and_hung_up(lab: Lab, shell: str) -> None:
     ann = lab.client("ann")
     terminal = pexpect.spawn(
         str(exporters.scripts() / "jumpstarter"),
-        ["shell", "-l", "board=rpi4", "--duration", "8", "--client", ann],
+        ["shell", "-l", "board=rpi4", "--duration", "4m", "--client", str(ann)],
         env={**os.environ, **lab.environment, "TERM": "xterm", "SHELL": shell},
         encoding="utf-8",
         dimensions=(24, 80),
-        timeout=labs.LIMIT,
+        timeout=LIMIT,
     )
-    terminal.expect("the lease ends in [0-9]s; to keep the board: jumpstarter lease extend")
+    terminal.expect("the lease ends in [^;]+; to keep the board: jumpstarter lease extend")
     terminal.expect("mind the.*2J gap")
     terminal.expect("jumpstarter")
     terminal.sendline("echo $JMP_EXPORTER:$((40 + 2))")
     terminal.expect("one:42\r")
+    lab.expire(ann)
     terminal.expect("\x1b\\[Kthe lease has ended: its time is over\r")
     terminal.expect(pexpect.EOF)
     terminal.close()
@@ -277,15 +291,17 @@ def test_a_terminal_is_greeted_warned_and_hung_up(lab: Lab, shell: str) -> None:
     assert lab.leases(ann) == {}
 
 
-def test_a_board_that_cannot_be_reached_is_given_back_for_another(lab: Lab) -> None:
+@pytest.mark.clock_rate(5)
+def test_a_board_that_cannot_be_reached_is_given_back_for_another(own_lab: Lab) -> None:
+    lab = own_lab
     broken = lab.exporter("a-broken")
     ann = lab.client("ann")
     lab.exporter("b-good")
     broken.process.send_signal(signal.SIGSTOP)
     try:
         done = lab.run(
-            *("power", "on", "rpi4", "-l", "board=rpi4", "--dial-timeout", "5", "--client", ann),
-            *("--retry-timeout", "2m"),
+            *("power", "on", "rpi4", "-l", "board=rpi4", "--dial-timeout", "25", "--client", ann),
+            *("--retry-timeout", "10m"),
         )
     finally:
         broken.process.send_signal(signal.SIGCONT)

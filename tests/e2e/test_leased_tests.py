@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e import lab as labs
-from tests.e2e.lab import Lab
+from tests.e2e.lab import LIMIT, Lab
+from tests.support import lab as support
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    with labs.running() as lab:
+def lab(warm_lab: support.Lab) -> Iterator[Lab]:
+    with Lab.opened(host=warm_lab) as lab:
         lab.exporter("one")
         yield lab
 
@@ -61,14 +61,14 @@ def test_pytest_on_a_leased_board_tells_of_its_end(lab: Lab) -> None:
         "board=rpi4",
     ]
     for words, summary in ((["-k", "on"], "1 passed"), ([], "1 failed, 1 passed")):
-        environment = lab.environment | {"JMP_CLIENT_CONFIG": ann}
+        environment = lab.environment | {"JMP_CLIENT_CONFIG": str(ann)}
         done = subprocess.run(
             [*command, "--jumpstarter-duration", "6", *words, str(lab.home / "test_it.py")],
             env=environment,
             cwd=lab.home,
             capture_output=True,
             text=True,
-            timeout=labs.LIMIT,
+            timeout=LIMIT,
             check=False,
         )
         assert summary in done.stdout, done.stdout + done.stderr

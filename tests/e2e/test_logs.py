@@ -29,10 +29,10 @@ def lines(log: Path) -> list[dict[str, Any]]:
 def test_a_leases_life_is_in_the_log_and_no_token(lab: Lab) -> None:
     options = ("--log-format", "json", "--log-level", "debug")
     endpoint = f"127.0.0.1:{exporters.free_port()}"
-    controller = lab.controller("--router", endpoint, *options)
+    controller = lab.start_controller("--router", endpoint, *options)
     lab.admin("router", "create", endpoint, "--save", lab.home / "router.pem")
     program = exporters.scripts() / "jumpstarter-router"
-    router = lab.start(program, "--key", lab.home / "router.pem", "--listen", endpoint, *options)
+    router = lab.daemon(program, "--key", lab.home / "router.pem", "--listen", endpoint, *options)
     assert router.first_line()
     lab.exporter("one")
     files = [lab.client("ann"), lab.home / "one.yaml"]

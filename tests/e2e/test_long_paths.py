@@ -67,6 +67,6 @@ def test_an_exporter_with_a_long_socket_path_is_used_and_replaced(far: Path) -> 
 def test_a_controller_whose_data_folder_has_a_long_path_is_administrated_while_it_runs(far: Path) -> None:
     with ExitStack() as stack:
         lab = Lab(far, stack)
-        lab.controller()
+        lab.start_controller()
         lab.client("ann")
         assert "ann" in lab.admin("client", "list").split()

@@ -47,12 +47,12 @@ def metrics(port: int) -> dict[str, float]:
 def test_a_labs_numbers(lab: Lab) -> None:
     ports = [exporters.free_port() for _ in range(3)]
     endpoint = f"127.0.0.1:{ports[2]}"
-    lab.controller("--router", endpoint, "--metrics-listen", f"127.0.0.1:{ports[0]}")
+    lab.start_controller("--router", endpoint, "--metrics-listen", f"127.0.0.1:{ports[0]}")
     assert get(ports[0], "/healthz") == get(ports[0], "/readyz") == "ok\n"
     lab.admin("router", "create", endpoint, "--save", lab.home / "router.pem")
     program = exporters.scripts() / "jumpstarter-router"
     options = ("--listen", endpoint, "--metrics-listen", f"127.0.0.1:{ports[1]}")
-    lab.start(program, "--key", lab.home / "router.pem", *options).first_line()
+    lab.daemon(program, "--key", lab.home / "router.pem", *options).first_line()
     lab.exporter("one")
     ann = lab.client("ann")
 
@@ -96,7 +96,7 @@ def test_a_certificate_near_its_end_is_said_in_log_probe_and_administration(lab:
     issued.private_key_pem.write_to_path(key)
     port = exporters.free_port()
     words = ("--tls-cert", str(chain), "--tls-key", str(key), "--metrics-listen", f"127.0.0.1:{port}")
-    controller = lab.controller(*words)
+    controller = lab.start_controller(*words)
     wanted = "the TLS certificate ends in 5 days; replace it and its key until then"
     assert get(port, "/healthz") == get(port, "/readyz") == f"ok\nwarning: {wanted} ({chain})\n"
     assert wanted in controller.log.read_text()
@@ -110,7 +110,7 @@ def test_a_lab_outlives_the_certificate_that_its_controller_made(lab: Lab) -> No
     ended = own_certificate(lab.data, [], days=-0.5)
     shown = ended.fingerprint()
     pinned = base64.b64encode(ended.pinned().encode()).decode()
-    controller = lab.controller("--with-router", "--router-listen", f"127.0.0.1:{exporters.free_port()}")
+    controller = lab.start_controller()
     assert ended.fingerprint() != shown
     assert "renewed under the same key" in controller.log.read_text()
     ann = lab.client("ann")

@@ -22,8 +22,7 @@ from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import RegisterRequest
 
-from tests.e2e import lab as labs
-from tests.e2e.lab import Lab
+from tests.e2e.lab import LIMIT, Lab
 from tests.interop import exporters
 from tests.support import oidc
 from tests.support.oidc import AUDIENCE, Provider
@@ -41,7 +40,7 @@ def lab_with(provider: Provider, folder: Path, **changes: object) -> Iterator[La
     config = {"authentication": {"jwt": jwt}, "provisioning": {"enabled": True}}
     file = folder / "controller.yaml"
     file.write_text(yaml.safe_dump(config))
-    with labs.running("--config", str(file)) as lab:
+    with Lab.opened("--config", str(file)) as lab:
         yield lab
 
 
@@ -206,7 +205,7 @@ def test_a_login_on_any_page_and_new_tokens_in_time(tmp_path: Path) -> None:
         process = logging_in(lab)
         page = provider.browser().log_in(told(process, "or open "), "Ann.Lee")
         assert "Success" in page
-        out, err = process.communicate(timeout=labs.LIMIT)
+        out, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, err
         assert "client default/ann-lee of " in out
         first = saved(lab)
@@ -217,7 +216,7 @@ def test_a_login_on_any_page_and_new_tokens_in_time(tmp_path: Path) -> None:
         assert second["token"] != first["token"]
         # Each refresh token counts once: who come at once must not use the same.
         many = [lab.start("lease", "list") for _ in range(4)]
-        assert [one.wait(labs.LIMIT) for one in many] == [0, 0, 0, 0]
+        assert [one.wait(LIMIT) for one in many] == [0, 0, 0, 0]
         assert saved(lab)["token"] != second["token"]
         assert "a new token, until" in lab.ok("auth", "refresh")
         shown = lab.ok("auth", "status")
@@ -240,18 +239,18 @@ def test_a_login_with_this_machines_browser_and_once_more(provider: Provider, tm
         with pytest.raises(urllib.error.HTTPError, match="404"):
             forged.open(f"http://localhost:{port}/callback?code=mine&state=guessed")
         assert "You are logged in" in provider.browser().log_in(url, "Ann.Lee")
-        _, err = process.communicate(timeout=labs.LIMIT)
+        _, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, err
         first = saved(lab)
         again = lab.start("login", "--browser", BROWSER="true")
         provider.browser().log_in(told(again, "if none opens, open "), "Ann.Lee")
-        _, err = again.communicate(timeout=labs.LIMIT)
+        _, err = again.communicate(timeout=LIMIT)
         assert again.returncode == 0, err
         assert saved(lab)["token"] != first["token"]
         # As somebody else one does not get into this configuration.
         third = lab.start("login", "--browser", BROWSER="true")
         provider.browser().log_in(told(third, "if none opens, open "), "bob")
-        _, err = third.communicate(timeout=labs.LIMIT)
+        _, err = third.communicate(timeout=LIMIT)
         assert (third.returncode, "resource name mismatch" in err) == (5, True), err
 
 
@@ -259,7 +258,7 @@ def test_a_token_that_cannot_be_renewed_says_to_log_in(tmp_path: Path) -> None:
     with oidc.provider(tmp_path / "oidc", seconds=3) as provider, lab_with(provider, tmp_path) as lab:
         process = logging_in(lab)
         provider.browser().log_in(told(process, "or open "), "Ann.Lee")
-        assert process.wait(labs.LIMIT) == 0
+        assert process.wait(LIMIT) == 0
         path = lab.home / ".config" / "jumpstarter" / "clients" / "ann-lee.yaml"
         path.write_text(edited(path.read_text(), {("refresh_token",): "wrong"}))
         lab.until(lambda: "run `jumpstarter login`" in lab.run("lease", "list").stderr)
@@ -267,5 +266,5 @@ def test_a_token_that_cannot_be_renewed_says_to_log_in(tmp_path: Path) -> None:
         assert (code, "the token is expired" in said) == (5, True)
     for words in (["--issuer", provider.url], []):
         with lab_with(provider, tmp_path) as lab:
-            code, said = logging_in(lab, *words).wait(labs.LIMIT), ""
+            code, said = logging_in(lab, *words).wait(LIMIT), ""
             assert code == 4, said  # nobody is there any more

@@ -41,7 +41,7 @@ def jumpstarter(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_policies_decide_at_once(lab: Lab) -> None:
-    lab.controller("--with-router", "--router-listen", f"127.0.0.1:{exporters.free_port()}")
+    lab.start_controller()
     file = lab.home / "policies.yaml"
     file.write_text(POLICY)
     ann, ci = lab.client("ann"), lab.client("robot", "--label", "team=ci")

@@ -43,7 +43,7 @@ def start_router(lab: Lab, endpoint: str) -> Daemon:
     said = lab.admin("router", "create", endpoint, "--save", file)
     assert endpoint in said
     assert file.stat().st_mode & 0o777 == 0o600
-    daemon = lab.start(exporters.scripts() / "jumpstarter-router", "--key", file, "--listen", endpoint)
+    daemon = lab.daemon(exporters.scripts() / "jumpstarter-router", "--key", file, "--listen", endpoint)
     assert daemon.first_line() == f"Router on {endpoint}"
     return daemon
 
@@ -71,7 +71,7 @@ async def connected(config: ClientConfig, lease: str) -> AsyncIterator[tuple[Cha
 async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
     endpoints = [f"127.0.0.1:{exporters.free_port()}" for _ in range(2)]
     options = [word for one in endpoints for word in ("--router", one)]
-    controller = lab.controller(*options)
+    controller = lab.start_controller(*options)
     routers = {one: start_router(lab, one) for one in endpoints}
 
     async def said(sentence: str, times: int) -> None:
@@ -115,8 +115,8 @@ async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
 
 
 async def test_a_connection_that_nobody_came_for_ends_with_its_lease(lab: Lab) -> None:
-    endpoint, metrics = (f"127.0.0.1:{exporters.free_port()}" for _ in range(2))
-    lab.controller("--with-router", "--router-listen", endpoint, "--metrics-listen", metrics)
+    metrics = f"127.0.0.1:{exporters.free_port()}"
+    lab.start_controller("--metrics-listen", metrics)
     lab.exporter("one")
     config = configs.load(str(lab.client("ann")), {})
 
@@ -163,7 +163,7 @@ def test_a_lab_with_certificates_from_elsewhere(lab: Lab) -> None:
     issued.private_key_pem.write_to_path(key)
     endpoint = f"127.0.0.1:{exporters.free_port()}"
     given = ("--tls-cert", str(chain), "--tls-key", str(key))
-    controller = lab.controller("--router", endpoint, *given)
+    controller = lab.start_controller("--router", endpoint, *given)
     file = lab.home / "router.pem"
     assert "needs --tls-cert" in lab.admin("router", "create", endpoint, "--save", file)
     assert "CERTIFICATE" not in file.read_text()
@@ -172,7 +172,7 @@ def test_a_lab_with_certificates_from_elsewhere(lab: Lab) -> None:
     assert (bare.returncode, "holds no certificate" in bare.stderr) == (2, True)
     # It takes its name from the certificate, which has only this one.
     port = endpoint.rpartition(":")[2]
-    router = lab.start(program, "--key", file, "--listen", f":{port}", *given)
+    router = lab.daemon(program, "--key", file, "--listen", f":{port}", *given)
     assert router.first_line() == f"Router on {endpoint}"
     lab.until(lambda: f"router {endpoint} answers" in controller.log.read_text())
     # It is replaced, as certbot does it.
@@ -191,7 +191,7 @@ def shown(port: int) -> bytes:
 
 
 def test_what_keeps_a_router_from_starting_is_one_sentence(lab: Lab) -> None:
-    lab.controller("--with-router", "--router-listen", f"127.0.0.1:{exporters.free_port()}")
+    lab.start_controller()
     file = lab.home / "router.pem"
     lab.admin("router", "create", "router.lab:8083", "--save", file)
     elsewhere = lab.home / "elsewhere.pem"

@@ -38,8 +38,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 def test_everybody_comes_back_to_the_next_controller(lab: Lab) -> None:
-    options = ("--with-router", "--router-listen", f"127.0.0.1:{exporters.free_port()}")
-    controller = lab.controller(*options)
+    controller = lab.start_controller()
     exporter = lab.exporter("one")
     files = [lab.client("ann"), lab.client("bob")]
     go, ready = lab.home / "go", lab.home / "ready"
@@ -59,7 +58,7 @@ def test_everybody_comes_back_to_the_next_controller(lab: Lab) -> None:
             lab.until(lambda: "lease waits" in controller.log.read_text())
             controller.process.terminate()
             assert controller.process.wait(60) == 0
-            lab.controller(*options)
+            lab.start_controller()
             lab.until(lambda: exporter.log.read_text().count("registered with") == 2)
             go.touch()
             assert holder.wait(60) == 0, holder.stderr and holder.stderr.read()
@@ -68,7 +67,7 @@ def test_everybody_comes_back_to_the_next_controller(lab: Lab) -> None:
 
 
 async def test_a_call_that_takes_long_is_waited_for_and_a_second_signal_is_not(lab: Lab) -> None:
-    controller = lab.controller("--with-router", "--router-listen", f"127.0.0.1:{exporters.free_port()}")
+    controller = lab.start_controller()
     ann = configs.load(str(lab.client("ann")), {})
     lab.admin("exporter", "create", "one", "--label", "a=b", "--save", lab.home / "one.yaml")
     # Their configurations differ in little but who they are.

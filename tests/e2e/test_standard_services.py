@@ -36,13 +36,13 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     ],
 )
 def test_anybody_may_ask(lab: Lab, which: str, service: str, method: str) -> None:
-    daemon = lab.controller()
+    daemon = lab.start_controller()
     endpoint = f"127.0.0.1:{lab.port}"
     if which == "router":
         endpoint = f"127.0.0.1:{exporters.free_port()}"
         lab.admin("router", "create", endpoint, "--save", lab.home / "router.pem")
         program = exporters.scripts() / "jumpstarter-router"
-        daemon = lab.start(program, "--key", lab.home / "router.pem", "--listen", endpoint)
+        daemon = lab.daemon(program, "--key", lab.home / "router.pem", "--listen", endpoint)
         daemon.first_line()
     command = [sys.executable, "-m", "tests.rpc.standard_client", endpoint, str(lab.data / "tls.crt")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as peer:

@@ -16,21 +16,21 @@ from jumpstarter_controller.identity import Subject, TokenIssuer, signing_key
 from jumpstarter_proto.documents import edited
 from jumpstarter_proto.remote import Kind
 
-from tests.e2e import lab as labs
 from tests.e2e.lab import EXPORT, LIMIT, Lab
 from tests.interop import exporters
+from tests.support import lab as support
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    with labs.running() as lab:
+def lab(warm_lab: support.Lab) -> Iterator[Lab]:
+    with Lab.opened(host=warm_lab) as lab:
         yield lab
 
 
 def test_who_i_am_until_when_and_a_new_token(lab: Lab) -> None:
     ann = lab.client("ann")
     shown = lab.ok("auth", "status", "--client", ann)
-    assert "client:      default/ann\n" in shown
+    assert f"client:      {lab.namespace}/ann\n" in shown
     assert "token:       of the controller, until 20" in shown
     assert "accepted:    yes\n" in shown
     old = Path(ann).read_text()
@@ -46,7 +46,7 @@ def test_who_i_am_until_when_and_a_new_token(lab: Lab) -> None:
     assert "accepted:    yes\n" in lab.ok("auth", "status", "--client", str(lab.home / "old.yaml"))
     lab.admin("client", "rotate", "ann", "--save", ann)
     code, said = lab.refused("auth", "rotate", "--client", str(lab.home / "old.yaml"))
-    assert (code, said) == (5, "error: permission denied for client default/ann\n")
+    assert (code, said) == (5, f"error: permission denied for client {lab.namespace}/ann\n")
     done = lab.run("auth", "status", "--client", str(lab.home / "old.yaml"))
     assert (done.returncode, "accepted:    no: permission denied" in done.stdout) == (5, True)
     lab.admin("client", "disable", "ann")
@@ -67,7 +67,7 @@ def test_a_configuration_that_is_there_keeps_its_devices(lab: Lab) -> None:
         assert text.startswith(f"# Rack 3.\n{EXPORT}")
     for command in ("rotate", "create"):
         with pytest.raises(AssertionError, match="name another file"):
-            lab.admin("client", command, "one", "--save", lab.home / "data" / "tokens.key")
+            lab.admin("client", command, "one", "--save", lab.data / "tokens.key")
     file.write_text("kind: ClientConfig\n")
     with pytest.raises(AssertionError, match="name another file"):
         lab.admin("exporter", "rotate", "one", "--save", file)
@@ -77,7 +77,7 @@ def test_a_token_that_cannot_be_written_is_not_renewed(lab: Lab) -> None:
     ann = Path(lab.client("ann"))
     config = yaml.safe_load(ann.read_text())
     variables = {"JMP_ENDPOINT": config["endpoint"], "JMP_TOKEN": config["token"]}
-    variables |= {"JMP_NAMESPACE": "default", "JMP_NAME": "ann", "JMP_TLS": json.dumps(config["tls"])}
+    variables |= {"JMP_NAMESPACE": lab.namespace, "JMP_NAME": "ann", "JMP_TLS": json.dumps(config["tls"])}
     assert "(the environment)" in lab.ok("auth", "status", **variables)
     assert "cannot be replaced" in lab.refused("auth", "rotate", **variables)[1]
     lab.ok("auth", "status", "--client", str(ann))
@@ -86,11 +86,11 @@ def test_a_token_that_cannot_be_written_is_not_renewed(lab: Lab) -> None:
 def test_an_expired_token_says_so_and_what_to_do(lab: Lab) -> None:
     ann = Path(lab.client("ann"))
     config = yaml.safe_load(ann.read_text())
-    folder = DataFolder(lab.home / "data")
+    folder = DataFolder(lab.data)
     long_ago = TokenIssuer(
         signing_key(folder.signing_key), config["endpoint"], clock=lambda: time.time() - 400 * 86400
     )
-    token, _ = long_ago.issue(Subject(Kind.CLIENT, "default", "ann", "1"))
+    token, _ = long_ago.issue(Subject(Kind.CLIENT, lab.namespace, "ann", "1"))
     ann.write_text(edited(ann.read_text(), {("token",): token}))
     done = lab.run("auth", "status", "--client", str(ann))
     assert done.returncode == 5
@@ -101,7 +101,7 @@ def test_an_expired_token_says_so_and_what_to_do(lab: Lab) -> None:
 
 
 def test_no_secret_is_in_any_log_at_the_most_talkative_level() -> None:
-    with labs.running("--log-level", "debug") as lab, ExitStack() as stack:
+    with Lab.opened("--log-level", "debug") as lab, ExitStack() as stack:
         secrets: list[str] = []
         said: list[str] = []
 

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.interop import exporters
-from tests.interop.exporters import Daemon
 from tests.support.lab import Lab
 from tests.support.proxy import Connection, Handle, Which, proxied
 
@@ -124,16 +123,15 @@ class NetworkLab(Lab):
 
     def __init__(self, home: Path, stack: ExitStack) -> None:
         super().__init__(home, stack)
-        self.router_port = exporters.free_port()
-        self.client_controller = stack.enter_context(proxied(self.port))
-        self.exporter_controller = stack.enter_context(proxied(self.port))
-        self.to_router = stack.enter_context(proxied(self.router_port))
+        self.client_controller = self.stack.enter_context(proxied(self.port))
+        self.exporter_controller = self.stack.enter_context(proxied(self.port))
+        self.to_router = self.stack.enter_context(proxied(self.router_port))
         self.users: list[User] = []
-        stack.callback(self.kill_users)
-        self.running_controller = self.start_controller()
+        self.stack.callback(self.kill_users)
+        self.start_controller("--router-endpoint", f"127.0.0.1:{self.to_router.port}")
         self.admin("exporter", "create", "one", "--label", "board=rpi4", "--save", home / "one.yaml")
         self._lead("one", self.exporter_controller, EXPORT)
-        self.running_exporter = self.start_exporter()
+        self.start_exporter("one", wait=False)
         for name in ("ann", "bob", "hurried"):
             self.client(name)
             self._lead(name, self.client_controller)
@@ -145,14 +143,6 @@ class NetworkLab(Lab):
         file = self.home / f"{name}.yaml"
         text = file.read_text().replace(f"127.0.0.1:{self.port}", f"127.0.0.1:{proxy.port}")
         file.write_text(text.replace("export: {}\n", export).replace("grpcOptions: {}\n", "") + NOTICE)
-
-    def start_controller(self) -> Daemon:
-        listen = ["--with-router", "--router-listen", f"127.0.0.1:{self.router_port}"]
-        return self.controller(*listen, "--router-endpoint", f"127.0.0.1:{self.to_router.port}")
-
-    def start_exporter(self) -> Daemon:
-        program = exporters.scripts() / "jumpstarter-exporter"
-        return self.start(program, "run", "--config", self.home / "one.yaml", "--log-level", "info")
 
     def user(self, name: str = "ann", duration: float = 600) -> User:
         """One that has asked for the board."""
@@ -168,9 +158,7 @@ class NetworkLab(Lab):
         try:
             super().until(holds)
         except AssertionError as error:
-            said = [
-                daemon.log.read_text()[-3000:] for daemon in (self.running_controller, self.running_exporter)
-            ]
+            said = [daemon.log.read_text()[-3000:] for daemon in (self.controller, *self.exporters.values())]
             raise AssertionError("\n".join([str(error), self.admin("exporter", "list"), *said])) from None
 
     def free(self) -> bool:
@@ -196,7 +184,7 @@ class NetworkLab(Lab):
 
     def link(self, name: str) -> tuple[Handle, Which]:
         """A connection of the lab by its name, such as "client-router"."""
-        exporter = self.running_exporter.process.pid
+        exporter = self.exporters["one"].process.pid
 
         def of_exporter(one: Connection) -> bool:
             return one.is_of(exporter)

@@ -5,31 +5,24 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.faults.shell import LONG, Shell
-from tests.interop import exporters
 from tests.interop.exporters import Daemon
 from tests.support.lab import Lab
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="lab-") as home, ExitStack() as stack:
-        lab = Lab(Path(home), stack)
-        lab.controller("--with-router", "--router-listen", f"127.0.0.1:{exporters.free_port()}")
+def lab(warm_lab: Lab) -> Iterator[Lab]:
+    with Lab.opened(host=warm_lab) as lab:
         yield lab
 
 
 def again(lab: Lab, name: str = "one") -> Daemon:
     """Another process of an exporter that there is."""
-    program = exporters.scripts() / "jumpstarter-exporter"
-    return lab.start(program, "run", "--config", lab.home / f"{name}.yaml", "--log-level", "info")
+    return lab.start_exporter(name, wait=False)
 
 
 def is_alive(number: int) -> bool:

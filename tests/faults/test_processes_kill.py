@@ -35,15 +35,14 @@ def lab(shared: NetworkLab) -> Iterator[NetworkLab]:
 
 
 def restart_controller(lab: NetworkLab) -> None:
-    lab.running_controller.process.kill()
-    lab.running_controller.process.wait()
-    lab.running_controller = lab.start_controller()
+    lab.kill_controller()
+    lab.start_controller()
 
 
 def restart_exporter(lab: NetworkLab) -> None:
-    lab.running_exporter.process.kill()
-    lab.running_exporter.process.wait()
-    lab.running_exporter = lab.start_exporter()
+    lab.exporters["one"].process.kill()
+    lab.exporters["one"].process.wait()
+    lab.start_exporter("one", wait=False)
 
 
 Restart = Callable[[NetworkLab], None]
@@ -110,7 +109,7 @@ def test_killed_as_soon_as_the_lease_is_there(lab: NetworkLab) -> None:
     """The exporter dies before it has a session, the client is on its way to it."""
     for _ in range(3):
         user = lab.user()
-        lab.until(lambda log=lab.running_exporter.log: "begins" in log.read_text())  # type: ignore[misc]
+        lab.until(lambda log=lab.exporters["one"].log: "begins" in log.read_text())  # type: ignore[misc]
         restart_exporter(lab)
         assert user.answer() == "ready", user.log
         works_again(user, "call on")

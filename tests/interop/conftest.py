@@ -12,7 +12,8 @@ import trustme
 from tests.interop import exporters, hardware
 from tests.interop.desk import Desk
 from tests.interop.exporters import Certificate, Exporter
-from tests.interop.lab import Lab, open_lab
+from tests.interop.lab import Lab
+from tests.support import lab as support
 from tests.support.peers import Environment
 
 TRANSPORTS = ["unix", "tls"]
@@ -73,21 +74,21 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lab(upstream: Environment) -> Iterator[Lab]:
+def lab(upstream: Environment, warm_lab: support.Lab) -> Iterator[Lab]:
     """A lab for all tests of a module: each has boards or people of its own where it would disturb another."""
-    with open_lab(upstream) as opened:
+    with Lab.opened(upstream=upstream, host=warm_lab) as opened:
         yield opened
 
 
 @pytest.fixture
 def own_lab(upstream: Environment) -> Iterator[Lab]:
-    """A lab for one test."""
-    with open_lab(upstream) as opened:
+    """A lab for one test, which may kill its controller."""
+    with Lab.opened(upstream=upstream) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def desk() -> Iterator[Desk]:
     """Callers and boards without any software but grpcio's."""
-    with open_lab() as opened:
+    with Lab.opened() as opened:
         yield Desk(opened, opened.caller("ann"), opened.caller("bob"))

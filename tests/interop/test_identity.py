@@ -15,10 +15,10 @@ from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_controller.folder import DataFolder
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
-from tests.e2e import lab as labs
 from tests.e2e.lab import LIMIT, Lab
 from tests.e2e.test_oidc import lab_with
 from tests.interop import exporters
+from tests.support import lab as support
 from tests.support import oidc
 from tests.support.peers import Environment
 
@@ -53,8 +53,10 @@ def enrol(lab: Lab, kind: str, name: str, *words: str | Path, label: str = "") -
     )
 
 
-def test_their_exporter_and_client_with_enrolled_configurations(upstream: Environment) -> None:
-    with labs.running() as lab, ExitStack() as stack:
+def test_their_exporter_and_client_with_enrolled_configurations(
+    upstream: Environment, warm_lab: support.Lab
+) -> None:
+    with Lab.opened(host=warm_lab) as lab, ExitStack() as stack:
         file = lab.home / "one.yaml"
         file.write_text(EXPORT)
         enrol(lab, "exporter", "one", "--save", file, label="board=rpi4")

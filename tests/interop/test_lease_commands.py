@@ -56,7 +56,7 @@ def names(who: Person, *words: str) -> list[str]:
 
 def test_a_lease_is_created_and_shown_in_every_format(lab: Lab, ann: Person) -> None:
     made = read(ann, "create", "lease", "-l", "board=rpi4,site!=c", "--duration", "90m", "--tag", "build=7")
-    assert made["namespace"] == "default"
+    assert made["namespace"] == lab.namespace
     assert (made["client"], made["exporter"], made["selector"]) == (
         "ann",
         "here",

@@ -24,7 +24,7 @@ def board(lab: Lab, name: str, ours: bool, **hooks: str) -> tuple[str, Daemon]:
     for key, hook in hooks.items():
         script, _, how = hook.partition("|")
         text += f"  {key}Lease: {{script: '{script}', onFailure: {how or 'warn'}, timeout: 60}}\n"
-    return name, lab.exporter(name, ours=ours, board=name, hooks=text)
+    return name, lab.exporter(name, ours=ours, label=f"board={name}", hooks=text)
 
 
 def shell(who: Person, label: str, *inside: str, check: bool = True) -> Done:

@@ -34,7 +34,7 @@ def test_a_configuration_made_by_their_own_command(lab: Lab, board: str) -> None
     """`jmp config client create` knows no CA of its own: it pins the certificate that it is shown."""
     ann = lab.person("ann")
     made = saved(ann)
-    words = ["--namespace", "default", "--name", "ann", "--endpoint", made["endpoint"]]
+    words = ["--namespace", lab.namespace, "--name", "ann", "--endpoint", made["endpoint"]]
     words += ["--token", made["token"], "--allow", "", "--unsafe", "--insecure-tls", "--nointeractive"]
     ann.plain("jmp", "config", "client", "create", "lab", *words)
     assert "lab" in ann.plain("jmp", "config", "client", "list").stdout.split()
@@ -56,7 +56,7 @@ def test_their_login_with_a_token_ends_where_an_issuer_would_be(lab: Lab) -> Non
     """A token for `jmp login --token` is another issuer's; our own are no OIDC provider's, and it says so."""
     carl = lab.person("carl")
     made = saved(carl)
-    words = ["--endpoint", made["endpoint"], "--namespace", "default", "--name", "carl"]
+    words = ["--endpoint", made["endpoint"], "--namespace", lab.namespace, "--name", "carl"]
     words += [
         "--token",
         made["token"],
@@ -76,7 +76,7 @@ def test_status_and_rotation(lab: Lab, board: str) -> None:
     dora = lab.person("dora")
     said = dora.jmp("auth", "status", "-v").stdout
     assert "Status: Valid (87" in said, "a year in hours"
-    assert "Subject: client:default:dora:" in said
+    assert f"Subject: client:{lab.namespace}:dora:" in said
     before = saved(dora)["token"]
     (dora.home / ".config" / "jumpstarter" / "clients").mkdir(parents=True)
     assert "Token rotated. New expiry:" in flat(dora.jmp("auth", "rotate"))
@@ -91,9 +91,9 @@ def test_an_expired_token(lab: Lab) -> None:
     made = saved(eve)
     uid = jwt.decode(made["token"], options={"verify_signature": False})["sub"].rpartition(":")[2]
     issuer = TokenIssuer(
-        signing_key(lab.home / "data" / "tokens.key"), made["endpoint"], clock=lambda: time.time() - 7200
+        signing_key(lab.data / "tokens.key"), made["endpoint"], clock=lambda: time.time() - 7200
     )
-    token, _ = issuer.issue(Subject(Kind.CLIENT, "default", "eve", uid), lifetime=3600)
+    token, _ = issuer.issue(Subject(Kind.CLIENT, lab.namespace, "eve", uid), lifetime=3600)
     eve.file.write_text(eve.file.read_text().replace(made["token"], token))
     done = eve.jmp("get", "leases", check=False)
     assert done.returncode != 0
@@ -113,12 +113,14 @@ def test_a_client_that_was_deleted_loses_its_lease_and_is_refused(lab: Lab, boar
     gina.jmp("shell", "-l", board, inside=("j", "power", "on"))
     lab.admin("client", "create", "fred", "--save", lab.home / "fred-again.yaml")
     done = fred.jmp("get", "leases", check=False)
-    assert "permission denied for client default/fred" in flat(done), "the old token is not the new one's"
+    assert f"permission denied for client {lab.namespace}/fred" in flat(done), (
+        "the old token is not the new one's"
+    )
 
 
 def test_a_disabled_client_and_a_disabled_exporter(lab: Lab) -> None:
     hugo = lab.person("hugo")
-    lab.exporter("two", ours=False, board="two")
+    lab.exporter("two", ours=False, label="board=two")
     lab.admin("exporter", "disable", "two")
     done = hugo.jmp("shell", "-l", "board=two", inside=("true",), check=False)
     assert done.returncode != 0
@@ -132,7 +134,7 @@ def test_a_disabled_client_and_a_disabled_exporter(lab: Lab) -> None:
 
 def test_a_deleted_exporter_ends_its_lease_and_hears_why(lab: Lab) -> None:
     ines = lab.person("ines")
-    daemon = lab.exporter("three", ours=True, board="three")
+    daemon = lab.exporter("three", ours=True, label="board=three")
     name = ines.jmp("create", "lease", "-l", "board=three", "--duration", "1h", "-o", "name").stdout.strip()
     lab.admin("exporter", "delete", "three")
     assert lab.lease(name).conditions[-1].message == "exporter three was deleted"

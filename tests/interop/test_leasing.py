@@ -10,7 +10,7 @@ from tests.interop.lab import Lab
 @pytest.mark.parametrize("our_exporter", [True, False], ids=["our exporter", "their exporter"])
 def test_a_board_by_label_for_either_client(lab: Lab, our_exporter: bool) -> None:
     board = "ours" if our_exporter else "theirs"
-    daemon = lab.exporter(f"exporter-{board}", ours=our_exporter, board=board)
+    daemon = lab.exporter(f"exporter-{board}", ours=our_exporter, label=f"board={board}")
     ann = lab.person(f"ann-{board}")
     selector = ("-l", f"board={board}")
     for _ in range(2):

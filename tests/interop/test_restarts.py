@@ -23,8 +23,8 @@ def test_a_shell_outlives_the_controller_and_the_router(own_lab: Lab, ours: bool
     with ann.shell("-l", "board=rpi4", "--duration", "10m", script=script, theirs=theirs) as shell:
         lab.until(lambda: ready.exists() or shell.poll() is not None)
         [before] = lab.leases()
-        lab.kill()
-        lab.start()
+        lab.kill_controller()
+        lab.start_controller()
         [after] = lab.leases()
         assert (after.name, after.exporter, after.effective_begin_time) == (
             before.name,
@@ -47,12 +47,12 @@ def test_a_shell_outlives_the_controller_and_the_router(own_lab: Lab, ours: bool
 
 def test_an_idle_exporter_of_theirs_comes_back_by_itself_beside_one_of_ours(own_lab: Lab) -> None:
     lab = own_lab
-    lab.exporter("mine", ours=True, board="mine")
-    lab.exporter("theirs", ours=False, board="theirs")
+    lab.exporter("mine", ours=True, label="board=mine")
+    lab.exporter("theirs", ours=False, label="board=theirs")
     ann = lab.person("ann")
     for _ in range(2):
-        lab.kill()
-        lab.start()
+        lab.kill_controller()
+        lab.start_controller()
     for board in ("mine", "theirs"):
         lab.until(lambda name=board: lab.status(name) == "AVAILABLE")  # type: ignore[misc]
         ann.jmp("shell", "-l", f"board={board}", inside=("j", "power", "on"))

@@ -20,16 +20,16 @@ def test_0_9_0_believes_the_router_by_the_configuration_that_it_has(upstream: En
     with tempfile.TemporaryDirectory(prefix="lab-") as home, ExitStack() as stack:
         lab = Lab(Path(home), stack)
         endpoint = f"127.0.0.1:{exporters.free_port()}"
-        lab.controller("--router", endpoint)
+        lab.start_controller("--router", endpoint)
         lab.admin("router", "create", endpoint, "--save", lab.home / "router.pem")
         program = exporters.scripts() / "jumpstarter-router"
-        router = lab.start(program, "--key", lab.home / "router.pem", "--listen", endpoint)
+        router = lab.daemon(program, "--key", lab.home / "router.pem", "--listen", endpoint)
         assert router.first_line() == f"Router on {endpoint}"
         file = lab.home / "one.yaml"
         lab.admin("exporter", "create", "one", "--label", "board=rpi4", "--save", file)
         file.write_text(file.read_text().replace("export: {}\n", EXPORT))
         ann = lab.client("ann")
-        exporter = lab.start(upstream.bin / "jmp", "run", "--exporter-config", file)
+        exporter = lab.daemon(upstream.bin / "jmp", "run", "--exporter-config", file)
         lab.until(lambda: "one  AVAILABLE" in lab.admin("exporter", "list"))
         environment = exporters.clean_environment(lab.home)
         environment["PATH"] = f"{upstream.bin}:{os.environ['PATH']}"

@@ -11,7 +11,7 @@ import pytest
 from jumpstarter_drivers.virtual.image import make_image
 
 from tests.interop.conftest import certificate, config, home
-from tests.interop.lab import Lab, Person, open_lab
+from tests.interop.lab import Lab, Person
 from tests.support.peers import Environment
 
 __all__ = ["certificate", "config", "home"]
@@ -43,7 +43,7 @@ class Mix:
     @property
     def log(self) -> str:
         """What the exporter has said."""
-        return (self.lab.home / f"at-{self.board}" / "jumpstarter-exporter.log").read_text()
+        return self.lab.exporters[self.board].log.read_text()
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ def installed(previous: Environment) -> dict[str, Environment | None]:
 @pytest.fixture(scope="class")
 def site(request: pytest.FixtureRequest, installed: dict[str, Environment | None]) -> Iterator[Site]:
     controller = request.cls.controller
-    with open_lab(installed=installed[controller]) as lab:
+    with Lab.opened(installed=installed[controller]) as lab:
         for version in VERSIONS:
             export = BOARD.replace("@CARD@", str(lab.home / f"{version}.img")).replace("@SIZE@", str(SIZE))
             lab.exporter(
-                version, ours=True, board=version, export=export, installed=installed[version], wait=False
+                version, label=f"board={version}", export=export, installed=installed[version], wait=False
             )
         clients = {version: lab.person(f"user-{version}", where) for version, where in installed.items()}
         for version in VERSIONS:

@@ -104,8 +104,8 @@ class Mixes:
         with mix.client.shell(*mix.selector, script=script, theirs=False) as shell:
             mix.lab.until(lambda: ready.exists() or shell.poll() is not None)
             [before] = mix.lab.leases()
-            mix.lab.kill()
-            mix.lab.start()
+            mix.lab.kill_controller()
+            mix.lab.start_controller()
             [after] = mix.lab.leases()
             assert (after.name, after.exporter, after.effective_begin_time) == (
                 before.name,

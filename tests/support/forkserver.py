@@ -17,6 +17,7 @@ import importlib
 import io
 import json
 import os
+import pathlib
 import pkgutil
 import runpy
 import signal
@@ -120,6 +121,13 @@ def _become(request: dict[str, Any], streams: list[int], between: int) -> None:
 def _run(request: dict[str, Any]) -> None:
     """What the script at that path does, or a Python file."""
     path, *arguments = request["arguments"]
+    for where, value in request["paths"].items():
+        module, _, attribute = where.partition(":")
+        holder, _, name = attribute.rpartition(".")
+        found = sys.modules[module]
+        setattr(getattr(found, holder) if holder else found, name, pathlib.Path(value))
+    if request["rate"] != 1:
+        _quicken(request["rate"])
     if request["file"]:
         sys.argv = [request["file"], *arguments]
         sys.path[0] = os.path.dirname(request["file"])
@@ -130,6 +138,24 @@ def _run(request: dict[str, Any]) -> None:
     (script,) = entry_points(group="console_scripts", name=os.path.basename(path))
     function: Callable[[], object] = script.load()
     sys.exit(function())  # type: ignore[arg-type]
+
+
+def _quicken(rate: float) -> None:
+    """Run trio's clock that many times as fast in this process."""
+    import trio
+
+    class Clock(trio.abc.Clock):
+        def start_clock(self) -> None:
+            pass
+
+        def current_time(self) -> float:
+            return time.monotonic() * rate
+
+        def deadline_to_sleep_time(self, deadline: float) -> float:
+            return (deadline - self.current_time()) / rate
+
+    run = trio.run
+    trio.run = lambda *arguments, **options: run(*arguments, **{"clock": Clock(), **options})
 
 
 def _end(request: dict[str, Any]) -> None:

@@ -3,6 +3,9 @@
 A plugin of pytest's that puts its own `Popen` in the place of `subprocess.Popen`, so that no test needs to know. What
 comes out of the fork server differs from the same program started by exec in that its imports are done already; a test
 of just that is marked `cold`. JUMPSTARTER_TEST_COLD=1 starts everything by exec.
+
+A test that is marked `clock_rate(N)` starts programs whose trio clock runs N times as fast: every pause and limit of
+the product takes an Nth of its time. Times of day, and thus a lease's end, stay as they are.
 """
 
 from __future__ import annotations
@@ -36,17 +39,26 @@ PRELOAD = {
 }
 """What each program imports sooner or later; what is not in its environment is left out (two have a `j`)."""
 
-CONFIGURED = ("--client-config", "--exporter-config")
 HARMLESS = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
 """A fork's streams are as the first of them says, and it has no bytecode to write."""
-HOME_COMMANDS = ("login", "auth", "config")
-"""0.9.0 finds its configurations' folder while it is imported, so it is forked only where a file is named instead."""
+CONFIGURATIONS = {
+    "jumpstarter.config.common:CONFIG_PATH": "",
+    "jumpstarter.config.client:CONFIG_PATH": "",
+    "jumpstarter.config.client:ClientConfigV1Alpha1.CLIENT_CONFIGS_PATH": "clients",
+    "jumpstarter.config.exporter:CONFIG_PATH": "",
+    "jumpstarter.config.exporter:ExporterConfigV1Alpha1.BASE_PATH": "exporters",
+    "jumpstarter.config.user:CONFIG_PATH": "",
+    "jumpstarter.config.user:UserConfigV1Alpha1.BASE_CONFIG_PATH": "",
+    "jumpstarter.config.user:UserConfigV1Alpha1.USER_CONFIG_PATH": "config.yaml",
+}
+"""Where 0.9.0 keeps what depends on $HOME and is found while it is imported, and what that is below its folder."""
 
 _real = subprocess.Popen
 _servers: dict[str, _Server] = {}
 started: set[int] = set()
 """The numbers of the processes that `Popen` has started."""
 _cold = False
+_rate = 1.0
 
 
 class _Server:
@@ -127,8 +139,6 @@ def _request(args: Any, options: dict[str, Any]) -> dict[str, Any] | None:
         if len(arguments) < 2 or not arguments[1].endswith(".py"):
             return None
         file = arguments.pop(1)
-    elif name == "jmp" and (arguments[1] in HOME_COMMANDS or not any(one in CONFIGURED for one in arguments)):
-        return None
     environment = os.environ if options["env"] is None else options["env"]
     strings = {os.fsdecode(key): os.fsdecode(value) for key, value in environment.items()}
     if any(key.startswith("PYTHON") and key not in HARMLESS for key in strings):
@@ -140,7 +150,16 @@ def _request(args: Any, options: dict[str, Any]) -> dict[str, Any] | None:
         "cwd": os.fsdecode(options["cwd"] or os.getcwd()),
         "session": options["start_new_session"],
         "preload": PRELOAD[name],
+        "paths": _configurations(strings) if name == "jmp" else {},
+        "rate": _rate,
     }
+
+
+def _configurations(environment: dict[str, str]) -> dict[str, str]:
+    """What 0.9.0 would find in that environment."""
+    base = Path(environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config")
+    folder = Path(environment.get("JMP_CLIENT_CONFIG_HOME") or base / "jumpstarter")
+    return {where: str(folder / below) for where, below in CONFIGURATIONS.items()}
 
 
 @cache
@@ -169,6 +188,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "cold: programs are started by exec, not out of a process that has imported them"
     )
+    config.addinivalue_line("markers", "clock_rate(N): the trio clock of programs runs N times as fast")
     if os.environ.get("JUMPSTARTER_TEST_COLD") == "1" or not sys.platform.startswith("linux"):
         return
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:
@@ -184,9 +204,11 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Hold to the mark `cold`."""
-    global _cold  # noqa: PLW0603 - one for the process, as what it switches
+    """Hold to the marks `cold` and `clock_rate`."""
+    global _cold, _rate  # noqa: PLW0603 - one for the process, as what they switch
     _cold = item.get_closest_marker("cold") is not None
+    rate = item.get_closest_marker("clock_rate")
+    _rate = rate.args[0] if rate else 1.0
     result = yield
-    _cold = False
+    _cold, _rate = False, 1.0
     return result  # type: ignore[return-value]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import programs
+from tests.support.peers import Environment
 
 OURS = Path(sys.executable).parent
 SHOW = """
@@ -19,6 +20,13 @@ import json, os, sys
 print(json.dumps([sys.argv, os.getcwd(), dict(os.environ), sys.stdin.read(), os.getsid(0) == os.getpid()]))
 print("error", file=sys.stderr)
 sys.exit(3)
+"""
+CLIENT = """apiVersion: jumpstarter.dev/v1alpha1
+kind: ClientConfig
+metadata: {namespace: default, name: ann}
+endpoint: 127.0.0.1:1
+token: none
+drivers: {allow: [], unsafe: true}
 """
 WAIT = "import sys, time\nprint('ready', flush=True)\ntime.sleep(1000)\n"
 
@@ -65,6 +73,32 @@ def test_a_console_script_is_found_by_its_name(way: str) -> None:
     done = subprocess.run([OURS / "jumpstarter", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip()
     assert done.stderr == ""
+
+
+@pytest.mark.clock_rate(50)
+def test_its_clock_runs_at_the_rate_that_the_test_asks_for(tmp_path: Path) -> None:
+    text = "import time, trio\nbegan = time.monotonic()\ntrio.run(trio.sleep, 50)\nprint(time.monotonic() - began)\n"
+    done = subprocess.run(script(tmp_path, text), capture_output=True, text=True, check=True)
+    assert 1 <= float(done.stdout) < 40
+
+
+def test_0_9_0_finds_its_configurations_in_the_home_of_its_user(
+    way: str, upstream: Environment, tmp_path: Path
+) -> None:
+    folder = tmp_path / ".config" / "jumpstarter"
+    (folder / "clients").mkdir(parents=True)
+    (folder / "clients" / "lab.yaml").write_text(CLIENT)
+    for words in (("config", "client", "use", "lab"), ("config", "client", "list")):
+        done = subprocess.run(
+            [upstream.bin / "jmp", *words],
+            env={"HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert "lab" in done.stdout.split()
+    assert (folder / "config.yaml").exists()
 
 
 def test_what_a_fork_server_cannot_do_is_done_by_exec(tmp_path: Path) -> None:
