@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types check mutants bench fresh proto clean
+.PHONY: help demo test lint types check mutants fuzz bench fresh proto clean
 
 help:
 	@echo 'make demo    try everything on virtual boards, no hardware needed'
 	@echo 'make test    run all tests'
 	@echo 'make check   lint and types'
 	@echo 'make mutants FOLDER=...   remove limits and clean-up there one at a time, and name what no test notices'
+	@echo 'make fuzz    random bytes for what parses those of peers, SECONDS=600 for each target; TARGETS=... for some'
 	@echo 'make fresh   as root: both on a fresh Debian 12 and 13, as a plain user; RELEASE=13 for one of them'
 	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
 	@echo 'make proto   generate code from the .proto files again'
@@ -35,6 +36,10 @@ check: lint types
 # More tests than the folder's own: TESTS='tests/faults tests/e2e'. MUTANTS_ARGS=--help shows the rest.
 mutants: $(VENV)/.ready-dev
 	@$(BIN)/python -m tools.mutants $(FOLDER) $(foreach path,$(TESTS),--tests $(path)) $(MUTANTS_ARGS)
+
+SECONDS ?= 600
+fuzz: $(VENV)/.ready-dev
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)

@@ -1,0 +1,273 @@
+"""What is fuzzed. A target takes any bytes; what it raises is a fault of ours, but for documented errors."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import yaml
+from google.protobuf import struct_pb2
+from jumpstarter_client import logs, tree
+from jumpstarter_client.cli import devices
+from jumpstarter_client.cli.output import write_data
+from jumpstarter_client.connection import Connection as ClientConnection
+from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.lasting.log_news import LogNews
+from jumpstarter_client.node import Allowed
+from jumpstarter_controller import policies
+from jumpstarter_exporter.recording import records
+from jumpstarter_proto import documents, router_frames, value
+from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.rpc import Options, RpcError
+from jumpstarter_proto.rpc._channel import _parse
+from jumpstarter_proto.rpc._connection import Connection, ConnectionFault
+from jumpstarter_proto.rpc._messages import FramingError, MessageReader, frame_header
+from jumpstarter_proto.rpc._metadata import decode_details, decode_timeout
+from jumpstarter_proto.rpc.test_http2 import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PREFACE,
+    REQUEST,
+    RST,
+    SETTINGS,
+    STARTED,
+    WINDOW,
+    Peer,
+    frame,
+)
+from jumpstarter_proto.v1 import jumpstarter_pb2
+
+from tests.support.peers import ROOT
+
+__all__ = ["CORPUS", "TARGETS", "Target"]
+
+CORPUS = Path(__file__).parent / "corpus"
+"""By target a folder of inputs; each that was a crash once is there, too."""
+_FILE = Path("fuzz.yaml")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser and what it begins with."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+    def corpus(self, name: str) -> list[bytes]:
+        """Seeds, and what is kept on disk."""
+        kept = sorted((CORPUS / name).glob("*")) if (CORPUS / name).is_dir() else []
+        return [*self.seeds(), *(file.read_bytes() for file in kept)]
+
+
+def _in_pieces(data: bytes) -> list[bytes]:
+    """The first byte says how large they are."""
+    size = data[0] + 1 if data else 1
+    return [data[start : start + size] for start in range(1, len(data), size)] if size < 256 else [data[1:]]
+
+
+def _frames(peer: Peer, data: bytes) -> None:
+    with suppress(ConnectionFault):
+        for piece in _in_pieces(data):
+            peer.connection.receive(piece)
+    peer.connection.take()
+    assert peer.connection._http2.inbound.unread >= 0
+    assert peer.connection.held_in_all >= 0
+
+
+def _at_server(data: bytes) -> None:
+    peer = Peer(client=False)
+    peer.request(1)
+    _frames(peer, data)
+
+
+def _at_client(data: bytes) -> None:
+    peer = Peer(client=True)
+    for _ in range(3):
+        peer.call()
+    _frames(peer, data)
+
+
+def _server_frames() -> list[bytes]:
+    caller = Connection(client=True, options=Options())
+    caller.start()
+    ids = []
+    for _ in range(2):
+        ids.append(
+            caller.start_call("/a.B/C", scheme="http", authority="x", timeout=1, metadata=[("k-bin", b"v")])
+        )
+        caller.send_message(ids[-1], bytes(100))
+    caller.send_data(ids[0], b"", end=True)
+    whole = caller.take().removeprefix(PREFACE)
+    others = [
+        frame(kind, 0, stream, body)
+        for kind, stream, body in [
+            (RST, 1, bytes(4)),
+            (PING, 0, bytes(8)),
+            (WINDOW, 1, b"\0\0\1\0"),
+            (SETTINGS, 0, b"\0\4\0\1\0\0"),
+            (GOAWAY, 0, bytes(8) + b"why"),
+            (DATA, 1, frame_header(3) + b"abc"),
+        ]
+    ]
+    return [b"\xff" + whole, b"\x05" + whole, b"\xff" + b"".join(others)]
+
+
+def _client_frames() -> list[bytes]:
+    peer = Peer(client=False)
+    head = frame(HEADERS, END_HEADERS, 1, peer.pack(STARTED))
+    body = frame(DATA, 0, 1, frame_header(3) + b"abc")
+    end = frame(
+        HEADERS, END_HEADERS | END_STREAM, 1, peer.pack([("grpc-status", "5"), ("grpc-message", "a%20b")])
+    )
+    return [b"\xff" + head + body + end, b"\x07" + head + body + end]
+
+
+def _headers(data: bytes) -> None:
+    peer = Peer(client=False)
+    with suppress(ConnectionFault):
+        peer.send(HEADERS, END_HEADERS, 1, data)
+    text = data.decode("utf-8", "replace")
+    with suppress(ValueError):
+        decode_timeout(text)
+    decode_details(text)
+
+
+def _header_blocks() -> list[bytes]:
+    peer = Peer(client=False)
+    extra = [("grpc-timeout", "5S"), ("k-bin", "YWJj,YQ"), ("user-agent", "x" * 40)]
+    return [peer.pack([*REQUEST, *extra]), peer.pack(REQUEST), b"10S", b"a%20b%ff"]
+
+
+def _messages(data: bytes) -> None:
+    reader = MessageReader(1000)
+    with suppress(FramingError):
+        for piece in _in_pieces(data):
+            for message, credit in reader.feed(piece):
+                assert len(message) <= 1000
+                assert credit >= len(message)
+            assert reader.held <= 1005 + len(piece)
+            assert reader.needs <= 1000
+
+
+def _report(data: bytes) -> None:
+    try:
+        root = tree.build(
+            _parse(jumpstarter_pb2.GetReportResponse, data), cast("ClientConnection", None), Allowed()
+        )
+    except (RpcError, ConnectError):
+        return
+    with redirect_stdout(io.StringIO()) as out:
+        for line in devices._tree(root):
+            devices.print_line(*line)
+        write_data([devices._facts(node) for node in root.walk()], "json")
+    assert all(line.isprintable() for line in out.getvalue().split("\n"))
+
+
+def _reports() -> list[bytes]:
+    report = jumpstarter_pb2.GetReportResponse(uuid="0", labels={"jumpstarter.dev/name": "lab"})
+    for uuid, parent, name in [("0", "", ""), ("1", "0", "rpi4"), ("2", "1", "power"), ("1", "0", "spare")]:
+        entry = report.reports.add(uuid=uuid, parent_uuid=parent or None, description="d")
+        entry.labels["jumpstarter.dev/name"] = name
+        entry.labels["jumpstarter.dev/state"] = "failed"
+        entry.methods_description["on"] = "x"
+    return [report.SerializeToString()]
+
+
+def _router_frame(data: bytes) -> None:
+    with suppress(RpcError):
+        _, payload = router_frames.unpack(data)
+        assert len(payload) <= len(data)
+    assert router_frames.unpack(router_frames.pack(data))[1] == data
+
+
+def _recording(data: bytes) -> None:
+    found = list(records.decode(data))
+    assert sum(record.size for record in found) <= len(data)
+    assert b"".join(map(records.encode, found)) == data[: sum(record.size for record in found)]
+
+
+def _recordings() -> list[bytes]:
+    pieces = [records.encode(records.Record(1, kind, b"abc")) for kind in records.Kind]
+    return [b"".join(pieces), *pieces]
+
+
+def _yaml(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    with suppress(yaml.YAMLError):
+        documents.load_text(text)
+    with suppress(ConfigError):
+        documents.Document.several(_FILE, "x", text)
+    with suppress(yaml.YAMLError):
+        documents.edited(text, {("a", "b"): "c"})
+
+
+def _yamls() -> list[bytes]:
+    return [
+        b"a: &a {b: [1, 2.5, yes, ~, 2001-01-01]}\nc: {<<: *a, d: 'x'}\n",
+        b"a: |\n  x\nb: >-\n  y\n---\nc: !!binary aGk=\n",
+        (ROOT / "drivers/jumpstarter_drivers/power/example.yaml").read_bytes(),
+    ]
+
+
+def _policy(data: bytes) -> None:
+    with suppress(ConfigError):
+        policies.read_policies(_FILE, data.decode("utf-8", "replace"), "lab")
+
+
+POLICY = b"""apiVersion: jumpstarter.dev/v1alpha1
+kind: ExporterAccessPolicy
+metadata: {name: a}
+spec:
+  exporterSelector: {matchLabels: {board: rpi4}, matchExpressions: [{key: a, operator: In, values: [b]}]}
+  policies: [{priority: 5, from: [{clientSelector: {matchLabels: {team: x}}}], maximumDuration: 2h, spotAccess: true}]
+"""
+
+
+def _log_record(data: bytes) -> None:
+    entry = logs.entry_of(data)
+    LogNews().is_new(entry)
+    assert logs.line_of(entry).isprintable()
+
+
+def _log_records() -> list[bytes]:
+    entry = jumpstarter_pb2.LogStreamResponse(severity="INFO", message="text", source=1, driver_type="serial")
+    entry.timestamp.seconds = 5
+    entry.structured_fields["a"] = "b"
+    return [entry.SerializeToString()]
+
+
+def _value(data: bytes) -> None:
+    try:
+        found = value.from_value(_parse(struct_pb2.Value, data))
+    except (RpcError, ValueError):
+        return
+    value.to_value(found)
+    with redirect_stdout(io.StringIO()):
+        write_data(found, "json")
+
+
+def _values() -> list[bytes]:
+    return [value.to_value({"a": [1, "x", None, True, {"b": 2.5}]}).SerializeToString()]
+
+
+TARGETS = {
+    "http2-server": Target(_at_server, _server_frames),
+    "http2-client": Target(_at_client, _client_frames),
+    "headers": Target(_headers, _header_blocks),
+    "messages": Target(_messages, lambda: [b"\xff" + frame_header(3) + b"abc", b"\1" + frame_header(0)]),
+    "reports": Target(_report, _reports),
+    "router-frames": Target(_router_frame, lambda: [b"\x0a\3abc", b"\x0a\3abc\x10\1", b"\x10\6"]),
+    "recordings": Target(_recording, _recordings),
+    "documents": Target(_yaml, _yamls),
+    "policies": Target(_policy, lambda: [POLICY]),
+    "log-records": Target(_log_record, _log_records),
+    "values": Target(_value, _values),
+}

@@ -1,0 +1,108 @@
+"""Each parser of peers' bytes takes its corpus, and the fuzzer finds what it should find."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import struct_pb2
+from google.protobuf.message import DecodeError
+from jumpstarter_client import logs
+from jumpstarter_exporter.recording import records
+from jumpstarter_proto import router_frames, value
+from jumpstarter_proto.documents import bounds
+from jumpstarter_proto.rpc._messages import HEADER_BYTES, MessageReader
+from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
+from jumpstarter_proto.v1.router_pb2 import StreamRequest
+
+from tests.fuzz.engine import fuzz, run_one
+from tests.fuzz.targets import CORPUS, TARGETS
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_corpus_and_a_few_changes_of_it_show_no_fault(name: str) -> None:
+    target = TARGETS[name]
+    result = fuzz(target.run, target.corpus(name), count=150)
+    assert result.finding is None, result.finding.what
+
+
+def test_each_folder_of_the_corpus_is_a_targets() -> None:
+    assert {folder.name for folder in CORPUS.iterdir() if folder.is_dir()} <= set(TARGETS)
+
+
+def unchecked_frame(frame: bytes) -> tuple[Any, bytes]:
+    parsed = StreamRequest.FromString(frame)  # whose error is not the documented one
+    return parsed.frame_type, parsed.payload
+
+
+def unchecked_sum(data: bytes, start: int = 0) -> list[records.Record]:
+    found = []
+    while start + records._HEADER.size <= len(data):
+        size, kind, time = records._HEADER.unpack_from(data, start)
+        start += records._HEADER.size + size + records._SUM.size
+        found.append(records.Record(time, records.Kind(kind), data[start - size : start]))
+    return found
+
+
+def unbounded_message(reader: MessageReader, data: bytes | bytearray, start: int) -> int:
+    return int.from_bytes(data[start + 1 : start + HEADER_BYTES], "big")
+
+
+def unbounded_text(text: str) -> Any:
+    return yaml.load(text, bounds.Loader)
+
+
+def unread_record(data: bytes) -> LogStreamResponse:
+    return LogStreamResponse.FromString(data)
+
+
+DATE = b"a: 2001-01-01"
+
+
+def endless_value(_value: struct_pb2.Value) -> None:
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "attribute", "planted", "what"),
+    [
+        ("router-frames", router_frames, "unpack", unchecked_frame, "DecodeError"),
+        ("recordings", records, "decode", unchecked_sum, "is not a valid Kind|AssertionError"),
+        ("messages", MessageReader, "_parse", unbounded_message, "AssertionError"),
+        ("documents", "jumpstarter_proto.documents", "load_text", unbounded_text, "ValueError"),
+        ("log-records", logs, "entry_of", unread_record, DecodeError.__name__),
+        ("values", value, "from_value", endless_value, "hangs"),
+    ],
+    ids=range(6),
+)
+def test_a_planted_fault_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    place: Any,
+    attribute: str,
+    planted: Callable[..., Any],
+    what: str,
+) -> None:
+    target = TARGETS[name]
+    assert fuzz(target.run, target.seeds(), count=len(target.seeds())).finding is None
+    monkeypatch.setattr(sys.modules[place] if isinstance(place, str) else place, attribute, planted)
+    if "hangs" in what:
+        monkeypatch.setattr("tests.fuzz.engine.HANG_SECONDS", 0.03)
+    seeds = [DATE] if name == "documents" else target.seeds()
+    found = fuzz(target.run, seeds, count=5000, seed=1).finding
+    assert found is not None
+    again = run_one(target.run, found.data)
+    assert again is not None
+    assert any(word in again.what for word in what.split("|"))
+
+
+def test_memory_that_grows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bytes] = []
+    monkeypatch.setattr("tests.fuzz.engine.MEMORY_KIB", 16 * 1024)
+    found = fuzz(lambda data: kept.append(bytes(1_000_000) + data), [b"x"], seconds=0.5).finding
+    assert found is not None
+    assert "memory grew" in found.what
