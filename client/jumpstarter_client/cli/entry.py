@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.standard_streams import drop_output, open_missing_streams
 from jumpstarter_proto.terminal import print_error_text
 
 from jumpstarter_client.cli.options import Options, UsageError, split
@@ -46,6 +46,7 @@ def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
     # A command is over before the collector finds anything; it would only look, again and again.
     gc.disable()
     _end_cleanly_when_told_to()
+    open_missing_streams()
     options = Options()
     try:
         arguments = sys.argv[1:]
@@ -55,16 +56,11 @@ def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
         code = int(command(arguments, options) or ExitCode.OK)
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()  # who read it has seen enough
+        drop_output()  # who read it has seen enough
         code = ExitCode.OK
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # the edge of the process
         code = _explain(error, options)
     sys.exit(code)
-
-
-def _drop_output() -> None:
-    """Write no more: what is still buffered must not fail once more when the interpreter flushes it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: BaseException, options: Options) -> ExitCode:
@@ -89,7 +85,7 @@ def _explain(error: BaseException, options: Options) -> ExitCode:
     try:
         sys.stdout.flush()
     except OSError:
-        _drop_output()
+        drop_output()
     # A peer wrote some of it.
     print_error_text(f"error: {sentence[:MAX_SENTENCE] or type(error).__name__}\n")
     return code

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.log_lines import LineFormatter
+from jumpstarter_proto.standard_streams import drop_output, open_missing_streams, output_fault
 from jumpstarter_proto.terminal import print_error_line
 
 __all__ = ["main"]
@@ -156,8 +157,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    open_missing_streams()
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except CycloptsError as error:
         return _complain(str(error), ExitCode.USAGE)
     except JumpstarterError as error:
@@ -165,6 +168,14 @@ def _run(arguments: list[str]) -> int:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        drop_output()  # who read it has seen enough
+        return ExitCode.OK
+    except OSError as error:
+        sentence = output_fault(error)
+        if sentence is None:
+            raise
+        return _complain(sentence, ExitCode.FAILED)
     return int(result or 0)
 
 
