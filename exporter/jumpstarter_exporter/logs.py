@@ -24,6 +24,10 @@ KEPT = 1024
 
 MAX_RECORD_LENGTH = 64 * 1024
 """Characters of one record that are sent; `KEPT` of them stay in memory."""
+MAX_RECORD_LENGTH = 256 * 1024
+MAX_LINES = 200
+MAX_LINE_LENGTH = 16 * 1024
+"""Of one log record, in characters: a driver may be anybody's, and every reader gets all of it."""
 
 DRIVERS = "driver"
 """Loggers below this one are drivers'; all others but those of hooks are the system's."""
@@ -162,12 +166,14 @@ class BroadcastHandler(logging.Handler):
         except Exception:  # logging's contract: a bad log call must not fail its caller
             self.handleError(record)
             return
+        # What no UTF-8 can say would end the stream of everybody who follows the log.
+        message = message[:MAX_RECORD_LENGTH].encode(errors="backslashreplace").decode()
         source = common_pb2.LOG_SOURCE_DRIVER if from_driver else _HOOKS.get(record.name, _SYSTEM)
         message = message[:MAX_RECORD_LENGTH].encode(errors="replace").decode()
-        for line in message.splitlines() or [""]:
+        for line in message.splitlines()[:MAX_LINES] or [""]:
             self._log.append(
                 Entry(
-                    line,
+                    line[:MAX_LINE_LENGTH],
                     record.levelname,
                     source,
                     record.created,

@@ -9,7 +9,14 @@ import pytest
 import trio
 from jumpstarter_proto.v1 import common_pb2
 
-from jumpstarter_exporter.logs import BroadcastHandler, BroadcastLog, Entry, Reader
+from jumpstarter_exporter.logs import (
+    MAX_LINE_LENGTH,
+    MAX_LINES,
+    BroadcastHandler,
+    BroadcastLog,
+    Entry,
+    Reader,
+)
 
 
 async def take(reader: Reader, count: int) -> list[str]:
@@ -87,3 +94,14 @@ async def test_the_systems_debugging_stays_out_and_a_drivers_does_not() -> None:
         handler.emit(logging.LogRecord("driver.MockPower", logging.DEBUG, "", 0, "details", (), None))
         assert await take(reader, 1) == ["details"]
         assert log.take(reader) is None
+
+
+async def test_what_a_driver_logs_is_bounded_and_can_be_sent() -> None:
+    log = BroadcastLog()
+    handler = BroadcastHandler(log)
+    for message in ("x" * 3_000_000, "y\n" * 100_000, "\ud800z"):
+        handler.emit(logging.LogRecord("driver.power", logging.INFO, "", 1, message, (), None))
+    with log.reader(from_start=True) as reader:
+        entries = [await anext(reader) for _ in range(1 + MAX_LINES + 1)]
+    assert [len(entry.message) for entry in entries[:2]] == [MAX_LINE_LENGTH, 1]
+    assert entries[-1].to_wire().message == "\\ud800z"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from jumpstarter_proto.console_lines import lines_of
+from jumpstarter_proto.texts import printable
 
 __all__ = ["ConsoleRecord", "Line", "Lines", "parse_since", "show"]
 
@@ -102,7 +103,7 @@ def show(line: Line, *, wanted: re.Pattern[str] | None, timestamps: bool, harmle
     elif text.endswith(b"\r"):
         text = text.rstrip(b"\r") + b"\n"
     if harmless:
-        text = plain(text).encode()
+        text = printable(plain(text).expandtabs()).encode()
     if timestamps:
         when = datetime.fromtimestamp(line.time).astimezone()
         text = f"{when:%Y-%m-%d %H:%M:%S}.{when.microsecond // 1000:03d} ".encode() + text
