@@ -55,9 +55,6 @@ OWN_NAMES = {
     ("jumpstarter_client.cli.testing", "folder_name(one.name, taken)"): "a SafeName",
     ("jumpstarter_client.leasing.configs", "f'{name}.yaml'"): "the user's own word, only read",
     ("jumpstarter_client.leasing.renewal", "f'.{path.name}.lock'"): "beside the user's file",
-    ("jumpstarter_client.yamltest.reader", "Path(name).expanduser()"): "a path in the user's test",
-    ("jumpstarter_client.yamltest.run", "Path(path).expanduser()"): "a path in the user's test",
-    ("jumpstarter_controller.configuration", "Path(text).expanduser()"): "a path in the operator's file",
     ("jumpstarter_controller.store.sqlite", "self._path.name + '-wal'"): "beside the operator's file",
     ("jumpstarter_controller.store.sqlite", "self._path.name + suffix"): "beside the operator's file",
 }
@@ -80,7 +77,9 @@ def joined(module: Module) -> Iterator[tuple[str, int]]:
                 continue
         for part in parts:
             called = ast.unparse(part.func) if isinstance(part, ast.Call) else ""
-            if not isinstance(part, ast.Constant) and called != "safe_name":
+            # A `~` is only looked for in paths that users and operators write.
+            good = called == "safe_name" or called.endswith(".expanduser")
+            if not good and not isinstance(part, ast.Constant):
                 yield ast.unparse(part), node.lineno
 
 
