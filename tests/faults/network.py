@@ -76,6 +76,11 @@ class User:
             return True
         raise AssertionError(f"it answered {line!r}")
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing has been answered so far."""
+        return self._lines.empty()
+
     def do(self, line: str, limit: float = LIMIT) -> str:
         self.begin(line)
         return self.answer(limit)
@@ -148,6 +153,16 @@ class NetworkLab(Lab):
         """One that has asked for the board."""
         self.users.append(User(self, self.home / f"{name}.yaml", duration))
         return self.users[-1]
+
+    def begin_cycle(self, user: User, seconds: float) -> None:
+        """Have a user's call take so long; it has reached the board."""
+
+        def switched() -> int:
+            return self.exporters["one"].log.read_text().count("power off")
+
+        before = switched()
+        user.begin(f"cycle {seconds}")
+        self.until(lambda: switched() > before)
 
     def kill_users(self) -> None:
         while self.users:

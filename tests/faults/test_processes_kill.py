@@ -63,7 +63,7 @@ def test_killed_while_a_client_waits_for_the_board(lab: NetworkLab, restart: Res
     lab.until(lambda: any("queue" in line for line in waiting.log))
     restart(lab)
     works_again(holder, "call on")
-    assert waiting.silent(0.3)
+    assert waiting.is_waiting
     assert holder.end() == 0
     assert waiting.answer() == "ready", waiting.log
     assert waiting.do("call on").startswith("done"), waiting.log
@@ -84,11 +84,12 @@ def test_killed_between_two_calls(lab: NetworkLab, restart: Restart) -> None:
 @PROCESSES
 def test_killed_in_the_middle_of_a_call_and_of_a_stream(lab: NetworkLab, restart: Restart) -> None:
     user = ready(lab)
-    for line in ("cycle 600", "listen"):
+    for line in ("cycle", "listen"):
         if line == "listen":
             assert user.do("stream").startswith("open")
-        user.begin(line)
-        assert user.silent(0.5)
+            user.begin(line)
+        else:
+            lab.begin_cycle(user, 600)
         restart(lab)
         answer = user.answer(10)
         assert is_error(answer), answer
@@ -129,8 +130,7 @@ def test_the_board_of_a_killed_client_is_free_when_its_time_is_over(lab: Network
     else:
         killed = ready(lab, SHORT)
         if step == "in a call":
-            killed.begin("cycle 600")
-        assert step == "ready" or killed.silent(0.3)
+            lab.begin_cycle(killed, 600)
         killed.kill()
     lab.until(lab.free)
     user = ready(lab)
