@@ -44,14 +44,14 @@ class Styled:
 def print_line(*parts: str | Styled, to: TextIO | None = None, flush: bool = False) -> None:
     """One line, on standard output unless said otherwise."""
     to = to or sys.stdout
-    to.write(_joined(parts) + "\n")
+    _write(_joined(parts) + "\n", to)
     if flush:
         to.flush()
 
 
 def print_text(text: str, to: TextIO | None = None) -> None:
     """A text of several lines, each with its own end: a page of help, a table, data."""
-    (to or sys.stdout).write(printable(text))
+    _write(printable(text), to or sys.stdout)
 
 
 def print_error_line(*parts: str | Styled) -> None:
@@ -62,21 +62,22 @@ def print_error_line(*parts: str | Styled) -> None:
 def print_error_text(text: str, *, raw: bool = False) -> None:
     """A text of several lines on standard error, at once; `raw` for a terminal that does not begin lines by itself."""
     text = printable(text)
-    sys.stderr.write(text.replace("\n", "\r\n") if raw else text)
+    _write(text.replace("\n", "\r\n") if raw else text, sys.stderr)
     sys.stderr.flush()
 
 
 def redraw_line(line: str, to: TextIO, *, width: int | None = None) -> None:
     """A line of a terminal, in place of what stands there; without an end, so that it can be drawn again."""
     line = shown(line, MAX_LINE_LENGTH)
-    to.write(f"\r{line if width is None else fitted(line, width)}\x1b[K")
+    _write(f"\r{line if width is None else fitted(line, width)}\x1b[K", to)
     to.flush()
 
 
 def redraw_lines(lines: Sequence[str], to: TextIO, *, above: int, width: int) -> None:
     """Lines of a terminal, in place of those `above` the cursor and all below."""
     up = f"\x1b[{above}A" if above else ""
-    to.write(f"\r{up}\x1b[J" + "".join(f"{fitted(shown(line, MAX_LINE_LENGTH), width)}\n" for line in lines))
+    drawn = "".join(f"{fitted(shown(line, MAX_LINE_LENGTH), width)}\n" for line in lines)
+    _write(f"\r{up}\x1b[J{drawn}", to)
     to.flush()
 
 
@@ -88,3 +89,12 @@ def erase_line(to: TextIO) -> None:
 
 def _joined(parts: Sequence[str | Styled]) -> str:
     return "".join(str(part) if isinstance(part, Styled) else shown(part, MAX_LINE_LENGTH) for part in parts)
+
+
+def _write(text: str, to: TextIO) -> None:
+    """What the terminal's encoding has no letter for is escaped as well."""
+    try:
+        to.write(text)
+    except UnicodeEncodeError:
+        encoding = to.encoding or "ascii"
+        to.write(text.encode(encoding, "backslashreplace").decode(encoding))

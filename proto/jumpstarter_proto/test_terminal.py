@@ -70,3 +70,14 @@ def test_a_log_record_is_one_line_and_its_traceback_does_nothing(text: str, caus
     assert LineFormatter().format(record).isprintable()
     record.exc_info = (ValueError, ValueError(cause), None)
     assert all(line.isprintable() for line in LineFormatter().format(record).split("\n"))
+
+
+@given(EVIL)
+def test_a_terminal_without_the_letters_gets_escapes(text: str) -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii", newline="\n")
+    print_line(text, to=out, flush=True)
+    print_text(text, out)
+    redraw_line(text, out)
+    out.flush()
+    assert raw.getvalue().isascii()
