@@ -25,7 +25,8 @@ from tests.fuzz.targets import CORPUS, TARGETS
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_corpus_and_a_few_changes_of_it_show_no_fault(name: str) -> None:
     target = TARGETS[name]
-    result = fuzz(target.run, target.corpus(name), count=150)
+    corpus = target.corpus(name)
+    result = fuzz(target.run, corpus, count=len(corpus) + 100)
     assert result.finding is None, result.finding.what
 
 
