@@ -55,6 +55,7 @@ _NAMED = 80
 _OVERLAP = 4096
 """How far back a word may begin that ends in new data, kernel messages in it included."""
 
+_NO_EVAL = "Unknown command 'eval' - try 'help'\n"
 _LOGIN = re.compile(rb"(?:^|[\r\n])(?!Last login)[^\r\n]*\blogin: ?$")
 _MESSAGES = re.compile(MESSAGE)
 _UNFINISHED = re.compile(rb"\[[^\r\n]*\r*$")
@@ -197,6 +198,11 @@ class Command:
     def restarted(self) -> bool:
         """Whether what looks like a start of the board came while the command ran."""
         return self._sign is not Suspicion.NONE
+
+    @property
+    def is_unknown_to_a_boot_loader(self) -> bool:
+        """Whether a boot loader took the line: it has an `echo`, and no `eval`."""
+        return self.result is not None and self.result.output == _NO_EVAL
 
     def feed(self, data: bytes) -> None:
         """The console printed this."""

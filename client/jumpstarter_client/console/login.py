@@ -55,7 +55,8 @@ _REFUSED = re.compile(
     rb"[^\r\n]*(?:Login incorrect|Authentication failure|Permission denied|Login timed out)[^\r\n]*"
 )
 _MUST_CHANGE = re.compile(
-    rb"[^\r\n]*(?:required to change your password|password has expired)[^\r\n]*", re.IGNORECASE
+    rb"[^\r\n]*(?:(?:required to|must|have to) change your password|password (?:has |is )?expired)[^\r\n]*",
+    re.IGNORECASE,
 )
 _KERNEL_RUNS = re.compile(rb"Starting kernel|Booting Linux|Linux version")
 _COUNTDOWN = re.compile(rb"stop autoboot|[Aa]utoboot(?:ing)? in ")

@@ -24,7 +24,7 @@ _CURRENT = re.compile(r"\b(?:current|old|existing)\b", re.IGNORECASE)
 _PROMPT = re.compile(r"[#$>%] ?$")
 # Bars of `#` and lines such as `Loading: #` are progress, and `root@host:~#` is a shell.
 _VENDOR_PROMPT = re.compile(r"^[A-Za-z][\w .()/+-]{0,40}?(?:=>|>>?|#|\$) ?$")
-_USUAL_PROMPT = re.compile(r"^(?:=>|U-Boot>) ?$")
+_USUAL_PROMPT = re.compile(r"^(?:=>|U-Boot>|barebox[@:].*[ #$>]) ?$")
 _BANNER = re.compile(rb"(?:^|[\r\n])(?:U-Boot|barebox) +(?:[A-Z]PL )?20\d\d")
 
 
@@ -50,7 +50,7 @@ def is_loader_banner(data: bytes | bytearray) -> bool:
 
 
 class LoaderPrompt:
-    """A boot loader's prompt: `=>`, `U-Boot>`, the one that a lab gives, and those of vendors where one is likely."""
+    """A boot loader's prompt: a usual one, the one that a lab gives, and those of vendors where one is likely."""
 
     def __init__(self, given: str | None = None) -> None:
         self._given = (given or "").strip()

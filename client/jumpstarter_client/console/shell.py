@@ -138,6 +138,11 @@ class Shell:
             if on_output is not None and any(new := running.take()):
                 await on_output(*new)
         self._expect.unread(running.rest)
+        if running.is_unknown_to_a_boot_loader:
+            raise ShellLost(
+                f"no shell takes {named(running.command)}, a boot loader does; let it `boot` and log in first"
+                f"{quote(self._expect.tail())}"
+            )
         return running.result
 
     async def _receive(self, seconds: float) -> bytes:

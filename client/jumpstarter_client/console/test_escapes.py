@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jumpstarter_client.console.command import Command
 from jumpstarter_client.console.escapes import EscapeFilter, bare_text
-from jumpstarter_client.console.login import Login, LoginState
+from jumpstarter_client.console.login import Login, LoginRefused, LoginState
 from jumpstarter_client.console.matcher import Matcher, Pattern, plain
 
 SYSTEMD = b"\x1b]3008;start=9d2c;user=root;hostname=rpi4;type=shell;cwd=/root\x1b\\"
@@ -130,6 +130,22 @@ def test_login_prompt_is_one_with_sequences_in_it(where: list[tuple[int, bytes]]
     login.silence()
     login.feed(with_sequences(b"\r\nJScafe?\r\n# ", where))
     assert login.state is LoginState.LOGGED_IN
+
+
+@given(where=sequences, cuts=cuts)
+@example(where=[(20, b"\x1b[0m"), (36, b"\x1b[K")], cuts=[])
+def test_boot_loader_and_refusal_are_known_with_sequences_in_their_words(
+    where: list[tuple[int, bytes]], cuts: list[int]
+) -> None:
+    login = Login("root", "secret", "cafe")
+    login.silence()
+    for piece in pieces(with_sequences(b"\r\nHit any key to stop autoboot:  0 ", where), cuts):
+        assert login.feed(piece) == b""
+    assert login.feed(b"\r\n=> ") == b"boot\r"
+    login.feed(b"\r\nStarting kernel ...\r\nrpi4 login: ")
+    login.feed(b"Password: ")
+    with pytest.raises(LoginRefused, match="Login incorrect"):
+        login.feed(with_sequences(b"\r\nLogin incorrect\r\nrpi4 login: ", where))
 
 
 @given(where=sequences, cuts=cuts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -251,6 +253,30 @@ def test_answer_to_version_tells_a_boot_loader_from_a_shell(prompt: bytes) -> No
         LoginRefused, match=f"boot loader's prompt '{prompt.decode().strip()}'; let it `boot` first"
     ):
         machine.feed(PROBE + b"\n" + VERSION + prompt)
+
+
+@pytest.mark.parametrize("prompt", [b"=> ", b"U-Boot> ", b"barebox@Phytec phyCORE:/ "])
+def test_prompts_that_only_boot_loaders_have(prompt: bytes) -> None:
+    with pytest.raises(LoginRefused, match="boot loader's prompt"):
+        played(login(), None, b"\r\n" + prompt)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"You are required to change your password immediately (root enforced)",
+        b"Your password has expired. Choose a new password.",
+        b"WARNING: Your password is expired.",
+        b"You must change your password now",
+    ],
+)
+def test_demands_for_another_password_are_quoted(words: bytes) -> None:
+    machine = login(OLD)
+    played(machine, b"rpi4 login: ", b"Password: ")
+    with pytest.raises(
+        LoginRefused, match=rf"wants a new password of 'root' \({re.escape(words.decode())}\)"
+    ):
+        machine.feed(b"\r\n" + words + b"\r\nCurrent password: ")
 
 
 @pytest.mark.parametrize("prompt", VENDORS)

@@ -109,6 +109,16 @@ async def test_command_that_is_too_long_is_refused_before_a_byte_is_sent() -> No
     assert await theirs.receive_some() == b""
 
 
+async def test_boot_loader_that_takes_the_line_is_no_shell(autojump_clock: trio.testing.MockClock) -> None:
+    async def play(stream: Board) -> None:
+        token = await take_command(stream)
+        await stream.send_all(b"Unknown command 'eval' - try 'help'\r\nJS" + token + b"=1;\r\n=> ")
+
+    async with board(play) as shell:
+        with pytest.raises(ShellLost, match="no shell takes 'ls', a boot loader does; let it `boot`"):
+            await shell.run("ls", timeout=60)
+
+
 async def test_secrets_that_the_board_echoes_are_not_quoted(autojump_clock: trio.testing.MockClock) -> None:
     async def play(stream: Board) -> None:
         await stream.send_all(b"rpi4 login: ")

@@ -102,6 +102,20 @@ async def test_every_reader_gets_every_byte_from_when_it_attached() -> None:
                 assert await late.receive() == b"two"
 
 
+async def test_who_asks_for_a_port_that_is_away_has_it_looked_for_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    bench = Bench()
+    async with bench.running() as console:
+        await bench.first.aclose()
+        await trio.sleep(60)  # it is looked for every 2 s by now
+        before = trio.current_time(), len(bench.looked)
+        assert not await console.wait_for_port(0)
+        bench.ports.append(FakePort())
+        assert await console.wait_for_port(0)
+        assert (trio.current_time(), len(bench.looked)) == (before[0], before[1] + 2)
+
+
 async def test_output_without_readers_is_read_and_forgotten() -> None:
     bench = Bench()
     async with bench.running() as console:

@@ -13,6 +13,7 @@ from typing import Any
 import pexpect
 import pytest
 import trio
+from jumpstarter_client.console import LoginRefused
 from jumpstarter_client.errors import DriverError, ExporterNotReady
 from jumpstarter_client.yamltest.consoles import Consoles
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
@@ -141,6 +142,16 @@ async def test_port_that_comes_with_the_boards_power_is_waited_for(
         async with client.console.aio() as console:
             assert (await console.expect.aio("login: ", timeout=20)).before == ""
         assert await client.waits_for_async() == ""
+
+
+async def test_boot_loaders_prompt_of_the_configuration_reaches_a_login(cable: Cable) -> None:
+    async with (
+        serve_async(driver(cable, loader_prompt="[lab] $")) as client,
+        client.console.aio() as console,
+    ):
+        cable.write(b"\r\n[lab] $ ")
+        with pytest.raises(LoginRefused, match=r"boot loader's prompt '\[lab\] \$'"):
+            await console.login.aio(timeout=20)
 
 
 async def test_wait_for_a_port_ends_when_its_time_is_over(cable: Cable) -> None:
