@@ -156,7 +156,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         ClientService(engine, guard, credentials.token, settings.most_leases),
         EnrolmentService(engine, guard, credentials, issuers=configuration.issuers),
     ]
-    served.append(Served.public(services, listeners, OPTIONS))
+    served.append(Served.public(services, listeners, OPTIONS, interceptors=[guard.greet]))
     admin = AdminService(engine, credentials)
     folder.socket.unlink(missing_ok=True)  # ours alone: we hold the lock
     served.append(Served(Server([admin]), [unix_listener(folder.socket)]))

@@ -11,10 +11,10 @@ import json
 import logging
 import re
 import sys
-import time
 from typing import Literal
 
 from jumpstarter_proto.log_lines import MAX_MESSAGE_LENGTH
+from jumpstarter_proto.rpc import LimitedLog
 from jumpstarter_proto.texts import printable, shown
 
 from jumpstarter_controller.lab import Client, Exporter, Lease, PairingCode, Policy, Record
@@ -52,31 +52,12 @@ def about(*records: Record, **fields: str) -> dict[str, str]:
     return found | {key: value for key, value in fields.items() if value}
 
 
-class Refusals:
-    """Who was not let in: all are counted, some a second are logged, so that nobody fills a disk with them."""
-
-    PER_SECOND = 10
-
-    def __init__(self, log: logging.Logger) -> None:
-        self.total = 0
-        self._log = log
-        self._second = 0
-        self._logged = 0
-        self._spared = 0
+class Refusals(LimitedLog):
+    """Calls that were refused."""
 
     def note(self, why: Exception, **fields: str) -> None:
         """One more."""
-        self.total += 1
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._logged = second, 0
-        if self._logged >= self.PER_SECOND:
-            self._spared += 1
-            return
-        self._logged += 1
-        spared, self._spared = self._spared, 0
-        more = f" ({spared} more before it were not logged)" if spared else ""
-        self._log.warning("refused: %s%s", str(why)[:LONGEST], more, extra=about(**fields))
+        self.warn(f"refused: {str(why)[:LONGEST]}", about(**fields))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -16,7 +14,16 @@ from typing import Any, TypeAlias
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import Limits, Options, Server, ServerTls, Servicer, tcp_listeners
+from jumpstarter_proto.rpc import (
+    Interceptor,
+    Limits,
+    Options,
+    Server,
+    ServerTls,
+    Servicer,
+    connections_allowed,
+    tcp_listeners,
+)
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_controller.certificates import Certificate, CertificateError
@@ -28,7 +35,6 @@ __all__ = [
     "AddressError",
     "Background",
     "Served",
-    "allow_many_connections",
     "given_certificate",
     "listen",
     "metrics_on",
@@ -43,9 +49,6 @@ GRACE_SECONDS = 5.0
 STREAM_SECONDS = 0.2
 """For streams of a controller: they have no end of their own, and whoever opened them comes back to the next one."""
 EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what users write for it
-MOST_CONNECTIONS = 8192
-OTHER_FILES = 128
-"""For the store, the listeners, and what a controller opens for a moment."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
 
@@ -77,30 +80,18 @@ class Served:
         listeners: Sequence[trio.abc.Listener[Any]],
         options: Options,
         stream_seconds: float = STREAM_SECONDS,
+        interceptors: Sequence[Interceptor] = (),
     ) -> Served:
         """With health checking and reflection."""
         health = Health(services)
         everything = [*services, health, Reflection([*services, health])]
+        limits = Limits(connections=connections_allowed(Limits().connections))
         return cls(
-            Server(everything, options=options, limits=Limits(connections=most_connections())),
+            Server(everything, interceptors=interceptors, options=options, limits=limits),
             listeners,
             health,
             stream_seconds,
         )
-
-
-def most_connections() -> int:
-    """How many connections this process can have, once it may have as many open files as it is allowed to."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_CONNECTIONS + OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return (
-        MOST_CONNECTIONS
-        if soft == resource.RLIM_INFINITY
-        else max(64, min(MOST_CONNECTIONS, soft - OTHER_FILES))
-    )
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -183,13 +174,6 @@ async def metrics_on(
     return partial(serve_http, listeners, pages), f"Metrics on http://{reachable(address, listeners)}/metrics"
 
 
-def allow_many_connections() -> None:
-    """As many as the system lets us have. The usual limit, 1,024 files, is for programs that use select()."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # "unlimited" may be more than the kernel gives to anybody
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 async def serve(
     served: Sequence[Served], lines: Sequence[str], *background: Background, tls: ServerTls
 ) -> ExitCode:
@@ -199,7 +183,6 @@ async def serve(
 
     What runs in the `background` starts before, with `task_status`, and ends after.
     """
-    allow_many_connections()
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             for task in background:

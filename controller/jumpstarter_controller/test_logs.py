@@ -91,16 +91,16 @@ def test_refusals_are_all_counted_and_some_logged(
 ) -> None:
     lines = attach(log, TextFormatter())
     now = 5.0
-    monkeypatch.setattr("jumpstarter_controller.logs.time.monotonic", lambda: now)
+    monkeypatch.setattr("jumpstarter_proto.rpc._guards.time.monotonic", lambda: now)
     refusals = Refusals(log)
     for _ in range(1000):
         refusals.note(ValueError("no"), peer="ipv4:1")
     assert refusals.total == 1000
-    assert len(lines.lines) == Refusals.PER_SECOND
+    assert len(lines.lines) == Refusals.BURST
     assert lines.lines[0] == "WARNING test: refused: no  peer=ipv4:1"
-    now = 6.0
+    now += 60 / Refusals.PER_MINUTE
     refusals.note(ValueError("no"))
     assert (
         lines.lines[-1]
-        == f"WARNING test: refused: no ({1000 - Refusals.PER_SECOND} more before it were not logged)"
+        == f"WARNING test: refused: no ({1000 - Refusals.BURST} more before it were not logged)"
     )

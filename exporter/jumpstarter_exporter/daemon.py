@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.reach import EVERYWHERE, Reach
-from jumpstarter_proto.rpc import Server, tcp_listeners, unix_listener
+from jumpstarter_proto.rpc import Limits, Server, connections_allowed, tcp_listeners, unix_listener
 from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
 
@@ -27,7 +27,7 @@ from jumpstarter_exporter import sockets
 from jumpstarter_exporter.config import ExporterConfig, build
 from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import LOCAL_LEASE, SessionLife
-from jumpstarter_exporter.passphrase import require_passphrase
+from jumpstarter_exporter.passphrase import let_everybody_in, require_passphrase
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.user_reach import reach_limited_to
 
@@ -100,9 +100,7 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
             if network is not None:
                 tls = network.tls()
                 listeners = await _network(network, tls)
-                interceptors = [] if network.passphrase is None else [require_passphrase(network.passphrase)]
-                server = Server(session.services, interceptors=interceptors)
-                servers.append((server, listeners, settings.fetch.reach()))
+                servers.append((_public_server(session, network), listeners, settings.fetch.reach()))
                 where += f" and {_address(network, listeners)}"
             with trio.open_signal_receiver(*_SIGNALS) as signals:
                 async with trio.open_nursery() as watch:
@@ -182,6 +180,12 @@ async def _network(network: Network, tls: ServerTls | None) -> list[trio.abc.Lis
         raise ListenError(
             f"cannot listen on {where}: {error.strerror or error}; choose another --listen"
         ) from None
+
+
+def _public_server(session: Session, network: Network) -> Server:
+    check = let_everybody_in if network.passphrase is None else require_passphrase(network.passphrase)
+    limits = Limits(connections=connections_allowed(Limits().connections))
+    return Server(session.services, interceptors=[check], limits=limits)
 
 
 def _address(network: Network, listeners: list[trio.abc.Listener[trio.abc.Stream]]) -> str:

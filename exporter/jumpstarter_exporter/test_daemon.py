@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import stat
@@ -401,6 +402,62 @@ async def test_a_hangup_has_a_new_certificate_read_and_disturbs_nobody(
                     except RpcError:
                         await trio.sleep(0.05)
             await status(channel, ("x-jumpstarter-passphrase", "x"))
+
+
+ATTACKER = "127.0.0.66"
+
+
+async def test_guesses_from_one_address_do_not_lock_out_another(daemon: Daemon) -> None:
+    answers = []
+    with daemon.running("--listen", "127.0.0.1:0", "--insecure", JMP_GRPC_PASSPHRASE="x") as (process, line):
+        port = int(line.rpartition(":")[2].split()[0])
+        for number in range(200):
+            stream = await trio.open_tcp_stream("127.0.0.1", port, local_address=ATTACKER)
+            async with open_channel(stream) as channel:
+                with pytest.raises(RpcError) as caught:
+                    await status(channel, ("x-jumpstarter-passphrase", f"guess {number}"))
+                answers.append(caught.value.code)
+        async with open_channel(await connect_tcp("127.0.0.1", port)) as channel:
+            await status(channel, ("x-jumpstarter-passphrase", "x"))
+        process.terminate()
+        _, said = process.communicate(timeout=LIMIT)
+    assert set(answers) == {StatusCode.UNAUTHENTICATED, StatusCode.RESOURCE_EXHAUSTED}
+    assert answers.count(StatusCode.UNAUTHENTICATED) <= 12
+    assert 0 < said.count("refused: ") < 30
+    assert "127.0.0.66" in said
+
+
+@pytest.mark.parametrize("passphrase", ["x", None])
+async def test_thousands_of_silent_connections_do_not_lock_out_another_address(
+    daemon: Daemon, certificate: tuple[Path, Path, str], passphrase: str | None
+) -> None:
+    chain, key, ca = certificate
+    words: list[str | Path] = ["--listen", "127.0.0.1:0", "--tls-cert", chain, "--tls-key", key]
+    variables = {} if passphrase is None else {"JMP_GRPC_PASSPHRASE": passphrase}
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    silent: list[socket.socket] = []
+    try:
+        with daemon.running(*words, **variables) as (process, line):
+            port = int(line.rpartition(":")[2].split()[0])
+            silent += [
+                socket.create_connection(("127.0.0.1", port), source_address=(ATTACKER, 0))
+                for _ in range(2000)
+            ]
+            start = trio.current_time()
+            stream = await connect_tcp(
+                "127.0.0.1", port, ssl_context=client_ssl_context(ca=ca), server_hostname="localhost"
+            )
+            async with open_channel(stream) as channel:
+                await status(channel, ("x-jumpstarter-passphrase", "x"))
+            assert trio.current_time() - start < 5, "one second on a machine that does nothing else"
+            process.terminate()
+            _, said = process.communicate(timeout=LIMIT)
+    finally:
+        for one in silent:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(said.splitlines()) < 40
 
 
 async def test_debugging_tells_no_secrets(daemon: Daemon) -> None:

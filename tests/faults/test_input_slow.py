@@ -1,4 +1,4 @@
-"""Peers that begin and never go on, by the thousand: a bounded number is kept, and good clients go on meanwhile."""
+"""Peers that begin and never go on, by the thousand: a few are let in, and good clients go on meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trio
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.remote import Kind
-from jumpstarter_proto.rpc import Limits, Options
+from jumpstarter_proto.rpc import Options
 from jumpstarter_proto.rpc._connection import Connection
 
 from tests.faults.attackers import PREFACE, SETTINGS, closed_on_error, tcp, tls
@@ -94,11 +94,10 @@ async def attack(lab: Controller, kinds: dict[Callable[[int], Awaitable[trio.abc
     held: list[trio.abc.Stream] = []
     asked = 0
 
-    async def hold(kind: Callable[[int], Awaitable[trio.abc.Stream]], count: int) -> None:
-        for _ in range(count):
-            # Refused at once is as good as refused later.
-            with suppress(OSError, trio.BrokenResourceError):
-                held.append(await kind(lab.port))
+    async def hold(kind: Callable[[int], Awaitable[trio.abc.Stream]]) -> None:
+        # Refused at once is as good as refused later.
+        with suppress(OSError, trio.BrokenResourceError):
+            held.append(await kind(lab.port))
 
     async def go_on() -> None:
         nonlocal asked
@@ -110,20 +109,21 @@ async def attack(lab: Controller, kinds: dict[Callable[[int], Awaitable[trio.abc
     try:
         async with lab.client(good) as stub, trio.open_nursery() as nursery:
             nursery.start_soon(go_on)
-            async with trio.open_nursery() as holding:
-                for kind, count in kinds.items():
-                    holding.start_soon(hold, kind, count)
-            most = Limits().strangers_of_peer
-            assert open_files(lab) - files < most + 60, "more connections than one peer may have"
+            for kind, count in kinds.items():
+                for _ in range(count):
+                    nursery.start_soon(hold, kind)
+            many = sum(kinds.values()) * 9 // 10
+            with trio.fail_after(60):
+                while open_files(lab) - files < many:
+                    await trio.sleep(0.05)
             grown = lab.resident() - before
             assert grown < MOST_GROWN, f"{grown / MEBIBYTE:.0f} MiB more than before"
             # One who was there before, and one who comes now.
             await stub.ListLeases(client_pb2.ListLeasesRequest(parent=PARENT), timeout=CALL_SECONDS)
             done = asked
-            while asked < done + 3:
+            while asked < done + 6:
                 await trio.sleep(0.05)
             nursery.cancel_scope.cancel()
-        assert asked > 5
     finally:
         for stream in held:
             await trio.aclose_forcefully(stream)
@@ -136,8 +136,8 @@ def test_thousands_that_are_silent(lab: Controller) -> None:
     trio.run(attack, lab, {silent: MANY, half_a_handshake: MANY})
 
 
-def test_strangers_that_begin_and_do_not_go_on(lab: Controller) -> None:
-    trio.run(attack, lab, {half_a_preface: 300, calls_without_messages: 300, deaf: 60})
+def test_who_begins_and_does_not_go_on(lab: Controller) -> None:
+    trio.run(attack, lab, {half_a_preface: 50, calls_without_messages: 50, deaf: 20})
     log = (lab.log / "jumpstarter-controller.log").read_text()
     assert "Traceback" not in log
-    assert log.count("too many connections of nobody known") < 10, "it floods the log"
+    assert log.count("closed the connection of") < 20, "it floods the log"

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import trio
 from jumpstarter_proto.lab.v1 import enrolment_grpc, lab_pb2
 from jumpstarter_proto.lab.v1 import enrolment_pb2 as pb
-from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.rpc import Attempts, RpcError, ServerCall, StatusCode, network_of
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.identity.attempts import Attempts, network_of
 from jumpstarter_controller.identity.oidc import IssuerSettings
 from jumpstarter_controller.logs import about
 from jumpstarter_controller.services import objects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
@@ -82,6 +83,19 @@ class Guard:
         self._authenticator = authenticator
         self._provisioned = provisioned
         self.refusals = Refusals(_log)
+
+    async def greet(self, call: ServerCall[Any, Any]) -> None:
+        """Authenticate a connection's first caller before its message is read, which may be large; refuse nobody.
+
+        An interceptor. What is wrong with a caller is said by the call itself, for some are open to everybody.
+        """
+        if call.is_authenticated or call.header("authorization") is None:
+            return
+        with suppress(JumpstarterError):
+            if call.header("jumpstarter-kind") == Kind.EXPORTER:
+                await self._known(call, Kind.EXPORTER, Exporter)
+            else:
+                await self._known(call, Kind.CLIENT, Client)
 
     async def client(self, call: ServerCall[Any, Any]) -> Client:
         """The calling client. RpcError says why it is none."""

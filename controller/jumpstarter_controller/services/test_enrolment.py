@@ -13,12 +13,11 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec
 from jumpstarter_proto.lab.v1 import enrolment_grpc, enrolment_pb2, lab_grpc, lab_pb2
 from jumpstarter_proto.remote import Kind
-from jumpstarter_proto.rpc import RpcError, Server, StatusCode, open_channel
+from jumpstarter_proto.rpc import Attempts, RpcError, Server, StatusCode, open_channel
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
-from jumpstarter_controller.identity.attempts import Attempts
 from jumpstarter_controller.lab import Client, Exporter, Key, PairingCode
 from jumpstarter_controller.services import Guard
 from jumpstarter_controller.services.admin_service import AdminService

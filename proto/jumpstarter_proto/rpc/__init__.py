@@ -6,7 +6,10 @@ reader bounds its writer's memory, and an error in a handler is a status of its 
 """
 
 from jumpstarter_proto.rpc._admission import Limits
+from jumpstarter_proto.rpc._attempts import Attempts
 from jumpstarter_proto.rpc._channel import Caller, Channel, ClientCall, open_channel
+from jumpstarter_proto.rpc._guards import LimitedLog
+from jumpstarter_proto.rpc._open_files import connections_allowed
 from jumpstarter_proto.rpc._outbox import Outbox
 from jumpstarter_proto.rpc._server import (
     Interceptor,
@@ -41,11 +44,13 @@ from jumpstarter_proto.rpc._unix_paths import socket_address, socket_folder
 from jumpstarter_proto.rpc._wire import Wire
 
 __all__ = [
+    "Attempts",
     "Caller",
     "Cardinality",
     "Channel",
     "ClientCall",
     "Interceptor",
+    "LimitedLog",
     "Limits",
     "Message",
     "Metadata",
@@ -64,6 +69,7 @@ __all__ = [
     "client_ssl_context",
     "connect_tcp",
     "connect_unix",
+    "connections_allowed",
     "network_of",
     "open_channel",
     "serve_connection",

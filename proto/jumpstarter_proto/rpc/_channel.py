@@ -200,6 +200,9 @@ class Channel:
     def on_request(self, event: RequestReceived) -> None:
         """Servers do not call."""
 
+    def on_end(self) -> None:
+        """Whoever closed the channel knows why."""
+
     def on_going_away(self, event: GoingAway) -> None:
         """Take no new calls; running ones finish."""
         reason = f" ({event.reason})" if event.reason else ""

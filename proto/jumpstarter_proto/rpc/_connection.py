@@ -49,6 +49,8 @@ _OK = (("grpc-status", "0"),)
 _CONFIGURATIONS = {
     client: H2Configuration(client_side=client, header_encoding="utf-8") for client in (True, False)
 }
+CALL_BYTES = 1024
+"""What a call of an unauthenticated caller counts besides its headers and messages."""
 _MOST_DETAILS = 4096
 """Bytes of a status message. Peers take 8 KiB of headers in all, and a status must arrive."""
 
@@ -56,13 +58,17 @@ _MOST_DETAILS = 4096
 class Call(Stream):
     """One open call."""
 
-    __slots__ = ("reader", "status", "unread")
+    __slots__ = ("besides", "is_confined", "reader", "status", "unread")
 
     def __init__(self, stream_id: int, outbound: int, options: Options) -> None:
         super().__init__(stream_id, outbound, options.stream_window)
         self.reader = MessageReader(options.max_receive)
         self.unread = 0
         """Bytes of whole messages that were not acknowledged."""
+        self.besides = 0
+        """What an unauthenticated caller's call holds besides its messages, in bytes."""
+        self.is_confined = False
+        """Its caller is not authenticated, and may not send large messages."""
         self.status: CallEnded | None = None
         """A client's call has its trailers; the end of the stream is next."""
 
@@ -80,6 +86,10 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         self._client = client
         self._events: list[Event] = []
         self._open: dict[int, Call] = {}
+        self.confined: int | None = None
+        """What an unauthenticated peer may make us hold, in bytes."""
+        self._besides = 0
+        """The sum of it over all calls."""
         # Not `super().__init__`, which makes an HTTP/2 connection of h2's own first, only to be thrown away.
         self.config = GRPCConfiguration(client_side=client, max_message_length=options.max_receive)
         self.message_read_buffers: dict[int, object] = {}
@@ -109,9 +119,25 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
 
     # --- the connection
 
-    def start(self) -> None:
-        """Queue the preface and our settings, which go out before anything else."""
-        self._http2.start()
+    def start(self, confined: int | None = None) -> None:
+        """Queue the preface and our settings, which go out before anything else.
+
+        An unauthenticated peer is `confined` to so many bytes until `release`.
+        """
+        self.confined = confined
+        self._http2.start(confined)
+
+    def release(self) -> None:
+        """The peer is authenticated: its window grows to what our options say."""
+        if self.confined is not None:
+            self.confined = None
+            self._http2.widen()
+
+    def confine(self, stream_id: int) -> None:
+        """Take no large message on this call: it is an unauthenticated caller's, and the server waits for it."""
+        if (call := self._open.get(stream_id)) and self.confined is not None:
+            call.is_confined = True
+            self._refuse_large(call, self.confined)
 
     def receive(self, data: bytes) -> list[Event]:
         """What the peer's bytes mean.
@@ -139,8 +165,12 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
 
     @property
     def held_in_all(self) -> int:
-        """Bytes that have arrived on all calls and were not acknowledged, pieces of messages too."""
-        return self._http2.inbound.unread + self._http2.inbound.partial
+        """Bytes that have arrived on all calls and were not acknowledged, pieces of messages too.
+
+        Frames that have come in part, and of a confined peer headers of open calls, too.
+        """
+        http2 = self._http2
+        return http2.inbound.unread + http2.inbound.partial + http2.incomplete + self._besides
 
     @property
     def has_room_for_a_call(self) -> bool:
@@ -268,6 +298,7 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         inbound.partial -= call.reader.held
         inbound.unread -= call.unread
         call.unread = 0
+        self._besides -= call.besides
         if call.inbound.lent:
             self._end_loan(call)
         self._http2.open_connection_window()
@@ -300,6 +331,8 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         call = Call(stream_id, self._http2.initial_outbound, self._options)
         call.is_receiving = not end
         self._open[stream_id] = call
+        if self.confined is not None and not self._has_room(call, headers, self.confined):
+            return
         try:
             timeout = decode_timeout(found["grpc-timeout"]) if "grpc-timeout" in found else None
             metadata = decode_metadata(headers)
@@ -308,6 +341,16 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
             return
         authority = found.get(":authority", "")
         self._events.append(RequestReceived(stream_id, found.get(":path", ""), authority, metadata, timeout))
+
+    def _has_room(self, call: Call, headers: list[Header], confined: int) -> bool:
+        size = CALL_BYTES + _size(headers)
+        if self.held_in_all + size > confined:
+            details = "too many calls at once on a connection that is not authenticated yet; try again"
+            self.end_call(call.id, StatusCode.UNAVAILABLE, details, ())
+            return False
+        call.besides = size
+        self._besides += size
+        return True
 
     def on_headers(self, call: Call, headers: list[Header], end: bool) -> None:
         """A client's reply or trailers; a server's caller has none to send, and is not listened to."""
@@ -361,7 +404,20 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
             self._events.append(MessageReceived(call.id, message, credit))
         if held or reader.held:
             inbound.partial += reader.held - held
+            if call.is_confined and self.confined is not None and self._refuse_large(call, self.confined):
+                return
             self._read_on(call, is_new=bool(messages) or not held)
+
+    def _refuse_large(self, call: Call, confined: int) -> bool:
+        size, most = call.reader.held + call.reader.needs, confined // 2
+        if size <= most:
+            return False
+        self._fail(
+            call,
+            StatusCode.RESOURCE_EXHAUSTED,
+            f"the message has {size} bytes, and at most {most} are taken from an unauthenticated caller; authenticate",
+        )
+        return True
 
     def _read_on(self, call: Call, *, is_new: bool) -> None:
         """A message has arrived in part: see that the peer can send the rest."""

@@ -76,6 +76,8 @@ class ConnectionWindow:
         """Pieces of messages that have not arrived in full."""
         self.waiting: deque[int] = deque()
         """Calls whose large message waits for its turn to be lent a window."""
+        self.is_confined = False
+        """All that we hold counts, pieces of messages too: what an unauthenticated peer may send."""
         self._size = size
         self._lent = 0
 
@@ -87,9 +89,17 @@ class ConnectionWindow:
 
     def increment(self) -> int:
         """By how much to open the window now; 0 for not at all."""
-        due = self._size - self.unread - self.left
+        held = self.unread + self.partial if self.is_confined else self.unread
+        due = self._size - held - self.left
         if due * 2 < self._size:
             return 0
+        self.left += due
+        return due
+
+    def grow(self, size: int) -> int:
+        """It has that size from now on, and pieces of messages do not count. Returns by how much to open it."""
+        self._size, self.is_confined = size, False
+        due = max(0, size - self.unread - self.left)
         self.left += due
         return due
 

@@ -36,6 +36,8 @@ logging.getLogger("hpack").setLevel(logging.INFO)
 
 _CACHED_BLOCKS = 256
 _CACHED_BYTES = 1024
+_CACHED_LISTS_BYTES = 32 * 1024
+"""Of the headers that a peer's blocks stand for, which may be many times larger than the blocks."""
 
 
 def plain(name: str, value: str) -> Header:
@@ -103,6 +105,7 @@ class HeaderUnpacker:
 
     def __init__(self, decoder: Any) -> None:
         self._lists: dict[tuple[bytes, Kind], list[Header]] = {}
+        self._lists_bytes = 0
         self._changes = 0
         self._decoder = decoder
         decoder.header_table = _Table(self._on_change)
@@ -127,11 +130,18 @@ class HeaderUnpacker:
             for name, value in validate_headers(raw, kind)
         ]
         if self._changes == before and len(block) <= _CACHED_BYTES:
-            if len(self._lists) >= _CACHED_BLOCKS:
-                self._lists.clear()
-            self._lists[key] = headers
+            size = sum(len(name) + len(value) + 32 for name, value in headers)
+            if len(self._lists) >= _CACHED_BLOCKS or self._lists_bytes + size > _CACHED_LISTS_BYTES:
+                self._forget()
+            if size <= _CACHED_LISTS_BYTES:
+                self._lists[key] = headers
+                self._lists_bytes += size
         return headers
+
+    def _forget(self) -> None:
+        self._lists.clear()
+        self._lists_bytes = 0
 
     def _on_change(self) -> None:
         self._changes += 1
-        self._lists.clear()
+        self._forget()

@@ -37,6 +37,10 @@ _TWO_WORDS = struct.Struct(">LL")
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MOST = 2**31 - 1
 _MOST_UNASKED = 100
+DEFAULT_WINDOW = 65535
+"""What HTTP/2 lets a peer send on a connection before anything was agreed on."""
+BLOCK_OVERHEAD = 64 * 1024
+"""So much larger than its headers may a header block be."""
 MAX_FRAME = 2**20
 """The largest frame that we take."""
 
@@ -112,13 +116,13 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         self.decoder.max_header_list_size = max_header_list
         self.outbox = Outbox()
         self.calls: dict[int, Any] = {}
-        self.inbound = ConnectionWindow(65535)
+        self.inbound = ConnectionWindow(DEFAULT_WINDOW)
         self._connection_window = window
         self._is_client = bool(config.client_side)
         self._owner = owner
         self._packer = HeaderPacker(self.encoder)
         self._unpacker = HeaderUnpacker(self.decoder)
-        self._max_block = max_header_list + 65536
+        self._max_block = max_header_list + BLOCK_OVERHEAD
         self._unread = b""
         """The beginning of a frame that is not DATA."""
         self._preface = b"" if self._is_client else _PREFACE
@@ -132,15 +136,25 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
 
     # --- sending
 
-    def start(self) -> None:
-        """Queue the preface, our settings and our window, which go out before anything else."""
+    def start(self, confined: int | None = None) -> None:
+        """Queue the preface, our settings and our window, which go out before anything else.
+
+        A peer that is `confined` to so many bytes has the window that HTTP/2 begins with, and no more until `widen`.
+        """
         self.initiate_connection()
         self.outbox.append(bytes(self._data_to_send))
         self._data_to_send.clear()
-        more = self._connection_window - 65535
-        self.inbound = ConnectionWindow(self._connection_window)
-        if more > 0:
-            self._send_window(0, more)
+        if confined is None:
+            self.widen()
+        else:
+            self.inbound.is_confined = True
+            self._max_block = confined // 2
+
+    def widen(self) -> None:
+        """Give the connection its full window, and room for all headers that we take."""
+        self._max_block = self.decoder.max_header_list_size + BLOCK_OVERHEAD
+        if count := self.inbound.grow(max(self._connection_window, DEFAULT_WINDOW)):
+            self._send_window(0, count)
 
     def new_stream_id(self) -> int | None:
         """The next stream of ours; None when this connection has used them up."""
@@ -243,6 +257,11 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         except (ValueError, struct.error) as error:
             raise self._fault(f"its frames make no sense: {error}", ErrorCodes.PROTOCOL_ERROR) from error
 
+    @property
+    def incomplete(self) -> int:
+        """Bytes of frames and header blocks that have come in part."""
+        return len(self._unread) + (len(self._block[2]) if self._block is not None else 0)
+
     def _fault(self, reason: str, code: ErrorCodes) -> ConnectionFault:
         self.say_goodbye(code, reason)
         return ConnectionFault(f"the peer broke the HTTP/2 protocol: {reason}", code)
@@ -270,6 +289,8 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
                 position = body
                 self._begin_data(stream_id, size, bool(flags & _END_STREAM))
                 continue
+            if kind == _DATA and size > self.inbound.left:
+                raise FlowControlFault("the peer sent more than the connection's window")
             if size > self._max_block and kind != _DATA:
                 raise ConnectionFault("too large a frame", ErrorCodes.ENHANCE_YOUR_CALM)
             if end < body + size:

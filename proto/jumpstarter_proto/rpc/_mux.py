@@ -27,11 +27,11 @@ from jumpstarter_proto.rpc._events import (
     ResponseStarted,
     WindowOpened,
 )
-from jumpstarter_proto.rpc._guards import ResetGuard
+from jumpstarter_proto.rpc._guards import RateGuard
 from jumpstarter_proto.rpc._keepalive import KeepAlive, Step
 from jumpstarter_proto.rpc._messages import HEADER_BYTES, frame_header
 from jumpstarter_proto.rpc._types import Options, RpcError, StatusCode
-from jumpstarter_proto.rpc._wire import wire_of
+from jumpstarter_proto.rpc._wire import RECEIVE_BYTES, wire_of
 
 __all__ = ["CallState", "Mux", "Owner", "Sink"]
 
@@ -55,6 +55,9 @@ class Owner(Protocol):
 
     def on_going_away(self, event: GoingAway) -> None:
         """The peer takes no new calls."""
+
+    def on_end(self) -> None:
+        """The connection ends, for whatever reason. The last moment to tell the peer something."""
 
 
 class Sink(Protocol):
@@ -129,10 +132,15 @@ class Mux:
         self.calls: dict[int, CallState] = {}
         self.lost: RpcError | None = None
         """Why the connection is of no more use."""
-        self.flood = FLOOD
+        self.cut_reason = ""
+        """Why we have cut the connection; empty while we have not."""
+        self._confined: int | None = None
+        """What an unauthenticated peer may make us hold, in bytes."""
+        self._flood = FLOOD
         """A peer that makes us hold more than this, unsent, is cut off: senders stop far below it."""
-        self.most_held: int | None = None
-        """The same for what it sent and nobody has read, if the windows are too much for it."""
+        self._high_water, self._chunk = HIGH_WATER, CHUNK
+        self._goodbye = ""
+        """What the peer said when it took no more calls."""
         self.closed = trio.Event()
         self.room = trio.lowlevel.ParkingLot()
         """Wakes when a call may have become possible, or impossible."""
@@ -143,6 +151,7 @@ class Mux:
         self._reading = trio.CancelScope()
         self._wake_writer = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
+        self._held_less = trio.lowlevel.ParkingLot()
         self._waiting_for_window: set[CallState] = set()
         self._fed: dict[Sink, None] = {}
         """What has taken messages since the last `flush` of it."""
@@ -151,7 +160,7 @@ class Mux:
         """A write was cut short: nothing that is sent now would make sense to the peer."""
         self._turn = 0
         self._keep_alive: KeepAlive | None = None
-        self._resets = ResetGuard(
+        self._resets = RateGuard(
             options.resets_per_second, 5 * options.resets_per_second + options.max_streams
         )
         self._on: dict[type[Any], Callable[[Any], None]] = {
@@ -172,7 +181,7 @@ class Mux:
         """Until the connection ends, for whatever reason; `lost` says which. Closes the stream."""
         try:
             async with trio.open_nursery() as nursery:
-                self.connection.start()
+                self.connection.start(self._confined)
                 nursery.start_soon(self._write)
                 interval = self.options.keepalive_interval
                 if interval is not None:
@@ -185,6 +194,7 @@ class Mux:
                     await self._read()
                 nursery.cancel_scope.cancel()
         finally:
+            self._owner.on_end()
             self.lose("the connection was closed")
             with trio.CancelScope(shield=True):
                 with trio.move_on_after(LAST_WORDS_SECONDS):
@@ -199,6 +209,29 @@ class Mux:
         self.lose(reason)
         self._reading.cancel()
 
+    def confine(self, size: int) -> None:
+        """The peer is not authenticated: it may make us hold so many bytes, either way. Before `run`."""
+        self._confined = self._flood = size
+        self._high_water = self._chunk = size // 4
+        self._wire.read_at_most(size // 4)
+
+    def release(self) -> None:
+        """The peer is authenticated."""
+        if self._confined is not None:
+            self._confined, self._flood = None, FLOOD
+            self._high_water, self._chunk = HIGH_WATER, CHUNK
+            self._wire.read_at_most(RECEIVE_BYTES)
+            self._held_less.unpark_all()
+            self.connection.release()
+            self.flush()
+
+    def cut(self, reason: str, code: ErrorCodes = ErrorCodes.ENHANCE_YOUR_CALM) -> None:
+        """End the connection for something that the peer did, and tell it why."""
+        if self.lost is None:
+            self.cut_reason = reason
+            self.connection.goodbye(code, reason)
+            self.close(reason)
+
     async def _say_last_words(self) -> None:
         """Send what is queued (a GOAWAY, the last status), if the peer still reads."""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, OSError):
@@ -212,25 +245,28 @@ class Mux:
         calls, self.calls = self.calls, {}
         for call in calls.values():
             call.fail(self.lost)
-        for lot in (self.room, self._written, self._wake_writer):
+        for lot in (self.room, self._written, self._wake_writer, self._held_less):
             lot.unpark_all()
 
     async def _read(self) -> None:
         while self.lost is None:
+            if self._confined is not None:
+                await self._give_way(self._confined)
             try:
                 data = await self._wire.receive()
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
-                self.lose(_why_broken(error))
+                self.lose(self._goodbye or _why_broken(error))
                 return
             if not data:
-                self.lose("the peer closed the connection")
+                self.lose(self._goodbye or "the peer closed the connection")
                 return
             if self._keep_alive is not None:
                 self._keep_alive.heard(trio.current_time())
             try:
                 events = self.connection.receive(data)
             except ConnectionFault as fault:
-                self.lose(str(fault))
+                self.cut_reason = str(fault)
+                self.lose(self.cut_reason)
                 return
             for event in events:
                 self._on[type(event)](event)
@@ -240,10 +276,17 @@ class Mux:
                 self._fed.clear()
             if self._is_unsent:
                 self.flush()
-                if self._outbox.size > self.flood:
-                    self._cut_off("the peer asks for answers and does not read them")
-            if self.most_held is not None and self.connection.held_in_all > self.most_held:
-                self._cut_off("a peer that nobody knows sends too much")
+                if self._outbox.size > self._flood:
+                    self.cut("the peer asks for answers and does not read them")
+
+    async def _give_way(self, most: int) -> None:
+        """Let handlers authenticate their callers before more is read, and read no more than the peer may send."""
+        for _ in range(2):  # who is ready now may run after us in the first turn
+            await trio.lowlevel.checkpoint()
+        while (
+            self._confined is not None and self.lost is None and self.connection.held_in_all > most * 3 // 4
+        ):
+            await self._held_less.park()
 
     @property
     def _is_unsent(self) -> bool:
@@ -266,7 +309,7 @@ class Mux:
                 self._is_cut = not self._wire.is_whole
                 raise
             self._is_writing = False
-            if self._outbox.size < HIGH_WATER:
+            if self._outbox.size < self._high_water:
                 self._written.unpark_all()
 
     async def _leave_to_reader(self, error: Exception) -> None:
@@ -282,7 +325,7 @@ class Mux:
             return
         with suppress(OSError):  # the writer meets it again
             self._wire.write_now(self._outbox)
-        if self._written and self._outbox.size < HIGH_WATER:
+        if self._written and self._outbox.size < self._high_water:
             # The writer may have been about to do this, and finds nothing to do any more.
             self._written.unpark_all()
         if self._is_unsent:
@@ -303,14 +346,10 @@ class Mux:
                     self.flush()
                 case Step.GIVE_UP:
                     interval, timeout = self.options.keepalive_interval or 0, self.options.keepalive_timeout
-                    self.close(f"the peer has not answered for {interval + timeout:g} s")
+                    self.cut(f"the peer has not answered for {interval + timeout:g} s", ErrorCodes.NO_ERROR)
                     return
                 case Step.WAIT:
                     pass
-
-    def _cut_off(self, reason: str) -> None:
-        self.connection.goodbye(ErrorCodes.ENHANCE_YOUR_CALM, reason)
-        self.close(reason)
 
     # --- events
 
@@ -348,7 +387,7 @@ class Mux:
         if call := self.calls.pop(event.stream_id, None):
             call.fail(RpcError(StatusCode.CANCELLED, event.reason))
         if self._resets.count(trio.current_time()):
-            self._cut_off("the peer cancels too many calls")
+            self.cut("the peer cancels too many calls")
 
     def _on_window(self, event: WindowOpened) -> None:
         if event.stream_id:
@@ -360,6 +399,7 @@ class Mux:
         self.room.unpark_all()
 
     def _on_going_away(self, event: GoingAway) -> None:
+        self._goodbye = f"the peer closed the connection: {event.reason}" if event.reason else ""
         if self._client:
             error = RpcError(StatusCode.UNAVAILABLE, _going_away_text(event.reason))
             for stream_id in [s for s in self.calls if s > event.last_stream_id]:
@@ -387,6 +427,8 @@ class Mux:
         await trio.lowlevel.checkpoint_if_cancelled()
         data, credit = call.messages.popleft()
         self.connection.acknowledge(call.stream_id, credit)
+        if self._held_less:
+            self._held_less.unpark_all()
         if self._outbox.size:
             self.flush()
         return data
@@ -409,8 +451,8 @@ class Mux:
         connection, stream_id = self.connection, call.stream_id
         if (
             size <= connection.sendable(stream_id) - HEADER_BYTES
-            and size <= CHUNK
-            and self._outbox.size <= HIGH_WATER
+            and size <= self._chunk
+            and self._outbox.size <= self._high_water
             and not call.is_over
             and not call.is_sending
         ):
@@ -427,9 +469,11 @@ class Mux:
 
     def allowance(self, call: CallState) -> int:
         """Bytes of a message that `send` would take now without waiting for anything; 0 for none."""
-        if call.is_over or call.is_sending or self.lost is not None or self._outbox.size > HIGH_WATER:
+        if call.is_over or call.is_sending or self.lost is not None or self._outbox.size > self._high_water:
             return 0
-        return min(self.connection.sendable(call.stream_id) - HEADER_BYTES, CHUNK, self.options.max_send)
+        return min(
+            self.connection.sendable(call.stream_id) - HEADER_BYTES, self._chunk, self.options.max_send
+        )
 
     def send_now(self, call: CallState, message: bytes, *, more: bool = False) -> None:
         """Send one message within the `allowance`; with `more`, when its caller says `flush`."""
@@ -448,12 +492,12 @@ class Mux:
             while left:
                 if call.is_over or self.lost is not None or not connection.is_open(stream_id):
                     raise call.failure or _ended(call)
-                if self._outbox.size > HIGH_WATER:
+                if self._outbox.size > self._high_water:
                     self.flush()
-                if self._outbox.size > HIGH_WATER:
+                if self._outbox.size > self._high_water:
                     await self._written.park()
                     continue
-                size = min(len(left), connection.sendable(stream_id), CHUNK)
+                size = min(len(left), connection.sendable(stream_id), self._chunk)
                 if not size:
                     self.flush()
                     await self._wait_for_window(call)
@@ -492,6 +536,7 @@ class Mux:
         if not call.is_over:
             call.fail(RpcError(StatusCode.CANCELLED, "the call was cancelled"))
         call.messages.clear()
+        self._held_less.unpark_all()
         if self.lost is None:
             self.connection.reset(call.stream_id)
             self.flush()

@@ -15,8 +15,9 @@ from jumpstarter_proto.rpc._admission import Limits
 from jumpstarter_proto.rpc._channel import _parse
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
 from jumpstarter_proto.rpc._gate import Gate, Visit
+from jumpstarter_proto.rpc._guards import LimitedLog
 from jumpstarter_proto.rpc._metadata import encode_metadata
-from jumpstarter_proto.rpc._mux import FLOOD, LAST_WORDS_SECONDS, CallState, Mux
+from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._tls import TlsStream
 from jumpstarter_proto.rpc._transport import peer_of
 from jumpstarter_proto.rpc._types import Message, Metadata, Method, Options, RpcError, StatusCode
@@ -77,16 +78,21 @@ class ServerCall(Generic[Req, Res]):
         return values[-1] if values else None
 
     def trust(self, identity: str = "") -> None:
-        """The caller has proved who it is: the limits for strangers' connections are not for this one any more.
+        """The caller is authenticated: the limits for connections that are not do not apply to this one any more.
 
         Raises:
             RpcError: RESOURCE_EXHAUSTED, that identity has too many connections.
         """
         self._visit.trust(identity)
-        self._mux.flood, self._mux.most_held = FLOOD, None
+        self._mux.release()
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether a caller was authenticated on this connection before."""
+        return self._visit.is_authenticated
 
     def stay(self) -> None:
-        """The call is meant to last, though nobody knows the caller; others may still need its place."""
+        """The call is meant to last, though its caller is not authenticated; others may still need its place."""
         self._visit.stay()
 
     async def send_initial_metadata(self, metadata: Metadata = ()) -> None:
@@ -241,8 +247,8 @@ class _Served:
     ) -> None:
         self.mux = Mux(stream, self, client=False, options=options)
         self._visit = visit or Visit()
-        if self._visit.stranger_bytes is not None:
-            self.mux.flood = self.mux.most_held = self._visit.stranger_bytes
+        if self._visit.unauthenticated_bytes is not None:
+            self.mux.confine(self._visit.unauthenticated_bytes)
         self.idle = trio.Event()
         """The server is leaving and no call runs."""
         self._routes = routes
@@ -288,6 +294,13 @@ class _Served:
     def on_going_away(self, event: GoingAway) -> None:
         """A client that leaves closes the connection when its calls have ended."""
 
+    def on_end(self) -> None:
+        """Tell a caller who has to leave why."""
+        if reason := self._visit.why_cancelled():
+            self.mux.cut(reason)
+        else:
+            self._visit.reason = self.mux.cut_reason
+
     def on_request(self, event: RequestReceived) -> None:
         """Start the call's handler."""
         if self._leaving or self._handlers >= self._options.max_streams:
@@ -329,6 +342,9 @@ class _Served:
                     f"{call.method.name} was not done in the caller's time",
                 )
             trailing = call._trailing  # noqa: SLF001
+        except trio.Cancelled:
+            details = self._visit.why_cancelled() or details
+            raise
         except Exception as error:  # a handler's outermost edge: whatever it raises is this call's status
             error = _single(error)
             code, details = status_of(error)
@@ -352,6 +368,8 @@ class _Served:
         if cardinality.streams_requests:
             reply = await handler(call)
         else:
+            # Who is not authenticated by now is, if at all, by what the message says.
+            self.mux.connection.confine(call._state.stream_id)  # noqa: SLF001 - one module
             reply = await handler(await self._only_message(call), call)
         if not cardinality.streams_responses:
             with trio.move_on_after(self._options.unary_seconds) as scope:
@@ -412,6 +430,8 @@ class Server:
         self._connections: set[_Served] = set()
         self._accepting = trio.CancelScope()
         self._leaving = False
+        self._cuts = LimitedLog(_log)
+        """Connections that this server has cut."""
 
     async def serve(
         self,
@@ -430,30 +450,35 @@ class Server:
         await self._serve_stream(stream)
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
+        peer = peer_of(stream)
         try:
             if self._gate is None:
-                await self._serve_visit(stream, Visit())
+                await self._serve_visit(stream, Visit(), peer)
             else:
-                with self._gate.visit(stream) as visit:
-                    if not visit.scope.cancel_called:
-                        await self._serve_visit(stream, visit)
+                async with self._gate.visit(peer) as visit:
+                    await self._serve_visit(stream, visit, peer)
         except Exception:
             # A connection's outermost edge: a fault of ours in one must not end the others.
             _log.exception("a connection failed")
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _serve_visit(self, stream: trio.abc.Stream, visit: Visit) -> None:
-        if isinstance(stream, TlsStream) and not await _has_shaken_hands(stream):
-            return
-        if self._leaving:
-            return
-        connection = _Served(stream, self._routes, self._interceptors, self._options, visit)
-        self._connections.add(connection)
+    async def _serve_visit(self, stream: trio.abc.Stream, visit: Visit, peer: str) -> None:
         try:
-            await connection.run()
+            await visit.wait_for_turn()
+            if isinstance(stream, TlsStream) and not await _has_shaken_hands(stream, visit):
+                return
+            if self._leaving:
+                return
+            connection = _Served(stream, self._routes, self._interceptors, self._options, visit)
+            self._connections.add(connection)
+            try:
+                await connection.run()
+            finally:
+                self._connections.discard(connection)
         finally:
-            self._connections.discard(connection)
+            if reason := visit.why_cancelled():
+                self._cuts.warn(f"closed the connection of {peer or 'a tunnel'}: {reason}")
 
     async def shutdown(self, grace: float, *, streams: float = math.inf) -> None:
         """Take no new calls, give running ones `grace` seconds, then cancel them. Returns when all is closed.
@@ -484,12 +509,15 @@ class Server:
 HANDSHAKE_SECONDS = 10.0
 
 
-async def _has_shaken_hands(stream: TlsStream) -> bool:
+async def _has_shaken_hands(stream: TlsStream, visit: Visit) -> bool:
     """Bounded, so that a silent peer holds nothing. Peers that only fetch our certificate leave right after."""
     try:
         with trio.fail_after(HANDSHAKE_SECONDS):
             await stream.do_handshake()
-    except (trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
+    except trio.TooSlowError:
+        visit.reason = f"no TLS handshake within {HANDSHAKE_SECONDS:g} s"
+        return False
+    except (trio.BrokenResourceError, OSError) as error:
         _log.debug("no TLS handshake: %s", error.__cause__ or error)
         return False
     return True

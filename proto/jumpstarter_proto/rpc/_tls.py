@@ -44,13 +44,7 @@ class TlsStream(trio.abc.Stream):
         self.transport_stream = socket
         self._fileno = socket.socket.fileno
         self._reader = SocketReader(self._fileno, PIECE)
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(
-            self._incoming,
-            self._outgoing,
-            server_side=server_hostname is None,
-            server_hostname=server_hostname,
-        )
+        self._context, self._server_hostname = context, server_hostname
         self._encrypted = memoryview(b"")
         self._received = b""
         self._ended = False
@@ -62,6 +56,15 @@ class TlsStream(trio.abc.Stream):
         Raises:
             trio.BrokenResourceError: the cause says why there is no TLS with this peer.
         """
+        # Not before: a connection that waits for its turn holds a socket and little else.
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = self._context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=self._server_hostname is None,
+            server_hostname=self._server_hostname,
+        )
+        self._reader.most = RECORD
         while True:
             try:
                 self._tls.do_handshake()
@@ -78,6 +81,7 @@ class TlsStream(trio.abc.Stream):
                 await self._write_encrypted()
                 # The peer's first words may have come with the end of its handshake.
                 self._received = self._decrypt()
+                self._reader.most = PIECE
                 return
 
     def selected_alpn_protocol(self) -> str | None:
@@ -114,6 +118,10 @@ class TlsStream(trio.abc.Stream):
         await self.transport_stream.aclose()
 
     # --- a connection's (see `Wire`)
+
+    def read_at_most(self, size: int) -> None:
+        """Read so many encrypted bytes at a time."""
+        self._reader.most = size
 
     def wire(self) -> TlsStream:
         """This is one."""

@@ -37,6 +37,9 @@ class Wire(Protocol):
     def is_whole(self) -> bool:
         """Whether a `write` that is cancelled leaves the stream at a place where it can go on."""
 
+    def read_at_most(self, size: int) -> None:
+        """Receive no more than so many bytes at a time from now on."""
+
     def receive(self) -> Awaitable[bytes]:
         """What has come, at least one byte; b"" at the end."""
 
@@ -58,11 +61,12 @@ def wire_of(stream: trio.abc.Stream) -> Wire:
 class SocketReader:
     """Reads a socket that the kernel fills: at once while more is likely there, else by waiting for it."""
 
-    __slots__ = ("_fileno", "_most", "_turn")
+    __slots__ = ("_fileno", "_turn", "most")
 
     def __init__(self, fileno: Callable[[], int], most: int) -> None:
         self._fileno = fileno
-        self._most = most
+        self.most = most
+        """Bytes at a time."""
         self._turn = 0
         """Bytes since the last wait; 0 when the last were few."""
 
@@ -71,14 +75,14 @@ class SocketReader:
         if 0 < self._turn < TURN_BYTES:
             await trio.lowlevel.checkpoint_if_cancelled()
             try:
-                return self._counted(os.read(self._fileno(), self._most))
+                return self._counted(os.read(self._fileno(), self.most))
             except BlockingIOError:
                 pass
         self._turn = 0
         while True:
             await trio.lowlevel.wait_readable(self._fileno())
             try:
-                return self._counted(os.read(self._fileno(), self._most))
+                return self._counted(os.read(self._fileno(), self.most))
             except BlockingIOError:
                 pass
 
@@ -95,7 +99,11 @@ class _SocketWire:
 
     def __init__(self, fileno: Callable[[], int]) -> None:
         self._fileno = fileno
-        self.receive = SocketReader(fileno, RECEIVE_BYTES).read
+        self._reader = SocketReader(fileno, RECEIVE_BYTES)
+        self.receive = self._reader.read
+
+    def read_at_most(self, size: int) -> None:
+        self._reader.most = size
 
     def write_now(self, outbox: Outbox) -> None:
         pieces, fd = outbox.pieces(), self._fileno()
@@ -115,9 +123,13 @@ class _StreamWire:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._most = RECEIVE_BYTES
+
+    def read_at_most(self, size: int) -> None:
+        self._most = size
 
     async def receive(self) -> bytes:
-        return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        return bytes(await self._stream.receive_some(self._most))
 
     def write_now(self, outbox: Outbox) -> None:
         """Nothing goes without waiting."""

@@ -1,19 +1,19 @@
-"""A server that anybody can reach: strangers have a bounded time, number and share of our memory."""
+"""A server that anybody can reach: who is not authenticated has a bounded time, number and share of our memory."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import trio
 import trio.testing
 
-from jumpstarter_proto.rpc import Limits, Options, RpcError, Server, StatusCode, open_channel
+from jumpstarter_proto.rpc import LimitedLog, Limits, Options, RpcError, Server, StatusCode, open_channel
 from jumpstarter_proto.rpc._connection import Connection
 from jumpstarter_proto.rpc.conftest import STREAM, UNARY, Bytes, Call, Echo
 
-LIMITS = Limits(strangers=4, strangers_of_peer=4, of_identity=2, stranger_bytes=100_000)
+LIMITS = Limits(unauthenticated=4, unauthenticated_of_peer=4, of_identity=2)
 
 
 class Door(Echo):
@@ -23,6 +23,12 @@ class Door(Echo):
         if request.value:
             call.trust(request.value.decode())
         return request
+
+    async def Stream(self, call: Call) -> None:  # noqa: N802
+        if call.header("name"):
+            await trio.sleep(float(call.header("after") or 0))
+            call.trust(call.header("name") or "")
+        await super().Stream(call)
 
 
 class Public:
@@ -42,22 +48,37 @@ class Public:
             yield
 
 
-async def closes(stream: trio.abc.Stream) -> float:
-    """When the server closes it."""
-    start = trio.current_time()
-    while await stream.receive_some():
-        pass
-    return trio.current_time() - start
+async def closes(stream: trio.abc.Stream) -> tuple[float, bytes]:
+    """When the server closes it, and what it has said."""
+    start, seen = trio.current_time(), b""
+    while data := await stream.receive_some():
+        seen += data
+    return trio.current_time() - start, seen
 
 
-async def test_a_stranger_that_says_nothing_is_closed(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+async def test_who_says_nothing_is_closed_and_told_why(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream = Public(nursery).connect()
-    assert 29 < await closes(stream) < 33
+    seconds, seen = await closes(stream)
+    assert 29 < seconds < 33
+    assert b"no caller was authenticated on it within 30 s" in seen
+    await trio.testing.wait_all_tasks_blocked()
+    assert [record.getMessage() for record in caplog.records] == [
+        "closed the connection of a tunnel: no caller was authenticated on it within 30 s"
+    ]
 
 
-async def test_answers_give_a_stranger_time_and_trust_all_of_it(
+async def test_a_caller_is_told_why_the_connection_was_cut(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_channel(Public(nursery).connect()) as channel, channel.stream(STREAM) as call:
+        with pytest.raises(RpcError, match="no caller was authenticated on it within 30 s") as error:
+            await call.receive()
+    assert error.value.code is StatusCode.UNAVAILABLE
+
+
+async def test_answers_give_time_and_trust_all_of_it(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     public = Public(nursery)
@@ -73,7 +94,7 @@ async def test_answers_give_a_stranger_time_and_trust_all_of_it(
         assert (await channel.wait_closed()).code is StatusCode.UNAVAILABLE
 
 
-async def test_a_call_that_lasts_does_not_keep_a_stranger(
+async def test_a_call_that_lasts_does_not_keep_a_connection(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     async def talk() -> None:
@@ -88,22 +109,46 @@ async def test_a_call_that_lasts_does_not_keep_a_stranger(
     assert error.value.code is StatusCode.UNAVAILABLE
 
 
-async def test_a_newcomer_gets_the_place_of_who_had_time(
+async def test_a_newcomer_waits_for_the_place_of_who_had_time(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     public = Public(nursery)
     async with public.known("ann"):
-        silent = []
-        for _ in range(4):
-            silent.append(public.connect())
-            await trio.testing.wait_all_tasks_blocked()
-        refused = public.connect()
-        assert await closes(refused) < 2, "the others have only just come"
-        await trio.sleep(6)
+        silent = [public.connect() for _ in range(4)]
+        await trio.testing.wait_all_tasks_blocked()
+        start = trio.current_time()
         async with public.known("bob"):
-            assert await closes(silent[0]) < 2
+            assert 4.9 < trio.current_time() - start < 5.1
+        for stream in silent:
+            _, seen = await closes(stream)
+            assert b"within 5 s, and other connections wait" in seen
         assert public.server._gate is not None
-        assert public.server._gate.admission.strangers == 3
+        assert public.server._gate.admission.unauthenticated == 0
+
+
+async def test_who_waits_is_not_read_and_not_answered(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    public = Public(nursery)
+    for _ in range(4):
+        public.connect()
+    await trio.testing.wait_all_tasks_blocked()
+    waiting = public.connect()
+    with trio.move_on_after(4):
+        await waiting.send_all(bytes(100))
+        await waiting.receive_some()
+        raise AssertionError("it was answered")
+
+
+async def test_a_place_is_free_when_its_caller_is_authenticated_or_gone(nursery: trio.Nursery) -> None:
+    public = Public(nursery)
+    async with AsyncExitStack() as stack:
+        for number in range(8):
+            await stack.enter_async_context(public.known(f"user {number}"))
+        silent = [public.connect() for _ in range(4)]
+        await trio.testing.wait_all_tasks_blocked()
+        await silent[0].aclose()
+        await stack.enter_async_context(public.known("late"))
 
 
 async def test_one_identity_has_a_bounded_number(nursery: trio.Nursery) -> None:
@@ -119,29 +164,152 @@ async def test_one_identity_has_a_bounded_number(nursery: trio.Nursery) -> None:
         pass
 
 
-async def test_a_stranger_makes_us_hold_little(nursery: trio.Nursery) -> None:
-    stream = Public(nursery).connect()
-    attacker = Connection(client=True, options=Options())
-    attacker.start()
-    taken = 0
+class Attacker:
+    """Sends what HTTP/2's windows allow, and counts what is taken."""
 
-    async def attack() -> None:
-        nonlocal taken
-        await stream.send_all(attacker.take())
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.taken = 0
+        self.seen = b""
+        self.peer = Connection(client=True, options=Options())
+        self.peer.start()
+
+    def call(self, *metadata: tuple[str, str]) -> int:
+        return self.peer.start_call(
+            STREAM.path, scheme="http", authority="x", timeout=None, metadata=metadata
+        )
+
+    async def flush(self) -> None:
+        await self.stream.send_all(self.peer.take())
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def send_pieces(self) -> None:
+        """Of a message that is never complete, as far as the window goes, on one call after another."""
         while True:
-            # Of a message that is never complete.
-            number = attacker.start_call(STREAM.path, scheme="http", authority="x", timeout=None, metadata=())
-            attacker.send_data(number, b"\0" + (60_000).to_bytes(4, "big") + bytes(16_000))
-            await stream.send_all(attacker.take())
-            await trio.testing.wait_all_tasks_blocked()
-            taken += 16_000
+            number = self.call()
+            self.peer.send_data(number, b"\0" + (60_000).to_bytes(4, "big"))
+            self.taken += 5
+            while size := min(self.peer.sendable(number), 20_000 - self.taken % 20_000):
+                self.peer.send_data(number, bytes(size))
+                self.taken += size
+                await self.flush()
+                if self.taken % 20_000 == 0:
+                    break
+            if not size:
+                return
 
-    with pytest.raises(trio.BrokenResourceError):
-        await attack()
-    assert 80_000 < taken < 120_000
+    async def read(self) -> None:
+        while data := await self.stream.receive_some():
+            self.seen += data
+            self.peer.receive(bytes(data))
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["stranger", "known"])
+async def test_who_is_not_authenticated_may_make_us_hold_64_kib(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    public = Public(nursery)
+    attacker = Attacker(public.connect())
+    nursery.start_soon(attacker.read)
+    await attacker.send_pieces()
+    assert attacker.taken <= 65535
+    [served] = public.server._connections
+    assert 40_000 < served.mux.connection.held_in_all <= 65536
+
+
+async def test_who_does_not_keep_to_the_windows_is_not_read_any_more_and_cut(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    public = Public(nursery)
+    attacker = Attacker(public.connect())
+    for _ in range(100):
+        attacker.peer.send_data(attacker.call(), b"\0" + (60_000).to_bytes(4, "big") + bytes(16_000))
+    await attacker.flush()
+    [served] = public.server._connections
+    assert 40_000 < served.mux.connection.held_in_all <= 65536
+    _, seen = await closes(attacker.stream)
+    assert b"no caller was authenticated on it within 30 s" in seen
+
+
+async def test_open_calls_count_with_their_headers_however_small_they_came(nursery: trio.Nursery) -> None:
+    public = Public(nursery)
+    attacker = Attacker(public.connect())
+    nursery.start_soon(attacker.read)
+    http2 = attacker.peer.h2_connection
+    for _ in range(100):
+        number = http2.new_stream_id()
+        assert number is not None
+        http2.send_headers(
+            number,
+            [
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":path", STREAM.path),
+                (":authority", "x"),
+                ("content-type", "application/grpc"),
+                ("filler", "x" * 3000),  # once in full, and then by its place in HPACK's table
+            ],
+        )
+    assert http2.outbox.size < 8000
+    await attacker.flush()
+    [served] = public.server._connections
+    assert 32_000 < served.mux.connection.held_in_all <= 65536
+    assert b"too many calls at once" in attacker.seen
+
+
+async def test_a_frame_of_headers_that_never_ends_counts(nursery: trio.Nursery) -> None:
+    stream = Public(nursery).connect()
+    attacker = Attacker(stream)
+    await attacker.flush()
+    with suppress(trio.BrokenResourceError):
+        await stream.send_all(b"\0\xff\xff\1\0\0\0\0\1" + bytes(20_000))
+    _, seen = await closes(stream)
+    assert b"too large a frame" in seen
+
+
+@pytest.mark.parametrize("after", [0, 3], ids=["at once", "after a while"])
+async def test_who_sends_much_at_once_is_authenticated_first(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, after: int
+) -> None:
+    attacker = Attacker(Public(nursery).connect())
+    nursery.start_soon(attacker.read)
+    number = attacker.call(("name", "ann"), ("after", str(after)))
+    message = Bytes(value=bytes(32_000)).SerializeToString()
+    for _ in range(2):
+        attacker.peer.send_message(number, message)
+    await attacker.stream.send_all(attacker.peer.take())
+    with trio.fail_after(10):
+        while attacker.peer.sendable(number) < 1024 * 1024 - 70_000:
+            await trio.sleep(0.1)
+
+
+async def test_many_calls_at_once_are_all_answered_when_the_first_one_authenticates(
+    nursery: trio.Nursery,
+) -> None:
+    async with open_channel(Public(nursery).connect()) as channel, trio.open_nursery() as calls:
+
+        async def talk() -> None:
+            metadata = [("name", "ann"), ("token", "x" * 1000)]
+            async with channel.stream(STREAM, metadata=metadata) as call:
+                await call.send(Bytes(value=b"x"))
+                assert (await call.receive()).value == b"x"
+
+        for _ in range(200):
+            calls.start_soon(talk)
+
+
+async def test_a_large_message_of_who_is_not_authenticated_is_refused_at_once(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_channel(Public(nursery).connect()) as channel:
+        with pytest.raises(RpcError, match="from an unauthenticated caller") as error:
+            await channel.unary(UNARY, Bytes(value=bytes(100_000)))
+        assert error.value.code is StatusCode.RESOURCE_EXHAUSTED
+        await channel.unary(UNARY, Bytes(value=b"ann"))
+        await channel.unary(UNARY, Bytes(value=bytes(100_000)))
+    assert trio.current_time() < 1
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["not authenticated", "known"])
 async def test_a_message_that_never_comes_ends_its_call(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, known: bool
 ) -> None:
@@ -161,16 +329,12 @@ async def test_a_message_that_never_comes_ends_its_call(
     assert 9 < trio.current_time() < 12
 
 
-async def test_a_flood_is_logged_once_a_minute(
+async def test_a_flood_is_logged_a_few_times(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     public = Public(nursery)
-    for _ in range(2):
-        for _ in range(LIMITS.strangers + 3):
-            public.connect()
-            await trio.testing.wait_all_tasks_blocked()
-        await trio.sleep(61)
-    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
-        "closed 1 of them",
-        "closed 3 of them",
-    ]
+    streams = [public.connect() for _ in range(200)]
+    for stream in streams:
+        await closes(stream)
+    assert 5 < len(caplog.records) <= LimitedLog.BURST
+    assert "it waited 60 s for its turn" in caplog.text or "within 5 s" in caplog.text

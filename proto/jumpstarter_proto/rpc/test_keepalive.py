@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from jumpstarter_proto.rpc._guards import ResetGuard
+from jumpstarter_proto.rpc._guards import RateGuard
 from jumpstarter_proto.rpc._keepalive import KeepAlive, Step
 
 
@@ -25,7 +25,7 @@ def test_anything_heard_is_a_sign_of_life() -> None:
 
 
 def test_resets_are_counted_by_rate_and_burst() -> None:
-    guard = ResetGuard(rate=10, burst=20)
+    guard = RateGuard(rate=10, burst=20)
     assert not any(guard.count(now=0) for _ in range(20))
     assert guard.count(now=0)
     assert not guard.count(now=1)

@@ -20,6 +20,9 @@ class Nobody:
     def on_going_away(self, event: GoingAway) -> None:
         raise AssertionError
 
+    def on_end(self) -> None:
+        pass
+
 
 async def test_sender_that_waits_is_woken_by_whoever_empties_the_outbox() -> None:
     """The reader, say, before the writer has its turn; here there is no writer at all."""

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_controller.identity.attempts import PEERS, Attempts, network_of
+from jumpstarter_proto.rpc import Attempts, network_of
+from jumpstarter_proto.rpc._attempts import PEERS
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 30)), max_size=80))

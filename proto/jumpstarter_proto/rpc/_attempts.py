@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from jumpstarter_proto.rpc import network_of
-
-__all__ = ["Attempts", "network_of"]
+__all__ = ["Attempts"]
 
 WINDOW = 60.0
 PEERS = 4096
