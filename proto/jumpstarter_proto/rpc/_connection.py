@@ -51,6 +51,10 @@ _CONFIGURATIONS = {
 }
 CALL_BYTES = 1024
 """What a call of an unauthenticated caller counts besides its headers and messages."""
+_NOT_GRPC = b"This server speaks gRPC; use a client for it.\n"
+_OTHER_ANSWER = ((":status", "415"), ("content-type", "text/plain"))
+_MOST_OTHERS = 16
+"""Requests of an unauthenticated peer that are not gRPC and that it takes no answer to."""
 _MOST_DETAILS = 4096
 """Bytes of a status message. Peers take 8 KiB of headers in all, and a status must arrive."""
 
@@ -58,7 +62,7 @@ _MOST_DETAILS = 4096
 class Call(Stream):
     """One open call."""
 
-    __slots__ = ("besides", "is_confined", "reader", "status", "unread")
+    __slots__ = ("besides", "body", "is_confined", "reader", "status", "unread")
 
     def __init__(self, stream_id: int, outbound: int, options: Options) -> None:
         super().__init__(stream_id, outbound, options.stream_window)
@@ -67,6 +71,8 @@ class Call(Stream):
         """Bytes of whole messages that were not acknowledged."""
         self.besides = 0
         """What an unauthenticated caller's call holds besides its messages, in bytes."""
+        self.body: memoryview | None = None
+        """What is still to be sent of the answer to a request that is not gRPC; None for a call."""
         self.is_confined = False
         """Its caller is not authenticated, and may not send large messages."""
         self.status: CallEnded | None = None
@@ -88,6 +94,8 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         self._open: dict[int, Call] = {}
         self.confined: int | None = None
         """What an unauthenticated peer may make us hold, in bytes."""
+        self._others: set[int] = set()
+        """Requests that are not gRPC, whose answers wait for the peer's window."""
         self._besides = 0
         """The sum of it over all calls."""
         # Not `super().__init__`, which makes an HTTP/2 connection of h2's own first, only to be thrown away.
@@ -171,6 +179,16 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         """
         http2 = self._http2
         return http2.inbound.unread + http2.inbound.partial + http2.incomplete + self._besides
+
+    def take_work(self) -> int:
+        """What the peer made us do since the last time that serves no call, in about microseconds; negative for none.
+
+        Windows and pings that answer what we have sent are honest.
+        """
+        http2 = self._http2
+        work = http2.work - 4 * http2.frames_sent
+        http2.work = http2.frames_sent = 0
+        return work
 
     @property
     def has_room_for_a_call(self) -> bool:
@@ -293,6 +311,7 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
     def _forget(self, call: Call) -> None:
         if self._open.pop(call.id, None) is None:
             return
+        self._others.discard(call.id)
         call.is_sending = call.is_receiving = False
         inbound = self._http2.inbound
         inbound.partial -= call.reader.held
@@ -324,14 +343,14 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
             self._http2.reset(stream_id, ErrorCodes.REFUSED_STREAM)
             self._events.append(CallReset(stream_id, "too many calls"))
             return
-        if not found.get("content-type", "").startswith("application/grpc"):
-            self._http2.send_headers(stream_id, [(":status", "415")], end=True)
-            self._http2.reset(stream_id, ErrorCodes.NO_ERROR)
-            return
         call = Call(stream_id, self._http2.initial_outbound, self._options)
         call.is_receiving = not end
         self._open[stream_id] = call
+        if not found.get("content-type", "").startswith("application/grpc"):
+            call.body = memoryview(b"" if found[":method"] == "HEAD" else _NOT_GRPC)
         if self.confined is not None and not self._has_room(call, headers, self.confined):
+            return
+        if call.body is not None:
             return
         try:
             timeout = decode_timeout(found["grpc-timeout"]) if "grpc-timeout" in found else None
@@ -344,6 +363,9 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
 
     def _has_room(self, call: Call, headers: list[Header], confined: int) -> bool:
         size = CALL_BYTES + _size(headers)
+        if call.body is not None and len(self._others) >= _MOST_OTHERS:
+            self.reset(call.id, ErrorCodes.REFUSED_STREAM)
+            return False
         if self.held_in_all + size > confined:
             details = "too many calls at once on a connection that is not authenticated yet; try again"
             self.end_call(call.id, StatusCode.UNAVAILABLE, details, ())
@@ -351,6 +373,15 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         call.besides = size
         self._besides += size
         return True
+
+    def _answer_other(self, call: Call) -> None:
+        """As far as the peer's window goes."""
+        body = call.body
+        while body and (size := min(len(body), self._http2.sendable(call))):
+            self._http2.send_data(call, body[:size], end=size == len(body))
+            call.body = body = body[size:]
+        if not body:
+            self._forget(call)
 
     def on_headers(self, call: Call, headers: list[Header], end: bool) -> None:
         """A client's reply or trailers; a server's caller has none to send, and is not listened to."""
@@ -386,6 +417,9 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
 
     def on_data(self, call: Call, data: bytes, start: int, stop: int, padding: int) -> None:
         """Messages, or pieces of them."""
+        if call.body is not None:
+            self._http2.open_window(call, call.inbound.read(stop - start + padding))
+            return
         inbound = self._http2.inbound
         reader = call.reader
         held = reader.held
@@ -460,7 +494,11 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
 
     def on_end(self, call: Call) -> None:
         """The peer sends no more."""
-        if self._client:
+        if call.body is not None:
+            self._others.add(call.id)
+            self._http2.send_headers(call, _OTHER_ANSWER, end=not call.body)
+            self._answer_other(call)
+        elif self._client:
             status = call.status or CallEnded(
                 call.id, StatusCode.INTERNAL, "the peer ended the call without a status", ()
             )
@@ -493,6 +531,9 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
 
     def on_window(self, stream_id: int) -> None:
         """More may be sent, or another number of calls."""
+        for other in [stream_id] if stream_id else list(self._others):
+            if other in self._others:
+                self._answer_other(self._open[other])
         self._events.append(WindowOpened(stream_id))
 
     def on_going_away(self, last_stream_id: int, reason: str) -> None:

@@ -37,10 +37,18 @@ _TWO_WORDS = struct.Struct(">LL")
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MOST = 2**31 - 1
 _MOST_UNASKED = 100
+_MOST_LATE = 1024
+"""Streams of which late frames are expected, at most."""
+_KNOWN_SETTINGS = frozenset((1, 2, 3, 4, 5, 6, 8))
+"""Of RFC 9113 and 8441. h2 would keep all others, of which there may be 65,536."""
+WORK_AT_ONCE = 20_000
+"""See `Http2.work`."""
+_WORK_FRAME, _WORK_SETTINGS, _WORK_REFUSAL = 1, 10, 20
 DEFAULT_WINDOW = 65535
 """What HTTP/2 lets a peer send on a connection before anything was agreed on."""
 BLOCK_OVERHEAD = 64 * 1024
 """So much larger than its headers may a header block be."""
+TOO_MUCH_WORK = "the peer sends too many frames that serve no call"
 MAX_FRAME = 2**20
 """The largest frame that we take."""
 
@@ -56,7 +64,7 @@ class ConnectionFault(Exception):  # noqa: N818 - a fault of the peer's
 class Stream:
     """One call as HTTP/2 sees it."""
 
-    __slots__ = ("id", "inbound", "is_receiving", "is_sending", "outbound", "started")
+    __slots__ = ("content_left", "id", "inbound", "is_receiving", "is_sending", "outbound", "started")
 
     def __init__(self, stream_id: int, outbound: int, inbound: int) -> None:
         self.id = stream_id
@@ -69,6 +77,8 @@ class Stream:
         """The peer has not ended its direction."""
         self.started = False
         """A server has sent headers, or a client has received them; the next are trailers."""
+        self.content_left: int | None = None
+        """Bytes of data still to come, if a client has said how many there are."""
 
 
 class StreamOwner(Protocol):
@@ -131,6 +141,12 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         """Bytes still to come of the DATA frame that is being read, and what it was."""
         self._data_stream = 0
         self._data_ends = False
+        self.work = 0
+        """What the peer made us do that serves no call, since this was last looked at: about microseconds."""
+        self.frames_sent = 0
+        """Of data and headers. Peers answer those with windows and pings, which is honest work."""
+        self._late: dict[int, None] = {}
+        """Streams that we have reset: the peer's frames may have been under way."""
         self._block: tuple[int, bool, bytearray] | None = None
         """A header block whose CONTINUATION frames are still to come."""
 
@@ -201,6 +217,9 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
         """Queue a reset."""
+        self._late[stream_id] = None
+        if len(self._late) > _MOST_LATE:
+            del self._late[next(iter(self._late))]
         self._send_frame(_RST_STREAM, 0, stream_id, _WORD.pack(code))
 
     def say_goodbye(self, code: ErrorCodes, reason: str) -> None:
@@ -223,6 +242,8 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
 
     def _send_frame(self, kind: int, flags: int, stream_id: int, *body: bytes | memoryview) -> None:
         size = sum(map(len, body))
+        if kind <= _HEADERS:
+            self.frames_sent += 1
         append = self.outbox.append
         append(_FRAME.pack(size >> 8, size & 0xFF, kind, flags, stream_id))
         for piece in body:
@@ -254,7 +275,11 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
             raise self._fault(f"its headers make no sense: {error}", ErrorCodes.COMPRESSION_ERROR) from error
         except h2.exceptions.ProtocolError as error:
             raise self._fault(str(error), ErrorCodes(error.error_code)) from error
-        except (ValueError, struct.error) as error:
+        except struct.error as error:
+            raise self._fault(
+                f"a frame of an impossible length: {error}", ErrorCodes.FRAME_SIZE_ERROR
+            ) from error
+        except ValueError as error:
             raise self._fault(f"its frames make no sense: {error}", ErrorCodes.PROTOCOL_ERROR) from error
 
     @property
@@ -321,10 +346,15 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
 
     def _begin_data(self, stream_id: int, size: int, ends: bool) -> None:
         stream = self.calls.get(stream_id)
+        if not size:
+            self._spend(_WORK_FRAME)
         if stream is None:
             self._refuse_if_idle(stream_id)
+            if stream_id not in self._late:
+                self._spend(_WORK_REFUSAL)
+                self.reset(stream_id, ErrorCodes.STREAM_CLOSED)
         elif not stream.is_receiving:
-            self._break(stream, "data after its end")
+            self._break(stream, "data after its end", ErrorCodes.STREAM_CLOSED)
         if size:
             self._data_left, self._data_stream, self._data_ends = size, stream_id, ends
         elif ends:
@@ -349,14 +379,20 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
             except FlowControlFault as error:
                 self._break(stream, str(error), ErrorCodes.FLOW_CONTROL_ERROR)
             else:
+                if stream.content_left is not None:
+                    stream.content_left -= stop - start
                 self._owner.on_data(stream, data, start, stop, padding)
         self.open_connection_window()
 
     def _end(self, stream_id: int) -> None:
         stream = self.calls.get(stream_id)
-        if stream is not None:
-            stream.is_receiving = False
-            self._owner.on_end(stream)
+        if stream is None:
+            return
+        if stream.content_left:
+            self._break(stream, "data of another length than its content-length")
+            return
+        stream.is_receiving = False
+        self._owner.on_end(stream)
 
     def _receive_one(self, kind: int, flags: int, stream_id: int, body: bytes) -> None:
         match kind:
@@ -373,19 +409,26 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
             case 0x6:
                 self._receive_ping(flags, stream_id, body)
             case 0x7:
+                if stream_id:
+                    raise ConnectionFault("a GOAWAY of a stream")
+                self._spend(_WORK_FRAME)
                 last, _code = _TWO_WORDS.unpack_from(body)
                 self._owner.on_going_away(last & _MOST, body[8:].decode("utf-8", "replace"))
             case 0x9:
                 self._receive_continuation(flags, body)
             case 0x5:
                 raise ConnectionFault("a push that nobody allowed")
+            case 0x2:
+                self._spend(_WORK_FRAME)
+                self._check_priority(stream_id, body)
             case _:
-                pass  # priorities, and what we need not know
+                self._spend(_WORK_FRAME)  # what we need not know
 
     def _receive_headers(self, flags: int, stream_id: int, body: bytes) -> None:
         if flags & (_PADDED | _HAS_PRIORITY):
             body = _unpadded(body, flags)
             if flags & _HAS_PRIORITY:
+                self._check_priority(stream_id, body[:5])
                 body = body[5:]
         ends = bool(flags & _END_STREAM)
         if flags & _END_HEADERS:
@@ -397,6 +440,7 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         if self._block is None:
             raise ConnectionFault("a header block without a beginning")
         stream_id, ends, block = self._block
+        self._spend(_WORK_FRAME)
         block += body
         if not body or len(block) > self._max_block:
             raise ConnectionFault("too many headers", ErrorCodes.ENHANCE_YOUR_CALM)
@@ -411,6 +455,9 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
             return
         if stream is None:
             self._refuse_if_idle(stream_id)
+            self._spend(_WORK_REFUSAL)
+            if not self._is_client and stream_id not in self._late:
+                raise ConnectionFault("headers of a stream that has ended", ErrorCodes.STREAM_CLOSED)
         kind = RESPONSE if self._is_client and (stream is None or not stream.started) else TRAILERS
         try:
             # Of a stream that has ended, too: blocks depend on each other.
@@ -422,7 +469,10 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         if stream is None:
             return
         if not stream.is_receiving:
-            self._break(stream, "headers after its end")
+            self._break(stream, "headers after its end", ErrorCodes.STREAM_CLOSED)
+            return
+        if not self._is_client and not ends:
+            self._break(stream, "headers twice")
             return
         self._owner.on_headers(stream, headers, ends)
         if ends:
@@ -434,19 +484,26 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         self.highest_inbound_stream_id = stream_id
         try:
             headers = self._unpacker.unpack(block, REQUEST)
-        except h2.exceptions.ProtocolError:
+            length = _content_length(headers)
+        except (h2.exceptions.ProtocolError, ValueError):
+            self._spend(_WORK_REFUSAL + len(block) // 100)
             self.reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
         self._owner.on_open(stream_id, headers, ends)
+        if length is not None and (stream := self.calls.get(stream_id)):
+            stream.content_left = length
         if ends:
             self._end(stream_id)
 
     def _receive_window(self, stream_id: int, body: bytes) -> None:
         (count,) = _WORD.unpack(body)
         count &= _MOST
+        self._spend(_WORK_FRAME)
         if not stream_id:
+            if not count:
+                raise ConnectionFault("a window that does not grow")
             self.outbound_flow_control_window += count
-            if not count or self.outbound_flow_control_window > _MOST:
+            if self.outbound_flow_control_window > _MOST:
                 raise ConnectionFault("an impossible window", ErrorCodes.FLOW_CONTROL_ERROR)
             self._owner.on_window(0)
             return
@@ -454,8 +511,11 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         if stream is None:
             self._refuse_if_idle(stream_id)
             return
+        if not count:
+            self._break(stream, "a window that does not grow")
+            return
         stream.outbound += count
-        if not count or stream.outbound > _MOST:
+        if stream.outbound > _MOST:
             self._break(stream, "an impossible window", ErrorCodes.FLOW_CONTROL_ERROR)
             return
         self._owner.on_window(stream_id)
@@ -477,6 +537,11 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
             self._end(stream_id)
 
     def _receive_settings(self, flags: int, stream_id: int, body: bytes) -> None:
+        if len(body) % 6:
+            raise ConnectionFault("settings of an impossible length", ErrorCodes.FRAME_SIZE_ERROR)
+        pairs = [body[at : at + 6] for at in range(0, len(body), 6)]
+        self._spend(_WORK_SETTINGS * (1 + len(pairs)))
+        body = b"".join(pair for pair in pairs if pair[0] == 0 and pair[1] in _KNOWN_SETTINGS)
         size = len(body)
         header = _FRAME.pack(size >> 8, size & 0xFF, _SETTINGS, flags, stream_id)
         frame, _ = Frame.parse_frame_header(memoryview(header))
@@ -490,6 +555,7 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
             raise ConnectionFault("a ping of a stream")
         if len(body) != 8:
             raise ConnectionFault("a ping of another size than 8 bytes", ErrorCodes.FRAME_SIZE_ERROR)
+        self._spend(_WORK_FRAME)
         if flags & _ACK:
             self._owner.on_pong()
         else:
@@ -501,6 +567,19 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
             if stream.outbound > _MOST:
                 raise ConnectionFault("an impossible window", ErrorCodes.FLOW_CONTROL_ERROR)
 
+    def _check_priority(self, stream_id: int, body: bytes) -> None:
+        if not stream_id:
+            raise ConnectionFault("a priority of no stream")
+        if len(body) != 5:
+            raise ConnectionFault("a priority of another size than 5 bytes", ErrorCodes.FRAME_SIZE_ERROR)
+        if _WORD.unpack_from(body)[0] & _MOST == stream_id:
+            raise ConnectionFault("a stream that depends on itself")
+
+    def _spend(self, work: int) -> None:
+        self.work += work
+        if self.work > WORK_AT_ONCE:
+            raise ConnectionFault(TOO_MUCH_WORK, ErrorCodes.ENHANCE_YOUR_CALM)
+
     def _refuse_if_idle(self, stream_id: int) -> None:
         """Frames of a stream that has ended may be late; those of one that never was are a fault."""
         ours = bool(stream_id % 2) == self._is_client
@@ -509,6 +588,7 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
             raise ConnectionFault(f"a frame for stream {stream_id}, which nobody opened")
 
     def _break(self, stream: Any, reason: str, code: ErrorCodes = ErrorCodes.PROTOCOL_ERROR) -> None:
+        self._spend(_WORK_REFUSAL)
         self.reset(stream.id, code)
         stream.is_sending = stream.is_receiving = False
         self._owner.on_broken(stream, reason)
@@ -529,6 +609,14 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         """The largest list of headers that the peer takes, if it says so."""
         size = self.remote_settings.get(SettingCodes.MAX_HEADER_LIST_SIZE)
         return None if size is None else int(size)
+
+
+def _content_length(headers: list[Header]) -> int | None:
+    """How much data a request says that it has; ValueError if it says something else."""
+    for name, value in headers:
+        if name == "content-length":
+            return int(value)
+    return None
 
 
 def _unpadded(body: bytes, flags: int) -> bytes:

@@ -28,6 +28,7 @@ from jumpstarter_proto.rpc._events import (
     WindowOpened,
 )
 from jumpstarter_proto.rpc._guards import RateGuard
+from jumpstarter_proto.rpc._http2 import TOO_MUCH_WORK
 from jumpstarter_proto.rpc._keepalive import KeepAlive, Step
 from jumpstarter_proto.rpc._messages import HEADER_BYTES, frame_header
 from jumpstarter_proto.rpc._types import Options, RpcError, StatusCode
@@ -44,6 +45,9 @@ TURN_BYTES = 1024 * 1024
 """Other tasks get their turn at the latest when one has sent so much."""
 TURN_MESSAGE = 4096
 """What a message counts besides its bytes."""
+WORK_PER_SECOND = 4000
+WORK_BURST = 20_000
+"""About microseconds of work that serves no call: a peer that makes us do more is cut off."""
 LAST_WORDS_SECONDS = 1.0
 
 
@@ -163,6 +167,7 @@ class Mux:
         self._resets = RateGuard(
             options.resets_per_second, 5 * options.resets_per_second + options.max_streams
         )
+        self._work = RateGuard(WORK_PER_SECOND, WORK_BURST)
         self._on: dict[type[Any], Callable[[Any], None]] = {
             RequestReceived: owner.on_request,
             MessageReceived: self._on_message,
@@ -267,6 +272,9 @@ class Mux:
             except ConnectionFault as fault:
                 self.cut_reason = str(fault)
                 self.lose(self.cut_reason)
+                return
+            if self._work.count(trio.current_time(), self.connection.take_work()):
+                self.cut(TOO_MUCH_WORK)
                 return
             for event in events:
                 self._on[type(event)](event)
