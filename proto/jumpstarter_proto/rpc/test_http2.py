@@ -166,11 +166,137 @@ def test_request_that_breaks_grpc_gets_a_status(header: tuple[str, str]) -> None
     assert dict(peer.unpacker.decode(answer.data))["grpc-status"] == str(int(StatusCode.INTERNAL))
 
 
-def test_request_that_is_not_grpc_gets_a_415() -> None:
+def test_request_that_is_not_grpc_gets_a_415_when_it_has_come() -> None:
     peer = server()
     block = peer.pack([*REQUEST[:-1], ("content-type", "text/html")])
     assert peer.send(HEADERS, END_HEADERS, 1, block) == []
-    assert dict(peer.unpacker.decode(peer.answers()[0].data)) == {":status": "415"}
+    assert peer.answers() == []
+    assert peer.send(DATA, END_STREAM, 1, b"<html>") == []
+    headers, data = peer.answers()
+    assert dict(peer.unpacker.decode(headers.data)) == {":status": "415", "content-type": "text/plain"}
+    assert b"speaks gRPC" in data.data
+    assert not peer.connection.is_open(1)
+
+
+def test_an_answer_to_a_request_that_is_not_grpc_keeps_to_the_window() -> None:
+    peer = server()
+    peer.send(SETTINGS, 0, 0, b"\0\4\0\0\0\1")
+    peer.answers()
+    block = peer.pack([*REQUEST[:-1], ("content-type", "text/html")])
+    peer.send(HEADERS, END_HEADERS | END_STREAM, 1, block)
+    assert [len(answer.data) for answer in peer.answers()[1:]] == [1]
+    peer.send(WINDOW, 0, 1, b"\0\0\0\2")
+    assert [len(answer.data) for answer in peer.answers()] == [2]
+    assert peer.connection.is_open(1)
+    peer.send(WINDOW, 0, 1, b"\0\0\1\0")
+    [last] = peer.answers()
+    assert "END_STREAM" in last.flags
+    assert not peer.connection.is_open(1)
+
+
+def error_codes(peer: Peer) -> list[int]:
+    return [found.error_code for found in peer.answers() if hasattr(found, "error_code")]
+
+
+def test_data_of_a_stream_that_its_peer_ended_is_refused_and_late_data_is_not() -> None:
+    peer = server()
+    for stream_id, flags in ((1, END_HEADERS | END_STREAM), (3, END_HEADERS)):
+        peer.request(stream_id, flags)
+        peer.connection.end_call(stream_id, StatusCode.OK, "", ())
+    peer.answers()
+    peer.send(DATA, 0, 1, b"x")
+    assert error_codes(peer) == [ErrorCodes.STREAM_CLOSED]
+    peer.send(DATA, 0, 3, b"x")
+    assert error_codes(peer) == [], "it was under way when we ended the call"
+
+
+def test_headers_of_a_stream_that_its_peer_ended_end_the_connection() -> None:
+    peer = server()
+    peer.request(1, END_HEADERS | END_STREAM)
+    peer.connection.end_call(1, StatusCode.OK, "", ())
+    with pytest.raises(ConnectionFault, match="has ended"):
+        peer.request(1)
+
+
+def test_a_client_forgives_headers_of_a_call_that_it_gave_up() -> None:
+    peer = client()
+    for _ in range(2000):
+        peer.connection.reset(peer.call())
+    peer.send(HEADERS, END_HEADERS | END_STREAM, 1, peer.pack([*STARTED, ("grpc-status", "0")]))
+
+
+@pytest.mark.parametrize("length", [b"\0\0\0\0\1x", b"\0\0\0\0\3xyz"])
+def test_a_content_length_that_does_not_fit_ends_the_call(length: bytes) -> None:
+    peer = server()
+    block = peer.pack([*REQUEST, ("content-length", "7")])
+    [_] = peer.send(HEADERS, END_HEADERS, 1, block)
+    events = peer.send(DATA, END_STREAM, 1, length)
+    assert isinstance(events[-1], CallReset)
+    assert error_codes(peer) == [ErrorCodes.PROTOCOL_ERROR]
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream_id", "body"),
+    [
+        (PRIORITY, 0, bytes(5)),
+        (PRIORITY, 1, bytes(4)),
+        (PRIORITY, 1, b"\0\0\0\1\0"),
+        (GOAWAY, 1, bytes(8)),
+        (GOAWAY, 0, bytes(3)),
+        (SETTINGS, 0, bytes(7)),
+        (WINDOW, 0, bytes(3)),
+    ],
+)
+def test_frames_that_cannot_be_end_the_connection(kind: int, stream_id: int, body: bytes) -> None:
+    peer = server()
+    peer.request()
+    peer.answers()
+    with pytest.raises(ConnectionFault):
+        peer.send(kind, 0, stream_id, body)
+    assert len(error_codes(peer)) == 1
+
+
+def test_settings_that_nobody_knows_are_not_kept() -> None:
+    peer = server()
+    before = len(peer.connection.h2_connection.remote_settings)
+    peer.send(SETTINGS, 0, 0, b"".join(bytes([high, 99]) + bytes(4) for high in range(1, 200)))
+    assert len(peer.connection.h2_connection.remote_settings) == before
+
+
+BAD_HEADERS = hpack.Encoder().encode([*REQUEST, ("connection", "close")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (SETTINGS, b""),
+        (PING, bytes(8)),
+        (PRIORITY, b"\0\0\0\0\1"),
+        (WINDOW, b"\0\0\0\1"),
+        (HEADERS, BAD_HEADERS),
+        (0x77, b""),
+    ],
+)
+def test_frames_that_serve_no_call_are_counted_and_too_many_are_a_fault(kind: int, body: bytes) -> None:
+    peer = server()
+    with pytest.raises(ConnectionFault, match="serve no call") as fault:  # noqa: PT012 - some are taken
+        for number in range(1, 100_000):
+            stream_id = {PRIORITY: 7, HEADERS: 2 * number - 1}.get(kind, 0)
+            peer.send(kind, END_HEADERS if kind == HEADERS else 0, stream_id, body)
+            assert peer.connection.outbox.size < 2_000_000
+    assert fault.value.code is ErrorCodes.ENHANCE_YOUR_CALM
+
+
+def test_windows_and_pings_that_answer_what_we_send_are_no_work() -> None:
+    peer = server()
+    peer.request()
+    peer.connection.send_headers(1, ())
+    for _ in range(100):
+        peer.connection.send_message(1, b"x")
+        peer.send(WINDOW, 0, 1, b"\0\0\0\6")
+        peer.send(WINDOW, 0, 0, b"\0\0\0\6")
+        peer.send(PING, 0, 0, bytes(8))
+    assert peer.connection.take_work() <= 20
 
 
 def test_callers_trailers_are_not_listened_to() -> None:
