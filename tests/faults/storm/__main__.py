@@ -113,6 +113,8 @@ class Storm:
         except TimeoutError:
             lost.append(f"boards are not free: {lab.states()}, leases {lab.leases(only_active=True)}")
         ledger = lab.ledger()
+        if not ledger.counts()["worked"]:
+            lost.append("all work: nobody got anything done")
         lost += ledger.losses()
         for board, marks in lab.marks().items():
             lost += [f"{board} had two users at a time: {name}" for name in shared(marks)]

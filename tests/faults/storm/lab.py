@@ -116,8 +116,8 @@ class StormLab:
         self.exporters = [
             self._exporter(f"board-{number}", exporters_to_controller) for number in range(boards)
         ]
+        self.until(self.is_free, START_SECONDS)
         self.users = [self._user(f"user-{number}", to_controller) for number in range(users)]
-        self.until(lambda: self.states() == {"AVAILABLE", "LEASE_READY"} or self.is_free(), START_SECONDS)
 
     def set_clock(self, offset: int) -> None:
         """Put the controller's time of day so many seconds ahead (read by libfaketime at each look at the clock)."""
