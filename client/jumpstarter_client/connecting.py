@@ -60,13 +60,15 @@ async def connect_async(
     allowed: Allowed | None = None,
     wanted: Wanted | None = None,
     notify: Callable[[str], None] | None = None,
+    ended: Callable[[str], None] | None = None,
     timeout: float = CONNECT_SECONDS,
 ) -> AsyncIterator[DriverClient]:
     """The root of an exporter's devices, while the block lasts.
 
     `wanted` asks a controller for a board, which is leased for the block. When the way to it breaks, what ran fails,
     and what comes next waits for a new one. `notify` gets what its user has to hear meanwhile; left out, that goes to
-    standard error.
+    standard error. `ended` gets why the lease is over, once it is, in the same event loop; calls fail with that from
+    then on.
 
     `host` is a socket's path or HOST:PORT; left out, the order of `resolve.candidates` applies. `config` starts
     a built-in exporter from that file. `timeout`, in seconds, is for getting a connection.
@@ -81,7 +83,7 @@ async def connect_async(
             if wanted is None:
                 channel = await _local(stack, host, config, timeout)
             else:
-                board = await stack.enter_async_context(_leased(wanted, notify))
+                board = await stack.enter_async_context(_leased(wanted, notify, ended))
                 channel = board.channel
                 allowed = allowed or board.lease.config.allowed()
             yield await stack.enter_async_context(open_client(channel, allowed=allowed))

@@ -36,11 +36,14 @@ def test_a_yaml_test_on_a_leased_board_and_one_that_loses_it(lab: Lab) -> None:
     assert "1 passed" in out
     assert lab.leases(ann) == {}
     lab.until(lambda: lab.status("one") == "AVAILABLE")
-    (lab.home / "boot.yaml").write_text(BOOT.replace("@WAIT@", "8s"))
-    done = lab.run("test", "boot.yaml", "-n", "one", "--duration", "5", "--client", ann)
-    assert done.returncode == 8, done.stdout + done.stderr
-    assert "the lease has ended: its time is over" in done.stdout
-    assert "the lease ends in" in done.stderr
+    (lab.home / "boot.yaml").write_text(BOOT.replace("@WAIT@", "10m"))
+    test = lab.start("test", "boot.yaml", "-n", "one", "--duration", "4m", "--client", ann)
+    lab.until(lambda: lab.status("one") == "LEASE_READY")
+    lab.expire(ann)
+    out, err = test.communicate(timeout=LIMIT)  # and not ten minutes
+    assert test.returncode == 8, out + err
+    assert "the lease has ended: its time is over" in out
+    assert "the lease ends in" in err
 
 
 def test_pytest_on_a_leased_board_tells_of_its_end(lab: Lab) -> None:

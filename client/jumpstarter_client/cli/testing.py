@@ -198,13 +198,23 @@ async def _run_all(
     teller = Teller(output, live=live, colour=live and not os.environ.get("NO_COLOR"))
     taken: set[str] = set()
     running: list[Runner] = []
+    losses: list[JumpstarterError] = []
+
+    def lose(verdict: str) -> None:
+        from jumpstarter_client.leasing.monitor import LeaseEndedError  # noqa: PLC0415 - leased boards only
+
+        losses.append(LeaseEndedError(verdict))
+        for runner in running:
+            runner.lose_board(losses[0])
 
     async def listen(signals: AsyncIterator[int]) -> None:
         async for number in signals:
             for runner in running:
                 runner.interrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
-    async with connect_async(options.host, config=options.config, wanted=options.wanted()) as root:
+    async with connect_async(
+        options.host, config=options.config, wanted=options.wanted(), ended=lose
+    ) as root:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listen, signals)
@@ -213,6 +223,8 @@ async def _run_all(
                     planned = replace(one, board=run.board) if run.board else one
                     runner = Runner(planned, root.node, tell=teller.tell, folder=own)
                     running[:] = [runner]
+                    for error in losses:
+                        runner.lose_board(error)
                     result = await runner.run()
                     ended.append(result)
                     if own is not None:

@@ -100,6 +100,7 @@ class Runner:
         self._main = trio.CancelScope()
         self._cleanup = trio.CancelScope(shield=True)
         self._interruption = ""
+        self._loss: JumpstarterError | None = None
         self._is_cleaning = False
         self._exit_code = ExitCode.FAILED
         """If the test could not be run."""
@@ -110,6 +111,12 @@ class Runner:
             self._cleanup.cancel()
         self._interruption = reason
         self._main.cancel()
+
+    def lose_board(self, error: JumpstarterError) -> None:
+        """The board is somebody else's from now on: fail the step that runs, one that only waits, too, and clean up."""
+        if self._loss is None:
+            self._loss = error
+            self._main.cancel()
 
     async def run(self) -> RunEnded:
         """Run it. When cancelled, cleans up first."""
@@ -224,6 +231,9 @@ class Runner:
         if machine.phase is Phase.STEPS:
             if self._interruption:
                 machine.stopped(Outcome.INTERRUPTED, self._interruption)
+            elif self._loss is not None:
+                self._exit_code = self._loss.exit_code
+                machine.stopped(Outcome.ERROR, _sentence(self._loss))
             else:
                 machine.stopped(Outcome.FAILED, f"the test was not done in its {seconds:g} s")
 
@@ -262,6 +272,10 @@ class Runner:
             self._exit_code = code
             reason = _sentence(error)
             self._machine.failed(f"{title}: {reason}", outcome)
+        except trio.Cancelled:
+            if self._loss is not None and not self._interruption:
+                outcome, reason = Outcome.ERROR, _sentence(self._loss)
+            raise
         finally:
             ended = StepEnded(
                 title,
