@@ -104,6 +104,6 @@ def test_a_planted_fault_is_found(
 def test_memory_that_grows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[bytes] = []
     monkeypatch.setattr("tests.fuzz.engine.MEMORY_KIB", 16 * 1024)
-    found = fuzz(lambda data: kept.append(bytes(1_000_000) + data), [b"x"], seconds=0.5).finding
+    found = fuzz(lambda data: kept.append(bytes(1_000_000) + data), [b"x"], seconds=3).finding
     assert found is not None
     assert "memory grew" in found.what

@@ -45,6 +45,7 @@ def test_run_logs_in_on_a_board_that_boots(board: DriverClient) -> None:
 def test_console_session(board: DriverClient) -> None:
     transcript = bytearray()
     with board.serial.console(on_data=transcript.extend) as console:
+        board.power.cycle(wait=0)  # what it says first is for who listens
         found = console.expect(re.compile(r"(\w+) login: "), timeout=60)
         assert found.groups == ("rpi4",)
         console.login("root")
