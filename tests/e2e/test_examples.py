@@ -11,6 +11,7 @@ from tests.e2e.conftest import Lab
 from tests.support.peers import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"
+UIMAGE_MAGIC = bytes.fromhex("27051956")
 
 
 def test_the_same_boot_test_passes_in_yaml_and_in_pytest(lab: Lab) -> None:
@@ -39,7 +40,8 @@ def test_the_same_boot_test_passes_in_yaml_and_in_pytest(lab: Lab) -> None:
 
 
 def test_when_it_fails_both_show_the_console(lab: Lab) -> None:
-    (lab.home / "hello.img").write_bytes(b"no image at all" * 100)
+    # Somebody's board boots from it, so that it is written; this board asks for a boot sector.
+    (lab.home / "hello.img").write_bytes(UIMAGE_MAGIC.ljust(4096, b"\0"))
     for name in ("boot.yaml", "test_boot.py"):
         # Nobody has to wait for a minute for what does not come.
         text = (
