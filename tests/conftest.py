@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support import peers
+from tests.support import go, peers
 from tests.support.lab import Lab
 
-PEERS = {"upstream": peers.jumpstarter, "previous": peers.previous}
+GO = Path(__file__).with_name("rpc") / "go"
+PEERS: dict[str, Callable[[], Any]] = {
+    "upstream": peers.jumpstarter,
+    "previous": peers.previous,
+    "h2spec": partial(go.program, GO / "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
+    "grpc_go": partial(go.program, GO / "interop"),
+}
 """Who is built, by the fixture that gives it."""
-BUILT = pytest.StashKey[dict[str, peers.Environment | peers.PeerUnavailableError]]()
+BUILT = pytest.StashKey[dict[str, Any]]()
+"""What `PEERS` returned, or the PeerUnavailableError that it raised."""
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -33,18 +43,31 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def upstream(request: pytest.FixtureRequest) -> peers.Environment:
     """Jumpstarter 0.9.0 in its own environment; it has to be installed once, which needs the package index."""
-    built = request.config.stash[BUILT]["upstream"]
-    if isinstance(built, peers.PeerUnavailableError):
-        pytest.skip(f"missing: Jumpstarter 0.9.0 cannot be installed: {built.summary}")
-    return built
+    return _built(request, "upstream", "Jumpstarter 0.9.0 cannot be installed")
 
 
 @pytest.fixture(scope="session")
 def previous(request: pytest.FixtureRequest) -> peers.Environment:
     """The version before in its own environment; it has to be in the clone's history, and installed once."""
-    built = request.config.stash[BUILT]["previous"]
+    return _built(request, "previous", "the version before cannot be installed")
+
+
+@pytest.fixture(scope="session")
+def h2spec(request: pytest.FixtureRequest) -> Path:
+    """The conformance test of HTTP/2 servers; it has to be built once, which needs Go and its modules."""
+    return _built(request, "h2spec", "h2spec cannot be built")
+
+
+@pytest.fixture(scope="session")
+def grpc_go(request: pytest.FixtureRequest) -> Path:
+    """grpc-go's client and server of gRPC's interoperability cases; it has to be built once, too."""
+    return _built(request, "grpc_go", "grpc-go's interoperability cases cannot be built")
+
+
+def _built(request: pytest.FixtureRequest, name: str, otherwise: str) -> Any:
+    built = request.config.stash[BUILT][name]
     if isinstance(built, peers.PeerUnavailableError):
-        pytest.skip(f"missing: the version before cannot be installed: {built.summary}")
+        pytest.skip(f"missing: {otherwise}: {built.summary}")
     return built
 
 
