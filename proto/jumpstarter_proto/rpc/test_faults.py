@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -239,6 +240,26 @@ async def test_reset_storm_is_cut_off(nursery: trio.Nursery) -> None:
                 client.reset(opened)
                 await stream.send_all(client.take())
                 await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize(("pings", "is_cut"), [(200, False), (800, True)])
+async def test_a_peer_that_sends_too_many_frames_without_a_call_is_cut_off_with_the_reason(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, pings: int, is_cut: bool
+) -> None:
+    stream: trio.abc.Stream = await raw_peer(nursery)  # type: ignore[assignment]
+    said = bytearray()
+
+    async def listen() -> None:
+        said.extend(await drain(stream))
+
+    nursery.start_soon(listen)
+    await stream.send_all(PREFACE + b"\0\0\0\x04\0\0\0\0\0")
+    with suppress(trio.BrokenResourceError):
+        for _ in range(300):
+            await stream.send_all((b"\0\0\x08\x06\0\0\0\0\0" + b"12345678") * pings)
+            await trio.sleep(0.1)
+    assert (b"too many frames that serve no call" in said) == is_cut
+    assert (trio.current_time() < 10) == is_cut
 
 
 async def test_peer_that_asks_and_does_not_read_is_cut_off(nursery: trio.Nursery) -> None:
