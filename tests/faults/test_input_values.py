@@ -141,6 +141,26 @@ def test_clients(lab: Lab) -> None:
     trio.run(ask)
 
 
+def test_the_first_message_of_who_is_known_may_be_large_and_of_nobody_else(lab: Lab) -> None:
+    reports = [
+        pb.DriverInstanceReport(uuid=str(number), labels={"filler": "x" * 200}) for number in range(900)
+    ]
+    request = pb.RegisterRequest(reports=reports)
+    assert request.ByteSize() > 3 * 65536
+
+    async def register(board: lab_pb2.Credential) -> None:
+        async with lab.process.channel(board) as channel:
+            await ControllerServiceStub(channel).Register(request, timeout=CALL_SECONDS)
+
+    trio.run(register, trio.run(lab.process.create, Kind.EXPORTER, "large"))
+    nobody = lab_pb2.Credential()
+    nobody.CopyFrom(lab.board)
+    nobody.token = "no token"
+    with pytest.raises(RpcError, match="unauthenticated caller") as error:
+        trio.run(register, nobody)
+    assert error.value.code is StatusCode.RESOURCE_EXHAUSTED
+
+
 def test_exporters(lab: Lab) -> None:
     async def ask() -> None:
         async with lab.process.channel(lab.board) as channel:

@@ -73,3 +73,14 @@ def test_what_is_remembered_is_bounded_in_number_and_size() -> None:
     assert unpacker.unpack(packer.pack(long), TRAILERS) == long
     assert tuple(long) not in packer._blocks
     assert long not in unpacker._lists.values()
+
+
+def test_lists_that_are_kept_are_bounded_in_bytes_however_small_their_blocks() -> None:
+    encoder = hpack.Encoder()
+    unpacker = HeaderUnpacker(hpack.Decoder())
+    unpacker.unpack(encoder.encode([("filler", "x" * 3000)]), TRAILERS)
+    for count in range(1, 200):
+        block = encoder.encode([("filler", "x" * 3000)] * (count % 15 + 1))
+        unpacker.unpack(block, TRAILERS)
+    kept = sum(len(name) + len(value) for found in unpacker._lists.values() for name, value in found)
+    assert 0 < kept <= 32 * 1024
