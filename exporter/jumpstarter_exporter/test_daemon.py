@@ -427,6 +427,26 @@ async def test_guesses_from_one_address_do_not_lock_out_another(daemon: Daemon) 
     assert "127.0.0.66" in said
 
 
+async def test_of_one_address_a_few_connections_are_let_in_until_they_authenticate(daemon: Daemon) -> None:
+    with daemon.running("--listen", "127.0.0.1:0", "--insecure", JMP_GRPC_PASSPHRASE="x") as (_, line):
+        port = int(line.rpartition(":")[2].split()[0])
+        silent = [
+            socket.create_connection(("127.0.0.1", port), source_address=(ATTACKER, 0)) for _ in range(30)
+        ]
+        answered, unanswered = silent[:16], silent[16:]
+        for one in answered:
+            one.settimeout(LIMIT)
+            assert one.recv(100), "its settings"
+        async with open_channel(await connect_tcp("127.0.0.1", port)) as channel:
+            await status(channel, ("x-jumpstarter-passphrase", "x"))
+        for one in unanswered:
+            one.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                one.recv(100)
+        for one in silent:
+            one.close()
+
+
 @pytest.mark.parametrize("passphrase", ["x", None])
 async def test_thousands_of_silent_connections_do_not_lock_out_another_address(
     daemon: Daemon, certificate: tuple[Path, Path, str], passphrase: str | None

@@ -72,6 +72,13 @@ async def test_guesses_are_counted_and_then_the_right_one_is_no_answer_either(
         await unary(user, right)  # it was right on this connection before
 
 
+async def test_the_right_one_costs_nothing_however_often(serve: Serve) -> None:
+    check = require_passphrase("open sesame")
+    for _ in range(30):
+        async with serve(Composite(), interceptors=[check]) as user:
+            await unary(user, [("x-jumpstarter-passphrase", "open sesame")])
+
+
 def test_it_is_a_files_first_line_or_the_environments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

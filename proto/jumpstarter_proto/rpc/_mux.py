@@ -288,9 +288,7 @@ class Mux:
                     self.cut("the peer asks for answers and does not read them")
 
     async def _give_way(self, most: int) -> None:
-        """Let handlers authenticate their callers before more is read, and read no more than the peer may send."""
-        for _ in range(2):  # who is ready now may run after us in the first turn
-            await trio.lowlevel.checkpoint()
+        """Let handlers authenticate their callers, or read, before the peer makes us hold more than it may."""
         while (
             self._confined is not None and self.lost is None and self.connection.held_in_all > most * 3 // 4
         ):

@@ -28,6 +28,8 @@ class Door(Echo):
         if call.header("name"):
             await trio.sleep(float(call.header("after") or 0))
             call.trust(call.header("name") or "")
+        if call.header("idle"):
+            await trio.sleep_forever()
         await super().Stream(call)
 
 
@@ -294,6 +296,55 @@ async def test_many_calls_at_once_are_all_answered_when_the_first_one_authentica
 
         for _ in range(200):
             calls.start_soon(talk)
+
+
+async def test_who_is_authenticated_is_read_on_whatever_its_first_call_does(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    attacker = Attacker(Public(nursery).connect())
+    nursery.start_soon(attacker.read)
+    number = attacker.call(("name", "ann"), ("after", "3"), ("idle", "yes"))
+    attacker.peer.send_message(number, Bytes(value=bytes(60_000)).SerializeToString())
+    await attacker.flush()
+    second = attacker.call()
+    attacker.peer.send_message(second, Bytes(value=b"answer me").SerializeToString())
+    await attacker.stream.send_all(attacker.peer.take())
+    with trio.fail_after(10):
+        while b"answer me" not in attacker.seen:
+            await trio.sleep(0.1)
+
+
+async def test_calls_that_are_over_do_not_count(nursery: trio.Nursery) -> None:
+    async with open_channel(Public(nursery).connect()) as channel:
+        for _ in range(200):
+            await channel.unary(UNARY, Bytes())
+
+
+async def test_a_place_that_an_authenticated_caller_leaves_is_taken_at_once(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    public = Public(nursery)
+    async with open_channel(public.connect()) as first:
+        await first.unary(UNARY, Bytes())
+        for _ in range(3):
+            public.connect()
+        await trio.testing.wait_all_tasks_blocked()
+        waiting = public.connect()
+        await trio.testing.wait_all_tasks_blocked()
+        await first.unary(UNARY, Bytes(value=b"ann"))
+        with trio.fail_after(1):
+            assert await waiting.receive_some()
+
+
+async def test_a_large_message_of_which_little_comes_is_refused_at_once(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    attacker = Attacker(Public(nursery).connect())
+    nursery.start_soon(attacker.read)
+    number = attacker.peer.start_call(UNARY.path, scheme="http", authority="x", timeout=None, metadata=())
+    attacker.peer.send_data(number, b"\0" + (100_000).to_bytes(4, "big") + b"few")
+    await attacker.flush()
+    assert b"from an unauthenticated caller" in attacker.seen
 
 
 async def test_a_large_message_of_who_is_not_authenticated_is_refused_at_once(
