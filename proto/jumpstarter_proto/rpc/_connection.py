@@ -142,10 +142,15 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
             self._http2.widen()
 
     def confine(self, stream_id: int) -> None:
-        """Take no large message on this call: it is an unauthenticated caller's, and the server waits for it."""
+        """Take no large message on this call: it is an unauthenticated caller's, and the server waits for it.
+
+        Raises:
+            RpcError: RESOURCE_EXHAUSTED, one has begun.
+        """
         if (call := self._open.get(stream_id)) and self.confined is not None:
             call.is_confined = True
-            self._refuse_large(call, self.confined)
+            if details := self._why_too_large(call):
+                raise RpcError(StatusCode.RESOURCE_EXHAUSTED, details)
 
     def receive(self, data: bytes) -> list[Event]:
         """What the peer's bytes mean.
@@ -438,20 +443,20 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
             self._events.append(MessageReceived(call.id, message, credit))
         if held or reader.held:
             inbound.partial += reader.held - held
-            if call.is_confined and self.confined is not None and self._refuse_large(call, self.confined):
+            if details := self._why_too_large(call):
+                self._fail(call, StatusCode.RESOURCE_EXHAUSTED, details)
                 return
             self._read_on(call, is_new=bool(messages) or not held)
 
-    def _refuse_large(self, call: Call, confined: int) -> bool:
-        size, most = call.reader.held + call.reader.needs, confined // 2
-        if size <= most:
-            return False
-        self._fail(
-            call,
-            StatusCode.RESOURCE_EXHAUSTED,
-            f"the message has {size} bytes, and at most {most} are taken from an unauthenticated caller; authenticate",
+    def _why_too_large(self, call: Call) -> str:
+        """For an unauthenticated caller; empty if it is not."""
+        size = call.reader.held + call.reader.needs
+        if not call.is_confined or self.confined is None or size <= self.confined // 2:
+            return ""
+        return (
+            f"the message has {size} bytes, and at most {self.confined // 2} are taken from an unauthenticated caller; "
+            "authenticate"
         )
-        return True
 
     def _read_on(self, call: Call, *, is_new: bool) -> None:
         """A message has arrived in part: see that the peer can send the rest."""
