@@ -6,10 +6,11 @@ import gc
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.standard_streams import drop_output, open_missing_streams
+from jumpstarter_proto.standard_streams import StandardOutputError, contains_output_error, run_guarded
 from jumpstarter_proto.terminal import print_error_text
 
 from jumpstarter_client.cli.options import Options, UsageError, split
@@ -46,21 +47,21 @@ def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
     # A command is over before the collector finds anything; it would only look, again and again.
     gc.disable()
     _end_cleanly_when_told_to()
-    open_missing_streams()
+    sys.exit(run_guarded(lambda: _run(command), "error"))
+
+
+def _run(command: Callable[[list[str], Options], int | None]) -> int:
     options = Options()
     try:
         arguments = sys.argv[1:]
         if arguments[:1] != ["__complete"]:  # of which the options are not whole yet
             options, arguments = split(arguments)
         options.apply()
-        code = int(command(arguments, options) or ExitCode.OK)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        drop_output()  # who read it has seen enough
-        code = ExitCode.OK
+        return int(command(arguments, options) or ExitCode.OK)
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # the edge of the process
-        code = _explain(error, options)
-    sys.exit(code)
+        if contains_output_error(error):
+            raise
+        return _explain(error, options)
 
 
 def _explain(error: BaseException, options: Options) -> ExitCode:
@@ -82,10 +83,8 @@ def _explain(error: BaseException, options: Options) -> ExitCode:
             code = ExitCode.FAILED
         case _:
             raise error
-    try:
+    with suppress(StandardOutputError):
         sys.stdout.flush()
-    except OSError:
-        drop_output()
     # A peer wrote some of it.
     print_error_text(f"error: {sentence[:MAX_SENTENCE] or type(error).__name__}\n")
     return code

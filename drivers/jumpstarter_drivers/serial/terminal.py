@@ -14,6 +14,7 @@ from types import FrameType
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.standard_streams import write_some
 from jumpstarter_proto.terminal import print_error_text
 
 __all__ = ["NotATerminalError", "raw_terminal", "read_stdin", "say", "write_all"]
@@ -81,4 +82,4 @@ async def write_all(fd: int, data: bytes) -> None:
 def _write(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(fd, rest) :]
+        rest = rest[write_some(fd, rest) :]

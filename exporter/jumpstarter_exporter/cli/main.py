@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.log_lines import LineFormatter
-from jumpstarter_proto.standard_streams import drop_output, open_missing_streams, output_fault
+from jumpstarter_proto.standard_streams import run_guarded
 from jumpstarter_proto.terminal import print_error_line
 
 __all__ = ["main"]
@@ -153,14 +153,14 @@ def enrol(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(
+        run_guarded(lambda: _run(sys.argv[1:] if arguments is None else arguments), "jumpstarter-exporter")
+    )
 
 
 def _run(arguments: list[str]) -> int:
-    open_missing_streams()
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
-        sys.stdout.flush()
     except CycloptsError as error:
         return _complain(str(error), ExitCode.USAGE)
     except JumpstarterError as error:
@@ -168,14 +168,6 @@ def _run(arguments: list[str]) -> int:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        drop_output()  # who read it has seen enough
-        return ExitCode.OK
-    except OSError as error:
-        sentence = output_fault(error)
-        if sentence is None:
-            raise
-        return _complain(sentence, ExitCode.FAILED)
     return int(result or 0)
 
 
