@@ -6,15 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
+
 from jumpstarter_client.errors import ConnectError
 
 __all__ = ["BuiltIn", "Tcp", "Unix", "candidates", "parse_host", "passphrase"]
 
 SYSTEM_SOCKET = "/run/jumpstarter/exporter.sock"
-
-EXPECTED = (
-    "write HOST:PORT such as lab.example:8082, [2001:db8::1]:8082, or a socket's path such as /run/x.sock"
-)
 
 
 @dataclass(frozen=True)
@@ -71,22 +69,18 @@ def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
         ConnectError: it is neither; says how it is written.
     """
     text = text.strip()
-    host, colon, port = text.rpartition(":")
-    is_port = port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535
-    if "://" in text or not is_port or not colon or "/" in text:
-        if "://" not in text and ("/" in text or os.path.exists(text)):
-            return Unix(os.path.expanduser(text), asked_for=True)
-        raise ConnectError(f"{text!r} is no address of an exporter; {EXPECTED}")
-    if (
-        not host
-        or any(mark in host for mark in " @")
-        or (":" in host) != (host[0] == "[" and host[-1] == "]")
-    ):
-        raise ConnectError(f"{text!r} has no host in front of its port; {EXPECTED}")
+    if "/" in text and "://" not in text:
+        return Unix(os.path.expanduser(text), asked_for=True)
+    try:
+        host, port = split_host_port(text)
+    except AddressSyntaxError as error:
+        if os.path.exists(text):
+            return Unix(text, asked_for=True)
+        raise ConnectError(f"the exporter: {error}, or a socket's path such as /run/x.sock") from None
     insecure = any(
         environment.get(name) == "1" for name in ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
     )
-    return Tcp(host.removeprefix("[").removesuffix("]"), int(port), insecure)
+    return Tcp(host, port, insecure)
 
 
 def passphrase(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:

@@ -58,7 +58,7 @@ def test_a_host_is_an_address_only_with_a_port_at_its_end(text: str, expected: U
     ],
 )
 def test_what_is_no_address_is_told_how_one_is_written(text: str) -> None:
-    with pytest.raises(ConnectError, match=r"write HOST:PORT such as .*, or a socket's path such as"):
+    with pytest.raises(ConnectError, match=r"write HOST:PORT such as .*, or a socket's path"):
         parse_host(text, {})
 
 

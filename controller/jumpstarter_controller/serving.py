@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import trio
+from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import (
     Interceptor,
@@ -96,10 +97,10 @@ class Served:
 
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of `[HOST]:PORT`; an empty host is every interface. AddressError if it is written otherwise."""
-    host, _, port = address.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
-        raise AddressError(f"{address!r} is no address to listen on; write it as [HOST]:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    try:
+        return split_host_port(address, to_listen=True, example="0.0.0.0:8082")
+    except AddressSyntaxError as error:
+        raise AddressError(f"where to listen: {error}") from None
 
 
 async def listen(address: str, tls: ServerTls | None) -> list[trio.abc.Listener[Any]]:

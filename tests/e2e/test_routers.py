@@ -202,7 +202,7 @@ def test_what_keeps_a_router_from_starting_is_one_sentence(lab: Lab) -> None:
     damaged.write_text(file.read_text().replace("-----END JUMPSTARTER", "-----END OF JUMPSTARTER"))
     for words, sentence in {
         (file, "--listen", "127.0.0.1:0"): "is not for 127.0.0.1",
-        (file, "--listen", "nowhere"): "is no address to listen on",
+        (file, "--listen", "nowhere"): "is no address: it has no port; write [HOST]:PORT",
         (elsewhere,): "chmod 600",
         (damaged,): "is damaged",
         (lab.data / "router.key",): "holds no certificate",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import KEEPALIVE, Identity, Kind, Trust, options_of
 from jumpstarter_proto.rpc import Options
@@ -227,8 +228,13 @@ def _made(
     insecure = any(environment.get(key) == "1" for key in ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE"))
     allow = _patterns(drivers.get("allow", environment.get("JMP_DRIVERS_ALLOW", "")))
     unsafe = drivers.get("unsafe", environment.get("JMP_DRIVERS_UNSAFE", "").lower() in _TRUE)
+    endpoint = text(texts.get("endpoint"), "endpoint", "JMP_ENDPOINT")
+    try:
+        split_host_port(endpoint, default_port=CONTROLLER_PORT)
+    except AddressSyntaxError as error:
+        raise ClientConfigError(f"{path or 'JMP_ENDPOINT'}: endpoint: {error}") from None
     return ClientConfig(
-        text(texts.get("endpoint"), "endpoint", "JMP_ENDPOINT"),
+        endpoint,
         Identity(
             Kind.CLIENT,
             text(metadata.get("namespace"), "metadata.namespace", "JMP_NAMESPACE"),

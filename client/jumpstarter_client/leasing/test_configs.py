@@ -114,3 +114,14 @@ def test_what_makes_no_sense_in_the_environment(variable: str, value: str, sente
 
 def test_a_token_is_in_no_text_made_from_a_configuration(tmp_path: Path) -> None:
     assert "secret" not in repr(load(write(tmp_path, FILE), {})).replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize("address", ["http://lab:8082", "lab:notaport", "two words:1"])
+def test_an_address_that_is_none_is_told_how_one_is_written(tmp_path: Path, address: str) -> None:
+    file = write(tmp_path, FILE.replace("lab.example:8082", f"'{address}'"))
+    for path, environment in ((file, {}), (None, OWN | {"JMP_ENDPOINT": address})):
+        with pytest.raises(
+            ClientConfigError, match=r"endpoint: .* is no address: .*; write HOST:PORT"
+        ) as caught:
+            load(path, environment)
+        assert (path or "JMP_ENDPOINT") in str(caught.value)

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import trio
+from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_exporter import config as configuration
@@ -80,7 +81,8 @@ def _network(
 
 
 def _host_and_port(listen: str) -> tuple[str | None, int]:
-    host, _, port = listen.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
-        raise _OptionError(f"--listen {listen!r} is no address; give HOST:PORT such as 0.0.0.0:8082")
-    return host.removeprefix("[").removesuffix("]") or None, int(port)
+    try:
+        host, port = split_host_port(listen, to_listen=True, example="0.0.0.0:8082")
+    except AddressSyntaxError as error:
+        raise _OptionError(f"--listen: {error}") from None
+    return host or None, port

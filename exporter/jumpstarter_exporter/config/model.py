@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
 from jumpstarter_proto.documents import Document, PathInFile
 from jumpstarter_proto.reach import Reach
 
@@ -98,6 +99,14 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     fetch: Fetch = Fetch()
     failure_detection: FailureDetection = FailureDetection()
     exit_on_lease_end: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the controller's address. ValueError says how one is written."""
+        if self.endpoint:
+            try:
+                split_host_port(self.endpoint, default_port=CONTROLLER_PORT)
+            except AddressSyntaxError as error:
+                raise ValueError(f"endpoint: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -473,3 +473,10 @@ def test_xdg_is_asked_when_jumpstarters_own_variable_is_not_set(
     (tmp_path / "jumpstarter" / "exporters").mkdir(parents=True)
     (tmp_path / "jumpstarter" / "exporters" / "lab.yaml").touch()
     assert find("lab") == tmp_path / "jumpstarter" / "exporters" / "lab.yaml"
+
+
+@pytest.mark.parametrize("address", ["http://lab:8082", "lab:notaport"])
+def test_a_controllers_address_that_is_none_is_told_how_one_is_written(tmp_path: Path, address: str) -> None:
+    said = complaint(tmp_path, UPSTREAM.replace("grpc.jumpstarter.example:8082", address))
+    assert f"endpoint: '{address}' is no address: " in said
+    assert "; write HOST:PORT such as" in said

@@ -39,7 +39,7 @@ async def _channel(
         timeout=timeout,
     )
     async with open_channel(
-        stream, authority=endpoint, scheme="https", metadata=metadata, options=options
+        stream, authority=endpoint.strip(), scheme="https", metadata=metadata, options=options
     ) as channel:
         yield channel
 

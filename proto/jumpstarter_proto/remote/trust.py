@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import RpcError, StatusCode, UntrustedError, cause_of, client_ssl_context
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EndpointError", "Trust", "fetch_certificate", "fingerprint_of", "split_endpoint"]
 
-DEFAULT_PORT = 443
 
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's `ssl` has no name for."""
@@ -251,10 +251,7 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
     Raises:
         EndpointError: it has no host, or a port that is none.
     """
-    host, colon, port = endpoint.rpartition(":")
-    if not colon or "]" in port:
-        host, port = endpoint, str(DEFAULT_PORT)
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or "/" in host or not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise EndpointError(f"{endpoint!r} is no address of a controller; write it as HOST:PORT")
-    return host, int(port)
+    try:
+        return split_host_port(endpoint, default_port=CONTROLLER_PORT)
+    except AddressSyntaxError as error:
+        raise EndpointError(str(error)) from None

@@ -1,0 +1,92 @@
+"""Addresses as people write them: `HOST:PORT` and `[IPV6]:PORT`, by one parser for all of them."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["CONTROLLER_PORT", "AddressSyntaxError", "split_host_port"]
+
+CONTROLLER_PORT = 443
+"""Of a controller whose address has none."""
+MAX_PORT = 65535
+MAX_HOST_LENGTH = 253
+"""RFC 1035, 2.3.4, as text."""
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class AddressSyntaxError(ValueError):
+    """A text is no address. The message says what is wrong and how one is written; it goes behind the option's name."""
+
+
+def split_host_port(
+    text: str, *, default_port: int | None = None, to_listen: bool = False, example: str = "lab.example:8082"
+) -> tuple[str, int]:
+    """Host and port of `HOST:PORT` or `[IPV6]:PORT`, without the brackets; white space around it is left out.
+
+    `default_port` is the port of an address without one. An address `to_listen` on may have no host, which is every
+    interface and comes as "", and the port 0.
+
+    Raises:
+        AddressSyntaxError
+    """
+    form = "[HOST]:PORT" if to_listen else "HOST:PORT"
+    try:
+        return _split(text.strip(), default_port, to_listen)
+    except ValueError as error:
+        raise AddressSyntaxError(
+            f"{text!r} is no address: {error}; write {form} such as {example}, or [2001:db8::1]:8082"
+        ) from None
+
+
+def _split(text: str, default_port: int | None, to_listen: bool) -> tuple[str, int]:
+    if scheme := _SCHEME.match(text):
+        raise ValueError(f"it has no {scheme[0]} in front")
+    if "/" in text or "@" in text:
+        raise ValueError("it has a host and a port, and nothing else")
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or not _is_ipv6(host):
+            raise ValueError("what is in brackets is an IPv6 address")
+        if rest and not rest.startswith(":"):
+            raise ValueError("behind the brackets is a colon and the port")
+        colon, port = rest[:1], rest[1:]
+    else:
+        if text.count(":") > 1:
+            raise ValueError("an IPv6 address is in brackets")
+        host, colon, port = text.partition(":")
+        if not (host or to_listen):
+            raise ValueError("it has no host")
+        if host and not _is_name(host):
+            raise ValueError(f"{host!r} is no name of a host")
+    if not colon:
+        if default_port is None:
+            raise ValueError("it has no port")
+        return host, default_port
+    least = 0 if to_listen else 1
+    if not (port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))) or not (
+        least <= int(port) <= MAX_PORT
+    ):
+        raise ValueError(f"{port!r} is no port, which is a number from {least} to {MAX_PORT}")
+    return host, int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    import ipaddress  # noqa: PLC0415 - seldom needed
+
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_name(host: str) -> bool:
+    """Whether it can be looked up: other names fail in the resolver without a sentence."""
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            return False
+    labels = host.removesuffix(".").split(".")
+    return len(host) <= MAX_HOST_LENGTH and all(_LABEL.fullmatch(label) for label in labels)
