@@ -53,6 +53,8 @@ class Driver(ABC):
     """Import path of the class that drives it for users, as Jumpstarter 0.9 knows it."""
     interface: ClassVar[str] = ""
     """The word after `jumpstarter` on the command line: power, serial, network, storage..."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Python packages that it imports with its first use only; a configuration without one of them names it."""
 
     uuid: UUID = field(default_factory=uuid4)
     labels: dict[str, str] = field(default_factory=dict)

@@ -139,6 +139,8 @@ class _Wiring:
 class _Relay(PowerInterface):
     """Switches by one pin. A subclass is the configuration that leads to the wiring."""
 
+    packages: ClassVar[tuple[str, ...]] = ("gpiozero",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._wiring = self.wiring()

@@ -83,6 +83,7 @@ class PySerial(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_pyserial.client.PySerialClient"
     interface: ClassVar[str] = "serial"
+    packages: ClassVar[tuple[str, ...]] = ("serial",)
 
     url: str
     """A device node, or a URL of pyserial: socket://host:port, rfc2217://host:port, loop://."""

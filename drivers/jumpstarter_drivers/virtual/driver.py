@@ -50,6 +50,7 @@ class VirtualBoard(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_composite.client.CompositeClient"
     interface: ClassVar[str] = "composite"
+    packages: ClassVar[tuple[str, ...]] = ("serial",)
 
     hostname: str = "virtual"
     model: str = "Jumpstarter Virtual Board"

@@ -284,6 +284,22 @@ def test_a_driver_whose_library_is_missing_says_how_to_get_it(
     assert "needs the Python package 'usb'; pip install 'jumpstarter-sbc[exporter]'" in said
 
 
+@pytest.mark.parametrize(
+    ("written", "package"),
+    [("serial.PySerial", "serial"), ("virtual.VirtualBoard", "serial"), ("power.GpioRelay", "gpiozero")],
+)
+def test_a_driver_that_imports_its_library_late_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, package: str
+) -> None:
+    for loaded in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not (Path(place) / package).is_dir()])
+    sys.path_importer_cache.clear()
+    text = f"export: {{a: {{type: {written}}}, b: {{type: power.MockPower}}}}"
+    said = complaint(tmp_path, text)
+    assert f"needs the Python package '{package}'; pip install 'jumpstarter-sbc[exporter]'" in said
+
+
 @pytest.mark.parametrize("written", ["storage.StorageMux", "power.PowerInterface"])
 def test_the_base_of_other_drivers_names_them(tmp_path: Path, written: str) -> None:
     said = complaint(tmp_path, f"export: {{a: {{type: {written}}}}}")

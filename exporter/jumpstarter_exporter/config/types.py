@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 from functools import cache
 from pathlib import Path
@@ -69,6 +70,9 @@ def resolve(name: str) -> type[Driver]:
         raise UnknownTypeError(
             f"{name!r} is only the base of other drivers; use {' or '.join(made) or 'one of those'}"
         )
+    for package in found.packages:
+        if importlib.util.find_spec(package) is None:
+            raise UnknownTypeError(_needs(name, package))
     return found
 
 
