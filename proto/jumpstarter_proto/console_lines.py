@@ -15,7 +15,8 @@ __all__ = ["LINE_BYTES", "begin_of_last", "ends_in", "lines_of"]
 LINE_BYTES = 64 * 1024
 """Where a line is cut, its end counted."""
 
-_LINE = re.compile(rb"\r*[^\r\n]*\r*\n|\r*[^\r\n]+\r+(?=[^\r\n])")
+# Nothing here is tried twice: a board may send a million carriage returns, and `re` holds all threads up.
+_LINE = re.compile(rb"\r*+(?:\n|[^\r\n]++\r*+(?:\n|(?<=\r)(?=[^\r\n])))")
 _END = re.compile(rb"\n|[^\r\n]\r+(?=[^\r\n])")
 _LIKELY_END = re.compile(rb"\n|(?<=[^\r\n])\r+(?!\n)|\A\r")
 
@@ -24,11 +25,10 @@ def lines_of(data: bytes) -> Iterator[bytes]:
     """The lines that are complete; what is left of `data` behind them is the begin of one."""
     start = 0
     while True:
-        found = _LINE.match(data, start)
-        end = found.end() if found else len(data) + 1
+        # One byte more than a line may have: a line that ends with carriage returns is told by what follows it.
+        found = _LINE.match(data, start, start + LINE_BYTES + 1)
+        end = found.end() if found else len(data)
         if end - start > LINE_BYTES:
-            if start + LINE_BYTES >= len(data) and not found:
-                return
             end = start + LINE_BYTES
         elif not found:
             return
