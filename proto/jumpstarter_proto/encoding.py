@@ -32,6 +32,10 @@ __all__ = [
 CHUNK = 1024 * 1024
 """Upper bound in bytes of one chunk that a decompressor yields."""
 
+_FED_BYTES = 32 * 1024
+"""What an engine gets at once. At the end of a member it copies what is left: of a megabyte of empty members, that
+would be a megabyte for each."""
+
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
 """What an xz or lzma file may make us take; `xz -9` needs 65 MiB. zstd's own limit is 128 MiB."""
 
@@ -182,8 +186,10 @@ class Decompressor:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """See Codec. Raises ContentError for damaged content."""
-        if not data:
-            return
+        for start in range(0, len(data), _FED_BYTES):
+            yield from self._feed(data[start : start + _FED_BYTES])
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
         error_types = _errors(self.encoding)
         data, self._rest = self._rest + data, b""
         while True:

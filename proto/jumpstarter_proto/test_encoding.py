@@ -5,6 +5,7 @@ import gzip
 import lzma
 import random
 import sys
+import time
 
 import pytest
 from hypothesis import assume, given
@@ -162,3 +163,14 @@ def test_a_plain_file_has_no_encoding() -> None:
 @given(st.sampled_from(Encoding), st.binary(max_size=2000), st.integers(1, 97))
 def test_any_fragmentation_gives_the_same_bytes(encoding: Encoding, data: bytes, step: int) -> None:
     assert run(decompressor(encoding), run(compressor(encoding), data, step), step) == data
+
+
+def test_megabyte_of_empty_members_costs_no_more_at_once_than_in_pieces() -> None:
+    data = gzip.compress(b"") * 40_000
+
+    def seconds(step: int) -> float:
+        start = time.process_time()
+        assert run(decompressor(Encoding.GZIP), data, step) == b""
+        return time.process_time() - start
+
+    assert seconds(len(data)) < 3 * seconds(16 * 1024)
