@@ -57,6 +57,9 @@ class Port(ABC):
 
     def __init__(self, serial: Any) -> None:
         self._serial = serial
+        # Drains that were abandoned go on; they take threads from this port only, and none from its closing.
+        self._controlling = trio.CapacityLimiter(2)
+        self._closing = trio.CapacityLimiter(2)
 
     @abstractmethod
     async def receive(self) -> bytes:
@@ -72,7 +75,7 @@ class Port(ABC):
 
     async def set_line(self, line: Line, value: bool) -> None:
         """Set a modem control line. DeviceFailed where the port has none."""
-        await trio.to_thread.run_sync(_set_line, self._serial, line, value)
+        await trio.to_thread.run_sync(_set_line, self._serial, line, value, limiter=self._controlling)
 
     async def aclose(self) -> None:
         """Close; what the other end does not take within a second is dropped.
@@ -80,7 +83,7 @@ class Port(ABC):
         Shielded, and bounded: 8 s in the worst case, which is pyserial's rfc2217.
         """
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._serial.close)
+            await trio.to_thread.run_sync(self._serial.close, limiter=self._closing)
 
 
 class _FdPort(Port):
@@ -115,7 +118,7 @@ class _FdPort(Port):
     async def drain(self) -> None:
         # Abandoned: a terminal under flow control drains when its other end allows it, or never. Closing
         # flushes.
-        await trio.to_thread.run_sync(_drain, self._fd, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(_drain, self._fd, abandon_on_cancel=True, limiter=self._controlling)
 
     async def aclose(self) -> None:
         fd, self._fd = self._fd, -1
@@ -124,7 +127,7 @@ class _FdPort(Port):
         trio.lowlevel.notify_closing(fd)
         with trio.CancelScope(shield=True):
             with trio.move_on_after(_DRAIN_SECONDS) as limit:
-                await trio.to_thread.run_sync(_drain, fd, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(_drain, fd, abandon_on_cancel=True, limiter=self._closing)
             if limit.cancelled_caught:
                 # Else closing would wait 30 s more for an end that does not take it. Ends the abandoned thread.
                 with suppress(termios.error):  # gone in this moment
@@ -174,7 +177,7 @@ async def open_port(settings: Settings) -> Port:
         return serial
 
     try:
-        serial = await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+        serial = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
     except trio.Cancelled:
         abandoned = True
         raise

@@ -73,16 +73,16 @@ class FileStorage(StorageMux):
     async def open(self) -> None:
         """Make the file if there is none."""
         if self.path is None and self._private is None:
-            self._private = await trio.to_thread.run_sync(RunFolder, "jumpstarter-storage-")
+            self._private = await self.in_thread(RunFolder, "jumpstarter-storage-")
             self.state = StorageState(self.initial_position())
-        await trio.to_thread.run_sync(_touch, self.file)
+        await self.in_thread(_touch, self.file)
         await super().open()
 
     async def close(self) -> None:
         """Leave the configured file; remove a private one."""
         if self._private is not None:
             private, self._private = self._private, None
-            await trio.to_thread.run_sync(private.remove)
+            await self.in_thread(private.remove)
 
     async def switch(self, position: Position) -> None:
         """There is nothing to switch."""
@@ -203,20 +203,20 @@ class MockFlasher(Driver):
 
     async def open(self) -> None:
         """Make the folder of the targets."""
-        self._folder = await trio.to_thread.run_sync(RunFolder, "jumpstarter-flasher-")
+        self._folder = await self.in_thread(RunFolder, "jumpstarter-flasher-")
 
     async def close(self) -> None:
         """Remove all targets."""
         if self._folder is not None:
             folder, self._folder = self._folder, None
-            await trio.to_thread.run_sync(folder.remove)
+            await self.in_thread(folder.remove)
 
     @export
     async def flash(self, handle: dict[str, JSON], target: str | None = None) -> JSON:
         """Write one target; what was there before stays until all of the new image has arrived."""
         path = self._path(target)
         new = path.with_name(path.name + ".new")
-        await trio.to_thread.run_sync(_touch, new)
+        await self.in_thread(_touch, new)
         try:
             device = Device(new, writable=True, limiter=self._disk)
             async with device, self.read_resource(handle) as source:
@@ -227,10 +227,10 @@ class MockFlasher(Driver):
                 length, _ = await device.write(
                     image, limit=DEFAULT_SIZE_BYTES, hashed=False, progress=_ignore
                 )
-            await trio.to_thread.run_sync(new.replace, path)
+            await self.in_thread(new.replace, path)
         finally:
             with trio.CancelScope(shield=True):  # an unlink of a file in a temporary folder
-                await trio.to_thread.run_sync(new.unlink, True)
+                await self.in_thread(new.unlink, True)
         return {"bytes": length}
 
     @export

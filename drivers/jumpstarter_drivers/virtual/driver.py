@@ -114,7 +114,9 @@ class VirtualBoard(Driver):
         if state.content in (Content.INCOMPLETE, Content.WRITING):
             raise BadImage(f"the image is incomplete, {state.reason}")
         digest = state.image.sha256 if state.image else ""
-        return await trio.to_thread.run_sync(read_image, self._card.file, digest, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(
+            read_image, self._card.file, digest, abandon_on_cancel=True, limiter=self.threads
+        )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -168,7 +170,7 @@ class _Card(FileStorage):
         """Put an image on a card that is new."""
         await super().open()
         if self.factory_image:
-            await trio.to_thread.run_sync(_fill, self.file, self.hostname)
+            await self.in_thread(_fill, self.file, self.hostname)
 
     @property
     def hostname(self) -> str:
