@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 import trio
-from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
@@ -31,6 +31,8 @@ from jumpstarter_client.resources import ReceiveBytes, SendBytes, open_resource
 
 __all__ = ["Children", "DriverClient", "StubClient"]
 
+LEAVE_SECONDS = 5.0
+"""What a device may take for what was sent to it, when its user leaves."""
 STATUS_POLL = 0.3
 """Seconds between questions while waiting for a status."""
 
@@ -148,26 +150,40 @@ class DriverClient:
     async def stream_async(self, method: str = "connect") -> AsyncIterator[RouterStream]:
         """A byte stream to the driver, connected when the block begins and ended with it.
 
+        Leaving the block well ends what we send, and waits at most `LEAVE_SECONDS` until the device has taken it; what
+        comes meanwhile is dropped. Leaving it with an exception ends the stream at once. See `jumpstarter_proto.join`.
+
         Raises:
-            DriverError: the device cannot be opened, or has no such stream.
+            DriverError: the device cannot be opened, has no such stream, or did not take all that was sent.
         """
         try:
             await self.connection.established()
         except RpcError as error:
             raise streaming_error(method, error) from error
         request = json.dumps({"kind": "driver", "uuid": self.uuid, "method": method}, separators=(",", ":"))
-        async with self.connection.router.Stream(metadata=[("request", request)]) as call:
+        async with self.connection.router.Stream(metadata=[("request", request), CONFIRM]) as call:
             try:
-                await call.initial_metadata()
+                confirms = CONFIRM in await call.initial_metadata()
             except RpcError as error:
                 raise streaming_error(method, error) from error
-            stream = RouterStream.client(call)
+            stream = RouterStream.client(call, confirms=confirms)
             try:
                 yield stream
+                await self._leave(stream)
             finally:
                 await trio.aclose_forcefully(
                     stream
                 )  # leaving the call ends it; this only says so to later users
+
+    async def _leave(self, stream: RouterStream) -> None:
+        try:
+            await stream.leave(LEAVE_SECONDS)
+        except trio.BrokenResourceError as error:
+            raise DriverError(
+                f"{self.path or self.name} may not have got all that was sent to it: {error}; look at the device, "
+                "and send it again",
+                code=StatusCode.UNAVAILABLE,
+            ) from error
 
     @contextmanager
     def stream(self, method: str = "connect") -> Iterator[BlockingStream]:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import pytest
 import trio
 from google.protobuf import empty_pb2
-from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import Channel, open_channel
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
@@ -66,9 +66,8 @@ class User:
     @asynccontextmanager
     async def stream(self, path: str, method: str = "connect") -> AsyncIterator[RouterStream]:
         request = {"kind": "driver", "uuid": self.uuid(path), "method": method}
-        async with self.router.Stream(metadata=[("request", json.dumps(request))]) as call:
-            await call.initial_metadata()
-            yield RouterStream.client(call)
+        async with self.router.Stream(metadata=[("request", json.dumps(request)), CONFIRM]) as call:
+            yield RouterStream.client(call, confirms=CONFIRM in await call.initial_metadata())
 
     @asynccontextmanager
     async def resource(

@@ -6,12 +6,14 @@ user waits for them before anything else. A user ends a stream by cancelling the
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 import trio
-from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.join import BrokenJoinError, join
+from jumpstarter_proto.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.v1 import router_pb2
 
@@ -23,6 +25,13 @@ from jumpstarter_exporter.node import Node
 from jumpstarter_exporter.resources import Pipe, encoding_named
 
 __all__ = ["StreamRequest", "parse_request", "serve_driver_stream", "serve_resource"]
+
+LINGER_SECONDS = 5.0
+"""What a device may take for a user's last words, when the user has cancelled the stream."""
+LEAVE_SECONDS = 0.5
+"""The same when the exporter ends the stream."""
+
+_log = logging.getLogger(__name__)
 
 Call: TypeAlias = ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
 
@@ -73,46 +82,28 @@ async def serve_driver_stream(node: Node, method_name: str, call: Call) -> None:
 
     async def serve() -> None:
         async with getattr(node.driver, method.attribute)() as device:
-            await call.send_initial_metadata()
-            await _connect(RouterStream.server(call), device, str(node))
+            confirms = call.header(CONFIRM[0]) == CONFIRM[1]
+            await call.send_initial_metadata([CONFIRM] if confirms else [])
+            await _connect(call, RouterStream.server(call, confirms=confirms), device, str(node))
 
     with node.in_use():
         await node.run(f"{method_name}()", serve, grace=guests.CLEAN_UP_SECONDS)
 
 
-async def _connect(user: RouterStream, device: _ByteStream, name: str) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_to_device, user, device)
-        await _to_user(user, device, name)
-
-
-async def _to_device(user: RouterStream, device: _ByteStream) -> None:
+async def _connect(call: Call, user: RouterStream, device: _ByteStream, name: str) -> None:
+    # What a user has sent before leaving, in whatever way, is still for the device.
+    call.outlive_reset(LINGER_SECONDS)
     try:
-        while data := await user.receive_some():
-            await device.send_all(data)
-        send_eof = getattr(device, "send_eof", None)
-        if send_eof is not None:
-            await send_eof()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        return  # this direction is over; what the device still has to say goes on
-
-
-async def _to_user(user: RouterStream, device: _ByteStream, name: str) -> None:
-    while True:
-        try:
-            data = await device.receive_some()
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            # Never an end of data: the user would take what came so far for all there is.
-            raise RpcError(
-                StatusCode.ABORTED, f"the connection to {name} broke off; connect again"
-            ) from error
-        try:
-            if not data:
-                await user.send_eof()
-                return
-            await user.send_all(data)
-        except trio.BrokenResourceError:
-            return
+        await join(user, device, leave_seconds=LEAVE_SECONDS)
+    except BrokenJoinError as error:
+        if error.side is user:
+            _log.debug("%s: the user left in the middle: %s", name, error)
+        else:
+            _log.warning("%s: the connection broke off: %s", name, error)
+        # Never an end of data: the user would take what came so far for all there is.
+        raise RpcError(
+            StatusCode.ABORTED, f"the connection to {name} broke off ({error}); connect again"
+        ) from error
 
 
 async def serve_resource(node: Node, encoding: str | None, call: Call) -> None:

@@ -3,11 +3,17 @@
 A frame's payload is a piece of the stream, and a piece that fits into a frame stays whole, so datagrams can
 travel too. Each direction ends with a GOAWAY frame; gRPC's own half-close means the same, but only a client
 can send that. A call that fails before the end of the data is a cut, and never looks like an end.
+
+Who has sent the end cannot know by that whether its peer has taken everything: a call that is cancelled, as clients end
+theirs, takes with it what was not read. So a client asks with a header of its request (`CONFIRM`), and where the peer
+answers with the same, each of them sends a PING frame when all that came before the other's GOAWAY has been taken.
+Jumpstarter 0.9 knows no such header, and is never sent that frame. gRPC's half-close waits for both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol, TypeAlias
 
 import trio
@@ -16,13 +22,20 @@ from jumpstarter_proto.router_frames import HEAD, pack, unpack
 from jumpstarter_proto.rpc import ClientCall, Outbox, RpcError, ServerCall, Wire
 from jumpstarter_proto.v1 import router_pb2
 
-__all__ = ["FRAME", "RouterStream"]
+__all__ = ["CONFIRM", "FRAME", "RouterStream"]
 
 FRAME = 65536
 """Most bytes of one frame that we send."""
 TUNNEL_FRAME = 2 * FRAME - 1024
 """The same in a stream that carries a connection: a frame of a stream in it stays one frame, heads and all."""
+CONFIRM = ("x_jmp_confirm", "1")
+"""The header that asks for confirmations, in the request and in the answer."""
+UNCONFIRMED_SECONDS = 10.0
+"""A peer that does not confirm gets so long to take our data, before its call is cancelled."""
+UNCONFIRMED_LEAVE_SECONDS = 0.3
+"""The same when a user waits for it."""
 _GOAWAY = router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY).SerializeToString()
+_PING = router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_PING).SerializeToString()
 
 _Call: TypeAlias = (
     "ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]"
@@ -32,6 +45,9 @@ _Call: TypeAlias = (
 
 class _Frames(Protocol):
     """Frames of one call, both ways."""
+
+    def has_succeeded(self) -> bool:
+        """Whether the peer has ended the call, and well: then it has taken everything."""
 
     def receive(self) -> Awaitable[bytes]:
         """The peer's next frame. Raises trio.EndOfChannel after the last, RpcError for a call that failed."""
@@ -48,9 +64,12 @@ class _Frames(Protocol):
     async def send_eof(self) -> None:
         """Say that there will be no more data."""
 
+    async def send_last(self) -> None:
+        """Say that there will be no more frames."""
+
 
 class _ServerFrames:
-    """The frames of a call."""
+    """The frames of a call, which ends with its handler."""
 
     def __init__(self, call: _Call) -> None:
         self.receive = call.receive_data
@@ -58,8 +77,14 @@ class _ServerFrames:
         self.allowance = call.allowance
         self.send_now = call.send_now
 
+    def has_succeeded(self) -> bool:
+        return False
+
     async def send_eof(self) -> None:
         await self.send(_GOAWAY)
+
+    async def send_last(self) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 class _ClientFrames(_ServerFrames):
@@ -67,11 +92,13 @@ class _ClientFrames(_ServerFrames):
 
     def __init__(self, call: ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> None:
         super().__init__(call)
-        self._half_close = call.send_eof
+        self._call = call
 
-    async def send_eof(self) -> None:
-        await super().send_eof()
-        await self._half_close()
+    async def send_last(self) -> None:
+        await self._call.send_eof()
+
+    def has_succeeded(self) -> bool:
+        return self._call.has_succeeded
 
 
 class RouterStream(trio.abc.HalfCloseableStream):
@@ -79,27 +106,43 @@ class RouterStream(trio.abc.HalfCloseableStream):
 
     The call stays its owner's: `aclose` only ends this object; leaving the
     call's block (a client) or returning from the handler (a server) ends the call. One task may receive while
-    another sends.
+    another sends. `confirms` says that both ends have agreed on `CONFIRM`.
     """
 
-    def __init__(self, frames: _Frames) -> None:
+    def __init__(self, frames: _Frames, *, confirms: bool = False, is_servers: bool = False) -> None:
         self._frames = frames
+        self._is_servers = is_servers
+        self._confirms = confirms
+        self._confirms_at_end = True
+        """Who receives the end of the data has all that came before."""
+        self._owes_confirm = self._has_confirmed = False
+        self._is_taken = False
+        """The peer has taken all of our data, and its end."""
+        self._has_sent = False
+        self._fault: trio.BrokenResourceError | None = None
+        self._heard = trio.lowlevel.ParkingLot()
+        """Wakes `finish`, when something other than data came, or nothing will."""
         self._rest = b""
         self._received_eof = False
         self._sent_eof = False
+        self._is_over = False
         self._closed = False
         self._send_conflicts = _Conflict("another task is sending on this stream")
         self._receive_conflicts = _Conflict("another task is receiving on this stream")
 
     @classmethod
-    def client(cls, call: ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> RouterStream:
+    def client(
+        cls, call: ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse], *, confirms: bool = False
+    ) -> RouterStream:
         """Our end of a call that we make."""
-        return cls(_ClientFrames(call))
+        return cls(_ClientFrames(call), confirms=confirms)
 
     @classmethod
-    def server(cls, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> RouterStream:
+    def server(
+        cls, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse], *, confirms: bool = False
+    ) -> RouterStream:
         """Our end of a call that we serve."""
-        return cls(_ServerFrames(call))
+        return cls(_ServerFrames(call), confirms=confirms, is_servers=True)
 
     @property
     def ended(self) -> bool:
@@ -116,31 +159,50 @@ class RouterStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError("this stream was closed")
         if max_bytes is not None and max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
-        with self._receive_conflicts:
-            while not self._rest:
-                if self._received_eof:
-                    await trio.lowlevel.checkpoint()
-                    return b""
+        if not self._received_eof:
+            with self._receive_conflicts:
                 # Empty frames are legal and mean nothing; so do PING, RST_STREAM and what we do not know.
-                await self._receive_frame()
+                while not self._rest and not self._received_eof:
+                    await self._receive_frame()
+        if not self._rest:
+            await self._receive_end()  # others may receive now: `finish`
+            return b""
         if max_bytes is None or len(self._rest) <= max_bytes:
             data, self._rest = self._rest, b""
         else:
             data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
         return data
 
+    async def _receive_end(self) -> None:
+        if self._confirms_at_end:
+            with suppress(trio.BrokenResourceError):  # all data came, whatever happens to the call now
+                await self.confirm()
+        await trio.lowlevel.checkpoint()
+
     async def _receive_frame(self) -> None:
         try:
             kind, payload = unpack(await self._frames.receive())
         except trio.EndOfChannel:
             self._received_eof = True
+            if self._frames.has_succeeded():
+                self._is_over = self._is_taken = True
+            elif not self._is_taken:
+                self._fault = trio.BrokenResourceError("the peer left before it had taken everything")
+            self._heard.unpark_all()
             return
         except RpcError as error:
-            raise trio.BrokenResourceError(str(error)) from error
+            self._fault = trio.BrokenResourceError(str(error))
+            self._heard.unpark_all()
+            raise self._fault from error
         if kind == router_pb2.FRAME_TYPE_DATA:
-            self._rest = payload
-        elif kind == router_pb2.FRAME_TYPE_GOAWAY:
+            if not self._received_eof:
+                self._rest = payload
+            return
+        if kind == router_pb2.FRAME_TYPE_GOAWAY:
             self._received_eof = True
+        elif kind == router_pb2.FRAME_TYPE_PING and self._confirms and self._sent_eof:
+            self._is_taken = True
+        self._heard.unpark_all()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send data of any size; up to `FRAME` bytes arrive as one piece.
@@ -154,16 +216,20 @@ class RouterStream(trio.abc.HalfCloseableStream):
     async def _send_all(self, data: bytes | bytearray | memoryview, most: int) -> None:
         if self._closed or self._sent_eof:
             raise trio.ClosedResourceError("this stream was closed for sending")
+        self._has_sent = True
         with self._send_conflicts:
             try:
                 if len(data) <= most:
                     await self._frames.send(pack(data))
-                    return
-                view = memoryview(data)
-                for start in range(0, len(data), most):
-                    await self._frames.send(pack(view[start : start + most]))
+                else:
+                    view = memoryview(data)
+                    for start in range(0, len(data), most):
+                        await self._frames.send(pack(view[start : start + most]))
+                if self._owes_confirm:
+                    await self._send_rest()
             except RpcError as error:
-                raise trio.BrokenResourceError(str(error)) from error
+                self._fault = trio.BrokenResourceError(str(error))
+                raise self._fault from error
 
     def _send_now(self, outbox: Outbox) -> None:
         """Frames of a connection's bytes, as long as nothing has to wait."""
@@ -189,8 +255,104 @@ class RouterStream(trio.abc.HalfCloseableStream):
             self._sent_eof = True
             try:
                 await self._frames.send_eof()
+                await self._send_rest()
+            except RpcError as error:
+                if self._frames.has_succeeded():
+                    self._is_taken = True
+                    return
+                raise trio.BrokenResourceError(str(error)) from error
+
+    # --- see `jumpstarter_proto.join`
+
+    def defer_confirm(self) -> None:
+        """Receiving the end of the data does not mean that it was taken: `confirm` will say so."""
+        self._confirms_at_end = False
+
+    async def confirm(self) -> None:
+        """Tell the peer that all of its data was taken. Raises trio.BrokenResourceError when the call is over."""
+        if not self._confirms or self._has_confirmed or self._closed or self._is_over:
+            await trio.lowlevel.checkpoint()
+            return
+        self._owes_confirm = True
+        if self._send_conflicts.is_held:
+            return  # whoever sends sends it next
+        with self._send_conflicts:
+            try:
+                await self._send_rest()
             except RpcError as error:
                 raise trio.BrokenResourceError(str(error)) from error
+
+    async def _send_rest(self) -> None:
+        """What is due behind a frame that was sent."""
+        if self._owes_confirm:
+            self._owes_confirm = False
+            self._has_confirmed = True
+            await self._frames.send(_PING)
+        if self._sent_eof and (self._has_confirmed or not self._confirms):
+            await self._frames.send_last()
+
+    async def finish(self, *, discard: bool = False) -> None:
+        """Wait until the peer has taken all that was sent before `send_eof`; before that, for nothing.
+
+        Who still receives data must go on with it meanwhile; with `discard` nobody does, and what comes is dropped. A
+        peer that confirms gets as long as its slow device needs; the connection's end ends the wait. Another one gets
+        some time after it has sent all of its data. A cancelled wait can be repeated.
+
+        Raises:
+            trio.BrokenResourceError: the peer has not taken it, and never will.
+        """
+        if not self._sent_eof:
+            await trio.lowlevel.checkpoint()
+            return
+        if self._confirms:
+            await self._hear(discard)
+            await self._until_taken(discard)
+            return
+        if self._is_servers:
+            await trio.lowlevel.checkpoint()  # the call's status goes behind its data, and cancels nothing
+            return
+        await self._hear(discard)
+        with (
+            trio.move_on_after(UNCONFIRMED_LEAVE_SECONDS if discard else UNCONFIRMED_SECONDS),
+            suppress(trio.BrokenResourceError),  # 0.9 ends a call so
+        ):
+            await self._until_taken(discard)
+
+    async def _hear(self, discard: bool) -> None:
+        """Until the peer has nothing more to say, or nobody wants it."""
+        while not (self._is_taken or self._received_eof or discard):
+            if self._fault is not None:
+                raise trio.BrokenResourceError(str(self._fault))
+            await self._heard.park()
+
+    async def _until_taken(self, discard: bool) -> None:
+        while not self._is_taken:
+            if self._fault is not None:
+                raise trio.BrokenResourceError(str(self._fault))
+            if self._receive_conflicts.is_held:
+                await self._heard.park()
+                continue
+            with self._receive_conflicts:
+                await self._receive_frame()
+            self._rest = b"" if discard else self._rest
+
+    async def leave(self, seconds: float) -> None:
+        """End the stream for good: send the end, if it was not sent, and wait until the peer has taken everything.
+
+        What the peer still says is dropped. Shielded from cancellation, which `seconds` bound instead. Streams that
+        nothing was sent on are left at once.
+
+        Raises:
+            trio.BrokenResourceError: some of it may not have arrived, and no call of this stream has said so yet.
+        """
+        if not self._has_sent or self._fault is not None or self._closed:
+            await trio.lowlevel.checkpoint()
+            return
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds):
+            await self.send_eof()
+            await self.finish(discard=True)
+            return
+        raise trio.BrokenResourceError(f"what was sent was not taken within {seconds:g} s")
 
     def wire(self) -> Wire:
         """For a connection that has this stream for itself (see `jumpstarter_proto.rpc.Wire`)."""

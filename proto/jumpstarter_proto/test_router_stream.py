@@ -233,6 +233,9 @@ OTHER = st.sampled_from([3, 6, 99]).map(
 class Frames:
     """A peer that sends these and ends."""
 
+    def has_succeeded(self) -> bool:
+        return True
+
     def __init__(self, frames: list[router_pb2.StreamResponse], *, goaway: bool) -> None:
         self.frames = frames
         if goaway:
@@ -247,6 +250,7 @@ class Frames:
 
     async def send(self, frame: bytes) -> None: ...
     async def send_eof(self) -> None: ...
+    async def send_last(self) -> None: ...
     def allowance(self) -> int:
         return 0
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.join import BrokenJoinError, closing, join
 from jumpstarter_proto.rpc import socket_folder, tcp_listeners, unix_listener
 
-from jumpstarter_client.adapters.splice import splice
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import collapse
 from jumpstarter_client.errors import DriverError
@@ -76,14 +76,17 @@ async def unix_portforward(
 @asynccontextmanager
 async def _forward(client: DriverClient, method: str, listener: trio.SocketListener) -> AsyncIterator[None]:
     async def serve(local: trio.SocketStream) -> None:
+        # The local program only sees its connection reset; whoever forwards can read why.
         try:
-            async with client.stream_async(method) as remote:
-                await splice(local, remote)
+            async with closing(local), client.stream_async(method) as remote:
+                await join(local, remote)
+        except BrokenJoinError as error:
+            if error.side is local:
+                _log.info("%s: the local program broke off its connection: %s", client.path, error)
+            else:
+                _log.warning("%s: a connection was reset: %s", client.path, error)
         except DriverError as error:
-            # The peer of this connection only sees it close; whoever forwards can read why.
             _log.warning("%s: %s", client.path, error)
-        finally:
-            await trio.aclose_forcefully(local)
 
     with collapse():
         async with trio.open_nursery() as nursery:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.join import BrokenJoinError, join
+from jumpstarter_proto.rpc import StatusCode
 
-from jumpstarter_client.adapters.splice import splice
-from jumpstarter_client.base import DriverClient
+from jumpstarter_client.base import LEAVE_SECONDS, DriverClient
 from jumpstarter_client.blocking import collapse
+from jumpstarter_client.errors import DriverError
 
 if TYPE_CHECKING:
     from pexpect.fdpexpect import fdspawn
@@ -22,25 +24,58 @@ __all__ = ["PexpectAdapter", "socket_adapter"]
 
 @asynccontextmanager
 async def socket_adapter(client: DriverClient, method: str = "connect") -> AsyncIterator[socket.socket]:
-    """A connected, blocking socket whose other end is the driver's stream, during the block."""
+    """A connected, blocking socket whose other end is the driver's stream, during the block.
+
+    Leaving the block waits at most `LEAVE_SECONDS` until the device has taken what was written.
+
+    Raises:
+        DriverError: it has not.
+    """
     ours, theirs = socket.socketpair()
     local = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     theirs.setblocking(True)
     try:
         with collapse():
             async with client.stream_async(method) as remote, trio.open_nursery() as nursery:
-                nursery.start_soon(_splice_and_close, local, remote)
+                joined = _Joined(local, remote)
+                nursery.start_soon(joined.run)
                 yield theirs
-                nursery.cancel_scope.cancel()
+                with suppress(OSError):  # it was closed
+                    theirs.shutdown(socket.SHUT_WR)
+                theirs.close()
+                with trio.move_on_after(LEAVE_SECONDS):
+                    await joined.over.wait()
+                if joined.lost is not None:
+                    raise DriverError(
+                        f"{client.path} may not have got all that was written: {joined.lost}; look at the "
+                        "device, and write it again",
+                        code=StatusCode.UNAVAILABLE,
+                    )
     finally:
         await trio.aclose_forcefully(local)
         theirs.close()
 
 
-async def _splice_and_close(local: trio.SocketStream, remote: trio.abc.HalfCloseableStream) -> None:
-    await splice(local, remote)
-    # Whoever reads the other end must see that nothing more comes.
-    await trio.aclose_forcefully(local)
+class _Joined:
+    """A local socket and a driver's stream, until whoever has the socket's other end is done."""
+
+    def __init__(self, local: trio.SocketStream, remote: trio.abc.HalfCloseableStream) -> None:
+        self._local = local
+        self._remote = remote
+        self.over = trio.Event()
+        self.lost: str | None = "it was not taken in time"
+        """Why what was written may not have arrived."""
+
+    async def run(self) -> None:
+        try:
+            await join(self._local, self._remote, ends_with=[self._local], leave_seconds=0)
+            self.lost = None
+        except BrokenJoinError as error:
+            self.lost = str(error)
+        finally:
+            # Whoever reads the other end must see that nothing more comes.
+            await trio.aclose_forcefully(self._local)
+            self.over.set()
 
 
 @contextmanager

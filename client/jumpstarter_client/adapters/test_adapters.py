@@ -62,7 +62,7 @@ async def test_a_port_that_is_taken_is_one_sentence(root: DriverClient) -> None:
                 pass
 
 
-async def test_a_stream_that_cannot_be_opened_closes_its_connection_and_no_other(
+async def test_a_stream_that_cannot_be_opened_resets_its_connection_and_no_other(
     root: DriverClient, exporter: FakeExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def refuse(request: dict[str, Any], call: ServerCall[Any, Any]) -> None:
@@ -72,7 +72,8 @@ async def test_a_stream_that_cannot_be_opened_closes_its_connection_and_no_other
     exporter.stream = refuse
     async with tcp_portforward(root.rpi4.power) as (host, port):
         async with await trio.open_tcp_stream(host, port) as refused:
-            assert await refused.receive_some() == b""
+            with pytest.raises(trio.BrokenResourceError):
+                await refused.receive_some()
         assert "the board is off" in caplog.text
         async with await trio.open_tcp_stream(host, port) as accepted:
             assert await say(accepted, b"x") == b"x"

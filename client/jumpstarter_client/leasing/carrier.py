@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.join import BrokenJoinError, join
 from jumpstarter_proto.rpc import (
     RpcError,
     ServerCall,
@@ -23,8 +24,6 @@ from jumpstarter_proto.rpc import (
 )
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
 from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
-
-from jumpstarter_client.adapters.splice import splice
 
 __all__ = ["carrying"]
 
@@ -61,7 +60,10 @@ async def _carry(near: trio.abc.HalfCloseableStream, dial: Dial) -> None:
         try:
             async with dial() as far:
                 early.stop()
-                await splice(early, far)
+                await join(early, far)
+        except BrokenJoinError as error:
+            # Whose calls were open on it learns that from the connection inside.
+            _log.info("a connection to the board ended: %s", error)
         except JumpstarterError as error:
             early.stop()
             _log.info("no connection to the board: %s", error)

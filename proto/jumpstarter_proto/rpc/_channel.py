@@ -304,6 +304,11 @@ class ClientCall(Generic[Req, Res]):
             raise StopAsyncIteration from None
 
     @property
+    def has_succeeded(self) -> bool:
+        """Whether the peer has ended it with the status OK."""
+        return self._state.ended is not None and self._state.ended.code is StatusCode.OK
+
+    @property
     def trailing_metadata(self) -> Metadata:
         """What came with the status; empty before."""
         return () if self._state.ended is None else self._state.ended.metadata

@@ -74,6 +74,13 @@ class Sink(Protocol):
         """Nothing more has come for now."""
 
 
+class Cancellable(Protocol):
+    """A cancel scope, or what stands for one."""
+
+    def cancel(self) -> None:
+        """End what runs in it."""
+
+
 class CallState:
     """One open call, as the reader fills it and its task empties it."""
 
@@ -104,7 +111,7 @@ class CallState:
         self.ended: CallEnded | None = None
         self.failure: RpcError | None = None
         """Reset, cancelled, or the connection is lost."""
-        self.on_reset: trio.CancelScope | None = None
+        self.on_reset: Cancellable | None = None
         """Cancelled with the call: a handler's scope."""
         self.changed = trio.lowlevel.ParkingLot()
         """Wakes who receives."""

@@ -95,6 +95,15 @@ class ServerCall(Generic[Req, Res]):
         """The call is meant to last, though its caller is not authenticated; others may still need its place."""
         self._visit.stay()
 
+    def outlive_reset(self, seconds: float) -> None:
+        """A caller that cancels, or whose connection is lost, gives the handler `seconds` more.
+
+        What has come is still received, before `receive` fails; `send` fails at once. For handlers that pass on what
+        their callers have sent, and know for themselves when they are done.
+        """
+        if isinstance(self._state.on_reset, trio.CancelScope):
+            self._state.on_reset = _Delay(self._state.on_reset, seconds)
+
     async def send_initial_metadata(self, metadata: Metadata = ()) -> None:
         """Send headers now. Without it they go, empty, with the first reply, and not at all before an error."""
         if not self._headers_sent:
@@ -165,6 +174,17 @@ class ServerCall(Generic[Req, Res]):
     def abort(self, code: StatusCode, details: str) -> NoReturn:
         """End the call with this status."""
         raise RpcError(code, details, self._trailing)
+
+
+class _Delay:
+    """Cancels a scope later."""
+
+    def __init__(self, scope: trio.CancelScope, seconds: float) -> None:
+        self._scope = scope
+        self._seconds = seconds
+
+    def cancel(self) -> None:
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + self._seconds)
 
 
 class _Passage:
@@ -257,6 +277,8 @@ class _Served:
         self._handlers = 0
         self._leaving = False
         self._stopping = False
+        self._scopes: set[trio.CancelScope] = set()
+        """Of all calls."""
         self._streams: set[trio.CancelScope] = set()
         """Of calls that may have no end of their own."""
 
@@ -282,9 +304,8 @@ class _Served:
     async def stop(self) -> None:
         """Cancel what runs, tell its callers, and close. Waits a second at most for either."""
         self._stopping = True
-        for state in list(self.mux.calls.values()):
-            if state.on_reset is not None:
-                state.on_reset.cancel()
+        for scope in self._scopes:
+            scope.cancel()
         with trio.move_on_after(LAST_WORDS_SECONDS):
             await self.idle.wait()
             await self.mux.drain()
@@ -312,13 +333,14 @@ class _Served:
             return
         method, handler = route
         state = CallState(event.stream_id)
-        state.on_reset = trio.CancelScope()
+        state.on_reset = scope = trio.CancelScope()
         self.mux.calls[event.stream_id] = state
         call = ServerCall(self.mux, state, method, event, self._visit)
         self._handlers += 1
         if method.cardinality.streams_requests or method.cardinality.streams_responses:
-            self._streams.add(state.on_reset)
-        self._nursery.start_soon(self._handle, call, state, handler, state.on_reset)
+            self._streams.add(scope)
+        self._scopes.add(scope)
+        self._nursery.start_soon(self._handle, call, state, handler, scope)
 
     async def _handle(
         self,
@@ -356,6 +378,7 @@ class _Served:
         finally:
             self._handlers -= 1
             self._streams.discard(scope)
+            self._scopes.discard(scope)
             self._visit.renew()
             self._end(state, code, details, trailing)
             if self._leaving and not self._handlers:
