@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from jumpstarter_client.adapters import tcp_portforward
 from jumpstarter_client.errors import DriverError, DriverInvalidArgument
 from jumpstarter_proto.errors import JumpstarterError
 
@@ -70,6 +73,95 @@ async def test_end_of_input_reaches_the_service_and_its_answer_comes_back() -> N
         await stream.send_all(b"last words")
         await stream.send_eof()
         assert await everything(stream) == b"LAST WORDS"
+
+
+class ReadsOn:
+    """A service that says its greeting, hangs up its own side at once, and reads on, slowly."""
+
+    def __init__(self, greeting: bytes) -> None:
+        self.greeting = greeting
+        self.got = bytearray()
+        self.end = "none"
+        self.over = trio.Event()
+
+    async def __call__(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.send_all(self.greeting)
+            await stream.send_eof()
+            try:
+                async for data in stream:
+                    self.got += data
+                    await trio.sleep(0.001)
+                self.end = "end"
+            except trio.BrokenResourceError:
+                self.end = "reset"
+        self.over.set()
+
+
+@asynccontextmanager
+async def forwarded(
+    service: Callable[[trio.SocketStream], Awaitable[None]],
+) -> AsyncIterator[tuple[str, int]]:
+    """The address of a local port that leads to that service, which goes on until its connections have ended."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    with trio.fail_after(20):
+        async with trio.open_nursery() as connections, trio.open_nursery() as nursery:
+            nursery.start_soon(partial(trio.serve_listeners, handler_nursery=connections), service, listeners)
+            async with (
+                serve_async(TcpNetwork(host="127.0.0.1", port=port)) as client,
+                tcp_portforward(client) as address,
+            ):
+                yield address
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("greeting", [b"", b"220 ready"])
+@pytest.mark.parametrize("stays", [True, False])
+async def test_a_service_that_hangs_up_its_side_first_gets_all_of_the_other(
+    greeting: bytes, stays: bool
+) -> None:
+    service = ReadsOn(greeting)
+    data = os.urandom(5_000_000)
+    async with forwarded(service) as (host, port):
+        async with await trio.open_tcp_stream(host, port) as stream:
+            assert await everything(stream) == greeting
+            await stream.send_all(data)
+        # Who forwards and leaves at once waits for what was accepted, too.
+        if stays:
+            await service.over.wait()
+    assert service.end == "end"
+    assert service.got == data
+
+
+async def test_a_service_that_dies_resets_the_local_connection_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def die(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"half of the")
+        await stream.receive_some(1)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()
+
+    async def talk(stream: trio.SocketStream) -> None:
+        await stream.send_all(bytes(1_000_000))
+        await everything(stream)
+
+    async with forwarded(die) as (host, port), await trio.open_tcp_stream(host, port) as stream:
+        with pytest.raises(trio.BrokenResourceError):
+            await talk(stream)
+    assert "a connection was reset: " in caplog.text
+
+
+async def test_a_local_program_that_dies_resets_the_connection_to_the_service() -> None:
+    service = ReadsOn(b"")
+    async with forwarded(service) as (host, port):
+        stream = await trio.open_tcp_stream(host, port)
+        await stream.send_all(b"half of the")
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()
+        await service.over.wait()
+    assert service.end == "reset"
 
 
 async def test_a_megabyte_arrives_whole() -> None:

@@ -44,6 +44,10 @@ class _Stream:
     async def send_eof(self) -> None:
         """A console has no end of input; output goes on."""
 
+    async def finish(self, *, discard: bool = False) -> None:
+        """Wait until what was sent has left the port."""
+        await self._console.drain()
+
     async def aclose(self) -> None:
         self._reader.close()
 
@@ -59,8 +63,8 @@ class Input(_Stream):
         await self._done.wait()
         return b""
 
-    async def send_eof(self) -> None:
-        await self._console.drain()
+    async def finish(self, *, discard: bool = False) -> None:
+        await super().finish(discard=discard)
         self._done.set()
 
 

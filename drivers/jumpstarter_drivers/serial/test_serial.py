@@ -7,12 +7,15 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
 import trio
+from jumpstarter_client import base
+from jumpstarter_client.adapters import spawn
 from jumpstarter_client.console import LoginRefused
 from jumpstarter_client.errors import DriverError, ExporterNotReady
 from jumpstarter_client.yamltest.consoles import Consoles
@@ -281,18 +284,57 @@ def test_pexpect(cable: Cable) -> None:
         again.expect_exact("=> ", timeout=10)
 
 
+def leave_pexpect(client: PySerialClient, line: str) -> None:
+    with client.pexpect() as console:
+        console.sendline(line)
+
+
+def leave_console(client: PySerialClient, line: str) -> None:
+    with client.console() as console:
+        console.send_line(line)
+
+
+def leave_stream(client: PySerialClient, line: str) -> None:
+    with client.stream() as stream:
+        stream.send(line.encode())
+
+
+@pytest.mark.parametrize("leave", [leave_pexpect, leave_console, leave_stream])
+def test_leaving_a_console_waits_until_the_port_has_what_was_written(
+    cable: Cable, leave: Callable[[PySerialClient, str], None]
+) -> None:
+    with serve(driver(cable, cps=400)) as client:
+        assert isinstance(client, PySerialClient)
+        for index in range(20):
+            leave(client, f"poweroff {index}")
+            # What is here now has left the port.
+            assert os.read(cable.board, 100).strip().endswith(f"{index}".encode())
+
+
+@pytest.mark.parametrize("leave", [leave_pexpect, leave_console, leave_stream])
+def test_leaving_a_console_says_so_when_the_port_does_not_take_what_was_written(
+    cable: Cable, leave: Callable[[PySerialClient, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (base, spawn):
+        monkeypatch.setattr(module, "LEAVE_SECONDS", 0.2)
+    with serve(driver(cable, cps=5)) as client:
+        assert isinstance(client, PySerialClient)
+        with pytest.raises(DriverError, match=r"may not have got all.*look at the device"):
+            leave(client, "poweroff")
+
+
 PROGRAM = """
 import pathlib, sys
 from jumpstarter_drivers.serial.driver import PySerial
 from jumpstarter_drivers.testing import serve
-with serve(PySerial(url=sys.argv[1])) as client:
+with serve(PySerial(url=sys.argv[1], **eval((sys.argv[3:] or ["{}"])[0]))) as client:
     exec(sys.argv[2])
 sys.stderr.write("done")
 """
 
 
-def console(cable: Cable, action: str = "client.start_console()") -> pexpect.spawn[str]:
-    arguments = ["-c", PROGRAM, str(cable.path), action]
+def console(cable: Cable, action: str = "client.start_console()", **config: object) -> pexpect.spawn[str]:
+    arguments = ["-c", PROGRAM, str(cable.path), action, repr(config)]
     # A shell around it, so that the terminal can be looked at afterwards.
     child = pexpect.spawn("/bin/sh", encoding="utf-8", timeout=20, env={**os.environ, "PS1": "$ "})
     child.expect_exact("$ ")
@@ -325,6 +367,17 @@ def test_start_console_is_a_terminal_and_gives_it_back(cable: Cable) -> None:
     child.expect_exact("done")
     child.expect_exact("$ ")
     assert flags(child) == "icanon,echo,"
+    child.close()
+
+
+def test_leaving_start_console_right_after_a_line_loses_none_of_it(cable: Cable) -> None:
+    child = console(cable, "for _ in range(20): client.start_console()", cps=1000)
+    for index in range(20):
+        child.expect_exact("Ctrl-B three times leaves")
+        child.send(f"poweroff {index:02}\r\x1dq")
+        child.expect_exact("Left the console")
+        assert cable.read(12) == f"poweroff {index:02}\r".encode()
+    child.expect_exact("done")
     child.close()
 
 
