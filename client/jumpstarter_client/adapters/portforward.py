@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -76,23 +76,32 @@ async def unix_portforward(
 @asynccontextmanager
 async def _forward(client: DriverClient, method: str, listener: trio.SocketListener) -> AsyncIterator[None]:
     async def serve(local: trio.SocketStream) -> None:
-        # The local program only sees its connection reset; whoever forwards can read why.
-        try:
-            async with closing(local), client.stream_async(method) as remote:
-                await join(local, remote)
-        except BrokenJoinError as error:
-            if error.side is local:
-                _log.info("%s: the local program broke off its connection: %s", client.path, error)
-            else:
-                _log.warning("%s: a connection was reset: %s", client.path, error)
-        except DriverError as error:
-            _log.warning("%s: %s", client.path, error)
+        # The local program only sees its connection reset; whoever forwards can read why, before that.
+        with suppress(BrokenJoinError, DriverError):
+            async with closing(local):
+                try:
+                    async with client.stream_async(method) as remote:
+                        await _join(local, remote, client.path)
+                except DriverError as error:
+                    _log.warning("%s: %s", client.path, error)
+                    raise
 
     with collapse():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, serve, [listener])
             yield
             nursery.cancel_scope.cancel()
+
+
+async def _join(local: trio.SocketStream, remote: trio.abc.HalfCloseableStream, path: str) -> None:
+    try:
+        await join(local, remote)
+    except BrokenJoinError as error:
+        if error.side is local:
+            _log.info("%s: the local program broke off its connection: %s", path, error)
+        else:
+            _log.warning("%s: a connection was reset: %s", path, error)
+        raise
 
 
 @contextmanager
