@@ -214,7 +214,7 @@ class Device:
         async def fill() -> None:
             total = size = 0
             block: list[bytes] = []
-            async with send:
+            with send:
                 async for chunk in source:
                     total += len(chunk)
                     if limit is not None and total > limit:
@@ -248,7 +248,7 @@ class Device:
 
         async with together() as nursery:
             nursery.start_soon(fill)
-            async with receive:
+            with receive:  # no checkpoint: a cancel there would take the place of what is raised
                 async for block in receive:
                     written += await self._bounded(put, block, written)
                     progress(written)
@@ -326,7 +326,7 @@ class Device:
 
         async def read_ahead() -> None:
             offset = 0
-            async with send:
+            with send:
                 while piece := await self._bounded(take, offset):
                     offset += len(piece)
                     await send.send(piece)
@@ -334,7 +334,7 @@ class Device:
         done = 0
         async with together() as nursery:
             nursery.start_soon(read_ahead)
-            async with receive:
+            with receive:  # no checkpoint: a cancel there would take the place of what is raised
                 async for piece in receive:
                     await sink.send_all(piece)
                     done += len(piece)

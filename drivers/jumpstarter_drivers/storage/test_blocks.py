@@ -10,7 +10,8 @@ import resource
 import signal
 import stat
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,18 @@ async def test_write_verify_and_read_give_the_same_bytes(card: Path) -> None:
     async with device(card, writable=False) as opened:
         assert await opened.read(sink, progress=ignore) == len(IMAGE)
     assert sink.data == IMAGE
+
+
+async def test_the_device_s_own_error_wins_over_the_channel_that_breaks_because_of_it() -> None:
+    async def endless() -> AsyncGenerator[bytes, None]:
+        while True:
+            await trio.lowlevel.checkpoint()
+            yield bytes(blocks.BLOCK)
+
+    for _ in range(30):  # trio runs two tasks that can run in any order
+        async with device(Path("/dev/full")) as opened, aclosing(endless()) as source:
+            with pytest.raises(NoSpace, match="/dev/full is full"):
+                await opened.write(source, limit=None, hashed=False, progress=ignore)
 
 
 async def test_tiny_chunks_are_gathered(card: Path) -> None:
