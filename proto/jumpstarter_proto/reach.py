@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -69,22 +70,31 @@ class Reach:
         return cls(True, tuple(networks), frozenset(names))
 
     def connect(self, host: str, port: int, seconds: float) -> socket.socket:
-        """Blocking: a TCP connection to an address of `host` that was checked.
+        """Blocking: a TCP connection to an address of `host` that was checked, within `seconds` for all of them.
 
         Raises:
             AddressRefused: one of its addresses is not allowed.
             OSError: not resolved, or not reached at any of them.
         """
         failure: OSError | None = None
-        for family, kind, protocol, _, address in self.resolve(host, port):
-            connection = socket.socket(family, kind, protocol)
+        found = self.resolve(host, port)
+        ends = time.monotonic() + seconds
+        for family, kind, protocol, _, address in found:
+            if (left := ends - time.monotonic()) <= 0:
+                break  # whoever owns the name may have given it a hundred addresses
             try:
-                connection.settimeout(seconds)
+                connection = socket.socket(family, kind, protocol)
+            except OSError as error:  # a kernel without IPv6
+                failure = error
+                continue
+            try:
+                connection.settimeout(left)
                 connection.connect(address)
             except OSError as error:
                 connection.close()
                 failure = error
             else:
+                connection.settimeout(seconds)
                 return connection
         raise failure or OSError(f"{host} has no address")
 
@@ -150,7 +160,11 @@ def _embedded(address: Address) -> Address | None:
 def _is_own(address: Address) -> bool:
     """Whether it is an address of this host: only then does the way to it begin at itself. Nothing is sent."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    try:
+        probe = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError:
+        return False  # a kernel without IPv6 has no such address
+    with probe:
         try:
             probe.connect((str(address), _DISCARD_PORT))
         except OSError:

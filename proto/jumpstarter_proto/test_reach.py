@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -133,3 +134,28 @@ def test_what_is_no_host_name_is_not_resolved(host: str) -> None:
 def test_entry_that_is_no_host_is_an_error(entry: str) -> None:
     with pytest.raises(ValueError, match="no address, network or host name"):
         Reach.limited([entry])
+
+
+def test_address_that_the_kernel_has_no_family_for_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)
+        unknown = (10_000, socket.SOCK_STREAM, 6, "", ("2001:db8::1", port, 0, 0))  # as AF_INET6 without IPv6
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [unknown, *found])
+        EVERYWHERE.connect("images.lab", port, 5).close()
+
+
+def test_time_to_connect_is_that_of_all_addresses_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        held = [socket.socket() for _ in range(3)]
+        for one in held:  # so that connections wait
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        resolves_to(monkeypatch, *["127.0.0.1"] * 50)
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            EVERYWHERE.connect("images.lab", port, 0.1)
+        assert time.monotonic() - start < 2  # not 50 times as long
+        for one in held:
+            one.close()

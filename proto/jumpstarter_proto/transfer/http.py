@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -60,30 +61,57 @@ class _Transfer:
         self.request = request
         self._limits = limits
         self._deadline = trio.current_time() + limits.total_seconds
-        self._socket: socket.socket | None = None
+        self._connection: http.client.HTTPConnection | None = None
         self._response: http.client.HTTPResponse | None = None
-        self._is_busy = False
-        self._open()
+        self._lock = threading.Lock()
+        """Holds what `close` and a thread both use: what follows."""
+        self._grip: socket.socket | None = None
+        """The connection's socket once more: `http.client` has none to shut down while it connects or agrees on TLS."""
+        self._is_busy = self._is_closed = False
 
-    def _open(self) -> None:
+    def _open(self) -> http.client.HTTPConnection:
+        """Blocking: it reads the system's certificate authorities."""
         self._connection, self._target, self._headers = self.request.connection(
-            self._limits.reach, self._limits.idle_seconds
+            self._limits.reach, self._limits.idle_seconds, self._hold
         )
+        return self._connection
+
+    def _hold(self, connected: socket.socket) -> None:
+        with self._lock:
+            if self._is_closed:
+                connected.close()
+                raise OSError("nobody waits for it any more")
+            if self._grip is not None:
+                self._grip.close()
+            self._grip = connected.dup()
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a blocking step in a thread; a cancel leaves the thread to `close`."""
         try:
             with trio.fail_at(self._deadline):
-                self._is_busy = True
-                result = await trio.to_thread.run_sync(
-                    function, abandon_on_cancel=True, limiter=_http_threads
+                return await trio.to_thread.run_sync(
+                    self._step, function, abandon_on_cancel=True, limiter=_http_threads
                 )
-                self._is_busy = False
-                return result
         except (trio.TooSlowError, TimeoutError):
             raise TransferTimeout(f"{self._what()} timed out; check the server, then try again") from None
         except (OSError, http.client.HTTPException) as error:
             self.fail(shown(str(error)) or type(error).__name__)
+
+    def _step(self, function: Callable[[], T]) -> T:
+        with self._lock:
+            if self._is_closed:
+                raise OSError("nobody waits for it any more")
+            self._is_busy = True
+        try:
+            return function()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._is_busy = False
+        if self._is_closed:
+            self._drop()
 
     def fail(self, why: str) -> NoReturn:
         """Raise TransferError."""
@@ -95,42 +123,46 @@ class _Transfer:
         return f"{self._limits.label} {self.request.method} request"
 
     def close(self) -> None:
-        """Drop the connection; a thread that is still in it wakes up with an error that nobody sees."""
-        sock = self._connection.sock or self._socket
-        if sock is not None:
-            with suppress(OSError):  # it may not be connected any more
-                sock.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
-        if not self._is_busy:
-            self._close_response()
+        """Break the connection off; a thread that is still in it wakes up with an error that nobody sees.
 
-    def _close_response(self) -> None:
-        """It holds the socket of a connection that the server is about to close."""
+        One that has none yet gets none.
+        """
+        with self._lock:
+            self._is_closed = True
+            is_busy, grip, self._grip = self._is_busy, self._grip, None
+        if grip is not None:
+            with suppress(OSError):  # it may not be connected any more
+                grip.shutdown(socket.SHUT_RDWR)
+            grip.close()
+        if not is_busy:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
         if self._response is not None:
-            self._response.close()
+            self._response.close()  # it holds the socket of a connection that the server is about to close
 
     def _receive(self) -> http.client.HTTPResponse:
-        self._socket = self._connection.sock
+        assert self._connection is not None
         self._response = self._connection.getresponse()
         return self._response
 
     def fetch(self) -> http.client.HTTPResponse:
         """Blocking: GET, after redirects."""
         for _ in range(REDIRECTS + 1):
-            self._connection.request("GET", self._target, headers=self._headers)
+            self._open().request("GET", self._target, headers=self._headers)
             response = self._receive()
             location = response.getheader("Location")
             if response.status not in _REDIRECT or location is None:
                 return response
-            self.close()
-            self._close_response()
+            self._drop()
             self.request = self.request.redirected(location)
-            self._open()
         raise http.client.HTTPException(f"more than {REDIRECTS} redirects")
 
     def start_upload(self) -> None:
         """Blocking: PUT, up to its body."""
-        connection = self._connection
+        connection = self._open()
         connection.putrequest(
             "PUT", self._target, skip_host="host" in map(str.lower, self._headers), skip_accept_encoding=True
         )
@@ -142,6 +174,7 @@ class _Transfer:
 
     def upload(self, data: bytes) -> None:
         """Blocking: one chunk of the body; none ends it."""
+        assert self._connection is not None
         try:
             self._connection.send(b"%x\r\n%b\r\n" % (len(data), data))
         except (BrokenPipeError, ConnectionResetError):

@@ -74,11 +74,12 @@ class Request:
         return headers | dict(self.headers)
 
     def connection(
-        self, reach: Reach, seconds: float
+        self, reach: Reach, seconds: float, on_connect: Callable[[socket.socket], None]
     ) -> tuple[http.client.HTTPConnection, str, dict[str, str]]:
         """A connection to the server or its proxy, not connected yet; the target and headers of its requests.
 
-        `seconds` is for each wait. Raises ProxyError; connecting raises AddressRefused, too.
+        `seconds` is for each wait. `on_connect` gets its socket before anything is said on it, and may raise OSError.
+        Blocking. Raises ProxyError; connecting raises AddressRefused, too.
         """
         parts = urllib.parse.urlsplit(self.url)
         assert parts.hostname is not None
@@ -88,7 +89,7 @@ class Request:
         kind = http.client.HTTPSConnection if is_secure else http.client.HTTPConnection
         if proxy is None:
             connection = kind(parts.hostname, port, timeout=seconds)
-            _connect_by(connection, lambda: reach.connect(parts.hostname or "", port, seconds))
+            _connect_by(connection, lambda: reach.connect(parts.hostname or "", port, seconds), on_connect)
             return connection, self.target, self.all_headers()
 
         def by_proxy() -> socket.socket:
@@ -96,7 +97,7 @@ class Request:
             return Reach().connect(proxy.host, proxy.port, seconds)  # the host's own choice
 
         connection = kind(proxy.host, proxy.port, timeout=seconds)
-        _connect_by(connection, by_proxy)
+        _connect_by(connection, by_proxy, on_connect)
         if is_secure:
             connection.set_tunnel(parts.hostname, port, proxy.headers)
             return connection, self.target, self.all_headers()
@@ -108,9 +109,19 @@ class Request:
         )
 
 
-def _connect_by(connection: http.client.HTTPConnection, connect: Callable[[], socket.socket]) -> None:
+def _connect_by(
+    connection: http.client.HTTPConnection,
+    connect: Callable[[], socket.socket],
+    on_connect: Callable[[socket.socket], None],
+) -> None:
     """Have it connect to what was checked; its own way would resolve the name once more."""
-    connection._create_connection = lambda *_, **__: connect()  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def create(*_: object, **__: object) -> socket.socket:
+        connected = connect()
+        on_connect(connected)
+        return connected
+
+    connection._create_connection = create  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _origin(url: str) -> tuple[str, str | None, int]:

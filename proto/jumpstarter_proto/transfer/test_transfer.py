@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import pytest
+import trio
 import trustme
 
 from jumpstarter_proto.reach import AddressRefused, Reach
 from jumpstarter_proto.transfer import Limits, Request, TransferError, get, put
+from jumpstarter_proto.transfer.http import _http_threads
 from jumpstarter_proto.transfer.proxy import ProxyError, proxy_for
 
 BODY = b"an image" * 1000
@@ -192,3 +195,61 @@ async def test_part_that_nobody_asked_for_is_an_error(server: tuple[type[_Handle
     handler.status = 206
     with pytest.raises(TransferError, match="a part"):
         await fetched(f"http://127.0.0.1:{port}/x")
+
+
+async def test_cancelled_transfer_holds_no_thread_while_it_agrees_on_tls() -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    async with listener, trio.open_nursery() as nursery:
+        nursery.start_soon(fetched, f"https://127.0.0.1:{port}/x")
+        silent = await listener.accept()
+        assert await silent.receive_some()  # the thread is in its handshake now, for a minute
+        nursery.cancel_scope.cancel()
+    with trio.fail_after(10):
+        while await silent.receive_some():
+            pass
+    await silent.aclose()
+
+
+async def test_cancelled_transfer_that_connects_later_says_nothing(
+    server: tuple[type[_Handler], int],
+) -> None:
+    handler, port = server
+    is_connecting, goes_on = trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+    before = _http_threads.borrowed_tokens
+
+    class Slow(Reach):
+        def connect(self, host: str, port: int, seconds: float) -> socket.socket:
+            token.run_sync_soon(is_connecting.set)
+            goes_on.wait()
+            return super().connect(host, port, seconds)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fetched, f"http://127.0.0.1:{port}/x", Slow())
+        await is_connecting.wait()
+        nursery.cancel_scope.cancel()
+    assert _http_threads.borrowed_tokens > before
+    goes_on.set()
+    with trio.fail_after(10):
+        while _http_threads.borrowed_tokens > before:  # the thread's end is no event of ours
+            await trio.sleep(0.01)
+    assert handler.seen == []
+
+
+async def test_certificate_authorities_are_read_in_a_thread(
+    server: tuple[type[_Handler], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, port = server
+    threads: set[threading.Thread] = set()
+    real = ssl._create_default_https_context
+
+    def recorded(*arguments: Any) -> ssl.SSLContext:
+        threads.add(threading.current_thread())
+        return real(*arguments)
+
+    monkeypatch.setattr(ssl, "_create_default_https_context", recorded)
+    with pytest.raises(TransferError):
+        await fetched(f"https://127.0.0.1:{port}/x")
+    assert threads
+    assert threading.current_thread() not in threads
