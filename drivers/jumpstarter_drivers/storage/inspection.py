@@ -73,7 +73,8 @@ async def inspect_image(path: PathLike) -> ImageFacts:
             return len(data)
 
         with progress(total, "inspect") as bar:
-            while length := await trio.to_thread.run_sync(step):
+            # A pipe may stall for ever, and Ctrl-C must not wait for it; what is fetched hears of it by itself.
+            while length := await trio.to_thread.run_sync(step, abandon_on_cancel=not is_url(path)):
                 count += length
                 bar.update(count)
         return ImageFacts(
@@ -105,7 +106,7 @@ async def _opened(path: PathLike) -> AsyncIterator[tuple[ImageReader, int | None
             yield await trio.to_thread.run_sync(open_image, _puller(receive)), None
         return
     async with open_source(path) as source:
-        yield await trio.to_thread.run_sync(_rewound, source), source.image.size
+        yield await trio.to_thread.run_sync(_rewound, source, abandon_on_cancel=True), source.image.size
 
 
 def _rewound(source: FileSource) -> ImageReader:

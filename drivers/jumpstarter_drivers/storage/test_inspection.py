@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import json
 import lzma
 import os
+import termios
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import trio
+import trio.testing
 import yaml
 from jumpstarter_client.cli.entry import run, start
 from jumpstarter_proto.encoding import ContentError
@@ -49,6 +53,33 @@ async def test_what_would_be_left_out_is_named(tmp_path: Path) -> None:
     facts = await inspect_image(path)
     assert facts.remarks == ["8 bytes of other data behind the gzip content were left out"]
     assert str(facts).count("8 bytes") == 1
+
+
+async def test_pipe_that_stalls_holds_up_nobody_who_cancels(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    was_closed = threading.Event()
+
+    def end_it(writer: int) -> None:
+        was_closed.set()
+        os.close(writer)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inspect_image, path)
+        writer = await trio.to_thread.run_sync(os.open, path, os.O_WRONLY)
+        for start in range(0, len(IMAGE), 4096):
+            await trio.to_thread.run_sync(os.write, writer, IMAGE[start : start + 4096])
+        unread = bytearray(4)
+        while not fcntl.ioctl(writer, termios.FIONREAD, unread) and any(unread):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.05)  # a thread waits for more now
+        timer = threading.Timer(5, end_it, [writer])
+        timer.start()
+        nursery.cancel_scope.cancel()
+    assert not was_closed.is_set()
+    timer.cancel()
+    timer.join()
+    os.close(writer)
 
 
 async def test_damaged_image_is_an_error(tmp_path: Path) -> None:
