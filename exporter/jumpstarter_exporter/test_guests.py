@@ -12,6 +12,8 @@ from typing import ClassVar
 import pytest
 import trio
 import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
@@ -84,6 +86,22 @@ RAISED: list[Callable[[], BaseException]] = [
     lambda: ExceptionGroup("group", [ValueError("x"), ValueError("y")]),
     MemoryError,
     RecursionError,
+]
+
+
+PLACES = [
+    "open",
+    "background",
+    "close",
+    "reset",
+    "extra_labels",
+    "opens_at_start",
+    "plain",
+    "asynchronous",
+    "generator",
+    "async_generator",
+    "stream",
+    "stream's end",
 ]
 
 
@@ -190,23 +208,7 @@ async def use_everything(user: User, path: str) -> None:
         await user.exporter.Reset(jumpstarter_pb2.ResetRequest())
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        "open",
-        "background",
-        "close",
-        "reset",
-        "extra_labels",
-        "opens_at_start",
-        "plain",
-        "asynchronous",
-        "generator",
-        "async_generator",
-        "stream",
-        "stream's end",
-    ],
-)
+@pytest.mark.parametrize("where", PLACES)
 async def test_whatever_a_driver_raises_wherever_its_neighbour_answers(serve: Serve, where: str) -> None:
     with trio.fail_after(60):
         for error in RAISED:
@@ -433,6 +435,10 @@ class Blocking(Driver):
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_impatient(monkeypatch)
+
+
+def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guests, "GRACE", 0.02)
     monkeypatch.setattr(guests, "CLEAN_UP_SECONDS", 0.02)
     monkeypatch.setattr(node_module, "OPEN_SECONDS", 0.05)
@@ -563,3 +569,123 @@ async def test_a_generator_is_closed_though_its_caller_was_cancelled(serve: Serv
         bad.go_on.set()
         await until(lambda: not (bad.threads.borrowed_tokens or user.session.tree.root.in_flight))
         assert not bad.life.is_stuck
+
+
+BLOCKS = len(RAISED)
+
+
+@dataclass(kw_only=True, eq=False)
+class Misbehaving(Raising):
+    """Raises in several places, and blocks in others for ever: all that cancel and wait for it do so in vain."""
+
+    where: str = ""
+    error: Callable[[], BaseException] = KeyboardInterrupt
+    faults: dict[str, int]
+    go_on: threading.Event = field(default_factory=threading.Event)
+    go_on_async: trio.Event = field(default_factory=trio.Event)
+
+    def here(self, where: str) -> None:
+        fault = self.faults.get(where)
+        if fault == BLOCKS and where in ("plain", "generator"):
+            self.go_on.wait()
+        elif fault is not None and fault != BLOCKS:
+            error = RAISED[fault]
+            raise error()
+
+    async def block(self, where: str) -> None:
+        if self.faults.get(where) == BLOCKS:
+            with trio.CancelScope(shield=True):
+                await self.go_on_async.wait()
+
+    async def open(self) -> None:
+        await self.block("open")
+        await super().open()
+        self.nursery.start_soon(self.background)
+
+    async def background(self) -> None:
+        await self.block("background")
+        await super().background()
+
+    async def close(self) -> None:
+        await self.block("close")
+        await super().close()
+
+    @export
+    async def asynchronous(self) -> str:
+        await self.block("asynchronous")
+        return await super().asynchronous()
+
+
+async def use(user: User, path: str, what: str) -> None:
+    with refused_or_not():
+        match what:
+            case "reset":
+                with trio.move_on_after(0.1):
+                    await user.exporter.Reset(jumpstarter_pb2.ResetRequest())
+            case "report":
+                await user.report()
+            case "stream":
+                with trio.move_on_after(0.1):
+                    async with user.stream(path, "stream") as stream:
+                        await stream.send_eof()
+                        await stream.receive_some()
+            case "generator" | "async_generator":
+                with trio.move_on_after(0.1):
+                    async with user.results(path, what) as results:
+                        async for _ in results:
+                            pass
+            case _:
+                await user.call(path, what, timeout=0.1)
+
+
+def is_for_trio(place: str, fault: int) -> bool:
+    """Whether trio's own nursery gets it, which takes the `repr` of what ends it."""
+    return place == "background" and fault < BLOCKS and RAISED[fault] in (hostile_argument, without_code)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.sampled_from(PLACES), st.integers(0, BLOCKS), min_size=1, max_size=4).filter(
+        lambda faults: not any(is_for_trio(*fault) for fault in faults.items())
+    ),
+    st.lists(
+        st.sampled_from(
+            ["plain", "asynchronous", "generator", "async_generator", "stream", "reset", "report"]
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_a_driver_that_misbehaves_anywhere_in_any_order_leaves_its_neighbour_alone(
+    serve: Serve, faults: dict[str, int], uses: list[str]
+) -> None:
+    async def scenario() -> None:
+        bad, good = Misbehaving(faults=faults), Good()
+        try:
+            async with (
+                serve(Good(children={"bad": bad, "good": good})) as user,
+                trio.open_nursery() as watching,
+            ):
+                # It opens in its own time; then nobody waits long for the other one.
+                assert await user.call("good", "plain") == "well"
+                be_impatient(monkeypatch)
+                watching.start_soon(user.session.tree.keep_open)
+                async with trio.open_nursery() as nursery:
+                    for what in uses:
+                        nursery.start_soon(use, user, "bad", what)
+                    assert await user.call("good", "plain") == "well"
+                for what in uses:
+                    await use(user, "bad", what)
+                    assert await user.call("good", "plain") == "well"
+                assert len((await user.report()).reports) == 3
+                watching.cancel_scope.cancel()
+        finally:
+            bad.go_on.set()
+            bad.go_on_async.set()
+
+    async def limited() -> None:
+        with trio.fail_after(30):
+            await scenario()
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        trio.run(limited)
