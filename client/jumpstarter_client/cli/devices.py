@@ -72,7 +72,7 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
     """
     nodes = _once([node for node in root.walk() if node.interface == interface])
     if not nodes:
-        there = ", ".join(sorted({node.interface for node in root.walk() if node.interface}))
+        there = ", ".join(sorted({shown(node.interface) for node in root.walk() if node.interface}))
         raise UnknownDeviceError(
             f"no device has the interface {interface!r}; there is {there or 'nothing at all'}"
         )
@@ -86,7 +86,9 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
         if len(found) == 1:
             return found[0], arguments[:index] + arguments[index + 1 :]
         if len(found) > 1:
-            raise UsageError(f"{token!r} can be any of {', '.join(n.path for n in found)}; name one of them")
+            raise UsageError(
+                f"{token!r} can be any of {', '.join(shown(n.path) for n in found)}; name one of them"
+            )
     named = own > 0 and not arguments[0].startswith("-")
     if len(nodes) == 1 and (takes_arguments or not named):
         return nodes[0], arguments
@@ -94,7 +96,7 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
         boards = {path.partition(".")[0] for path in paths}
         hint = nearest(arguments[0], paths, also=boards)
         raise UnknownDeviceError(f"no device {arguments[0]!r} with the interface {interface!r}{hint}")
-    raise UsageError(f"which device? Name one of {', '.join(paths)}")
+    raise UsageError(f"which device? Name one of {', '.join(map(shown, paths))}")
 
 
 def devices(arguments: list[str], options: Options) -> ExitCode:

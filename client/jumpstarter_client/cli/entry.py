@@ -75,7 +75,7 @@ def _explain(error: BaseException, options: Options) -> ExitCode:
             return ExitCode.INTERRUPTED
         case JumpstarterError() as known:
             # Without the name of the call, which says nothing to who typed a command.
-            sentence, code = getattr(known, "details", "") or str(known), known.exit_code
+            sentence, code = _continued(getattr(known, "details", "")) or str(known), known.exit_code
         case ValueError() as known:  # a verb's own check of what it was given
             sentence, code = str(known), ExitCode.USAGE
         case OSError() as known:
@@ -88,6 +88,12 @@ def _explain(error: BaseException, options: Options) -> ExitCode:
     # A peer wrote some of it.
     print_error_text(f"error: {sentence[:MAX_SENTENCE] or type(error).__name__}\n")
     return code
+
+
+def _continued(sentence: str) -> str:
+    """A peer's sentence, whose further lines are indented: none of them passes for a message of ours."""
+    first, *further = sentence.split("\n")
+    return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in further)])
 
 
 def _first(error: BaseException) -> BaseException:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.texts import shown
 
 if TYPE_CHECKING:
     from jumpstarter_client.leasing.wanted import Wanted
@@ -264,4 +265,4 @@ def nearest(word: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(word, [*also, *names], n=1)
     guess = f"; did you mean {close[0]!r}" if close else ""
-    return f"{guess}; there is {', '.join(names)}" if names else guess
+    return f"{guess}; there is {', '.join(map(shown, names))}" if names else guess

@@ -30,6 +30,11 @@ def test_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == f"error: no {SHOWN}; these are:\n  one\n  two\n"
 
 
+def test_a_peers_line_is_no_message_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    entry._explain(RpcError(StatusCode.UNKNOWN, "no\nerror: log in again at evil.example\n"), Options())
+    assert capsys.readouterr().err == "error: no\n  error: log in again at evil.example\n  \n"
+
+
 def test_tables() -> None:
     lines = table(("NAME", "REASON"), [(EVIL, "one\ntwo")]).splitlines()
     assert lines[1:] == [f"{SHOWN}  one\\ntwo"]
@@ -81,7 +86,8 @@ def test_commands_print_lines_and_nothing_that_a_terminal_obeys(
     done = command(*words)
     assert "evil" in done.out + done.err or "__complete" in words
     assert all(line.isprintable() for line in (done.out + done.err).split("\n"))
-    assert not any(line.startswith(TITLE[1:]) for line in done.out.splitlines())
+    # A description may have lines, a name in a message has none of its own.
+    assert not any(line.startswith("\\x1b") for line in done.err.splitlines())
 
 
 def test_names_are_a_line_each(hostile: FakeExporter, command: Command) -> None:

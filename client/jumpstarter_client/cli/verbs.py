@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.cli.devices import select
@@ -77,7 +78,7 @@ def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode
         except ArgumentsError as error:
             if rest == given and rest and not rest[0].startswith("-"):
                 # A device that is not there looks like an argument.
-                raise UsageError(f"{error}; as a device, there is {node.path}") from None
+                raise UsageError(f"{error}; as a device, there is {shown(node.path)}") from None
             raise
     return ExitCode.OK
 

@@ -12,6 +12,7 @@ from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Backoff, open_router_stream
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_client.errors import ConnectError
@@ -187,5 +188,5 @@ async def _only(calls: Calls, controller: Controller) -> pb.Lease:
             f"which board? {controller.config.identity.name} has no lease; say it with -l SELECTOR "
             "or --exporter-name NAME, or see what there is: jumpstarter exporters"
         )
-    names = ", ".join(f"{bare(one.name)} ({bare(one.exporter) or 'waiting'})" for one in found)
+    names = ", ".join(f"{shown(bare(one.name))} ({shown(bare(one.exporter)) or 'waiting'})" for one in found)
     raise NoLeaseError(f"which board? Name one of your leases with --lease: {names}")

@@ -9,6 +9,7 @@ import trio
 from jumpstarter_client.errors import DriverError, NotFoundError
 from jumpstarter_client.node import Node
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.serial.keys import HELP, Key, Keys
 from jumpstarter_drivers.serial.terminal import read_stdin, say, write_all
@@ -30,7 +31,7 @@ def power_of(node: Node) -> Node:
     while above is not None:
         found = {one.uuid: one for one in above.walk() if one.interface == "power"}
         if len(found) > 1:
-            paths = ", ".join(one.path for one in found.values())
+            paths = ", ".join(shown(one.path) for one in found.values())
             raise NotFoundError(f"the board's power can be any of {paths}; use `jumpstarter power cycle`")
         if found:
             return next(iter(found.values()))

@@ -63,7 +63,7 @@ class LocalFileError(JumpstarterError):
 
 def is_url(path: object) -> bool:
     """Whether the exporter fetches or uploads it by itself."""
-    return isinstance(path, str) and path.startswith(("http://", "https://"))
+    return isinstance(path, str) and path.lower().startswith(("http://", "https://"))
 
 
 def request(url: str, method: str) -> dict[str, JSON]:

@@ -148,5 +148,6 @@ async def test_operator_opens_its_own_paths() -> None:
 
 def test_only_http_is_a_url() -> None:
     assert is_url("https://example.org/a.img")
+    assert is_url("HTTP://example.org/a.img")
     assert not is_url("a.img")
     assert not is_url(Path("https:"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.texts import shown
 
 __all__ = ["ConfigError", "PathInFile", "Place", "dotted", "nearest"]
 
@@ -50,4 +51,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
-    return f"known are {', '.join(names)}" if names else "there are none"
+    return f"known are {', '.join(map(shown, names))}" if names else "there are none"

@@ -33,6 +33,8 @@ __all__ = [
 
 CONNECT_SECONDS = 10.0
 FULL_QUEUE_SECONDS = 0.05
+_REASONS_FOR_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
+"""What OpenSSL calls an answer that is no record of TLS."""
 """How often a listener is asked that takes no more connections for now."""
 
 
@@ -113,6 +115,11 @@ async def connect_tcp(
         raise RpcError(
             StatusCode.UNAVAILABLE, f"{target} does not answer within {timeout:g} s; is it the right address?"
         ) from None
+    except UnicodeError:  # before it is looked up
+        raise RpcError(
+            StatusCode.UNAVAILABLE,
+            f"{host} is no host name: a part of it is empty or too long; check the address",
+        ) from None
     except OSError as error:
         raise RpcError(
             StatusCode.UNAVAILABLE, f"cannot connect to {target}: {cause_of(error)}; is it running there?"
@@ -121,6 +128,12 @@ async def connect_tcp(
         import ssl  # noqa: PLC0415 - loaded by whoever gave us a context
 
         cause = error.__cause__ or error
+        if isinstance(cause, ssl.SSLError) and cause.reason in _REASONS_FOR_NO_TLS:
+            raise RpcError(
+                StatusCode.UNAVAILABLE,
+                f"{target} does not speak TLS; is it the right port? "
+                "JMP_GRPC_INSECURE=1 goes without TLS to the HOST:PORT of an exporter",
+            ) from None
         refused = UntrustedError if isinstance(cause, ssl.SSLCertVerificationError) else RpcError
         raise refused(StatusCode.UNAVAILABLE, f"no TLS connection to {target}: {cause}") from None
     if secure.selected_alpn_protocol() != "h2":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,28 @@ async def test_a_peer_that_speaks_tls_but_not_grpc_is_left(nursery: trio.Nursery
     with trio.fail_after(10):
         await has_left.wait()
     assert caught.value.__traceback__ is not None, "which would keep a stream that was not closed"
+    await listener.aclose()
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "lab..example"])
+async def test_what_cannot_be_a_host_name_is_a_sentence(host: str) -> None:
+    with pytest.raises(RpcError, match=r"is no host name: .*; check the address"):
+        await connect_tcp(host, 1)
+
+
+async def test_a_peer_without_tls_is_called_that(nursery: trio.Nursery) -> None:
+    [listener] = await tcp_listeners("127.0.0.1", 0)
+    port = listener.socket.getsockname()[1]  # type: ignore[attr-defined]
+
+    async def serve() -> None:
+        async with await listener.accept() as stream:
+            await stream.send_all(b"\0\0\x12\4\0\0\0\0\0" + bytes(18))  # HTTP/2's SETTINGS
+            with suppress(trio.BrokenResourceError):
+                await stream.receive_some()
+
+    nursery.start_soon(serve)
+    with pytest.raises(RpcError, match="does not speak TLS; is it the right port"):
+        await connect_tcp("127.0.0.1", port, ssl_context=client_ssl_context())
     await listener.aclose()
 
 
