@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, ClassVar, Self, cast
 
 from jumpstarter_proto.encoding import ContentError
 from jumpstarter_proto.images.readers import Read
@@ -22,6 +22,11 @@ MAX_MEMBERS = 1000
 """Files of one archive that we look at; an image's archive has a handful."""
 _MAX_HEADER_BYTES = 1024 * 1024
 """Of a tar member's extended header, which is read into memory: it holds a name and attributes."""
+_MAX_BYTES_BEFORE_MEMBER = _MAX_HEADER_BYTES + 64 * 1024
+"""Of all that stands in front of a tar member's content. Maps of sparse files, and headers that follow each other, have
+no bound in the format, and take several times their size in memory."""
+_MAX_BYTES_OF_HEADERS = 16 * 1024 * 1024
+"""The same for all members together: global headers are kept."""
 _HEADER_TYPES = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -56,8 +61,55 @@ class Member:
     """Of a tar archive, good until the next member is asked for."""
 
 
+class _File:
+    """What tarfile wants of a file that is only read on; it counts what headers take."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._left: int | None = None
+        """Of the headers of a member; None while none are read."""
+        self._left_in_all = _MAX_BYTES_OF_HEADERS
+
+    def read(self, count: int) -> bytes:
+        parts = []
+        while count > 0 and (data := self._read(count)):
+            parts.append(data)
+            count -= len(data)
+            self._count(len(data))
+        return b"".join(parts)
+
+    def _count(self, size: int) -> None:
+        if self._left is None:
+            return
+        self._left -= size
+        self._left_in_all -= size
+        if self._left < 0 or self._left_in_all < 0:
+            raise ContentError(
+                "the tar archive has more headers than an image's has; extract it, then flash the image that is in it"
+            )
+
+    @contextmanager
+    def reading_headers(self) -> Iterator[None]:
+        """Of one member."""
+        if self._left is not None:  # those of an extension, in front of the member's own
+            yield
+            return
+        self._left = _MAX_BYTES_BEFORE_MEMBER
+        try:
+            yield
+        finally:
+            self._left = None
+
+
 class _TarInfo(tarfile.TarInfo):
     """A header whose extensions have a bound."""
+
+    file: ClassVar[_File]
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        with cls.file.reading_headers():
+            return super().fromtarfile(tarfile)
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -65,20 +117,6 @@ class _TarInfo(tarfile.TarInfo):
         if info.size < 0 or (info.type in _HEADER_TYPES and info.size > _MAX_HEADER_BYTES):
             raise ContentError(f"the tar archive has a header of {info.size} bytes; check it with `tar -t`")
         return info
-
-
-class _File:
-    """What tarfile wants of a file that is only read on."""
-
-    def __init__(self, read: Read) -> None:
-        self._read = read
-
-    def read(self, count: int) -> bytes:
-        parts = []
-        while count > 0 and (data := self._read(count)):
-            parts.append(data)
-            count -= len(data)
-        return b"".join(parts)
 
 
 @contextmanager
@@ -104,17 +142,19 @@ def _damaged(kind: str, error: Exception) -> ContentError:
 
 def tar_members(read: Read) -> Iterator[Member]:
     """The files that are not empty, in their order. Raises ContentError, also from a member's `read`."""
+    file = _File(read)
+    counted = cast("type[_TarInfo]", type("_CountedTarInfo", (_TarInfo,), {"file": file}))
     with _explained("tar"):
         archive = tarfile.open(  # noqa: SIM115 - it holds nothing, and closing it reads on
-            fileobj=cast("BinaryIO", _File(read)), mode="r|", tarinfo=_TarInfo
+            fileobj=cast("BinaryIO", file), mode="r|", tarinfo=counted
         )
         for number, info in enumerate(archive):
             _check_number(number)
             if not info.isreg() or info.size == 0:
                 continue
-            file = archive.extractfile(info)
-            assert file is not None  # it is a regular file
-            yield Member(shown(info.name), info.size, _explained_read("tar", file.read, info.size))
+            content = archive.extractfile(info)
+            assert content is not None  # it is a regular file
+            yield Member(shown(info.name), info.size, _explained_read("tar", content.read, info.size))
 
 
 def zip_members(file: BinaryIO) -> Iterator[Member]:

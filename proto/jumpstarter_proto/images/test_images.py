@@ -7,8 +7,9 @@ import random
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count, repeat
 from pathlib import Path
 
 import pytest
@@ -294,3 +295,66 @@ def test_compressed_stream_cut_short_is_an_error(encoding: Encoding) -> None:
     packed = pack(encoding, mbr() + random.Random(1).randbytes(300_000))
     with pytest.raises(ContentError, match="ends too early"):
         drain(open_image(stream(packed[:-1000])).read)
+
+
+def _sparse_map_without_end() -> Iterator[bytes]:
+    info = tarfile.TarInfo("disk.img")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 512
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    head[482] = 1  # isextended
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    yield bytes(head)
+    yield from repeat((b"000000001000" * 42 + b"\1" + bytes(7)) * 100)
+
+
+def _newer_sparse_map_without_end() -> Iterator[bytes]:
+    info = tarfile.TarInfo("disk.img")
+    info.size = 10**12
+    info.pax_headers = {
+        f"GNU.sparse.{key}": value
+        for key, value in {"major": "1", "minor": "0", "name": "disk.img", "realsize": "9"}.items()
+    }
+    yield info.tobuf(tarfile.PAX_FORMAT)
+    yield b"999999999\n"
+    yield from repeat(b"1\n" * 25_600)
+
+
+def _global_headers_without_end() -> Iterator[bytes]:
+    for number in count():
+        yield tarfile.TarInfo.create_pax_global_header({f"key{number}": "x" * 500_000})
+        yield tarfile.TarInfo(f"empty{number}").tobuf()
+
+
+@pytest.mark.parametrize(
+    "endless", [_sparse_map_without_end, _newer_sparse_map_without_end, _global_headers_without_end]
+)
+def test_headers_without_end_are_refused_before_they_fill_the_memory(
+    endless: Callable[[], Iterator[bytes]],
+) -> None:
+    pieces, rest, taken = endless(), b"", 0
+
+    def read(size: int) -> bytes:
+        nonlocal rest, taken
+        rest = rest or next(pieces)
+        piece, rest = rest[:size], rest[size:]
+        taken += len(piece)
+        assert taken < 20 * 1024 * 1024
+        return piece
+
+    with pytest.raises(ContentError, match="more headers"):
+        open_image(read)
+
+
+def test_sparse_file_in_a_tar_archive_is_an_image() -> None:
+    info = tarfile.TarInfo("disk.img")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 512
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    head[386:410] = b"%011o\0%011o\0" % (0, 512)  # one piece, at its begin
+    head[483:495] = b"%011o\0" % 4096
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    boot = mbr()[:512]
+    image = open_image(io.BytesIO(bytes(head) + boot + bytes(1024)).read)
+    assert image.content.verdict is Verdict.IMAGE
+    assert b"".join(iter(lambda: image.read(1000), b"")) == boot + bytes(4096 - 512)
