@@ -14,7 +14,7 @@ from google.protobuf import struct_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.value import MAX_DEPTH, from_value, to_value
+from jumpstarter_proto.value import MAX_DEPTH, MAX_SIZE, from_value, to_value
 
 
 class Colour(enum.Enum):
@@ -114,3 +114,11 @@ json_values = st.recursive(
 @given(json_values)
 def test_json_survives_the_round_trip(item: object) -> None:
     assert from_value(to_value(item)) == item
+
+
+def test_bound_is_in_bytes_whatever_the_letters() -> None:
+    half = "é" * (MAX_SIZE // 4)
+    assert to_value(half).string_value == half
+    for item in (half * 2, {half * 2: None}, [half, half]):
+        with pytest.raises(ValueError, match="larger than"):
+            to_value(item)

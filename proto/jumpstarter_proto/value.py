@@ -70,7 +70,7 @@ class _Encoder:
             )
 
     def _text(self, value: struct_pb2.Value, text: str) -> None:
-        self._count(len(text))
+        self._count(_size(text))
         value.string_value = text
 
     def fill(self, value: struct_pb2.Value, item: object, depth: int) -> None:
@@ -97,7 +97,7 @@ class _Encoder:
                 value.struct_value.SetInParent()
                 for key, child in item.items():
                     name = _key(key)
-                    self._count(len(name))
+                    self._count(_size(name))
                     self.fill(fields[name], child, depth - 1)
             case list() | tuple() | AbstractSet() | Iterator():
                 value.list_value.SetInParent()
@@ -128,6 +128,11 @@ class _Encoder:
                 raise ValueError(
                     f"a {kind} has no JSON form; return text, numbers, lists, dicts or a dataclass"
                 )
+
+
+def _size(text: str) -> int:
+    """Bytes of a text. ValueError for one that UTF-8 cannot say."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _fill_number(value: struct_pb2.Value, number: float) -> None:
