@@ -112,7 +112,9 @@ class Maker:
     key: ec.EllipticCurvePrivateKey
     subject: x509.Name
 
-    def sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> bytes:
+    def sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool, days: float = 9
+    ) -> bytes:
         """A certificate for localhost, in PEM."""
         now = datetime.datetime.now(datetime.UTC)
         hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
@@ -123,7 +125,7 @@ class Maker:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=9))
+            .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
             .add_extension(x509.BasicConstraints(authority, 0 if authority else None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -174,6 +176,25 @@ async def test_what_the_pinned_certificate_signs_is_no_controller(
         await name(false, trust)
     async with open_router(false, trust):
         pass
+    nursery.cancel_scope.cancel()
+
+
+async def test_router_whose_certificate_has_ended_is_refused_and_the_pinned_one_is_not(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    maker = Maker(ec.generate_private_key(ec.SECP256R1()), subject("jumpstarter controller"))
+    pinned = maker.sign(maker.subject, maker.key, authority=True, days=-0.5)
+    other = ec.generate_private_key(ec.SECP256R1())
+    ended = maker.sign(subject("jumpstarter router"), other, authority=False, days=-0.5)
+    good = maker.sign(subject("jumpstarter router"), other, authority=False, days=40_000)  # a GeneralizedTime
+    trust = Trust(ca=base64.b64encode(pinned).decode())
+    for number, (chain, key) in enumerate([(pinned, maker.key), (good + pinned, other)]):
+        async with open_router(await serving(tmp_path / str(number), nursery, chain, key, Names()), trust):
+            pass
+    router = await serving(tmp_path / "ended", nursery, ended + pinned, other, Names())
+    with pytest.raises(UntrustedError, match="has ended"):
+        async with open_router(router, trust):
+            pass
     nursery.cancel_scope.cancel()
 
 

@@ -28,14 +28,14 @@ async def _channel(
     host, port = split_endpoint(endpoint)
     context = await trust.context(host, port, timeout=timeout)
 
-    def is_controller(certificate: bytes) -> None:
-        trust.check_controller(context, certificate, f"{host}:{port}")
+    def check(certificate: bytes) -> None:
+        (trust.check_router if to_router else trust.check_controller)(context, certificate, f"{host}:{port}")
 
     stream = await connect_tcp(
         host,
         port,
         ssl_context=context,
-        check_certificate=None if to_router else is_controller,
+        check_certificate=check,
         timeout=timeout,
     )
     async with open_channel(

@@ -7,7 +7,9 @@ import binascii
 import hashlib
 import hmac
 import re
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's `ssl` has no name for."""
 _OWN = ((("commonName", "jumpstarter controller"),),)
 """The name in a certificate that a controller made for itself, and nowhere else."""
+_UTC_TIME = 0x17
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
@@ -120,6 +123,24 @@ class Trust:
             if keys and fields.public_key not in keys:
                 raise _not_pinned(target, certificate)
 
+    def check_router(self, context: ssl.SSLContext, certificate: bytes, target: str) -> None:
+        """Refuse a router whose own certificate has ended; arguments as of `check_controller`.
+
+        Where the controller's own certificate is pinned, OpenSSL looks at no times: that one stands for its key.
+
+        Raises:
+            UntrustedError: it has.
+        """
+        if not context.verify_flags & _NO_CHECK_TIME:
+            return
+        fields = _fields(certificate)
+        pinned = {key for keys in _servers_in(context).values() for key in keys}
+        if fields.public_key not in pinned and _end_of(fields) < time.time():
+            raise UntrustedError(
+                StatusCode.UNAVAILABLE,
+                f"the certificate of the router {target} has ended; whoever runs it has to replace it",
+            )
+
 
 @lru_cache(maxsize=8)
 def _always_believing(pem: str) -> ssl.SSLContext:
@@ -156,6 +177,7 @@ class _Fields:
     issuer: bytes
     subject: bytes
     public_key: bytes
+    validity: bytes
 
 
 def _fields(certificate: bytes) -> _Fields:
@@ -164,8 +186,17 @@ def _fields(certificate: bytes) -> _Fields:
     parts = _elements(_contents(body))
     if parts[0][0] == 0xA0:
         del parts[0]  # the version, which version 1 leaves out
-    _serial, _algorithm, issuer, _validity, subject, public_key = parts[:6]
-    return _Fields(issuer, subject, public_key)
+    _serial, _algorithm, issuer, validity, subject, public_key = parts[:6]
+    return _Fields(issuer, subject, public_key, validity)
+
+
+def _end_of(fields: _Fields) -> float:
+    """When a certificate ends, a UTCTime or GeneralizedTime (RFC 5280, 4.1.2.5): in seconds since the epoch."""
+    _begin, moment = _elements(_contents(fields.validity))
+    text = _contents(moment).decode("ascii")
+    if moment[0] == _UTC_TIME:
+        text = ("19" if text >= "50" else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def _elements(content: bytes) -> list[bytes]:
