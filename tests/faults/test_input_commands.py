@@ -161,8 +161,8 @@ def test_a_controller(desk: Desk) -> None:
     for words, expected in (
         (("--data", str(desk.lab.data), "--listen", free), "another controller uses"),
         (("--data", "d", "--listen", desk.lab.endpoint), "Address already in use; choose another"),
-        (("--data", "d", "--listen", "xyz"), "write it as [HOST]:PORT"),
-        (("--data", "d", "--listen", "127.0.0.1:70000"), "write it as [HOST]:PORT"),
+        (("--data", "d", "--listen", "xyz"), "write [HOST]:PORT such as"),
+        (("--data", "d", "--listen", "127.0.0.1:70000"), "write [HOST]:PORT such as"),
         (("--data", "ann.yaml", "--listen", free), "choose another with --data"),
         (("--data", "d", "--listen", free, "--max-leases", "0"), "--max-leases"),
         (("--data", "d", "--listen", free, "--tls-cert", "ann.yaml"), "belong together; give both"),

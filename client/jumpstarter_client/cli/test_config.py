@@ -68,7 +68,7 @@ def test_a_token_file_a_second_one_and_which_counts(command: Command, tmp_path: 
         (("config", "client", "creat"), "did you mean 'create'"),
         (("config", "client", "create"), "which configuration?"),
         (("config", "client", "create", "lab"), "--endpoint HOST:PORT"),
-        (("config", "client", "create", "lab", "--endpoint", "http://lab"), "write it as HOST:PORT"),
+        (("config", "client", "create", "lab", "--endpoint", "http://lab"), "write HOST:PORT such as"),
         (("config", "client", "create", "a/b", "--endpoint", "h:1"), "is no name"),
         (("config", "client", "create", "lab", "--token", "x"), "no option --token; did you mean"),
         (("config", "client", "use", "lab"), "log in first"),

@@ -245,6 +245,7 @@ async def test_input_ends_when_all_of_it_has_left_the_port() -> None:
         stream = Input(console)
         await stream.send_all(b"poweroff\r")
         await stream.send_eof()
+        await stream.finish()
         assert await stream.receive_some() == b""
         assert bench.first.drained == b"poweroff\r"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import re
 import shlex
 import subprocess
@@ -307,8 +308,11 @@ def test_leaving_a_console_waits_until_the_port_has_what_was_written(
         assert isinstance(client, PySerialClient)
         for index in range(20):
             leave(client, f"poweroff {index}")
-            # What is here now has left the port.
-            assert os.read(cable.board, 100).strip().endswith(f"{index}".encode())
+            # It has left the port; a pty hands over what was written a moment later.
+            came = b""
+            while f"{index}".encode() not in came and select.select([cable.board], [], [], 5)[0]:
+                came += os.read(cable.board, 100)
+            assert came.strip() == f"poweroff {index}".encode()
 
 
 @pytest.mark.parametrize("leave", [leave_pexpect, leave_console, leave_stream])
