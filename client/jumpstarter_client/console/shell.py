@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 from jumpstarter_proto.errors import ExitCode
 
 from jumpstarter_client.console.command import Command, Result, Stage, Suspicion, named
-from jumpstarter_client.console.expect import ConsoleError, Expect, quote
+from jumpstarter_client.console.expect import ConsoleClosed, ConsoleError, Expect, quote
 from jumpstarter_client.console.login import CTRL_C, Login, LoginState, Probe
 
 __all__ = ["BoardRebooted", "CommandTimeout", "LoginTimeout", "OnOutput", "Shell", "ShellLost", "new_token"]
@@ -122,7 +123,8 @@ class Shell:
                     (await self._finish(piece, None)).check()
                 return await self._finish(running, on_output)
         except trio.Cancelled:
-            with trio.move_on_after(_ANSWER, shield=True):
+            # A console that has ended must not hide that somebody cancels.
+            with trio.move_on_after(_ANSWER, shield=True), suppress(ConsoleClosed):
                 await self._expect.send(CTRL_C)
             raise
         raise await self._timed_out(running, timeout)

@@ -329,3 +329,14 @@ async def test_console_that_ends_while_logging_in() -> None:
     async with board(play) as shell:
         with pytest.raises(ConsoleClosed):
             await shell.login()
+
+
+async def test_cancelled_command_on_a_console_that_broke_meanwhile_is_cancelled() -> None:
+    ours, board = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Shell(Expect(ours)).run, "sleep 100")
+        await board.receive_some()
+        await trio.testing.wait_all_tasks_blocked()
+        ours.send_stream.close()
+        nursery.cancel_scope.cancel()
+    assert nursery.cancel_scope.cancelled_caught
