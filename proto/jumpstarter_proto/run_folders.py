@@ -38,7 +38,6 @@ class RunFolder:
         """A `prefix` of "jumpstarter-…" is found again. Without a `place` it is where temporary files are."""
         place = place or tempfile.gettempdir()
         if place not in _swept:
-            _swept.add(place)
             sweep(place)
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
         try:
@@ -93,7 +92,9 @@ def sweep(place: str | None = None) -> int:
     What cannot be looked at or removed is left: it is somebody else's, or somebody removes it in this moment.
     """
     count = 0
-    with suppress(OSError), os.scandir(place or tempfile.gettempdir()) as found:
+    place = place or tempfile.gettempdir()
+    _swept.add(place)  # a daemon does it in a thread at its start, and not again where its event loop waits
+    with suppress(OSError), os.scandir(place) as found:
         for entry in found:
             if entry.name.startswith(PREFIX):
                 with suppress(OSError):

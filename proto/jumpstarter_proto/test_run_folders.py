@@ -91,3 +91,14 @@ def test_what_is_not_of_this_kind_stays(place: str) -> None:
 
 def test_a_place_that_cannot_be_looked_at_is_no_error(place: str) -> None:
     assert sweep(f"{place}/none") == 0
+
+
+def test_place_that_was_swept_is_not_swept_again_for_each_new_folder(place: str) -> None:
+    sweep(place)
+    left = Path(place) / "jumpstarter-left"
+    left.mkdir(0o700)
+    (left / OWNER).touch()
+    with RunFolder("jumpstarter-test-", place):
+        assert left.exists()
+    sweep(place)
+    assert not left.exists()
