@@ -9,7 +9,8 @@ from dataclasses import dataclass
 CALM_SECONDS = (0.5, 4.0)
 """Between two events: at least and at most."""
 WEIGHTS = {
-    "kill a user": 6,
+    # A command that is killed keeps others waiting for a minute: more of these, and there is little else to see.
+    "kill a user": 2,
     "cut connections": 6,
     "stall connections": 2,
     "half-close connections": 3,
