@@ -14,7 +14,7 @@ MAX_NAME_BYTES = 200
 
 
 def safe_name(text: str, suffix: str = "") -> SafeName:
-    """A file's name for that text, the same for the same text, and another for another.
+    """A file's name for that text, the same for the same text; two texts get one name only if somebody arranges it.
 
     A text that is good as a name stays as it is. In any other, what is not good becomes `_`, and a few digits of its
     hash are added. `suffix` is ours and stays.

@@ -615,6 +615,8 @@ def _content_length(headers: list[Header]) -> int | None:
     """How much data a request says that it has; ValueError if it says something else."""
     for name, value in headers:
         if name == "content-length":
+            if not (value.isascii() and value.isdecimal()):  # `int` takes more than HTTP does
+                raise ValueError(value)
             return int(value)
     return None
 

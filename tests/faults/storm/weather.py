@@ -6,16 +6,17 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-CALM_SECONDS = (0.5, 4.0)
+CALM_SECONDS = (1.0, 8.0)
 """Between two events: at least and at most."""
 WEIGHTS = {
-    # A command that is killed keeps others waiting for a minute: more of these, and there is little else to see.
+    # A command that is killed keeps others waiting for a minute, and a controller that starts again gives it another:
+    # more of these, and there is little else to see.
     "kill a user": 2,
     "cut connections": 6,
     "stall connections": 2,
     "half-close connections": 3,
     "kill an exporter": 2,
-    "kill the controller and its router": 2,
+    "kill the controller and its router": 1,
     "stop the controller": 1,
     "fill the controller's disk": 1,
     "set the controller's clock": 2,
