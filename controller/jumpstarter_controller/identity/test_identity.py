@@ -48,9 +48,11 @@ def test_a_token_that_was_good_before_ends_all_the_same() -> None:
     now[0] = expiry
     with pytest.raises(TokenError, match="expired"):
         tokens.verify(token)
-    now[0] = 100.0
-    with pytest.raises(TokenError, match="clocks"):
-        tokens.verify(token)
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
+    token, expiry = issuer(10_000.0).issue(ANN, 60.0)
+    assert issuer(10_000.0 - 3600).verify(token) == (ANN, expiry)
 
 
 def test_what_is_remembered_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +87,6 @@ def test_a_token_is_known_again_until_it_ends() -> None:
         issuer(1060.0).verify(token)
     with pytest.raises(TokenError, match="another controller"):
         issuer(endpoint="other:1").verify(token)
-    with pytest.raises(TokenError, match="clocks"):
-        issuer(900.0).verify(token)
 
 
 @pytest.mark.parametrize("text", ["", "a.b.c", "x" * 20000])

@@ -25,6 +25,7 @@ from tests.faults.storm.weather import clock_offset, forecast
 
 STALL_SECONDS = 5.0
 FULL_DISK_SECONDS = 3.0
+FULL_DISK_WORDS = "make room on its disk and try again"
 SETTLE_SECONDS = 300.0
 """For boards to come back after the last event: longer than any time-out that may have begun before."""
 FIGURES_EVERY_SECONDS = 60.0
@@ -61,8 +62,10 @@ class Storm:
         """Start again what has ended without being told to."""
         for process in (self.lab.controller, *self.lab.exporters, *self.lab.users):
             code = process.process.poll()
-            if code is not None:
+            # A controller whose disk is full does not start, and says so.
+            if code is not None and not process.last_words().endswith(FULL_DISK_WORDS):
                 self.died.append(f"{process.log.name} ended by itself with exit code {code}")
+            if code is not None:
                 process.start()
 
     def _do(self, what: str, choice: float) -> None:

@@ -76,6 +76,11 @@ class Process:
                 f"{self._command[0]} did not end within {START_SECONDS:.0f} s; see {self.log}"
             ) from None
 
+    def last_words(self) -> str:
+        """The last line that it wrote."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return lines[-1] if lines else ""
+
     def resident(self) -> int:
         """Bytes of memory that it holds now; 0 if it has ended."""
         with suppress(OSError, IndexError):
