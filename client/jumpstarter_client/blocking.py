@@ -36,7 +36,7 @@ UNWIND = 5.0
 class _Job(Generic[T]):
     """One piece of work that a thread waits for; the loop fills it in and then releases `done`."""
 
-    __slots__ = ("done", "error", "finished", "run", "scope", "value")
+    __slots__ = ("done", "error", "finished", "run", "scope", "started", "value")
 
     def __init__(self, run: Callable[[], Awaitable[T]]) -> None:
         self.run = run
@@ -44,6 +44,7 @@ class _Job(Generic[T]):
         self.value: T | None = None
         self.error: BaseException | None = None
         self.finished = False
+        self.started = False
         # A bare lock: the cheapest thing that a thread can wait on and that Ctrl-C interrupts.
         self.done = threading.Lock()
         self.done.acquire()
@@ -93,12 +94,12 @@ class Bridge:
         """
         _refuse_in_loop(getattr(function, "__name__", "this"))
         job: _Job[T] = _Job(lambda: function(*args))
+        # One block for both: Ctrl-C may come between them, and the work has begun by then.
         try:
             self._token.run_sync_soon(self._start, job)
+            job.done.acquire()
         except trio.RunFinishedError:
             raise _closed() from None
-        try:
-            job.done.acquire()
         except BaseException:
             self._abandon(job)
             raise
@@ -147,6 +148,7 @@ class Bridge:
                 yield found[0]
 
     def _start(self, job: _Job[T]) -> None:
+        job.started = True
         if self._closed:
             job.fail(_closed())
         else:
@@ -154,7 +156,7 @@ class Bridge:
 
     def _abandon(self, job: _Job[T]) -> None:
         try:
-            self._token.run_sync_soon(job.scope.cancel)
+            self._token.run_sync_soon(_cancel, job)
         except trio.RunFinishedError:
             return
         # Ctrl-C may also come just after the wait ended well: then there is nothing more to wait for.
@@ -167,6 +169,12 @@ def _refuse_in_loop(name: str) -> None:
         raise JumpstarterUsageError(
             f"{name!r} would block the trio loop that has to do its work; use its `.aio` or `_async` form"
         )
+
+
+def _cancel(job: _Job[T]) -> None:
+    job.scope.cancel()
+    if not job.started:  # it was given up before it was handed over
+        job.fail(_closed())
 
 
 async def _run(job: _Job[T]) -> None:

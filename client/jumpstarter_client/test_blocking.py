@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -118,6 +119,37 @@ def test_ctrl_c_while_waiting_cancels_the_work_first(journal: Journal) -> None:
         with pytest.raises(KeyboardInterrupt):
             portal.call(journal.wait_for_ever)
         assert journal.lines == ["cancelled"]
+        assert portal.call(double, 3) == 6
+
+
+class Interrupted:
+    """A loop's token whose caller is interrupted before or just after its first function was handed over."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken, *, late: bool) -> None:
+        self._token = token
+        self._late = late
+        self._is_first = True
+
+    def run_sync_soon(self, *call: Any) -> None:
+        is_first, self._is_first = self._is_first, False
+        if self._late or not is_first:
+            self._token.run_sync_soon(*call)
+        if is_first:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("late", "lines"), [(True, ["cancelled"]), (False, [])])
+def test_ctrl_c_before_the_wait_cancels_what_was_handed_over(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, late: bool, lines: list[str]
+) -> None:
+    monkeypatch.setattr("jumpstarter_client.blocking.UNWIND", 60.0)  # and it does not take that long
+    with Portal() as portal:
+        token = portal.bridge._token
+        monkeypatch.setattr(portal.bridge, "_token", Interrupted(token, late=late))
+        with pytest.raises(KeyboardInterrupt):
+            portal.call(journal.wait_for_ever)
+        monkeypatch.setattr(portal.bridge, "_token", token)
+        assert journal.lines == lines
         assert portal.call(double, 3) == 6
 
 
