@@ -100,7 +100,7 @@ class Bridge:
             job.done.acquire()
         except trio.RunFinishedError:
             raise _closed() from None
-        except BaseException:
+        except BaseException:  # Ctrl-C above all: the work is not to go on without whoever waited for it
             self._abandon(job)
             raise
         if job.error is not None:
@@ -123,11 +123,13 @@ class Bridge:
         value = cast("T", self.call(self._nursery.start, held.run))
         try:
             yield value
-        except Exception as error:
+        except Exception as error:  # the block's own, which the manager may handle, as in any `async with`
             if self.call(held.leave, error):
                 return
             raise
-        except BaseException as error:
+        except (
+            BaseException
+        ) as error:  # Ctrl-C, or a generator that is closed: the manager is left all the same
             # An iterator may be thrown away when its loop has long ended, and with it what this held.
             with suppress(ConnectError):
                 self.call(held.leave, error)

@@ -198,7 +198,9 @@ class Engine:
                 job.error = error
         try:
             wake = self._scheduler.reconcile(self._draft, now)
-        except Exception:  # see below: the edge of one turn
+        except (
+            Exception
+        ):  # the edge of one turn: a fault of ours ends the changes that brought it about, not the lab
             if not jobs:
                 raise
             # A fault of ours that a change brought about: the change goes, and the lab stays.

@@ -36,7 +36,7 @@ def call_admin(data: Path | None, ask: Callable[[lab_grpc.AdminServiceStub], Awa
 
     try:
         return trio.run(run)
-    except BaseExceptionGroup as group:
+    except BaseExceptionGroup as group:  # of one: what it holds, Ctrl-C included, is what happened
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]

@@ -7,12 +7,10 @@ import io
 import logging
 import lzma
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO, ClassVar, cast
+from typing import BinaryIO, cast
 
 import pytest
 import trio
@@ -25,6 +23,7 @@ from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage import driver as storage_driver
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxFlasherClient
+from jumpstarter_drivers.storage.conftest import Web
 from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.driver import FileStorage
 from jumpstarter_drivers.storage.state import Position
@@ -150,29 +149,8 @@ def test_users_word_counts_where_no_client_is_believed(card: Path, tmp_path: Pat
     assert card.read_bytes() == UNKNOWN
 
 
-class _Web(BaseHTTPRequestHandler):
-    body: ClassVar[bytes] = b""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Web) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/image.img"
-        server.shutdown()
-        thread.join()
-
-
 def test_what_a_url_gives_is_looked_at_before_anything_is_switched(
-    card: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    card: Path, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     switched: list[Position] = []
 
@@ -187,26 +165,26 @@ def test_what_a_url_gives_is_looked_at_before_anything_is_switched(
             (UNKNOWN, "--force"),
             (zipped(("image.img", IMAGE)), "unpack it into a file"),
         ):
-            monkeypatch.setattr(_Web, "body", body)
+            web.body = body
             with pytest.raises(DriverError, match=words):
-                client.flash(url)
+                client.flash(web.url)
         assert untouched(client, card)
         assert switched == []
-        monkeypatch.setattr(_Web, "body", UNKNOWN)
-        client.flash(url, force=True)
+        web.body = UNKNOWN
+        client.flash(web.url, force=True)
         assert card.read_bytes() == UNKNOWN
-        monkeypatch.setattr(_Web, "body", PACKED["image.zip"])
-        client.flash(url)
+        web.body = PACKED["image.zip"]
+        client.flash(web.url)
         assert card.read_bytes() == IMAGE
 
 
 def test_second_image_of_a_streamed_archive_does_not_reach_the_board(
-    card: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    card: Path, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_Web, "body", tar(("one.img", IMAGE), ("two.img", IMAGE)))
+    web.body = tar(("one.img", IMAGE), ("two.img", IMAGE))
     with storage(card) as client:
         with pytest.raises(DriverError, match=r"several images: one\.img"):
-            client.flash(url)
+            client.flash(web.url)
         status = cast("dict[str, str]", client.status())
         assert (status["position"], status["content"]) == ("off", "incomplete")
 

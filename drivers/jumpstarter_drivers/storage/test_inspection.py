@@ -10,10 +10,8 @@ import lzma
 import os
 import termios
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import trio
@@ -23,6 +21,7 @@ from jumpstarter_client.cli.entry import run, start
 from jumpstarter_proto.encoding import ContentError
 from jumpstarter_proto.images import Verdict
 
+from jumpstarter_drivers.storage.conftest import Web
 from jumpstarter_drivers.storage.inspection import inspect_image
 from tests.support.images import UNUSABLE, mbr, tar, zipped
 
@@ -89,29 +88,9 @@ async def test_damaged_image_is_an_error(tmp_path: Path) -> None:
         await inspect_image(path)
 
 
-class _Web(BaseHTTPRequestHandler):
-    body: ClassVar[bytes] = STACKS["xz, tar (a/disk.img)"]
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Web) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/image.img"
-        server.shutdown()
-        thread.join()
-
-
-async def test_url_is_fetched_from_here(url: str) -> None:
-    facts = await inspect_image(url)
+async def test_url_is_fetched_from_here(web: Web) -> None:
+    web.body = STACKS["xz, tar (a/disk.img)"]
+    facts = await inspect_image(web.url)
     assert (facts.layers, facts.sha256) == (["xz", "tar (a/disk.img)"], SHA256)
 
 
