@@ -510,7 +510,7 @@ async def test_insecure_says_so(daemon: Daemon) -> None:
         (["--listen", "localhost:1", "--tls-cert", "x"], "belong together"),
         (["--listen", "localhost:1", "--tls-cert", "x", "--insecure"], "either --tls-cert"),
         (["--listen", "localhost", "--insecure"], "it has no port; write [HOST]:PORT"),
-        (["--listen", "http://localhost:1", "--insecure"], "no http:// in front; write [HOST]:PORT"),
+        (["--listen", "http://localhost:1", "--insecure"], "leave out http://; write [HOST]:PORT"),
         (["--listen", "localhost:99999", "--insecure"], "'99999' is no port"),
         (["--insecure"], "are for --listen"),
         (["--listen", "localhost:0", "--insecure", "--passphrase-file", "none"], "cannot be read"),

@@ -41,19 +41,19 @@ def split_host_port(
 
 def _split(text: str, default_port: int | None, to_listen: bool) -> tuple[str, int]:
     if scheme := _SCHEME.match(text):
-        raise ValueError(f"it has no {scheme[0]} in front")
+        raise ValueError(f"leave out {scheme[0]}")
     if "/" in text or "@" in text:
-        raise ValueError("it has a host and a port, and nothing else")
+        raise ValueError("it may hold only a host and a port")
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or not _is_ipv6(host):
-            raise ValueError("what is in brackets is an IPv6 address")
+            raise ValueError("only an IPv6 address may stand in brackets")
         if rest and not rest.startswith(":"):
-            raise ValueError("behind the brackets is a colon and the port")
+            raise ValueError("a colon and the port have to follow the brackets")
         colon, port = rest[:1], rest[1:]
     else:
         if text.count(":") > 1:
-            raise ValueError("an IPv6 address is in brackets")
+            raise ValueError("an IPv6 address has to stand in brackets")
         host, colon, port = text.partition(":")
         if not (host or to_listen):
             raise ValueError("it has no host")
