@@ -27,6 +27,7 @@ from jumpstarter_exporter import sockets
 from jumpstarter_exporter.config import ExporterConfig, build
 from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import LOCAL_LEASE, SessionLife
+from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.passphrase import let_everybody_in, require_passphrase
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.user_reach import reach_limited_to
@@ -92,7 +93,11 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
     settings = config.settings
     with ExitStack() as stack:
         stack.enter_context(sockets.claimed(path))
-        session = Session(root, name=settings.metadata.name, motd=settings.motd, begins_ready=False)
+        board = BoardLog()
+        stack.enter_context(board.bound())
+        session = Session(
+            root, name=settings.metadata.name, motd=settings.motd, begins_ready=False, board=board
+        )
         async with session:
             servers = [(session.server, [_unix(path)], EVERYWHERE)]
             where = str(path)
@@ -185,7 +190,7 @@ async def _network(network: Network, tls: ServerTls | None) -> list[trio.abc.Lis
 def _public_server(session: Session, network: Network) -> Server:
     check = let_everybody_in if network.passphrase is None else require_passphrase(network.passphrase)
     limits = Limits(connections=connections_allowed(Limits().connections))
-    return Server(session.services, interceptors=[check], limits=limits)
+    return session.new_server(check, limits=limits)
 
 
 def _address(network: Network, listeners: list[trio.abc.Listener[trio.abc.Stream]]) -> str:

@@ -1,7 +1,10 @@
-"""The log that users follow: every reader gets every entry, and nobody's slowness costs anybody memory.
+"""The logs that users follow: each session its own, and what the host says of its board.
 
-One bounded ring holds the last entries for all readers. A reader that falls behind the ring's tail is told
-how many entries it missed, in an entry of its own.
+Who runs says by context where its log records go (`SessionLog.bound`, `BoardLog.bound`): a call, a hook and what a
+driver starts in them belong to their session, and what the host does for a board to all sessions of that board. What
+runs in no such context, as a driver's own threads do, is in the host's log alone. Every reader gets every entry, and
+nobody's slowness costs anybody memory: one bounded ring holds the last entries of a session for all its readers. A
+reader that falls behind its tail is told how many entries it missed, in an entry of its own.
 """
 
 from __future__ import annotations
@@ -10,20 +13,20 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 from google.protobuf import timestamp_pb2
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
-__all__ = ["KEPT", "BroadcastHandler", "BroadcastLog", "Entry", "Reader"]
+__all__ = ["KEPT", "BoardLog", "Entry", "Reader", "SessionLog", "dispatching"]
 
 KEPT = 1024
 """Entries that a slow reader may be behind."""
 
-MAX_RECORD_LENGTH = 64 * 1024
-"""Characters of one record that are sent; `KEPT` of them stay in memory."""
 MAX_RECORD_LENGTH = 256 * 1024
 MAX_LINES = 200
 MAX_LINE_LENGTH = 16 * 1024
@@ -66,7 +69,7 @@ class Entry:
 class Reader:
     """One follower. Iterate it; it never ends by itself."""
 
-    log: BroadcastLog
+    log: SessionLog
     position: int
     """Number of the next entry, counted from the log's first."""
     _wake: trio.Event = field(default_factory=trio.Event)
@@ -89,7 +92,48 @@ class Reader:
         self._wake = trio.Event()
 
 
-class BroadcastLog:
+class _Target(Protocol):
+    def append(self, entry: Entry) -> None: ...
+
+
+_target: ContextVar[_Target | None] = ContextVar("the log that records go to", default=None)
+
+
+@contextmanager
+def _bound(target: _Target) -> Iterator[None]:
+    token = _target.set(target)
+    try:
+        yield
+    finally:
+        _target.reset(token)
+
+
+class BoardLog:
+    """What the host says of one board: an entry is in the log of each of its sessions that run then."""
+
+    def __init__(self) -> None:
+        self._sessions: tuple[SessionLog, ...] = ()
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry, from any thread."""
+        for session in self._sessions:
+            session.append(entry)
+
+    @contextmanager
+    def heard_by(self, session: SessionLog) -> Iterator[None]:
+        """Let a session hear of its board for the block."""
+        self._sessions = (*self._sessions, session)
+        try:
+            yield
+        finally:
+            self._sessions = tuple(log for log in self._sessions if log is not session)
+
+    def bound(self) -> AbstractContextManager[None]:
+        """What is logged in the block, and in the tasks and calls that it starts, goes here."""
+        return _bound(self)
+
+
+class SessionLog:
     """Append from any thread, read in the trio loop that made it."""
 
     def __init__(self, kept: int = KEPT) -> None:
@@ -98,6 +142,14 @@ class BroadcastLog:
         self._lock = threading.Lock()
         self._readers: set[Reader] = set()
         self._token = trio.lowlevel.current_trio_token()
+
+    def bound(self) -> AbstractContextManager[None]:
+        """What is logged in the block, and in the tasks and calls that it starts, goes here."""
+        return _bound(self)
+
+    def bind(self) -> None:
+        """The same for the rest of a task."""
+        _target.set(self)
 
     def append(self, entry: Entry) -> None:
         """Add an entry; what falls out of the ring is lost to readers that have not read it."""
@@ -144,19 +196,35 @@ class BroadcastLog:
             reader.wake()
 
 
-class BroadcastHandler(logging.Handler):
-    """Puts the process's log records into a broadcast log, one entry a line.
+@contextmanager
+def dispatching() -> Iterator[None]:
+    """Have log records go where their contexts say, for the block. There is one handler, however many blocks."""
+    global _blocks  # noqa: PLW0603 - counts what uses the process's one handler
+    root = logging.getLogger()
+    with _lock:
+        _blocks += 1
+        root.addHandler(_dispatcher)  # which knows whether it is there
+    try:
+        yield
+    finally:
+        with _lock:
+            _blocks -= 1
+            if not _blocks:
+                root.removeHandler(_dispatcher)
+
+
+class _Dispatcher(logging.Handler):
+    """Puts each log record into the log of its context, one entry a line.
 
     The system's own debugging stays out: it says what goes over the wire, secrets included, and an entry about
     the sending of an entry would never end.
     """
 
-    def __init__(self, log: BroadcastLog) -> None:
-        super().__init__()
-        self._log = log
-
     def emit(self, record: logging.LogRecord) -> None:
         """Append; a record that cannot be formatted is reported where logging reports such."""
+        target = _target.get()
+        if target is None:
+            return
         top, _, driver = record.name.partition(".")
         from_driver = top == DRIVERS
         if not from_driver and record.levelno < logging.INFO:
@@ -169,9 +237,8 @@ class BroadcastHandler(logging.Handler):
         # What no UTF-8 can say would end the stream of everybody who follows the log.
         message = message[:MAX_RECORD_LENGTH].encode(errors="backslashreplace").decode()
         source = common_pb2.LOG_SOURCE_DRIVER if from_driver else _HOOKS.get(record.name, _SYSTEM)
-        message = message[:MAX_RECORD_LENGTH].encode(errors="replace").decode()
         for line in message.splitlines()[:MAX_LINES] or [""]:
-            self._log.append(
+            target.append(
                 Entry(
                     line[:MAX_LINE_LENGTH],
                     record.levelname,
@@ -180,3 +247,8 @@ class BroadcastHandler(logging.Handler):
                     driver if from_driver else "",
                 )
             )
+
+
+_dispatcher = _Dispatcher()
+_blocks = 0
+_lock = threading.Lock()

@@ -6,16 +6,25 @@ may be connected at a time, over any byte streams; they share the devices, the s
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 from uuid import UUID, uuid4
 
 import trio
 from google.protobuf import empty_pb2
 from google.protobuf.struct_pb2 import Value
-from jumpstarter_proto.rpc import Interceptor, Options, RpcError, Server, ServerCall, Servicer, StatusCode
+from jumpstarter_proto.rpc import (
+    Interceptor,
+    Limits,
+    Options,
+    RpcError,
+    Server,
+    ServerCall,
+    Servicer,
+    StatusCode,
+)
 from jumpstarter_proto.rpc import serve_connection as serve_rpc
 from jumpstarter_proto.v1 import jumpstarter_pb2, router_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
@@ -25,7 +34,7 @@ from jumpstarter_proto.value import from_value
 from jumpstarter_exporter import calls, streams
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceFailed
-from jumpstarter_exporter.logs import BroadcastHandler, BroadcastLog
+from jumpstarter_exporter.logs import BoardLog, SessionLog, dispatching
 from jumpstarter_exporter.node import Node
 from jumpstarter_exporter.report import NAME, instance_reports
 from jumpstarter_exporter.status import Status, StatusMachine
@@ -48,7 +57,8 @@ class Session:
 
     The session does not end its connections: close or cancel them before. `lease` is the name of the lease
     that it is for; None is a session for local users, which nobody can end from afar. One that does not begin
-    ready has hooks, which say when it is (see `hooks.life`).
+    ready has hooks, which say when it is (see `hooks.life`). What is logged in its calls, and into the `board`'s log,
+    is its log.
     """
 
     def __init__(
@@ -59,6 +69,7 @@ class Session:
         lease: str | None = None,
         motd: str = "",
         begins_ready: bool = True,
+        board: BoardLog | None = None,
         interceptors: Sequence[Interceptor] = (),
         options: Options | None = None,
     ) -> None:
@@ -70,15 +81,25 @@ class Session:
         self._begins_ready = begins_ready
         self.end_requested = trio.Event()
         """Set when the lease's user is done."""
-        self.services: tuple[Servicer, ...] = (_Exporter(self), _Router(self))
-        self._interceptors = interceptors
+        self._board = board or BoardLog()
+        self._services: tuple[Servicer, ...] = (_Exporter(self), _Router(self))
+        self._interceptors = (self._bind_log, *interceptors)
         self._options = options
-        self.server = Server(self.services, interceptors=interceptors, options=self._options)
+        self._stack = ExitStack()
+        self.server = self.new_server()
+
+    def new_server(self, *interceptors: Interceptor, limits: Limits | None = None) -> Server:
+        """Another door to it, with interceptors and limits of its own besides."""
+        interceptors = (*self._interceptors, *interceptors)
+        return Server(self._services, interceptors=interceptors, options=self._options, limits=limits)
+
+    async def _bind_log(self, call: ServerCall[Any, Any]) -> None:
+        self.log.bind()
 
     async def __aenter__(self) -> Self:
-        self.log = BroadcastLog()
-        self._handler = BroadcastHandler(self.log)
-        logging.getLogger().addHandler(self._handler)
+        self.log = SessionLog()
+        self._stack.enter_context(dispatching())
+        self._stack.enter_context(self._board.heard_by(self.log))
         self._devices = trio.open_nursery()
         self.tree.attach(await self._devices.__aenter__())
         if self._begins_ready:
@@ -97,11 +118,11 @@ class Session:
             # Without the block's error: no task in there raises, so it leaves as itself and not in a group.
             await self._devices.__aexit__(None, None, None)
         finally:
-            logging.getLogger().removeHandler(self._handler)
+            self._stack.close()
 
     async def serve_connection(self, stream: trio.abc.Stream) -> None:
         """Serve one client until its connection ends."""
-        await serve_rpc(stream, self.services, interceptors=self._interceptors, options=self._options)
+        await serve_rpc(stream, self._services, interceptors=self._interceptors, options=self._options)
 
     def node(self, uuid: str) -> Node:
         """The device with that UUID. RpcError, as Jumpstarter words it, when there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -12,11 +13,26 @@ from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_exporter.logs import (
     MAX_LINE_LENGTH,
     MAX_LINES,
-    BroadcastHandler,
-    BroadcastLog,
+    BoardLog,
     Entry,
     Reader,
+    SessionLog,
+    dispatching,
 )
+
+
+@pytest.fixture
+async def log() -> AsyncIterator[SessionLog]:
+    """One that gets what the test logs."""
+    log = SessionLog()
+    with dispatching(), log.bound():
+        yield log
+
+
+def driver(name: str = "power", level: int = logging.DEBUG) -> logging.Logger:
+    logger = logging.getLogger(f"driver.{name}")
+    logger.setLevel(level)
+    return logger
 
 
 async def take(reader: Reader, count: int) -> list[str]:
@@ -24,7 +40,7 @@ async def take(reader: Reader, count: int) -> list[str]:
 
 
 async def test_each_reader_gets_every_entry() -> None:
-    log = BroadcastLog()
+    log = SessionLog()
     with log.reader() as first, log.reader() as second:
         for number in range(3):
             log.append(Entry(str(number)))
@@ -32,7 +48,7 @@ async def test_each_reader_gets_every_entry() -> None:
 
 
 async def test_a_new_reader_starts_now_or_with_what_is_kept() -> None:
-    log = BroadcastLog(kept=2)
+    log = SessionLog(kept=2)
     for number in range(3):
         log.append(Entry(str(number)))
     with log.reader() as now, log.reader(from_start=True) as before:
@@ -42,7 +58,7 @@ async def test_a_new_reader_starts_now_or_with_what_is_kept() -> None:
 
 
 async def test_a_slow_reader_is_told_how_much_it_missed_and_others_are_not() -> None:
-    log = BroadcastLog(kept=4)
+    log = SessionLog(kept=4)
     with log.reader() as slow, log.reader() as quick:
         for number in range(10):
             log.append(Entry(str(number)))
@@ -53,7 +69,7 @@ async def test_a_slow_reader_is_told_how_much_it_missed_and_others_are_not() -> 
 
 
 async def test_an_entry_from_a_thread_wakes_a_waiting_reader(autojump_clock: trio.testing.MockClock) -> None:
-    log = BroadcastLog()
+    log = SessionLog()
     with log.reader() as reader, trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(take, reader, 1)
@@ -63,12 +79,10 @@ async def test_an_entry_from_a_thread_wakes_a_waiting_reader(autojump_clock: tri
             thread.join()
 
 
-async def test_entries_carry_source_driver_type_and_time() -> None:
-    log = BroadcastLog()
-    handler = BroadcastHandler(log)
+async def test_entries_carry_source_driver_type_and_time(log: SessionLog) -> None:
     with log.reader() as reader:
-        handler.emit(logging.LogRecord("driver.MockPower", logging.INFO, "", 0, "power %s", ("on",), None))
-        handler.emit(logging.LogRecord("trio", logging.ERROR, "", 0, "one\ntwo", (), None))
+        driver("MockPower").info("power %s", "on")
+        logging.getLogger("trio").error("one\ntwo")
         first, second, third = [(await anext(reader)).to_wire() for _ in range(3)]
     assert (first.source, first.severity, first.message) == (common_pb2.LOG_SOURCE_DRIVER, "INFO", "power on")
     assert (first.driver_type, first.uuid) == ("MockPower", "")
@@ -78,30 +92,78 @@ async def test_entries_carry_source_driver_type_and_time() -> None:
     assert not second.HasField("driver_type")
 
 
-async def test_a_bad_log_call_hurts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bad_log_call_hurts_nobody(monkeypatch: pytest.MonkeyPatch, log: SessionLog) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    log = BroadcastLog()
+    root = logging.getLogger()
+    ours = [handler for handler in root.handlers if type(handler).__module__ == SessionLog.__module__]
+    monkeypatch.setattr(root, "handlers", ours)  # pytest's own raises what ours must not
     with log.reader() as reader:
-        BroadcastHandler(log).emit(logging.LogRecord("x", logging.INFO, "", 0, "%d", ("text",), None))
-        assert log.take(reader) is None
+        logging.getLogger("x").warning("%d", "text")
+        logging.getLogger("x").warning("next")
+        assert await take(reader, 1) == ["next"]
 
 
-async def test_the_systems_debugging_stays_out_and_a_drivers_does_not() -> None:
-    log = BroadcastLog()
-    handler = BroadcastHandler(log)
+async def test_the_systems_debugging_stays_out_and_a_drivers_does_not(log: SessionLog) -> None:
     with log.reader() as reader:
-        handler.emit(logging.LogRecord("hpack.hpack", logging.DEBUG, "", 0, "passphrase", (), None))
-        handler.emit(logging.LogRecord("driver.MockPower", logging.DEBUG, "", 0, "details", (), None))
+        logging.getLogger("hpack.hpack").setLevel(logging.DEBUG)
+        logging.getLogger("hpack.hpack").debug("passphrase")
+        logging.getLogger("hpack.hpack").setLevel(logging.NOTSET)
+        driver().debug("details")
         assert await take(reader, 1) == ["details"]
-        assert log.take(reader) is None
 
 
-async def test_what_a_driver_logs_is_bounded_and_can_be_sent() -> None:
-    log = BroadcastLog()
-    handler = BroadcastHandler(log)
+async def test_what_a_driver_logs_is_bounded_and_can_be_sent(log: SessionLog) -> None:
     for message in ("x" * 3_000_000, "y\n" * 100_000, "\ud800z"):
-        handler.emit(logging.LogRecord("driver.power", logging.INFO, "", 1, message, (), None))
+        driver().info(message)
     with log.reader(from_start=True) as reader:
         entries = [await anext(reader) for _ in range(1 + MAX_LINES + 1)]
     assert [len(entry.message) for entry in entries[:2]] == [MAX_LINE_LENGTH, 1]
     assert entries[-1].to_wire().message == "\\ud800z"
+
+
+async def test_two_sessions_never_read_each_others_calls_threads_and_tasks() -> None:
+    async def work(log: SessionLog, name: str) -> None:
+        async def task() -> None:
+            driver().info("%s's task", name)
+
+        log.bind()
+        driver().info("%s's call", name)
+        await trio.to_thread.run_sync(driver().info, "%s's thread", name)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(task)
+
+    ann, bob = SessionLog(), SessionLog()
+    with dispatching():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work, ann, "ann")
+            nursery.start_soon(work, bob, "bob")
+    for log, name in ((ann, "ann"), (bob, "bob")):
+        with log.reader(from_start=True) as reader:
+            said = await take(reader, 3)
+            assert said == [f"{name}'s call", f"{name}'s thread", f"{name}'s task"]
+            assert log.take(reader) is None
+
+
+async def test_what_the_host_says_of_a_board_is_in_the_logs_of_its_sessions_and_of_no_others() -> None:
+    board, other = BoardLog(), BoardLog()
+    ann, bob, eve = SessionLog(), SessionLog(), SessionLog()
+    with dispatching(), board.heard_by(ann), other.heard_by(eve):
+        with board.heard_by(bob), board.bound():
+            logging.getLogger("x").warning("unplugged")
+        with board.bound():
+            logging.getLogger("x").warning("back")
+    for log, told in ((ann, ["unplugged", "back"]), (bob, ["unplugged"]), (eve, [])):
+        with log.reader(from_start=True) as reader:
+            assert await take(reader, len(told)) == told
+            assert log.take(reader) is None
+
+
+async def test_a_thread_of_a_drivers_own_is_in_the_hosts_log_alone(
+    log: SessionLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = threading.Thread(target=driver().info, args=["from afar"])
+    thread.start()
+    thread.join()
+    with log.reader(from_start=True) as reader:
+        assert log.take(reader) is None
+    assert caplog.messages == ["from afar"]

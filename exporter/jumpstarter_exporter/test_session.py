@@ -404,6 +404,16 @@ async def test_reset_reaches_every_device_in_use_also_past_one_that_fails(serve:
         await user.exporter.Reset(jumpstarter_pb2.ResetRequest())
 
 
+async def test_two_sessions_on_one_host_hear_of_their_own_calls_only(serve: Serve) -> None:
+    async with serve(Device(), lease="ann's") as ann, serve(Device(), lease="bob's") as bob:
+        await ann.call("", "log", "ann's")
+        await bob.call("", "log", "bob's")
+        for user, own in ((ann, "ann's"), (bob, "bob's")):
+            await user.call("", "log", "last")
+            async with user.exporter.LogStream(empty_pb2.Empty()) as stream:
+                assert [(await stream.receive()).message for _ in range(2)] == [own, "last"]
+
+
 async def test_errors_of_a_sessions_block_leave_it_as_themselves(device: Device) -> None:
     async def fail() -> None:
         async with Session(device) as session:

@@ -83,7 +83,8 @@ class SessionLife:
             self._farewell = ""
 
     def _tell(self, status: Status, message: str) -> None:
-        _log.info("%s: %s", status.name, message)
+        with self._session.log.bound():
+            _log.info("%s: %s", status.name, message)
         self._session.status.become(status, message)
 
     def _apply(self, happened: list[Action | tuple[Status, str]]) -> None:
@@ -110,6 +111,7 @@ class SessionLife:
 
     async def _run(self, hook: Hook, kind: str) -> None:
         began = trio.current_time()
+        self._session.log.bind()
         try:
             failure = await self._with_motd(hook, kind)
         except Exception as error:  # whatever it is, it is this hook's failure and not the exporter's

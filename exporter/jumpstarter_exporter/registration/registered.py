@@ -23,6 +23,7 @@ from jumpstarter_exporter.config import ExporterConfig, build, load
 from jumpstarter_exporter.config.model import TopLevel
 from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import HookSeconds
+from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.controller import Controller
 from jumpstarter_exporter.registration.serving import LeaseServer
@@ -76,6 +77,7 @@ class _Registered:
         self._controller = controller
         self._tenancy = Tenancy()
         self._hook_seconds = HookSeconds()
+        self._log = BoardLog()
         self._changed = trio.Event()
         self._tree = Tree(
             build(config, lenient=True)
@@ -92,7 +94,10 @@ class _Registered:
         self._code = ExitCode.OK
 
     async def run(self) -> ExitCode:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with (
+            self._log.bound(),
+            trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
+        ):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._controller.follow, self._announcer.introduce, self._told)
                 nursery.start_soon(self._announcer.run)
@@ -167,7 +172,7 @@ class _Registered:
             nursery.start_soon(first, self._ending)
 
     async def _serve(self, tenant: Tenant) -> None:
-        server = LeaseServer(self._config, self._controller, tenant, self._hook_seconds)
+        server = LeaseServer(self._config, self._controller, tenant, self._hook_seconds, board=self._log)
         # Between leases nothing is known of the hardware but what the last one has found out.
         self._tree = server.session.tree
         token = trio.lowlevel.current_trio_token()

@@ -21,6 +21,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
 from jumpstarter_exporter.config import ExporterConfig, build
 from jumpstarter_exporter.hooks.life import HookSeconds, SessionLife
+from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.registration.controller import Controller
 from jumpstarter_exporter.registration.tenancy import Tenant
 from jumpstarter_exporter.registration.tunnel import Expectant
@@ -54,6 +55,8 @@ class LeaseServer:
         controller: Controller,
         tenant: Tenant,
         seconds: HookSeconds | None = None,
+        *,
+        board: BoardLog | None = None,
     ) -> None:
         self.ended = trio.Event()
         self.stopping = trio.Event()
@@ -65,6 +68,7 @@ class LeaseServer:
             lease=tenant.lease,
             motd=config.settings.motd,
             begins_ready=False,
+            board=board,
         )
         self._users: dict[trio.CancelScope, str] = {}
         """Clients' connections that are open, and whose each is; empty where its token does not say."""
