@@ -9,6 +9,9 @@ kernel messages break into it.
 Terminals and line editors take lines of limited length and drop what comes after (POSIX: 255 bytes at least, Linux:
 4095, busybox: 512 or 1024). So a long command goes over in pieces, into a variable of the shell: `preparation` has one
 line for each, which is a command of its own, with words and an exit status of its own.
+
+An error of the shell itself, such as a quote that is never closed, makes dash and busybox give the whole line up, and
+the second word would never come; `command` in front of `eval` makes it an exit status.
 """
 
 from __future__ import annotations
@@ -55,6 +58,9 @@ _NAMED = 80
 _OVERLAP = 4096
 """How far back a word may begin that ends in new data, kernel messages in it included."""
 
+_EVAL = "${funcstack-command} eval"
+"""`command eval`. In zsh, where `command` is for programs alone, `funcstack` exists and is empty, which leaves `eval`.
+A boot loader has neither, and says that it does not know `eval`."""
 _NO_EVAL = "Unknown command 'eval' - try 'help'\n"
 _LOGIN = re.compile(rb"(?:^|[\r\n])(?!Last login)[^\r\n]*\blogin: ?$")
 _MESSAGES = re.compile(MESSAGE)
@@ -155,7 +161,7 @@ class Command:
     @property
     def typed(self) -> str:
         """The line to type, without Enter. The blank in front keeps it out of the history of many shells."""
-        return self._between_words(f"eval {_word(self.command)}" if self._is_short else self._assembled)
+        return self._between_words(self._at_once if self._is_short else self._assembled)
 
     @property
     def preparation(self) -> list[Command]:
@@ -171,7 +177,11 @@ class Command:
 
     @property
     def _is_short(self) -> bool:
-        return len(self._between_words(f"eval {_word(self.command)}").encode()) <= LINE_BYTES
+        return len(self._between_words(self._at_once).encode()) <= LINE_BYTES
+
+    @property
+    def _at_once(self) -> str:
+        return f"{_EVAL} {_word(self.command)}"
 
     @property
     def _variable(self) -> str:
@@ -182,7 +192,7 @@ class Command:
         """Runs what the pieces make; the variable is gone before the command begins."""
         name = self._variable
         text = f'$(printf %b "${name}")' if _has_controls(self.command) else f"${name}"
-        return f'eval "unset {name};{text}"'
+        return f'{_EVAL} "unset {name};{text}"'
 
     def _between_words(self, line: str) -> str:
         return f" echo 'JS''{self._token}+'; {line}; echo 'JS''{self._token}='$?';'"

@@ -102,7 +102,7 @@ class Shell:
         """Run a command, of one line or several, and wait for its end.
 
         Its stdin is the console. A command that is cancelled or not done in `timeout` seconds gets Ctrl-C. One that
-        ends the shell (`exit`, a syntax error in some shells) has no result. `on_output` is awaited with each
+        ends the shell (`exit`) has no result. `on_output` is awaited with each
         piece of its output, and of kernel messages, as they come. A long one is typed in pieces.
 
         Raises:

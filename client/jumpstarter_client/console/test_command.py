@@ -219,7 +219,7 @@ def test_result_that_is_checked() -> None:
         "echo grüße",
     ],
 )
-@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("shell", ["dash", "bash", "zsh"])
 def test_shells_run_the_line_as_they_run_the_command(shell: str, command: str) -> None:
     plain = subprocess.run([shell, "-c", command], capture_output=True, check=False)
     typed = Command(command, TOKEN).typed

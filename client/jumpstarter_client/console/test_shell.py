@@ -19,7 +19,12 @@ from jumpstarter_client.console.command import CommandTooLong
 from jumpstarter_client.console.expect import ConsoleClosed, Expect
 from jumpstarter_client.console.shell import BoardRebooted, CommandTimeout, LoginTimeout, Shell, ShellLost
 
-SHELLS = [["dash", "-i"], ["bash", "--norc", "--noprofile", "-i"], ["busybox", "sh", "-i"]]
+SHELLS = [
+    ["dash", "-i"],
+    ["bash", "--norc", "--noprofile", "-i"],
+    ["busybox", "sh", "-i"],
+    ["zsh", "-f", "-i"],
+]
 NAMES = [command[0] for command in SHELLS]
 Board = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
@@ -35,7 +40,13 @@ async def shell_on_a_pty(command: list[str]) -> AsyncIterator[Shell]:
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={"PATH": os.environ["PATH"], "TERM": "vt100", "PS1": "board# ", "HISTFILE": ""},
+        env={
+            "PATH": os.environ["PATH"],
+            "TERM": "vt100",
+            "LANG": "C.UTF-8",
+            "PS1": "board# ",
+            "HISTFILE": "",
+        },
     )
     os.close(slave)
     try:
@@ -58,6 +69,30 @@ async def test_real_shell(command: list[str]) -> None:
         assert (await shell.run("echo err >&2; (exit 42)", timeout=20)).exit_code == 42
         big = await shell.run("i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done", timeout=60)
         assert big.output.splitlines() == [f"line {i}" for i in range(5000)]
+
+
+@pytest.mark.parametrize("command", SHELLS, ids=NAMES)
+async def test_error_of_the_shell_itself_is_an_exit_code(command: list[str]) -> None:
+    """Without care dash and busybox give the line up, and nobody hears of its end."""
+    async with shell_on_a_pty(command) as shell:
+        await shell.login(timeout=20)
+        for wrong in (
+            "echo 'unterminated",
+            'echo "unterminated',
+            "echo )",
+            "if true",
+            ". /nonexistent",
+            "readonly r=1; r=2",
+            "set -o nonsense",
+            "echo $((1/0))",
+            *(["echo ${unset?error}"] if command[0] != "zsh" else []),
+            f"printf %s {'x' * 600}; )",
+        ):
+            result = await shell.run(wrong, timeout=20)
+            assert result.exit_code != 0, wrong
+            assert result.output.strip(), wrong
+        await shell.run("kept=1; cd /usr", timeout=20)
+        assert (await shell.run('echo "$kept" "$PWD"', timeout=20)).output == "1 /usr\n"
 
 
 @pytest.mark.parametrize("command", SHELLS, ids=NAMES)

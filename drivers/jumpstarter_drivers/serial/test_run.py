@@ -42,6 +42,13 @@ def test_run_logs_in_on_a_board_that_boots(board: DriverClient) -> None:
         board.serial.run("nonsense").check()
 
 
+def test_syntax_error_is_the_result_of_the_command(board: DriverClient) -> None:
+    result = board.serial.run("echo 'unterminated")
+    assert result.exit_code == 2
+    assert "unterminated quoted string" in result.output
+    assert board.serial.run("uname").check() == "Linux\n"
+
+
 def test_console_session(board: DriverClient) -> None:
     transcript = bytearray()
     with board.serial.console(on_data=transcript.extend) as console:

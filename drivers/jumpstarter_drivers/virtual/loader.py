@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
-from jumpstarter_drivers.virtual.words import UnterminatedError, Word, commands
+from jumpstarter_drivers.virtual.words import UnterminatedError, Word, commands, expanded
 
 __all__ = ["PROMPT", "VERSION", "Loader", "LoaderAction"]
 
@@ -65,7 +65,10 @@ class Loader:
         return "".join(output), None
 
     def _command(self, words: list[Word]) -> tuple[str, LoaderAction | None]:
-        name, *arguments = [word.expand(self._variable, lambda line: f"$({line})") for word in words]
+        texts = expanded(words, self._variable, lambda line: f"$({line})")
+        if not texts:
+            return "", None
+        name, *arguments = texts
         if name in ("boot", "reset"):
             return "resetting ...\n" if name == "reset" else "", LoaderAction(name)
         if name not in _COMMANDS:

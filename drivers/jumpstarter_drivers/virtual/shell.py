@@ -1,7 +1,7 @@
 """The tiny shell that the virtual board offers after login: text in, text out, no I/O.
 
-It knows a handful of commands, variables, `;`, `&&`, `||`, quotes, `$?`, `$(...)` and `eval`, which is what tests on a
-console use.
+It knows a handful of commands, variables, `;`, `&&`, `||`, quotes, `$?`, `$(...)`, `eval` and `command`, which is what
+tests on a console use. A syntax error gives the whole line up, as in busybox, unless `command` stands in front of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jumpstarter_drivers.virtual.image import Image
-from jumpstarter_drivers.virtual.words import UnterminatedError, Word, commands
+from jumpstarter_drivers.virtual.words import UnterminatedError, Word, commands, expanded
 
 __all__ = ["KERNEL", "Action", "Machine", "Shell"]
 
@@ -47,6 +47,14 @@ class Machine:
     """The card left while the system ran: nothing can be loaded from it any more."""
 
 
+class _SyntaxError(Exception):
+    """A line that is given up, of which this was printed so far."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__(output)
+        self.output = output
+
+
 class Shell:
     """One login; `status` is what `$?` says."""
 
@@ -58,6 +66,12 @@ class Shell:
 
     def run(self, line: str, uptime: float) -> tuple[str, Action | None]:
         """Run one line, `uptime` seconds after boot: what it prints (with LF), and what it asks for."""
+        try:
+            return self._nested(line, uptime)
+        except _SyntaxError as error:
+            return error.output, None
+
+    def _nested(self, line: str, uptime: float) -> tuple[str, Action | None]:
         if self._depth == _DEPTH:
             self.status = 2
             return "sh: too many levels\n", None
@@ -80,18 +94,31 @@ class Shell:
         except UnterminatedError:
             self.status = 2
             output.append("sh: syntax error: unterminated quoted string\n")
+            raise _SyntaxError("".join(output)) from None
+        except _SyntaxError as error:
+            raise _SyntaxError("".join([*output, error.output])) from None
         return "".join(output), None
 
     def _command(self, words: list[Word], uptime: float) -> tuple[str, Action | None]:
-        name, *arguments = [
-            word.expand(self._variable, lambda line: self.run(line, uptime)[0]) for word in words
-        ]
+        texts = expanded(words, self._variable, lambda line: self.run(line, uptime)[0])
+        if texts[:1] == ["command"]:
+            try:
+                return self._execute(texts[1:], uptime)
+            except _SyntaxError as error:
+                return error.output, None
+        return self._execute(texts, uptime)
+
+    def _execute(self, texts: list[str], uptime: float) -> tuple[str, Action | None]:
+        if not texts:
+            self.status = 0
+            return "", None
+        name, *arguments = texts
         if not arguments and (assigned := _ASSIGNMENT.fullmatch(name)):
             return self._assign(assigned[1], assigned[2]), None
         if name == "eval":
             # An empty one succeeds; all others are told by what they run.
             self.status = 0
-            return self.run(" ".join(arguments), uptime)
+            return self._nested(" ".join(arguments), uptime)
         if name in _ACTIONS:
             return "", _ACTIONS[name]
         if name in _BUILTINS:
@@ -107,7 +134,8 @@ class Shell:
         return _PROGRAMS[name](self, arguments, uptime), None
 
     def _variable(self, name: str) -> str:
-        return str(self.status) if name == "?" else self._variables.get(name, "")
+        name, _, otherwise = name.partition("-")
+        return str(self.status) if name == "?" else self._variables.get(name, otherwise)
 
     def _assign(self, name: str, value: str) -> str:
         others = sum(len(text) for key, text in self._variables.items() if key != name)

@@ -121,6 +121,11 @@ def test_shell_runs_commands_and_keeps_their_status() -> None:
     assert "unterminated" in run(board, "echo 'oops")
     assert run(board, "eval 'false; echo $?'; echo 'A''B='$?';'") == "1\nAB=0;\n"
     assert run(board, 'eval "$(printf %b \'echo a\\0012echo "b c"\')"') == "a\nb c\n"
+    gave_up = "sh: syntax error: unterminated quoted string\n"
+    assert run(board, "echo a; eval 'echo b; echo \"'; echo c") == "a\n" + gave_up
+    assert run(board, "${x-command} eval 'echo \"'; echo $?") == gave_up + "2\n"
+    assert run(board, "x=eval") == ""
+    assert run(board, "${x-command} 'echo \"'; echo c") == gave_up
     assert run(board, 'echo "$(uname -n) $(hostname)" # hosts') == "rpi4 rpi4\n"
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_drivers.virtual.words import UnterminatedError, Word, commands, split
+from jumpstarter_drivers.virtual.words import UnterminatedError, Word, commands, expanded, split
 
 
 def words(line: str) -> list[str]:
@@ -37,6 +37,12 @@ def words(line: str) -> list[str]:
 )
 def test_lines(line: str, expected: list[str]) -> None:
     assert words(line) == expected
+
+
+def test_words_that_expand_to_nothing_vanish_unless_they_are_quoted() -> None:
+    found = [word for word in split("$a \"$a\" '' $(b) ${a-x} ${a} a$a") if isinstance(word, Word)]
+    values = {"a-x": "x"}
+    assert expanded(found, lambda name: values.get(name, ""), lambda _line: "\n") == ["", "", "x", "a"]
 
 
 @pytest.mark.parametrize("line", ["'", 'a"b', "$(", "$(')"])

@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["UnterminatedError", "Word", "commands", "split"]
+__all__ = ["UnterminatedError", "Word", "commands", "expanded", "split"]
 
 _OPERATORS = ("&&", "||", ";", "&", "\n")
-_VARIABLE = re.compile(r"\$(\?|\w+|\{\w+-?\})")
+_VARIABLE = re.compile(r"\$(\?|\w+|\{\w+(?:-\w*)?\})")
 
 
 class UnterminatedError(ValueError):
@@ -33,16 +33,27 @@ class Word:
     parts: tuple[tuple[str, _Kind], ...]
 
     def expand(self, variable: Callable[[str], str], run: Callable[[str], str]) -> str:
-        """The word itself; `variable` has the values, `run` gives what a command prints."""
+        """The word itself; `variable` has the values (of what stands between braces), `run` what a command prints."""
         expanded = []
         for text, kind in self.parts:
             if kind is _Kind.EXPANDED:
-                expanded.append(_VARIABLE.sub(lambda found: variable(found[1].strip("{-}")), text))
+                expanded.append(_VARIABLE.sub(lambda found: variable(found[1].strip("{}")), text))
             elif kind is _Kind.COMMAND:
                 expanded.append(run(text).rstrip("\n"))
             else:
                 expanded.append(text)
         return "".join(expanded)
+
+    @property
+    def may_vanish(self) -> bool:
+        """Whether it is no word when it expands to nothing: nothing of it was written as it is, or in quotes."""
+        return all(kind is not _Kind.LITERAL for _, kind in self.parts)
+
+
+def expanded(words: list[Word], variable: Callable[[str], str], run: Callable[[str], str]) -> list[str]:
+    """A command's words, expanded; those that vanish are left out."""
+    texts = [(word, word.expand(variable, run)) for word in words]
+    return [text for word, text in texts if text or not word.may_vanish]
 
 
 def commands(line: str) -> Iterator[tuple[str, list[Word]]]:
