@@ -1,4 +1,4 @@
-"""`jumpstarter-exporter run`: from the command line's words to the daemon."""
+"""`jumpstarter-exporter run`: from the command line's words to the host."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_exporter import config as configuration
-from jumpstarter_exporter import daemon, sockets
 from jumpstarter_exporter.cli.main import set_up_logging
 from jumpstarter_exporter.errors import collapsed
-from jumpstarter_exporter.passphrase import read_passphrase
+from jumpstarter_exporter.serve import host, sockets
+from jumpstarter_exporter.serve.network import Network
+from jumpstarter_exporter.serve.passphrase import read_passphrase
 
 __all__ = ["run_daemon"]
 
@@ -48,7 +49,7 @@ def run_daemon(
             return trio.run(run_registered, loaded)
     path = sockets.default_path() if socket is None else socket.absolute()
     with collapsed():
-        return trio.run(daemon.run, loaded, path, network)
+        return trio.run(host.run, loaded, path, network)
 
 
 def _network(
@@ -58,7 +59,7 @@ def _network(
     *,
     insecure: bool,
     passphrase_file: Path | None,
-) -> daemon.Network | None:
+) -> Network | None:
     if listen is None:
         if certificate or key or insecure or passphrase_file:
             raise _OptionError(
@@ -77,7 +78,7 @@ def _network(
         )
     elif insecure:
         _log.warning("without TLS everybody on the way can read the passphrase")
-    return daemon.Network(host, port, certificate, key, passphrase)
+    return Network(host, port, certificate, key, passphrase)
 
 
 def _host_and_port(listen: str) -> tuple[str | None, int]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jumpstarter_exporter import sockets
-from jumpstarter_exporter.sockets import SocketError, claimed, default_path
+from jumpstarter_exporter.serve import sockets
+from jumpstarter_exporter.serve.sockets import SocketError, claimed, default_path
 
 
 def bound(path: Path) -> socket.socket:
@@ -59,7 +59,7 @@ def test_the_lock_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
     path = tmp_path / "exporter.sock"
     program = (
         "import os, pathlib, sys\n"
-        "from jumpstarter_exporter.sockets import claimed\n"
+        "from jumpstarter_exporter.serve.sockets import claimed\n"
         "with claimed(pathlib.Path(sys.argv[1])):\n"
         "    os.kill(os.getpid(), 9)\n"
     )

@@ -14,7 +14,7 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.conftest import Serve, User
-from jumpstarter_exporter.passphrase import PassphraseError, read_passphrase, require_passphrase
+from jumpstarter_exporter.serve.passphrase import PassphraseError, read_passphrase, require_passphrase
 
 
 async def unary(user: User, metadata: Any) -> None:

@@ -7,35 +7,34 @@ are closed. A second signal ends it at once. SIGHUP has its certificate read aga
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
-from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.reach import EVERYWHERE, Reach
-from jumpstarter_proto.rpc import Limits, Server, connections_allowed, tcp_listeners, unix_listener
+from jumpstarter_proto.rpc import Server, unix_listener
 from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
 
-from jumpstarter_exporter import sockets
 from jumpstarter_exporter.config import ExporterConfig, build
 from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.logs import BoardLog
-from jumpstarter_exporter.passphrase import let_everybody_in, require_passphrase
+from jumpstarter_exporter.serve import sockets
+from jumpstarter_exporter.serve.network import Network
+from jumpstarter_exporter.serve.notify import notify
+from jumpstarter_exporter.services import services
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.user_reach import reach_limited_to
 
 if TYPE_CHECKING:
     from jumpstarter_proto.rpc import ServerTls
 
-__all__ = ["END_SECONDS", "GRACE_SECONDS", "ListenError", "Network", "run"]
+__all__ = ["END_SECONDS", "GRACE_SECONDS", "run"]
 
 GRACE_SECONDS = 0.5
 """Enough for a call that is about to answer; consoles and logs never end by themselves."""
@@ -45,39 +44,6 @@ END_SECONDS = 30.0
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
-
-
-class ListenError(JumpstarterError):
-    """The network address cannot be listened on."""
-
-    exit_code = ExitCode.FAILED
-
-
-@dataclass(frozen=True)
-class Network:
-    """Where to listen besides the socket."""
-
-    host: str | None
-    """None is every interface."""
-    port: int
-    certificate: Path | None = None
-    key: Path | None = None
-    """Without the two, in plaintext."""
-    passphrase: str | None = None
-
-    def tls(self) -> ServerTls | None:
-        """The server's side of TLS. ListenError when the files are no certificate and key."""
-        if self.certificate is None or self.key is None:
-            return None
-        from jumpstarter_proto.rpc import ServerTls  # noqa: PLC0415 - most exporters need no TLS
-
-        try:
-            return ServerTls(self.certificate, self.key)
-        except OSError as error:  # ssl.SSLError is one
-            raise ListenError(
-                f"{self.certificate} and {self.key} cannot be used for TLS: {error.strerror or error}; "
-                "give a PEM certificate chain and its key"
-            ) from error
 
 
 async def run(config: ExporterConfig, path: Path, network: Network | None) -> ExitCode:
@@ -104,9 +70,9 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
             tls = None
             if network is not None:
                 tls = network.tls()
-                listeners = await _network(network, tls)
-                servers.append((_public_server(session, network), listeners, settings.fetch.reach()))
-                where += f" and {_address(network, listeners)}"
+                listeners = await network.listeners(tls)
+                servers.append((network.server(services(session)), listeners, settings.fetch.reach()))
+                where += f" and {network.address(listeners)}"
             with trio.open_signal_receiver(*_SIGNALS) as signals:
                 async with trio.open_nursery() as watch:
                     watch.start_soon(session.tree.keep_open)
@@ -130,12 +96,12 @@ async def _serve(
             with reach_limited_to(reach):
                 await nursery.start(server.serve, listeners)
         print_line(f"Listening on {where}", flush=True)
-        _notify("READY=1")
+        notify("READY=1")
         life.begin()
         number = await _told_to_end(signals, life, tls)
         if number is not None:
             _log.info("%s: ending", signal.Signals(number).name)
-        _notify("STOPPING=1")
+        notify("STOPPING=1")
         nursery.start_soon(hurry, signals)
         await life.end()  # its hooks have times of their own
         end_in_time(END_SECONDS)
@@ -174,42 +140,3 @@ def _unix(path: Path) -> trio.abc.Listener[trio.abc.Stream]:
         raise sockets.SocketError(
             f"no socket can be made at {path}: {error.strerror or error}; choose another with --socket"
         ) from None
-
-
-async def _network(network: Network, tls: ServerTls | None) -> list[trio.abc.Listener[trio.abc.Stream]]:
-    context = None if tls is None else lambda: tls.context
-    try:
-        return list(await tcp_listeners(network.host, network.port, ssl_context=context))
-    except OSError as error:
-        where = f"{network.host or '*'}:{network.port}"
-        raise ListenError(
-            f"cannot listen on {where}: {error.strerror or error}; choose another --listen"
-        ) from None
-
-
-def _public_server(session: Session, network: Network) -> Server:
-    check = let_everybody_in if network.passphrase is None else require_passphrase(network.passphrase)
-    limits = Limits(connections=connections_allowed(Limits().connections))
-    return session.new_server(check, limits=limits)
-
-
-def _address(network: Network, listeners: list[trio.abc.Listener[trio.abc.Stream]]) -> str:
-    port = network.port
-    for listener in listeners:
-        inner = getattr(listener, "transport_listener", listener)
-        if port == 0 and isinstance(inner, trio.SocketListener):
-            port = inner.socket.getsockname()[1]
-    kind = "TLS" if network.certificate else "plaintext"
-    return f"{network.host or '*'}:{port} ({kind}{', passphrase' if network.passphrase else ''})"
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, if it wants to know (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-        try:
-            notify.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
-        except OSError as error:
-            _log.warning("systemd does not listen on %s: %s", address, error)

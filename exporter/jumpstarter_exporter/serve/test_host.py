@@ -108,8 +108,9 @@ class Daemon:
 
     def command(self, *words: str | Path) -> list[str]:
         program = (
-            "from jumpstarter_exporter import cli, daemon\n"
-            f"daemon.END_SECONDS = {self.end_seconds}\n"
+            "from jumpstarter_exporter import cli\n"
+            "from jumpstarter_exporter.serve import host\n"
+            f"host.END_SECONDS = {self.end_seconds}\n"
             "cli.main()\n"
         )
         return [sys.executable, "-c", program, *map(str, words)]

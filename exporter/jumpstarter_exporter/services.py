@@ -1,0 +1,142 @@
+"""What an exporter answers to its users: Jumpstarter's two services, for whichever session a call is let into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from uuid import uuid4
+
+from google.protobuf import empty_pb2
+from google.protobuf.struct_pb2 import Value
+from jumpstarter_proto.rpc import ServerCall, Servicer
+from jumpstarter_proto.v1 import jumpstarter_pb2, router_pb2
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
+from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
+from jumpstarter_proto.value import from_value
+
+from jumpstarter_exporter import calls, streams
+from jumpstarter_exporter.report import NAME, instance_reports
+from jumpstarter_exporter.status import Status
+
+if TYPE_CHECKING:
+    from jumpstarter_exporter.session import Session
+
+__all__ = ["Entrance", "services"]
+
+_PROCESS = uuid4()
+"""Names this exporter in reports for as long as the process lives."""
+
+DriverCall: TypeAlias = ServerCall[jumpstarter_pb2.DriverCallRequest, jumpstarter_pb2.DriverCallResponse]
+StreamingCall: TypeAlias = ServerCall[
+    jumpstarter_pb2.StreamingDriverCallRequest, jumpstarter_pb2.StreamingDriverCallResponse
+]
+LogCall: TypeAlias = ServerCall[empty_pb2.Empty, jumpstarter_pb2.LogStreamResponse]
+
+
+class Entrance(Protocol):
+    """Where users come in."""
+
+    async def enter(self, call: ServerCall[Any, Any]) -> Session:
+        """The session that this call is for, before anything is done. RpcError when there is none for it."""
+
+
+def services(entrance: Entrance) -> tuple[Servicer, ...]:
+    """Both of them, behind an entrance."""
+    return _Exporter(entrance), _Router(entrance)
+
+
+class _Exporter(ExporterServiceServicer):
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+
+    async def GetReport(  # noqa: N802 - the wire's name, as all of them
+        self,
+        request: empty_pb2.Empty,
+        call: ServerCall[empty_pb2.Empty, jumpstarter_pb2.GetReportResponse],
+    ) -> jumpstarter_pb2.GetReportResponse:
+        session = await self._entrance.enter(call)
+        return jumpstarter_pb2.GetReportResponse(
+            uuid=str(_PROCESS),
+            labels={} if session.name is None else {NAME: session.name},
+            reports=instance_reports(session.tree),
+            motd=session.motd,
+        )
+
+    async def DriverCall(  # noqa: N802
+        self, request: jumpstarter_pb2.DriverCallRequest, call: DriverCall
+    ) -> jumpstarter_pb2.DriverCallResponse:
+        session = await self._entrance.enter(call)
+        node = session.node(request.uuid)
+        arguments = [from_value(argument) for argument in request.args]
+        result = await calls.call(node, request.method, arguments)
+        return jumpstarter_pb2.DriverCallResponse(uuid=str(uuid4()), result=result)
+
+    async def StreamingDriverCall(  # noqa: N802
+        self, request: jumpstarter_pb2.StreamingDriverCallRequest, call: StreamingCall
+    ) -> None:
+        session = await self._entrance.enter(call)
+        node = session.node(request.uuid)
+        arguments = [from_value(argument) for argument in request.args]
+
+        async def send(result: Value) -> None:
+            await call.send(jumpstarter_pb2.StreamingDriverCallResponse(uuid=str(uuid4()), result=result))
+
+        await calls.stream_results(node, request.method, arguments, send)
+
+    async def LogStream(self, request: empty_pb2.Empty, call: LogCall) -> None:  # noqa: N802
+        session = await self._entrance.enter(call)
+        # A lease's user sees its log from the start; local users come and go, and see what happens meanwhile.
+        with session.log.reader(from_start=session.lease is not None) as entries:
+            await call.send_initial_metadata()
+            async for entry in entries:
+                await call.send(entry.to_wire())
+
+    async def Reset(  # noqa: N802
+        self,
+        request: jumpstarter_pb2.ResetRequest,
+        call: ServerCall[jumpstarter_pb2.ResetRequest, jumpstarter_pb2.ResetResponse],
+    ) -> jumpstarter_pb2.ResetResponse:
+        session = await self._entrance.enter(call)
+        await session.reset()
+        return jumpstarter_pb2.ResetResponse()
+
+    async def GetStatus(  # noqa: N802
+        self,
+        request: jumpstarter_pb2.GetStatusRequest,
+        call: ServerCall[jumpstarter_pb2.GetStatusRequest, jumpstarter_pb2.GetStatusResponse],
+    ) -> jumpstarter_pb2.GetStatusResponse:
+        session = await self._entrance.enter(call)
+        report = session.status.report
+        return jumpstarter_pb2.GetStatusResponse(
+            status=_on_wire(report.status),
+            message=report.message,
+            status_version=report.version,
+            previous_status=None if report.previous is None else _on_wire(report.previous),
+        )
+
+    async def EndSession(  # noqa: N802
+        self,
+        request: jumpstarter_pb2.EndSessionRequest,
+        call: ServerCall[jumpstarter_pb2.EndSessionRequest, jumpstarter_pb2.EndSessionResponse],
+    ) -> jumpstarter_pb2.EndSessionResponse:
+        session = await self._entrance.enter(call)
+        return session.end()
+
+
+def _on_wire(status: Status) -> str:
+    return f"EXPORTER_STATUS_{status.name}"
+
+
+class _Router(RouterServiceServicer):
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+
+    async def Stream(  # noqa: N802
+        self, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
+    ) -> None:
+        session = await self._entrance.enter(call)
+        request = streams.parse_request(call.header("request"))
+        node = session.node(request.uuid)
+        if request.kind == "driver":
+            await streams.serve_driver_stream(node, request.method, call)
+        else:
+            await streams.serve_resource(node, request.x_jmp_content_encoding, call)
