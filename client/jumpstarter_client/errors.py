@@ -10,6 +10,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 __all__ = [
+    "AddressError",
     "ConnectError",
     "DriverError",
     "DriverInvalidArgument",
@@ -40,6 +41,13 @@ class ConnectError(JumpstarterError):
 
     status = "UNAVAILABLE"
     exit_code = ExitCode.UNAVAILABLE
+
+
+class AddressError(ConnectError):
+    """What should say where an exporter is, such as JUMPSTARTER_HOST, is no address."""
+
+    status = "INVALID_ARGUMENT"
+    exit_code = ExitCode.USAGE
 
 
 class NotFoundError(JumpstarterError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 
-from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.errors import AddressError
 
 __all__ = ["BuiltIn", "Tcp", "Unix", "candidates", "parse_host", "passphrase"]
 
@@ -50,7 +50,7 @@ def candidates(host: str | None, environment: Mapping[str, str]) -> Iterator[Uni
     What was asked for, or set, is the only one then: a user who names an exporter gets that one or an error.
 
     Raises:
-        ConnectError: the host is no address.
+        AddressError: the host is no address.
     """
     named = host or environment.get("JUMPSTARTER_HOST")
     if named:
@@ -66,7 +66,7 @@ def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
     """`HOST:PORT`, or the path of a socket: what has a slash in it, or is a file's name of this folder.
 
     Raises:
-        ConnectError: it is neither; says how it is written.
+        AddressError: it is neither; says how it is written.
     """
     text = text.strip()
     if "/" in text and "://" not in text:
@@ -76,7 +76,7 @@ def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
     except AddressSyntaxError as error:
         if os.path.exists(text):
             return Unix(text, asked_for=True)
-        raise ConnectError(f"the exporter: {error}, or a socket's path such as /run/x.sock") from None
+        raise AddressError(f"the exporter: {error}, or a socket's path such as /run/x.sock") from None
     insecure = any(
         environment.get(name) == "1" for name in ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
     )

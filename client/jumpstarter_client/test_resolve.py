@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from jumpstarter_proto.errors import ExitCode
 
-from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.errors import AddressError
 from jumpstarter_client.resolve import BuiltIn, Tcp, Unix, candidates, parse_host, passphrase
 
 
@@ -55,11 +56,14 @@ def test_a_host_is_an_address_only_with_a_port_at_its_end(text: str, expected: U
         "[::1",
         "[::1]",
         "::1:8082",
+        "lab:1:2",
+        ":8443",
     ],
 )
 def test_what_is_no_address_is_told_how_one_is_written(text: str) -> None:
-    with pytest.raises(ConnectError, match=r"write HOST:PORT such as .*, or a socket's path"):
+    with pytest.raises(AddressError, match=r"write HOST:PORT such as .*, or a socket's path") as caught:
         parse_host(text, {})
+    assert caught.value.exit_code is ExitCode.USAGE
 
 
 def test_a_socket_of_this_folder_needs_no_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,11 +76,6 @@ def test_a_socket_of_this_folder_needs_no_slash(tmp_path: Path, monkeypatch: pyt
 def test_tls_is_left_out_only_when_asked_for(name: str) -> None:
     assert parse_host("lab:1", {name: "1"}) == Tcp("lab", 1, insecure=True)
     assert parse_host("lab:1", {name: "0"}) == Tcp("lab", 1, insecure=False)
-
-
-def test_a_port_without_a_host_is_an_error() -> None:
-    with pytest.raises(ConnectError, match="HOST:PORT"):
-        parse_host(":8443", {})
 
 
 def test_passphrase_goes_with_every_call_when_it_is_set() -> None:

@@ -46,14 +46,18 @@ def _split(text: str, default_port: int | None, to_listen: bool) -> tuple[str, i
         raise ValueError("it may hold only a host and a port")
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        if not bracket or not _is_ipv6(host):
+        if not bracket:
+            raise ValueError("its bracket is not closed")
+        if not _is_ipv6(host):
             raise ValueError("only an IPv6 address may stand in brackets")
         if rest and not rest.startswith(":"):
             raise ValueError("a colon and the port have to follow the brackets")
         colon, port = rest[:1], rest[1:]
     else:
         if text.count(":") > 1:
-            raise ValueError("an IPv6 address has to stand in brackets")
+            raise ValueError(
+                "more than one colon may be in an IPv6 address only, which has to stand in brackets"
+            )
         host, colon, port = text.partition(":")
         if not (host or to_listen):
             raise ValueError("it has no host")

@@ -13,7 +13,6 @@ from google.protobuf.message import DecodeError
 from jumpstarter_client import logs
 from jumpstarter_exporter.recording import records
 from jumpstarter_proto import router_frames, value
-from jumpstarter_proto.documents import bounds
 from jumpstarter_proto.rpc._messages import HEADER_BYTES, MessageReader
 from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
 from jumpstarter_proto.v1.router_pb2 import StreamRequest
@@ -53,7 +52,7 @@ def unbounded_message(reader: MessageReader, data: bytes | bytearray, start: int
 
 
 def unbounded_text(text: str) -> Any:
-    return yaml.load(text, bounds.Loader)
+    return yaml.load(text, yaml.SafeLoader)
 
 
 def unread_record(data: bytes) -> LogStreamResponse:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
-from jumpstarter_proto.documents import Document, PathInFile
+from jumpstarter_proto.documents import Document, FieldError, PathInFile
 from jumpstarter_proto.reach import Reach
 
 __all__ = [
@@ -73,8 +73,12 @@ class Fetch(msgspec.Struct, frozen=True):
     """Addresses, networks and host names beyond what `Reach.limited` lets everybody reach."""
 
     def __post_init__(self) -> None:
-        """Check the entries. ValueError names the one that is wrong."""
-        self.reach()
+        """Check the entries. FieldError names the one that is wrong."""
+        for index, entry in enumerate(self.allow):
+            try:
+                Reach.limited([entry])
+            except ValueError as error:
+                raise FieldError(str(error), "allow", index) from None
 
     def reach(self) -> Reach:
         """That of such a user."""
@@ -101,12 +105,12 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     exit_on_lease_end: bool = False
 
     def __post_init__(self) -> None:
-        """Check the controller's address. ValueError says how one is written."""
+        """Check the controller's address. FieldError says how one is written."""
         if self.endpoint:
             try:
                 split_host_port(self.endpoint, default_port=CONTROLLER_PORT)
             except AddressSyntaxError as error:
-                raise ValueError(f"endpoint: {error}") from None
+                raise FieldError(str(error), "endpoint") from None
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,10 @@ AT = "1: export.rpi4.children.power"
         ("export:\n  a: {ref: b}\n  a: {ref: c}", "3: export.a: 'a' is there twice; keep one"),
         ("export: {a: {off: 1}}", "1: export.a: 'off' as a key is not text; put it in quotes"),
         ("a: [", "this is not YAML: "),
-        ("a: !!python/object:os.system x", "this is not YAML: "),
+        (
+            "a: !!python/object:os.system x",
+            "1: the tag '!!python/object:os.system' is not known; leave it out",
+        ),
         ("a: 1\n---\nb: 2", "this is not YAML: "),
         ("- a", "the file is no mapping"),
         ("", "the file is empty"),
@@ -494,5 +497,11 @@ def test_xdg_is_asked_when_jumpstarters_own_variable_is_not_set(
 @pytest.mark.parametrize("address", ["http://lab:8082", "lab:notaport"])
 def test_a_controllers_address_that_is_none_is_told_how_one_is_written(tmp_path: Path, address: str) -> None:
     said = complaint(tmp_path, UPSTREAM.replace("grpc.jumpstarter.example:8082", address))
-    assert f"endpoint: '{address}' is no address: " in said
+    line = UPSTREAM[: UPSTREAM.index("endpoint:")].count("\n") + 1
+    assert f"{line}: endpoint: '{address}' is no address: " in said
     assert "; write HOST:PORT such as" in said
+
+
+def test_an_address_that_no_url_may_lead_to_is_named_with_its_place(tmp_path: Path) -> None:
+    said = complaint(tmp_path, "export: {}\nfetch:\n  allow:\n  - 10.0.0.1\n  - 10.0.0.0/99\n")
+    assert "5: fetch.allow[1]: " in said

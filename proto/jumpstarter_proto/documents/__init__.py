@@ -5,7 +5,7 @@ from __future__ import annotations
 from jumpstarter_proto.documents.bounds import MAX_BYTES, load_text
 from jumpstarter_proto.documents.document import Document
 from jumpstarter_proto.documents.edit import edited
-from jumpstarter_proto.documents.errors import ConfigError, PathInFile, dotted, nearest
+from jumpstarter_proto.documents.errors import ConfigError, FieldError, PathInFile, dotted, nearest
 from jumpstarter_proto.documents.structs import read_struct
 from jumpstarter_proto.documents.values import check_keys, check_value, convert, kind_of
 
@@ -13,6 +13,7 @@ __all__ = [
     "MAX_BYTES",
     "ConfigError",
     "Document",
+    "FieldError",
     "PathInFile",
     "check_keys",
     "check_value",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -13,13 +11,13 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_NODES",
     "Loader",
+    "OddValueError",
     "TooMuchError",
     "check_bounds",
-    "constructing",
     "load_text",
 ]
 
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_BYTES = 1024 * 1024
 """What people write is smaller; a disk image given by mistake is not."""
 MAX_NODES = 50_000
@@ -28,6 +26,8 @@ MAX_DEPTH = 100
 """Lists and mappings in each other."""
 MAX_NUMBER_LENGTH = 100
 """Characters of a number or a time: to read one of a million digits takes minutes."""
+_SHOWN = 40
+"""Characters of a value that a message shows."""
 _NUMBERS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
 _ODD_VALUE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """What PyYAML's constructors raise about a value that is not of its type, such as the 45th of a month."""
@@ -35,6 +35,34 @@ _ODD_VALUE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticErro
 
 class TooMuchError(yaml.MarkedYAMLError):
     """The text holds more than anybody writes, or contains itself."""
+
+
+class OddValueError(yaml.MarkedYAMLError):
+    """A value is not of the type that its tag or its looks say. The problem says what to do."""
+
+
+class Loader(_SafeLoader):  # type: ignore[misc]  # one of two classes
+    """PyYAML's safe one, whose errors about values are all its own, and have a place."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """A node's value.
+
+        Raises:
+            OddValueError: it is not of its type, or of one that we do not know.
+        """
+        try:
+            return super().construct_object(node, deep)
+        except OddValueError:
+            raise
+        except (*_ODD_VALUE, yaml.constructor.ConstructorError) as error:
+            raise _odd(node, error) from None
+
+    def construct_document(self, node: Any) -> Any:
+        """A whole document's value: what is in lists and mappings is made after them."""
+        try:
+            return super().construct_document(node)
+        except _ODD_VALUE as error:
+            raise _odd(node, error) from None
 
 
 def check_bounds(text: str) -> None:
@@ -117,13 +145,18 @@ def _too_much(problem: str, event: Any) -> TooMuchError:
     return TooMuchError(problem=problem, problem_mark=event.start_mark)
 
 
-@contextmanager
-def constructing() -> Iterator[None]:
-    """Around what makes values of nodes: a value that is not of its type is an error of the text."""
-    try:
-        yield
-    except _ODD_VALUE as error:
-        raise yaml.YAMLError(f"a value is not of its type ({error})") from None
+def _odd(node: Any, error: Exception) -> yaml.MarkedYAMLError:
+    name = node.tag.removeprefix("tag:yaml.org,2002:")
+    if node.tag not in Loader.yaml_constructors:
+        what = f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')!r} is not known; leave it out"
+    elif isinstance(node, yaml.ScalarNode):
+        value = node.value if len(node.value) <= _SHOWN else f"{node.value[: _SHOWN - 3]}..."
+        what = f"{value!r} is no {name}; change it, or put it in quotes without a tag if it is text"
+    elif isinstance(error, yaml.constructor.ConstructorError):
+        return error
+    else:
+        what = f"this is no {name} ({error}); change it"
+    return OddValueError(problem=what, problem_mark=node.start_mark)
 
 
 def load_text(text: str) -> Any:
@@ -134,7 +167,6 @@ def load_text(text: str) -> Any:
     """
     check_bounds(text)
     try:
-        with constructing():
-            return yaml.load(text, Loader)  # noqa: S506 - a safe one
+        return yaml.load(text, Loader)  # noqa: S506 - a safe one
     except RecursionError as error:
         raise yaml.YAMLError(f"it is too deep: {error}") from None

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from jumpstarter_proto.documents.bounds import MAX_BYTES, Loader, TooMuchError, check_bounds, constructing
+from jumpstarter_proto.documents.bounds import MAX_BYTES, Loader, OddValueError, TooMuchError, check_bounds
 from jumpstarter_proto.documents.errors import ConfigError, PathInFile, Place
 
 __all__ = ["Document"]
@@ -61,8 +61,7 @@ class Document:
     def _fill(self, loader: Any, node: Any, top: str) -> None:
         if node is not None:
             self._note(node, ())
-        with constructing():
-            data = None if node is None else loader.construct_document(node)
+        data = None if node is None else loader.construct_document(node)
         if data is None:
             raise ConfigError(f"the file is empty; it needs at least `{top}:`", file=self.file)
         if not isinstance(data, dict):
@@ -114,6 +113,8 @@ def _loader(file: Path, text: str) -> Iterator[Any]:
         yield loader
     except TooMuchError as error:
         raise _wrong(file, f"{error.problem}; is it meant so?", error.problem_mark) from None
+    except OddValueError as error:
+        raise _wrong(file, error.problem or "", error.problem_mark) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.problem, error.context) if part)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.texts import shown
 
-__all__ = ["ConfigError", "PathInFile", "Place", "dotted", "nearest"]
+__all__ = ["ConfigError", "FieldError", "PathInFile", "Place", "dotted", "nearest"]
 
 PathInFile: TypeAlias = tuple[str | int, ...]
 """Keys and list indices from the top of a file."""
@@ -33,6 +33,14 @@ class ConfigError(JumpstarterError):
         self.path = path
         self.line = place[0] if place else None
         self.column = place[1] if place else None
+
+
+class FieldError(ValueError):
+    """What a struct finds wrong with one of its fields: `path` is the key in the file, and what is below it."""
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def dotted(path: PathInFile) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from jumpstarter_proto.documents.document import Document
-from jumpstarter_proto.documents.errors import PathInFile
+from jumpstarter_proto.documents.errors import FieldError, PathInFile
 from jumpstarter_proto.documents.values import check_keys, check_value, kind_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def read_struct(document: Document, kind: type[S], data: object, path: PathInFil
 
     Raises:
         ConfigError: an unknown key, one that is missing, a value of another type, or one that the struct refuses
-            by a ValueError; at its place.
+            by a FieldError or another ValueError; at its place.
     """
     import msgspec  # noqa: PLC0415 - many readers of documents have no structs
 
@@ -55,7 +55,8 @@ def read_struct(document: Document, kind: type[S], data: object, path: PathInFil
     try:
         return kind(**values)
     except ValueError as error:  # what its own __post_init__ finds
-        raise document.error(path, str(error)) from None
+        below = error.path if isinstance(error, FieldError) else ()
+        raise document.error((*path, *below), str(error)) from None
 
 
 def _struct_in(hint: Any) -> tuple[type[msgspec.Struct] | None, bool]:

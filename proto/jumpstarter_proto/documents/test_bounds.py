@@ -61,19 +61,38 @@ def test_what_would_grow_is_refused_with_its_place(tmp_path: Path, text: str, se
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("value", "sentence"),
     [
-        "a: 2001-13-45",
-        "a: !!int x",
-        "a: !!int ''",
-        "a: !!float x",
-        "a: !!bool x",
-        "a: !!timestamp x",
-        "a: !!binary ü",
+        ("2001-13-45", "'2001-13-45' is no timestamp; change it, or put it in quotes without a tag"),
+        ("!!timestamp x", "'x' is no timestamp; change it"),
+        ("!!int x", "'x' is no int; change it"),
+        ("!!int ''", "'' is no int; change it"),
+        ("!!float x", "'x' is no float; change it"),
+        ("!!float " + "x" * 90, "'" + "x" * 37 + "...' is no float; change it"),
+        ("!!bool x", "'x' is no bool; change it"),
+        ("!!binary ü", "'ü' is no binary; change it"),
+        ("!board x", "the tag '!board' is not known; leave it out"),
+        ("!!python/name:os.system x", "the tag '!!python/name:os.system' is not known; leave it out"),
+        ("!!python/object/apply:os.system [x]", "the tag '!!python/object/apply:os.system' is not known"),
     ],
 )
-def test_a_value_that_is_not_of_its_type_is_a_sentence(tmp_path: Path, text: str) -> None:
-    assert "this is not YAML" in str(refused(tmp_path / "a.yaml", text))
+@pytest.mark.parametrize("before", ["a: 1\nb: ", "a: 1\nb: {c: [1, "])
+def test_a_value_that_is_not_of_its_type_is_a_sentence_with_its_place(
+    tmp_path: Path, before: str, value: str, sentence: str
+) -> None:
+    last = before.rpartition("\n")[2]
+    after = "]}" if "[" in last else ""
+    error = refused(tmp_path / "a.yaml", f"{before}{value}{after}\n")
+    assert sentence in error.message
+    assert (error.line, error.column) == (2, len(last) + 1)
+    assert "<" not in error.message
+    assert "not YAML" not in error.message
+
+
+def test_a_key_that_is_not_of_its_type_is_a_sentence_with_its_place(tmp_path: Path) -> None:
+    error = refused(tmp_path / "a.yaml", "a: 1\n2001-13-45: 1\n")
+    assert "'2001-13-45' is no timestamp" in error.message
+    assert (error.line, error.column) == (2, 1)
 
 
 def test_what_people_write_with_anchors_is_read(tmp_path: Path) -> None:
