@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +10,7 @@ import trio
 
 from jumpstarter_client.base import DriverClient
 
-__all__ = ["attach"]
+__all__ = ["Watchable", "attach"]
 
 
 @runtime_checkable
@@ -18,6 +19,20 @@ class _Attachable(Protocol):
 
     def attach_async(self) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
         """The console from now on."""
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """A client that knows how much its console has said, and so when all of that has come."""
+
+    def watch_async(self) -> AsyncGenerator[tuple[int, bytes], None]:
+        """What the console says from now on, each piece with the console's position behind it, the first one empty.
+
+        Raises NotImplementedError where the exporter does not know this.
+        """
+
+    async def position_async(self) -> int:
+        """The console's position now: bytes that it has said."""
 
 
 def attach(client: DriverClient) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:

@@ -88,16 +88,18 @@ def test_a_failing_tests_report_has_its_consoles_and_no_other_tests(lab: pytest.
     lab.makepyfile(
         """
         def test_before(jumpstarter):
-            jumpstarter.spare.power.on()
             with jumpstarter.spare.serial.stream() as console:
-                while b"login: " not in console.receive():
-                    pass
+                jumpstarter.spare.power.on()
+                said = b""
+                while b"login: " not in said:
+                    said += console.receive()
 
         def test_boots(jumpstarter):
-            jumpstarter.rpi4.power.on()
             with jumpstarter.rpi4.serial.stream() as console:
-                while b"login: " not in console.receive():
-                    pass
+                jumpstarter.rpi4.power.on()
+                said = b""
+                while b"login: " not in said:
+                    said += console.receive()
             assert False, "on purpose"
         """
     )

@@ -6,7 +6,7 @@ import re
 import sys
 from base64 import b64decode
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -221,6 +221,25 @@ class PySerialClient(DriverClient):
                     raise
                 stream = await stack.enter_async_context(super().stream_async("connect"))  # Jumpstarter 0.9
             yield stream
+
+    async def watch_async(self) -> AsyncGenerator[tuple[int, bytes], None]:
+        """What the console says from now on, each piece with the console's position behind it; see `position_async`.
+
+        Raises NotImplementedError where the exporter does not know this, as that of Jumpstarter 0.9.
+        """
+        try:
+            async with aclosing(self.streamingcall_async("watch")) as pieces:
+                async for piece in pieces:
+                    known = cast("dict[str, str]", piece)
+                    yield int(known["position"]), b64decode(known["data"])
+        except DriverError as error:
+            if error.code not in (StatusCode.NOT_FOUND, StatusCode.UNIMPLEMENTED):
+                raise
+            raise NotImplementedError(error.details) from None
+
+    async def position_async(self) -> int:
+        """Bytes that the console has said until now: who watches it and is there has seen all of them."""
+        return int(cast("float", await self.call_async("position")))
 
     @asynccontextmanager
     async def stream_async(self, method: str = "connect") -> AsyncIterator[RouterStream]:

@@ -32,7 +32,9 @@ _RETRY_LONGEST = 2.0
 class Reader:
     """One reader's view of the console."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, position: int = 0) -> None:
+        self.position = position
+        """Bytes that the console had read up to the end of what was received last, those that were lost included."""
         self._limit = limit
         self._chunks: deque[bytes] = deque()
         self._size = 0
@@ -62,6 +64,7 @@ class Reader:
         while not self._chunks:
             if self._lost:
                 lost, self._lost = self._lost, 0
+                self.position += lost
                 return (
                     f"\r\n[jumpstarter: {lost} bytes are missing here, this reader was too slow]\r\n".encode()
                 )
@@ -74,6 +77,7 @@ class Reader:
             taken.append(self._chunks.popleft())
             size += len(taken[-1])
         self._size -= size
+        self.position += size
         return b"".join(taken)
 
 
@@ -104,6 +108,8 @@ class Console:
         self._cps = cps
         self._buffer = buffer
         self._recorder = recorder
+        self.position = 0
+        """Bytes that were read from its ports."""
         self._port: Port | None = None
         self._has_port = trio.Event()
         self.why_missing: JumpstarterError | None = None
@@ -134,7 +140,7 @@ class Console:
     @contextmanager
     def attach(self) -> Iterator[Reader]:
         """A reader, from now on to the end of the block."""
-        reader = Reader(self._buffer)
+        reader = Reader(self._buffer, self.position)
         self._readers.add(reader)
         try:
             yield reader
@@ -198,6 +204,7 @@ class Console:
         try:
             while True:
                 data = await port.receive()
+                self.position += len(data)
                 if self._recorder is not None:
                     self._recorder.record(data)
                 for reader in self._readers:

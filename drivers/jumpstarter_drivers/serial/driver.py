@@ -170,6 +170,24 @@ class PySerial(Driver):
             yield _Stream(console, reader)
 
     @export
+    async def watch(self) -> AsyncGenerator[dict[str, JSON], None]:
+        """What the console says, from now on, also while there is no port; ends when the console is closed.
+
+        Each piece has `data`, in base64, and `position`, that of the console behind it: see there. The first one has
+        no data.
+        """
+        console = await self._start()
+        with console.attach() as reader:
+            yield {"position": reader.position, "data": ""}
+            while data := await reader.receive():
+                yield {"position": reader.position, "data": b64encode(data).decode()}
+
+    @export
+    async def position(self) -> int:
+        """Bytes that the console has said since it was opened: who watches it and is there has seen all until now."""
+        return (await self._start()).position
+
+    @export
     async def waits_for(self) -> str:
         """Why there is no port now, in a sentence; empty when there is one."""
         why = (await self._start()).why_missing

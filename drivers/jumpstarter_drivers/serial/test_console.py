@@ -140,8 +140,12 @@ async def test_slow_reader_finds_a_note_where_bytes_are_missing() -> None:
             assert await slow.receive() == b"0123456789"
             note = await slow.receive()
             assert b"5 bytes are missing here" in note
+            assert slow.position == quick.position == console.position == 15
             await bench.first.give.send(b"later")
             assert await slow.receive() == b"later"
+            assert slow.position == console.position == 20
+        with console.attach() as late:
+            assert late.position == 20
 
 
 async def test_what_waits_for_a_reader_comes_in_frames_of_64_kib() -> None:

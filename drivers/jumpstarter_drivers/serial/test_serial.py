@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from jumpstarter_client.adapters import spawn
 from jumpstarter_client.console import LoginRefused
 from jumpstarter_client.errors import DriverError, ExporterNotReady
 from jumpstarter_client.yamltest.consoles import Consoles
+from jumpstarter_exporter.driver import Driver
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_drivers.serial.client import PipeUsageError, PySerialClient
@@ -59,6 +61,32 @@ async def test_all_readers_get_every_byte(cable: Cable) -> None:
         cable.write(b"for both")
         assert await receive(one, 8) == b"for both"
         assert await receive(two, 8) == b"for both"
+
+
+async def test_who_watches_knows_when_all_that_was_said_has_come(cable: Cable) -> None:
+    async with serve_async(driver(cable)) as client, client.stream_async("connect") as user:
+        async with aclosing(client.watch_async()) as pieces:
+            assert await anext(pieces) == (0, b"")
+            cable.write(b"login: ")
+            assert await receive(user, 7) == b"login: "
+            assert await client.position_async() == 7
+            seen = b""
+            async for position, data in pieces:
+                seen += data
+                if position == 7:
+                    break
+            assert seen == b"login: "
+        async with aclosing(client.watch_async()) as pieces:
+            assert await anext(pieces) == (7, b"")
+
+
+async def test_an_exporter_that_tells_no_positions_is_known() -> None:
+    class Old(Driver):
+        client = PySerial.client
+
+    async with serve_async(Old()) as client, aclosing(client.watch_async()) as pieces:
+        with pytest.raises(NotImplementedError):
+            await anext(pieces)
 
 
 async def test_port_stays_open_between_users(cable: Cable) -> None:
