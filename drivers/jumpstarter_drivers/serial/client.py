@@ -244,13 +244,20 @@ class PySerialClient(DriverClient):
     @asynccontextmanager
     async def stream_async(self, method: str = "connect") -> AsyncIterator[RouterStream]:
         """A byte stream to the driver; see `DriverClient.stream_async`. A wait for the port is said on the terminal."""
-        async with AsyncExitStack() as stack:
-            with collapse():
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._say_what_it_waits_for)
-                    stream = await stack.enter_async_context(super().stream_async(method))
-                    nursery.cancel_scope.cancel()
-            yield stream
+        said = trio.CancelScope()
+
+        async def say_what_it_waits_for() -> None:
+            with said:
+                await trio.sleep(_UNNOTICED)
+                if why := await self.waits_for_async():
+                    say(f"Waiting for the port of {self.path or 'the console'}: {why}")
+
+        with collapse():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(say_what_it_waits_for)
+                async with super().stream_async(method) as stream:
+                    said.cancel()
+                    yield stream
 
     async def waits_for_async(self) -> str:
         """Why the port is not there now, in a sentence; empty when it is, or when the exporter does not say."""
@@ -258,11 +265,6 @@ class PySerialClient(DriverClient):
             return shown(str(await self.call_async("waits_for")), _SENTENCE)
         except DriverError:
             return ""
-
-    async def _say_what_it_waits_for(self) -> None:
-        await trio.sleep(_UNNOTICED)
-        if why := await self.waits_for_async():
-            say(f"Waiting for the port of {self.path or 'the console'}: {why}")
 
     @twin_context
     async def console(

@@ -174,14 +174,13 @@ class StorageMux(Driver):
         with self.exclusive("being flashed"):
             # Until it is known what the image is nothing changes: the file may not exist, the server may be down.
             async with self._image(handle, options) as image:
-                before = self.state.position
-                await self._move(Position.HOST)
+                before = await self._borrow()
                 try:
                     result = await self._write(image, options)
                 except BaseException:
                     # Still at the host: not a byte was written, so all is as it was and may go where it was.
                     if self.state.position is Position.HOST:
-                        await self._move_back(before)
+                        await self._try_to_move_back(before)
                     raise
             await self._move(Position.DUT)
             return result
@@ -191,12 +190,14 @@ class StorageMux(Driver):
         """Switch to the host, read all, and switch back to where it was."""
         _refuse_target(target)
         with self.exclusive("being read"):
-            before = self.state.position
-            await self._move(Position.HOST)
+            before = await self._borrow()
             try:
-                return await self._read(handle)
-            finally:
-                await self._move_back(before)
+                result = await self._read(handle)
+            except BaseException:
+                await self._try_to_move_back(before)
+                raise
+            await self._move_back(before)
+            return result
 
     # How it is done.
 
@@ -220,6 +221,23 @@ class StorageMux(Driver):
             ) from error
         self.state.position = position
         self._notify()
+
+    async def _borrow(self) -> Position:
+        """Switch to the host; returns from where. One that is cancelled meanwhile goes back."""
+        before = self.state.position
+        try:
+            await self._move(Position.HOST)
+        except trio.Cancelled:
+            await self._try_to_move_back(before)
+            raise
+        return before
+
+    async def _try_to_move_back(self, before: Position) -> None:
+        """The same while something else went wrong, or is cancelled, which is what its caller has to hear of."""
+        try:
+            await self._move_back(before)
+        except JumpstarterError as error:
+            self.logger.warning("%s", error)
 
     async def _move_back(self, before: Position) -> None:
         with trio.CancelScope(shield=True):  # bounded by _move itself

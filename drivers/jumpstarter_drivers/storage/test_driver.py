@@ -12,6 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, cast
@@ -24,6 +25,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.images import ImageRefused
 
 from jumpstarter_drivers.storage import blocks
+from jumpstarter_drivers.storage.blocks import StorageError
 from jumpstarter_drivers.storage.client import (
     FlasherClient,
     FlashResult,
@@ -31,6 +33,7 @@ from jumpstarter_drivers.storage.client import (
     StorageMuxFlasherClient,
 )
 from jumpstarter_drivers.storage.driver import BlockStorage, FileStorage, MockFlasher, MockStorageMux
+from jumpstarter_drivers.storage.state import Position
 from jumpstarter_drivers.testing import serve, serve_async
 from tests.support.images import mbr
 
@@ -283,6 +286,61 @@ class _Only:
 
     def open(self, path: str, mode: str, /) -> BinaryIO:
         return self.file
+
+
+@dataclass(kw_only=True, eq=False)
+class _Mux(FileStorage):
+    """A multiplexer that obeys when it is told to, and does not go back if it is `stuck`."""
+
+    stuck: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.asked: list[Position] = []
+        self.obeys = trio.Event()
+        self.begun = trio.Event()
+
+    async def switch(self, position: Position) -> None:
+        self.asked.append(position)
+        self.begun.set()
+        if position is Position.HOST:
+            await self.obeys.wait()
+        elif self.stuck:
+            raise StorageError("the multiplexer does not answer; plug it in again")
+
+
+@pytest.mark.parametrize("method", ["flash", "dump"])
+async def test_cancelled_while_it_is_switched_the_storage_goes_back_to_the_board(
+    card: Path, image: Path, tmp_path: Path, method: str
+) -> None:
+    mux = _Mux(path=str(card))
+    async with serve_async(mux) as client:
+        storage = cast("StorageMuxFlasherClient", client)
+        async with trio.open_nursery() as nursery:
+            file = image if method == "flash" else tmp_path / "dump.img"
+            nursery.start_soon(getattr(storage, method).aio, file)
+            await mux.begun.wait()
+            nursery.cancel_scope.cancel()
+        seen = await wait_for(storage, "position", "dut")
+        assert seen["content"] == "as found"
+    assert mux.asked == [Position.HOST, Position.DUT]
+
+
+@pytest.mark.parametrize("method", ["flash", "dump"])
+async def test_what_went_wrong_first_is_told_and_not_that_the_storage_did_not_go_back(
+    card: Path, image: Path, tmp_path: Path, method: str
+) -> None:
+    mux = _Mux(path=str(card), stuck=True)
+    mux.obeys.set()
+    async with serve_async(mux) as client:
+        storage = cast("StorageMuxFlasherClient", client)
+        await storage.status.aio()  # it is open now
+        await trio.Path(card).unlink()
+        await trio.Path(card).mkdir()
+        with pytest.raises(DriverError) as caught:
+            await getattr(storage, method).aio(image if method == "flash" else tmp_path / "dump.img")
+        assert "multiplexer" not in str(caught.value)
+        assert cast("dict[str, str]", await storage.status.aio())["position"] == "unknown"
 
 
 def test_dump_gives_every_byte_and_goes_back_where_it_was(card: Path, image: Path, tmp_path: Path) -> None:
