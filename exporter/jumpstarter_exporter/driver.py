@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import UUID, uuid4
 
 import trio
@@ -23,6 +23,9 @@ from jumpstarter_exporter.guests import MAX_THREADS, in_thread
 from jumpstarter_exporter.lifecycle import Lifecycle, State
 from jumpstarter_exporter.markers import export, export_stream
 from jumpstarter_exporter.resources import Resources, Sink, Source
+
+if TYPE_CHECKING:
+    from jumpstarter_exporter.devices import Spec
 
 __all__ = [
     "DeviceBusy",
@@ -92,6 +95,17 @@ class Driver(ABC):
         self._opener: Callable[[], Awaitable[None]] | None = None
         self.tree_path = ""
         """Names from the top of the device tree, joined by dots; known when it is a part of one."""
+        self.parent_driver: Driver | None = None
+        """The driver of which it is a child; known when both are made, after their `__post_init__`."""
+
+    @classmethod
+    def parts(cls, values: Mapping[str, Any]) -> Mapping[str, Spec]:
+        """The children that each such device has by itself, by name, beside those of the configuration.
+
+        `values` are the constructor's arguments, as configured: no more than those. The parts' drivers are made beside
+        this one's and find it as their `parent_driver`. Must not touch hardware.
+        """
+        return {}
 
     @property
     def opens_at_start(self) -> bool:

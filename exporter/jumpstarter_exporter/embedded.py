@@ -54,7 +54,7 @@ async def open_exporter(config: str | Path | None = None) -> AsyncIterator[Embed
         ConfigNotFoundError: there is none, or it is not clear which one is meant.
     """
     loaded = configuration.load(configuration.locate(config), lenient=True)
-    root = configuration.build(loaded, lenient=True)
+    root = configuration.build(loaded, lenient=True).make()
     settings = loaded.settings
     async with (
         Session(root, name=settings.metadata.name, motd=settings.motd) as session,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import trio
-from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_exporter.composite import Proxy
+from jumpstarter_exporter.devices.layout import TreeError, layout
+from jumpstarter_exporter.devices.spec import Spec, adopt
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.node import Node
 
@@ -17,17 +17,6 @@ __all__ = ["Entry", "Tree", "TreeError"]
 RETRY_FIRST = 1.0
 RETRY_LONGEST = 30.0
 """Seconds between looks at a device that is to be open and is not; doubled each time it could not be opened."""
-
-
-class TreeError(JumpstarterError):
-    """Devices that cannot make a tree: a `ref` to nothing or to itself, one UUID for two devices."""
-
-    exit_code = ExitCode.USAGE
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(f"{path}: {message}" if path else message)
-        self.path = path
-        self.message = message
 
 
 @dataclass(frozen=True)
@@ -42,15 +31,21 @@ class Entry:
 class Tree:
     """All devices below `root`, which must be drivers of their own (not one driver in two places).
 
+    `spec` is what they were made of, if they were not made by hand.
+
     Raises:
         TreeError: see there.
     """
 
-    def __init__(self, root: Driver) -> None:
-        self._drivers = root
+    def __init__(self, root: Driver, spec: Spec | None = None) -> None:
+        lines = layout(adopt(root) if spec is None else spec)
         self._nodes: dict[str, Node] = {}
         self.root = self._grow(root, "", None)
-        self.entries: list[Entry] = list(self._list(root, None, "", ()))
+        places = {node.path: node for node in self.nodes}
+        self.entries: list[Entry] = [
+            Entry(places[line.path], None if line.parent is None else places[line.parent], line.name)
+            for line in lines
+        ]
         """Depth first, parents before their children."""
 
     @property
@@ -92,31 +87,6 @@ class Tree:
                 node.children[child_name] = self._grow(child, child_name, node)
         return node
 
-    def _list(
-        self, driver: Driver, parent: Node | None, name: str, trail: tuple[Driver, ...]
-    ) -> Iterator[Entry]:
-        path = ".".join([*([parent.path] if parent and parent.path else []), name])
-        while isinstance(driver, Proxy):
-            if driver in trail:
-                raise TreeError(path, f"ref {driver.ref!r} leads back to itself; let it name a device")
-            trail = (*trail, driver)
-            driver = self._resolve(driver, path)
-        if driver in trail:
-            raise TreeError(path, "a ref leads to a device that contains it; let it name one beside it")
-        node = self._nodes[str(driver.uuid)]
-        yield Entry(node, parent, name)
-        for child_name, child in driver.children.items():
-            yield from self._list(child, node, child_name, (*trail, driver))
-
-    def _resolve(self, proxy: Proxy, path: str) -> Driver:
-        found: Driver = self._drivers
-        for name in proxy.ref.split("."):
-            child = found.children.get(name)
-            if child is None:
-                raise TreeError(path, f"ref {proxy.ref!r} names nothing; {_choice(found)}")
-            found = child
-        return found
-
 
 async def _keep_open(node: Node) -> None:
     pause = RETRY_FIRST
@@ -128,8 +98,3 @@ async def _keep_open(node: Node) -> None:
             except Exception:  # whatever its driver raises has become its state, with the reason
                 pause = min(pause * 2, RETRY_LONGEST)
         await trio.sleep(pause)
-
-
-def _choice(driver: Driver) -> str:
-    names = ", ".join(sorted(driver.children))
-    return f"there are {names}" if names else "that device has no children"

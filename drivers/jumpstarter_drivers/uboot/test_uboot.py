@@ -212,7 +212,7 @@ def test_configuration_of_jumpstarter(tmp_path: Path) -> None:
         "      serial: {type: jumpstarter_driver_pyserial.driver.PySerial, config: {url: 'loop://'}}"
     )
     file.write_text("\n".join(lines))
-    with serve(build(load(file))) as client:
+    with serve(build(load(file)).make()) as client:
         assert client.uboot.prompt == "\n=>"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import trio
+from jumpstarter_exporter.devices import Spec
 from jumpstarter_exporter.driver import DeviceMissing, Driver, export
 
 from jumpstarter_drivers.power.driver import PowerInterface
@@ -85,10 +86,16 @@ class VirtualBoard(Driver):
             quirks=Quirks(frozenset(self.quirks)),
         )
         self._hardware = Board(firmware, self._load)
-        self._card = _Card(
-            board=self, path=self.storage, size=self.storage_size, factory_image=self.factory_image
-        )
-        self.children = {"power": _Power(board=self), "serial": _Console(board=self), "storage": self._card}
+
+    @classmethod
+    def parts(cls, values: Mapping[str, Any]) -> Mapping[str, Spec]:
+        """Its power, its console and its card."""
+        card = {
+            "path": values.get("storage"),
+            "size": values.get("storage_size"),
+            "factory_image": values.get("factory_image", True),
+        }
+        return {"power": Spec(_Power), "serial": Spec(_Console), "storage": Spec(_Card, card)}
 
     async def open(self) -> None:
         """Put the board on the bench: the power is off."""
@@ -107,38 +114,44 @@ class VirtualBoard(Driver):
 
     async def _load(self) -> Image:
         """Read the card as the boot loader does."""
-        await self._card.ensure_open()
-        state = self._card.state
+        card = self.children["storage"]
+        assert isinstance(card, _Card)
+        await card.ensure_open()
+        state = card.state
         if state.position is not Position.DUT:
             raise BadImage(f"no card, the storage is switched to {state.position}")
         if state.content in (Content.INCOMPLETE, Content.WRITING):
             raise BadImage(f"the image is incomplete, {state.reason}")
         digest = state.image.sha256 if state.image else ""
         return await trio.to_thread.run_sync(
-            read_image, self._card.file, digest, abandon_on_cancel=True, limiter=self.threads
+            read_image, card.file, digest, abandon_on_cancel=True, limiter=self.threads
         )
+
+
+def _board_of(part: Driver) -> VirtualBoard:
+    board = part.parent_driver
+    assert isinstance(board, VirtualBoard)
+    return board
 
 
 @dataclass(kw_only=True, eq=False)
 class _Power(PowerInterface):
     """The switch in the board's supply, which can measure."""
 
-    board: VirtualBoard
-
     @export
     async def on(self) -> None:
         """Power comes."""
-        self.board.hardware.power_on()
+        _board_of(self).hardware.power_on()
 
     @export
     async def off(self) -> None:
         """Power goes."""
-        self.board.hardware.power_off()
+        _board_of(self).hardware.power_off()
 
     @export
     async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
         """One reading of a supply that always gives the same."""
-        on = self.board.hardware.powered
+        on = _board_of(self).hardware.powered
         yield PowerReading(voltage=_VOLTS if on else 0.0, current=_AMPERES if on else 0.0)
 
 
@@ -146,12 +159,11 @@ class _Power(PowerInterface):
 class _Console(PySerial):
     """The serial driver of the field, on the board's pty."""
 
-    board: VirtualBoard
     url: str = "the virtual board's pty"
 
     async def open(self) -> None:
         """Plug the adapter in; which pty it is, is known only now."""
-        self.url = self._settings.url = self.board.hardware.console
+        self.url = self._settings.url = _board_of(self).hardware.console
         await super().open()
 
     def recording_name(self) -> str:
@@ -163,7 +175,6 @@ class _Console(PySerial):
 class _Card(FileStorage):
     """The storage multiplexer of the board, which notices when its card comes and goes."""
 
-    board: VirtualBoard
     factory_image: bool
 
     async def open(self) -> None:
@@ -175,11 +186,11 @@ class _Card(FileStorage):
     @property
     def hostname(self) -> str:
         """The board's name, for the factory image."""
-        return self.board.hostname
+        return _board_of(self).hostname
 
     async def switch(self, position: Position) -> None:
         """The card is in the board's slot, or it is not."""
-        hardware = self.board.hardware
+        hardware = _board_of(self).hardware
         if position is Position.DUT:
             hardware.card_inserted()
         else:

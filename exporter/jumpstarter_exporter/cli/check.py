@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter import config as configuration
-from jumpstarter_exporter.composite import Composite, Proxy
-from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.devices import Spec
 
 __all__ = ["check_file"]
 
@@ -25,19 +25,19 @@ def check_file(name: str | None) -> int:
     return 0
 
 
-def _lines(driver: Driver, indent: str) -> Iterator[str]:
-    for index, (name, child) in enumerate(driver.children.items()):
-        last = index == len(driver.children) - 1
+def _lines(spec: Spec, indent: str) -> Iterator[str]:
+    for index, (name, child) in enumerate(spec.children.items()):
+        last = index == len(spec.children) - 1
         yield f"{indent}{'└─' if last else '├─'} {name}{_what(child)}"
         yield from _lines(child, indent + ("   " if last else "│  "))
 
 
-def _what(driver: Driver) -> str:
-    if isinstance(driver, Proxy):
-        return f" = {driver.ref}"
-    if isinstance(driver, Composite):
+def _what(spec: Spec) -> str:
+    if spec.ref is not None:
+        return f" = {spec.ref}"
+    kind = spec.kind
+    if kind is Composite:
         return ""
-    kind = type(driver)
     package, _, rest = kind.__module__.partition(".")
     ours = package == "jumpstarter_drivers" and rest.endswith(".driver")
     return (

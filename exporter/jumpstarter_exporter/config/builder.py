@@ -1,9 +1,16 @@
-"""Makes the devices of a configuration. No hardware is touched: that is for their first use."""
+"""Makes specifications of a configuration's devices. No hardware is touched: that is for their first use.
+
+Each driver class is asked to make one object, which is thrown away: only its constructor knows whether the values make
+sense, and which children it makes for itself.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from jumpstarter_proto.documents import ConfigError, Document, PathInFile, check_value, nearest
@@ -12,19 +19,20 @@ from jumpstarter_exporter.arguments import hints
 from jumpstarter_exporter.composite import Composite, Proxy, Unavailable
 from jumpstarter_exporter.config.model import Entry, ExporterConfig
 from jumpstarter_exporter.config.types import UnknownTypeError, resolve
+from jumpstarter_exporter.devices.layout import TreeError, layout
+from jumpstarter_exporter.devices.spec import Origin, Spec, adopt, parts_of
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.guests import contained
-from jumpstarter_exporter.tree import Tree, TreeError
 
 __all__ = ["build"]
 
 _log = logging.getLogger(__name__)
 
 
-def build(config: ExporterConfig, *, lenient: bool = False) -> Driver:
+def build(config: ExporterConfig, *, lenient: bool = False) -> Spec:
     """The root, a composite of everything that is exported.
 
-    If `lenient`, a device that cannot be made is `Unavailable` and a warning, as long as there is another one.
+    If `lenient`, a device that cannot be made has a `fault` and is a warning, as long as there is another one.
 
     Raises:
         ConfigError: a type is unknown, a device's `config` is not what its driver takes, its driver does not
@@ -32,23 +40,24 @@ def build(config: ExporterConfig, *, lenient: bool = False) -> Driver:
     """
     document = config.document
     builder = _Builder(document)
-    root = Composite(
+    root = Spec(
+        Composite,
         description=config.settings.description,
-        children={name: builder.device(entry) for name, entry in config.entries.items()},
+        children={name: builder.device(entry)[0] for name, entry in config.entries.items()},
     )
     if builder.errors and not (lenient and builder.made):
         raise builder.errors[0]
     for error in builder.errors:
         _log.warning("%s (the other devices are served)", error)
     try:
-        Tree(root)
+        layout(root)
     except TreeError as error:
         raise document.error(_path_of(config.entries, error.path), error.message) from None
     return root
 
 
 class _Builder:
-    """Makes devices, and collects what is wrong with those that cannot be made."""
+    """Makes specifications, and collects what is wrong with devices that cannot be made."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -56,42 +65,64 @@ class _Builder:
         self.made = 0
         """Devices with a driver of their own."""
 
-    def device(self, entry: Entry) -> Driver:
-        """With its children; `Unavailable` when it cannot be made."""
-        children = {name: self.device(child) for name, child in entry.children.items()}
+    def device(self, entry: Entry) -> tuple[Spec, Driver]:
+        """With its children, and the object that was made of it on trial."""
+        below = {name: self.device(child) for name, child in entry.children.items()}
+        children = {name: spec for name, (spec, _) in below.items()}
+        tried = {name: driver for name, (_, driver) in below.items()}
         try:
-            driver = _device(self._document, entry, children)
+            spec = self._spec(entry, children)
+            made = self._try(entry, spec, tried)
         except ConfigError as error:
             self.errors.append(error)
-            return Unavailable(reason=str(error), children=children, description=entry.description)
+            spec = Spec(Composite, {}, children, fault=str(error), description=entry.description)
+            return replace(spec, type_name=entry.type or "", place=entry.path), Unavailable(reason=str(error))
         self.made += entry.type is not None
-        return driver
+        found = {
+            name: adopt(child, Origin.FOUND)
+            for name, child in made.children.items()
+            if name not in spec.children
+        }
+        return replace(spec, children={**spec.children, **found}), made
 
+    def _spec(self, entry: Entry, children: dict[str, Spec]) -> Spec:
+        document = self._document
+        if entry.ref is not None:
+            return Spec(Proxy, {"ref": entry.ref}, place=entry.path)
+        kind: type[Driver] = Composite
+        if entry.type is not None:
+            try:
+                with contained(f"the module of {entry.type}"):
+                    kind = resolve(entry.type)
+            except UnknownTypeError as error:
+                raise document.error((*entry.path, "type"), str(error)) from None
+            except Exception as error:  # any driver's module; its neighbours must be served
+                raise document.error(
+                    (*entry.path, "type"), f"{entry.type} cannot be loaded: {error}; see its code"
+                ) from error
+        values = _values(document, entry, kind)
+        with _faults(document, entry, "parts()"):
+            parts = parts_of(kind, values)
+        for name in parts:
+            if name in children:
+                raise document.error(
+                    (*entry.path, "children", name),
+                    f"{entry.type} has a child {name} by itself; give this one another name",
+                )
+        return Spec(
+            kind,
+            values,
+            {**children, **parts},
+            description=entry.description,
+            methods_description=entry.methods_description,
+            type_name=entry.type or "",
+            place=entry.path,
+        )
 
-def _device(document: Document, entry: Entry, children: dict[str, Driver]) -> Driver:
-    if entry.ref is not None:
-        return _made(document, entry, Proxy, {"ref": entry.ref}, (*entry.path, "ref"))
-    kind: type[Driver] = Composite
-    where = entry.path
-    if entry.type is not None:
-        where = (*entry.path, "config") if entry.config else entry.path
-        try:
-            with contained(f"the module of {entry.type}"):
-                kind = resolve(entry.type)
-        except UnknownTypeError as error:
-            raise document.error((*entry.path, "type"), str(error)) from None
-        except Exception as error:  # any driver's module; its neighbours must be served
-            raise document.error(
-                (*entry.path, "type"), f"{entry.type} cannot be loaded: {error}; see its code"
-            ) from error
-    values = _values(document, entry, kind)
-    if children:
-        values["children"] = children
-    if entry.description is not None:
-        values["description"] = entry.description
-    if entry.methods_description:
-        values["methods_description"] = entry.methods_description
-    return _made(document, entry, kind, values, where)
+    def _try(self, entry: Entry, spec: Spec, tried: dict[str, Driver]) -> Driver:
+        with _faults(self._document, entry, "__init__()"):
+            parts = {name: part.make() for name, part in spec.children.items() if part.origin is Origin.PART}
+            return spec.construct({**tried, **parts})
 
 
 def _values(document: Document, entry: Entry, kind: type[Driver]) -> dict[str, Any]:
@@ -126,17 +157,21 @@ def _fields(kind: type[Driver]) -> dict[str, tuple[Any, bool]]:
     }
 
 
-def _made(
-    document: Document, entry: Entry, kind: type[Driver], values: dict[str, Any], where: PathInFile
-) -> Driver:
+@contextmanager
+def _faults(document: Document, entry: Entry, what: str) -> Iterator[None]:
+    """Say where it is in the file, whatever a driver's own code raises about its configuration."""
+    where = entry.path
+    if entry.ref is not None:
+        where = (*where, "ref")
+    elif entry.type is not None and entry.config:
+        where = (*where, "config")
     try:
-        with contained(f"{entry.type}.__init__()"):
-            return kind(**values)
+        with contained(f"{entry.type}.{what}"):
+            yield
     except ValueError as error:
         raise document.error(where, str(error)) from None
     except Exception as error:  # any driver's own code; its neighbours must be served
         raise document.error(where, f"{entry.type} cannot be made: {error}; see its driver's code") from error
-    raise AssertionError
 
 
 def _path_of(entries: dict[str, Entry], dotted: str) -> PathInFile:

@@ -51,7 +51,7 @@ def somebodys_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(folder: Path, text: str) -> Driver:
     file = folder / "lab.yaml"
     file.write_text(text)
-    return build(load(file))
+    return build(load(file)).make()
 
 
 def complaint(folder: Path, text: str) -> str:
@@ -127,7 +127,7 @@ def test_jumpstarters_file_loads_unchanged(tmp_path: Path) -> None:
     assert config.settings.hooks.before_lease is not None
     assert config.settings.hooks.before_lease.on_failure == "endLease"
     assert config.settings.failure_detection.rapid_failure_window == 60
-    root = build(config)
+    root = build(config).make()
     names = {name: type(child).__name__ for name, child in root.children.items()}
     assert names == {
         "power": "MockPower",
@@ -375,7 +375,7 @@ def test_a_device_that_cannot_be_made_is_failed_beside_those_that_can(
     )
     with pytest.raises(ConfigError, match=reason):
         build(load(file))
-    root = build(load(file), lenient=True)
+    root = build(load(file), lenient=True).make()
     assert root.children["good"].life.state is State.READY
     bad = root.children["bad"]
     assert bad.life.state is State.FAILED

@@ -80,7 +80,7 @@ class _Registered:
         self._log = BoardLog()
         self._changed = trio.Event()
         self._tree = Tree(
-            build(config, lenient=True)
+            build(config, lenient=True).make()
         )  # what is wrong with it is said before anything is promised
         self._announcer = Announcer(
             controller,

@@ -63,7 +63,7 @@ class LeaseServer:
         self.exiting = False
         """A hook has failed in such a way that the exporter is to end."""
         self.session = Session(
-            build(config, lenient=True),
+            build(config, lenient=True).make(),
             name=config.settings.metadata.name,
             lease=tenant.lease,
             motd=config.settings.motd,

@@ -55,7 +55,7 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
         ListenError: the network address is taken or no address.
     """
     await trio.to_thread.run_sync(sweep)
-    root = build(config, lenient=True)
+    root = build(config, lenient=True).make()
     settings = config.settings
     with ExitStack() as stack:
         stack.enter_context(sockets.claimed(path))

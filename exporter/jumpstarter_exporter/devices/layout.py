@@ -1,0 +1,83 @@
+"""The devices of a board in the order of a report, with every `ref` led to its target; no driver object is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+from jumpstarter_exporter.devices.spec import Spec, walk
+
+__all__ = ["Line", "TreeError", "layout"]
+
+
+class TreeError(JumpstarterError):
+    """Devices that cannot make a tree: a `ref` to nothing or to itself, one UUID for two devices."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a report. A device appears once under its own name and once more for each `ref` to it."""
+
+    path: str
+    """The device's, whatever name it appears under."""
+    parent: str | None
+    """Path of the device that it appears below; None for the root."""
+    name: str
+
+
+def layout(root: Spec) -> list[Line]:
+    """Depth first, parents before their children.
+
+    Raises:
+        TreeError: see there.
+    """
+    paths: dict[Spec, str] = {}
+    uuids: dict[object, str] = {}
+    for path, spec in walk(root):
+        paths[spec] = path
+        if (uuid := spec.values.get("uuid")) is not None:
+            if uuid in uuids:
+                raise TreeError(path, f"{uuids[uuid]} has the uuid {uuid} as well; give each its own")
+            uuids[uuid] = path or "the exporter's root"
+    return list(_Lines(root, paths).below(root, None, "", ()))
+
+
+@dataclass(frozen=True)
+class _Lines:
+    root: Spec
+    paths: dict[Spec, str]
+
+    def below(self, spec: Spec, parent: str | None, name: str, trail: tuple[Spec, ...]) -> Iterator[Line]:
+        appears_at = f"{parent}.{name}" if parent else name
+        while (ref := spec.ref) is not None:
+            if spec in trail:
+                raise TreeError(appears_at, f"ref {ref!r} leads back to itself; let it name a device")
+            trail = (*trail, spec)
+            spec = _resolve(self.root, ref, appears_at)
+        if spec in trail:
+            raise TreeError(appears_at, "a ref leads to a device that contains it; let it name one beside it")
+        path = self.paths[spec]
+        yield Line(path, parent, name)
+        for child_name, child in spec.children.items():
+            yield from self.below(child, path, child_name, (*trail, spec))
+
+
+def _resolve(root: Spec, ref: str, path: str) -> Spec:
+    found = root
+    for name in ref.split("."):
+        child = found.children.get(name)
+        if child is None:
+            names = ", ".join(sorted(found.children))
+            choice = f"there are {names}" if names else "that device has no children"
+            raise TreeError(path, f"ref {ref!r} names nothing; {choice}")
+        found = child
+    return found

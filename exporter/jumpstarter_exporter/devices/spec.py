@@ -1,0 +1,181 @@
+"""What a board consists of, known without any driver object: the class of each device, its values, its children.
+
+A specification comes from a file (`config.build`), from a driver class that says of which parts its devices are made
+(`Driver.parts`), or from a driver object that somebody has made already (`adopt`). `Spec.make` turns it into fresh
+driver objects, as often as one wants: nothing that a user has changed in one is in the next.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jumpstarter_proto.documents import PathInFile
+
+from jumpstarter_exporter.composite import Proxy, Unavailable
+from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.guests import contained
+
+__all__ = ["Origin", "Spec", "adopt", "parts_of", "walk"]
+
+_BASE = frozenset(field.name for field in dataclasses.fields(Driver))
+_PER_DEVICE = frozenset({"uuid", "labels", "log_level"})
+
+
+class Origin(enum.Enum):
+    """Who makes the driver object of a device."""
+
+    CONFIGURED = "configured"
+    """It is made first, and given to its parent's constructor."""
+    PART = "part"
+    """Its parent's class names it in `Driver.parts`; it is added to its parent's children."""
+    FOUND = "found"
+    """Its parent's constructor makes it, as drivers without `Driver.parts` do; it was found when one was made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """One device and what is below it."""
+
+    kind: type[Driver]
+    """Its driver class; `Composite` for a group, `Proxy` for a second name."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the class, checked, without its children and texts."""
+    children: Mapping[str, Spec] = field(default_factory=dict)
+    origin: Origin = Origin.CONFIGURED
+    description: str | None = None
+    methods_description: Mapping[str, str] = field(default_factory=dict)
+    type_name: str = ""
+    """As the file has it."""
+    place: PathInFile = ()
+    """Where it is in the file."""
+    fault: str = ""
+    """Why it cannot be made; empty if it can."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What its driver adds to its labels (`Driver.extra_labels`)."""
+
+    @property
+    def client(self) -> str:
+        """Import path of the class that drives it for users."""
+        return Unavailable.client if self.fault else self.kind.client
+
+    @property
+    def interface(self) -> str:
+        """The word after `jumpstarter` on the command line."""
+        return "" if self.fault else self.kind.interface
+
+    @property
+    def ref(self) -> str | None:
+        """The path of the device of which this is a second name."""
+        return self.values["ref"] if self.kind is Proxy else None
+
+    def make(self) -> Driver:
+        """A fresh driver object, with those of all that is below. One that cannot be made is `Unavailable`."""
+        children = {
+            name: child.make() for name, child in self.children.items() if child.origin is not Origin.FOUND
+        }
+        reason = self.fault
+        if not reason:
+            try:
+                with contained(f"{self.kind.__name__}.__init__()"):
+                    return self.construct(children)
+            except Exception as error:  # any driver's constructor; its neighbours must be served
+                reason = f"{self.kind.__name__} cannot be made: {error}"
+        made = Unavailable(reason=reason, children=children, description=self.description)
+        _tell_parent(made)
+        return made
+
+    def construct(self, children: Mapping[str, Driver]) -> Driver:
+        """The driver object alone, of children that were made. Raises what its class raises."""
+        values = {key: _copied(value) for key, value in self.values.items()}
+        configured = {
+            name: child for name, child in children.items() if self.children[name].origin is Origin.CONFIGURED
+        }
+        if configured:
+            values["children"] = configured
+        if self.description is not None:
+            values["description"] = self.description
+        if self.methods_description:
+            values["methods_description"] = dict(self.methods_description)
+        driver = self.kind(**values)
+        parts = {name: child for name, child in children.items() if name not in configured}
+        if parts:
+            driver.children = {**driver.children, **parts}
+        _tell_parent(driver)
+        return driver
+
+    def same_as(self, other: Spec) -> bool:
+        """Whether both make the same device, whatever is below it."""
+        return (
+            self.kind is other.kind
+            and self.fault == other.fault
+            and dict(self.values) == dict(other.values)
+            and self.description == other.description
+            and dict(self.methods_description) == dict(other.methods_description)
+            and self.origin is other.origin
+        )
+
+
+def walk(root: Spec) -> Iterator[tuple[str, Spec]]:
+    """Every device once with its path, parents before their children; second names (`ref`) are none."""
+
+    def below(spec: Spec, path: str) -> Iterator[tuple[str, Spec]]:
+        yield path, spec
+        for name, child in spec.children.items():
+            if child.ref is None:
+                yield from below(child, f"{path}.{name}" if path else name)
+
+    return below(root, "")
+
+
+def parts_of(kind: type[Driver], values: Mapping[str, Any]) -> dict[str, Spec]:
+    """What a driver class says of its parts, and they of theirs. Raises what its code raises."""
+    return {
+        name: replace(
+            part, origin=Origin.PART, children={**part.children, **parts_of(part.kind, part.values)}
+        )
+        for name, part in kind.parts(values).items()
+    }
+
+
+def adopt(driver: Driver, origin: Origin = Origin.CONFIGURED) -> Spec:
+    """The specification of a driver object that somebody has made. Parts that it lacks are made for it.
+
+    Its values keep the objects that it was made with: it is to describe this driver, not to make many more.
+    """
+    values = {
+        each.name: getattr(driver, each.name)
+        for each in dataclasses.fields(driver)
+        if each.init and (each.name not in _BASE or each.name in _PER_DEVICE) and hasattr(driver, each.name)
+    }
+    parts = parts_of(type(driver), values)
+    missing = {name: part.make() for name, part in parts.items() if name not in driver.children}
+    if missing:
+        driver.children = {**driver.children, **missing}
+    _tell_parent(driver)
+    children = {
+        name: adopt(child, Origin.PART if name in missing else Origin.CONFIGURED)
+        for name, child in driver.children.items()
+    }
+    return Spec(
+        type(driver),
+        values,
+        children,
+        origin,
+        driver.description,
+        driver.methods_description,
+        fault=driver.reason if isinstance(driver, Unavailable) else "",
+    )
+
+
+def _tell_parent(driver: Driver) -> None:
+    for child in driver.children.values():
+        child.parent_driver = driver
+
+
+def _copied(value: Any) -> Any:
+    return copy.deepcopy(value) if type(value) in (list, dict, set) else value
