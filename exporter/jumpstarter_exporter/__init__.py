@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.composite import Composite, Proxy
+    from jumpstarter_exporter.devices.state import State
     from jumpstarter_exporter.driver import Driver
     from jumpstarter_exporter.errors import (
         DeviceBusy,
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
         DeviceMissing,
         ResourceError,
     )
-    from jumpstarter_exporter.lifecycle import State
     from jumpstarter_exporter.markers import export, export_stream
     from jumpstarter_exporter.resources import Sink, Source
     from jumpstarter_exporter.session import Session
@@ -51,7 +51,7 @@ _HOMES = {
     "Session": "session",
     "Sink": "resources",
     "Source": "resources",
-    "State": "lifecycle",
+    "State": "devices.state",
     "export": "markers",
     "export_stream": "markers",
 }

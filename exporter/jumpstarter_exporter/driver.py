@@ -18,9 +18,9 @@ import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.value import JSON
 
+from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.errors import DeviceBusy, DeviceError, DeviceFailed, DeviceMissing, ResourceError
 from jumpstarter_exporter.guests import MAX_THREADS, in_thread
-from jumpstarter_exporter.lifecycle import Lifecycle, State
 from jumpstarter_exporter.markers import export, export_stream
 from jumpstarter_exporter.resources import Resources, Sink, Source
 

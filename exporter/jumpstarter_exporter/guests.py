@@ -22,8 +22,8 @@ import outcome
 import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode, status_of
 
+from jumpstarter_exporter.devices.state import Lifecycle
 from jumpstarter_exporter.errors import DeviceBusy, DeviceFailed, DeviceMissing, ResourceError
-from jumpstarter_exporter.lifecycle import Lifecycle
 
 __all__ = ["CLEAN_UP_SECONDS", "GRACE", "MAX_THREADS", "contained", "in_thread", "run", "tame"]
 

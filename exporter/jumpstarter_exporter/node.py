@@ -17,9 +17,9 @@ from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter import guests
 from jumpstarter_exporter.composite import Unavailable
+from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceFailed, DeviceMissing, single
-from jumpstarter_exporter.lifecycle import Lifecycle, State
 from jumpstarter_exporter.markers import Exported, exported
 
 __all__ = ["CLOSE_SECONDS", "OPEN_SECONDS", "Node"]
@@ -185,8 +185,7 @@ class Node:
             raise DeviceFailed(
                 f"{self} did not open within {OPEN_SECONDS:g} s; check its hardware and try again"
             ) from None
-        if self.life.condition is State.STARTING:  # a driver may have said that it is still missing
-            self.life.ready()
+        self.life.driver.started()
 
     async def _close_driver(self) -> None:
         with trio.CancelScope(shield=True):
@@ -209,7 +208,7 @@ class Node:
         if failure is None:
             self.life.closed()
         elif isinstance(failure, DeviceMissing):
-            self.life.missing(str(failure))
+            self.life.driver.closed(missing=str(failure))
         else:
             self.life.failed(str(failure) or type(failure).__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
+from jumpstarter_exporter.devices.state import State
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.guests import contained
-from jumpstarter_exporter.lifecycle import State
 from jumpstarter_exporter.tree import Entry, Tree
 
 __all__ = ["CLIENT", "INTERFACE", "NAME", "REASON", "STATE", "instance_reports"]

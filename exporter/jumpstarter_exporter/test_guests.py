@@ -21,8 +21,8 @@ from jumpstarter_exporter import guests
 from jumpstarter_exporter import node as node_module
 from jumpstarter_exporter.composite import Unavailable
 from jumpstarter_exporter.conftest import Serve, User
+from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.driver import DeviceMissing, Driver, export, export_stream
-from jumpstarter_exporter.lifecycle import Lifecycle, State
 from jumpstarter_exporter.report import REASON, STATE
 
 

@@ -12,8 +12,8 @@ import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter import node as node_module
+from jumpstarter_exporter.devices.state import State
 from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, Driver
-from jumpstarter_exporter.lifecycle import State
 from jumpstarter_exporter.node import Node
 from jumpstarter_exporter.tree import Tree
 

@@ -9,8 +9,8 @@ import trio
 from trio.testing import MockClock
 
 from jumpstarter_exporter.composite import Composite, Proxy
+from jumpstarter_exporter.devices.state import State
 from jumpstarter_exporter.driver import DeviceMissing, Driver
-from jumpstarter_exporter.lifecycle import State
 from jumpstarter_exporter.tree import Tree, TreeError
 
 
