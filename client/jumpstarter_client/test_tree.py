@@ -116,6 +116,25 @@ def test_what_is_unclear_or_unknown_is_answered_with_what_there_is() -> None:
         select(tree(), "serial", ["rpi4"], takes_arguments=False)
 
 
+def test_a_device_that_the_exporter_could_not_make_is_answered_with_its_reason() -> None:
+    reported = report(
+        ("0", "", "", GROUP), ("1", "0", "rpi4", GROUP), ("2", "1", "power", ""), ("3", "0", "spare", POWER)
+    )
+    reported.reports[2].labels.update(
+        {
+            "jumpstarter.dev/state": "failed",
+            "jumpstarter.dev/reason": "lab.yaml:9:3: unknown type 'power.Rely'",
+        }
+    )
+    root = tree(reported)
+    for word in ("power", "rpi4.power"):
+        with pytest.raises(
+            UnknownDeviceError, match=r"it has failed: lab\.yaml:9:3: unknown type 'power.Rely'"
+        ):
+            select(root, "power", [word], takes_arguments=False)
+    assert select(root, "power", ["spare"], takes_arguments=False)[0].path == "spare"
+
+
 def test_our_classes_are_always_allowed_and_others_only_by_pattern() -> None:
     assert Allowed().load(POWER).__name__ == "PowerClient"
     foreign = "some_lab.client.FanClient"

@@ -71,6 +71,8 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
         UsageError: it is not clear which one is meant.
     """
     nodes = _once([node for node in root.walk() if node.interface == interface])
+    if arguments and not arguments[0].startswith("-"):
+        _check_made(root, interface, arguments[0])
     if not nodes:
         there = ", ".join(sorted({shown(node.interface) for node in root.walk() if node.interface}))
         raise UnknownDeviceError(
@@ -97,6 +99,15 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
         hint = nearest(arguments[0], paths, also=boards)
         raise UnknownDeviceError(f"no device {arguments[0]!r} with the interface {interface!r}{hint}")
     raise UsageError(f"which device? Name one of {', '.join(map(shown, paths))}")
+
+
+def _check_made(root: Node, interface: str, token: str) -> None:
+    """Raise UnknownDeviceError, with the reason, for a device that the exporter could not make: it has no interface."""
+    named = [node for node in root.walk() if node.parent is not None and token in (node.path, node.name)]
+    if len(named) == 1 and named[0].state == "failed" and not named[0].interface and named[0].reason:
+        raise UnknownDeviceError(
+            f"no device {token!r} with the interface {interface!r}: it has failed: {shown(named[0].reason, _SENTENCE)}"
+        )
 
 
 def devices(arguments: list[str], options: Options) -> ExitCode:
@@ -136,6 +147,7 @@ def _facts(node: Node) -> dict[str, object]:
     }
 
 
+_SENTENCE = 400
 MAX_NAME = 60
 """Characters of a name in the tree; `-o name` has all of it."""
 _COLOURS = {"ready": "32", "busy": "33", "starting": "33", "failed": "31", "missing": "31"}

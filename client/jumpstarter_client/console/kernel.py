@@ -10,7 +10,7 @@ import re
 
 from jumpstarter_client.console.escapes import SEQUENCE
 
-__all__ = ["MESSAGE", "REBOOT", "RESTART", "interruptible", "separate", "without_messages"]
+__all__ = ["LOADER", "MESSAGE", "REBOOT", "RESTART", "interruptible", "separate", "without_messages"]
 
 _STAMP = rb"\[ *\d+\.\d{6}\]"
 MESSAGE = rb"(?:\r*\n)?" + _STAMP + rb"[^\r\n]*\r*\n"
@@ -20,9 +20,9 @@ MESSAGE = rb"(?:\r*\n)?" + _STAMP + rb"[^\r\n]*\r*\n"
 _BREAKING_IN = re.compile(rb"(?:^|(?<=\r)|(?<=[^\s:]))" + _STAMP + rb"[^\r\n]*(?:\r*\n|$)", re.MULTILINE)
 _ANYWHERE = re.compile(MESSAGE)
 
-REBOOT = re.compile(
-    rb"(?:^|[\r\n])(?:" + SEQUENCE + rb")*(?:U-Boot (?:[A-Z]PL )?20\d\d|NOTICE: +BL\d|barebox 20\d\d)"
-)
+LOADER = rb"(?:U-Boot|barebox) +(?:[A-Z]PL )?(?:20\d\d|1\.\d)"
+"""How a boot loader says its version; U-Boot counted from 1.0 until 2008."""
+REBOOT = re.compile(rb"(?:^|[\r\n])(?:" + SEQUENCE + rb")*(?:" + LOADER + rb"|NOTICE: +BL\d)")
 """What a boot loader prints first."""
 RESTART = re.compile(rb"\[ +0\.000000\] +(?:Booting Linux|Linux version)")
 """What a kernel prints first. `dmesg` prints it too."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import re
 
+from jumpstarter_client.console.kernel import LOADER
+
 __all__ = ["LoaderPrompt", "PasswordPrompt", "is_loader_banner", "is_prompt", "password_prompt"]
 
 
@@ -25,7 +27,7 @@ _PROMPT = re.compile(r"[#$>%] ?$")
 # Bars of `#` and lines such as `Loading: #` are progress, and `root@host:~#` is a shell.
 _VENDOR_PROMPT = re.compile(r"^[A-Za-z][\w .()/+-]{0,40}?(?:=>|>>?|#|\$) ?$")
 _USUAL_PROMPT = re.compile(r"^(?:=>|U-Boot>|barebox[@:].*[ #$>]) ?$")
-_BANNER = re.compile(rb"(?:^|[\r\n])(?:U-Boot|barebox) +(?:[A-Z]PL )?20\d\d")
+_BANNER = re.compile(rb"(?:^|[\r\n])" + LOADER)
 
 
 def password_prompt(line: str) -> PasswordPrompt | None:

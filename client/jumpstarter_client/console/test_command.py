@@ -240,6 +240,7 @@ def test_command_with_nul_is_refused() -> None:
         (b"building\r\n", Suspicion.NONE),
         (b"\r\nU-Boot SPL 2024.01 (Jan 01)\r\n", Suspicion.LOADER),
         (b"\r\nU-Boot 2024.01-virtual\r\n", Suspicion.LOADER),
+        (b"\r\nU-Boot 1.1.4 (Mar 2 2010)\r\n", Suspicion.LOADER),
         (b"[    0.000000] Booting Linux on physical CPU 0x0\r\n", Suspicion.KERNEL),
         (b"\r\nrpi4 login: ", Suspicion.LOGIN),
         (b"\r\nrpi4 login: " + MESSAGE, Suspicion.LOGIN),

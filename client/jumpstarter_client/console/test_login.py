@@ -245,14 +245,15 @@ def test_board_that_asks_for_the_name_again_after_the_change() -> None:
 VENDORS = [b"Marvell>> ", b"u-boot# ", b"MX6Q SABRESD U-Boot > ", b"ZynqMP> ", b"Hit-Boot# ", b"=> "]
 
 
+@pytest.mark.parametrize("version", [VERSION, VERSION.replace(b"2013.01", b"1.3.4")])
 @pytest.mark.parametrize("prompt", VENDORS[:-1])
-def test_answer_to_version_tells_a_boot_loader_from_a_shell(prompt: bytes) -> None:
+def test_answer_to_version_tells_a_boot_loader_from_a_shell(prompt: bytes, version: bytes) -> None:
     machine = login()
     assert played(machine, None, b"\r\n" + prompt, None) == [b"\r", b"", PROBE]
     with pytest.raises(
         LoginRefused, match=f"boot loader's prompt '{prompt.decode().strip()}'; let it `boot` first"
     ):
-        machine.feed(PROBE + b"\n" + VERSION + prompt)
+        machine.feed(PROBE + b"\n" + version + prompt)
 
 
 @pytest.mark.parametrize("prompt", [b"=> ", b"U-Boot> ", b"barebox@Phytec phyCORE:/ "])
