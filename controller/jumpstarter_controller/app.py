@@ -31,6 +31,7 @@ from jumpstarter_controller.services import (
     ClientService,
     ControllerService,
     Guard,
+    LabService,
     Listening,
     Router,
     Routers,
@@ -154,6 +155,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     services = [
         ControllerService(engine, guard, listening, routers, settings.most_leases),
         ClientService(engine, guard, credentials.token, settings.most_leases),
+        LabService(engine, guard),
         EnrolmentService(engine, guard, credentials, issuers=configuration.issuers),
     ]
     served.append(Served.public(services, listeners, OPTIONS, interceptors=[guard.greet]))

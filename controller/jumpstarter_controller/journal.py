@@ -11,6 +11,7 @@ from jumpstarter_controller.lab import (
     Condition,
     ConditionType,
     Exporter,
+    ExporterDevices,
     ExporterStatus,
     Lease,
     PairingCode,
@@ -41,7 +42,7 @@ def entries(before: Record | None, after: Record | None) -> Iterator[Entry]:
     """What a change means; nothing where nobody would want to read it."""
     record = after or before
     match record:
-        case None:
+        case None | ExporterDevices():  # what an exporter registers with is said of the exporter
             return
         case Lease():
             sentences = _lease(_as(Lease, before), _as(Lease, after))

@@ -51,6 +51,23 @@ def test_free_held_disabled_and_offline_are_shown_as_such(lab: Lab, ann: Path) -
     assert (code, sentence.count("\n")) == (2, 1), sentence
 
 
+def test_an_exporters_devices_are_shown_with_what_they_are_and_how_they_are(lab: Lab, ann: Path) -> None:
+    shown = json.loads(lab.ok("exporters", "show", "one", "-o", "json", "--client", ann))
+    assert (shown["name"], shown["state"], shown["omitted_devices"]) == ("one", "free", 0)
+    devices = {one["path"]: one for one in shown["devices"]}
+    assert (devices["rpi4.power"]["interface"], devices["rpi4.power"]["state"]) == ("power", "ready")
+    listed = json.loads(lab.ok("exporters", "-o", "json", "--client", ann))["exporters"]
+    assert [one["devices"] for one in listed] == [shown["devices"], []]
+    lines = lab.ok("exporters", "show", "one", "--client", ann).splitlines()
+    assert lines[0].split() == ["name:", "one"]
+    titles = next(line for line in lines if line.startswith("DEVICE"))
+    assert titles.split() == ["DEVICE", "INTERFACE", "STATE", "REASON"]
+    assert ["rpi4.power", "power", "ready"] in [line.split()[:3] for line in lines]
+    code, sentence = lab.refused("exporters", "show", "three", "--client", ann)
+    assert (code, sentence.count("\n")) == (3, 1), sentence
+    assert lab.ok("__complete", "exporters", "show", "--client", ann) == "one\ntwo\n"
+
+
 def test_a_watch_in_a_pipe_prints_changes_and_outlives_its_controller(lab: Lab, ann: Path) -> None:
     watch = Reader(lab.start("exporters", "--watch", "--client", ann))
     lab.until(lambda: "one is free\n" in watch.text["out"])

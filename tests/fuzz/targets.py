@@ -19,6 +19,7 @@ from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lasting.log_news import LogNews
 from jumpstarter_client.node import Allowed
 from jumpstarter_controller import policies
+from jumpstarter_controller.services.device_reports import devices_of
 from jumpstarter_exporter.recording import records
 from jumpstarter_proto import documents, router_frames, value
 from jumpstarter_proto.documents import ConfigError
@@ -159,9 +160,10 @@ def _messages(data: bytes) -> None:
 
 def _report(data: bytes) -> None:
     try:
-        root = tree.build(
-            _parse(jumpstarter_pb2.GetReportResponse, data), cast("ClientConnection", None), Allowed()
-        )
+        report = _parse(jumpstarter_pb2.GetReportResponse, data)
+        kept, omitted = devices_of(report.reports)  # as a controller keeps them
+        assert len(kept) + omitted == sum(bool(one.parent_uuid) for one in report.reports)
+        root = tree.build(report, cast("ClientConnection", None), Allowed())
     except (RpcError, ConnectError):
         return
     with redirect_stdout(io.StringIO()) as out:

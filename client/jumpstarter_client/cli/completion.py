@@ -105,6 +105,10 @@ def _fitting(words: list[str]) -> list[str]:
             return ["create", "list", "show", "extend", "transfer", "release"]
         case ["lease", "show" | "extend" | "transfer" | "update"] | ["lease", "release" | "delete", *_]:
             return names.leases(options)
+        case ["exporters"]:
+            return ["show"]
+        case ["exporters", "show" | "get"]:
+            return names.exporters(options)
         case ["config"]:
             return ["client"]
         case ["config", "client"]:

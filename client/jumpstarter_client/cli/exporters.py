@@ -16,17 +16,20 @@ from jumpstarter_client.cli.arguments import asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, take_output
 
 if TYPE_CHECKING:
+    from jumpstarter_proto.lab.v1.exporters_pb2 import ExporterDetails
+
     from jumpstarter_client.leasing.controller import Calls, Controller
     from jumpstarter_client.leasing.exporters import Seen
 
 __all__ = ["exporters"]
 
-HELP = """Usage: jumpstarter exporters [-l SELECTOR] [--watch] [-o json|yaml|name] [--client FILE]
+HELP = """Usage: jumpstarter exporters [show NAME] [-l SELECTOR] [--watch] [-o json|yaml|name] [--client FILE]
 
 The exporters of a controller: which are free, who has the others and until when, which are disabled or offline.
 
   jumpstarter exporters
   jumpstarter exporters -l board=rpi4 --watch       until Ctrl-C; in a pipe, a line for each change
+  jumpstarter exporters show NAME                   one of them with its devices, and why one is not ready
   jumpstarter exporters -o json | jq -r '.exporters[] | select(.state == "free") | .name'
   jumpstarter exporters --watch -o json             a JSON object a line, for each that is not as it was
 
@@ -45,9 +48,10 @@ def exporters(arguments: list[str], options: Options) -> ExitCode:
     output = output or options.output
     # Jumpstarter's own client shows disabled exporters, and leases, only if it is told to.
     given = take("exporters", rest, {"--with": "--with"}, {"--watch": "--watch", "--allow-disabled": "all"})
-    if given.words:
-        raise UsageError(f"`exporters` takes no {given.words[0]!r}; choose by label, such as -l board=rpi4")
+    name = _name_to_show(given.words, options)
     watch = "--watch" in given.flags
+    if watch and name:
+        raise UsageError("--watch goes with the list of all; leave `show` out")
     if watch and output in ("yaml", "name"):
         raise UsageError("--watch goes with -o json, or with none")
     from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415 - not for --help
@@ -60,23 +64,83 @@ def exporters(arguments: list[str], options: Options) -> ExitCode:
         run(lambda: _watch(controller, selector, output))
         return ExitCode.OK
 
-    async def ask() -> list[Seen]:
-        async with controller.open() as calls:
-            return await _look(calls, selector)
+    if name:
+        return _show(controller, name, output)
 
-    found = run(ask)
+    async def ask() -> tuple[list[Seen], dict[str, ExporterDetails] | None]:
+        async with controller.open() as calls:
+            return await _look(calls, selector), await calls.all_exporter_details() if is_data else None
+
+    is_data = output in ("json", "yaml")
+    found, details = run(ask)
     if output == "name":
         for one in found:
             print_line(one.name)
     elif output:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
 
-        write_data({"exporters": [one.as_data() for one in found]}, output)
+        write_data(
+            {"exporters": [_as_data(one, details.get(one.name) if details else None) for one in found]},
+            output,
+        )
     elif not found:
         print_error_line(f"the controller has no exporters{f' with {selector}' if selector else ''}")
     else:
         print_text(_table(found))
     return ExitCode.OK
+
+
+def _name_to_show(words: list[str], options: Options) -> str:
+    """The exporter that `show` is about; empty for the list of all."""
+    if not words:
+        return ""
+    if words[0] not in ("show", "get"):
+        raise UsageError(
+            f"`exporters` takes no {words[0]!r}; choose by label, such as -l board=rpi4, or `exporters show NAME`"
+        )
+    names = [*words[1:], options.exporter or options.exporter_name or ""]
+    if not names[0]:
+        raise UsageError(
+            "which exporter? `jumpstarter exporters show NAME`; `jumpstarter exporters` shows all"
+        )
+    if len(words) > 2:
+        raise UsageError(f"`exporters show` takes one name, and no {words[2]!r}")
+    return names[0]
+
+
+def _show(controller: Controller, name: str, output: str | None) -> ExitCode:
+    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415 - not for a wrong command line
+    from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
+    from jumpstarter_client.cli.table import table  # noqa: PLC0415
+    from jumpstarter_client.leasing.exporter_details import describe_exporter, device_rows  # noqa: PLC0415
+    from jumpstarter_client.leasing.exporters import look  # noqa: PLC0415
+    from jumpstarter_client.node import Allowed  # noqa: PLC0415
+
+    async def ask() -> tuple[Seen, ExporterDetails | None]:
+        async with controller.open() as calls:
+            exporter = await calls.get_exporter(name)
+            (seen,) = look([exporter], [one async for one in calls.leases()])
+            return seen, await calls.exporter_details(name)
+
+    seen, details = run(ask)
+    if output == "name":
+        print_line(seen.name)
+    elif output:
+        write_data(_as_data(seen, details), output)
+    else:
+        for line in describe_exporter(seen, details):
+            print_line(line)
+        if details is not None and details.devices:
+            titles = ("DEVICE", "INTERFACE", "STATE", "REASON")
+            print_text("\n" + table(titles, device_rows(details, Allowed())))
+    return ExitCode.OK
+
+
+def _as_data(seen: Seen, details: ExporterDetails | None) -> dict[str, object]:
+    from jumpstarter_client.leasing.exporter_details import details_as_data  # noqa: PLC0415
+    from jumpstarter_client.node import Allowed  # noqa: PLC0415
+
+    return seen.as_data() | details_as_data(details, Allowed())
 
 
 async def _look(calls: Calls, selector: str) -> list[Seen]:

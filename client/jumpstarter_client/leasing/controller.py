@@ -17,6 +17,8 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 
 if TYPE_CHECKING:
+    from jumpstarter_proto.lab.v1.exporters_grpc import LabServiceStub
+    from jumpstarter_proto.lab.v1.exporters_pb2 import ExporterDetails
     from jumpstarter_proto.rpc import Channel
 
     from jumpstarter_client.leasing.configs import ClientConfig
@@ -118,6 +120,7 @@ class Calls:
     """The calls of one connection; they raise RpcError."""
 
     def __init__(self, channel: Channel, parent: str) -> None:
+        self._channel = channel
         self._client = ClientServiceStub(channel)
         self._controller = ControllerServiceStub(channel)
         self._parent = parent
@@ -184,6 +187,40 @@ class Calls:
         """An exporter as it is now."""
         request = pb.GetExporterRequest(name=f"{self._parent}/exporters/{name}")
         return await self._client.GetExporter(request, timeout=CALL_SECONDS)
+
+    async def exporter_details(self, name: str) -> ExporterDetails | None:
+        """What an exporter says of itself beside Jumpstarter's words; None if the controller does not keep it."""
+        from jumpstarter_proto.lab.v1 import exporters_pb2  # noqa: PLC0415 - only who looks closely needs it
+
+        request = exporters_pb2.GetExporterDetailsRequest(name=name)
+        try:
+            return await self._lab().GetExporterDetails(request, timeout=CALL_SECONDS)
+        except RpcError as error:
+            if error.code is not StatusCode.UNIMPLEMENTED:
+                raise
+            return None
+
+    async def all_exporter_details(self) -> dict[str, ExporterDetails] | None:
+        """The same of all exporters, by name."""
+        from jumpstarter_proto.lab.v1 import exporters_pb2  # noqa: PLC0415
+
+        request, found = exporters_pb2.ListExporterDetailsRequest(), {}
+        while True:
+            try:
+                page = await self._lab().ListExporterDetails(request, timeout=CALL_SECONDS)
+            except RpcError as error:
+                if error.code is not StatusCode.UNIMPLEMENTED:
+                    raise
+                return None
+            found.update({one.name: one for one in page.exporters})
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    def _lab(self) -> LabServiceStub:
+        from jumpstarter_proto.lab.v1.exporters_grpc import LabServiceStub  # noqa: PLC0415
+
+        return LabServiceStub(self._channel)
 
     async def check(self) -> None:
         """Ask for something that only the namespace's clients get."""

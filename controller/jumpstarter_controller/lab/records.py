@@ -14,7 +14,9 @@ __all__ = [
     "Client",
     "Condition",
     "ConditionType",
+    "Device",
     "Exporter",
+    "ExporterDevices",
     "ExporterStatus",
     "Key",
     "Lease",
@@ -99,6 +101,32 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     """How many device reports it registered with; none means not registered."""
     status: ExporterStatus = ExporterStatus.UNSPECIFIED
     status_message: str = ""
+
+
+class Device(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One device of an exporter, as its exporter reported it. All texts are the exporter's own words."""
+
+    path: str
+    """Names from below the root, joined by dots."""
+    interface: str = ""
+    """Such as "power"; empty where the exporter does not say it, as Jumpstarter's own."""
+    client: str = ""
+    """The class that a client of it uses."""
+    state: str = ""
+    """Such as "ready" or "missing"; empty where the exporter does not say it."""
+    reason: str = ""
+    """Why it is in that state."""
+    description: str = ""
+
+
+class ExporterDevices(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The devices of the exporter of the same name. A record of its own, because status changes more often."""
+
+    KIND = "devices"
+
+    devices: tuple[Device, ...] = ()
+    omitted: int = 0
+    """How many more were reported and are not kept."""
 
 
 class ConditionType(enum.StrEnum):

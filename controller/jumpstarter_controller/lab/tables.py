@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar, cast
 
-from jumpstarter_controller.lab.records import Client, Exporter, Key, Lease, PairingCode, Policy, Record
+from jumpstarter_controller.lab.records import (
+    Client,
+    Exporter,
+    ExporterDevices,
+    Key,
+    Lease,
+    PairingCode,
+    Policy,
+    Record,
+)
 
 __all__ = ["Lab", "Place", "View"]
 
 R = TypeVar("R", bound=Record)
 Place = tuple[type[Record], Key]
-KINDS: tuple[type[Record], ...] = (Client, Exporter, Lease, Policy, PairingCode)
+KINDS: tuple[type[Record], ...] = (Client, Exporter, ExporterDevices, Lease, Policy, PairingCode)
 
 
 class View:
@@ -75,6 +84,8 @@ class View:
 def _shape(record: Record | None) -> object:
     if isinstance(record, Exporter):
         return record.uid, record.labels, record.enabled, record.devices > 0
+    if isinstance(record, ExporterDevices):
+        return None
     return record
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.identifiers import uuid7
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.texts import shown
+from jumpstarter_proto.v1 import jumpstarter_pb2
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.lab import Client, Exporter, ExporterDevices, ExporterStatus, Key, Lab, Lease
 from jumpstarter_controller.scheduling import Refusal, TimesError, check_times, choices, longest
 from jumpstarter_controller.selectors import SelectorError, check_labels, parse
 from jumpstarter_controller.selectors.labels import LabelError, check_name
+from jumpstarter_controller.services.device_reports import devices_of
 from jumpstarter_controller.services.messages import name_of, seconds_of, time_of
 
 __all__ = [
@@ -39,11 +41,15 @@ MAX_DEVICES = 4096
 LONGEST_MESSAGE = 1024
 
 
+_LISTS = {"lease": "lease list", "exporter": "exporters"}
+"""The command that shows all of a kind."""
+
+
 def not_found(kind: str, name: str) -> RpcError:
     """As a Kubernetes API would say it, and what to do."""
     return RpcError(
         StatusCode.UNKNOWN,
-        f'{kind}s.jumpstarter.dev "{shown(name)}" not found; see which there are: jumpstarter {kind} list',
+        f'{kind}s.jumpstarter.dev "{shown(name)}" not found; see which there are: jumpstarter {_LISTS.get(kind, kind)}',
     )
 
 
@@ -289,8 +295,13 @@ def release(lab: Lab, lease: Lease, reason: str = "") -> None:
         lab.put(replace(lease, release=True, release_reason=shown(reason, LONGEST_MESSAGE)))
 
 
-def register(lab: Lab, exporter: Key, labels: Mapping[str, str], devices: int) -> Exporter:
-    """Take an exporter's own labels and number of devices; the lab's labels stay."""
+def register(
+    lab: Lab,
+    exporter: Key,
+    labels: Mapping[str, str],
+    reports: Sequence[jumpstarter_pb2.DriverInstanceReport],
+) -> Exporter:
+    """Take an exporter's own labels and its devices; the lab's labels stay."""
     record = lab.get(Exporter, exporter)
     if record is None:
         raise not_found("exporter", exporter.name)
@@ -299,6 +310,7 @@ def register(lab: Lab, exporter: Key, labels: Mapping[str, str], devices: int) -
         check_labels(own)
     except LabelError as error:
         raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
+    devices = len(reports)
     if devices > MAX_DEVICES:
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"an exporter has at most {MAX_DEVICES} devices")
     kept = {key: value for key, value in record.labels.items() if not key.startswith(OWN_PREFIX)}
@@ -306,6 +318,12 @@ def register(lab: Lab, exporter: Key, labels: Mapping[str, str], devices: int) -
     if (merged, devices) != (record.labels, record.devices):
         record = replace(record, labels=merged, devices=devices)
         lab.put(record)
+    found, omitted = devices_of(reports)
+    known = lab.get(ExporterDevices, exporter)
+    if known is None or (known.devices, known.omitted) != (found, omitted):
+        lab.put(
+            ExporterDevices(namespace=exporter.namespace, name=exporter.name, devices=found, omitted=omitted)
+        )
     return record
 
 

@@ -12,7 +12,7 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf import duration_pb2
 from jumpstarter_proto.client.v1 import client_grpc, client_pb2
-from jumpstarter_proto.lab.v1 import lab_grpc, lab_pb2
+from jumpstarter_proto.lab.v1 import exporters_grpc, lab_grpc, lab_pb2
 from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import Server, open_channel
 from jumpstarter_proto.v1 import jumpstarter_grpc
@@ -26,6 +26,7 @@ from jumpstarter_controller.services import (
     ClientService,
     ControllerService,
     Guard,
+    LabService,
     Listening,
     Router,
     Routers,
@@ -45,6 +46,7 @@ class Lab:
     controller: jumpstarter_grpc.ControllerServiceStub
     client: client_grpc.ClientServiceStub
     admin: lab_grpc.AdminServiceStub
+    details: exporters_grpc.LabServiceStub
 
     async def made(self, kind: Kind, key: Key) -> Identity:
         request = lab_pb2.CreateRequest(kind=kind.value, namespace=key.namespace, name=key.name)
@@ -89,6 +91,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         [
             ControllerService(engine, guard, Listening(), routers),
             ClientService(engine, guard, credentials.token),
+            LabService(engine, guard),
             AdminService(engine, credentials),
         ]
     )
@@ -103,6 +106,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
                 jumpstarter_grpc.ControllerServiceStub(channel),
                 client_grpc.ClientServiceStub(channel),
                 lab_grpc.AdminServiceStub(channel),
+                exporters_grpc.LabServiceStub(channel),
             )
         nursery.cancel_scope.cancel()
     store.close()

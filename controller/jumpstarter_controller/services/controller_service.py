@@ -76,10 +76,10 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     ) -> pb.RegisterResponse:
         exporter = await self._guard.exporter(call)
         self._admit(exporter.key, call)
-        labels, devices = dict(request.labels), len(request.reports)
+        labels = dict(request.labels)
         # Not a sign of presence: it could be leased before it has said that it is available.
         record = await self._engine.change(
-            lambda lab, _: changes.register(lab, exporter.key, labels, devices)
+            lambda lab, _: changes.register(lab, exporter.key, labels, request.reports)
         )
         return pb.RegisterResponse(uuid=record.uid)
 

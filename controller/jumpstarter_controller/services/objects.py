@@ -11,7 +11,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.identity import new_code, redeem
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, PairingCode
+from jumpstarter_controller.lab import Client, Exporter, ExporterDevices, Key, Lab, PairingCode
 from jumpstarter_controller.selectors import check_labels
 from jumpstarter_controller.selectors.labels import LabelError, check_name
 
@@ -94,6 +94,8 @@ def delete(lab: Lab, kind: Kind, key: Key) -> Client | Exporter:
     """Take it out, with the codes that are for it. RpcError NOT_FOUND if there is none."""
     record = existing(lab, kind, key)
     lab.remove(record)
+    if isinstance(record, Exporter) and (devices := lab.get(ExporterDevices, key)) is not None:
+        lab.remove(devices)
     _withdraw(lab, kind, key)
     return record
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.v1 import jumpstarter_pb2
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Policy, Rule
@@ -239,12 +240,12 @@ def test_the_begin_of_a_started_lease_stays(lab: Lab) -> None:
 
 
 def test_an_exporter_has_a_bounded_number_of_devices(lab: Lab) -> None:
-    key = Key(NS, "one")
-    assert changes.register(lab, key, {}, changes.MAX_DEVICES).devices == changes.MAX_DEVICES
+    key, report = Key(NS, "one"), jumpstarter_pb2.DriverInstanceReport(uuid="1")
+    assert changes.register(lab, key, {}, [report] * changes.MAX_DEVICES).devices == changes.MAX_DEVICES
     refused(
         StatusCode.INVALID_ARGUMENT,
         "at most 4096 devices",
-        lambda: changes.register(lab, key, {}, changes.MAX_DEVICES + 1),
+        lambda: changes.register(lab, key, {}, [report] * (changes.MAX_DEVICES + 1)),
     )
 
 

@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-from jumpstarter_controller.lab import Client, Exporter, Lab, Lease, PairingCode, Policy, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab import Lab, Record
+from jumpstarter_controller.lab.tables import KINDS, Place
 
 __all__ = ["SqliteStore", "StoreError", "StoreFullError"]
 
-SCHEMA = 1
-"""Grows when the tables change."""
+MIGRATIONS: tuple[str, ...] = (
+    (
+        "CREATE TABLE IF NOT EXISTS records (kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, "
+        "body TEXT NOT NULL, PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID"
+    ),
+    "",  # no table, but records that versions before do not know: exporters' devices
+)
+"""What makes each version of the schema from the one before it, in order."""
+SCHEMA = len(MIGRATIONS)
+"""Of this version. A file of an older version is brought up to it, one of a newer version is refused."""
 BUSY_SECONDS = 10.0
-_KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in (Client, Exporter, Lease, Policy, PairingCode)}
+_KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in KINDS}
 
 
 class StoreError(JumpstarterError):
@@ -80,15 +89,31 @@ class SqliteStore:
             raise StoreError(
                 f"{self._path} was written by a newer version (schema {version}, we know {SCHEMA}); update this one"
             )
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS records (kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, "
-            "body TEXT NOT NULL, PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID"
-        )
-        self._db.execute(f"PRAGMA user_version={SCHEMA}")
+        if version < SCHEMA:
+            self._migrate(version)
         for suffix in ("-wal", "-shm"):
             side = self._path.with_name(self._path.name + suffix)
             if side.exists():
                 os.chmod(side, 0o600)
+
+    def _migrate(self, version: int) -> None:
+        """Bring the file up to our schema, whole or not at all."""
+        with self._transaction():
+            for statement in MIGRATIONS[version:]:
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version={SCHEMA}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All that the block writes, or nothing of it."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     def load(self) -> Lab:
         """Everything, committed.
@@ -125,15 +150,9 @@ class SqliteStore:
             if record is not None
         ]
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with self._transaction():
                 self._db.executemany("DELETE FROM records WHERE kind=? AND namespace=? AND name=?", gone)
                 self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", new)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
         except sqlite3.Error as error:
             kind = StoreFullError if _is_full(error) else StoreError
             raise kind(

@@ -17,7 +17,9 @@ from jumpstarter_controller.lab import (
     Client,
     Condition,
     ConditionType,
+    Device,
     Exporter,
+    ExporterDevices,
     Key,
     Lab,
     Lease,
@@ -85,6 +87,51 @@ def test_no_database_and_a_newer_one_are_refused(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version=99")
     with pytest.raises(StoreError, match="newer version"):
         SqliteStore(tmp_path / "new")
+
+
+OLD = (
+    (
+        "CREATE TABLE records (kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, "
+        "body TEXT NOT NULL, PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID"
+    ),
+    'INSERT INTO records VALUES (\'exporter\', \'lab\', \'e\', \'{"namespace":"lab","name":"e","devices":2}\')',
+    "PRAGMA user_version=1",
+)
+"""A file of the schema's first version."""
+
+
+def test_a_file_of_the_first_version_goes_up_by_itself_and_the_older_program_refuses_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "lab.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in OLD:
+            db.execute(statement)
+    assert loaded(path).get(Exporter, Key("lab", "e")) == Exporter(namespace="lab", name="e", devices=2)
+    devices = ExporterDevices(namespace="lab", name="e", devices=(Device("rpi4.power", "power"),), omitted=1)
+    with closing(SqliteStore(path)) as store:
+        store.write({(ExporterDevices, devices.key): devices})
+    assert loaded(path).get(ExporterDevices, devices.key) == devices
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (sqlite.SCHEMA,)
+        assert sqlite.SCHEMA > 1, "it knows no devices"
+
+
+def test_a_migration_that_is_cut_short_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lab.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in OLD:
+            db.execute(statement)
+    broken = (sqlite.MIGRATIONS[0], "DELETE FROM records", "no SQL")
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "MIGRATIONS", broken)
+        with pytest.raises(StoreError, match="cannot be opened"):
+            SqliteStore(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    assert loaded(path).count(Exporter) == 1
 
 
 def test_a_full_disk_keeps_the_store_whole(tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""An exporter with its devices, as people and scripts see it."""
+
+from __future__ import annotations
+
+from contextlib import redirect_stdout
+from io import StringIO
+
+import trio
+import trio.testing
+from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.lab.v1 import exporters_grpc
+from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
+from jumpstarter_proto.rpc import Servicer, open_channel, serve_connection
+from jumpstarter_proto.terminal import print_line
+
+from jumpstarter_client.cli.table import table
+from jumpstarter_client.leasing.controller import Calls
+from jumpstarter_client.leasing.exporter_details import describe_exporter, details_as_data, device_rows
+from jumpstarter_client.leasing.exporters import look
+from jumpstarter_client.node import Allowed
+
+EVIL = "evil\x1b[2J\rname\u202e\n"
+(SEEN,) = look([client_pb2.Exporter(name="namespaces/lab/exporters/one", online=True)], [])
+OF_JUMPSTARTERS_OWN = pb.ExporterDetails(
+    name="one", devices=[pb.Device(path="power", client="jumpstarter_driver_power.client.PowerClient")]
+)
+
+
+class Lab(exporters_grpc.LabServiceServicer):
+    """Two pages of exporters."""
+
+    async def GetExporterDetails(  # noqa: N802
+        self, request: pb.GetExporterDetailsRequest, call: object
+    ) -> pb.ExporterDetails:
+        return pb.ExporterDetails(name=request.name, omitted_devices=1)
+
+    async def ListExporterDetails(  # noqa: N802
+        self, request: pb.ListExporterDetailsRequest, call: object
+    ) -> pb.ListExporterDetailsResponse:
+        name = "two" if request.page_token else "one"
+        return pb.ListExporterDetailsResponse(
+            exporters=[pb.ExporterDetails(name=name)], next_page_token="" if request.page_token else "one"
+        )
+
+
+async def ask(*services: Servicer) -> tuple[pb.ExporterDetails | None, dict[str, pb.ExporterDetails] | None]:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_connection, theirs, services)
+        async with open_channel(ours) as channel:
+            calls = Calls(channel, "namespaces/lab")
+            found = await calls.exporter_details("one"), await calls.all_exporter_details()
+        nursery.cancel_scope.cancel()
+    return found
+
+
+async def test_all_pages_are_asked_for() -> None:
+    one, all_of_them = await ask(Lab())
+    assert one == pb.ExporterDetails(name="one", omitted_devices=1)
+    assert list(all_of_them or ()) == ["one", "two"]
+
+
+async def test_what_a_controller_does_not_tell_is_said_to_be_not_known() -> None:
+    assert await ask() == (None, None)
+    assert details_as_data(None, Allowed()) == {"devices": None, "omitted_devices": None}
+    assert list(describe_exporter(SEEN, None))[-1].startswith(
+        "devices:  not known: this controller does not tell"
+    )
+
+
+def test_devices_of_jumpstarters_own_exporter_have_an_interface_and_no_state() -> None:
+    assert device_rows(OF_JUMPSTARTERS_OWN, Allowed()) == [("power", "power", "", "")]
+    data = details_as_data(OF_JUMPSTARTERS_OWN, Allowed())["devices"]
+    assert isinstance(data, list)
+    assert (data[0]["interface"], data[0]["state"]) == ("power", "")
+
+
+def test_what_an_exporter_says_of_its_devices_does_nothing_to_a_terminal() -> None:
+    details = pb.ExporterDetails(
+        name="one",
+        devices=[pb.Device(path=EVIL, interface=EVIL, state=EVIL, reason=EVIL)],
+        omitted_devices=3,
+    )
+    rows = table(("DEVICE", "INTERFACE", "STATE", "REASON"), device_rows(details, Allowed()))
+    assert rows.count("\n") == 2
+    seen = look([client_pb2.Exporter(name=f"namespaces/lab/exporters/{EVIL}", labels={EVIL: EVIL})], [])[0]
+    out = StringIO()
+    with redirect_stdout(out):
+        for line in describe_exporter(seen, details):
+            print_line(line)
+    assert all(line.isprintable() for line in (rows + out.getvalue()).split("\n"))
+    assert "1, and 3 that the controller does not keep" in out.getvalue()

@@ -1,0 +1,67 @@
+"""From an exporter's reports to the devices that are kept of it. The exporter is not trusted; nothing here fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jumpstarter_proto.v1 import jumpstarter_pb2
+
+from jumpstarter_controller.lab import Device
+
+__all__ = ["devices_of"]
+
+CLIENT = "jumpstarter.dev/client"
+NAME = "jumpstarter.dev/name"
+# The three below are labels of our own exporters only.
+STATE = "jumpstarter.dev/state"
+REASON = "jumpstarter.dev/reason"
+INTERFACE = "jumpstarter.dev/interface"
+
+MAX_DEPTH = 32
+MAX_NAME_LENGTH = 255
+MAX_WORD_LENGTH = 255
+"""Characters of an interface, a client class and a state."""
+MAX_TEXT_LENGTH = 1024
+"""Characters of a reason and of a description."""
+MAX_TOTAL_LENGTH = 256 * 1024
+"""Characters of all texts of an exporter's devices together."""
+
+
+def devices_of(reports: Sequence[jumpstarter_pb2.DriverInstanceReport]) -> tuple[tuple[Device, ...], int]:
+    """The devices below the root in the order of the reports, and how many more are not kept.
+
+    Parents stand before their children, as in every report; one UUID may stand in several places. What has no place in
+    the tree, or is deeper, longer or more than is kept, is left out. Long reasons and descriptions are cut.
+    """
+    places: dict[str, tuple[str, int]] = {}
+    found: list[Device] = []
+    omitted = total = 0
+    for report in reports:
+        if not report.parent_uuid:
+            places[report.uuid] = "", 0
+            continue
+        name, parent = report.labels.get(NAME, ""), places.get(report.parent_uuid)
+        if parent is None or not 0 < len(name) <= MAX_NAME_LENGTH or parent[1] >= MAX_DEPTH:
+            omitted += 1
+            continue
+        path = f"{parent[0]}.{name}" if parent[0] else name
+        device = _device(report, path)
+        total += sum(map(len, (path, device.interface, device.client, device.state)))
+        total += len(device.reason) + len(device.description)
+        if total > MAX_TOTAL_LENGTH:
+            return tuple(found), len(reports) - len(found) - sum(not one.parent_uuid for one in reports)
+        places[report.uuid] = path, parent[1] + 1
+        found.append(device)
+    return tuple(found), omitted
+
+
+def _device(report: jumpstarter_pb2.DriverInstanceReport, path: str) -> Device:
+    labels = report.labels
+    return Device(
+        path=path,
+        interface=labels.get(INTERFACE, "")[:MAX_WORD_LENGTH],
+        client=labels.get(CLIENT, "")[:MAX_WORD_LENGTH],
+        state=labels.get(STATE, "")[:MAX_WORD_LENGTH],
+        reason=labels.get(REASON, "")[:MAX_TEXT_LENGTH],
+        description=report.description[:MAX_TEXT_LENGTH],
+    )

@@ -1,0 +1,77 @@
+"""What clients of ours ask about exporters beside Jumpstarter's calls: their devices."""
+
+from __future__ import annotations
+
+from jumpstarter_proto.lab.v1 import exporters_grpc
+from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Exporter, ExporterDevices, Key
+from jumpstarter_controller.services.guard import Guard
+
+__all__ = ["LabService"]
+
+PAGE_SIZE = 1024 * 1024
+"""Bytes after which a page has no further exporter; one alone has at most as many, and a message may have 4 MiB."""
+
+
+class LabService(exporters_grpc.LabServiceServicer):
+    """jumpstarter_sbc.lab.v1.LabService."""
+
+    def __init__(self, engine: Engine, guard: Guard) -> None:
+        self._engine = engine
+        self._guard = guard
+
+    async def GetExporterDetails(
+        self,
+        request: pb.GetExporterDetailsRequest,
+        call: ServerCall[pb.GetExporterDetailsRequest, pb.ExporterDetails],
+    ) -> pb.ExporterDetails:
+        client = await self._guard.client(call)
+        exporter = self._engine.view.get(Exporter, Key(client.namespace, request.name))
+        if exporter is None:
+            raise RpcError(
+                StatusCode.NOT_FOUND,
+                f"exporter {shown(request.name)} not found; see which there are: jumpstarter exporters",
+            )
+        return self._details(exporter)
+
+    async def ListExporterDetails(
+        self,
+        request: pb.ListExporterDetailsRequest,
+        call: ServerCall[pb.ListExporterDetailsRequest, pb.ListExporterDetailsResponse],
+    ) -> pb.ListExporterDetailsResponse:
+        client = await self._guard.client(call)
+        found = [
+            one
+            for one in self._engine.view.all(Exporter)
+            if one.namespace == client.namespace and one.name > request.page_token
+        ]
+        page = pb.ListExporterDetailsResponse()
+        size = 0
+        for exporter in sorted(found, key=lambda one: one.name):
+            if size > PAGE_SIZE:
+                page.next_page_token = page.exporters[-1].name
+                break
+            details = self._details(exporter)
+            size += details.ByteSize()
+            page.exporters.append(details)
+        return page
+
+    def _details(self, exporter: Exporter) -> pb.ExporterDetails:
+        known = self._engine.view.get(ExporterDevices, exporter.key)
+        details = pb.ExporterDetails(name=exporter.name)
+        if known is not None:
+            details.omitted_devices = known.omitted
+            for one in known.devices:
+                details.devices.add(
+                    path=one.path,
+                    interface=one.interface,
+                    client=one.client,
+                    state=one.state,
+                    reason=one.reason,
+                    description=one.description,
+                )
+        return details
