@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -38,11 +39,24 @@ def write_private(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
+            _sync_folder(path.parent)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise PrivateFileError(f"{path} cannot be written: {error.strerror}; choose another place") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that a power cut does not take back the file's new name."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a file system that has no such thing
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _keep_owner(path: Path, descriptor: int) -> None:

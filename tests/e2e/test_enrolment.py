@@ -44,6 +44,11 @@ def pair(lab: Lab, *words: str) -> dict[str, Any]:
     return offer
 
 
+def identities(lab: Lab) -> Path:
+    """Where a command, or an exporter whose home is the lab's, keeps them."""
+    return lab.home / ".local" / "state" / "jumpstarter" / "identities"
+
+
 def run(lab: Lab, *command: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
     """One of our commands that reads `given`."""
     return subprocess.run(
@@ -62,12 +67,15 @@ def test_two_machines_join_a_lab_and_use_it(lab: Lab) -> None:
     file.write_text(WRITTEN)
     shown = lab.admin("pair", "exporter", "one", "--label", "board=rpi4").splitlines()
     command, code = shown[2].split(), shown[-1].strip()
-    enrolled = run(lab, *command, "--save", file, given=f"{code}\n")
+    file.chmod(0o444)
+    enrolled = run(lab, *command, "--config", file, given=f"{code}\n")
     assert enrolled.returncode == 0, enrolled.stderr
-    assert f"{file}: exporter {lab.namespace}/one of " in enrolled.stdout
-    assert file.read_text().startswith("# Rack 3, behind the door.\n")
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    lab.start_exporter("one")
+    kept = identities(lab) / "one.yaml"
+    assert f"{kept}: exporter {lab.namespace}/one of " in enrolled.stdout
+    assert file.read_text() == WRITTEN
+    assert (stat.S_IMODE(kept.stat().st_mode), stat.S_IMODE(kept.parent.stat().st_mode)) == (0o600, 0o700)
+    assert [one.name for one in kept.parent.iterdir()] == ["one.yaml"]
+    lab.start_exporter("one", folder=lab.home)
 
     offer = pair(lab, "client", "ann")
     (lab.home / "code").write_text(offer["code"].lower())
@@ -82,16 +90,63 @@ def test_two_machines_join_a_lab_and_use_it(lab: Lab) -> None:
 
 
 def test_an_exporter_that_runs_takes_its_new_token_by_itself(lab: Lab) -> None:
-    daemon = lab.exporter("one")
+    """From its own file to the state directory, and the next time within that."""
+    daemon = lab.exporter("one", folder=lab.home)
     ann = lab.client("ann")
-    before = (lab.home / "one.yaml").read_text()
+    file = lab.home / "one.yaml"
+    before = file.read_text()
+    for times in (1, 2):
+        offer = pair(lab, "exporter", "one", "--renew")
+        done = run(lab, *offer["command"], "--config", file, given=offer["code"])
+        assert done.returncode == 0, done.stderr
+        assert f"{file}:" in done.stdout
+        assert "is not used; without it" in done.stdout
+        lab.until(lambda: daemon.log.read_text().count("there is a new token") == times)  # noqa: B023
+        lab.until(lambda: lab.status("one") == "AVAILABLE")
+    assert file.read_text() == before
+    lab.ok("power", "on", "rpi4", "-l", "board=rpi4", "--client", ann)
+
+
+def test_an_identity_in_a_file_is_renewed_there_for_jumpstarter_0_9(lab: Lab) -> None:
+    daemon = lab.exporter("one")
+    file = lab.home / "one.yaml"
+    before = file.read_text()
     offer = pair(lab, "exporter", "one", "--renew")
-    done = run(lab, *offer["command"], "--save", lab.home / "one.yaml", given=offer["code"])
+    done = run(lab, *offer["command"], "--save", file, given=offer["code"])
     assert done.returncode == 0, done.stderr
-    assert (lab.home / "one.yaml").read_text() != before
+    assert file.read_text() != before
     lab.until(lambda: "there is a new token" in daemon.log.read_text())
     lab.until(lambda: lab.status("one") == "AVAILABLE")
-    lab.ok("power", "on", "rpi4", "-l", "board=rpi4", "--client", ann)
+
+
+def test_no_identity_is_lost_to_another(lab: Lab) -> None:
+    one, other = lab.home / "one.yaml", lab.home / "elsewhere" / "one.yaml"
+    other.parent.mkdir()
+    for file in (one, other):
+        file.write_text(EXPORT)
+
+    def enrol_as(name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        offer = pair(lab, "exporter", name)
+        return run(lab, *offer["command"], *words, given=offer["code"])
+
+    assert enrol_as("one", "--config", one).returncode == 0
+    kept = identities(lab) / "one.yaml"
+    first = kept.read_text()
+    for name, words, sentence in (
+        ("two", ["--config", one], "/two.yaml for a board with `metadata: {name: two}`"),
+        ("red", ["--config", other], f"{other} a `metadata.name` of its own"),
+        ("green", ["--save", one], f"has its identity in {kept}, which counts before"),
+        ("blue", ["--config", one, "--save", one], "are for one file"),
+    ):
+        done = enrol_as(name, *words)
+        assert sentence in done.stderr, done.stderr
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert kept.read_text() == first
+    assert yaml.safe_load((identities(lab) / "two.yaml").read_text())["metadata"]["name"] == "two"
+    done = run(lab, "jumpstarter-exporter", "enrol", "127.0.0.1:1", "--config", one, given="AAAA-BBBB-CCCC")
+    assert "--replace makes it one of 127.0.0.1:1" in done.stderr
+    assert enrol_as("three", "--config", one, "--replace").returncode == 0
+    assert yaml.safe_load(kept.read_text())["metadata"]["name"] == "three"
 
 
 def test_a_tokens_end_is_said_before_it_comes() -> None:
@@ -115,6 +170,7 @@ def test_what_is_wrong_is_said_before_the_code_is_used(lab: Lab) -> None:
         (["--save", "good.yaml"], code, "--tls-fingerprint with what it printed"),
         (["--save", "good.yaml", "--tls-fingerprint", "AB" * 32], code, "not the pinned one"),
         ([*pin, "--save", lab.home / "broken.yaml"], code, "takes names"),
+        ([*pin, "--config", lab.home / "broken.yaml"], code, "takes names"),
         ([*pin, "--save", lab.home / "file" / "good.yaml"], code, "cannot be made"),
         ([*pin, "--save", "good.yaml", "--code-file", lab.home / "none"], code, "cannot be read"),
         ([*pin, "--save", "good.yaml"], "", "no pairing code in stdin"),
@@ -125,8 +181,14 @@ def test_what_is_wrong_is_said_before_the_code_is_used(lab: Lab) -> None:
         assert done.stderr.count("\n") == 1, done.stderr
         assert done.returncode not in (0, 1)
     assert "Traceback" not in lab.controller.log.read_text()
-    command = ["jumpstarter-exporter", "enroll", offer["endpoint"], *pin]
-    done = run(lab, *command, "--save", lab.home / "new.yaml", given=code)
+    command = ["jumpstarter-exporter", "enroll", offer["endpoint"], *pin, "--config", lab.home / "new.yaml"]
+    identities(lab).parent.parent.mkdir(parents=True)
+    identities(lab).parent.touch()
+    done = run(lab, *command, given=code)
+    assert f"identities cannot be kept in {identities(lab)}: " in done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    identities(lab).parent.unlink()
+    done = run(lab, *command, given=code)
     assert done.returncode == 0, done.stderr
     assert "Put the boards below" in done.stdout
     assert yaml.safe_load((lab.home / "new.yaml").read_text())["export"] == {}
@@ -147,7 +209,9 @@ def test_without_a_place_it_is_where_run_finds_it(lab: Lab) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (lab.home / "config" / "exporters" / "default.yaml").exists()
+    made = lab.home / "config" / "exporters" / "default.yaml"
+    assert "token" not in made.read_text()
+    assert "token" in (identities(lab) / "default.yaml").read_text()
 
 
 def test_at_a_terminal_it_asks(lab: Lab) -> None:

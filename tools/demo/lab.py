@@ -82,9 +82,9 @@ def _exporter(board: str, address: str, fingerprint: str, *, brief: bool = False
     file = Path(f"{board}.yaml")
     file.write_text(CONFIG.read_text().replace("rpi4", board))
     code = _pair("exporter", f"{board}-1", "--label", f"board={board}", brief=brief)
-    words = ["enrol", address, "--tls-fingerprint", fingerprint, "--save", file.name]
-    run("jumpstarter-exporter", *words, typed=f"{code}\n", brief=brief)
+    words = ["enrol", address, "--tls-fingerprint", fingerprint, "--config", file.name]
     state = {"JUMPSTARTER_STATE_DIRECTORY": str(Path.cwd() / f"state-{board}")}
+    run("jumpstarter-exporter", *words, typed=f"{code}\n", brief=brief, **state)
     with service("jumpstarter-exporter", "run", "--config", file.name, ready="Serving leases", **state):
         yield
 

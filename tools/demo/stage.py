@@ -69,7 +69,9 @@ def fail(reason: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def run(*words: str, expect: str = "", typed: str | None = None, brief: bool = False) -> str:
+def run(
+    *words: str, expect: str = "", typed: str | None = None, brief: bool = False, **environment: str
+) -> str:
     """Run a command to its end, show it, and check that it worked and said `expect`, an expression.
 
     `typed` is what it asks for; `brief` leaves out what it said.
@@ -81,6 +83,7 @@ def run(*words: str, expect: str = "", typed: str | None = None, brief: bool = F
             [BIN / words[0], *words[1:]],
             stdout=subprocess.PIPE,
             input=typed,
+            env=os.environ | environment,
             text=True,
             timeout=COMMAND_SECONDS,
             check=False,

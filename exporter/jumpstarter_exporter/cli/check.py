@@ -8,6 +8,8 @@ from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.config import ExporterConfig, Identities
+from jumpstarter_exporter.config.identities import is_readable_by_others, token_place
 from jumpstarter_exporter.devices import Spec
 
 __all__ = ["check_file"]
@@ -22,7 +24,36 @@ def check_file(name: str | None) -> int:
         print_line(line)
     if not root.children:
         print_line("Note: nothing is exported; add a device below `export:`.")
+    for line in identity_lines(loaded, Identities()):
+        print_line(line)
     return 0
+
+
+def identity_lines(loaded: ExporterConfig, identities: Identities) -> Iterator[str]:
+    """Which exporter of which controller it is, and what of two identities does not count."""
+    stored = identities.find(loaded.board_name)
+    used = configuration.with_identity(loaded, identities).enrolment
+    if used is None:
+        yield (
+            "Identity: none, so the board is for users of this host; "
+            f"join a controller: jumpstarter-exporter enrol HOST:PORT --config {loaded.file}"
+        )
+    else:
+        yield f"Identity: {used} ({used.file})"
+    if stored is not None and used != stored.enrolment:
+        yield (
+            f"Note: {stored.enrolment.file} is not used: it is for the board of {stored.config}; "
+            "give one of the two another `metadata.name`."
+        )
+    if loaded.enrolment is None:
+        return
+    if used is not loaded.enrolment:
+        yield f"Note: {token_place(loaded)} is not used: {stored.enrolment.file if stored else ''} counts; remove it."
+    if is_readable_by_others(loaded.file.stat()):
+        yield (
+            f"Note: {token_place(loaded)} can be read by others; run: chmod 600 {loaded.file}, "
+            "or enrol, which keeps a new one elsewhere."
+        )
 
 
 def _lines(spec: Spec, indent: str) -> Iterator[str]:

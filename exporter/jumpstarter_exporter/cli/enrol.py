@@ -1,4 +1,4 @@
-"""`jumpstarter-exporter enrol`: with a pairing code to a controller, and into the configuration."""
+"""`jumpstarter-exporter enrol`: with a pairing code to a controller. What it says is kept in the state directory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trio
 from jumpstarter_proto.documents import ConfigError, edited
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import Kind, Trust, split_endpoint
 from jumpstarter_proto.remote.enrolment import Membership, enrol
@@ -14,34 +15,74 @@ from jumpstarter_proto.secret_input import read_secret
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter import config as configuration
-from jumpstarter_exporter.config.places import SYSTEM, ConfigNotFoundError, folders
+from jumpstarter_exporter.config.identities import Identities, StoredIdentity, token_place
+from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
+from jumpstarter_exporter.config.places import SYSTEM, ConfigNotFoundError, folders, locate
 from jumpstarter_exporter.errors import collapsed
 
-__all__ = ["enrol_exporter", "filled_in"]
+__all__ = ["AlreadyEnrolledError", "enrol_exporter", "filled_in"]
 
 VARIABLE = "JMP_PAIRING_CODE"
 NEW = "apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n"
 
 
-def enrol_exporter(endpoint: str, *, fingerprint: str, save: Path | None, code_file: Path | None) -> int:
+class AlreadyEnrolledError(JumpstarterError):
+    """A board has an identity, which is not overwritten unless somebody says so."""
+
+    exit_code = ExitCode.USAGE
+
+
+def enrol_exporter(
+    endpoint: str,
+    *,
+    fingerprint: str,
+    config: str | None,
+    save: Path | None,
+    replace: bool,
+    code_file: Path | None,
+) -> int:
     """The command. What can be wrong on this side is found before the code is used, for that works only once."""
     split_endpoint(endpoint)
-    path = (save or _place()).expanduser().resolve()
-    before = _read(path)
-    _writable(path)
+    if config is not None and save is not None:
+        raise AlreadyEnrolledError(
+            "--config and --save are for one file; --save puts the token into it, --config does not"
+        )
+    path = (_place(config) if save is None else save).expanduser().resolve()
+    text = _read(path)
+    board = configuration.load(path, lenient=True).board_name if text.strip() else path.stem
+    identities = Identities()
+    stored = identities.find(board) if save is not None or not replace else None
+    if save is None:
+        if stored is not None:
+            _check_unchanged(stored, board, endpoint, path)
+        identities.prepare()
+    elif stored is not None and stored.belongs_to(path):
+        raise AlreadyEnrolledError(
+            f"the board {board} has its identity in {stored.enrolment.file}, which counts before one in {path}; "
+            "use --config in place of --save, or delete that file"
+        )
+    if save is not None or not text.strip():
+        _writable(path)
     code = read_secret("pairing code", file=code_file, variable=VARIABLE, hidden=False)
     with collapsed():
         member = trio.run(enrol, endpoint, Trust(fingerprint=fingerprint), Kind.EXPORTER, code)
-    write_private(path, filled_in(before, member).encode())
-    who = f"{member.identity.namespace}/{member.identity.name}"
-    print_line(f"{path}: exporter {who} of {member.endpoint}")
-    if not configuration.load(path, lenient=True).entries:
+    if save is not None:
+        write_private(path, filled_in(text, member).encode())
+        print_line(f"{path}: {_enrolment(member, path)}")
+        return _say_what_is_next(configuration.load(path, lenient=True))
+    enrolment = _enrolment(member, path)
+    if stored is not None and not _is_same(stored.enrolment, enrolment):
+        _keep_beside(identities, stored, enrolment)
+    kept = identities.save(board, enrolment, path)
+    print_line(f"{kept}: {enrolment}, for the board {board} of {path}")
+    if not text.strip():
+        _write_public(path, NEW)
+    loaded = configuration.load(path, lenient=True)
+    if loaded.enrolment is not None:
         print_line(
-            "Put the boards below its `export:`, in place of `{}`; "
-            "`jumpstarter-exporter check` says whether that is right."
+            f"Now {token_place(loaded)} is not used; without it, and `endpoint`, everybody may read the file."
         )
-    print_line(f"Then run it: jumpstarter-exporter run --config {path}")
-    return 0
+    return _say_what_is_next(loaded)
 
 
 def filled_in(text: str, member: Membership) -> str:
@@ -49,11 +90,57 @@ def filled_in(text: str, member: Membership) -> str:
     return edited(text if text.strip() else NEW, member.changes())
 
 
-def _place() -> Path:
+def _say_what_is_next(loaded: ExporterConfig) -> int:
+    if not loaded.entries:
+        print_line(
+            f"Put the boards below `export:` in {loaded.file}, in place of `{{}}`; "
+            "`jumpstarter-exporter check` says whether that is right."
+        )
+    print_line(f"Then run it: jumpstarter-exporter run --config {loaded.file}")
+    return 0
+
+
+def _enrolment(member: Membership, file: Path) -> Enrolment:
+    identity, trust = member.identity, member.trust
+    tls = Tls(ca=trust.ca, insecure=trust.insecure)
+    return Enrolment(member.endpoint, identity.namespace, identity.name, identity.token, tls, file)
+
+
+def _is_same(one: Enrolment, other: Enrolment) -> bool:
+    return (one.namespace, one.name) == (other.namespace, other.name)
+
+
+def _check_unchanged(stored: StoredIdentity, board: str, endpoint: str, path: Path) -> None:
+    """What is there may get a new token, and no other name."""
+    if not stored.belongs_to(path):
+        raise AlreadyEnrolledError(
+            f"the board {board} of {stored.config} is {stored.enrolment} already; "
+            f"give {path} a `metadata.name` of its own, or use --replace"
+        )
+    if stored.enrolment.endpoint != endpoint:
+        raise AlreadyEnrolledError(
+            f"the board {board} is {stored.enrolment} already; "
+            f"--replace makes it one of {endpoint}, and forgets the other"
+        )
+
+
+def _keep_beside(identities: Identities, stored: StoredIdentity, enrolment: Enrolment) -> None:
+    """Neither what the board is already nor what the code was good for may be lost. Raises AlreadyEnrolledError."""
+    name, number = enrolment.name, 2
+    while (there := identities.find(name)) is not None and not _is_same(there.enrolment, enrolment):
+        name, number = f"{enrolment.name}-{number}", number + 1
+    kept = identities.save(name, enrolment, None if there is None else there.config)
+    raise AlreadyEnrolledError(
+        f"the board {stored.board} is {stored.enrolment} already, and the code was for {enrolment.name}: that is kept "
+        f"in {kept} for a board with `metadata: {{name: {name}}}`; or use --replace with another code"
+    )
+
+
+def _place(config: str | None) -> Path:
     try:
-        return configuration.find()
+        return locate(config)
     except ConfigNotFoundError:
-        if any(True for folder in folders() for _ in folder.glob("*.yaml")):
+        if config is not None or any(True for folder in folders() for _ in folder.glob("*.yaml")):
             raise  # several: which one is meant is the user's to say
     own = os.geteuid() != 0 or os.environ.get("JMP_CLIENT_CONFIG_HOME")
     return (folders()[0] if own else SYSTEM) / "default.yaml"
@@ -78,4 +165,13 @@ def _writable(path: Path) -> None:
     except OSError as error:
         raise PrivateFileError(f"{path.parent} cannot be made: {error.strerror}; name another") from None
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PrivateFileError(f"{path.parent} is not writable for this user; use sudo, or another --save")
+        raise PrivateFileError(f"{path.parent} is not writable for this user; use sudo, or another file")
+
+
+def _write_public(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PrivateFileError(
+            f"{path} cannot be written: {error.strerror}; the exporter is enrolled, write the file by hand"
+        ) from None

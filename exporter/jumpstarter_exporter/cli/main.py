@@ -52,8 +52,8 @@ def run(
 ) -> int:
     """Serve the boards of a configuration until told to stop.
 
-    A configuration with `endpoint` and `token` serves the leases of that
-    controller; with --socket or --listen its boards are for local users instead.
+    A board that `jumpstarter-exporter enrol` has made an exporter of a controller
+    serves its leases; with --socket or --listen it is for local users instead.
 
         jumpstarter-exporter run
         jumpstarter-exporter run --config lab.yaml --socket /tmp/lab.sock
@@ -119,17 +119,20 @@ def enrol(
     /,
     *,
     tls_fingerprint: str = "",
+    config: Annotated[str | None, Parameter(name=["--config", "-c"])] = None,
     save: Path | None = None,
+    replace: Annotated[bool, Parameter(negative="")] = False,
     code_file: Path | None = None,
     log_level: Level = "warning",
 ) -> int:
-    """Become an exporter of a controller with a pairing code, and write what it says into the configuration.
+    """Become an exporter of a controller with a pairing code.
 
     `jumpstarter-controller admin pair exporter NAME` makes the code. It is asked
-    for, or read from stdin, from --code-file or from $JMP_PAIRING_CODE. A
-    configuration that exists keeps its devices and its comments.
+    for, or read from stdin, from --code-file or from $JMP_PAIRING_CODE. The token
+    that it is good for is kept in the state directory, for its owner only; the
+    board's configuration is not changed, and needs no secret.
 
-        jumpstarter-exporter enrol lab.example.org:8082 --save rpi4.yaml
+        jumpstarter-exporter enrol lab.example.org:8082 --config rpi4.yaml
         jumpstarter-exporter enrol lab:8082 --tls-fingerprint 3F:A0:…
 
     Parameters
@@ -138,8 +141,14 @@ def enrol(
         HOST:PORT of the controller.
     tls_fingerprint
         SHA-256 of its certificate, if it made its own; it printed it at its start.
+    config
+        The board's configuration or its name as for `run`; otherwise the only one
+        that there is, or a new one.
     save
-        The configuration; otherwise the only one that there is, or a new one as `run` finds it.
+        Write the token into this configuration instead, for Jumpstarter 0.9; its
+        devices and comments stay.
+    replace
+        The board is another exporter already, which it forgets.
     code_file
         Holds the code, instead of asking for it.
     log_level
@@ -148,7 +157,14 @@ def enrol(
     from jumpstarter_exporter.cli.enrol import enrol_exporter  # noqa: PLC0415
 
     set_up_logging(log_level)
-    return enrol_exporter(endpoint, fingerprint=tls_fingerprint, save=save, code_file=code_file)
+    return enrol_exporter(
+        endpoint,
+        fingerprint=tls_fingerprint,
+        config=config,
+        save=save,
+        replace=replace,
+        code_file=code_file,
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

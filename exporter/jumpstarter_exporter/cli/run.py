@@ -39,10 +39,12 @@ def run_daemon(
     """Run it, and give its exit code. Raises JumpstarterError for what a user can put right."""
     set_up_logging(log_level)
     network = _network(listen, tls_cert, tls_key, insecure=insecure, passphrase_file=passphrase_file)
-    loaded = configuration.load(configuration.locate(config), lenient=True)
+    loaded = configuration.with_identity(
+        configuration.load(configuration.locate(config), lenient=True), say=True
+    )
     if not loaded.entries:
         raise configuration.ConfigError("nothing is exported; add a device below `export:`", file=loaded.file)
-    if loaded.settings.endpoint and loaded.settings.token and network is None and socket is None:
+    if loaded.enrolment is not None and network is None and socket is None:
         from jumpstarter_exporter.registration import run_registered  # noqa: PLC0415 - local exporters need none of it
 
         with collapsed():

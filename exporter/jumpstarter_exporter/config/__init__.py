@@ -9,8 +9,21 @@ from __future__ import annotations
 from jumpstarter_proto.documents import ConfigError
 
 from jumpstarter_exporter.config.builder import build
-from jumpstarter_exporter.config.model import Entry, ExporterConfig
+from jumpstarter_exporter.config.identities import Identities, with_identity
+from jumpstarter_exporter.config.model import Enrolment, Entry, ExporterConfig
 from jumpstarter_exporter.config.places import ConfigNotFoundError, find, locate
 from jumpstarter_exporter.config.reader import load
 
-__all__ = ["ConfigError", "ConfigNotFoundError", "Entry", "ExporterConfig", "build", "find", "load", "locate"]
+__all__ = [
+    "ConfigError",
+    "ConfigNotFoundError",
+    "Enrolment",
+    "Entry",
+    "ExporterConfig",
+    "Identities",
+    "build",
+    "find",
+    "load",
+    "locate",
+    "with_identity",
+]

@@ -12,6 +12,7 @@ from jumpstarter_proto.documents import Document, FieldError, PathInFile
 from jumpstarter_proto.reach import Reach
 
 __all__ = [
+    "Enrolment",
     "Entry",
     "ExporterConfig",
     "FailureDetection",
@@ -21,6 +22,7 @@ __all__ = [
     "Metadata",
     "Tls",
     "TopLevel",
+    "check_endpoint",
 ]
 
 Seconds = Annotated[int, msgspec.Meta(gt=0)]
@@ -107,10 +109,32 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         """Check the controller's address. FieldError says how one is written."""
         if self.endpoint:
-            try:
-                split_host_port(self.endpoint, default_port=CONTROLLER_PORT)
-            except AddressSyntaxError as error:
-                raise FieldError(str(error), "endpoint") from None
+            check_endpoint(self.endpoint)
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Check the value of a key `endpoint`. FieldError says how one is written."""
+    try:
+        split_host_port(endpoint, default_port=CONTROLLER_PORT)
+    except AddressSyntaxError as error:
+        raise FieldError(str(error), "endpoint") from None
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """Who an exporter is to its controller. The token is in no text made from this object."""
+
+    endpoint: str
+    namespace: str
+    name: str
+    token: str = field(repr=False)
+    tls: Tls
+    file: Path
+    """Where it is written."""
+
+    def __str__(self) -> str:
+        """For users."""
+        return f"exporter {self.namespace}/{self.name} of {self.endpoint}"
 
 
 @dataclass(frozen=True)
@@ -135,3 +159,15 @@ class ExporterConfig:
     entries: dict[str, Entry]
     document: Document
     """For the line of what turns out to be wrong later."""
+    enrolment: Enrolment | None = None
+    """None if there is no controller for it. `load` finds what the file itself says, `with_identity` the rest."""
+
+    @property
+    def board_name(self) -> str:
+        """What users of this host call the board."""
+        return self.settings.metadata.name or self.file.stem
+
+    @property
+    def exporter_name(self) -> str | None:
+        """What the controller calls the exporter; without one, what the file calls it, if it does."""
+        return self.settings.metadata.name if self.enrolment is None else self.enrolment.name

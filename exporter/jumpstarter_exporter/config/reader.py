@@ -18,7 +18,7 @@ from jumpstarter_proto.documents import (
     read_struct,
 )
 
-from jumpstarter_exporter.config.model import Entry, ExporterConfig, TopLevel
+from jumpstarter_exporter.config.model import Enrolment, Entry, ExporterConfig, TopLevel
 
 __all__ = ["load"]
 
@@ -29,20 +29,35 @@ _GROUP_KEYS = frozenset({"children", "description", "methods_description"})
 _REF_KEYS = frozenset({"ref"})
 
 
-def load(file: Path | str, *, lenient: bool = False) -> ExporterConfig:
+def load(file: Path | str, *, lenient: bool = False, raw: bytes | None = None) -> ExporterConfig:
     """Read and check a file; its devices' types and their `config` are for `build`.
 
+    `raw` is what is in it, if that was read already.
     If `lenient`, keys that nobody knows are warnings: Jumpstarter 0.9 runs such files.
 
     Raises:
         ConfigError: see there.
     """
-    document = Document(Path(file), "export")
+    document = Document(Path(file), "export", raw)
     if lenient:
         document.on_unknown_key = _warn
     settings = read_struct(document, TopLevel, document.data)
     entries = _entries(document, settings.export, ("export",))
-    return ExporterConfig(document.file, settings, entries, document)
+    return ExporterConfig(document.file, settings, entries, document, _enrolment(document.file, settings))
+
+
+def _enrolment(file: Path, settings: TopLevel) -> Enrolment | None:
+    if not settings.endpoint or not settings.token:
+        return None
+    metadata = settings.metadata
+    return Enrolment(
+        settings.endpoint,
+        metadata.namespace or "",
+        metadata.name or "",
+        settings.token,
+        settings.tls,
+        file,
+    )
 
 
 def _warn(error: ConfigError) -> None:

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from jumpstarter_exporter.recording.folder import Cursor, Folder
-from jumpstarter_exporter.recording.place import state_directory
 from jumpstarter_exporter.recording.recorder import Recorder
 from jumpstarter_exporter.recording.records import Kind, Record
+from jumpstarter_exporter.state_directory import state_directory
 
 __all__ = ["Cursor", "Folder", "Kind", "Record", "Recorder", "state_directory"]

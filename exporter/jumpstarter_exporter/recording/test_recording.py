@@ -336,10 +336,10 @@ async def test_what_is_being_written_belongs_to_the_answer(
 
 
 def test_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jumpstarter_exporter.recording.place.SYSTEM", tmp_path / "none")
+    monkeypatch.setattr("jumpstarter_exporter.state_directory.SYSTEM", tmp_path / "none")
     assert state_directory({"JUMPSTARTER_STATE_DIRECTORY": "/a", "STATE_DIRECTORY": "/b"}) == Path("/a")
     assert state_directory({"STATE_DIRECTORY": "/b:/c"}) == Path("/b")
     assert state_directory({"XDG_STATE_HOME": "/x"}) == Path("/x/jumpstarter")
     assert state_directory({}) == Path("~/.local/state/jumpstarter").expanduser()
-    monkeypatch.setattr("jumpstarter_exporter.recording.place.SYSTEM", tmp_path)
+    monkeypatch.setattr("jumpstarter_exporter.state_directory.SYSTEM", tmp_path)
     assert state_directory({"XDG_STATE_HOME": "/x"}) == tmp_path

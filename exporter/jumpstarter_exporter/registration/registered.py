@@ -13,14 +13,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import trio
-from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.errors import ExitCode, JumpstarterError, JumpstarterUsageError
 from jumpstarter_proto.remote import Identity, Kind, Trust, options_of
 from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
-from jumpstarter_exporter.config import ExporterConfig, build, load
-from jumpstarter_exporter.config.model import TopLevel
+from jumpstarter_exporter.config import Enrolment, ExporterConfig, build, load, with_identity
 from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import HookSeconds
 from jumpstarter_exporter.logs import BoardLog
@@ -52,22 +51,23 @@ async def run_registered(config: ExporterConfig) -> ExitCode:
         OptionError: its `grpcOptions` make none.
     """
     await trio.to_thread.run_sync(sweep)
-    settings = config.settings
-    options = options_of(settings.grpc_options)
-    identity, trust = _identity(settings)
+    enrolment = config.enrolment
+    if enrolment is None:
+        raise JumpstarterUsageError("only an exporter with an identity can be registered")
+    identity, trust = _identity(enrolment)
 
     def reread() -> tuple[Identity, Trust]:
-        return _identity(load(config.file).settings)
+        return _identity(with_identity(load(config.file, lenient=True)).enrolment or enrolment)
 
-    controller = Controller(settings.endpoint or "", trust, identity, options, reread=reread)
+    options = options_of(config.settings.grpc_options)
+    controller = Controller(enrolment.endpoint, trust, identity, options, reread=reread)
     return await _Registered(config, controller).run()
 
 
-def _identity(settings: TopLevel) -> tuple[Identity, Trust]:
-    metadata = settings.metadata
+def _identity(enrolment: Enrolment) -> tuple[Identity, Trust]:
     return (
-        Identity(Kind.EXPORTER, metadata.namespace or "", metadata.name or "", settings.token or ""),
-        Trust(ca=settings.tls.ca, insecure=settings.tls.insecure),
+        Identity(Kind.EXPORTER, enrolment.namespace, enrolment.name, enrolment.token),
+        Trust(ca=enrolment.tls.ca, insecure=enrolment.tls.insecure),
     )
 
 
@@ -104,7 +104,7 @@ class _Registered:
                 served = trio.Event()
                 nursery.start_soon(self._serve_leases, served)
                 nursery.start_soon(self._hear_signals, signals)
-                print_line(f"Serving leases of {self._config.settings.endpoint}", flush=True)
+                print_line(f"Serving leases of {self._controller.endpoint}", flush=True)
                 await self._ending.wait()
                 end_in_time(END_SECONDS)
                 async with trio.open_nursery() as leaving:

@@ -64,7 +64,7 @@ class LeaseServer:
         """A hook has failed in such a way that the exporter is to end."""
         self.session = Session(
             build(config, lenient=True).make(),
-            name=config.settings.metadata.name,
+            name=config.exporter_name,
             lease=tenant.lease,
             motd=config.settings.motd,
             begins_ready=False,

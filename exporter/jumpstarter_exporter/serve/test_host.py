@@ -581,7 +581,9 @@ def test_check(daemon: Daemon) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == (f"{daemon.config} is right.\n└─ slow: slow_driver.Slow\n")
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [f"{daemon.config} is right.", "└─ slow: slow_driver.Slow"]
+    assert lines[2].startswith("Identity: none")
     assert not daemon.closed.exists()
 
 

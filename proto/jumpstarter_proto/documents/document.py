@@ -21,13 +21,15 @@ _TRAPS = frozenset({"tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"})
 class Document:
     """Read `file`; `top` is a key that stands at its top, for those who have none.
 
+    `raw` is what is in it, if that was read already.
+
     Raises:
         ConfigError: it cannot be read, or is no YAML mapping.
     """
 
-    def __init__(self, file: Path, top: str) -> None:
+    def __init__(self, file: Path, top: str, raw: bytes | None = None) -> None:
         self._begin(file)
-        with _loader(file, _text(file)) as loader:
+        with _loader(file, _decoded(file, _raw(file) if raw is None else raw)) as loader:
             self._fill(loader, loader.get_single_node(), top)
 
     @classmethod
@@ -40,7 +42,7 @@ class Document:
             ConfigError: it cannot be read, or one of them is no YAML mapping.
         """
         found = []
-        with _loader(file, _text(file) if text is None else text) as loader:
+        with _loader(file, _decoded(file, _raw(file)) if text is None else text) as loader:
             while loader.check_node():
                 node = loader.get_node()
                 if isinstance(node, yaml.ScalarNode) and not node.value:
@@ -125,14 +127,17 @@ def _loader(file: Path, text: str) -> Iterator[Any]:
         loader.dispose()
 
 
-def _text(file: Path) -> str:
+def _raw(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+            return stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError("there is no such file; check the path", file=file) from None
     except OSError as error:
         raise ConfigError(f"the file cannot be read: {error.strerror}", file=file) from None
+
+
+def _decoded(file: Path, raw: bytes) -> str:
     if len(raw) > MAX_BYTES:
         raise ConfigError("the file is larger than 1 MiB; is it YAML?", file=file)
     try:

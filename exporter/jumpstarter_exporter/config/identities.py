@@ -1,0 +1,268 @@
+"""Who the boards' exporters are to their controllers: one file a board, in the state directory, for its owner only.
+
+So a board's configuration holds no secret, and may be read-only and public. One that holds an identity all the same
+(Jumpstarter 0.9's do) goes on to work; where there are two, the one here counts, as `enrol` writes here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from jumpstarter_proto.documents import MAX_BYTES, ConfigError, Document, read_struct
+from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.private_files import PrivateFileError, write_private
+
+from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Metadata, Tls, check_endpoint
+from jumpstarter_exporter.state_directory import state_directory
+
+__all__ = ["Identities", "StoredIdentity", "is_readable_by_others", "token_place", "with_identity"]
+
+SUFFIX = ".yaml"
+HEADER = "# Written by `jumpstarter-exporter enrol`. The token in it is a secret.\n"
+SPACE_BYTES = 64 * 1024
+"""More than an identity takes."""
+
+_log = logging.getLogger(__name__)
+
+
+class _File(msgspec.Struct, frozen=True, rename="camel"):
+    """The keys of such a file."""
+
+    board: str
+    metadata: Metadata
+    endpoint: str
+    token: str
+    tls: Tls = Tls()
+    config: str = ""
+    api_version: Literal["jumpstarter.dev/v1alpha1"] = "jumpstarter.dev/v1alpha1"
+    kind: Literal["ExporterIdentity"] = "ExporterIdentity"
+
+    def __post_init__(self) -> None:
+        """Check the controller's address. FieldError says how one is written."""
+        check_endpoint(self.endpoint)
+
+
+@dataclass(frozen=True)
+class StoredIdentity:
+    """One board's."""
+
+    board: str
+    enrolment: Enrolment
+    config: Path | None
+    """The board's configuration when it was enrolled."""
+
+    def belongs_to(self, file: Path) -> bool:
+        """Whether it is for this configuration: not if the one that it was made for is another, and still there."""
+        try:
+            return self.config is None or self.config.samefile(file)
+        except OSError:
+            return True  # it was moved, or this user may not see it
+
+
+class Identities:
+    """All of a state directory. Blocking, but short; for the main thread before there is a loop, or a worker thread."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = state_directory(os.environ) / "identities" if folder is None else folder
+
+    def path(self, board: str) -> Path:
+        """Where a board's is, or would be."""
+        return self.folder / safe_name(board, SUFFIX)
+
+    def find(self, board: str) -> StoredIdentity | None:
+        """A board's. One that others can read is closed to them, with a warning.
+
+        Raises:
+            ConfigError: it cannot be read, or makes no sense.
+        """
+        return _read(self.path(board))
+
+    def every(self) -> dict[Path, StoredIdentity | ConfigError]:
+        """All that there are, by file.
+
+        Raises:
+            PrivateFileError: this user may not look into the folder.
+        """
+        try:
+            files = sorted(self.folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise PrivateFileError(
+                f"{self.folder} cannot be read: {error.strerror}; use sudo, or another JUMPSTARTER_STATE_DIRECTORY"
+            ) from None
+        found: dict[Path, StoredIdentity | ConfigError] = {}
+        for file in files:
+            if file.suffix != SUFFIX or file.name.startswith("."):
+                continue
+            try:
+                identity = _read(file)
+            except ConfigError as error:
+                found[file] = error
+            else:
+                if identity is not None:
+                    found[file] = identity
+        return found
+
+    def prepare(self) -> None:
+        """Make the folder, and make sure that there is room for one more.
+
+        Raises:
+            PrivateFileError: there is not, or this user may not write there.
+        """
+        probe = self.folder / safe_name(f"probe-{secrets.token_hex(4)}")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if stat.S_IMODE(self.folder.stat().st_mode) & 0o077:
+                self.folder.chmod(0o700)
+            self._give_away(self.folder)
+            try:
+                descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(bytes(SPACE_BYTES))
+                    file.flush()
+                    os.fsync(descriptor)
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise PrivateFileError(
+                f"identities cannot be kept in {self.folder}: {error.strerror}; use sudo, make room, "
+                "or name another place with JUMPSTARTER_STATE_DIRECTORY"
+            ) from None
+
+    def save(self, board: str, enrolment: Enrolment, config: Path | None) -> Path:
+        """Write a board's, whole or not at all, and never readable by others. PrivateFileError if it cannot be."""
+        import yaml  # noqa: PLC0415 - only who enrols pays
+
+        self.prepare()
+        path = self.path(board)
+        content = {
+            "apiVersion": "jumpstarter.dev/v1alpha1",
+            "kind": "ExporterIdentity",
+            "board": board,
+            **({} if config is None else {"config": str(config)}),
+            "metadata": {"namespace": enrolment.namespace, "name": enrolment.name},
+            "endpoint": enrolment.endpoint,
+            "tls": {"ca": enrolment.tls.ca, "insecure": enrolment.tls.insecure},
+            "token": enrolment.token,
+        }
+        write_private(path, (HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())
+        self._give_away(path)
+        return path
+
+    def _give_away(self, path: Path) -> None:
+        """What root makes belongs to whom the state directory belongs to, the service that has to read it."""
+        if os.geteuid() == 0:
+            owner = self.folder.parent.stat()
+            try:
+                os.chown(path, owner.st_uid, owner.st_gid)
+            except OSError as error:
+                raise PrivateFileError(
+                    f"{path} cannot be given to the owner of {self.folder.parent}: {error.strerror}"
+                ) from None
+
+
+def with_identity(
+    config: ExporterConfig, identities: Identities | None = None, *, say: bool = False
+) -> ExporterConfig:
+    """The configuration with the identity that is kept for its board, in place of one that the file has itself.
+
+    If `say`, one that is not used is a warning.
+
+    Raises:
+        ConfigError: what is kept makes no sense.
+    """
+    stored = (identities or Identities()).find(config.board_name)
+    if stored is None:
+        return config
+    if not stored.belongs_to(config.file):
+        if say:
+            _log.warning(
+                "%s is not used: it is for the board of %s; give one of the two another `metadata.name`",
+                stored.enrolment.file,
+                stored.config,
+            )
+        return config
+    if config.enrolment is not None and say:
+        _log.warning("%s is not used: %s counts; remove it", token_place(config), stored.enrolment.file)
+    return replace(config, enrolment=stored.enrolment)
+
+
+def token_place(config: ExporterConfig) -> str:
+    """Where in a configuration its token stands, the subject of a sentence."""
+    place = config.document.error(("token",), "")
+    return f"the token at {place.file}:{place.line}:{place.column}"
+
+
+def is_readable_by_others(status: os.stat_result) -> bool:
+    """Whether a secret in such a file is none: a group may read it if the file is not our own, but root's for us."""
+    allowed = 0o700 if status.st_uid == os.geteuid() else 0o740
+    return bool(stat.S_IMODE(status.st_mode) & ~allowed & 0o777)
+
+
+def _read(path: Path) -> StoredIdentity | None:
+    try:
+        with path.open("rb") as stream:
+            _close_to_others(path, stream.fileno())
+            raw = stream.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ConfigError(
+            f"this identity cannot be read: {error.strerror}; use sudo, or run as its owner", file=path
+        ) from None
+    try:
+        document = Document(path, "token", raw)
+        content = read_struct(document, _File, document.data)
+        for key in ("board", "token"):
+            if not document.data[key]:
+                raise document.error((key,), "there is nothing behind it; add it")
+        if not content.metadata.name:
+            raise document.error(("metadata",), "'name' is missing; add it")
+    except ConfigError as error:
+        place = None if error.line is None or error.column is None else (error.line, error.column)
+        raise ConfigError(
+            f"{error.message} (or delete the file and enrol the board again)",
+            file=path,
+            path=error.path,
+            place=place,
+        ) from None
+    metadata = content.metadata
+    enrolment = Enrolment(
+        content.endpoint,
+        metadata.namespace or "",
+        metadata.name or "",
+        content.token,
+        content.tls,
+        path,
+    )
+    return StoredIdentity(content.board, enrolment, Path(content.config) if content.config else None)
+
+
+def _close_to_others(path: Path, descriptor: int) -> None:
+    status = os.fstat(descriptor)
+    if not is_readable_by_others(status):
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    try:
+        os.fchmod(descriptor, 0o600)
+    except OSError:
+        _log.warning(
+            "%s can be read by others (mode %o); run: chmod 600 %s, and enrol again if they may have",
+            path,
+            mode,
+            path,
+        )
+    else:
+        _log.warning(
+            "%s could be read by others (mode %o), and is closed to them now; enrol again if they may have read it",
+            path,
+            mode,
+        )
