@@ -48,8 +48,8 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
         self, request: pb.EnrolRequest, call: ServerCall[pb.EnrolRequest, lab_pb2.Credential]
     ) -> lab_pb2.Credential:
         kind = kind_of(request.kind)
-        peer = network_of(call.peer)
-        if wait := self._attempts.take(peer, trio.current_time()):
+        peer, taken = network_of(call.peer), trio.current_time()
+        if wait := self._attempts.take(peer, taken):
             raise RpcError(
                 StatusCode.RESOURCE_EXHAUSTED,
                 f"too many wrong pairing codes; try again in {math.ceil(wait)} s",
@@ -58,10 +58,10 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
             record = await self._engine.change(lambda lab, now: objects.enrol(lab, now, kind, request.code))
         except RpcError as error:
             if error.code is not StatusCode.PERMISSION_DENIED:
-                self._attempts.give_back(peer, trio.current_time())
+                self._attempts.give_back(peer, taken)
             _log.warning("pairing code refused: %s", error.code.name, extra=about(peer=call.peer))
             raise
-        self._attempts.give_back(peer, trio.current_time())
+        self._attempts.give_back(peer, taken)
         _log.info("enrolled", extra=about(record, peer=call.peer))
         return self._credentials.of(record)
 

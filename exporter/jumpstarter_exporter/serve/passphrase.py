@@ -32,6 +32,7 @@ __all__ = [
 
 HEADER = "x-jumpstarter-passphrase"
 VARIABLE = "JMP_GRPC_PASSPHRASE"
+INVALID = "invalid or missing passphrase"
 _log = logging.getLogger(__name__)
 
 
@@ -74,8 +75,9 @@ def _checked(text: str, where: str) -> str:
 def require_passphrase(passphrase: str) -> Interceptor:
     """An interceptor that refuses every call without it, of any kind, before its handler hears of it.
 
-    An address has ten wrong guesses a minute. After those it is refused with the right one, too, on connections where
-    nobody has given it before: the answer must not tell.
+    An address has ten wrong guesses in any minute; a call without one is no guess. After those it is refused with the
+    right one, too, on connections where nobody has given it before: the answer must not tell. See `Attempts` for what
+    guesses from other addresses change about that: nothing for one that has not guessed wrong.
     """
     wanted = passphrase.encode()
     attempts = Attempts()
@@ -86,6 +88,9 @@ def require_passphrase(passphrase: str) -> Interceptor:
         is_right = hmac.compare_digest(given, wanted)
         if is_right and call.is_authenticated:
             return
+        if not given:
+            refusals.warn(f"refused: no passphrase from {call.peer}")
+            raise RpcError(StatusCode.UNAUTHENTICATED, INVALID)
         peer, now = network_of(call.peer), trio.current_time()
         if wait := attempts.take(peer, now):
             refusals.warn(f"refused: too many wrong passphrases from {call.peer}")
@@ -93,8 +98,8 @@ def require_passphrase(passphrase: str) -> Interceptor:
                 StatusCode.RESOURCE_EXHAUSTED, f"too many wrong passphrases; try again in {math.ceil(wait)} s"
             )
         if not is_right:
-            refusals.warn(f"refused: wrong or missing passphrase from {call.peer}")
-            raise RpcError(StatusCode.UNAUTHENTICATED, "invalid or missing passphrase")
+            refusals.warn(f"refused: wrong passphrase from {call.peer}")
+            raise RpcError(StatusCode.UNAUTHENTICATED, INVALID)
         attempts.give_back(peer, now)
         call.trust()
 

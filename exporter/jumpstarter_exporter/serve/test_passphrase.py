@@ -60,16 +60,26 @@ async def test_guesses_are_counted_and_then_the_right_one_is_no_answer_either(
                 await unary(user, [("x-jumpstarter-passphrase", f"guess {number}")])
             assert (caught.value.code is StatusCode.UNAUTHENTICATED) == (number < 10)
         right = [("x-jumpstarter-passphrase", "open sesame")]
-        with pytest.raises(RpcError, match="too many wrong passphrases; try again in 6 s") as caught:
+        with pytest.raises(RpcError, match="too many wrong passphrases; try again in 60 s") as caught:
             await unary(user, right)
         assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
         assert 0 < len(caplog.records) <= LimitedLog.BURST
-        await trio.sleep(6)
+        await trio.sleep(60)
         await unary(user, right)
         for _ in range(15):
             with pytest.raises(RpcError):
-                await unary(user, [])
+                await unary(user, [("x-jumpstarter-passphrase", "guess")])
         await unary(user, right)  # it was right on this connection before
+
+
+async def test_calls_without_one_are_no_guesses(serve: Serve) -> None:
+    check = require_passphrase("open sesame")
+    async with serve(Composite(), interceptors=[check]) as user:
+        for _ in range(15):
+            with pytest.raises(RpcError, match="invalid or missing"):
+                await unary(user, [])
+    async with serve(Composite(), interceptors=[check]) as user:
+        await unary(user, [("x-jumpstarter-passphrase", "open sesame")])
 
 
 async def test_the_right_one_costs_nothing_however_often(serve: Serve) -> None:

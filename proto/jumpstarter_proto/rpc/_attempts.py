@@ -1,51 +1,58 @@
-"""How often somebody may be wrong: so often a minute for each peer, and for all together."""
+"""How often an address may give a wrong secret: so often in any minute, whatever all others do."""
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import islice
+
 __all__ = ["Attempts"]
 
-WINDOW = 60.0
-PEERS = 4096
-"""Remembered at most. Who is forgotten begins anew, but counts among all."""
+WINDOW_SECONDS = 60.0
+MAX_PEERS = 16384
+"""Remembered at most; the one whose last attempt is the oldest is forgotten first."""
 
 
 class Attempts:
-    """Budgets that fill again over a minute. Times are seconds on one clock that never goes back."""
+    """Wrong attempts of the last minute, of each peer and of all. Times are seconds on one clock that never goes back.
+
+    A peer with `per_peer` of them waits. One with fewer waits, too, while all peers together have had `overall`; but a
+    peer that has had none in the last minute never does, so that a guess from many addresses locks out nobody else.
+    """
 
     def __init__(self, per_peer: int = 10, overall: int = 600) -> None:
         self._per_peer = per_peer
-        self._overall = overall
-        self._all = (float(overall), 0.0)
-        self._peers: dict[str, tuple[float, float]] = {}
-        """What is left, and as of when; those used last at the end."""
+        self._all = deque[float](maxlen=overall)
+        self._peers: dict[str, list[float]] = {}
+        """When they were, the oldest first; the peer with the newest at the end."""
 
     def take(self, peer: str, now: float) -> float:
-        """Use one attempt of a peer. 0 if it may go on, else so many seconds until it may try again."""
-        left = self._left(self._peers.get(peer, (float(self._per_peer), now)), self._per_peer, now)
-        left_of_all = self._left(self._all, self._overall, now)
-        wait = max(
-            (1 - left) * WINDOW / self._per_peer,
-            (1 - left_of_all) * WINDOW / self._overall,
-        )
-        if wait > 0:
-            return wait
-        self._set(peer, left - 1, now)
-        self._all = (left_of_all - 1, now)
+        """Count one attempt of a peer as wrong. 0 if it may be made, else so many seconds until it may try again."""
+        since = now - WINDOW_SECONDS
+        while self._all and self._all[0] <= since:
+            self._all.popleft()
+        times = [time for time in self._peers.get(peer, ()) if time > since]
+        if len(times) >= self._per_peer:
+            return times[0] - since
+        if times and len(self._all) == self._all.maxlen:
+            return min(self._all[0], times[-1]) - since
+        self._all.append(now)
+        self._peers.pop(peer, None)
+        self._peers[peer] = [*times, now]
+        self._forget(since)
         return 0.0
 
-    def give_back(self, peer: str, now: float) -> None:
-        """It was no wrong attempt."""
-        left = self._left(self._peers.get(peer, (float(self._per_peer), now)), self._per_peer, now)
-        self._set(peer, min(self._per_peer, left + 1), now)
-        self._all = (min(self._overall, self._left(self._all, self._overall, now) + 1), now)
+    def give_back(self, peer: str, taken: float) -> None:
+        """The attempt that was taken at that time was not wrong."""
+        times = self._peers.get(peer, [])
+        if taken in times:
+            times.remove(taken)
+        if not times:
+            self._peers.pop(peer, None)
+        if taken in self._all:
+            self._all.remove(taken)
 
-    def _set(self, peer: str, left: float, now: float) -> None:
-        self._peers.pop(peer, None)
-        self._peers[peer] = (left, now)
-        if len(self._peers) > PEERS:
-            del self._peers[next(iter(self._peers))]
-
-    @staticmethod
-    def _left(state: tuple[float, float], most: int, now: float) -> float:
-        left, since = state
-        return min(float(most), left + (now - since) * most / WINDOW)
+    def _forget(self, since: float) -> None:
+        for oldest, times in list(islice(self._peers.items(), 2)):
+            if times[-1] > since and len(self._peers) <= MAX_PEERS:
+                break
+            del self._peers[oldest]
