@@ -54,7 +54,10 @@ async def until_usable(
                 return report
             name = common_pb2.ExporterStatus.Name(report.status).removeprefix("EXPORTER_STATUS_")
             if name.endswith("FAILED") or name == "OFFLINE":
-                raise ConnectError(f"the board is not ready for its lease: {report.message or name}")
+                raise ConnectError(
+                    f"the board is not ready for its lease: {report.message or name}; "
+                    "look at what its hook printed, or lease another board"
+                )
             last = f"{name}: {report.message}"
             waiting(report)
         if trio.current_time() > deadline:

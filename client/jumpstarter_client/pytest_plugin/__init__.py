@@ -75,7 +75,10 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except JumpstarterError as error:
-        pytest.fail(str(error), pytrace=False)
+        sentence = str(error)
+    else:
+        return
+    pytest.fail(sentence, pytrace=False)  # outside, or the sentence would be told twice
 
 
 @pytest.fixture(scope="session")

@@ -158,6 +158,7 @@ def test_what_cannot_be_reached_is_said_in_a_sentence(
     said = result.stdout.str()
     assert words in said
     assert "Traceback" not in said
+    assert "another exception" not in said
 
 
 def test_each_process_of_xdist_has_a_board_of_its_own(lab: pytest.Pytester, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Content:
 
 EMPTY = Content("empty", Verdict.UNUSABLE, "check the file")
 _UNKNOWN = Content("of no known kind", Verdict.UNKNOWN)
-_ZEROS = Content("nothing but zeros at its begin", Verdict.UNKNOWN)
+_ZEROS = Content("nothing but zeros at its start", Verdict.UNKNOWN)
 
 _RAW = "convert it with `qemu-img convert -O raw FILE disk.img`, then flash disk.img"
 _EXTRACT = "extract it, then flash the image that is in it"
