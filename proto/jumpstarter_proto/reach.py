@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.local_networks import local_bridge_of
 
 __all__ = ["EVERYWHERE", "AddressRefused", "Reach"]
 
@@ -28,8 +29,22 @@ _AddressInfo = tuple[
 ]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+"""The prefix of RFC 6052, and the one of RFC 8215, of which the last 32 bits are the address in its usual form."""
+_METADATA = frozenset(
+    ipaddress.ip_address(text)
+    for text in (
+        "fd00:ec2::254",  # Amazon EC2
+        "fd20:ce::254",  # Google Compute Engine
+        "fd00:c1::a9fe:a9fe",  # Oracle Cloud
+        "100.100.100.200",  # Alibaba Cloud
+        "168.63.129.16",  # Azure: WireServer
+    )
+)
+"""Where a cloud's machine asks for its own credentials; most are link-local, these are not."""
 _THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
+_PROTOCOL_ASSIGNMENTS = ipaddress.IPv4Network("192.0.0.0/24")
+"""RFC 6890; Oracle Cloud's metadata were there."""
 _DISCARD_PORT = 9
 
 
@@ -42,7 +57,11 @@ class AddressRefused(JumpstarterError):  # noqa: N818 - what happened, as in the
 
 @dataclass(frozen=True)
 class Reach:
-    """Everything, or with `is_limited` all but the host's own addresses, loopback and link-local ones."""
+    """Everything, or with `is_limited` all but what only the host itself can reach or is told.
+
+    That are its own addresses, loopback and link-local ones, the networks of its containers and virtual machines, and
+    the services at which a cloud gives a machine its own credentials.
+    """
 
     is_limited: bool = False
     networks: tuple[Network, ...] = ()
@@ -143,16 +162,22 @@ def _refusal(address: Address) -> str:
         return "the exporter's host itself (loopback)"
     if address.is_link_local:
         return "a link-local address"
-    if address.is_multicast or address.is_reserved:
+    if address.is_multicast or address.is_reserved or address in _PROTOCOL_ASSIGNMENTS:
         return "an address that is no host's"
-    return "the exporter's host itself" if _is_own(address) else ""
+    if address in _METADATA:
+        return "a cloud's metadata service"
+    if _is_own(address):
+        return "the exporter's host itself"
+    if bridge := local_bridge_of(address):
+        return f"a container or virtual machine of the exporter's host (on {bridge})"
+    return ""
 
 
 def _embedded(address: Address) -> Address | None:
     """The IPv4 address that an IPv6 one stands for."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
-    if address in _NAT64:
+    if any(address in prefix for prefix in _NAT64):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour
 

@@ -58,6 +58,13 @@ REFUSED = [
     "::ffff:169.254.169.254",
     "64:ff9b::7f00:1",
     "2002:7f00:1::",
+    "64:ff9b:1::7f00:1",
+    "fd00:ec2::254",
+    "FD00:0EC2:0::0254",
+    "100.100.100.200",
+    "64:ff9b::100.100.100.200",
+    "::ffff:168.63.129.16",
+    "192.0.0.192",
 ]
 
 
@@ -92,7 +99,9 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-@pytest.mark.parametrize("address", ["192.0.2.7", "10.99.98.97", "93.184.216.34", "2001:db8::7", "fd00::7"])
+@pytest.mark.parametrize(
+    "address", ["192.0.2.7", "10.99.98.97", "93.184.216.34", "100.100.100.201", "2001:db8::7", "fd00::7"]
+)
 def test_other_hosts_are_reached(address: str) -> None:
     assert LIMITED.resolve(address, 80)[0][4][0] == address
 
