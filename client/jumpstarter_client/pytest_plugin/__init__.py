@@ -75,10 +75,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except JumpstarterError as error:
-        sentence = str(error)
-    else:
-        return
-    pytest.fail(sentence, pytrace=False)  # outside, or the sentence would be told twice
+        raise pytest.fail.Exception(str(error), pytrace=False) from None  # or it would be told twice
 
 
 @pytest.fixture(scope="session")
