@@ -14,6 +14,8 @@ import trio
 from jumpstarter_proto.rpc import socket_folder, unix_listener
 
 from jumpstarter_exporter import config as configuration
+from jumpstarter_exporter.devices.from_file import add_board
+from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.session import Session
 
 __all__ = ["Embedded", "open_exporter"]
@@ -54,10 +56,10 @@ async def open_exporter(config: str | Path | None = None) -> AsyncIterator[Embed
         ConfigNotFoundError: there is none, or it is not clear which one is meant.
     """
     loaded = configuration.load(configuration.locate(config), lenient=True)
-    root = configuration.build(loaded, lenient=True).make()
+    devices = add_board(Inventory(), loaded)
     settings = loaded.settings
     async with (
-        Session(root, name=settings.metadata.name, motd=settings.motd) as session,
+        Session(devices, name=settings.metadata.name, motd=settings.motd) as session,
         trio.open_nursery() as nursery,
     ):
         yield Embedded(session, nursery)

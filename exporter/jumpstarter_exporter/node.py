@@ -16,7 +16,8 @@ import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter import guests
-from jumpstarter_exporter.composite import Unavailable
+from jumpstarter_exporter.composite import Composite, Unavailable
+from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceFailed, DeviceMissing, single
@@ -37,11 +38,12 @@ _log = logging.getLogger(__name__)
 class Node:
     """A device. Its parent is opened before it and closed after it."""
 
-    def __init__(self, driver: Driver, name: str, parent: Node | None) -> None:
+    def __init__(self, driver: Driver, name: str, parent: Node | None, slot: Slot) -> None:
         self.driver = driver
         self.name = name
         self.parent = parent
-        self.path: str = name if parent is None or not parent.path else f"{parent.path}.{name}"
+        self.slot = slot
+        self.path: str = slot.path
         """Names from the top, joined by dots; empty for the root."""
         self.children: dict[str, Node] = {}
         self.methods: dict[str, Exported] = exported(type(driver))
@@ -54,15 +56,18 @@ class Node:
         self._is_open = False
         self._is_left_opening = False
         """Its driver's `open` was given up and has not come back."""
-        self._told: str | None = None
-        """The reason for its state that was logged."""
-        self.life.watch(self._log_change)
+        slot.lend_to(driver)
+        kind = type(driver)
+        self._is_group = (
+            isinstance(driver, Composite) and kind.open is Driver.open and kind.close is Driver.close
+        )
+        """There is nothing to open, so any number of sessions may have it."""
         driver.join(self.path, self.open)
 
     @property
     def life(self) -> Lifecycle:
         """Its state and reason."""
-        return self.driver.life
+        return self.slot.life
 
     @property
     def is_open(self) -> bool:
@@ -113,11 +118,14 @@ class Node:
             and not isinstance(self.parent.driver, Unavailable)
         ):
             await self.parent.open()
+        if self._is_group:
+            return
         async with self._opening:
             if self.is_open:
                 return
             if self._nursery is None:
                 raise JumpstarterUsageError("a device can be opened only inside of its session")
+            self.slot.claim(self)
             await self.shut()
             await self._nursery.start(self._live)
 
@@ -156,6 +164,7 @@ class Node:
             self.driver.attach(None)
             self._scope = None
             self._settle(failure)
+            self.slot.give_back(self)
             self._ended.set()
         if not started:
             raise failure or DeviceFailed(f"{self} was closed while it was being opened; try again")
@@ -212,18 +221,8 @@ class Node:
         else:
             self.life.failed(str(failure) or type(failure).__name__)
 
-    def _log_change(self, before: State, now: State, reason: str) -> None:
-        if now in (State.MISSING, State.FAILED):
-            if reason != self._told:  # once, however often it is tried again
-                _log.warning("%s is %s: %s", self, now, reason)
-            self._told = reason
-        elif now is State.READY:
-            if self._told is not None:
-                _log.info("%s is ready again", self)
-            self._told = None
-
     def __str__(self) -> str:
-        return self.path or "the exporter's root"
+        return str(self.slot)
 
 
 def _if_debugging() -> bool:

@@ -1,15 +1,21 @@
-"""What the exporter tells about its devices: the tree as GetReport sends it."""
+"""What the exporter tells about its devices: the tree as GetReport and Register send it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from uuid import UUID
+
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
+from jumpstarter_exporter.devices.inventory import BoardDevices
+from jumpstarter_exporter.devices.layout import Line
+from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.state import State
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.guests import contained
 from jumpstarter_exporter.tree import Entry, Tree
 
-__all__ = ["CLIENT", "INTERFACE", "NAME", "REASON", "STATE", "instance_reports"]
+__all__ = ["CLIENT", "INTERFACE", "NAME", "REASON", "STATE", "board_reports", "instance_reports"]
 
 CLIENT = "jumpstarter.dev/client"
 NAME = "jumpstarter.dev/name"
@@ -23,48 +29,77 @@ MAX_REPORT_SIZE = 64 * 1024
 
 
 def instance_reports(tree: Tree) -> list[jumpstarter_pb2.DriverInstanceReport]:
-    """All devices, depth first, parents before their children. A `ref` repeats its target, UUID and all."""
+    """A session's devices, depth first, parents before their children. A `ref` repeats its target, UUID and all."""
     return [_instance(entry) for entry in tree.entries]
 
 
+def board_reports(devices: BoardDevices) -> list[jumpstarter_pb2.DriverInstanceReport]:
+    """The same without a session and its driver objects: what is known of a board's devices, at any time."""
+    return [_known(line, devices.slots) for line in devices.lines]
+
+
 def _instance(entry: Entry) -> jumpstarter_pb2.DriverInstanceReport:
+    driver = entry.node.driver
+    parent = None if entry.parent is None else entry.parent.driver.uuid
     try:
         with contained("its report"):
-            return _full(entry)
+            slot = entry.node.slot
+            if type(driver).extra_labels is not Driver.extra_labels:
+                slot.labels = dict(driver.extra_labels())
+            labels = _labels({**driver.labels, **slot.labels}, slot, driver.interface)
+            report = _report(driver.uuid, parent, entry.name, labels, client=driver.client)
+            return _described(report, driver.description, driver.methods_description)
     except Exception as error:  # any driver's texts; its neighbours must be reported too
-        driver = entry.node.driver
-        return _report(
-            entry,
-            {STATE: State.FAILED, REASON: f"its report cannot be made: {error}"},
-            client=type(driver).client,
-        )
+        return _unknown(_report(driver.uuid, parent, entry.name, {}, client=type(driver).client), error)
+    raise AssertionError
 
 
-def _full(entry: Entry) -> jumpstarter_pb2.DriverInstanceReport:
-    driver = entry.node.driver
-    labels = dict(driver.labels)
-    if type(driver).extra_labels is not Driver.extra_labels:
-        labels |= driver.extra_labels()
-    labels[STATE] = driver.life.state
-    if driver.interface:
-        labels[INTERFACE] = driver.interface
-    if reason := driver.life.reason:
+def _known(line: Line, slots: Mapping[str, Slot]) -> jumpstarter_pb2.DriverInstanceReport:
+    slot = slots[line.path]
+    spec = slot.spec
+    parent = None if line.parent is None else slots[line.parent].uuid
+    labels = _labels({**spec.values.get("labels", {}), **slot.labels}, slot, spec.interface)
+    report = _report(slot.uuid, parent, line.name, labels, client=spec.client)
+    try:
+        return _described(report, spec.description, spec.methods_description)
+    except ValueError as error:
+        return _unknown(_report(slot.uuid, parent, line.name, {}, client=spec.client), error)
+
+
+def _labels(own: Mapping[str, str], slot: Slot, interface: str) -> dict[str, str]:
+    labels = dict(own)
+    labels[STATE] = slot.state
+    if interface:
+        labels[INTERFACE] = interface
+    if reason := slot.reason:
         labels[REASON] = reason
-    report = _report(entry, labels, client=driver.client)
-    if driver.description:
-        report.description = driver.description
-    report.methods_description.update(driver.methods_description)
+    return labels
+
+
+def _report(
+    uuid: UUID, parent: UUID | None, name: str, labels: dict[str, str], *, client: str
+) -> jumpstarter_pb2.DriverInstanceReport:
+    labels[CLIENT] = client
+    if parent is not None:
+        labels[NAME] = name
+    return jumpstarter_pb2.DriverInstanceReport(
+        uuid=str(uuid), parent_uuid=None if parent is None else str(parent), labels=labels
+    )
+
+
+def _described(
+    report: jumpstarter_pb2.DriverInstanceReport, description: str | None, methods: Mapping[str, str]
+) -> jumpstarter_pb2.DriverInstanceReport:
+    if description:
+        report.description = description
+    report.methods_description.update(methods)
     if (size := report.ByteSize()) > MAX_REPORT_SIZE:
         raise ValueError(f"it has {size} bytes and at most {MAX_REPORT_SIZE} are sent; shorten its texts")
     return report
 
 
-def _report(entry: Entry, labels: dict[str, str], *, client: str) -> jumpstarter_pb2.DriverInstanceReport:
-    labels[CLIENT] = client
-    if entry.parent is not None:
-        labels[NAME] = entry.name
-    return jumpstarter_pb2.DriverInstanceReport(
-        uuid=str(entry.node.driver.uuid),
-        parent_uuid=None if entry.parent is None else str(entry.parent.driver.uuid),
-        labels=labels,
-    )
+def _unknown(
+    report: jumpstarter_pb2.DriverInstanceReport, error: Exception
+) -> jumpstarter_pb2.DriverInstanceReport:
+    report.labels.update({STATE: State.FAILED, REASON: f"its report cannot be made: {error}"})
+    return report

@@ -1,7 +1,8 @@
-"""Serves a device tree to its users: one session for one lease, or for the local users of a daemon.
+"""Serves a board's devices to its users: one session for one lease, or for the local users of a daemon.
 
-A session opens devices when they are first used and closes all of them when it ends. Any number of clients
-may be connected at a time, over any byte streams; they share the devices, the status and the log.
+A session borrows the devices: it has fresh driver objects of its own, opens them when they are first used, closes all
+of them when it ends, and drops them. Any number of clients may be connected at a time, over any byte streams; they
+share the driver objects, the status and the log.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from jumpstarter_proto.rpc import (
 from jumpstarter_proto.rpc import serve_connection as serve_rpc
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
+from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceFailed
 from jumpstarter_exporter.logs import BoardLog, SessionLog, dispatching
@@ -41,12 +43,12 @@ class Session:
     The session does not end its connections: close or cancel them before. `lease` is the name of the lease
     that it is for; None is a session for local users, which nobody can end from afar. One that does not begin
     ready has hooks, which say when it is (see `hooks.life`). What is logged in its calls, and into the `board`'s log,
-    is its log.
+    is its log. `devices` are a board's; driver objects that somebody has made are for this session alone.
     """
 
     def __init__(
         self,
-        root: Driver,
+        devices: BoardDevices | Driver,
         *,
         name: str | None = None,
         lease: str | None = None,
@@ -56,7 +58,7 @@ class Session:
         interceptors: Sequence[Interceptor] = (),
         options: Options | None = None,
     ) -> None:
-        self.tree = Tree(root)
+        self.tree = Tree(devices)
         self.status = StatusMachine()
         self.name = name
         self.lease = lease

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import trio
 
 from jumpstarter_exporter.composite import Proxy
-from jumpstarter_exporter.devices.layout import TreeError, layout
-from jumpstarter_exporter.devices.spec import Spec, adopt
+from jumpstarter_exporter.devices.inventory import BoardDevices
+from jumpstarter_exporter.devices.layout import TreeError
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.node import Node
 
@@ -29,22 +29,21 @@ class Entry:
 
 
 class Tree:
-    """All devices below `root`, which must be drivers of their own (not one driver in two places).
-
-    `spec` is what they were made of, if they were not made by hand.
+    """Driver objects for all devices of a board; those of `devices`, if they are drivers that were made by hand.
 
     Raises:
-        TreeError: see there.
+        TreeError: drivers made by hand cannot make a tree, such as one driver in two places.
     """
 
-    def __init__(self, root: Driver, spec: Spec | None = None) -> None:
-        lines = layout(adopt(root) if spec is None else spec)
+    def __init__(self, devices: BoardDevices | Driver) -> None:
+        self.devices = BoardDevices.of(devices) if isinstance(devices, Driver) else devices
         self._nodes: dict[str, Node] = {}
-        self.root = self._grow(root, "", None)
+        self.root = self._grow(self.devices.make(), "", None)
         places = {node.path: node for node in self.nodes}
         self.entries: list[Entry] = [
             Entry(places[line.path], None if line.parent is None else places[line.parent], line.name)
-            for line in lines
+            for line in self.devices.lines
+            if line.path in places and (line.parent is None or line.parent in places)
         ]
         """Depth first, parents before their children."""
 
@@ -77,11 +76,9 @@ class Tree:
                 await node.shut()
 
     def _grow(self, driver: Driver, name: str, parent: Node | None) -> Node:
-        node = Node(driver, name, parent)
-        uuid = str(driver.uuid)
-        if uuid in self._nodes:
-            raise TreeError(node.path, f"{self._nodes[uuid]} has the uuid {uuid} as well; give each its own")
-        self._nodes[uuid] = node
+        path = f"{parent.path}.{name}" if parent is not None and parent.path else name
+        node = Node(driver, name, parent, self.devices.slot(path, driver))
+        self._nodes[str(driver.uuid)] = node
         for child_name, child in driver.children.items():
             if not isinstance(child, Proxy):
                 node.children[child_name] = self._grow(child, child_name, node)

@@ -83,7 +83,7 @@ class _Builder:
             for name, child in made.children.items()
             if name not in spec.children
         }
-        return replace(spec, children={**spec.children, **found}), made
+        return replace(spec, children={**spec.children, **found}, labels=_extra_labels(made)), made
 
     def _spec(self, entry: Entry, children: dict[str, Spec]) -> Spec:
         document = self._document
@@ -155,6 +155,15 @@ def _fields(kind: type[Driver]) -> dict[str, tuple[Any, bool]]:
         for field in dataclasses.fields(kind)
         if field.init and field.name != "children"
     }
+
+
+def _extra_labels(made: Driver) -> dict[str, str]:
+    try:
+        with contained("extra_labels()"):
+            return dict(made.extra_labels())
+    except Exception as error:  # any driver's code; a session's report says it
+        _log.debug("the labels of a device are not known yet: %s", error)
+    return {}
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer, ControllerServiceStub
 
 from jumpstarter_exporter.config import ExporterConfig, load
+from jumpstarter_exporter.devices.from_file import add_board
+from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.driver import Driver, export
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.registration.controller import SEQUENCE, Calls, Controller
@@ -25,7 +27,7 @@ from jumpstarter_exporter.registration.serving import LeaseServer
 from jumpstarter_exporter.registration.tenancy import Tenant
 from jumpstarter_exporter.status import Status
 
-__all__ = ["ANN", "Board", "Configure", "Lab", "Tunnelled", "Wired", "serving"]
+__all__ = ["ANN", "Board", "Configure", "Lab", "Tunnelled", "Wired", "lease_server", "serving"]
 
 ANN = Tenant("mine", "ann")
 
@@ -35,6 +37,12 @@ class Board(Driver):
     """A device with a call that takes its time, and whose hardware may vanish."""
 
     client: ClassVar[str] = "example.Client"
+    latest: ClassVar[Board]
+    """The object of the session that began last."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Board.latest = self
 
     @export
     async def wait(self, seconds: float) -> str:
@@ -73,6 +81,11 @@ def configure(tmp_path: Path) -> Configure:
         return load(file)
 
     return made
+
+
+def lease_server(config: ExporterConfig, controller: Controller, tenant: Tenant) -> LeaseServer:
+    """One lease of a board that nobody has used before."""
+    return LeaseServer(config, add_board(Inventory(), config), controller, tenant)
 
 
 class Tunnelled(Controller):

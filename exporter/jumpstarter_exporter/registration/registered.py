@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError, JumpstarterUsageError
@@ -19,7 +18,10 @@ from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
-from jumpstarter_exporter.config import Enrolment, ExporterConfig, build, load, with_identity
+from jumpstarter_exporter.config import Enrolment, ExporterConfig, load, with_identity
+from jumpstarter_exporter.devices.changes import subscribed
+from jumpstarter_exporter.devices.from_file import add_board
+from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import HookSeconds
 from jumpstarter_exporter.logs import BoardLog
@@ -27,9 +29,8 @@ from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.controller import Controller
 from jumpstarter_exporter.registration.serving import LeaseServer
 from jumpstarter_exporter.registration.tenancy import Tenancy, Tenant
-from jumpstarter_exporter.report import instance_reports
+from jumpstarter_exporter.report import board_reports
 from jumpstarter_exporter.status import Report, Status
-from jumpstarter_exporter.tree import Tree
 
 __all__ = ["run_registered"]
 
@@ -79,9 +80,9 @@ class _Registered:
         self._hook_seconds = HookSeconds()
         self._log = BoardLog()
         self._changed = trio.Event()
-        self._tree = Tree(
-            build(config, lenient=True).make()
-        )  # what is wrong with it is said before anything is promised
+        self._inventory = Inventory()
+        # What is wrong with it is said before anything is promised.
+        self._devices = add_board(self._inventory, config)
         self._announcer = Announcer(
             controller,
             config.settings.metadata.labels,
@@ -101,6 +102,7 @@ class _Registered:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._controller.follow, self._announcer.introduce, self._told)
                 nursery.start_soon(self._announcer.run)
+                nursery.start_soon(self._announce_devices)
                 served = trio.Event()
                 nursery.start_soon(self._serve_leases, served)
                 nursery.start_soon(self._hear_signals, signals)
@@ -140,8 +142,14 @@ class _Registered:
         if limit.cancelled_caught:
             _log.warning("the controller does not know that we leave: it does not answer")
 
+    async def _announce_devices(self) -> None:
+        with subscribed(self._inventory) as changes:
+            await anext(changes)  # what there is already is told with the registration
+            async for _ in changes:
+                self._announcer.devices_changed()
+
     def _reports(self) -> list[DriverInstanceReport]:
-        return instance_reports(self._tree)
+        return board_reports(self._devices)
 
     def _told(self, wanted: Tenant | None) -> None:
         self._tenancy.told(wanted)
@@ -172,17 +180,9 @@ class _Registered:
             nursery.start_soon(first, self._ending)
 
     async def _serve(self, tenant: Tenant) -> None:
-        server = LeaseServer(self._config, self._controller, tenant, self._hook_seconds, board=self._log)
-        # Between leases nothing is known of the hardware but what the last one has found out.
-        self._tree = server.session.tree
-        token = trio.lowlevel.current_trio_token()
-
-        def changed(*_: object) -> None:
-            with suppress(trio.RunFinishedError):  # a driver's thread that outlives us
-                token.run_sync_soon(self._announcer.devices_changed, idempotent=True)
-
-        for node in self._tree.nodes:
-            node.life.watch(changed)
+        server = LeaseServer(
+            self._config, self._devices, self._controller, tenant, self._hook_seconds, board=self._log
+        )
         server.session.status.on_change = self._session_became
         async with trio.open_nursery() as nursery:
 

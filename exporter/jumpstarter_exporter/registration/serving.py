@@ -19,7 +19,8 @@ from jumpstarter_proto.remote import read_claims
 from jumpstarter_proto.rpc import socket_folder, unix_listener
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
-from jumpstarter_exporter.config import ExporterConfig, build
+from jumpstarter_exporter.config import ExporterConfig
+from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.hooks.life import HookSeconds, SessionLife
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.registration.controller import Controller
@@ -52,6 +53,7 @@ class LeaseServer:
     def __init__(
         self,
         config: ExporterConfig,
+        devices: BoardDevices,
         controller: Controller,
         tenant: Tenant,
         seconds: HookSeconds | None = None,
@@ -63,7 +65,7 @@ class LeaseServer:
         self.exiting = False
         """A hook has failed in such a way that the exporter is to end."""
         self.session = Session(
-            build(config, lenient=True).make(),
+            devices,
             name=config.exporter_name,
             lease=tenant.lease,
             motd=config.settings.motd,

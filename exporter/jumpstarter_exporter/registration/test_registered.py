@@ -17,6 +17,7 @@ import trio.testing
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
+from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.registration import registered
 from jumpstarter_exporter.registration.announcer import SETTLE_SECONDS
 from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
@@ -35,9 +36,11 @@ class Exporter:
 
     @property
     def board(self) -> Board:
-        board = self._inner._tree.nodes[1].driver
-        assert isinstance(board, Board)
-        return board
+        return Board.latest
+
+    @property
+    def devices(self) -> BoardDevices:
+        return self._inner._devices
 
     async def run(self) -> None:
         self.codes.append(await self._inner.run())
@@ -197,6 +200,17 @@ async def test_a_device_that_vanishes_from_a_drivers_thread_is_told(
         await trio.to_thread.run_sync(exporter.board.vanish)
         await lab.until("register 2 {}", "LEASE_READY")
         assert trio.current_time() - before == pytest.approx(SETTLE_SECONDS, abs=0.1)
+        send(signal.SIGTERM)
+
+
+async def test_what_becomes_of_a_device_between_leases_is_told_within_two_seconds(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(configure, lab) as exporter:
+        before = trio.current_time()
+        exporter.devices.slots["board"].life.core.missing("it was unplugged")
+        await lab.until("register 2 {}", "AVAILABLE")
+        assert trio.current_time() - before <= 2
         send(signal.SIGTERM)
 
 

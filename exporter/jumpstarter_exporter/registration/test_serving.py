@@ -18,7 +18,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest, EndSessionRe
 from jumpstarter_proto.value import from_value, to_value
 
 from jumpstarter_exporter.conftest import HookOutput, Witness
-from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, serving
+from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, lease_server, serving
 from jumpstarter_exporter.registration.serving import (
     GRACE_SECONDS,
     HOOK_SECONDS,
@@ -54,7 +54,7 @@ class Statuses:
 async def test_who_is_connected_sees_how_it_ended_and_nobody_waits_for_nobody(
     configure: Configure, connected: bool, autojump_clock: trio.testing.MockClock
 ) -> None:
-    server = LeaseServer(configure(), Tunnelled(*[""] * connected), ANN)
+    server = lease_server(configure(), Tunnelled(*[""] * connected), ANN)
     before = trio.current_time()
     async with serving(server):
         server.ended.set()
@@ -65,7 +65,7 @@ async def test_the_last_who_leaves_ends_it(
     configure: Configure, autojump_clock: trio.testing.MockClock
 ) -> None:
     controller = Tunnelled("one", "other")
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     before = trio.current_time()
     async with serving(server) as over:
         server.ended.set()
@@ -81,7 +81,7 @@ async def test_a_call_that_is_about_to_answer_does_so_though_the_exporter_stops(
     configure: Configure, autojump_clock: trio.testing.MockClock
 ) -> None:
     controller = Tunnelled("")
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     board = server.session.tree.nodes[1]
     answers: list[object] = []
 
@@ -110,7 +110,7 @@ async def test_a_hook_that_puts_the_board_in_order_has_some_seconds_when_the_exp
 ) -> None:
     """Meanwhile the lease's end has come; the hook runs, and would run for longer than the exporter may."""
     script = "trap 'echo alive' USR1; echo $$; while true; do read -r _; done"
-    server = LeaseServer(configure(afterLease={"script": witness.keep + script}), Tunnelled(), ANN)
+    server = lease_server(configure(afterLease={"script": witness.keep + script}), Tunnelled(), ANN)
     async with serving(server):
         server.ended.set()
         hook = int(await hook_output.line())
@@ -128,7 +128,7 @@ async def test_no_hook_runs_and_nothing_is_given_back_when_the_exporter_stops_in
     configure: Configure, autojump_clock: trio.testing.MockClock
 ) -> None:
     controller = Tunnelled()
-    server = LeaseServer(configure(afterLease=NO_SHELL), controller, ANN)
+    server = lease_server(configure(afterLease=NO_SHELL), controller, ANN)
     statuses = Statuses(server)
     async with serving(server):
         server.stopping.set()
@@ -140,7 +140,7 @@ async def test_a_user_who_is_done_ends_it_with_its_hook_and_it_is_given_back(
     configure: Configure, hook_output: HookOutput, mock_clock: trio.testing.MockClock
 ) -> None:
     controller = Tunnelled("")
-    server = LeaseServer(configure(afterLease={"script": "echo in order"}), controller, ANN)
+    server = lease_server(configure(afterLease={"script": "echo in order"}), controller, ANN)
     statuses = Statuses(server)
     async with serving(server) as over:
         async with open_channel(controller.near()) as channel:
@@ -158,7 +158,7 @@ async def test_giving_it_back_ends_when_the_controller_has_it_or_the_exporters_t
 ) -> None:
     controller = Tunnelled()
     controller.releasing = trio.Event()
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     async with serving(server):
         server.session.end()
         await trio.sleep(1000)
@@ -173,7 +173,7 @@ async def test_a_board_that_its_hook_refuses_is_kept_until_its_user_has_seen_why
     configure: Configure, autojump_clock: trio.testing.MockClock
 ) -> None:
     controller = Tunnelled()
-    server = LeaseServer(configure(beforeLease=NO_SHELL | {"onFailure": "endLease"}), controller, ANN)
+    server = lease_server(configure(beforeLease=NO_SHELL | {"onFailure": "endLease"}), controller, ANN)
     statuses = Statuses(server)
     async with serving(server):
         await statuses.until(Status.BEFORE_LEASE_HOOK_FAILED)
@@ -188,7 +188,7 @@ async def test_a_hook_that_ends_the_exporter_says_so_last_and_the_lease_is_not_g
     configure: Configure, mock_clock: trio.testing.MockClock
 ) -> None:
     controller = Tunnelled("")
-    server = LeaseServer(configure(beforeLease=NO_SHELL | {"onFailure": "exit"}), controller, ANN)
+    server = lease_server(configure(beforeLease=NO_SHELL | {"onFailure": "exit"}), controller, ANN)
     statuses = Statuses(server)
     async with serving(server):
         await statuses.until(Status.BEFORE_LEASE_HOOK_FAILED)
@@ -214,7 +214,7 @@ async def test_a_host_without_room_says_why_and_gives_the_lease_back(
 ) -> None:
     full()
     controller = Tunnelled()
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     statuses = Statuses(server)
     before = trio.current_time()
     await server.run()
@@ -232,7 +232,7 @@ async def test_a_hook_can_reach_the_lease_where_the_folder_of_temporary_files_ha
     far.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(far))
     config = configure(beforeLease={"script": f"printf %s $JUMPSTARTER_HOST >{told}"})
-    server = LeaseServer(config, Tunnelled(), ANN)
+    server = lease_server(config, Tunnelled(), ANN)
     statuses = Statuses(server)
     async with serving(server):
         await statuses.until(Status.LEASE_READY)
@@ -246,7 +246,7 @@ async def test_a_host_without_room_does_not_outlast_the_lease_or_the_exporter(
 ) -> None:
     full()
     controller = Tunnelled()
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     before = trio.current_time()
     async with serving(server):
         getattr(server, event).set()
@@ -260,7 +260,7 @@ async def test_a_host_without_room_stops_in_time_though_the_controller_does_not_
     full()
     controller = Tunnelled()
     controller.releasing = trio.Event()
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     async with serving(server):
         await trio.sleep(100 * REASON_SECONDS)
         before = trio.current_time()

@@ -14,8 +14,8 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest
 from jumpstarter_proto.value import to_value
 
-from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, serving
-from jumpstarter_exporter.registration.serving import SILENT_SECONDS, TUNNELS, LeaseServer
+from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, lease_server, serving
+from jumpstarter_exporter.registration.serving import SILENT_SECONDS, TUNNELS
 
 
 async def heard(stream: trio.abc.Stream) -> bool:
@@ -41,7 +41,7 @@ async def test_one_connection_too_many_waits_for_another_to_end(
 ) -> None:
     tokens = [f"number {number}" for number in range(TUNNELS + 1)]
     controller = Tunnelled(*tokens)
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     async with serving(server):
         assert len(controller.connected) == TUNNELS
         waiting = (set(tokens) - set(controller.connected)).pop()
@@ -54,7 +54,7 @@ async def test_a_connection_on_which_nobody_speaks_is_ended(
     configure: Configure, autojump_clock: trio.testing.MockClock
 ) -> None:
     controller = Tunnelled("silent")
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     async with serving(server):
         before = trio.current_time()
         with trio.fail_after(2 * SILENT_SECONDS):
@@ -67,7 +67,7 @@ async def test_a_connection_on_which_somebody_has_spoken_may_be_silent_for_as_lo
     configure: Configure, autojump_clock: trio.testing.MockClock
 ) -> None:
     controller = Tunnelled("spoken")
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     async with serving(server):
         async with open_channel(controller.near("spoken")) as channel:
             exporter = ExporterServiceStub(channel)
@@ -83,7 +83,7 @@ async def test_a_connection_that_fails_is_logged_and_the_lease_goes_on(
     caplog.set_level(logging.INFO)
     away = RpcError(StatusCode.UNAVAILABLE, "the router is away")
     controller = Tunnelled("fine", away=away, broken=ZeroDivisionError("a fault"))
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     async with serving(server) as over:
         assert await heard(controller.near("fine"))
         assert not over.is_set()
@@ -97,7 +97,7 @@ async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
 ) -> None:
     old, unknown, new, late = token("ann"), "not ours", token("bob"), token("ann", "late")
     controller = Tunnelled(old, unknown, new)
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     async with serving(server):
         for one in (old, unknown, new):
             assert await heard(controller.near(one))
@@ -123,7 +123,7 @@ async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
 
 async def test_a_leases_user_does_not_reach_the_host_by_a_url(configure: Configure) -> None:
     controller = Tunnelled("far")
-    server = LeaseServer(configure(), controller, ANN)
+    server = lease_server(configure(), controller, ANN)
     async with serving(server):
         async with open_channel(controller.near("far")) as channel:
             exporter = ExporterServiceStub(channel)

@@ -20,7 +20,9 @@ from jumpstarter_proto.rpc import Server, unix_listener
 from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
 
-from jumpstarter_exporter.config import ExporterConfig, build
+from jumpstarter_exporter.config import ExporterConfig
+from jumpstarter_exporter.devices.from_file import add_board
+from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.logs import BoardLog
@@ -55,14 +57,14 @@ async def run(config: ExporterConfig, path: Path, network: Network | None) -> Ex
         ListenError: the network address is taken or no address.
     """
     await trio.to_thread.run_sync(sweep)
-    root = build(config, lenient=True).make()
+    devices = add_board(Inventory(), config)
     settings = config.settings
     with ExitStack() as stack:
         stack.enter_context(sockets.claimed(path))
         board = BoardLog()
         stack.enter_context(board.bound())
         session = Session(
-            root, name=settings.metadata.name, motd=settings.motd, begins_ready=False, board=board
+            devices, name=settings.metadata.name, motd=settings.motd, begins_ready=False, board=board
         )
         async with session:
             servers = [(session.server, [_unix(path)], EVERYWHERE)]

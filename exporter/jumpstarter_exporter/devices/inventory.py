@@ -1,0 +1,191 @@
+"""All devices of the host, by board and path: one inventory for a process, of which sessions see a part.
+
+No I/O and no tasks are here, and everything may be called from any thread. Each change, of what there is or of a
+device's state, makes a new revision; who wants to know subscribes (`devices.changes`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from uuid import UUID, uuid4
+
+from jumpstarter_proto.errors import JumpstarterUsageError
+
+from jumpstarter_exporter.devices.layout import Line, layout
+from jumpstarter_exporter.devices.slot import Slot
+from jumpstarter_exporter.devices.spec import Spec, adopt, walk
+from jumpstarter_exporter.driver import Driver
+
+__all__ = ["BoardDevices", "Inventory"]
+
+_NONE: Mapping[str, UUID] = {}
+
+
+class BoardDevices:
+    """The devices of one board: a tree of slots. `changed` is told of each change.
+
+    Raises:
+        TreeError: a `ref` leads nowhere, or two devices have one UUID.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: Spec,
+        uuids: Mapping[str, UUID] = _NONE,
+        *,
+        changed: Callable[[], None] = lambda: None,
+        root: Driver | None = None,
+    ) -> None:
+        """Devices without one in `uuids` get a new UUID. `root` are driver objects that were made by hand."""
+        self.name = name
+        self.slots: dict[str, Slot] = {}
+        """By path, parents before their children."""
+        self.lines: list[Line] = []
+        """In the order of a report, with every `ref` led to its target."""
+        self._changed = changed
+        self._root = root
+        self._arrange(spec, uuids)
+
+    @classmethod
+    def of(cls, root: Driver) -> BoardDevices:
+        """The devices of driver objects that were made by hand, for one session of these objects."""
+        return cls("", adopt(root), root=root)
+
+    @property
+    def spec(self) -> Spec:
+        """What it consists of."""
+        return self.slots[""].spec
+
+    def make(self) -> Driver:
+        """The root of fresh driver objects, for a session; those that were made by hand, if they were."""
+        return self.spec.make() if self._root is None else self._root
+
+    def slot(self, path: str, driver: Driver) -> Slot:
+        """The device at that path. One that its parent's driver has made only now becomes known."""
+        found = self.slots.get(path)
+        if found is None:
+            found = self._watched(Slot(path, adopt(driver), driver.uuid, _parent(path, self.slots), driver))
+            self.slots = {**self.slots, path: found}
+            self._changed()
+        return found
+
+    def replace(self, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> None:
+        """The board consists of this from now on. A device that is still at its path is the same, with its UUID.
+
+        Raises:
+            TreeError: see there; nothing has changed.
+        """
+        if self._root is not None:
+            raise JumpstarterUsageError("devices that were made by hand cannot be replaced")
+        self._arrange(spec, uuids)
+        self._changed()
+
+    def _arrange(self, spec: Spec, uuids: Mapping[str, UUID]) -> None:
+        lines = layout(spec)
+        slots: dict[str, Slot] = {}
+        before = self.slots
+        drivers = {} if self._root is None else _by_path(self._root)
+        for path, each in walk(spec):
+            old = before.get(path)
+            if old is not None and old.spec.same_as(each):
+                old.spec = each
+                old.parent = _parent(path, slots)
+                slots[path] = old
+                continue
+            driver = drivers.get(path)
+            uuid = old.uuid if old else uuids.get(path) or (driver.uuid if driver else uuid4())
+            uuid = each.values.get("uuid") or uuid
+            slots[path] = self._watched(Slot(path, each, uuid, _parent(path, slots), driver))
+        self.slots, self.lines = slots, lines  # at once: threads may look
+
+    def _watched(self, slot: Slot) -> Slot:
+        slot.life.watch(lambda *_: self._changed() if self.slots.get(slot.path) is slot else None)
+        return slot
+
+
+class Inventory:
+    """Boards by name, and a revision that grows with each change."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._boards: dict[str, BoardDevices] = {}
+        self._revision = 0
+        self._watchers: list[Callable[[int], None]] = []
+
+    @property
+    def revision(self) -> int:
+        """The number of the newest change."""
+        return self._revision
+
+    @property
+    def boards(self) -> Mapping[str, BoardDevices]:
+        """All boards as they are now, by name."""
+        with self._lock:
+            return dict(self._boards)
+
+    def add(self, name: str, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> BoardDevices:
+        """A new board.
+
+        Raises:
+            JumpstarterUsageError: there is one of that name.
+            TreeError: see `BoardDevices`; nothing has changed.
+        """
+        with self._lock:
+            if name in self._boards:
+                raise JumpstarterUsageError(f"there is a board {name!r} already")
+
+            def changed() -> None:
+                if self._boards.get(name) is board:
+                    self._change()
+
+            board = self._boards[name] = BoardDevices(name, spec, uuids, changed=changed)
+            self._change()
+            return board
+
+    def remove(self, name: str) -> None:
+        """A board is not there any more; nobody hears of its devices from now on. KeyError if there is none."""
+        with self._lock:
+            del self._boards[name]
+            self._change()
+
+    def replace(self, name: str, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> None:
+        """A board consists of something else; see `BoardDevices.replace`. KeyError if there is no such board."""
+        with self._lock:
+            self._boards[name].replace(spec, uuids)
+
+    def watch(self, watcher: Callable[[int], None]) -> Callable[[], None]:
+        """Be called with each new revision, in whichever thread made the change, until the result is called."""
+        with self._lock:
+            self._watchers.append(watcher)
+
+        def stop() -> None:
+            with self._lock, suppress(ValueError):
+                self._watchers.remove(watcher)
+
+        return stop
+
+    def _change(self) -> None:
+        with self._lock:
+            self._revision += 1
+            revision, watchers = self._revision, tuple(self._watchers)
+        for watcher in watchers:
+            watcher(revision)
+
+
+def _parent(path: str, slots: Mapping[str, Slot]) -> Slot | None:
+    return slots.get(path.rpartition(".")[0]) if path else None
+
+
+def _by_path(root: Driver) -> dict[str, Driver]:
+    found: dict[str, Driver] = {}
+
+    def below(driver: Driver, path: str) -> None:
+        found[path] = driver
+        for name, child in driver.children.items():
+            below(child, f"{path}.{name}" if path else name)
+
+    below(root, "")
+    return found

@@ -1,0 +1,92 @@
+"""A device's place on the host: what outlives every session that uses it.
+
+A slot is there whether its hardware is or not. It has the device's UUID, its state and its worker threads, so that a
+device whose code does not come back stays failed for the next session, too. A session's driver object has the slot's
+for the time of the session.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from uuid import UUID
+
+import trio
+
+from jumpstarter_exporter.devices.spec import Spec
+from jumpstarter_exporter.devices.state import Lifecycle, State
+from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.errors import DeviceBusy
+from jumpstarter_exporter.guests import MAX_THREADS
+
+__all__ = ["Slot"]
+
+_log = logging.getLogger(__name__)
+
+
+class Slot:
+    """One device of a board."""
+
+    def __init__(
+        self, path: str, spec: Spec, uuid: UUID, parent: Slot | None, driver: Driver | None = None
+    ) -> None:
+        """`driver` is the object that this slot is made for, if somebody made one by hand."""
+        self.path = path
+        self.spec = spec
+        self.uuid = uuid
+        self.parent = parent
+        self.life: Lifecycle = Lifecycle() if driver is None else driver.life
+        self.threads = trio.CapacityLimiter(MAX_THREADS) if driver is None else driver.threads
+        self.labels: Mapping[str, str] = spec.labels
+        """What its driver added to its labels when it was last asked."""
+        self._user: object = None
+        self._told: str | None = None
+        """The reason for its state that was logged."""
+        self.life.watch(self._log_change)
+        if spec.fault:
+            self.life.failed(spec.fault)
+
+    @property
+    def state(self) -> State:
+        """What users see."""
+        return self.life.state
+
+    @property
+    def reason(self) -> str:
+        """Why it is in this state."""
+        return self.life.reason
+
+    def lend_to(self, driver: Driver) -> None:
+        """Give a session's driver object what is the device's, and not the object's."""
+        driver.life = self.life
+        driver.threads = self.threads
+        if self.path:  # the root's is the session's
+            driver.uuid = self.uuid
+
+    def claim(self, user: object) -> None:
+        """Have the device open: one session's driver object at a time. Again for the same user is fine.
+
+        Raises:
+            DeviceBusy: another session has.
+        """
+        if self._user not in (None, user):
+            raise DeviceBusy(f"{self} is in use in another session of this host; wait until that ends")
+        self._user = user
+
+    def give_back(self, user: object) -> None:
+        """It is closed."""
+        if self._user is user:
+            self._user = None
+
+    def _log_change(self, before: State, now: State, reason: str) -> None:
+        if now in (State.MISSING, State.FAILED):
+            if reason != self._told:  # once, however often it is tried again
+                _log.warning("%s is %s: %s", self, now, reason)
+            self._told = reason
+        elif now is State.READY:
+            if self._told is not None:
+                _log.info("%s is ready again", self)
+            self._told = None
+
+    def __str__(self) -> str:
+        return self.path or "the exporter's root"

@@ -1,0 +1,120 @@
+"""The UUIDs of a board's devices: drawn once for each, and kept in the state directory, whoever serves the board.
+
+There is a file for each board, by its name; a copy of a configuration that has the same name gets one of its own.
+Devices that a configuration has no more are remembered for a while, so that one which comes back, after an edit of the
+file, is the same as before.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import msgspec
+from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.private_files import PrivateFileError, write_private
+
+__all__ = ["MAX_DEVICES", "device_uuids"]
+
+MAX_DEVICES = 4096
+"""That one board remembers."""
+MAX_FILE_BYTES = 4 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+class _Known(msgspec.Struct):
+    file: str = ""
+    """The configuration for which they were drawn."""
+    uuids: dict[str, UUID] = {}
+    """By path."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.uuids.values())) < len(self.uuids):
+            raise ValueError("two devices have one UUID")
+
+
+def device_uuids(
+    paths: Collection[str], *, directory: Path, board: str, file: Path | None = None
+) -> dict[str, UUID]:
+    """One for each path; `file` is the board's configuration. Blocking, for some milliseconds.
+
+    A file that is broken is set aside, and one that cannot be written means new UUIDs at the next start; both are
+    warnings.
+    """
+    folder = directory / "devices"
+    source = "" if file is None else str(file.absolute())
+    place, known = _find(folder, board, source)
+    if not known.uuids.keys() >= set(paths) or known.file != source:
+        try:
+            with _locked(folder):
+                place, known = _find(folder, board, source)
+                known = _extended(known, paths, source)
+                write_private(place, msgspec.json.encode(known))
+        except (OSError, PrivateFileError) as error:
+            known = _extended(known, paths, source)
+            reason = error.strerror if isinstance(error, OSError) else str(error).partition(";")[0]
+            _log.warning(
+                "the UUIDs of %s's devices cannot be kept in %s: %s; make the folder writable, or set "
+                "JUMPSTARTER_STATE_DIRECTORY",
+                board,
+                folder,
+                reason,
+            )
+    return {path: known.uuids[path] for path in paths}
+
+
+def _extended(known: _Known, paths: Collection[str], source: str) -> _Known:
+    wanted = {path: known.uuids.get(path) or uuid4() for path in paths}
+    others = {path: uuid for path, uuid in known.uuids.items() if path not in wanted}
+    room = max(0, MAX_DEVICES - len(wanted))
+    return _Known(source, dict(list(others.items())[-room:] if room else ()) | wanted)
+
+
+def _find(folder: Path, board: str, source: str) -> tuple[Path, _Known]:
+    """The file of that board, and what is in it; of another name if one of that name is another configuration's."""
+    place = folder / safe_name(board, ".json")
+    known = _read(place)
+    if known.file not in ("", source) and Path(known.file).exists():
+        place = folder / safe_name(f"{board}-{hashlib.sha256(source.encode()).hexdigest()[:8]}", ".json")
+        known = _read(place)
+    return place, known
+
+
+def _read(place: Path) -> _Known:
+    try:
+        with place.open("rb") as file:
+            return msgspec.json.decode(file.read(MAX_FILE_BYTES), type=_Known)
+    except FileNotFoundError:
+        return _Known()
+    except OSError as error:
+        _log.warning("%s cannot be read: %s; its devices get new UUIDs", place, error.strerror)
+        return _Known()
+    except msgspec.DecodeError as error:
+        aside = place.with_suffix(".broken")
+        _log.warning(
+            "%s is damaged (%s); it is %s now, and its devices get new UUIDs", place, error, aside.name
+        )
+        try:
+            place.replace(aside)
+        except OSError:
+            _log.debug("%s stays where it is", place, exc_info=True)
+        return _Known()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let no two processes draw for the same board. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,140 @@
+"""Sessions borrow devices: what is the same in the next one, and what is fresh."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import trio
+from jumpstarter_proto.rpc import RpcError
+
+from jumpstarter_exporter import guests
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.conftest import User
+from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
+from jumpstarter_exporter.devices.spec import Spec
+from jumpstarter_exporter.driver import DeviceMissing, Driver, export
+from jumpstarter_exporter.embedded import open_exporter
+from jumpstarter_exporter.report import STATE, board_reports
+from jumpstarter_exporter.session import Session
+
+Users = Callable[[Session], AbstractAsyncContextManager[User]]
+
+
+@dataclass(kw_only=True, eq=False)
+class Device(Driver):
+    client: ClassVar[str] = "example.Client"
+    interface: ClassVar[str] = "example"
+    go_on: ClassVar[threading.Event] = threading.Event()
+
+    values: list[str] = field(default_factory=lambda: ["default"])
+    is_there: bool = True
+
+    async def open(self) -> None:
+        if not self.is_there:
+            raise DeviceMissing("it is unplugged; plug it in")
+
+    def extra_labels(self) -> dict[str, str]:
+        return {"example/values": ",".join(self.values)}
+
+    @export
+    async def add(self, value: str) -> list[str]:
+        self.values.append(value)
+        return self.values
+
+    @export
+    def block(self) -> None:
+        self.go_on.wait(60)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        await trio.sleep(0.01)
+
+
+def devices(**values: Any) -> BoardDevices:
+    children: Mapping[str, Spec] = {"a": Spec(Device, values), "b": Spec(Device)}
+    return Inventory().add("lab", Spec(Composite, children=children))
+
+
+async def test_each_session_has_fresh_driver_objects_of_the_same_devices(user: Users) -> None:
+    board = devices(values=["configured"])
+    roots, uuids = set(), set()
+    for _ in range(2):
+        async with Session(board) as session, user(session) as one:
+            reports = (await one.report()).reports
+            roots.add(reports[0].uuid)
+            uuids.add(tuple(report.uuid for report in reports[1:]))
+            assert await one.call("a", "add", "mine") == ["configured", "mine"]
+    assert len(roots) == 2
+    assert uuids == {tuple(str(board.slots[path].uuid) for path in ("a", "b"))}
+
+
+async def test_one_session_at_a_time_has_a_device_open(user: Users) -> None:
+    board = devices()
+    async with Session(board) as first, Session(board) as second, user(first) as one, user(second) as two:
+        await one.call("a", "add", "x")
+        with pytest.raises(RpcError, match="a is in use in another session of this host; wait"):
+            await two.call("a", "add", "y")
+        assert await two.call("b", "add", "y") == ["default", "y"]
+        await first.tree.close()
+        assert await two.call("a", "add", "y") == ["default", "y"]
+
+
+async def test_what_a_session_found_missing_is_known_after_it(user: Users) -> None:
+    board = devices(is_there=False)
+    async with Session(board) as session, user(session) as one:
+        with pytest.raises(RpcError, match="unplugged"):
+            await one.call("a", "add", "x")
+    states = [report.labels[STATE] for report in board_reports(board)]
+    assert states == ["ready", "missing", "ready"]
+
+
+async def test_code_that_does_not_come_back_fails_its_device_in_the_next_session_too(
+    user: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guests, "GRACE", 0.02)
+    monkeypatch.setattr(Device, "go_on", threading.Event())
+    board = devices()
+    try:
+        async with Session(board) as session, user(session) as one:
+            with pytest.raises(RpcError):
+                await one.call("a", "block", timeout=0.1)
+            await until(lambda: board.slots["a"].life.is_stuck)
+        async with Session(board) as session, user(session) as one:
+            with pytest.raises(RpcError, match=r"block\(\) has not come back since"):
+                await one.call("a", "add", "x")
+            assert board.slots["a"].threads.borrowed_tokens == 1
+            assert await one.call("b", "add", "x") == ["default", "x"]
+            Device.go_on.set()
+            await until(lambda: not board.slots["a"].life.is_stuck)
+            assert await one.call("a", "add", "x") == ["default", "x"]
+    finally:
+        Device.go_on.set()
+
+
+async def test_devices_are_reported_without_a_session_as_a_session_reports_them(user: Users) -> None:
+    board = devices(values=["v"], labels={"bench": "7"})
+    async with Session(board) as session, user(session) as one:
+        reported = (await one.report()).reports
+    known = board_reports(board)
+    reported[0].uuid = known[0].uuid
+    for report in reported[1:]:
+        report.parent_uuid = known[0].uuid
+    assert list(reported) == known
+
+
+async def test_a_built_in_exporter_has_the_same_devices_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(f"metadata: {{name: borrowing}}\nexport: {{a: {{type: {__name__}.Device}}}}\n")
+    seen = []
+    for _ in range(2):
+        async with open_exporter(file) as exporter:
+            seen.append([node.driver.uuid for node in exporter.session.tree.nodes])
+    assert seen[0][0] != seen[1][0]
+    assert seen[0][1:] == seen[1][1:]
