@@ -29,6 +29,8 @@ class Clock:
         self._wall = wall
         self._steady = steady or wall
         self._offset = wall() - self._steady()
+        self.moved = 0.0
+        """By how many seconds it was set, all steps that were followed together."""
 
     def __call__(self) -> float:
         """Seconds since the epoch, within `STEP_SECONDS` of the wall clock when its steps are followed."""
@@ -42,3 +44,4 @@ class Clock:
     def follow(self, step: float) -> None:
         """Take a step over."""
         self._offset += step
+        self.moved += step

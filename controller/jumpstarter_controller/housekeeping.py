@@ -40,10 +40,14 @@ async def forget_ended(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Delete what is not kept any more, a part at a time, until cancelled."""
+    """Delete what is not kept any more, a part at a time, until cancelled.
+
+    A clock that is set forward makes nothing older: it may be wrong, and what is deleted does not come back.
+    """
     task_status.started()
     while True:
-        keys = forgettable(engine.view.all(Lease), engine.clock(), keep, most)
+        now = engine.clock() - max(0.0, engine.clock.moved)
+        keys = forgettable(engine.view.all(Lease), now, keep, most)
         try:
             for start in range(0, len(keys), AT_ONCE):
                 await engine.change(_removal(keys[start : start + AT_ONCE]))

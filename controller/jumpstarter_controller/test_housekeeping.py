@@ -78,3 +78,27 @@ async def test_they_go_from_the_disk_too(tmp_path: Path, mock_clock: trio.testin
     assert again.load().count(Lease) == 0
     assert again.load().count(Client) == 1
     again.close()
+
+
+async def test_a_clock_that_is_set_forward_makes_nothing_old(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    store = SqliteStore(tmp_path / "lab.sqlite")
+    lab = Lab()
+    lab.put(Client(namespace="lab", name="ann", uid="1"))
+    lab.put(lease(1, 1000.0))
+    store.write(lab.changes())
+    ahead = 0.0
+    engine = Engine(store, clock=lambda: 1000.0 + ahead + trio.current_time(), steady=trio.current_time)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        await nursery.start(forget_ended, engine, 3600.0, 100)
+        ahead = 1e9
+        await trio.sleep(10 * EVERY_SECONDS)
+        assert engine.clock.moved == 1e9
+        assert engine.view.count(Lease) == 1
+        await trio.sleep(3600.0)
+        while engine.view.count(Lease):  # the disk is written by a thread
+            await trio.sleep(EVERY_SECONDS)
+        nursery.cancel_scope.cancel()
+    store.close()
