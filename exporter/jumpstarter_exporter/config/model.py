@@ -62,7 +62,7 @@ class Hooks(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class FailureDetection(msgspec.Struct, frozen=True, rename="camel"):
-    """When an exporter that fails again and again gives up."""
+    """When an exporter that fails again and again gives up; without it, never."""
 
     max_rapid_failures: int = 5
     rapid_failure_window: int = 60
@@ -103,7 +103,7 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     """Devices by name; read into entries separately."""
     hooks: Hooks = Hooks()
     fetch: Fetch = Fetch()
-    failure_detection: FailureDetection = FailureDetection()
+    failure_detection: FailureDetection | None = None
     exit_on_lease_end: bool = False
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from jumpstarter_proto.errors import ExitCode
 
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config import ConfigError, ConfigNotFoundError, build, find, load, locate
+from jumpstarter_exporter.config.model import FailureDetection
 from jumpstarter_exporter.config.types import known_types
 from jumpstarter_exporter.driver import Driver, State
 from jumpstarter_exporter.tree import Tree
@@ -126,7 +127,7 @@ def test_jumpstarters_file_loads_unchanged(tmp_path: Path) -> None:
     assert config.settings.metadata.name == "demo"
     assert config.settings.hooks.before_lease is not None
     assert config.settings.hooks.before_lease.on_failure == "endLease"
-    assert config.settings.failure_detection.rapid_failure_window == 60
+    assert config.settings.failure_detection == FailureDetection(3, 60)
     root = build(config).make()
     names = {name: type(child).__name__ for name, child in root.children.items()}
     assert names == {

@@ -119,11 +119,14 @@ class Controller:
             yield Calls(ControllerServiceStub(channel), self._sequence)
 
     async def follow(
-        self, introduce: Callable[[Calls], Awaitable[None]], told: Callable[[Tenant | None], None]
+        self,
+        introduce: Callable[[Calls], Awaitable[None]],
+        told: Callable[[Tenant | None], None],
+        failed: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         """Introduce ourselves and hear whose we are; again and again, until cancelled.
 
-        Nobody's, too, once the controller knows us no more.
+        Nobody's, too, once the controller knows us no more. `failed` hears of each time that it did not go on.
         """
         patience = Patience()
         while True:
@@ -137,6 +140,7 @@ class Controller:
                         await _wait(patience.ended(), self.endpoint)
             except JumpstarterError as error:
                 pause = patience.failed(error)
+                failed(error)
                 if is_gone(error):
                     told(None)
                 if is_refusal(error) and self._is_somebody_new():
@@ -144,6 +148,7 @@ class Controller:
             # The conversation's outermost edge: a fault in it must not end a lease.
             except Exception as error:
                 _log.exception("the conversation with the controller failed")
+                failed(error)
                 pause = patience.failed(RpcError(StatusCode.INTERNAL, f"it failed here: {error}"))
             await _wait(pause, self.endpoint)
 

@@ -25,8 +25,9 @@ from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import HookSeconds
 from jumpstarter_exporter.logs import BoardLog
+from jumpstarter_exporter.rapid_failures import RapidFailures
 from jumpstarter_exporter.registration.announcer import Announcer
-from jumpstarter_exporter.registration.controller import Controller
+from jumpstarter_exporter.registration.controller import Calls, Controller
 from jumpstarter_exporter.registration.serving import LeaseServer
 from jumpstarter_exporter.registration.tenancy import Tenancy, Tenant
 from jumpstarter_exporter.report import board_reports
@@ -43,7 +44,9 @@ _log = logging.getLogger(__name__)
 
 
 async def run_registered(config: ExporterConfig) -> ExitCode:
-    """Serve leases until a signal or a hook with `onFailure: exit`. A lease that runs is not given back.
+    """Serve leases until a signal, or until `exitOnLeaseEnd`, `failureDetection` or a hook with `onFailure: exit`.
+
+    A lease that runs is not given back.
 
     SIGTERM and SIGINT end it within `END_SECONDS`, a second one at once; SIGHUP ends it after the current lease.
 
@@ -91,6 +94,10 @@ class _Registered:
         )
         self._after_lease = False
         """End when nobody uses the board."""
+        detection = config.settings.failure_detection
+        self._failures = (
+            RapidFailures(detection.max_rapid_failures, detection.rapid_failure_window) if detection else None
+        )
         self._ending = trio.Event()
         self._code = ExitCode.OK
 
@@ -100,7 +107,7 @@ class _Registered:
             trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
         ):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._controller.follow, self._announcer.introduce, self._told)
+                nursery.start_soon(self._controller.follow, self._introduce, self._told, self._failed)
                 nursery.start_soon(self._announcer.run)
                 nursery.start_soon(self._announce_devices)
                 served = trio.Event()
@@ -124,8 +131,7 @@ class _Registered:
                 break
             _log.info("SIGHUP: ending after the lease")
             self._after_lease = True
-            if self._tenancy.served is None:
-                self._end(ExitCode.OK)
+            self._end_if_done()
         await hurry(signals)
 
     def _end(self, code: ExitCode) -> None:
@@ -151,6 +157,36 @@ class _Registered:
     def _reports(self) -> list[DriverInstanceReport]:
         return board_reports(self._devices)
 
+    async def _introduce(self, calls: Calls) -> None:
+        await self._announcer.introduce(calls)
+        if self._failures is not None:
+            self._failures.began(trio.current_time())
+
+    def _failed(self, error: Exception) -> None:
+        if self._failures is None:
+            return
+        self._failures.failed(trio.current_time())
+        if self._failures.is_exceeded:
+            _log.error(
+                "failureDetection: %d times in a row the exporter was not served by %s for %g s; it ends%s, for "
+                "what started it to start it again; the last reason was: %s",
+                self._failures.count,
+                self._controller.endpoint,
+                self._failures.window,
+                "" if self._tenancy.served is None else " after the lease, unless that gets better",
+                error,
+            )
+            self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        """End if there is a reason for it and no lease."""
+        if self._tenancy.served is not None:
+            return
+        if self._failures is not None and self._failures.is_exceeded:
+            self._end(ExitCode.FAILED)
+        elif self._after_lease:
+            self._end(ExitCode.OK)
+
     def _told(self, wanted: Tenant | None) -> None:
         self._tenancy.told(wanted)
         self._changed.set()
@@ -164,8 +200,8 @@ class _Registered:
                 continue
             await self._serve(tenant)
             self._tenancy.done()
-            if self._after_lease:
-                self._end(ExitCode.OK)
+            self._after_lease |= self._config.settings.exit_on_lease_end
+            self._end_if_done()
             self._announcer.become(Status.AVAILABLE, "Available for new lease")
         served.set()
 

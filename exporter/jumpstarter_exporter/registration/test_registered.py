@@ -7,16 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+import yaml
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
+from jumpstarter_exporter.config import load
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.registration import registered
 from jumpstarter_exporter.registration.announcer import SETTLE_SECONDS
@@ -61,9 +64,14 @@ def guarded(deadlines: list[float], caplog: pytest.LogCaptureFixture) -> None:
 
 
 @asynccontextmanager
-async def running(configure: Configure, lab: Lab, **hooks: dict[str, str]) -> AsyncIterator[Exporter]:
-    """Registered and available; the block has to end it."""
-    exporter = Exporter(_Registered(configure(**hooks), Wired(lab)))
+async def running(
+    configure: Configure, lab: Lab, keys: Mapping[str, object] | None = None, **hooks: dict[str, str]
+) -> AsyncIterator[Exporter]:
+    """Registered and available, with these keys in its configuration; the block has to end it."""
+    file = configure(**hooks).file
+    with file.open("a") as text:
+        text.write(yaml.safe_dump(dict(keys)) if keys else "")
+    exporter = Exporter(_Registered(load(file), Wired(lab)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exporter.run)
         await lab.until("register 2 {}", "AVAILABLE")
@@ -144,6 +152,95 @@ async def test_a_hook_may_end_it(
     async with running(configure, lab, beforeLease=hook) as exporter:
         lab.say("mine")
     assert exporter.codes == [ExitCode.FAILED]
+
+
+async def test_it_may_end_with_its_lease(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(configure, lab, {"exitOnLeaseEnd": True}) as exporter:
+        lab.say("mine")
+        await lab.until("LEASE_READY")
+        await trio.sleep(1000)
+        assert not exporter.over.is_set()
+        lab.say()
+    assert exporter.codes == [ExitCode.OK]
+    assert lab.heard[-2:] == list(GOODBYE)
+    assert "AVAILABLE" not in lab.heard[lab.heard.index("LEASE_READY") :], "somebody else would get it"
+
+
+AWAY = RpcError(StatusCode.UNAVAILABLE, "restarting")
+GIVES_UP = {"failureDetection": {"maxRapidFailures": 3, "rapidFailureWindow": 60}}
+
+
+def registrations(lab: Lab) -> int:
+    return sum(words.startswith("register ") for words in lab.heard)
+
+
+async def test_it_gives_up_after_too_many_rapid_failures(
+    configure: Configure,
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lab.says = [AWAY] * 5
+    async with running(configure, lab, GIVES_UP) as exporter:
+        await exporter.over.wait()
+    assert exporter.codes == [ExitCode.FAILED]
+    assert registrations(lab) == 3
+    assert (
+        "3 times in a row the exporter was not served by lab:8082 for 60 s; it ends, for what" in caplog.text
+    )
+    assert "the last reason was: restarting" in caplog.text
+
+
+async def test_it_never_gives_up_unless_the_configuration_says_when(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    lab.says = [AWAY] * 20
+    async with running(configure, lab) as exporter:
+        await trio.sleep(1000)
+        assert not exporter.over.is_set()
+        send(signal.SIGTERM)
+    assert registrations(lab) == 21
+
+
+async def test_failures_after_a_long_time_are_no_reason_to_give_up(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(configure, lab, GIVES_UP) as exporter:
+        for _ in range(5):
+            await trio.sleep(100)
+            lab.says = [AWAY]
+            lab.say()
+        await trio.sleep(100)
+        assert not exporter.over.is_set()
+        send(signal.SIGTERM)
+    assert registrations(lab) == 6
+
+
+@pytest.mark.parametrize("gets_better", [True, False])
+async def test_it_gives_up_no_lease(
+    configure: Configure,
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+    gets_better: bool,
+) -> None:
+    async with running(configure, lab, GIVES_UP) as exporter:
+        lab.say("mine")
+        await lab.until("LEASE_READY")
+        lab.says = [AWAY] * (4 if gets_better else 1000)
+        lab.say("mine")
+        await trio.sleep(200)
+        assert "it ends after the lease, unless that gets better" in caplog.text
+        assert not exporter.over.is_set()
+        if gets_better:
+            lab.say()
+            await lab.until("AVAILABLE")
+            send(signal.SIGTERM)
+        else:
+            lab.says = [pb.StatusResponse(), *[AWAY] * 5]
+    assert exporter.codes == [ExitCode.OK if gets_better else ExitCode.FAILED]
 
 
 async def test_a_controller_that_is_silent_does_not_hold_up_its_end(
