@@ -59,6 +59,8 @@ def test_converts(value: object, hint: object, expected: object) -> None:
     ("value", "hint"),
     [
         (5.5, int),
+        (float("nan"), float),
+        (float("nan"), float | None),
         ("5", int),
         (1.0, bool),
         ("yes", bool),

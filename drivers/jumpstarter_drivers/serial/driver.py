@@ -112,6 +112,8 @@ class PySerial(Driver):
             raise ValueError("url is empty; it takes a device such as /dev/serial/by-id/..., or a URL")
         if self.baudrate <= 0:
             raise ValueError(f"baudrate is {self.baudrate}; it takes a number above 0, such as 115200")
+        if self.cps is not None and not 0 < self.cps < float("inf"):
+            raise ValueError(f"cps is {self.cps}; it takes characters per second, above 0")
         if not 0 <= self.port_wait < float("inf"):
             raise ValueError(f"port_wait is {self.port_wait}; it takes seconds, 0 or more")
         self._settings = Settings(self.url, self.baudrate, self.disable_hupcl)

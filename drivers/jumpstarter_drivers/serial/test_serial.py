@@ -294,7 +294,10 @@ async def test_reader_that_does_not_read_slows_nobody(cable: Cable) -> None:
         assert await cable.receive(10) == b"still here"
 
 
-@pytest.mark.parametrize("config", [{"url": ""}, {"url": "/dev/x", "baudrate": 0}])
+WRONG: list[dict[str, Any]] = [{"baudrate": 0}, {"cps": 0}, {"cps": -1}, {"port_wait": -1}]
+
+
+@pytest.mark.parametrize("config", [{"url": ""}, *({"url": "/dev/x"} | more for more in WRONG)])
 def test_configuration_that_makes_no_sense(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="it takes"):
         PySerial(**config)

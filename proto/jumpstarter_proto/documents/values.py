@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ def convert(value: object, hint: Any) -> Any:
     hint = usable(hint)
     if hint is Any:
         return value
+    if isinstance(value, float) and math.isnan(value):  # which no bound would keep out
+        raise ValueError("Expected a number, got `nan`")
     import msgspec  # noqa: PLC0415 - many drivers take no arguments
 
     try:
