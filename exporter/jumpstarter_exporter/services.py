@@ -20,7 +20,7 @@ from jumpstarter_exporter.status import Status
 if TYPE_CHECKING:
     from jumpstarter_exporter.session import Session
 
-__all__ = ["Entrance", "services"]
+__all__ = ["Entrance", "report_of", "services"]
 
 _PROCESS = uuid4()
 """Names this exporter in reports for as long as the process lives."""
@@ -44,6 +44,16 @@ def services(entrance: Entrance) -> tuple[Servicer, ...]:
     return _Exporter(entrance), _Router(entrance)
 
 
+def report_of(session: Session) -> jumpstarter_pb2.GetReportResponse:
+    """What GetReport tells."""
+    return jumpstarter_pb2.GetReportResponse(
+        uuid=str(_PROCESS),
+        labels={} if session.name is None else {NAME: session.name},
+        reports=instance_reports(session.tree),
+        motd=session.motd,
+    )
+
+
 class _Exporter(ExporterServiceServicer):
     def __init__(self, entrance: Entrance) -> None:
         self._entrance = entrance
@@ -53,13 +63,7 @@ class _Exporter(ExporterServiceServicer):
         request: empty_pb2.Empty,
         call: ServerCall[empty_pb2.Empty, jumpstarter_pb2.GetReportResponse],
     ) -> jumpstarter_pb2.GetReportResponse:
-        session = await self._entrance.enter(call)
-        return jumpstarter_pb2.GetReportResponse(
-            uuid=str(_PROCESS),
-            labels={} if session.name is None else {NAME: session.name},
-            reports=instance_reports(session.tree),
-            motd=session.motd,
-        )
+        return report_of(await self._entrance.enter(call))
 
     async def DriverCall(  # noqa: N802
         self, request: jumpstarter_pb2.DriverCallRequest, call: DriverCall

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 from jumpstarter_proto.reach import EVERYWHERE, Reach
 
-__all__ = ["current_reach", "reach_limited_to"]
+__all__ = ["current_reach", "limit_reach", "reach_limited_to"]
 
 _reach: ContextVar[Reach] = ContextVar("reach", default=EVERYWHERE)
 
@@ -20,6 +20,11 @@ _reach: ContextVar[Reach] = ContextVar("reach", default=EVERYWHERE)
 def current_reach() -> Reach:
     """That of the user whose call this task serves."""
     return _reach.get()
+
+
+def limit_reach(reach: Reach) -> None:
+    """For the rest of a task."""
+    _reach.set(reach)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.cli.main import set_up_logging
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import host, sockets
+from jumpstarter_exporter.serve.board import is_for_leases
 from jumpstarter_exporter.serve.network import Network
 from jumpstarter_exporter.serve.passphrase import read_passphrase
 
@@ -39,19 +40,52 @@ def run_daemon(
     """Run it, and give its exit code. Raises JumpstarterError for what a user can put right."""
     set_up_logging(log_level)
     network = _network(listen, tls_cert, tls_key, insecure=insecure, passphrase_file=passphrase_file)
-    loaded = configuration.with_identity(
-        configuration.load(configuration.locate(config), lenient=True), say=True
-    )
-    if not loaded.entries:
-        raise configuration.ConfigError("nothing is exported; add a device below `export:`", file=loaded.file)
-    if loaded.enrolment is not None and network is None and socket is None:
+    loaded, problems = _configurations(config)
+    is_alone = len(loaded) == 1 and not problems
+    if is_alone and is_for_leases(loaded[0]) and network is None and socket is None:
         from jumpstarter_exporter.registration import run_registered  # noqa: PLC0415 - local exporters need none of it
 
         with collapsed():
-            return trio.run(run_registered, loaded)
+            return trio.run(run_registered, loaded[0])
     path = sockets.default_path() if socket is None else socket.absolute()
     with collapsed():
-        return trio.run(host.run, loaded, path, network)
+        return trio.run(host.run, loaded, path, network, problems)
+
+
+def _configurations(
+    config: str | None,
+) -> tuple[list[configuration.ExporterConfig], dict[str, str]]:
+    """What is to be served: one file, or every one that there is; and why others of them cannot be."""
+    every = configuration.every() if config is None else {}
+    if len(every) < 2:
+        return [_loaded(configuration.locate(config))], {}
+    loaded: dict[str, configuration.ExporterConfig] = {}
+    problems: dict[str, str] = {}
+    for name, path in every.items():
+        try:
+            one = _loaded(path)
+        except configuration.ConfigError as error:
+            problems[name] = str(error)
+            continue
+        board = one.board_name
+        if board in loaded:
+            problems[name] = (
+                f"{path}: it is named {board}, as {loaded[board].file}; give it a metadata.name of its own"
+            )
+        else:
+            loaded[board] = one
+    for name, problem in problems.items():
+        _log.error("the board %s is not served: %s", name, problem)
+    if not loaded:
+        raise _OptionError(f"no board can be served: {next(iter(problems.values()))}")
+    return list(loaded.values()), problems
+
+
+def _loaded(path: Path) -> configuration.ExporterConfig:
+    loaded = configuration.with_identity(configuration.load(path, lenient=True), say=True)
+    if not loaded.entries:
+        raise configuration.ConfigError("nothing is exported; add a device below `export:`", file=loaded.file)
+    return loaded
 
 
 def _network(

@@ -11,7 +11,7 @@ from jumpstarter_proto.documents import ConfigError
 from jumpstarter_exporter.config.builder import build
 from jumpstarter_exporter.config.identities import Identities, with_identity
 from jumpstarter_exporter.config.model import Enrolment, Entry, ExporterConfig
-from jumpstarter_exporter.config.places import ConfigNotFoundError, find, locate
+from jumpstarter_exporter.config.places import ConfigNotFoundError, every, find, locate
 from jumpstarter_exporter.config.reader import load
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "ExporterConfig",
     "Identities",
     "build",
+    "every",
     "find",
     "load",
     "locate",

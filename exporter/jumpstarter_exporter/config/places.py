@@ -8,7 +8,7 @@ from pathlib import Path
 from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["SYSTEM", "ConfigNotFoundError", "find", "folders", "locate"]
+__all__ = ["SYSTEM", "ConfigNotFoundError", "every", "find", "folders", "locate"]
 
 SYSTEM = Path("/etc/jumpstarter/exporters")
 
@@ -29,15 +29,21 @@ def folders() -> list[Path]:
     return [Path(home).expanduser() / "exporters", SYSTEM]
 
 
+def every() -> dict[str, Path]:
+    """All files, by name."""
+    found: dict[str, Path] = {}
+    for folder in reversed(folders()):
+        found |= {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return found
+
+
 def find(name: str | None = None) -> Path:
     """The file of that name, or the only one that there is.
 
     Raises:
         ConfigNotFoundError: there is none, or there are several and no name.
     """
-    found: dict[str, Path] = {}
-    for folder in reversed(folders()):
-        found |= {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    found = every()
     places = " or ".join(str(folder) for folder in folders())
     if name is not None:
         if name in found:

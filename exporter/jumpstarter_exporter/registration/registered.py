@@ -33,7 +33,7 @@ from jumpstarter_exporter.registration.tenancy import Tenancy, Tenant
 from jumpstarter_exporter.report import board_reports
 from jumpstarter_exporter.status import Report, Status
 
-__all__ = ["run_registered"]
+__all__ = ["Registered", "registered_exporter", "run_registered"]
 
 LEAVE_SECONDS = 5.0
 """For the controller to hear that we leave."""
@@ -55,6 +55,11 @@ async def run_registered(config: ExporterConfig) -> ExitCode:
         OptionError: its `grpcOptions` make none.
     """
     await trio.to_thread.run_sync(sweep)
+    return await registered_exporter(config).run()
+
+
+def registered_exporter(config: ExporterConfig, inventory: Inventory | None = None) -> Registered:
+    """An exporter as its file says; see `run_registered` for what it raises."""
     enrolment = config.enrolment
     if enrolment is None:
         raise JumpstarterUsageError("only an exporter with an identity can be registered")
@@ -65,7 +70,7 @@ async def run_registered(config: ExporterConfig) -> ExitCode:
 
     options = options_of(config.settings.grpc_options)
     controller = Controller(enrolment.endpoint, trust, identity, options, reread=reread)
-    return await _Registered(config, controller).run()
+    return Registered(config, controller, inventory)
 
 
 def _identity(enrolment: Enrolment) -> tuple[Identity, Trust]:
@@ -75,15 +80,19 @@ def _identity(enrolment: Enrolment) -> tuple[Identity, Trust]:
     )
 
 
-class _Registered:
-    def __init__(self, config: ExporterConfig, controller: Controller) -> None:
+class Registered:
+    """Serves leases; `serve` is all of it, `run` hears the process's signals besides."""
+
+    def __init__(
+        self, config: ExporterConfig, controller: Controller, inventory: Inventory | None = None
+    ) -> None:
         self._config = config
         self._controller = controller
         self._tenancy = Tenancy()
         self._hook_seconds = HookSeconds()
         self._log = BoardLog()
         self._changed = trio.Event()
-        self._inventory = Inventory()
+        self._inventory = inventory or Inventory()
         # What is wrong with it is said before anything is promised.
         self._devices = add_board(self._inventory, config)
         self._announcer = Announcer(
@@ -102,20 +111,30 @@ class _Registered:
         self._code = ExitCode.OK
 
     async def run(self) -> ExitCode:
-        with (
-            self._log.bound(),
-            trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
-        ):
+        """Until a signal ends it."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hear_signals, signals)
+                nursery.start_soon(self._end_in_time)
+                await self.serve()
+                nursery.cancel_scope.cancel()
+        return self._code
+
+    async def _end_in_time(self) -> None:
+        await self._ending.wait()
+        end_in_time(END_SECONDS)
+
+    async def serve(self) -> ExitCode:
+        """Until `end`, or a hook that ends it."""
+        with self._log.bound():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._controller.follow, self._introduce, self._told, self._failed)
                 nursery.start_soon(self._announcer.run)
                 nursery.start_soon(self._announce_devices)
                 served = trio.Event()
                 nursery.start_soon(self._serve_leases, served)
-                nursery.start_soon(self._hear_signals, signals)
                 print_line(f"Serving leases of {self._controller.endpoint}", flush=True)
                 await self._ending.wait()
-                end_in_time(END_SECONDS)
                 async with trio.open_nursery() as leaving:
                     # First, so that nobody is sent here any more.
                     leaving.start_soon(self._leave)
@@ -127,14 +146,15 @@ class _Registered:
         async for number in signals:
             if number != signal.SIGHUP:
                 _log.info("%s: ending", signal.Signals(number).name)
-                self._end(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK)
+                self.end(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK)
                 break
             _log.info("SIGHUP: ending after the lease")
             self._after_lease = True
             self._end_if_done()
         await hurry(signals)
 
-    def _end(self, code: ExitCode) -> None:
+    def end(self, code: ExitCode) -> None:
+        """Leave the controller; a lease that runs stays its client's."""
         if not self._ending.is_set():
             self._code = code
             self._ending.set()
@@ -183,9 +203,9 @@ class _Registered:
         if self._tenancy.served is not None:
             return
         if self._failures is not None and self._failures.is_exceeded:
-            self._end(ExitCode.FAILED)
+            self.end(ExitCode.FAILED)
         elif self._after_lease:
-            self._end(ExitCode.OK)
+            self.end(ExitCode.OK)
 
     def _told(self, wanted: Tenant | None) -> None:
         self._tenancy.told(wanted)
@@ -237,7 +257,7 @@ class _Registered:
             await server.run()
             nursery.cancel_scope.cancel()
         if server.exiting:
-            self._end(ExitCode.FAILED)
+            self.end(ExitCode.FAILED)
 
     def _session_became(self, report: Report) -> None:
         # Available is for the next lease, and said when the board is.

@@ -24,7 +24,7 @@ from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.registration import registered
 from jumpstarter_exporter.registration.announcer import SETTLE_SECONDS
 from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
-from jumpstarter_exporter.registration.registered import END_SECONDS, LEAVE_SECONDS, _Registered
+from jumpstarter_exporter.registration.registered import END_SECONDS, LEAVE_SECONDS, Registered
 
 GOODBYE = ("OFFLINE", "unregister")
 
@@ -32,7 +32,7 @@ GOODBYE = ("OFFLINE", "unregister")
 class Exporter:
     """One that runs."""
 
-    def __init__(self, inner: _Registered) -> None:
+    def __init__(self, inner: Registered) -> None:
         self._inner = inner
         self.codes: list[ExitCode] = []
         self.over = trio.Event()
@@ -71,7 +71,7 @@ async def running(
     file = configure(**hooks).file
     with file.open("a") as text:
         text.write(yaml.safe_dump(dict(keys)) if keys else "")
-    exporter = Exporter(_Registered(load(file), Wired(lab)))
+    exporter = Exporter(Registered(load(file), Wired(lab)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exporter.run)
         await lab.until("register 2 {}", "AVAILABLE")
@@ -345,7 +345,7 @@ class Stuck(conftest.Board):
 async def main():
     lab = conftest.Lab()
     lab.say("mine")
-    await registered._Registered(load(Path(sys.argv[1])), conftest.Wired(lab)).run()
+    await registered.Registered(load(Path(sys.argv[1])), conftest.Wired(lab)).run()
 
 if __name__ == "__main__":
     registered.END_SECONDS = float(sys.argv[2])

@@ -1,4 +1,4 @@
-"""The exporter as a daemon: one session for local users, on a unix socket and, if asked, on the network.
+"""The exporter as a daemon: the boards of a host, on a unix socket and, if asked, on the network.
 
 It ends on SIGTERM or SIGINT: no new calls, `GRACE_SECONDS` for running ones, then they are cancelled and all devices
 are closed. A second signal ends it at once. SIGHUP has its certificate read again; without one, it ends it, too.
@@ -8,33 +8,24 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import trio
-from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.reach import EVERYWHERE, Reach
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import Server, unix_listener
 from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter.config import ExporterConfig
-from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.ending import end_in_time, hurry
-from jumpstarter_exporter.hooks.life import LOCAL_LEASE, SessionLife
-from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.serve import sockets
+from jumpstarter_exporter.serve.board import Board, LeasedBoard, LocalBoard, is_for_leases
+from jumpstarter_exporter.serve.door import Door, Roll
 from jumpstarter_exporter.serve.network import Network
 from jumpstarter_exporter.serve.notify import notify
-from jumpstarter_exporter.services import services
-from jumpstarter_exporter.session import Session
-from jumpstarter_exporter.user_reach import reach_limited_to
-
-if TYPE_CHECKING:
-    from jumpstarter_proto.rpc import ServerTls
 
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "run"]
 
@@ -48,91 +39,156 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
 
 
-async def run(config: ExporterConfig, path: Path, network: Network | None) -> ExitCode:
-    """Serve until a signal says otherwise. Says where it listens on stdout, in one line.
+async def run(
+    configs: Sequence[ExporterConfig], path: Path, network: Network | None, problems: Mapping[str, str]
+) -> ExitCode:
+    """Serve all boards until a signal says otherwise. Says where it listens on stdout, in one line.
+
+    `problems` are boards that cannot be served, and why. A hook that ends the exporter ends its board, and the
+    process with it if there is no other.
 
     Raises:
-        ConfigError: the configuration's devices make no sense.
+        ConfigError: the devices of the only configuration make no sense.
         SocketError: another exporter has the socket, or it cannot be made.
         ListenError: the network address is taken or no address.
     """
     await trio.to_thread.run_sync(sweep)
-    devices = add_board(Inventory(), config)
-    settings = config.settings
-    with ExitStack() as stack:
-        stack.enter_context(sockets.claimed(path))
-        board = BoardLog()
-        stack.enter_context(board.bound())
-        session = Session(
-            devices, name=settings.metadata.name, motd=settings.motd, begins_ready=False, board=board
-        )
-        async with session:
-            servers = [(session.server, [_unix(path)], EVERYWHERE)]
-            where = str(path)
-            tls = None
-            if network is not None:
-                tls = network.tls()
-                listeners = await network.listeners(tls)
-                servers.append((network.server(services(session)), listeners, settings.fetch.reach()))
-                where += f" and {network.address(listeners)}"
-            with trio.open_signal_receiver(*_SIGNALS) as signals:
-                async with trio.open_nursery() as watch:
-                    watch.start_soon(session.tree.keep_open)
-                    if tls is not None:
-                        watch.start_soon(tls.watch)
-                    life = SessionLife(session, settings.hooks, watch, host=str(path), lease=LOCAL_LEASE)
-                    code = await _serve(servers, where, signals, life, tls)
-                    watch.cancel_scope.cancel()
-                return code
+    with sockets.claimed(path), trio.open_signal_receiver(*_SIGNALS) as signals:
+        return await _Host(path, network, problems).run(configs, signals)
 
 
-async def _serve(
-    servers: list[tuple[Server, list[trio.abc.Listener[trio.abc.Stream]], Reach]],
-    where: str,
-    signals: AsyncIterator[int],
-    life: SessionLife,
-    tls: ServerTls | None,
-) -> ExitCode:
-    async with trio.open_nursery() as nursery:
-        for server, listeners, reach in servers:
-            with reach_limited_to(reach):
-                await nursery.start(server.serve, listeners)
-        print_line(f"Listening on {where}", flush=True)
-        notify("READY=1")
-        life.begin()
-        number = await _told_to_end(signals, life, tls)
-        if number is not None:
-            _log.info("%s: ending", signal.Signals(number).name)
-        notify("STOPPING=1")
-        nursery.start_soon(hurry, signals)
-        await life.end()  # its hooks have times of their own
+class _Host:
+    def __init__(self, path: Path, network: Network | None, problems: Mapping[str, str]) -> None:
+        self._path = path
+        self._network = network
+        self._inventory = Inventory()
+        self._roll = Roll(problems=dict(problems))
+        self._tls = None if network is None else network.tls()
+        self._servers: dict[str, list[Server]] = {}
+        """Of one board each, by its name; those of the door under no name."""
+        self._alone = False
+        """There is one board, which is behind the door and has no socket of its own."""
+        self._ended = trio.Event()
+        """The only board has ended."""
+        self._stack = ExitStack()
+
+    async def run(self, configs: Sequence[ExporterConfig], signals: AsyncIterator[int]) -> ExitCode:
+        """To the end of all."""
+        self._alone = len(configs) == 1 and not self._roll.problems
+        with self._stack:
+            async with trio.open_nursery() as boards, trio.open_nursery() as nursery:
+                if self._tls is not None:
+                    nursery.start_soon(self._tls.watch)
+                for config in configs:
+                    await self._add(config, boards, nursery)
+                where = await self._listen(nursery)
+                print_line(f"Listening on {where}", flush=True)
+                notify("READY=1")
+                for board in self._boards:
+                    board.begin()
+                    nursery.start_soon(self._watch, board)
+                number = await self._told_to_end(signals)
+                if number is not None:
+                    _log.info("%s: ending", signal.Signals(number).name)
+                notify("STOPPING=1")
+                nursery.start_soon(hurry, signals)
+                await self._end()
+                nursery.cancel_scope.cancel()
+        if self._ended.is_set():
+            return ExitCode.FAILED
+        return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+
+    @property
+    def _boards(self) -> list[Board]:
+        return list(self._roll.served.values())
+
+    async def _add(self, config: ExporterConfig, boards: trio.Nursery, nursery: trio.Nursery) -> None:
+        name = config.board_name
+        path = self._path if self._alone else sockets.of_board(self._path, name)
+        board: Board
+        try:
+            if is_for_leases(config) and not self._alone:
+                board = LeasedBoard(config, self._inventory)
+            else:
+                board = LocalBoard(config, self._inventory, path)
+                if not self._alone:
+                    self._stack.enter_context(sockets.claimed(path))
+        except JumpstarterError as error:
+            if self._alone:
+                raise
+            self._refuse(name, str(error))
+            return
+        await boards.start(board.run)
+        self._roll.served[name] = board
+        if not self._alone and board.session is not None:
+            await self._serve(name, board.session.server, [_unix(path)], nursery)
+
+    def _refuse(self, name: str, problem: str) -> None:
+        _log.error("the board %s is not served: %s", name, problem)
+        self._roll.problems[name] = problem
+
+    async def _listen(self, nursery: trio.Nursery) -> str:
+        await self._serve("", Server(Door(self._roll).services()), [_unix(self._path)], nursery)
+        where = str(self._path)
+        if self._network is not None:
+            listeners = await self._network.listeners(self._tls)
+            server = self._network.server(Door(self._roll, is_remote=True).services())
+            await self._serve("", server, listeners, nursery)
+            where += f" and {self._network.address(listeners)}"
+        return where
+
+    async def _serve(
+        self,
+        name: str,
+        server: Server,
+        listeners: list[trio.abc.Listener[trio.abc.Stream]],
+        nursery: trio.Nursery,
+    ) -> None:
+        await nursery.start(server.serve, listeners)
+        self._servers.setdefault(name, []).append(server)
+
+    async def _watch(self, board: Board) -> None:
+        """Stop a board whose hook wants it; if it is the only one, the exporter ends."""
+        await board.exiting.wait()
+        # Users who ask have the time to see why.
+        await trio.sleep(GRACE_SECONDS)
+        if self._alone:
+            self._ended.set()
+            return
+        self._refuse(board.name, "one of its hooks has failed, with onFailure: exit; restart the exporter")
+        await board.finish()
+        del self._roll.served[board.name]
+        for server in self._servers.pop(board.name, ()):
+            await server.shutdown(GRACE_SECONDS)
+        board.close()
+
+    async def _told_to_end(self, signals: AsyncIterator[int]) -> int | None:
+        """Wait for a signal, and say which, or for the only board to end."""
+        number: int | None = None
+        async with trio.open_nursery() as nursery:
+
+            async def board() -> None:
+                await self._ended.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(board)
+            while (number := await anext(signals)) == signal.SIGHUP and self._tls is not None:
+                await self._tls.look(always=True)
+            nursery.cancel_scope.cancel()
+        return number
+
+    async def _end(self) -> None:
+        boards = self._boards
+        async with trio.open_nursery() as finishing:
+            for board in boards:
+                finishing.start_soon(board.finish)  # hooks have times of their own
         end_in_time(END_SECONDS)
         async with trio.open_nursery() as ending:
-            for server, _, _ in servers:
-                ending.start_soon(server.shutdown, GRACE_SECONDS)
-        life.leave()
-        nursery.cancel_scope.cancel()
-    if life.exiting.is_set():
-        return ExitCode.FAILED
-    return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
-
-
-async def _told_to_end(signals: AsyncIterator[int], life: SessionLife, tls: ServerTls | None) -> int | None:
-    """Wait for a signal, and say which, or for a hook that ends the exporter."""
-    number: int | None = None
-    async with trio.open_nursery() as nursery:
-
-        async def hook() -> None:
-            await life.exiting.wait()
-            # Users who ask have the time to see why.
-            await trio.sleep(GRACE_SECONDS)
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(hook)
-        while (number := await anext(signals)) == signal.SIGHUP and tls is not None:
-            await tls.look(always=True)
-        nursery.cancel_scope.cancel()
-    return number
+            for servers in self._servers.values():
+                for server in servers:
+                    ending.start_soon(server.shutdown, GRACE_SECONDS)
+        for board in boards:
+            board.close()
 
 
 def _unix(path: Path) -> trio.abc.Listener[trio.abc.Stream]:

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.rpc import socket_address
 
-__all__ = ["GROUP", "MODE", "SYSTEM", "SocketError", "claimed", "default_path", "shared_group"]
+__all__ = ["GROUP", "MODE", "SYSTEM", "SocketError", "claimed", "default_path", "of_board", "shared_group"]
 
 SYSTEM = Path("/run/jumpstarter/exporter.sock")
 GROUP = "jumpstarter"
@@ -45,6 +46,11 @@ def default_path() -> Path:
     if not os.access(runtime, os.W_OK | os.X_OK):
         raise SocketError(f"neither {SYSTEM.parent} nor {runtime} is writable; say where with --socket PATH")
     return Path(runtime) / "jumpstarter" / SYSTEM.name
+
+
+def of_board(door: Path, name: str) -> Path:
+    """Where a board has its own socket, on a host with several."""
+    return door.parent / "boards" / safe_name(name, ".sock")
 
 
 def shared_group() -> int | None:

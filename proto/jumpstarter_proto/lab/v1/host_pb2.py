@@ -22,23 +22,22 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from jumpstarter_proto.v1 import jumpstarter_pb2 as jumpstarter__proto_dot_v1_dot_jumpstarter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#jumpstarter_proto/lab/v1/host.proto\x12\x16jumpstarter_sbc.lab.v1\"\x13\n\x11ListBoardsRequest\"C\n\x12ListBoardsResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"\\\n\x05\x42oard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x34\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32#.jumpstarter_sbc.lab.v1.BoardDevice\"M\n\x0b\x42oardDevice\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t2r\n\x0bHostService\x12\x63\n\nListBoards\x12).jumpstarter_sbc.lab.v1.ListBoardsRequest\x1a*.jumpstarter_sbc.lab.v1.ListBoardsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#jumpstarter_proto/lab/v1/host.proto\x12\x16jumpstarter_sbc.lab.v1\x1a&jumpstarter_proto/v1/jumpstarter.proto\"\x13\n\x11ListBoardsRequest\"C\n\x12ListBoardsResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"Y\n\x05\x42oard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x31\n\x06report\x18\x03 \x01(\x0b\x32!.jumpstarter.v1.GetReportResponse2r\n\x0bHostService\x12\x63\n\nListBoards\x12).jumpstarter_sbc.lab.v1.ListBoardsRequest\x1a*.jumpstarter_sbc.lab.v1.ListBoardsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'jumpstarter_proto.lab.v1.host_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTBOARDSREQUEST']._serialized_start=63
-  _globals['_LISTBOARDSREQUEST']._serialized_end=82
-  _globals['_LISTBOARDSRESPONSE']._serialized_start=84
-  _globals['_LISTBOARDSRESPONSE']._serialized_end=151
-  _globals['_BOARD']._serialized_start=153
-  _globals['_BOARD']._serialized_end=245
-  _globals['_BOARDDEVICE']._serialized_start=247
-  _globals['_BOARDDEVICE']._serialized_end=324
-  _globals['_HOSTSERVICE']._serialized_start=326
-  _globals['_HOSTSERVICE']._serialized_end=440
+  _globals['_LISTBOARDSREQUEST']._serialized_start=103
+  _globals['_LISTBOARDSREQUEST']._serialized_end=122
+  _globals['_LISTBOARDSRESPONSE']._serialized_start=124
+  _globals['_LISTBOARDSRESPONSE']._serialized_end=191
+  _globals['_BOARD']._serialized_start=193
+  _globals['_BOARD']._serialized_end=282
+  _globals['_HOSTSERVICE']._serialized_start=284
+  _globals['_HOSTSERVICE']._serialized_end=398
 # @@protoc_insertion_point(module_scope)

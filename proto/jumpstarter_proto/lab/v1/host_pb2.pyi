@@ -1,3 +1,4 @@
+from jumpstarter_proto.v1 import jumpstarter_pb2 as _jumpstarter_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -17,23 +18,11 @@ class ListBoardsResponse(_message.Message):
     def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ...) -> None: ...
 
 class Board(_message.Message):
-    __slots__ = ("name", "problem", "devices")
+    __slots__ = ("name", "problem", "report")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
-    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
     name: str
     problem: str
-    devices: _containers.RepeatedCompositeFieldContainer[BoardDevice]
-    def __init__(self, name: _Optional[str] = ..., problem: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[BoardDevice, _Mapping]]] = ...) -> None: ...
-
-class BoardDevice(_message.Message):
-    __slots__ = ("path", "interface", "state", "reason")
-    PATH_FIELD_NUMBER: _ClassVar[int]
-    INTERFACE_FIELD_NUMBER: _ClassVar[int]
-    STATE_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
-    path: str
-    interface: str
-    state: str
-    reason: str
-    def __init__(self, path: _Optional[str] = ..., interface: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    report: _jumpstarter_pb2.GetReportResponse
+    def __init__(self, name: _Optional[str] = ..., problem: _Optional[str] = ..., report: _Optional[_Union[_jumpstarter_pb2.GetReportResponse, _Mapping]] = ...) -> None: ...

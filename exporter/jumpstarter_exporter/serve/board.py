@@ -1,0 +1,151 @@
+"""A board that is served by this process: for local users, or for the leases of a controller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import trio
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.reach import Reach
+
+from jumpstarter_exporter.config import ExporterConfig
+from jumpstarter_exporter.devices.from_file import add_board
+from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.hooks.life import LOCAL_LEASE, SessionLife
+from jumpstarter_exporter.logs import BoardLog
+from jumpstarter_exporter.session import Session
+
+__all__ = ["Board", "LeasedBoard", "LocalBoard", "is_for_leases"]
+
+
+def is_for_leases(config: ExporterConfig) -> bool:
+    """Whether it has a controller."""
+    return config.enrolment is not None
+
+
+class Board(Protocol):
+    """What the host does with a board, in this order: run, begin, finish, close."""
+
+    name: str
+    exiting: trio.Event
+    """It wants to end, as a hook with `onFailure: exit` has failed."""
+
+    @property
+    def session(self) -> Session | None:
+        """That of local users, if they may use it."""
+
+    @property
+    def reach(self) -> Reach:
+        """How far its users on the network get with the exporter's hands."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Until it is closed."""
+
+    def begin(self) -> None:
+        """Let users in."""
+
+    async def finish(self) -> None:
+        """The last hooks; each has its own time."""
+
+    def close(self) -> None:
+        """Have `run` end."""
+
+
+class LocalBoard:
+    """A board for the users of this host, who share one session, from its first hook to its last."""
+
+    def __init__(self, config: ExporterConfig, inventory: Inventory, socket: Path) -> None:
+        """`socket` is where its hooks reach it. ConfigError when its devices make no sense."""
+        settings = config.settings
+        self.name = config.board_name
+        self.exiting = trio.Event()
+        self._hooks = settings.hooks
+        self._reach = settings.fetch.reach()
+        self._socket = socket
+        self._log = BoardLog()
+        self._session = Session(
+            add_board(inventory, config),
+            name=settings.metadata.name,
+            motd=settings.motd,
+            begins_ready=False,
+            board=self._log,
+        )
+        self._life: SessionLife | None = None
+        self._closing = trio.Event()
+
+    @property
+    def session(self) -> Session:
+        """The one of all of them."""
+        return self._session
+
+    @property
+    def reach(self) -> Reach:
+        """As its file says."""
+        return self._reach
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Its devices are closed at the end."""
+        with self._log.bound():
+            async with self._session, trio.open_nursery() as nursery:
+                nursery.start_soon(self._session.tree.keep_open)
+                self._life = SessionLife(
+                    self._session, self._hooks, nursery, host=str(self._socket), lease=LOCAL_LEASE
+                )
+                nursery.start_soon(self._watch_hooks, self._life)
+                task_status.started()
+                await self._closing.wait()
+                nursery.cancel_scope.cancel()
+
+    async def _watch_hooks(self, life: SessionLife) -> None:
+        await life.exiting.wait()
+        self.exiting.set()
+
+    def begin(self) -> None:
+        """Its beforeLease hook runs, if it has one."""
+        assert self._life is not None
+        self._life.begin()
+
+    async def finish(self) -> None:
+        """Its afterLease hook, if it has one."""
+        assert self._life is not None
+        await self._life.end()
+
+    def close(self) -> None:
+        """Users who are connected see why, if it was a hook that ended it."""
+        assert self._life is not None
+        self._life.leave()
+        self._closing.set()
+
+
+class LeasedBoard:
+    """A board that a controller leases. Users of this host who have no lease do not get at it."""
+
+    def __init__(self, config: ExporterConfig, inventory: Inventory) -> None:
+        """ConfigError when its devices make no sense."""
+        from jumpstarter_exporter.registration import registered_exporter  # noqa: PLC0415 - local boards need none of it
+
+        self.name = config.board_name
+        self.exiting = trio.Event()
+        self.session = None
+        self.reach = config.settings.fetch.reach()
+        self._registered = registered_exporter(config, inventory)
+        self._ended = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Its devices are closed at the end; a lease that runs stays its client's."""
+        task_status.started()
+        await self._registered.serve()
+        self._ended.set()
+        self.exiting.set()
+
+    def begin(self) -> None:
+        """It registers by itself, and serves no local users."""
+
+    async def finish(self) -> None:
+        """The controller hears of it."""
+        self._registered.end(ExitCode.OK)
+        await self._ended.wait()
+
+    def close(self) -> None:
+        """It is over already."""

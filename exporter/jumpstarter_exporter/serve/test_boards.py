@@ -1,0 +1,177 @@
+"""Several boards behind one door."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+from google.protobuf import empty_pb2
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.lab.v1 import host_pb2
+from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
+from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, connect_tcp, connect_unix, open_channel
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+
+from jumpstarter_exporter.serve.door import BOARD
+
+LIMIT = 30.0
+
+
+class Host:
+    """Its configuration folder, and its process."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.socket = home / "run" / "exporter.sock"
+        self.folder = home / "jumpstarter" / "exporters"
+        self.folder.mkdir(parents=True)
+
+    def write(self, name: str, text: str = "export: {power: {type: power.MockPower}}") -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(text)
+        return path
+
+    @contextmanager
+    def running(self, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("JMP_")}
+        command = [sys.executable, "-c", "from jumpstarter_exporter import cli; cli.main()", "run"]
+        command += ["--socket", str(self.socket), *words]
+        with subprocess.Popen(
+            command,
+            env=environment | {"XDG_CONFIG_HOME": str(self._home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                assert process.stdout is not None
+                yield process, process.stdout.readline().strip()
+            finally:
+                process.kill()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@asynccontextmanager
+async def channel(path: Path) -> AsyncIterator[Channel]:
+    async with open_channel(await connect_unix(path)) as channel:
+        yield channel
+
+
+async def report(channel: Channel, board: str | None = None) -> tuple[str, int]:
+    """Its name, and how many devices it has."""
+    metadata = [] if board is None else [(BOARD, board)]
+    told = await ExporterServiceStub(channel).GetReport(empty_pb2.Empty(), metadata=metadata)
+    return told.labels.get("jumpstarter.dev/name", ""), len(told.reports) - 1
+
+
+def ends(process: subprocess.Popen[str]) -> tuple[int, str]:
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=LIMIT)
+    return process.returncode, said
+
+
+async def test_every_file_of_the_folder_is_a_board_behind_one_door(host: Host) -> None:
+    host.write("rpi4", "metadata: {name: rpi4}\nexport: {power: {type: power.MockPower}}")
+    host.write("rock", "export: {power: {type: power.MockPower}, spare: {type: power.MockPower}}")
+    with host.running() as (process, line):
+        assert line == f"Listening on {host.socket}"
+        async with channel(host.socket) as door:
+            assert await report(door, "rpi4") == ("rpi4", 1)
+            assert await report(door, "rock") == ("", 2)
+            with pytest.raises(
+                RpcError, match="this host has the boards rock, rpi4; choose one: --board"
+            ) as caught:
+                await report(door)
+            assert caught.value.code is StatusCode.FAILED_PRECONDITION
+            with pytest.raises(RpcError, match="no board x; it has rock, rpi4") as caught:
+                await report(door, "x")
+            assert caught.value.code is StatusCode.NOT_FOUND
+            listed = await HostServiceStub(door).ListBoards(host_pb2.ListBoardsRequest())
+            assert [(board.name, len(board.report.reports)) for board in listed.boards] == [
+                ("rock", 3),
+                ("rpi4", 2),
+            ]
+        async with channel(host.socket.parent / "boards" / "rock.sock") as own:
+            assert await report(own) == ("", 2)
+        assert ends(process) == (0, "")
+    assert list(host.socket.parent.rglob("*.sock")) == []
+
+
+async def test_a_file_that_is_broken_disturbs_no_other(host: Host) -> None:
+    host.write("rpi4")
+    host.write("broken", "export: [")
+    host.write("odd", "export: {power: {type: power.Nothing}}")
+    host.write("twin", "metadata: {name: rpi4}\nexport: {power: {type: power.MockPower}}")
+    with host.running() as (process, _):
+        async with channel(host.socket) as door:
+            assert await report(door, "rpi4") == ("", 1)
+            for name, why in (
+                ("broken", "broken.yaml"),
+                ("odd", "power.Nothing"),
+                ("twin", "it is named rpi4, as"),
+            ):
+                with pytest.raises(RpcError, match=f"the board {name} is not served: .*{why}"):
+                    await report(door, name)
+            listed = await HostServiceStub(door).ListBoards(host_pb2.ListBoardsRequest())
+            assert [board.name for board in listed.boards if board.problem] == ["broken", "odd", "twin"]
+        code, said = ends(process)
+    assert code == 0
+    assert "Traceback" not in said
+    assert said.count("is not served") == 3
+
+
+async def test_one_file_is_behind_the_door_as_ever(host: Host) -> None:
+    host.write("rpi4")
+    with host.running() as (_, _):
+        async with channel(host.socket) as door:
+            assert await report(door) == await report(door, "rpi4") == ("", 1)
+        assert not (host.socket.parent / "boards").exists()
+
+
+def test_nothing_that_can_be_served_is_an_error(host: Host) -> None:
+    host.write("broken", "export: [")
+    host.write("other", "export: 1")
+    with host.running() as (process, line):
+        _, said = process.communicate(timeout=LIMIT)
+    assert (process.returncode, line) == (ExitCode.USAGE, "")
+    assert "no board can be served: " in said.splitlines()[-1]
+
+
+async def test_a_hook_that_ends_its_board_ends_no_other(host: Host) -> None:
+    host.write("fine")
+    host.write(
+        "bad",
+        "export: {power: {type: power.MockPower}}\nhooks: {beforeLease: {script: 'exit 3', onFailure: exit}}",
+    )
+    with host.running() as (process, _):
+        async with channel(host.socket) as door:
+            while True:
+                listed = await HostServiceStub(door).ListBoards(host_pb2.ListBoardsRequest())
+                if problems := {board.name: board.problem for board in listed.boards if board.problem}:
+                    break
+            assert problems == {
+                "bad": "one of its hooks has failed, with onFailure: exit; restart the exporter"
+            }
+            assert await report(door, "fine") == ("", 1)
+        assert ends(process)[0] == 0
+
+
+async def test_over_the_network_a_key_of_the_metadata_chooses(host: Host) -> None:
+    host.write("rpi4")
+    host.write("rock", "export: {power: {type: power.MockPower}, spare: {type: power.MockPower}}")
+    with host.running("--listen", "127.0.0.1:0", "--insecure") as (_, line):
+        port = int(line.rpartition(":")[2].split()[0])
+        async with open_channel(await connect_tcp("127.0.0.1", port)) as remote:
+            assert await report(remote, "rock") == ("", 2)
+            with pytest.raises(RpcError, match="choose one"):
+                await report(remote)
