@@ -40,6 +40,7 @@ def test_yaml_is_read_within_bounds() -> None:
 NUMBERS = {"max(seconds, 1e-09)"}
 """What is divided by in modules that have paths, too."""
 OWN_NAMES = {
+    ("jumpstarter_proto.local_networks", "interface"): "the kernel's name for it",
     ("jumpstarter_proto.run_folders", "f'{OWNER}.new'"): "a constant's",
     ("jumpstarter_proto.private_files", "f'.{path.name}.{secrets.token_hex(4)}'"): "beside the user's file",
     ("jumpstarter_exporter.recording.folder", "f'{number:012d}{_SUFFIX}'"): "a number",
