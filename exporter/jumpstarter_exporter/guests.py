@@ -4,7 +4,8 @@ A coroutine of a driver runs in a task of its own, outside of every nursery. Wha
 `Exception`, also SystemExit, KeyboardInterrupt, GeneratorExit, or a `trio.Cancelled` that nobody asked for. Who
 waits for it and is cancelled cancels it, waits a grace for its end, and then leaves it; the device is
 `failed` until it returns (see `Lifecycle.stuck`). Plain functions run in worker threads, `MAX_THREADS` for each
-device. What no exporter can help in one process: an `async def` that blocks without awaiting stops all devices.
+device. What ends a driver's own nursery is made harmless by `guest_nurseries`. What no exporter can help in one
+process: an `async def` that blocks without awaiting stops all devices.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import contextvars
 import datetime
 import logging
-import types
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PosixPath
@@ -22,8 +22,11 @@ import outcome
 import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode, status_of
 
+from jumpstarter_exporter import guest_nurseries
 from jumpstarter_exporter.devices.state import Lifecycle
 from jumpstarter_exporter.errors import DeviceBusy, DeviceFailed, DeviceMissing, ResourceError
+
+guest_nurseries.guard(lambda error: tame(error, "a driver's task"))
 
 __all__ = ["CLEAN_UP_SECONDS", "GRACE", "MAX_THREADS", "contained", "in_thread", "run", "tame"]
 
@@ -160,16 +163,17 @@ def tame(error: BaseException, what: str) -> Exception:
     It is the same one where that is certain, and otherwise one of the same status; what is no `Exception`, or
     has no message or status that can be had, becomes `DeviceFailed`.
     """
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    kind = type(error).__name__
-    if isinstance(error, Exception):
-        try:
+    kind = "an exception"
+    try:
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        kind = str(type(error).__name__)
+        if isinstance(error, Exception):
             code, details = status_of(error)
             if code in _FAILURES:
                 return error if _is_plain(error) else _copy(error, code, _shortened(_printable(details)))
-        except BaseException:  # its own code, such as a `__str__`
-            return DeviceFailed(f"{what} raised {kind}, whose message cannot be read; see the driver's code")
+    except BaseException:  # its own code, such as a `__str__`
+        return DeviceFailed(f"{what} raised {kind}, whose message cannot be read; see the driver's code")
     return DeviceFailed(f"{what} raised {kind}{_text(error)}, which a driver must not; see its code")
 
 
@@ -180,9 +184,10 @@ class DriverFault(Exception):  # noqa: N818 - a driver's fault, as all that is n
 def _is_plain(error: Exception) -> bool:
     """Whether none of its message is made by code or parts of a driver's own."""
     parts = [*error.args, getattr(error, "filename", None), getattr(error, "details", None)]
-    to_text: Any = type(error).__str__
+    own = {name for cls in type(error).__mro__ if cls.__module__ != "builtins" for name in vars(cls)}
     return (
-        not isinstance(to_text, types.FunctionType)
+        type(type(error)) is type
+        and not own & _OVERRIDDEN
         and all(type(part) in _PLAIN for part in parts)
         and not getattr(error, "trailing_metadata", ())
         and len(text := str(error)) <= MAX_MESSAGE_LENGTH
@@ -191,6 +196,12 @@ def _is_plain(error: Exception) -> bool:
 
 
 _FAILURES = set(StatusCode) - {StatusCode.OK}
+_OVERRIDDEN = {
+    *("__str__", "__repr__", "__eq__", "__hash__", "__bool__", "__len__", "__class__"),
+    *("__getattribute__", "__getattr__", "__setattr__", "with_traceback", "args"),
+    *("__traceback__", "__context__", "__cause__", "__suppress_context__"),
+}
+"""Code of a driver's own that runs when an exception is passed on, compared or written to a log."""
 _PLAIN = {type(None), bool, int, float, str, bytes, PosixPath}
 
 

@@ -1,0 +1,70 @@
+"""Keeps exceptions whose text cannot be had out of trio's nurseries, those that drivers open themselves among them.
+
+trio (0.31 to 0.35 at least) puts the `repr` of what ends a nursery into the reason of its cancellation. A `__repr__`
+that raises, as one does that reads an attribute which `__init__` has not set, is then an error inside of trio, which
+ends the event loop and with it every device. There is no hook for this, so two private methods of `trio.Nursery` are
+wrapped; a trio without them is left as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import outcome
+import trio
+
+__all__ = ["guard"]
+
+_guarded = False
+
+
+def guard(tame: Callable[[BaseException], Exception]) -> None:
+    """From now on `tame` makes what nurseries get instead of an exception that cannot be read."""
+    global _guarded  # noqa: PLW0603 - trio's classes are the process's, too
+    child_finished: Any = getattr(trio.Nursery, "_child_finished", None)
+    body_finished: Any = getattr(trio.Nursery, "_nested_child_finished", None)
+    if _guarded or child_finished is None or body_finished is None:
+        return
+    _guarded = True
+
+    @functools.wraps(child_finished)
+    def guarded_child(self: trio.Nursery, task: Any, result: Any) -> Any:
+        if isinstance(result, outcome.Error):
+            error = _readable(result.error, tame)
+            result = result if error is result.error else outcome.Error(error)
+        return child_finished(self, task, result)
+
+    @functools.wraps(body_finished)
+    def guarded_body(self: trio.Nursery, error: BaseException | None) -> Awaitable[BaseException | None]:
+        found: Awaitable[BaseException | None] = body_finished(
+            self, None if error is None else _readable(error, tame)
+        )
+        return found
+
+    nursery: Any = trio.Nursery
+    nursery._child_finished, nursery._nested_child_finished = guarded_child, guarded_body  # noqa: SLF001
+
+
+def _readable(error: BaseException, tame: Callable[[BaseException], Exception]) -> BaseException:
+    """The same one, or a harmless one in its place; a group keeps those of its parts that can be read."""
+    if type(error) is trio.Cancelled:
+        return error
+    if type(error) in (BaseExceptionGroup, ExceptionGroup):
+        parts = [_readable(part, tame) for part in error.exceptions]  # type: ignore[attr-defined]
+        if all(map(_is_same, parts, error.exceptions)):  # type: ignore[attr-defined]
+            return error
+        return BaseExceptionGroup("a driver's", parts)
+    try:
+        repr(error)
+        str(error)
+        hash(error)
+        error.with_traceback(error.__traceback__)
+        return error if error == error else tame(error)  # noqa: PLR0124 - whether it can be compared
+    except BaseException:  # its own code
+        return tame(error)
+
+
+def _is_same(one: BaseException, other: BaseException) -> bool:
+    return one is other
