@@ -1,57 +1,176 @@
-"""`jumpstarter-exporter check`: a configuration's devices as a tree, without touching any."""
+"""`jumpstarter-exporter check`: configurations' devices as trees, without touching any, and identities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from jumpstarter_proto.terminal import print_line
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.composite import Composite
-from jumpstarter_exporter.config import ExporterConfig, Identities
-from jumpstarter_exporter.config.identities import is_readable_by_others, token_place
+from jumpstarter_exporter.config import ConfigError, Enrolment, ExporterConfig, Identities
+from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_file, read_files
+from jumpstarter_exporter.config.identities import StoredIdentity, is_readable_by_others, token_place
 from jumpstarter_exporter.devices import Spec
 
-__all__ = ["check_file"]
+__all__ = ["check_files"]
 
 
-def check_file(name: str | None) -> int:
-    """Print what is there. Raises ConfigError for what is wrong."""
-    loaded = configuration.load(configuration.locate(name))
-    root = configuration.build(loaded)
-    print_line(f"{loaded.file} is right.")
-    for line in _lines(root, ""):
-        print_line(line)
-    if not root.children:
-        print_line("Note: nothing is exported; add a device below `export:`.")
-    for line in identity_lines(loaded, Identities()):
-        print_line(line)
-    return 0
+@dataclass(frozen=True)
+class _Checked:
+    """A configuration, and what there is to say about it."""
+
+    file: Path
+    board: str
+    error: ConfigError | None = None
+    tree: Spec | None = None
+    enrolment: Enrolment | None = None
+    notes: tuple[str, ...] = ()
 
 
-def identity_lines(loaded: ExporterConfig, identities: Identities) -> Iterator[str]:
-    """Which exporter of which controller it is, and what of two identities does not count."""
+def check_files(name: str | None, *, output: str = "text") -> int:
+    """Print what is there: of one file or name, or of every file that there is.
+
+    Raises:
+        ConfigError: the only file is wrong.
+        ConfigNotFoundError: there is no such file, or none at all.
+    """
+    identities = Identities()
+    if name is None:
+        boards = boards_of(read_files(), parse=_parse)
+        if not boards:
+            configuration.find()  # says where they are looked for
+        problems = list(_orphans(boards, identities))
+    else:
+        boards = boards_of([read_file(configuration.locate(name))], parse=_parse)
+        problems = []
+    checked = [_check(one, identities) for one in boards.values()]
+    wrong = [one.error for one in checked if one.error is not None]
+    wrong += [problem for problem in problems if isinstance(problem, ConfigError)]
+    if output == "json":
+        print_text(json.dumps(_described(checked, problems), indent=2) + "\n")
+    elif len(checked) == 1 and not problems and wrong:
+        raise wrong[0]
+    else:
+        _print(checked, problems)
+    return ExitCode.USAGE if wrong else ExitCode.OK
+
+
+def _parse(path: Path, content: bytes) -> ExporterConfig:
+    return configuration.load(path, raw=content)
+
+
+def _check(board: BoardFile, identities: Identities) -> _Checked:
+    loaded = board.config
+    if loaded is None:
+        return _Checked(board.path, board.name, board.error)
+    try:
+        tree = configuration.build(loaded)
+        enrolment = configuration.with_identity(loaded, identities).enrolment
+        notes = tuple(_notes(loaded, identities))
+    except ConfigError as error:
+        return _Checked(board.path, board.name, error)
+    if not tree.children:
+        notes = ("nothing is exported; add a device below `export:`.", *notes)
+    return _Checked(board.path, board.name, None, tree, enrolment, notes)
+
+
+def _orphans(
+    boards: Mapping[str, BoardFile], identities: Identities
+) -> Iterator[ConfigError | StoredIdentity]:
+    """Identities that are broken, or of which there is no board, in the folder or elsewhere."""
+    for file, stored in identities.every().items():
+        if isinstance(stored, ConfigError):
+            if all(identities.path(name) != file for name in boards):  # else it is that board's error
+                yield stored
+        elif stored.board not in boards and (stored.config is None or not stored.config.exists()):
+            yield stored
+
+
+def _orphan_sentence(stored: StoredIdentity) -> str:
+    return (
+        f"{stored.enrolment.file} is the identity of a board {stored.board}, for which there is no configuration; "
+        f"put one as {safe_name(stored.board, '.yaml')} beside the others, or delete the identity."
+    )
+
+
+def _print(checked: Sequence[_Checked], problems: Sequence[ConfigError | StoredIdentity]) -> None:
+    for one in checked:
+        if one.error is not None:
+            print_error_line(f"jumpstarter-exporter: {one.error}")
+            continue
+        print_line(f"{one.file} is right.")
+        for line in _lines(one.tree, "") if one.tree is not None else ():
+            print_line(line)
+        if one.enrolment is None:
+            print_line(
+                "Identity: none, so the board is for users of this host; "
+                f"join a controller: jumpstarter-exporter enrol HOST:PORT --config {one.file}"
+            )
+        else:
+            print_line(f"Identity: {one.enrolment} ({one.enrolment.file})")
+        for note in one.notes:
+            print_line(f"Note: {note}")
+    for problem in problems:
+        if isinstance(problem, ConfigError):
+            print_error_line(f"jumpstarter-exporter: {problem}")
+        else:
+            print_line(f"Note: {_orphan_sentence(problem)}")
+
+
+def _described(
+    checked: Sequence[_Checked], problems: Sequence[ConfigError | StoredIdentity]
+) -> dict[str, object]:
+    """The same for scripts; no token is in it."""
+    return {
+        "boards": [
+            {
+                "board": one.board,
+                "file": str(one.file),
+                "error": None if one.error is None else str(one.error),
+                "devices": {} if one.tree is None else dict(_devices(one.tree)),
+                "identity": None
+                if one.enrolment is None
+                else {
+                    "namespace": one.enrolment.namespace,
+                    "name": one.enrolment.name,
+                    "endpoint": one.enrolment.endpoint,
+                    "file": str(one.enrolment.file),
+                },
+                "notes": list(one.notes),
+            }
+            for one in checked
+        ],
+        "identities": [
+            {"file": str(one.file), "board": None, "error": str(one)}
+            if isinstance(one, ConfigError)
+            else {"file": str(one.enrolment.file), "board": one.board, "error": _orphan_sentence(one)}
+            for one in problems
+        ],
+    }
+
+
+def _notes(loaded: ExporterConfig, identities: Identities) -> Iterator[str]:
+    """What of two identities does not count, and what is no secret."""
     stored = identities.find(loaded.board_name)
     used = configuration.with_identity(loaded, identities).enrolment
-    if used is None:
-        yield (
-            "Identity: none, so the board is for users of this host; "
-            f"join a controller: jumpstarter-exporter enrol HOST:PORT --config {loaded.file}"
-        )
-    else:
-        yield f"Identity: {used} ({used.file})"
     if stored is not None and used != stored.enrolment:
         yield (
-            f"Note: {stored.enrolment.file} is not used: it is for the board of {stored.config}; "
+            f"{stored.enrolment.file} is not used: it is for the board of {stored.config}; "
             "give one of the two another `metadata.name`."
         )
     if loaded.enrolment is None:
         return
     if used is not loaded.enrolment:
-        yield f"Note: {token_place(loaded)} is not used: {stored.enrolment.file if stored else ''} counts; remove it."
+        yield f"{token_place(loaded)} is not used: {stored.enrolment.file if stored else ''} counts; remove it."
     if is_readable_by_others(loaded.file.stat()):
         yield (
-            f"Note: {token_place(loaded)} can be read by others; run: chmod 600 {loaded.file}, "
+            f"{token_place(loaded)} can be read by others; run: chmod 600 {loaded.file}, "
             "or enrol, which keeps a new one elsewhere."
         )
 
@@ -61,6 +180,13 @@ def _lines(spec: Spec, indent: str) -> Iterator[str]:
         last = index == len(spec.children) - 1
         yield f"{indent}{'└─' if last else '├─'} {name}{_what(child)}"
         yield from _lines(child, indent + ("   " if last else "│  "))
+
+
+def _devices(spec: Spec, above: str = "") -> Iterator[tuple[str, str]]:
+    for name, child in spec.children.items():
+        if what := _what(child).lstrip(": "):
+            yield above + name, what
+        yield from _devices(child, f"{above}{name}.")
 
 
 def _what(spec: Spec) -> str:

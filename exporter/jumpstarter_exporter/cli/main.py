@@ -93,24 +93,33 @@ def run(
 
 
 @app.command
-def check(file: str | None = None, /, *, log_level: Level = "warning") -> int:
-    """Say whether a configuration is right, and show its devices.
+def check(
+    file: str | None = None,
+    /,
+    *,
+    output: Annotated[Literal["text", "json"], Parameter(["--output", "-o"])] = "text",
+    log_level: Level = "warning",
+) -> int:
+    """Say whether configurations are right, and show their devices and which exporter each is.
 
     No hardware is touched.
 
+        jumpstarter-exporter check              every configuration of this host
         jumpstarter-exporter check lab.yaml
 
     Parameters
     ----------
     file
-        A file, or the name of one as for `run`.
+        A file, or the name of one as for `run`; otherwise all that `run` finds.
+    output
+        json for scripts.
     log_level
         What goes to stderr.
     """
-    from jumpstarter_exporter.cli.check import check_file  # noqa: PLC0415
+    from jumpstarter_exporter.cli.check import check_files  # noqa: PLC0415
 
     set_up_logging(log_level)
-    return check_file(file)
+    return check_files(file, output=output)
 
 
 @app.command(name=["enrol", "enroll"])

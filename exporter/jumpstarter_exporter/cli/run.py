@@ -11,6 +11,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.cli.main import set_up_logging
+from jumpstarter_exporter.config.folder import boards_of, read_files
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import host, sockets
 from jumpstarter_exporter.serve.board import is_for_leases
@@ -56,33 +57,19 @@ def _configurations(
     config: str | None,
 ) -> tuple[list[configuration.ExporterConfig], dict[str, str]]:
     """What is to be served: one file, or every one that there is; and why others of them cannot be."""
-    every = configuration.every() if config is None else {}
-    if len(every) < 2:
-        return [_loaded(configuration.locate(config))], {}
-    loaded: dict[str, configuration.ExporterConfig] = {}
-    problems: dict[str, str] = {}
-    for name, path in every.items():
-        try:
-            one = _loaded(path)
-        except configuration.ConfigError as error:
-            problems[name] = str(error)
-            continue
-        board = one.board_name
-        if board in loaded:
-            problems[name] = (
-                f"{path}: it is named {board}, as {loaded[board].file}; give it a metadata.name of its own"
-            )
-        else:
-            loaded[board] = one
+    boards = boards_of(read_files(), parse=_parse) if config is None else {}
+    if len(boards) < 2:
+        return [_parse(configuration.locate(config))], {}
+    problems = {name: str(one.error) for name, one in boards.items() if one.error is not None}
     for name, problem in problems.items():
         _log.error("the board %s is not served: %s", name, problem)
-    if not loaded:
+    if len(problems) == len(boards):
         raise _OptionError(f"no board can be served: {next(iter(problems.values()))}")
-    return list(loaded.values()), problems
+    return [one.config for one in boards.values() if one.config is not None], problems
 
 
-def _loaded(path: Path) -> configuration.ExporterConfig:
-    loaded = configuration.with_identity(configuration.load(path, lenient=True), say=True)
+def _parse(path: Path, content: bytes | None = None) -> configuration.ExporterConfig:
+    loaded = configuration.with_identity(configuration.load(path, lenient=True, raw=content), say=True)
     if not loaded.entries:
         raise configuration.ConfigError("nothing is exported; add a device below `export:`", file=loaded.file)
     return loaded

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.private_files import PrivateFileError
 
 __all__ = ["SYSTEM", "ConfigNotFoundError", "every", "find", "folders", "locate"]
 
@@ -29,12 +31,33 @@ def folders() -> list[Path]:
     return [Path(home).expanduser() / "exporters", SYSTEM]
 
 
-def every() -> dict[str, Path]:
-    """All files, by name."""
+def every(places: Iterable[Path] | None = None, *, must_see: bool = False) -> dict[str, Path]:
+    """All files, by name; one of the user's own in the place of the system's. A folder that is not there is empty.
+
+    So is one that this user may not see, unless they `must_see` it.
+
+    Raises:
+        PrivateFileError: they may not.
+    """
     found: dict[str, Path] = {}
-    for folder in reversed(folders()):
-        found |= {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    for folder in reversed(list(folders() if places is None else places)):
+        try:
+            found |= {path.stem: path for path in _files_in(folder)}
+        except OSError as error:
+            if must_see:
+                raise PrivateFileError(
+                    f"{folder} cannot be read: {error.strerror}; use sudo, or change who may read it"
+                ) from None
     return found
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """What ends with `.yaml`, but no editor's backup, lock or hidden file."""
+    try:
+        files = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [file for file in files if file.name.endswith(".yaml") and file.name[0] not in ".#~"]
 
 
 def find(name: str | None = None) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jumpstarter_proto.private_files import PrivateFileError
 
-from jumpstarter_exporter.cli.check import check_file
+from jumpstarter_exporter.cli.check import check_files
 from jumpstarter_exporter.config import ConfigError, Enrolment, Identities, load, with_identity
 from jumpstarter_exporter.config.model import Tls
 
@@ -164,7 +164,7 @@ def test_every_identity_is_found_by_its_board(identities: Identities, file: Path
 
 def check(file: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """What it says of the identity."""
-    assert check_file(str(file)) == 0
+    assert check_files(str(file)) == 0
     return capsys.readouterr().out.splitlines()[2:]
 
 

@@ -1,0 +1,140 @@
+"""`jumpstarter-exporter check` over all configurations of a host, and its identities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.errors import ExitCode
+
+from jumpstarter_exporter.cli.check import check_files
+from jumpstarter_exporter.config import ConfigNotFoundError, Enrolment, Identities, places
+from jumpstarter_exporter.config.model import Tls
+
+DEVICES = "export: {rpi4: {children: {power: {type: power.MockPower}, again: {ref: rpi4.power}}}}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The configurations'."""
+    monkeypatch.setattr(places, "SYSTEM", tmp_path / "none")
+    monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
+    folder = tmp_path / "exporters"
+    folder.mkdir()
+    return folder
+
+
+def enrol(board: str, config: Path | None) -> Path:
+    enrolment = Enrolment("lab:8082", "default", f"{board}-1", "secret", Tls(), Path("anywhere"))
+    return Identities().save(board, enrolment, config)
+
+
+def test_every_file_is_checked_and_a_wrong_one_is_exit_code_2(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        (folder / f"{name}.yaml").write_text(DEVICES)
+    assert check_files(None) == ExitCode.OK
+    assert capsys.readouterr().out.count("is right.") == 2
+    (folder / "broken.yaml").write_text("export: {a: {type: power.MockPowr}}")
+    (folder / "twin.yaml").write_text("metadata: {name: two}\n" + DEVICES)
+    assert check_files(None) == ExitCode.USAGE
+    said = capsys.readouterr()
+    assert said.out.count("is right.") == 2
+    errors = said.err.splitlines()
+    assert len(errors) == 2
+    assert errors[0].startswith(f"jumpstarter-exporter: {folder}/broken.yaml:1:")
+    assert errors[1].startswith(
+        f"jumpstarter-exporter: {folder}/twin.yaml: it is named two, as {folder}/two.yaml"
+    )
+
+
+def test_one_that_is_named_is_the_only_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "one.yaml").write_text(DEVICES)
+    (folder / "broken.yaml").write_text("export: [")
+    enrol("lost", None)
+    assert check_files("one") == ExitCode.OK
+    said = capsys.readouterr()
+    assert (said.out.count("is right."), said.err) == (1, "")
+    assert "lost" not in said.out
+    with pytest.raises(ConfigError, match="this is not YAML"):
+        check_files("broken")
+
+
+def test_an_empty_folder_is_exit_code_3(folder: Path) -> None:
+    with pytest.raises(ConfigNotFoundError, match="there is no exporter configuration; put one as"):
+        check_files(None)
+
+
+def test_identities_without_a_board_and_broken_ones_are_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "elsewhere.yaml"
+    for file in (folder / "one.yaml", elsewhere):
+        file.write_text(DEVICES)
+    enrol("one", folder / "one.yaml")
+    enrol("elsewhere", elsewhere)
+    lost = enrol("lost", folder / "lost.yaml")
+    assert check_files(None) == ExitCode.OK
+    (note,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Note"))
+    assert note.startswith(
+        f"Note: {lost} is the identity of a board lost, for which there is no configuration;"
+    )
+    lost.write_text("token: [")
+    assert check_files(None) == ExitCode.USAGE
+    said = capsys.readouterr()
+    assert f"{lost}:2:1:" in said.err
+    assert "(or delete the file and enrol the board again)" in said.err
+    assert said.out.count("is right.") == 1
+
+
+def test_an_identity_that_is_broken_is_its_boards_error(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        (folder / f"{name}.yaml").write_text(DEVICES)
+    enrol("one", folder / "one.yaml").write_text("token: [")
+    assert check_files(None) == ExitCode.USAGE
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{folder}/two.yaml is right.")
+    assert said.err.count("(or delete the file") == 1
+
+
+def described(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    text = capsys.readouterr().out
+    assert "secret" not in text
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_json_says_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "one.yaml").write_text(DEVICES)
+    (folder / "broken.yaml").write_text("export: [")
+    kept, lost = enrol("one", folder / "one.yaml"), enrol("lost", None)
+    assert check_files(None, output="json") == ExitCode.USAGE
+    found = described(capsys)
+    broken, one = found["boards"]
+    assert (broken["board"], broken["identity"], broken["devices"]) == ("broken", None, {})
+    assert "this is not YAML" in broken["error"]
+    assert one == {
+        "board": "one",
+        "file": f"{folder}/one.yaml",
+        "error": None,
+        "devices": {"rpi4.power": "power.MockPower", "rpi4.again": "= rpi4.power"},
+        "identity": {
+            "namespace": "default",
+            "name": "one-1",
+            "endpoint": "lab:8082",
+            "file": str(kept),
+        },
+        "notes": [],
+    }
+    assert [(identity["file"], identity["board"]) for identity in found["identities"]] == [
+        (str(lost), "lost")
+    ]
+    assert check_files("broken", output="json") == ExitCode.USAGE
+    assert len(described(capsys)["boards"]) == 1

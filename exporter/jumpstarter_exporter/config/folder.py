@@ -1,0 +1,142 @@
+"""All boards of a host, from the files of its configuration folders: which there are, and what has changed since.
+
+`read_files` reads, `boards_of` says what that means, `changes` compares two of those. The last two do no I/O. A file
+that is broken takes nothing from the others, and a new file takes no board's name from the one that has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jumpstarter_proto.documents import MAX_BYTES, ConfigError
+
+from jumpstarter_exporter.config.model import ExporterConfig
+from jumpstarter_exporter.config.places import every
+from jumpstarter_exporter.config.reader import load
+
+__all__ = ["BoardFile", "Changes", "SourceFile", "boards_of", "changes", "read_file", "read_files"]
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file as it was read."""
+
+    path: Path
+    content: bytes = b""
+    problem: str = ""
+    """Why it cannot be read, if it cannot."""
+
+
+@dataclass(frozen=True)
+class BoardFile:
+    """A board's file: its configuration, or the error in its place."""
+
+    name: str
+    """The board's. A broken file has the name that it had before, or its own without `.yaml`."""
+    path: Path
+    digest: str
+    """Of its content; empty if it cannot be read."""
+    config: ExporterConfig | None = field(default=None, compare=False)
+    error: ConfigError | None = field(default=None, compare=False)
+
+    def says_the_same(self, other: BoardFile) -> bool:
+        """Whether the content is the same, and what is wrong with it."""
+        mine, others = (one.error.message if one.error else "" for one in (self, other))
+        return (self.digest, mine) == (other.digest, others)
+
+
+Parse = Callable[[Path, bytes], ExporterConfig]
+
+
+def _parse(path: Path, content: bytes) -> ExporterConfig:
+    return load(path, lenient=True, raw=content)
+
+
+def boards_of(
+    files: Iterable[SourceFile], before: Mapping[str, BoardFile] | None = None, parse: Parse = _parse
+) -> dict[str, BoardFile]:
+    """Every file by the name of its board, in the order of their paths; whatever the order of `files` is.
+
+    Of two files with one name, that one is the board which was it `before`, else one that is not broken, else the one
+    whose file has that name. The other is an error, by its file's name, or by its path if that is taken.
+    `parse` raises ConfigError.
+    """
+    held = {one.path: name for name, one in (before or {}).items()}
+    parsed = [_parsed(file, held, parse) for file in sorted(files, key=lambda file: file.path)]
+    found: dict[str, BoardFile] = {}
+
+    def rank(one: BoardFile) -> tuple[bool, bool, bool, Path]:
+        return held.get(one.path) != one.name, one.config is None, one.path.stem != one.name, one.path
+
+    for one in sorted(parsed, key=rank):
+        found.setdefault(one.name, one)
+    for one in parsed:
+        winner = found[one.name]
+        if winner is one:
+            continue
+        name = one.path.stem if one.path.stem not in found else str(one.path)
+        error = one.error or ConfigError(
+            f"it is named {one.name}, as {winner.path}; give one of them another `metadata: {{name: ...}}`",
+            file=one.path,
+        )
+        found[name] = BoardFile(name, one.path, one.digest, None, error)
+    return dict(sorted(found.items(), key=lambda item: item[1].path))
+
+
+def _parsed(file: SourceFile, held: Mapping[Path, str], parse: Parse) -> BoardFile:
+    name = held.get(file.path, file.path.stem)
+    if file.problem:
+        return BoardFile(name, file.path, "", None, ConfigError(file.problem, file=file.path))
+    digest = hashlib.sha256(file.content).hexdigest()
+    try:
+        config = parse(file.path, file.content)
+    except ConfigError as error:
+        return BoardFile(name, file.path, digest, None, error)
+    return BoardFile(config.board_name, file.path, digest, config)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Names of boards, each in one of the four."""
+
+    appeared: tuple[str, ...]
+    changed: tuple[str, ...]
+    """In content, or in what is wrong with them: also those that are broken now, and those that are whole again."""
+    gone: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    """Also those whose file was only touched, or moved."""
+
+
+def changes(before: Mapping[str, BoardFile], after: Mapping[str, BoardFile]) -> Changes:
+    """What a reload has to do."""
+    both = [name for name in after if name in before]
+    same = {name for name in both if after[name].says_the_same(before[name])}
+    return Changes(
+        appeared=tuple(name for name in after if name not in before),
+        changed=tuple(name for name in both if name not in same),
+        gone=tuple(name for name in before if name not in after),
+        unchanged=tuple(name for name in both if name in same),
+    )
+
+
+def read_files(places: Iterable[Path] | None = None) -> list[SourceFile]:
+    """The files of the configuration folders, by default the user's and the system's. Blocking.
+
+    Raises:
+        PrivateFileError: a folder cannot be read: that says nothing about which boards there are.
+    """
+    return [read_file(path) for path in every(places, must_see=True).values()]
+
+
+def read_file(path: Path) -> SourceFile:
+    """One of them, up to the size from which it is none. Blocking."""
+    try:
+        with path.open("rb") as stream:
+            return SourceFile(path, stream.read(MAX_BYTES + 1))
+    except FileNotFoundError:
+        return SourceFile(path, problem="there is no such file; check the path")
+    except OSError as error:
+        return SourceFile(path, problem=f"the file cannot be read: {error.strerror}")

@@ -1,0 +1,148 @@
+"""The boards of a folder of configurations: every file is one or an error, and none disturbs another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jumpstarter_proto.documents import ConfigError, Document
+from jumpstarter_proto.private_files import PrivateFileError
+
+from jumpstarter_exporter.config import ExporterConfig, places
+from jumpstarter_exporter.config.folder import SourceFile, boards_of, changes, read_files
+from jumpstarter_exporter.config.model import Metadata, TopLevel
+
+DEVICES = "export: {power: {type: power.MockPower}}\n"
+FOLDER = Path("/lab")
+
+
+def parse(path: Path, content: bytes) -> ExporterConfig:
+    """A configuration of one word: the board's name, if there is one; `!` is broken."""
+    if content.startswith(b"!"):
+        raise ConfigError(f"broken {content!r}", file=path)
+    settings = TopLevel(metadata=Metadata(name=content.strip().decode() or None))
+    return ExporterConfig(path, settings, {}, cast("Document", None))
+
+
+contents = st.sampled_from([b"", b" ", b"a", b"b", b"c", b"!", b"!!"])
+readings = st.dictionaries(st.sampled_from("abcd"), contents | st.none(), max_size=4)
+"""Files by stem; None cannot be read."""
+
+
+def sources(reading: dict[str, bytes | None]) -> list[SourceFile]:
+    return [
+        SourceFile(FOLDER / f"{stem}.yaml", content or b"", "" if content is not None else "no")
+        for stem, content in reading.items()
+    ]
+
+
+@given(st.lists(readings, min_size=1, max_size=4))
+def test_any_files_are_boards_or_errors_and_disturb_nobody(
+    history: list[dict[str, bytes | None]],
+) -> None:
+    before = boards_of([], None, parse)
+    for reading in history:
+        files = sources(reading)
+        after = boards_of(files, before, parse)
+        assert after == boards_of(files[::-1], before, parse), "whatever their order"
+        assert sorted(one.path for one in after.values()) == sorted(file.path for file in files)
+        for name, one in after.items():
+            assert one.name == name
+            assert (one.config is None) != (one.error is None)
+            assert one.config is None or one.config.board_name == name
+        for name, one in before.items():
+            if one.config is None:
+                continue
+            content = reading.get(one.path.stem)
+            if content is not None and content in (name.encode(), b"") and one.config.board_name == name:
+                mine = content == name.encode() or one.path.stem == name
+                assert not mine or after[name].path == one.path, "what has a name keeps it"
+            elif one.path.stem in reading and (content is None or content.startswith(b"!")):
+                assert after[name].path == one.path, "a board whose file breaks is still that board"
+
+        found = changes(before, after)
+        assert sorted([*found.appeared, *found.changed, *found.unchanged]) == sorted(after)
+        assert sorted([*found.gone, *found.changed, *found.unchanged]) == sorted(before)
+        for name in found.unchanged:
+            assert before[name].digest == after[name].digest
+        again = changes(after, boards_of(files, after, parse))
+        assert again.unchanged == tuple(after), "what did not change is left alone"
+        before = after
+
+
+def lines(folder: Path) -> list[str]:
+    """What there is, in short."""
+    found = boards_of(read_files([folder])).values()
+    return [f"{one.name}: {one.error.message if one.error else 'right'}" for one in found]
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    assert lines(tmp_path) == []
+    assert lines(tmp_path / "none") == []
+    (tmp_path / "good.yaml").write_text(DEVICES)
+    (tmp_path / "broken.yaml").write_text("export: [")
+    (tmp_path / "client.yaml").write_text("kind: ClientConfig\nendpoint: lab:8082\n")
+    (tmp_path / "empty.yaml").touch()
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "lost.yaml").symlink_to("nowhere")
+    (tmp_path / "twin.yaml").write_text("metadata: {name: good}\n" + DEVICES)
+    for name in ("good.yaml~", ".good.yaml.swp", "#good.yaml#", ".#good.yaml", "good.yaml.bak", "notes.md"):
+        (tmp_path / name).write_text("export: [")
+    found = lines(tmp_path)
+    assert [line.partition(":")[0] for line in found] == [
+        "broken",
+        "client",
+        "empty",
+        "folder",
+        "good",
+        "lost",
+        "twin",
+    ]
+    assert "this is not YAML" in found[0]
+    assert "did you mean 'ExporterConfig'?" in found[1]
+    assert "the file is empty" in found[2]
+    assert "the file cannot be read: Is a directory" in found[3]
+    assert found[4] == "good: right"
+    assert "there is no such file" in found[5]
+    assert f"named good, as {tmp_path / 'good.yaml'}; give one of them another" in found[6]
+
+
+def test_a_reload_finds_what_has_changed_by_content(tmp_path: Path) -> None:
+    for name in ("stays", "changes", "breaks", "goes"):
+        (tmp_path / f"{name}.yaml").write_text(f"metadata: {{name: {name}-1}}\n" + DEVICES)
+    before = boards_of(read_files([tmp_path]))
+    (tmp_path / "stays.yaml").touch()
+    (tmp_path / "changes.yaml").write_text("metadata: {name: changes-1}\nmotd: hello\n" + DEVICES)
+    (tmp_path / "breaks.yaml").write_text("export: [")
+    (tmp_path / "goes.yaml").unlink()
+    (tmp_path / "comes.yaml").write_text("metadata: {name: stays-1}\n" + DEVICES)
+    after = boards_of(read_files([tmp_path]), before)
+    found = changes(before, after)
+    assert set(found.appeared) == {"comes"}
+    assert set(found.changed) == {"changes-1", "breaks-1"}
+    assert set(found.gone) == {"goes-1"}
+    assert set(found.unchanged) == {"stays-1"}
+    assert after["breaks-1"].error is not None
+    assert "named stays-1, as" in str(after["comes"].error)
+
+
+def test_the_users_own_files_count_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, system = tmp_path / "exporters", tmp_path / "system"
+    monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(places, "SYSTEM", system)
+    for folder, name in ((own, "a"), (system, "a"), (system, "b")):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.yaml").write_text(DEVICES)
+    assert [one.path for one in boards_of(read_files()).values()] == [own / "a.yaml", system / "b.yaml"]
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(PrivateFileError, match=r"loop cannot be read: Too many levels"):
+        read_files([loop])
