@@ -51,6 +51,7 @@ UNUSABLE = {
     "HTML": b"\n<!DOCTYPE html>\n<html><body>404 not found</body></html>\n",
     "text": "Gerät nicht gefunden\n".encode() * 500,
     "text ": "Windows says hello\r\n".encode("utf-16"),
+    " text": "Gerät nicht gefunden\n".encode("latin-1") * 500,
     "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
     "sparse": b"\x3a\xff\x26\xed\x01\0\0\0" + bytes(100),
     "UF2": b"UF2\n\x57\x51\x5d\x9e" + bytes(504),

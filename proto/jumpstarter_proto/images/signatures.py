@@ -186,15 +186,22 @@ def _efi(head: bytes) -> str:
     return "an EFI program" if head.startswith(b"PE\0\0", int.from_bytes(head[0x3C:0x40], "little")) else ""
 
 
+_LINE_BYTES = b"\t\n\r"
+_ASCII_SHARE = 0.8
+"""Of the bytes of a text in such an encoding; random ones have 0.4 and control characters."""
+
+
 def _text(head: bytes) -> Content | None:
-    """HTML, or any other text in UTF-8 or UTF-16."""
+    """HTML, or any other text in UTF-8, UTF-16, or an encoding of Western languages."""
     begin = head[:_TEXT_BYTES]
     wide = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}.get(begin[:2])
     try:
         # Incremental: a character may be cut at the end of what we look at.
         text = codecs.getincrementaldecoder(wide or "utf-8-sig")().decode(begin, len(head) < _TEXT_BYTES)
     except UnicodeDecodeError:
-        return None
+        if sum(0x20 <= byte < 0x7F or byte in _LINE_BYTES for byte in begin) < _ASCII_SHARE * len(begin):
+            return None
+        text = begin.decode("latin-1")  # or a relative of it; what is no text has control characters too
     if any(ord(one) < ord(" ") and one not in "\t\n\r\f\b\x1b" for one in text) or not text.strip():
         return None
     start = text.lstrip().lower()
