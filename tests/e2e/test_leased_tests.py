@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.lab import LIMIT, Lab
+from tests.e2e.lab import LIMIT, Lab, Reader
 from tests.support import lab as support
 
 
@@ -49,34 +48,27 @@ def test_a_yaml_test_on_a_leased_board_and_one_that_loses_it(lab: Lab) -> None:
 def test_pytest_on_a_leased_board_tells_of_its_end(lab: Lab) -> None:
     ann = lab.client("ann")
     (lab.home / "test_it.py").write_text(
-        "import pytest, time\n\n"
+        "import pathlib, time\n\n"
         "def test_on(jumpstarter):\n    jumpstarter.rpi4.power.on()\n\n"
-        "def test_late(jumpstarter):\n"
+        "def test_late(jumpstarter):\n    pathlib.Path('late').touch()\n"
         "    for _ in range(600):\n        time.sleep(0.1)\n        jumpstarter.rpi4.power.off()\n"
     )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "--jumpstarter-selector",
-        "board=rpi4",
-    ]
-    for words, summary in ((["-k", "on"], "1 passed"), ([], "1 failed, 1 passed")):
-        environment = lab.environment | {"JMP_CLIENT_CONFIG": str(ann)}
-        done = subprocess.run(
-            [*command, "--jumpstarter-duration", "6", *words, str(lab.home / "test_it.py")],
-            env=environment,
-            cwd=lab.home,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
-        assert summary in done.stdout, done.stdout + done.stderr
-        lab.until(lambda: lab.status("one") == "AVAILABLE")
-    assert "- lease -" in done.stdout
-    assert "= jumpstarter lease =" in done.stdout
-    assert done.stdout.count("the lease has ended: its time is over") >= 2
+    words = ["-p", "no:cacheprovider", "--jumpstarter-selector", "board=rpi4", "--jumpstarter-duration", "4m"]
+
+    def run(*more: str) -> Reader:
+        environment = {"PYTHONDONTWRITEBYTECODE": "1", "JMP_CLIENT_CONFIG": ann}
+        return Reader(lab.start_program(sys.executable, "-m", "pytest", *words, *more, **environment))
+
+    code, out, err = run("-k", "on").end()
+    assert (code, "1 passed" in out) == (0, True), out + err
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    both = run()
+    lab.until(lambda: (lab.home / "late").exists() or both.process.poll() is not None)
+    lab.expire(ann)
+    code, out, err = both.end()
+    assert (code, "1 failed, 1 passed" in out) == (1, True), out + err
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    assert "- lease -" in out
+    assert "= jumpstarter lease =" in out
+    assert out.count("the lease has ended: its time is over") >= 2
     assert lab.leases(ann) == {}

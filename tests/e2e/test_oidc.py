@@ -123,6 +123,7 @@ def test_an_exporter_may_be_a_user_of_the_issuers_but_never_comes_by_itself(
         trio.run(register)
 
 
+@pytest.mark.clock_rate(5)
 def test_new_keys_are_found_and_old_ones_go_on_without_the_issuer(tmp_path: Path) -> None:
     provider = Provider(tmp_path / "oidc")
     with lab_with(provider, tmp_path) as lab:
@@ -199,6 +200,7 @@ def saved(lab: Lab, alias: str = "ann-lee") -> dict[str, str]:
     return found
 
 
+@pytest.mark.clock_rate(5)  # a login that asks every five seconds whether it is done
 def test_a_login_on_any_page_and_new_tokens_in_time(tmp_path: Path) -> None:
     # Good for less than what a command wants, so each of them needs a new one.
     with oidc.provider(tmp_path / "oidc", seconds=100) as provider, lab_with(provider, tmp_path) as lab:
@@ -254,6 +256,7 @@ def test_a_login_with_this_machines_browser_and_once_more(provider: Provider, tm
         assert (third.returncode, "resource name mismatch" in err) == (5, True), err
 
 
+@pytest.mark.clock_rate(5)
 def test_a_token_that_cannot_be_renewed_says_to_log_in(tmp_path: Path) -> None:
     with oidc.provider(tmp_path / "oidc", seconds=3) as provider, lab_with(provider, tmp_path) as lab:
         process = logging_in(lab)

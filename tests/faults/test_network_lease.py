@@ -15,6 +15,7 @@ import pytest
 
 from tests.faults.network import NetworkLab, User, is_error, works_again
 from tests.faults.shell import Shell
+from tests.support.programs import clock_rate
 
 LINKS = ["client-controller", "exporter-controller", "client-router", "exporter-router"]
 ROUTED = ("client-router", "exporter-router")
@@ -192,7 +193,8 @@ def test_silence_of_the_exporters_network_ends_with_the_same_session(lab: Networ
 
 
 def test_a_command_of_a_shell_that_cannot_reach_the_board_says_why(lab: NetworkLab) -> None:
-    shell = Shell(lab, lab.home / "hurried.yaml")
+    with clock_rate(2):
+        shell = Shell(lab, lab.home / "hurried.yaml")
     assert shell.do("j power on") == (0, "")
     lab.client_controller.stall()
     code, said = shell.do("j power on")

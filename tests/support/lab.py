@@ -167,8 +167,12 @@ class Lab:
     def start(self, *words: str | Path, by: str = "", **environment: str | Path) -> subprocess.Popen[str]:
         """`jumpstarter …`, left running; started `by` another program."""
         command = [exporters.scripts() / "jumpstarter", *words]
+        return self.start_program(*([by, *command] if by else command), **environment)
+
+    def start_program(self, *command: str | Path, **environment: str | Path) -> subprocess.Popen[str]:
+        """Any program as a user's, left running."""
         process = subprocess.Popen(
-            [by, *command] if by else command,
+            command,
             env=self.environment | environment,
             cwd=self.home,
             stdin=subprocess.DEVNULL,

@@ -5,7 +5,8 @@ comes out of the fork server differs from the same program started by exec in th
 of just that is marked `cold`. JUMPSTARTER_TEST_COLD=1 starts everything by exec.
 
 A test that is marked `clock_rate(N)` starts programs whose trio clock runs N times as fast: every pause and limit of
-the product takes an Nth of its time. Times of day, and thus a lease's end, stay as they are.
+the product takes an Nth of its time. Times of day, and thus a lease's end, stay as they are. In a test, `clock_rate(N)`
+is a context for one program of several.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["server_ids", "server_sockets", "started"]
+__all__ = ["clock_rate", "server_ids", "server_sockets", "started"]
 
 SERVER = Path(__file__).with_name("forkserver.py")
 PR_SET_CHILD_SUBREAPER = 36
@@ -173,6 +175,17 @@ def _server(folder: Path) -> _Server:
     return _servers[str(folder)]
 
 
+@contextmanager
+def clock_rate(rate: float) -> Iterator[None]:
+    """The trio clock of programs that are started in the block runs that many times as fast."""
+    global _rate  # noqa: PLW0603 - one for the process, as what it switches
+    before, _rate = _rate, rate
+    try:
+        yield
+    finally:
+        _rate = before
+
+
 def server_ids() -> set[int]:
     """The fork servers' process numbers."""
     return {server.id for server in _servers.values()}
@@ -205,10 +218,10 @@ def pytest_unconfigure() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Hold to the marks `cold` and `clock_rate`."""
-    global _cold, _rate  # noqa: PLW0603 - one for the process, as what they switch
+    global _cold  # noqa: PLW0603 - one for the process, as what it switches
     _cold = item.get_closest_marker("cold") is not None
     rate = item.get_closest_marker("clock_rate")
-    _rate = rate.args[0] if rate else 1.0
-    result = yield
-    _cold, _rate = False, 1.0
+    with clock_rate(rate.args[0] if rate else 1.0):
+        result = yield
+    _cold = False
     return result  # type: ignore[return-value]

@@ -34,15 +34,20 @@ class Network:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.hosts: dict[str, Sequence[Servicer]] = {}
+        self.silent: set[str] = set()
+        """Those of them that a connection is never made to."""
         self.opened: dict[str, int] = {}
         """How many connections each host has had."""
         self._nursery = nursery
         self._ends: dict[str, list[trio.abc.Stream]] = {}
 
-    async def connect(self, host: str, port: int, **_: object) -> trio.abc.Stream:
+    async def connect(self, host: str, port: int, *, timeout: float, **_: object) -> trio.abc.Stream:
         """In place of `connect_tcp`."""
         await trio.lowlevel.checkpoint()
         target = f"{host}:{port}"
+        if target in self.silent:
+            await trio.sleep(timeout)
+            raise RpcError(StatusCode.UNAVAILABLE, f"{target} does not answer within {timeout:g} s")
         if target not in self.hosts:
             raise RpcError(StatusCode.UNAVAILABLE, f"cannot connect to {target}: Connection refused")
         ours, theirs = trio.testing.memory_stream_pair()
@@ -188,6 +193,8 @@ class BoardExporter(FakeExporter):
         self.ended = 0
         self.log = []
         self.log_delay = 0.0
+        self.breaks = trio.Event()
+        """Set to break a connection, where somebody looks at it."""
 
     async def LogStream(self, request: empty_pb2.Empty, call: ServerCall[Any, Any]) -> None:  # noqa: N802
         await trio.sleep(self.log_delay)

@@ -11,7 +11,7 @@ from google.protobuf import field_mask_pb2
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.remote import WAITS, open_controller, read_claims
+from jumpstarter_proto.remote import CONNECT_SECONDS, WAITS, open_controller, read_claims
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
@@ -67,8 +67,8 @@ class Controller:
         return f"namespaces/{self.config.identity.namespace}"
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Calls]:
-        """One connection, for as many calls as are made in the block.
+    async def open(self, *, timeout: float = CONNECT_SECONDS) -> AsyncIterator[Calls]:
+        """One connection, for as many calls as are made in the block. `timeout` is for connecting, in seconds.
 
         Raises:
             RpcError: it cannot be reached, or a call in the block fails; its exit code fits what it says.
@@ -79,7 +79,7 @@ class Controller:
             if self._kept is not None and not self._kept.closed and config.identity == self._kept_for:
                 yield Calls(self._kept, self._namespace)
                 return
-            async with _connected(config) as channel:
+            async with _connected(config, timeout) as channel:
                 yield Calls(channel, self._namespace)
 
     @asynccontextmanager
@@ -112,8 +112,12 @@ class Controller:
         return await fresh(self.config)
 
 
-def _connected(config: ClientConfig) -> AbstractAsyncContextManager[Channel]:
-    return open_controller(config.endpoint, config.trust, config.identity, options=config.options)
+def _connected(
+    config: ClientConfig, timeout: float = CONNECT_SECONDS
+) -> AbstractAsyncContextManager[Channel]:
+    return open_controller(
+        config.endpoint, config.trust, config.identity, timeout=timeout, options=config.options
+    )
 
 
 class Calls:

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import trio
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.remote import Backoff, open_router_stream
+from jumpstarter_proto.remote import CONNECT_SECONDS, Backoff, open_router_stream
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_pb2
@@ -74,6 +74,7 @@ class Lease:
                             answer.router_endpoint,
                             self.config.trust,
                             answer.router_token,
+                            timeout=min(CONNECT_SECONDS, _left(deadline)),
                             options=self.config.options,
                         )
                     )
@@ -106,9 +107,8 @@ class Lease:
 
     async def _ask(self, deadline: float) -> jumpstarter_pb2.DialResponse:
         """The controller's answer to one Dial."""
-        left = max(1.0, deadline - trio.current_time())
-        async with self.controller.open() as calls:
-            return await calls.dial(self.name, left)
+        async with self.controller.open(timeout=min(CONNECT_SECONDS, _left(deadline))) as calls:
+            return await calls.dial(self.name, _left(deadline))
 
     def listen(self) -> AbstractAsyncContextManager[str]:
         """A unix socket of which each connection is one to the exporter; its path, while the block lasts."""
@@ -116,6 +116,11 @@ class Lease:
 
 
 _PASSES = frozenset((StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED, StatusCode.DEADLINE_EXCEEDED))
+
+
+def _left(deadline: float) -> float:
+    """The seconds until then, but enough for a try in any case."""
+    return max(1.0, round(deadline - trio.current_time(), 1))
 
 
 def _may_pass(error: RpcError) -> bool:

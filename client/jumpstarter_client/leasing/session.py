@@ -12,7 +12,7 @@ from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import EndSessionRequest, GetStatusRequest, GetStatusResponse
 
-from jumpstarter_client.lasting import LastingChannel
+from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
 from jumpstarter_client.leasing.notices import Notify
 from jumpstarter_client.logs import entries, is_of_hook, line_of
 
@@ -38,6 +38,9 @@ _NOT_THERE = frozenset(
 )
 """A session before 0.8, or that is not to be reached: its lease's release ends it as well."""
 _ENDED = (common_pb2.EXPORTER_STATUS_AVAILABLE, common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK_FAILED)
+_OF_HOOK = frozenset(
+    (common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK, common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK_FAILED)
+)
 
 
 class SessionLog:
@@ -110,11 +113,21 @@ async def _ended(exporter: ExporterServiceStub, log: SessionLog) -> GetStatusRes
     with trio.move_on_after(END_SECONDS):
         while True:
             with trio.fail_after(CALL_SECONDS):
-                report = await exporter.GetStatus(GetStatusRequest())
+                report = await _status(exporter)
             if report.status in _ENDED:
-                if ran or report.status != common_pb2.EXPORTER_STATUS_AVAILABLE:
+                # A hook may be over before anybody asks; where none ran there is nothing to wait for.
+                if ran or not _OF_HOOK.isdisjoint((report.status, report.previous_status)):
                     await log.settle()
                 return report
             ran = True
             await trio.sleep(POLL_SECONDS)
     return None
+
+
+async def _status(exporter: ExporterServiceStub) -> GetStatusResponse:
+    """The status; over another connection if one breaks meanwhile, as asking twice does no harm."""
+    while True:
+        try:
+            return await exporter.GetStatus(GetStatusRequest())
+        except ConnectionLostError:
+            await trio.sleep(POLL_SECONDS)

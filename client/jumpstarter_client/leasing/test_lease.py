@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import replace
 
@@ -204,6 +205,26 @@ async def test_a_controller_that_does_not_answer_a_dial_is_not_waited_for_longer
             async with lease.dial(5):
                 pytest.fail("nobody answered")
         assert trio.current_time() - begun <= 6
+
+
+@pytest.mark.parametrize(("host", "seconds"), itertools.product([CONTROLLER, ROUTER], [5, 12]))
+async def test_a_host_that_is_silent_is_not_waited_for_longer_than_its_caller_would(  # noqa: PLR0917
+    host: str,
+    seconds: float,
+    lab: FakeController,
+    network: Network,
+    config: ClientConfig,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with leased(config, NEW) as lease:
+        await network.cut(host)
+        network.silent.add(host)
+        begun = trio.current_time()
+        with trio.fail_after(500), pytest.raises(RpcError, match=f"for {seconds} s: {host} does not answer"):
+            async with lease.dial(seconds):
+                pytest.fail("nobody answered")
+        assert seconds - 2 <= trio.current_time() - begun <= seconds + 1
+        network.silent.clear()
 
 
 @pytest.mark.parametrize("patience", [CARRIED_SECONDS * 3, 6.0])

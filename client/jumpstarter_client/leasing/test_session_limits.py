@@ -24,6 +24,9 @@ from jumpstarter_client.leasing.session import (
 )
 
 EACH = QUIET_SECONDS / 2
+LEASED = common_pb2.EXPORTER_STATUS_LEASE_READY
+HOOK = common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK
+FAILED = common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK_FAILED
 
 
 class Chatty(BoardExporter):
@@ -56,8 +59,15 @@ async def reached(session: BoardExporter) -> AsyncIterator[LastingChannel]:
     @asynccontextmanager
     async def dial() -> AsyncIterator[Channel]:
         ours, theirs = trio.testing.memory_stream_pair()
+
+        async def cut() -> None:
+            await session.breaks.wait()
+            session.breaks = trio.Event()
+            await trio.aclose_forcefully(theirs)
+
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_connection, theirs, [session])
+            nursery.start_soon(cut)
             async with open_channel(ours) as channel:
                 yield channel
             nursery.cancel_scope.cancel()
@@ -85,6 +95,51 @@ async def test_the_last_lines_of_a_hook_are_waited_for_but_not_for_ever(
         nursery.cancel_scope.cancel()
     if lines == 9:
         assert len(capfd.readouterr().err.splitlines()) == 9
+
+
+@pytest.mark.parametrize("before", [LEASED, HOOK], ids=["no hook", "a hook"])
+async def test_a_hook_that_is_over_before_anybody_asks_is_heard_to_its_end(
+    before: common_pb2.ExporterStatus,
+    autojump_clock: trio.testing.MockClock,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    class Quick(Chatty):
+        async def GetStatus(self, request: object, call: object) -> jumpstarter_pb2.GetStatusResponse:  # noqa: N802
+            return jumpstarter_pb2.GetStatusResponse(status=self.status, previous_status=before)
+
+    async with reached(Quick(1)) as channel, trio.open_nursery() as nursery:
+        log = SessionLog(channel, hooks=True, everything=False)
+        nursery.start_soon(log.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await end_session(channel, log, pytest.fail)
+        nursery.cancel_scope.cancel()
+    assert capfd.readouterr().err.splitlines() == (["afterLease: line 1"] if before == HOOK else [])
+    assert (trio.current_time() > 0) == (before == HOOK), "without a hook nothing is waited for"
+
+
+async def test_a_hook_is_waited_for_over_another_connection_when_one_breaks_during_the_question(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Broken(BoardExporter):
+        asked = 0
+
+        async def GetStatus(self, request: object, call: object) -> jumpstarter_pb2.GetStatusResponse:  # noqa: N802
+            self.asked += 1
+            if self.asked == 2:
+                self.breaks.set()
+                await trio.sleep_forever()
+            elif self.asked == 4:
+                self.status = FAILED
+            return await super().GetStatus(request, call)
+
+    session = Broken()
+    session.after = HOOK
+    told: list[str] = []
+    async with reached(session) as channel:
+        log = SessionLog(channel, hooks=True, everything=False)
+        with trio.fail_after(100):
+            await end_session(channel, log, told.append)
+    assert told == ["warning: the afterLease hook failed"]
 
 
 async def test_a_log_is_not_read_any_longer_when_its_reader_is_cancelled(

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import trio
+
 from jumpstarter_proto.remote.identity import Identity
 from jumpstarter_proto.remote.options import KEEPALIVE
 from jumpstarter_proto.remote.trust import Trust, split_endpoint
@@ -26,6 +28,7 @@ async def _channel(
     endpoint: str, trust: Trust, metadata: Metadata, timeout: float, options: Options, *, to_router: bool
 ) -> AsyncIterator[Channel]:
     host, port = split_endpoint(endpoint)
+    deadline = trio.current_time() + timeout
     context = await trust.context(host, port, timeout=timeout)
 
     def check(certificate: bytes) -> None:
@@ -36,7 +39,7 @@ async def _channel(
         port,
         ssl_context=context,
         check_certificate=check,
-        timeout=timeout,
+        timeout=max(0.0, round(deadline - trio.current_time(), 1)),
     )
     async with open_channel(
         stream, authority=endpoint.strip(), scheme="https", metadata=metadata, options=options
