@@ -207,8 +207,8 @@ async def test_a_controller_that_does_not_answer_a_dial_is_not_waited_for_longer
         assert trio.current_time() - begun <= 6
 
 
-@pytest.mark.parametrize(("host", "seconds"), itertools.product([CONTROLLER, ROUTER], [5, 12]))
-async def test_a_host_that_is_silent_is_not_waited_for_longer_than_its_caller_would(  # noqa: PLR0917
+@pytest.mark.parametrize(("host", "seconds"), [*itertools.product([CONTROLLER, ROUTER], [5, 12])])
+async def test_a_host_that_is_silent_is_not_waited_for_longer_than_its_caller_would(  # noqa: PLR0917 - pytest names them
     host: str,
     seconds: float,
     lab: FakeController,
