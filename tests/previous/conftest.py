@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from jumpstarter_drivers.virtual.image import make_image
 
+from tests.interop import exporters
 from tests.interop.conftest import certificate, config, home
 from tests.interop.lab import Lab, Person
 from tests.support.peers import Environment
@@ -18,7 +19,7 @@ __all__ = ["certificate", "config", "home"]
 
 VERSIONS = ("now", "before")
 MIXES = [mix for mix in product(VERSIONS, repeat=3) if len(set(mix)) > 1]
-"""Controller with router, exporter, client; without those that are all of one version."""
+"""Controller with its router, exporter, client; without those that are all of one version."""
 SIZE = 4 << 20
 BOARD = """export:
   rpi4:
@@ -55,9 +56,14 @@ class Site:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of mixes run with all that have the controller of their class."""
+    """Tests of mixes run with all that have the controller of their class.
+
+    Where the router is a process of the other version, each version is once the exporter and once the client.
+    """
     if "mix" in metafunc.fixturenames:
         others = [mix[1:] for mix in MIXES if mix[0] == metafunc.cls.controller]
+        if metafunc.cls.router:
+            others = [(exporter, client) for exporter, client in others if exporter != client]
         metafunc.parametrize(
             "mix", others, indirect=True, ids=[f"exporter {e}, client {c}" for e, c in others]
         )
@@ -71,8 +77,17 @@ def installed(previous: Environment) -> dict[str, Environment | None]:
 
 @pytest.fixture(scope="class")
 def site(request: pytest.FixtureRequest, installed: dict[str, Environment | None]) -> Iterator[Site]:
-    controller = request.cls.controller
-    with Lab.opened(installed=installed[controller]) as lab:
+    controller, router = request.cls.controller, request.cls.router
+    endpoint = f"127.0.0.1:{exporters.free_port()}"
+    with Lab.opened(*(["--router", endpoint] if router else []), installed=installed[controller]) as lab:
+        if router:
+            key = lab.home / "router.pem"
+            lab.admin("router", "create", endpoint, "--save", key)
+            program = exporters.scripts(installed[router]) / "jumpstarter-router"
+            assert (
+                lab.daemon(program, "--key", key, "--listen", endpoint).first_line()
+                == f"Router on {endpoint}"
+            )
         for version in VERSIONS:
             export = BOARD.replace("@CARD@", str(lab.home / f"{version}.img")).replace("@SIZE@", str(SIZE))
             lab.exporter(

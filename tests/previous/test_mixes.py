@@ -14,8 +14,11 @@ from tests.interop.user import LIMIT
 from tests.previous.conftest import Mix
 
 
-class Mixes:
-    """What every mix can do. A class of these is one lab: pytest-xdist may give each its worker."""
+class Tunnels:
+    """What goes through the router. A class of these is one lab: pytest-xdist may give each its worker."""
+
+    router: str | None = None
+    """The version of a router in a process of its own."""
 
     @pytest.fixture(autouse=True)
     def nothing_left(self, mix: Mix) -> None:
@@ -24,15 +27,6 @@ class Mixes:
             for person in (mix.client, mix.other):
                 person.ours("lease", "release", "--all", check=False)
         mix.lab.until(lambda: not mix.lab.leases() and mix.lab.status(mix.board) == "AVAILABLE")
-
-    def test_a_lease_is_created_listed_and_released(self, mix: Mix) -> None:
-        name = mix.client.ours("lease", "create", *mix.selector, "-o", "name").stdout.strip()
-        [lease] = json.loads(mix.client.ours("lease", "list", "-o", "json").stdout)["leases"]
-        assert (lease["name"], lease["exporter"], lease["client"]) == (name, mix.board, mix.client.name)
-        mix.client.ours("power", "on", "rpi4", "--lease", name)
-        assert [one.name for one in mix.lab.leases()] == [f"namespaces/default/leases/{name}"]
-        mix.client.ours("lease", "release", name)
-        assert mix.lab.leases() == []
 
     def test_one_command_on_a_leased_board(self, mix: Mix) -> None:
         mix.client.ours("power", "on", "rpi4", *mix.selector)
@@ -83,6 +77,19 @@ class Mixes:
         assert terminal.exitstatus == 0
         mix.client.ours("lease", "release", name)
 
+
+class Mixes(Tunnels):
+    """What every mix can do."""
+
+    def test_a_lease_is_created_listed_and_released(self, mix: Mix) -> None:
+        name = mix.client.ours("lease", "create", *mix.selector, "-o", "name").stdout.strip()
+        [lease] = json.loads(mix.client.ours("lease", "list", "-o", "json").stdout)["leases"]
+        assert (lease["name"], lease["exporter"], lease["client"]) == (name, mix.board, mix.client.name)
+        mix.client.ours("power", "on", "rpi4", "--lease", name)
+        assert [one.name for one in mix.lab.leases()] == [f"namespaces/default/leases/{name}"]
+        mix.client.ours("lease", "release", name)
+        assert mix.lab.leases() == []
+
     def test_the_second_waits_in_the_queue_and_gets_the_board(self, mix: Mix) -> None:
         held = mix.other.ours("lease", "create", *mix.selector, "-o", "name").stdout.strip()
         with mix.client.shell(*mix.selector, script="echo $JMP_EXPORTER", theirs=False) as shell:
@@ -123,3 +130,11 @@ class TestControllerOfThisTree(Mixes):
 
 class TestControllerBefore(Mixes):
     controller = "before"
+
+
+class TestRouterBefore(Tunnels):
+    controller, router = "now", "before"
+
+
+class TestRouterOfThisTree(Tunnels):
+    controller, router = "before", "now"
