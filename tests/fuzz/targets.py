@@ -46,6 +46,7 @@ from jumpstarter_proto.rpc.test_http2 import (
 )
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
+from tests.fuzz.images import image, images
 from tests.support.peers import ROOT
 
 __all__ = ["CORPUS", "TARGETS", "Target"]
@@ -272,4 +273,5 @@ TARGETS = {
     "policies": Target(_policy, lambda: [POLICY]),
     "log-records": Target(_log_record, _log_records),
     "values": Target(_value, _values),
+    "images": Target(image, images),
 }
