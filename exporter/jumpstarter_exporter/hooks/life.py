@@ -16,8 +16,10 @@ from jumpstarter_exporter.hooks.runner import environment_of, run_hook
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.status import Status
 
-__all__ = ["LOCAL_LEASE", "HookSeconds", "SessionLife"]
+__all__ = ["HOOK_FAILED", "LOCAL_LEASE", "HookSeconds", "SessionLife"]
 
+HOOK_FAILED = "one of its hooks has failed, with onFailure: exit"
+"""Why a board is not served any more."""
 LOCAL_LEASE = "standalone"
 """A daemon's hooks find it as the name of their lease, as Jumpstarter's do."""
 MOTD_BYTES = 64 * 1024

@@ -23,7 +23,7 @@ from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.ending import end_in_time, hurry
-from jumpstarter_exporter.hooks.life import HookSeconds
+from jumpstarter_exporter.hooks.life import HOOK_FAILED, HookSeconds
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.rapid_failures import RapidFailures
 from jumpstarter_exporter.registration.announcer import Announcer
@@ -107,8 +107,11 @@ class Registered:
         self._failures = (
             RapidFailures(detection.max_rapid_failures, detection.rapid_failure_window) if detection else None
         )
+        self._given_up = ""
         self._ending = trio.Event()
         self._code = ExitCode.OK
+        self.reason = ""
+        """Why it has ended, if it was by itself."""
 
     async def run(self) -> ExitCode:
         """Until a signal ends it."""
@@ -153,10 +156,11 @@ class Registered:
             self._end_if_done()
         await hurry(signals)
 
-    def end(self, code: ExitCode) -> None:
+    def end(self, code: ExitCode, reason: str = "") -> None:
         """Leave the controller; a lease that runs stays its client's."""
         if not self._ending.is_set():
             self._code = code
+            self.reason = reason
             self._ending.set()
 
     async def _leave(self) -> None:
@@ -187,14 +191,13 @@ class Registered:
             return
         self._failures.failed(trio.current_time())
         if self._failures.is_exceeded:
+            self._given_up = (
+                f"failureDetection: {self._failures.count} times in a row the exporter was not served by "
+                f"{self._controller.endpoint} for {self._failures.window:g} s; the last reason was: {error}"
+            )
+            when = "now" if self._tenancy.served is None else "after the lease, unless that gets better"
             _log.error(
-                "failureDetection: %d times in a row the exporter was not served by %s for %g s; it ends%s, for "
-                "what started it to start it again; the last reason was: %s",
-                self._failures.count,
-                self._controller.endpoint,
-                self._failures.window,
-                "" if self._tenancy.served is None else " after the lease, unless that gets better",
-                error,
+                "the exporter ends %s, for what started it to start it again: %s", when, self._given_up
             )
             self._end_if_done()
 
@@ -203,9 +206,9 @@ class Registered:
         if self._tenancy.served is not None:
             return
         if self._failures is not None and self._failures.is_exceeded:
-            self.end(ExitCode.FAILED)
+            self.end(ExitCode.FAILED, self._given_up)
         elif self._after_lease:
-            self.end(ExitCode.OK)
+            self.end(ExitCode.OK, "its lease is over, after which it was to end")
 
     def _told(self, wanted: Tenant | None) -> None:
         self._tenancy.told(wanted)
@@ -257,7 +260,7 @@ class Registered:
             await server.run()
             nursery.cancel_scope.cancel()
         if server.exiting:
-            self.end(ExitCode.FAILED)
+            self.end(ExitCode.FAILED, HOOK_FAILED)
 
     def _session_became(self, report: Report) -> None:
         # Available is for the next lease, and said when the board is.

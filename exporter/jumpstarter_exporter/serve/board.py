@@ -12,7 +12,7 @@ from jumpstarter_proto.reach import Reach
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
-from jumpstarter_exporter.hooks.life import LOCAL_LEASE, SessionLife
+from jumpstarter_exporter.hooks.life import HOOK_FAILED, LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.session import Session
 
@@ -29,7 +29,11 @@ class Board(Protocol):
 
     name: str
     exiting: trio.Event
-    """It wants to end, as a hook with `onFailure: exit` has failed."""
+    """It wants to end, as when a hook with `onFailure: exit` has failed."""
+
+    @property
+    def reason(self) -> str:
+        """Why, then."""
 
     @property
     def session(self) -> Session | None:
@@ -73,6 +77,11 @@ class LocalBoard:
         )
         self._life: SessionLife | None = None
         self._closing = trio.Event()
+
+    @property
+    def reason(self) -> str:
+        """Only a hook can end it."""
+        return HOOK_FAILED
 
     @property
     def session(self) -> Session:
@@ -131,6 +140,11 @@ class LeasedBoard:
         self.reach = config.settings.fetch.reach()
         self._registered = registered_exporter(config, inventory)
         self._ended = trio.Event()
+
+    @property
+    def reason(self) -> str:
+        """As the exporter has it."""
+        return self._registered.reason
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Its devices are closed at the end; a lease that runs stays its client's."""

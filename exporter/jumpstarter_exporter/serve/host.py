@@ -148,14 +148,14 @@ class _Host:
         self._servers.setdefault(name, []).append(server)
 
     async def _watch(self, board: Board) -> None:
-        """Stop a board whose hook wants it; if it is the only one, the exporter ends."""
+        """Stop a board that wants to end; if it is the only one, the exporter ends."""
         await board.exiting.wait()
         # Users who ask have the time to see why.
         await trio.sleep(GRACE_SECONDS)
         if self._alone:
             self._ended.set()
             return
-        self._refuse(board.name, "one of its hooks has failed, with onFailure: exit; restart the exporter")
+        self._refuse(board.name, f"{board.reason}; restart the exporter")
         await board.finish()
         del self._roll.served[board.name]
         for server in self._servers.pop(board.name, ()):

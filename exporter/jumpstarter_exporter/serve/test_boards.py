@@ -44,14 +44,16 @@ class Host:
         command += ["--socket", str(self.socket), *words]
         with subprocess.Popen(
             command,
-            env=environment | {"XDG_CONFIG_HOME": str(self._home)},
+            env=environment
+            | {"XDG_CONFIG_HOME": str(self._home), "JUMPSTARTER_STATE_DIRECTORY": str(self._home / "state")},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
             try:
                 assert process.stdout is not None
-                yield process, process.stdout.readline().strip()
+                lines = (line.strip() for line in process.stdout)
+                yield process, next((line for line in lines if not line.startswith("Serving leases")), "")
             finally:
                 process.kill()
 
@@ -147,21 +149,30 @@ def test_nothing_that_can_be_served_is_an_error(host: Host) -> None:
     assert "no board can be served: " in said.splitlines()[-1]
 
 
-async def test_a_hook_that_ends_its_board_ends_no_other(host: Host) -> None:
+async def test_a_board_that_ends_by_itself_ends_no_other(host: Host) -> None:
     host.write("fine")
+    host.write(
+        "away",
+        "endpoint: 127.0.0.1:1\ntoken: x\ntls: {insecure: true}\nexport: {power: {type: power.MockPower}}\n"
+        "failureDetection: {maxRapidFailures: 1}\n",
+    )
     host.write(
         "bad",
         "export: {power: {type: power.MockPower}}\nhooks: {beforeLease: {script: 'exit 3', onFailure: exit}}",
     )
     with host.running() as (process, _):
         async with channel(host.socket) as door:
-            while True:
+            problems: dict[str, str] = {}
+            while len(problems) < 2:
                 listed = await HostServiceStub(door).ListBoards(host_pb2.ListBoardsRequest())
-                if problems := {board.name: board.problem for board in listed.boards if board.problem}:
-                    break
-            assert problems == {
-                "bad": "one of its hooks has failed, with onFailure: exit; restart the exporter"
-            }
+                problems = {board.name: board.problem for board in listed.boards if board.problem}
+            assert problems["bad"] == (
+                "one of its hooks has failed, with onFailure: exit; restart the exporter"
+            )
+            assert problems["away"].startswith(
+                "failureDetection: 1 times in a row the exporter was not served by 127.0.0.1:1 for 60 s; "
+            )
+            assert problems["away"].endswith("; restart the exporter")
             assert await report(door, "fine") == ("", 1)
         assert ends(process)[0] == 0
 
