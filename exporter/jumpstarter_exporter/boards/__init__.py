@@ -1,0 +1,1 @@
+"""What is leased as one: a board, and who uses it."""

@@ -1,0 +1,390 @@
+"""Who uses a board: a lease, users of its host, or somebody who looks after it. A state machine without I/O.
+
+One has it at a time. What keeps it from being leased while nobody has it is a set of reasons beside that. Whoever
+calls a method does the actions that it returns, and then asks for `status`, `record` and `deadline` again; `record` is
+written before the actions are done. docs/occupancy.md has the table for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from jumpstarter_exporter.boards.events import (
+    Action,
+    Admission,
+    Apply,
+    Begin,
+    Clean,
+    Decline,
+    End,
+    GiveBack,
+    Lease,
+    Lose,
+    Phase,
+    Reason,
+    Refusal,
+    Tell,
+    Wait,
+)
+from jumpstarter_exporter.status import Status
+
+__all__ = ["Limits", "Occupancy"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds."""
+
+    leave: float = 10.0
+    """Local use ends so long after the last connection that used the board."""
+    idle: float = 3600.0
+    """A connection that says nothing loses its use."""
+    idle_if_wanted: float = 120.0
+    """The same while a lease waits for the board, or was declined and still wants it."""
+    patience: float = 240.0
+    """A lease waits so long before it is given back: 0.9's shell waits for 300."""
+    overdue: float = 300.0
+    """A lease goes on so long behind its end when the controller is away and nobody is connected."""
+
+
+@dataclass
+class _Use:
+    person: str
+    active: float
+
+
+class Occupancy:
+    """One board's. `now` is a monotonic time in seconds, and never goes back."""
+
+    def __init__(self, limits: Limits | None = None, *, registered: bool = True) -> None:
+        """Without a controller (`registered` false) local users are never in anybody's way."""
+        self.lease: Lease | None = None
+        self.maintenance: str | None = None
+        """Who looks after it, alone."""
+        self._limits = limits or Limits()
+        self._registered = registered
+        self._uses: dict[object, _Use] = {}
+        """Of local users, by their connections."""
+        self._person = ""
+        """Who used it last."""
+        self._left: float | None = None
+        """When the last of their connections went."""
+        self._withheld: dict[Reason, str] = {}
+        self._failed = Status.BEFORE_LEASE_HOOK_FAILED
+        self._waits_since = 0.0
+        self._wanted = False
+        """A lease was declined, and still wants this board."""
+        self._ends: float | None = None
+        self._is_alone = False
+        """The controller is out of reach, and no user of the lease is connected."""
+        self._resumed = False
+        """The lease was served before a restart, and the controller has not said yet whether it goes on."""
+
+    # Who has it.
+
+    @property
+    def withheld(self) -> Mapping[Reason, str]:
+        """Why it cannot be leased though nobody uses it, in words."""
+        return dict(self._withheld)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether users of the host have it."""
+        return self.maintenance is None and (bool(self._uses) or self._left is not None)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody has it, whatever withholds it."""
+        return self.lease is None and self.maintenance is None and not self.is_local
+
+    @property
+    def status(self) -> tuple[Status, str]:
+        """What the controller is told."""
+        if self.lease is not None:
+            match self.lease.phase:
+                case Phase.WAITING:
+                    return Status.BEFORE_LEASE_HOOK, f"Waiting for the board: {self._obstacle}"
+                case Phase.PREPARING:
+                    return Status.BEFORE_LEASE_HOOK, "Running beforeLease hooks"
+                case Phase.LEASED:
+                    return Status.LEASE_READY, "Ready for commands"
+                case Phase.CLEANING:
+                    return Status.AFTER_LEASE_HOOK, "Running afterLease hooks"
+        if not self.is_free:
+            return Status.AFTER_LEASE_HOOK, f"Not available: {self._obstacle}"
+        if Reason.HOOK_FAILED in self._withheld:
+            return self._failed, self._withheld[Reason.HOOK_FAILED]
+        if self._withheld:
+            return Status.AFTER_LEASE_HOOK, f"Not available: {self._obstacle}"
+        return Status.AVAILABLE, "Available for new lease"
+
+    @property
+    def sentence(self) -> str:
+        """Who has it, for everybody on the host; empty when nobody has it and nothing withholds it."""
+        if self.lease is not None:
+            until = f" until {self.lease.until}" if self.lease.until else ""
+            return f"leased by {self.lease.client} ({self.lease.name}, {self.lease.phase}){until}"
+        return self._obstacle
+
+    @property
+    def _obstacle(self) -> str:
+        """What is in a lease's way, other than a lease."""
+        if self.maintenance is not None:
+            return f"in maintenance by {self.maintenance}"
+        if self.is_local:
+            return f"in local use by {', '.join(sorted({use.person for use in self._uses.values()})) or self._person}"
+        return "; ".join(
+            f"{reason}: {why}" if why else reason for reason, why in sorted(self._withheld.items())
+        )
+
+    # Leases.
+
+    def assigned(self, lease: Lease, now: float) -> list[Action]:
+        """The controller says that this lease has the board; it may say so again, and may give it to another client."""
+        if self.lease is not None:
+            return self._again(lease, now)
+        if self._obstacle:
+            reason = self._obstacle
+            if lease.declinable:
+                self._wanted = True
+                told = f"the lease {lease.name} of {lease.client} wants this board"
+                return [Decline(lease, reason), *([Tell(told)] if self.is_local else [])]
+            self.lease = replace(lease, phase=Phase.WAITING)
+            self._waits_since = now
+            told = f"the lease {lease.name} of {lease.client} waits for this board; it begins when you leave"
+            return [Wait(self.lease, reason), *([Tell(told)] if self.is_local else [])]
+        return self._begin(lease)
+
+    def _again(self, lease: Lease, now: float) -> list[Action]:
+        current = self.lease
+        assert current is not None
+        if lease.name != current.name:
+            return self.gone(now) if self._resumed else []  # it is told again behind the end of this one
+        self.lease = replace(lease, phase=current.phase)
+        if not self._resumed:
+            return []
+        self._resumed = False
+        match current.phase:
+            case Phase.WAITING:
+                self.lease = None
+                return self.assigned(lease, now)
+            case Phase.CLEANING:
+                return [Clean(self.lease)]
+        return [Begin(self.lease, hook=current.phase is Phase.PREPARING)]
+
+    def gone(self, now: float) -> list[Action]:
+        """The controller says that the board is not leased, or not any more."""
+        lease = self.lease
+        if lease is None:
+            return []
+        if lease.phase is Phase.WAITING:
+            self.lease = None
+            return self._settle(now)
+        if not self._resumed:
+            return []  # whoever serves it ends it, and says so
+        self._resumed = False
+        self.lease = replace(lease, phase=Phase.CLEANING)
+        return [Clean(self.lease)]
+
+    def became(self, phase: Phase) -> None:
+        """The lease that is served is so far."""
+        if self.lease is not None and self.lease.phase is not Phase.WAITING:
+            self.lease = replace(self.lease, phase=phase)
+
+    def over(self, now: float) -> list[Action]:
+        """The lease that was served is over, and the board is in order again."""
+        self.lease = None
+        self._ends = None
+        self._resumed = False
+        return self._settle(now)
+
+    def ends_in(self, seconds: float | None, until: str, now: float) -> None:
+        """How long the lease lasts yet, as its controller says; None when that says nothing."""
+        self._ends = None if seconds is None else now + seconds
+        if self.lease is not None:
+            self.lease = replace(self.lease, until=until)
+
+    def wants(self, is_wanted: bool) -> None:
+        """Whether a lease that was declined wants this board still, as its controller says."""
+        self._wanted = is_wanted
+
+    def left_alone(self, is_alone: bool) -> None:
+        """Whether the controller is out of reach and no user of the lease is connected."""
+        self._is_alone = is_alone
+
+    def _begin(self, lease: Lease) -> list[Action]:
+        self._wanted = False
+        self.lease = replace(lease, phase=Phase.PREPARING)
+        return [Begin(self.lease)]
+
+    # Users of the host.
+
+    def local_call(
+        self,
+        connection: object,
+        person: str,
+        now: float,
+        *,
+        reads: bool = False,
+        override: bool = False,
+        force: bool = False,
+    ) -> Admission | Refusal:
+        """A call or a stream of somebody on the host; unless it only `reads`, they use the board from then on."""
+        if reads:
+            return Admission.LOOK
+        if self.maintenance is not None and person != self.maintenance:
+            return Refusal("maintenance", f"the board is {self._obstacle}; wait until that is over")
+        if (lease := self.lease) is not None and not self._has_use(connection, person, lease):
+            if not override:
+                return Refusal(
+                    "leased", f"the board is {self.sentence}; wait for its end, or take part with --override"
+                )
+            if lease.phase in (Phase.PREPARING, Phase.CLEANING) and not force:
+                return Refusal("hook", f"a hook of the lease {lease.name} runs; wait for it, or add --force")
+            return Admission.LEASE
+        self._uses[connection] = _Use(person, now)
+        self._person = person
+        self._left = None
+        return Admission.LOCAL
+
+    def _has_use(self, connection: object, person: str, lease: Lease) -> bool:
+        """Whoever used it before the lease came may go on while that waits."""
+        if lease.phase is not Phase.WAITING:
+            return False
+        people = {use.person for use in self._uses.values()} | (
+            {self._person} if self._left is not None else set()
+        )
+        return connection in self._uses or person in people
+
+    def touched(self, connection: object, now: float) -> None:
+        """A byte of its user has come on a connection."""
+        if connection in self._uses:
+            self._uses[connection].active = now
+
+    def local_left(self, connection: object, now: float) -> None:
+        """A connection is gone."""
+        if self._uses.pop(connection, None) is not None and not self._uses:
+            self._left = now
+
+    def maintain(self, person: str) -> Refusal | None:
+        """Begin to look after the board, alone."""
+        if self.lease is not None or (self.maintenance or person) != person:
+            return Refusal("leased" if self.lease else "maintenance", f"the board is {self.sentence}")
+        if any(use.person != person for use in self._uses.values()):
+            return Refusal("local", f"the board is {self._obstacle}")
+        self.maintenance = person
+        return None
+
+    def maintained(self, now: float) -> list[Action]:
+        """That is over."""
+        self.maintenance = None
+        return self._settle(now)
+
+    # What withholds it.
+
+    def withhold(
+        self, reason: Reason, why: str, *, failed: Status = Status.BEFORE_LEASE_HOOK_FAILED
+    ) -> list[Action]:
+        """It is not to be leased. A lease that runs goes on."""
+        self._withheld[reason] = why
+        if reason is Reason.HOOK_FAILED:
+            self._failed = failed
+        return self._apply()
+
+    def release(self, *reasons: Reason, now: float) -> list[Action]:
+        """These do not withhold it any more."""
+        for reason in reasons:
+            self._withheld.pop(reason, None)
+        return self._settle(now)
+
+    def _apply(self) -> list[Action]:
+        is_begun = self.lease is not None and self.lease.phase is not Phase.WAITING
+        is_used = is_begun or self.is_local or self.maintenance is not None
+        return [Apply()] if Reason.CHANGING in self._withheld and not is_used else []
+
+    # Time.
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is to be called, at the latest."""
+        limits = self._limits
+        times = [use.active + self._idle for use in self._uses.values() if self._registered]
+        if self._left is not None:
+            times.append(self._left + limits.leave)
+        if self.lease is not None and self.lease.phase is Phase.WAITING and not self._resumed:
+            times.append(self._waits_since + limits.patience)
+        if self._is_overdue_possible and self._ends is not None:
+            times.append(self._ends + limits.overdue)
+        return min(times, default=None)
+
+    @property
+    def _idle(self) -> float:
+        wanted = self._wanted or self.lease is not None
+        return self._limits.idle_if_wanted if wanted else self._limits.idle
+
+    @property
+    def _is_overdue_possible(self) -> bool:
+        return self._is_alone and self.lease is not None and self.lease.phase is Phase.LEASED
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed."""
+        actions: list[Action] = []
+        limits = self._limits
+        for connection, use in list(self._uses.items()):
+            if self._registered and now >= use.active + self._idle:
+                seconds = self._idle
+                self.local_left(connection, now)
+                actions.append(
+                    Lose(
+                        connection,
+                        f"nothing was done for {seconds:g} s, so the board is free for others again",
+                    )
+                )
+        if self._left is not None and now >= self._left + limits.leave:
+            self._left = None
+        lease = self.lease
+        if lease is not None and self._is_overdue_possible and self._ends is not None:
+            if now >= self._ends + limits.overdue:
+                self._ends = None
+                actions.append(End(lease, "its time is over, and its controller is out of reach"))
+        elif (
+            lease is not None
+            and lease.phase is Phase.WAITING
+            and not self._resumed
+            and self._obstacle
+            and now >= self._waits_since + limits.patience
+        ):
+            self.lease = None
+            actions.append(GiveBack(lease, f"the board is {self._obstacle}"))
+        return [*actions, *self._settle(now)]
+
+    def _settle(self, now: float) -> list[Action]:
+        """Nobody has it any more: who waits for it begins."""
+        lease = self.lease
+        if lease is not None and lease.phase is Phase.WAITING and not self._resumed and not self._obstacle:
+            return self._begin(lease)
+        return self._apply()
+
+    # Restarts.
+
+    @property
+    def record(self) -> dict[str, object]:
+        """What a restart has to know; plain data."""
+        record: dict[str, object] = {"version": 1}
+        if self.lease is not None:
+            record |= {"lease": self.lease.name, "client": self.lease.client, "phase": str(self.lease.phase)}
+        if Reason.DRAINED in self._withheld:
+            record["drained"] = self._withheld[Reason.DRAINED]
+        return record
+
+    def restore(self, record: object) -> None:
+        """Go on where a process before has ended. What is no record says that nobody had it."""
+        if not isinstance(record, dict) or record.get("version") != 1:
+            return
+        if isinstance(drained := record.get("drained"), str):
+            self._withheld[Reason.DRAINED] = drained
+        name, client, phase = (record.get(key) for key in ("lease", "client", "phase"))
+        if isinstance(name, str) and isinstance(client, str) and phase in set(map(str, Phase)):
+            self.lease = Lease(name, client, Phase(phase))
+            self._resumed = True
