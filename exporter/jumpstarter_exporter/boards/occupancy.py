@@ -180,6 +180,7 @@ class Occupancy:
             return []
         if lease.phase is Phase.WAITING:
             self.lease = None
+            self._resumed = False
             return self._settle(now)
         if not self._resumed:
             return []  # whoever serves it ends it, and says so

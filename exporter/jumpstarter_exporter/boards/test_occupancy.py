@@ -476,12 +476,11 @@ class Machine(RuleBasedStateMachine):
         for connection in ("desk", "sofa", "train"):
             end.local_left(connection, self.now)
         end.maintained(self.now)
-        for _ in range(3):
-            actions = end.gone(self.now)
-            actions += end.release(*Reason, now=self.now)
-            actions += end.tick(self.now + 10_000)
-            if end.lease is not None and (actions or self.serving):
-                end.over(self.now + 10_000)
+        end.release(*Reason, now=self.now)
+        end.tick(self.now + 10_000)
+        end.gone(self.now + 10_000)
+        if end.lease is not None:  # it is served, and cleaned up
+            end.over(self.now + 10_000)
         assert end.status[0] is Status.AVAILABLE
 
 
