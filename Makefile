@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types check mutants fuzz bench fresh proto clean
+.PHONY: help demo test lint types check mutants orders fuzz bench fresh proto clean
 
 help:
 	@echo 'make demo    try everything on virtual boards, no hardware needed'
 	@echo 'make test    run all tests'
 	@echo 'make check   lint and types'
 	@echo 'make mutants FOLDER=...   remove limits and clean-up there one at a time, and name what no test notices'
+	@echo 'make orders  5 MB through each kind of stream in a thousand random orders of ends, delays and resets; ORDERS=1000'
 	@echo 'make fuzz    random bytes for what parses those of peers, SECONDS=600 for each target; TARGETS=... for some'
 	@echo 'make fresh   as root: both on a fresh Debian 12 and 13, as a plain user; RELEASE=13 for one of them'
 	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
@@ -38,6 +39,11 @@ mutants: $(VENV)/.ready-dev
 	@$(BIN)/python -m tools.mutants $(FOLDER) $(foreach path,$(TESTS),--tests $(path)) $(MUTANTS_ARGS)
 
 SECONDS ?= 600
+ORDERS ?= 1000
+orders: $(VENV)/.ready-dev
+	@JUMPSTARTER_TEST_ORDERS=$(ORDERS) JUMPSTARTER_TEST_ORDER_BYTES=5000000 $(BIN)/python -m pytest tests/faults/test_bytes.py \
+	  -q -n 0 --timeout=0 -o log_cli=true -o log_cli_level=INFO | grep -E ': [0-9]+ orders|passed|failed|^order'
+
 fuzz: $(VENV)/.ready-dev
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
 

@@ -116,6 +116,8 @@ class RouterStream(trio.abc.HalfCloseableStream):
         self._confirms_at_end = True
         """Who receives the end of the data has all that came before."""
         self._owes_confirm = self._has_confirmed = False
+        self._confirming: trio.Event | None = None
+        """While a confirmation waits for room; who has more to send waits behind it."""
         self._is_taken = False
         """The peer has taken all of our data, and its end."""
         self._has_sent = False
@@ -218,6 +220,7 @@ class RouterStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError("this stream was closed for sending")
         self._has_sent = True
         with self._send_conflicts:
+            await self._wait_behind_confirmation()
             try:
                 if len(data) <= most:
                     await self._frames.send(pack(data))
@@ -233,7 +236,7 @@ class RouterStream(trio.abc.HalfCloseableStream):
 
     def _send_now(self, outbox: Outbox) -> None:
         """Frames of a connection's bytes, as long as nothing has to wait."""
-        if self._closed or self._sent_eof or self._send_conflicts.is_held:
+        if self._closed or self._sent_eof or self._send_conflicts.is_held or self._confirming is not None:
             return  # `_send_all` says what is wrong, or is at it
         while size := min(outbox.size, TUNNEL_FRAME):
             if self._frames.allowance() < size + HEAD:
@@ -252,6 +255,7 @@ class RouterStream(trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint()
             return
         with self._send_conflicts:
+            await self._wait_behind_confirmation()
             self._sent_eof = True
             try:
                 await self._frames.send_eof()
@@ -276,11 +280,19 @@ class RouterStream(trio.abc.HalfCloseableStream):
         self._owes_confirm = True
         if self._send_conflicts.is_held:
             return  # whoever sends sends it next
-        with self._send_conflicts:
-            try:
-                await self._send_rest()
-            except RpcError as error:
-                raise trio.BrokenResourceError(str(error)) from error
+        self._confirming = trio.Event()
+        try:
+            await self._send_rest()
+        except RpcError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+        finally:
+            self._confirming.set()
+            self._confirming = None
+
+    async def _wait_behind_confirmation(self) -> None:
+        """The other direction's task may have to wait with it; that is no fault of who sends."""
+        if self._confirming is not None:
+            await self._confirming.wait()
 
     async def _send_rest(self) -> None:
         """What is due behind a frame that was sent."""

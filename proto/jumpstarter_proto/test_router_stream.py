@@ -272,3 +272,53 @@ def test_only_an_end_is_an_end(
         return data
 
     assert trio.run(read) == expected
+
+
+class NarrowFrames:
+    """A call whose window is full until `room` is set."""
+
+    def __init__(self) -> None:
+        self.room = trio.Event()
+        self.sent: list[int | str] = []
+
+    def has_succeeded(self) -> bool:
+        return False
+
+    async def receive(self) -> bytes:
+        return router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY).SerializeToString()
+
+    async def send(self, frame: bytes, /) -> None:
+        await self.room.wait()
+        self.sent.append(router_pb2.StreamRequest.FromString(frame).frame_type)
+
+    def allowance(self) -> int:
+        return 0 if not self.room.is_set() else FRAME
+
+    def send_now(self, frame: bytes, /) -> None:
+        self.sent.append("now")
+
+    async def send_eof(self) -> None:
+        await self.send(router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY).SerializeToString())
+
+    async def send_last(self) -> None:
+        self.sent.append("last")
+
+
+@pytest.mark.parametrize("data", [b"more", b""])
+async def test_who_sends_while_a_confirmation_waits_for_room_waits_behind_it(data: bytes) -> None:
+    frames = NarrowFrames()
+    stream = RouterStream(frames, confirms=True)
+
+    async def send() -> None:
+        if data:
+            await stream.send_all(data)
+        await stream.send_eof()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.confirm)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        frames.room.set()
+    kinds = [router_pb2.FRAME_TYPE_DATA] if data else []
+    assert frames.sent == [router_pb2.FRAME_TYPE_PING, *kinds, router_pb2.FRAME_TYPE_GOAWAY, "last"]
