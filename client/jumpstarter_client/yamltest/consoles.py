@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO
 
 import trio
+from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.file_names import safe_name
 
 from jumpstarter_client.base import DriverClient
@@ -26,6 +27,10 @@ class Consoles:
         self._nursery = nursery
         self._folder = folder
         self._open: dict[str, Expect] = {}
+        self._reading: list[trio.CancelScope] = []
+        self._held = trio.Semaphore(0)
+        """One for each console that was left."""
+        self._lost: JumpstarterError | None = None
 
     async def open(self, client: DriverClient) -> None:
         """Begin to read a device's console. Raises DriverError when it cannot be opened."""
@@ -36,24 +41,51 @@ class Consoles:
         """The device's console."""
         return self._open[client.uuid]
 
+    async def leave(self) -> None:
+        """Read no more, and wait until the devices have taken what the test has sent, as `stream_async` does.
+
+        Raises:
+            DriverError: one of them has not.
+        """
+        for reading in self._reading:
+            reading.cancel()
+        for _ in self._reading:
+            await self._held.acquire()
+        if self._lost is not None:
+            raise self._lost
+
     async def _hold(self, client: DriverClient, *, task_status: trio.TaskStatus[Expect]) -> None:
-        async with attach(client) as stream:  # its port may come with a later step that switches the board on
-            log = self._log(client)
-            tap = _Tap(stream)
-            task_status.started(Expect(tap))
-            try:
-                while data := await stream.receive_some():
-                    if log is not None:
-                        # As it came, at once: a log that is read while the test runs has all of it.
-                        log.write(data)
-                    tap.arrived(data)
-                tap.ended(trio.EndOfChannel())
-            except trio.BrokenResourceError as error:
-                tap.ended(error)
-            finally:
+        reading = trio.CancelScope()
+        try:
+            async with attach(
+                client
+            ) as stream:  # its port may come with a later step that switches the board on
+                tap = _Tap(stream)
+                self._reading.append(reading)
+                task_status.started(Expect(tap))
+                with reading:
+                    await self._read(stream, tap, self._log(client))
+                    await trio.sleep_forever()  # what has arrived can still be looked at
+        except JumpstarterError as error:
+            if not reading.cancel_called:
+                raise
+            self._lost = error
+        finally:
+            self._held.release()
+
+    async def _read(self, stream: trio.abc.HalfCloseableStream, tap: _Tap, log: IO[bytes] | None) -> None:
+        try:
+            while data := await stream.receive_some():
                 if log is not None:
-                    log.close()
-            await trio.sleep_forever()  # what has arrived can still be looked at
+                    # As it came, at once: a log that is read while the test runs has all of it.
+                    log.write(data)
+                tap.arrived(data)
+            tap.ended(trio.EndOfChannel())
+        except trio.BrokenResourceError as error:
+            tap.ended(error)
+        finally:
+            if log is not None:
+                log.close()
 
     def _log(self, client: DriverClient) -> IO[bytes] | None:
         if self._folder is None:

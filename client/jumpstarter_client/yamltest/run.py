@@ -181,7 +181,7 @@ class Runner:
     # --- on the board
 
     async def _run_on(self, devices: dict[Call, Node]) -> tuple[Outcome, str, tuple[str, ...]]:
-        machine = self._machine
+        machine, untaken = self._machine, ""
         with collapse():
             async with trio.open_nursery() as nursery:
                 folder = None if self._folder is None else self._folder / "consoles"
@@ -209,9 +209,15 @@ class Runner:
                             Outcome.INTERRUPTED if why else Outcome.ERROR,
                             f"the clean-up was not finished: {why or f'it took longer than {CLEANUP_SECONDS:g} s'}",
                         )
+                    try:
+                        await consoles.leave()
+                    except JumpstarterError as error:
+                        self._exit_code, untaken = error.exit_code, _sentence(error)
                     nursery.cancel_scope.cancel()
         end = machine.next()
         assert isinstance(end, End)
+        if untaken and end.outcome is Outcome.PASSED:
+            end = End(Outcome.ERROR, untaken)
         return end.outcome, end.reason, tuple(str(path) for path in consoles.logs.values())
 
     async def _run_main(self, context: _Context, devices: dict[Call, Node]) -> None:

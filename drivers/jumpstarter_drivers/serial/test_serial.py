@@ -21,6 +21,9 @@ from jumpstarter_client.adapters import spawn
 from jumpstarter_client.console import LoginRefused
 from jumpstarter_client.errors import DriverError, ExporterNotReady
 from jumpstarter_client.yamltest.consoles import Consoles
+from jumpstarter_client.yamltest.machine import Outcome
+from jumpstarter_client.yamltest.reader import read
+from jumpstarter_client.yamltest.run import Runner
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
@@ -344,6 +347,29 @@ def test_leaving_a_console_waits_until_the_port_has_what_was_written(
             while f"{index}".encode() not in came and select.select([cable.board], [], [], 5)[0]:
                 came += os.read(cable.board, 100)
             assert came.strip() == f"poweroff {index}".encode()
+
+
+async def run_test(client: Any, file: Path, line: str) -> tuple[Outcome, str]:
+    file.write_text(f"steps:\n  - serial.send: '{line}'\n")
+    ended = await Runner(read(file, None), client.node, tell=lambda _: None).run()
+    return ended.outcome, ended.reason
+
+
+async def test_the_last_line_of_a_test_reaches_the_port(cable: Cable, tmp_path: Path) -> None:
+    line = "poweroff" * 20
+    async with serve_async(driver(cable, cps=400)) as client:
+        assert await run_test(client, tmp_path / "a.yaml", line) == (Outcome.PASSED, "")
+    assert (await cable.receive(len(line))).decode() == line
+
+
+async def test_a_test_whose_last_line_the_port_does_not_take_is_no_success(
+    cable: Cable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "LEAVE_SECONDS", 0.2)
+    async with serve_async(driver(cable, cps=1)) as client:
+        outcome, reason = await run_test(client, tmp_path / "a.yaml", "poweroff")
+    assert outcome is Outcome.ERROR
+    assert "may not have got all that was sent to it" in reason
 
 
 @pytest.mark.parametrize("leave", [leave_pexpect, leave_console, leave_stream])
