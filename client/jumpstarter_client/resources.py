@@ -19,6 +19,9 @@ from jumpstarter_client.errors import DriverError, streaming_error
 
 __all__ = ["ReceiveBytes", "SendBytes", "open_resource"]
 
+OWN_ERROR_SECONDS = 5.0
+"""What a driver's call may take to end with its error, after the stream that broke because of it."""
+
 
 @runtime_checkable
 class ReceiveBytes(Protocol):
@@ -68,12 +71,12 @@ async def open_resource(
             async with trio.open_nursery() as nursery:
                 if isinstance(stream, ReceiveBytes):
                     nursery.start_soon(_upload, stream, remote, outward)
-                received = trio.Event()
+                download = _Download(remote, inward)
                 if isinstance(stream, SendBytes):
-                    nursery.start_soon(_download, remote, stream, inward, received)
+                    nursery.start_soon(download.run, stream)
                 yield handle
                 if isinstance(stream, SendBytes):
-                    await received.wait()
+                    await download.wait()
                 nursery.cancel_scope.cancel()
 
 
@@ -88,15 +91,34 @@ async def _upload(source: ReceiveBytes, remote: RouterStream, codec: Codec | Non
         return  # the driver wants no more; its call says why
 
 
-async def _download(remote: RouterStream, sink: SendBytes, codec: Codec | None, received: trio.Event) -> None:
-    try:
-        while data := await remote.receive_some():
-            await _convert(data, codec, sink)
-    except trio.BrokenResourceError as error:
-        raise DriverError(f"the data stopped in the middle: {error}; try again") from error
-    if codec is not None and (rest := codec.finish()):
-        await sink.send_all(rest)
-    received.set()
+class _Download:
+    """What a driver writes, on its way into a sink."""
+
+    def __init__(self, remote: RouterStream, codec: Codec | None) -> None:
+        self._remote = remote
+        self._codec = codec
+        self._over = trio.Event()
+        self._loss: DriverError | None = None
+
+    async def run(self, sink: SendBytes) -> None:
+        try:
+            while data := await self._remote.receive_some():
+                await _convert(data, self._codec, sink)
+        except trio.BrokenResourceError as error:
+            self._loss = DriverError(f"the data stopped in the middle: {error}; try again")
+            self._over.set()
+            # The driver's call is about to say why, and that is what its user has to know.
+            await trio.sleep(OWN_ERROR_SECONDS)
+            raise self._loss from error
+        if self._codec is not None and (rest := self._codec.finish()):
+            await sink.send_all(rest)
+        self._over.set()
+
+    async def wait(self) -> None:
+        """Until the sink has everything. Raises DriverError when it never will."""
+        await self._over.wait()
+        if self._loss is not None:
+            raise self._loss
 
 
 async def _convert(data: bytes, codec: Codec | None, sink: SendBytes) -> None:

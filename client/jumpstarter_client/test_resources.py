@@ -171,6 +171,29 @@ async def test_a_download_that_is_cut_is_an_error(root: DriverClient, exporter: 
             pass
 
 
+async def test_the_driver_s_own_error_wins_over_the_stream_that_breaks_because_of_it(
+    root: DriverClient, exporter: FakeExporter, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def take(handle: dict[str, Any]) -> None:
+        await trio.sleep(1)  # its stream broke long before
+        raise RpcError(StatusCode.UNAVAILABLE, "the card failed")
+
+    Driver(exporter, gives=PLAIN).fails_in_the_middle = True
+    exporter.methods["take"] = take
+    with pytest.raises(DriverError, match="the card failed"):
+        async with root.resource_async(Sink()) as handle:
+            await root.call_async("take", handle)
+
+
+async def test_a_call_that_does_not_end_after_its_stream_broke_is_not_waited_for(
+    root: DriverClient, exporter: FakeExporter, autojump_clock: trio.testing.MockClock
+) -> None:
+    Driver(exporter, gives=PLAIN).fails_in_the_middle = True
+    with pytest.raises(DriverError, match="stopped in the middle"):
+        async with root.resource_async(Sink()):
+            await trio.sleep_forever()
+
+
 async def test_a_driver_that_has_enough_does_not_break_the_upload(
     root: DriverClient, exporter: FakeExporter
 ) -> None:

@@ -355,6 +355,25 @@ def test_dump_gives_every_byte_and_goes_back_where_it_was(card: Path, image: Pat
     assert gzip.decompress((tmp_path / "dump.gz").read_bytes()) == IMAGE
 
 
+def test_a_dump_of_a_card_that_fails_says_so_and_not_that_the_stream_broke(
+    card: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "READ_BLOCK", 65536)
+    real = os.pread
+
+    def fail(fd: int, size: int, offset: int) -> bytes:
+        if offset > 1_000_000:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, size, offset)
+
+    with storage(card) as client:
+        client.flash(image)
+        monkeypatch.setattr(os, "pread", fail)
+        for _ in range(5):  # the stream and the call may end in any order
+            with pytest.raises(DriverError, match="plugged in"):
+                client.dump(tmp_path / "dump.img")
+
+
 def test_dump_that_lost_bytes_on_the_way_is_not_kept(
     card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
