@@ -42,7 +42,7 @@ SECONDS ?= 600
 ORDERS ?= 1000
 orders: $(VENV)/.ready-dev
 	@JUMPSTARTER_TEST_ORDERS=$(ORDERS) JUMPSTARTER_TEST_ORDER_BYTES=5000000 $(BIN)/python -m pytest tests/faults/test_bytes.py \
-	  -q -n 0 --timeout=0 -o log_cli=true -o log_cli_level=INFO | grep -E ': [0-9]+ orders|passed|failed|^order'
+	  -q -n 0 -o log_cli=true -o log_cli_level=INFO | grep -E ': [0-9]+ orders|passed|failed|^order'
 
 fuzz: $(VENV)/.ready-dev
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
