@@ -30,6 +30,8 @@ from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterSe
 from jumpstarter_controller.services import (
     ClientService,
     ControllerService,
+    ExporterService,
+    ExporterStreams,
     Guard,
     LabService,
     Listening,
@@ -152,8 +154,10 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
             _log.warning("who is enrolled may get the certificate before: %s", error)
 
     tls.on_change = shown_anew
+    streams = ExporterStreams(engine, guard)
     services = [
-        ControllerService(engine, guard, listening, routers, settings.most_leases),
+        ControllerService(engine, guard, listening, routers, streams, most_leases=settings.most_leases),
+        ExporterService(engine, streams),
         ClientService(engine, guard, credentials.token, settings.most_leases),
         LabService(engine, guard),
         EnrolmentService(engine, guard, credentials, issuers=configuration.issuers),

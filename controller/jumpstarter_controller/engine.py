@@ -160,7 +160,7 @@ class Engine:
     def heard_of(self, lease: Lease) -> None:
         """The command that waits for a lease has asked for it, and knows of its board if there is one."""
         self.waiters.heard(lease, self.clock())
-        if lease.exporter:
+        if lease.accepted:
             self._work.set()
 
     async def _follow_clock(self) -> None:

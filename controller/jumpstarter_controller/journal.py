@@ -77,7 +77,9 @@ def _lease(before: Lease | None, after: Lease | None) -> _Sentences:
         begins = before.begin_time != after.begin_time and before.begun is None
         if begins or (before.duration, before.end_time) != (after.duration, after.end_time):
             yield logging.INFO, f"lease changed: it lasts {after.duration:g} s now"
-    if after.exporter and not (before and before.exporter):
+    if before and before.offered is not None and not after.exporter and after.ended is None:
+        yield logging.INFO, f"lease was not taken by {before.exporter}; it waits again"
+    if after.accepted and not (before and before.accepted):
         waited = max(0.0, (after.begun or after.created) - after.created)
         yield logging.INFO, f"lease ready on {after.exporter} after {waited:.1f} s"
     if after.ended is not None:

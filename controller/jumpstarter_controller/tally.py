@@ -55,7 +55,7 @@ class Tally:
         if not isinstance(after, Lease):
             return
         was = before if isinstance(before, Lease) else None
-        if after.exporter and not (was and was.exporter):
+        if after.accepted and not (was and was.accepted):
             self.acquisitions["success"] += 1
             start = max(after.created, after.begin_time or 0.0)
             self.waits.observe(max(0.0, (after.begun or start) - start))

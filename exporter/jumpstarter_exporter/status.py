@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from jumpstarter_proto.errors import JumpstarterUsageError
 
-__all__ = ["TRANSITIONS", "Report", "Status", "StatusMachine"]
+__all__ = ["TRANSITIONS", "Reason", "Report", "Status", "StatusMachine"]
 
 
 class Status(enum.IntEnum):
@@ -46,6 +46,16 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.AFTER_LEASE_HOOK_FAILED: frozenset({Status.AVAILABLE, Status.OFFLINE}),
 }
 """The ways between them. A status may also follow itself, with another message; nothing follows OFFLINE."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a board is not available."""
+
+    code: str
+    """For programs, such as "local-use"."""
+    sentence: str
+    """For people, such as "in local use by ana"."""
 
 
 @dataclass(frozen=True)

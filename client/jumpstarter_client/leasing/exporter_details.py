@@ -19,10 +19,11 @@ NOT_KNOWN = "not known: this controller does not tell; lease the board and ask i
 
 
 def details_as_data(details: ExporterDetails | None, allowed: Allowed) -> dict[str, object]:
-    """The keys that a listing has of each exporter; both are null where the controller does not keep devices."""
+    """The keys that a listing has of each exporter; all are null where the controller does not keep devices."""
     if details is None:
-        return {"devices": None, "omitted_devices": None}
+        return {"reasons": None, "devices": None, "omitted_devices": None}
     return {
+        "reasons": [{"code": one.code, "sentence": one.sentence} for one in details.reasons],
         "devices": [_device_as_data(one, allowed) for one in details.devices],
         "omitted_devices": details.omitted_devices,
     }
@@ -52,6 +53,7 @@ def describe_exporter(seen: Seen, details: ExporterDetails | None) -> Iterator[s
         ("held by", seen.client),
         ("lease", seen.lease),
         ("until", when(seen.until) if seen.until is not None else ""),
+        *(("reason", f"{one.sentence} ({one.code})") for one in (details.reasons if details else ())),
         *(("label", f"{key}={value}") for key, value in sorted(seen.labels.items())),
     ]
     if details is None:

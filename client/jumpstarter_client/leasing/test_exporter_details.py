@@ -8,7 +8,7 @@ from io import StringIO
 import trio
 import trio.testing
 from jumpstarter_proto.client.v1 import client_pb2
-from jumpstarter_proto.lab.v1 import exporters_grpc
+from jumpstarter_proto.lab.v1 import exporter_pb2, exporters_grpc
 from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.rpc import Servicer, open_channel, serve_connection
 from jumpstarter_proto.terminal import print_line
@@ -62,7 +62,11 @@ async def test_all_pages_are_asked_for() -> None:
 
 async def test_what_a_controller_does_not_tell_is_said_to_be_not_known() -> None:
     assert await ask() == (None, None)
-    assert details_as_data(None, Allowed()) == {"devices": None, "omitted_devices": None}
+    assert details_as_data(None, Allowed()) == {
+        "reasons": None,
+        "devices": None,
+        "omitted_devices": None,
+    }
     assert list(describe_exporter(SEEN, None))[-1].startswith(
         "devices:  not known: this controller does not tell"
     )
@@ -80,6 +84,7 @@ def test_what_an_exporter_says_of_its_devices_does_nothing_to_a_terminal() -> No
         name="one",
         devices=[pb.Device(path=EVIL, interface=EVIL, state=EVIL, reason=EVIL)],
         omitted_devices=3,
+        reasons=[exporter_pb2.Reason(code=EVIL, sentence=EVIL)],
     )
     rows = table(("DEVICE", "INTERFACE", "STATE", "REASON"), device_rows(details, Allowed()))
     assert rows.count("\n") == 2

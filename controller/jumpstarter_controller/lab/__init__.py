@@ -1,6 +1,7 @@
 """What a lab consists of: its records, and the tables that hold them."""
 
 from jumpstarter_controller.lab.records import (
+    NOT_ANSWERING,
     Client,
     Condition,
     ConditionType,
@@ -12,12 +13,14 @@ from jumpstarter_controller.lab.records import (
     Lease,
     PairingCode,
     Policy,
+    Reason,
     Record,
     Rule,
 )
 from jumpstarter_controller.lab.tables import Lab, View
 
 __all__ = [
+    "NOT_ANSWERING",
     "Client",
     "Condition",
     "ConditionType",
@@ -30,6 +33,7 @@ __all__ = [
     "Lease",
     "PairingCode",
     "Policy",
+    "Reason",
     "Record",
     "Rule",
     "View",

@@ -9,8 +9,10 @@ import enum
 from typing import ClassVar, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 __all__ = [
+    "NOT_ANSWERING",
     "Client",
     "Condition",
     "ConditionType",
@@ -22,6 +24,7 @@ __all__ = [
     "Lease",
     "PairingCode",
     "Policy",
+    "Reason",
     "Record",
     "Rule",
 ]
@@ -89,6 +92,18 @@ class ExporterStatus(enum.IntEnum):
     AFTER_LEASE_HOOK_FAILED = 7
 
 
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an exporter is not available, for programs and for people."""
+
+    code: str
+    """Such as "local-use"; what the exporter calls it, or `NOT_ANSWERING`."""
+    sentence: str = ""
+
+
+NOT_ANSWERING = "not-answering"
+"""Our own reason: the exporter did not say whether it takes a lease."""
+
+
 class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A board's host, as it registered itself."""
 
@@ -101,6 +116,12 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     """How many device reports it registered with; none means not registered."""
     status: ExporterStatus = ExporterStatus.UNSPECIFIED
     status_message: str = ""
+    reasons: tuple[Reason, ...] = ()
+    """Why it is not available; empty where it is, and of exporters that say it in words only."""
+    answers: bool = False
+    """It accepts or declines each lease, which begins when it has accepted. Others take what they get."""
+    declined: tuple[str, ...] = ()
+    """Leases that it has declined since it was available last. Its status keeps it from being tried meanwhile."""
 
 
 class Device(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -177,14 +198,21 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
     exporter: str = ""
     """The exporter that it got; empty while it waits."""
     priority: int = 0
+    offered: float | None = None
+    """When it was offered to its exporter, which has not accepted it yet; None for all that have begun."""
     begun: float | None = None
     ended: float | None = None
     conditions: tuple[Condition, ...] = ()
 
     @property
     def active(self) -> bool:
-        """It holds an exporter."""
+        """It holds an exporter, which nobody else can have."""
         return bool(self.exporter) and self.ended is None
+
+    @property
+    def accepted(self) -> bool:
+        """It has an exporter that serves it."""
+        return bool(self.exporter) and self.offered is None
 
     @property
     def expiry(self) -> float | None:
@@ -197,6 +225,18 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of that type, if it was ever set."""
         return next((one for one in self.conditions if one.type is kind), None)
+
+    def with_condition(self, condition: Condition) -> Lease:
+        """The lease with a condition updated in its place, or added as the last. Nothing new: the very same lease."""
+        before = self.condition(condition.type)
+        if before is None:
+            return replace(self, conditions=(*self.conditions, condition))
+        if before.holds == condition.holds:
+            if (before.reason, before.message) == (condition.reason, condition.message):
+                return self
+            condition = replace(condition, since=before.since)
+        updated = tuple(condition if one.type is condition.type else one for one in self.conditions)
+        return replace(self, conditions=updated)
 
 
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -98,7 +98,7 @@ class LabCollector(Collector):
         states: Counter[tuple[str, str]] = Counter()
         for lease in engine.view.open_leases():
             later = lease.begin_time is not None and lease.begin_time > now
-            state = "active" if lease.exporter else "future" if later else "waiting"
+            state = "active" if lease.accepted else "future" if later else "waiting"
             states[lease.namespace, state] += 1
         leases = GaugeMetricFamily(
             "jumpstarter_leases",

@@ -2,14 +2,17 @@
 
 from jumpstarter_controller.scheduling.candidates import Refusal, choices, longest
 from jumpstarter_controller.scheduling.clock_steps import WrittenAhead, follow_clock
+from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, decline, withdraw
 from jumpstarter_controller.scheduling.presence import OFFLINE_SECONDS, Presence
-from jumpstarter_controller.scheduling.scheduler import Place, Scheduler, online
+from jumpstarter_controller.scheduling.scheduler import READY_STATUSES, Place, Scheduler, online
 from jumpstarter_controller.scheduling.times import TimesError, check_times
 from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, Waiters
 
 __all__ = [
+    "ANSWER_SECONDS",
     "OFFLINE_SECONDS",
     "PICKUP_SECONDS",
+    "READY_STATUSES",
     "WAITER_SECONDS",
     "Place",
     "Presence",
@@ -18,9 +21,12 @@ __all__ = [
     "TimesError",
     "Waiters",
     "WrittenAhead",
+    "accept",
     "check_times",
     "choices",
+    "decline",
     "follow_clock",
     "longest",
     "online",
+    "withdraw",
 ]

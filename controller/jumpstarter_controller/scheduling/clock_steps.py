@@ -63,6 +63,8 @@ def follow_clock(lab: Lab, step: float, ahead: WrittenAhead = WrittenAhead()) ->
     written `ahead` of our clock stays.
     """
     for lease in lab.open_leases():
+        if lease.offered is not None:
+            lab.put(replace(lease, offered=lease.offered + step))
         if lease.begun is None or ahead.has(lease, lease.begun):
             continue
         begin = lease.begin_time

@@ -24,6 +24,7 @@ from jumpstarter_controller.lab import (
 from jumpstarter_controller.scheduling.candidates import Candidates, Refusal, choices
 from jumpstarter_controller.scheduling.forecast import forecast
 from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_of
+from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, assign, settle, withdraw
 from jumpstarter_controller.scheduling.presence import Presence
 from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, Waiters
 
@@ -70,11 +71,13 @@ class Scheduler:
         later: list[Lease] = []
         due = []
         for one in lab.open_leases():
-            lease = self._noticed(lab, one)
+            lease = self._settled(lab, self._noticed(lab, one), now)
             ended = _ended(lab, lease, now) or self._abandoned(lease, now)
             if ended is not None:
-                lab.put(ended)
+                lab.put(withdraw(ended))
                 continue
+            if lease.offered is not None:
+                due.append(lease.offered + ANSWER_SECONDS)
             if lease.waited:
                 due.append(self.waiters.limit(lease, now))
             if lease.expiry is not None:
@@ -90,9 +93,17 @@ class Scheduler:
             due.append(loss + 0.001)
         return min(due, default=None)
 
+    def _settled(self, lab: Lab, lease: Lease, now: float) -> Lease:
+        """The lease, which has begun or waits again where there is nothing to be said to an offer any more."""
+        if lease.offered is None:
+            return lease
+        exporter = lab.get(Exporter, Key(lease.namespace, lease.exporter))
+        is_there = exporter is not None and online(exporter, self.presence, now)
+        return settle(lab, lease, is_there, now)
+
     def _noticed(self, lab: Lab, lease: Lease) -> Lease:
         """The lease, which nobody has to be heard of for any more if its command knows that it has a board."""
-        if lease.waited and lease.exporter and self.waiters.is_picked_up(lease.key):
+        if lease.waited and lease.accepted and self.waiters.is_picked_up(lease.key):
             lease = replace(lease, waited=False)
             lab.put(lease)
         return lease
@@ -101,11 +112,13 @@ class Scheduler:
         """The lease as it ends because the command that waited for it is gone; None if it goes on."""
         if not lease.waited or self.waiters.limit(lease, now) > now:
             return None
-        if lease.exporter:
+        if lease.accepted:
             why = f"the command that waited for it did not take it within {PICKUP_SECONDS:.0f} s"
         else:
             why = f"the command that waited for it was not heard of for {WAITER_SECONDS:.0f} s"
-        return _with(replace(lease, ended=now), Condition(ConditionType.READY, False, "Released", why, now))
+        return replace(lease, ended=now).with_condition(
+            Condition(ConditionType.READY, False, "Released", why, now)
+        )
 
     def _note_absence(self, lab: Lab, now: float) -> None:
         """Exporters that have not been heard of are offline, whatever they last said."""
@@ -135,7 +148,7 @@ class Scheduler:
         for lease in waiting:
             found = self.choices(lab, lease)
             if isinstance(found, Refusal):
-                lab.put(_with(replace(lease, ended=now), found.condition(now)))
+                lab.put(replace(lease, ended=now).with_condition(found.condition(now)))
             else:
                 queue.append((lease, found))
         if not queue:
@@ -144,16 +157,16 @@ class Scheduler:
         supply = self._supply(lab, now)
         promises = self._promises(lab, later)
         for lease, exporter, priority in Line(queue).grant(supply, promises, now):
-            begun = replace(lease, exporter=exporter.name, priority=priority, begun=now)
-            ready = Condition(ConditionType.READY, True, "Ready", f"exporter {exporter.name} is leased", now)
-            lab.put(_with(begun, ready))
-            expiries.append(end_of(lease, now))
+            record = lab.get(Exporter, exporter)
+            assert record is not None
+            lab.put(assign(lease, record, priority, now))
+            expiries.append(now + ANSWER_SECONDS if record.answers else end_of(lease, now))
         why: dict[int, Condition] = {}
         for lease, found in queue:
             if lab.get(Lease, lease.key) is lease:
                 if id(found) not in why:  # the same for all who want the same
                     why[id(found)] = _pending(lab, found, supply, now)
-                lab.put(_with(lease, why[id(found)]))
+                lab.put(lease.with_condition(why[id(found)]))
         return expiries
 
     def _preference(self, exporter: Key) -> tuple[bool, Key]:
@@ -191,8 +204,11 @@ class Scheduler:
         for exporter in lab.all(Exporter):
             if online(exporter, self.presence, now):
                 holder = lab.holder(exporter.key)
-                held = None if holder is None else holder.expiry
-                free_at[exporter.key] = now if held is None else held
+                if holder is None:
+                    free_at[exporter.key] = now
+                else:  # who is offered it has it for the whole time from when it is accepted
+                    held = holder.expiry
+                    free_at[exporter.key] = end_of(holder, now) if held is None else held
                 if holder is None and exporter.status in READY_STATUSES:
                     free.add(exporter.key)
         return Supply(free, free_at, self._preference)
@@ -230,6 +246,9 @@ def _pending(lab: View, found: Candidates, supply: Supply, now: float) -> Condit
         message = "what is free is promised to a lease that begins before this one would end"
     else:
         reason, message = "NotReady", "no exporter that it may have is ready yet"
+        said = (lab.get(Exporter, key) for key in sorted(here) if lab.holder(key) is None)
+        if (one := next((one for one in said if one is not None and one.reasons), None)) is not None:
+            message += f"; {one.name}: {one.status_message}"
     return Condition(ConditionType.PENDING, True, reason, message, now)
 
 
@@ -245,17 +264,6 @@ def _ended(lab: View, lease: Lease, now: float) -> Lease | None:
         reason, message = "Released", f"exporter {lease.exporter} was deleted"
     else:
         return None
-    return _with(replace(lease, ended=now), Condition(ConditionType.READY, False, reason, message, now))
-
-
-def _with(lease: Lease, condition: Condition) -> Lease:
-    """The lease with a condition updated in its place, or added as the last. Nothing new: the very same lease."""
-    before = lease.condition(condition.type)
-    if before is None:
-        return replace(lease, conditions=(*lease.conditions, condition))
-    if before.holds == condition.holds:
-        if (before.reason, before.message) == (condition.reason, condition.message):
-            return lease
-        condition = replace(condition, since=before.since)
-    updated = tuple(condition if one.type is condition.type else one for one in lease.conditions)
-    return replace(lease, conditions=updated)
+    return replace(lease, ended=now).with_condition(
+        Condition(ConditionType.READY, False, reason, message, now)
+    )

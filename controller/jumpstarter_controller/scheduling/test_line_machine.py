@@ -1,5 +1,5 @@
 """The scheduler under any order of events: restarts, clocks that are set, commands that are killed while they wait,
-exporters that come, go and are disabled.
+exporters that come, go and are disabled, that accept what they are offered, decline it, or say nothing.
 
 What must hold is written here a second time and naively, lease by lease and exporter by exporter.
 """
@@ -27,10 +27,12 @@ from jumpstarter_controller.lab import (
     Lab,
     Lease,
     Policy,
+    Reason,
     Rule,
 )
 from jumpstarter_controller.lab.tables import KINDS
 from jumpstarter_controller.scheduling import (
+    ANSWER_SECONDS,
     PICKUP_SECONDS,
     WAITER_SECONDS,
     Presence,
@@ -85,6 +87,8 @@ class Machine(RuleBasedStateMachine):
         """When the commands of these leases asked for the last time; of all that ever had one."""
         self.asked: set[Key] = set()
         self.ended: dict[Key, Lease] = {}
+        self.declined: dict[tuple[str, Key], Exporter] = {}
+        """By exporter and lease: the exporter as it was when it declined."""
 
     @initialize()
     def build(self) -> None:
@@ -95,6 +99,7 @@ class Machine(RuleBasedStateMachine):
         self.decide()
 
     def add(self, name: str, index: int) -> None:
+        """Some answer, some take what they get."""
         labels = {"board": "rpi4", "n": str(index), "site": "ab"[index % 2]}
         self.lab.put(
             Exporter(
@@ -104,6 +109,7 @@ class Machine(RuleBasedStateMachine):
                 labels=labels,
                 devices=1,
                 status=ExporterStatus.AVAILABLE,
+                answers=index > 0,
             )
         )
         self.presence.connected(Key(NS, name), self.now)
@@ -132,8 +138,7 @@ class Machine(RuleBasedStateMachine):
         self.lab.commit()
         for lease in self.lab.all(Lease):
             self.waiters.written(lease.key, lease)
-        begun = [lease for key in waiting if (lease := self.lease(key)).exporter and lease.begun == self.now]
-        self.check_order(begun)
+        self.check_order([lease for key in waiting if (lease := self.lease(key)).active])
         for lease in self.lab.all(Lease):
             if lease.ended is not None:
                 assert self.ended.setdefault(lease.key, lease) == lease, "an ended lease has changed"
@@ -218,7 +223,7 @@ class Machine(RuleBasedStateMachine):
             self.heard[lease] = self.passed
             if (record := self.lease(lease)).waited:
                 self.waiters.heard(record, self.now)
-            if record.exporter:
+            if record.accepted:
                 self.commands.discard(lease)
                 self.taken.add(lease)
             self.decide()
@@ -231,6 +236,40 @@ class Machine(RuleBasedStateMachine):
     def report(self, name: str, status: ExporterStatus) -> None:
         self.presence.saw(Key(NS, name), self.now)
         self.change(lambda: changes.report(self.lab, Key(NS, name), status, ""))
+
+    @rule(name=exporters, answers=st.booleans())
+    def answer_or_not(self, name: str, answers: bool) -> None:
+        """Another version of the exporter comes."""
+        found = self.lab.get(Exporter, Key(NS, name))
+        if found is not None:
+            self.lab.put(replace(found, answers=answers))
+        self.decide()
+
+    def offer(self, name: str) -> Lease | None:
+        holder = self.lab.holder(Key(NS, name))
+        return holder if holder is not None and holder.offered is not None else None
+
+    @rule(name=exporters)
+    def accept(self, name: str) -> None:
+        if (lease := self.offer(name)) is not None:
+            self.change(lambda: changes.accept_lease(self.lab, self.now, Key(NS, name), lease.name))
+            after = self.lease(lease.key)
+            assert self.now in (after.begun, after.ended)
+
+    @rule(name=exporters, is_news=st.sampled_from([True, True, False]))
+    def decline(self, name: str, is_news: bool) -> None:
+        if (lease := self.offer(name)) is None:
+            return
+        why = [Reason("local-use", "in local use by ana")]
+        self.change(lambda: changes.decline_lease(self.lab, Key(NS, name), lease.name, why, is_news=is_news))
+        after = self.lease(lease.key)
+        assert (after.order, after.created) == (lease.order, lease.created), "it has lost its place"
+        if is_news:
+            assert after.exporter != name, "it was offered to who has just declined it"
+            exporter = self.lab.get(Exporter, Key(NS, name))
+            assert exporter is not None
+            assert lease.name in exporter.declined
+            self.declined[name, lease.key] = exporter
 
     @rule(name=exporters)
     def drop(self, name: str) -> None:
@@ -413,9 +452,18 @@ class Machine(RuleBasedStateMachine):
                 assert self.wake <= due
 
     @invariant()
+    def who_has_declined_is_not_tried_before_it_is_available_again(self) -> None:
+        for (name, key), exporter in list(self.declined.items()):
+            now = self.lab.get(Exporter, Key(NS, name))
+            if now is None or now.status in READY or now.uid != exporter.uid:
+                del self.declined[name, key]
+            else:
+                assert self.lease(key).exporter != name
+
+    @invariant()
     def each_lasts_its_time_whatever_the_clock_says(self) -> None:
         for lease in self.lab.open_leases():
-            if lease.active and lease.end_time is None and lease.expiry is not None:
+            if lease.accepted and lease.end_time is None and lease.expiry is not None:
                 left = lease.expiry - self.now
                 end = self.ends.setdefault(lease.key, self.passed + left)
                 assert abs(end - self.passed - left) < 0.001
@@ -434,7 +482,21 @@ class Machine(RuleBasedStateMachine):
 
     def check_ready(self, lease: Lease) -> None:
         last = lease.conditions[-1]
-        if lease.active:
+        assert lease.active or lease.offered is None
+        assert lease.begun is not None or lease.active or not lease.exporter, (
+            "it ended with a board that it never had"
+        )
+        if lease.active and lease.offered is not None:
+            assert (last.type, last.holds, last.reason) == (ConditionType.PENDING, True, "Offered")
+            assert lease.begun is None
+            assert 0 <= self.now - lease.offered < ANSWER_SECONDS
+            assert self.wake is not None
+            assert self.wake <= lease.offered + ANSWER_SECONDS
+            exporter = self.lab.get(Exporter, Key(NS, lease.exporter))
+            assert exporter is not None
+            assert exporter.answers
+            assert self.is_there(exporter)
+        elif lease.active:
             assert (last.type, last.holds) == (ConditionType.READY, True)
         elif last.type is ConditionType.READY:
             assert not last.holds
@@ -481,8 +543,10 @@ class Machine(RuleBasedStateMachine):
             if self.presence.is_fresh(exporter.key, now):
                 # A connection is preferred: keep who has one and who has none apart.
                 presence.connected(exporter.key, now)
-            if lab.holder(exporter.key) is not None and exporter.status is not ExporterStatus.OFFLINE:
-                lab.put(replace(exporter, status=ExporterStatus.AVAILABLE))
+            status = exporter.status
+            if lab.holder(exporter.key) is not None and status is not ExporterStatus.OFFLINE:
+                status = ExporterStatus.AVAILABLE
+            lab.put(replace(exporter, status=status, answers=False))  # it accepts all at once
         for one in lab.open_leases():
             lab.put(replace(one, waited=False))
         presence.is_connected = self.presence.is_connected  # type: ignore[method-assign]
@@ -502,10 +566,12 @@ class Machine(RuleBasedStateMachine):
         """When every exporter is there and every lease runs out, each gets its turn."""
         for exporter in list(self.lab.all(Exporter)):
             self.presence.connected(exporter.key, self.now)
-            status = ExporterStatus.AVAILABLE
-            self.lab.put(replace(exporter, status=status, devices=1))
+            self.lab.put(replace(exporter, devices=1))
+            changes.report(self.lab, exporter.key, ExporterStatus.AVAILABLE, "")
         for _ in range(4 * len(self.asked) + 4):
             self.decide()
+            for name in EXPORTERS:
+                self.accept(name)
             if self.wake is None:
                 break
             self.now = max(self.now, self.wake)

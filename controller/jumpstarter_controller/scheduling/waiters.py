@@ -27,7 +27,7 @@ class Waiters:
     def heard(self, lease: Lease, now: float) -> None:
         """Its command has asked for it, and knows of its board if it has one."""
         self._heard[lease.key] = now
-        if lease.exporter:
+        if lease.accepted:
             self._picked_up[lease.key] = None
 
     def is_picked_up(self, lease: Key) -> bool:

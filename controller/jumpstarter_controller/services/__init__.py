@@ -2,9 +2,21 @@
 
 from jumpstarter_controller.services.client_service import ClientService
 from jumpstarter_controller.services.controller_service import ControllerService
+from jumpstarter_controller.services.exporter_service import ExporterService
+from jumpstarter_controller.services.exporter_streams import ExporterStreams
 from jumpstarter_controller.services.guard import Guard
 from jumpstarter_controller.services.lab_service import LabService
 from jumpstarter_controller.services.listening import Listening
 from jumpstarter_controller.services.routers import Router, Routers
 
-__all__ = ["ClientService", "ControllerService", "Guard", "LabService", "Listening", "Router", "Routers"]
+__all__ = [
+    "ClientService",
+    "ControllerService",
+    "ExporterService",
+    "ExporterStreams",
+    "Guard",
+    "LabService",
+    "Listening",
+    "Router",
+    "Routers",
+]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.identifiers import uuid7
@@ -13,8 +14,27 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterDevices, ExporterStatus, Key, Lab, Lease
-from jumpstarter_controller.scheduling import Refusal, TimesError, check_times, choices, longest
+from jumpstarter_controller.lab import (
+    Client,
+    Exporter,
+    ExporterDevices,
+    ExporterStatus,
+    Key,
+    Lab,
+    Lease,
+    Reason,
+)
+from jumpstarter_controller.scheduling import (
+    READY_STATUSES,
+    Refusal,
+    TimesError,
+    accept,
+    check_times,
+    choices,
+    decline,
+    longest,
+    withdraw,
+)
 from jumpstarter_controller.selectors import SelectorError, check_labels, parse
 from jumpstarter_controller.selectors.labels import LabelError, check_name
 from jumpstarter_controller.services.device_reports import devices_of
@@ -22,7 +42,9 @@ from jumpstarter_controller.services.messages import name_of, seconds_of, time_o
 
 __all__ = [
     "OWN_PREFIX",
+    "accept_lease",
     "create_lease",
+    "decline_lease",
     "not_found",
     "register",
     "release",
@@ -38,6 +60,8 @@ MOST_OPEN_LEASES = 256
 """Of one client, unless its controller was told another number."""
 MAX_CONTEXT = 8
 MAX_DEVICES = 4096
+MAX_REASONS = 16
+MAX_CODE_LENGTH = 64
 LONGEST_MESSAGE = 1024
 
 
@@ -207,7 +231,7 @@ def update_lease(lab: Lab, now: float, client: Client, key: Key, asked: client_p
         _check_allowed(lab, lease, client)
     if asked.client:
         lease = replace(lease, client=_new_owner(lab, lease, asked.client))
-    if lease.exporter:
+    if lease.accepted:
         lease = replace(lease, waited=False)  # somebody looks after it
     lab.put(lease)
     return lease
@@ -228,7 +252,8 @@ def _check_allowed(lab: Lab, lease: Lease, client: Client) -> None:
     exporter = lab.get(Exporter, Key(lease.namespace, lease.exporter))
     if exporter is None:
         return  # it ends in this very moment
-    seconds = max(lease.duration, (lease.expiry or 0.0) - (lease.begun or 0.0))
+    begun = lease.begun if lease.begun is not None else lease.expiry
+    seconds = max(lease.duration, (lease.expiry or 0.0) - (begun or 0.0))
     most = longest(lab, client, exporter)
     if seconds > most:
         allowed = f"for {most:g} s at most, not {seconds:g} s" if most else "at all"
@@ -253,6 +278,8 @@ def _retimed(lease: Lease, now: float, asked: client_pb2.Lease) -> Lease:
     elif begin is None:
         begin = lease.begin_time
     changed = replace(lease, duration=duration, begin_time=begin, end_time=end)
+    if begin is not None and begin > now:
+        changed = withdraw(changed)
     if changed.expiry is not None and changed.expiry <= now:
         raise RpcError(
             StatusCode.UNKNOWN,
@@ -300,8 +327,13 @@ def register(
     exporter: Key,
     labels: Mapping[str, str],
     reports: Sequence[jumpstarter_pb2.DriverInstanceReport],
+    *,
+    answers: bool = False,
 ) -> Exporter:
-    """Take an exporter's own labels and its devices; the lab's labels stay."""
+    """Take an exporter's own labels and its devices; the lab's labels stay.
+
+    `answers`: it accepts or declines each lease.
+    """
     record = lab.get(Exporter, exporter)
     if record is None:
         raise not_found("exporter", exporter.name)
@@ -315,8 +347,8 @@ def register(
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"an exporter has at most {MAX_DEVICES} devices")
     kept = {key: value for key, value in record.labels.items() if not key.startswith(OWN_PREFIX)}
     merged = kept | own
-    if (merged, devices) != (record.labels, record.devices):
-        record = replace(record, labels=merged, devices=devices)
+    if (merged, devices, answers) != (record.labels, record.devices, record.answers):
+        record = replace(record, labels=merged, devices=devices, answers=answers)
         lab.put(record)
     found, omitted = devices_of(reports)
     known = lab.get(ExporterDevices, exporter)
@@ -332,14 +364,69 @@ def unregister(lab: Lab, exporter: Key, reason: str) -> None:
     record = lab.get(Exporter, exporter)
     if record is not None:
         text = shown(reason, LONGEST_MESSAGE) or "Exporter unregistered"
-        lab.put(replace(record, devices=0, status=ExporterStatus.OFFLINE, status_message=text))
+        lab.put(replace(record, devices=0, status=ExporterStatus.OFFLINE, status_message=text, reasons=()))
 
 
-def report(lab: Lab, exporter: Key, status: ExporterStatus, message: str) -> None:
-    """What it says of itself."""
+def report(
+    lab: Lab, exporter: Key, status: ExporterStatus, message: str, reasons: Iterable[Reason] = ()
+) -> None:
+    """What it says of itself. Once it is available, there are no reasons, and it is tried for every lease again."""
     record = lab.get(Exporter, exporter)
     if record is None:
         raise not_found("exporter", exporter.name)
-    text = shown(message, LONGEST_MESSAGE)
-    if (record.status, record.status_message) != (status, text):
-        lab.put(replace(record, status=status, status_message=text))
+    changed = replace(
+        record,
+        status=status,
+        status_message=shown(message, LONGEST_MESSAGE),
+        reasons=() if status in READY_STATUSES else reasons_of(reasons),
+        declined=() if status in READY_STATUSES else record.declined,
+    )
+    if changed != record:
+        lab.put(changed)
+
+
+def reasons_of(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """What is kept of an exporter's reasons, whatever it sent."""
+    return tuple(
+        Reason(shown(one.code, MAX_CODE_LENGTH), shown(one.sentence, LONGEST_MESSAGE))
+        for one in islice(reasons, MAX_REASONS)
+    )
+
+
+def accept_lease(lab: Lab, now: float, exporter: Key, name: str) -> None:
+    """It takes the lease that it was offered, which begins. Once more is as good."""
+    lab.put(accept(_offered(lab, exporter, name), now))
+
+
+def decline_lease(lab: Lab, exporter: Key, name: str, reasons: Sequence[Reason], *, is_news: bool) -> None:
+    """It does not take the lease that it was offered, and is not available for others either.
+
+    Without `is_news` it has been available again since; then only the lease is concerned.
+
+    Raises:
+        RpcError: FAILED_PRECONDITION, it was not offered, or was accepted; INVALID_ARGUMENT, there is no reason.
+    """
+    lease = _offered(lab, exporter, name)
+    if lease.offered is None:
+        raise RpcError(
+            StatusCode.FAILED_PRECONDITION, f"lease {name} was accepted before; release it if it cannot go on"
+        )
+    if not reasons:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "a lease is declined with at least one reason")
+    record = lab.get(Exporter, exporter)
+    assert record is not None
+    if not is_news:
+        lab.put(withdraw(lease))
+        return
+    decline(lab, lease, record)
+    report(lab, exporter, ExporterStatus.AFTER_LEASE_HOOK, reasons[0].sentence, reasons)
+
+
+def _offered(lab: Lab, exporter: Key, name: str) -> Lease:
+    lease = lab.holder(exporter)
+    if lease is None or lease.name != name:
+        raise RpcError(
+            StatusCode.FAILED_PRECONDITION,
+            f"lease {shown(name)} is not this exporter's, or not any more; go on with what the controller says",
+        )
+    return lease

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
@@ -31,6 +32,8 @@ __all__ = ["ClientService"]
 
 TAG_PREFIX = "metadata.jumpstarter.dev/"
 MOST_PER_PAGE = 1000
+DECISION_SECONDS = 1.0
+"""A client's call waits so long for an exporter to accept its lease: mostly a few milliseconds."""
 
 T = TypeVar("T", Exporter, Lease)
 
@@ -90,6 +93,7 @@ class ClientService(client_grpc.ClientServiceServicer):
             raise changes.not_found("lease", key.name)
         if lease.waited and lease.client == client.name and call.header(WAITS):
             self._engine.heard_of(lease)
+            return await self._current(lease)
         return self._lease(lease)
 
     async def ListLeases(
@@ -129,7 +133,7 @@ class ClientService(client_grpc.ClientServiceServicer):
                 lab, now, client, request.lease_id, request.lease, most_open=self._most_leases, waited=waited
             )
         )
-        return self._current(lease)
+        return await self._current(lease)
 
     async def UpdateLease(
         self, request: pb.UpdateLeaseRequest, call: ServerCall[pb.UpdateLeaseRequest, pb.Lease]
@@ -139,11 +143,20 @@ class ClientService(client_grpc.ClientServiceServicer):
         lease = await self._engine.change(
             lambda lab, now: changes.update_lease(lab, now, client, key, request.lease)
         )
-        return self._current(lease)
+        return await self._current(lease)
 
-    def _current(self, lease: Lease) -> pb.Lease:
-        """As it is after the decisions that followed the change."""
-        return self._lease(self._engine.view.get(Lease, lease.key) or lease)
+    async def _current(self, lease: Lease) -> pb.Lease:
+        """As it is after the decisions that followed the change, and the exporter's, if that is asked and answers soon.
+
+        Otherwise, who asked would learn of it when they ask again.
+        """
+        deadline = trio.current_time() + DECISION_SECONDS
+        while True:
+            lease = self._engine.view.get(Lease, lease.key) or lease
+            left = deadline - trio.current_time()
+            if lease.offered is None or lease.ended is not None or left <= 0:
+                return self._lease(lease)
+            await self._engine.wait(Lease, lease.key, left)
 
     async def DeleteLease(
         self, request: pb.DeleteLeaseRequest, call: ServerCall[pb.DeleteLeaseRequest, empty_pb2.Empty]

@@ -12,7 +12,7 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf import duration_pb2
 from jumpstarter_proto.client.v1 import client_grpc, client_pb2
-from jumpstarter_proto.lab.v1 import exporters_grpc, lab_grpc, lab_pb2
+from jumpstarter_proto.lab.v1 import exporter_grpc, exporters_grpc, lab_grpc, lab_pb2
 from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import Server, open_channel
 from jumpstarter_proto.v1 import jumpstarter_grpc
@@ -25,6 +25,8 @@ from jumpstarter_controller.lab import Key
 from jumpstarter_controller.services import (
     ClientService,
     ControllerService,
+    ExporterService,
+    ExporterStreams,
     Guard,
     LabService,
     Listening,
@@ -47,6 +49,7 @@ class Lab:
     client: client_grpc.ClientServiceStub
     admin: lab_grpc.AdminServiceStub
     details: exporters_grpc.LabServiceStub
+    exporter: exporter_grpc.ExporterServiceStub
 
     async def made(self, kind: Kind, key: Key) -> Identity:
         request = lab_pb2.CreateRequest(kind=kind.value, namespace=key.namespace, name=key.name)
@@ -87,9 +90,11 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     guard = Guard(engine, Authenticator(issuer))
     credentials = Credentials(issuer, Addresses("lab:1"))
     routers = Routers([Router("router:1")], lambda _left, _fields: "router-token")
+    streams = ExporterStreams(engine, guard)
     server = Server(
         [
-            ControllerService(engine, guard, Listening(), routers),
+            ControllerService(engine, guard, Listening(), routers, streams),
+            ExporterService(engine, streams),
             ClientService(engine, guard, credentials.token),
             LabService(engine, guard),
             AdminService(engine, credentials),
@@ -107,6 +112,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
                 client_grpc.ClientServiceStub(channel),
                 lab_grpc.AdminServiceStub(channel),
                 exporters_grpc.LabServiceStub(channel),
+                exporter_grpc.ExporterServiceStub(channel),
             )
         nursery.cancel_scope.cancel()
     store.close()

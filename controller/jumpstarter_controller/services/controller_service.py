@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from typing import Any
 
 import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.remote import ANSWERS
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, status_of
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
-from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
 from jumpstarter_controller.logs import about
 from jumpstarter_controller.selectors import SelectorError
 from jumpstarter_controller.services import changes
+from jumpstarter_controller.services.exporter_streams import ExporterStreams
 from jumpstarter_controller.services.guard import Guard
-from jumpstarter_controller.services.instances import Instances
 from jumpstarter_controller.services.listening import Listening
 from jumpstarter_controller.services.messages import lease_v1, selector_of
 from jumpstarter_controller.services.routers import Routers
 
 __all__ = ["ControllerService"]
 
-TICK_SECONDS = 30.0
-"""An open status stream looks again so often, if nothing wakes it; each costs a lab of many exporters something."""
 READY_SECONDS = 30.0
 """A dial waits so long for an exporter that is about to begin its lease."""
 
@@ -62,32 +58,32 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         guard: Guard,
         listening: Listening,
         routers: Routers,
+        streams: ExporterStreams,
+        *,
         most_leases: int = changes.MOST_OPEN_LEASES,
     ) -> None:
         self._engine = engine
         self._guard = guard
         self._listening = listening
         self._routers = routers
+        self._streams = streams
         self._most_leases = most_leases
-        self._instances = Instances()
 
     async def Register(
         self, request: pb.RegisterRequest, call: ServerCall[pb.RegisterRequest, pb.RegisterResponse]
     ) -> pb.RegisterResponse:
-        exporter = await self._guard.exporter(call)
-        self._admit(exporter.key, call)
-        labels = dict(request.labels)
+        exporter = await self._streams.caller(call)
+        labels, answers = dict(request.labels), call.header(ANSWERS) == "1"
         # Not a sign of presence: it could be leased before it has said that it is available.
         record = await self._engine.change(
-            lambda lab, _: changes.register(lab, exporter.key, labels, request.reports)
+            lambda lab, _: changes.register(lab, exporter.key, labels, request.reports, answers=answers)
         )
         return pb.RegisterResponse(uuid=record.uid)
 
     async def Unregister(
         self, request: pb.UnregisterRequest, call: ServerCall[pb.UnregisterRequest, pb.UnregisterResponse]
     ) -> pb.UnregisterResponse:
-        exporter = await self._guard.exporter(call)
-        self._admit(exporter.key, call)
+        exporter = await self._streams.caller(call)
         await self._engine.change(lambda lab, _: changes.unregister(lab, exporter.key, request.reason))
         return pb.UnregisterResponse()
 
@@ -96,15 +92,14 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         request: pb.ReportStatusRequest,
         call: ServerCall[pb.ReportStatusRequest, pb.ReportStatusResponse],
     ) -> pb.ReportStatusResponse:
-        exporter = await self._guard.exporter(call)
+        exporter = await self._streams.caller(call)
         try:
             status = ExporterStatus(request.status)
         except ValueError:
             raise RpcError(
                 StatusCode.INVALID_ARGUMENT, f"{request.status} is no status of an exporter"
             ) from None
-        self._admit(exporter.key, call)
-        if not self._instances.is_news(exporter.key, call):
+        if not self._streams.instances.is_news(exporter.key, call):
             return pb.ReportStatusResponse()
 
         def apply(lab: Lab, _: float) -> None:
@@ -116,47 +111,18 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         await self._engine.change(apply)
         return pb.ReportStatusResponse()
 
-    def _admit(self, exporter: Key, call: ServerCall[Any, Any]) -> None:
-        try:
-            self._instances.admit(exporter, call)
-        except RpcError:
-            self._engine.wake(Exporter, exporter)  # the one that is served is told
-            raise
-
     async def Status(
         self, request: pb.StatusRequest, call: ServerCall[pb.StatusRequest, pb.StatusResponse]
     ) -> None:
-        session = await self._guard.exporter_session(call)
-        exporter = session.record
-        key, engine = exporter.key, self._engine
-        self._admit(key, call)
-        disputed = self._instances.opened(key, call)
-        engine.presence.connected(key, engine.clock())
-        _log.info("exporter connected", extra=about(exporter, peer=call.peer))
-        try:
-            await engine.change(_back_online(key))
-            sent: pb.StatusResponse | None = None
-            while True:
-                session.check()
-                current = self._status(key)
-                if sent is not None and _switches(sent, current):
-                    # An exporter takes no lease before it has been told that the last one is over.
-                    await call.send(pb.StatusResponse(leased=False))
-                if sent != current:
-                    await call.send(current)
-                    sent = current
-                elif disputed.is_set():
-                    raise self._instances.dispute(key)
-                else:
-                    await engine.wait(Exporter, key, session.pause(TICK_SECONDS))
-        finally:
-            self._instances.closed(key, call)
-            _log.info("exporter's connection has ended", extra=about(exporter, peer=call.peer))
-            engine.presence.disconnected(key, engine.clock())
+        def between(before: pb.StatusResponse, now: pb.StatusResponse) -> pb.StatusResponse | None:
+            # An exporter takes no lease before it has been told that the last one is over.
+            return pb.StatusResponse(leased=False) if _switches(before, now) else None
+
+        await self._streams.serve(call, self._status, between)
 
     def _status(self, key: Key) -> pb.StatusResponse:
         lease = self._engine.view.holder(key)
-        if lease is None:
+        if lease is None or not lease.accepted:  # who is offered one hears of it elsewhere
             return pb.StatusResponse(leased=False)
         return pb.StatusResponse(
             leased=True, lease_name=lease.name, client_name=lease.client, context=lease.context
@@ -169,7 +135,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         lease = self._lease(session.record.namespace, request.lease_name)
         if lease.exporter != session.record.name:
             raise RpcError(StatusCode.UNKNOWN, "permission denied: the lease is not this exporter's")
-        self._admit(session.record.key, call)
+        self._streams.admit(session.record.key, call)
         await call.send_initial_metadata()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.watch)
@@ -224,7 +190,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             raise RpcError(StatusCode.UNKNOWN, f"permission denied: the lease is {lease.client}'s now")
         if lease.ended is not None:
             raise RpcError(StatusCode.UNKNOWN, f"lease {lease.name} has ended; create a new one")
-        if not lease.exporter:
+        if not lease.accepted:
             raise RpcError(StatusCode.UNKNOWN, "lease not active: it still waits for an exporter")
         return lease
 
@@ -339,17 +305,6 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 "audit: %s %s", shown(entry.severity), shown(entry.message, 500), extra=about(session.record)
             )
         return empty_pb2.Empty()
-
-
-def _back_online(key: Key) -> Callable[[Lab, float], None]:
-    """Exporters before 0.8 report nothing: one that comes back is not offline any more."""
-
-    def apply(lab: Lab, _: float) -> None:
-        record = lab.get(Exporter, key)
-        if record is not None and record.status is ExporterStatus.OFFLINE:
-            lab.put(replace(record, status=ExporterStatus.UNSPECIFIED, status_message=""))
-
-    return apply
 
 
 def _switches(before: pb.StatusResponse, now: pb.StatusResponse) -> bool:

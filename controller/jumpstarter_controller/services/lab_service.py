@@ -63,6 +63,8 @@ class LabService(exporters_grpc.LabServiceServicer):
     def _details(self, exporter: Exporter) -> pb.ExporterDetails:
         known = self._engine.view.get(ExporterDevices, exporter.key)
         details = pb.ExporterDetails(name=exporter.name)
+        for reason in exporter.reasons:
+            details.reasons.add(code=reason.code, sentence=reason.sentence)
         if known is not None:
             details.omitted_devices = known.omitted
             for one in known.devices:

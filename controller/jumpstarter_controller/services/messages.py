@@ -127,7 +127,7 @@ def lease_message(lease: Lease, place: Place | None, now: float) -> client_pb2.L
         context=lease.context,
         allow_disabled=lease.allow_disabled,
     )
-    if lease.exporter:
+    if lease.accepted:
         message.exporter = f"namespaces/{lease.namespace}/exporters/{lease.exporter}"
     if lease.exporter_name:
         message.exporter_name = lease.exporter_name

@@ -25,6 +25,7 @@ from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.scheduling import OFFLINE_SECONDS
 from jumpstarter_controller.services import (
     ControllerService,
+    ExporterStreams,
     Guard,
     Listening,
     Router,
@@ -67,13 +68,15 @@ class Rendezvous:
         self.engine = Engine(Memory(), clock=self.clock)
         self.listening = Listening()
         self.issuer = TokenIssuer(SIGNING, "lab:1", clock=self.clock)
+        guard = Guard(self.engine, Authenticator(self.issuer))
         self.server = Server(
             [
                 ControllerService(
                     self.engine,
-                    Guard(self.engine, Authenticator(self.issuer)),
+                    guard,
                     self.listening,
                     Routers([Router("router:1")], lambda *_: self.token()),
+                    ExporterStreams(self.engine, guard),
                 )
             ]
         )

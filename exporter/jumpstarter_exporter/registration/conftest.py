@@ -15,7 +15,7 @@ import yaml
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, open_channel, serve_connection
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
-from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer, ControllerServiceStub
+from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer
 
 from jumpstarter_exporter.config import ExporterConfig, load
 from jumpstarter_exporter.devices.from_file import add_board
@@ -265,5 +265,5 @@ class Wired(Controller):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_connection, theirs, [self.lab])
                 async with open_channel(ours) as channel:
-                    yield Calls(ControllerServiceStub(channel), self._sequence)
+                    yield Calls(channel, self._sequence)
                 nursery.cancel_scope.cancel()

@@ -10,7 +10,10 @@ from contextlib import asynccontextmanager
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.lab.v1 import exporter_pb2
+from jumpstarter_proto.lab.v1.exporter_grpc import ExporterServiceStub
 from jumpstarter_proto.remote import (
+    ANSWERS,
     KEEPALIVE,
     Backoff,
     Identity,
@@ -19,7 +22,7 @@ from jumpstarter_proto.remote import (
     open_router_stream,
     read_claims,
 )
-from jumpstarter_proto.rpc import Options, RpcError, StatusCode
+from jumpstarter_proto.rpc import Caller, Metadata, Options, RpcError, StatusCode
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import (
     DriverInstanceReport,
@@ -34,9 +37,9 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import (
 
 from jumpstarter_exporter.registration.patience import Patience, Pause, is_gone, is_refusal
 from jumpstarter_exporter.registration.tenancy import Tenant
-from jumpstarter_exporter.status import Status
+from jumpstarter_exporter.status import Reason, Status
 
-__all__ = ["Calls", "Controller"]
+__all__ = ["Calls", "Controller", "accept_all"]
 
 CALL_SECONDS = 10.0
 WARN_SECONDS = 30 * 86400.0
@@ -55,25 +58,66 @@ _log = logging.getLogger(__name__)
 class Calls:
     """What is asked over one connection."""
 
-    def __init__(self, stub: ControllerServiceStub, sequence: itertools.count[int]) -> None:
-        self.stub = stub
+    def __init__(self, channel: Caller, sequence: itertools.count[int]) -> None:
+        self.stub = ControllerServiceStub(channel)
+        self.lab = ExporterServiceStub(channel)
+        """Of controllers of ours; others answer UNIMPLEMENTED."""
         self._sequence = sequence
 
     async def register(self, labels: Mapping[str, str], reports: Sequence[DriverInstanceReport]) -> None:
         """Say which devices there are."""
         request = RegisterRequest(labels=labels, reports=reports)
-        await self.stub.Register(request, timeout=CALL_SECONDS)
+        await self.stub.Register(request, timeout=CALL_SECONDS, metadata=[(ANSWERS, "1")])
 
-    async def report(self, status: Status, message: str) -> None:
-        """Say how we are."""
+    async def report(self, status: Status, message: str, reasons: Sequence[Reason] = ()) -> None:
+        """Say how we are, and why we are not available. Controllers that are not ours hear the message only."""
+        if reasons and await self._report_reasons(status, message, reasons):
+            return
         request = ReportStatusRequest(status=f"EXPORTER_STATUS_{status.name}", message=message)
         try:
-            await self.stub.ReportStatus(
-                request, timeout=CALL_SECONDS, metadata=[(SEQUENCE, str(next(self._sequence)))]
-            )
+            await self.stub.ReportStatus(request, timeout=CALL_SECONDS, metadata=self._numbered())
         except RpcError as error:
             if error.code is not StatusCode.UNIMPLEMENTED:  # a controller before 0.8
                 raise
+
+    async def _report_reasons(self, status: Status, message: str, reasons: Sequence[Reason]) -> bool:
+        """Whether the controller takes reasons."""
+        request = exporter_pb2.ReportStatusRequest(
+            status=f"EXPORTER_STATUS_{status.name}", message=message, reasons=_sent(reasons)
+        )
+        try:
+            await self.lab.ReportStatus(request, timeout=CALL_SECONDS, metadata=self._numbered())
+        except RpcError as error:
+            if error.code is not StatusCode.UNIMPLEMENTED:
+                raise
+            return False
+        return True
+
+    def _numbered(self) -> Metadata:
+        return [(SEQUENCE, str(next(self._sequence)))]
+
+    async def accept(self, lease: str) -> None:
+        """Take a lease that was offered: it begins. One that is not offered any more needs no answer."""
+        try:
+            await self.lab.AcceptLease(exporter_pb2.AcceptLeaseRequest(lease=lease), timeout=CALL_SECONDS)
+        except RpcError as error:
+            if error.code not in GONE_FOR_GOOD:
+                raise
+            _log.info("lease %s: %s", lease, error)
+
+    async def decline(self, lease: str, reasons: Sequence[Reason]) -> None:
+        """Do not take a lease that was offered: somebody else serves it, and we are not available.
+
+        There is at least one reason, and the first is what people read. `report` AVAILABLE when there is none any more.
+        A lease that is not offered any more needs no answer.
+        """
+        request = exporter_pb2.DeclineLeaseRequest(lease=lease, reasons=_sent(reasons))
+        try:
+            await self.lab.DeclineLease(request, timeout=CALL_SECONDS, metadata=self._numbered())
+        except RpcError as error:
+            if error.code not in GONE_FOR_GOOD:
+                raise
+            _log.info("lease %s: %s", lease, error)
 
     async def unregister(self, reason: str) -> None:
         """Say goodbye."""
@@ -87,6 +131,19 @@ class Calls:
             if error.code not in GONE_FOR_GOOD:
                 raise
             _log.info("lease %s: %s", lease, error)
+
+
+def _sent(reasons: Sequence[Reason]) -> list[exporter_pb2.Reason]:
+    return [exporter_pb2.Reason(code=one.code, sentence=one.sentence) for one in reasons]
+
+
+def accept_all(_: Tenant) -> Sequence[Reason]:
+    """Take every lease."""
+    return ()
+
+
+def ignore(_: Tenant | None) -> None:
+    """Whoever waits, waits."""
 
 
 class Controller:
@@ -116,17 +173,24 @@ class Controller:
         async with open_controller(
             self.endpoint, self._trust, self._identity, metadata=self._marks, options=self._options
         ) as channel:
-            yield Calls(ControllerServiceStub(channel), self._sequence)
+            yield Calls(channel, self._sequence)
 
     async def follow(
         self,
         introduce: Callable[[Calls], Awaitable[None]],
         told: Callable[[Tenant | None], None],
         failed: Callable[[Exception], None] = lambda error: None,
+        *,
+        answer: Callable[[Tenant], Sequence[Reason]] = accept_all,
+        waits: Callable[[Tenant | None], None] = ignore,
     ) -> None:
         """Introduce ourselves and hear whose we are; again and again, until cancelled.
 
         Nobody's, too, once the controller knows us no more. `failed` hears of each time that it did not go on.
+
+        Controllers of ours ask first: `answer` returns the reasons for which a lease is declined, none to take it, and
+        `told` hears of those that were taken only. `waits` hears of one that was declined and still waits for a board,
+        ours too, and of None when there is none; up to half a minute late. With other controllers neither is called.
         """
         patience = Patience()
         while True:
@@ -136,7 +200,8 @@ class Controller:
                     _log.info("registered with %s", self.endpoint)
                     self._mind_the_end()
                     while True:
-                        await self._hear(calls, told, patience)
+                        if not await self._hear_ours(calls, told, patience, answer, waits):
+                            await self._hear(calls, told, patience)
                         await _wait(patience.ended(), self.endpoint)
             except JumpstarterError as error:
                 pause = patience.failed(error)
@@ -177,6 +242,38 @@ class Controller:
                 left / 3600,
                 self._identity.name,
             )
+
+    async def _hear_ours(
+        self,
+        calls: Calls,
+        told: Callable[[Tenant | None], None],
+        patience: Patience,
+        answer: Callable[[Tenant], Sequence[Reason]],
+        waits: Callable[[Tenant | None], None],
+    ) -> bool:
+        """The same of a controller of ours, until it ends it; False, and nothing was heard, if it is none."""
+        try:
+            async with calls.lab.WatchAssignment(exporter_pb2.WatchAssignmentRequest()) as call:
+                async for message in call:
+                    patience.worked()
+                    declined = Tenant(message.declined_lease, message.declined_client)
+                    waits(declined if declined.lease else None)
+                    until = message.end.ToNanoseconds() / 1e9 if message.HasField("end") else None
+                    tenant = Tenant(message.lease, message.client, until) if message.lease else None
+                    if tenant is None or not message.offered:
+                        told(tenant)
+                    elif reasons := answer(tenant):
+                        _log.info(
+                            "lease %s of %s is declined: %s", tenant.lease, tenant.client, reasons[0].sentence
+                        )
+                        await calls.decline(tenant.lease, reasons)
+                    else:
+                        await calls.accept(tenant.lease)
+        except RpcError as error:
+            if error.code is not StatusCode.UNIMPLEMENTED:
+                raise
+            return False
+        return True
 
     async def _hear(self, calls: Calls, told: Callable[[Tenant | None], None], patience: Patience) -> None:
         async with calls.stub.Status(StatusRequest()) as call:

@@ -17,6 +17,8 @@ class Tenant:
 
     lease: str
     client: str
+    until: float | None = None
+    """When it ends unless somebody changes it, in seconds since the epoch; None where the controller does not say."""
 
 
 class Tenancy:

@@ -1,3 +1,4 @@
+from jumpstarter_proto.lab.v1 import exporter_pb2 as _exporter_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -27,14 +28,16 @@ class ListExporterDetailsResponse(_message.Message):
     def __init__(self, exporters: _Optional[_Iterable[_Union[ExporterDetails, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ExporterDetails(_message.Message):
-    __slots__ = ("name", "devices", "omitted_devices")
+    __slots__ = ("name", "devices", "omitted_devices", "reasons")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     OMITTED_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     devices: _containers.RepeatedCompositeFieldContainer[Device]
     omitted_devices: int
-    def __init__(self, name: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., omitted_devices: _Optional[int] = ...) -> None: ...
+    reasons: _containers.RepeatedCompositeFieldContainer[_exporter_pb2.Reason]
+    def __init__(self, name: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., omitted_devices: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[_exporter_pb2.Reason, _Mapping]]] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("path", "interface", "client", "state", "reason", "description")

@@ -1,0 +1,98 @@
+"""What our own exporters say and hear beside Jumpstarter's calls: whether they take a lease, its end, and reasons."""
+
+from __future__ import annotations
+
+from jumpstarter_proto.lab.v1 import exporter_grpc
+from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Reason
+from jumpstarter_controller.services import changes
+from jumpstarter_controller.services.exporter_streams import ExporterStreams
+from jumpstarter_controller.services.messages import timestamp
+
+__all__ = ["ExporterService"]
+
+
+class ExporterService(exporter_grpc.ExporterServiceServicer):
+    """jumpstarter_sbc.lab.v1.ExporterService."""
+
+    def __init__(self, engine: Engine, streams: ExporterStreams) -> None:
+        self._engine = engine
+        self._streams = streams
+
+    async def WatchAssignment(
+        self, request: pb.WatchAssignmentRequest, call: ServerCall[pb.WatchAssignmentRequest, pb.Assignment]
+    ) -> None:
+        def between(before: pb.Assignment, now: pb.Assignment) -> pb.Assignment | None:
+            # An exporter takes no lease before it has been told that the last one is over.
+            return pb.Assignment() if before.lease and now.lease and before.lease != now.lease else None
+
+        await self._streams.serve(call, self._assignment, between)
+
+    def _assignment(self, key: Key) -> pb.Assignment:
+        found = pb.Assignment()
+        if (lease := self._engine.view.holder(key)) is not None:
+            found.lease, found.client, found.offered = lease.name, lease.client, lease.offered is not None
+            found.context.update(lease.context)
+            if lease.accepted and lease.expiry is not None:
+                found.end.CopyFrom(timestamp(lease.expiry))
+        if (waiting := self._declined(key)) is not None:
+            found.declined_lease, found.declined_client = waiting.name, waiting.client
+        return found
+
+    def _declined(self, key: Key) -> Lease | None:
+        """A lease that this exporter has declined, and that still waits."""
+        view = self._engine.view
+        exporter = view.get(Exporter, key)
+        names = exporter.declined if exporter is not None else ()
+        leases = (view.get(Lease, Key(key.namespace, name)) for name in names)
+        return next((one for one in leases if one and one.ended is None and not one.exporter), None)
+
+    async def AcceptLease(
+        self,
+        request: pb.AcceptLeaseRequest,
+        call: ServerCall[pb.AcceptLeaseRequest, pb.AcceptLeaseResponse],
+    ) -> pb.AcceptLeaseResponse:
+        exporter = await self._streams.caller(call)
+        await self._engine.change(
+            lambda lab, now: changes.accept_lease(lab, now, exporter.key, request.lease)
+        )
+        return pb.AcceptLeaseResponse()
+
+    async def DeclineLease(
+        self,
+        request: pb.DeclineLeaseRequest,
+        call: ServerCall[pb.DeclineLeaseRequest, pb.DeclineLeaseResponse],
+    ) -> pb.DeclineLeaseResponse:
+        exporter = await self._streams.caller(call)
+        is_news = self._streams.instances.is_news(exporter.key, call)
+        reasons = [Reason(one.code, one.sentence) for one in request.reasons]
+        await self._engine.change(
+            lambda lab, _: changes.decline_lease(lab, exporter.key, request.lease, reasons, is_news=is_news)
+        )
+        return pb.DeclineLeaseResponse()
+
+    async def ReportStatus(
+        self,
+        request: pb.ReportStatusRequest,
+        call: ServerCall[pb.ReportStatusRequest, pb.ReportStatusResponse],
+    ) -> pb.ReportStatusResponse:
+        exporter = await self._streams.caller(call)
+        try:
+            status = ExporterStatus(request.status)
+        except ValueError:
+            raise RpcError(
+                StatusCode.INVALID_ARGUMENT, f"{request.status} is no status of an exporter"
+            ) from None
+        if not self._streams.instances.is_news(exporter.key, call):
+            return pb.ReportStatusResponse()
+        reasons = [Reason(one.code, one.sentence) for one in request.reasons]
+
+        def apply(lab: Lab, _: float) -> None:
+            changes.report(lab, exporter.key, status, request.message, reasons)
+
+        self._engine.presence.saw(exporter.key, self._engine.clock())
+        await self._engine.change(apply)
+        return pb.ReportStatusResponse()

@@ -1,0 +1,84 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from jumpstarter_proto.v1 import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class WatchAssignmentRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("lease", "client", "context", "offered", "end", "declined_lease", "declined_client")
+    class ContextEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    OFFERED_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    DECLINED_LEASE_FIELD_NUMBER: _ClassVar[int]
+    DECLINED_CLIENT_FIELD_NUMBER: _ClassVar[int]
+    lease: str
+    client: str
+    context: _containers.ScalarMap[str, str]
+    offered: bool
+    end: _timestamp_pb2.Timestamp
+    declined_lease: str
+    declined_client: str
+    def __init__(self, lease: _Optional[str] = ..., client: _Optional[str] = ..., context: _Optional[_Mapping[str, str]] = ..., offered: bool = ..., end: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., declined_lease: _Optional[str] = ..., declined_client: _Optional[str] = ...) -> None: ...
+
+class Reason(_message.Message):
+    __slots__ = ("code", "sentence")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    SENTENCE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    sentence: str
+    def __init__(self, code: _Optional[str] = ..., sentence: _Optional[str] = ...) -> None: ...
+
+class AcceptLeaseRequest(_message.Message):
+    __slots__ = ("lease",)
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    lease: str
+    def __init__(self, lease: _Optional[str] = ...) -> None: ...
+
+class AcceptLeaseResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DeclineLeaseRequest(_message.Message):
+    __slots__ = ("lease", "reasons")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    lease: str
+    reasons: _containers.RepeatedCompositeFieldContainer[Reason]
+    def __init__(self, lease: _Optional[str] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ...) -> None: ...
+
+class DeclineLeaseResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReportStatusRequest(_message.Message):
+    __slots__ = ("status", "message", "reasons")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    status: _common_pb2.ExporterStatus
+    message: str
+    reasons: _containers.RepeatedCompositeFieldContainer[Reason]
+    def __init__(self, status: _Optional[_Union[_common_pb2.ExporterStatus, str]] = ..., message: _Optional[str] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ...) -> None: ...
+
+class ReportStatusResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
