@@ -129,6 +129,22 @@ def test_a_reload_finds_what_has_changed_by_content(tmp_path: Path) -> None:
     assert "named stays-1, as" in str(after["comes"].error)
 
 
+def test_a_broken_file_takes_no_name_from_a_whole_one() -> None:
+    found = boards_of(sources({"a": b"!", "b": b"a"}), None, parse)
+    assert found["a"].path == FOLDER / "b.yaml"
+    assert [one.error is None for one in found.values()] == [False, True]
+
+
+def test_what_is_whole_again_has_changed_though_its_file_has_not() -> None:
+    """As when the identity that is kept for it was broken."""
+
+    def refuse(path: Path, content: bytes) -> ExporterConfig:
+        raise ConfigError("no", file=path)
+
+    broken = boards_of(sources({"a": b"a"}), None, refuse)
+    assert changes(broken, boards_of(sources({"a": b"a"}), broken, parse)).changed == ("a",)
+
+
 def test_the_users_own_files_count_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, system = tmp_path / "exporters", tmp_path / "system"
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path))

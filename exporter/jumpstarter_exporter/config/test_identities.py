@@ -55,13 +55,22 @@ def test_nobody_else_can_read_it_at_any_moment(
             opened.append(mode)
         return real(path, flags, mode, **how)
 
+    real_mkdir = os.mkdir
+    made: dict[str, int] = {}
+
+    def watched_mkdir(path: str, mode: int = 0o777) -> None:
+        made[str(path)] = mode
+        real_mkdir(path, mode)
+
     monkeypatch.setattr(os, "open", watched)
+    monkeypatch.setattr(os, "mkdir", watched_mkdir)
     before = os.umask(0)
     try:
         path = identities.save("rpi4", enrolment(), file)
     finally:
         os.umask(before)
     assert set(opened) == {0o600}
+    assert made[str(path.parent)] == 0o700
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
@@ -193,3 +202,15 @@ def test_check_says_which_identity_counts(
     lines = check(file, capsys)
     assert lines[0].endswith(f"({file})")
     assert lines[1].startswith(f"Note: {path} is not used: it is for the board of {other}")
+
+
+def test_what_root_keeps_belongs_to_the_service_that_reads_it(
+    identities: Identities, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[Path, tuple[int, int]] = {}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.update({path: (user, group)}))
+    path = identities.save("rpi4", enrolment(), file)
+    owner = identities.folder.parent.stat()
+    assert given == dict.fromkeys((identities.folder, path), (owner.st_uid, owner.st_gid))
