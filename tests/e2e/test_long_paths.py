@@ -27,7 +27,7 @@ def test_a_shell_tells_other_programs_a_short_path_where_tmpdir_is_long(far: Pat
     program = exporters.scripts() / "jumpstarter"
     script = f"{program} power on && printf %s $JUMPSTARTER_HOST"
     # Its runtime directory has the daemon's socket, or none.
-    environment = exporters.clean_environment(far) | {"TMPDIR": str(far)}
+    environment = exporters.clean_environment(far.parent) | {"TMPDIR": str(far)}
     command = [program, "shell", "--config", config, "--", "sh", "-c", script]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False

@@ -126,13 +126,17 @@ def test_an_exporter_may_be_a_user_of_the_issuers_but_never_comes_by_itself(
 @pytest.mark.clock_rate(5)
 def test_new_keys_are_found_and_old_ones_go_on_without_the_issuer(tmp_path: Path) -> None:
     provider = Provider(tmp_path / "oidc")
+    new = {"kid": "second", "algorithm": "ES256"}
     with lab_with(provider, tmp_path) as lab:
+        with provider.running(**new):
+            second = provider.robot_token()
         with provider.running(kid="first"):
             first = provider.robot_token()
             ask(lab, first)
+            with pytest.raises(RpcError, match="has no key that it is signed with"):
+                ask(lab, second)  # keys are not fetched again at once
         ask(lab, first)  # nobody is there, and its keys are known
-        with provider.running(kid="second", algorithm="ES256"):
-            second = provider.robot_token()
+        with provider.running(**new):
 
             def counts() -> bool:
                 try:
@@ -141,8 +145,6 @@ def test_new_keys_are_found_and_old_ones_go_on_without_the_issuer(tmp_path: Path
                     return False
                 return True
 
-            with pytest.raises(RpcError, match="has no key that it is signed with"):
-                ask(lab, second)  # keys are not fetched again at once
             lab.until(counts)
             with pytest.raises(RpcError, match="failed to authenticate"):
                 ask(lab, first)

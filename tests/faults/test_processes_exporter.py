@@ -12,6 +12,7 @@ import pytest
 from tests.faults.shell import LONG, Shell
 from tests.interop.exporters import Daemon
 from tests.support.lab import Lab
+from tests.support.programs import clock_rate
 
 
 @pytest.fixture
@@ -98,7 +99,8 @@ def test_a_second_signal_ends_it_at_once(lab: Lab) -> None:
     )
     daemon = again(lab)
     lab.until(lambda: free(lab))
-    shell = Shell(lab, lab.client("ann"))
+    with clock_rate(5):
+        shell = Shell(lab, lab.client("ann"))
     shell.leave()
     lab.until(lambda: marks.exists() and marks.read_text().endswith("\n"))
     daemon.process.terminate()

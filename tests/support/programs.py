@@ -216,6 +216,13 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    """What tests share has the same clock whichever of them is the first."""
+    with clock_rate(_rate if fixturedef.scope == "function" else 1.0):
+        return (yield)  # type: ignore[return-value]
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Hold to the marks `cold` and `clock_rate`."""
     global _cold  # noqa: PLW0603 - one for the process, as what it switches

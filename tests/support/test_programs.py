@@ -75,6 +75,26 @@ def test_a_console_script_is_found_by_its_name(way: str) -> None:
     assert done.stderr == ""
 
 
+@pytest.fixture(scope="module")
+def shared_clock(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """How far a program's clock gets that several tests share, in so many seconds of the wall's."""
+    return clock_in(tmp_path_factory.mktemp("clock"))
+
+
+def clock_in(folder: Path) -> float:
+    text = "import time, trio\nasync def main():\n    a, b = time.monotonic(), trio.current_time()\n"
+    text += "    time.sleep(0.02)\n    print((trio.current_time() - b) / (time.monotonic() - a))\ntrio.run(main)\n"
+    return float(subprocess.run(script(folder, text), capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.clock_rate(50)
+def test_what_tests_share_has_a_clock_of_its_own(shared_clock: float, tmp_path: Path) -> None:
+    assert shared_clock == pytest.approx(1, rel=0.5)
+    assert clock_in(tmp_path) == pytest.approx(50, rel=0.5)
+    with programs.clock_rate(10):
+        assert clock_in(tmp_path) == pytest.approx(10, rel=0.5)
+
+
 @pytest.mark.clock_rate(50)
 def test_its_clock_runs_at_the_rate_that_the_test_asks_for(tmp_path: Path) -> None:
     text = "import time, trio\nbegan = time.monotonic()\ntrio.run(trio.sleep, 50)\nprint(time.monotonic() - began)\n"

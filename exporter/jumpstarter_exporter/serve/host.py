@@ -94,7 +94,8 @@ class _Host:
                 nursery.start_soon(hurry, signals)
                 await self._end()
                 nursery.cancel_scope.cancel()
-        if self._ended.is_set():
+        # A board's last hook may have wanted it at the very end.
+        if self._alone and any(board.exiting.is_set() for board in self._boards):
             return ExitCode.FAILED
         return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
 

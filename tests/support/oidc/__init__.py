@@ -84,6 +84,8 @@ class Provider:
     port: int = field(default_factory=exporters.free_port)
     authority: trustme.CA = field(default_factory=trustme.CA)
 
+    _keys: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         self.ca = self.home / "ca.pem"
@@ -99,12 +101,14 @@ class Provider:
 
     @contextmanager
     def running(self, *, kid: str = "one", algorithm: str = "RS256") -> Iterator[None]:
-        """The server, signing with a new key of that id."""
+        """The server, signing with the key of that id, which is made for its first use."""
+        if (kid, algorithm) not in self._keys:
+            self._keys[kid, algorithm] = signing_keys(kid, algorithm)
         settings = {
             "port": self.port,
             "certificate": str(self._chain),
             "key": str(self._key),
-            "jwks": signing_keys(kid, algorithm),
+            "jwks": self._keys[kid, algorithm],
             "seconds": self.seconds,
         }
         command: exporters.Command = ["node", str(installed() / "server.mjs"), json.dumps(settings)]
