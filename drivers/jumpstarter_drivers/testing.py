@@ -2,7 +2,8 @@
 
 Both ends run in one process, with real gRPC over a socket pair between them. `serve` is for plain test
 functions; its client is blocking, and the exporter runs in a background thread. `serve_async` is for `async
-def` tests.
+def` tests. `host` keeps what of a device outlives a session, for tests with several: `async with host(MyDriver) as
+devices, serve_async(devices) as client: ...`.
 """
 
 from __future__ import annotations
@@ -10,21 +11,37 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import trio
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import Portal, collapse
 from jumpstarter_client.tree import open_client
+from jumpstarter_exporter.devices import Spec
+from jumpstarter_exporter.devices.cores import keeping_open, living
+from jumpstarter_exporter.devices.inventory import BoardDevices
+from jumpstarter_exporter.devices.spec import parts_of
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.session import Session
 from jumpstarter_proto.rpc import open_channel
 
-__all__ = ["serve", "serve_async"]
+__all__ = ["host", "serve", "serve_async"]
 
 
 @asynccontextmanager
-async def serve_async(driver: Driver) -> AsyncIterator[DriverClient]:
-    """A session that offers `driver`, and a client of it.
+async def host(kind: type[Driver], **values: Any) -> AsyncIterator[BoardDevices]:
+    """A device, with its parts, that outlives the sessions in the block, as it does in an exporter."""
+    devices = BoardDevices("test", Spec(kind, values, parts_of(kind, values)))
+    with collapse():
+        async with living(devices), trio.open_nursery() as nursery:
+            nursery.start_soon(keeping_open, devices)
+            yield devices
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def serve_async(driver: Driver | BoardDevices) -> AsyncIterator[DriverClient]:
+    """A session that offers `driver`, or a `host`'s, and a client of it.
 
     The client is of the class that the driver names, of the driver itself: there is no composite around it.
     Leaving the block ends the session, which closes the driver.

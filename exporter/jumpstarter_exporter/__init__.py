@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.composite import Composite, Proxy
+    from jumpstarter_exporter.core import Core
     from jumpstarter_exporter.devices.state import State
     from jumpstarter_exporter.driver import Driver
     from jumpstarter_exporter.errors import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Composite",
+    "Core",
     "DeviceBusy",
     "DeviceError",
     "DeviceFailed",
@@ -41,6 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Composite": "composite",
+    "Core": "core",
     "DeviceBusy": "errors",
     "DeviceError": "errors",
     "DeviceFailed": "errors",

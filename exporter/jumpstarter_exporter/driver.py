@@ -59,6 +59,9 @@ class Driver(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     """Python packages that it imports with its first use only; a configuration without one of them names it."""
 
+    core_of: ClassVar[type[Any] | None] = None
+    """The class, a `core.Core`, of what lives as long as the device's hardware, and not only as long as a session."""
+
     uuid: UUID = field(default_factory=uuid4)
     labels: dict[str, str] = field(default_factory=dict)
     description: str | None = None
@@ -76,6 +79,9 @@ class Driver(ABC):
 
     `read_resource` and `write_resource` are how a driver uses them.
     """
+
+    core: Any = field(init=False, repr=False, default=None)
+    """The device's core, of the class `core_of`, once the driver is part of a tree. It is open before the driver is."""
 
     threads: trio.CapacityLimiter = field(
         init=False, repr=False, default_factory=lambda: trio.CapacityLimiter(MAX_THREADS)
@@ -95,6 +101,8 @@ class Driver(ABC):
         self._opener: Callable[[], Awaitable[None]] | None = None
         self.tree_path = ""
         """Names from the top of the device tree, joined by dots; known when it is a part of one."""
+        self.visible_since = 0.0
+        """From when on this session's users may see what was recorded, in seconds since 1970; 0 is everything."""
         self.parent_driver: Driver | None = None
         """The driver of which it is a child; known when both are made, after their `__post_init__`."""
 
@@ -121,7 +129,13 @@ class Driver(ABC):
     async def close(self) -> None:  # noqa: B027 - the same
         """Release the hardware. Called once for every `open`, also one that failed half-way or was cancelled.
 
-        It runs shielded and has `jumpstarter_exporter.node.CLOSE_SECONDS`; children are closed before.
+        It runs shielded and has `jumpstarter_exporter.devices.opening.CLOSE_SECONDS`; children are closed before.
+        """
+
+    async def end_session(self) -> None:  # noqa: B027 - the same
+        """Leave the board as the configuration wants it between sessions.
+
+        Called once at the end of a session that has used the device, while it is open.
         """
 
     async def reset(self) -> None:  # noqa: B027 - the same

@@ -14,6 +14,7 @@ import trio
 from jumpstarter_proto.rpc import socket_folder, unix_listener
 
 from jumpstarter_exporter import config as configuration
+from jumpstarter_exporter.devices.cores import living
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.session import Session
@@ -59,6 +60,7 @@ async def open_exporter(config: str | Path | None = None) -> AsyncIterator[Embed
     devices = add_board(Inventory(), loaded)
     settings = loaded.settings
     async with (
+        living(devices),
         Session(devices, name=settings.metadata.name, motd=settings.motd) as session,
         trio.open_nursery() as nursery,
     ):

@@ -53,8 +53,11 @@ async def run(
     grace: float | None = None,
     on_left: Callable[[], None] | None = None,
     afterwards: Callable[[], Awaitable[None]] | None = None,
+    context: contextvars.Context | None = None,
 ) -> T:
-    """Run a driver's code in a task of its own, in this task's context; `what` is it for users, such as `on()`.
+    """Run a driver's code in a task of its own; `what` is it for users, such as `on()`.
+
+    It has a copy of `context`, or of this task's.
 
     If cancelled, it ends within `grace` (`GRACE`) seconds. Code that has not ended by then is left: `on_left` is
     called, the device is stuck until it ends, and `afterwards` runs behind it.
@@ -63,7 +66,8 @@ async def run(
         Exception: what the code raises, made harmless by `tame`.
     """
     task = _Task(body, what)
-    trio.lowlevel.spawn_system_task(task.run, name=f"driver: {what}", context=contextvars.copy_context())
+    copied = contextvars.copy_context() if context is None else context.copy()
+    trio.lowlevel.spawn_system_task(task.run, name=f"driver: {what}", context=copied)
     try:
         await task.ended.wait()
     except trio.Cancelled:

@@ -7,8 +7,9 @@ share the driver objects, the status and the log.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -25,6 +26,7 @@ from jumpstarter_proto.rpc import (
 from jumpstarter_proto.rpc import serve_connection as serve_rpc
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
+from jumpstarter_exporter.devices.cores import living
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceFailed
@@ -43,7 +45,8 @@ class Session:
     The session does not end its connections: close or cancel them before. `lease` is the name of the lease
     that it is for; None is a session for local users, which nobody can end from afar. One that does not begin
     ready has hooks, which say when it is (see `hooks.life`). What is logged in its calls, and into the `board`'s log,
-    is its log. `devices` are a board's; driver objects that somebody has made are for this session alone.
+    is its log. A lease's users see no recording of what was before `visible_since` (seconds since 1970), which is now;
+    local users see all. `devices` are a board's; driver objects that somebody has made are for this session alone.
     """
 
     def __init__(
@@ -54,11 +57,16 @@ class Session:
         lease: str | None = None,
         motd: str = "",
         begins_ready: bool = True,
+        visible_since: float | None = None,
         board: BoardLog | None = None,
         interceptors: Sequence[Interceptor] = (),
         options: Options | None = None,
     ) -> None:
         self.tree = Tree(devices)
+        if visible_since is None and lease is not None:
+            visible_since = time.time()
+        for node in self.tree.nodes:
+            node.driver.visible_since = visible_since or 0.0
         self.status = StatusMachine()
         self.name = name
         self.lease = lease
@@ -71,6 +79,9 @@ class Session:
         self._interceptors = interceptors
         self._options = options
         self._stack = ExitStack()
+        self._cores = AsyncExitStack()
+        self._is_alone = isinstance(devices, Driver)
+        """There is nobody else to open the devices' cores."""
         self.server = Server(self._services, interceptors=interceptors, options=options)
 
     async def enter(self, call: ServerCall[Any, Any]) -> Self:
@@ -82,6 +93,8 @@ class Session:
         self.log = SessionLog()
         self._stack.enter_context(dispatching())
         self._stack.enter_context(self._board.heard_by(self.log))
+        if self._is_alone:
+            await self._cores.enter_async_context(living(self.tree.devices))
         self._devices = trio.open_nursery()
         self.tree.attach(await self._devices.__aenter__())
         if self._begins_ready:
@@ -95,12 +108,18 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         try:
+            await self._close_devices()
+        finally:
+            self._stack.close()
+
+    async def _close_devices(self) -> None:
+        try:
             await self.tree.close()
             self.tree.attach(None)
             # Without the block's error: no task in there raises, so it leaves as itself and not in a group.
             await self._devices.__aexit__(None, None, None)
         finally:
-            self._stack.close()
+            await self._cores.aclose()
 
     async def serve_connection(self, stream: trio.abc.Stream) -> None:
         """Serve one client until its connection ends."""

@@ -18,9 +18,9 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_exporter import guests
-from jumpstarter_exporter import node as node_module
 from jumpstarter_exporter.composite import Unavailable
 from jumpstarter_exporter.conftest import Serve, User
+from jumpstarter_exporter.devices import opening
 from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, Driver, export, export_stream
 from jumpstarter_exporter.report import REASON, STATE
@@ -495,8 +495,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guests, "GRACE", 0.02)
     monkeypatch.setattr(guests, "CLEAN_UP_SECONDS", 0.02)
-    monkeypatch.setattr(node_module, "OPEN_SECONDS", 0.05)
-    monkeypatch.setattr(node_module, "CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr(opening, "OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(opening, "CLOSE_SECONDS", 0.05)
 
 
 async def until(is_so: Callable[[], bool]) -> None:

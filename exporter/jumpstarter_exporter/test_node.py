@@ -11,7 +11,7 @@ import pytest
 import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
-from jumpstarter_exporter import node as node_module
+from jumpstarter_exporter.devices import opening
 from jumpstarter_exporter.devices.state import State
 from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, Driver
 from jumpstarter_exporter.node import Node
@@ -215,7 +215,7 @@ async def test_a_close_without_end_is_left_and_the_others_close(
         await node(tree, "one").open()
         await node(tree, "two").open()
         started = trio.current_time()
-    assert trio.current_time() - started == node_module.CLOSE_SECONDS
+    assert trio.current_time() - started == opening.CLOSE_SECONDS
     assert set(events[-3:]) == {"close one", "close two", "close root"}
     assert "one did not close within" in caplog.text
 

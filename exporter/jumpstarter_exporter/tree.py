@@ -7,16 +7,13 @@ from dataclasses import dataclass
 import trio
 
 from jumpstarter_exporter.composite import Proxy
+from jumpstarter_exporter.devices.cores import keep_open
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.layout import TreeError
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.node import Node
 
 __all__ = ["Entry", "Tree", "TreeError"]
-
-RETRY_FIRST = 1.0
-RETRY_LONGEST = 30.0
-"""Seconds between looks at a device that is to be open and is not; doubled each time it could not be opened."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +63,23 @@ class Tree:
         async with trio.open_nursery() as nursery:
             for node in self.nodes:
                 if node.opens_at_start:
-                    nursery.start_soon(_keep_open, node)
+                    nursery.start_soon(keep_open, node)
 
     async def close(self) -> None:
-        """Close all devices, children first; shielded, and bounded for each."""
+        """Leave all devices as they are configured for between sessions, and close them, children first.
+
+        Shielded, and bounded for each.
+        """
         with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                for node in self.nodes:
+                    nursery.start_soon(node.end_session)
             # Closing a parent closes its children first, but a child may be open under a parent that failed.
             for node in self.nodes:
                 await node.shut()
+            for node in self.nodes:
+                if node.was_used and node.slot.core is not None:
+                    await node.slot.core.restore()
 
     def _grow(self, driver: Driver, name: str, parent: Node | None) -> Node:
         path = f"{parent.path}.{name}" if parent is not None and parent.path else name
@@ -83,15 +89,3 @@ class Tree:
             if not isinstance(child, Proxy):
                 node.children[child_name] = self._grow(child, child_name, node)
         return node
-
-
-async def _keep_open(node: Node) -> None:
-    pause = RETRY_FIRST
-    while True:
-        if not node.is_open:
-            try:
-                await node.open()
-                pause = RETRY_FIRST
-            except Exception:  # whatever its driver raises has become its state, with the reason
-                pause = min(pause * 2, RETRY_LONGEST)
-        await trio.sleep(pause)

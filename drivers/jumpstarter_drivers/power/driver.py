@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import trio
+from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import DeviceFailed, Driver, export
 
 from jumpstarter_drivers.power import pins
@@ -29,6 +30,15 @@ class PowerInterface(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_power.client.PowerClient"
     interface: ClassVar[str] = "power"
+
+    release: State | bool = "leave"
+    """What the end of a session that has used it does to the board: leave it as it is, or switch it on or off."""
+
+    async def end_session(self) -> None:
+        """Switch as `release` says."""
+        release = _state(self.release)
+        if release != "leave":
+            await self._run(self.on if release == "on" else self.off)
 
     @abstractmethod
     def on(self) -> Awaitable[None] | None:
@@ -131,26 +141,18 @@ class _Wiring:
     pin: int | str
     active_high: bool
     at_open: State
-    at_close: State
     factory: str | None = None
     chip: int | None = None
 
 
-class _Relay(PowerInterface):
-    """Switches by one pin. A subclass is the configuration that leads to the wiring."""
+class RelayCore(Core["_Relay"]):
+    """The GPIO line of a relay: held from its first use to the end of the exporter, driven by nobody but users."""
 
-    packages: ClassVar[tuple[str, ...]] = ("gpiozero",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._wiring = self.wiring()
+    def __init__(self, config: _Relay) -> None:
+        super().__init__(config)
         self._line: pins.Line | None = None
         # on() and off() run in worker threads.
         self._lock = threading.Lock()
-
-    @abstractmethod
-    def wiring(self) -> _Wiring:
-        """What is wired to what. Raises ValueError for a configuration that makes no sense."""
 
     async def open(self) -> None:
         """Find the pin, and switch to `at_open`.
@@ -160,42 +162,51 @@ class _Relay(PowerInterface):
         await self.in_thread(self._acquire)
 
     async def close(self) -> None:
-        """Switch to `at_close` and let other devices have the pin."""
-        await self.in_thread(self._release)
+        """Let other devices have the pin. It stays as it is."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.release()
 
-    @export
-    def on(self) -> None:
-        """Drive the pin to its active level."""
-        self._switch("on")
-
-    @export
-    def off(self) -> None:
-        """Drive the pin to its inactive level."""
-        self._switch("off")
-
-    def _acquire(self) -> None:
-        if self._line is None:
-            wiring = self._wiring
-            self._line = pins.acquire(wiring.pin, factory=wiring.factory, chip=wiring.chip)
-        self._switch(self._wiring.at_open)
-
-    def _release(self) -> None:
-        if self._line is None:
-            return
-        try:
-            self._switch(self._wiring.at_close)
-        finally:
-            self._line.release()
-            self._line = None
-
-    def _switch(self, state: State) -> None:
+    def switch(self, state: State) -> None:
+        """Drive the pin. Blocking."""
         if state == "leave":
             return
         with self._lock:
             if self._line is None:
                 raise DeviceFailed("the relay is closed; connect again")
-            self._line.drive(high=(state == "on") == self._wiring.active_high)
+            self._line.drive(high=(state == "on") == self.config.switching.active_high)
             self.logger.info("%s: %s", self._line.name, state)
+
+    def _acquire(self) -> None:
+        wiring = self.config.switching
+        if self._line is None:
+            self._line = pins.acquire(wiring.pin, factory=wiring.factory, chip=wiring.chip)
+        self.switch(wiring.at_open)
+
+
+class _Relay(PowerInterface):
+    """Switches by one pin. A subclass is the configuration that leads to the wiring."""
+
+    packages: ClassVar[tuple[str, ...]] = ("gpiozero",)
+    core_of: ClassVar[type[RelayCore]] = RelayCore
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.switching = self.wiring()
+
+    @abstractmethod
+    def wiring(self) -> _Wiring:
+        """What is wired to what. Raises ValueError for a configuration that makes no sense."""
+
+    @export
+    def on(self) -> None:
+        """Drive the pin to its active level."""
+        self.core.switch("on")
+
+    @export
+    def off(self) -> None:
+        """Drive the pin to its inactive level."""
+        self.core.switch("off")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -208,32 +219,37 @@ class GpioRelay(_Relay):
             config:
               pin: 17            # BCM number, or a name such as GPIO17, BOARD11, J8:11
               active_high: true  # false for relay boards that switch on with a low level
-              at_open: leave     # leave | on | off
-              at_close: leave    # leave | on | off
+              at_open: leave     # leave | on | off: with the exporter's first use of it
+              release: leave     # leave | on | off: at the end of each session that has used it
 
-    With `at_open: leave` the pin is not touched before the first `on` or `off`. With `at_close: leave` it
-    stays driven as it is for as long as the exporter's process lives; what happens to it after that is the
-    kernel's decision (README.md).
+    With `at_open: leave` the pin is not touched before the first `on` or `off`. With `release: leave` it stays driven
+    as it is for as long as the exporter's process lives, through all sessions; what happens to it after that is the
+    kernel's decision (README.md). `at_close` is the former name of `release`.
     """
 
     pin: int | str
     active_high: bool = True
     at_open: State | bool = "leave"
     at_close: State | bool = "leave"
+    """`release`, by its former name."""
     pin_factory: str | None = None
     """lgpio, rpigpio, pigpio, native, mock or another; else $GPIOZERO_PIN_FACTORY, else lgpio."""
 
     def wiring(self) -> _Wiring:
         """As configured."""
-        at_open, at_close = _state(self.at_open), _state(self.at_close)
-        return _Wiring(self.pin, self.active_high, at_open, at_close, factory=self.pin_factory)
+        at_close, self.release = _state(self.at_close), _state(self.release)
+        if at_close != "leave":
+            if self.release not in ("leave", at_close):
+                raise ValueError(f"at_close is {at_close} and release is {self.release}; leave at_close out")
+            self.release = at_close
+        return _Wiring(self.pin, self.active_high, _state(self.at_open), factory=self.pin_factory)
 
 
 @dataclass(kw_only=True, eq=False)
 class PowerSwitch(_Relay):
     """Jumpstarter 0.9's power switch on a GPIO line: its keys, on the lgpio pin factory.
 
-    As there, opening it switches to `initial_value`, which is off unless it says otherwise; `GpioRelay`
+    The exporter's first use of it switches to `initial_value`, which is off unless it says otherwise; `GpioRelay`
     leaves the board as it is. Closing it leaves the line driven, as for GpioRelay.
     """
 
@@ -254,7 +270,7 @@ class PowerSwitch(_Relay):
         if not chip.isdecimal():
             raise ValueError(f"device is {self.device!r}; it takes a chip such as /dev/gpiochip0")
         at_open: State = "on" if self.initial_value in ("active", "on", True) else "off"
-        return _Wiring(self.line, not self.active_low, at_open, "leave", factory="lgpio", chip=int(chip))
+        return _Wiring(self.line, not self.active_low, at_open, factory="lgpio", chip=int(chip))
 
 
 def _state(configured: State | bool) -> State:

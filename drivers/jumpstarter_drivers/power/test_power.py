@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import gpiozero.devices
 import pytest
@@ -19,7 +19,7 @@ from jumpstarter_exporter.driver import export
 from jumpstarter_drivers.power import pins
 from jumpstarter_drivers.power.client import PowerClient, PowerReading
 from jumpstarter_drivers.power.driver import GpioRelay, MockPower, PowerInterface, PowerSwitch, SyncMockPower
-from jumpstarter_drivers.testing import serve, serve_async
+from jumpstarter_drivers.testing import host, serve, serve_async
 
 
 @pytest.fixture
@@ -97,6 +97,49 @@ def test_at_open_switches_when_the_device_is_opened(mock: Any, configured: Any) 
     with serve(relay(at_open=configured)) as client, pytest.raises(DriverMethodNotImplemented):
         list(client.read())
     assert mock.pin(17).state
+
+
+async def test_relay_stays_as_a_session_left_it_and_an_exporter_drives_nothing_by_itself(mock: Any) -> None:
+    for before in ("input", "output"):
+        async with host(GpioRelay, pin=17, pin_factory="mock") as devices:
+            assert mock.pin(17).function == before
+            async with serve_async(devices) as client:
+                await cast("PowerClient", client).on.aio()
+            mock.pin(17).clear_states()
+            async with serve_async(devices) as client:
+                await cast("PowerClient", client).on.aio()
+        assert {state for _, state in mock.pin(17).states} == {True}
+
+
+async def test_at_open_switches_with_the_exporters_first_use_and_not_in_each_session(mock: Any) -> None:
+    async with host(GpioRelay, pin=17, pin_factory="mock", at_open="off") as devices:
+        async with serve_async(devices) as client:
+            await cast("PowerClient", client).on.aio()
+        mock.pin(17).clear_states()
+        async with serve_async(devices) as client:
+            with pytest.raises(DriverError):
+                _ = [reading async for reading in cast("PowerClient", client).read.aio()]
+        assert {state for _, state in mock.pin(17).states} == {True}
+
+
+@pytest.mark.parametrize("configured", ["off", False])
+async def test_release_switches_at_the_end_of_a_session_that_used_the_relay(
+    mock: Any, configured: Any
+) -> None:
+    async with host(GpioRelay, pin=17, pin_factory="mock", release=configured) as devices:
+        async with serve_async(devices):
+            pass
+        assert mock.pin(17).function == "input"
+        async with serve_async(devices) as client:
+            await cast("PowerClient", client).on.aio()
+            assert mock.pin(17).state
+        assert (mock.pin(17).function, mock.pin(17).state) == ("output", False)
+
+
+def test_release_and_its_former_name_must_not_differ() -> None:
+    assert relay(at_close="off").release == relay(at_close="off", release=False).release
+    with pytest.raises(ValueError, match="at_close is off and release is on; leave at_close out"):
+        relay(at_close="off", release="on")
 
 
 @pytest.mark.parametrize("configured", ["off", False])
@@ -251,7 +294,7 @@ async def test_a_pin_has_one_user_at_a_time(mock: Any) -> None:
 def test_power_switch_of_0_9_reads_its_own_keys() -> None:
     driver = PowerSwitch(line=18, active_low=True, initial_value="active", device="/dev/gpiochip4")
     wiring = driver.wiring()
-    assert (wiring.pin, wiring.active_high, wiring.at_open, wiring.at_close) == (18, False, "on", "leave")
+    assert (wiring.pin, wiring.active_high, wiring.at_open, driver.release) == (18, False, "on", "leave")
     assert (wiring.factory, wiring.chip) == ("lgpio", 4)
     assert PowerSwitch(line=18).wiring().at_open == "off"
 

@@ -6,13 +6,15 @@ import os
 import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import trio
+from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import DeviceBusy, DeviceMissing, Driver, export, export_stream
 from jumpstarter_exporter.recording import Record, Recorder, state_directory
 from jumpstarter_proto.file_names import safe_name
@@ -21,7 +23,7 @@ from jumpstarter_proto.value import JSON
 from jumpstarter_drivers.serial.console import Console, Reader
 from jumpstarter_drivers.serial.port import Line, Port, Settings, open_port
 
-__all__ = ["PySerial"]
+__all__ = ["PySerial", "SerialCore"]
 
 LOADER_PROMPT = "jumpstarter.dev/loader-prompt"
 MARK_CHARACTERS = 500
@@ -68,6 +70,104 @@ class Input(_Stream):
         self._done.set()
 
 
+class SerialCore(Core["PySerial"]):
+    """The open port, its readers, and its recording."""
+
+    def __init__(self, config: PySerial) -> None:
+        super().__init__(config)
+        self.settings = Settings(config.url, config.baudrate, config.disable_hupcl)
+        self._console: Console | None = None
+        self._recorder: Recorder | None = None
+
+    @property
+    def opens_at_start(self) -> bool:
+        """It does, to be recorded."""
+        return self.config.record
+
+    async def open(self) -> None:
+        """Open the port and start reading it; if it is not there, when it comes.
+
+        Raises DeviceBusy or DeviceFailed.
+        """
+        if self.config.record:
+            await self.nursery.start(self.recorder.run)
+        port, missing = await self._open_port()
+        self._console = Console(
+            self.settings.url,
+            partial(open_port, self.settings),
+            gone=self.missing,
+            back=self.ready,
+            logger=self.logger,
+            cps=self.config.cps,
+            recorder=self.recorder if self.config.record else None,
+        )
+        self._console.why_missing = missing
+        self._console.had_port = port is not None
+        self._running, self._ended = trio.CancelScope(), trio.Event()
+        self.nursery.start_soon(self._run, self._console, port)
+
+    async def close(self) -> None:
+        """Close the port; users see the end of their streams. DTR and RTS drop, unless `disable_hupcl`."""
+        if self._console is not None:
+            self._running.cancel()
+            await self._ended.wait()
+
+    async def restore(self) -> None:
+        """Raise the control lines that a user has dropped, as opening the port raised them."""
+        dropped = [line for line, value in self.settings.lines.items() if not value]
+        self.settings.lines.clear()
+        for line in dropped:
+            await self.console.set_line(line, True)
+
+    @property
+    def console(self) -> Console:
+        """It. Raises DeviceMissing while it is closed."""
+        if self._console is None:
+            raise DeviceMissing(f"{self.settings.url} is closed; connect again")
+        return self._console
+
+    @property
+    def recorder(self) -> Recorder:
+        """The recording, whether something is written now or not."""
+        if self._recorder is None:
+            consoles = state_directory(os.environ) / "consoles"
+            folder = consoles / safe_name(self.config.recording_name(self.path))
+            if self.is_kept:
+                folder = _moved(folder, consoles / safe_name(str(self.uuid)))
+            self._recorder = Recorder(folder, logger=self.logger)
+        return self._recorder
+
+    async def set_line(self, line: Line, value: bool) -> None:
+        """Set a control line, now and whenever the port returns, to the end of the session."""
+        await self.console.set_line(line, value)
+        self.settings.lines[line] = value
+
+    async def _open_port(self) -> tuple[Port | None, DeviceMissing | None]:
+        try:
+            return await open_port(self.settings), None
+        except DeviceMissing as missing:
+            self.missing(str(missing))
+            return None, missing
+
+    async def _run(self, console: Console, port: Port | None) -> None:
+        try:
+            with self._running:
+                await console.run(port)
+        finally:
+            self._console = None
+            self._ended.set()
+
+
+def _moved(former: Path, folder: Path) -> Path:
+    """Where a recording is that an exporter began under the name that it had before devices had UUIDs."""
+    if former.is_dir() and not folder.exists():
+        try:
+            former.rename(folder)
+        except OSError:
+            return former
+    return folder
+
+
 @dataclass(kw_only=True, eq=False)
 class PySerial(Driver):
     """A serial port that any number of users read and write.
@@ -79,15 +179,18 @@ class PySerial(Driver):
               url: /dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0
               baudrate: 115200
 
-    A daemon opens it when it starts and records what it says; see `record`. An exporter that is started for one
-    command opens it with its first use. It is read from then on to the end of the session. A port that goes away
-    is `missing` until it returns; attached users notice a pause. Opening raises DTR and RTS, as pyserial does;
-    closing drops them, which resets some boards, unless `disable_hupcl`.
+    A daemon opens it when it starts, records what it says (see `record`) and closes it when it ends; sessions begin and
+    end without the port noticing. An exporter that is started for one command opens it with its first use. A port that
+    goes away is `missing` until it returns; attached users notice a pause. Opening raises DTR and RTS, as pyserial
+    does; closing drops them, which resets some boards, unless `disable_hupcl`. What a session sets them to is set back
+    at its end.
     """
 
     client: ClassVar[str] = "jumpstarter_driver_pyserial.client.PySerialClient"
     interface: ClassVar[str] = "serial"
     packages: ClassVar[tuple[str, ...]] = ("serial",)
+    core_of: ClassVar[type[SerialCore]] = SerialCore
+    core: SerialCore = field(init=False, repr=False)
 
     url: str
     """A device node, or a URL of pyserial: socket://host:port, rfc2217://host:port, loop://."""
@@ -102,6 +205,8 @@ class PySerial(Driver):
     """Leave DTR and RTS as they are when the port is closed."""
     loader_prompt: str | None = None
     """What the board's boot loader prompts with, where that is not `=>`: at it, nobody is logged in."""
+    recording_access: Literal["lease", "all"] = "lease"
+    """What users of a lease see of the recording: from its begin on, or all. Local users see all."""
     record: bool = True
     """Keep what the console says, 16 MiB of it, across sessions and restarts. Without, nothing opens it before its
     first use, so nothing raises DTR."""
@@ -116,59 +221,34 @@ class PySerial(Driver):
             raise ValueError(f"cps is {self.cps}; it takes characters per second, above 0")
         if not 0 <= self.port_wait < float("inf"):
             raise ValueError(f"port_wait is {self.port_wait}; it takes seconds, 0 or more")
-        self._settings = Settings(self.url, self.baudrate, self.disable_hupcl)
-        self._console: Console | None = None
-        self._recorder: Recorder | None = None
-        self._running = trio.CancelScope()
-        self._ended = trio.Event()
-        self._changing = trio.Lock()
-
-    async def open(self) -> None:
-        """Open the port and start reading it; if it is not there, when it comes.
-
-        Raises DeviceBusy or DeviceFailed.
-        """
-        if self.record:
-            await self.nursery.start(self._recording().run)
-        await self._start()
+        self._readers: set[Reader] = set()
 
     def extra_labels(self) -> dict[str, str]:
         """What its clients have to know."""
         return {} if self.loader_prompt is None else {LOADER_PROMPT: self.loader_prompt}
 
-    @property
-    def opens_at_start(self) -> bool:
-        """It does, to be recorded."""
-        return self.record
-
-    def recording_name(self) -> str:
-        """The folder of its recording: the same for the same port at the same place in the tree."""
-        return f"{self.tree_path or 'console'}-{sha256(self.url.encode()).hexdigest()[:8]}"
-
-    def _recording(self) -> Recorder:
-        if self._recorder is None:
-            folder = state_directory(os.environ) / "consoles" / safe_name(self.recording_name())
-            self._recorder = Recorder(folder, logger=self.logger)
-        return self._recorder
+    def recording_name(self, path: str) -> str:
+        """The folder of its recording, where its device has no UUID that is kept: by port and place in the tree."""
+        return f"{path or 'console'}-{sha256(self.url.encode()).hexdigest()[:8]}"
 
     async def close(self) -> None:
-        """Close the port; users see the end of their streams. DTR and RTS drop, unless `disable_hupcl`."""
-        await self._stop()
+        """End this session's streams. The port stays open."""
+        self._end_streams()
 
     @export_stream
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[_Stream]:
         """The console, both ways, from now on. Waits for the port, and raises DeviceMissing when it does not come."""
         console = await self._usable()
-        with console.attach() as reader:
+        with self._attached(console) as reader:
             yield _Stream(console, reader)
 
     @export_stream
     @asynccontextmanager
     async def connect_early(self) -> AsyncIterator[_Stream]:
         """The same, also while there is no port: for who wants all from the first byte on, whenever that comes."""
-        console = await self._start()
-        with console.attach() as reader:
+        console = self.core.console
+        with self._attached(console) as reader:
             yield _Stream(console, reader)
 
     @export
@@ -178,8 +258,8 @@ class PySerial(Driver):
         Each piece has `data`, in base64, and `position`, that of the console behind it: see there. The first one has
         no data.
         """
-        console = await self._start()
-        with console.attach() as reader:
+        console = self.core.console
+        with self._attached(console) as reader:
             yield {"position": reader.position, "data": ""}
             while data := await reader.receive():
                 yield {"position": reader.position, "data": b64encode(data).decode()}
@@ -187,12 +267,12 @@ class PySerial(Driver):
     @export
     async def position(self) -> int:
         """Bytes that the console has said since it was opened: who watches it and is there has seen all until now."""
-        return (await self._start()).position
+        return self.core.console.position
 
     @export
     async def waits_for(self) -> str:
         """Why there is no port now, in a sentence; empty when there is one."""
-        why = (await self._start()).why_missing
+        why = self.core.console.why_missing
         return "" if why is None else str(why)
 
     @export_stream
@@ -214,8 +294,8 @@ class PySerial(Driver):
 
     @export(name="close")
     async def force_close(self) -> None:
-        """End all users' streams and close the port. The next use opens it again."""
-        await self._stop()
+        """End the streams of this session, and of no other. The port stays open, and is recorded."""
+        self._end_streams()
 
     @export(opens=False)
     async def log(
@@ -234,8 +314,9 @@ class PySerial(Driver):
             raise ValueError(f"lines is {lines}; it takes 1 or more")
         if follow:
             await self.ensure_open()
-        start = 0 if since is None else int(since * 1e9)
-        batches = self._recording().read(since=start, lines=lines, follow=follow)
+        oldest = 0.0 if self.recording_access == "all" else self.visible_since
+        start = int(max(oldest, since or 0.0) * 1e9)
+        batches = self.core.recorder.read(since=start, lines=lines, follow=follow)
         async with aclosing(batches):
             async for batch in batches:
                 for part in _parts(batch):
@@ -253,61 +334,33 @@ class PySerial(Driver):
             raise DeviceBusy(
                 "this console is not recorded; set `record: true` in the exporter's configuration"
             )
-        self._recording().mark(text[:MARK_CHARACTERS])
+        self.core.recorder.mark(text[:MARK_CHARACTERS])
 
     async def _set_line(self, line: Line, value: bool) -> None:
-        console = await self._usable()
-        await console.set_line(line, value)
-        self._settings.lines[line] = value
+        await self._usable()
+        await self.core.set_line(line, value)
+
+    @contextmanager
+    def _attached(self, console: Console) -> Iterator[Reader]:
+        with console.attach() as reader:
+            self._readers.add(reader)
+            try:
+                yield reader
+            finally:
+                self._readers.discard(reader)
+
+    def _end_streams(self) -> None:
+        for reader in self._readers:
+            reader.close()
 
     async def _usable(self) -> Console:
         """The console with its port, unless that makes a pause. Raises DeviceMissing, or why else it does not open."""
-        console = await self._start()
+        console = self.core.console
         if console.had_port or not self.check_present:
             return console
         if not await console.wait_for_port(self.port_wait) and (why := console.why_missing) is not None:
             raise type(why)(str(why))  # one for each who asks
         return console
-
-    async def _start(self) -> Console:
-        async with self._changing:
-            if self._console is None:
-                port, missing = await self._open_port()
-                self._console = Console(
-                    self.url,
-                    partial(open_port, self._settings),
-                    gone=self.missing,
-                    back=self.ready,
-                    logger=self.logger,
-                    cps=self.cps,
-                    recorder=self._recording() if self.record else None,
-                )
-                self._console.why_missing = missing
-                self._console.had_port = port is not None
-                self._running, self._ended = trio.CancelScope(), trio.Event()
-                self.nursery.start_soon(self._run, self._console, port)
-            return self._console
-
-    async def _open_port(self) -> tuple[Port | None, DeviceMissing | None]:
-        try:
-            return await open_port(self._settings), None
-        except DeviceMissing as missing:
-            self.missing(str(missing))
-            return None, missing
-
-    async def _run(self, console: Console, port: Port | None) -> None:
-        try:
-            with self._running:
-                await console.run(port)
-        finally:
-            self._console = None
-            self._ended.set()
-
-    async def _stop(self) -> None:
-        async with self._changing:
-            if self._console is not None:
-                self._running.cancel()
-                await self._ended.wait()
 
 
 def _parts(batch: list[Record]) -> Iterator[list[dict[str, JSON]]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import trio
+from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import Driver, export
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.images import Verdict, check_content
@@ -19,7 +20,7 @@ from jumpstarter_proto.value import JSON
 from jumpstarter_drivers.storage.blocks import Device, StorageError
 from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.mark import Mark
-from jumpstarter_drivers.storage.mux import StorageMux
+from jumpstarter_drivers.storage.mux import StorageCore, StorageMux
 from jumpstarter_drivers.storage.state import Position, StorageState
 
 __all__ = [
@@ -36,6 +37,37 @@ DEFAULT_SIZE_BYTES = 16 * 1024**3
 """Of a file without a configured size: more than cards' images have, less than fills a host unnoticed."""
 
 
+class FileCore(StorageCore):
+    """The private file of a storage that has none configured; it is there as long as the exporter."""
+
+    def __init__(self, config: FileStorage) -> None:
+        super().__init__(config)
+        self._path = None if config.path is None else Path(config.path).expanduser()
+        self._private: RunFolder | None = None
+
+    @property
+    def file(self) -> Path:
+        """The backing file. Raises StorageError while a private one does not exist."""
+        if self._path is not None:
+            return self._path
+        if self._private is None:
+            raise StorageError("the storage is closed; use it through its session")
+        return self._private.path / "card.img"
+
+    async def open(self) -> None:
+        """Make the file if there is none."""
+        if self._path is None:
+            self._private = await self.in_thread(RunFolder, "jumpstarter-storage-")
+            self.state = StorageState(self.config.initial_position())
+        await self.in_thread(_touch, self.file)
+
+    async def close(self) -> None:
+        """Leave the configured file; remove a private one."""
+        if self._private is not None:
+            private, self._private = self._private, None
+            await self.in_thread(private.remove)
+
+
 @dataclass(kw_only=True, eq=False)
 class FileStorage(StorageMux):
     """A file that stands for a card: for virtual boards, QEMU and tests.
@@ -44,13 +76,15 @@ class FileStorage(StorageMux):
           storage:
             type: storage.FileStorage
             config:
-              path: /var/lib/lab/card.img   # left out: a private file that closing removes
+              path: /var/lib/lab/card.img   # left out: a private file, until the exporter ends
               size: 1073741824              # bytes that the "card" holds; left out: 16 GiB, and what the
                                             # disk has room for
 
     Closing it leaves the file as it is. Beside the file, `<path>.incomplete` notes a write that did not end
     well.
     """
+
+    core_of: ClassVar[type[FileCore]] = FileCore
 
     path: str | None = None
     size: int | None = None
@@ -59,30 +93,17 @@ class FileStorage(StorageMux):
         super().__post_init__()
         if self.size is not None and self.size <= 0:
             raise ValueError(f"size is {self.size}; a storage holds at least one byte")
-        self._private: RunFolder | None = None
 
     @property
     def file(self) -> Path:
         """The backing file. Raises StorageError while a private one does not exist."""
-        if self.path is not None:
-            return Path(self.path).expanduser()
-        if self._private is None:
-            raise StorageError("the storage is closed; use it through its session")
-        return self._private.path / "card.img"
+        core: FileCore = self.core
+        return core.file
 
     async def open(self) -> None:
         """Make the file if there is none."""
-        if self.path is None and self._private is None:
-            self._private = await self.in_thread(RunFolder, "jumpstarter-storage-")
-            self.state = StorageState(self.initial_position())
         await self.in_thread(_touch, self.file)
         await super().open()
-
-    async def close(self) -> None:
-        """Leave the configured file; remove a private one."""
-        if self._private is not None:
-            private, self._private = self._private, None
-            await self.in_thread(private.remove)
 
     async def switch(self, position: Position) -> None:
         """There is nothing to switch."""
@@ -189,17 +210,19 @@ class MockStorageMux(FileStorage):
     client: ClassVar[str] = "jumpstarter_driver_opendal.client.StorageMuxClient"
 
 
-@dataclass(kw_only=True, eq=False)
-class MockFlasher(Driver):
-    """Targets by name, each a private file that closing removes; no multiplexer."""
+class FlasherCore(Core["MockFlasher"]):
+    """The folder of a flasher's targets."""
 
-    client: ClassVar[str] = "jumpstarter_driver_opendal.client.FlasherClient"
-    interface: ClassVar[str] = "storage"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self, config: MockFlasher) -> None:
+        super().__init__(config)
         self._folder: RunFolder | None = None
-        self._disk = trio.CapacityLimiter(2)
+
+    @property
+    def folder(self) -> Path:
+        """Where the targets are. Raises StorageError while it is closed."""
+        if self._folder is None:
+            raise StorageError("the storage is closed; use it through its session")
+        return self._folder.path
 
     async def open(self) -> None:
         """Make the folder of the targets."""
@@ -210,6 +233,19 @@ class MockFlasher(Driver):
         if self._folder is not None:
             folder, self._folder = self._folder, None
             await self.in_thread(folder.remove)
+
+
+@dataclass(kw_only=True, eq=False)
+class MockFlasher(Driver):
+    """Targets by name, each a private file until the exporter ends; no multiplexer."""
+
+    client: ClassVar[str] = "jumpstarter_driver_opendal.client.FlasherClient"
+    interface: ClassVar[str] = "storage"
+    core_of: ClassVar[type[FlasherCore]] = FlasherCore
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._disk = trio.CapacityLimiter(2)
 
     @export
     async def flash(self, handle: dict[str, JSON], target: str | None = None) -> JSON:
@@ -243,9 +279,10 @@ class MockFlasher(Driver):
 
     def _path(self, target: str | None) -> Path:
         name = target or "default"
-        if self._folder is None or safe_name(name) != name:
+        if safe_name(name) != name:
             raise ValueError(f"{name!r} is no target's name; use letters, digits, - and _")
-        return self._folder.path / safe_name(name)
+        folder: Path = self.core.folder
+        return folder / safe_name(name)
 
 
 def _ignore(_done: int) -> None:

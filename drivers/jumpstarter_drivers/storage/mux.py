@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 import trio
+from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import Driver, export
 from jumpstarter_proto.encoding import ContentError
 from jumpstarter_proto.errors import JumpstarterError
@@ -28,7 +29,7 @@ from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.mark import Mark
 from jumpstarter_drivers.storage.state import Content, Image, Operation, Position, StorageState
 
-__all__ = ["StorageMux", "WriteOptions"]
+__all__ = ["StorageCore", "StorageMux", "WriteOptions"]
 
 _REPORTS_A_SECOND = 5
 _CLEAN_UP_SECONDS = 60.0
@@ -47,17 +48,29 @@ class WriteOptions(msgspec.Struct, forbid_unknown_fields=True):
     """Write content that is no image that we know. None is a client that cannot say it: 0.9's, and our first."""
 
 
+class StorageCore(Core["StorageMux"]):
+    """Where the storage is and what is on it, as far as the exporter knows, through all sessions."""
+
+    def __init__(self, config: StorageMux) -> None:
+        super().__init__(config)
+        self.state = StorageState(config.initial_position())
+
+
 @dataclass(kw_only=True, eq=False)
 class StorageMux(Driver):
     """Base of all storage multiplexers.
 
-    Closing it leaves the storage where it is. A write that fails or is cancelled leaves the storage `off` and
-    marked incomplete; it goes to the board again after the next good write, or by force.
+    Closing it leaves the storage where it is. `release: host | dut | off` switches it at the end of each session that
+    has used it; `leave`, which it is otherwise, does not. A write that fails or is cancelled leaves the storage `off`
+    and marked incomplete; it goes to the board again after the next good write, or by force.
     """
 
     client: ClassVar[str] = "jumpstarter_driver_opendal.client.StorageMuxFlasherClient"
     interface: ClassVar[str] = "storage"
+    core_of: ClassVar[type[StorageCore]] = StorageCore
 
+    release: Literal["leave", "host", "dut", "off"] | bool = "leave"
+    """Where the end of a session that has used it switches the storage to. (YAML reads a bare `off` as false.)"""
     verify: bool = True
     """Read back and compare after writing."""
     content_check: Literal["ask", "refuse", "off"] = "ask"
@@ -73,7 +86,8 @@ class StorageMux(Driver):
         for name in ("storage_timeout", "storage_fsync_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name):g}; it takes a number of seconds above 0")
-        self.state = StorageState(self.initial_position())
+        if self.release is True:
+            raise ValueError("release is on; it takes leave, host, dut or off")
         self._changed = trio.Event()
         self._disk = trio.CapacityLimiter(2)
 
@@ -108,6 +122,19 @@ class StorageMux(Driver):
         return self.limit() is not None
 
     # Life cycle.
+
+    @property
+    def state(self) -> StorageState:
+        """Position, content and operation; known once the driver is part of a tree."""
+        core: StorageCore = self.core
+        return core.state
+
+    async def end_session(self) -> None:
+        """Switch as `release` says; not to the board while the image is incomplete."""
+        if self.release == "leave":
+            return
+        with self.exclusive("being switched"):
+            await self._move(Position(str(self.release or "off")))
 
     async def open(self) -> None:
         """Find out whether an earlier write was never finished; the hardware is not touched."""

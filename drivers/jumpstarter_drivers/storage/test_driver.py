@@ -33,8 +33,9 @@ from jumpstarter_drivers.storage.client import (
     StorageMuxFlasherClient,
 )
 from jumpstarter_drivers.storage.driver import BlockStorage, FileStorage, MockFlasher, MockStorageMux
+from jumpstarter_drivers.storage.mux import StorageCore
 from jumpstarter_drivers.storage.state import Position
-from jumpstarter_drivers.testing import serve, serve_async
+from jumpstarter_drivers.testing import host, serve, serve_async
 from tests.support.images import mbr
 
 IMAGE = mbr()[:512] + random.Random(2).randbytes(5_000_000 - 512)
@@ -564,3 +565,26 @@ def test_configuration_that_makes_no_sense_is_refused(config: dict[str, object],
 def test_commands_for_unknown_positions_are_refused() -> None:
     with pytest.raises(ValueError, match="takes dut, host, off"):
         BlockStorage(path="/dev/sdx", commands={"left": ["true"]})
+
+
+async def test_storage_stays_where_a_session_left_it_with_its_content(image: Path) -> None:
+    async with host(FileStorage, size=10_000_000) as devices:
+        async with serve_async(devices) as client:
+            await cast("StorageMuxFlasherClient", client).flash.aio(image)
+            await cast("StorageMuxFlasherClient", client).off.aio()
+        async with serve_async(devices) as client:
+            status = await cast("StorageMuxFlasherClient", client).status.aio()
+            assert isinstance(status, dict)
+            assert (status["position"], status["content"]) == ("off", "complete")
+
+
+@pytest.mark.parametrize(("release", "position"), [("host", "host"), (False, "off"), ("leave", "dut")])
+async def test_release_switches_storage_at_the_end_of_a_session(release: Any, position: str) -> None:
+    async with host(FileStorage, release=release) as devices:
+        async with serve_async(devices) as client:
+            await cast("StorageMuxFlasherClient", client).dut.aio()
+        core = devices.slots[""].core
+        assert core is not None
+        assert cast("StorageCore", core.core).state.position == position
+    with pytest.raises(ValueError, match="release is on"):
+        FileStorage(release=True)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import trio
+from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.devices import Spec
-from jumpstarter_exporter.driver import DeviceMissing, Driver, export
+from jumpstarter_exporter.driver import DeviceError, DeviceMissing, Driver, export
 
 from jumpstarter_drivers.power.driver import PowerInterface
 from jumpstarter_drivers.power.reading import PowerReading
-from jumpstarter_drivers.serial.driver import PySerial
-from jumpstarter_drivers.storage.driver import FileStorage
+from jumpstarter_drivers.serial.driver import PySerial, SerialCore
+from jumpstarter_drivers.storage.driver import FileCore, FileStorage
 from jumpstarter_drivers.storage.state import Content, Position
 from jumpstarter_drivers.virtual.board import Board
 from jumpstarter_drivers.virtual.firmware import Firmware
@@ -28,6 +29,48 @@ _VOLTS = 5.0
 _AMPERES = 0.6
 
 
+class BoardCore(Core["VirtualBoard"]):
+    """The board on its bench: it stays as it is between sessions, and its plug is pulled when the exporter ends."""
+
+    def __init__(self, config: VirtualBoard) -> None:
+        super().__init__(config)
+        self._hardware = Board(config.firmware(), self._load)
+        self._reading = trio.CapacityLimiter(2)
+
+    async def open(self) -> None:
+        """Put the board on the bench: the power is off."""
+        await self.nursery.start(self._hardware.run)
+
+    async def close(self) -> None:
+        """Pull the plug."""
+        self._hardware.power_off()
+
+    @property
+    def hardware(self) -> Board:
+        """The board itself. Raises DeviceMissing while it is closed."""
+        if not self._hardware.console:
+            raise DeviceMissing("the virtual board is closed; use it through its session")
+        return self._hardware
+
+    async def _load(self) -> Image:
+        """Read the card as the boot loader does."""
+        card = self.below["storage"]
+        assert isinstance(card, CardCore)
+        try:
+            await card.ensure_open()
+        except DeviceError as error:
+            raise BadImage(f"no card, {error}") from None
+        state = card.state
+        if state.position is not Position.DUT:
+            raise BadImage(f"no card, the storage is switched to {state.position}")
+        if state.content in (Content.INCOMPLETE, Content.WRITING):
+            raise BadImage(f"the image is incomplete, {state.reason}")
+        digest = state.image.sha256 if state.image else ""
+        return await trio.to_thread.run_sync(
+            read_image, card.file, digest, abandon_on_cancel=True, limiter=self._reading
+        )
+
+
 @dataclass(kw_only=True, eq=False)
 class VirtualBoard(Driver):
     """A board without hardware, with children `power`, `serial` and `storage`.
@@ -39,19 +82,21 @@ class VirtualBoard(Driver):
               hostname: rpi4
               boot_seconds: 1.5        # from power to login prompt
               factory_image: true      # a new card holds an image that boots; false: an empty card
-              storage: /lab/card.img   # left out: a private card that closing throws away
+              storage: /lab/card.img   # left out: a private card, thrown away when the exporter ends
               storage_size: 268435456  # bytes of the card; left out: what the disk has room for
               root_password: raspberry # left out: root has none
               change_password: true    # the first login has to change it
               loader_prompt: "ZynqMP> "
               quirks: [escapes, profile-errors, short-lines, carriage-returns]
 
-    Closing it switches the board off, as pulling its plug would.
+    The board and its card stay as they are between sessions; the end of the exporter switches it off, as pulling its
+    plug would.
     """
 
     client: ClassVar[str] = "jumpstarter_driver_composite.client.CompositeClient"
     interface: ClassVar[str] = "composite"
     packages: ClassVar[tuple[str, ...]] = ("serial",)
+    core_of: ClassVar[type[BoardCore]] = BoardCore
 
     hostname: str = "virtual"
     model: str = "Jumpstarter Virtual Board"
@@ -76,7 +121,11 @@ class VirtualBoard(Driver):
             )
         if self.change_password and not self.root_password:
             raise ValueError("change_password needs a password to change; set `root_password`")
-        firmware = Firmware(
+        self.firmware()
+
+    def firmware(self) -> Firmware:
+        """A board of this kind. Raises ValueError for a configuration that makes no sense."""
+        return Firmware(
             hostname=self.hostname,
             model=self.model,
             boot_seconds=self.boot_seconds,
@@ -85,7 +134,6 @@ class VirtualBoard(Driver):
             loader_prompt=self.loader_prompt,
             quirks=Quirks(frozenset(self.quirks)),
         )
-        self._hardware = Board(firmware, self._load)
 
     @classmethod
     def parts(cls, values: Mapping[str, Any]) -> Mapping[str, Spec]:
@@ -97,100 +145,95 @@ class VirtualBoard(Driver):
         }
         return {"power": Spec(_Power), "serial": Spec(_Console), "storage": Spec(_Card, card)}
 
-    async def open(self) -> None:
-        """Put the board on the bench: the power is off."""
-        await self.nursery.start(self._hardware.run)
 
-    async def close(self) -> None:
-        """Pull the plug."""
-        self._hardware.power_off()
+def _board_of(part: Core[Any]) -> BoardCore:
+    board = part.above
+    assert isinstance(board, BoardCore)
+    return board
+
+
+class PowerCore(Core["_Power"]):
+    """The switch in the board's supply."""
 
     @property
     def hardware(self) -> Board:
-        """The board itself. Raises DeviceMissing while it is closed."""
-        if not self._hardware.console:
-            raise DeviceMissing("the virtual board is closed; use it through its session")
-        return self._hardware
-
-    async def _load(self) -> Image:
-        """Read the card as the boot loader does."""
-        card = self.children["storage"]
-        assert isinstance(card, _Card)
-        await card.ensure_open()
-        state = card.state
-        if state.position is not Position.DUT:
-            raise BadImage(f"no card, the storage is switched to {state.position}")
-        if state.content in (Content.INCOMPLETE, Content.WRITING):
-            raise BadImage(f"the image is incomplete, {state.reason}")
-        digest = state.image.sha256 if state.image else ""
-        return await trio.to_thread.run_sync(
-            read_image, card.file, digest, abandon_on_cancel=True, limiter=self.threads
-        )
-
-
-def _board_of(part: Driver) -> VirtualBoard:
-    board = part.parent_driver
-    assert isinstance(board, VirtualBoard)
-    return board
+        """What it supplies."""
+        return _board_of(self).hardware
 
 
 @dataclass(kw_only=True, eq=False)
 class _Power(PowerInterface):
     """The switch in the board's supply, which can measure."""
 
+    core_of: ClassVar[type[PowerCore]] = PowerCore
+
     @export
     async def on(self) -> None:
         """Power comes."""
-        _board_of(self).hardware.power_on()
+        self.core.hardware.power_on()
 
     @export
     async def off(self) -> None:
         """Power goes."""
-        _board_of(self).hardware.power_off()
+        self.core.hardware.power_off()
 
     @export
     async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
         """One reading of a supply that always gives the same."""
-        on = _board_of(self).hardware.powered
+        on = self.core.hardware.powered
         yield PowerReading(voltage=_VOLTS if on else 0.0, current=_AMPERES if on else 0.0)
+
+
+class ConsoleCore(SerialCore):
+    """The serial adapter of the field, on the board's pty."""
+
+    async def open(self) -> None:
+        """Plug the adapter in; which pty it is, is known only now."""
+        self.settings.url = _board_of(self).hardware.console
+        await super().open()
 
 
 @dataclass(kw_only=True, eq=False)
 class _Console(PySerial):
     """The serial driver of the field, on the board's pty."""
 
+    core_of: ClassVar[type[SerialCore]] = ConsoleCore
+
     url: str = "the virtual board's pty"
 
-    async def open(self) -> None:
-        """Plug the adapter in; which pty it is, is known only now."""
-        self.url = self._settings.url = _board_of(self).hardware.console
-        await super().open()
-
-    def recording_name(self) -> str:
+    def recording_name(self, path: str) -> str:
         """Its pty is another one each time; the board is the same."""
-        return self.tree_path or "virtual"
+        return path or "virtual"
+
+
+class CardCore(FileCore):
+    """The card, new or used."""
+
+    async def open(self) -> None:
+        """Put an image on a card that is new."""
+        await super().open()
+        card = self.config
+        assert isinstance(card, _Card)
+        if card.factory_image:
+            await self.in_thread(_fill, self.file, _board_of(self).config.hostname)
+
+    @property
+    def hardware(self) -> Board:
+        """Into whose slot it goes."""
+        return _board_of(self).hardware
 
 
 @dataclass(kw_only=True, eq=False)
 class _Card(FileStorage):
     """The storage multiplexer of the board, which notices when its card comes and goes."""
 
+    core_of: ClassVar[type[FileCore]] = CardCore
+
     factory_image: bool
-
-    async def open(self) -> None:
-        """Put an image on a card that is new."""
-        await super().open()
-        if self.factory_image:
-            await self.in_thread(_fill, self.file, self.hostname)
-
-    @property
-    def hostname(self) -> str:
-        """The board's name, for the factory image."""
-        return _board_of(self).hostname
 
     async def switch(self, position: Position) -> None:
         """The card is in the board's slot, or it is not."""
-        hardware = _board_of(self).hardware
+        hardware: Board = self.core.hardware
         if position is Position.DUT:
             hardware.card_inserted()
         else:

@@ -14,7 +14,7 @@ from jumpstarter_client.errors import DriverError
 
 from jumpstarter_drivers.power.client import PowerClient
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxFlasherClient
-from jumpstarter_drivers.testing import serve_async
+from jumpstarter_drivers.testing import host, serve_async
 from jumpstarter_drivers.virtual.driver import VirtualBoard
 from jumpstarter_drivers.virtual.image import make_image
 
@@ -126,12 +126,27 @@ async def test_card_in_a_file_of_the_users_keeps_its_image(tmp_path: Path) -> No
         assert "image kept 1.0" in await board.expect(b"login: ")
 
 
-async def test_end_of_the_session_pulls_the_plug() -> None:
+async def test_board_that_one_session_switched_on_is_on_in_the_next_and_so_is_its_console() -> None:
+    async with host(VirtualBoard, hostname="rpi4", boot_seconds=0) as devices:
+        async with serve_async(devices) as client:
+            await cast("PowerClient", client.children["power"]).on.aio()
+        async with (
+            serve_async(devices) as client,
+            client.children["serial"].stream_async("connect") as console,
+        ):
+            await console.send_all(b"\n")
+            board = Bench(client, console)
+            await board.expect(b"login: ")
+            assert [reading.voltage async for reading in board.power.read.aio()] == [5.0]
+
+
+async def test_end_of_the_exporter_pulls_the_plug() -> None:
     board = VirtualBoard(boot_seconds=0)
     async with serve_async(board) as client:
         await cast("PowerClient", client.children["power"]).on.aio()
-        assert board.hardware.powered
-    assert not board._hardware.powered
+        hardware = board.core.hardware
+        assert hardware.powered
+    assert not hardware.powered
 
 
 def test_configuration_that_makes_no_sense_is_refused() -> None:

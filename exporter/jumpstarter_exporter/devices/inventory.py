@@ -1,6 +1,6 @@
 """All devices of the host, by board and path: one inventory for a process, of which sessions see a part.
 
-No I/O and no tasks are here, and everything may be called from any thread. Each change, of what there is or of a
+No I/O is here, and what reads may be called from any thread. Each change, of what there is or of a
 device's state, makes a new revision; who wants to know subscribes (`devices.changes`).
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import Context
 from uuid import UUID, uuid4
 
+import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter.devices.layout import Line, layout
@@ -47,6 +49,8 @@ class BoardDevices:
         """In the order of a report, with every `ref` led to its target."""
         self._changed = changed
         self._root = root
+        self._nursery: trio.Nursery | None = None
+        self._context: Context | None = None
         self._arrange(spec, uuids)
 
     @classmethod
@@ -68,12 +72,16 @@ class BoardDevices:
         found = self.slots.get(path)
         if found is None:
             found = self._watched(Slot(path, adopt(driver), driver.uuid, _parent(path, self.slots), driver))
+            found.make_core(driver)
+            self._attach(found)
             self.slots = {**self.slots, path: found}
             self._changed()
         return found
 
     def replace(self, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> None:
         """The board consists of this from now on. A device that is still at its path is the same, with its UUID.
+
+        The cores of devices that change are closed, soon. To be called in the trio loop in which they live, if they do.
 
         Raises:
             TreeError: see there; nothing has changed.
@@ -98,8 +106,26 @@ class BoardDevices:
             driver = drivers.get(path)
             uuid = old.uuid if old else uuids.get(path) or (driver.uuid if driver else uuid4())
             uuid = each.values.get("uuid") or uuid
-            slots[path] = self._watched(Slot(path, each, uuid, _parent(path, slots), driver))
+            slot = slots[path] = self._watched(Slot(path, each, uuid, _parent(path, slots), driver))
+            slot.is_kept = path in uuids or "uuid" in each.values
+            slot.make_core(driver)
         self.slots, self.lines = slots, lines  # at once: threads may look
+        for slot in slots.values():
+            self._attach(slot)
+        gone = [slot for path, slot in before.items() if slots.get(path) is not slot]
+        for slot in reversed(gone):
+            if slot.core is not None and self._nursery is not None:
+                self._nursery.start_soon(slot.core.opening.shut)
+
+    def attach(self, nursery: trio.Nursery | None, context: Context | None = None) -> None:
+        """Let cores be opened in this nursery, with this context for their code, or no more; see `cores.living`."""
+        self._nursery, self._context = nursery, context
+        for slot in self.slots.values():
+            self._attach(slot)
+
+    def _attach(self, slot: Slot) -> None:
+        if slot.core is not None:
+            slot.core.opening.attach(self._nursery, self._context)
 
     def _watched(self, slot: Slot) -> Slot:
         slot.life.watch(lambda *_: self._changed() if self.slots.get(slot.path) is slot else None)

@@ -13,11 +13,12 @@ from uuid import UUID
 
 import trio
 
+from jumpstarter_exporter.devices.cores import SlotCore
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceBusy
-from jumpstarter_exporter.guests import MAX_THREADS
+from jumpstarter_exporter.guests import MAX_THREADS, contained
 
 __all__ = ["Slot"]
 
@@ -39,12 +40,38 @@ class Slot:
         self.threads = trio.CapacityLimiter(MAX_THREADS) if driver is None else driver.threads
         self.labels: Mapping[str, str] = spec.labels
         """What its driver added to its labels when it was last asked."""
+        self.is_kept = False
+        """Whether its UUID is the same at the next start."""
+        self.core: SlotCore | None = None
+        """What of it lives as long as its hardware, if its driver class has such a thing."""
         self._user: object = None
         self._told: str | None = None
         """The reason for its state that was logged."""
         self.life.watch(self._log_change)
         if spec.fault:
             self.life.failed(spec.fault)
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rpartition(".")[2]
+
+    def make_core(self, config: Driver | None) -> None:
+        """Make its core, if its driver class has one; `config` is a driver object that was made by hand."""
+        kind = self.spec.kind.core_of
+        if kind is None or self.spec.fault:
+            return
+        config = self.spec.make() if config is None else config
+        if not isinstance(config, self.spec.kind):
+            return  # it cannot be made, as a session will find, too
+        above = self.parent
+        while above is not None and above.core is None:
+            above = above.parent
+        try:
+            with contained(f"{kind.__name__}.__init__()"):
+                self.core = SlotCore(self, kind(config), None if above is None else above.core)
+        except Exception as error:  # any driver's code; its neighbours must be served
+            self.life.core.failed(f"its core cannot be made: {error}")
 
     @property
     def state(self) -> State:
@@ -62,6 +89,8 @@ class Slot:
         driver.threads = self.threads
         if self.path:  # the root's is the session's
             driver.uuid = self.uuid
+        if self.core is not None:
+            driver.core = self.core.core
 
     def claim(self, user: object) -> None:
         """Have the device open: one session's driver object at a time. Again for the same user is fine.

@@ -23,7 +23,7 @@ from jumpstarter_exporter.guests import contained
 __all__ = ["Origin", "Spec", "adopt", "parts_of", "walk"]
 
 _BASE = frozenset(field.name for field in dataclasses.fields(Driver))
-_PER_DEVICE = frozenset({"uuid", "labels", "log_level"})
+_PER_DEVICE = frozenset({"labels", "log_level"})
 
 
 class Origin(enum.Enum):
@@ -152,6 +152,8 @@ def adopt(driver: Driver, origin: Origin = Origin.CONFIGURED) -> Spec:
         for each in dataclasses.fields(driver)
         if each.init and (each.name not in _BASE or each.name in _PER_DEVICE) and hasattr(driver, each.name)
     }
+    if origin is not Origin.FOUND:  # whose parent makes it anew each time
+        values["uuid"] = driver.uuid
     parts = parts_of(type(driver), values)
     missing = {name: part.make() for name, part in parts.items() if name not in driver.children}
     if missing:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from jumpstarter_proto.errors import JumpstarterUsageError
@@ -129,6 +130,7 @@ class InventoryMachine(RuleBasedStateMachine):
 
 
 TestInventory = InventoryMachine.TestCase
+TestInventory.settings = settings(max_examples=40, stateful_step_count=25)
 
 
 def test_what_makes_no_tree_changes_nothing() -> None:

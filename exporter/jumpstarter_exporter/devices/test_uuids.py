@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_exporter.devices import uuids as module
@@ -53,6 +53,7 @@ def test_a_copy_of_a_file_is_another_board_and_a_moved_one_is_the_same(tmp_path:
     assert uuid(moved) == first
 
 
+@settings(max_examples=30)
 @given(content=st.binary() | st.sampled_from([b"{}", b"[]", b'{"uuids": {"a": 1}}', b"null"]))
 def test_a_damaged_file_is_set_aside(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     directory = tmp_path_factory.mktemp("state")

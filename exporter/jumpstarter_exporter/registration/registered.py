@@ -20,6 +20,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
 from jumpstarter_exporter.config import Enrolment, ExporterConfig, load, with_identity
 from jumpstarter_exporter.devices.changes import subscribed
+from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.ending import end_in_time, hurry
@@ -130,7 +131,8 @@ class Registered:
     async def serve(self) -> ExitCode:
         """Until `end`, or a hook that ends it."""
         with self._log.bound():
-            async with trio.open_nursery() as nursery:
+            async with living(self._devices), trio.open_nursery() as nursery:
+                nursery.start_soon(keeping_open, self._devices)
                 nursery.start_soon(self._controller.follow, self._introduce, self._told, self._failed)
                 nursery.start_soon(self._announcer.run)
                 nursery.start_soon(self._announce_devices)

@@ -10,6 +10,7 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.reach import Reach
 
 from jumpstarter_exporter.config import ExporterConfig
+from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, LOCAL_LEASE, SessionLife
@@ -68,8 +69,9 @@ class LocalBoard:
         self._reach = settings.fetch.reach()
         self._socket = socket
         self._log = BoardLog()
+        self._devices = add_board(inventory, config)
         self._session = Session(
-            add_board(inventory, config),
+            self._devices,
             name=settings.metadata.name,
             motd=settings.motd,
             begins_ready=False,
@@ -96,7 +98,8 @@ class LocalBoard:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Its devices are closed at the end."""
         with self._log.bound():
-            async with self._session, trio.open_nursery() as nursery:
+            async with living(self._devices), self._session, trio.open_nursery() as nursery:
+                nursery.start_soon(keeping_open, self._devices)
                 nursery.start_soon(self._session.tree.keep_open)
                 self._life = SessionLife(
                     self._session, self._hooks, nursery, host=str(self._socket), lease=LOCAL_LEASE

@@ -1,0 +1,127 @@
+"""The cores of a board's devices: opened when they are needed, set back after sessions, closed with the exporter."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from jumpstarter_exporter import guests
+from jumpstarter_exporter.devices.opening import CLOSE_SECONDS, Opening
+
+if TYPE_CHECKING:
+    from jumpstarter_exporter.core import Core
+    from jumpstarter_exporter.devices.inventory import BoardDevices
+    from jumpstarter_exporter.devices.slot import Slot
+
+__all__ = ["SlotCore", "keep_open", "keeping_open", "living"]
+
+RETRY_FIRST = 1.0
+RETRY_LONGEST = 30.0
+"""Seconds between looks at a device that is to be open and is not; doubled each time it could not be opened."""
+
+_log = logging.getLogger(__name__)
+
+
+class SlotCore:
+    """A slot's core, which knows those above and below."""
+
+    def __init__(self, slot: Slot, core: Core[Any], above: SlotCore | None) -> None:
+        self.slot = slot
+        self.core = core
+        self.above = above
+        self.below: dict[str, SlotCore] = {}
+        """By name; of the slots right below."""
+        self.opening = Opening(core, str(slot), slot.life, slot.life.core, before_close=self._shut_below)
+        core.join(self)
+        if above is not None and slot.parent is above.slot:
+            above.below[slot.name] = self
+        self.dependents: list[SlotCore] = []
+        """Those of which this one is the nearest above."""
+        if above is not None:
+            above.dependents.append(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used without being opened first."""
+        return self.opening.is_open
+
+    @property
+    def opens_at_start(self) -> bool:
+        """Whether it wants to be opened without waiting for a user."""
+        try:
+            with guests.contained("opens_at_start"):
+                return self.core.opens_at_start
+        except Exception as error:  # any driver's property; its neighbours must be opened
+            self.slot.life.core.failed(str(error))
+            return False
+
+    async def open(self) -> None:
+        """Open it, unless it is open, and those above before. Raises what its `open` raises."""
+        if self.is_open:
+            return
+        if self.above is not None:
+            await self.above.open()
+        await self.opening.open()
+
+    async def restore(self) -> None:
+        """Set it back to its configuration, if it is open; one that cannot be is opened anew at its next use."""
+        if not self.is_open or self.slot.life.is_stuck:
+            return
+        with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS) as limit:
+            try:
+                await self.opening.run("restore()", self.core.restore)
+            except Exception as error:  # any driver's code; its neighbours must be set back, too
+                _log.warning("%s was not set back: %s", self.slot, error)
+                self.slot.life.core.failed(f"it was not set back to its configuration: {error}")
+        if limit.cancelled_caught:
+            self.slot.life.core.failed("it was not set back to its configuration in time")
+
+    async def _shut_below(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for one in self.dependents:
+                nursery.start_soon(one.opening.shut)
+
+
+@asynccontextmanager
+async def living(devices: BoardDevices) -> AsyncIterator[None]:
+    """Let cores be opened for the block; at its end all are closed, shielded, and bounded for each.
+
+    Their code has the context of this call, whoever uses them first: they outlive sessions.
+    """
+    async with trio.open_nursery() as nursery:
+        devices.attach(nursery, contextvars.copy_context())
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True):
+                for slot in reversed(devices.slots.values()):
+                    if slot.core is not None:
+                        await slot.core.opening.shut()
+            devices.attach(None)
+        nursery.cancel_scope.cancel()
+
+
+async def keeping_open(devices: BoardDevices) -> None:
+    """Open the cores that want it without waiting for a user, and again after a failure; until cancelled."""
+    async with trio.open_nursery() as nursery:
+        for slot in devices.slots.values():
+            if slot.core is not None and slot.core.opens_at_start:
+                nursery.start_soon(keep_open, slot.core)
+
+
+async def keep_open(one: Any) -> None:
+    """Open it, and again when it is not open any more, until cancelled. It has `is_open` and `open`."""
+    pause = RETRY_FIRST
+    while True:
+        if not one.is_open:
+            try:
+                await one.open()
+                pause = RETRY_FIRST
+            except Exception:  # whatever its driver raises has become its state, with the reason
+                pause = min(pause * 2, RETRY_LONGEST)
+        await trio.sleep(pause)

@@ -1,0 +1,190 @@
+"""Opens and closes what a driver's author wrote, a driver object or a core, and turns what comes of it into its state.
+
+It is opened at its first use, in a nursery that outlives its users. What fails is closed and starts anew at its next
+use. Whatever its code raises ends here, as a state with a reason and as an error to the caller whose call it was; what
+its code never ends is left (see `guests`).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+from jumpstarter_proto.errors import JumpstarterUsageError
+
+from jumpstarter_exporter import guests
+from jumpstarter_exporter.devices.state import Condition, Layer, Lifecycle
+from jumpstarter_exporter.errors import DeviceFailed, DeviceMissing, single
+
+__all__ = ["CLOSE_SECONDS", "OPEN_SECONDS", "Opening"]
+
+OPEN_SECONDS = 60.0
+"""A driver that has not acquired its hardware by then has failed."""
+CLOSE_SECONDS = 10.0
+"""A driver that has not released its hardware by then is left to itself."""
+
+_log = logging.getLogger(__name__)
+
+
+class Guest(Protocol):
+    """What is opened and closed."""
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    def attach(self, nursery: trio.Nursery | None) -> None: ...
+
+
+class Opening:
+    """Opens one guest, one caller at a time, and closes it. `layer` of `life` is its state."""
+
+    def __init__(
+        self,
+        guest: Guest,
+        name: str,
+        life: Lifecycle,
+        layer: Layer,
+        *,
+        before_close: Callable[[], Awaitable[None]],
+        on_closed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`before_close` closes what uses the guest; it and `on_closed` are called at each close and never raise."""
+        self._guest = guest
+        self._name = name
+        self._life = life
+        self._layer = layer
+        self._before_close = before_close
+        self._on_closed = on_closed
+        self._nursery: trio.Nursery | None = None
+        self._context: contextvars.Context | None = None
+        self._opening = trio.Lock()
+        self._scope: trio.CancelScope | None = None
+        self._ended = trio.Event()
+        self._is_open = False
+        self._is_left_opening = False
+        """Its `open` was given up and has not come back."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used without being opened first."""
+        return self._is_open and self._layer.condition is not Condition.FAILED
+
+    def attach(self, nursery: trio.Nursery | None, context: contextvars.Context | None = None) -> None:
+        """Live in this nursery from now on; it outlives every use. `context` is its code's, else its callers'."""
+        self._nursery = nursery
+        self._context = context
+
+    async def open(self) -> None:
+        """Open it, unless it is open. Raises what its `open` raises, after which the next use tries again."""
+        async with self._opening:
+            if self.is_open:
+                return
+            if self._nursery is None:
+                raise JumpstarterUsageError("a device can be opened only inside of its session")
+            await self.shut()
+            await self._nursery.start(self._live)
+
+    async def shut(self) -> None:
+        """Close it, unless it is closed, and what uses it before; returns when that is done."""
+        if self._scope is not None:
+            self._scope.cancel()
+            await self._ended.wait()
+
+    async def _live(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """From open to close. Never raises once it is open: this is a task's outermost edge."""
+        failure: Exception | None = None
+        started = False
+        self._ended = trio.Event()
+        self._scope = trio.CancelScope()
+        self._is_left_opening = False
+        try:
+            async with trio.open_nursery() as nursery:
+                self._guest.attach(await nursery.start(self._background))
+                try:
+                    with self._scope:
+                        await self._open_guest()
+                        started = self._is_open = True
+                        task_status.started()
+                        await trio.sleep_forever()
+                except Exception as error:  # any driver's open; becomes its state, and goes on
+                    failure = error
+                finally:
+                    self._is_open = False
+                    await self._close_guest()
+                nursery.cancel_scope.cancel()
+        except Exception as error:  # any driver's background tasks; becomes its state
+            failure = single(error)
+            _log.debug("%s: a background task failed", self._name, exc_info=error)
+        finally:
+            self._guest.attach(None)
+            self._scope = None
+            self._settle(failure)
+            self._on_closed()
+            self._ended.set()
+        if not started:
+            raise failure or DeviceFailed(f"{self._name} was closed while it was being opened; try again")
+
+    async def run(self, what: str, body: Callable[[], Awaitable[None]]) -> None:
+        """Run some of the guest's code; see `guests.run`."""
+        await guests.run(self._life, what, body, context=self._context)
+
+    async def _background(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        """The guest's own tasks. When one fails, so does this."""
+
+        async def live() -> None:
+            async with trio.open_nursery() as background:
+                task_status.started(background)
+                await trio.sleep_forever()
+
+        await self.run("a background task", live)
+
+    async def _open_guest(self) -> None:
+        def left() -> None:
+            self._is_left_opening = True
+
+        self._layer.starting()
+        try:
+            with trio.fail_after(OPEN_SECONDS):
+                # What opens in the end, though nobody waits for it any more, is closed again.
+                await guests.run(
+                    self._life,
+                    "open()",
+                    self._guest.open,
+                    on_left=left,
+                    afterwards=self._guest.close,
+                    context=self._context,
+                )
+        except trio.TooSlowError:
+            raise DeviceFailed(
+                f"{self._name} did not open within {OPEN_SECONDS:g} s; check its hardware and try again"
+            ) from None
+        self._layer.started()
+
+    async def _close_guest(self) -> None:
+        with trio.CancelScope(shield=True):
+            await self._before_close()
+            if self._is_left_opening:
+                return
+            with trio.move_on_after(CLOSE_SECONDS) as limit:
+                try:
+                    await self.run("close()", self._guest.close)
+                except Exception as error:  # any driver's close; its neighbours must close too
+                    _log.warning("%s did not close well: %s", self._name, error, exc_info=_if_debugging())
+            if limit.cancelled_caught:
+                _log.warning(
+                    "%s did not close within %g s; its hardware may still be held", self._name, CLOSE_SECONDS
+                )
+
+    def _settle(self, failure: Exception | None) -> None:
+        if failure is None:
+            self._layer.closed()
+        elif isinstance(failure, DeviceMissing):
+            self._layer.closed(missing=str(failure))
+        else:
+            self._layer.failed(str(failure) or type(failure).__name__)
+
+
+def _if_debugging() -> bool:
+    return _log.isEnabledFor(logging.DEBUG)

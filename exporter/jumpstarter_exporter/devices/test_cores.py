@@ -1,0 +1,245 @@
+"""Cores: opened before their drivers, closed with the exporter, set back between sessions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import trio
+import trio.testing
+from jumpstarter_proto.rpc import RpcError
+
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.conftest import User
+from jumpstarter_exporter.core import Core
+from jumpstarter_exporter.devices.cores import keeping_open, living
+from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
+from jumpstarter_exporter.devices.opening import CLOSE_SECONDS
+from jumpstarter_exporter.devices.spec import Spec
+from jumpstarter_exporter.devices.state import State
+from jumpstarter_exporter.driver import DeviceMissing, Driver, export
+from jumpstarter_exporter.session import Session
+
+Users = Callable[[Session], AbstractAsyncContextManager[User]]
+events: list[str] = []
+
+
+class DeviceCore(Core["Device"]):
+    """Says what happens to it."""
+
+    errors: ClassVar[dict[str, Exception]] = {}
+    """What it raises where, as often as it is there."""
+
+    def say(self, what: str) -> None:
+        events.append(f"{what} {self.path}")
+        self.logger.info("core: %s", what)
+        if what in self.errors:
+            raise self.errors[what]
+
+    @property
+    def opens_at_start(self) -> bool:
+        return self.config.early
+
+    async def open(self) -> None:
+        self.say("open")
+
+    async def close(self) -> None:
+        self.say("close")
+
+    async def restore(self) -> None:
+        self.say("restore")
+        if self.config.hangs:
+            await trio.sleep_forever()
+
+    async def break_down(self) -> None:
+        raise OSError("the cable came out")
+
+
+@dataclass(kw_only=True, eq=False)
+class Device(Driver):
+    client: ClassVar[str] = "example.Client"
+    core_of: ClassVar[type[DeviceCore]] = DeviceCore
+
+    early: bool = False
+    hangs: bool = False
+
+    async def open(self) -> None:
+        events.append(f"driver opens {self.tree_path}")
+
+    async def close(self) -> None:
+        events.append(f"driver closes {self.tree_path}")
+
+    async def end_session(self) -> None:
+        events.append(f"driver ends {self.tree_path}")
+
+    @export
+    async def use(self) -> None:
+        self.logger.info("driver: use")
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    events.clear()
+    monkeypatch.setattr(DeviceCore, "errors", {})
+
+
+def board(**values: Any) -> BoardDevices:
+    inner = Spec(Composite, children={"device": Spec(Device, values)})
+    return Inventory().add("lab", Spec(Composite, children={"a": Spec(Device, children={"group": inner})}))
+
+
+INNER = "a.group.device"
+
+
+@asynccontextmanager
+async def session(devices: BoardDevices, user: Users) -> AsyncIterator[User]:
+    async with Session(devices) as made, user(made) as one:
+        yield one
+
+
+async def test_a_core_is_opened_once_for_all_sessions_and_set_back_after_those_that_used_it(
+    user: Users,
+) -> None:
+    devices = board()
+    async with living(devices):
+        async with session(devices, user):
+            pass
+        assert events == []
+        for _ in range(2):
+            events.clear()
+            async with session(devices, user) as one:
+                await one.call(INNER, "use")
+            assert [event for event in events if "driver" in event and INNER in event] == [
+                f"driver opens {INNER}",
+                f"driver ends {INNER}",
+                f"driver closes {INNER}",
+            ]
+            assert events[-2:] == ["restore a", f"restore {INNER}"]
+        assert "open a" not in events
+        events.clear()
+    # Those that depend on it first.
+    assert events == [f"close {INNER}", "close a"]
+
+
+async def test_a_core_is_open_before_its_driver_and_after_those_above(user: Users) -> None:
+    devices = board()
+    async with living(devices), session(devices, user) as one:
+        await one.call(INNER, "use")
+        opened = [event for event in events if event.startswith("open") or "opens" in event]
+        assert opened.index("open a") < opened.index(f"open {INNER}") < opened.index(f"driver opens {INNER}")
+
+
+async def test_cores_know_those_above_and_below(user: Users) -> None:
+    devices = board()
+    upper, lower = devices.slots["a"].core, devices.slots[INNER].core
+    assert upper is not None
+    assert lower is not None
+    assert lower.core.above is upper.core
+    assert upper.core.above is None
+    assert upper.core.below == {}  # right below is a group, which has none
+    assert (lower.core.path, lower.core.uuid) == (INNER, devices.slots[INNER].uuid)
+
+
+async def test_a_core_that_breaks_down_fails_its_device_and_the_next_use_opens_both(user: Users) -> None:
+    devices = board()
+    slot = devices.slots[INNER]
+    async with living(devices), session(devices, user) as one:
+        await one.call(INNER, "use")
+        assert slot.core is not None
+        core = slot.core.core
+        assert isinstance(core, DeviceCore)
+        core.nursery.start_soon(core.break_down)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (slot.state, slot.reason) == (State.FAILED, "the cable came out")
+        events.clear()
+        await one.call(INNER, "use")
+        assert events == [f"driver closes {INNER}", f"open {INNER}", f"driver opens {INNER}"]
+        assert slot.state is State.READY
+
+
+async def test_a_core_without_hardware_is_missing_for_its_users(user: Users) -> None:
+    devices = board()
+    DeviceCore.errors["open"] = DeviceMissing("unplugged; plug it in")
+    async with living(devices), session(devices, user) as one:
+        with pytest.raises(RpcError, match="unplugged; plug it in"):
+            await one.call(INNER, "use")
+        states = [devices.slots["a"].state]
+        DeviceCore.errors.clear()
+        await one.call(INNER, "use")
+        assert [*states, devices.slots["a"].state] == [State.MISSING, State.READY]
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_core_that_is_not_set_back_is_opened_anew_for_the_next_session(
+    user: Users, autojump_clock: trio.testing.MockClock, hangs: bool
+) -> None:
+    devices = board(hangs=hangs)
+    async with living(devices):
+        if not hangs:
+            DeviceCore.errors["restore"] = OSError("it does not answer")
+        before = trio.current_time()
+        async with session(devices, user) as one:
+            await one.call(INNER, "use")
+        assert trio.current_time() - before <= CLOSE_SECONDS * 2
+        slot = devices.slots[INNER]
+        assert slot.state is State.FAILED
+        assert "it was not set back to its configuration" in slot.reason
+        if hangs:
+            return
+        DeviceCore.errors.clear()
+        events.clear()
+        async with session(devices, user) as one:
+            await one.call(INNER, "use")
+        assert f"open {INNER}" in events
+
+
+async def test_what_a_core_logs_is_in_no_sessions_log(user: Users, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    devices = board()
+    async with living(devices), Session(devices) as made, user(made) as one:
+        await one.call(INNER, "use")
+        with made.log.reader(from_start=True) as entries:
+            assert (await anext(entries)).message == "driver: use"
+    assert "core: open" in caplog.text
+
+
+async def test_a_core_that_wants_it_is_opened_without_a_user_and_looked_for_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    devices = board(early=True)
+    DeviceCore.errors["open"] = DeviceMissing("pulled out")
+    async with living(devices), trio.open_nursery() as nursery:
+        nursery.start_soon(keeping_open, devices)
+        await trio.sleep(5)
+        assert devices.slots["a"].state is State.MISSING
+        DeviceCore.errors.clear()
+        await trio.sleep(30)
+        assert devices.slots[INNER].core.is_open  # type: ignore[union-attr]
+        assert devices.slots[INNER].state is State.READY
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_device_that_is_replaced_closes_its_core_and_its_neighbours_keep_theirs(user: Users) -> None:
+    devices = Inventory().add("lab", Spec(Composite, children={"a": Spec(Device), "b": Spec(Device)}))
+    async with living(devices):
+        async with session(devices, user) as one:
+            await one.call("a", "use")
+            await one.call("b", "use")
+        events.clear()
+        changed = {"a": Spec(Device, {"hangs": True}), "b": Spec(Device)}
+        devices.replace(Spec(Composite, children=changed))
+        await trio.testing.wait_all_tasks_blocked()
+        assert events == ["close a"]
+        async with session(devices, user) as one:
+            await one.call("b", "use")
+        assert events[1] == "driver opens b"
+
+
+async def test_a_driver_made_by_hand_has_its_core_for_its_session(user: Users) -> None:
+    async with Session(Device()) as made, user(made) as one:
+        await one.call("", "use")
+    assert events == ["open ", "driver opens ", "driver ends ", "driver closes ", "restore ", "close "]
