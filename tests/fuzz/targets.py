@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
@@ -119,7 +120,12 @@ def _server_frames() -> list[bytes]:
             (DATA, 1, frame_header(3) + b"abc"),
         ]
     ]
-    return [b"\xff" + whole, b"\x05" + whole, b"\xff" + b"".join(others)]
+    # One of each kind, and of kinds that nobody knows, of a call, of none and of one that never was.
+    bare = [
+        frame(kind, 0, stream, bytes(size)) for kind in range(12) for stream in (0, 1, 9) for size in (0, 8)
+    ]
+    pieces = [b"\xff" + piece for piece in bare]
+    return [b"\xff" + whole, b"\x05" + whole, b"\xff" + b"".join(others), *pieces]
 
 
 def _client_frames() -> list[bytes]:
@@ -192,6 +198,23 @@ def _router_frame(data: bytes) -> None:
 
 
 def _recording(data: bytes) -> None:
+    for variant in (data, _with_sums(data)):
+        _recorded(variant)
+
+
+def _with_sums(data: bytes) -> bytes:
+    """A recording's records with the checksums that they should have: what is behind those is looked at, too."""
+    head, tail, start, found = records._HEADER.size, records._SUM.size, 0, bytearray(data)
+    while start + head <= len(found):
+        end = start + head + int.from_bytes(found[start : start + 4], "big")
+        if end + tail > len(found):
+            break
+        found[end : end + tail] = zlib.crc32(found[start:end]).to_bytes(tail, "big")
+        start = end + tail
+    return bytes(found)
+
+
+def _recorded(data: bytes) -> None:
     found = list(records.decode(data))
     assert sum(record.size for record in found) <= len(data)
     assert b"".join(map(records.encode, found)) == data[: sum(record.size for record in found)]
