@@ -46,7 +46,7 @@ class CertificateEnd:
         self._trouble = ""
 
     def warning(self) -> str:
-        """What whoever runs the lab has to know now; mostly nothing."""
+        """Blocking: what whoever runs the lab has to know now; mostly nothing."""
         try:
             return self._warning(time.time())
         except CertificateError as error:  # others may be replacing it in this moment
@@ -65,9 +65,12 @@ class CertificateEnd:
         return ""
 
     def renew_in_time(self) -> bool:
-        """Whether there is a new certificate now. One that cannot be written is tried again with the next look."""
-        own = self._certificate
-        if not own.self_signed or own.ends() - time.time() >= WARN_SECONDS:
+        """Blocking: whether there is a new certificate now, as the one before is near its end, or has not begun.
+
+        One that cannot be written is tried again with the next look.
+        """
+        own, now = self._certificate, time.time()
+        if not own.self_signed or (own.ends() - now >= WARN_SECONDS and own.begins() <= now):
             return False
         try:
             renew(own)
@@ -75,11 +78,14 @@ class CertificateEnd:
             self._trouble = f"; it cannot be renewed: {error}"
             return False
         self._trouble = ""
-        _log.warning("the certificate in %s was near its end, and is renewed under the same key", own.chain)
+        _log.warning(
+            "the certificate in %s was near its end, or not valid yet, and is renewed under the same key",
+            own.chain,
+        )
         return True
 
     def say(self) -> None:
-        """Log what is to be known, once a day."""
+        """Blocking: log what is to be known, once a day."""
         said, when = self._said
         sentence, now = self.warning(), time.monotonic()
         if sentence and (sentence != said or now >= when + SAY_SECONDS):
@@ -89,13 +95,13 @@ class CertificateEnd:
     async def watch(
         self, tls: ServerTls, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> NoReturn:
-        """Renew, and say what is to be known, until cancelled."""
+        """Renew, and say what is to be known, until cancelled; what it writes in that moment is written to its end."""
         task_status.started()
         while True:
             try:
-                if self.renew_in_time():
+                if await trio.to_thread.run_sync(self.renew_in_time):
                     await tls.look()
-                self.say()
+                await trio.to_thread.run_sync(self.say)
             except JumpstarterError as error:  # others are replacing it in this moment
                 _log.info("%s", error)
             await trio.sleep(LOOK_SECONDS)

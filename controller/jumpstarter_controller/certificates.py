@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import socket
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,6 +55,10 @@ class Certificate:
     def ends(self) -> float:
         """In seconds since the epoch. CertificateError if there is none."""
         return self.first().not_valid_after_utc.timestamp()
+
+    def begins(self) -> float:
+        """The same of its begin."""
+        return self.first().not_valid_before_utc.timestamp()
 
     def first(self) -> x509.Certificate:
         """The peer's own of the chain. CertificateError if there is none."""
@@ -107,7 +112,9 @@ def own_certificate(folder: Path, hosts: list[str], days: float = DAYS) -> Certi
 
 
 def renew(own: Certificate) -> None:
-    """A new certificate in the place of one made here, of the same key and hosts; the old authority is kept beside it.
+    """A new certificate in the place of one made here, of the same key and hosts.
+
+    The old authority is kept beside it, if it was valid: one that was made by a clock that was wrong has no users.
 
     It is signed by the authority, old and new, so that whoever pinned either believes it: TLS believes no certificate
     that is signed by itself and not pinned.
@@ -122,7 +129,7 @@ def renew(own: Certificate) -> None:
         _signed(name, hosts, key.public_key(), old.subject, key, authority=False),
         _signed(old.subject, hosts, key.public_key(), old.subject, key, authority=True),
     ]
-    if own.before is not None:
+    if own.before is not None and own.begins() <= time.time():
         write_private(own.before.chain, old.public_bytes(serialization.Encoding.PEM))
     write_private(own.chain, b"".join(one.public_bytes(serialization.Encoding.PEM) for one in new))
 

@@ -148,7 +148,7 @@ def tls_of(certificate: Certificate) -> ServerTls:
 
 async def metrics_on(
     address: str,
-    page: Callable[[], Page],
+    page: Callable[[], Awaitable[Page]],
     served: Sequence[Served],
     trouble: Callable[[], str] = lambda: "",
     warning: Callable[[], str] = lambda: "",
@@ -156,19 +156,19 @@ async def metrics_on(
     """What answers scrapers and probes on `[HOST]:PORT`, and the line that says so.
 
     `page` makes /metrics. /readyz is 503 while something that is `served` takes no calls, or there is `trouble`.
-    What will be one is a `warning`: both pages have it beside their "ok".
+    What will be one is a `warning`, made in a thread: both pages have it beside their "ok".
     """
     listeners = await listen(address, None)
 
-    def ready() -> Page:
+    async def ready() -> Page:
         if not all(one.health.serving for one in served if one.health is not None):
             return Page(b"it is shutting down\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
         if sentence := trouble():
             return Page(f"{sentence}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
-        return healthy()
+        return await healthy()
 
-    def healthy() -> Page:
-        sentence = warning()
+    async def healthy() -> Page:
+        sentence = await trio.to_thread.run_sync(warning, abandon_on_cancel=True)
         return Page(f"ok\nwarning: {sentence}\n".encode() if sentence else b"ok\n")
 
     pages = {"/metrics": page, "/healthz": healthy, "/readyz": ready}

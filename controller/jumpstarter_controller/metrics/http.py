@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -31,7 +31,7 @@ class Page:
 
 async def serve_http(
     listeners: Sequence[trio.abc.Listener[Any]],
-    pages: Mapping[str, Callable[[], Page]],
+    pages: Mapping[str, Callable[[], Awaitable[Page]]],
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -56,7 +56,7 @@ async def serve_http(
     await trio.serve_listeners(handle, list(listeners))
 
 
-async def _answer(stream: trio.abc.Stream, pages: Mapping[str, Callable[[], Page]]) -> None:
+async def _answer(stream: trio.abc.Stream, pages: Mapping[str, Callable[[], Awaitable[Page]]]) -> None:
     head = b""
     while b"\r\n\r\n" not in head:
         data = await stream.receive_some(4096)
@@ -65,7 +65,7 @@ async def _answer(stream: trio.abc.Stream, pages: Mapping[str, Callable[[], Page
             return
     words = head.split(b"\r\n", 1)[0].decode("latin-1").split()
     method, path = words[:2] if len(words) == 3 else ("", "")
-    page = _page(method, path.partition("?")[0], pages)
+    page = await _page(method, path.partition("?")[0], pages)
     lines = [
         f"HTTP/1.1 {page.status.value} {page.status.phrase}",
         f"Content-Type: {page.content_type}",
@@ -77,7 +77,7 @@ async def _answer(stream: trio.abc.Stream, pages: Mapping[str, Callable[[], Page
     await stream.send_all("\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else page.body))
 
 
-def _page(method: str, path: str, pages: Mapping[str, Callable[[], Page]]) -> Page:
+async def _page(method: str, path: str, pages: Mapping[str, Callable[[], Awaitable[Page]]]) -> Page:
     if not method:
         return Page(b"this is no HTTP request\n", status=HTTPStatus.BAD_REQUEST)
     if method not in {"GET", "HEAD"}:
@@ -85,4 +85,4 @@ def _page(method: str, path: str, pages: Mapping[str, Callable[[], Page]]) -> Pa
     make = pages.get(path)
     if make is None:
         return Page(f"only {', '.join(pages)} are here\n".encode(), status=HTTPStatus.NOT_FOUND)
-    return make()
+    return await make()

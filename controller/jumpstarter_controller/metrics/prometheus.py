@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -21,13 +21,17 @@ from jumpstarter_controller.tally import Histogram
 __all__ = ["LabCollector", "RouterCollector", "page"]
 
 
-def page(*collectors: Collector) -> Callable[[], Page]:
+def page(*collectors: Collector) -> Callable[[], Awaitable[Page]]:
     """What makes `/metrics`: those, and the process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     for one in collectors:
         registry.register(one)
-    return lambda: Page(generate_latest(registry), CONTENT_TYPE_LATEST)
+
+    async def make() -> Page:
+        return Page(generate_latest(registry), CONTENT_TYPE_LATEST)
+
+    return make
 
 
 class LabCollector(Collector):

@@ -11,11 +11,15 @@ import trio.testing
 from jumpstarter_controller.metrics.http import LONGEST_HEAD, MOST_CONNECTIONS, SECONDS, Page, serve_http
 
 
+async def metrics() -> Page:
+    return Page(b"one 1\n")
+
+
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_http, listeners, {"/metrics": lambda: Page(b"one 1\n")})
+        await nursery.start(serve_http, listeners, {"/metrics": metrics})
         yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
 

@@ -451,6 +451,8 @@ class Server:
         self._interceptors = interceptors
         self._options = options or Options()
         self._connections: set[_Served] = set()
+        self._arriving: set[trio.CancelScope] = set()
+        """Of connections that wait to be let in, or shake hands."""
         self._accepting = trio.CancelScope()
         self._leaving = False
         self._cuts = LimitedLog(_log)
@@ -488,10 +490,7 @@ class Server:
 
     async def _serve_visit(self, stream: trio.abc.Stream, visit: Visit, peer: str) -> None:
         try:
-            await visit.wait_for_turn()
-            if isinstance(stream, TlsStream) and not await _has_shaken_hands(stream, visit):
-                return
-            if self._leaving:
+            if self._leaving or not await self._has_arrived(stream, visit):
                 return
             connection = _Served(stream, self._routes, self._interceptors, self._options, visit)
             self._connections.add(connection)
@@ -503,14 +502,27 @@ class Server:
             if reason := visit.why_cancelled():
                 self._cuts.warn(f"closed the connection of {peer or 'a tunnel'}: {reason}")
 
+    async def _has_arrived(self, stream: trio.abc.Stream, visit: Visit) -> bool:
+        with trio.CancelScope() as scope:
+            self._arriving.add(scope)
+            try:
+                await visit.wait_for_turn()
+                return not isinstance(stream, TlsStream) or await _has_shaken_hands(stream, visit)
+            finally:
+                self._arriving.discard(scope)
+        return False  # the server is shutting down
+
     async def shutdown(self, grace: float, *, streams: float = math.inf) -> None:
         """Take no new calls, give running ones `grace` seconds, then cancel them. Returns when all is closed.
 
+        Connections that wait to be let in, or shake hands, are closed at once.
         Calls that stream get `streams` seconds if that is less: many have no end of their own, and whoever made
         them comes back elsewhere the sooner.
         """
         self._leaving = True
         self._accepting.cancel()
+        for scope in self._arriving:
+            scope.cancel()
         for connection in self._connections.copy():
             connection.say_goodbye()
         with trio.move_on_after(grace):

@@ -19,6 +19,9 @@ __all__ = ["ServerTls"]
 LOOK_SECONDS = 10.0
 """Files that have changed are noticed so soon."""
 
+_NOT_YET_VALID = 9
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID."""
+
 _log = logging.getLogger(__name__)
 
 _State = tuple[object, ...]
@@ -28,15 +31,22 @@ class ServerTls:
     """What connections from now on are served with: the newest pair of files that was good.
 
     A pair that does not match, as when one of the two has been replaced, changes nothing and is said once; connections
-    that are open stay as they are. Blocking work is done in threads, which `look` can leave behind when cancelled.
+    that are open stay as they are. One that begins later is taken when it does, as clients refuse it before.
+    Blocking work is done in threads, which `look` can leave behind when cancelled.
     """
 
     def __init__(self, certificate: str | os.PathLike[str], key: str | os.PathLike[str]) -> None:
         """OSError, ssl.SSLError: the files cannot be read, or are no certificate with its key."""
         self._files = (certificate, key)
         self._state = self._look()
+        self._early: _State | None = None
+        """Of the pair that was said to begin later."""
         self.context: ssl.SSLContext = server_ssl_context(certificate, key)
         """Of the next connection."""
+        if self._begins_later(self.context):
+            _log.warning(
+                "%s is not valid yet, so clients refuse it; check it and this host's clock", certificate
+            )
         self.on_change: Callable[[], None] = lambda: None
         """Called when there is a new one."""
 
@@ -45,17 +55,53 @@ class ServerTls:
         found = [os.stat(file) for file in self._files]
         return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
 
-    def _read(self, before: _State | None) -> tuple[_State, ssl.SSLContext | None]:
+    def _read(self, before: _State | None) -> tuple[_State, ssl.SSLContext | None, bool]:
+        """The files' state; what to serve if it is another than before; and whether that begins later."""
         state = self._look()
-        return state, None if state == before else server_ssl_context(*self._files)
+        if state == before:
+            return state, None, False
+        context = server_ssl_context(*self._files)
+        return state, context, self._begins_later(context)
+
+    def _begins_later(self, served: ssl.SSLContext) -> bool:
+        """Whether a client that trusts this very certificate would say that it is not valid yet."""
+        import ssl  # noqa: PLC0415 - as in client_ssl_context
+
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        client.load_verify_locations(self._files[0])
+        one, other = ssl.MemoryBIO(), ssl.MemoryBIO()
+        near = client.wrap_bio(one, other)
+        far = served.wrap_bio(other, one, server_side=True)
+        for side in (near, far, near):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as error:
+                return error.verify_code == _NOT_YET_VALID
+            except ssl.SSLError:
+                return False
+        return False
 
     async def look(self, *, always: bool = False) -> None:
         """Read the files if they are others than before, or `always`."""
         before = None if always else self._state
         try:
-            state, context = await trio.to_thread.run_sync(self._read, before, abandon_on_cancel=True)
+            state, context, begins_later = await trio.to_thread.run_sync(
+                self._read, before, abandon_on_cancel=True
+            )
         except OSError as error:  # ssl.SSLError is one
             await self._keep(error, always=always)
+            return
+        if begins_later:
+            if state != self._early or always:
+                _log.warning(
+                    "%s is not valid yet, so the one before is kept until it is; check its begin and this host's clock",
+                    self._files[0],
+                )
+            self._early = state
             return
         self._state = state
         if context is not None:

@@ -142,6 +142,22 @@ async def test_who_waits_is_not_read_and_not_answered(
         raise AssertionError("it was answered")
 
 
+async def test_who_waits_is_let_go_when_the_server_shuts_down(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    public = Public(nursery)
+    for _ in range(4):
+        public.connect()
+    await trio.testing.wait_all_tasks_blocked()
+    waiting = public.connect()
+    await trio.testing.wait_all_tasks_blocked()
+    await public.server.shutdown(0.1)
+    seconds, seen = await closes(waiting)
+    assert (seconds, seen) == (0, b"")
+    late, _ = await closes(public.connect())
+    assert late == 0
+
+
 async def test_a_place_is_free_when_its_caller_is_authenticated_or_gone(nursery: trio.Nursery) -> None:
     public = Public(nursery)
     async with AsyncExitStack() as stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,9 @@ class Files:
         self.replace()
         self.tls = ServerTls(self.chain, self.key)
 
-    def replace(self, *, chain: bool = True, key: bool = True) -> str:
+    def replace(self, *, chain: bool = True, key: bool = True, begins: datetime | None = None) -> str:
         """The new certificate's serial number."""
-        made = CA.issue_cert("localhost")
+        made = CA.issue_cert("localhost", not_before=begins)
         if chain:
             new = self.chain.with_suffix(".new")
             made.cert_chain_pems[0].write_to_path(new)
@@ -127,6 +128,31 @@ async def test_a_file_that_is_none_changes_nothing(
     wanted = files.replace()
     await files.tls.look()
     assert files.shown == wanted
+
+
+async def test_one_that_begins_later_is_taken_when_it_does(
+    files: Files, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, context = files.shown, files.tls.context
+    files.replace(begins=datetime.now(UTC) + timedelta(hours=1))
+    for _ in range(3):
+        await files.tls.look()
+    assert files.shown == before
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{files.chain} is not valid yet, so the one before is kept until it is; check its begin and this host's clock"
+    ]
+    # Its time has come: nothing but the clock changes.
+    monkeypatch.setattr("jumpstarter_proto.rpc._server_tls._NOT_YET_VALID", None)
+    await files.tls.look()
+    assert files.tls.context is not context
+
+
+async def test_a_server_that_starts_with_one_that_begins_later_says_so(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    files.replace(begins=datetime.now(UTC) + timedelta(days=1))
+    ServerTls(files.chain, files.key)
+    assert "is not valid yet, so clients refuse it" in caplog.text
 
 
 async def test_whoever_asks_gets_it_read_though_it_looks_unchanged(files: Files) -> None:
