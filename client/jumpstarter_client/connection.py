@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+import trio
 from jumpstarter_proto.rpc import Caller
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.router_grpc import RouterServiceStub
@@ -25,6 +26,9 @@ class Connection:
     router: RouterServiceStub = field(init=False)
     stack: ExitStack = field(default_factory=ExitStack)
     """Closed with the connection: what blocking code keeps open without a block of its own."""
+
+    following: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """Around what keeps the tree as the exporter's is."""
 
     def __post_init__(self) -> None:
         self.exporter = ExporterServiceStub(self.channel)

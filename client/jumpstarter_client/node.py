@@ -121,11 +121,11 @@ class Node:
         """What the exporter's session knows it by.
 
         Raises:
-            DriverError: the exporter was restarted and has no such device any more.
+            DriverError: the exporter has no such device any more.
         """
         if self._gone:
             raise DriverError(
-                f"{self.path or 'this device'} is gone: the exporter was restarted without it; "
+                f"{self.path or 'this device'} is gone: the exporter has it no more; "
                 "look at its configuration, or at what it has now: jumpstarter devices"
             )
         return self._uuid

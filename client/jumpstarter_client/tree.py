@@ -21,6 +21,8 @@ from jumpstarter_client.node import NAME, Allowed, Node
 __all__ = ["build", "open_client"]
 
 REPORT_SECONDS = 30.0
+FOLLOW_AFTER_SECONDS = 1.0
+"""A command that is over by then has no use for news of the devices."""
 MAX_DEVICES = 4096
 MAX_DEPTH = 32
 MAX_NAME_LENGTH = 255
@@ -50,12 +52,23 @@ async def open_client(
             from jumpstarter_client.renewal import renew  # noqa: PLC0415 - it imports this module
 
             channel.renew = partial(renew, root, connection, allowed)
+            if root.state:  # an exporter of ours
+                channel.run_beside(partial(_follow, channel, root, connection, allowed))
         try:
             yield root.client
         finally:
             # What blocking code left open may need this loop to close.
+            connection.following.cancel()
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(connection.stack.close)
+
+
+async def _follow(channel: LastingChannel, root: Node, connection: Connection, allowed: Allowed) -> None:
+    with connection.following:
+        await trio.sleep(FOLLOW_AFTER_SECONDS)
+        from jumpstarter_client.following import follow  # noqa: PLC0415 - it imports this module, and most end before
+
+        await follow(channel, root, connection, allowed)
 
 
 def build(report: jumpstarter_pb2.GetReportResponse, connection: Connection, allowed: Allowed) -> Node:

@@ -1,12 +1,15 @@
-"""What an exporter answers to its users: Jumpstarter's two services, for whichever session a call is let into."""
+"""What an exporter answers to its users, for whichever session a call is let into: Jumpstarter's services and ours."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from uuid import uuid4
 
+import trio
 from google.protobuf import empty_pb2
 from google.protobuf.struct_pb2 import Value
+from jumpstarter_proto.lab.v1 import devices_pb2
+from jumpstarter_proto.lab.v1.devices_grpc import DevicesServiceServicer
 from jumpstarter_proto.rpc import ServerCall, Servicer
 from jumpstarter_proto.v1 import jumpstarter_pb2, router_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
@@ -14,6 +17,7 @@ from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
 from jumpstarter_proto.value import from_value
 
 from jumpstarter_exporter import calls, streams
+from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.report import NAME, instance_reports
 from jumpstarter_exporter.status import Status
 
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from jumpstarter_exporter.session import Session
 
 __all__ = ["Entrance", "report_of", "services"]
+
+WATCH_SECONDS = 0.2
+"""Between two reports of a watch: a device may change its state all the time."""
 
 _PROCESS = uuid4()
 """Names this exporter in reports for as long as the process lives."""
@@ -40,8 +47,8 @@ class Entrance(Protocol):
 
 
 def services(entrance: Entrance) -> tuple[Servicer, ...]:
-    """Both of them, behind an entrance."""
-    return _Exporter(entrance), _Router(entrance)
+    """All of them, behind an entrance."""
+    return _Exporter(entrance), _Router(entrance), _Devices(entrance)
 
 
 def report_of(session: Session) -> jumpstarter_pb2.GetReportResponse:
@@ -144,3 +151,19 @@ class _Router(RouterServiceServicer):
             await streams.serve_driver_stream(node, request.method, call)
         else:
             await streams.serve_resource(node, request.x_jmp_content_encoding, call)
+
+
+class _Devices(DevicesServiceServicer):
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+
+    async def WatchReport(  # noqa: N802
+        self,
+        request: devices_pb2.WatchReportRequest,
+        call: ServerCall[devices_pb2.WatchReportRequest, jumpstarter_pb2.GetReportResponse],
+    ) -> None:
+        session = await self._entrance.enter(call)
+        with subscribed(session.tree.devices) as changes:
+            async for _ in changes:
+                await call.send(report_of(session))
+                await trio.sleep(WATCH_SECONDS)

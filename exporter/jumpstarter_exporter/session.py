@@ -65,8 +65,8 @@ class Session:
         self.tree = Tree(devices)
         if visible_since is None and lease is not None:
             visible_since = time.time()
-        for node in self.tree.nodes:
-            node.driver.visible_since = visible_since or 0.0
+        self._visible_since = visible_since or 0.0
+        self._tell_drivers()
         self.status = StatusMachine()
         self.name = name
         self.lease = lease
@@ -96,7 +96,9 @@ class Session:
         if self._is_alone:
             await self._cores.enter_async_context(living(self.tree.devices))
         self._devices = trio.open_nursery()
-        self.tree.attach(await self._devices.__aenter__())
+        self._nursery = await self._devices.__aenter__()
+        self.tree.attach(self._nursery)
+        self.tree.devices.arranged.append(self._follow)
         if self._begins_ready:
             self.status.become(Status.LEASE_READY, "Ready for commands")
         return self
@@ -112,8 +114,20 @@ class Session:
         finally:
             self._stack.close()
 
+    def _follow(self) -> None:
+        """The board has other devices now: so has the session, and what is gone is closed."""
+        for node in self.tree.update():
+            self._nursery.start_soon(node.shut)
+        self.tree.attach(self._nursery)
+        self._tell_drivers()
+
+    def _tell_drivers(self) -> None:
+        for node in self.tree.nodes:
+            node.driver.visible_since = self._visible_since
+
     async def _close_devices(self) -> None:
         try:
+            self.tree.devices.arranged.remove(self._follow)
             await self.tree.close()
             self.tree.attach(None)
             # Without the block's error: no task in there raises, so it leaves as itself and not in a group.

@@ -11,16 +11,20 @@ from typing import Any, ClassVar
 
 import pytest
 import trio
+from jumpstarter_proto.lab.v1 import devices_pb2
+from jumpstarter_proto.lab.v1.devices_grpc import DevicesServiceStub
 from jumpstarter_proto.rpc import RpcError
+from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from jumpstarter_exporter import guests
+from jumpstarter_exporter import guests, services
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.conftest import User
+from jumpstarter_exporter.devices.cores import living
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.driver import DeviceMissing, Driver, export
 from jumpstarter_exporter.embedded import open_exporter
-from jumpstarter_exporter.report import STATE, board_reports
+from jumpstarter_exporter.report import NAME, STATE, board_reports
 from jumpstarter_exporter.session import Session
 
 Users = Callable[[Session], AbstractAsyncContextManager[User]]
@@ -138,3 +142,32 @@ async def test_a_built_in_exporter_has_the_same_devices_each_time(tmp_path: Path
             seen.append([node.driver.uuid for node in exporter.session.tree.nodes])
     assert seen[0][0] != seen[1][0]
     assert seen[0][1:] == seen[1][1:]
+
+
+async def test_what_a_board_consists_of_changes_in_a_running_session_and_its_users_are_told(
+    user: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "WATCH_SECONDS", 0.0)
+    board = devices()
+    group = Spec(Composite, children={"inner": Spec(Device)})
+    async with living(board), Session(board) as session, user(session) as one, trio.open_nursery() as nursery:
+        await one.call("b", "add", "kept")
+        await one.call("a", "add", "x")
+        gone = one.uuid("a")
+        async with DevicesServiceStub(one.channel).WatchReport(devices_pb2.WatchReportRequest()) as reports:
+            assert len((await anext(aiter(reports))).reports) == 3
+            board.replace(Spec(Composite, children={"b": Spec(Device), "c": group}))
+            with trio.fail_after(10):
+                async for report in reports:
+                    names = [device.labels.get(NAME, "") for device in report.reports]
+                    if names == ["", "b", "c", "inner"]:
+                        break
+        with pytest.raises(RpcError, match="KeyError"):
+            await one.exporter.DriverCall(jumpstarter_pb2.DriverCallRequest(uuid=gone, method="add"))
+        # What has not changed is the object that it was; what is new can be used.
+        assert await one.call("b", "add", "x") == ["default", "kept", "x"]
+        assert await one.call("c.inner", "add", "x") == ["default", "x"]
+        board.slots["b"].life.core.missing("unplugged")
+        (label,) = [r.labels[STATE] for r in (await one.report()).reports if r.labels.get(NAME) == "b"]
+        assert label == "missing"
+        nursery.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import trio
@@ -36,13 +37,43 @@ class Tree:
         self.devices = BoardDevices.of(devices) if isinstance(devices, Driver) else devices
         self._nodes: dict[str, Node] = {}
         self.root = self._grow(self.devices.make(), "", None)
+        self.entries: list[Entry] = []
+        """Depth first, parents before their children."""
+        self._list()
+
+    def update(self) -> list[Node]:
+        """Have what the board consists of now, where that has changed below the root. Nodes that are left are returned.
+
+        They are to be closed; a device that is new is closed.
+        """
+        slots = self.devices.slots
+        left = []
+        for name, node in list(self.root.children.items()):
+            if any(slots.get(one.path) is not one.slot for one in _all(node)) or _known(node) != {
+                path for path in slots if path == node.path or path.startswith(f"{node.path}.")
+            }:
+                left.append(self.root.children.pop(name))
+                for one in _all(node):
+                    del self._nodes[str(one.driver.uuid)]
+        children: dict[str, Driver] = {}
+        for name, spec in self.devices.spec.children.items():
+            if name in self.root.children:
+                children[name] = self.root.driver.children[name]
+                continue
+            children[name] = spec.make()
+            if spec.ref is None:
+                self.root.children[name] = self._grow(children[name], name, self.root)
+        self.root.driver.children = children
+        self._list()
+        return left
+
+    def _list(self) -> None:
         places = {node.path: node for node in self.nodes}
-        self.entries: list[Entry] = [
+        self.entries = [
             Entry(places[line.path], None if line.parent is None else places[line.parent], line.name)
             for line in self.devices.lines
             if line.path in places and (line.parent is None or line.parent in places)
         ]
-        """Depth first, parents before their children."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -89,3 +120,13 @@ class Tree:
             if not isinstance(child, Proxy):
                 node.children[child_name] = self._grow(child, child_name, node)
         return node
+
+
+def _all(node: Node) -> Iterator[Node]:
+    yield node
+    for child in node.children.values():
+        yield from _all(child)
+
+
+def _known(node: Node) -> set[str]:
+    return {one.path for one in _all(node)}

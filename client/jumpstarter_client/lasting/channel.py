@@ -98,6 +98,18 @@ class LastingChannel:
             tried = self._line.stage is Stage.DIALLING
             await self._moved.wait()
 
+    async def connected(self) -> Channel | None:
+        """Wait for a connection that somebody else asks for; None when there will be none any more."""
+        while (channel := self._usable()) is None:
+            if self._line.stage is Stage.OVER:
+                return None
+            await self._moved.wait()
+        return channel
+
+    def run_beside(self, task: Callable[[], Awaitable[object]]) -> None:
+        """Run a task, which must not raise, until the channel is closed."""
+        self._nursery.start_soon(task)
+
     async def broke(self) -> None:
         """Wait for the next time that a connection is gone. It is not asked for again by this."""
         while self._line.stage is not Stage.CONNECTED:

@@ -201,7 +201,7 @@ async def test_a_restarted_exporter_is_known_again_by_its_paths(
         ]
         await power.call_async("off")
         await root.rpi4.usb.call_async("on")
-        with pytest.raises(DriverError, match=r"rpi4\.relay is gone: the exporter was restarted"):
+        with pytest.raises(DriverError, match=r"rpi4\.relay is gone: the exporter has it no more"):
             await relay.call_async("on")
         assert root.rpi4.labels["jumpstarter.dev/color"] == "red"
     assert [uuid for uuid, _, _ in exporter.called] == ["switch", "switch2", "new"]

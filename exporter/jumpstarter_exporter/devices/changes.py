@@ -1,4 +1,4 @@
-"""News of the inventory for trio's tasks: who is slow hears of the newest change, and not of each."""
+"""News of the inventory, or of one board, for trio's tasks: who is slow hears of the newest change, and not of each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import trio
 
-from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.devices.inventory import Revision
 
 __all__ = ["Subscription", "subscribed"]
 
@@ -18,8 +18,8 @@ class Subscription:
     Cancelling loses nothing: what was not given comes with the next.
     """
 
-    def __init__(self, inventory: Inventory) -> None:
-        self._inventory = inventory
+    def __init__(self, changing: Revision) -> None:
+        self._changing = changing
         self._token = trio.lowlevel.current_trio_token()
         self._given = -1
         self._news = trio.Event()
@@ -31,7 +31,7 @@ class Subscription:
         await trio.lowlevel.checkpoint()
         while True:
             news = self._news
-            revision = self._inventory.revision
+            revision = self._changing.revision
             if revision > self._given:
                 self._given = revision
                 return revision
@@ -48,10 +48,10 @@ class Subscription:
 
 
 @contextmanager
-def subscribed(inventory: Inventory) -> Iterator[Subscription]:
+def subscribed(changing: Revision) -> Iterator[Subscription]:
     """A subscription for the block."""
-    subscription = Subscription(inventory)
-    stop = inventory.watch(subscription.notify)
+    subscription = Subscription(changing)
+    stop = changing.watch(subscription.notify)
     try:
         yield subscription
     finally:

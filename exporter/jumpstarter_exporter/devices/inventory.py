@@ -20,12 +20,44 @@ from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.spec import Spec, adopt, walk
 from jumpstarter_exporter.driver import Driver
 
-__all__ = ["BoardDevices", "Inventory"]
+__all__ = ["BoardDevices", "Inventory", "Revision"]
 
 _NONE: Mapping[str, UUID] = {}
 
 
-class BoardDevices:
+class Revision:
+    """A number that grows with each change, and who is told of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._revision = 0
+        self._watchers: list[Callable[[int], None]] = []
+
+    @property
+    def revision(self) -> int:
+        """The number of the newest change."""
+        return self._revision
+
+    def watch(self, watcher: Callable[[int], None]) -> Callable[[], None]:
+        """Be called with each new revision, in whichever thread made the change, until the result is called."""
+        with self._lock:
+            self._watchers.append(watcher)
+
+        def stop() -> None:
+            with self._lock, suppress(ValueError):
+                self._watchers.remove(watcher)
+
+        return stop
+
+    def _change(self) -> None:
+        with self._lock:
+            self._revision += 1
+            revision, watchers = self._revision, tuple(self._watchers)
+        for watcher in watchers:
+            watcher(revision)
+
+
+class BoardDevices(Revision):
     """The devices of one board: a tree of slots. `changed` is told of each change.
 
     Raises:
@@ -42,11 +74,14 @@ class BoardDevices:
         root: Driver | None = None,
     ) -> None:
         """Devices without one in `uuids` get a new UUID. `root` are driver objects that were made by hand."""
+        super().__init__()
         self.name = name
         self.slots: dict[str, Slot] = {}
         """By path, parents before their children."""
         self.lines: list[Line] = []
         """In the order of a report, with every `ref` led to its target."""
+        self.arranged: list[Callable[[], None]] = []
+        """Called when there are other devices, in the trio loop of whoever replaced them, before anybody is told."""
         self._changed = changed
         self._root = root
         self._nursery: trio.Nursery | None = None
@@ -75,7 +110,7 @@ class BoardDevices:
             found.make_core(driver)
             self._attach(found)
             self.slots = {**self.slots, path: found}
-            self._changed()
+            self._change()
         return found
 
     def replace(self, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> None:
@@ -89,7 +124,9 @@ class BoardDevices:
         if self._root is not None:
             raise JumpstarterUsageError("devices that were made by hand cannot be replaced")
         self._arrange(spec, uuids)
-        self._changed()
+        for listener in tuple(self.arranged):
+            listener()
+        self._change()
 
     def _arrange(self, spec: Spec, uuids: Mapping[str, UUID]) -> None:
         lines = layout(spec)
@@ -128,23 +165,20 @@ class BoardDevices:
             slot.core.opening.attach(self._nursery, self._context)
 
     def _watched(self, slot: Slot) -> Slot:
-        slot.life.watch(lambda *_: self._changed() if self.slots.get(slot.path) is slot else None)
+        slot.life.watch(lambda *_: self._change() if self.slots.get(slot.path) is slot else None)
         return slot
 
+    def _change(self) -> None:
+        super()._change()
+        self._changed()
 
-class Inventory:
+
+class Inventory(Revision):
     """Boards by name, and a revision that grows with each change."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        super().__init__()
         self._boards: dict[str, BoardDevices] = {}
-        self._revision = 0
-        self._watchers: list[Callable[[int], None]] = []
-
-    @property
-    def revision(self) -> int:
-        """The number of the newest change."""
-        return self._revision
 
     @property
     def boards(self) -> Mapping[str, BoardDevices]:
@@ -181,24 +215,6 @@ class Inventory:
         """A board consists of something else; see `BoardDevices.replace`. KeyError if there is no such board."""
         with self._lock:
             self._boards[name].replace(spec, uuids)
-
-    def watch(self, watcher: Callable[[int], None]) -> Callable[[], None]:
-        """Be called with each new revision, in whichever thread made the change, until the result is called."""
-        with self._lock:
-            self._watchers.append(watcher)
-
-        def stop() -> None:
-            with self._lock, suppress(ValueError):
-                self._watchers.remove(watcher)
-
-        return stop
-
-    def _change(self) -> None:
-        with self._lock:
-            self._revision += 1
-            revision, watchers = self._revision, tuple(self._watchers)
-        for watcher in watchers:
-            watcher(revision)
 
 
 def _parent(path: str, slots: Mapping[str, Slot]) -> Slot | None:
