@@ -168,7 +168,7 @@ async def test_of_many_at_once_the_one_that_has_to_leave_is_told(
     other = await trio.open_tcp_stream("127.0.0.1", port)
     assert await other.receive_some()
     seen = b""
-    with suppress(trio.BrokenResourceError):
+    with suppress(trio.BrokenResourceError), trio.fail_after(5):
         while data := await greedy[1].receive_some():
             seen += data
     assert last_goaway(seen) == "too many connections that are not authenticated; try again later"

@@ -20,7 +20,7 @@ from jumpstarter_proto.rpc import (
 from jumpstarter_proto.rpc._connection import Connection
 from jumpstarter_proto.rpc._events import CallEnded, CallReset, Event
 from jumpstarter_proto.rpc._tls import TlsStream
-from jumpstarter_proto.rpc.conftest import FLOOD, SLEEP, UNARY, Bytes, Call, Echo, socket_pair
+from jumpstarter_proto.rpc.conftest import FLOOD, SLEEP, STREAM, UNARY, Bytes, Call, Echo, socket_pair
 
 
 async def test_an_idle_connection_delays_no_shutdown(
@@ -148,3 +148,27 @@ async def send_request(
         client.send_data(number, framed[start : start + 16_000], end=start + 16_000 >= len(framed))
     await stream.send_all(client.take())
     return client
+
+
+async def test_a_handler_may_outlive_the_loss_of_its_caller_for_a_time(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    ended = trio.Event()
+
+    class Patient(Echo):
+        async def Stream(self, call: Call) -> None:  # noqa: N802
+            call.outlive_reset(5)
+            try:
+                await trio.sleep_forever()
+            finally:
+                ended.set()
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    nursery.start_soon(Server([Patient()]).serve_connection, theirs)
+    async with open_channel(ours) as channel:
+        async with channel.stream(STREAM):
+            await trio.testing.wait_all_tasks_blocked()
+        start = trio.current_time()
+        with trio.fail_after(30):
+            await ended.wait()
+    assert trio.current_time() - start == pytest.approx(5)
