@@ -346,7 +346,7 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
 
     def _begin_data(self, stream_id: int, size: int, ends: bool) -> None:
         stream = self.calls.get(stream_id)
-        if not size:
+        if not size or stream is None:
             self._spend(_WORK_FRAME)
         if stream is None:
             self._refuse_if_idle(stream_id)
@@ -524,6 +524,7 @@ class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
         (code,) = _WORD.unpack(body)
         stream = self.calls.get(stream_id)
         if stream is None:
+            self._spend(_WORK_FRAME)
             self._refuse_if_idle(stream_id)
             return
         stream.is_sending = stream.is_receiving = False

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 import pytest
 from h2.errors import ErrorCodes
 
 from jumpstarter_proto.rpc._connection import ConnectionFault
-from jumpstarter_proto.rpc.test_http2 import DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, WINDOW, server
+from jumpstarter_proto.rpc.test_http2 import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PRIORITY,
+    RST,
+    SETTINGS,
+    WINDOW,
+    server,
+)
 
 INITIAL_WINDOW_SIZE = 4
 GET = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
@@ -51,3 +64,34 @@ def test_who_is_not_authenticated_and_speaks_no_grpc_has_few_answers_that_wait()
         peer.send(HEADERS, END_HEADERS | END_STREAM, number, peer.pack(GET))
     refused = [one.stream_id for one in peer.answers() if type(one).__name__ == "RstStreamFrame"]
     assert refused == [33, 35, 37, 39]
+
+
+LIVE, ENDED = 1, 3
+BODIES = {
+    DATA: b"x",
+    PING: bytes(8),
+    WINDOW: b"\0\0\0\1",
+    RST: bytes(4),
+    PRIORITY: bytes(5),
+    GOAWAY: bytes(8),
+}
+
+
+@pytest.mark.parametrize("stream_id", [0, LIVE, ENDED])
+@pytest.mark.parametrize("body", [True, False], ids=["with a body", "empty"])
+@pytest.mark.parametrize("flags", [0, 1])
+@pytest.mark.parametrize("kind", range(12))
+def test_frames_that_serve_no_call_are_counted(kind: int, flags: int, body: bool, stream_id: int) -> None:
+    if (kind, stream_id, body, flags) == (DATA, LIVE, True, 0):
+        return  # which serves it
+    peer = server()
+    for number in (LIVE, ENDED):
+        peer.request(number)
+    peer.connection.reset(ENDED, ErrorCodes.CANCEL)
+    peer.answers()
+    peer.connection.take_work()
+    with suppress(ConnectionFault):  # which ends it sooner
+        peer.send(kind, flags, stream_id, BODIES.get(kind, b"") if body else b"")
+        for _ in range(100):
+            peer.send(kind, flags, stream_id, BODIES.get(kind, b"") if body else b"")
+        assert peer.connection._http2.work >= 100
