@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import trio
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import DeviceBusy, DeviceMissing, Driver, export, export_stream
-from jumpstarter_exporter.recording import Record, Recorder, state_directory
+from jumpstarter_exporter.recording import Folder, Record, Recorder, TakenError, state_directory
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.value import JSON
 
@@ -161,10 +161,16 @@ class SerialCore(Core["PySerial"]):
 def _moved(former: Path, folder: Path) -> Path:
     """Where a recording is that an exporter began under the name that it had before devices had UUIDs."""
     if former.is_dir() and not folder.exists():
+        recording = Folder(former)
         try:
+            recording.open()
             former.rename(folder)
+        except TakenError:
+            return folder  # it is that of another exporter, which runs
         except OSError:
             return former
+        finally:
+            recording.close()
     return folder
 
 

@@ -15,7 +15,7 @@ from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.devices.spec import Spec
-from jumpstarter_exporter.recording import Recorder
+from jumpstarter_exporter.recording import Folder, Recorder
 from jumpstarter_exporter.session import Session
 from jumpstarter_proto.rpc import open_channel
 from trio.testing import memory_stream_pair
@@ -146,3 +146,17 @@ async def test_a_recording_from_before_devices_had_uuids_is_found_again(cable: C
     async with exporter(board), user(board) as client:
         assert b"of old; " in await history(client)
     assert [folder.name for folder in (state / "consoles").iterdir()] == [str(board.slots["console"].uuid)]
+
+
+async def test_a_recording_of_another_exporter_that_runs_is_left_to_it(cable: Cable, state: Path) -> None:
+    board = devices(str(cable.path))
+    config = PySerial(url=str(cable.path))
+    former = Folder(state / "consoles" / config.recording_name("console"))
+    former.open()
+    try:
+        async with exporter(board) as core:
+            cable.write(b"mine; ")
+            await recorded(core, b"mine; ")
+        assert former.path.is_dir()
+    finally:
+        former.close()

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from jumpstarter_exporter.recording.folder import Cursor, Folder
+from jumpstarter_exporter.recording.folder import Cursor, Folder, TakenError
 from jumpstarter_exporter.recording.recorder import Recorder
 from jumpstarter_exporter.recording.records import Kind, Record
 from jumpstarter_exporter.state_directory import state_directory
 
-__all__ = ["Cursor", "Folder", "Kind", "Record", "Recorder", "state_directory"]
+__all__ = ["Cursor", "Folder", "Kind", "Record", "Recorder", "TakenError", "state_directory"]
