@@ -79,8 +79,9 @@ async def join(
       host has acknowledged it.
     - Loss: when a stream breaks, what the other one already got still arrives, what the broken one has said is
       still delivered, and then both are aborted, so that a peer that can still hear gets an error (a TCP
-      connection is reset) and not an end of data; BrokenJoinError says which one broke. Another exception of a
-      stream does the same and is raised as it is, rather than the broken streams that it leads to.
+      connection is reset) and not an end of data. What comes for the broken one meanwhile is dropped.
+      BrokenJoinError says which one broke. Another exception of a stream does the same and is raised as it is,
+      rather than the broken streams that it leads to.
     - `ends_with`: the end of what one of these streams says ends the whole join, as soon as that has been taken.
       Output that comes meanwhile is dropped. For users of a console, which has no end of its own.
     - Cancellation: each stream is read until it is quiet or at its end, what was read is passed on, and an end is
@@ -163,6 +164,13 @@ class _Join:
             self._over.set()
 
     async def _copy(self, direction: _Direction) -> None:
+        try:
+            await self._copy_or_fail(direction)
+        finally:
+            direction.has_ended = True
+            direction.back.stop_dropping()
+
+    async def _copy_or_fail(self, direction: _Direction) -> None:
         with direction.running:
             try:
                 await self._copy_to_end(direction)
@@ -176,6 +184,7 @@ class _Join:
                 direction.back.discard()
                 if direction.sink not in self._ends_with:
                     self._fail(BrokenJoinError(direction.sink, error.__cause__))
+                await direction.drop()
             except Exception as error:  # whatever a driver's stream raises: `run` raises it again
                 self._fail(error)
                 self._pumping.cancel()
@@ -228,6 +237,10 @@ class _Direction:
         self._flushing = trio.CancelScope()
         self.has_stopped = trio.Event()
         """It takes nothing more from its source."""
+        self.has_ended = False
+        """Nothing is done for it any more."""
+        self._dropping = trio.CancelScope()
+        self._dropped = trio.Event()
         self.back: _Direction
         """The other direction."""
 
@@ -305,6 +318,9 @@ class _Direction:
                     return
             # What comes now is dropped, but not before it was passed on.
             await self.back.has_stopped.wait()
+            self.back.stop_dropping()
+            if self.back.is_refused and not self.back.has_ended:
+                await self.back._dropped.wait()  # noqa: SLF001 - its own class
             await _finish(self.sink, discard=True)
 
     def leave(self) -> None:
@@ -317,6 +333,23 @@ class _Direction:
         """From now on, what its sink says is for nobody."""
         self._discards = True
         self._flushing.cancel()
+
+    async def drop(self) -> None:
+        """Take what the source says, for nobody, while the other direction goes on.
+
+        Else the source's peer, whose words fill the way, may never come to take what the other direction brings.
+        """
+        try:
+            if not self.back.has_ended and not self._dropping.cancel_called:
+                with self._dropping, suppress(_BrokenSourceError):
+                    while await self._receive():
+                        pass
+        finally:
+            self._dropped.set()
+
+    def stop_dropping(self) -> None:
+        """Leave the source to others, or to nobody."""
+        self._dropping.cancel()
 
     async def stop(self) -> None:
         """Take nothing more, and leave the source to others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 import trio
@@ -92,6 +93,38 @@ def test_no_byte_is_lost_without_an_error_between_sockets(
             await play_it()
 
     trio.run(main)
+
+
+async def test_two_programs_that_both_break_off_while_the_way_is_full_leave_nothing_waiting(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What each has sent fills the way to the other, whose side has nobody left to give it to."""
+    one, near = wire()
+    other, far = wire()
+
+    async def flood(stream: Wire) -> None:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(bytes(10_000_000))
+
+    async def leave(stream: Wire) -> None:
+        stream.abort()
+        await stream.aclose()
+
+    async def break_off() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        await leave(one)
+        await leave(other)
+
+    with trio.fail_after(60):
+        async with (
+            joined_over(trio.testing.memory_stream_pair(), near, far) as join_them,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(flood, one)
+            nursery.start_soon(flood, other)
+            nursery.start_soon(break_off)
+            with pytest.raises(BrokenJoinError):
+                await join_them()
 
 
 async def test_a_tcp_connection_is_reset_when_the_other_side_breaks_and_not_closed() -> None:

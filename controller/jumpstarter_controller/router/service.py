@@ -219,7 +219,11 @@ class RouterService(Servicer):
             raise side.failure
 
     async def _join(self, side: _Side, other: _Side) -> None:
-        """Copy both ways until both have ended, or either has died."""
+        """Copy both ways until both have ended, or either has died.
+
+        Not by `jumpstarter_proto.join`: frames go on undecoded, within the bounds above, and what confirms that bytes
+        were taken goes through them, between the two ends. A side that has died is an error for the other.
+        """
         other.joined.set()
         self.pairs += 1
         began = trio.current_time()
