@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 __all__ = [
+    "NEXT",
     "Action",
     "Admission",
     "Apply",
     "Begin",
     "Clean",
+    "Close",
     "Decline",
     "End",
     "GiveBack",
@@ -35,6 +37,15 @@ class Phase(enum.StrEnum):
     LEASED = "leased"
     CLEANING = "cleaning"
     """Its afterLease hook runs."""
+
+
+NEXT: dict[Phase, frozenset[Phase]] = {
+    Phase.WAITING: frozenset({Phase.PREPARING}),
+    Phase.PREPARING: frozenset({Phase.LEASED, Phase.CLEANING}),
+    Phase.LEASED: frozenset({Phase.CLEANING}),
+    Phase.CLEANING: frozenset(),
+}
+"""The ways between them; each may also follow itself, and a lease may be over in each."""
 
 
 class Reason(enum.StrEnum):
@@ -107,6 +118,13 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class Close:
+    """Close the session of a lease that has waited: its controller has ended it, and nothing was prepared for it."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True)
 class Decline:
     """Tell the controller that another board has to do."""
 
@@ -116,7 +134,7 @@ class Decline:
 
 @dataclass(frozen=True)
 class GiveBack:
-    """End a lease that was not begun."""
+    """Close the session of a lease that has waited, and tell its controller that it is over."""
 
     lease: Lease
     reason: str
@@ -150,4 +168,4 @@ class Apply:
     """Take up the change that is pending: nobody uses the board."""
 
 
-Action: TypeAlias = Begin | Clean | Wait | Decline | GiveBack | End | Tell | Lose | Apply
+Action: TypeAlias = Begin | Clean | Close | Wait | Decline | GiveBack | End | Tell | Lose | Apply

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from jumpstarter_proto.errors import JumpstarterUsageError
+
 from jumpstarter_exporter.boards.events import (
+    NEXT,
     Action,
     Admission,
     Apply,
     Begin,
     Clean,
+    Close,
     Decline,
     End,
     GiveBack,
@@ -27,6 +31,7 @@ from jumpstarter_exporter.boards.events import (
     Tell,
     Wait,
 )
+from jumpstarter_exporter.boards.record import Record
 from jumpstarter_exporter.status import Status
 
 __all__ = ["Limits", "Occupancy"]
@@ -46,6 +51,8 @@ class Limits:
     """A lease waits so long before it is given back: 0.9's shell waits for 300."""
     overdue: float = 300.0
     """A lease goes on so long behind its end when the controller is away and nobody is connected."""
+    unheard: float = 60.0
+    """After a restart the controller has so long to say whether the lease goes on; then it does without its word."""
 
 
 @dataclass
@@ -72,14 +79,20 @@ class Occupancy:
         """When the last of their connections went."""
         self._withheld: dict[Reason, str] = {}
         self._failed = Status.BEFORE_LEASE_HOOK_FAILED
+        self._is_released = False
+        """The controller knows that the lease which is or was served is over: its hooks withhold nothing any more."""
         self._waits_since = 0.0
         self._wanted = False
         """A lease was declined, and still wants this board."""
         self._ends: float | None = None
+        self._end: float | None = None
+        """The same in seconds since the epoch, for the record."""
+        self._finished = ""
+        """The last lease that we ended: it does not begin again, though its controller may not know yet."""
         self._is_alone = False
         """The controller is out of reach, and no user of the lease is connected."""
-        self._resumed = False
-        """The lease was served before a restart, and the controller has not said yet whether it goes on."""
+        self._resumed: float | None = None
+        """When: the lease was there before a restart, and the controller has not said yet whether it goes on."""
 
     # Who has it.
 
@@ -104,7 +117,8 @@ class Occupancy:
         if self.lease is not None:
             match self.lease.phase:
                 case Phase.WAITING:
-                    return Status.BEFORE_LEASE_HOOK, f"Waiting for the board: {self._obstacle}"
+                    obstacle = self._obstacle or "the exporter was started again"
+                    return Status.BEFORE_LEASE_HOOK, f"Waiting for the board: {obstacle}"
                 case Phase.PREPARING:
                     return Status.BEFORE_LEASE_HOOK, "Running beforeLease hooks"
                 case Phase.LEASED:
@@ -141,69 +155,106 @@ class Occupancy:
     # Leases.
 
     def assigned(self, lease: Lease, now: float) -> list[Action]:
-        """The controller says that this lease has the board; it may say so again, and may give it to another client."""
+        """The controller says that this lease has the board; it may say so again, and may give it to another client.
+
+        A lease that we have ended does nothing more: its controller is about to hear of it.
+        """
+        if lease.name == self._finished:
+            return []
+        if self.lease is None or lease.name != self.lease.name:
+            self._release_hook()
         if self.lease is not None:
             return self._again(lease, now)
         if self._obstacle:
             reason = self._obstacle
+            is_used = self.is_local or self.maintenance is not None
             if lease.declinable:
                 self._wanted = True
                 told = f"the lease {lease.name} of {lease.client} wants this board"
-                return [Decline(lease, reason), *([Tell(told)] if self.is_local else [])]
+                return [Decline(lease, reason), *([Tell(told)] if is_used else [])]
             self.lease = replace(lease, phase=Phase.WAITING)
             self._waits_since = now
             told = f"the lease {lease.name} of {lease.client} waits for this board; it begins when you leave"
-            return [Wait(self.lease, reason), *([Tell(told)] if self.is_local else [])]
+            return [Wait(self.lease, reason), *([Tell(told)] if is_used else [])]
         return self._begin(lease)
 
     def _again(self, lease: Lease, now: float) -> list[Action]:
         current = self.lease
         assert current is not None
         if lease.name != current.name:
-            return self.gone(now) if self._resumed else []  # it is told again behind the end of this one
-        self.lease = replace(lease, phase=current.phase)
-        if not self._resumed:
+            if current.phase is Phase.WAITING:
+                return [*self._drop(), *self.assigned(lease, now)]
+            return self._clean() if self._resumed is not None else []  # told again behind the end of this one
+        until = lease.until or current.until
+        self.lease = replace(lease, phase=current.phase, until=until)
+        if self._resumed is None:
             return []
-        self._resumed = False
-        match current.phase:
-            case Phase.WAITING:
-                self.lease = None
-                return self.assigned(lease, now)
-            case Phase.CLEANING:
-                return [Clean(self.lease)]
-        return [Begin(self.lease, hook=current.phase is Phase.PREPARING)]
+        if current.phase is Phase.WAITING:
+            self._drop()
+            return self.assigned(replace(lease, until=until), now)
+        return self._resume()
+
+    def _resume(self) -> list[Action]:
+        """Go on with the lease from before the restart."""
+        lease = self.lease
+        assert lease is not None
+        self._resumed = None
+        if lease.phase is Phase.CLEANING:
+            return [Clean(lease)]
+        return [Begin(lease, hook=lease.phase is Phase.PREPARING)]
 
     def gone(self, now: float) -> list[Action]:
         """The controller says that the board is not leased, or not any more."""
-        lease = self.lease
-        if lease is None:
+        self._release_hook()
+        self._finished = ""
+        if self.lease is None:
             return []
-        if lease.phase is Phase.WAITING:
-            self.lease = None
-            self._resumed = False
-            return self._settle(now)
-        if not self._resumed:
-            return []  # whoever serves it ends it, and says so
-        self._resumed = False
-        self.lease = replace(lease, phase=Phase.CLEANING)
+        if self.lease.phase is Phase.WAITING:
+            return [*self._drop(), *self._settle(now)]
+        return self._clean() if self._resumed is not None else []  # whoever serves it ends it, and says so
+
+    def _clean(self) -> list[Action]:
+        """The lease from before the restart is over: the board is put in order."""
+        assert self.lease is not None
+        self._resumed = None
+        self.lease = replace(self.lease, phase=Phase.CLEANING)
         return [Clean(self.lease)]
 
+    def _drop(self) -> list[Action]:
+        """Nothing is known of the lease any more; a session that it has waited in is closed."""
+        lease, is_open = self.lease, self._resumed is None
+        self.lease = self._ends = self._end = self._resumed = None
+        return [Close(lease)] if lease is not None and is_open else []
+
+    def _release_hook(self) -> None:
+        """The lease that is or was served is released: the controller speaks of another, or of none."""
+        self._is_released = True
+        self._withheld.pop(Reason.HOOK_FAILED, None)
+
     def became(self, phase: Phase) -> None:
-        """The lease that is served is so far."""
-        if self.lease is not None and self.lease.phase is not Phase.WAITING:
-            self.lease = replace(self.lease, phase=phase)
+        """The lease that is served is so far. JumpstarterUsageError: there is no way there; nothing has changed."""
+        lease = self.lease
+        if lease is None or lease.phase is Phase.WAITING:
+            return  # what was served is over meanwhile
+        if phase is not lease.phase and phase not in NEXT[lease.phase]:
+            raise JumpstarterUsageError(f"a lease that is {lease.phase} cannot become {phase}")
+        self.lease = replace(lease, phase=phase)
 
     def over(self, now: float) -> list[Action]:
         """The lease that was served is over, and the board is in order again."""
-        self.lease = None
-        self._ends = None
-        self._resumed = False
+        if self.lease is not None:
+            self._finished = self.lease.name
+        self._drop()
         return self._settle(now)
 
-    def ends_in(self, seconds: float | None, until: str, now: float) -> None:
-        """How long the lease lasts yet, as its controller says; None when that says nothing."""
-        self._ends = None if seconds is None else now + seconds
+    def ends_at(self, end: float | None, until: str, now: float, wall: float) -> None:
+        """When the lease ends, as its controller says; None when that says nothing.
+
+        `end` and `wall`, which is now, are seconds since the epoch; `until` is the same for people.
+        """
         if self.lease is not None:
+            self._ends = None if end is None else now + end - wall
+            self._end = end
             self.lease = replace(self.lease, until=until)
 
     def wants(self, is_wanted: bool) -> None:
@@ -215,7 +266,7 @@ class Occupancy:
         self._is_alone = is_alone
 
     def _begin(self, lease: Lease) -> list[Action]:
-        self._wanted = False
+        self._wanted = self._is_released = False
         self.lease = replace(lease, phase=Phase.PREPARING)
         return [Begin(self.lease)]
 
@@ -241,9 +292,17 @@ class Occupancy:
                 return Refusal(
                     "leased", f"the board is {self.sentence}; wait for its end, or take part with --override"
                 )
+            if lease.phase is not Phase.WAITING and self._resumed is not None:
+                return Refusal(
+                    "starting",
+                    f"the exporter was started again, and the lease {lease.name} is not served yet; "
+                    "try again in a minute",
+                )
             if lease.phase in (Phase.PREPARING, Phase.CLEANING) and not force:
                 return Refusal("hook", f"a hook of the lease {lease.name} runs; wait for it, or add --force")
-            return Admission.LEASE
+            if lease.phase is not Phase.WAITING:
+                return Admission.LEASE
+            # Nothing was prepared for the lease, and others may use the board here: one more shares that.
         self._uses[connection] = _Use(person, now)
         self._person = person
         self._left = None
@@ -256,7 +315,7 @@ class Occupancy:
         people = {use.person for use in self._uses.values()} | (
             {self._person} if self._left is not None else set()
         )
-        return connection in self._uses or person in people
+        return connection in self._uses or person in people or person == self.maintenance
 
     def touched(self, connection: object, now: float) -> None:
         """A byte of its user has come on a connection."""
@@ -287,10 +346,12 @@ class Occupancy:
     def withhold(
         self, reason: Reason, why: str, *, failed: Status = Status.BEFORE_LEASE_HOOK_FAILED
     ) -> list[Action]:
-        """It is not to be leased. A lease that runs goes on."""
-        self._withheld[reason] = why
+        """It is not to be leased. A lease that runs goes on; a hook of one that is released withholds nothing."""
         if reason is Reason.HOOK_FAILED:
+            if self._is_released:
+                return []
             self._failed = failed
+        self._withheld[reason] = why
         return self._apply()
 
     def release(self, *reasons: Reason, now: float) -> list[Action]:
@@ -313,7 +374,9 @@ class Occupancy:
         times = [use.active + self._idle for use in self._uses.values() if self._registered]
         if self._left is not None:
             times.append(self._left + limits.leave)
-        if self.lease is not None and self.lease.phase is Phase.WAITING and not self._resumed:
+        if self._resumed is not None:
+            times.append(self._resumed + limits.unheard)
+        elif self.lease is not None and self.lease.phase is Phase.WAITING:
             times.append(self._waits_since + limits.patience)
         if self._is_overdue_possible and self._ends is not None:
             times.append(self._ends + limits.overdue)
@@ -326,7 +389,8 @@ class Occupancy:
 
     @property
     def _is_overdue_possible(self) -> bool:
-        return self._is_alone and self.lease is not None and self.lease.phase is Phase.LEASED
+        is_served = self.lease is not None and self.lease.phase is Phase.LEASED and self._resumed is None
+        return self._is_alone and is_served
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
@@ -345,25 +409,41 @@ class Occupancy:
         if self._left is not None and now >= self._left + limits.leave:
             self._left = None
         lease = self.lease
-        if lease is not None and self._is_overdue_possible and self._ends is not None:
-            if now >= self._ends + limits.overdue:
-                self._ends = None
-                actions.append(End(lease, "its time is over, and its controller is out of reach"))
+        is_overdue = self._ends is not None and now >= self._ends + limits.overdue
+        if self._resumed is not None:
+            if now >= self._resumed + limits.unheard:
+                return [*actions, *self._go_on_unheard(is_overdue=is_overdue, now=now)]
+        elif lease is not None and self._is_overdue_possible and is_overdue:
+            self._ends = None
+            actions.append(End(lease, "its time is over, and its controller is out of reach"))
         elif (
             lease is not None
             and lease.phase is Phase.WAITING
-            and not self._resumed
             and self._obstacle
             and now >= self._waits_since + limits.patience
         ):
-            self.lease = None
             actions.append(GiveBack(lease, f"the board is {self._obstacle}"))
+            self._finished = lease.name
+            self._drop()
         return [*actions, *self._settle(now)]
+
+    def _go_on_unheard(self, *, is_overdue: bool, now: float) -> list[Action]:
+        """The controller has said nothing since the restart."""
+        assert self.lease is not None
+        if self.lease.phase is Phase.WAITING:
+            self._drop()  # it had nothing yet; the controller will say it again
+            return self._settle(now)
+        return self._clean() if is_overdue else self._resume()
 
     def _settle(self, now: float) -> list[Action]:
         """Nobody has it any more: who waits for it begins."""
         lease = self.lease
-        if lease is not None and lease.phase is Phase.WAITING and not self._resumed and not self._obstacle:
+        if (
+            lease is not None
+            and lease.phase is Phase.WAITING
+            and self._resumed is None
+            and not self._obstacle
+        ):
             return self._begin(lease)
         return self._apply()
 
@@ -372,20 +452,19 @@ class Occupancy:
     @property
     def record(self) -> dict[str, object]:
         """What a restart has to know; plain data."""
-        record: dict[str, object] = {"version": 1}
-        if self.lease is not None:
-            record |= {"lease": self.lease.name, "client": self.lease.client, "phase": str(self.lease.phase)}
-        if Reason.DRAINED in self._withheld:
-            record["drained"] = self._withheld[Reason.DRAINED]
-        return record
+        drained = self._withheld.get(Reason.DRAINED)
+        return Record(self.lease, self._end, self._finished, drained).to_plain()
 
-    def restore(self, record: object) -> None:
-        """Go on where a process before has ended. What is no record says that nobody had it."""
-        if not isinstance(record, dict) or record.get("version") != 1:
-            return
-        if isinstance(drained := record.get("drained"), str):
-            self._withheld[Reason.DRAINED] = drained
-        name, client, phase = (record.get(key) for key in ("lease", "client", "phase"))
-        if isinstance(name, str) and isinstance(client, str) and phase in set(map(str, Phase)):
-            self.lease = Lease(name, client, Phase(phase))
-            self._resumed = True
+    def restore(self, record: object, now: float, wall: float) -> None:
+        """Go on where a process before has ended; `wall` is now in seconds since the epoch.
+
+        What is no record says that nobody had it. Of a lease the controller is heard first, for a while.
+        """
+        found = Record.from_plain(record)
+        self._finished = found.finished
+        if found.drained is not None:
+            self._withheld[Reason.DRAINED] = found.drained
+        if found.lease is not None:
+            self.lease = found.lease
+            self.ends_at(found.end, found.lease.until, now, wall)
+            self._resumed = now

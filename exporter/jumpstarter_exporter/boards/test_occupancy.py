@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter.boards.events import (
+    NEXT,
     Action,
     Admission,
     Apply,
     Begin,
     Clean,
+    Close,
     Decline,
     End,
     GiveBack,
@@ -33,6 +36,8 @@ OURS = Lease("one", "ann", declinable=True)
 FOREIGN = Lease("one", "ann")
 OTHER = Lease("two", "eve")
 LIMITS = Limits()
+WALL = 1e9
+"""Seconds since the epoch where `now` is 0."""
 
 
 def used(board: Occupancy, person: str = "bob", now: float = 0.0) -> Occupancy:
@@ -122,7 +127,9 @@ def test_patience_ends_and_the_lease_is_given_back_with_the_reason() -> None:
     assert board.tick(10 + LIMITS.patience - 0.1) == []
     assert board.tick(10 + LIMITS.patience) == [GiveBack(FOREIGN, "the board is stopped: its hook failed")]
     assert board.lease is None
-    assert board.deadline is None
+    assert deadline(board) is None
+    assert board.assigned(FOREIGN, 260) == [], "it was given back; its controller is about to hear of it"
+    assert board.assigned(OTHER, 260) == [Wait(OTHER, "stopped: its hook failed")]
 
 
 @pytest.mark.parametrize("failed", [Status.BEFORE_LEASE_HOOK_FAILED, Status.AFTER_LEASE_HOOK_FAILED])
@@ -133,6 +140,34 @@ def test_a_failed_hook_is_told_as_09_tells_it(failed: Status) -> None:
     assert board.status == (failed, "exit status 3")
     board.release(Reason.HOOK_FAILED, now=0)
     assert board.status == (Status.AFTER_LEASE_HOOK, "Not available: drained")
+
+
+@pytest.mark.parametrize("released", ["by its user", "for another lease"])
+@pytest.mark.parametrize("when", ["before it failed", "behind its end"])
+def test_a_failed_hook_withholds_the_board_until_its_lease_is_released(released: str, when: str) -> None:
+    board = leased(Phase.CLEANING)
+
+    def release() -> list[Action]:
+        return board.gone(1) if released == "by its user" else board.assigned(OTHER, 1)
+
+    if when == "before it failed":
+        assert release() == []
+        board.withhold(Reason.HOOK_FAILED, "exit status 3", failed=Status.AFTER_LEASE_HOOK_FAILED)
+        board.over(2)
+    else:
+        board.withhold(Reason.HOOK_FAILED, "exit status 3", failed=Status.AFTER_LEASE_HOOK_FAILED)
+        board.over(2)
+        assert board.assigned(FOREIGN, 2) == []
+        assert board.status == (Status.AFTER_LEASE_HOOK_FAILED, "exit status 3")
+        begun = [] if released == "by its user" else [Begin(Lease("two", "eve", Phase.PREPARING))]
+        assert release() == begun
+    assert board.withheld == {}
+    assert board.gone(4) == []
+    board.over(5)
+    assert status(board) is Status.AVAILABLE
+    board.assigned(Lease("three", "kim"), 6)
+    board.withhold(Reason.HOOK_FAILED, "exit status 4")
+    assert board.withheld == {Reason.HOOK_FAILED: "exit status 4"}, "the next lease's hook is another one"
 
 
 # Users of the host have it.
@@ -215,8 +250,14 @@ def test_maintenance_is_alone() -> None:
     assert refused(board.maintain("bob")).code == "maintenance"
     board.local_left("desk", 0)
     board.tick(LIMITS.leave)
-    assert board.assigned(OURS, 1) == [Decline(OURS, "in maintenance by root")]
-    assert board.assigned(FOREIGN, 1) == [Wait(FOREIGN, "in maintenance by root")]
+    assert board.assigned(OURS, 1) == [
+        Decline(OURS, "in maintenance by root"),
+        Tell("the lease one of ann wants this board"),
+    ]
+    assert board.assigned(FOREIGN, 1)[0] == Wait(FOREIGN, "in maintenance by root")
+    assert board.local_call("desk", "root", 1) is Admission.LOCAL, "they go on while it waits"
+    board.local_left("desk", 1)
+    board.tick(1 + LIMITS.leave)
     assert board.maintained(2) == [Begin(Lease("one", "ann", Phase.PREPARING))]
     assert refused(board.maintain("root")).code == "leased"
     assert refused(used(Occupancy()).maintain("root")).code == "local"
@@ -228,7 +269,7 @@ def test_maintenance_is_alone() -> None:
 @pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.LEASED, Phase.CLEANING])
 def test_a_lease_has_it_alone_but_for_reads_and_overrides(phase: Phase) -> None:
     board = leased(phase)
-    board.ends_in(60, "17:00", 0)
+    board.ends_at(WALL + 60, "17:00", 0, WALL)
     assert board.local_call("desk", "bob", 0, reads=True) is Admission.LOOK
     answer = refused(board.local_call("desk", "bob", 0))
     assert (answer.code, answer.sentence) == (
@@ -273,16 +314,63 @@ def test_the_next_lease_waits_for_the_end_of_this_one_and_a_lease_may_change_han
     assert board.assigned(OTHER, 4) == [Begin(Lease("two", "eve", Phase.PREPARING))]
 
 
-def test_a_lease_that_waits_is_forgotten_when_it_is_gone() -> None:
+def test_a_lease_that_waits_is_forgotten_when_it_is_gone_or_another_has_its_place() -> None:
     board = used(Occupancy())
     board.assigned(FOREIGN, 1)
-    assert board.gone(2) == []
+    assert board.gone(2) == [Close(FOREIGN)]
     assert board.lease is None
+    board.assigned(FOREIGN, 3)
+    board.ends_at(WALL, "17:00", 3, WALL)
+    assert board.assigned(OTHER, 100)[:2] == [
+        Close(Lease("one", "ann", until="17:00")),
+        Wait(OTHER, "in local use by bob"),
+    ]
+    assert board.sentence == "leased by eve (two, waiting)"
+    board.local_left("desk", 100)
+    board.tick(100 + LIMITS.leave)
+    board.became(Phase.LEASED)
+    board.left_alone(True)
+    assert deadline(board) is None, "the end was the other's"
+
+
+def test_an_override_while_a_lease_waits_shares_the_local_use_and_makes_no_second_user() -> None:
+    board = used(Occupancy())
+    board.assigned(FOREIGN, 1)
+    assert board.local_call("sofa", "cat", 2, override=True) is Admission.LOCAL
+    board.local_left("desk", 3)
+    board.local_left("sofa", 4)
+    assert board.tick(4 + LIMITS.leave - 0.1) == []
+    assert board.tick(4 + LIMITS.leave) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+
+
+@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.LEASED, Phase.CLEANING])
+@pytest.mark.parametrize("then", Phase)
+def test_a_lease_goes_no_step_back(phase: Phase, then: Phase) -> None:
+    board = leased(phase)
+    if then is phase or then in NEXT[phase]:
+        board.became(then)
+        assert board.lease == Lease("one", "ann", then)
+    else:
+        with pytest.raises(JumpstarterUsageError, match=f"is {phase} cannot become {then}"):
+            board.became(then)
+        assert board.lease == Lease("one", "ann", phase)
+
+
+def test_what_a_session_says_behind_its_end_changes_nothing() -> None:
+    board = leased()
+    board.over(1)
+    board.became(Phase.CLEANING)
+    board.ends_at(WALL + 60, "17:00", 1, WALL)
+    assert board.lease is None
+    board.withhold(Reason.DRAINED, "")
+    board.assigned(OTHER, 2)
+    board.became(Phase.CLEANING)
+    assert board.lease == OTHER
 
 
 def test_a_lease_that_nobody_uses_ends_some_minutes_behind_its_end_when_the_controller_is_away() -> None:
     board = leased()
-    board.ends_in(60, "17:00", 0)
+    board.ends_at(WALL + 60, "17:00", 0, WALL)
     assert deadline(board) is None
     board.left_alone(True)
     assert deadline(board) == 60 + LIMITS.overdue
@@ -300,9 +388,9 @@ def test_a_lease_that_nobody_uses_ends_some_minutes_behind_its_end_when_the_cont
 # Restarts.
 
 
-def restarted(board: Occupancy) -> Occupancy:
+def restarted(board: Occupancy, now: float = 0.0, wall: float | None = None) -> Occupancy:
     again = Occupancy()
-    again.restore(json.loads(json.dumps(board.record)))
+    again.restore(json.loads(json.dumps(board.record)), now, WALL + now if wall is None else wall)
     return again
 
 
@@ -340,18 +428,109 @@ def test_a_lease_that_waited_is_like_a_new_one_and_a_drained_board_stays_so() ->
     board.withhold(Reason.DRAINED, "by root")
     board.assigned(FOREIGN, 1)
     again = restarted(board)
-    assert again.deadline is None
+    assert again.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: drained: by root")
     assert again.assigned(FOREIGN, 1) == [Wait(FOREIGN, "drained: by root")]
     again = restarted(board)
     assert again.gone(1) == []
     assert again.withheld == {Reason.DRAINED: "by root"}
 
 
-@pytest.mark.parametrize("record", [None, [], {}, {"version": 2, "lease": "one"}, {"version": 1, "lease": 3}])
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        [],
+        {},
+        {"version": 2, "lease": "one", "client": "ann", "phase": "leased", "drained": "", "finished": "one"},
+        {"version": 1, "lease": 3, "client": "ann", "phase": "leased"},
+        {"version": 1, "lease": "one", "client": None, "phase": "leased"},
+        {"version": 1, "lease": "one", "client": "ann", "phase": "lost"},
+        {"version": 1, "lease": "one", "client": "ann", "phase": ["leased"]},
+        {"version": 1, "end": 5, "drained": 7, "finished": 8},
+    ],
+)
 def test_what_is_no_record_says_that_nobody_had_it(record: object) -> None:
     board = Occupancy()
-    board.restore(record)
+    board.restore(record, 0, WALL)
     assert status(board) is Status.AVAILABLE
+    assert board.record == {"version": 1}
+
+
+@pytest.mark.parametrize("end", [float("nan"), float("inf"), -1, 10**400, "soon", None])
+def test_an_end_that_is_no_time_is_none(end: object) -> None:
+    board = Occupancy()
+    plain = {"version": 1, "lease": "one", "client": "ann", "phase": "leased"}
+    board.restore({**plain, "end": end, "until": 5}, 0, WALL)
+    assert board.record == plain
+
+
+def test_a_restart_knows_until_when_the_lease_lasts() -> None:
+    board = leased()
+    board.ends_at(WALL + 60, "17:00", 0, WALL)
+    again = restarted(board, 5, WALL + 30)  # the monotonic clock has begun anew
+    assert again.record == board.record
+    assert again.sentence == "leased by ann (one, leased) until 17:00"
+    again.assigned(FOREIGN, 6)
+    assert again.sentence == "leased by ann (one, leased) until 17:00", (
+        "also where the controller's word lacks it"
+    )
+    again.left_alone(True)
+    assert again.deadline == 5 + 30 + LIMITS.overdue
+
+
+@pytest.mark.parametrize(
+    ("phase", "actions"),
+    [
+        (Phase.PREPARING, [Begin(Lease("one", "ann", Phase.PREPARING), hook=True)]),
+        (Phase.LEASED, [Begin(Lease("one", "ann", Phase.LEASED), hook=False)]),
+        (Phase.CLEANING, [Clean(Lease("one", "ann", Phase.CLEANING))]),
+    ],
+)
+def test_a_lease_goes_on_without_its_controllers_word_when_that_does_not_come(
+    phase: Phase, actions: list[Action]
+) -> None:
+    again = restarted(leased(phase), 7)
+    assert again.deadline == 7 + LIMITS.unheard
+    assert again.tick(7 + LIMITS.unheard - 0.1) == []
+    answer = refused(again.local_call("desk", "bob", 8, override=True, force=True))
+    assert answer.code == "starting", "there is no session of the lease yet"
+    assert again.tick(7 + LIMITS.unheard) == actions
+    assert again.local_call("desk", "bob", 80, override=True, force=True) is Admission.LEASE
+    assert again.tick(9000) == [], "once"
+
+
+def test_a_lease_that_has_long_been_over_behind_a_restart_is_only_cleaned_up() -> None:
+    board = leased()
+    board.ends_at(WALL + 60, "17:00", 0, WALL)
+    again = restarted(board, 0, WALL + 60 + LIMITS.overdue)
+    again.left_alone(True)
+    assert deadline(again) == LIMITS.unheard, "nothing is served that could end before"
+    assert again.tick(1) == []
+    assert again.tick(LIMITS.unheard) == [Clean(Lease("one", "ann", Phase.CLEANING, until="17:00"))]
+
+
+def test_a_lease_that_waited_is_forgotten_behind_a_restart_when_no_controller_says_it_again() -> None:
+    board = used(Occupancy())
+    board.assigned(FOREIGN, 1)
+    again = restarted(board)
+    assert again.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: the exporter was started again")
+    assert again.tick(LIMITS.unheard) == []
+    assert status(again) is Status.AVAILABLE
+    again = restarted(board)
+    assert again.assigned(OTHER, 1) == [Begin(Lease("two", "eve", Phase.PREPARING))], "no session to close"
+    again = restarted(board)
+    assert again.assigned(FOREIGN, 1) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+
+
+def test_a_lease_that_we_ended_does_not_begin_again_also_behind_a_restart() -> None:
+    board = leased()
+    board.over(1)
+    assert board.assigned(FOREIGN, 2) == []
+    again = restarted(board)
+    assert again.assigned(FOREIGN, 2) == []
+    assert status(again) is Status.AVAILABLE
+    assert again.gone(3) == []
+    assert again.assigned(FOREIGN, 4) == [Begin(Lease("one", "ann", Phase.PREPARING))]
 
 
 # Whatever comes, in whatever order.
@@ -369,11 +548,22 @@ class Machine(RuleBasedStateMachine):
         self.board = Occupancy()
         self.now = 0.0
         self.serving: str | None = None
+        self.waiting: str | None = None
+        """The lease whose session is open though it has not begun."""
 
     def do(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
+                case Wait(lease):
+                    assert self.serving is None
+                    assert self.waiting is None, "a session that nobody closes"
+                    self.waiting = lease.name
+                case Close(lease) | GiveBack(lease):
+                    assert self.waiting == lease.name
+                    self.waiting = None
                 case Begin(lease) | Clean(lease):
+                    assert self.waiting in (None, lease.name)
+                    self.waiting = None
                     assert self.serving is None, "never two leases"
                     assert not self.board.is_local, "never a lease beside local users"
                     assert self.board.maintenance is None
@@ -397,7 +587,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.serving is not None)
     @rule(phase=st.sampled_from([Phase.LEASED, Phase.CLEANING]))
     def further(self, phase: Phase) -> None:
-        self.board.became(phase)
+        assert self.board.lease is not None
+        if phase in NEXT[self.board.lease.phase]:
+            self.board.became(phase)
 
     @precondition(lambda self: self.serving is not None)
     @rule()
@@ -418,7 +610,8 @@ class Machine(RuleBasedStateMachine):
             assert self.serving is None
         if answer is Admission.LEASE:
             assert override
-            assert self.board.lease is not None
+            assert self.serving is not None, "there is a session of the lease"
+            assert not self.board.is_local
 
     @rule(connection=CONNECTIONS)
     def left(self, connection: str) -> None:
@@ -445,7 +638,7 @@ class Machine(RuleBasedStateMachine):
     def facts(self, is_alone: bool, is_wanted: bool) -> None:
         self.board.left_alone(is_alone)
         self.board.wants(is_wanted)
-        self.board.ends_in(30, "soon", self.now)
+        self.board.ends_at(WALL + self.now + 30, "soon", self.now, WALL + self.now)
 
     @rule(seconds=st.sampled_from([1.0, 11.0, 121.0, 241.0, 3601.0]))
     def time(self, seconds: float) -> None:
@@ -455,8 +648,8 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         lease = self.board.lease
-        self.board = restarted(self.board)
-        self.serving = None
+        self.board = restarted(self.board, self.now)
+        self.serving = self.waiting = None
         assert (self.board.lease and self.board.lease.name) == (lease and lease.name)
 
     @invariant()
@@ -469,6 +662,11 @@ class Machine(RuleBasedStateMachine):
         assert (self.board.sentence == "") == is_available
 
     @invariant()
+    def nothing_waits_for_ever(self) -> None:
+        if self.board.lease is not None and self.serving is None:
+            assert self.board.deadline is not None
+
+    @invariant()
     def comes_to_an_end(self) -> None:
         """When everybody leaves and nothing withholds it, the board is available again."""
         end = Occupancy()
@@ -476,7 +674,7 @@ class Machine(RuleBasedStateMachine):
         for connection in ("desk", "sofa", "train"):
             end.local_left(connection, self.now)
         end.maintained(self.now)
-        end.release(*Reason, now=self.now)
+        end.release(*(set(Reason) - {Reason.HOOK_FAILED}), now=self.now)
         end.tick(self.now + 10_000)
         end.gone(self.now + 10_000)
         if end.lease is not None:  # it is served, and cleaned up

@@ -1,0 +1,60 @@
+"""What a restart of the exporter has to know of who uses a board: plain data, and what is read back of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jumpstarter_exporter.boards.events import Lease, Phase
+
+__all__ = ["Record"]
+
+VERSION = 1
+LATEST_END_SECONDS = 1e12
+"""Since the epoch; a later end is no time."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Of one board."""
+
+    lease: Lease | None = None
+    end: float | None = None
+    """When the lease ends, in seconds since the epoch; None where its controller does not say."""
+    finished: str = ""
+    """The last lease that the exporter ended; its controller may not know yet."""
+    drained: str | None = None
+    """Why it is drained; None when it is not."""
+
+    def to_plain(self) -> dict[str, object]:
+        """As JSON can have it."""
+        plain: dict[str, object] = {"version": VERSION}
+        if (lease := self.lease) is not None:
+            plain |= {"lease": lease.name, "client": lease.client, "phase": str(lease.phase)}
+            if lease.until:
+                plain["until"] = lease.until
+            if self.end is not None:
+                plain["end"] = self.end
+        if self.finished:
+            plain["finished"] = self.finished
+        if self.drained is not None:
+            plain["drained"] = self.drained
+        return plain
+
+    @classmethod
+    def from_plain(cls, plain: object) -> Record:
+        """What is no record of this version says that nobody had the board; what is no lease, that no lease had it."""
+        if not isinstance(plain, dict) or plain.get("version") != VERSION:
+            return cls()
+        name, client, phase, until, end, finished, drained = (
+            plain.get(key) for key in ("lease", "client", "phase", "until", "end", "finished", "drained")
+        )
+        lease = None
+        if isinstance(name, str) and isinstance(client, str) and phase in list(map(str, Phase)):
+            lease = Lease(name, client, Phase(phase), until=until if isinstance(until, str) else "")
+        is_end = lease is not None and isinstance(end, (int, float)) and 0 <= end <= LATEST_END_SECONDS
+        return cls(
+            lease,
+            end if is_end else None,
+            finished if isinstance(finished, str) else "",
+            drained if isinstance(drained, str) else None,
+        )
