@@ -30,7 +30,16 @@ from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lasting import LastingChannel, open_lasting
 from jumpstarter_client.leasing.wanted import Wanted
 from jumpstarter_client.node import Allowed
-from jumpstarter_client.resolve import BuiltIn, Tcp, Unix, candidates, passphrase
+from jumpstarter_client.resolve import (
+    BOARD,
+    BuiltIn,
+    Tcp,
+    Unix,
+    board_of,
+    candidates,
+    passphrase,
+    socket_of,
+)
 from jumpstarter_client.tree import open_client
 
 if TYPE_CHECKING:
@@ -57,6 +66,7 @@ async def connect_async(
     host: str | None = None,
     *,
     config: str | Path | None = None,
+    board: str | None = None,
     allowed: Allowed | None = None,
     wanted: Wanted | None = None,
     notify: Callable[[str], None] | None = None,
@@ -71,7 +81,8 @@ async def connect_async(
     then on.
 
     `host` is a socket's path or HOST:PORT; left out, the order of `resolve.candidates` applies. `config` starts
-    a built-in exporter from that file. `timeout`, in seconds, is for getting a connection.
+    a built-in exporter from that file. `board` is one of several that the host has, or JUMPSTARTER_BOARD says which.
+    `timeout`, in seconds, is for getting a connection.
 
     Raises:
         ConnectError, RpcError: there is no exporter to be reached; says what to do.
@@ -81,11 +92,11 @@ async def connect_async(
         async with AsyncExitStack() as stack:
             channel: Caller
             if wanted is None:
-                channel = await _local(stack, host, config, timeout)
+                channel = await _local(stack, host, config, board_of(board, os.environ), timeout)
             else:
-                board = await stack.enter_async_context(_leased(wanted, notify, ended))
-                channel = board.channel
-                allowed = allowed or board.lease.config.allowed()
+                leased = await stack.enter_async_context(_leased(wanted, notify, ended))
+                channel = leased.channel
+                allowed = allowed or leased.lease.config.allowed()
             yield await stack.enter_async_context(open_client(channel, allowed=allowed))
 
 
@@ -108,7 +119,7 @@ def _leased(
 
 
 async def _local(
-    stack: AsyncExitStack, host: str | None, config: str | Path | None, timeout: float
+    stack: AsyncExitStack, host: str | None, config: str | Path | None, board: str | None, timeout: float
 ) -> Caller:
     """A channel without a lease."""
     if config is not None:
@@ -117,7 +128,9 @@ async def _local(
         match candidate:
             case Unix():
                 try:
-                    return await _lasting(stack, partial(_unix, candidate, timeout), "localhost", "http")
+                    return await _lasting(
+                        stack, partial(_unix, candidate, timeout), "localhost", "http", board=board
+                    )
                 except RpcError as error:
                     if candidate.asked_for or error.code is not StatusCode.UNAVAILABLE:
                         raise
@@ -125,9 +138,9 @@ async def _local(
             case Tcp():
                 scheme = "http" if candidate.insecure else "https"
                 connect = partial(_tcp, candidate, timeout)
-                return await _lasting(stack, connect, str(candidate), scheme, KEEPALIVE)
+                return await _lasting(stack, connect, str(candidate), scheme, board=board, options=KEEPALIVE)
             case BuiltIn():
-                return await _built_in(stack, None)
+                return await _built_in(stack, board)
     raise ConnectError("there is no exporter to connect to; name one with --host")
 
 
@@ -136,17 +149,20 @@ async def _lasting(
     connect: Callable[[], Awaitable[trio.abc.Stream]],
     authority: str,
     scheme: str,
+    *,
+    board: str | None,
     options: Options | None = None,
 ) -> LastingChannel:
     """A channel that is connected: an exporter may be restarted, and a socket may be a lease's."""
     ready = [await connect()]
     stack.push_async_callback(trio.aclose_forcefully, ready[0])
+    metadata = passphrase(os.environ) + ([] if board is None else [(BOARD, board)])
 
     @asynccontextmanager
     async def dial() -> AsyncIterator[Channel]:
         stream = ready.pop() if ready else await connect()
         async with open_channel(
-            stream, authority=authority, scheme=scheme, metadata=passphrase(os.environ), options=options
+            stream, authority=authority, scheme=scheme, metadata=metadata, options=options
         ) as channel:
             yield channel
 
@@ -198,12 +214,16 @@ async def open_host(
     host: str | None = None,
     *,
     config: str | Path | None = None,
+    board: str | None = None,
     wanted: Wanted | None = None,
     notify: Callable[[str], None] | None = None,
     leased: Callable[[Board], None] | None = None,
     ended: Callable[[str], None] | None = None,
 ) -> AsyncIterator[str]:
     """Where other processes reach the exporter while the block lasts: what JUMPSTARTER_HOST must be for them.
+
+    Of a `board` that is one of several it is its own socket, if it is on this machine; JUMPSTARTER_BOARD is to say
+    it in any case.
 
     Of a leased board, `leased` gets what there is to know, `notify` what its user has to hear meanwhile (on standard
     error, if it is left out), and `ended` the verdict, if its lease is over in the middle.
@@ -213,14 +233,16 @@ async def open_host(
     wanted = wanted or _of_environment(host, config)
     with collapse():
         if wanted is not None:
-            async with _leased(wanted, notify, ended) as board, board.lease.listen() as path:
+            async with _leased(wanted, notify, ended) as got, got.lease.listen() as path:
                 if leased is not None:
-                    leased(board)
+                    leased(got)
                 yield path
             return
+        board = board_of(board, os.environ)
         for candidate in candidates(host, os.environ) if config is None else (BuiltIn(),):
             match candidate:
                 case Unix(path, asked_for):
+                    path = socket_of(path, board)
                     try:
                         await (await connect_unix(path)).aclose()
                     except RpcError as error:
@@ -233,7 +255,7 @@ async def open_host(
                     yield str(candidate)
                     return
                 case BuiltIn():
-                    async with _open_built_in(config) as exporter, exporter.listen() as path:
+                    async with _open_built_in(config or board) as exporter, exporter.listen() as path:
                         yield path
                     return
 
@@ -243,6 +265,7 @@ def connect(
     host: str | None = None,
     *,
     config: str | Path | None = None,
+    board: str | None = None,
     allowed: Allowed | None = None,
     wanted: Wanted | None = None,
     timeout: float = CONNECT_SECONDS,
@@ -251,7 +274,7 @@ def connect(
     with (
         Portal() as portal,
         portal.context(
-            connect_async(host, config=config, allowed=allowed, wanted=wanted, timeout=timeout)
+            connect_async(host, config=config, board=board, allowed=allowed, wanted=wanted, timeout=timeout)
         ) as client,
     ):
         yield client

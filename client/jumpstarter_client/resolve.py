@@ -7,11 +7,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
+from jumpstarter_proto.file_names import safe_name
 
 from jumpstarter_client.errors import AddressError
 
-__all__ = ["BuiltIn", "Tcp", "Unix", "candidates", "parse_host", "passphrase"]
+__all__ = [
+    "BOARD",
+    "BuiltIn",
+    "Tcp",
+    "Unix",
+    "board_of",
+    "candidates",
+    "parse_host",
+    "passphrase",
+    "socket_of",
+]
 
+BOARD = "x-jumpstarter-board"
+"""Metadata that chooses one of several boards of a host."""
 SYSTEM_SOCKET = "/run/jumpstarter/exporter.sock"
 
 
@@ -81,6 +94,20 @@ def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
         environment.get(name) == "1" for name in ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
     )
     return Tcp(host, port, insecure)
+
+
+def board_of(board: str | None, environment: Mapping[str, str]) -> str | None:
+    """The board that was asked for, or set; None for the only one of its host."""
+    return board or environment.get("JUMPSTARTER_BOARD") or None
+
+
+def socket_of(door: str, board: str | None) -> str:
+    """The board's own socket beside its host's door, if there is one; else the door."""
+    if board is not None:
+        own = os.path.join(os.path.dirname(door), "boards", safe_name(board, ".sock"))
+        if os.path.exists(own):
+            return own
+    return door
 
 
 def passphrase(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:

@@ -92,11 +92,18 @@ async def test_entries_carry_source_driver_type_and_time(log: SessionLog) -> Non
     assert not second.HasField("driver_type")
 
 
-async def test_a_bad_log_call_hurts_nobody(monkeypatch: pytest.MonkeyPatch, log: SessionLog) -> None:
-    monkeypatch.setattr(logging, "raiseExceptions", False)
+@pytest.fixture
+async def alone(log: SessionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pytest's own handlers, which raise what ours must not, and cannot pass on what no UTF-8 can say."""
     root = logging.getLogger()
     ours = [handler for handler in root.handlers if type(handler).__module__ == SessionLog.__module__]
-    monkeypatch.setattr(root, "handlers", ours)  # pytest's own raises what ours must not
+    monkeypatch.setattr(root, "handlers", ours)
+
+
+async def test_a_bad_log_call_hurts_nobody(
+    monkeypatch: pytest.MonkeyPatch, log: SessionLog, alone: None
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
     with log.reader() as reader:
         logging.getLogger("x").warning("%d", "text")
         logging.getLogger("x").warning("next")
@@ -112,7 +119,7 @@ async def test_the_systems_debugging_stays_out_and_a_drivers_does_not(log: Sessi
         assert await take(reader, 1) == ["details"]
 
 
-async def test_what_a_driver_logs_is_bounded_and_can_be_sent(log: SessionLog) -> None:
+async def test_what_a_driver_logs_is_bounded_and_can_be_sent(log: SessionLog, alone: None) -> None:
     for message in ("x" * 3_000_000, "y\n" * 100_000, "\ud800z"):
         driver().info(message)
     with log.reader(from_start=True) as reader:

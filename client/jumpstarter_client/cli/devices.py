@@ -120,7 +120,7 @@ def devices(arguments: list[str], options: Options) -> ExitCode:
         raise UsageError(f"`devices` takes no {rest[0]!r}; try `jumpstarter devices --help`")
     from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for --help
 
-    with connect(options.host, config=options.config, wanted=options.wanted()) as client:
+    with connect(options.host, config=options.config, board=options.board, wanted=options.wanted()) as client:
         root = client.node
     if output is None:
         for line in _tree(root):

@@ -53,6 +53,8 @@ class Options:
 
     host: str | None = None
     config: str | None = None
+    board: str | None = None
+    """Of a host that has several."""
     selector: str | None = None
     exporter: str | None = None
     """Of this machine or of a controller; `split` has found out which, and set one of the other two."""
@@ -120,6 +122,7 @@ VALUED = {
     "--host": "host",
     "--socket": "host",
     "--config": "config",
+    "--board": "board",
     "--exporter-config": "config",
     "--exporter": "exporter",
     "--log-level": "log_level",
@@ -137,6 +140,7 @@ VALUED = {
 _EXAMPLES = {
     "host": "/run/jumpstarter/exporter.sock",
     "config": "rpi4.yaml",
+    "board": "rpi4",
     "log_level": "debug",
     "selector": "board=rpi4",
     "exporter": "rpi4-1",
@@ -165,7 +169,9 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
             rest += [word, *words]
             break
         name, equals, value = word.partition("=")
-        if name in VALUED:
+        if name in VALUED and not (
+            name == "--board" and rest[:1] == ["test"]
+        ):  # that has a --board of its own
             if not equals:
                 value = next(words, "")
             if not value:
@@ -189,6 +195,10 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
     if asked and (options.host or options.config):
         raise UsageError(
             "--host and --config name an exporter, -l and --lease ask a controller for one; use one"
+        )
+    if options.board and (options.config or asked):
+        raise UsageError(
+            "--board names one of the boards that a host serves; leave out --config, -l and --lease"
         )
     if options.log_level not in LOG_LEVELS:
         raise UsageError(f"{options.log_level!r} is no log level; use one of {', '.join(LOG_LEVELS)}")

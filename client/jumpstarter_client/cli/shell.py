@@ -23,7 +23,7 @@ __all__ = ["shell"]
 
 GREETING_SECONDS = 5.0
 MAX_GREETING = 16 * 1024
-HELP = """Usage: jumpstarter shell [--host HOST | --config FILE | -l SELECTOR | -n NAME] [-- COMMAND [ARGUMENT ...]]
+HELP = """Usage: jumpstarter shell [--host HOST | --board NAME | --config FILE | -l SELECTOR | -n NAME] [-- COMMAND ...]
 
 A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
 shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there; 8 that the
@@ -65,17 +65,24 @@ def shell(arguments: list[str], options: Options) -> int:
     boards: list[Board] = []
     child = _Child()
     place = open_host(
-        options.host, config=options.config, wanted=wanted, leased=boards.append, ended=child.lease_ended
+        options.host,
+        config=options.config,
+        board=options.board,
+        wanted=wanted,
+        leased=boards.append,
+        ended=child.lease_ended,
     )
     with Portal() as portal, portal.context(place) as host:
         environment = dict(os.environ, JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")
+        if options.board:
+            environment["JUMPSTARTER_BOARD"] = options.board
         greeting = ""
         if boards:
             environment |= _of_lease(boards[0], portal.call(boards[0].labels))
             greeting = "" if command else portal.call(_greeting, boards[0].channel)
         else:
             # Asked at once, so that a wrong passphrase or certificate is not found by every command inside.
-            with portal.context(connect_async(host)) as client:
+            with portal.context(connect_async(host, board=options.board)) as client:
                 if client.name:
                     environment["JMP_EXPORTER"] = client.name
                 greeting = "" if command else portal.call(_greeting, client.connection.channel)

@@ -41,6 +41,7 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
 
 Options of every command:
   --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST
+  --board NAME         one of the boards of a host that serves several, instead of JUMPSTARTER_BOARD
   --config FILE        start an exporter from this file, for this command only
   -l SELECTOR          lease a board of a controller by its labels, such as board=rpi4
   --exporter NAME      this machine's configuration of that name, else the controller's exporter of that name
@@ -88,7 +89,7 @@ The devices of the exporter, with what is ready and what is not, and why.
 """
 
 SHELL = """\
-Usage: jumpstarter shell [--host HOST | --config FILE | -l SELECTOR | -n NAME] [-- COMMAND [ARGUMENT ...]]
+Usage: jumpstarter shell [--host HOST | --board NAME | --config FILE | -l SELECTOR | -n NAME] [-- COMMAND ...]
 
 A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
 shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there; 8 that the

@@ -26,7 +26,7 @@ def run_tree(arguments: list[str], options: Options) -> ExitCode:
         raise UsageError("`j` works inside of `jumpstarter shell`; run that first, or set JUMPSTARTER_HOST")
     from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for a wrong command line
 
-    with connect(options.host, config=options.config, wanted=options.wanted()) as root:
+    with connect(options.host, config=options.config, board=options.board, wanted=options.wanted()) as root:
         node, words = root.node, list(arguments)
         while words and words[0] in node.children:
             node = node.children[words.pop(0)]

@@ -64,7 +64,7 @@ def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode
         return _run_without_device(verb, rest, f"jumpstarter {interface} {word}", options)
     from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for --help
 
-    with connect(options.host, config=options.config, wanted=options.wanted()) as root:
+    with connect(options.host, config=options.config, board=options.board, wanted=options.wanted()) as root:
         given = rest
         node, rest = select(root.node, interface, given, _takes_arguments(verb))
         if reason := getattr(node.client, "stub_reason", None):

@@ -1,0 +1,101 @@
+"""A host that serves several boards: its user says which one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop import exporters
+
+LIMIT = 60.0
+
+
+class Host:
+    """Its boards rpi4, with a power switch, and rock, with two; and a user."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.socket = home / "run" / "exporter.sock"
+        self.address = ""
+        folder = home / ".config" / "jumpstarter" / "exporters"
+        folder.mkdir(parents=True)
+        (folder / "rpi4.yaml").write_text("export: {power: {type: power.MockPower}}")
+        (folder / "rock.yaml").write_text(
+            "export: {main: {type: power.MockPower}, spare: {type: power.MockPower}}"
+        )
+
+    def run(self, *words: str, host: str = "", **environment: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [exporters.scripts() / words[0], *words[1:]],
+            env=exporters.clean_environment(self.home)
+            | {"JUMPSTARTER_HOST": host or str(self.socket), "JMP_GRPC_INSECURE": "1"}
+            | environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    host = Host(tmp_path)
+    command: exporters.Command = [
+        exporters.scripts() / "jumpstarter-exporter",
+        "run",
+        "--socket",
+        host.socket,
+    ]
+    with exporters.running([*command, "--listen", "127.0.0.1:0", "--insecure"], tmp_path) as daemon:
+        host.address = daemon.first_line().rpartition(" and ")[2].split()[0]
+        yield host
+
+
+def test_without_a_choice_the_boards_are_named(host: Host) -> None:
+    code, said, why = host.run("jumpstarter", "power", "on")
+    assert (code, said) == (1, "")
+    assert "this host has the boards rock, rpi4; choose one: --board rock" in why
+
+
+def test_an_option_or_the_environment_chooses_here_and_over_the_network(host: Host) -> None:
+    for where in (str(host.socket), host.address):
+        code, said, why = host.run("jumpstarter", "devices", "-o", "json", "--board", "rock", host=where)
+        assert (code, why) == (0, "")
+        assert [device["path"] for device in json.loads(said)] == ["main", "spare"]
+        assert host.run("jumpstarter", "power", "on", host=where, JUMPSTARTER_BOARD="rpi4") == (0, "", "")
+    code, _, why = host.run("jumpstarter", "power", "on", "--board", "mars")
+    assert code != 0
+    assert "this host has no board mars; it has rock, rpi4" in why
+
+
+def test_a_shell_is_of_one_board(host: Host) -> None:
+    for where in (str(host.socket), host.address):
+        command = [str(exporters.scripts() / "jumpstarter"), "devices", "-o", "name"]
+        assert host.run("jumpstarter", "shell", "--board", "rock", "--", *command, host=where) == (
+            0,
+            "main\nspare\n",
+            "",
+        )
+    script = 'echo "$JUMPSTARTER_HOST"'
+    code, said, _ = host.run("jumpstarter", "shell", "--board", "rock", "--", "sh", "-c", script)
+    assert (code, said) == (0, f"{host.socket.parent / 'boards' / 'rock.sock'}\n")
+
+
+def test_without_a_daemon_it_is_a_configuration(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    environment = exporters.clean_environment(tmp_path) | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [exporters.scripts() / "jumpstarter", "devices", "-o", "name", "--board", "rock"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "main\nspare\n"), done.stderr
+    assert host.run("jumpstarter", "devices", "--config", "rock", "--board", "rock")[0] == 2
