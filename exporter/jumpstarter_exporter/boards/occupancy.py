@@ -31,6 +31,7 @@ from jumpstarter_exporter.boards.events import (
     Tell,
     Wait,
 )
+from jumpstarter_exporter.boards.local_use import LocalUse
 from jumpstarter_exporter.boards.record import Record
 from jumpstarter_exporter.status import Status
 
@@ -55,12 +56,6 @@ class Limits:
     """After a restart the controller has so long to say whether the lease goes on; then it does without its word."""
 
 
-@dataclass
-class _Use:
-    person: str
-    active: float
-
-
 class Occupancy:
     """One board's. `now` is a monotonic time in seconds, and never goes back."""
 
@@ -71,12 +66,7 @@ class Occupancy:
         """Who looks after it, alone."""
         self._limits = limits or Limits()
         self._registered = registered
-        self._uses: dict[object, _Use] = {}
-        """Of local users, by their connections."""
-        self._person = ""
-        """Who used it last."""
-        self._left: float | None = None
-        """When the last of their connections went."""
+        self._local = LocalUse(self._limits.leave)
         self._withheld: dict[Reason, str] = {}
         self._failed = Status.BEFORE_LEASE_HOOK_FAILED
         self._is_released = False
@@ -104,7 +94,7 @@ class Occupancy:
     @property
     def is_local(self) -> bool:
         """Whether users of the host have it."""
-        return self.maintenance is None and (bool(self._uses) or self._left is not None)
+        return self.maintenance is None and bool(self._local)
 
     @property
     def is_free(self) -> bool:
@@ -147,7 +137,7 @@ class Occupancy:
         if self.maintenance is not None:
             return f"in maintenance by {self.maintenance}"
         if self.is_local:
-            return f"in local use by {', '.join(sorted({use.person for use in self._uses.values()})) or self._person}"
+            return f"in local use by {', '.join(sorted(self._local.people))}"
         return "; ".join(
             f"{reason}: {why}" if why else reason for reason, why in sorted(self._withheld.items())
         )
@@ -303,35 +293,28 @@ class Occupancy:
             if lease.phase is not Phase.WAITING:
                 return Admission.LEASE
             # Nothing was prepared for the lease, and others may use the board here: one more shares that.
-        self._uses[connection] = _Use(person, now)
-        self._person = person
-        self._left = None
+        self._local.take(connection, person, now)
         return Admission.LOCAL
 
     def _has_use(self, connection: object, person: str, lease: Lease) -> bool:
         """Whoever used it before the lease came may go on while that waits."""
         if lease.phase is not Phase.WAITING:
             return False
-        people = {use.person for use in self._uses.values()} | (
-            {self._person} if self._left is not None else set()
-        )
-        return connection in self._uses or person in people or person == self.maintenance
+        return connection in self._local or person in self._local.people or person == self.maintenance
 
     def touched(self, connection: object, now: float) -> None:
         """A byte of its user has come on a connection."""
-        if connection in self._uses:
-            self._uses[connection].active = now
+        self._local.touch(connection, now)
 
     def local_left(self, connection: object, now: float) -> None:
         """A connection is gone."""
-        if self._uses.pop(connection, None) is not None and not self._uses:
-            self._left = now
+        self._local.leave(connection, now)
 
     def maintain(self, person: str) -> Refusal | None:
         """Begin to look after the board, alone."""
         if self.lease is not None or (self.maintenance or person) != person:
             return Refusal("leased" if self.lease else "maintenance", f"the board is {self.sentence}")
-        if any(use.person != person for use in self._uses.values()):
+        if self._local.connected - {person}:
             return Refusal("local", f"the board is {self._obstacle}")
         self.maintenance = person
         return None
@@ -371,9 +354,8 @@ class Occupancy:
     def deadline(self) -> float | None:
         """When `tick` is to be called, at the latest."""
         limits = self._limits
-        times = [use.active + self._idle for use in self._uses.values() if self._registered]
-        if self._left is not None:
-            times.append(self._left + limits.leave)
+        local = self._local.deadline(self._idle)
+        times = [local] if local is not None else []
         if self._resumed is not None:
             times.append(self._resumed + limits.unheard)
         elif self.lease is not None and self.lease.phase is Phase.WAITING:
@@ -383,7 +365,9 @@ class Occupancy:
         return min(times, default=None)
 
     @property
-    def _idle(self) -> float:
+    def _idle(self) -> float | None:
+        if not self._registered:
+            return None
         wanted = self._wanted or self.lease is not None
         return self._limits.idle_if_wanted if wanted else self._limits.idle
 
@@ -394,20 +378,11 @@ class Occupancy:
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
-        actions: list[Action] = []
-        limits = self._limits
-        for connection, use in list(self._uses.items()):
-            if self._registered and now >= use.active + self._idle:
-                seconds = self._idle
-                self.local_left(connection, now)
-                actions.append(
-                    Lose(
-                        connection,
-                        f"nothing was done for {seconds:g} s, so the board is free for others again",
-                    )
-                )
-        if self._left is not None and now >= self._left + limits.leave:
-            self._left = None
+        limits, idle = self._limits, self._idle
+        actions: list[Action] = [
+            Lose(connection, f"nothing was done for {idle:g} s, so the board is free for others again")
+            for connection in self._local.expire(idle, now)
+        ]
         lease = self.lease
         is_overdue = self._ends is not None and now >= self._ends + limits.overdue
         if self._resumed is not None:

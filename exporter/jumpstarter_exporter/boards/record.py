@@ -51,7 +51,7 @@ class Record:
         lease = None
         if isinstance(name, str) and isinstance(client, str) and phase in list(map(str, Phase)):
             lease = Lease(name, client, Phase(phase), until=until if isinstance(until, str) else "")
-        is_end = lease is not None and isinstance(end, (int, float)) and 0 <= end <= LATEST_END_SECONDS
+        is_end = isinstance(end, (int, float)) and 0 <= end <= LATEST_END_SECONDS
         return cls(
             lease,
             end if is_end else None,

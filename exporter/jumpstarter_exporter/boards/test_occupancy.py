@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -669,8 +669,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def comes_to_an_end(self) -> None:
         """When everybody leaves and nothing withholds it, the board is available again."""
-        end = Occupancy()
-        end.__dict__.update(_copy(self.board.__dict__))
+        end = copy.deepcopy(self.board)
         for connection in ("desk", "sofa", "train"):
             end.local_left(connection, self.now)
         end.maintained(self.now)
@@ -680,10 +679,6 @@ class Machine(RuleBasedStateMachine):
         if end.lease is not None:  # it is served, and cleaned up
             end.over(self.now + 10_000)
         assert end.status[0] is Status.AVAILABLE
-
-
-def _copy(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
 
 
 TestMachine = Machine.TestCase
