@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import NewType
 
-__all__ = ["MAX_NAME_BYTES", "SafeName", "safe_name"]
+__all__ = ["MAX_NAME_BYTES", "SafeName", "path_text", "safe_name"]
 
 SafeName = NewType("SafeName", str)
 """A file's name that stays in the folder to which it is joined."""
 MAX_NAME_BYTES = 200
 """File systems take 255; what others append, such as `.part`, has to fit."""
+
+
+def path_text(path: Path) -> str:
+    """A path for a file of UTF-8. Bytes that are none are escaped, so that it is not found under this name any more."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def safe_name(text: str, suffix: str = "") -> SafeName:

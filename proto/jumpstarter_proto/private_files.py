@@ -7,10 +7,11 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["PrivateFileError", "read_private", "write_private"]
+__all__ = ["PrivateFileError", "open_regular", "read_private", "write_private"]
 
 LARGEST = 64 * 1024
 
@@ -69,10 +70,19 @@ def _keep_owner(path: Path, descriptor: int) -> None:
         os.fchown(descriptor, before.st_uid, before.st_gid)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file of ours for reading. OSError if it cannot be, or is a pipe, on which we would wait for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def read_private(path: Path) -> bytes:
     """Read a file that only its owner can read, at most 64 KiB. PrivateFileError when others can, or nobody."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
                 raise PrivateFileError(f"{path} can be read by others (mode {mode:o}); run: chmod 600 {path}")

@@ -88,8 +88,19 @@ def _orphans(
         if isinstance(stored, ConfigError):
             if all(identities.path(name) != file for name in boards):  # else it is that board's error
                 yield stored
-        elif stored.board not in boards and (stored.config is None or not stored.config.exists()):
+        elif stored.board not in boards and (stored.config is None or _is_gone(stored.config)):
             yield stored
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether there is no such file; one that this user may not look for is somebody's."""
+    try:
+        path.stat()
+    except PermissionError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return False
 
 
 def _orphan_sentence(stored: StoredIdentity) -> str:

@@ -16,8 +16,8 @@ from typing import Literal
 
 import msgspec
 from jumpstarter_proto.documents import MAX_BYTES, ConfigError, Document, read_struct
-from jumpstarter_proto.file_names import safe_name
-from jumpstarter_proto.private_files import PrivateFileError, write_private
+from jumpstarter_proto.file_names import path_text, safe_name
+from jumpstarter_proto.private_files import PrivateFileError, open_regular, write_private
 
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Metadata, Tls, check_endpoint
 from jumpstarter_exporter.state_directory import state_directory
@@ -147,7 +147,7 @@ class Identities:
             "apiVersion": "jumpstarter.dev/v1alpha1",
             "kind": "ExporterIdentity",
             "board": board,
-            **({} if config is None else {"config": str(config)}),
+            **({} if config is None else {"config": path_text(config)}),
             "metadata": {"namespace": enrolment.namespace, "name": enrolment.name},
             "endpoint": enrolment.endpoint,
             "tls": {"ca": enrolment.tls.ca, "insecure": enrolment.tls.insecure},
@@ -209,7 +209,7 @@ def is_readable_by_others(status: os.stat_result) -> bool:
 
 def _read(path: Path) -> StoredIdentity | None:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             _close_to_others(path, stream.fileno())
             raw = stream.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):

@@ -214,3 +214,19 @@ def test_what_root_keeps_belongs_to_the_service_that_reads_it(
     path = identities.save("rpi4", enrolment(), file)
     owner = identities.folder.parent.stat()
     assert given == dict.fromkeys((identities.folder, path), (owner.st_uid, owner.st_gid))
+
+
+def test_a_pipe_in_place_of_one_is_a_sentence(identities: Identities, file: Path) -> None:
+    identities.prepare()
+    os.mkfifo(identities.path("rpi4"), 0o600)
+    with pytest.raises(ConfigError, match="this identity cannot be read: Not a file; use sudo"):
+        with_identity(load(file))
+
+
+def test_a_board_whose_file_has_any_name_finds_its_own(identities: Identities, file: Path) -> None:
+    odd = file.with_name(os.fsdecode(b"rpi4-\xff.yaml"))
+    odd.write_text("metadata: {name: rpi4}\n" + DEVICES)
+    identities.save("rpi4", enrolment(), odd)
+    assert with_identity(load(odd)).enrolment is not None
+    odd.rename(file)
+    assert with_identity(load(file)).enrolment is not None

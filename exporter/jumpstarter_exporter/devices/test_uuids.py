@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import stat
 from pathlib import Path
 
@@ -65,6 +67,40 @@ def test_a_damaged_file_is_set_aside(tmp_path_factory: pytest.TempPathFactory, c
     assert device_uuids(["a"], directory=directory, board="lab") == {"a": after}
     if content != b"{}":
         assert (directory / "devices" / "lab.broken").read_bytes() == content
+
+
+def test_nested_lists_without_end_are_damage(tmp_path: Path) -> None:
+    place = tmp_path / "devices" / "lab.json"
+    place.parent.mkdir()
+    place.write_bytes(b'{"later": ' + b"[" * 100_000)
+    first = device_uuids(["a"], directory=tmp_path, board="lab")
+    assert place.with_suffix(".broken").exists()
+    assert device_uuids(["a"], directory=tmp_path, board="lab") == first
+
+
+def test_a_pipe_in_place_of_the_file_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = tmp_path / "devices" / "lab.json"
+    place.parent.mkdir()
+    os.mkfifo(place)
+    assert device_uuids(["a"], directory=tmp_path, board="lab")
+    assert "cannot be read: Not a file; its devices get new UUIDs" in caplog.text
+
+
+@settings(max_examples=30)
+@given(name=st.binary(min_size=1, max_size=200))
+def test_any_name_of_a_configuration_will_do(tmp_path_factory: pytest.TempPathFactory, name: bytes) -> None:
+    directory = tmp_path_factory.mktemp("state")
+    file = directory / os.fsdecode(name.translate(None, b"/\0") + b".yaml")
+    first = device_uuids(["a"], directory=directory, board="lab", file=file)
+    assert device_uuids(["a"], directory=directory, board="lab", file=file) == first
+
+
+@pytest.mark.parametrize("kept", ["/" + 5000 * "a", "/a\0b", "/nowhere/a.yaml"])
+def test_a_configuration_that_cannot_be_looked_for_is_one_that_was_moved(tmp_path: Path, kept: str) -> None:
+    (uuid,) = device_uuids(["a"], directory=tmp_path, board="lab").values()
+    place = tmp_path / "devices" / "lab.json"
+    place.write_text(json.dumps({"file": kept, "uuids": {"a": str(uuid)}}))
+    assert device_uuids(["a"], directory=tmp_path, board="lab", file=tmp_path / "lab.yaml") == {"a": uuid}
 
 
 def test_two_devices_with_one_uuid_are_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import msgspec
-from jumpstarter_proto.file_names import safe_name
-from jumpstarter_proto.private_files import PrivateFileError, write_private
+from jumpstarter_proto.file_names import path_text, safe_name
+from jumpstarter_proto.private_files import PrivateFileError, open_regular, write_private
 
 __all__ = ["MAX_DEVICES", "device_uuids"]
 
@@ -49,7 +49,7 @@ def device_uuids(
     warnings.
     """
     folder = directory / "devices"
-    source = "" if file is None else str(file.absolute())
+    source = "" if file is None else path_text(file.absolute())
     place, known = _find(folder, board, source)
     if not known.uuids.keys() >= set(paths) or known.file != source:
         try:
@@ -81,7 +81,8 @@ def _find(folder: Path, board: str, source: str) -> tuple[Path, _Known]:
     """The file of that board, and what is in it; of another name if one of that name is another configuration's."""
     place = folder / safe_name(board, ".json")
     known = _read(place)
-    if known.file not in ("", source) and Path(known.file).exists():
+    # Path.exists raises if the name is too long, or of a folder that is closed to us.
+    if known.file not in ("", source) and os.path.exists(known.file):
         place = folder / safe_name(f"{board}-{hashlib.sha256(source.encode()).hexdigest()[:8]}", ".json")
         known = _read(place)
     return place, known
@@ -89,14 +90,14 @@ def _find(folder: Path, board: str, source: str) -> tuple[Path, _Known]:
 
 def _read(place: Path) -> _Known:
     try:
-        with place.open("rb") as file:
+        with open_regular(place) as file:
             return msgspec.json.decode(file.read(MAX_FILE_BYTES), type=_Known)
     except FileNotFoundError:
         return _Known()
     except OSError as error:
         _log.warning("%s cannot be read: %s; its devices get new UUIDs", place, error.strerror)
         return _Known()
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         aside = place.with_suffix(".broken")
         _log.warning(
             "%s is damaged (%s); it is %s now, and its devices get new UUIDs", place, error, aside.name
