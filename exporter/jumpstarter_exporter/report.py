@@ -58,11 +58,11 @@ def _known(line: Line, slots: Mapping[str, Slot]) -> jumpstarter_pb2.DriverInsta
     slot = slots[line.path]
     spec = slot.spec
     parent = None if line.parent is None else slots[line.parent].uuid
-    labels = _labels({**spec.values.get("labels", {}), **slot.labels}, slot, spec.interface)
-    report = _report(slot.uuid, parent, line.name, labels, client=spec.client)
     try:
+        labels = _labels({**spec.values.get("labels", {}), **slot.labels}, slot, spec.interface)
+        report = _report(slot.uuid, parent, line.name, labels, client=spec.client)
         return _described(report, spec.description, spec.methods_description)
-    except ValueError as error:
+    except Exception as error:  # the labels and the reason are from a driver's code
         return _unknown(_report(slot.uuid, parent, line.name, {}, client=spec.client), error)
 
 

@@ -24,7 +24,7 @@ from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.driver import DeviceMissing, Driver, export
 from jumpstarter_exporter.embedded import open_exporter
-from jumpstarter_exporter.report import NAME, STATE, board_reports
+from jumpstarter_exporter.report import NAME, REASON, STATE, board_reports
 from jumpstarter_exporter.session import Session
 
 Users = Callable[[Session], AbstractAsyncContextManager[User]]
@@ -131,6 +131,24 @@ async def test_devices_are_reported_without_a_session_as_a_session_reports_them(
     for report in reported[1:]:
         report.parent_uuid = known[0].uuid
     assert list(reported) == known
+
+
+@pytest.mark.parametrize(
+    "is_label", [True, False], ids=["a label that is no text", "a reason that no UTF-8 can say"]
+)
+async def test_a_device_whose_report_cannot_be_made_keeps_no_other_from_being_reported(
+    user: Users, is_label: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = devices(values=["v"])
+    if is_label:
+        monkeypatch.setattr(Device, "extra_labels", lambda self: {"port": 5} if self.values == ["v"] else {})
+    else:
+        board.slots["a"].life.missing("no /dev/tty\udcff")
+    async with Session(board) as session, user(session) as one:
+        reported = (await one.report()).reports
+    for reports in (reported, board_reports(board)):
+        assert [report.labels[STATE] for report in reports] == ["ready", "failed", "ready"]
+        assert reports[1].labels[REASON].startswith("its report cannot be made: ")
 
 
 async def test_a_built_in_exporter_has_the_same_devices_each_time(tmp_path: Path) -> None:
