@@ -165,29 +165,29 @@ class _Join:
 
     async def _copy(self, direction: _Direction) -> None:
         try:
-            await self._copy_or_fail(direction)
+            with direction.running:
+                await self._copy_or_break(direction)
+        except Exception as error:  # whatever a driver's stream raises, at any time: `run` raises it again
+            self._fail(error)
+            self._pumping.cancel()
         finally:
             direction.has_ended = True
             direction.back.stop_dropping()
 
-    async def _copy_or_fail(self, direction: _Direction) -> None:
-        with direction.running:
-            try:
-                await self._copy_to_end(direction)
-            except _BrokenSourceError as error:
-                self._fail(BrokenJoinError(direction.source, error.__cause__))
-                with trio.move_on_after(FLUSH_SECONDS), suppress(_BrokenSinkError):
-                    await direction.flush()
-                self._pumping.cancel()
-            except _BrokenSinkError as error:
-                # What the broken stream still has to say goes on, to its end. One that ends all is owed nothing.
-                direction.back.discard()
-                if direction.sink not in self._ends_with:
-                    self._fail(BrokenJoinError(direction.sink, error.__cause__))
-                await direction.drop()
-            except Exception as error:  # whatever a driver's stream raises: `run` raises it again
-                self._fail(error)
-                self._pumping.cancel()
+    async def _copy_or_break(self, direction: _Direction) -> None:
+        try:
+            await self._copy_to_end(direction)
+        except _BrokenSourceError as error:
+            self._fail(BrokenJoinError(direction.source, error.__cause__))
+            with trio.move_on_after(FLUSH_SECONDS), suppress(_BrokenSinkError):
+                await direction.flush()
+            self._pumping.cancel()
+        except _BrokenSinkError as error:
+            # What the broken stream still has to say goes on, to its end. One that ends all is owed nothing.
+            direction.back.discard()
+            if direction.sink not in self._ends_with:
+                self._fail(BrokenJoinError(direction.sink, error.__cause__))
+            await direction.drop()
 
     async def _copy_to_end(self, direction: _Direction) -> None:
         if not await direction.copy():

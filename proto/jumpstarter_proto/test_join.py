@@ -202,3 +202,39 @@ async def test_what_a_stream_raises_wins_over_the_streams_that_break_because_of_
     await program.send_all(b"x")
     with pytest.raises(OSError, match="input/output error"):
         await join(near, Card(far._in, far._out))
+
+
+class Faulty(Wire):
+    """A stream whose own code fails once a direction of it has broken."""
+
+    async def finish(self, *, discard: bool = False) -> None:
+        raise OSError("input/output error")
+
+
+async def test_what_a_stream_raises_while_the_bytes_for_it_are_flushed_is_raised_as_it_is() -> None:
+    program, near = wire()
+    _, far = wire()
+    program.abort()
+    await program.aclose()
+    with pytest.raises(OSError, match="input/output error"):
+        await join(near, Faulty(far._in, far._out))
+
+
+async def test_what_a_stream_raises_while_its_words_are_dropped_is_raised_as_it_is() -> None:
+    class Source(Wire):
+        words = iter([b"x"])
+
+        async def receive_some(self, max_bytes: int | None = None) -> bytes:
+            await trio.lowlevel.checkpoint()
+            if (word := next(self.words, None)) is None:
+                raise OSError("input/output error")
+            return word
+
+    class Deaf(Wire):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            raise trio.BrokenResourceError
+
+    _, near = wire()
+    _, far = wire()
+    with pytest.raises(OSError, match="input/output error"):
+        await join(Source(near._in, near._out), Deaf(far._in, far._out))
