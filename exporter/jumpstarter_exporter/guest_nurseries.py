@@ -17,6 +17,9 @@ import trio
 
 __all__ = ["guard"]
 
+MAX_DEPTH = 50
+"""Of groups in groups. The text of one that is nested much deeper cannot be had, as Python counts that as recursion."""
+
 _guarded = False
 
 
@@ -47,16 +50,15 @@ def guard(tame: Callable[[BaseException], Exception]) -> None:
     nursery._child_finished, nursery._nested_child_finished = guarded_child, guarded_body  # noqa: SLF001
 
 
-def _readable(error: BaseException, tame: Callable[[BaseException], Exception]) -> BaseException:
+def _readable(
+    error: BaseException, tame: Callable[[BaseException], Exception], depth: int = 0
+) -> BaseException:
     """The same one, or a harmless one in its place; a group keeps those of its parts that can be read."""
     if type(error) is trio.Cancelled:
         return error
-    if type(error) in (BaseExceptionGroup, ExceptionGroup):
-        parts = [_readable(part, tame) for part in error.exceptions]  # type: ignore[attr-defined]
-        if all(map(_is_same, parts, error.exceptions)):  # type: ignore[attr-defined]
-            return error
-        return BaseExceptionGroup("a driver's", parts)
     try:
+        if type(error) in (BaseExceptionGroup, ExceptionGroup):
+            return _of_readable_parts(error, tame, depth)  # type: ignore[arg-type]
         repr(error)
         str(error)
         hash(error)
@@ -64,6 +66,18 @@ def _readable(error: BaseException, tame: Callable[[BaseException], Exception]) 
         return error if error == error else tame(error)  # noqa: PLR0124 - whether it can be compared
     except BaseException:  # its own code
         return tame(error)
+
+
+def _of_readable_parts(
+    group: BaseExceptionGroup[BaseException], tame: Callable[[BaseException], Exception], depth: int
+) -> BaseException:
+    if depth >= MAX_DEPTH:
+        return tame(group)
+    parts = [_readable(part, tame, depth + 1) for part in group.exceptions]
+    if all(map(_is_same, parts, group.exceptions)) and type(group.message) is str:
+        repr(group)  # its arguments are anybody's to change
+        return group
+    return BaseExceptionGroup("a driver's", parts)
 
 
 def _is_same(one: BaseException, other: BaseException) -> bool:

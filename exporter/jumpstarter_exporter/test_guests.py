@@ -297,6 +297,37 @@ async def test_a_drivers_nursery_ends_with_what_its_task_raised() -> None:
     assert caught.group_contains(DeviceFailed, match="raised IncompleteError, whose message cannot be read")
 
 
+class UnreadableText(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise Odd
+
+
+def nested_group() -> BaseException:
+    error: Exception = ValueError("x")
+    for _ in range(3000):
+        error = ExceptionGroup("", [error, ValueError("y")])
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [lambda: ExceptionGroup(UnreadableText("x"), [ValueError("x")]), nested_group],
+    ids=["whose message has no text", "nested too deeply"],
+)
+async def test_a_group_whose_text_cannot_be_had_ends_a_drivers_own_nursery_only(
+    error: Callable[[], BaseException],
+) -> None:
+    async def fail() -> None:
+        raise error()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+    assert repr(caught.value)
+
+
 async def test_a_device_that_could_not_be_made_says_why_and_its_children_work(serve: Serve) -> None:
     bad = Unavailable(reason="x.yaml:3: unknown type 'x'; install it", children={"child": Good()})
     async with serve(Good(children={"bad": bad, "good": Good()})) as user:
