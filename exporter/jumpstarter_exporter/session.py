@@ -129,7 +129,6 @@ class Session:
         try:
             self.tree.devices.arranged.remove(self._follow)
             await self.tree.close()
-            self.tree.attach(None)
             # Without the block's error: no task in there raises, so it leaves as itself and not in a group.
             await self._devices.__aexit__(None, None, None)
         finally:

@@ -248,6 +248,28 @@ async def test_devices_close_when_their_session_is_cancelled() -> None:
         _ = one.nursery
 
 
+async def test_what_somebody_opens_while_its_session_ends_does_not_keep_it_from_ending() -> None:
+    root, _, _, events = family()
+    root.closing = may_close = trio.Event()
+
+    async def open_late(late: Node) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        assert events[-1] == "close root"
+        nursery.start_soon(let_it_close)
+        with pytest.raises(JumpstarterUsageError, match="inside of its session"):
+            await late.open()
+
+    async def let_it_close() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        may_close.set()
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery, living(root) as tree:
+            await node(tree, "one").open()
+            nursery.start_soon(open_late, node(tree, "two"))
+    assert "open two" not in events
+
+
 async def test_a_driver_may_open_its_child_once_it_is_open() -> None:
     root, one, _, events = family()
     async with living(root) as tree:

@@ -99,12 +99,14 @@ class Tree:
     async def close(self) -> None:
         """Leave all devices as they are configured for between sessions, and close them, children first.
 
-        Shielded, and bounded for each.
+        Shielded, and bounded for each. Nothing can be opened from then on.
         """
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
                 for node in self.nodes:
                     nursery.start_soon(node.end_session)
+            # Code that has been left may run still: what it opened now would keep the session from ending.
+            self.attach(None)
             # Closing a parent closes its children first, but a child may be open under a parent that failed.
             for node in self.nodes:
                 await node.shut()

@@ -81,9 +81,9 @@ class Opening:
         async with self._opening:
             if self.is_open:
                 return
-            if self._nursery is None:
-                raise JumpstarterUsageError("a device can be opened only inside of its session")
             await self.shut()
+            if self._nursery is None:  # the session may have begun to end meanwhile
+                raise JumpstarterUsageError("a device can be opened only inside of its session")
             await self._nursery.start(self._live)
 
     async def shut(self) -> None:
