@@ -173,8 +173,9 @@ class _Host:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(board)
-            while (number := await anext(signals)) == signal.SIGHUP and self._tls is not None:
+            while (heard := await anext(signals)) == signal.SIGHUP and self._tls is not None:
                 await self._tls.look(always=True)
+            number = heard
             nursery.cancel_scope.cancel()
         return number
 

@@ -9,8 +9,8 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.value import to_value
 
 from jumpstarter_exporter.conftest import User
+from jumpstarter_exporter.serve import host
+from jumpstarter_exporter.serve.network import Network
 
 LIMIT = 30.0
 
@@ -617,3 +619,20 @@ def test_configuration_that_allows_what_is_no_host_is_refused(daemon: Daemon) ->
     code, said = daemon.fails("run", "--config", daemon.config, "--socket", daemon.socket)
     assert code == ExitCode.USAGE
     assert "no address, network or host name" in said
+
+
+async def test_a_board_that_ends_after_a_sighup_is_not_ended_by_that(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    made = trustme.CA().issue_cert("localhost")
+    made.cert_chain_pems[0].write_to_path(certificate)
+    made.private_key_pem.write_to_path(key)
+    exporter = host._Host(tmp_path / "socket", Network(None, 0, certificate, key), {})
+
+    async def signals() -> AsyncGenerator[int, None]:
+        yield signal.SIGHUP
+        exporter._ended.set()
+        await trio.sleep_forever()
+
+    with trio.fail_after(10):
+        async with aclosing(signals()) as heard:
+            assert await exporter._told_to_end(heard) is None
