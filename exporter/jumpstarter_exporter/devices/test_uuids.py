@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_exporter.devices import uuids as module
@@ -57,6 +57,8 @@ def test_a_copy_of_a_file_is_another_board_and_a_moved_one_is_the_same(tmp_path:
 
 @settings(max_examples=30)
 @given(content=st.binary() | st.sampled_from([b"{}", b"[]", b'{"uuids": {"a": 1}}', b"null"]))
+@example(b'{"file": "\xff"}')
+@example(b'{"x": ' + b"[" * 100_000)
 def test_a_damaged_file_is_set_aside(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     directory = tmp_path_factory.mktemp("state")
     (before,) = device_uuids(["a"], directory=directory, board="lab").values()

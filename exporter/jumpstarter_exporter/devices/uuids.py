@@ -97,7 +97,7 @@ def _read(place: Path) -> _Known:
     except OSError as error:
         _log.warning("%s cannot be read: %s; its devices get new UUIDs", place, error.strerror)
         return _Known()
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         aside = place.with_suffix(".broken")
         _log.warning(
             "%s is damaged (%s); it is %s now, and its devices get new UUIDs", place, error, aside.name
