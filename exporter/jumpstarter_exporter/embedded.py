@@ -14,6 +14,7 @@ import trio
 from jumpstarter_proto.rpc import socket_folder, unix_listener
 
 from jumpstarter_exporter import config as configuration
+from jumpstarter_exporter.boards.claim import beside_others
 from jumpstarter_exporter.devices.cores import living
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
@@ -55,8 +56,16 @@ async def open_exporter(config: str | Path | None = None) -> AsyncIterator[Embed
     Raises:
         ConfigError: the configuration makes no sense.
         ConfigNotFoundError: there is none, or it is not clear which one is meant.
+        BoardTakenError: a daemon of this host serves the board.
     """
     loaded = configuration.load(configuration.locate(config), lenient=True)
+    with beside_others(loaded.file):
+        async with _open(loaded) as embedded:
+            yield embedded
+
+
+@asynccontextmanager
+async def _open(loaded: configuration.ExporterConfig) -> AsyncIterator[Embedded]:
     devices = add_board(Inventory(), loaded)
     settings = loaded.settings
     async with (

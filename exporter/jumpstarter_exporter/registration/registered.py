@@ -18,6 +18,7 @@ from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
+from jumpstarter_exporter.boards.claim import claimed
 from jumpstarter_exporter.config import Enrolment, ExporterConfig, load, with_identity
 from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.cores import keeping_open, living
@@ -131,7 +132,11 @@ class Registered:
     async def serve(self) -> ExitCode:
         """Until `end`, or a hook that ends it."""
         with self._log.bound():
-            async with living(self._devices), trio.open_nursery() as nursery:
+            async with (
+                claimed(self._config.file, endpoint=self._controller.endpoint),
+                living(self._devices),
+                trio.open_nursery() as nursery,
+            ):
                 nursery.start_soon(keeping_open, self._devices)
                 nursery.start_soon(self._controller.follow, self._introduce, self._told, self._failed)
                 nursery.start_soon(self._announcer.run)

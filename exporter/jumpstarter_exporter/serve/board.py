@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Protocol
 
 import trio
-from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.reach import Reach
 
+from jumpstarter_exporter.boards.claim import claimed
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.session import Session
@@ -67,6 +69,7 @@ class LocalBoard:
         self.exiting = trio.Event()
         self._hooks = settings.hooks
         self._reach = settings.fetch.reach()
+        self._file = config.file
         self._socket = socket
         self._log = BoardLog()
         self._devices = add_board(inventory, config)
@@ -98,7 +101,12 @@ class LocalBoard:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Its devices are closed at the end."""
         with self._log.bound():
-            async with living(self._devices), self._session, trio.open_nursery() as nursery:
+            async with (
+                claimed(self._file, socket=str(self._socket)),
+                living(self._devices),
+                self._session,
+                trio.open_nursery() as nursery,
+            ):
                 nursery.start_soon(keeping_open, self._devices)
                 nursery.start_soon(self._session.tree.keep_open)
                 self._life = SessionLife(
@@ -142,17 +150,22 @@ class LeasedBoard:
         self.session = None
         self.reach = config.settings.fetch.reach()
         self._registered = registered_exporter(config, inventory)
+        self._problem = ""
         self._ended = trio.Event()
 
     @property
     def reason(self) -> str:
         """As the exporter has it."""
-        return self._registered.reason
+        return self._problem or self._registered.reason
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Its devices are closed at the end; a lease that runs stays its client's."""
         task_status.started()
-        await self._registered.serve()
+        try:
+            with collapsed():
+                await self._registered.serve()
+        except JumpstarterError as error:  # its neighbours are served
+            self._problem = str(error)
         self._ended.set()
         self.exiting.set()
 

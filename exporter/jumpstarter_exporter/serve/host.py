@@ -21,6 +21,7 @@ from jumpstarter_proto.terminal import print_line
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.ending import end_in_time, hurry
+from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.board import Board, LeasedBoard, LocalBoard, is_for_leases
 from jumpstarter_exporter.serve.door import Door, Roll
@@ -114,12 +115,13 @@ class _Host:
                 board = LocalBoard(config, self._inventory, path)
                 if not self._alone:
                     self._stack.enter_context(sockets.claimed(path))
+            with collapsed():
+                await boards.start(board.run)
         except JumpstarterError as error:
             if self._alone:
                 raise
             self._refuse(name, str(error))
             return
-        await boards.start(board.run)
         self._roll.served[name] = board
         if not self._alone and board.session is not None:
             await self._serve(name, board.session.server, [_unix(path)], nursery)

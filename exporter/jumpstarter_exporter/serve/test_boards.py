@@ -186,3 +186,21 @@ async def test_over_the_network_a_key_of_the_metadata_chooses(host: Host) -> Non
             assert await report(remote, "rock") == ("", 2)
             with pytest.raises(RpcError, match="choose one"):
                 await report(remote)
+
+
+async def test_a_board_that_another_daemon_serves_is_left_to_it(host: Host, tmp_path: Path) -> None:
+    shared = host.write("rpi4")
+    host.write("rock")
+    with host.running("--config", str(shared)) as (process, _):
+        other = Host(tmp_path / "other")
+        (other.folder / "rpi4.yaml").symlink_to(shared)
+        other.write("own")
+        with other.running() as (_, _):
+            async with channel(other.socket) as door:
+                assert await report(door, "own") == ("", 1)
+                with pytest.raises(
+                    RpcError, match=f"served by process {process.pid} on this host; use that: --host"
+                ):
+                    await report(door, "rpi4")
+        async with channel(host.socket) as door:
+            assert await report(door) == ("", 1)

@@ -1,0 +1,139 @@
+"""One daemon has a board alone; commands share it."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from jumpstarter_proto.errors import ExitCode
+
+from jumpstarter_exporter.boards import claim
+from jumpstarter_exporter.boards.claim import BoardTakenError, beside_others, claimed
+
+Clock = trio.testing.MockClock
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the locks of a test are."""
+    path = tmp_path / "locks"
+    path.mkdir()
+    monkeypatch.setattr(claim, "FOLDERS", (path,))
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rpi4.yaml"
+    path.touch()
+    return path
+
+
+def refusal(file: Path) -> str:
+    with pytest.raises(BoardTakenError) as caught, beside_others(file):
+        pass
+    assert caught.value.exit_code is ExitCode.DENIED
+    return str(caught.value)
+
+
+async def test_commands_share_a_board_and_leave_nothing(file: Path, folder: Path) -> None:
+    with beside_others(file):
+        with beside_others(file):
+            assert len(list(folder.iterdir())) == 1
+        with beside_others(file):
+            pass
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_command_is_told_who_serves_the_board_and_how_it_is_reached(file: Path, folder: Path) -> None:
+    async with claimed(file, socket="/run/x.sock"):
+        assert refusal(file).endswith(" on this host; use that: --host /run/x.sock")
+        link = file.with_name("other.yaml")
+        link.symlink_to(file)
+        assert "is served by process" in refusal(link)
+        with beside_others(file.with_name("rock.yaml")):
+            pass
+    async with claimed(file, endpoint="lab:8082"):
+        assert "for the leases of lab:8082; lease it from there" in refusal(file)
+    with beside_others(file):
+        pass
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_daemon_waits_for_commands_to_end(file: Path, autojump_clock: Clock) -> None:
+    began = trio.Event()
+
+    async def serve() -> None:
+        async with claimed(file):
+            began.set()
+
+    async with trio.open_nursery() as nursery:
+        with beside_others(file):
+            nursery.start_soon(serve)
+            await trio.sleep(claim.WAIT_SECONDS / 2)
+            assert not began.is_set()
+        with trio.fail_after(1):
+            await began.wait()
+
+
+async def test_a_daemon_does_not_wait_for_ever_and_takes_the_board_when_they_have_ended(
+    file: Path, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with ExitStack() as command:
+        command.enter_context(beside_others(file))
+        async with claimed(file):
+            assert trio.current_time() >= claim.WAIT_SECONDS
+            assert "use the board of" in caplog.text
+            command.close()
+            await trio.sleep(1)
+            refusal(file)
+
+
+async def test_two_daemons_are_one_too_many(file: Path, autojump_clock: Clock) -> None:
+    async with claimed(file, socket="/run/x.sock"):
+        with pytest.raises(BoardTakenError, match="served by process"):
+            async with claimed(file):
+                pass
+        refusal(file)
+
+
+async def test_a_process_that_is_killed_leaves_no_lock(file: Path, folder: Path) -> None:
+    code = (
+        "import sys, trio\n"
+        "from pathlib import Path\n"
+        "from jumpstarter_exporter.boards import claim\n"
+        "claim.FOLDERS = (Path(sys.argv[1]),)\n"
+        "async def main():\n"
+        "    async with claim.claimed(Path(sys.argv[2])):\n"
+        "        print('taken', flush=True)\n"
+        "        await trio.sleep_forever()\n"
+        "trio.run(main)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, folder, file], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "taken\n"
+        assert f"is served by process {process.pid} on this host" in refusal(file)
+        process.kill()
+        process.wait()
+    with beside_others(file):
+        pass
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"process": 3, "socket": ["x"]}', "\udcff", "x" * 10_000])
+async def test_what_another_has_written_there_says_less_and_breaks_nothing(
+    file: Path, folder: Path, text: str
+) -> None:
+    async with claimed(file):
+        (lock,) = folder.iterdir()
+        lock.write_bytes(text.encode(errors="surrogateescape"))
+        assert "is served by another exporter on this host" in refusal(file)
