@@ -82,6 +82,17 @@ def test_the_systems_daemon_comes_before_the_users(tmp_path: Path) -> None:
             assert client.name == "system"
 
 
+def test_without_a_daemon_a_board_is_the_configuration_of_that_name(tmp_path: Path) -> None:
+    folder = tmp_path / "config" / "jumpstarter" / "exporters"
+    folder.mkdir(parents=True)
+    for name in ("rpi4", "rock"):
+        (folder / f"{name}.yaml").write_text(
+            f"metadata: {{name: {name}}}\nexport: {{power: {{type: power.MockPower}}}}"
+        )
+    with connect(board="rock") as client:
+        assert client.name == "rock"
+
+
 def test_a_stale_socket_is_passed_over_with_a_word_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

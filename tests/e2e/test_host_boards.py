@@ -86,16 +86,5 @@ def test_a_shell_is_of_one_board(host: Host) -> None:
     assert (code, said) == (0, f"{host.socket.parent / 'boards' / 'rock.sock'}\n")
 
 
-def test_without_a_daemon_it_is_a_configuration(tmp_path: Path) -> None:
-    host = Host(tmp_path)
-    environment = exporters.clean_environment(tmp_path) | {"XDG_RUNTIME_DIR": str(tmp_path)}
-    done = subprocess.run(
-        [exporters.scripts() / "jumpstarter", "devices", "-o", "name", "--board", "rock"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "main\nspare\n"), done.stderr
+def test_one_of_several_is_of_no_other_exporter(host: Host) -> None:
     assert host.run("jumpstarter", "devices", "--config", "rock", "--board", "rock")[0] == 2

@@ -130,7 +130,11 @@ def test_sighup_ends_it_after_the_lease(lab: Lab) -> None:
 def test_a_second_process_of_one_exporter_does_no_harm(lab: Lab) -> None:
     daemon = lab.exporter("one")
     shell = Shell(lab, lab.client("ann"))
-    second = again(lab)
+    code, why = again(lab).process.wait(LONG), lab.exporters["one"].log.read_text()
+    assert (code, "one.yaml is served by process" in why) == (5, True)
+    # On another host, with a copy of its configuration:
+    (lab.home / "copy.yaml").write_text((lab.home / "one.yaml").read_text())
+    second = again(lab, "copy")
     lab.until(lambda: "served by another process already" in second.log.read_text())
     lab.until(lambda: "another process, at ipv4:127.0.0.1" in daemon.log.read_text())
     assert shell.do("j power on") == (0, "")
