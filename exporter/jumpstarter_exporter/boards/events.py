@@ -165,7 +165,7 @@ class Lose:
 
 @dataclass(frozen=True)
 class Apply:
-    """Take up the change that is pending: nobody uses the board."""
+    """Take up the change that is pending: nobody uses the board. Said again until the reason is released."""
 
 
 Action: TypeAlias = Begin | Clean | Close | Wait | Decline | GiveBack | End | Tell | Lose | Apply

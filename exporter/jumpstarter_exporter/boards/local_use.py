@@ -27,9 +27,6 @@ class LocalUse:
     def __bool__(self) -> bool:
         return bool(self._uses) or self._left is not None
 
-    def __contains__(self, connection: object) -> bool:
-        return connection in self._uses
-
     @property
     def people(self) -> set[str]:
         """Who has the board; within the grace, who used it last."""

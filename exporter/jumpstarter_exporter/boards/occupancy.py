@@ -277,7 +277,7 @@ class Occupancy:
             return Admission.LOOK
         if self.maintenance is not None and person != self.maintenance:
             return Refusal("maintenance", f"the board is {self._obstacle}; wait until that is over")
-        if (lease := self.lease) is not None and not self._has_use(connection, person, lease):
+        if (lease := self.lease) is not None and not self._has_use(person):
             if not override:
                 return Refusal(
                     "leased", f"the board is {self.sentence}; wait for its end, or take part with --override"
@@ -296,11 +296,9 @@ class Occupancy:
         self._local.take(connection, person, now)
         return Admission.LOCAL
 
-    def _has_use(self, connection: object, person: str, lease: Lease) -> bool:
-        """Whoever used it before the lease came may go on while that waits."""
-        if lease.phase is not Phase.WAITING:
-            return False
-        return connection in self._local or person in self._local.people or person == self.maintenance
+    def _has_use(self, person: str) -> bool:
+        """Whoever used it before a lease came may go on while that waits; when it begins, nobody uses it."""
+        return person in self._local.people or person == self.maintenance
 
     def touched(self, connection: object, now: float) -> None:
         """A byte of its user has come on a connection."""

@@ -89,7 +89,7 @@ def test_a_free_board_is_prepared_at_once_for_a_lease(lease: Lease) -> None:
     board.became(Phase.LEASED)
     assert status(board) is Status.LEASE_READY
     board.became(Phase.CLEANING)
-    assert status(board) is Status.AFTER_LEASE_HOOK
+    assert board.status == (Status.AFTER_LEASE_HOOK, "Running afterLease hooks")
     assert board.over(9) == []
     assert status(board) is Status.AVAILABLE
 
@@ -117,6 +117,15 @@ def test_a_lease_that_cannot_be_declined_waits_until_the_reasons_end() -> None:
     assert board.assigned(FOREIGN, 0) == [Wait(FOREIGN, "hardware: no console")]
     assert board.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: hardware: no console")
     assert board.release(Reason.HARDWARE, now=5) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+
+
+def test_who_used_the_board_long_ago_has_no_part_in_it_while_a_lease_waits() -> None:
+    board = used(Occupancy())
+    board.local_left("desk", 0)
+    board.tick(LIMITS.leave)
+    board.withhold(Reason.DRAINED, "")
+    board.assigned(FOREIGN, 20)
+    assert refused(board.local_call("desk", "bob", 21)).code == "leased"
 
 
 def test_patience_ends_and_the_lease_is_given_back_with_the_reason() -> None:
@@ -156,6 +165,7 @@ def test_a_failed_hook_withholds_the_board_until_its_lease_is_released(released:
         board.over(2)
     else:
         board.withhold(Reason.HOOK_FAILED, "exit status 3", failed=Status.AFTER_LEASE_HOOK_FAILED)
+        assert board.assigned(FOREIGN, 1) == [], "said again"
         board.over(2)
         assert board.assigned(FOREIGN, 2) == []
         assert board.status == (Status.AFTER_LEASE_HOOK_FAILED, "exit status 3")
@@ -188,10 +198,20 @@ def test_local_use_is_shared_and_ends_some_seconds_after_the_last_connection() -
     assert board.is_free
 
 
+def test_the_times_are_settings() -> None:
+    board = used(Occupancy(Limits(leave=1, idle=20, idle_if_wanted=5)))
+    assert deadline(board) == 20
+    board.assigned(OURS, 1)
+    assert deadline(board) == 5
+    board.local_left("desk", 2)
+    assert deadline(board) == 3
+
+
 def test_a_command_within_these_seconds_goes_on_with_the_use() -> None:
     board = used(Occupancy())
     board.local_left("desk", 2)
     used(board, now=5)
+    assert board.deadline == 5 + LIMITS.idle
     board.tick(2 + LIMITS.leave)
     assert board.is_local
 
@@ -211,6 +231,7 @@ def test_a_lease_of_09s_controller_waits_and_begins_when_they_leave() -> None:
     wait, tell = board.assigned(FOREIGN, 1)
     assert wait == Wait(FOREIGN, "in local use by bob")
     assert isinstance(tell, Tell)
+    assert board.deadline == LIMITS.idle_if_wanted
     assert board.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: in local use by bob")
     assert board.local_call("desk", "bob", 2) is Admission.LOCAL, "who used it before goes on"
     assert board.local_call("again", "bob", 2) is Admission.LOCAL
@@ -225,6 +246,7 @@ def test_a_lease_of_09s_controller_waits_and_begins_when_they_leave() -> None:
 def test_a_connection_that_does_nothing_loses_its_use_and_takes_it_again() -> None:
     board = used(Occupancy())
     board.touched("desk", 100)
+    board.touched("a connection that uses nothing", 100)
     assert board.tick(LIMITS.idle) == []
     (lose,) = board.tick(100 + LIMITS.idle)
     assert lose == Lose("desk", "nothing was done for 3600 s, so the board is free for others again")
@@ -246,7 +268,10 @@ def test_maintenance_is_alone() -> None:
     assert refused(board.local_call("desk", "bob", 0)).sentence == (
         "the board is in maintenance by root; wait until that is over"
     )
+    assert board.status == (Status.AFTER_LEASE_HOOK, "Not available: in maintenance by root")
+    assert not board.is_free
     assert board.local_call("desk", "root", 0) is Admission.LOCAL
+    assert not board.is_local, "it is not everybody's"
     assert refused(board.maintain("bob")).code == "maintenance"
     board.local_left("desk", 0)
     board.tick(LIMITS.leave)
@@ -289,9 +314,29 @@ def test_what_withholds_the_board_meanwhile_changes_nothing_for_the_lease() -> N
     board = leased()
     assert board.withhold(Reason.CHANGING, "rpi4.yaml") == []
     assert status(board) is Status.LEASE_READY
+    assert board.tick(10_000) == [], "it has the board, and waits for nothing"
     assert board.over(1) == [Apply()]
     assert board.release(Reason.CHANGING, now=1) == []
     assert status(board) is Status.AVAILABLE
+
+
+def test_a_change_waits_until_nobody_uses_the_board() -> None:
+    board = used(Occupancy())
+    assert board.withhold(Reason.CHANGING, "rpi4.yaml") == []
+    board.local_left("desk", 1)
+    assert board.tick(1 + LIMITS.leave) == [Apply()]
+    board = Occupancy()
+    board.maintain("root")
+    assert board.withhold(Reason.CHANGING, "rpi4.yaml") == []
+    assert board.maintained(1) == [Apply()]
+    assert Occupancy().withhold(Reason.CHANGING, "rpi4.yaml") == [Apply()]
+
+
+def test_a_lease_begins_whose_patience_ends_as_the_board_gets_free() -> None:
+    board = used(Occupancy())
+    board.assigned(FOREIGN, 0)
+    board.local_left("desk", LIMITS.patience - LIMITS.leave)
+    assert board.tick(LIMITS.patience) == [Begin(Lease("one", "ann", Phase.PREPARING))]
 
 
 def test_a_change_does_not_wait_for_the_lease_that_waits_for_it() -> None:
@@ -309,6 +354,10 @@ def test_the_next_lease_waits_for_the_end_of_this_one_and_a_lease_may_change_han
     assert board.lease == Lease("one", "ann", Phase.LEASED)
     board.assigned(Lease("one", "cat"), 1)
     assert board.lease == Lease("one", "cat", Phase.LEASED)
+    assert not board.is_free
+    board.assigned(Lease("one", "cat", until="17:00"), 1)
+    board.assigned(Lease("one", "cat", until="18:00"), 1)
+    assert board.sentence == "leased by cat (one, leased) until 18:00"
     assert board.gone(2) == [], "whoever serves it ends it"
     board.over(3)
     assert board.assigned(OTHER, 4) == [Begin(Lease("two", "eve", Phase.PREPARING))]
@@ -383,6 +432,15 @@ def test_a_lease_that_nobody_uses_ends_some_minutes_behind_its_end_when_the_cont
         End(board.lease, "its time is over, and its controller is out of reach")
     ]
     assert board.tick(60 + LIMITS.overdue) == [], "once"
+
+
+@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.CLEANING])
+def test_a_hook_that_runs_behind_the_leases_end_has_its_own_time(phase: Phase) -> None:
+    board = leased(phase)
+    board.ends_at(WALL + 60, "17:00", 0, WALL)
+    board.left_alone(True)
+    assert deadline(board) is None
+    assert board.tick(9000) == []
 
 
 # Restarts.
@@ -514,8 +572,12 @@ def test_a_lease_that_waited_is_forgotten_behind_a_restart_when_no_controller_sa
     board.assigned(FOREIGN, 1)
     again = restarted(board)
     assert again.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: the exporter was started again")
+    assert again.tick(1) == [], "the controller has the first word"
+    assert again.lease == FOREIGN
     assert again.tick(LIMITS.unheard) == []
     assert status(again) is Status.AVAILABLE
+    again = restarted(board)
+    assert again.local_call("desk", "bob", 0, override=True) is Admission.LOCAL
     again = restarted(board)
     assert again.assigned(OTHER, 1) == [Begin(Lease("two", "eve", Phase.PREPARING))], "no session to close"
     again = restarted(board)
@@ -657,7 +719,10 @@ class Machine(RuleBasedStateMachine):
         status, message = self.board.status
         assert message
         assert status is not Status.OFFLINE
-        is_available = self.board.is_free and not self.board.withheld
+        board = self.board
+        is_used = board.lease is not None or board.maintenance is not None or board.is_local
+        assert board.is_free is not is_used
+        is_available = not is_used and not board.withheld
         assert (status is Status.AVAILABLE) == is_available
         assert (self.board.sentence == "") == is_available
 
