@@ -109,6 +109,9 @@ class Announcer:
             except JumpstarterError as error:
                 _log.info("the controller does not know yet that we are %s: %s", self.status.name, error)
                 await trio.sleep(backoff.next())
+            except Exception:  # a fault of ours, as in what is told: the lease that runs must not end with it
+                _log.exception("the controller does not know yet that we are %s", self.status.name)
+                await trio.sleep(backoff.next())
 
     @property
     def _is_told(self) -> bool:

@@ -317,6 +317,8 @@ class Controller:
                     return
             except JumpstarterError as error:
                 _log.info("lease %s could not be released: %s; trying again", lease, error)
+            except Exception:  # a fault of ours: the lease must not stay for it, nor the exporter end
+                _log.exception("lease %s could not be released; trying again", lease)
             await trio.sleep(backoff.next())
 
 

@@ -21,7 +21,7 @@ from jumpstarter_proto.terminal import print_line
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.ending import end_in_time, hurry
-from jumpstarter_exporter.errors import collapsed
+from jumpstarter_exporter.errors import collapsed, single
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.board import Board, LeasedBoard, LocalBoard, is_for_leases
 from jumpstarter_exporter.serve.door import Door, Roll
@@ -108,6 +108,7 @@ class _Host:
         name = config.board_name
         path = self._path if self._alone else sockets.of_board(self._path, name)
         board: Board
+        listener: trio.abc.Listener[trio.abc.Stream] | None = None
         try:
             if is_for_leases(config) and not self._alone:
                 board = LeasedBoard(config, self._inventory)
@@ -115,16 +116,34 @@ class _Host:
                 board = LocalBoard(config, self._inventory, path)
                 if not self._alone:
                     self._stack.enter_context(sockets.claimed(path))
+                    listener = _unix(path)
             with collapsed():
-                await boards.start(board.run)
+                await boards.start(self._run, board)
         except JumpstarterError as error:
+            if listener is not None:
+                await trio.aclose_forcefully(listener)
             if self._alone:
                 raise
             self._refuse(name, str(error))
             return
         self._roll.served[name] = board
-        if not self._alone and board.session is not None:
-            await self._serve(name, board.session.server, [_unix(path)], nursery)
+        if listener is not None and board.session is not None:
+            await self._serve(name, board.session.server, [listener], nursery)
+
+    async def _run(self, board: Board, *, task_status: trio.TaskStatus[None]) -> None:
+        """To its end. A fault of ours in one board ends no other."""
+        try:
+            await board.run(task_status=task_status)
+        except Exception as error:
+            if board.name not in self._roll.served or self._alone:
+                raise  # whoever starts it, or has no other, hears of it
+            _log.exception("the board %s has failed", board.name)
+            self._refuse(
+                board.name, f"it has failed ({single(error)}); see the log, and restart the exporter"
+            )
+            del self._roll.served[board.name]
+            for server in self._servers.pop(board.name, ()):
+                await server.shutdown(0)
 
     def _refuse(self, name: str, problem: str) -> None:
         _log.error("the board %s is not served: %s", name, problem)
@@ -155,6 +174,8 @@ class _Host:
         await board.exiting.wait()
         # Users who ask have the time to see why.
         await trio.sleep(GRACE_SECONDS)
+        if board.name not in self._roll.served:
+            return  # it has failed
         if self._alone:
             self._ended.set()
             return
