@@ -20,9 +20,10 @@ from pathlib import Path
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["BoardTakenError", "beside_others", "claimed"]
+__all__ = ["BoardTakenError", "beside_others", "claimed", "sweep"]
 
 FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - whose file it is is looked at
+_PREFIX = "jumpstarter-board-"
 WAIT_SECONDS = 3.0
 """A daemon waits so long for commands to end, and then serves the board beside them until they do."""
 _LOOK_SECONDS = 0.2
@@ -107,10 +108,19 @@ async def claimed(file: Path, *, socket: str = "", endpoint: str = "") -> AsyncI
         claim.leave()
 
 
+def sweep() -> None:
+    """Remove the files of those that were killed, as far as they are ours to remove."""
+    for folder in FOLDERS:
+        for path in folder.glob(f"{_PREFIX}*"):
+            with suppress(OSError):
+                if path.lstat().st_uid == os.getuid() and (held := _locked(path, fcntl.LOCK_EX)) is not None:
+                    _leave(held, path)
+
+
 def _place(file: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:24]
     folder = next((one for one in FOLDERS if os.access(one, os.W_OK | os.X_OK)), FOLDERS[-1])
-    return folder / f"jumpstarter-board-{digest}"
+    return folder / f"{_PREFIX}{digest}"
 
 
 def _locked(path: Path, kind: int) -> int | None:

@@ -137,3 +137,14 @@ async def test_what_another_has_written_there_says_less_and_breaks_nothing(
         (lock,) = folder.iterdir()
         lock.write_bytes(text.encode(errors="surrogateescape"))
         assert "is served by another exporter on this host" in refusal(file)
+
+
+async def test_what_killed_processes_leave_is_removed_and_what_is_held_stays(
+    folder: Path, file: Path
+) -> None:
+    (folder / "jumpstarter-board-0").touch()
+    (folder / "other").touch()
+    with beside_others(file):
+        (held,) = set(folder.glob("jumpstarter-*")) - {folder / "jumpstarter-board-0"}
+        claim.sweep()
+        assert set(folder.iterdir()) == {held, folder / "other"}

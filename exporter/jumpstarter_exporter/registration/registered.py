@@ -18,6 +18,7 @@ from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
+from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.boards.claim import claimed
 from jumpstarter_exporter.config import Enrolment, ExporterConfig, load, with_identity
 from jumpstarter_exporter.devices.changes import subscribed
@@ -57,6 +58,7 @@ async def run_registered(config: ExporterConfig) -> ExitCode:
         OptionError: its `grpcOptions` make none.
     """
     await trio.to_thread.run_sync(sweep)
+    await trio.to_thread.run_sync(claim.sweep)
     return await registered_exporter(config).run()
 
 

@@ -18,6 +18,7 @@ from jumpstarter_proto.rpc import Server, unix_listener
 from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
 
+from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.ending import end_in_time, hurry
@@ -54,6 +55,7 @@ async def run(
         ListenError: the network address is taken or no address.
     """
     await trio.to_thread.run_sync(sweep)
+    await trio.to_thread.run_sync(claim.sweep)
     with sockets.claimed(path), trio.open_signal_receiver(*_SIGNALS) as signals:
         return await _Host(path, network, problems).run(configs, signals)
 
