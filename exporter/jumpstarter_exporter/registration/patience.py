@@ -78,7 +78,7 @@ class Patience:
     def failed(self, error: JumpstarterError) -> Pause:
         """It broke, or was refused."""
         if is_refusal(error):
-            sentence = f"the controller does not take this exporter: {error}"
+            sentence = f"the controller does not take this exporter: {error}{_cure(error)}"
             return Pause(self._refused.next(), self._level(sentence, logging.ERROR), sentence)
         sentence = str(error)
         return Pause(self._away.next(), self._level(sentence, logging.WARNING), sentence)
@@ -88,3 +88,15 @@ class Patience:
             self._said, self._times = sentence, 0
         self._times += 1
         return level if self._times % REPEAT == 1 else logging.INFO
+
+
+def _cure(error: JumpstarterError) -> str:
+    if isinstance(error, RpcError) and error.code in (
+        StatusCode.UNAUTHENTICATED,
+        StatusCode.PERMISSION_DENIED,
+    ):
+        return (
+            "; for a new token, whoever runs the controller makes a code with `jumpstarter-controller admin pair "
+            "exporter NAME --renew`, and `jumpstarter-exporter enrol` takes it"
+        )
+    return ""

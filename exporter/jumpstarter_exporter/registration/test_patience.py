@@ -35,6 +35,16 @@ def test_who_is_refused_is_told_apart_from_who_is_away(error: RpcError, refused:
     assert is_refusal(error) is refused
 
 
+def test_who_has_no_token_any_more_is_told_how_to_get_one() -> None:
+    denied = RpcError(StatusCode.PERMISSION_DENIED, "permission denied for exporter default/one")
+    assert (
+        "admin pair exporter NAME --renew`, and `jumpstarter-exporter enrol`"
+        in Patience().failed(denied).sentence
+    )
+    taken = RpcError(StatusCode.ALREADY_EXISTS, "another process is served")
+    assert "--renew" not in Patience().failed(taken).sentence
+
+
 def test_a_refusal_is_an_error_and_is_tried_slowly() -> None:
     patience = Patience()
     pauses = [patience.failed(DELETED) for _ in range(12)]
