@@ -66,6 +66,10 @@ def pytest_report_header() -> list[str]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    # What no UTF-8 can say would end the whole run on its way from a worker of xdist's.
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
     if os.environ.get("CI") and report.skipped and isinstance(report.longrepr, tuple):
         file, line, reason = report.longrepr
         reason = reason.removeprefix("Skipped: ")
