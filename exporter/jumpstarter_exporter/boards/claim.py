@@ -24,6 +24,8 @@ __all__ = ["BoardTakenError", "beside_others", "claimed", "sweep"]
 
 FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - whose file it is is looked at
 _PREFIX = "jumpstarter-board-"
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""Anybody can put a link or a pipe there."""
 WAIT_SECONDS = 3.0
 """A daemon waits so long for commands to end, and then serves the board beside them until they do."""
 _LOOK_SECONDS = 0.2
@@ -68,8 +70,9 @@ class _Claim:
         if self._descriptor is None:
             self._descriptor = _locked(self._path, fcntl.LOCK_EX)
             if self._descriptor is not None:
-                with suppress(OSError):  # another user's file; whoever finds it taken is told less
-                    self._path.write_text(json.dumps({"process": str(os.getpid()), **self._told}))
+                with suppress(OSError):  # whoever finds it taken is told less
+                    told = {"process": str(os.getpid()), **self._told}
+                    _write(self._path, self._descriptor, json.dumps(told).encode())
         return self._descriptor is not None
 
     async def keep_trying(self) -> None:
@@ -127,13 +130,18 @@ def _locked(path: Path, kind: int) -> int | None:
     """The descriptor of the lock; None if others have it."""
     while True:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, _OPEN)
         except FileNotFoundError:
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 descriptor = os.open(path, flags, 0o644)
             except FileExistsError:
                 continue
+        except OSError as error:  # somebody has put something else there, which must lock out nobody
+            _log.warning(
+                "%s is no lock (%s): nothing keeps others from this board; remove it", path, error.strerror
+            )
+            return os.open(os.devnull, _OPEN)
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -145,6 +153,19 @@ def _locked(path: Path, kind: int) -> int | None:
         if _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # whoever had it has removed it meanwhile
+
+
+def _write(path: Path, lock: int, text: bytes) -> None:
+    """Only into a file of ours that has no other name: a link there could lead to any file that we may write."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        facts = os.fstat(descriptor)
+        is_ours = stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and facts.st_uid == os.getuid()
+        if is_ours and os.path.samestat(facts, os.fstat(lock)):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, text)
+    finally:
+        os.close(descriptor)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -183,7 +204,7 @@ def _taken(file: Path, path: Path) -> str:
 def _told(path: Path) -> dict[str, str]:
     """What the holder has written, if it is root or ourselves: anybody can make a file there."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, _OPEN)
     except OSError:
         return {}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -148,3 +149,27 @@ async def test_what_killed_processes_leave_is_removed_and_what_is_held_stays(
         (held,) = set(folder.glob("jumpstarter-*")) - {folder / "jumpstarter-board-0"}
         claim.sweep()
         assert set(folder.iterdir()) == {held, folder / "other"}
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a link", "a loop of links", "a hard link"])
+async def test_what_somebody_puts_there_instead_keeps_nobody_from_their_board(
+    file: Path, folder: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with beside_others(file):
+        (path,) = folder.iterdir()
+    target = folder / "target"
+    if kind in ("a link", "a hard link"):
+        target.write_text("mine")
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a hard link":
+        path.hardlink_to(target)
+    else:
+        path.symlink_to(path if "loop" in kind else target)
+    with trio.fail_after(10):
+        async with claimed(file, socket="/run/x.sock"):
+            pass
+        with beside_others(file):
+            pass
+    assert not target.exists() or target.read_text() == "mine", "nothing is written through a link"
+    assert ("is no lock" in caplog.text) == (kind in ("a link", "a loop of links"))
