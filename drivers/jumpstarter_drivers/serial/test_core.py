@@ -77,6 +77,7 @@ async def test_a_console_is_recorded_between_sessions_and_its_port_is_opened_onc
     board = devices(str(cable.path))
     async with exporter(board) as core:
         cable.write(b"before; ")
+        await recorded(core, b"before; ")
         async with user(board) as client:
             await client.mark.aio("in session")
         cable.write(b"between; ")
