@@ -92,23 +92,12 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         request: pb.ReportStatusRequest,
         call: ServerCall[pb.ReportStatusRequest, pb.ReportStatusResponse],
     ) -> pb.ReportStatusResponse:
-        exporter = await self._streams.caller(call)
-        try:
-            status = ExporterStatus(request.status)
-        except ValueError:
-            raise RpcError(
-                StatusCode.INVALID_ARGUMENT, f"{request.status} is no status of an exporter"
-            ) from None
-        if not self._streams.instances.is_news(exporter.key, call):
-            return pb.ReportStatusResponse()
-
-        def apply(lab: Lab, _: float) -> None:
-            changes.report(lab, exporter.key, status, request.message)
-            if request.release_lease and (held := lab.holder(exporter.key)) is not None:
+        def apply(lab: Lab, exporter: Key, status: ExporterStatus) -> None:
+            changes.report(lab, exporter, status, request.message)
+            if request.release_lease and (held := lab.holder(exporter)) is not None:
                 changes.release(lab, held, request.message if status in _FAILED else "")
 
-        self._engine.presence.saw(exporter.key, self._engine.clock())
-        await self._engine.change(apply)
+        await self._streams.report(call, request.status, apply)
         return pb.ReportStatusResponse()
 
     async def Status(
@@ -148,8 +137,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             while (connection := await listener.next()) is not None:
                 try:
                     await call.send(connection)
-                except BaseException:
-                    # Whoever listens next gets it; this exporter may not have.
+                except BaseException:  # whoever listens next gets it; this exporter may not have
                     self._listening.put_back(lease, connection)
                     raise
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jumpstarter_proto.lab.v1 import exporter_grpc
 from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
-from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.rpc import ServerCall
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Reason
@@ -79,20 +79,10 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
         request: pb.ReportStatusRequest,
         call: ServerCall[pb.ReportStatusRequest, pb.ReportStatusResponse],
     ) -> pb.ReportStatusResponse:
-        exporter = await self._streams.caller(call)
-        try:
-            status = ExporterStatus(request.status)
-        except ValueError:
-            raise RpcError(
-                StatusCode.INVALID_ARGUMENT, f"{request.status} is no status of an exporter"
-            ) from None
-        if not self._streams.instances.is_news(exporter.key, call):
-            return pb.ReportStatusResponse()
         reasons = [Reason(one.code, one.sentence) for one in request.reasons]
 
-        def apply(lab: Lab, _: float) -> None:
-            changes.report(lab, exporter.key, status, request.message, reasons)
+        def apply(lab: Lab, exporter: Key, status: ExporterStatus) -> None:
+            changes.report(lab, exporter, status, request.message, reasons)
 
-        self._engine.presence.saw(exporter.key, self._engine.clock())
-        await self._engine.change(apply)
+        await self._streams.report(call, request.status, apply)
         return pb.ReportStatusResponse()

@@ -47,6 +47,26 @@ class ExporterStreams:
             self._engine.wake(Exporter, exporter)  # the one that is served is told
             raise
 
+    async def report(
+        self,
+        call: ServerCall[Any, Any],
+        number: int,
+        apply: Callable[[Lab, Key, ExporterStatus], None],
+    ) -> None:
+        """Write down what the calling exporter says of itself, unless it has said something newer.
+
+        RpcError INVALID_ARGUMENT when `number` is no status.
+        """
+        exporter = await self.caller(call)
+        try:
+            status = ExporterStatus(number)
+        except ValueError:
+            raise RpcError(StatusCode.INVALID_ARGUMENT, f"{number} is no status of an exporter") from None
+        if not self.instances.is_news(exporter.key, call):
+            return
+        self._engine.presence.saw(exporter.key, self._engine.clock())
+        await self._engine.change(lambda lab, _: apply(lab, exporter.key, status))
+
     async def serve(
         self, call: ServerCall[Any, M], current: Callable[[Key], M], between: Callable[[M, M], M | None]
     ) -> None:

@@ -60,7 +60,7 @@ class SqliteStore:
             )
             try:
                 self._prepare()
-            except BaseException:
+            except BaseException:  # whatever it is, nobody else can close it
                 self._db.close()
                 raise
         except (OSError, sqlite3.Error) as error:
