@@ -87,15 +87,17 @@ class _Claim:
 
 
 @asynccontextmanager
-async def claimed(file: Path, *, socket: str = "", endpoint: str = "") -> AsyncIterator[None]:
+async def claimed(
+    file: Path, *, socket: str = "", endpoint: str = "", exporter: str = ""
+) -> AsyncIterator[None]:
     """Have the board of a file for the block, which begins when no command has it any more, or after `WAIT_SECONDS`.
 
-    `socket` and `endpoint`, of the controller, are what others are told.
+    `socket`, or the controller's `endpoint` and the name of the `exporter` there, are what others are told.
 
     Raises:
         BoardTakenError: another daemon has it.
     """
-    claim = _Claim(file, {"socket": socket, "endpoint": endpoint})
+    claim = _Claim(file, {"socket": socket, "endpoint": endpoint, "exporter": exporter})
     try:
         with trio.move_on_after(WAIT_SECONDS):
             await claim.keep_trying()
@@ -192,9 +194,10 @@ def _taken(file: Path, path: Path) -> str:
     who = f"process {told['process']}" if told.get("process", "").isdecimal() else "another exporter"
     sentence = f"the board of {file} is served by {who} on this host"
     if endpoint := told.get("endpoint"):
+        name = told.get("exporter") or file.stem
         return (
             f"{sentence}, for the leases of {endpoint}; lease it from there, such as with "
-            f"`jumpstarter shell --exporter-name {file.stem}`, or stop that exporter"
+            f"`jumpstarter shell --exporter-name {name}`, or stop that exporter"
         )
     if socket := told.get("socket"):
         return f"{sentence}; use that: --host {socket}"

@@ -60,8 +60,9 @@ async def test_a_command_is_told_who_serves_the_board_and_how_it_is_reached(file
         assert "is served by process" in refusal(link)
         with beside_others(file.with_name("rock.yaml")):
             pass
-    async with claimed(file, endpoint="lab:8082"):
+    async with claimed(file, endpoint="lab:8082", exporter="pi-7"):
         assert "for the leases of lab:8082; lease it from there" in refusal(file)
+        assert "`jumpstarter shell --exporter-name pi-7`" in refusal(file)
     with beside_others(file):
         pass
     assert list(folder.iterdir()) == []

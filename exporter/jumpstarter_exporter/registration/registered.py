@@ -135,7 +135,11 @@ class Registered:
         """Until `end`, or a hook that ends it."""
         with self._log.bound():
             async with (
-                claimed(self._config.file, endpoint=self._controller.endpoint),
+                claimed(
+                    self._config.file,
+                    endpoint=self._controller.endpoint,
+                    exporter=self._config.exporter_name or "",
+                ),
                 living(self._devices),
                 trio.open_nursery() as nursery,
             ):
