@@ -155,7 +155,7 @@ def test_a_tokens_end_is_said_before_it_comes() -> None:
         file.write_text("authentication: {internal: {tokenLifetime: 100h}}\n")
         with Lab.opened("--config", str(file)) as lab:
             daemon = lab.exporter("one")
-            assert "good for 100 h more; make a code with" in daemon.log.read_text()
+            lab.until(lambda: "good for 100 h more; make a code with" in daemon.log.read_text())
             said = lab.run("lease", "list", "--client", lab.client("ann")).stderr
             assert "your token is good for 100 h more; renew it: jumpstarter auth rotate" in said
 

@@ -99,7 +99,7 @@ def test_a_certificate_near_its_end_is_said_in_log_probe_and_administration(lab:
     controller = lab.start_controller(*words)
     wanted = "the TLS certificate ends in 5 days; replace it and its key until then"
     assert get(port, "/healthz") == get(port, "/readyz") == f"ok\nwarning: {wanted} ({chain})\n"
-    assert wanted in controller.log.read_text()
+    lab.until(lambda: wanted in controller.log.read_text())
     done = administer(lab.data, "client", "list")
     assert done.returncode == 0
     assert done.stderr.startswith(f"warning: {wanted}\n")
@@ -112,7 +112,7 @@ def test_a_lab_outlives_the_certificate_that_its_controller_made(lab: Lab) -> No
     pinned = base64.b64encode(ended.pinned().encode()).decode()
     controller = lab.start_controller()
     assert ended.fingerprint() != shown
-    assert "renewed under the same key" in controller.log.read_text()
+    lab.until(lambda: "renewed under the same key" in controller.log.read_text())
     ann = lab.client("ann")
     config = yaml.safe_load(ann.read_text())
     assert config["tls"]["ca"] != pinned

@@ -23,7 +23,7 @@ from jumpstarter_client.leasing.lease import leased
 from jumpstarter_proto.remote import fetch_certificate, open_controller, open_router_stream
 from jumpstarter_proto.rpc import Channel, ClientCall, RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub, ExporterServiceStub
-from jumpstarter_proto.v1.jumpstarter_pb2 import DialRequest
+from jumpstarter_proto.v1.jumpstarter_pb2 import DialRequest, DialResponse
 
 from tests.interop import exporters
 from tests.interop.exporters import Daemon
@@ -48,19 +48,22 @@ def start_router(lab: Lab, endpoint: str) -> Daemon:
     return daemon
 
 
+async def dial(controller: Channel, lease: str) -> DialResponse:
+    """A lease may be ready a moment before its exporter listens."""
+    while True:
+        try:
+            return await ControllerServiceStub(controller).Dial(DialRequest(lease_name=lease), timeout=60)
+        except RpcError as error:
+            if "it may be back soon" not in error.details:
+                raise
+        await trio.sleep(0.05)
+
+
 @asynccontextmanager
 async def connected(config: ClientConfig, lease: str) -> AsyncIterator[tuple[Channel, str]]:
     """A connection to the board, and the router that carries it."""
     async with open_controller(config.endpoint, config.trust, config.identity) as controller:
-        stub = ControllerServiceStub(controller)
-        while True:
-            try:
-                answer = await stub.Dial(DialRequest(lease_name=lease), timeout=60)
-                break
-            except RpcError as error:  # a lease may be ready a moment before its exporter listens
-                if "it may be back soon" not in error.details:
-                    raise
-            await trio.sleep(0.05)
+        answer = await dial(controller, lease)
     async with (
         open_router_stream(answer.router_endpoint, config.trust, answer.router_token) as stream,
         open_channel(stream) as channel,
@@ -134,8 +137,7 @@ async def test_a_connection_that_nobody_came_for_ends_with_its_lease(lab: Lab) -
         async with leased(config, Wanted(selector="board=rpi4")) as lease:
             async with open_controller(config.endpoint, config.trust, config.identity) as controller:
                 for _ in range(3):
-                    request = DialRequest(lease_name=lease.name)
-                    await ControllerServiceStub(controller).Dial(request, timeout=60)
+                    await dial(controller, lease.name)
             await until(3)
         await until(0)
 
