@@ -148,6 +148,8 @@ class Command:
         self._end_of_output = 0
         self._late = b""
         # A message that breaks into a character leaves half of it at the end of a piece.
+        self._returns = ""
+        """Carriage returns at the end of what was taken."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._sign = Suspicion.NONE
         self._marker = f"JS{token}=".encode()
@@ -238,7 +240,7 @@ class Command:
     def take(self) -> tuple[str, str]:
         """Output and kernel messages that came since the last `take`: whole lines, and all once it has ended.
 
-        A carriage return ends a line as well: progress is seen as it is made.
+        A carriage return ends a line as well, and comes with what follows it: progress is seen as it is made.
         """
         if self.stage is Stage.DONE:
             end, late = self._end_of_output, self._late
@@ -249,8 +251,11 @@ class Command:
             return "", ""
         output, messages = separate(bytes(self._buffer[self._taken : end]))
         self._taken = max(self._taken, end)
-        taken = self._decoder.decode(output, self.stage is Stage.DONE)
-        return _plain(taken), _text(messages + late)
+        taken = self._returns + self._decoder.decode(output, self.stage is Stage.DONE)
+        # A message may have stood between them and the rest of a line end.
+        whole = taken if self.stage is Stage.DONE else taken.rstrip("\r")
+        self._returns = taken[len(whole) :]
+        return _plain(whole), _text(messages + late)
 
     def _end(self, last: re.Match[bytes]) -> None:
         self._end_of_output = last.start()

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jumpstarter_client.console.command import Command, CommandFailed, Result, Stage, Suspicion, at_login
@@ -91,6 +91,7 @@ def test_kernel_messages_between_lines_are_kept_apart(
     places=st.lists(st.integers(0, 300), max_size=3),
     cuts=st.lists(st.integers(0, 400), max_size=12),
 )
+@example(output=[b" 10%\r", MESSAGE, b"\r\n"], places=[], cuts=[101])
 def test_pieces_that_are_taken_make_the_whole(
     output: list[bytes], places: list[int], cuts: list[int]
 ) -> None:
@@ -140,9 +141,9 @@ def test_lines_can_be_taken_as_they_come() -> None:
 def test_progress_that_is_drawn_over_is_taken_as_it_is_made() -> None:
     running = Command("make", TOKEN)
     running.feed(b"JS" + TOKEN.encode() + b"+\r\n 10%\r 20%\r")
-    assert running.take() == (" 10%\r", "")
+    assert running.take() == (" 10%", "")
     running.feed(b"\n 30%")
-    assert running.take() == (" 20%\n", "")
+    assert running.take() == ("\r 20%\n", "")
 
 
 @given(place=st.integers(0, 200), cuts=st.lists(st.integers(0, 400), max_size=10), code=st.integers(0, 255))
