@@ -45,6 +45,8 @@ class Exported:
     function: Callable[..., Any]
     opens: bool = True
     """Whether the device is opened for it."""
+    reads: bool = False
+    """Whether it only looks, so that it takes the board from nobody."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,25 @@ class _Mark:
     kind: Kind
     is_async: bool
     opens: bool = True
+    reads: bool = False
 
 
 @overload
 def export(function: F, /) -> F: ...
 @overload
-def export(*, name: str | None = None, opens: bool = True) -> Callable[[F], F]: ...
+def export(*, name: str | None = None, opens: bool = True, reads: bool = False) -> Callable[[F], F]: ...
 def export(
-    function: F | None = None, /, *, name: str | None = None, opens: bool = True
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    opens: bool = True,
+    reads: bool = False,
 ) -> F | Callable[[F], F]:
     """Let users call this method, under its own name or `name`.
 
-    The device is opened before, unless `opens` is false: for what can be told without the hardware.
+    The device is opened before, unless `opens` is false: for what can be told without the hardware. One that `reads`
+    changes nothing: anybody on the host may call it, whoever has the board.
 
     A plain or async function is a call with one result; a plain or async generator function is a streaming
     call. Plain ones run in worker threads. Arguments are converted by the method's type hints.
@@ -73,7 +82,8 @@ def export(
     def mark(function: F) -> F:
         streaming = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-        setattr(function, _MARK, _Mark(name, Kind.STREAMING if streaming else Kind.CALL, is_async, opens))
+        kind = Kind.STREAMING if streaming else Kind.CALL
+        setattr(function, _MARK, _Mark(name, kind, is_async, opens, reads))
         return function
 
     return mark if function is None else mark(function)
@@ -102,5 +112,5 @@ def exported(driver_class: type) -> dict[str, Exported]:
         name = mark.name or attribute
         if name in found:
             raise JumpstarterUsageError(f"{driver_class.__name__} exports two methods as {name!r}")
-        found[name] = Exported(name, attribute, mark.kind, mark.is_async, function, mark.opens)
+        found[name] = Exported(name, attribute, mark.kind, mark.is_async, function, mark.opens, mark.reads)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from uuid import uuid4
 
@@ -24,7 +25,7 @@ from jumpstarter_exporter.status import Status
 if TYPE_CHECKING:
     from jumpstarter_exporter.session import Session
 
-__all__ = ["Entrance", "report_of", "services"]
+__all__ = ["LOOK", "Entrance", "Use", "report_of", "services"]
 
 WATCH_SECONDS = 0.2
 """Between two reports of a watch: a device may change its state all the time."""
@@ -39,10 +40,22 @@ StreamingCall: TypeAlias = ServerCall[
 LogCall: TypeAlias = ServerCall[empty_pb2.Empty, jumpstarter_pb2.LogStreamResponse]
 
 
+@dataclass(frozen=True)
+class Use:
+    """What a call does: nothing but look, if it names neither a device nor that it does something."""
+
+    uuid: str = ""
+    method: str = ""
+    does: bool = False
+
+
+LOOK = Use()
+
+
 class Entrance(Protocol):
     """Where users come in."""
 
-    async def enter(self, call: ServerCall[Any, Any]) -> Session:
+    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """The session that this call is for, before anything is done. RpcError when there is none for it."""
 
 
@@ -70,12 +83,12 @@ class _Exporter(ExporterServiceServicer):
         request: empty_pb2.Empty,
         call: ServerCall[empty_pb2.Empty, jumpstarter_pb2.GetReportResponse],
     ) -> jumpstarter_pb2.GetReportResponse:
-        return report_of(await self._entrance.enter(call))
+        return report_of(await self._entrance.enter(call, LOOK))
 
     async def DriverCall(  # noqa: N802
         self, request: jumpstarter_pb2.DriverCallRequest, call: DriverCall
     ) -> jumpstarter_pb2.DriverCallResponse:
-        session = await self._entrance.enter(call)
+        session = await self._entrance.enter(call, Use(request.uuid, request.method, does=True))
         node = session.node(request.uuid)
         arguments = [from_value(argument) for argument in request.args]
         result = await calls.call(node, request.method, arguments)
@@ -84,7 +97,7 @@ class _Exporter(ExporterServiceServicer):
     async def StreamingDriverCall(  # noqa: N802
         self, request: jumpstarter_pb2.StreamingDriverCallRequest, call: StreamingCall
     ) -> None:
-        session = await self._entrance.enter(call)
+        session = await self._entrance.enter(call, Use(request.uuid, request.method, does=True))
         node = session.node(request.uuid)
         arguments = [from_value(argument) for argument in request.args]
 
@@ -94,7 +107,7 @@ class _Exporter(ExporterServiceServicer):
         await calls.stream_results(node, request.method, arguments, send)
 
     async def LogStream(self, request: empty_pb2.Empty, call: LogCall) -> None:  # noqa: N802
-        session = await self._entrance.enter(call)
+        session = await self._entrance.enter(call, LOOK)
         # A lease's user sees its log from the start; local users come and go, and see what happens meanwhile.
         with session.log.reader(from_start=session.lease is not None) as entries:
             await call.send_initial_metadata()
@@ -106,7 +119,7 @@ class _Exporter(ExporterServiceServicer):
         request: jumpstarter_pb2.ResetRequest,
         call: ServerCall[jumpstarter_pb2.ResetRequest, jumpstarter_pb2.ResetResponse],
     ) -> jumpstarter_pb2.ResetResponse:
-        session = await self._entrance.enter(call)
+        session = await self._entrance.enter(call, Use(does=True))
         await session.reset()
         return jumpstarter_pb2.ResetResponse()
 
@@ -115,7 +128,7 @@ class _Exporter(ExporterServiceServicer):
         request: jumpstarter_pb2.GetStatusRequest,
         call: ServerCall[jumpstarter_pb2.GetStatusRequest, jumpstarter_pb2.GetStatusResponse],
     ) -> jumpstarter_pb2.GetStatusResponse:
-        session = await self._entrance.enter(call)
+        session = await self._entrance.enter(call, LOOK)
         report = session.status.report
         return jumpstarter_pb2.GetStatusResponse(
             status=_on_wire(report.status),
@@ -129,7 +142,7 @@ class _Exporter(ExporterServiceServicer):
         request: jumpstarter_pb2.EndSessionRequest,
         call: ServerCall[jumpstarter_pb2.EndSessionRequest, jumpstarter_pb2.EndSessionResponse],
     ) -> jumpstarter_pb2.EndSessionResponse:
-        session = await self._entrance.enter(call)
+        session = await self._entrance.enter(call, LOOK)
         return session.end()
 
 
@@ -144,8 +157,8 @@ class _Router(RouterServiceServicer):
     async def Stream(  # noqa: N802
         self, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
     ) -> None:
-        session = await self._entrance.enter(call)
         request = streams.parse_request(call.header("request"))
+        session = await self._entrance.enter(call, Use(request.uuid, does=True))
         node = session.node(request.uuid)
         if request.kind == "driver":
             await streams.serve_driver_stream(node, request.method, call)
@@ -162,7 +175,7 @@ class _Devices(DevicesServiceServicer):
         request: devices_pb2.WatchReportRequest,
         call: ServerCall[devices_pb2.WatchReportRequest, jumpstarter_pb2.GetReportResponse],
     ) -> None:
-        session = await self._entrance.enter(call)
+        session = await self._entrance.enter(call, LOOK)
         with subscribed(session.tree.devices) as changes:
             async for _ in changes:
                 await call.send(report_of(session))

@@ -32,7 +32,7 @@ from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceFailed
 from jumpstarter_exporter.logs import BoardLog, SessionLog, dispatching
 from jumpstarter_exporter.node import Node
-from jumpstarter_exporter.services import services
+from jumpstarter_exporter.services import Use, services
 from jumpstarter_exporter.status import Status, StatusMachine
 from jumpstarter_exporter.tree import Tree
 
@@ -74,6 +74,8 @@ class Session:
         self._begins_ready = begins_ready
         self.end_requested = trio.Event()
         """Set when the lease's user is done."""
+        self.obstacle = ""
+        """Why its devices cannot be used yet."""
         self._board = board or BoardLog()
         self._services = services(self)
         self._interceptors = interceptors
@@ -84,8 +86,10 @@ class Session:
         """There is nobody else to open the devices' cores."""
         self.server = Server(self._services, interceptors=interceptors, options=options)
 
-    async def enter(self, call: ServerCall[Any, Any]) -> Self:
+    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Self:
         """Everybody who can reach it is its user; what the call logs is in its log."""
+        if use.does and self.obstacle:
+            raise RpcError(StatusCode.FAILED_PRECONDITION, f"not ready: {self.obstacle}")
         self.log.bind()
         return self
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.reach import Reach
+from jumpstarter_proto.rpc import RpcError, Server, ServerCall, StatusCode
+from jumpstarter_proto.texts import shown
+from jumpstarter_proto.v1.jumpstarter_pb2 import GetReportResponse
 
 from jumpstarter_exporter.boards.claim import claimed
 from jumpstarter_exporter.config import ExporterConfig
@@ -17,6 +20,7 @@ from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.logs import BoardLog
+from jumpstarter_exporter.services import Use, report_of
 from jumpstarter_exporter.session import Session
 
 __all__ = ["Board", "LeasedBoard", "LocalBoard", "is_for_leases"]
@@ -39,8 +43,15 @@ class Board(Protocol):
         """Why, then."""
 
     @property
-    def session(self) -> Session | None:
-        """That of local users, if they may use it."""
+    def server(self) -> Server | None:
+        """For a socket of its own, if it has users of this host."""
+
+    @property
+    def report(self) -> GetReportResponse | None:
+        """Its devices, for users of this host."""
+
+    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
+        """The session in which a user of the host makes that call. RpcError when they may not."""
 
     @property
     def reach(self) -> Reach:
@@ -89,9 +100,18 @@ class LocalBoard:
         return HOOK_FAILED
 
     @property
-    def session(self) -> Session:
-        """The one of all of them."""
-        return self._session
+    def server(self) -> Server:
+        """The session's own."""
+        return self._session.server
+
+    @property
+    def report(self) -> GetReportResponse:
+        """As GetReport tells it."""
+        return report_of(self._session)
+
+    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
+        """The one session of all of them."""
+        return await self._session.enter(call, use)
 
     @property
     def reach(self) -> Reach:
@@ -147,7 +167,8 @@ class LeasedBoard:
 
         self.name = config.board_name
         self.exiting = trio.Event()
-        self.session = None
+        self.server = None
+        self.report = None
         self.reach = config.settings.fetch.reach()
         self._registered = registered_exporter(config, inventory)
         self._problem = ""
@@ -157,6 +178,14 @@ class LeasedBoard:
     def reason(self) -> str:
         """As the exporter has it."""
         return self._problem or self._registered.reason
+
+    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
+        """Whoever wants to use it leases it."""
+        raise RpcError(
+            StatusCode.FAILED_PRECONDITION,
+            f"the board {shown(self.name)} is for leases of its controller; lease it: "
+            f"jumpstarter shell --exporter {shown(self.name)}",
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Its devices are closed at the end; a lease that runs stays its client's."""

@@ -15,7 +15,7 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, StatusCode
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.serve.board import Board
-from jumpstarter_exporter.services import report_of, services
+from jumpstarter_exporter.services import Use, services
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.user_reach import limit_reach
 
@@ -50,19 +50,12 @@ class Door:
         """What is served behind it."""
         return (*services(self), _Host(self._roll))
 
-    async def enter(self, call: ServerCall[Any, Any]) -> Session:
-        """The local session of the board that the call is for. RpcError when it names none that can be used."""
+    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
+        """A session of the board that the call is for. RpcError when it names none that can be used."""
         board = self._board(call.header(BOARD))
-        session = board.session
-        if session is None:
-            raise RpcError(
-                StatusCode.FAILED_PRECONDITION,
-                f"the board {shown(board.name)} is for leases of its controller; lease it: "
-                f"jumpstarter shell --exporter {shown(board.name)}",
-            )
         if self._is_remote:
             limit_reach(board.reach)
-        return await session.enter(call)
+        return await board.enter(call, use)
 
     def _board(self, name: str | None) -> Board:
         names = self._roll.names
@@ -97,6 +90,6 @@ class _Host(HostServiceServicer):
 
 
 def _told(roll: Roll, name: str) -> host_pb2.Board:
-    session = roll.served[name].session if name in roll.served else None
-    report = None if session is None else report_of(session)
+    board = roll.served.get(name)
+    report = None if board is None else board.report
     return host_pb2.Board(name=name, problem=roll.problems.get(name, ""), report=report)

@@ -129,8 +129,8 @@ class _Host:
             self._refuse(name, str(error))
             return
         self._roll.served[name] = board
-        if listener is not None and board.session is not None:
-            await self._serve(name, board.session.server, [listener], nursery)
+        if listener is not None and board.server is not None:
+            await self._serve(name, board.server, [listener], nursery)
 
     async def _run(self, board: Board, *, task_status: trio.TaskStatus[None]) -> None:
         """To its end. A fault of ours in one board ends no other."""

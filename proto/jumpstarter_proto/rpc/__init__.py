@@ -13,6 +13,7 @@ from jumpstarter_proto.rpc._open_files import connections_allowed
 from jumpstarter_proto.rpc._outbox import Outbox
 from jumpstarter_proto.rpc._server import (
     Interceptor,
+    ServedConnection,
     Server,
     ServerCall,
     Servicer,
@@ -58,6 +59,7 @@ __all__ = [
     "Options",
     "Outbox",
     "RpcError",
+    "ServedConnection",
     "Server",
     "ServerCall",
     "ServerTls",

@@ -25,6 +25,10 @@ class Visit:
         self.is_authenticated = False
         self.reason = ""
         """Why it was cut, for the peer and for the log; empty while it was not."""
+        self.ended = trio.Event()
+        """Set when the connection is over."""
+        self.heard = 0.0
+        """When a message of its caller was received last, on trio's clock."""
         self._gate = gate
         self._let_in = trio.Event()
         self._since = 0.0

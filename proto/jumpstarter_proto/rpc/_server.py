@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeAlias, TypeVar
 
 import trio
 from h2.errors import ErrorCodes
@@ -19,10 +19,18 @@ from jumpstarter_proto.rpc._guards import LimitedLog
 from jumpstarter_proto.rpc._metadata import encode_metadata
 from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._tls import TlsStream
-from jumpstarter_proto.rpc._transport import peer_of
+from jumpstarter_proto.rpc._transport import peer_of, uid_of
 from jumpstarter_proto.rpc._types import Message, Metadata, Method, Options, RpcError, StatusCode
 
-__all__ = ["Interceptor", "Server", "ServerCall", "Servicer", "serve_connection", "status_of"]
+__all__ = [
+    "Interceptor",
+    "ServedConnection",
+    "Server",
+    "ServerCall",
+    "Servicer",
+    "serve_connection",
+    "status_of",
+]
 
 Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
@@ -43,6 +51,18 @@ class Servicer:
     def unimplemented(self, name: str) -> RpcError:
         """The status of what a servicer does not override."""
         return RpcError(StatusCode.UNIMPLEMENTED, f"{name} is not implemented here")
+
+
+class ServedConnection(Protocol):
+    """A connection, as the handlers of its calls know it; it can be a key."""
+
+    ended: trio.Event
+    """Set when it is over."""
+    heard: float
+    """When a message of its caller was received last, on trio's clock."""
+
+    def cut(self, reason: str) -> None:
+        """End it, and tell its caller why."""
 
 
 class ServerCall(Generic[Req, Res]):
@@ -66,6 +86,16 @@ class ServerCall(Generic[Req, Res]):
     def peer(self) -> str:
         """The caller's address in gRPC's notation (`unix:`, `ipv4:192.0.2.1:50051`); empty for a tunnel."""
         return peer_of(self._mux.stream)
+
+    @property
+    def uid(self) -> int | None:
+        """The user on this machine whose process has made the connection; None for other machines and tunnels."""
+        return uid_of(self._mux.stream)
+
+    @property
+    def connection(self) -> ServedConnection:
+        """The caller's connection, which other calls may share."""
+        return self._visit
 
     @property
     def held(self) -> int:
@@ -148,6 +178,7 @@ class ServerCall(Generic[Req, Res]):
         data = await self._mux.receive(self._state)
         if data is None:
             raise trio.EndOfChannel
+        self._visit.heard = trio.current_time()
         return data
 
     async def send_data(self, data: bytes) -> None:
@@ -283,8 +314,11 @@ class _Served:
         """Of calls that may have no end of their own."""
 
     async def run(self) -> None:
-        async with trio.open_nursery() as self._nursery:
-            await self.mux.run()  # at its end every call fails, which cancels its handler
+        try:
+            async with trio.open_nursery() as self._nursery:
+                await self.mux.run()  # at its end every call fails, which cancels its handler
+        finally:
+            self._visit.ended.set()
 
     def say_goodbye(self) -> None:
         """Take no new calls."""
@@ -478,7 +512,9 @@ class Server:
         peer = peer_of(stream)
         try:
             if self._gate is None:
-                await self._serve_visit(stream, Visit(), peer)
+                visit = Visit()
+                with visit.scope:
+                    await self._serve_visit(stream, visit, peer)
             else:
                 async with self._gate.visit(peer) as visit:
                     await self._serve_visit(stream, visit, peer)

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import socket
 import stat
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ __all__ = [
     "peer_of",
     "server_ssl_context",
     "tcp_listeners",
+    "uid_of",
     "unix_listener",
 ]
 
@@ -169,6 +171,22 @@ def peer_of(stream: trio.abc.Stream) -> str:
             return f"ipv4:{address[0]}:{address[1]}"
         case _:
             return f"ipv6:[{address[0]}]:{address[1]}"
+
+
+def uid_of(stream: trio.abc.Stream) -> int | None:
+    """The user whose process is at the other end of a unix socket; None for all other streams."""
+    if not isinstance(stream, trio.SocketStream) or stream.socket.family is not socket.AF_UNIX:
+        return None
+    try:
+        credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    except OSError:
+        return None  # it has gone
+    _, uid, _ = _UCRED.unpack(credentials)
+    return int(uid)
+
+
+_UCRED = struct.Struct("iII")
+"""Of unix(7): process, user and group."""
 
 
 def network_of(peer: str) -> str:
