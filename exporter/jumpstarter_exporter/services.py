@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from uuid import uuid4
@@ -59,6 +61,14 @@ class Entrance(Protocol):
         """The session that this call is for, before anything is done. RpcError when there is none for it."""
 
 
+@asynccontextmanager
+async def _entered(entrance: Entrance, call: ServerCall[Any, Any], use: Use) -> AsyncIterator[Session]:
+    """What is done in the block ends with the session, if not before."""
+    session = await entrance.enter(call, use)
+    with session.call():
+        yield session
+
+
 def services(entrance: Entrance) -> tuple[Servicer, ...]:
     """All of them, behind an entrance."""
     return _Exporter(entrance), _Router(entrance), _Devices(entrance)
@@ -88,39 +98,38 @@ class _Exporter(ExporterServiceServicer):
     async def DriverCall(  # noqa: N802
         self, request: jumpstarter_pb2.DriverCallRequest, call: DriverCall
     ) -> jumpstarter_pb2.DriverCallResponse:
-        session = await self._entrance.enter(call, Use(request.uuid, request.method, does=True))
-        node = session.node(request.uuid)
-        arguments = [from_value(argument) for argument in request.args]
-        result = await calls.call(node, request.method, arguments)
+        async with _entered(self._entrance, call, Use(request.uuid, request.method, does=True)) as session:
+            node = session.node(request.uuid)
+            arguments = [from_value(argument) for argument in request.args]
+            result = await calls.call(node, request.method, arguments)
         return jumpstarter_pb2.DriverCallResponse(uuid=str(uuid4()), result=result)
 
     async def StreamingDriverCall(  # noqa: N802
         self, request: jumpstarter_pb2.StreamingDriverCallRequest, call: StreamingCall
     ) -> None:
-        session = await self._entrance.enter(call, Use(request.uuid, request.method, does=True))
-        node = session.node(request.uuid)
-        arguments = [from_value(argument) for argument in request.args]
-
         async def send(result: Value) -> None:
             await call.send(jumpstarter_pb2.StreamingDriverCallResponse(uuid=str(uuid4()), result=result))
 
-        await calls.stream_results(node, request.method, arguments, send)
+        async with _entered(self._entrance, call, Use(request.uuid, request.method, does=True)) as session:
+            node = session.node(request.uuid)
+            arguments = [from_value(argument) for argument in request.args]
+            await calls.stream_results(node, request.method, arguments, send)
 
     async def LogStream(self, request: empty_pb2.Empty, call: LogCall) -> None:  # noqa: N802
-        session = await self._entrance.enter(call, LOOK)
-        # A lease's user sees its log from the start; local users come and go, and see what happens meanwhile.
-        with session.log.reader(from_start=session.lease is not None) as entries:
-            await call.send_initial_metadata()
-            async for entry in entries:
-                await call.send(entry.to_wire())
+        async with _entered(self._entrance, call, LOOK) as session:
+            # A lease's user sees its log from the start; local users come and go, and see what happens meanwhile.
+            with session.log.reader(from_start=session.lease is not None) as entries:
+                await call.send_initial_metadata()
+                async for entry in entries:
+                    await call.send(entry.to_wire())
 
     async def Reset(  # noqa: N802
         self,
         request: jumpstarter_pb2.ResetRequest,
         call: ServerCall[jumpstarter_pb2.ResetRequest, jumpstarter_pb2.ResetResponse],
     ) -> jumpstarter_pb2.ResetResponse:
-        session = await self._entrance.enter(call, Use(does=True))
-        await session.reset()
+        async with _entered(self._entrance, call, Use(does=True)) as session:
+            await session.reset()
         return jumpstarter_pb2.ResetResponse()
 
     async def GetStatus(  # noqa: N802
@@ -142,7 +151,7 @@ class _Exporter(ExporterServiceServicer):
         request: jumpstarter_pb2.EndSessionRequest,
         call: ServerCall[jumpstarter_pb2.EndSessionRequest, jumpstarter_pb2.EndSessionResponse],
     ) -> jumpstarter_pb2.EndSessionResponse:
-        session = await self._entrance.enter(call, LOOK)
+        session = await self._entrance.enter(call, Use(does=True))
         return session.end()
 
 
@@ -158,12 +167,12 @@ class _Router(RouterServiceServicer):
         self, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
     ) -> None:
         request = streams.parse_request(call.header("request"))
-        session = await self._entrance.enter(call, Use(request.uuid, does=True))
-        node = session.node(request.uuid)
-        if request.kind == "driver":
-            await streams.serve_driver_stream(node, request.method, call)
-        else:
-            await streams.serve_resource(node, request.x_jmp_content_encoding, call)
+        async with _entered(self._entrance, call, Use(request.uuid, does=True)) as session:
+            node = session.node(request.uuid)
+            if request.kind == "driver":
+                await streams.serve_driver_stream(node, request.method, call)
+            else:
+                await streams.serve_resource(node, request.x_jmp_content_encoding, call)
 
 
 class _Devices(DevicesServiceServicer):
@@ -175,8 +184,8 @@ class _Devices(DevicesServiceServicer):
         request: devices_pb2.WatchReportRequest,
         call: ServerCall[devices_pb2.WatchReportRequest, jumpstarter_pb2.GetReportResponse],
     ) -> None:
-        session = await self._entrance.enter(call, LOOK)
-        with subscribed(session.tree.devices) as changes:
-            async for _ in changes:
-                await call.send(report_of(session))
-                await trio.sleep(WATCH_SECONDS)
+        async with _entered(self._entrance, call, LOOK) as session:
+            with subscribed(session.tree.devices) as changes:
+                async for _ in changes:
+                    await call.send(report_of(session))
+                    await trio.sleep(WATCH_SECONDS)

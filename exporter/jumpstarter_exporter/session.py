@@ -8,8 +8,8 @@ share the driver objects, the status and the log.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -82,6 +82,9 @@ class Session:
         self._options = options
         self._stack = ExitStack()
         self._cores = AsyncExitStack()
+        self._calls: set[trio.CancelScope] = set()
+        self._over = ""
+        """Why there are no calls any more."""
         self._is_alone = isinstance(devices, Driver)
         """There is nobody else to open the devices' cores."""
         self.server = Server(self._services, interceptors=interceptors, options=options)
@@ -92,6 +95,32 @@ class Session:
             raise RpcError(StatusCode.FAILED_PRECONDITION, f"not ready: {self.obstacle}")
         self.log.bind()
         return self
+
+    def reads(self, use: Use) -> bool:
+        """Whether a call changes nothing."""
+        node = self.tree.find(use.uuid)
+        method = node.methods.get(use.method) if node is not None else None
+        return not use.does or (method is not None and method.reads)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """What is done in the block ends with the session, if not before. RpcError, when it was that."""
+        if self._over:
+            raise RpcError(StatusCode.UNAVAILABLE, self._over)
+        with trio.CancelScope() as scope:
+            self._calls.add(scope)
+            try:
+                yield
+            finally:
+                self._calls.discard(scope)
+        if scope.cancelled_caught:
+            raise RpcError(StatusCode.UNAVAILABLE, self._over)
+
+    def end_calls(self, why: str) -> None:
+        """End those that run, and refuse others."""
+        self._over = self._over or why
+        for scope in self._calls:
+            scope.cancel()
 
     async def __aenter__(self) -> Self:
         self.log = SessionLog()
@@ -113,6 +142,7 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.end_calls("the session is over; try again")
         try:
             await self._close_devices()
         finally:
