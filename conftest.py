@@ -1,4 +1,4 @@
-"""For every test: signals mean what they mean to a user, and recordings of consoles go into a folder of their own.
+"""For every test: signals mean what they mean to a user, and recordings and sockets go into a folder of their own.
 
 A test run that was started in the background of a script inherits an ignored SIGINT, one by nohup an ignored SIGHUP,
 and would hand it on to the commands whose handling of signals is tested.
@@ -34,6 +34,7 @@ if _TMPDIR_IS_TOO_LONG := len(os.fsencode(_TMPDIR)) > _MAX_TMPDIR_BYTES:
 
 _STATE = tempfile.mkdtemp(prefix="jumpstarter-state-")
 os.environ["JUMPSTARTER_STATE_DIRECTORY"] = _STATE
+os.environ["JUMPSTARTER_RUNTIME_DIRECTORY"] = f"{_STATE}/run"
 atexit.register(shutil.rmtree, _STATE, ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -18,6 +18,7 @@ __all__ = [
     "Unix",
     "board_of",
     "candidates",
+    "overriding",
     "parse_host",
     "passphrase",
     "socket_of",
@@ -69,9 +70,12 @@ def candidates(host: str | None, environment: Mapping[str, str]) -> Iterator[Uni
     if named:
         yield parse_host(named, environment)
         return
-    yield Unix(SYSTEM_SOCKET, asked_for=False)
-    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    yield Unix(f"{runtime}/jumpstarter/exporter.sock", asked_for=False)
+    if chosen := environment.get("JUMPSTARTER_RUNTIME_DIRECTORY"):
+        yield Unix(os.path.join(chosen, "exporter.sock"), asked_for=False)
+    else:
+        yield Unix(SYSTEM_SOCKET, asked_for=False)
+        runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+        yield Unix(f"{runtime}/jumpstarter/exporter.sock", asked_for=False)
     yield BuiltIn()
 
 
@@ -114,3 +118,11 @@ def passphrase(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
     """Metadata for an exporter that wants a passphrase."""
     secret = environment.get("JMP_GRPC_PASSPHRASE")
     return [("x-jumpstarter-passphrase", secret)] if secret else []
+
+
+def overriding(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
+    """Metadata of who takes part in the lease of a board on this machine: JUMPSTARTER_OVERRIDE is "1", or "force"."""
+    how = environment.get("JUMPSTARTER_OVERRIDE", "")
+    if how not in ("1", "force"):
+        return []
+    return [("x-jumpstarter-override", "1"), *([("x-jumpstarter-force", "1")] if how == "force" else [])]

@@ -55,6 +55,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No daemon of this machine's, no configuration of this user's."""
     for name in ("JUMPSTARTER_HOST", "JMP_LEASE", "JMP_GRPC_PASSPHRASE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("JUMPSTARTER_RUNTIME_DIRECTORY")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr("jumpstarter_client.resolve.SYSTEM_SOCKET", str(tmp_path / "system.sock"))

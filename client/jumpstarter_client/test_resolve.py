@@ -23,6 +23,11 @@ def test_without_a_name_daemons_come_before_a_built_in_exporter() -> None:
     ]
 
 
+def test_the_place_of_a_daemon_can_be_set() -> None:
+    environment = {"XDG_RUNTIME_DIR": "/run/user/1", "JUMPSTARTER_RUNTIME_DIRECTORY": "/srv/lab"}
+    assert list(candidates(None, environment)) == [Unix("/srv/lab/exporter.sock", asked_for=False), BuiltIn()]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -123,7 +123,13 @@ def clean_environment(home: Path) -> dict[str, str]:
     }
     if len(str(home)) <= MAX_TEMPORARY_FOLDER_LENGTH:
         environment["TMPDIR"] = str(home)  # what a process that is killed leaves there goes with the lab
-    return environment | {"HOME": str(home), "XDG_RUNTIME_DIR": str(home), "TERM": "dumb", "COLUMNS": "200"}
+    return environment | {
+        "HOME": str(home),
+        "XDG_RUNTIME_DIR": str(home),
+        "JUMPSTARTER_RUNTIME_DIRECTORY": str(home / "run"),
+        "TERM": "dumb",
+        "COLUMNS": "200",
+    }
 
 
 def _trusting(address: str, certificate: Certificate) -> dict[str, str]:

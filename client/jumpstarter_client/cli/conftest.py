@@ -39,6 +39,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No daemon of this machine's, no configuration of this user's."""
     for name in [name for name in os.environ if name.startswith(("JMP_", "JUMPSTARTER_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("JUMPSTARTER_RUNTIME_DIRECTORY", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("NO_COLOR", "1")

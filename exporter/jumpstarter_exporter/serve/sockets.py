@@ -35,11 +35,13 @@ class SocketError(JumpstarterError):
 
 
 def default_path() -> Path:
-    """The system's socket where this process may make it, else the user's.
+    """JUMPSTARTER_RUNTIME_DIRECTORY's; else the system's where this process may make it, else the user's.
 
     Raises:
         SocketError: there is no place for either.
     """
+    if chosen := os.environ.get("JUMPSTARTER_RUNTIME_DIRECTORY"):
+        return Path(chosen).absolute() / SYSTEM.name
     if os.access(SYSTEM.parent if SYSTEM.parent.exists() else SYSTEM.parent.parent, os.W_OK | os.X_OK):
         return SYSTEM
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"

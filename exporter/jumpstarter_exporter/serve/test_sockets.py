@@ -80,6 +80,7 @@ def test_a_place_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
 def test_default_is_the_systems_or_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system, user = tmp_path / "run" / "jumpstarter" / "exporter.sock", tmp_path / "user"
     monkeypatch.setattr(sockets, "SYSTEM", system)
+    monkeypatch.delenv("JUMPSTARTER_RUNTIME_DIRECTORY")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(user))
     with pytest.raises(SocketError, match="--socket PATH"):
         default_path()
