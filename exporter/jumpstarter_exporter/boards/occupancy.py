@@ -138,9 +138,19 @@ class Occupancy:
             return f"in maintenance by {self.maintenance}"
         if self.is_local:
             return f"in local use by {', '.join(sorted(self._local.people))}"
-        return "; ".join(
-            f"{reason}: {why}" if why else reason for reason, why in sorted(self._withheld.items())
-        )
+        return "; ".join(sentence for _, sentence in self.reasons)
+
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """Why it is not available: a word for programs, such as "local-use", and a sentence for people, of each."""
+        if self.maintenance is not None:
+            return [("maintenance", self._obstacle)]
+        if self.is_local:
+            return [("local-use", self._obstacle)]
+        return [
+            (reason.replace(" ", "-"), f"{reason}: {why}" if why else str(reason))
+            for reason, why in sorted(self._withheld.items())
+        ]
 
     # Leases.
 
@@ -202,6 +212,10 @@ class Occupancy:
         if self.lease.phase is Phase.WAITING:
             return [*self._drop(), *self._settle(now)]
         return self._clean() if self._resumed is not None else []  # whoever serves it ends it, and says so
+
+    def released(self) -> None:
+        """The controller has taken the lease back from us; whoever serves it has yet to say that it is over."""
+        self._release_hook()
 
     def _clean(self) -> list[Action]:
         """The lease from before the restart is over: the board is put in order."""
@@ -289,7 +303,7 @@ class Occupancy:
                     "try again in a minute",
                 )
             if lease.phase in (Phase.PREPARING, Phase.CLEANING) and not force:
-                return Refusal("hook", f"a hook of the lease {lease.name} runs; wait for it, or add --force")
+                return Refusal("hook", f"a hook of the lease {lease.name} runs; wait for it, or add --override=force")
             if lease.phase is not Phase.WAITING:
                 return Admission.LEASE
             # Nothing was prepared for the lease, and others may use the board here: one more shares that.

@@ -1,0 +1,209 @@
+"""The occupancy of a board in a trio loop: time passes, connections end, and what is decided is written and done."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+from jumpstarter_proto.rpc import ServedConnection
+
+from jumpstarter_exporter.boards.events import Action, Admission, Lease, Lose, Phase, Reason, Refusal
+from jumpstarter_exporter.boards.occupancy import Occupancy
+from jumpstarter_exporter.status import Status
+
+__all__ = ["Keeper", "Records"]
+
+
+class Records(Protocol):
+    """Where the record is kept; blocking."""
+
+    def read(self) -> object:
+        """What was written last."""
+
+    def write(self, plain: object) -> None:
+        """On the disk when this returns."""
+
+
+class Keeper:
+    """Use `run` as long as the board is served; the other methods are for its trio loop and return at once.
+
+    Of each event the record is written first; then `perform` is called with each action, in order, and `changed`
+    at the end. Neither may raise or wait.
+    """
+
+    def __init__(
+        self,
+        occupancy: Occupancy,
+        records: Records | None = None,
+        *,
+        perform: Callable[[Action], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """`occupancy` is not to be used by anybody else. Without `records`, a restart knows nothing."""
+        self._occupancy = occupancy
+        self._records = records
+        self._perform = perform
+        self._changed = changed
+        self._actions: deque[Action] = deque()
+        self._written: object = None
+        self._news = trio.Event()
+        self._later = trio.Event()
+        self._connections: set[ServedConnection] = set()
+        """Those that have used the board."""
+        self._nursery: trio.Nursery | None = None
+
+    async def restore(self) -> None:
+        """Go on where a process before has ended; before anything else."""
+        if self._records is not None:
+            found = await trio.to_thread.run_sync(self._records.read)
+            self._occupancy.restore(found, trio.current_time(), time.time())
+            self._written = self._occupancy.record
+
+    async def run(self) -> None:
+        """Until cancelled. What has not been written by then is not done either."""
+        async with trio.open_nursery() as self._nursery:
+            for connection in self._connections:
+                self._nursery.start_soon(self._until_gone, connection)
+            self._nursery.start_soon(self._let_time_pass)
+            while True:
+                await self._write()
+                while self._actions:
+                    action = self._actions.popleft()
+                    if isinstance(action, Lose):
+                        self._cut(action)
+                    self._perform(action)
+                self._changed()
+                await self._news.wait()
+                self._news = trio.Event()
+
+    def _cut(self, lost: Lose) -> None:
+        for connection in self._connections:
+            if connection is lost.connection:
+                connection.cut(lost.reason)
+
+    async def _write(self) -> None:
+        while (record := self._occupancy.record) != self._written and self._records is not None:
+            await trio.to_thread.run_sync(self._records.write, record)
+            self._written = record
+
+    async def _let_time_pass(self) -> None:
+        while True:
+            self._later = trio.Event()
+            deadline = self._occupancy.deadline
+            with trio.move_on_at(math.inf if deadline is None else deadline):
+                await self._later.wait()
+                continue
+            for connection in self._connections:
+                self._occupancy.touched(connection, connection.heard)
+            self._happened(self._occupancy.tick(trio.current_time()))
+
+    async def _until_gone(self, connection: ServedConnection) -> None:
+        await connection.ended.wait()
+        self._connections.discard(connection)
+        self._occupancy.local_left(connection, trio.current_time())
+        self._happened()
+
+    def _happened(self, actions: Sequence[Action] = ()) -> None:
+        self._actions.extend(actions)
+        self._news.set()
+        self._later.set()
+
+    # What is asked.
+
+    @property
+    def lease(self) -> Lease | None:
+        """The one that has the board, or waits for it."""
+        return self._occupancy.lease
+
+    @property
+    def status(self) -> tuple[Status, str]:
+        """What a controller is told while no lease is served."""
+        return self._occupancy.status
+
+    @property
+    def sentence(self) -> str:
+        """Who has it, for everybody on the host."""
+        return self._occupancy.sentence
+
+    @property
+    def reasons(self) -> Sequence[tuple[str, str]]:
+        """Why it is not available: a word for programs and a sentence for people, of each."""
+        return self._occupancy.reasons
+
+    # What happens.
+
+    def offered(self, lease: Lease) -> list[Action]:
+        """A lease that may be declined is to begin; nothing is done yet of what is returned."""
+        actions = self._occupancy.assigned(lease, trio.current_time())
+        self._happened()
+        return actions
+
+    def do(self, actions: Sequence[Action]) -> None:
+        """Do what an offer has brought about."""
+        self._happened(actions)
+
+    def assigned(self, lease: Lease, end: float | None, until: str) -> None:
+        """The controller says that this lease has the board, until `end` (seconds since the epoch; None: not said)."""
+        self._happened(self._occupancy.assigned(lease, trio.current_time()))
+        if (current := self._occupancy.lease) is not None and current.name == lease.name:
+            self._occupancy.ends_at(end, until, trio.current_time(), time.time())
+
+    def gone(self) -> None:
+        """The controller says that the board is not leased."""
+        self._happened(self._occupancy.gone(trio.current_time()))
+
+    def became(self, phase: Phase) -> None:
+        """The lease that is served is so far."""
+        self._occupancy.became(phase)
+        self._happened()
+
+    def over(self, *, is_released: bool = False) -> None:
+        """The lease that was served is over, and the board is in order again.
+
+        Its controller has taken it back from us, if it `is_released`, and not before a hook of it withheld the board.
+        """
+        if is_released:
+            self._occupancy.released()
+        self._happened(self._occupancy.over(trio.current_time()))
+
+    def wants(self, is_wanted: bool) -> None:
+        """Whether a lease that was declined still wants this board."""
+        self._occupancy.wants(is_wanted)
+        self._happened()
+
+    def left_alone(self, is_alone: bool) -> None:
+        """Whether the controller is out of reach and no user of the lease is connected."""
+        self._occupancy.left_alone(is_alone)
+        self._happened()
+
+    def withhold(self, reason: Reason, why: str, *, failed: Status = Status.BEFORE_LEASE_HOOK_FAILED) -> None:
+        """It is not to be leased."""
+        self._happened(self._occupancy.withhold(reason, why, failed=failed))
+
+    def release(self, *reasons: Reason) -> None:
+        """These do not withhold it any more."""
+        self._happened(self._occupancy.release(*reasons, now=trio.current_time()))
+
+    def local_call(
+        self,
+        connection: ServedConnection,
+        person: str,
+        *,
+        reads: bool = False,
+        override: bool = False,
+        force: bool = False,
+    ) -> Admission | Refusal:
+        """A call of somebody on the host; unless it only `reads`, they use the board until the connection ends."""
+        answer = self._occupancy.local_call(
+            connection, person, trio.current_time(), reads=reads, override=override, force=force
+        )
+        if answer is Admission.LOCAL and connection not in self._connections:
+            self._connections.add(connection)
+            if self._nursery is not None:
+                self._nursery.start_soon(self._until_gone, connection)
+        self._happened()
+        return answer

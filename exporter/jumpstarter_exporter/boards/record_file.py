@@ -1,0 +1,59 @@
+"""The record of who uses a board, in the state directory: written before it is acted on, read after a restart."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.private_files import PrivateFileError, open_regular, write_private
+
+__all__ = ["RecordFile"]
+
+MAX_BYTES = 64 * 1024
+_log = logging.getLogger(__name__)
+
+
+class RecordFile:
+    """Of the board of one configuration file. Blocking, like all that it does."""
+
+    def __init__(self, directory: Path, board: str, file: Path) -> None:
+        """`directory` is the state directory."""
+        # Two files may call their boards the same.
+        digest = hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:8]
+        self._path = directory / "occupancy" / safe_name(f"{board}-{digest}", ".json")
+        self._is_failing = False
+
+    def read(self) -> object:
+        """What was written last; None if there is nothing that can be read."""
+        try:
+            with open_regular(self._path) as file:
+                return msgspec.json.decode(file.read(MAX_BYTES))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            _log.warning(
+                "%s cannot be read (%s): who used the board is asked from its controller", self._path, error
+            )
+            return None
+
+    def write(self, plain: object) -> None:
+        """On the disk when this returns. That it cannot be written is a warning, and stops nothing."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_private(self._path, msgspec.json.encode(plain))
+        except (OSError, PrivateFileError) as error:
+            if not self._is_failing:
+                reason = error.strerror if isinstance(error, OSError) else str(error).partition(";")[0]
+                _log.warning(
+                    "who uses the board cannot be kept in %s: %s; a restart in a lease begins that again. Make room "
+                    "there, or set JUMPSTARTER_STATE_DIRECTORY",
+                    self._path.parent,
+                    reason,
+                )
+            self._is_failing = True
+        else:
+            self._is_failing = False
