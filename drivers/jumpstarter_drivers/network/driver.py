@@ -47,7 +47,7 @@ class _Address(NetworkInterface):
         if not self.host:
             raise ValueError("host is empty; it takes a name or an address")
 
-    @export
+    @export(reads=True)
     async def address(self) -> str:
         """Where the service is, such as tcp://192.168.1.5:22; a name is resolved by the exporter."""
         if not self.enable_address:

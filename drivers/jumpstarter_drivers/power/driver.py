@@ -48,7 +48,7 @@ class PowerInterface(Driver):
     def off(self) -> Awaitable[None] | None:
         """Switch the board off; switching off what is off changes nothing."""
 
-    @export
+    @export(reads=True)
     def read(self) -> Iterator[PowerReading]:
         """Measure, one reading after the other until the supply has no more to tell."""
         yield from _cannot_measure()  # in a generator, as callers ask for one
@@ -108,7 +108,7 @@ class MockPower(PowerInterface):
         """Say so in the log."""
         self.logger.info("power off")
 
-    @export
+    @export(reads=True)
     async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
         """Off, then on."""
         yield PowerReading(voltage=0.0, current=0.0)
@@ -129,7 +129,7 @@ class SyncMockPower(PowerInterface):
         """Say so in the log."""
         self.logger.info("power off")
 
-    @export
+    @export(reads=True)
     def read(self) -> Iterator[PowerReading]:
         """Off, then on."""
         yield PowerReading(voltage=0.0, current=0.0)

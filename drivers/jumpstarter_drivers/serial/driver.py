@@ -270,12 +270,12 @@ class PySerial(Driver):
             while data := await reader.receive():
                 yield {"position": reader.position, "data": b64encode(data).decode()}
 
-    @export
+    @export(reads=True)
     async def position(self) -> int:
         """Bytes that the console has said since it was opened: who watches it and is there has seen all until now."""
         return self.core.console.position
 
-    @export
+    @export(reads=True)
     async def waits_for(self) -> str:
         """Why there is no port now, in a sentence; empty when there is one."""
         why = self.core.console.why_missing
@@ -303,7 +303,7 @@ class PySerial(Driver):
         """End the streams of this session, and of no other. The port stays open, and is recorded."""
         self._end_streams()
 
-    @export(opens=False)
+    @export(opens=False, reads=True)
     async def log(
         self, since: float | None = None, lines: int | None = None, follow: bool = False
     ) -> AsyncGenerator[list[dict[str, JSON]], None]:
@@ -328,7 +328,7 @@ class PySerial(Driver):
                 for part in _parts(batch):
                     yield part
 
-    @export(opens=False)
+    @export(opens=False, reads=True)
     async def clock(self) -> float:
         """The time that a record would have now, in seconds since 1970: users' clocks may be others."""
         return time.time()

@@ -162,12 +162,12 @@ class StorageMux(Driver):
         with self.exclusive("being switched"):
             await self._move(Position.OFF)
 
-    @export
+    @export(reads=True)
     async def status(self) -> JSON:
         """Position, content, the last image, the operation under way, and how content is checked."""
         return self._report()
 
-    @export
+    @export(reads=True)
     async def watch(self) -> AsyncIterator[JSON]:
         """The same as `status`, now and on every change (at most a few times a second), until cancelled."""
         while True:

@@ -177,7 +177,7 @@ class _Power(PowerInterface):
         """Power goes."""
         self.core.hardware.power_off()
 
-    @export
+    @export(reads=True)
     async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
         """One reading of a supply that always gives the same."""
         on = self.core.hardware.powered
