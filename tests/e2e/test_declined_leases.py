@@ -11,7 +11,7 @@ import pytest
 import trio
 import yaml
 from jumpstarter_exporter.registration.controller import Calls, Controller
-from jumpstarter_exporter.registration.tenancy import Tenant
+from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.status import Reason, Status
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport

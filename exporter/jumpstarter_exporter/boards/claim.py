@@ -39,6 +39,11 @@ class BoardTakenError(JumpstarterError):
     status = "FAILED_PRECONDITION"
     exit_code = ExitCode.DENIED
 
+    def __init__(self, message: str, socket: str = "") -> None:
+        super().__init__(message)
+        self.socket = socket
+        """Where it serves the users of this host; empty where it does not, or nobody says so who can be believed."""
+
 
 @contextmanager
 def beside_others(file: Path) -> Iterator[None]:
@@ -50,7 +55,7 @@ def beside_others(file: Path) -> Iterator[None]:
     path = _place(file)
     descriptor = _locked(path, fcntl.LOCK_SH)
     if descriptor is None:
-        raise BoardTakenError(_taken(file, path))
+        raise _taken(file, path)
     try:
         yield
     finally:
@@ -103,7 +108,7 @@ async def claimed(
             await claim.keep_trying()
         if not claim.take():
             if "process" in _told(_place(file)):
-                raise BoardTakenError(_taken(file, _place(file)))
+                raise _taken(file, _place(file))
             _log.warning("commands of this host use the board of %s, too, until they end", file)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(claim.keep_trying)
@@ -189,19 +194,22 @@ def _leave(descriptor: int, path: Path) -> None:
         os.close(descriptor)
 
 
-def _taken(file: Path, path: Path) -> str:
+def _taken(file: Path, path: Path) -> BoardTakenError:
     told = _told(path)
     who = f"process {told['process']}" if told.get("process", "").isdecimal() else "another exporter"
     sentence = f"the board of {file} is served by {who} on this host"
     if endpoint := told.get("endpoint"):
         name = told.get("exporter") or file.stem
-        return (
-            f"{sentence}, for the leases of {endpoint}; lease it from there, such as with "
-            f"`jumpstarter shell --exporter-name {name}`, or stop that exporter"
+        sentence += (
+            f", for the leases of {endpoint}; lease it from there, such as with "
+            f"`jumpstarter shell --exporter-name {name}`"
         )
-    if socket := told.get("socket"):
-        return f"{sentence}; use that: --host {socket}"
-    return f"{sentence}; use or stop that"
+        if socket := told.get("socket", ""):
+            return BoardTakenError(f"{sentence}, or use it between leases: --host {socket}", socket)
+        return BoardTakenError(f"{sentence}, or stop that exporter")
+    if socket := told.get("socket", ""):
+        return BoardTakenError(f"{sentence}; use that: --host {socket}", socket)
+    return BoardTakenError(f"{sentence}; use or stop that")
 
 
 def _told(path: Path) -> dict[str, str]:

@@ -53,7 +53,7 @@ def run(
     """Serve the boards of a configuration until told to stop.
 
     A board that `jumpstarter-exporter enrol` has made an exporter of a controller
-    serves its leases; with --socket or --listen it is for local users instead.
+    serves its leases, and the users of this host while it is not leased.
 
         jumpstarter-exporter run
         jumpstarter-exporter run --config lab.yaml --socket /tmp/lab.sock

@@ -13,8 +13,7 @@ from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.cli.main import set_up_logging
 from jumpstarter_exporter.config.folder import boards_of, read_files
 from jumpstarter_exporter.errors import collapsed
-from jumpstarter_exporter.serve import host, sockets
-from jumpstarter_exporter.serve.board import is_for_leases
+from jumpstarter_exporter.serve import host
 from jumpstarter_exporter.serve.network import Network
 from jumpstarter_exporter.serve.passphrase import read_passphrase
 
@@ -42,13 +41,7 @@ def run_daemon(
     set_up_logging(log_level)
     network = _network(listen, tls_cert, tls_key, insecure=insecure, passphrase_file=passphrase_file)
     loaded, problems = _configurations(config)
-    is_alone = len(loaded) == 1 and not problems
-    if is_alone and is_for_leases(loaded[0]) and network is None and socket is None:
-        from jumpstarter_exporter.registration import run_registered  # noqa: PLC0415 - local exporters need none of it
-
-        with collapsed():
-            return trio.run(run_registered, loaded[0])
-    path = sockets.default_path() if socket is None else socket.absolute()
+    path = None if socket is None else socket.absolute()
     with collapsed():
         return trio.run(host.run, loaded, path, network, problems)
 

@@ -73,6 +73,10 @@ class SessionLife:
         """Start the beforeLease hook; without one, the board is ready at once."""
         self._apply(self._machine.send(Event.BEGIN))
 
+    def go_on(self) -> None:
+        """Begin where another process has ended: the board is ready, and its beforeLease hook has run."""
+        self._apply(self._machine.go_on())
+
     async def end(self) -> None:
         """The user is done: run the afterLease hook, after the beforeLease hook if that still runs."""
         self._apply(self._machine.send(Event.END))

@@ -158,6 +158,11 @@ class Life:
         if skipped:
             yield from self._send(Event.HOOK_OK, "")
 
+    def go_on(self) -> list[Action | tuple[Status, str]]:
+        """Begin in the place of a process that had come to `READY`."""
+        self.state = State.READY
+        return [(Status.LEASE_READY, self._message(Status.LEASE_READY, State.READY, Event.BEGIN, ""))]
+
     def hook_ended(self, failure: str) -> list[Action | tuple[Status, str]]:
         """The running hook is done; `failure` is empty when it went well."""
         if not failure:

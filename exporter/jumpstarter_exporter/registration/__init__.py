@@ -1,5 +1,5 @@
 """The exporter with a controller: registered, leased, and reached through tunnels."""
 
-from jumpstarter_exporter.registration.registered import Registered, registered_exporter, run_registered
+from jumpstarter_exporter.registration.registered import Registered, registered_exporter
 
-__all__ = ["Registered", "registered_exporter", "run_registered"]
+__all__ = ["Registered", "registered_exporter"]

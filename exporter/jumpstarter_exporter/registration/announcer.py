@@ -8,7 +8,7 @@ the way and arrives late changes nothing either.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
@@ -17,7 +17,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
 from jumpstarter_exporter.registration.controller import Calls, Controller
 from jumpstarter_exporter.report import REASON, STATE
-from jumpstarter_exporter.status import Status
+from jumpstarter_exporter.status import Reason, Status
 
 __all__ = ["SETTLE_SECONDS", "Announcer"]
 
@@ -41,6 +41,7 @@ class Announcer:
         self._labels = dict(labels)
         self._reports = reports
         self._status = status
+        self._reasons: Sequence[Reason] = ()
         self._version = 1
         self._told = 0
         self._registered: object = None
@@ -55,10 +56,10 @@ class Announcer:
         """The newest, told or not."""
         return self._status[0]
 
-    def become(self, status: Status, message: str) -> None:
+    def become(self, status: Status, message: str, reasons: Sequence[Reason] = ()) -> None:
         """A new status; what came before it is not told any more. Nothing follows `leave`."""
         if not self._left:
-            self._status = (status, message)
+            self._status, self._reasons = (status, message), reasons
             self._version += 1
             self._news.set()
 
@@ -125,7 +126,7 @@ class Announcer:
         if self._left:
             return
         version = self._version
-        await calls.report(*self._status)
+        await calls.report(*self._status, self._reasons)
         self._told = version
 
 

@@ -24,7 +24,7 @@ from jumpstarter_exporter.driver import Driver, export
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.registration.controller import SEQUENCE, Calls, Controller
 from jumpstarter_exporter.registration.serving import LeaseServer
-from jumpstarter_exporter.registration.tenancy import Tenant
+from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.status import Status
 
 __all__ = ["ANN", "Board", "Configure", "Lab", "Tunnelled", "Wired", "lease_server", "serving"]
@@ -48,6 +48,10 @@ class Board(Driver):
     async def wait(self, seconds: float) -> str:
         await trio.sleep(seconds)
         return "done"
+
+    @export(reads=True)
+    async def look(self) -> str:
+        return "fine"
 
     @export
     async def fetch(self, url: str) -> None:
@@ -85,7 +89,9 @@ def configure(tmp_path: Path) -> Configure:
 
 def lease_server(config: ExporterConfig, controller: Controller, tenant: Tenant) -> LeaseServer:
     """One lease of a board that nobody has used before."""
-    return LeaseServer(config, add_board(Inventory(), config), controller, tenant)
+    server = LeaseServer(config, add_board(Inventory(), config), controller, tenant)
+    server.begin()
+    return server
 
 
 class Tunnelled(Controller):
@@ -156,6 +162,8 @@ class Lab(ControllerServiceServicer):
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.messages: list[str] = []
+        """Of the reports of a status."""
         self.times: list[float] = []
         """When."""
         self.sequence: list[int] = []
@@ -206,6 +214,7 @@ class Lab(ControllerServiceServicer):
 
     async def ReportStatus(self, request: pb.ReportStatusRequest, call: Call) -> pb.ReportStatusResponse:  # noqa: N802
         self.sequence.append(int(call.header(SEQUENCE) or "0"))
+        self.messages.append(request.message)
         await self._hear(Status(request.status).name)
         if self.hold is not None:
             await self.hold.wait()

@@ -36,7 +36,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import (
 )
 
 from jumpstarter_exporter.registration.patience import Patience, Pause, is_gone, is_refusal
-from jumpstarter_exporter.registration.tenancy import Tenant
+from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.status import Reason, Status
 
 __all__ = ["Calls", "Controller", "accept_all"]

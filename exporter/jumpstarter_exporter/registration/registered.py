@@ -8,62 +8,74 @@ the lease does: it stays its client's, and the next process of the same exporter
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import AsyncIterator
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError, JumpstarterUsageError
 from jumpstarter_proto.remote import Identity, Kind, Trust, options_of
-from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
-from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
+from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport, GetReportResponse
 
-from jumpstarter_exporter.boards import claim
+from jumpstarter_exporter import status
 from jumpstarter_exporter.boards.claim import claimed
+from jumpstarter_exporter.boards.events import (
+    Action,
+    Begin,
+    Clean,
+    Close,
+    Decline,
+    End,
+    GiveBack,
+    Lease,
+    Lose,
+    Phase,
+    Reason,
+    Tell,
+    Wait,
+)
+from jumpstarter_exporter.boards.keeper import Keeper, Records
+from jumpstarter_exporter.boards.occupancy import Limits, Occupancy
+from jumpstarter_exporter.boards.record_file import RecordFile
 from jumpstarter_exporter.config import Enrolment, ExporterConfig, load, with_identity
 from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
-from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, HookSeconds
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.rapid_failures import RapidFailures
 from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.controller import Calls, Controller
-from jumpstarter_exporter.registration.serving import LeaseServer
-from jumpstarter_exporter.registration.tenancy import Tenancy, Tenant
+from jumpstarter_exporter.registration.host_users import HostUsers
+from jumpstarter_exporter.registration.serving import LeaseServer, Start
+from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.report import board_reports
+from jumpstarter_exporter.services import report_of
+from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.state_directory import state_directory
 from jumpstarter_exporter.status import Report, Status
 
-__all__ = ["Registered", "registered_exporter", "run_registered"]
+__all__ = ["Registered", "registered_exporter"]
 
 LEAVE_SECONDS = 5.0
 """For the controller to hear that we leave."""
-END_SECONDS = 10.0
-"""From a signal to the end of the process, whatever a driver's blocking code does (wire.md 3.4)."""
 
 _log = logging.getLogger(__name__)
 
 
-async def run_registered(config: ExporterConfig) -> ExitCode:
-    """Serve leases until a signal, or until `exitOnLeaseEnd`, `failureDetection` or a hook with `onFailure: exit`.
-
-    A lease that runs is not given back.
-
-    SIGTERM and SIGINT end it within `END_SECONDS`, a second one at once; SIGHUP ends it after the current lease.
+def registered_exporter(
+    config: ExporterConfig, inventory: Inventory | None = None, socket: Path | None = None
+) -> Registered:
+    """An exporter as its file says; `socket` is where the users of its host reach it.
 
     Raises:
         ConfigError: the configuration's devices make no sense.
         OptionError: its `grpcOptions` make none.
     """
-    await trio.to_thread.run_sync(sweep)
-    await trio.to_thread.run_sync(claim.sweep)
-    return await registered_exporter(config).run()
-
-
-def registered_exporter(config: ExporterConfig, inventory: Inventory | None = None) -> Registered:
-    """An exporter as its file says; see `run_registered` for what it raises."""
     enrolment = config.enrolment
     if enrolment is None:
         raise JumpstarterUsageError("only an exporter with an identity can be registered")
@@ -74,7 +86,8 @@ def registered_exporter(config: ExporterConfig, inventory: Inventory | None = No
 
     options = options_of(config.settings.grpc_options)
     controller = Controller(enrolment.endpoint, trust, identity, options, reread=reread)
-    return Registered(config, controller, inventory)
+    records = RecordFile(state_directory(os.environ), config.board_name, config.file)
+    return Registered(config, controller, inventory, records=records, socket=socket)
 
 
 def _identity(enrolment: Enrolment) -> tuple[Identity, Trust]:
@@ -85,26 +98,49 @@ def _identity(enrolment: Enrolment) -> tuple[Identity, Trust]:
 
 
 class Registered:
-    """Serves leases; `serve` is all of it, `run` hears the process's signals besides."""
+    """Serves leases, and the users of its host as far as leases let them; `serve` is all of it."""
 
     def __init__(
-        self, config: ExporterConfig, controller: Controller, inventory: Inventory | None = None
+        self,
+        config: ExporterConfig,
+        controller: Controller,
+        inventory: Inventory | None = None,
+        *,
+        records: Records | None = None,
+        socket: Path | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        """Without `records` a restart knows nothing of who used the board."""
         self._config = config
+        self._socket = socket
         self._controller = controller
-        self._tenancy = Tenancy()
         self._hook_seconds = HookSeconds()
         self._log = BoardLog()
-        self._changed = trio.Event()
         self._inventory = inventory or Inventory()
         # What is wrong with it is said before anything is promised.
         self._devices = add_board(self._inventory, config)
+        self._keeper = Keeper(Occupancy(limits), records, perform=self._perform, changed=self._announce)
+        self.users = HostUsers(self._keeper, self._host_session)
         self._announcer = Announcer(
             controller,
             config.settings.metadata.labels,
             self._reports,
-            (Status.AVAILABLE, "Exporter registered and available"),
+            self._keeper.status,
         )
+        self._said: object = ("", *self._keeper.status, [])
+        """What the announcer has, and of which lease."""
+        self._wanted: Tenant | None = None
+        """The controller's last word."""
+        self._is_heard = False
+        """There was one."""
+        self._is_away = False
+        """The controller cannot be heard now."""
+        self._offer: tuple[str, list[Action]] | None = None
+        """A lease that was accepted, and what is to be done when its controller knows that."""
+        self._server: LeaseServer | None = None
+        self._starts: deque[tuple[Lease, Start | None, str]] = deque()
+        """Leases to serve: how they begin, or None and what they wait for."""
+        self._changed = trio.Event()
         self._after_lease = False
         """End when nobody uses the board."""
         detection = config.settings.failure_detection
@@ -113,68 +149,58 @@ class Registered:
         )
         self._given_up = ""
         self._ending = trio.Event()
-        self._code = ExitCode.OK
+        self.code = ExitCode.OK
+        """Of a process that has no other board."""
         self.reason = ""
         """Why it has ended, if it was by itself."""
 
-    async def run(self) -> ExitCode:
-        """Until a signal ends it."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._hear_signals, signals)
-                nursery.start_soon(self._end_in_time)
-                await self.serve()
-                nursery.cancel_scope.cancel()
-        return self._code
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until `end`, or a hook that ends it.
 
-    async def _end_in_time(self) -> None:
-        await self._ending.wait()
-        end_in_time(END_SECONDS)
-
-    async def serve(self) -> ExitCode:
-        """Until `end`, or a hook that ends it."""
+        Raises:
+            BoardTakenError: another exporter of this host serves the board.
+        """
         with self._log.bound():
             async with (
                 claimed(
                     self._config.file,
+                    socket="" if self._socket is None else str(self._socket),
                     endpoint=self._controller.endpoint,
                     exporter=self._config.exporter_name or "",
                 ),
                 living(self._devices),
                 trio.open_nursery() as nursery,
             ):
+                await self._keeper.restore()
+                self._announce()
+                nursery.start_soon(self._keeper.run)
+                nursery.start_soon(self.users.run)
                 nursery.start_soon(keeping_open, self._devices)
-                nursery.start_soon(self._controller.follow, self._introduce, self._told, self._failed)
+                nursery.start_soon(self._follow)
                 nursery.start_soon(self._announcer.run)
                 nursery.start_soon(self._announce_devices)
                 served = trio.Event()
                 nursery.start_soon(self._serve_leases, served)
                 print_line(f"Serving leases of {self._controller.endpoint}", flush=True)
+                task_status.started()
                 await self._ending.wait()
                 async with trio.open_nursery() as leaving:
                     # First, so that nobody is sent here any more.
                     leaving.start_soon(self._leave)
                     await served.wait()
                 nursery.cancel_scope.cancel()
-        return self._code
-
-    async def _hear_signals(self, signals: AsyncIterator[int]) -> None:
-        async for number in signals:
-            if number != signal.SIGHUP:
-                _log.info("%s: ending", signal.Signals(number).name)
-                self.end(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK)
-                break
-            _log.info("SIGHUP: ending after the lease")
-            self._after_lease = True
-            self._end_if_done()
-        await hurry(signals)
 
     def end(self, code: ExitCode, reason: str = "") -> None:
         """Leave the controller; a lease that runs stays its client's."""
         if not self._ending.is_set():
-            self._code = code
+            self.code = code
             self.reason = reason
             self._ending.set()
+
+    def end_after_lease(self) -> None:
+        """The same when no lease is served."""
+        self._after_lease = True
+        self._end_if_done()
 
     async def _leave(self) -> None:
         with trio.move_on_after(LEAVE_SECONDS) as limit:
@@ -194,12 +220,33 @@ class Registered:
     def _reports(self) -> list[DriverInstanceReport]:
         return board_reports(self._devices)
 
+    @property
+    def report(self) -> GetReportResponse:
+        """Of the devices that are there, whoever has them."""
+        session = self.users.session
+        if session is not None:
+            return report_of(session)
+        return GetReportResponse(reports=self._reports(), motd=self._config.settings.motd)
+
+    def _host_session(self) -> Session:
+        settings = self._config.settings
+        return Session(self._devices, name=self._config.exporter_name, motd=settings.motd, board=self._log)
+
+    # What the controller says.
+
+    async def _follow(self) -> None:
+        await self._controller.follow(
+            self._introduce, self._told, self._failed, answer=self._answer, waits=self._waits
+        )
+
     async def _introduce(self, calls: Calls) -> None:
         await self._announcer.introduce(calls)
         if self._failures is not None:
             self._failures.began(trio.current_time())
 
     def _failed(self, error: Exception) -> None:
+        self._is_away = True
+        self._look_who_is_there()
         if self._failures is None:
             return
         self._failures.failed(trio.current_time())
@@ -208,7 +255,7 @@ class Registered:
                 f"failureDetection: {self._failures.count} times in a row the exporter was not served by "
                 f"{self._controller.endpoint} for {self._failures.window:g} s; the last reason was: {error}"
             )
-            when = "now" if self._tenancy.served is None else "after the lease, unless that gets better"
+            when = "now" if self._server is None else "after the lease, unless that gets better"
             _log.error(
                 "the exporter ends %s, for what started it to start it again: %s", when, self._given_up
             )
@@ -216,29 +263,127 @@ class Registered:
 
     def _end_if_done(self) -> None:
         """End if there is a reason for it and no lease."""
-        if self._tenancy.served is not None:
+        if self._server is not None or self._starts:
             return
         if self._failures is not None and self._failures.is_exceeded:
             self.end(ExitCode.FAILED, self._given_up)
         elif self._after_lease:
             self.end(ExitCode.OK, "its lease is over, after which it was to end")
 
+    def _answer(self, tenant: Tenant) -> Sequence[status.Reason]:
+        """Whether a lease that is offered is taken. What follows is done when its controller says that we have it."""
+        actions = self._keeper.offered(Lease(tenant.lease, tenant.client, declinable=True))
+        if any(isinstance(action, Decline) for action in actions):
+            self._keeper.do([action for action in actions if not isinstance(action, Decline)])
+            return self._reasons
+        if actions:
+            self._offer = (tenant.lease, actions)
+        return ()
+
+    def _waits(self, tenant: Tenant | None) -> None:
+        self._keeper.wants(tenant is not None)
+
     def _told(self, wanted: Tenant | None) -> None:
-        self._tenancy.told(wanted)
+        self._wanted, self._is_heard, self._is_away = wanted, True, False
+        if (offer := self._offer) is not None:
+            self._offer = None
+            if wanted is not None and wanted.lease == offer[0]:
+                self._keeper.do(offer[1])
+            else:
+                self._keeper.over()  # it was taken back before anything of it was begun
+        self._go_by_its_word()
+        self._look_who_is_there()
+
+    def _go_by_its_word(self) -> None:
+        wanted = self._wanted
+        if wanted is None:
+            self._keeper.gone()
+        else:
+            until = "" if wanted.until is None else time.strftime("%H:%M", time.localtime(wanted.until))
+            self._keeper.assigned(Lease(wanted.lease, wanted.client, until=until), wanted.until, until)
+        if (server := self._server) is not None:
+            if wanted is None or wanted.lease != server.lease:
+                server.ended.set()
+            else:
+                server.belongs_to(wanted.client)
+
+    def _look_who_is_there(self) -> None:
+        self._keeper.left_alone(self._is_away and not (self._server is not None and self._server.is_used))
+
+    # What is decided.
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Begin(lease, hook):
+                self._begin(lease, Start.NEW if hook else Start.PREPARED)
+            case Clean(lease):
+                self._begin(lease, Start.OVER)
+            case Wait(lease, reason):
+                self._starts.append((lease, None, reason))
+                self._wake()
+            case Close(lease):
+                if (server := self._server_of(lease)) is not None:
+                    server.ended.set()
+            case GiveBack(lease, reason):
+                if (server := self._server_of(lease)) is not None:
+                    server.give_back(reason)
+            case End(lease, reason):
+                _log.warning("lease %s is ended here: %s", lease.name, reason)
+                if (server := self._server_of(lease)) is not None:
+                    server.run_out()
+            case Tell(text):
+                self.users.tell(text)
+            case Lose(_, reason):
+                self.users.tell(reason)
+            case _:
+                pass
+
+    def _begin(self, lease: Lease, start: Start) -> None:
+        if (server := self._server_of(lease)) is not None:
+            server.begin(start)
+            return
+        waiting = [one for one in self._starts if one[0].name != lease.name]
+        self._starts = deque([*waiting, (lease, start, "")])
+        self._wake()
+
+    def _server_of(self, lease: Lease) -> LeaseServer | None:
+        return self._server if self._server is not None and self._server.lease == lease.name else None
+
+    def _announce(self) -> None:
+        """Say how we are: in the words of the lease that is served, if it has the board."""
+        lease, said = self._keeper.lease, self._keeper.status
+        if lease is not None and lease.phase is not Phase.WAITING:
+            server = self._server_of(lease)
+            report = None if server is None else server.session.status.report
+            if report is not None and report.status is not Status.AVAILABLE:
+                said = (report.status, report.message)
+            elif lease.phase is Phase.PREPARING and (server is not None or self._starts):
+                return  # in a moment its session says what it does
+        if (news := ("" if lease is None else lease.name, *said, self._reasons)) != self._said:
+            self._said = news
+            self._announcer.become(*said, self._reasons)
+
+    @property
+    def _reasons(self) -> list[status.Reason]:
+        return [status.Reason(code, sentence) for code, sentence in self._keeper.reasons]
+
+    # Leases.
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 
     async def _serve_leases(self, served: trio.Event) -> None:
         while not self._ending.is_set():
-            tenant = self._tenancy.begin()
-            if tenant is None:
+            if not self._starts:
                 await self._until_changed()
                 continue
-            await self._serve(tenant)
-            self._tenancy.done()
-            self._after_lease |= self._config.settings.exit_on_lease_end
+            lease, start, obstacle = self._starts.popleft()
+            current = self._keeper.lease
+            if current is None or current.name != lease.name:
+                continue  # it was closed before it was opened
+            await self._serve(current, start, obstacle)
             self._end_if_done()
-            self._announcer.become(Status.AVAILABLE, "Available for new lease")
         served.set()
 
     async def _until_changed(self) -> None:
@@ -251,31 +396,65 @@ class Registered:
             nursery.start_soon(first, self._changed)
             nursery.start_soon(first, self._ending)
 
-    async def _serve(self, tenant: Tenant) -> None:
+    async def _serve(self, lease: Lease, start: Start | None, obstacle: str) -> None:
         server = LeaseServer(
-            self._config, self._devices, self._controller, tenant, self._hook_seconds, board=self._log
+            self._config,
+            self._devices,
+            self._controller,
+            Tenant(lease.name, lease.client),
+            self._hook_seconds,
+            board=self._log,
+            obstacle=obstacle,
+            prepare=self._take_the_board,
+            users_changed=self._look_who_is_there,
         )
+        self._server = server
         server.session.status.on_change = self._session_became
+        if start is not None:
+            server.begin(start)
+        if self._is_heard and (self._wanted is None or self._wanted.lease != lease.name):
+            server.ended.set()
         async with trio.open_nursery() as nursery:
-
-            async def ended() -> None:
-                while not self._tenancy.is_over:
-                    server.belongs_to(self._tenancy.client)
-                    await self._changed.wait()
-                server.ended.set()
 
             async def stopping() -> None:
                 await self._ending.wait()
                 server.stopping.set()
 
-            nursery.start_soon(ended)
             nursery.start_soon(stopping)
             await server.run()
             nursery.cancel_scope.cancel()
+        self.users.leased = None
+        self._server = None
         if server.exiting:
             self.end(ExitCode.FAILED, HOOK_FAILED)
+            return
+        if server.is_kept:
+            return
+        self._after_lease |= self._config.settings.exit_on_lease_end and server.is_begun
+        if (current := self._keeper.lease) is not None and current.name == lease.name:
+            self._end_if_done()  # before anybody hears that the board is free
+            self._keeper.over(is_released=server.is_released)
+        if self._is_heard:
+            self._go_by_its_word()
+
+    async def _take_the_board(self) -> None:
+        """A lease begins: the users of the host, who do nothing on the board any more, make room for it."""
+        server = self._server
+        assert server is not None
+        self.users.leased = server.session
+        await self.users.leave(f"lease {server.lease} has the board")
 
     def _session_became(self, report: Report) -> None:
-        # Available is for the next lease, and said when the board is.
-        if report.status is not Status.AVAILABLE:
-            self._announcer.become(report.status, report.message)
+        server = self._server
+        lease = self._keeper.lease
+        if server is None or lease is None or lease.name != server.lease:
+            return
+        match report.status:
+            case Status.LEASE_READY if server.start is not Start.OVER:
+                self._keeper.became(Phase.LEASED)
+            case Status.AFTER_LEASE_HOOK:
+                self._keeper.became(Phase.CLEANING)
+            case Status.BEFORE_LEASE_HOOK_FAILED | Status.AFTER_LEASE_HOOK_FAILED as failed:
+                self._keeper.withhold(Reason.HOOK_FAILED, report.message, failed=failed)
+            case _:
+                self._announce()

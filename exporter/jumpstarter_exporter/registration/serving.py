@@ -1,12 +1,15 @@
 """One lease, from its first hook to its last: its session, and its clients' tunnels.
 
+It may have to wait for its board first: its clients are connected then, and their calls refused.
+
 When the exporter stops in the middle, the lease stays its client's: calls end with a status, the devices are closed as
 their drivers say, the afterLease hook does not run, and nothing is given back. The next process of this exporter takes
-the lease up, from its beforeLease hook on.
+the lease up where it was, a hook that was running from its beginning.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -24,13 +27,13 @@ from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.hooks.life import HookSeconds, SessionLife
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.registration.controller import Controller
-from jumpstarter_exporter.registration.tenancy import Tenant
+from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.registration.tunnel import Expectant
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.status import Status
 from jumpstarter_exporter.user_reach import reach_limited_to
 
-__all__ = ["LeaseServer"]
+__all__ = ["LeaseServer", "Start"]
 
 LAST_LOOK_SECONDS = 1.0
 """After its last status a session stays so long for those who are connected, so that they see how it ended."""
@@ -47,8 +50,21 @@ SILENT_SECONDS = 120.0
 _log = logging.getLogger(__name__)
 
 
+class Start(enum.Enum):
+    """How far a lease is when it begins to be served."""
+
+    NEW = enum.auto()
+    PREPARED = enum.auto()
+    """Its beforeLease hook has run already, in a process before this one."""
+    OVER = enum.auto()
+    """Its afterLease hook is all that is left of it."""
+
+
 class LeaseServer:
-    """Serves one lease. Set `ended` when the controller says that it is over, `stopping` when the exporter stops."""
+    """Serves one lease. Set `ended` when the controller says that it is over, `stopping` when the exporter stops.
+
+    It begins with `begin`; until then its calls are refused because of the `obstacle`.
+    """
 
     def __init__(
         self,
@@ -59,9 +75,24 @@ class LeaseServer:
         seconds: HookSeconds | None = None,
         *,
         board: BoardLog | None = None,
+        obstacle: str = "",
+        prepare: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        users_changed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`prepare` is awaited before its first hook; `users_changed` is called when a connection comes or goes."""
         self.ended = trio.Event()
         self.stopping = trio.Event()
+        self.is_begun = False
+        """Its hooks and calls may have done something on the board."""
+        self.is_released = False
+        """Its controller has taken it back from us."""
+        self.start = Start.NEW
+        self._begins = trio.Event()
+        self._given_back = trio.Event()
+        self._is_known = False
+        """Its controller knows that it is over, or will know by itself."""
+        self._prepare = prepare
+        self._users_changed = users_changed
         self.exiting = False
         """A hook has failed in such a way that the exporter is to end."""
         self.session = Session(
@@ -72,6 +103,7 @@ class LeaseServer:
             begins_ready=False,
             board=board,
         )
+        self.session.obstacle = obstacle
         self._users: dict[trio.CancelScope, str] = {}
         """Clients' connections that are open, and whose each is; empty where its token does not say."""
         self._former: set[str] = set()
@@ -82,6 +114,31 @@ class LeaseServer:
         self._controller = controller
         self._tenant = tenant
         self._seconds = seconds
+
+    @property
+    def lease(self) -> str:
+        """Its name."""
+        return self._tenant.lease
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a client of it is connected."""
+        return bool(self._users)
+
+    def begin(self, start: Start = Start.NEW) -> None:
+        """The board is free for it."""
+        self.start = start
+        self._begins.set()
+
+    def give_back(self, reason: str) -> None:
+        """It has waited too long: its user hears why, and its controller that it is over."""
+        self.session.obstacle = reason
+        self._given_back.set()
+
+    def run_out(self) -> None:
+        """Its time is over, and its controller, which is out of reach, knows that by itself."""
+        self._is_known = True
+        self.session.end_requested.set()
 
     def belongs_to(self, client: str) -> None:
         """It may have been given away: who had it before sees and does nothing more on the board."""
@@ -108,13 +165,12 @@ class LeaseServer:
                 await self._refuse(error)
             else:
                 await self._serve(socket, listener)
-        _log.info("lease %s is %s", lease, "kept for the next start" if self._is_kept else "over")
+        _log.info("lease %s is %s", lease, "kept for the next start" if self.is_kept else "over")
 
     async def _serve(self, socket: Path, listener: trio.SocketListener) -> None:
         tenant, session = self._tenant, self.session
         async with session, trio.open_nursery() as nursery:
             await nursery.start(session.server.serve, [listener])
-            nursery.start_soon(session.tree.keep_open)
             life = SessionLife(
                 session,
                 self._hooks,
@@ -130,8 +186,22 @@ class LeaseServer:
                 nursery.start_soon(self._tunnel, connection, limit)
 
             nursery.start_soon(self._controller.listen, tenant.lease, arrived)
-            life.begin()
-            await self._until_over(life)
+            if session.obstacle:
+                session.status.become(Status.BEFORE_LEASE_HOOK, f"Waiting for the board: {session.obstacle}")
+            await self._until(
+                self._begins, self._given_back, self.ended, self.stopping, session.end_requested
+            )
+            is_wanted = self.start is Start.OVER or not self.ended.is_set()
+            if self._begins.is_set() and is_wanted and not self.stopping.is_set():
+                await self._prepare()
+                self.is_begun = True
+                session.obstacle = ""
+                nursery.start_soon(session.tree.keep_open)
+                life.begin() if self.start is Start.NEW else life.go_on()
+                if self.start is not Start.OVER:
+                    await self._until_over(life)
+            elif self._given_back.is_set():
+                await self._say_why(session.obstacle)
             if not self.stopping.is_set():
                 await self._end(life)
             await session.server.shutdown(GRACE_SECONDS)
@@ -143,24 +213,33 @@ class LeaseServer:
             f"the exporter's host has no place for the lease's socket ({error.strerror or error}); "
             "make room where its temporary files are"
         )
+        await self._say_why(reason)
+        if not self.ended.is_set() and not self.stopping.is_set():
+            await self._as_long_as_there_is_time(self._release)
+
+    async def _say_why(self, reason: str) -> None:
+        """It is not served, and its user has the time to see that."""
         _log.error("lease %s cannot be served: %s", self._tenant.lease, reason)
         for status in (Status.BEFORE_LEASE_HOOK, Status.BEFORE_LEASE_HOOK_FAILED):
             self.session.status.become(status, reason)
+        with trio.move_on_after(REASON_SECONDS):
+            await self._until(self.ended, self.stopping)
+
+    @staticmethod
+    async def _until(*events: trio.Event) -> None:
+        """Wait for the first of them."""
         async with trio.open_nursery() as nursery:
 
             async def first(event: trio.Event) -> None:
                 await event.wait()
                 nursery.cancel_scope.cancel()
 
-            nursery.start_soon(first, self.ended)
-            nursery.start_soon(first, self.stopping)
-            await trio.sleep(REASON_SECONDS)
-            nursery.cancel_scope.cancel()
-        if not self.ended.is_set() and not self.stopping.is_set():
-            await self._as_long_as_there_is_time(self._release)
+            for event in events:
+                nursery.start_soon(first, event)
 
     @property
-    def _is_kept(self) -> bool:
+    def is_kept(self) -> bool:
+        """It is its client's still, and the next process takes it up."""
         return self.stopping.is_set() and not self.ended.is_set()
 
     async def _until_over(self, life: SessionLife) -> None:
@@ -184,7 +263,7 @@ class LeaseServer:
 
     async def _end(self, life: SessionLife) -> None:
         """Its hook, and giving it back if it is we who end it."""
-        ours = not self.ended.is_set()
+        ours = not self.ended.is_set() and not self._is_known
         await self._as_long_as_there_is_time(life.end)
         if life.exiting.is_set():
             self.exiting = True
@@ -221,6 +300,7 @@ class LeaseServer:
 
             nursery.start_soon(ended)
             await self._controller.release(self._tenant.lease)
+            self.is_released = True
             nursery.cancel_scope.cancel()
 
     async def _tunnel(self, connection: ListenResponse, limit: trio.CapacityLimiter) -> None:
@@ -231,6 +311,7 @@ class LeaseServer:
                 return
             scope = trio.CancelScope()
             self._users[scope] = user
+            self._users_changed()
             try:
                 with scope:
                     async with self._controller.tunnel(connection) as stream:
@@ -245,3 +326,4 @@ class LeaseServer:
             finally:
                 del self._users[scope]
                 self._left.set()
+                self._users_changed()

@@ -19,7 +19,7 @@ from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.conftest import Lab, Wired
 from jumpstarter_exporter.registration.controller import CALL_SECONDS, STEADY_SECONDS, Calls
 from jumpstarter_exporter.registration.patience import SLOW_FIRST
-from jumpstarter_exporter.registration.tenancy import Tenant
+from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.status import Status
 
 AWAY = RpcError(StatusCode.UNAVAILABLE, "away")

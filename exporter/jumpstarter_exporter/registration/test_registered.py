@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import trio
@@ -21,10 +16,9 @@ from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_exporter.config import load
 from jumpstarter_exporter.devices.inventory import BoardDevices
-from jumpstarter_exporter.registration import registered
 from jumpstarter_exporter.registration.announcer import SETTLE_SECONDS
 from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
-from jumpstarter_exporter.registration.registered import END_SECONDS, LEAVE_SECONDS, Registered
+from jumpstarter_exporter.registration.registered import LEAVE_SECONDS, Registered
 
 GOODBYE = ("OFFLINE", "unregister")
 
@@ -46,20 +40,19 @@ class Exporter:
         return self._inner._devices
 
     async def run(self) -> None:
-        self.codes.append(await self._inner.run())
+        await self._inner.serve()
+        self.codes.append(self._inner.code)
         self.over.set()
 
+    def end(self, code: ExitCode = ExitCode.OK) -> None:
+        self._inner.end(code)
 
-@pytest.fixture
-def deadlines(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """When this process would have been ended by force; another process below really is."""
-    found: list[float] = []
-    monkeypatch.setattr(registered, "end_in_time", found.append)
-    return found
+    def end_after_lease(self) -> None:
+        self._inner.end_after_lease()
 
 
 @pytest.fixture(autouse=True)
-def guarded(deadlines: list[float], caplog: pytest.LogCaptureFixture) -> None:
+def guarded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
@@ -78,14 +71,10 @@ async def running(
         yield exporter
 
 
-def send(number: signal.Signals) -> None:
-    os.kill(os.getpid(), number)
-
-
 async def test_leases_are_served_one_after_the_other(
     configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with running(configure, lab):
+    async with running(configure, lab) as exporter:
         lab.say("first")
         await lab.until("LEASE_READY")
         lab.say()
@@ -94,7 +83,7 @@ async def test_leases_are_served_one_after_the_other(
         await lab.until("LEASE_READY")
         lab.say("third")
         await lab.until("LEASE_READY")
-        send(signal.SIGTERM)
+        exporter.end()
     assert [words for words in lab.heard if "listen" in words] == [
         "listen first",
         "listen second",
@@ -103,41 +92,35 @@ async def test_leases_are_served_one_after_the_other(
     assert not any("release" in words for words in lab.heard), "the controller has ended them itself"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("leased", [False, True])
-async def test_a_signal_ends_it_and_the_lease_stays_its_clients(
-    configure: Configure,
-    lab: Lab,
-    autojump_clock: trio.testing.MockClock,
-    number: signal.Signals,
-    leased: bool,
+async def test_it_ends_and_the_lease_stays_its_clients(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock, leased: bool
 ) -> None:
     async with running(configure, lab) as exporter:
         if leased:
             lab.say("mine")
             await lab.until("LEASE_READY")
-        send(number)
-    assert exporter.codes == [ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK]
+        exporter.end(ExitCode.INTERRUPTED)
+    assert exporter.codes == [ExitCode.INTERRUPTED]
     assert lab.heard[-2:] == list(GOODBYE)
     assert not any("release" in words for words in lab.heard)
 
 
-async def test_sighup_ends_it_at_once_when_nobody_uses_the_board(
-    configure: Configure, lab: Lab, deadlines: list[float], autojump_clock: trio.testing.MockClock
+async def test_it_may_be_ended_when_nobody_uses_the_board(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with running(configure, lab) as exporter:
-        send(signal.SIGHUP)
+        exporter.end_after_lease()
     assert exporter.codes == [ExitCode.OK]
-    assert deadlines == [END_SECONDS]
 
 
-async def test_sighup_ends_it_after_the_lease(
+async def test_it_may_be_ended_after_the_lease(
     configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with running(configure, lab) as exporter:
         lab.say("mine")
         await lab.until("LEASE_READY")
-        send(signal.SIGHUP)
+        exporter.end_after_lease()
         await trio.sleep(1000)
         assert not exporter.over.is_set()
         lab.say()
@@ -200,7 +183,7 @@ async def test_it_never_gives_up_unless_the_configuration_says_when(
     async with running(configure, lab) as exporter:
         await trio.sleep(1000)
         assert not exporter.over.is_set()
-        send(signal.SIGTERM)
+        exporter.end()
     assert registrations(lab) == 21
 
 
@@ -214,7 +197,7 @@ async def test_failures_after_a_long_time_are_no_reason_to_give_up(
             lab.say()
         await trio.sleep(100)
         assert not exporter.over.is_set()
-        send(signal.SIGTERM)
+        exporter.end()
     assert registrations(lab) == 6
 
 
@@ -237,7 +220,7 @@ async def test_it_gives_up_no_lease(
         if gets_better:
             lab.say()
             await lab.until("AVAILABLE")
-            send(signal.SIGTERM)
+            exporter.end()
         else:
             lab.says = [pb.StatusResponse(), *[AWAY] * 5]
     assert exporter.codes == [ExitCode.OK if gets_better else ExitCode.FAILED]
@@ -252,7 +235,7 @@ async def test_a_controller_that_is_silent_does_not_hold_up_its_end(
     async with running(configure, lab) as exporter:
         lab.answers = False
         before = trio.current_time()
-        send(signal.SIGTERM)
+        exporter.end()
         await exporter.over.wait()
         assert trio.current_time() - before == pytest.approx(LEAVE_SECONDS, abs=0.1)
     assert "does not know that we leave: it does not answer" in caplog.text
@@ -266,7 +249,7 @@ async def test_a_controller_that_refuses_does_not_hold_up_its_end(
 ) -> None:
     async with running(configure, lab) as exporter:
         lab.failures = [RpcError(StatusCode.UNAVAILABLE, "restarting")]
-        send(signal.SIGTERM)
+        exporter.end()
     assert exporter.codes == [ExitCode.OK]
     assert "does not know that we leave: restarting" in caplog.text
 
@@ -277,12 +260,12 @@ async def test_a_lease_may_change_hands(
     autojump_clock: trio.testing.MockClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with running(configure, lab):
+    async with running(configure, lab) as exporter:
         lab.say("mine")
         await lab.until("LEASE_READY")
         lab.say("mine", "bob")
         await trio.sleep(1)
-        send(signal.SIGTERM)
+        exporter.end()
     assert "lease mine is bob's now, not ann's" in caplog.text
     assert lab.heard.count("listen mine") == 1
 
@@ -297,7 +280,7 @@ async def test_a_device_that_vanishes_from_a_drivers_thread_is_told(
         await trio.to_thread.run_sync(exporter.board.vanish)
         await lab.until("register 2 {}", "LEASE_READY")
         assert trio.current_time() - before == pytest.approx(SETTLE_SECONDS, abs=0.1)
-        send(signal.SIGTERM)
+        exporter.end()
 
 
 async def test_what_becomes_of_a_device_between_leases_is_told_within_two_seconds(
@@ -308,7 +291,7 @@ async def test_what_becomes_of_a_device_between_leases_is_told_within_two_second
         exporter.devices.slots["board"].life.core.missing("it was unplugged")
         await lab.until("register 2 {}", "AVAILABLE")
         assert trio.current_time() - before <= 2
-        send(signal.SIGTERM)
+        exporter.end()
 
 
 def test_a_drivers_thread_that_outlives_the_exporter_says_so_to_nobody(
@@ -319,59 +302,7 @@ def test_a_drivers_thread_that_outlives_the_exporter_says_so_to_nobody(
             lab.say("mine")
             await lab.until("LEASE_READY")
             board = exporter.board
-            send(signal.SIGTERM)
+            exporter.end()
         return board
 
     trio.run(whole_life, clock=trio.testing.MockClock(autojump_threshold=0)).vanish()
-
-
-PROGRAM = """
-import sys, threading
-from pathlib import Path
-import trio
-from jumpstarter_exporter.config import load
-from jumpstarter_exporter.registration import conftest, registered
-
-class Stuck(conftest.Board):
-    opens_at_start = True
-
-    async def open(self):
-        print("open", flush=True)
-
-    async def close(self):
-        print("closing", flush=True)
-        await trio.to_thread.run_sync(threading.Event().wait)
-
-async def main():
-    lab = conftest.Lab()
-    lab.say("mine")
-    await registered.Registered(load(Path(sys.argv[1])), conftest.Wired(lab)).run()
-
-if __name__ == "__main__":
-    registered.END_SECONDS = float(sys.argv[2])
-    trio.run(main)
-"""
-
-
-@pytest.mark.kills
-@pytest.mark.parametrize(("seconds", "signals", "code"), [(0.1, 1, ExitCode.FAILED), (1000, 2, 143)])
-def test_a_device_that_does_not_close_does_not_keep_the_process(
-    configure: Configure, tmp_path: Path, seconds: float, signals: int, code: int
-) -> None:
-    """Neither beyond its time, nor when a second signal comes."""
-    program = tmp_path / "stuck_board.py"
-    program.write_text(PROGRAM)
-    file = configure().file
-    file.write_text(file.read_text().replace(f"{Board.__module__}.{Board.__name__}", "stuck_board.Stuck"))
-    command = [sys.executable, str(program), str(file), str(seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            said = iter(process.stdout)
-            assert next(said).startswith("Serving leases")
-            for line in ["open\n", "closing\n"][:signals]:
-                assert next(said) == line
-                process.terminate()
-            assert process.wait(60) == code
-        finally:
-            process.kill()

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import trio
-from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.reach import Reach
-from jumpstarter_proto.rpc import RpcError, Server, ServerCall, StatusCode
-from jumpstarter_proto.texts import shown
+from jumpstarter_proto.rpc import Server, ServerCall
 from jumpstarter_proto.v1.jumpstarter_pb2 import GetReportResponse
 
 from jumpstarter_exporter.boards.claim import claimed
@@ -20,7 +19,7 @@ from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.logs import BoardLog
-from jumpstarter_exporter.services import Use, report_of
+from jumpstarter_exporter.services import Use, report_of, services
 from jumpstarter_exporter.session import Session
 
 __all__ = ["Board", "LeasedBoard", "LocalBoard", "is_for_leases"]
@@ -43,11 +42,15 @@ class Board(Protocol):
         """Why, then."""
 
     @property
-    def server(self) -> Server | None:
-        """For a socket of its own, if it has users of this host."""
+    def code(self) -> ExitCode:
+        """Of the process, if it was to end by itself and there is no other board."""
 
     @property
-    def report(self) -> GetReportResponse | None:
+    def server(self) -> Server:
+        """For a socket of its own."""
+
+    @property
+    def report(self) -> GetReportResponse:
         """Its devices, for users of this host."""
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
@@ -62,6 +65,9 @@ class Board(Protocol):
 
     def begin(self) -> None:
         """Let users in."""
+
+    def end_after_lease(self) -> None:
+        """Have it want to end when no lease is served; at once, if it is for the users of the host."""
 
     async def finish(self) -> None:
         """The last hooks; each has its own time."""
@@ -97,7 +103,12 @@ class LocalBoard:
     @property
     def reason(self) -> str:
         """Only a hook can end it."""
-        return HOOK_FAILED
+        return HOOK_FAILED if self._life is not None and self._life.exiting.is_set() else "it was to end"
+
+    @property
+    def code(self) -> ExitCode:
+        """Failed, if it was a hook."""
+        return ExitCode.FAILED if self._life is not None and self._life.exiting.is_set() else ExitCode.OK
 
     @property
     def server(self) -> Server:
@@ -146,6 +157,10 @@ class LocalBoard:
         assert self._life is not None
         self._life.begin()
 
+    def end_after_lease(self) -> None:
+        """It has no lease that anybody would wait for."""
+        self.exiting.set()
+
     async def finish(self) -> None:
         """Its afterLease hook, if it has one."""
         assert self._life is not None
@@ -159,47 +174,51 @@ class LocalBoard:
 
 
 class LeasedBoard:
-    """A board that a controller leases. Users of this host who have no lease do not get at it."""
+    """A board that a controller leases. Users of this host get at it as far as leases let them."""
 
-    def __init__(self, config: ExporterConfig, inventory: Inventory) -> None:
-        """ConfigError when its devices make no sense."""
+    def __init__(self, config: ExporterConfig, inventory: Inventory, socket: Path | None) -> None:
+        """`socket` is where users of this host reach it. ConfigError when its devices make no sense."""
         from jumpstarter_exporter.registration import registered_exporter  # noqa: PLC0415 - local boards need none of it
 
         self.name = config.board_name
         self.exiting = trio.Event()
-        self.server = None
-        self.report = None
         self.reach = config.settings.fetch.reach()
-        self._registered = registered_exporter(config, inventory)
-        self._problem = ""
+        self.server = Server(services(self))
+        self._registered = registered_exporter(config, inventory, socket)
         self._ended = trio.Event()
 
     @property
     def reason(self) -> str:
         """As the exporter has it."""
-        return self._problem or self._registered.reason
+        return self._registered.reason
+
+    @property
+    def code(self) -> ExitCode:
+        """As the exporter has it."""
+        return self._registered.code
+
+    @property
+    def report(self) -> GetReportResponse:
+        """Of the devices that are there, whoever has them."""
+        return self._registered.report
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
-        """Whoever wants to use it leases it."""
-        raise RpcError(
-            StatusCode.FAILED_PRECONDITION,
-            f"the board {shown(self.name)} is for leases of its controller; lease it: "
-            f"jumpstarter shell --exporter {shown(self.name)}",
-        )
+        """The host's users' own session, or the lease's."""
+        return await self._registered.users.enter(call, use)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Its devices are closed at the end; a lease that runs stays its client's."""
-        task_status.started()
-        try:
-            with collapsed():
-                await self._registered.serve()
-        except JumpstarterError as error:  # its neighbours are served
-            self._problem = str(error)
+        with collapsed():
+            await self._registered.serve(task_status=task_status)
         self._ended.set()
         self.exiting.set()
 
     def begin(self) -> None:
-        """It registers by itself, and serves no local users."""
+        """It registers by itself."""
+
+    def end_after_lease(self) -> None:
+        """Have it want to end when no lease is served."""
+        self._registered.end_after_lease()
 
     async def finish(self) -> None:
         """The controller hears of it."""

@@ -1,7 +1,8 @@
 """The exporter as a daemon: the boards of a host, on a unix socket and, if asked, on the network.
 
 It ends on SIGTERM or SIGINT: no new calls, `GRACE_SECONDS` for running ones, then they are cancelled and all devices
-are closed. A second signal ends it at once. SIGHUP has its certificate read again; without one, it ends it, too.
+are closed; a lease that runs stays its client's. A second signal ends it at once. SIGHUP has its certificate read
+again; without one it ends, too, after the leases that run.
 """
 
 from __future__ import annotations
@@ -35,33 +36,61 @@ GRACE_SECONDS = 0.5
 """Enough for a call that is about to answer; consoles and logs never end by themselves."""
 
 END_SECONDS = 30.0
-"""From a signal to the end of the process, whatever a driver's blocking code does."""
+"""From the last hook to the end of the process, whatever a driver's blocking code does."""
+LEASED_END_SECONDS = 10.0
+"""From a signal to that, where all boards are for leases (wire.md 3.4)."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
 
 
 async def run(
-    configs: Sequence[ExporterConfig], path: Path, network: Network | None, problems: Mapping[str, str]
+    configs: Sequence[ExporterConfig], path: Path | None, network: Network | None, problems: Mapping[str, str]
 ) -> ExitCode:
     """Serve all boards until a signal says otherwise. Says where it listens on stdout, in one line.
 
-    `problems` are boards that cannot be served, and why. A hook that ends the exporter ends its board, and the
-    process with it if there is no other.
+    `path` is the socket's; None is the usual place, which may be another exporter's if there is only one board, and
+    that is for leases. `problems` are boards that cannot be served, and why. A hook that ends the exporter ends its
+    board, and the process with it if there is no other.
 
     Raises:
         ConfigError: the devices of the only configuration make no sense.
+        OptionError: its `grpcOptions` make none.
+        BoardTakenError: another exporter serves the only board.
         SocketError: another exporter has the socket, or it cannot be made.
         ListenError: the network address is taken or no address.
     """
     await trio.to_thread.run_sync(sweep)
     await trio.to_thread.run_sync(claim.sweep)
-    with sockets.claimed(path), trio.open_signal_receiver(*_SIGNALS) as signals:
+    with ExitStack() as stack, trio.open_signal_receiver(*_SIGNALS) as signals:
+        alone = configs[0] if len(configs) == 1 and not problems else None
+        if path is None and alone is not None and is_for_leases(alone):
+            path = _any_place(alone.board_name, stack)
+        else:
+            path = path or sockets.default_path()
+            stack.enter_context(sockets.claimed(path))
         return await _Host(path, network, problems).run(configs, signals)
 
 
+def _any_place(board: str, stack: ExitStack) -> Path | None:
+    """The door, or a socket beside that of another exporter; None if there is no place for one."""
+    try:
+        door = sockets.default_path()
+        try:
+            stack.enter_context(sockets.claimed(door))
+        except sockets.SocketError as error:
+            own = sockets.of_board(door, board)
+            stack.enter_context(sockets.claimed(own))
+            _log.info("%s; users of this host reach the board %s at %s", error, board, own)
+            return own
+    except sockets.SocketError as error:
+        _log.warning("users of this host cannot use the board %s, which is for leases only: %s", board, error)
+        return None
+    return door
+
+
 class _Host:
-    def __init__(self, path: Path, network: Network | None, problems: Mapping[str, str]) -> None:
+    def __init__(self, path: Path | None, network: Network | None, problems: Mapping[str, str]) -> None:
         self._path = path
         self._network = network
         self._inventory = Inventory()
@@ -72,7 +101,9 @@ class _Host:
         self._alone = False
         """There is one board, which is behind the door and has no socket of its own."""
         self._ended = trio.Event()
-        """The only board has ended."""
+        """All of it has ended by itself."""
+        self._is_leaving = False
+        """It ends with its last board."""
         self._stack = ExitStack()
 
     async def run(self, configs: Sequence[ExporterConfig], signals: AsyncIterator[int]) -> ExitCode:
@@ -84,8 +115,8 @@ class _Host:
                     nursery.start_soon(self._tls.watch)
                 for config in configs:
                     await self._add(config, boards, nursery)
-                where = await self._listen(nursery)
-                print_line(f"Listening on {where}", flush=True)
+                if where := await self._listen(nursery):
+                    print_line(f"Listening on {' and '.join(where)}", flush=True)
                 notify("READY=1")
                 for board in self._boards:
                     board.begin()
@@ -98,7 +129,9 @@ class _Host:
                 await self._end()
                 nursery.cancel_scope.cancel()
         # A board's last hook may have wanted it at the very end.
-        if self._alone and any(board.exiting.is_set() for board in self._boards):
+        if self._alone and number is None:
+            return self._boards[0].code
+        if self._alone and any(board.code == ExitCode.FAILED for board in self._boards):
             return ExitCode.FAILED
         return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
 
@@ -108,17 +141,18 @@ class _Host:
 
     async def _add(self, config: ExporterConfig, boards: trio.Nursery, nursery: trio.Nursery) -> None:
         name = config.board_name
-        path = self._path if self._alone else sockets.of_board(self._path, name)
         board: Board
         listener: trio.abc.Listener[trio.abc.Stream] | None = None
         try:
-            if is_for_leases(config) and not self._alone:
-                board = LeasedBoard(config, self._inventory)
+            if is_for_leases(config):
+                listener = self._socket_of(name, must=False)
+                own = None if listener is None or self._path is None else sockets.of_board(self._path, name)
+                board = LeasedBoard(config, self._inventory, self._path if self._alone else own)
             else:
+                assert self._path is not None
+                path = self._path if self._alone else sockets.of_board(self._path, name)
                 board = LocalBoard(config, self._inventory, path)
-                if not self._alone:
-                    self._stack.enter_context(sockets.claimed(path))
-                    listener = _unix(path)
+                listener = self._socket_of(name, must=True)
             with collapsed():
                 await boards.start(self._run, board)
         except JumpstarterError as error:
@@ -129,8 +163,22 @@ class _Host:
             self._refuse(name, str(error))
             return
         self._roll.served[name] = board
-        if listener is not None and board.server is not None:
+        if listener is not None:
             await self._serve(name, board.server, [listener], nursery)
+
+    def _socket_of(self, name: str, *, must: bool) -> trio.abc.Listener[trio.abc.Stream] | None:
+        """A board's own, if there are others. SocketError if there `must` be one and cannot."""
+        if self._alone or self._path is None:
+            return None
+        path = sockets.of_board(self._path, name)
+        try:
+            self._stack.enter_context(sockets.claimed(path))
+            return _unix(path)
+        except sockets.SocketError as error:
+            if must:
+                raise
+            _log.warning("the board %s has no socket of its own: %s", name, error)
+            return None
 
     async def _run(self, board: Board, *, task_status: trio.TaskStatus[None]) -> None:
         """To its end. A fault of ours in one board ends no other."""
@@ -151,14 +199,16 @@ class _Host:
         _log.error("the board %s is not served: %s", name, problem)
         self._roll.problems[name] = problem
 
-    async def _listen(self, nursery: trio.Nursery) -> str:
-        await self._serve("", Server(Door(self._roll).services()), [_unix(self._path)], nursery)
-        where = str(self._path)
+    async def _listen(self, nursery: trio.Nursery) -> list[str]:
+        where = []
+        if self._path is not None:
+            await self._serve("", Server(Door(self._roll).services()), [_unix(self._path)], nursery)
+            where.append(str(self._path))
         if self._network is not None:
             listeners = await self._network.listeners(self._tls)
             server = self._network.server(Door(self._roll, is_remote=True).services())
             await self._serve("", server, listeners, nursery)
-            where += f" and {self._network.address(listeners)}"
+            where.append(self._network.address(listeners))
         return where
 
     async def _serve(
@@ -187,9 +237,11 @@ class _Host:
         for server in self._servers.pop(board.name, ()):
             await server.shutdown(GRACE_SECONDS)
         board.close()
+        if self._is_leaving and not self._roll.served:
+            self._ended.set()
 
     async def _told_to_end(self, signals: AsyncIterator[int]) -> int | None:
-        """Wait for a signal, and say which, or for the only board to end."""
+        """Wait for a signal, and say which, or for all to have ended."""
         number: int | None = None
         async with trio.open_nursery() as nursery:
 
@@ -198,14 +250,22 @@ class _Host:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(board)
-            while (heard := await anext(signals)) == signal.SIGHUP and self._tls is not None:
-                await self._tls.look(always=True)
+            while (heard := await anext(signals)) == signal.SIGHUP:
+                if self._tls is not None:
+                    await self._tls.look(always=True)
+                    continue
+                _log.info("SIGHUP: ending after the leases that run")
+                self._is_leaving = True
+                for one in self._boards:
+                    one.end_after_lease()
             number = heard
             nursery.cancel_scope.cancel()
         return number
 
     async def _end(self) -> None:
         boards = self._boards
+        if all(isinstance(board, LeasedBoard) for board in boards):
+            end_in_time(LEASED_END_SECONDS)
         async with trio.open_nursery() as finishing:
             for board in boards:
                 finishing.start_soon(board.finish)  # hooks have times of their own

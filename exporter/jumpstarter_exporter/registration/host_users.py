@@ -1,0 +1,140 @@
+"""Users of the host of a board that has a controller: whether they may use it now, and in which session."""
+
+from __future__ import annotations
+
+import logging
+import pwd
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from jumpstarter_proto.rpc import RpcError, ServedConnection, ServerCall, StatusCode
+
+from jumpstarter_exporter.boards.events import Admission, Refusal
+from jumpstarter_exporter.boards.keeper import Keeper
+from jumpstarter_exporter.services import Use
+from jumpstarter_exporter.session import Session
+
+__all__ = ["FORCE", "OVERRIDE", "REFUSAL", "HostUsers"]
+
+OVERRIDE = "x-jumpstarter-override"
+"""Metadata: "1" takes part in a lease."""
+FORCE = "x-jumpstarter-force"
+"""The same while a hook of it runs."""
+REFUSAL = "x-jumpstarter-refusal"
+"""Why a call was refused, for programs; goes with the status."""
+
+_log = logging.getLogger(__name__)
+
+
+class HostUsers:
+    """They share one session, which is opened for the first of them and closed before a lease begins."""
+
+    def __init__(self, keeper: Keeper, make: Callable[[], Session]) -> None:
+        """`make` gives a new session, with driver objects of its own."""
+        self.leased: Session | None = None
+        """That of the lease that has the board."""
+        self._keeper = keeper
+        self._make = make
+        self._session: Session | None = None
+        self._changing = trio.Lock()
+        self._leaving = trio.Event()
+        self._left = trio.Event()
+        self._why = ""
+        self._nursery: trio.Nursery | None = None
+        self._overriding: set[ServedConnection] = set()
+
+    async def run(self) -> None:
+        """Until cancelled; the devices that they have used are closed then."""
+        async with trio.open_nursery() as self._nursery:
+            await trio.sleep_forever()
+
+    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
+        """The session in which one of them makes that call. RpcError when they may not."""
+        person = await _person_of(call)
+        session = self.leased or await self._own()
+        is_here = call.uid is not None
+        answer = self._keeper.local_call(
+            call.connection,
+            person,
+            reads=session.reads(use),
+            override=is_here and call.header(OVERRIDE) == "1",
+            force=is_here and call.header(FORCE) == "1",
+        )
+        match answer:
+            case Refusal(code, sentence):
+                raise RpcError(StatusCode.PERMISSION_DENIED, sentence, [(REFUSAL, code)])
+            case Admission.LOCAL:
+                session = await self._own()
+            case Admission.LEASE if self.leased is not None:
+                session = self.leased
+                self._announce(call.connection, person, session)
+        return await session.enter(call, use)
+
+    @property
+    def session(self) -> Session | None:
+        """The one in which they look, if there is one."""
+        return self.leased or self._session
+
+    def tell(self, text: str) -> None:
+        """Let them read that."""
+        _log.info("users of this host: %s", text)
+        if self._session is not None:
+            with self._session.log.bound():
+                _log.warning("%s", text)
+
+    async def leave(self, why: str) -> None:
+        """Close their session, if there is one. Shielded: what they have used is closed when this returns."""
+        with trio.CancelScope(shield=True):
+            async with self._changing:
+                if self._session is not None:
+                    self._why = why
+                    self._leaving.set()
+                    await self._left.wait()
+
+    async def _own(self) -> Session:
+        async with self._changing:
+            if self._session is None:
+                if self._nursery is None:
+                    raise RpcError(StatusCode.UNAVAILABLE, "the exporter is starting; try again")
+                self._leaving, self._left = trio.Event(), trio.Event()
+                self._session = await self._nursery.start(self._live)
+            return self._session
+
+    async def _live(self, *, task_status: trio.TaskStatus[Session]) -> None:
+        try:
+            async with self._make() as session, trio.open_nursery() as nursery:
+                nursery.start_soon(session.tree.keep_open)
+                task_status.started(session)
+                await self._leaving.wait()
+                session.end_calls(self._why)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._session = None
+            self._left.set()
+
+    def _announce(self, connection: ServedConnection, person: str, session: Session) -> None:
+        """The lease's user reads who takes part, once of each connection."""
+        self._overriding = {one for one in self._overriding if not one.ended.is_set()}
+        if connection not in self._overriding:
+            self._overriding.add(connection)
+            with session.log.bound():
+                _log.warning("%s of this host takes part in the lease, with --override", person)
+
+
+_names: dict[int, str] = {}
+
+
+async def _person_of(call: ServerCall[Any, Any]) -> str:
+    if (uid := call.uid) is None:
+        return f"somebody at {call.peer or 'the other end of a tunnel'}"
+    if uid not in _names:
+        _names[uid] = await trio.to_thread.run_sync(_name_of, uid)
+    return _names[uid]
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

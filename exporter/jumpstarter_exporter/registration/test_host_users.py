@@ -1,0 +1,420 @@
+"""Who uses a board that has a controller: leases and the users of its host, one after the other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from google.protobuf import empty_pb2
+from jumpstarter_proto.rpc import Channel, Metadata, RpcError, Server, StatusCode, open_channel
+from jumpstarter_proto.v1 import common_pb2
+from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+from jumpstarter_proto.value import from_value, to_value
+
+from jumpstarter_exporter.boards.events import Phase
+from jumpstarter_exporter.registration import host_users
+from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
+from jumpstarter_exporter.registration.host_users import FORCE, OVERRIDE, REFUSAL
+from jumpstarter_exporter.registration.registered import Registered
+from jumpstarter_exporter.services import services
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+
+
+@pytest.fixture(autouse=True)
+def guarded(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of these tests does not wait for threads, and a user's name is looked up in one."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setitem(host_users._names, os.getuid(), ME)
+
+
+class Memory:
+    """Records that outlive an exporter."""
+
+    def __init__(self) -> None:
+        self.plain: Any = None
+
+    def read(self) -> object:
+        return self.plain
+
+    def write(self, plain: object) -> None:
+        self.plain = plain
+
+
+class User:
+    """Somebody at the host's socket."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.stub = ExporterServiceStub(channel)
+
+    async def status(self) -> str:
+        report = await self.stub.GetStatus(pb.GetStatusRequest())
+        return f"{common_pb2.ExporterStatus.Name(report.status).removeprefix('EXPORTER_STATUS_')}: {report.message}"
+
+    async def call(self, method: str, *arguments: Any, metadata: Metadata = ()) -> Any:
+        report = await self.stub.GetReport(empty_pb2.Empty())
+        uuid = next(one.uuid for one in report.reports if one.parent_uuid)
+        request = pb.DriverCallRequest(uuid=uuid, method=method, args=[to_value(one) for one in arguments])
+        return from_value((await self.stub.DriverCall(request, metadata=metadata)).result)
+
+    async def refused(self, method: str, *arguments: Any, metadata: Metadata = ()) -> RpcError:
+        with pytest.raises(RpcError) as caught:
+            await self.call(method, *arguments, metadata=metadata)
+        return caught.value
+
+
+class Host:
+    """A registered exporter, and the socket of its host."""
+
+    def __init__(self, exporter: Registered) -> None:
+        self.exporter = exporter
+
+    @property
+    def phase(self) -> Phase | None:
+        lease = self.exporter._keeper.lease
+        return None if lease is None else lease.phase
+
+    @asynccontextmanager
+    async def user(self) -> AsyncIterator[User]:
+        ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Server(services(self.exporter.users)).serve_connection, theirs)
+            async with open_channel(ours) as channel:
+                yield User(channel)
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def hosting(
+    configure: Configure, lab: Lab, memory: Memory | None = None, **hooks: dict[str, str]
+) -> AsyncIterator[Host]:
+    """It runs for the block, and dies at its end: nothing is said to the controller, and no hook runs."""
+    exporter = Registered(configure(**hooks), Wired(lab), records=memory)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(exporter.serve)
+        await lab.until("register 2 {}")
+        yield Host(exporter)
+        nursery.cancel_scope.cancel()
+
+
+def message(lab: Lab) -> str:
+    return lab.messages[-1]
+
+
+async def test_who_looks_takes_the_board_from_nobody(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host, host.user() as user:
+        assert await user.call("look") == "fine"
+        assert await user.status() == "LEASE_READY: Ready for commands"
+        lab.say("mine")
+        await lab.until("LEASE_READY")
+        assert await user.call("look") == "fine"
+    assert "AFTER_LEASE_HOOK" not in lab.heard
+
+
+async def test_a_call_takes_the_board_until_ten_seconds_after_its_user_has_left(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host:
+        async with host.user() as user, host.user() as other:
+            assert await user.call("wait", 0) == await other.call("wait", 0) == "done"
+            await lab.until("AFTER_LEASE_HOOK")
+            assert message(lab) == f"Not available: in local use by {ME}"
+            await trio.sleep(1000)
+        left = trio.current_time()
+        await lab.until("AVAILABLE")
+        assert trio.current_time() - left == pytest.approx(10, abs=0.1)
+
+
+async def test_a_lease_waits_for_the_users_of_the_host_and_has_driver_objects_of_its_own(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host:
+        async with host.user() as user, host.user() as reader:
+            await user.call("wait", 0)
+            mine = Board.latest
+            async with reader.stub.LogStream(empty_pb2.Empty()) as log:
+                await log.initial_metadata()
+                lab.say("lease")
+                await lab.until("BEFORE_LEASE_HOOK")
+                assert message(lab) == f"Waiting for the board: in local use by {ME}"
+                while "the lease lease of ann waits for this board" not in (await log.receive()).message:
+                    pass
+            assert await user.call("wait", 0) == "done"
+            assert host.phase is Phase.WAITING
+        await lab.until("LEASE_READY")
+        assert Board.latest is not mine
+
+
+async def test_a_lease_that_waits_too_long_is_given_back_with_the_reason(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host, host.user() as user:
+        await user.call("wait", 0)
+        lab.say("lease")
+        await lab.until("BEFORE_LEASE_HOOK")
+        waiting = host.exporter._server
+        since = trio.current_time()
+        while trio.current_time() < since + 235:
+            await user.call("wait", 60)
+        await lab.until("release lease")
+        assert 240 <= trio.current_time() - since < 260
+        assert waiting is not None
+        assert f"in local use by {ME}" in waiting.session.obstacle
+        assert await user.call("wait", 0) == "done"
+
+
+async def test_calls_of_a_lease_that_waits_are_refused_with_the_reason(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host, host.user() as user:
+        await user.call("wait", 0)
+        lab.say("lease")
+        await lab.until("BEFORE_LEASE_HOOK")
+        server = host.exporter._server
+        assert server is not None
+        ours, theirs = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.session.server.serve_connection, theirs)
+            async with open_channel(ours) as channel:
+                leaser = User(channel)
+                error = await leaser.refused("wait", 0)
+                assert error.code is StatusCode.FAILED_PRECONDITION
+                assert error.details == f"not ready: in local use by {ME}"
+                assert (
+                    await leaser.status() == f"BEFORE_LEASE_HOOK: Waiting for the board: in local use by {ME}"
+                )
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_lease_that_is_taken_back_while_it_waits_disturbs_nobody(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host, host.user() as user:
+        await user.call("wait", 0)
+        mine = Board.latest
+        lab.say("lease")
+        await lab.until("BEFORE_LEASE_HOOK")
+        lab.say()
+        await lab.until("AFTER_LEASE_HOOK")
+        assert await user.call("wait", 0) == "done"
+        assert mine is not Board.latest  # the lease had objects, and used none
+        assert "release lease" not in lab.heard
+
+
+async def test_an_override_runs_in_the_lease_and_is_said_to_its_user(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host, host.user() as user:
+        lab.say("lease")
+        await lab.until("LEASE_READY")
+        error = await user.refused("wait", 0)
+        assert error.code is StatusCode.PERMISSION_DENIED
+        assert error.details == (
+            "the board is leased by ann (lease, leased); wait for its end, or take part with --override"
+        )
+        assert dict(error.trailing_metadata)[REFUSAL] == "leased"
+        leased = Board.latest
+        server = host.exporter._server
+        assert server is not None
+        with server.session.log.reader(from_start=True) as entries:
+            assert await user.call("wait", 0, metadata=[(OVERRIDE, "1")]) == "done"
+            assert await user.call("wait", 0, metadata=[(OVERRIDE, "1")]) == "done"
+            said = [entry.message async for entry in _there(entries)]
+        assert said.count(f"{ME} of this host takes part in the lease, with --override") == 1
+        assert Board.latest is leased
+
+
+async def _there(entries: Any) -> AsyncIterator[Any]:
+    with trio.move_on_after(1):
+        async for entry in entries:
+            yield entry
+
+
+@pytest.mark.parametrize("word", [OVERRIDE, FORCE])
+async def test_a_hook_is_disturbed_only_by_force(
+    configure: Configure, lab: Lab, word: str, tmp_path: Any
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with trio.fail_after(30):
+        async with (
+            hosting(configure, lab, beforeLease={"script": f"cat {fifo}"}) as host,
+            host.user() as user,
+        ):
+            lab.say("lease")
+            await lab.until("BEFORE_LEASE_HOOK")
+            metadata = [(OVERRIDE, "1"), (word, "1")]
+            if word == FORCE:
+                assert await user.call("wait", 0, metadata=metadata) == "done"
+            else:
+                error = await user.refused("wait", 0, metadata=metadata)
+                assert "a hook of the lease lease runs; wait for it, or add --override=force" in error.details
+            await trio.to_thread.run_sync(fifo.write_bytes, b"")
+            await lab.until("LEASE_READY")
+
+
+async def test_somebody_from_the_network_cannot_take_part(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host:
+        lab.say("lease")
+        await lab.until("LEASE_READY")
+        ours, theirs = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Server(services(host.exporter.users)).serve_connection, theirs)
+            async with open_channel(ours) as channel:
+                error = await User(channel).refused("wait", 0, metadata=[(OVERRIDE, "1"), (FORCE, "1")])
+                assert error.code is StatusCode.PERMISSION_DENIED
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_a_user_of_the_host_does_ends_when_a_lease_begins(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Who only looks does not keep a lease waiting, and is told why the session has ended."""
+    async with (
+        hosting(configure, lab) as host,
+        host.user() as user,
+        user.stub.LogStream(empty_pb2.Empty()) as log,
+    ):
+        await log.initial_metadata()
+        lab.say("lease")
+        await lab.until("LEASE_READY")
+        with pytest.raises(RpcError, match="lease lease has the board"):
+            [entry async for entry in log]
+
+
+@pytest.mark.parametrize("is_wanted", [False, True])
+async def test_who_does_nothing_for_an_hour_loses_the_board(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock, is_wanted: bool
+) -> None:
+    """For two minutes, if a lease waits for it."""
+    async with hosting(configure, lab) as host, host.user() as user:
+        await user.call("wait", 0)
+        await trio.sleep(60)
+        await user.call("wait", 0)
+        since = trio.current_time()
+        if is_wanted:
+            lab.say("lease")
+        await lab.until("LEASE_READY" if is_wanted else "AFTER_LEASE_HOOK")
+        if not is_wanted:
+            await lab.until("AVAILABLE")
+        expected = (120 if is_wanted else 3600) + 10
+        assert trio.current_time() - since == pytest.approx(expected, abs=1)
+        with pytest.raises(RpcError, match="nothing was done for"):
+            await user.call("wait", 0)
+
+
+async def test_a_lease_goes_on_after_a_restart_without_its_hook(configure: Configure, lab: Lab) -> None:
+    memory = Memory()
+    hook = {"script": "echo prepared"}
+    with trio.fail_after(60):
+        async with hosting(configure, lab, memory, beforeLease=hook):
+            lab.say("lease")
+            await lab.until("BEFORE_LEASE_HOOK", "LEASE_READY")
+        assert memory.plain["phase"] == "leased"
+        async with hosting(configure, lab, memory, beforeLease=hook) as host:
+            lab.say("lease")
+            await lab.until("listen lease")
+            while host.exporter._server is None or not host.exporter._server.is_begun:
+                await trio.sleep(0.01)
+            async with host.user() as user:
+                assert await user.status() == "LEASE_READY: Ready for commands"
+    assert lab.heard.count("BEFORE_LEASE_HOOK") == 1
+
+
+async def test_a_hook_that_ran_runs_again_after_a_restart(
+    configure: Configure, lab: Lab, tmp_path: Any
+) -> None:
+    memory, fifo = Memory(), tmp_path / "fifo"
+    os.mkfifo(fifo)
+    hook = {"script": f"echo began >> {tmp_path}/said; cat {fifo}"}
+    with trio.fail_after(60):
+        async with hosting(configure, lab, memory, beforeLease=hook):
+            lab.say("lease")
+            await lab.until("BEFORE_LEASE_HOOK")
+            while not (tmp_path / "said").exists():
+                await trio.sleep(0.01)
+        assert memory.plain["phase"] == "preparing"
+        async with hosting(configure, lab, memory, beforeLease=hook):
+            lab.say("lease")
+            await trio.to_thread.run_sync(fifo.write_bytes, b"")
+            await lab.until("LEASE_READY")
+    assert (tmp_path / "said").read_text() == "began\nbegan\n"
+
+
+@pytest.mark.parametrize("next_lease", ["", "another"])
+async def test_a_lease_that_was_over_meanwhile_is_cleaned_up_first(
+    configure: Configure, lab: Lab, tmp_path: Any, next_lease: str
+) -> None:
+    memory = Memory()
+    hooks = {
+        "beforeLease": {"script": f"echo before $LEASE_NAME >> {tmp_path}/said"},
+        "afterLease": {"script": f"echo after $LEASE_NAME >> {tmp_path}/said"},
+    }
+    with trio.fail_after(60):
+        async with hosting(configure, lab, memory, **hooks):
+            lab.say("lease")
+            await lab.until("LEASE_READY")
+        async with hosting(configure, lab, memory, **hooks):
+            lab.say(next_lease)
+            await lab.until("AFTER_LEASE_HOOK", "LEASE_READY" if next_lease else "AVAILABLE")
+    assert (tmp_path / "said").read_text().splitlines() == [
+        "before lease",
+        "after lease",
+        *(["before another"] if next_lease else []),
+    ]
+    assert "release lease" not in lab.heard
+
+
+async def test_without_a_word_of_the_controller_a_lease_goes_on_after_a_minute(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    memory = Memory()
+    memory.plain = {"version": 1, "lease": "lease", "client": "ann", "phase": "leased"}
+    async with hosting(configure, lab, memory) as host, host.user() as user:
+        error = await user.refused("wait", 0, metadata=[(OVERRIDE, "1")])
+        assert "the exporter was started again" in error.details
+        await trio.sleep(61)
+        assert await user.call("wait", 0, metadata=[(OVERRIDE, "1")]) == "done"
+
+
+async def test_a_lease_ends_by_itself_five_minutes_behind_its_end_when_its_controller_is_away(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory()
+    memory.plain = {"version": 1, "lease": "lease", "client": "ann", "phase": "leased", "end": 100.0}
+    monkeypatch.setattr("time.time", lambda: 50.0 + trio.current_time())
+    away = RpcError(StatusCode.UNAVAILABLE, "away")
+    lab.says = [away] * 1000
+    began = trio.current_time()
+    async with hosting(configure, lab, memory) as host:
+        while host.phase is not None:
+            await trio.sleep(1)
+        assert trio.current_time() - began == pytest.approx(50 + 300, abs=5)
+        async with host.user() as user:
+            assert await user.call("wait", 0) == "done"
+    assert "release lease" not in lab.heard
+
+
+async def test_a_board_whose_hook_failed_is_available_again_when_the_lease_is_released(
+    configure: Configure, lab: Lab
+) -> None:
+    hook = {"script": "exit 3", "onFailure": "endLease"}
+    with trio.fail_after(60):
+        async with hosting(configure, lab, beforeLease=hook):
+            lab.say("lease")
+            await lab.until("BEFORE_LEASE_HOOK", "BEFORE_LEASE_HOOK_FAILED")
+            lab.say()
+            await lab.until("AVAILABLE")
