@@ -37,6 +37,7 @@ from jumpstarter_client.resolve import (
     Unix,
     board_of,
     candidates,
+    overriding,
     passphrase,
     socket_of,
 )
@@ -123,7 +124,7 @@ async def _local(
 ) -> Caller:
     """A channel without a lease."""
     if config is not None:
-        return await _built_in(stack, config)
+        return await _built_in(stack, config, timeout)
     for candidate in candidates(host, os.environ):
         match candidate:
             case Unix():
@@ -140,7 +141,7 @@ async def _local(
                 connect = partial(_tcp, candidate, timeout)
                 return await _lasting(stack, connect, str(candidate), scheme, board=board, options=KEEPALIVE)
             case BuiltIn():
-                return await _built_in(stack, board)
+                return await _built_in(stack, board, timeout)
     raise ConnectError("there is no exporter to connect to; name one with --host")
 
 
@@ -156,7 +157,7 @@ async def _lasting(
     """A channel that is connected: an exporter may be restarted, and a socket may be a lease's."""
     ready = [await connect()]
     stack.push_async_callback(trio.aclose_forcefully, ready[0])
-    metadata = passphrase(os.environ) + ([] if board is None else [(BOARD, board)])
+    metadata = passphrase(os.environ) + overriding(os.environ) + ([] if board is None else [(BOARD, board)])
 
     @asynccontextmanager
     async def dial() -> AsyncIterator[Channel]:
@@ -182,9 +183,21 @@ async def _tcp(target: Tcp, timeout: float) -> trio.abc.Stream:
     return await connect_tcp(target.host, target.port, ssl_context=context, timeout=timeout)
 
 
-async def _built_in(stack: AsyncExitStack, config: str | Path | None) -> Channel:
-    exporter = await stack.enter_async_context(_open_built_in(config))
+async def _built_in(stack: AsyncExitStack, config: str | Path | None, timeout: float) -> Caller:
+    """The daemon's that serves this board, if there is one."""
+    try:
+        exporter = await stack.enter_async_context(_open_built_in(config))
+    except JumpstarterError as error:
+        if not (socket := _socket_of_daemon(error)):
+            raise
+        connect = partial(_unix, Unix(socket, asked_for=True), timeout)
+        return await _lasting(stack, connect, "localhost", "http", board=None)
     return await stack.enter_async_context(open_channel(await exporter.connect()))
+
+
+def _socket_of_daemon(error: JumpstarterError) -> str:
+    """Where a daemon serves the board that could not be opened for it."""
+    return str(getattr(error, "socket", ""))
 
 
 @asynccontextmanager
@@ -255,7 +268,13 @@ async def open_host(
                     yield str(candidate)
                     return
                 case BuiltIn():
-                    async with _open_built_in(config or board) as exporter, exporter.listen() as path:
+                    async with AsyncExitStack() as stack:
+                        try:
+                            exporter = await stack.enter_async_context(_open_built_in(config or board))
+                            path = await stack.enter_async_context(exporter.listen())
+                        except JumpstarterError as error:
+                            if not (path := _socket_of_daemon(error)):
+                                raise
                         yield path
                     return
 

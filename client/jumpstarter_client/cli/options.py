@@ -55,6 +55,8 @@ class Options:
     config: str | None = None
     board: str | None = None
     """Of a host that has several."""
+    override: str = ""
+    """Take part in the lease of a board of this machine: "1"; "force" while a hook runs, too."""
     selector: str | None = None
     exporter: str | None = None
     """Of this machine or of a controller; `split` has found out which, and set one of the other two."""
@@ -107,7 +109,9 @@ class Options:
         return f"on this machine, {missing}"
 
     def apply(self) -> None:
-        """Set up logging, if there is anything to set up."""
+        """Set up logging, if there is anything to set up, and what connections and commands inside find."""
+        if self.override:
+            os.environ["JUMPSTARTER_OVERRIDE"] = self.override
         if self.log_level != "warning":
             import logging  # noqa: PLC0415 - the default needs none of it
 
@@ -179,6 +183,10 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
             if VALUED[name] == "selector" and options.selector:
                 value = f"{options.selector},{value}"  # each narrows the others
             setattr(options, VALUED[name], value)
+        elif name == "--override":
+            if equals and value != "force":
+                raise UsageError("--override takes no value but `force`, for while a hook runs: --override=force")
+            options.override = value or "1"
         elif word == "--exporter-logs":
             options.exporter_logs = True
         else:
@@ -200,6 +208,8 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
         raise UsageError(
             "--board names one of the boards that a host serves; leave out --config, -l and --lease"
         )
+    if options.override and asked:
+        raise UsageError("--override is for a board that is served on this machine; leave out -l and --lease")
     if options.log_level not in LOG_LEVELS:
         raise UsageError(f"{options.log_level!r} is no log level; use one of {', '.join(LOG_LEVELS)}")
     return options, rest

@@ -42,6 +42,7 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
 Options of every command:
   --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST
   --board NAME         one of the boards of a host that serves several, instead of JUMPSTARTER_BOARD
+  --override           take part in the lease of a board of this machine that somebody has; its user is told
   --config FILE        start an exporter from this file, for this command only
   -l SELECTOR          lease a board of a controller by its labels, such as board=rpi4
   --exporter NAME      this machine's configuration of that name, else the controller's exporter of that name

@@ -1,0 +1,109 @@
+"""Users at the host of a board that a controller leases, and the lease's user: one has the board at a time."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from jumpstarter_proto.errors import ExitCode
+
+from tests.e2e.lab import Lab
+
+HOOKS = """
+hooks:
+  beforeLease: {script: "echo the hook prepares"}
+"""
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab.opened() as lab:
+        yield lab
+
+
+def door(lab: Lab, name: str = "one") -> str:
+    """The socket of its host."""
+    return str(lab.exporters[name].log.parent / "run" / "exporter.sock")
+
+
+def leased(lab: Lab, *words: str) -> str:
+    """The exporter of a new lease."""
+    client = lab.home / "ann.yaml"
+    if not client.exists():
+        lab.client("ann")
+    made = json.loads(lab.ok("lease", "create", "--client", client, "-o", "json", *words))
+    return str(made["exporter"])
+
+
+def test_a_board_in_local_use_is_not_leased_while_there_is_another(lab: Lab) -> None:
+    lab.exporter("one")
+    lab.exporter("two")
+    lab.ok("power", "on", JUMPSTARTER_HOST=door(lab))
+    lab.until(lambda: lab.status("one") == "AFTER_LEASE_HOOK")
+    assert leased(lab, "-l", "board=rpi4") == "two"
+    # The next one waits until nobody uses the other.
+    assert leased(lab, "-l", "board=rpi4") == "one"
+
+
+def test_nobody_at_the_host_switches_a_board_that_somebody_has_leased(lab: Lab) -> None:
+    lab.exporter("one")
+    assert leased(lab, "-l", "board=rpi4") == "one"
+    lab.until(lambda: lab.status("one") == "LEASE_READY")
+    code, why = lab.refused("power", "off", JUMPSTARTER_HOST=door(lab))
+    assert code == ExitCode.DENIED
+    assert "the board is leased by ann (" in why
+    assert ", leased) until " in why
+    assert why.rstrip().endswith("wait for its end, or take part with --override")
+    file = lab.home / "one.yaml"
+    assert lab.refused("power", "off", "--config", file)[0] == ExitCode.DENIED
+    assert "power" in lab.ok("devices", JUMPSTARTER_HOST=door(lab))
+    lab.ok("power", "off", "--override", JUMPSTARTER_HOST=door(lab))
+    words = ("power", "on", "--client", lab.home / "ann.yaml", "--lease", lease(lab), "--exporter-logs")
+    assert "of this host takes part in the lease, with --override" in lab.run(*words).stderr
+
+
+def lease(lab: Lab) -> str:
+    return lab.ok("lease", "list", "--client", lab.home / "ann.yaml", "-o", "name").split()[0]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_lease_goes_on_after_a_restart_without_its_hook(lab: Lab, how: signal.Signals) -> None:
+    daemon = lab.exporter("one", hooks=HOOKS)
+    assert leased(lab, "-l", "board=rpi4") == "one"
+    lab.until(lambda: lab.status("one") == "LEASE_READY")
+    daemon.process.send_signal(how)
+    daemon.process.wait(20)
+    restarted = lab.start_exporter("one", wait=False, folder=daemon.log.parent)
+    lab.until(lambda: lab.status("one") == "LEASE_READY")
+    lab.ok("power", "on", "--client", lab.home / "ann.yaml", "--lease", lease(lab))
+    assert "the hook prepares" not in restarted.log.read_text()
+    lab.ok("lease", "release", lease(lab), "--client", lab.home / "ann.yaml")
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+
+
+def test_two_exporters_of_one_host_have_a_socket_each(lab: Lab) -> None:
+    first = lab.exporter("one")
+    lab.exporter("two", folder=first.log.parent)
+    own = str(first.log.parent / "run" / "boards" / "two.sock")
+    lab.ok("power", "on", JUMPSTARTER_HOST=own)
+    lab.until(lambda: lab.status("two") == "AFTER_LEASE_HOOK")
+    assert lab.status("one") == "AVAILABLE"
+
+
+def test_a_board_is_leased_where_nobody_at_its_host_can_be_served(lab: Lab) -> None:
+    """As where 0.9 runs in a container without a place for sockets."""
+    lab.admin("exporter", "create", "one", "--label", "board=rpi4", "--save", lab.home / "one.yaml")
+    file = lab.home / "one.yaml"
+    file.write_text(file.read_text().replace("export: {}\n", lab.export))
+    program = lab.home / "start"
+    program.write_text('#!/bin/sh\nJUMPSTARTER_RUNTIME_DIRECTORY=/dev/null/x exec "$@"\n')
+    program.chmod(0o700)
+    command = subprocess.run(
+        ["which", "jumpstarter-exporter"], capture_output=True, text=True, check=False, env=lab.environment
+    )
+    lab.start_exporter("one", program, command.stdout.strip(), "run", "--config")
+    assert "which is for leases only" in lab.exporters["one"].log.read_text()
+    assert leased(lab, "-l", "board=rpi4") == "one"
