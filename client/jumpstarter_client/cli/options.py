@@ -185,7 +185,9 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
             setattr(options, VALUED[name], value)
         elif name == "--override":
             if equals and value != "force":
-                raise UsageError("--override takes no value but `force`, for while a hook runs: --override=force")
+                raise UsageError(
+                    "--override takes no value but `force`, for while a hook runs: --override=force"
+                )
             options.override = value or "1"
         elif word == "--exporter-logs":
             options.exporter_logs = True

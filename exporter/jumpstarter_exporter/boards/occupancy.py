@@ -303,7 +303,9 @@ class Occupancy:
                     "try again in a minute",
                 )
             if lease.phase in (Phase.PREPARING, Phase.CLEANING) and not force:
-                return Refusal("hook", f"a hook of the lease {lease.name} runs; wait for it, or add --override=force")
+                return Refusal(
+                    "hook", f"a hook of the lease {lease.name} runs; wait for it, or add --override=force"
+                )
             if lease.phase is not Phase.WAITING:
                 return Admission.LEASE
             # Nothing was prepared for the lease, and others may use the board here: one more shares that.
