@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,6 +105,8 @@ def test_a_planted_fault_is_found(
 def test_memory_that_grows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[bytes] = []
     monkeypatch.setattr("tests.fuzz.engine.MEMORY_KIB", 16 * 1024)
+    looks = itertools.count(0, 0.05)  # seconds; some thirty inputs, however busy the machine is
+    monkeypatch.setattr("tests.fuzz.engine.time", SimpleNamespace(monotonic=looks.__next__))
     found = fuzz(lambda data: kept.append(bytes(1_000_000) + data), [b"x"], seconds=3).finding
     assert found is not None
     assert "memory grew" in found.what
