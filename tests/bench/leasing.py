@@ -70,7 +70,7 @@ def _both_ways(bench: Bench, name: str) -> Iterator[tuple[Worker, Worker]]:
     with _with_exporter(bench.home / f"tunnel-{name}") as (here, client):
         lease = here.lease(client)
         yield (
-            here.worker(WORKER, "ours", JUMPSTARTER_HOST=str(_session())),
+            here.worker(WORKER, "ours", JUMPSTARTER_HOST=str(_session(here))),
             here.worker(WORKER, "ours", JMP_LEASE=lease, JMP_CLIENT_CONFIG_HOME=str(_home_of(client))),
         )
 
@@ -85,12 +85,16 @@ def _with_exporter(home: Path) -> Iterator[tuple[Lab, Path]]:
         yield here, here.identity(Kind.CLIENT)
 
 
-def _session() -> Path:
+def _session(lab: Lab) -> Path:
     """The socket of the one session that is leased."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        for path in Path(tempfile.gettempdir()).glob("jumpstarter-lease-*/socket"):
-            return path
+        for place in (
+            lab.home,
+            Path(tempfile.gettempdir()),
+        ):  # the second where the first is too long for sockets
+            for path in place.rglob("jumpstarter-lease-*/socket"):
+                return path
         time.sleep(0.05)
     raise RuntimeError("the exporter has not begun its lease")
 
@@ -119,7 +123,7 @@ def command(bench: Bench, repeats: int) -> Result:
             return took
 
         lease = here.lease(client)
-        local = here.environment | {"JUMPSTARTER_HOST": str(_session())}
+        local = here.environment | {"JUMPSTARTER_HOST": str(_session(here))}
         near = [once(program, local) for _ in range(repeats + 1)][1:]
         here.release(client, lease)
         leased = []
