@@ -28,6 +28,8 @@ from jumpstarter_controller.services.routers import Routers
 
 __all__ = ["ControllerService"]
 
+LISTEN_SECONDS = 1.0
+"""An exporter says on one connection that it is ready and listens on another: who dials in between waits so long."""
 READY_SECONDS = 30.0
 """A dial waits so long for an exporter that is about to begin its lease."""
 
@@ -163,6 +165,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         if lease.waited:
             self._engine.heard_of(lease)
         exporter = await self._ready(Key(lease.namespace, lease.exporter), lease.key)
+        await self._listening.until(lease.key, LISTEN_SECONDS)
         session.check()  # that took a while
         lease = self._dialled(session.record, request.lease_name)
         left = math.inf if lease.expiry is None else lease.expiry - self._engine.clock()

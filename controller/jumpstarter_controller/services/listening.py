@@ -53,6 +53,8 @@ class Listening:
         self._listeners: dict[Key, Listener] = {}
         self._left: dict[Key, tuple[float, deque[jumpstarter_pb2.ListenResponse]]] = {}
         """What waits where nobody listens, and until when it is kept."""
+        self._arrivals: dict[Key, trio.Event] = {}
+        """Of leases for whose listener somebody waits."""
 
     def listen(self, lease: Key) -> Listener:
         """Open a queue. An older one of the same lease ends, and what waits there comes along."""
@@ -64,7 +66,17 @@ class Listening:
             before.replaced = True
             before.wake()
         listener = self._listeners[lease] = Listener(waiting)
+        self._arrivals.pop(lease, trio.Event()).set()
         return listener
+
+    async def until(self, lease: Key, seconds: float) -> None:
+        """Wait until an exporter listens for connections to it, but not longer than that."""
+        try:
+            with trio.move_on_after(seconds):
+                while lease not in self._listeners:
+                    await self._arrivals.setdefault(lease, trio.Event()).wait()
+        finally:  # others who wait still ask for another one
+            self._arrivals.pop(lease, trio.Event()).set()
 
     def close(self, lease: Key, listener: Listener) -> None:
         """The call has ended; a newer one stays. What waits is kept for a while."""

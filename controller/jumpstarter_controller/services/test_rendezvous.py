@@ -33,7 +33,7 @@ from jumpstarter_controller.services import (
     changes,
     objects,
 )
-from jumpstarter_controller.services.controller_service import READY_SECONDS
+from jumpstarter_controller.services.controller_service import LISTEN_SECONDS, READY_SECONDS
 from jumpstarter_controller.services.instances import INSTANCE
 from jumpstarter_controller.services.listening import CAPACITY, RETURN_SECONDS, Listener
 
@@ -166,6 +166,41 @@ async def test_an_exporter_that_listens_no_more_cannot_be_dialled(
     with pytest.raises(RpcError, match="not listening on lease mine") as caught:
         await lab.dial()
     assert caught.value.code is StatusCode.UNAVAILABLE
+
+
+async def test_an_exporter_that_is_about_to_listen_is_waited_for(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It says that it is ready before, on another connection."""
+    dialled = []
+
+    async def dial() -> None:
+        dialled.append(await lab.dial())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dial)
+        nursery.start_soon(dial)
+        await trio.sleep(LISTEN_SECONDS / 2)
+        async with lab.listen() as call:
+            assert {await heard(call), await heard(call)} == {"1", "2"}
+    assert sorted(dialled) == ["1", "2"]
+    assert not lab.listening._arrivals
+
+
+async def test_who_waits_for_an_exporter_to_listen_may_leave_before_others(
+    listening: Listening, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.until, MINE, 10)
+        with trio.move_on_after(1):
+            await listening.until(MINE, 100)
+        before = trio.current_time()
+        await listening.until(MINE, 2)
+        assert trio.current_time() - before == pytest.approx(2, abs=0.1)
+        await trio.sleep(1)
+        listening.listen(MINE)
+    assert trio.current_time() - before == pytest.approx(3, abs=0.1)
+    assert not listening._arrivals
 
 
 async def test_a_newer_call_of_an_exporter_ends_the_older(
