@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from jumpstarter_proto.errors import ExitCode
 
 from tests.e2e.lab import Lab
+from tests.interop import exporters
 
 HOOKS = """
 hooks:
@@ -107,3 +110,53 @@ def test_a_board_is_leased_where_nobody_at_its_host_can_be_served(lab: Lab) -> N
     lab.start_exporter("one", program, command.stdout.strip(), "run", "--config")
     assert "which is for leases only" in lab.exporters["one"].log.read_text()
     assert leased(lab, "-l", "board=rpi4") == "one"
+
+
+def exporter_command(lab: Lab, *words: str) -> subprocess.CompletedProcess[str]:
+    """`jumpstarter-exporter ...` at the host of the exporter "one"."""
+    return subprocess.run(
+        [exporters.scripts() / "jumpstarter-exporter", *words],
+        env=lab.environment | {"JUMPSTARTER_RUNTIME_DIRECTORY": str(Path(door(lab)).parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_board_that_is_drained_is_not_leased_also_after_a_restart(lab: Lab) -> None:
+    daemon = lab.exporter("one")
+    drained = exporter_command(lab, "drain", "one")
+    assert drained.returncode == 0, drained.stderr
+    assert drained.stdout == f"one: drained: by {getpass.getuser()}\n"
+    lab.until(lambda: lab.status("one") == "AFTER_LEASE_HOOK")
+    daemon.process.kill()
+    daemon.process.wait()
+    lab.start_exporter("one", wait=False, folder=daemon.log.parent)
+    lab.until(lambda: lab.status("one") == "AFTER_LEASE_HOOK")
+    lab.exporter("two")
+    assert leased(lab, "-l", "board=rpi4") == "two"
+    assert exporter_command(lab, "resume").stdout == "one: can be leased\n"
+    assert leased(lab, "-l", "board=rpi4") == "one"
+
+
+def test_an_exporter_that_is_drained_to_its_end_ends_after_its_lease(lab: Lab) -> None:
+    daemon = lab.exporter("one")
+    assert leased(lab, "-l", "board=rpi4") == "one"
+    lab.until(lambda: lab.status("one") == "LEASE_READY")
+    said = exporter_command(lab, "drain", "--exit").stdout
+    assert said == "the exporter ends when no lease is served any more\n"
+    assert daemon.process.poll() is None
+    lab.ok("lease", "release", lease(lab), "--client", lab.home / "ann.yaml")
+    assert daemon.process.wait(30) == 0
+    lab.start_exporter("one", folder=daemon.log.parent)
+
+
+def test_what_cannot_be_drained_says_why(lab: Lab) -> None:
+    lab.exporter("one")
+    missing = exporter_command(lab, "drain", "rock")
+    assert missing.returncode == ExitCode.NOT_FOUND
+    assert "this host has no board rock; it has one" in missing.stderr
+    nowhere = exporter_command(lab, "drain", "--socket", "/no/such.sock")
+    assert nowhere.returncode == ExitCode.UNAVAILABLE
+    assert "is the exporter running?" in nowhere.stderr

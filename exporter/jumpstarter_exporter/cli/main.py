@@ -176,6 +176,55 @@ def enrol(
     )
 
 
+@app.command
+def drain(
+    board: str = "",
+    /,
+    *,
+    exit: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
+    socket: Path | None = None,
+) -> int:
+    """Keep a board from being leased, until `resume`. A lease that runs goes on.
+
+    It stays so over restarts. Users of this host may use it all the same.
+
+        jumpstarter-exporter drain rpi4         to work on its wiring when its lease is over
+        jumpstarter-exporter drain              all boards
+        jumpstarter-exporter drain --exit       end the exporter after the leases that run
+
+    Parameters
+    ----------
+    board
+        Its name; otherwise all boards of this host that a controller leases.
+    exit
+        End the exporter when no lease is served any more; its next start leases
+        again what is not drained by name.
+    socket
+        Where the exporter listens; otherwise where `run` does.
+    """
+    from jumpstarter_exporter.cli.drain import drain_boards  # noqa: PLC0415
+
+    return drain_boards(board, exit_after=exit, socket=socket)
+
+
+@app.command
+def resume(board: str = "", /, *, socket: Path | None = None) -> int:
+    """Let a board be leased again that was drained.
+
+        jumpstarter-exporter resume rpi4
+
+    Parameters
+    ----------
+    board
+        Its name; otherwise all boards of this host that a controller leases.
+    socket
+        Where the exporter listens; otherwise where `run` does.
+    """
+    from jumpstarter_exporter.cli.drain import resume_boards  # noqa: PLC0415
+
+    return resume_boards(board, socket=socket)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
     sys.exit(

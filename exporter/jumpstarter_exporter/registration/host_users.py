@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pwd
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from jumpstarter_proto.rpc import RpcError, ServedConnection, ServerCall, Status
 
 from jumpstarter_exporter.boards.events import Admission, Refusal
 from jumpstarter_exporter.boards.keeper import Keeper
+from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.services import Use
 from jumpstarter_exporter.session import Session
 
@@ -51,7 +51,7 @@ class HostUsers:
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """The session in which one of them makes that call. RpcError when they may not."""
-        person = await _person_of(call)
+        person = await person_of(call)
         session = self.leased or await self._own()
         is_here = call.uid is not None
         answer = self._keeper.local_call(
@@ -120,21 +120,3 @@ class HostUsers:
             self._overriding.add(connection)
             with session.log.bound():
                 _log.warning("%s of this host takes part in the lease, with --override", person)
-
-
-_names: dict[int, str] = {}
-
-
-async def _person_of(call: ServerCall[Any, Any]) -> str:
-    if (uid := call.uid) is None:
-        return f"somebody at {call.peer or 'the other end of a tunnel'}"
-    if uid not in _names:
-        _names[uid] = await trio.to_thread.run_sync(_name_of, uid)
-    return _names[uid]
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"

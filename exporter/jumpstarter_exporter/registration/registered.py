@@ -202,6 +202,19 @@ class Registered:
         self._after_lease = True
         self._end_if_done()
 
+    @property
+    def use(self) -> str:
+        """Who has the board, or what keeps it from being leased."""
+        return self._keeper.sentence
+
+    def drain(self, why: str) -> None:
+        """Keep the board from being leased, until `resume`, also over restarts. A lease that runs goes on."""
+        self._keeper.withhold(Reason.DRAINED, why)
+
+    def resume(self) -> None:
+        """Undo that."""
+        self._keeper.release(Reason.DRAINED)
+
     async def _leave(self) -> None:
         with trio.move_on_after(LEAVE_SECONDS) as limit:
             try:

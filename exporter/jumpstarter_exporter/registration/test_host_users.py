@@ -20,8 +20,8 @@ from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.value import from_value, to_value
 
+from jumpstarter_exporter import people
 from jumpstarter_exporter.boards.events import Phase
-from jumpstarter_exporter.registration import host_users
 from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
 from jumpstarter_exporter.registration.host_users import FORCE, OVERRIDE, REFUSAL
 from jumpstarter_exporter.registration.registered import Registered
@@ -34,7 +34,7 @@ ME = pwd.getpwuid(os.getuid()).pw_name
 def guarded(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of these tests does not wait for threads, and a user's name is looked up in one."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setitem(host_users._names, os.getuid(), ME)
+    monkeypatch.setitem(people._names, os.getuid(), ME)
 
 
 class Memory:
@@ -418,3 +418,22 @@ async def test_a_board_whose_hook_failed_is_available_again_when_the_lease_is_re
             await lab.until("BEFORE_LEASE_HOOK", "BEFORE_LEASE_HOOK_FAILED")
             lab.say()
             await lab.until("AVAILABLE")
+
+
+async def test_a_board_that_is_drained_is_not_leased_until_it_is_resumed(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    memory = Memory()
+    async with hosting(configure, lab, memory) as host:
+        host.exporter.drain("by ana")
+        await lab.until("AFTER_LEASE_HOOK")
+        assert message(lab) == "Not available: drained: by ana"
+        async with host.user() as user:
+            assert await user.call("wait", 0) == "done", "users of the host may use it all the same"
+    async with hosting(configure, lab, memory) as host:
+        await lab.until("AFTER_LEASE_HOOK")
+        lab.say("lease")
+        await lab.until("BEFORE_LEASE_HOOK")
+        assert message(lab) == "Waiting for the board: drained: by ana"
+        host.exporter.resume()
+        await lab.until("LEASE_READY")

@@ -53,6 +53,16 @@ class Board(Protocol):
     def report(self) -> GetReportResponse:
         """Its devices, for users of this host."""
 
+    @property
+    def use(self) -> str:
+        """Who has it, or what keeps it from being leased; empty when it is free, or no controller leases it."""
+
+    def drain(self, why: str) -> bool:
+        """Keep it from being leased, until `resume`; False if no controller leases it."""
+
+    def resume(self) -> bool:
+        """Let it be leased again; False if no controller leases it."""
+
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """The session in which a user of the host makes that call. RpcError when they may not."""
 
@@ -119,6 +129,17 @@ class LocalBoard:
     def report(self) -> GetReportResponse:
         """As GetReport tells it."""
         return report_of(self._session)
+
+    use = ""
+    """Any number of users share it."""
+
+    def drain(self, why: str) -> bool:
+        """There is nothing that it could be kept from."""
+        return False
+
+    def resume(self) -> bool:
+        """The same."""
+        return False
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """The one session of all of them."""
@@ -201,6 +222,21 @@ class LeasedBoard:
     def report(self) -> GetReportResponse:
         """Of the devices that are there, whoever has them."""
         return self._registered.report
+
+    @property
+    def use(self) -> str:
+        """As the exporter has it."""
+        return self._registered.use
+
+    def drain(self, why: str) -> bool:
+        """A lease that runs goes on."""
+        self._registered.drain(why)
+        return True
+
+    def resume(self) -> bool:
+        """It can be leased, unless something else is in the way."""
+        self._registered.resume()
+        return True
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """The host's users' own session, or the lease's."""

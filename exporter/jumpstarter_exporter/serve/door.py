@@ -6,6 +6,8 @@ nothing is answered with the choice.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,7 @@ from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
 from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, StatusCode
 from jumpstarter_proto.texts import shown
 
+from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.serve.board import Board
 from jumpstarter_exporter.services import Use, services
 from jumpstarter_exporter.session import Session
@@ -32,6 +35,8 @@ class Roll:
     served: dict[str, Board] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     """Why others are not."""
+    leave: Callable[[], None] = lambda: None
+    """Has the exporter end when no lease is served any more."""
 
     @property
     def names(self) -> list[str]:
@@ -52,29 +57,10 @@ class Door:
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """A session of the board that the call is for. RpcError when it names none that can be used."""
-        board = self._board(call.header(BOARD))
+        board = _board(self._roll, call.header(BOARD))
         if self._is_remote:
             limit_reach(board.reach)
         return await board.enter(call, use)
-
-    def _board(self, name: str | None) -> Board:
-        names = self._roll.names
-        if not name and len(names) == 1:
-            name = names[0]
-        choice = ", ".join(map(shown, names))
-        if not name:
-            raise RpcError(
-                StatusCode.FAILED_PRECONDITION,
-                f"this host has the boards {choice}; choose one: --board {shown(names[0])}",
-            )
-        if name in self._roll.problems:
-            raise RpcError(
-                StatusCode.FAILED_PRECONDITION,
-                f"the board {shown(name)} is not served: {self._roll.problems[name]}",
-            )
-        if name not in self._roll.served:
-            raise RpcError(StatusCode.NOT_FOUND, f"this host has no board {shown(name)}; it has {choice}")
-        return self._roll.served[name]
 
 
 class _Host(HostServiceServicer):
@@ -88,8 +74,66 @@ class _Host(HostServiceServicer):
     ) -> host_pb2.ListBoardsResponse:
         return host_pb2.ListBoardsResponse(boards=[_told(self._roll, name) for name in self._roll.names])
 
+    async def Drain(  # noqa: N802
+        self, request: host_pb2.DrainRequest, call: ServerCall[host_pb2.DrainRequest, host_pb2.DrainResponse]
+    ) -> host_pb2.DrainResponse:
+        why = f"by {await person_of(call)}"
+        # Who ends all of it has no board in mind: the next process leases what this one did.
+        ends = request.exit and not request.board
+        names = self._of_its_keeper(call, request.board, lambda board: not ends and board.drain(why))
+        if request.exit:
+            self._roll.leave()
+        return host_pb2.DrainResponse(boards=[_told(self._roll, name) for name in names])
+
+    async def Resume(  # noqa: N802
+        self,
+        request: host_pb2.ResumeRequest,
+        call: ServerCall[host_pb2.ResumeRequest, host_pb2.ResumeResponse],
+    ) -> host_pb2.ResumeResponse:
+        names = self._of_its_keeper(call, request.board, lambda board: board.resume())
+        return host_pb2.ResumeResponse(boards=[_told(self._roll, name) for name in names])
+
+    def _of_its_keeper(
+        self, call: ServerCall[Any, Any], name: str, change: Callable[[Board], bool]
+    ) -> list[str]:
+        """The boards that were changed: that one, or all."""
+        if call.uid not in (0, os.getuid()):
+            raise RpcError(
+                StatusCode.PERMISSION_DENIED,
+                "only root and the exporter's own user, on its host, may drain and resume boards; use sudo",
+            )
+        if not name:
+            return [one for one, board in self._roll.served.items() if change(board)]
+        if not change(_board(self._roll, name)):
+            raise RpcError(
+                StatusCode.FAILED_PRECONDITION,
+                f"no controller leases the board {shown(name)}: there is nothing to drain or resume",
+            )
+        return [name]
+
+
+def _board(roll: Roll, name: str | None) -> Board:
+    names = roll.names
+    if not name and len(names) == 1:
+        name = names[0]
+    choice = ", ".join(map(shown, names))
+    if not name:
+        raise RpcError(
+            StatusCode.FAILED_PRECONDITION,
+            f"this host has the boards {choice}; choose one: --board {shown(names[0])}",
+        )
+    if name in roll.problems:
+        raise RpcError(
+            StatusCode.FAILED_PRECONDITION,
+            f"the board {shown(name)} is not served: {roll.problems[name]}",
+        )
+    if name not in roll.served:
+        raise RpcError(StatusCode.NOT_FOUND, f"this host has no board {shown(name)}; it has {choice}")
+    return roll.served[name]
+
 
 def _told(roll: Roll, name: str) -> host_pb2.Board:
     board = roll.served.get(name)
     report = None if board is None else board.report
-    return host_pb2.Board(name=name, problem=roll.problems.get(name, ""), report=report)
+    use = "" if board is None else board.use
+    return host_pb2.Board(name=name, problem=roll.problems.get(name, ""), report=report, use=use)

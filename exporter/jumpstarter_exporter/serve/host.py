@@ -94,7 +94,7 @@ class _Host:
         self._path = path
         self._network = network
         self._inventory = Inventory()
-        self._roll = Roll(problems=dict(problems))
+        self._roll = Roll(problems=dict(problems), leave=self._leave)
         self._tls = None if network is None else network.tls()
         self._servers: dict[str, list[Server]] = {}
         """Of one board each, by its name; those of the door under no name."""
@@ -254,13 +254,17 @@ class _Host:
                 if self._tls is not None:
                     await self._tls.look(always=True)
                     continue
-                _log.info("SIGHUP: ending after the leases that run")
-                self._is_leaving = True
-                for one in self._boards:
-                    one.end_after_lease()
+                self._leave()
             number = heard
             nursery.cancel_scope.cancel()
         return number
+
+    def _leave(self) -> None:
+        """End when no lease is served any more."""
+        _log.info("ending after the leases that run")
+        self._is_leaving = True
+        for board in self._boards:
+            board.end_after_lease()
 
     async def _end(self) -> None:
         boards = self._boards

@@ -14,6 +14,18 @@ HOST_SERVICE_LIST_BOARDS = Method(
     host_pb2.ListBoardsRequest,
     host_pb2.ListBoardsResponse,
 )
+HOST_SERVICE_DRAIN = Method(
+    "/jumpstarter_sbc.lab.v1.HostService/Drain",
+    Cardinality.UNARY_UNARY,
+    host_pb2.DrainRequest,
+    host_pb2.DrainResponse,
+)
+HOST_SERVICE_RESUME = Method(
+    "/jumpstarter_sbc.lab.v1.HostService/Resume",
+    Cardinality.UNARY_UNARY,
+    host_pb2.ResumeRequest,
+    host_pb2.ResumeResponse,
+)
 
 
 class HostServiceStub:
@@ -27,6 +39,16 @@ class HostServiceStub:
     ) -> host_pb2.ListBoardsResponse:
         return await self._channel.unary(HOST_SERVICE_LIST_BOARDS, request, timeout=timeout, metadata=metadata)
 
+    async def Drain(
+        self, request: host_pb2.DrainRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> host_pb2.DrainResponse:
+        return await self._channel.unary(HOST_SERVICE_DRAIN, request, timeout=timeout, metadata=metadata)
+
+    async def Resume(
+        self, request: host_pb2.ResumeRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> host_pb2.ResumeResponse:
+        return await self._channel.unary(HOST_SERVICE_RESUME, request, timeout=timeout, metadata=metadata)
+
 
 class HostServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.HostService; override what you serve."""
@@ -34,4 +56,10 @@ class HostServiceServicer(Servicer):
     async def ListBoards(self, request: host_pb2.ListBoardsRequest, call: ServerCall[host_pb2.ListBoardsRequest, host_pb2.ListBoardsResponse]) -> host_pb2.ListBoardsResponse:
         raise self.unimplemented("ListBoards")
 
-    METHODS = (HOST_SERVICE_LIST_BOARDS,)
+    async def Drain(self, request: host_pb2.DrainRequest, call: ServerCall[host_pb2.DrainRequest, host_pb2.DrainResponse]) -> host_pb2.DrainResponse:
+        raise self.unimplemented("Drain")
+
+    async def Resume(self, request: host_pb2.ResumeRequest, call: ServerCall[host_pb2.ResumeRequest, host_pb2.ResumeResponse]) -> host_pb2.ResumeResponse:
+        raise self.unimplemented("Resume")
+
+    METHODS = (HOST_SERVICE_LIST_BOARDS, HOST_SERVICE_DRAIN, HOST_SERVICE_RESUME)
