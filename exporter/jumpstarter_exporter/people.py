@@ -16,7 +16,8 @@ _names: dict[int, str] = {}
 async def person_of(call: ServerCall[Any, Any]) -> str:
     """A user of this host by name, somebody else by where they are."""
     if (uid := call.uid) is None:
-        return f"somebody at {call.peer or 'the other end of a tunnel'}"
+        where, _, _ = call.peer.rpartition(":")  # who comes again has another port
+        return f"somebody at {where or 'the other end of a tunnel'}"
     if uid not in _names:
         _names[uid] = await trio.to_thread.run_sync(_name_of, uid)  # it may be asked from another host
     return _names[uid]

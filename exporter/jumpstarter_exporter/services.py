@@ -49,6 +49,12 @@ class Use:
     uuid: str = ""
     method: str = ""
     does: bool = False
+    is_held: bool = False
+    """It lasts as long as its user wants, whether anything is done or not."""
+    ends: bool = False
+    """It ends the session."""
+    follows: bool = False
+    """It tells what others do."""
 
 
 LOOK = Use()
@@ -65,8 +71,13 @@ class Entrance(Protocol):
 async def _entered(entrance: Entrance, call: ServerCall[Any, Any], use: Use) -> AsyncIterator[Session]:
     """What is done in the block ends with the session, if not before."""
     session = await entrance.enter(call, use)
-    with session.call():
-        yield session
+    works = use.does and not use.is_held
+    call.connection.working += works
+    try:
+        with session.call():
+            yield session
+    finally:
+        call.connection.working -= works
 
 
 def services(entrance: Entrance) -> tuple[Servicer, ...]:
@@ -116,7 +127,7 @@ class _Exporter(ExporterServiceServicer):
             await calls.stream_results(node, request.method, arguments, send)
 
     async def LogStream(self, request: empty_pb2.Empty, call: LogCall) -> None:  # noqa: N802
-        async with _entered(self._entrance, call, LOOK) as session:
+        async with _entered(self._entrance, call, Use(follows=True)) as session:
             # A lease's user sees its log from the start; local users come and go, and see what happens meanwhile.
             with session.log.reader(from_start=session.lease is not None) as entries:
                 await call.send_initial_metadata()
@@ -151,7 +162,7 @@ class _Exporter(ExporterServiceServicer):
         request: jumpstarter_pb2.EndSessionRequest,
         call: ServerCall[jumpstarter_pb2.EndSessionRequest, jumpstarter_pb2.EndSessionResponse],
     ) -> jumpstarter_pb2.EndSessionResponse:
-        session = await self._entrance.enter(call, Use(does=True))
+        session = await self._entrance.enter(call, Use(does=True, ends=True))
         return session.end()
 
 
@@ -167,7 +178,8 @@ class _Router(RouterServiceServicer):
         self, call: ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
     ) -> None:
         request = streams.parse_request(call.header("request"))
-        async with _entered(self._entrance, call, Use(request.uuid, does=True)) as session:
+        is_held = request.kind == "driver"
+        async with _entered(self._entrance, call, Use(request.uuid, does=True, is_held=is_held)) as session:
             node = session.node(request.uuid)
             if request.kind == "driver":
                 await streams.serve_driver_stream(node, request.method, call)

@@ -91,7 +91,7 @@ class Session:
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Self:
         """Everybody who can reach it is its user; what the call logs is in its log."""
-        if use.does and self.obstacle:
+        if use.does and not use.ends and self.obstacle:
             raise RpcError(StatusCode.FAILED_PRECONDITION, f"not ready: {self.obstacle}")
         self.log.bind()
         return self

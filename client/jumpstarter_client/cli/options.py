@@ -78,6 +78,10 @@ class Options:
             return None
         if not named and os.environ.get("JUMPSTARTER_HOST"):
             return None  # inside of `jumpstarter shell`: the lease is there already
+        if self.override:
+            raise UsageError(
+                "--override is for a board that is served on this machine; leave it out, or unset JMP_LEASE"
+            )
         from jumpstarter_client.leasing.wanted import Wanted  # noqa: PLC0415 - local commands need none of it
 
         return Wanted.of(

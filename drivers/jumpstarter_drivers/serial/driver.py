@@ -257,7 +257,7 @@ class PySerial(Driver):
         with self._attached(console) as reader:
             yield _Stream(console, reader)
 
-    @export
+    @export(reads=True)
     async def watch(self) -> AsyncGenerator[dict[str, JSON], None]:
         """What the console says, from now on, also while there is no port; ends when the console is closed.
 

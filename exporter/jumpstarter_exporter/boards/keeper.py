@@ -19,12 +19,12 @@ __all__ = ["Keeper", "Records"]
 
 
 class Records(Protocol):
-    """Where the record is kept; blocking."""
+    """Where the record is kept."""
 
-    def read(self) -> object:
+    async def read(self) -> object:
         """What was written last."""
 
-    def write(self, plain: object) -> None:
+    async def write(self, plain: object) -> None:
         """On the disk when this returns."""
 
 
@@ -59,7 +59,7 @@ class Keeper:
     async def restore(self) -> None:
         """Go on where a process before has ended; before anything else."""
         if self._records is not None:
-            found = await trio.to_thread.run_sync(self._records.read)
+            found = await self._records.read()
             self._occupancy.restore(found, trio.current_time(), time.time())
             self._written = self._occupancy.record
 
@@ -87,7 +87,7 @@ class Keeper:
 
     async def _write(self) -> None:
         while (record := self._occupancy.record) != self._written and self._records is not None:
-            await trio.to_thread.run_sync(self._records.write, record)
+            await self._records.write(record)
             self._written = record
 
     async def _let_time_pass(self) -> None:
@@ -98,7 +98,9 @@ class Keeper:
                 await self._later.wait()
                 continue
             for connection in self._connections:
-                self._occupancy.touched(connection, connection.heard)
+                # A call that takes its time says nothing meanwhile.
+                active = trio.current_time() if connection.working else connection.heard
+                self._occupancy.touched(connection, active)
             self._happened(self._occupancy.tick(trio.current_time()))
 
     async def _until_gone(self, connection: ServedConnection) -> None:
@@ -137,14 +139,30 @@ class Keeper:
     # What happens.
 
     def offered(self, lease: Lease) -> list[Action]:
-        """A lease that may be declined is to begin; nothing is done yet of what is returned."""
-        actions = self._occupancy.assigned(lease, trio.current_time())
+        """A lease that may be declined is to begin; nothing is done yet of what is returned.
+
+        If it is not declined, `confirmed` or `withdrawn` follows.
+        """
+        actions = self._occupancy.offered(lease, trio.current_time())
         self._happened()
         return actions
 
-    def do(self, actions: Sequence[Action]) -> None:
-        """Do what an offer has brought about."""
+    def confirmed(self, actions: Sequence[Action]) -> None:
+        """It begins: do what was returned."""
+        self._occupancy.confirmed()
         self._happened(actions)
+
+    def withdrawn(self) -> None:
+        """It does not begin, or it is not known whether it does."""
+        self._happened(self._occupancy.withdrawn(trio.current_time()))
+
+    def do(self, actions: Sequence[Action]) -> None:
+        """Do what a lease that was declined has brought about."""
+        self._happened(actions)
+
+    def is_finished(self, lease: str) -> bool:
+        """Whether we have ended it, which its controller may not know."""
+        return self._occupancy.is_finished(lease)
 
     def assigned(self, lease: Lease, end: float | None, until: str) -> None:
         """The controller says that this lease has the board, until `end` (seconds since the epoch; None: not said)."""

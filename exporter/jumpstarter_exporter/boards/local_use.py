@@ -11,6 +11,8 @@ __all__ = ["LocalUse"]
 class _Use:
     person: str
     active: float
+    is_lost: bool = False
+    """It has been told to go, and goes."""
 
 
 class LocalUse:
@@ -46,8 +48,8 @@ class LocalUse:
 
     def touch(self, connection: object, now: float) -> None:
         """Its user did something; one that uses nothing is ignored."""
-        if connection in self._uses:
-            self._uses[connection].active = now
+        if (use := self._uses.get(connection)) is not None:
+            use.active = max(use.active, now)
 
     def leave(self, connection: object, now: float) -> None:
         """It is gone; one that uses nothing is ignored."""
@@ -56,20 +58,24 @@ class LocalUse:
 
     def deadline(self, idle: float | None) -> float | None:
         """When `expire` is to be called, at the latest."""
-        times = [use.active + idle for use in self._uses.values()] if idle is not None else []
+        uses = [use for use in self._uses.values() if not use.is_lost]
+        times = [use.active + idle for use in uses] if idle is not None else []
         if self._left is not None:
             times.append(self._left + self._grace)
         return min(times, default=None)
 
     def expire(self, idle: float | None, now: float) -> list[object]:
-        """Connections whose users did nothing for `idle` seconds, which leave thereby; None is for ever."""
+        """Connections whose users did nothing for `idle` seconds, which are told to leave; None is for ever.
+
+        They have the board until they are gone: what they did on it may take a while to come to its end.
+        """
         late = [
             connection
             for connection, use in self._uses.items()
-            if idle is not None and now >= use.active + idle
+            if idle is not None and not use.is_lost and now >= use.active + idle
         ]
         for connection in late:
-            self.leave(connection, now)
+            self._uses[connection].is_lost = True
         if self._left is not None and now >= self._left + self._grace:
             self._left = None
         return late

@@ -79,6 +79,8 @@ class Occupancy:
         """The same in seconds since the epoch, for the record."""
         self._finished = ""
         """The last lease that we ended: it does not begin again, though its controller may not know yet."""
+        self._is_offered = False
+        """The lease was offered, and its controller does not know yet that we have taken it."""
         self._is_alone = False
         """The controller is out of reach, and no user of the lease is connected."""
         self._resumed: float | None = None
@@ -177,6 +179,28 @@ class Occupancy:
             told = f"the lease {lease.name} of {lease.client} waits for this board; it begins when you leave"
             return [Wait(self.lease, reason), *([Tell(told)] if is_used else [])]
         return self._begin(lease)
+
+    def offered(self, lease: Lease, now: float) -> list[Action]:
+        """The same of a lease that is not ours yet: what is returned is done when it is `confirmed`, and only then."""
+        actions = self.assigned(lease, now)
+        self._is_offered = self._is_offered or any(isinstance(action, Begin) for action in actions)
+        return actions
+
+    def confirmed(self) -> None:
+        """The lease that was offered is ours."""
+        self._is_offered = False
+
+    def withdrawn(self, now: float) -> list[Action]:
+        """It is not, or nobody knows: nothing of it has begun."""
+        if not self._is_offered:
+            return []
+        self._is_offered = False
+        self._drop()
+        return self._settle(now)
+
+    def is_finished(self, lease: str) -> bool:
+        """Whether we have ended it, and its controller has not said since then that the board is not leased."""
+        return lease == self._finished
 
     def _again(self, lease: Lease, now: float) -> list[Action]:
         current = self.lease
@@ -296,6 +320,8 @@ class Occupancy:
                 return Refusal(
                     "leased", f"the board is {self.sentence}; wait for its end, or take part with --override"
                 )
+            if self._is_offered:
+                return Refusal("starting", f"the lease {lease.name} is just beginning; try again")
             if lease.phase is not Phase.WAITING and self._resumed is not None:
                 return Refusal(
                     "starting",
@@ -442,7 +468,7 @@ class Occupancy:
     def record(self) -> dict[str, object]:
         """What a restart has to know; plain data."""
         drained = self._withheld.get(Reason.DRAINED)
-        return Record(self.lease, self._end, self._finished, drained).to_plain()
+        return Record(None if self._is_offered else self.lease, self._end, self._finished, drained).to_plain()
 
     def restore(self, record: object, now: float, wall: float) -> None:
         """Go on where a process before has ended; `wall` is now in seconds since the epoch.

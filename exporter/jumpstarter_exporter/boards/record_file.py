@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import msgspec
+import trio
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.private_files import PrivateFileError, open_regular, write_private
 
@@ -18,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class RecordFile:
-    """Of the board of one configuration file. Blocking, like all that it does."""
+    """Of the board of one configuration file."""
 
     def __init__(self, directory: Path, board: str, file: Path) -> None:
         """`directory` is the state directory."""
@@ -27,8 +28,15 @@ class RecordFile:
         self._path = directory / "occupancy" / safe_name(f"{board}-{digest}", ".json")
         self._is_failing = False
 
-    def read(self) -> object:
+    async def read(self) -> object:
         """What was written last; None if there is nothing that can be read."""
+        return await trio.to_thread.run_sync(self._read)
+
+    async def write(self, plain: object) -> None:
+        """On the disk when this returns. That it cannot be written is a warning, and stops nothing."""
+        await trio.to_thread.run_sync(self._write, plain)
+
+    def _read(self) -> object:
         try:
             with open_regular(self._path) as file:
                 return msgspec.json.decode(file.read(MAX_BYTES))
@@ -40,8 +48,7 @@ class RecordFile:
             )
             return None
 
-    def write(self, plain: object) -> None:
-        """On the disk when this returns. That it cannot be written is a warning, and stops nothing."""
+    def _write(self, plain: object) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_private(self._path, msgspec.json.encode(plain))

@@ -250,9 +250,42 @@ def test_a_connection_that_does_nothing_loses_its_use_and_takes_it_again() -> No
     assert board.tick(LIMITS.idle) == []
     (lose,) = board.tick(100 + LIMITS.idle)
     assert lose == Lose("desk", "nothing was done for 3600 s, so the board is free for others again")
-    board.tick(100 + LIMITS.idle + LIMITS.leave)
+    assert board.tick(1e6) == [], "once"
+    assert board.is_local, "what it did may not be at its end"
+    board.local_left("desk", 1e6)
+    board.tick(1e6 + LIMITS.leave)
     assert board.is_free
-    used(board, now=9000)
+    used(board, now=2e6)
+
+
+def test_what_is_done_late_is_not_undone_by_what_was_heard_before() -> None:
+    board = used(Occupancy(), now=100)
+    board.touched("desk", 50)
+    assert board.tick(100 + LIMITS.idle - 1) == []
+
+
+def test_a_lease_that_is_offered_is_nobodys_before_its_controller_knows_that_it_is_taken() -> None:
+    board = Occupancy()
+    (begin,) = board.offered(OURS, 0)
+    assert begin == Begin(Lease("one", "ann", Phase.PREPARING)) or isinstance(begin, Begin)
+    assert "lease" not in board.record
+    assert refused(board.local_call("desk", "bob", 1, override=True, force=True)).code == "starting"
+    assert board.withdrawn(2) == []
+    assert board.is_free
+    assert board.withdrawn(2) == []
+    assert board.offered(OURS, 3) == [begin], "it may be offered again"
+    board.confirmed()
+    assert board.record["phase"] == "preparing"
+    assert board.withdrawn(4) == []
+    assert board.lease is not None
+
+
+def test_a_lease_that_is_declined_is_not_withdrawn() -> None:
+    board = used(Occupancy())
+    (decline, _) = board.offered(OURS, 1)
+    assert isinstance(decline, Decline)
+    assert board.withdrawn(2) == []
+    assert board.is_local
 
 
 def test_without_a_controller_nobody_loses_their_use() -> None:
@@ -610,6 +643,8 @@ class Machine(RuleBasedStateMachine):
         self.board = Occupancy()
         self.now = 0.0
         self.serving: str | None = None
+        self.offer: list[Action] | None = None
+        """What is to be done when it is confirmed."""
         self.waiting: str | None = None
         """The lease whose session is open though it has not begun."""
 
@@ -638,10 +673,31 @@ class Machine(RuleBasedStateMachine):
                     assert self.serving is None
                     self.do(self.board.release(Reason.CHANGING, now=self.now))
 
+    @precondition(lambda self: self.offer is None)
+    @rule(lease=LEASES)
+    def offered(self, lease: Lease) -> None:
+        actions = self.board.offered(lease, self.now)
+        if any(isinstance(action, Begin) for action in actions):
+            self.offer = actions
+        else:
+            self.do(actions)
+
+    @precondition(lambda self: self.offer is not None)
+    @rule(is_ours=st.booleans())
+    def answered(self, is_ours: bool) -> None:
+        actions, self.offer = self.offer, None
+        if is_ours:
+            self.board.confirmed()
+            self.do(actions or [])
+        else:
+            self.do(self.board.withdrawn(self.now))
+
+    @precondition(lambda self: self.offer is None)
     @rule(lease=LEASES)
     def assigned(self, lease: Lease) -> None:
         self.do(self.board.assigned(lease, self.now))
 
+    @precondition(lambda self: self.offer is None)
     @rule()
     def gone(self) -> None:
         self.do(self.board.gone(self.now))
@@ -709,9 +765,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        lease = self.board.lease
+        lease = self.board.lease if self.offer is None else None
         self.board = restarted(self.board, self.now)
-        self.serving = self.waiting = None
+        self.serving = self.waiting = self.offer = None
         assert (self.board.lease and self.board.lease.name) == (lease and lease.name)
 
     @invariant()
@@ -728,7 +784,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_waits_for_ever(self) -> None:
-        if self.board.lease is not None and self.serving is None:
+        if self.board.lease is not None and self.serving is None and self.offer is None:
             assert self.board.deadline is not None
 
     @invariant()

@@ -69,6 +69,11 @@ class SessionLife:
             )
         )
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will be done."""
+        return self._over.is_set()
+
     def begin(self) -> None:
         """Start the beforeLease hook; without one, the board is ready at once."""
         self._apply(self._machine.send(Event.BEGIN))

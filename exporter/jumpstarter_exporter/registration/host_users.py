@@ -46,18 +46,22 @@ class HostUsers:
 
     async def run(self) -> None:
         """Until cancelled; the devices that they have used are closed then."""
-        async with trio.open_nursery() as self._nursery:
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """The session in which one of them makes that call. RpcError when they may not."""
         person = await person_of(call)
         session = self.leased or await self._own()
         is_here = call.uid is not None
+        looks = session.reads(use) if is_here or self.leased is None else not (use.does or use.follows)
         answer = self._keeper.local_call(
             call.connection,
             person,
-            reads=session.reads(use),
+            reads=looks,
             override=is_here and call.header(OVERRIDE) == "1",
             force=is_here and call.header(FORCE) == "1",
         )
@@ -66,7 +70,10 @@ class HostUsers:
                 raise RpcError(StatusCode.PERMISSION_DENIED, sentence, [(REFUSAL, code)])
             case Admission.LOCAL:
                 session = await self._own()
-            case Admission.LEASE if self.leased is not None:
+            case Admission.LEASE if self.leased is None:
+                raise RpcError(StatusCode.UNAVAILABLE, "the lease is just beginning, or ending; try again")
+            case Admission.LEASE:
+                assert self.leased is not None
                 session = self.leased
                 self._announce(call.connection, person, session)
         return await session.enter(call, use)
@@ -96,7 +103,7 @@ class HostUsers:
         async with self._changing:
             if self._session is None:
                 if self._nursery is None:
-                    raise RpcError(StatusCode.UNAVAILABLE, "the exporter is starting; try again")
+                    raise RpcError(StatusCode.UNAVAILABLE, "the exporter is starting, or ending; try again")
                 self._leaving, self._left = trio.Event(), trio.Event()
                 self._session = await self._nursery.start(self._live)
             return self._session

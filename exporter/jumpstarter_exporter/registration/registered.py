@@ -133,6 +133,8 @@ class Registered:
         """The controller's last word."""
         self._is_heard = False
         """There was one."""
+        self._released = ""
+        """The last lease that was given back."""
         self._is_away = False
         """The controller cannot be heard now."""
         self._offer: tuple[str, list[Action]] | None = None
@@ -171,6 +173,7 @@ class Registered:
                 living(self._devices),
                 trio.open_nursery() as nursery,
             ):
+                self._tasks = nursery
                 await self._keeper.restore()
                 self._announce()
                 nursery.start_soon(self._keeper.run)
@@ -259,6 +262,9 @@ class Registered:
 
     def _failed(self, error: Exception) -> None:
         self._is_away = True
+        if self._offer is not None:  # it is told anew by who can be heard again
+            self._offer = None
+            self._keeper.withdrawn()
         self._look_who_is_there()
         if self._failures is None:
             return
@@ -290,7 +296,7 @@ class Registered:
             self._keeper.do([action for action in actions if not isinstance(action, Decline)])
             return self._reasons
         if actions:
-            self._offer = (tenant.lease, actions)
+            self._offer = (tenant.lease, actions)  # nothing of it is done, or written down, before
         return ()
 
     def _waits(self, tenant: Tenant | None) -> None:
@@ -301,9 +307,9 @@ class Registered:
         if (offer := self._offer) is not None:
             self._offer = None
             if wanted is not None and wanted.lease == offer[0]:
-                self._keeper.do(offer[1])
+                self._keeper.confirmed(offer[1])
             else:
-                self._keeper.over()  # it was taken back before anything of it was begun
+                self._keeper.withdrawn()
         self._go_by_its_word()
         self._look_who_is_there()
 
@@ -312,13 +318,21 @@ class Registered:
         if wanted is None:
             self._keeper.gone()
         else:
-            until = "" if wanted.until is None else time.strftime("%H:%M", time.localtime(wanted.until))
+            if self._keeper.is_finished(wanted.lease) and self._server is None:
+                self._give_back(wanted.lease)
+            until = _for_people(wanted.until)
             self._keeper.assigned(Lease(wanted.lease, wanted.client, until=until), wanted.until, until)
         if (server := self._server) is not None:
             if wanted is None or wanted.lease != server.lease:
                 server.ended.set()
             else:
                 server.belongs_to(wanted.client)
+
+    def _give_back(self, lease: str) -> None:
+        """We have ended it, perhaps in a process before this one, and its controller does not know."""
+        if lease != self._released:
+            self._released = lease
+            self._tasks.start_soon(self._controller.release, lease)
 
     def _look_who_is_there(self) -> None:
         self._keeper.left_alone(self._is_away and not (self._server is not None and self._server.is_used))
@@ -347,7 +361,7 @@ class Registered:
             case Tell(text):
                 self.users.tell(text)
             case Lose(_, reason):
-                self.users.tell(reason)
+                _log.info("a user of this host loses the board: %s", reason)
             case _:
                 pass
 
@@ -427,6 +441,8 @@ class Registered:
             server.begin(start)
         if self._is_heard and (self._wanted is None or self._wanted.lease != lease.name):
             server.ended.set()
+        elif start is Start.OVER and not self._is_heard:
+            server.run_out()
         async with trio.open_nursery() as nursery:
 
             async def stopping() -> None:
@@ -438,16 +454,17 @@ class Registered:
             nursery.cancel_scope.cancel()
         self.users.leased = None
         self._server = None
-        if server.exiting:
-            self.end(ExitCode.FAILED, HOOK_FAILED)
-            return
         if server.is_kept:
             return
+        if server.exiting:
+            self.end(ExitCode.FAILED, HOOK_FAILED)
         self._after_lease |= self._config.settings.exit_on_lease_end and server.is_begun
+        if server.is_released:
+            self._released = lease.name
         if (current := self._keeper.lease) is not None and current.name == lease.name:
             self._end_if_done()  # before anybody hears that the board is free
             self._keeper.over(is_released=server.is_released)
-        if self._is_heard:
+        if self._is_heard and not server.exiting:
             self._go_by_its_word()
 
     async def _take_the_board(self) -> None:
@@ -471,3 +488,11 @@ class Registered:
                 self._keeper.withhold(Reason.HOOK_FAILED, report.message, failed=failed)
             case _:
                 self._announce()
+
+
+def _for_people(end: float | None) -> str:
+    """A time of day, with its date unless that is today's."""
+    if end is None:
+        return ""
+    then, now = time.localtime(end), time.localtime()
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%Y-%m-%d %H:%M", then)

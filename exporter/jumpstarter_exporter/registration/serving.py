@@ -89,8 +89,10 @@ class LeaseServer:
         self.start = Start.NEW
         self._begins = trio.Event()
         self._given_back = trio.Event()
-        self._is_known = False
+        self._is_known = trio.Event()
         """Its controller knows that it is over, or will know by itself."""
+        self._is_over = False
+        """Its last hook has come to its end."""
         self._prepare = prepare
         self._users_changed = users_changed
         self.exiting = False
@@ -137,7 +139,7 @@ class LeaseServer:
 
     def run_out(self) -> None:
         """Its time is over, and its controller, which is out of reach, knows that by itself."""
-        self._is_known = True
+        self._is_known.set()
         self.session.end_requested.set()
 
     def belongs_to(self, client: str) -> None:
@@ -191,7 +193,7 @@ class LeaseServer:
             await self._until(
                 self._begins, self._given_back, self.ended, self.stopping, session.end_requested
             )
-            is_wanted = self.start is Start.OVER or not self.ended.is_set()
+            is_wanted = self.start is not Start.NEW or not self.ended.is_set()
             if self._begins.is_set() and is_wanted and not self.stopping.is_set():
                 await self._prepare()
                 self.is_begun = True
@@ -239,8 +241,9 @@ class LeaseServer:
 
     @property
     def is_kept(self) -> bool:
-        """It is its client's still, and the next process takes it up."""
-        return self.stopping.is_set() and not self.ended.is_set()
+        """The next process takes it up: it is its client's still, or its board is not in order again."""
+        is_to_be_cleaned = (self.is_begun or self.start is not Start.NEW) and not self._is_over
+        return self.stopping.is_set() and (not self.ended.is_set() or is_to_be_cleaned)
 
     async def _until_over(self, life: SessionLife) -> None:
         """Wait for the lease's end, or the exporter's."""
@@ -263,8 +266,9 @@ class LeaseServer:
 
     async def _end(self, life: SessionLife) -> None:
         """Its hook, and giving it back if it is we who end it."""
-        ours = not self.ended.is_set() and not self._is_known
+        ours = not self.ended.is_set()
         await self._as_long_as_there_is_time(life.end)
+        self._is_over = life.is_over
         if life.exiting.is_set():
             self.exiting = True
         elif ours:
@@ -295,7 +299,7 @@ class LeaseServer:
         async with trio.open_nursery() as nursery:
 
             async def ended() -> None:
-                await self.ended.wait()
+                await self._until(self.ended, self._is_known)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(ended)

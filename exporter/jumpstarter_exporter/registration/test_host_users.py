@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 from google.protobuf import empty_pb2
+from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import Channel, Metadata, RpcError, Server, StatusCode, open_channel
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
@@ -25,6 +26,7 @@ from jumpstarter_exporter.boards.events import Phase
 from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
 from jumpstarter_exporter.registration.host_users import FORCE, OVERRIDE, REFUSAL
 from jumpstarter_exporter.registration.registered import Registered
+from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.services import services
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -43,10 +45,10 @@ class Memory:
     def __init__(self) -> None:
         self.plain: Any = None
 
-    def read(self) -> object:
+    async def read(self) -> object:
         return self.plain
 
-    def write(self, plain: object) -> None:
+    async def write(self, plain: object) -> None:
         self.plain = plain
 
 
@@ -437,3 +439,143 @@ async def test_a_board_that_is_drained_is_not_leased_until_it_is_resumed(
         assert message(lab) == "Waiting for the board: drained: by ana"
         host.exporter.resume()
         await lab.until("LEASE_READY")
+
+
+async def test_a_call_that_takes_its_time_is_not_cut_though_a_lease_waits(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host, host.user() as user:
+        await user.call("wait", 0)
+        lab.say("lease")
+        await lab.until("BEFORE_LEASE_HOOK")
+        assert await user.call("wait", 200) == "done"
+
+
+async def test_somebody_from_the_network_does_not_read_along_in_a_lease(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host:
+        lab.say("lease")
+        await lab.until("LEASE_READY")
+        ours, theirs = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Server(services(host.exporter.users)).serve_connection, theirs)
+            async with open_channel(ours) as channel:
+                user = User(channel)
+                assert (await user.refused("look")).code is StatusCode.PERMISSION_DENIED
+                assert await user.status() == "LEASE_READY: Ready for commands"
+                async with user.stub.LogStream(empty_pb2.Empty()) as log:
+                    with pytest.raises(RpcError, match="the board is leased by ann"):
+                        await log.receive()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_lease_that_waits_can_be_ended_by_its_user(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host, host.user() as user:
+        await user.call("wait", 0)
+        lab.say("lease")
+        await lab.until("BEFORE_LEASE_HOOK")
+        server = host.exporter._server
+        assert server is not None
+        ours, theirs = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.session.server.serve_connection, theirs)
+            async with open_channel(ours) as channel:
+                answer = await ExporterServiceStub(channel).EndSession(pb.EndSessionRequest())
+                assert answer.success
+            nursery.cancel_scope.cancel()
+        await lab.until("release lease", "AFTER_LEASE_HOOK")
+        assert await user.call("wait", 0) == "done"
+
+
+@pytest.mark.parametrize("told_when", ["before", "while it stops"])
+async def test_a_board_whose_exporter_stops_behind_a_lease_is_put_in_order_by_the_next(
+    configure: Configure, lab: Lab, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, told_when: str
+) -> None:
+    monkeypatch.setattr("jumpstarter_exporter.registration.serving.HOOK_SECONDS", 0.1)
+    memory, fifo = Memory(), tmp_path / "fifo"
+    os.mkfifo(fifo)
+    hook = {"script": f"echo began >> {tmp_path}/said; cat {fifo}"}
+    with trio.fail_after(60):
+        async with hosting(configure, lab, memory, afterLease=hook) as host:
+            lab.say("lease")
+            await lab.until("LEASE_READY")
+            if told_when == "before":
+                lab.say()
+                await lab.until("AFTER_LEASE_HOOK")
+            host.exporter.end(ExitCode.OK)
+            if told_when != "before":
+                lab.say()
+            await lab.until("OFFLINE", "unregister")
+            while host.exporter._server is not None:
+                await trio.sleep(0.01)
+        assert memory.plain["lease"] == "lease"
+        async with hosting(configure, lab, memory, afterLease=hook):
+            lab.say()
+            await lab.until("AFTER_LEASE_HOOK")
+            await trio.to_thread.run_sync(fifo.write_bytes, b"")
+            await lab.until("AVAILABLE")
+        assert "lease" not in memory.plain
+    assert (tmp_path / "said").read_text().count("began") == (2 if told_when == "before" else 1)
+
+
+async def test_a_lease_that_was_over_long_ago_is_cleaned_up_though_its_controller_is_away(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory()
+    memory.plain = {"version": 1, "lease": "lease", "client": "ann", "phase": "leased", "end": 100.0}
+    monkeypatch.setattr("time.time", lambda: 1000.0 + trio.current_time())
+    lab.says = [RpcError(StatusCode.UNAVAILABLE, "away")] * 1000
+    async with hosting(configure, lab, memory) as host, host.user() as user:
+        await trio.sleep(65)
+        assert await user.call("wait", 0) == "done"
+
+
+async def test_a_hook_that_ended_the_exporter_does_not_run_again_at_its_next_start(
+    configure: Configure, lab: Lab, tmp_path: Any
+) -> None:
+    memory = Memory()
+    hook = {"script": f"echo ran >> {tmp_path}/said; exit 3", "onFailure": "exit"}
+    with trio.fail_after(60):
+        async with hosting(configure, lab, memory, afterLease=hook) as host:
+            lab.say("lease")
+            await lab.until("LEASE_READY")
+            lab.say()
+            await lab.until("OFFLINE", "unregister")
+            while host.exporter.code is not ExitCode.FAILED:
+                await trio.sleep(0.01)
+            while "lease" in memory.plain:
+                await trio.sleep(0.01)
+        async with hosting(configure, lab, memory, afterLease=hook):
+            lab.say()
+            await lab.until("AVAILABLE")
+    assert (tmp_path / "said").read_text() == "ran\n"
+
+
+async def test_a_lease_that_was_ended_before_a_restart_is_given_back(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    memory = Memory()
+    memory.plain = {"version": 1, "finished": "lease"}
+    async with hosting(configure, lab, memory) as host:
+        lab.say("lease")
+        await lab.until("release lease")
+        lab.say("lease")
+        await trio.sleep(10)
+        assert host.phase is None
+    assert lab.heard.count("release lease") == 1
+
+
+async def test_an_offer_whose_controller_goes_away_keeps_the_board_from_nobody(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    memory = Memory()
+    async with hosting(configure, lab, memory) as host, host.user() as user:
+        assert host.exporter._answer(Tenant("lease", "ann")) == ()
+        error = await user.refused("wait", 0, metadata=[(OVERRIDE, "1")])
+        assert error.details == "the lease lease is just beginning; try again"
+        host.exporter._failed(RpcError(StatusCode.UNAVAILABLE, "away"))
+        assert await user.call("wait", 0) == "done"
+        assert memory.plain is None or "lease" not in memory.plain

@@ -244,9 +244,11 @@ class LeasedBoard:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Its devices are closed at the end; a lease that runs stays its client's."""
-        with collapsed():
-            await self._registered.serve(task_status=task_status)
-        self._ended.set()
+        try:
+            with collapsed():
+                await self._registered.serve(task_status=task_status)
+        finally:
+            self._ended.set()
         self.exiting.set()
 
     def begin(self) -> None:

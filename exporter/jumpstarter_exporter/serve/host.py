@@ -49,8 +49,8 @@ async def run(
 ) -> ExitCode:
     """Serve all boards until a signal says otherwise. Says where it listens on stdout, in one line.
 
-    `path` is the socket's; None is the usual place, which may be another exporter's if there is only one board, and
-    that is for leases. `problems` are boards that cannot be served, and why. A hook that ends the exporter ends its
+    `path` is the socket's; None is the usual place, or if there is only one board, and another exporter has that, one
+    beside it. `problems` are boards that cannot be served, and why. A hook that ends the exporter ends its
     board, and the process with it if there is no other.
 
     Raises:
@@ -64,16 +64,16 @@ async def run(
     await trio.to_thread.run_sync(claim.sweep)
     with ExitStack() as stack, trio.open_signal_receiver(*_SIGNALS) as signals:
         alone = configs[0] if len(configs) == 1 and not problems else None
-        if path is None and alone is not None and is_for_leases(alone):
-            path = _any_place(alone.board_name, stack)
+        if path is None and alone is not None:
+            path = _any_place(alone.board_name, stack, must=not is_for_leases(alone))
         else:
             path = path or sockets.default_path()
             stack.enter_context(sockets.claimed(path))
         return await _Host(path, network, problems).run(configs, signals)
 
 
-def _any_place(board: str, stack: ExitStack) -> Path | None:
-    """The door, or a socket beside that of another exporter; None if there is no place for one."""
+def _any_place(board: str, stack: ExitStack, *, must: bool) -> Path | None:
+    """The door, or a socket beside that of another exporter; None if there is no place for one, and need not be."""
     try:
         door = sockets.default_path()
         try:
@@ -84,6 +84,8 @@ def _any_place(board: str, stack: ExitStack) -> Path | None:
             _log.info("%s; users of this host reach the board %s at %s", error, board, own)
             return own
     except sockets.SocketError as error:
+        if must:
+            raise
         _log.warning("users of this host cannot use the board %s, which is for leases only: %s", board, error)
         return None
     return door
@@ -254,6 +256,7 @@ class _Host:
                 if self._tls is not None:
                     await self._tls.look(always=True)
                     continue
+                _log.info("SIGHUP")
                 self._leave()
             number = heard
             nursery.cancel_scope.cancel()

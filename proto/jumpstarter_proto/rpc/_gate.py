@@ -27,6 +27,8 @@ class Visit:
         """Why it was cut, for the peer and for the log; empty while it was not."""
         self.ended = trio.Event()
         """Set when the connection is over."""
+        self.working = 0
+        """Calls that run now and take as long as what they do; those that handle them count."""
         self.heard = 0.0
         """When a message of its caller was received last, on trio's clock."""
         self._gate = gate

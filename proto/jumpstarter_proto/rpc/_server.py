@@ -60,6 +60,8 @@ class ServedConnection(Protocol):
     """Set when it is over."""
     heard: float
     """When a message of its caller was received last, on trio's clock."""
+    working: int
+    """Calls that run now and take as long as what they do; those that handle them count."""
 
     def cut(self, reason: str) -> None:
         """End it, and tell its caller why."""
