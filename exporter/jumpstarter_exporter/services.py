@@ -191,6 +191,17 @@ class _Devices(DevicesServiceServicer):
     def __init__(self, entrance: Entrance) -> None:
         self._entrance = entrance
 
+    async def Hold(  # noqa: N802
+        self,
+        request: devices_pb2.HoldRequest,
+        call: ServerCall[devices_pb2.HoldRequest, devices_pb2.HoldResponse],
+    ) -> None:
+        async with _entered(self._entrance, call, Use(does=True, is_held=True)) as session:
+            with session.notices() as notices:
+                await call.send(devices_pb2.HoldResponse())
+                async for said in notices:
+                    await call.send(devices_pb2.HoldResponse(said=said))
+
     async def WatchReport(  # noqa: N802
         self,
         request: devices_pb2.WatchReportRequest,

@@ -7,9 +7,10 @@ share the driver objects, the status and the log.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -37,6 +38,11 @@ from jumpstarter_exporter.status import Status, StatusMachine
 from jumpstarter_exporter.tree import Tree
 
 __all__ = ["Session"]
+
+MAX_NOTICES = 16
+"""That wait for one shell."""
+
+_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -83,6 +89,7 @@ class Session:
         self._stack = ExitStack()
         self._cores = AsyncExitStack()
         self._calls: set[trio.CancelScope] = set()
+        self._notices: set[trio.MemorySendChannel[str]] = set()
         self._over = ""
         """Why there are no calls any more."""
         self._is_alone = isinstance(devices, Driver)
@@ -115,6 +122,24 @@ class Session:
                 self._calls.discard(scope)
         if scope.cancelled_caught:
             raise RpcError(StatusCode.UNAVAILABLE, self._over)
+
+    def tell(self, text: str) -> None:
+        """Let its users read that: in the log, and in their shells."""
+        with self.log.bound():
+            _log.warning("%s", text)
+        for one in self._notices:
+            with suppress(trio.WouldBlock):  # it has not read those before either
+                one.send_nowait(text)
+
+    @contextmanager
+    def notices(self) -> Iterator[trio.MemoryReceiveChannel[str]]:
+        """What its users are told from now on."""
+        send, receive = trio.open_memory_channel[str](MAX_NOTICES)
+        self._notices.add(send)
+        try:
+            yield receive
+        finally:
+            self._notices.discard(send)
 
     def end_calls(self, why: str) -> None:
         """End those that run, and refuse others."""

@@ -160,3 +160,22 @@ def test_what_cannot_be_drained_says_why(lab: Lab) -> None:
     nowhere = exporter_command(lab, "drain", "--socket", "/no/such.sock")
     assert nowhere.returncode == ExitCode.UNAVAILABLE
     assert "is the exporter running?" in nowhere.stderr
+
+
+def test_a_shell_at_the_host_holds_the_board_between_its_commands(lab: Lab) -> None:
+    lab.exporter("one")
+    script = "touch held; while ! test -e go; do sleep 0.05; done"
+    shell = lab.start("shell", "--", "sh", "-c", script, JUMPSTARTER_HOST=door(lab))
+    lab.until((lab.home / "held").exists)
+    lab.until(lambda: lab.status("one") == "AFTER_LEASE_HOOK")
+    lab.client("ann")
+    wanted = lab.start("lease", "create", "-l", "board=rpi4", "--client", lab.home / "ann.yaml")
+    assert wanted.stderr is not None
+    assert "in local use by" in wanted.stderr.readline()
+    (lab.home / "go").touch()
+    assert shell.wait(60) == 0
+    assert wanted.wait(60) == 0
+    code, why = lab.refused("shell", "--", "true", JUMPSTARTER_HOST=door(lab))
+    assert code == ExitCode.DENIED
+    assert "the board is leased by ann" in why
+    lab.ok("shell", "--override", "--", "true", JUMPSTARTER_HOST=door(lab))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,9 @@ def shell(arguments: list[str], options: Options) -> int:
     from jumpstarter_proto.run_folders import RunFolder  # noqa: PLC0415
 
     from jumpstarter_client.blocking import Portal  # noqa: PLC0415 - not for --help
-    from jumpstarter_client.connecting import connect_async, open_host  # noqa: PLC0415
+    from jumpstarter_client.connecting import open_host  # noqa: PLC0415
+    from jumpstarter_client.holding import held_board  # noqa: PLC0415
+    from jumpstarter_client.leasing.notices import to_terminal  # noqa: PLC0415
 
     wanted = options.wanted()
     boards: list[Board] = []
@@ -72,7 +75,7 @@ def shell(arguments: list[str], options: Options) -> int:
         leased=boards.append,
         ended=child.lease_ended,
     )
-    with Portal() as portal, portal.context(place) as host:
+    with Portal() as portal, portal.context(place) as host, ExitStack() as stack:
         environment = dict(os.environ, JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")
         if options.board:
             environment["JUMPSTARTER_BOARD"] = options.board
@@ -82,10 +85,10 @@ def shell(arguments: list[str], options: Options) -> int:
             greeting = "" if command else portal.call(_greeting, boards[0].channel)
         else:
             # Asked at once, so that a wrong passphrase or certificate is not found by every command inside.
-            with portal.context(connect_async(host, board=options.board)) as client:
-                if client.name:
-                    environment["JMP_EXPORTER"] = client.name
-                greeting = "" if command else portal.call(_greeting, client.connection.channel)
+            client = stack.enter_context(portal.context(held_board(host, options.board, to_terminal)))
+            if client.name:
+                environment["JMP_EXPORTER"] = client.name
+            greeting = "" if command else portal.call(_greeting, client.connection.channel)
             if host.startswith("/"):
                 # This machine's exporter names the classes; who runs it can run anything here anyway.
                 environment.setdefault("JMP_DRIVERS_ALLOW", "UNSAFE")

@@ -43,13 +43,16 @@ class LocalUse:
     def take(self, connection: object, person: str, now: float) -> None:
         """A connection uses the board from now on, or does so again."""
         self._uses[connection] = _Use(person, now)
+        self.touch(connection, now)
         self._last = person
         self._left = None
 
     def touch(self, connection: object, now: float) -> None:
-        """Its user did something; one that uses nothing is ignored."""
-        if (use := self._uses.get(connection)) is not None:
-            use.active = max(use.active, now)
+        """Its user did something, which counts for all of their connections; one that uses nothing is ignored."""
+        if (touched := self._uses.get(connection)) is not None:
+            for use in self._uses.values():
+                if use.person == touched.person:
+                    use.active = max(use.active, now)
 
     def leave(self, connection: object, now: float) -> None:
         """It is gone; one that uses nothing is ignored."""

@@ -87,8 +87,7 @@ class HostUsers:
         """Let them read that."""
         _log.info("users of this host: %s", text)
         if self._session is not None:
-            with self._session.log.bound():
-                _log.warning("%s", text)
+            self._session.tell(text)
 
     async def leave(self, why: str) -> None:
         """Close their session, if there is one. Shielded: what they have used is closed when this returns."""
@@ -125,5 +124,4 @@ class HostUsers:
         self._overriding = {one for one in self._overriding if not one.ended.is_set()}
         if connection not in self._overriding:
             self._overriding.add(connection)
-            with session.log.bound():
-                _log.warning("%s of this host takes part in the lease, with --override", person)
+            session.tell(f"{person} of this host takes part in the lease, with --override")

@@ -15,6 +15,8 @@ import trio
 import trio.testing
 from google.protobuf import empty_pb2
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.lab.v1.devices_grpc import DevicesServiceStub
+from jumpstarter_proto.lab.v1.devices_pb2 import HoldRequest
 from jumpstarter_proto.rpc import Channel, Metadata, RpcError, Server, StatusCode, open_channel
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
@@ -57,6 +59,7 @@ class User:
 
     def __init__(self, channel: Channel) -> None:
         self.stub = ExporterServiceStub(channel)
+        self.devices = DevicesServiceStub(channel)
 
     async def status(self) -> str:
         report = await self.stub.GetStatus(pb.GetStatusRequest())
@@ -579,3 +582,54 @@ async def test_an_offer_whose_controller_goes_away_keeps_the_board_from_nobody(
         host.exporter._failed(RpcError(StatusCode.UNAVAILABLE, "away"))
         assert await user.call("wait", 0) == "done"
         assert memory.plain is None or "lease" not in memory.plain
+
+
+async def test_a_shell_holds_the_board_between_its_commands_and_hears_of_a_lease(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host, host.user() as user:
+        async with user.devices.Hold(HoldRequest()) as call:
+            assert (await call.receive()).said == ""
+            await trio.sleep(100)
+            lab.say("lease")
+            await lab.until("BEFORE_LEASE_HOOK")
+            assert (await call.receive()).said == (
+                "the lease lease of ann waits for this board; it begins when you leave"
+            )
+        async with user.devices.Hold(HoldRequest()) as call:
+            await call.receive()
+
+
+async def test_a_shell_in_which_nothing_is_done_loses_the_board_and_one_with_commands_does_not(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with (
+        hosting(configure, lab) as host,
+        host.user() as shell,
+        host.user() as command,
+        shell.devices.Hold(HoldRequest()) as call,
+    ):
+        await call.receive()
+        for _ in range(3):
+            await trio.sleep(3000)
+            await command.call("wait", 0)
+        since = trio.current_time()
+        with pytest.raises(RpcError, match="nothing was done for 3600 s"):
+            await call.receive()
+        assert trio.current_time() - since == pytest.approx(3600, abs=1)
+
+
+async def test_a_shell_is_refused_while_the_board_is_leased(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hosting(configure, lab) as host, host.user() as user:
+        lab.say("lease")
+        await lab.until("LEASE_READY")
+        async with user.devices.Hold(HoldRequest()) as call:
+            with pytest.raises(RpcError, match="the board is leased by ann"):
+                await call.receive()
+        async with user.devices.Hold(HoldRequest(), metadata=[(OVERRIDE, "1")]) as call:
+            await call.receive()
+            lab.say()
+            with pytest.raises(RpcError, match="the session is over"):
+                await call.receive()

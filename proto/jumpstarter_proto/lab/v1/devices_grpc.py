@@ -15,6 +15,12 @@ DEVICES_SERVICE_WATCH_REPORT = Method(
     devices_pb2.WatchReportRequest,
     jumpstarter_pb2.GetReportResponse,
 )
+DEVICES_SERVICE_HOLD = Method(
+    "/jumpstarter_sbc.lab.v1.DevicesService/Hold",
+    Cardinality.UNARY_STREAM,
+    devices_pb2.HoldRequest,
+    devices_pb2.HoldResponse,
+)
 
 
 class DevicesServiceStub:
@@ -28,6 +34,11 @@ class DevicesServiceStub:
     ) -> AbstractAsyncContextManager[ClientCall[devices_pb2.WatchReportRequest, jumpstarter_pb2.GetReportResponse]]:
         return self._channel.server_stream(DEVICES_SERVICE_WATCH_REPORT, request, timeout=timeout, metadata=metadata)
 
+    def Hold(
+        self, request: devices_pb2.HoldRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> AbstractAsyncContextManager[ClientCall[devices_pb2.HoldRequest, devices_pb2.HoldResponse]]:
+        return self._channel.server_stream(DEVICES_SERVICE_HOLD, request, timeout=timeout, metadata=metadata)
+
 
 class DevicesServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.DevicesService; override what you serve."""
@@ -35,4 +46,7 @@ class DevicesServiceServicer(Servicer):
     async def WatchReport(self, request: devices_pb2.WatchReportRequest, call: ServerCall[devices_pb2.WatchReportRequest, jumpstarter_pb2.GetReportResponse]) -> None:
         raise self.unimplemented("WatchReport")
 
-    METHODS = (DEVICES_SERVICE_WATCH_REPORT,)
+    async def Hold(self, request: devices_pb2.HoldRequest, call: ServerCall[devices_pb2.HoldRequest, devices_pb2.HoldResponse]) -> None:
+        raise self.unimplemented("Hold")
+
+    METHODS = (DEVICES_SERVICE_WATCH_REPORT, DEVICES_SERVICE_HOLD)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from jumpstarter_proto.v1 import jumpstarter_pb2 as jumpstarter__proto_dot_v1_dot_jumpstarter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&jumpstarter_proto/lab/v1/devices.proto\x12\x16jumpstarter_sbc.lab.v1\x1a&jumpstarter_proto/v1/jumpstarter.proto\"\x14\n\x12WatchReportRequest2p\n\x0e\x44\x65vicesService\x12^\n\x0bWatchReport\x12*.jumpstarter_sbc.lab.v1.WatchReportRequest\x1a!.jumpstarter.v1.GetReportResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&jumpstarter_proto/lab/v1/devices.proto\x12\x16jumpstarter_sbc.lab.v1\x1a&jumpstarter_proto/v1/jumpstarter.proto\"\x14\n\x12WatchReportRequest\"\r\n\x0bHoldRequest\"\x1c\n\x0cHoldResponse\x12\x0c\n\x04said\x18\x01 \x01(\t2\xc5\x01\n\x0e\x44\x65vicesService\x12^\n\x0bWatchReport\x12*.jumpstarter_sbc.lab.v1.WatchReportRequest\x1a!.jumpstarter.v1.GetReportResponse0\x01\x12S\n\x04Hold\x12#.jumpstarter_sbc.lab.v1.HoldRequest\x1a$.jumpstarter_sbc.lab.v1.HoldResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WATCHREPORTREQUEST']._serialized_start=106
   _globals['_WATCHREPORTREQUEST']._serialized_end=126
-  _globals['_DEVICESSERVICE']._serialized_start=128
-  _globals['_DEVICESSERVICE']._serialized_end=240
+  _globals['_HOLDREQUEST']._serialized_start=128
+  _globals['_HOLDREQUEST']._serialized_end=141
+  _globals['_HOLDRESPONSE']._serialized_start=143
+  _globals['_HOLDRESPONSE']._serialized_end=171
+  _globals['_DEVICESSERVICE']._serialized_start=174
+  _globals['_DEVICESSERVICE']._serialized_end=371
 # @@protoc_insertion_point(module_scope)
