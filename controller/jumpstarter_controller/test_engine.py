@@ -169,7 +169,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(
     assert waits is not None
     assert waits.active
     assert disk.load().get(Lease, waits.key) == waits
-    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == ["no room; make some"]
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == ["no room; make some"]
 
 
 async def test_a_caller_that_leaves_does_not_take_its_change_along(disk: Disk, nursery: trio.Nursery) -> None:

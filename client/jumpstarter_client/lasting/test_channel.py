@@ -119,7 +119,7 @@ async def test_the_next_call_waits_for_the_new_connection(
             await trio.testing.wait_all_tasks_blocked()
             assert not way.exporter.called
             way.open.set()
-    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         "the connection to the board broke (the peer closed the connection); connecting again",
         "connected to the board again",
     ]

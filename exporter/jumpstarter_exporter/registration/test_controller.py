@@ -65,7 +65,7 @@ async def test_who_was_deleted_says_so_and_goes_on_asking(
     lab.says = [RpcError(StatusCode.UNAUTHENTICATED, "exporter one was deleted")] * 5
     with trio.move_on_after(300):
         await follow(lab, lambda _: None)
-    errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
     assert "lab:8082: the controller does not take this exporter: exporter one was deleted" in errors[0]
     assert lab.says == []

@@ -111,12 +111,12 @@ class _TarInfo(tarfile.TarInfo):
         with cls.file.reading_headers():
             return super().fromtarfile(tarfile)
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        info = super().frombuf(buf, encoding, errors)
-        if info.size < 0 or (info.type in _HEADER_TYPES and info.size > _MAX_HEADER_BYTES):
-            raise ContentError(f"the tar archive has a header of {info.size} bytes; check it with `tar -t`")
-        return info
+    def _proc_member(self, tarfile: tarfile.TarFile) -> Self:
+        """What each Python does with a header before it reads on; newer ones do not call `frombuf` any more."""
+        if self.size < 0 or (self.type in _HEADER_TYPES and self.size > _MAX_HEADER_BYTES):
+            raise ContentError(f"the tar archive has a header of {self.size} bytes; check it with `tar -t`")
+        found: Self = super()._proc_member(tarfile)  # type: ignore[misc]
+        return found
 
 
 @contextmanager
