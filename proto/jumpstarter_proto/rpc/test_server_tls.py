@@ -53,7 +53,7 @@ class Files:
                 continue
         found = client.getpeercert()
         assert found
-        return str(found["serialNumber"])
+        return f"{int(str(found['serialNumber']), 16):040X}"  # which has no zeros at its begin
 
 
 def serial(pem: str) -> str:
