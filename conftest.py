@@ -71,10 +71,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report.sections = [
         (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
     ]
-    if os.environ.get("CI") and report.skipped and isinstance(report.longrepr, tuple):
+    if report.skipped and isinstance(report.longrepr, tuple):
         file, line, reason = report.longrepr
-        reason = reason.removeprefix("Skipped: ")
-        if reason.startswith(MISSING):
+        reason = reason.removeprefix("Skipped").removeprefix(": ")
+        if not reason:
+            report.outcome = "failed"
+            report.longrepr = (
+                f"{file}:{line}: skipped without a reason; an async test loses what it says itself"
+            )
+        elif os.environ.get("CI") and reason.startswith(MISSING):
             report.outcome = "failed"
             report.longrepr = (
                 f"{file}:{line}: {reason}\n(skipped elsewhere; $CI is set, so it has to be there)"

@@ -20,6 +20,9 @@ TESTS = """
 
     def test_for_root_only():
         pytest.skip("only root can do this")
+
+    def test_for_nobody():
+        pytest.skip()
 """
 
 
@@ -31,7 +34,8 @@ def makeconftest(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ci", "outcomes"), [("", {"skipped": 3}), ("true", {"skipped": 1, "errors": 1, "failed": 1})]
+    ("ci", "outcomes"),
+    [("", {"skipped": 3, "failed": 1}), ("true", {"skipped": 1, "errors": 1, "failed": 2})],
 )
 def test_what_is_missing_is_skipped_and_a_failure_in_ci(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ci: str, outcomes: dict[str, int]

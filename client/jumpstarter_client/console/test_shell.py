@@ -20,20 +20,27 @@ from jumpstarter_client.console.expect import ConsoleClosed, Expect
 from jumpstarter_client.console.shell import BoardRebooted, CommandTimeout, LoginTimeout, Shell, ShellLost
 
 SHELLS = [
-    ["dash", "-i"],
-    ["bash", "--norc", "--noprofile", "-i"],
-    ["busybox", "sh", "-i"],
-    ["zsh", "-f", "-i"],
+    pytest.param(
+        command,
+        id=command[0],
+        # Not in the test: a skip in an async one loses its reason.
+        marks=pytest.mark.skipif(
+            shutil.which(command[0]) is None, reason=f"missing: {command[0]}; apt install {command[0]}"
+        ),
+    )
+    for command in (
+        ["dash", "-i"],
+        ["bash", "--norc", "--noprofile", "-i"],
+        ["busybox", "sh", "-i"],
+        ["zsh", "-f", "-i"],
+    )
 ]
-NAMES = [command[0] for command in SHELLS]
 Board = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
 
 @asynccontextmanager
 async def shell_on_a_pty(command: list[str]) -> AsyncIterator[Shell]:
     """As on a board: a terminal that echoes, with a shell that edits lines."""
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"missing: {command[0]}; apt install {command[0]}")
     master, slave = pty.openpty()
     process = subprocess.Popen(
         ["setsid", "--ctty", *command],  # or Ctrl-C would be a byte like any other
@@ -57,7 +64,7 @@ async def shell_on_a_pty(command: list[str]) -> AsyncIterator[Shell]:
         process.wait()
 
 
-@pytest.mark.parametrize("command", SHELLS, ids=NAMES)
+@pytest.mark.parametrize("command", SHELLS)
 async def test_real_shell(command: list[str]) -> None:
     async with shell_on_a_pty(command) as shell:
         await shell.login(timeout=20)
@@ -71,7 +78,7 @@ async def test_real_shell(command: list[str]) -> None:
         assert big.output.splitlines() == [f"line {i}" for i in range(5000)]
 
 
-@pytest.mark.parametrize("command", SHELLS, ids=NAMES)
+@pytest.mark.parametrize("command", SHELLS)
 async def test_error_of_the_shell_itself_is_an_exit_code(command: list[str]) -> None:
     """Without care dash and busybox give the line up, and nobody hears of its end."""
     async with shell_on_a_pty(command) as shell:
@@ -95,7 +102,7 @@ async def test_error_of_the_shell_itself_is_an_exit_code(command: list[str]) -> 
         assert (await shell.run('echo "$kept" "$PWD"', timeout=20)).output == "1 /usr\n"
 
 
-@pytest.mark.parametrize("command", SHELLS, ids=NAMES)
+@pytest.mark.parametrize("command", SHELLS)
 async def test_command_that_hangs_is_interrupted_and_the_shell_is_of_use_again(command: list[str]) -> None:
     async with shell_on_a_pty(command) as shell:
         await shell.login(timeout=20)
@@ -104,7 +111,7 @@ async def test_command_that_hangs_is_interrupted_and_the_shell_is_of_use_again(c
         assert (await shell.run("echo back", timeout=20)).output == "back\n"
 
 
-@pytest.mark.parametrize("command", SHELLS, ids=NAMES)
+@pytest.mark.parametrize("command", SHELLS)
 async def test_command_of_any_length_runs_as_a_short_one_does(command: list[str]) -> None:
     """Longer than busybox's line (1024 bytes at most), and than a terminal's (4095)."""
     words = "it's \\n grüße "
@@ -120,7 +127,7 @@ async def test_command_of_any_length_runs_as_a_short_one_does(command: list[str]
         assert not re.search(r"^js[0-9a-f]{8}=", several.output, re.MULTILINE)  # nothing stays behind
 
 
-@pytest.mark.parametrize("command", SHELLS, ids=NAMES)
+@pytest.mark.parametrize("command", SHELLS)
 async def test_shell_that_waits_for_more_of_a_line_is_brought_back(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
