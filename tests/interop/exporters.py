@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import random
 import signal
 import socket
 import subprocess
@@ -21,6 +22,9 @@ from tests.support.peers import Environment
 
 PASSPHRASE = "open sesame"
 START = 30.0
+FIRST_PORT = 12000
+PORT_WORKERS = 16
+"""Each worker has every sixteenth port."""
 MAX_TEMPORARY_FOLDER_LENGTH = 65
 """A socket's path has at most 107 characters."""
 
@@ -227,8 +231,15 @@ def running(command: Command, home: Path, *, activated: bool = False) -> Iterato
 
 
 def free_port() -> int:
-    """A TCP port on the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A TCP port on the loopback that nobody uses, and that no connection and no other worker of the tests takes."""
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % PORT_WORKERS
+    for _ in range(100):
+        port = random.SystemRandom().randrange(FIRST_PORT, max(low, FIRST_PORT + 1000), PORT_WORKERS) + worker
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
+    raise RuntimeError(f"no port is free between {FIRST_PORT} and {low}")
