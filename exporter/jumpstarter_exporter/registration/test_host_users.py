@@ -99,6 +99,17 @@ class Host:
 
 
 @asynccontextmanager
+async def elsewhere(server: Server) -> AsyncIterator[User]:
+    """Somebody who comes through no socket of the host: from the network, or through a lease's tunnel."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_connection, theirs)
+        async with open_channel(ours) as channel:
+            yield User(channel)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def hosting(
     configure: Configure, lab: Lab, memory: Memory | None = None, **hooks: dict[str, str]
 ) -> AsyncIterator[Host]:
@@ -188,18 +199,11 @@ async def test_calls_of_a_lease_that_waits_are_refused_with_the_reason(
         await lab.until("BEFORE_LEASE_HOOK")
         server = host.exporter._server
         assert server is not None
-        ours, theirs = trio.testing.memory_stream_pair()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.session.server.serve_connection, theirs)
-            async with open_channel(ours) as channel:
-                leaser = User(channel)
-                error = await leaser.refused("wait", 0)
-                assert error.code is StatusCode.FAILED_PRECONDITION
-                assert error.details == f"not ready: in local use by {ME}"
-                assert (
-                    await leaser.status() == f"BEFORE_LEASE_HOOK: Waiting for the board: in local use by {ME}"
-                )
-            nursery.cancel_scope.cancel()
+        async with elsewhere(server.session.server) as leaser:
+            error = await leaser.refused("wait", 0)
+            assert error.code is StatusCode.FAILED_PRECONDITION
+            assert error.details == f"not ready: in local use by {ME}"
+            assert await leaser.status() == f"BEFORE_LEASE_HOOK: Waiting for the board: in local use by {ME}"
 
 
 async def test_a_lease_that_is_taken_back_while_it_waits_disturbs_nobody(
@@ -275,13 +279,9 @@ async def test_somebody_from_the_network_cannot_take_part(
     async with hosting(configure, lab) as host:
         lab.say("lease")
         await lab.until("LEASE_READY")
-        ours, theirs = trio.testing.memory_stream_pair()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(Server(services(host.exporter.users)).serve_connection, theirs)
-            async with open_channel(ours) as channel:
-                error = await User(channel).refused("wait", 0, metadata=[(OVERRIDE, "1"), (FORCE, "1")])
-                assert error.code is StatusCode.PERMISSION_DENIED
-            nursery.cancel_scope.cancel()
+        async with elsewhere(Server(services(host.exporter.users))) as somebody:
+            error = await somebody.refused("wait", 0, metadata=[(OVERRIDE, "1"), (FORCE, "1")])
+            assert error.code is StatusCode.PERMISSION_DENIED
 
 
 async def test_what_a_user_of_the_host_does_ends_when_a_lease_begins(
@@ -460,17 +460,12 @@ async def test_somebody_from_the_network_does_not_read_along_in_a_lease(
     async with hosting(configure, lab) as host:
         lab.say("lease")
         await lab.until("LEASE_READY")
-        ours, theirs = trio.testing.memory_stream_pair()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(Server(services(host.exporter.users)).serve_connection, theirs)
-            async with open_channel(ours) as channel:
-                user = User(channel)
-                assert (await user.refused("look")).code is StatusCode.PERMISSION_DENIED
-                assert await user.status() == "LEASE_READY: Ready for commands"
-                async with user.stub.LogStream(empty_pb2.Empty()) as log:
-                    with pytest.raises(RpcError, match="the board is leased by ann"):
-                        await log.receive()
-            nursery.cancel_scope.cancel()
+        async with elsewhere(Server(services(host.exporter.users))) as user:
+            assert (await user.refused("look")).code is StatusCode.PERMISSION_DENIED
+            assert await user.status() == "LEASE_READY: Ready for commands"
+            async with user.stub.LogStream(empty_pb2.Empty()) as log:
+                with pytest.raises(RpcError, match="the board is leased by ann"):
+                    await log.receive()
 
 
 async def test_a_lease_that_waits_can_be_ended_by_its_user(
@@ -482,13 +477,9 @@ async def test_a_lease_that_waits_can_be_ended_by_its_user(
         await lab.until("BEFORE_LEASE_HOOK")
         server = host.exporter._server
         assert server is not None
-        ours, theirs = trio.testing.memory_stream_pair()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.session.server.serve_connection, theirs)
-            async with open_channel(ours) as channel:
-                answer = await ExporterServiceStub(channel).EndSession(pb.EndSessionRequest())
-                assert answer.success
-            nursery.cancel_scope.cancel()
+        async with elsewhere(server.session.server) as somebody:
+            answer = await somebody.stub.EndSession(pb.EndSessionRequest())
+            assert answer.success
         await lab.until("release lease", "AFTER_LEASE_HOOK")
         assert await user.call("wait", 0) == "done"
 
