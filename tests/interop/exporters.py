@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -231,15 +232,32 @@ def running(command: Command, home: Path, *, activated: bool = False) -> Iterato
 
 
 def free_port() -> int:
-    """A TCP port on the loopback that nobody uses, and that no connection and no other worker of the tests takes."""
-    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % PORT_WORKERS
-    for _ in range(100):
-        port = random.SystemRandom().randrange(FIRST_PORT, max(low, FIRST_PORT + 1000), PORT_WORKERS) + worker
+    """A TCP port on the loopback that nobody uses, and that no connection, no other worker of the tests and no
+    earlier caller takes: a lab asks for several before it opens the first."""
+    for port in _ports():
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
         return port
-    raise RuntimeError(f"no port is free between {FIRST_PORT} and {low}")
+    raise RuntimeError(f"no port is free between {FIRST_PORT} and {FIRST_CONNECTION_PORT}")
+
+
+def _ports() -> Iterator[int]:
+    """Each port of this worker once, in an order of its own; those that earlier callers took come last."""
+    for _ in range(len(_order)):
+        port = _order.popleft()
+        _order.append(port)
+        yield port
+
+
+def _worker_ports() -> deque[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % PORT_WORKERS
+    ports = list(range(FIRST_PORT + worker, max(FIRST_CONNECTION_PORT, FIRST_PORT + 1000), PORT_WORKERS))
+    random.SystemRandom().shuffle(ports)
+    return deque(ports)
+
+
+FIRST_CONNECTION_PORT = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+_order = _worker_ports()
