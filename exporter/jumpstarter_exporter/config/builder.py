@@ -76,6 +76,7 @@ class _Builder:
         except ConfigError as error:
             self.errors.append(error)
             spec = Spec(Composite, {}, children, fault=str(error), description=entry.description)
+            spec = replace(spec, required=entry.required)
             return replace(spec, type_name=entry.type or "", place=entry.path), Unavailable(reason=str(error))
         self.made += entry.type is not None
         found = {
@@ -117,6 +118,7 @@ class _Builder:
             methods_description=entry.methods_description,
             type_name=entry.type or "",
             place=entry.path,
+            required=entry.required,
         )
 
     def _try(self, entry: Entry, spec: Spec, tried: dict[str, Driver]) -> Driver:

@@ -147,6 +147,8 @@ class Entry:
     config: dict[str, Any] = field(default_factory=dict)
     description: str | None = None
     methods_description: dict[str, str] = field(default_factory=dict)
+    required: bool = False
+    """Nobody is given a lease of the board while it, or something below it, is missing or has failed."""
     children: dict[str, Entry] = field(default_factory=dict)
 
 

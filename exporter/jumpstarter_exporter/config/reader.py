@@ -24,8 +24,8 @@ __all__ = ["load"]
 
 _log = logging.getLogger(__name__)
 
-_TYPE_KEYS = frozenset({"type", "config", "children", "description", "methods_description"})
-_GROUP_KEYS = frozenset({"children", "description", "methods_description"})
+_TYPE_KEYS = frozenset({"type", "config", "children", "description", "methods_description", "required"})
+_GROUP_KEYS = frozenset({"children", "description", "methods_description", "required"})
 _REF_KEYS = frozenset({"ref"})
 
 
@@ -98,5 +98,6 @@ def _entry(document: Document, data: object, path: PathInFile) -> Entry:
         methods_description=check_value(
             document, data.get("methods_description") or {}, dict[str, str], (*path, "methods_description")
         ),
+        required=check_value(document, data.get("required", False), bool, (*path, "required")),
         children=_entries(document, data.get("children"), (*path, "children")),
     )

@@ -119,10 +119,10 @@ class Announcer:
         return self._told == self._version and self._wanted in (None, self._registered)
 
     async def _tell(self, calls: Calls) -> None:
-        reports = self._reports()
-        if (summary := _summary(reports)) != self._registered:
+        if self._registered is None or self._wanted != self._registered:
+            reports = self._reports()
             await calls.register(self._labels, reports)
-            self._registered = self._wanted = summary
+            self._registered = self._wanted = _summary(reports)
         if self._left:
             return
         version = self._version

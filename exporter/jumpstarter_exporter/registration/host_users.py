@@ -11,6 +11,7 @@ from jumpstarter_proto.rpc import RpcError, ServedConnection, ServerCall, Status
 
 from jumpstarter_exporter.boards.events import Admission, Refusal
 from jumpstarter_exporter.boards.keeper import Keeper
+from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.services import Use
 from jumpstarter_exporter.session import Session
@@ -88,6 +89,14 @@ class HostUsers:
         _log.info("users of this host: %s", text)
         if self._session is not None:
             self._session.tell(text)
+
+    async def look_for(self, slot: Slot) -> None:
+        """Open that device of theirs, to see whether its hardware is there. What comes of it is its state."""
+        try:
+            node = (await self._own()).node(str(slot.uuid))
+            await node.open()
+        except Exception as error:  # any driver's open; a lease may have come meanwhile, too
+            _log.debug("%s is not there: %s", slot, error)
 
     async def leave(self, why: str) -> None:
         """Close their session, if there is one. Shielded: what they have used is closed when this returns."""

@@ -44,6 +44,7 @@ from jumpstarter_exporter.config import Enrolment, ExporterConfig, load, with_id
 from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
+from jumpstarter_exporter.devices.hardware import lack_of
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, HookSeconds
 from jumpstarter_exporter.logs import BoardLog
@@ -61,6 +62,8 @@ from jumpstarter_exporter.status import Report, Status
 
 __all__ = ["Registered", "registered_exporter"]
 
+LOOK_SECONDS = 30.0
+"""Between two looks for hardware without which nobody is given a lease."""
 LEAVE_SECONDS = 5.0
 """For the controller to hear that we leave."""
 
@@ -175,6 +178,7 @@ class Registered:
             ):
                 self._tasks = nursery
                 await self._keeper.restore()
+                self._withhold_for_hardware()
                 self._announce()
                 nursery.start_soon(self._keeper.run)
                 nursery.start_soon(self.users.run)
@@ -182,6 +186,8 @@ class Registered:
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._announcer.run)
                 nursery.start_soon(self._announce_devices)
+                nursery.start_soon(self._watch_hardware)
+                nursery.start_soon(self._look_for_hardware)
                 served = trio.Event()
                 nursery.start_soon(self._serve_leases, served)
                 print_line(f"Serving leases of {self._controller.endpoint}", flush=True)
@@ -232,6 +238,27 @@ class Registered:
             await anext(changes)  # what there is already is told with the registration
             async for _ in changes:
                 self._announcer.devices_changed()
+
+    async def _watch_hardware(self) -> None:
+        with subscribed(self._devices) as changes:
+            async for _ in changes:
+                self._withhold_for_hardware()
+
+    def _withhold_for_hardware(self) -> None:
+        if (lack := lack_of(self._devices)) is not None:
+            self._keeper.withhold(Reason.HARDWARE, lack.reason)
+        else:
+            self._keeper.release(Reason.HARDWARE)
+
+    async def _look_for_hardware(self) -> None:
+        """Nobody is there who would try: what does not say that it came back is opened from time to time."""
+        with subscribed(self._devices) as changes:
+            async for _ in changes:
+                while lack_of(self._devices) is not None:
+                    await trio.sleep(LOOK_SECONDS)
+                    if self._keeper.lease is None and (lack := lack_of(self._devices)) is not None:
+                        for slot in lack.slots:
+                            await self.users.look_for(slot)
 
     def _reports(self) -> list[DriverInstanceReport]:
         return board_reports(self._devices)

@@ -18,7 +18,7 @@ from jumpstarter_exporter.config import load
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.registration.announcer import SETTLE_SECONDS
 from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
-from jumpstarter_exporter.registration.registered import LEAVE_SECONDS, Registered
+from jumpstarter_exporter.registration.registered import LEAVE_SECONDS, LOOK_SECONDS, Registered
 
 GOODBYE = ("OFFLINE", "unregister")
 
@@ -289,9 +289,40 @@ async def test_what_becomes_of_a_device_between_leases_is_told_within_two_second
     async with running(configure, lab) as exporter:
         before = trio.current_time()
         exporter.devices.slots["board"].life.core.missing("it was unplugged")
-        await lab.until("register 2 {}", "AVAILABLE")
+        await lab.until("AFTER_LEASE_HOOK", "register 2 {}")
         assert trio.current_time() - before <= 2
+        assert "Not available: hardware: board is missing: it was unplugged" in lab.messages
+        exporter.devices.slots["board"].life.core.found()
+        await lab.until("AVAILABLE")
         exporter.end()
+
+
+async def test_hardware_that_does_not_say_that_it_is_back_is_looked_for(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(configure, lab) as exporter:
+        before = trio.current_time()
+        exporter.devices.slots["board"].life.missing("it was unplugged")
+        await lab.until("AFTER_LEASE_HOOK", "AVAILABLE")
+        assert trio.current_time() - before <= LOOK_SECONDS + 1
+        exporter.end()
+
+
+async def test_a_board_that_lacks_a_required_device_is_never_offered(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    file = configure().file
+    document = yaml.safe_load(file.read_text())
+    document["export"]["net"] = {"type": "nowhere.Driver", "required": True}
+    file.write_text(yaml.safe_dump(document))
+    exporter = Exporter(Registered(load(file), Wired(lab)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exporter.run)
+        await lab.until("register 3 {}", "AFTER_LEASE_HOOK")
+        await trio.sleep(2 * LOOK_SECONDS)
+        exporter.end()
+    assert "AVAILABLE" not in lab.heard
+    assert "net is failed: " in lab.messages[0]
 
 
 def test_a_drivers_thread_that_outlives_the_exporter_says_so_to_nobody(

@@ -1,0 +1,74 @@
+"""When a board lacks hardware."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.devices.hardware import lack_of
+from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
+from jumpstarter_exporter.devices.spec import Spec
+from jumpstarter_exporter.driver import Driver
+
+
+class Part(Driver):
+    """Something with hardware."""
+
+    client = "example.Client"
+
+
+def board(**parts: Spec) -> BoardDevices:
+    return Inventory().add("board", Spec(Composite, {}, parts))
+
+
+def part(*, required: bool = False, **children: Spec) -> Spec:
+    return Spec(Part, {}, children, required=required)
+
+
+def test_what_nobody_has_looked_for_counts_as_there() -> None:
+    assert lack_of(board(power=part(required=True), console=part())) is None
+
+
+def test_a_part_that_is_missing_keeps_nobody_from_the_others() -> None:
+    devices = board(power=part(), console=part())
+    devices.slots["console"].life.missing("it was unplugged")
+    assert lack_of(devices) is None
+
+
+def test_a_board_of_which_all_is_missing_lacks_it() -> None:
+    devices = board(power=part(), group=Spec(Composite, {}, {"console": part()}))
+    for path in ("power", "group.console"):
+        devices.slots[path].life.missing("it was unplugged")
+    lack = lack_of(devices)
+    assert lack is not None
+    assert lack.reason == "all of its devices are missing"
+    assert [slot.path for slot in lack.slots] == ["power", "group.console"]
+
+
+def test_a_board_without_devices_lacks_nothing() -> None:
+    assert lack_of(board()) is None
+
+
+@pytest.mark.parametrize("word", ["missing", "failed"])
+def test_a_required_part_is_lacked_when_it_is_no_use(word: str) -> None:
+    devices = board(power=part(), console=part(required=True))
+    getattr(devices.slots["console"].life, word)("no answer")
+    lack = lack_of(devices)
+    assert lack is not None
+    assert lack.reason == f"console is {word}: no answer"
+    assert [slot.path for slot in lack.slots] == ["console"]
+
+
+def test_what_is_below_a_required_device_is_required() -> None:
+    devices = board(power=part(), hub=part(required=True, port=part()))
+    devices.slots["hub.port"].life.failed("no answer")
+    assert lack_of(devices) is not None
+
+
+def test_what_cannot_be_made_is_no_group() -> None:
+    devices = board(power=part(), net=replace(Spec(Composite, {}, fault="no such type"), required=True))
+    lack = lack_of(devices)
+    assert lack is not None
+    assert lack.reason == "net is failed: no such type"
