@@ -90,6 +90,7 @@ class Engine:
         self._work = trio.Event()
         self._watchers: dict[Place, set[trio.Event]] = {}
         self._queue: dict[Key, QueuePlace] | None = None
+        self._wanted: dict[Key, Key] = {}
         self.trouble = ""
         """Why the last write was refused; empty when it was not."""
         self.tally = Tally()
@@ -127,6 +128,14 @@ class Engine:
         if self._queue is None:
             self._queue = self._view_scheduler.queue(self.view, self.clock())
         return self._queue
+
+    def waiting_for(self, exporter: Key) -> Lease | None:
+        """The first of the leases that wait for an exporter which is not available, and has none; None for nobody.
+
+        Who waits for the exporter's record (`wait`) hears of a change.
+        """
+        lease = self._wanted.get(exporter)
+        return None if lease is None else self.view.get(Lease, lease)
 
     def watch(self, kind: type[Record], key: Key) -> trio.Event:
         """An event that is set with the next change of that record; get it before looking."""
@@ -214,6 +223,10 @@ class Engine:
             self._draft.back_to(0)
             self._fail(jobs, error)
             return now + RETRY_SECONDS
+        before, self._wanted = self._wanted, self._scheduler.wanted
+        for exporter in before.keys() | self._wanted.keys():
+            if before.get(exporter) != self._wanted.get(exporter):
+                self._wake((Exporter, exporter))
         for job in jobs:
             job.done.set()
         return wake

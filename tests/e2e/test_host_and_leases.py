@@ -172,6 +172,7 @@ def test_a_shell_at_the_host_holds_the_board_between_its_commands(lab: Lab) -> N
     wanted = lab.start("lease", "create", "-l", "board=rpi4", "--client", lab.home / "ann.yaml")
     assert wanted.stderr is not None
     assert "in local use by" in wanted.stderr.readline()
+    lab.until(lambda: "of ann wants this board" in lab.exporters["one"].log.read_text())
     (lab.home / "go").touch()
     assert shell.wait(60) == 0
     assert wanted.wait(60) == 0

@@ -120,8 +120,6 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     """Why it is not available; empty where it is, and of exporters that say it in words only."""
     answers: bool = False
     """It accepts or declines each lease, which begins when it has accepted. Others take what they get."""
-    declined: tuple[str, ...] = ()
-    """Leases that it has declined since it was available last. Its status keeps it from being tried meanwhile."""
 
 
 class Device(msgspec.Struct, frozen=True, omit_defaults=True):

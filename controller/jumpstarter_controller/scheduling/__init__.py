@@ -2,7 +2,7 @@
 
 from jumpstarter_controller.scheduling.candidates import Refusal, choices, longest
 from jumpstarter_controller.scheduling.clock_steps import WrittenAhead, follow_clock
-from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, decline, withdraw
+from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, withdraw
 from jumpstarter_controller.scheduling.presence import OFFLINE_SECONDS, Presence
 from jumpstarter_controller.scheduling.scheduler import READY_STATUSES, Place, Scheduler, online
 from jumpstarter_controller.scheduling.times import TimesError, check_times
@@ -24,7 +24,6 @@ __all__ = [
     "accept",
     "check_times",
     "choices",
-    "decline",
     "follow_clock",
     "longest",
     "online",

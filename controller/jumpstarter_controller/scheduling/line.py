@@ -180,6 +180,18 @@ class Line:
             for level in found.levels:
                 self._levels[level].count -= 1
 
+    def first_at(self, exporter: Key) -> Lease | None:
+        """Who is served next there, if it were the only exporter; None if nobody wants it."""
+        fronts = (self._first(level) for level in self._at.get(exporter, ()))
+        first = min((one for one in fronts if one is not None), key=lambda one: one[0], default=None)
+        return None if first is None else first[1]
+
+    def _first(self, level: _Level) -> tuple[Rank, Lease] | None:
+        waiting = level.waiting
+        while waiting and waiting[0][1].key not in self._here:
+            waiting.popleft()
+        return waiting[0] if waiting else None
+
     def _wanted(self, exporter: Key) -> int:
         return sum(level.count for level in self._at[exporter])
 
@@ -214,10 +226,9 @@ class Line:
             yield Grant(lease, exporter, level.priority)
 
     def _front(self, level: _Level, free: set[Key]) -> Iterator[tuple[Rank, Lease, _Level]]:
-        waiting = level.waiting
-        while waiting and waiting[0][1].key not in self._here:
-            waiting.popleft()
-        for rank, lease in waiting:
+        if self._first(level) is None:
+            return
+        for rank, lease in level.waiting:
             if level.exporters.isdisjoint(free):
                 return
             if lease.key in self._here:

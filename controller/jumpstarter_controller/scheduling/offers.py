@@ -21,7 +21,7 @@ from jumpstarter_controller.lab import (
     Reason,
 )
 
-__all__ = ["ANSWER_SECONDS", "accept", "assign", "decline", "settle", "withdraw"]
+__all__ = ["ANSWER_SECONDS", "accept", "assign", "settle", "withdraw"]
 
 ANSWER_SECONDS = 30.0
 """An exporter has so long to accept or decline a lease."""
@@ -49,18 +49,6 @@ def accept(lease: Lease, now: float) -> Lease:
 def withdraw(lease: Lease) -> Lease:
     """The lease without the exporter that it was offered to; one that has begun stays as it is."""
     return lease if lease.offered is None else replace(lease, exporter="", priority=0, offered=None)
-
-
-def decline(lab: Lab, lease: Lease, exporter: Exporter) -> None:
-    """Back to the queue. The exporter's status, which is to change with it, keeps it from being tried again."""
-    lab.put(withdraw(lease))
-    waiting = [name for name in exporter.declined if _waits(lab, Key(lease.namespace, name))]
-    lab.put(replace(exporter, declined=(*waiting, lease.name)))
-
-
-def _waits(lab: Lab, key: Key) -> bool:
-    lease = lab.get(Lease, key)
-    return lease is not None and lease.ended is None and not lease.exporter
 
 
 def settle(lab: Lab, lease: Lease, is_there: bool, now: float) -> Lease:

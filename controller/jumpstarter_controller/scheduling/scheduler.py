@@ -60,6 +60,8 @@ class Scheduler:
     def __init__(self, presence: Presence, waiters: Waiters | None = None) -> None:
         self.presence = presence
         self.waiters = waiters or Waiters()
+        self.wanted: dict[Key, Key] = {}
+        """By exporter that is there, not available, and nobody's: the first of those who wait and may have it."""
         self._choices: dict[tuple[object, ...], Candidates | Refusal] = {}
         self._shape = (-1, -1)
         self._checked = (-1, -1)
@@ -144,6 +146,7 @@ class Scheduler:
 
     def _place(self, lab: Lab, waiting: list[Lease], later: list[Lease], now: float) -> list[float]:
         """Give exporters to those who wait; the expiries of those who got one."""
+        self.wanted = {}
         queue: list[tuple[Lease, Candidates]] = []
         for lease in waiting:
             found = self.choices(lab, lease)
@@ -156,11 +159,15 @@ class Scheduler:
         expiries = []
         supply = self._supply(lab, now)
         promises = self._promises(lab, later)
-        for lease, exporter, priority in Line(queue).grant(supply, promises, now):
+        line = Line(queue)
+        held_up = [key for key in supply.free_at if key not in supply.free and lab.holder(key) is None]
+        for lease, exporter, priority in line.grant(supply, promises, now):
             record = lab.get(Exporter, exporter)
             assert record is not None
             lab.put(assign(lease, record, priority, now))
             expiries.append(now + ANSWER_SECONDS if record.answers else end_of(lease, now))
+        firsts = ((key, line.first_at(key)) for key in held_up)
+        self.wanted = {key: first.key for key, first in firsts if first is not None}
         why: dict[int, Condition] = {}
         for lease, found in queue:
             if lab.get(Lease, lease.key) is lease:

@@ -268,7 +268,6 @@ class Machine(RuleBasedStateMachine):
             assert after.exporter != name, "it was offered to who has just declined it"
             exporter = self.lab.get(Exporter, Key(NS, name))
             assert exporter is not None
-            assert lease.name in exporter.declined
             self.declined[name, lease.key] = exporter
 
     @rule(name=exporters)
@@ -437,6 +436,19 @@ class Machine(RuleBasedStateMachine):
     def no_exporter_is_leased_twice(self) -> None:
         active = [lease.exporter for lease in self.lab.all(Lease) if lease.active]
         assert len(active) == len(set(active))
+
+    @invariant()
+    def an_exporter_that_is_not_available_is_wanted_by_the_first_who_waits_for_it(self) -> None:
+        for exporter in self.lab.all(Exporter):
+            is_held_up = exporter.status not in READY and self.lab.holder(exporter.key) is None
+            found = []
+            for lease in self.lab.open_leases():
+                is_later = lease.begin_time is not None and lease.begin_time > self.now
+                priority = self.priority(lease, exporter)
+                if not lease.exporter and not is_later and priority is not None:
+                    found.append((-priority, lease.order, lease.key))
+            expected = min(found)[2] if found and is_held_up and self.is_there(exporter) else None
+            assert self.scheduler.wanted.get(exporter.key) == expected
 
     @invariant()
     def nothing_is_lost_or_stuck(self) -> None:

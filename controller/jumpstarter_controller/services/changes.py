@@ -31,7 +31,6 @@ from jumpstarter_controller.scheduling import (
     accept,
     check_times,
     choices,
-    decline,
     longest,
     withdraw,
 )
@@ -379,7 +378,6 @@ def report(
         status=status,
         status_message=shown(message, LONGEST_MESSAGE),
         reasons=() if status in READY_STATUSES else reasons_of(reasons),
-        declined=() if status in READY_STATUSES else record.declined,
     )
     if changed != record:
         lab.put(changed)
@@ -413,13 +411,9 @@ def decline_lease(lab: Lab, exporter: Key, name: str, reasons: Sequence[Reason],
         )
     if not reasons:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "a lease is declined with at least one reason")
-    record = lab.get(Exporter, exporter)
-    assert record is not None
-    if not is_news:
-        lab.put(withdraw(lease))
-        return
-    decline(lab, lease, record)
-    report(lab, exporter, ExporterStatus.AFTER_LEASE_HOOK, reasons[0].sentence, reasons)
+    lab.put(withdraw(lease))
+    if is_news:  # its status keeps it from being tried again
+        report(lab, exporter, ExporterStatus.AFTER_LEASE_HOOK, reasons[0].sentence, reasons)
 
 
 def _offered(lab: Lab, exporter: Key, name: str) -> Lease:

@@ -7,7 +7,7 @@ from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
 from jumpstarter_proto.rpc import ServerCall
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Reason
+from jumpstarter_controller.lab import ExporterStatus, Key, Lab, Reason
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.exporter_streams import ExporterStreams
 from jumpstarter_controller.services.messages import timestamp
@@ -38,17 +38,9 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
             found.context.update(lease.context)
             if lease.accepted and lease.expiry is not None:
                 found.end.CopyFrom(timestamp(lease.expiry))
-        if (waiting := self._declined(key)) is not None:
-            found.declined_lease, found.declined_client = waiting.name, waiting.client
+        if (waiting := self._engine.waiting_for(key)) is not None:
+            found.waiting_lease, found.waiting_client = waiting.name, waiting.client
         return found
-
-    def _declined(self, key: Key) -> Lease | None:
-        """A lease that this exporter has declined, and that still waits."""
-        view = self._engine.view
-        exporter = view.get(Exporter, key)
-        names = exporter.declined if exporter is not None else ()
-        leases = (view.get(Lease, Key(key.namespace, name)) for name in names)
-        return next((one for one in leases if one and one.ended is None and not one.exporter), None)
 
     async def AcceptLease(
         self,

@@ -116,8 +116,6 @@ def _back_online(key: Key) -> Callable[[Lab, float], None]:
     def apply(lab: Lab, _: float) -> None:
         record = lab.get(Exporter, key)
         if record is not None and record.status is ExporterStatus.OFFLINE:
-            lab.put(
-                replace(record, status=ExporterStatus.UNSPECIFIED, status_message="", reasons=(), declined=())
-            )
+            lab.put(replace(record, status=ExporterStatus.UNSPECIFIED, status_message="", reasons=()))
 
     return apply

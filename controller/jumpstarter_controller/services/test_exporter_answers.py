@@ -20,7 +20,6 @@ from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.scheduling import ANSWER_SECONDS
 from jumpstarter_controller.services.client_service import DECISION_SECONDS
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
-from jumpstarter_controller.services.exporter_streams import TICK_SECONDS
 from jumpstarter_controller.services.instances import INSTANCE, SEQUENCE
 
 LOCAL_USE = exporter_pb2.Reason(code="local-use", sentence="in local use by ana")
@@ -60,11 +59,11 @@ async def watching(lab: Lab, one: Identity, *marks: tuple[str, str]) -> AsyncIte
         yield Watch(aiter(call))
 
 
-async def ask(lab: Lab, ann: Identity, selector: str = "") -> client_pb2.Lease:
+async def ask(lab: Lab, ann: Identity, selector: str = "", *, name: str = "mine") -> client_pb2.Lease:
     lease = client_pb2.Lease(duration=duration_pb2.Duration(seconds=600), selector=selector)
     if not selector:
         lease.exporter_name = "one"
-    request = client_pb2.CreateLeaseRequest(parent="namespaces/default", lease_id="mine", lease=lease)
+    request = client_pb2.CreateLeaseRequest(parent="namespaces/default", lease_id=name, lease=lease)
     return await lab.client.CreateLease(request, metadata=ann.metadata())
 
 
@@ -187,7 +186,7 @@ async def test_a_lease_that_is_declined_gets_another_board_and_the_first_has_a_r
         )
         assert list(details.reasons) == [LOCAL_USE]
         await lab.report(one, "AVAILABLE")
-        assert (exporter(lab).reasons, exporter(lab).declined) == ((), ())
+        assert exporter(lab).reasons == ()
 
 
 async def test_a_declined_lease_waits_with_the_reason_until_its_board_is_available_again(
@@ -199,7 +198,7 @@ async def test_a_declined_lease_waits_with_the_reason_until_its_board_is_availab
         await until_offered(watch)
         await decline(lab, one)
         news = await watch.next()
-        assert (news.lease, news.declined_lease, news.declined_client) == ("", "mine", "ann")
+        assert (news.lease, news.waiting_lease, news.waiting_client) == ("", "mine", "ann")
         (condition,) = (await shown(lab, ann)).conditions
         assert condition.reason == "NotReady"
         assert "one: in local use by ana" in condition.message
@@ -208,11 +207,31 @@ async def test_a_declined_lease_waits_with_the_reason_until_its_board_is_availab
         await lab.report(one, "AVAILABLE")
         assert (await watch.next()).offered
         await decline(lab, one)
-        assert (await watch.next()).declined_lease == "mine"
+        assert (await watch.next()).waiting_lease == "mine"
         request = client_pb2.DeleteLeaseRequest(name="namespaces/default/leases/mine")
         await lab.client.DeleteLease(request, metadata=ann.metadata())
-        mock_clock.jump(TICK_SECONDS)
         assert await watch.next() == exporter_pb2.Assignment()
+
+
+async def test_an_exporter_hears_of_who_waits_for_it_though_it_was_never_asked(
+    lab: Lab, mock_clock: trio.testing.MockClock
+) -> None:
+    """At once: its clock stands still."""
+    ann, one = await lab.made(Kind.CLIENT, ANN), await online(lab)
+    reasons = [LOCAL_USE]
+    busy = exporter_pb2.ReportStatusRequest(status="EXPORTER_STATUS_AFTER_LEASE_HOOK", reasons=reasons)
+    await lab.exporter.ReportStatus(busy, metadata=one.metadata())
+    two = await online(lab, Key("default", "two"), answers=False)
+    async with (
+        watching(lab, one) as watch,
+        lab.controller.Status(pb.StatusRequest(), metadata=two.metadata()),
+    ):
+        assert await watch.next() == exporter_pb2.Assignment()
+        assert (await ask(lab, ann, "jumpstarter.dev/board=x")).exporter.endswith("/two")
+        await ask(lab, ann, "jumpstarter.dev/board=x", name="second")
+        assert await watch.next() == exporter_pb2.Assignment(waiting_lease="second", waiting_client="ann")
+        await lab.controller.ReleaseLease(pb.ReleaseLeaseRequest(name="mine"), metadata=two.metadata())
+        assert await watch.next() == exporter_pb2.Assignment(), "it has got the other one"
 
 
 async def test_an_old_refusal_takes_nothing_from_a_board_that_is_available_since(lab: Lab) -> None:

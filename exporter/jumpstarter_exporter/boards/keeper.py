@@ -188,10 +188,9 @@ class Keeper:
             self._occupancy.released()
         self._happened(self._occupancy.over(trio.current_time()))
 
-    def wants(self, is_wanted: bool) -> None:
-        """Whether a lease that was declined still wants this board."""
-        self._occupancy.wants(is_wanted)
-        self._happened()
+    def wants(self, lease: Lease | None) -> None:
+        """A lease that is not ours waits, and would fit this board; None when there is none."""
+        self._happened(self._occupancy.wants(lease))
 
     def left_alone(self, is_alone: bool) -> None:
         """Whether the controller is out of reach and no user of the lease is connected."""

@@ -47,7 +47,7 @@ class Limits:
     idle: float = 3600.0
     """A connection that says nothing loses its use."""
     idle_if_wanted: float = 120.0
-    """The same while a lease waits for the board, or was declined and still wants it."""
+    """The same while a lease waits for the board, here or at its controller."""
     patience: float = 240.0
     """A lease waits so long before it is given back: 0.9's shell waits for 300."""
     overdue: float = 300.0
@@ -72,8 +72,8 @@ class Occupancy:
         self._is_released = False
         """The controller knows that the lease which is or was served is over: its hooks withhold nothing any more."""
         self._waits_since = 0.0
-        self._wanted = False
-        """A lease was declined, and still wants this board."""
+        self._wanted = ""
+        """A lease that is not ours and wants this board, of which local users were told; empty for none."""
         self._ends: float | None = None
         self._end: float | None = None
         """The same in seconds since the epoch, for the record."""
@@ -171,9 +171,7 @@ class Occupancy:
             reason = self._obstacle
             is_used = self.is_local or self.maintenance is not None
             if lease.declinable:
-                self._wanted = True
-                told = f"the lease {lease.name} of {lease.client} wants this board"
-                return [Decline(lease, reason), *([Tell(told)] if is_used else [])]
+                return [Decline(lease, reason), *self.wants(lease)]
             self.lease = replace(lease, phase=Phase.WAITING)
             self._waits_since = now
             told = f"the lease {lease.name} of {lease.client} waits for this board; it begins when you leave"
@@ -285,16 +283,25 @@ class Occupancy:
             self._end = end
             self.lease = replace(self.lease, until=until)
 
-    def wants(self, is_wanted: bool) -> None:
-        """Whether a lease that was declined wants this board still, as its controller says."""
-        self._wanted = is_wanted
+    def wants(self, lease: Lease | None) -> list[Action]:
+        """A lease that is not ours waits, and would fit this board, as its controller says; None when there is none.
+
+        It may have been declined here. Local users are told of it once.
+        """
+        if lease is None:
+            self._wanted = ""
+            return []
+        is_used = self.is_local or self.maintenance is not None
+        is_news, self._wanted = lease.name != self._wanted, lease.name
+        told = f"the lease {lease.name} of {lease.client} wants this board"
+        return [Tell(told)] if is_news and is_used else []
 
     def left_alone(self, is_alone: bool) -> None:
         """Whether the controller is out of reach and no user of the lease is connected."""
         self._is_alone = is_alone
 
     def _begin(self, lease: Lease) -> list[Action]:
-        self._wanted = self._is_released = False
+        self._wanted, self._is_released = "", False
         self.lease = replace(lease, phase=Phase.PREPARING)
         return [Begin(self.lease)]
 
@@ -408,7 +415,7 @@ class Occupancy:
     def _idle(self) -> float | None:
         if not self._registered:
             return None
-        wanted = self._wanted or self.lease is not None
+        wanted = bool(self._wanted) or self.lease is not None
         return self._limits.idle_if_wanted if wanted else self._limits.idle
 
     @property

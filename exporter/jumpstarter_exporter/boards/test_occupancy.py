@@ -219,7 +219,21 @@ def test_a_lease_of_our_controller_is_declined_and_local_users_hear_of_it() -> N
     assert board.assigned(OURS, 1) == [Decline(OURS, "in local use by bob"), Tell(told)]
     assert board.gone(2) == []
     assert board.deadline == LIMITS.idle_if_wanted, "who does nothing keeps nobody waiting for an hour"
-    board.wants(False)
+    assert board.wants(OURS) == [], "they know that"
+    assert board.wants(None) == []
+    assert board.deadline == LIMITS.idle
+
+
+def test_local_users_hear_of_a_lease_that_waits_though_the_board_was_never_asked() -> None:
+    board = Occupancy()
+    assert board.wants(OURS) == [], "there is nobody to tell"
+    assert board.wants(None) == []
+    used(board)
+    assert board.wants(OURS) == [Tell("the lease one of ann wants this board")]
+    assert board.deadline == LIMITS.idle_if_wanted
+    assert board.wants(OURS) == []
+    assert board.wants(OTHER) == [Tell("the lease two of eve wants this board")]
+    assert board.wants(None) == []
     assert board.deadline == LIMITS.idle
 
 

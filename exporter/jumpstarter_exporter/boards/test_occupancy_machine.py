@@ -148,10 +148,10 @@ class Machine(RuleBasedStateMachine):
     def release(self, reason: Reason) -> None:
         self.do(self.board.release(reason, now=self.now))
 
-    @rule(is_alone=st.booleans(), is_wanted=st.booleans())
-    def facts(self, is_alone: bool, is_wanted: bool) -> None:
+    @rule(is_alone=st.booleans(), wants=st.none() | LEASES)
+    def facts(self, is_alone: bool, wants: Lease | None) -> None:
         self.board.left_alone(is_alone)
-        self.board.wants(is_wanted)
+        self.do(self.board.wants(wants))
         self.board.ends_at(WALL + self.now + 30, "soon", self.now, WALL + self.now)
 
     @rule(seconds=st.sampled_from([1.0, 11.0, 121.0, 241.0, 3601.0]))

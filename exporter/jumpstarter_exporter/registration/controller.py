@@ -189,8 +189,8 @@ class Controller:
         Nobody's, too, once the controller knows us no more. `failed` hears of each time that it did not go on.
 
         Controllers of ours ask first: `answer` returns the reasons for which a lease is declined, none to take it, and
-        `told` hears of those that were taken only. `waits` hears of one that was declined and still waits for a board,
-        ours too, and of None when there is none; up to half a minute late. With other controllers neither is called.
+        `told` hears of those that were taken only. `waits` hears of one that waits and would fit our board, whether we
+        were asked or not, and of None when there is none. With other controllers neither is called.
         """
         patience = Patience()
         while True:
@@ -256,8 +256,8 @@ class Controller:
             async with calls.lab.WatchAssignment(exporter_pb2.WatchAssignmentRequest()) as call:
                 async for message in call:
                     patience.worked()
-                    declined = Tenant(message.declined_lease, message.declined_client)
-                    waits(declined if declined.lease else None)
+                    waiting = Tenant(message.waiting_lease, message.waiting_client)
+                    waits(waiting if waiting.lease else None)
                     until = message.end.ToNanoseconds() / 1e9 if message.HasField("end") else None
                     tenant = Tenant(message.lease, message.client, until) if message.lease else None
                     if tenant is None or not message.offered:

@@ -327,7 +327,7 @@ class Registered:
         return ()
 
     def _waits(self, tenant: Tenant | None) -> None:
-        self._keeper.wants(tenant is not None)
+        self._keeper.wants(None if tenant is None else Lease(tenant.lease, tenant.client, declinable=True))
 
     def _told(self, wanted: Tenant | None) -> None:
         self._wanted, self._is_heard, self._is_away = wanted, True, False

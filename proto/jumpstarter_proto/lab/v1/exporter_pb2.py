@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from jumpstarter_proto.v1 import common_pb2 as jumpstarter__proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'jumpstarter_proto/lab/v1/exporter.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!jumpstarter_proto/v1/common.proto\"\x18\n\x16WatchAssignmentRequest\"\x88\x02\n\nAssignment\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12@\n\x07\x63ontext\x18\x03 \x03(\x0b\x32/.jumpstarter_sbc.lab.v1.Assignment.ContextEntry\x12\x0f\n\x07offered\x18\x04 \x01(\x08\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x64\x65\x63lined_lease\x18\x06 \x01(\t\x12\x17\n\x0f\x64\x65\x63lined_client\x18\x07 \x01(\t\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"(\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t\"#\n\x12\x41\x63\x63\x65ptLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\"\x15\n\x13\x41\x63\x63\x65ptLeaseResponse\"U\n\x13\x44\x65\x63lineLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12/\n\x07reasons\x18\x02 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\"\x16\n\x14\x44\x65\x63lineLeaseResponse\"\x87\x01\n\x13ReportStatusRequest\x12.\n\x06status\x18\x01 \x01(\x0e\x32\x1e.jumpstarter.v1.ExporterStatus\x12\x0f\n\x07message\x18\x02 \x01(\t\x12/\n\x07reasons\x18\x03 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\"\x16\n\x14ReportStatusResponse2\xb8\x03\n\x0f\x45xporterService\x12g\n\x0fWatchAssignment\x12..jumpstarter_sbc.lab.v1.WatchAssignmentRequest\x1a\".jumpstarter_sbc.lab.v1.Assignment0\x01\x12\x66\n\x0b\x41\x63\x63\x65ptLease\x12*.jumpstarter_sbc.lab.v1.AcceptLeaseRequest\x1a+.jumpstarter_sbc.lab.v1.AcceptLeaseResponse\x12i\n\x0c\x44\x65\x63lineLease\x12+.jumpstarter_sbc.lab.v1.DeclineLeaseRequest\x1a,.jumpstarter_sbc.lab.v1.DeclineLeaseResponse\x12i\n\x0cReportStatus\x12+.jumpstarter_sbc.lab.v1.ReportStatusRequest\x1a,.jumpstarter_sbc.lab.v1.ReportStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'jumpstarter_proto/lab/v1/exporter.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!jumpstarter_proto/v1/common.proto\"\x18\n\x16WatchAssignmentRequest\"\x86\x02\n\nAssignment\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12@\n\x07\x63ontext\x18\x03 \x03(\x0b\x32/.jumpstarter_sbc.lab.v1.Assignment.ContextEntry\x12\x0f\n\x07offered\x18\x04 \x01(\x08\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rwaiting_lease\x18\x06 \x01(\t\x12\x16\n\x0ewaiting_client\x18\x07 \x01(\t\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"(\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t\"#\n\x12\x41\x63\x63\x65ptLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\"\x15\n\x13\x41\x63\x63\x65ptLeaseResponse\"U\n\x13\x44\x65\x63lineLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12/\n\x07reasons\x18\x02 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\"\x16\n\x14\x44\x65\x63lineLeaseResponse\"\x87\x01\n\x13ReportStatusRequest\x12.\n\x06status\x18\x01 \x01(\x0e\x32\x1e.jumpstarter.v1.ExporterStatus\x12\x0f\n\x07message\x18\x02 \x01(\t\x12/\n\x07reasons\x18\x03 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\"\x16\n\x14ReportStatusResponse2\xb8\x03\n\x0f\x45xporterService\x12g\n\x0fWatchAssignment\x12..jumpstarter_sbc.lab.v1.WatchAssignmentRequest\x1a\".jumpstarter_sbc.lab.v1.Assignment0\x01\x12\x66\n\x0b\x41\x63\x63\x65ptLease\x12*.jumpstarter_sbc.lab.v1.AcceptLeaseRequest\x1a+.jumpstarter_sbc.lab.v1.AcceptLeaseResponse\x12i\n\x0c\x44\x65\x63lineLease\x12+.jumpstarter_sbc.lab.v1.DeclineLeaseRequest\x1a,.jumpstarter_sbc.lab.v1.DeclineLeaseResponse\x12i\n\x0cReportStatus\x12+.jumpstarter_sbc.lab.v1.ReportStatusRequest\x1a,.jumpstarter_sbc.lab.v1.ReportStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +38,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHASSIGNMENTREQUEST']._serialized_start=135
   _globals['_WATCHASSIGNMENTREQUEST']._serialized_end=159
   _globals['_ASSIGNMENT']._serialized_start=162
-  _globals['_ASSIGNMENT']._serialized_end=426
-  _globals['_ASSIGNMENT_CONTEXTENTRY']._serialized_start=380
-  _globals['_ASSIGNMENT_CONTEXTENTRY']._serialized_end=426
-  _globals['_REASON']._serialized_start=428
-  _globals['_REASON']._serialized_end=468
-  _globals['_ACCEPTLEASEREQUEST']._serialized_start=470
-  _globals['_ACCEPTLEASEREQUEST']._serialized_end=505
-  _globals['_ACCEPTLEASERESPONSE']._serialized_start=507
-  _globals['_ACCEPTLEASERESPONSE']._serialized_end=528
-  _globals['_DECLINELEASEREQUEST']._serialized_start=530
-  _globals['_DECLINELEASEREQUEST']._serialized_end=615
-  _globals['_DECLINELEASERESPONSE']._serialized_start=617
-  _globals['_DECLINELEASERESPONSE']._serialized_end=639
-  _globals['_REPORTSTATUSREQUEST']._serialized_start=642
-  _globals['_REPORTSTATUSREQUEST']._serialized_end=777
-  _globals['_REPORTSTATUSRESPONSE']._serialized_start=779
-  _globals['_REPORTSTATUSRESPONSE']._serialized_end=801
-  _globals['_EXPORTERSERVICE']._serialized_start=804
-  _globals['_EXPORTERSERVICE']._serialized_end=1244
+  _globals['_ASSIGNMENT']._serialized_end=424
+  _globals['_ASSIGNMENT_CONTEXTENTRY']._serialized_start=378
+  _globals['_ASSIGNMENT_CONTEXTENTRY']._serialized_end=424
+  _globals['_REASON']._serialized_start=426
+  _globals['_REASON']._serialized_end=466
+  _globals['_ACCEPTLEASEREQUEST']._serialized_start=468
+  _globals['_ACCEPTLEASEREQUEST']._serialized_end=503
+  _globals['_ACCEPTLEASERESPONSE']._serialized_start=505
+  _globals['_ACCEPTLEASERESPONSE']._serialized_end=526
+  _globals['_DECLINELEASEREQUEST']._serialized_start=528
+  _globals['_DECLINELEASEREQUEST']._serialized_end=613
+  _globals['_DECLINELEASERESPONSE']._serialized_start=615
+  _globals['_DECLINELEASERESPONSE']._serialized_end=637
+  _globals['_REPORTSTATUSREQUEST']._serialized_start=640
+  _globals['_REPORTSTATUSREQUEST']._serialized_end=775
+  _globals['_REPORTSTATUSRESPONSE']._serialized_start=777
+  _globals['_REPORTSTATUSRESPONSE']._serialized_end=799
+  _globals['_EXPORTERSERVICE']._serialized_start=802
+  _globals['_EXPORTERSERVICE']._serialized_end=1242
 # @@protoc_insertion_point(module_scope)

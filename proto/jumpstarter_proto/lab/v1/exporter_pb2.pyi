@@ -15,7 +15,7 @@ class WatchAssignmentRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("lease", "client", "context", "offered", "end", "declined_lease", "declined_client")
+    __slots__ = ("lease", "client", "context", "offered", "end", "waiting_lease", "waiting_client")
     class ContextEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -28,16 +28,16 @@ class Assignment(_message.Message):
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     OFFERED_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
-    DECLINED_LEASE_FIELD_NUMBER: _ClassVar[int]
-    DECLINED_CLIENT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_LEASE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_CLIENT_FIELD_NUMBER: _ClassVar[int]
     lease: str
     client: str
     context: _containers.ScalarMap[str, str]
     offered: bool
     end: _timestamp_pb2.Timestamp
-    declined_lease: str
-    declined_client: str
-    def __init__(self, lease: _Optional[str] = ..., client: _Optional[str] = ..., context: _Optional[_Mapping[str, str]] = ..., offered: bool = ..., end: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., declined_lease: _Optional[str] = ..., declined_client: _Optional[str] = ...) -> None: ...
+    waiting_lease: str
+    waiting_client: str
+    def __init__(self, lease: _Optional[str] = ..., client: _Optional[str] = ..., context: _Optional[_Mapping[str, str]] = ..., offered: bool = ..., end: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., waiting_lease: _Optional[str] = ..., waiting_client: _Optional[str] = ...) -> None: ...
 
 class Reason(_message.Message):
     __slots__ = ("code", "sentence")
