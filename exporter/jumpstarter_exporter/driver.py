@@ -23,6 +23,7 @@ from jumpstarter_exporter.errors import DeviceBusy, DeviceError, DeviceFailed, D
 from jumpstarter_exporter.guests import MAX_THREADS, in_thread
 from jumpstarter_exporter.markers import export, export_stream
 from jumpstarter_exporter.resources import Resources, Sink, Source
+from jumpstarter_exporter.view import sees_all
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.devices import Spec
@@ -101,7 +102,7 @@ class Driver(ABC):
         self._opener: Callable[[], Awaitable[None]] | None = None
         self.tree_path = ""
         """Names from the top of the device tree, joined by dots; known when it is a part of one."""
-        self.visible_since = 0.0
+        self.session_since = 0.0
         """From when on this session's users may see what was recorded, in seconds since 1970; 0 is everything."""
         self.parent_driver: Driver | None = None
         """The driver of which it is a child; known when both are made, after their `__post_init__`."""
@@ -114,6 +115,11 @@ class Driver(ABC):
         this one's and find it as their `parent_driver`. Must not touch hardware.
         """
         return {}
+
+    @property
+    def visible_since(self) -> float:
+        """From when on the current call's user may see what was recorded, in seconds since 1970; 0 is everything."""
+        return 0.0 if sees_all() else self.session_since
 
     @property
     def opens_at_start(self) -> bool:

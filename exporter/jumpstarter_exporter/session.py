@@ -182,7 +182,7 @@ class Session:
 
     def _tell_drivers(self) -> None:
         for node in self.tree.nodes:
-            node.driver.visible_since = self._visible_since
+            node.driver.session_since = self._visible_since
 
     async def _close_devices(self) -> None:
         try:

@@ -15,6 +15,7 @@ from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.services import Use
 from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.view import see_all
 
 __all__ = ["FORCE", "OVERRIDE", "REFUSAL", "HostUsers"]
 
@@ -57,6 +58,8 @@ class HostUsers:
         """The session in which one of them makes that call. RpcError when they may not."""
         person = await person_of(call)
         session = self.leased or await self._own()
+        if call.uid is not None:
+            see_all()
         is_here = call.uid is not None
         looks = session.reads(use) if is_here or self.leased is None else not (use.does or use.follows)
         answer = self._keeper.local_call(
