@@ -7,6 +7,7 @@ import logging
 import os
 import pty
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -25,6 +26,13 @@ DRAIN_SECONDS = 0.5
 LINE_BYTES = 4096
 SHEBANG_BYTES = 256
 """Of a script's first line; the kernel reads no more."""
+GUARD = (
+    "exec 3<&0; ( ( read -r _ <&3 || kill -KILL 0 ) >/dev/null 2>&1 & )"  # no child of the hook
+    ' ; exec "$@" <&1 3<&-'
+)
+"""For the shell that becomes the hook: whatever is left of the process group ends with the exporter's process, also
+when that is killed, for its next process runs the hook again. A line on stdin says that the hook is over.
+"""
 _CHUNK = 4096
 """Small, so that a hook that floods its terminal leaves the loop to others between two pieces."""
 
@@ -85,15 +93,19 @@ async def run_hook(hook: Hook, environment: Mapping[str, str], logger: logging.L
     """Run it to its end; its output goes to `logger`, line by line as it comes. Returns why it failed, or nothing.
 
     When its time is over, or this is cancelled, the hook and all that it started and that has not left its process
-    group get SIGTERM, and SIGKILL after `KILL_SECONDS`.
+    group get SIGTERM, and SIGKILL after `KILL_SECONDS`. They get SIGKILL when this process is killed.
     """
+    command = command_of(hook)
+    if shutil.which(command[0], path=environment.get("PATH")) is None:
+        return f"Hook could not be started: there is no program {command[0]}"
     ours, theirs = pty.openpty()
     os.set_blocking(ours, False)
+    heard, alive = os.pipe()
     try:
         try:
             process = await trio.lowlevel.open_process(
-                command_of(hook),
-                stdin=theirs,
+                ["/bin/sh", "-c", GUARD, "sh", *command],
+                stdin=heard,
                 stdout=theirs,
                 stderr=theirs,
                 env=dict(environment),
@@ -103,12 +115,16 @@ async def run_hook(hook: Hook, environment: Mapping[str, str], logger: logging.L
             return f"Hook could not be started: {error}"
         finally:
             os.close(theirs)
+            os.close(heard)
         _running.add(process.pid)
         try:
             return await _to_its_end(process, hook.timeout, ours, logger)
         finally:
             _running.discard(process.pid)
+            with contextlib.suppress(BrokenPipeError):
+                os.write(alive, b"\n")
     finally:
+        os.close(alive)
         os.close(ours)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -144,6 +145,36 @@ async def test_a_hook_leaves_no_terminal_open(program: str) -> None:
     before = os.listdir("/proc/self/fd")
     await run("true", exec=program)
     assert os.listdir("/proc/self/fd") == before
+
+
+ALONE = """
+import logging, os, sys, trio
+from jumpstarter_exporter.config.model import Hook
+from jumpstarter_exporter.hooks.runner import run_hook
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
+trio.run(run_hook, Hook(script=sys.argv[1], timeout=60), os.environ, logging.getLogger("hook"))
+"""
+
+
+async def test_a_hook_ends_with_an_exporter_that_is_killed() -> None:
+    """With all that it has started, and whatever it does with its streams: the next process runs it again."""
+    script = "sleep 100 >/dev/null & echo $$ $!; trap '' HUP TERM; while :; do sleep 100; done"
+    exporter = await trio.lowlevel.open_process(
+        [sys.executable, "-c", ALONE, script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    assert exporter.stdout is not None
+    said = b""
+    while b"\n" not in said:
+        said += await exporter.stdout.receive_some()
+    await exporter.stdout.aclose()
+    hook = [os.pidfd_open(int(number)) for number in said.split()]
+    assert len(hook) == 2
+    exporter.kill()
+    await exporter.wait()
+    for process in hook:
+        with trio.fail_after(30):
+            await trio.lowlevel.wait_readable(process)
+        os.close(process)
 
 
 def test_a_script_of_one_line_may_be_a_file(tmp_path: Path) -> None:
