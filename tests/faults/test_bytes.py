@@ -151,7 +151,7 @@ WAYS: dict[str, Way] = {
 }
 
 
-@pytest.mark.timeout(120 + 2 * ORDERS)
+@pytest.mark.timeout(120 + 6 * ORDERS)
 @pytest.mark.parametrize("kind", WAYS)
 def test_no_byte_is_lost_without_an_error_in_any_order(kind: str, contexts: Contexts) -> None:
     arrived = whole = 0
