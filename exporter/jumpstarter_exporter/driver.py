@@ -23,7 +23,7 @@ from jumpstarter_exporter.errors import DeviceBusy, DeviceError, DeviceFailed, D
 from jumpstarter_exporter.guests import MAX_THREADS, in_thread
 from jumpstarter_exporter.markers import export, export_stream
 from jumpstarter_exporter.resources import Resources, Sink, Source
-from jumpstarter_exporter.view import sees_all
+from jumpstarter_exporter.view import sees_since
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.devices import Spec
@@ -119,7 +119,7 @@ class Driver(ABC):
     @property
     def visible_since(self) -> float:
         """From when on the current call's user may see what was recorded, in seconds since 1970; 0 is everything."""
-        return 0.0 if sees_all() else self.session_since
+        return sees_since(self.session_since)
 
     @property
     def opens_at_start(self) -> bool:

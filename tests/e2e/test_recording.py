@@ -52,22 +52,22 @@ def cable() -> Iterator[Cable]:
 
 
 @contextmanager
-def daemon(home: Path) -> Iterator[exporters.Daemon]:
+def daemon(home: Path, *words: str) -> Iterator[exporters.Daemon]:
     command: exporters.Command = [
         exporters.scripts() / "jumpstarter-exporter",
         "run",
         "--config",
         home / "lab.yaml",
     ]
-    with exporters.running([*command, "--socket", home / "s"], home) as running:
+    with exporters.running([*command, "--socket", home / "s", *words], home) as running:
         running.first_line()
         yield running
 
 
-def jumpstarter(home: Path, *words: str) -> bytes:
+def jumpstarter(home: Path, *words: str, **variables: str) -> bytes:
     done = subprocess.run(
         [exporters.scripts() / "jumpstarter", *words],
-        env=exporters.clean_environment(home) | {"JUMPSTARTER_HOST": str(home / "s")},
+        env=exporters.clean_environment(home) | {"JUMPSTARTER_HOST": str(home / "s")} | variables,
         capture_output=True,
         timeout=60,
         check=False,
@@ -77,10 +77,10 @@ def jumpstarter(home: Path, *words: str) -> bytes:
 
 
 @contextmanager
-def follow(home: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def follow(home: Path, *words: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         [exporters.scripts() / "jumpstarter", "serial", "log", "console", "--follow", *words],
-        env=exporters.clean_environment(home) | {"JUMPSTARTER_HOST": str(home / "s")},
+        env=exporters.clean_environment(home) | {"JUMPSTARTER_HOST": str(home / "s")} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as watching:
@@ -131,6 +131,24 @@ def test_what_nobody_watched_is_recorded_across_sessions_restarts_and_kills(
             tmp_path, "serial", "log", "console", "--timestamps", "--since", "1h", "--grep", "one"
         )
         assert re.fullmatch(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} one\r\n", stamped)
+
+
+def test_who_comes_from_the_network_sees_what_is_recorded_during_their_visit(
+    tmp_path: Path, cable: Cable
+) -> None:
+    (tmp_path / "lab.yaml").write_text(CONFIG.format(port=cable.path))
+    address = f"127.0.0.1:{exporters.free_port()}"
+    network = {"JUMPSTARTER_HOST": address, "JMP_GRPC_INSECURE": "1"}
+    with daemon(tmp_path, "--listen", address, "--insecure"):
+        with follow(tmp_path) as watching:
+            os.write(cable.board, b"a secret of somebody else\r\n")
+            read_until(watching, b"somebody else")
+        assert jumpstarter(tmp_path, "serial", "log", "console", **network) == b""
+        with follow(tmp_path, **network) as visit:
+            os.write(cable.board, b"mine\r\n")
+            assert read_until(visit, b"mine\r\n") == b"mine\r\n"
+            assert jumpstarter(tmp_path, "serial", "log", "console", "-n", "9", **network) == b"mine\r\n"
+        assert jumpstarter(tmp_path, "serial", "log", "console") == b"a secret of somebody else\r\nmine\r\n"
 
 
 LATER = """

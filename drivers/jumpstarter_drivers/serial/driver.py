@@ -212,7 +212,8 @@ class PySerial(Driver):
     loader_prompt: str | None = None
     """What the board's boot loader prompts with, where that is not `=>`: at it, nobody is logged in."""
     recording_access: Literal["lease", "all"] = "lease"
-    """What users of a lease see of the recording: from its begin on, or all. Local users see all."""
+    """What users of a lease see of the recording: from its begin on, or all; the same of a visit over the network.
+    Local users see all."""
     record: bool = True
     """Keep what the console says, 16 MiB of it, across sessions and restarts. Without, nothing opens it before its
     first use, so nothing raises DTR."""

@@ -122,6 +122,11 @@ class Keeper:
         return self._occupancy.lease
 
     @property
+    def is_leased(self) -> bool:
+        """Whether a lease has the board, and does not only wait for it; it may not be served yet."""
+        return self.lease is not None and self.lease.phase is not Phase.WAITING
+
+    @property
     def status(self) -> tuple[Status, str]:
         """What a controller is told while no lease is served."""
         return self._occupancy.status

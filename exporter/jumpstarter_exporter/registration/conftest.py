@@ -53,6 +53,10 @@ class Board(Driver):
     async def look(self) -> str:
         return "fine"
 
+    @export(reads=True)
+    async def recordings_from(self) -> float:
+        return self.visible_since
+
     @export
     async def fetch(self, url: str) -> None:
         async with self.read_resource({"kind": "presigned_request", "url": url, "method": "GET"}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.services import Use
 from jumpstarter_exporter.session import Session
-from jumpstarter_exporter.view import see_all
+from jumpstarter_exporter.view import see_all, see_since
 
 __all__ = ["FORCE", "OVERRIDE", "REFUSAL", "HostUsers"]
 
@@ -34,8 +35,9 @@ class HostUsers:
 
     def __init__(self, keeper: Keeper, make: Callable[[], Session]) -> None:
         """`make` gives a new session, with driver objects of its own."""
-        self.leased: Session | None = None
-        """That of the lease that has the board."""
+        self._leased: Session | None = None
+        self._lease_ended = time.time()
+        """In seconds since 1970: that of the last lease, as far as is known."""
         self._keeper = keeper
         self._make = make
         self._session: Session | None = None
@@ -45,6 +47,15 @@ class HostUsers:
         self._why = ""
         self._nursery: trio.Nursery | None = None
         self._overriding: set[ServedConnection] = set()
+
+    @property
+    def leased(self) -> Session | None:
+        """That of the lease that has the board."""
+        return self._leased
+
+    @leased.setter
+    def leased(self, session: Session | None) -> None:
+        self._leased, self._lease_ended = session, time.time()
 
     async def run(self) -> None:
         """Until cancelled; the devices that they have used are closed then."""
@@ -58,10 +69,13 @@ class HostUsers:
         """The session in which one of them makes that call. RpcError when they may not."""
         person = await person_of(call)
         session = self.leased or await self._own()
-        if call.uid is not None:
-            see_all()
         is_here = call.uid is not None
-        looks = session.reads(use) if is_here or self.leased is None else not (use.does or use.follows)
+        if is_here:
+            see_all()
+            looks = session.reads(use)
+        else:
+            see_since(self._lease_ended)
+            looks = not (use.does or use.follows) if self._keeper.is_leased else session.reads(use)
         answer = self._keeper.local_call(
             call.connection,
             person,

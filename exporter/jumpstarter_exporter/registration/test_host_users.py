@@ -6,6 +6,7 @@ import logging
 import os
 import pwd
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -282,6 +283,37 @@ async def test_somebody_from_the_network_cannot_take_part(
         async with elsewhere(Server(services(host.exporter.users))) as somebody:
             error = await somebody.refused("wait", 0, metadata=[(OVERRIDE, "1"), (FORCE, "1")])
             assert error.code is StatusCode.PERMISSION_DENIED
+
+
+async def test_somebody_from_the_network_sees_no_recording_of_a_lease_that_is_over(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with (
+        hosting(configure, lab) as host,
+        elsewhere(Server(services(host.exporter.users))) as somebody,
+        host.user() as user,
+    ):
+        before = await somebody.call("recordings_from")
+        lab.say("lease")
+        await lab.until("LEASE_READY")
+        ready = time.time()
+        lab.say()
+        await lab.until("AVAILABLE")
+        assert before < ready < await somebody.call("recordings_from") <= time.time()
+        assert await user.call("recordings_from") == 0.0
+
+
+async def test_somebody_from_the_network_reads_nothing_of_a_lease_that_is_not_served_yet(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The exporter was started again, and its controller has said nothing since."""
+    memory = Memory()
+    memory.plain = {"version": 1, "lease": "lease", "client": "ann", "phase": "leased"}
+    async with hosting(configure, lab, memory) as host:
+        async with host.user() as user:
+            assert await user.call("look") == "fine"
+        async with elsewhere(Server(services(host.exporter.users))) as somebody:
+            assert (await somebody.refused("look")).code is StatusCode.PERMISSION_DENIED
 
 
 async def test_what_a_user_of_the_host_does_ends_when_a_lease_begins(

@@ -21,6 +21,7 @@ from jumpstarter_exporter.serve.board import Board
 from jumpstarter_exporter.services import Use, services
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.user_reach import limit_reach
+from jumpstarter_exporter.view import Visits, see_since
 
 __all__ = ["BOARD", "Door", "Roll"]
 
@@ -45,11 +46,15 @@ class Roll:
 
 
 class Door:
-    """One way in. From the network (`is_remote`), each board's `fetch` setting bounds what its users reach."""
+    """One way in.
+
+    From the network (`is_remote`), each board's `fetch` setting bounds what its users reach, and they see recordings
+    from the begin of their visit on.
+    """
 
     def __init__(self, roll: Roll, *, is_remote: bool = False) -> None:
         self._roll = roll
-        self._is_remote = is_remote
+        self._visits = Visits() if is_remote else None
 
     def services(self) -> tuple[Servicer, ...]:
         """What is served behind it."""
@@ -58,8 +63,9 @@ class Door:
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """A session of the board that the call is for. RpcError when it names none that can be used."""
         board = _board(self._roll, call.header(BOARD))
-        if self._is_remote:
+        if self._visits is not None:
             limit_reach(board.reach)
+            see_since(self._visits.since(call))
         return await board.enter(call, use)
 
 
