@@ -11,7 +11,6 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-import trio
 from google.protobuf import struct_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.value import JSON, to_value
@@ -21,6 +20,7 @@ from jumpstarter_exporter.arguments import plan
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.markers import Exported, Kind
 from jumpstarter_exporter.node import Node
+from jumpstarter_exporter.threads import DeviceThreads
 
 __all__ = ["call", "find", "stream_results"]
 
@@ -100,7 +100,7 @@ async def _stream(node: Node, method: Exported, bound: Sequence[Any], send: Send
 
 
 async def _in_threads(
-    generator: Iterator[object], threads: trio.CapacityLimiter, what: str
+    generator: Iterator[object], threads: DeviceThreads, what: str
 ) -> AsyncGenerator[struct_pb2.Value, None]:
     try:
         while (value := await guests.in_thread(threads, _next_value, generator, what=what)) is not None:
@@ -119,7 +119,7 @@ def _next_value(generator: Iterator[object]) -> struct_pb2.Value | None:
     return to_value(item)
 
 
-async def _encoded(item: object, threads: trio.CapacityLimiter) -> struct_pb2.Value:
+async def _encoded(item: object, threads: DeviceThreads) -> struct_pb2.Value:
     if type(item) in (type(None), bool, float) or (type(item) is str and len(item) <= SHORT_TEXT):
         return to_value(item)
     return await guests.in_thread(threads, to_value, item, what="a result")

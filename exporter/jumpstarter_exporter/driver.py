@@ -20,9 +20,10 @@ from jumpstarter_proto.value import JSON
 
 from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.errors import DeviceBusy, DeviceError, DeviceFailed, DeviceMissing, ResourceError
-from jumpstarter_exporter.guests import MAX_THREADS, in_thread
+from jumpstarter_exporter.guests import in_thread
 from jumpstarter_exporter.markers import export, export_stream
 from jumpstarter_exporter.resources import Resources, Sink, Source
+from jumpstarter_exporter.threads import DeviceThreads
 from jumpstarter_exporter.view import sees_since
 
 if TYPE_CHECKING:
@@ -84,9 +85,7 @@ class Driver(ABC):
     core: Any = field(init=False, repr=False, default=None)
     """The device's core, of the class `core_of`, once the driver is part of a tree. It is open before the driver is."""
 
-    threads: trio.CapacityLimiter = field(
-        init=False, repr=False, default_factory=lambda: trio.CapacityLimiter(MAX_THREADS)
-    )
+    threads: DeviceThreads = field(init=False, repr=False, default_factory=DeviceThreads)
     """Its worker threads, which plain methods and `in_thread` share."""
 
     def __post_init__(self) -> None:

@@ -3,9 +3,9 @@
 A coroutine of a driver runs in a task of its own, outside of every nursery. Whatever it raises comes back as an
 `Exception`, also SystemExit, KeyboardInterrupt, GeneratorExit, or a `trio.Cancelled` that nobody asked for. Who
 waits for it and is cancelled cancels it, waits a grace for its end, and then leaves it; the device is
-`failed` until it returns (see `Lifecycle.stuck`). Plain functions run in worker threads, `MAX_THREADS` for each
-device. What ends a driver's own nursery is made harmless by `guest_nurseries`. What no exporter can help in one
-process: an `async def` that blocks without awaiting stops all devices.
+`failed` until it returns (see `Lifecycle.stuck`). Plain functions run in worker threads, which are limited for each
+board and device (`threads`). What ends a driver's own nursery is made harmless by `guest_nurseries`. What no exporter
+can help in one process: an `async def` that blocks without awaiting stops all devices.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from jumpstarter_proto.rpc import RpcError, StatusCode, status_of
 from jumpstarter_exporter import guest_nurseries
 from jumpstarter_exporter.devices.state import Lifecycle
 from jumpstarter_exporter.errors import DeviceBusy, DeviceFailed, DeviceMissing, ResourceError
+from jumpstarter_exporter.threads import DeviceThreads, running_method
 
 guest_nurseries.guard(lambda error: tame(error, "a driver's task"))
 
-__all__ = ["CLEAN_UP_SECONDS", "GRACE", "MAX_THREADS", "contained", "in_thread", "run", "tame"]
+__all__ = ["CLEAN_UP_SECONDS", "GRACE", "contained", "in_thread", "run", "tame"]
 
 T = TypeVar("T")
 
@@ -36,8 +37,6 @@ GRACE = 5.0
 """Seconds that a driver's code gets to end after its caller went away, before it is left to itself."""
 CLEAN_UP_SECONDS = 75.0
 """The same for `async` methods, which clean up behind themselves: a mux switches the medium back, for example."""
-MAX_THREADS = 16
-"""Worker threads of one device; further plain calls wait for one of them to end."""
 MAX_MESSAGE_LENGTH = 4096
 """Characters of an error's message; it travels in a header."""
 
@@ -102,6 +101,7 @@ class _Task(Generic[T]):
 
     async def run(self) -> None:
         """Never raises: the event loop ends with a system task that does."""
+        running_method.set(self._what)
         with self.scope:
             # Caught inside of the scope: a Cancelled of another one must not go on from here.
             try:
@@ -119,7 +119,7 @@ class _Task(Generic[T]):
 
 
 async def in_thread(
-    limiter: trio.CapacityLimiter,
+    threads: DeviceThreads,
     function: Callable[..., T],
     *arguments: Any,
     what: str = "a thread",
@@ -127,11 +127,14 @@ async def in_thread(
 ) -> T:
     """Run a plain function in a worker thread. Cancellation reaches it only while it waits for its thread.
 
-    That wait is `shielded` on request. What the function raises is made harmless by `tame`, in the thread.
+    That wait is `shielded` on request, and has a bound if it is not. What the function raises is made harmless by
+    `tame`, in the thread.
+
+    Raises:
+        DeviceBusy: there was no thread for it; see `DeviceThreads.acquire`.
     """
-    borrower = object()
     with trio.CancelScope(shield=shielded) as scope, _lifted_at_the_end(scope):
-        await limiter.acquire_on_behalf_of(borrower)
+        held = await threads.acquire(what, is_patient=shielded)
         try:
             scope.shield = True
             # Only the end of the event loop abandons it.
@@ -139,7 +142,7 @@ async def in_thread(
                 _in_thread, what, function, arguments, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
             )
         finally:
-            limiter.release_on_behalf_of(borrower)
+            threads.release(held)
     raise trio.RunFinishedError("the event loop ended before the thread")  # pragma: no cover
 
 

@@ -113,7 +113,7 @@ async def test_code_that_does_not_come_back_fails_its_device_in_the_next_session
         async with Session(board) as session, user(session) as one:
             with pytest.raises(RpcError, match=r"block\(\) has not come back since"):
                 await one.call("a", "add", "x")
-            assert board.slots["a"].threads.borrowed_tokens == 1
+            assert board.slots["a"].threads.count == 1
             assert await one.call("b", "add", "x") == ["default", "x"]
             Device.go_on.set()
             await until(lambda: not board.slots["a"].life.is_stuck)

@@ -24,6 +24,7 @@ from jumpstarter_exporter.devices import opening
 from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, Driver, export, export_stream
 from jumpstarter_exporter.report import REASON, STATE
+from jumpstarter_exporter.threads import MAX_DEVICE_THREADS, DeviceThreads
 
 
 class Odd(BaseException):
@@ -549,7 +550,7 @@ async def test_calls_that_block_for_ever_stop_no_other_device(serve: Serve) -> N
                 async with trio.open_nursery() as nursery:
                     for _ in range(64):
                         nursery.start_soon(call_in_vain, user, "bad", "plain")
-                assert bad.threads.borrowed_tokens <= guests.MAX_THREADS
+                assert bad.threads.count <= MAX_DEVICE_THREADS
                 for _ in range(3):
                     assert await user.call("good", "plain") == "well"
                 await until(lambda: bad.life.is_stuck)
@@ -603,9 +604,9 @@ async def test_the_event_loop_ends_though_a_thread_never_does() -> None:
 
     async def main() -> None:
         life = Lifecycle()
-        limiter = trio.CapacityLimiter(1)
+        threads = DeviceThreads()
         with trio.move_on_after(0.05):
-            await guests.run(life, "plain()", lambda: guests.in_thread(limiter, go_on.wait))
+            await guests.run(life, "plain()", lambda: guests.in_thread(threads, go_on.wait))
         assert life.is_stuck
 
     try:
@@ -623,7 +624,7 @@ async def test_the_event_loop_ends_though_a_thread_never_does() -> None:
 
 async def test_a_plain_method_whose_caller_left_is_waited_for() -> None:
     started, go_on, left = threading.Event(), threading.Event(), trio.Event()
-    limiter = trio.CapacityLimiter(1)
+    threads = DeviceThreads()
 
     def method() -> None:
         started.set()
@@ -631,7 +632,7 @@ async def test_a_plain_method_whose_caller_left_is_waited_for() -> None:
 
     async def call(scope: trio.CancelScope) -> None:
         with scope:
-            await guests.run(Lifecycle(), "plain()", lambda: guests.in_thread(limiter, method))
+            await guests.run(Lifecycle(), "plain()", lambda: guests.in_thread(threads, method))
         left.set()
 
     async with trio.open_nursery() as nursery:
@@ -643,7 +644,7 @@ async def test_a_plain_method_whose_caller_left_is_waited_for() -> None:
         assert not left.is_set()
         go_on.set()
         await left.wait()
-    assert limiter.borrowed_tokens == 0
+    assert threads.count == 0
 
 
 async def test_a_generator_is_closed_though_its_caller_was_cancelled(serve: Serve) -> None:
@@ -652,7 +653,7 @@ async def test_a_generator_is_closed_though_its_caller_was_cancelled(serve: Serv
         async with user.results("", "generator") as results:
             assert await anext(results) == 1
         bad.go_on.set()
-        await until(lambda: not (bad.threads.borrowed_tokens or user.session.tree.root.in_flight))
+        await until(lambda: not (bad.threads.count or user.session.tree.root.in_flight))
         assert not bad.life.is_stuck
 
 

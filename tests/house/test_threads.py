@@ -29,6 +29,20 @@ def test_a_driver_takes_no_thread_from_the_whole_exporter() -> None:
     assert found == [], "use self.in_thread(function), or name a limiter"
 
 
+def test_no_limit_of_threads_is_shared_by_the_boards_of_a_host() -> None:
+    """As a module's variable would be; codecs in memory, which wait for nobody, are the exception."""
+    found = [
+        f"{module.name}:{node.lineno}"
+        for module in all_modules()
+        if module.name.startswith(("jumpstarter_drivers.", "jumpstarter_exporter.")) and not module.is_test
+        for node in module.tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and "CapacityLimiter" in ast.unparse(node)
+        and module.name != "jumpstarter_exporter.resources"
+    ]
+    assert found == [], "take the device's threads, which are its board's"
+
+
 def test_what_only_clients_import_is_not_imported_by_drivers() -> None:
     found = [
         f"{module.name} imports {name}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 import trio
 from jumpstarter_exporter.driver import Source
+from jumpstarter_exporter.threads import DeviceThreads
 from jumpstarter_proto.images import Content, ImageReader, check_growth, open_image, trailing_remark
 
 __all__ = ["ImageStream"]
 
+T = TypeVar("T")
+
 _BATCH = 1024 * 1024
 """Plain bytes that one visit to a worker thread brings back at most."""
-
-_image_threads = trio.CapacityLimiter(16)
-"""For the whole process. They wait for the network most of the time; how many decompress is the images' own bound."""
 
 
 class ImageStream:
@@ -24,7 +25,9 @@ class ImageStream:
     what the resource raises, and ContentError for damaged or cut content.
     """
 
-    def __init__(self, source: Source, compression: str) -> None:
+    def __init__(self, source: Source, compression: str, threads: DeviceThreads) -> None:
+        """`threads` are those of the device that the image is for."""
+        self._threads = threads
         self._source = source
         self._chunks = aiter(source)
         self._compression = compression
@@ -37,7 +40,7 @@ class ImageStream:
 
     async def start(self) -> None:
         """Wait for as much as tells what it is. Raises ContentError where that cannot be told."""
-        self._image = await trio.to_thread.run_sync(self._open, limiter=_image_threads)
+        self._image = await self._in_thread(self._open)
         self._head = b"" if self._image.layers else self._image.head
 
     @property
@@ -63,7 +66,7 @@ class ImageStream:
     async def _next(self) -> bytes:
         image = self._started
         if image.layers:
-            data = await trio.to_thread.run_sync(image.read, _BATCH, limiter=_image_threads)
+            data = await self._in_thread(image.read, _BATCH)
             if not data:
                 raise StopAsyncIteration
             return data
@@ -80,6 +83,14 @@ class ImageStream:
     def _started(self) -> ImageReader:
         assert self._image is not None, "start comes first"
         return self._image
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        """In one of the device's threads; unlike a driver's own code it hears of a cancellation, in `_pull`."""
+        held = await self._threads.acquire()
+        try:
+            return await trio.to_thread.run_sync(function, *arguments, limiter=trio.CapacityLimiter(1))
+        finally:
+            self._threads.release(held)
 
     def _open(self) -> ImageReader:
         return open_image(self._pull, compression=self._compression)

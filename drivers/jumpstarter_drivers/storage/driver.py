@@ -256,7 +256,7 @@ class MockFlasher(Driver):
         try:
             device = Device(new, writable=True, limiter=self._disk)
             async with device, self.read_resource(handle) as source:
-                image = ImageStream(source, "auto")
+                image = ImageStream(source, "auto", self.threads)
                 await image.start()
                 check_content(image.content, force=image.content.verdict is Verdict.UNKNOWN)
                 image.has_medium_size = False

@@ -285,7 +285,7 @@ class StorageMux(Driver):
         """The image, looked at: nothing is written or switched before."""
         with self._operation("starting", options.size):
             async with self.read_resource(handle) as source:
-                image = ImageStream(source, options.compression)
+                image = ImageStream(source, options.compression, self.threads)
                 await image.start()
                 self._check_content(image.content, options.force)
                 yield image

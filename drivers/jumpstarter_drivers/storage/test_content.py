@@ -16,6 +16,7 @@ import pytest
 import trio
 from jumpstarter_client.errors import DriverError
 from jumpstarter_exporter.resources import Source
+from jumpstarter_exporter.threads import DeviceThreads
 from jumpstarter_proto.encoding import ContentError, Encoding, compressor
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.images import ImageRefused, admission
@@ -305,7 +306,7 @@ async def test_cancelled_look_at_an_image_ends_at_once() -> None:
         await trio.sleep_forever()
         raise AssertionError
 
-    image = ImageStream(Source(never, None), "auto")
+    image = ImageStream(Source(never, None), "auto", DeviceThreads())
     with trio.move_on_after(0.05) as scope:
         await image.start()
     assert scope.cancelled_caught

@@ -19,6 +19,7 @@ from jumpstarter_exporter.devices.layout import Line, layout
 from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.spec import Spec, adopt, walk
 from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.threads import BoardThreads
 
 __all__ = ["BoardDevices", "Inventory", "Revision"]
 
@@ -72,10 +73,12 @@ class BoardDevices(Revision):
         *,
         changed: Callable[[], None] = lambda: None,
         root: Driver | None = None,
+        threads: BoardThreads | None = None,
     ) -> None:
         """Devices without one in `uuids` get a new UUID. `root` are driver objects that were made by hand."""
         super().__init__()
         self.name = name
+        self._threads = BoardThreads() if threads is None else threads
         self.slots: dict[str, Slot] = {}
         """By path, parents before their children."""
         self.lines: list[Line] = []
@@ -106,7 +109,7 @@ class BoardDevices(Revision):
         """The device at that path. One that its parent's driver has made only now becomes known."""
         found = self.slots.get(path)
         if found is None:
-            found = self._watched(Slot(path, adopt(driver), driver.uuid, _parent(path, self.slots), driver))
+            found = self._slot(path, adopt(driver), driver.uuid, _parent(path, self.slots), driver)
             found.make_core(driver)
             self._attach(found)
             self.slots = {**self.slots, path: found}
@@ -143,7 +146,7 @@ class BoardDevices(Revision):
             driver = drivers.get(path)
             uuid = old.uuid if old else uuids.get(path) or (driver.uuid if driver else uuid4())
             uuid = each.values.get("uuid") or uuid
-            slot = slots[path] = self._watched(Slot(path, each, uuid, _parent(path, slots), driver))
+            slot = slots[path] = self._slot(path, each, uuid, _parent(path, slots), driver)
             slot.is_kept = path in uuids or "uuid" in each.values
             slot.make_core(driver)
         self.slots, self.lines = slots, lines  # at once: threads may look
@@ -164,7 +167,8 @@ class BoardDevices(Revision):
         if slot.core is not None:
             slot.core.opening.attach(self._nursery, self._context)
 
-    def _watched(self, slot: Slot) -> Slot:
+    def _slot(self, path: str, spec: Spec, uuid: UUID, parent: Slot | None, driver: Driver | None) -> Slot:
+        slot = Slot(path, spec, uuid, parent=parent, threads=self._threads, driver=driver)
         slot.life.watch(lambda *_: self._change() if self.slots.get(slot.path) is slot else None)
         return slot
 
@@ -179,6 +183,8 @@ class Inventory(Revision):
     def __init__(self) -> None:
         super().__init__()
         self._boards: dict[str, BoardDevices] = {}
+        self._threads: dict[str, BoardThreads] = {}
+        """By the board's name. Those that never came back count for the next board of that name, too."""
 
     @property
     def boards(self) -> Mapping[str, BoardDevices]:
@@ -201,7 +207,9 @@ class Inventory(Revision):
                 if self._boards.get(name) is board:
                     self._change()
 
-            board = self._boards[name] = BoardDevices(name, spec, uuids, changed=changed)
+            board = self._boards[name] = BoardDevices(
+                name, spec, uuids, changed=changed, threads=self._threads.setdefault(name, BoardThreads())
+            )
             self._change()
             return board
 
@@ -209,6 +217,8 @@ class Inventory(Revision):
         """A board is not there any more; nobody hears of its devices from now on. KeyError if there is none."""
         with self._lock:
             del self._boards[name]
+            if not self._threads[name].held:
+                del self._threads[name]
             self._change()
 
     def replace(self, name: str, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> None:

@@ -11,14 +11,13 @@ import logging
 from collections.abc import Mapping
 from uuid import UUID
 
-import trio
-
 from jumpstarter_exporter.devices.cores import SlotCore
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceBusy
-from jumpstarter_exporter.guests import MAX_THREADS, contained
+from jumpstarter_exporter.guests import contained
+from jumpstarter_exporter.threads import BoardThreads, DeviceThreads
 
 __all__ = ["Slot"]
 
@@ -29,15 +28,22 @@ class Slot:
     """One device of a board."""
 
     def __init__(
-        self, path: str, spec: Spec, uuid: UUID, parent: Slot | None, driver: Driver | None = None
+        self,
+        path: str,
+        spec: Spec,
+        uuid: UUID,
+        *,
+        parent: Slot | None,
+        threads: BoardThreads,
+        driver: Driver | None = None,
     ) -> None:
-        """`driver` is the object that this slot is made for, if somebody made one by hand."""
+        """`threads` are the board's. `driver` is the object that it is made for, if one was made by hand."""
         self.path = path
         self.spec = spec
         self.uuid = uuid
         self.parent = parent
         self.life: Lifecycle = Lifecycle() if driver is None else driver.life
-        self.threads = trio.CapacityLimiter(MAX_THREADS) if driver is None else driver.threads
+        self.threads = DeviceThreads(path, threads)
         self.labels: Mapping[str, str] = spec.labels
         """What its driver added to its labels when it was last asked."""
         self.is_kept = False
