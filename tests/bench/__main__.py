@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import leasing, router, size, swarm, transport, upstream
+from tests.bench import boards, leasing, router, size, swarm, transport, upstream
 from tests.bench.result import Result, table
 
 Row = Callable[[upstream.Bench, int], Result]
@@ -22,6 +22,8 @@ ROWS: dict[str, Row] = {
     "command": upstream.command_in_session,
     "from-nothing": upstream.command_from_nothing,
     "memory": upstream.memory,
+    "boards": boards.many,
+    "second-board": boards.second,
     "call": upstream.call,
     "echo": upstream.echo,
     "flash": upstream.flash,
