@@ -241,3 +241,25 @@ def hooks(host: Host) -> list[str]:
 def ledger(host: Host) -> list[str]:
     """What was done to pins."""
     return host.ledger.read_text().splitlines()
+
+
+def test_two_leases_on_one_host_see_their_own_logs_only(host: Host) -> None:
+    lab = host.lab
+    lab.client("bob")
+    for name in ("one", "two"):
+        hook = f'hooks:\n  beforeLease: {{{{script: "echo {name} is prepared"}}}}\n'
+        host.board(name, "export:\n  power: {type: power.MockPower}\n", hook)
+    host.start()
+    shells = []
+    for user, board in (("ann", "one"), ("bob", "two")):
+        # Each is at work while the other board's lease begins, runs and ends.
+        both = f"touch {board}; until test -e one -a -e two; do sleep 0.05; done"
+        script = f"jumpstarter power on; {both}; jumpstarter power off"
+        words = ("-l", f"board={board}", "--client", lab.home / f"{user}.yaml", "--exporter-logs")
+        shells.append(lab.start("shell", *words, "--", "sh", "-c", script))
+    (_, ann), (_, bob) = (shell.communicate(timeout=60) for shell in shells)
+    assert [shell.returncode for shell in shells] == [0, 0], (ann, bob)
+    assert "one is prepared" in ann
+    assert "two is prepared" in bob
+    assert "two" not in ann
+    assert "one" not in bob

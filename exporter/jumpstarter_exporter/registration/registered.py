@@ -234,7 +234,7 @@ class Registered:
             _log.warning("the controller does not know that we leave: it does not answer")
 
     async def _announce_devices(self) -> None:
-        with subscribed(self._inventory) as changes:
+        with subscribed(self._devices) as changes:
             await anext(changes)  # what there is already is told with the registration
             async for _ in changes:
                 self._announcer.devices_changed()
