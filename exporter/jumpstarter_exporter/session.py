@@ -180,6 +180,11 @@ class Session:
         self.tree.attach(self._nursery)
         self._tell_drivers()
 
+    def show_recordings_since(self, then: float) -> None:
+        """Let its users see what was recorded from then on, in seconds since 1970."""
+        self._visible_since = then
+        self._tell_drivers()
+
     def _tell_drivers(self) -> None:
         for node in self.tree.nodes:
             node.driver.session_since = self._visible_since

@@ -110,6 +110,7 @@ class Keeper:
         self._happened()
 
     def _happened(self, actions: Sequence[Action] = ()) -> None:
+        self._occupancy.begins_at(time.time())
         self._actions.extend(actions)
         self._news.set()
         self._later.set()
@@ -120,6 +121,11 @@ class Keeper:
     def lease(self) -> Lease | None:
         """The one that has the board, or waits for it."""
         return self._occupancy.lease
+
+    @property
+    def began(self) -> float:
+        """When the lease got the board, in seconds since the epoch, also in a process before this one; or else now."""
+        return time.time() if self._occupancy.began is None else self._occupancy.began
 
     @property
     def is_leased(self) -> bool:

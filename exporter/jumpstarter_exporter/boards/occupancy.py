@@ -77,6 +77,8 @@ class Occupancy:
         self._ends: float | None = None
         self._end: float | None = None
         """The same in seconds since the epoch, for the record."""
+        self.began: float | None = None
+        """When the lease got the board, in seconds since the epoch; None while it waits, and until `begins_at`."""
         self._finished = ""
         """The last lease that we ended: it does not begin again, though its controller may not know yet."""
         self._is_offered = False
@@ -249,7 +251,7 @@ class Occupancy:
     def _drop(self) -> list[Action]:
         """Nothing is known of the lease any more; a session that it has waited in is closed."""
         lease, is_open = self.lease, self._resumed is None
-        self.lease = self._ends = self._end = self._resumed = None
+        self.lease = self._ends = self._end = self._resumed = self.began = None
         return [Close(lease)] if lease is not None and is_open else []
 
     def _release_hook(self) -> None:
@@ -283,6 +285,11 @@ class Occupancy:
             self._end = end
             self.lease = replace(self.lease, until=until)
 
+    def begins_at(self, wall: float) -> None:
+        """It is `wall`, in seconds since the epoch: a lease that has got the board just now began then."""
+        if self.began is None and self.lease is not None and self.lease.phase is not Phase.WAITING:
+            self.began = wall
+
     def wants(self, lease: Lease | None) -> list[Action]:
         """A lease that is not ours waits, and would fit this board, as its controller says; None when there is none.
 
@@ -302,6 +309,7 @@ class Occupancy:
 
     def _begin(self, lease: Lease) -> list[Action]:
         self._wanted, self._is_released = "", False
+        self.began = None
         self.lease = replace(lease, phase=Phase.PREPARING)
         return [Begin(self.lease)]
 
@@ -475,7 +483,8 @@ class Occupancy:
     def record(self) -> dict[str, object]:
         """What a restart has to know; plain data."""
         drained = self._withheld.get(Reason.DRAINED)
-        return Record(None if self._is_offered else self.lease, self._end, self._finished, drained).to_plain()
+        lease = None if self._is_offered else self.lease
+        return Record(lease, self._end, self.began, self._finished, drained).to_plain()
 
     def restore(self, record: object, now: float, wall: float) -> None:
         """Go on where a process before has ended; `wall` is now in seconds since the epoch.
@@ -488,5 +497,8 @@ class Occupancy:
             self._withheld[Reason.DRAINED] = found.drained
         if found.lease is not None:
             self.lease = found.lease
+            self.began = (
+                None if found.began is None else min(found.began, wall)
+            )  # the clock may have been set
             self.ends_at(found.end, found.lease.until, now, wall)
             self._resumed = now

@@ -20,6 +20,8 @@ class Record:
     lease: Lease | None = None
     end: float | None = None
     """When the lease ends, in seconds since the epoch; None where its controller does not say."""
+    began: float | None = None
+    """When the lease got the board, in seconds since the epoch; None where it waits, or nobody has noted it."""
     finished: str = ""
     """The last lease that the exporter ended; its controller may not know yet."""
     drained: str | None = None
@@ -34,6 +36,8 @@ class Record:
                 plain["until"] = lease.until
             if self.end is not None:
                 plain["end"] = self.end
+            if self.began is not None:
+                plain["began"] = self.began
         if self.finished:
             plain["finished"] = self.finished
         if self.drained is not None:
@@ -45,16 +49,20 @@ class Record:
         """What is no record of this version says that nobody had the board; what is no lease, that no lease had it."""
         if not isinstance(plain, dict) or plain.get("version") != VERSION:
             return cls()
-        name, client, phase, until, end, finished, drained = (
-            plain.get(key) for key in ("lease", "client", "phase", "until", "end", "finished", "drained")
+        name, client, phase, until, finished, drained = (
+            plain.get(key) for key in ("lease", "client", "phase", "until", "finished", "drained")
         )
         lease = None
         if isinstance(name, str) and isinstance(client, str) and phase in list(map(str, Phase)):
             lease = Lease(name, client, Phase(phase), until=until if isinstance(until, str) else "")
-        is_end = isinstance(end, (int, float)) and 0 <= end <= LATEST_END_SECONDS
         return cls(
             lease,
-            end if is_end else None,
+            _time(plain.get("end")),
+            _time(plain.get("began")),
             finished if isinstance(finished, str) else "",
             drained if isinstance(drained, str) else None,
         )
+
+
+def _time(value: object) -> float | None:
+    return value if isinstance(value, (int, float)) and 0 <= value <= LATEST_END_SECONDS else None

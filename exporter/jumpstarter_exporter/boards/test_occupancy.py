@@ -566,6 +566,31 @@ def test_an_end_that_is_no_time_is_none(end: object) -> None:
     assert board.record == plain
 
 
+def test_a_restart_knows_since_when_the_lease_has_the_board() -> None:
+    board = used(Occupancy())
+    board.assigned(FOREIGN, 0)
+    board.begins_at(WALL)
+    assert board.began is None, "it waits"
+    board.local_left("desk", 1)
+    board.tick(1 + LIMITS.leave)
+    board.begins_at(WALL + 11)
+    board.became(Phase.LEASED)
+    board.begins_at(WALL + 50)
+    again = restarted(board, 0, WALL + 60)
+    assert again.began == WALL + 11
+    again.assigned(FOREIGN, 0)
+    assert again.began == WALL + 11
+    assert restarted(board, 0, WALL).began == WALL, "the clock was set back"
+    again.over(1)
+    again.assigned(OTHER, 1)
+    again.begins_at(WALL + 70)
+    assert again.began == WALL + 70
+    older = Occupancy()
+    older.restore({"version": 1, "lease": "one", "client": "ann", "phase": "leased"}, 0, WALL)
+    assert older.lease is not None
+    assert older.began is None
+
+
 def test_a_restart_knows_until_when_the_lease_lasts() -> None:
     board = leased()
     board.ends_at(WALL + 60, "17:00", 0, WALL)

@@ -499,6 +499,7 @@ class Registered:
         server = self._server
         assert server is not None
         self.users.leased = server.session
+        server.session.show_recordings_since(self._keeper.began)
         await self.users.leave(f"lease {server.lease} has the board")
 
     def _session_became(self, report: Report) -> None:

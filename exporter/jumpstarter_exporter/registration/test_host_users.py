@@ -371,6 +371,31 @@ async def test_a_lease_goes_on_after_a_restart_without_its_hook(configure: Confi
     assert lab.heard.count("BEFORE_LEASE_HOOK") == 1
 
 
+async def test_a_leases_user_sees_what_was_recorded_since_its_begin_also_after_a_restart(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def sees_since(host: Host) -> float:
+        while host.exporter._server is None or not host.exporter._server.is_begun:
+            await trio.sleep(0.01)
+        server = host.exporter._server
+        assert server is not None
+        async with elsewhere(server.session.server) as leaser:
+            return float(await leaser.call("recordings_from"))
+
+    memory, before = Memory(), time.time()
+    async with hosting(configure, lab, memory) as host:
+        async with host.user() as user:
+            await user.call("wait", 0)
+            lab.say("lease")
+            await lab.until("BEFORE_LEASE_HOOK")
+            left = time.time()
+        first = await sees_since(host)
+    assert before < left < first < time.time(), "what was recorded while it waited was not its own"
+    async with hosting(configure, lab, memory) as host:
+        lab.say("lease")
+        assert await sees_since(host) == first
+
+
 async def test_a_hook_that_ran_runs_again_after_a_restart(
     configure: Configure, lab: Lab, tmp_path: Any
 ) -> None:
