@@ -50,6 +50,7 @@ class Keeper:
         self._changed = changed
         self._actions: deque[Action] = deque()
         self._written: object = None
+        self._was_written = trio.Event()
         self._news = trio.Event()
         self._later = trio.Event()
         self._connections: set[ServedConnection] = set()
@@ -89,6 +90,8 @@ class Keeper:
         while (record := self._occupancy.record) != self._written and self._records is not None:
             await self._records.write(record)
             self._written = record
+            self._was_written.set()
+            self._was_written = trio.Event()
 
     async def _let_time_pass(self) -> None:
         while True:
@@ -189,6 +192,11 @@ class Keeper:
         """The lease that is served is so far."""
         self._occupancy.became(phase)
         self._happened()
+
+    async def until_written(self) -> None:
+        """Until what a restart has to know of all that has happened is on the disk, or known not to get there."""
+        while self._records is not None and self._occupancy.record != self._written:
+            await self._was_written.wait()
 
     def over(self, *, is_released: bool = False) -> None:
         """The lease that was served is over, and the board is in order again.

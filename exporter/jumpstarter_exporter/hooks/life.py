@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
 from jumpstarter_proto.hook_times import running_hook
 from jumpstarter_proto.run_folders import RunFolder
 
+from jumpstarter_exporter.boards.events import Phase
 from jumpstarter_exporter.config.model import Hook, Hooks
 from jumpstarter_exporter.hooks.machine import Action, Event, HookPlan, Life
 from jumpstarter_exporter.hooks.runner import environment_of, run_hook
@@ -49,8 +51,13 @@ class SessionLife:
         lease: str,
         client: str = "",
         seconds: HookSeconds | None = None,
+        record: Callable[[Phase], Awaitable[None]] | None = None,
     ) -> None:
-        """`seconds` is of all sessions of a board: each says how long its hook will take by the one before."""
+        """`seconds` is of all sessions of a board: each says how long its hook will take by the one before.
+
+        `record` is awaited before users hear that a beforeLease hook has made the board ready, and before the
+        afterLease hook begins.
+        """
         self.exiting = trio.Event()
         """The exporter has to end, with exit code 1: a hook with `onFailure: exit` failed."""
         self.releasing = trio.Event()
@@ -60,6 +67,7 @@ class SessionLife:
         self._nursery = nursery
         self._environment = {"host": host, "lease": lease, "client": client}
         self._seconds = seconds or HookSeconds()
+        self._record = record
         self._over = trio.Event()
         self._farewell = ""
         self._machine = Life(
@@ -121,8 +129,10 @@ class SessionLife:
             self._over.set()
 
     async def _run(self, hook: Hook, kind: str) -> None:
-        began = trio.current_time()
         self._session.log.bind()
+        if kind == "afterLease" and self._record is not None:
+            await self._record(Phase.CLEANING)
+        began = trio.current_time()
         try:
             failure = await self._with_motd(hook, kind)
         except Exception as error:  # whatever it is, it is this hook's failure and not the exporter's
@@ -130,6 +140,8 @@ class SessionLife:
             failure = f"Hook could not be run: {error}"
         if kind == "beforeLease" and not failure:
             self._seconds.before_lease = trio.current_time() - began
+        if self._record is not None and self._machine.is_ready_after(failure):
+            await self._record(Phase.LEASED)
         self._apply(self._machine.hook_ended(failure))
 
     async def _with_motd(self, hook: Hook, kind: str) -> str:

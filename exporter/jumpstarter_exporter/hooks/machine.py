@@ -170,6 +170,10 @@ class Life:
         on_failure = self._plan.after if self.state is State.AFTER else self._plan.before
         return self.send(_RESULTS[on_failure or "warn"], failure)
 
+    def is_ready_after(self, failure: str) -> bool:
+        """Whether users are let in when the running hook is done in that way, and nothing happens before."""
+        return self.state is State.BEFORE and (not failure or self._plan.before == "warn")
+
     def _skipped(self, step: Step) -> bool:
         return (Action.RUN_BEFORE in step.actions and self._plan.before is None) or (
             Action.RUN_AFTER in step.actions and self._plan.after is None

@@ -28,8 +28,10 @@ async def living(
         Session(Composite(), motd="Welcome.", begins_ready=False) as session,
         trio.open_nursery() as nursery,
     ):
-        about = {"host": "/socket", "lease": lease, "client": client}
-        yield session, SessionLife(session, hooks, nursery, seconds=seconds, **about)
+        yield (
+            session,
+            SessionLife(session, hooks, nursery, host="/socket", lease=lease, client=client, seconds=seconds),
+        )
         nursery.cancel_scope.cancel()
 
 

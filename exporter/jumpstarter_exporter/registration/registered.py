@@ -411,7 +411,7 @@ class Registered:
             report = None if server is None else server.session.status.report
             if report is not None and report.status is not Status.AVAILABLE:
                 said = (report.status, report.message)
-            elif lease.phase is Phase.PREPARING and (server is not None or self._starts):
+            elif lease.phase in (Phase.PREPARING, Phase.LEASED) and (server is not None or self._starts):
                 return  # in a moment its session says what it does
         if (news := ("" if lease is None else lease.name, *said, self._reasons)) != self._said:
             self._said = news
@@ -461,6 +461,7 @@ class Registered:
             obstacle=obstacle,
             prepare=self._take_the_board,
             users_changed=self._look_who_is_there,
+            record=self._record,
         )
         self._server = server
         server.session.status.on_change = self._session_became
@@ -501,6 +502,14 @@ class Registered:
         self.users.leased = server.session
         server.session.show_recordings_since(self._keeper.began)
         await self.users.leave(f"lease {server.lease} has the board")
+
+    async def _record(self, phase: Phase) -> None:
+        """The lease that is served is about to be so far: returns when a restart would know."""
+        server, lease = self._server, self._keeper.lease
+        if server is not None and lease is not None and lease.name == server.lease:
+            if server.start is not Start.OVER:
+                self._keeper.became(phase)
+            await self._keeper.until_written()
 
     def _session_became(self, report: Report) -> None:
         server = self._server

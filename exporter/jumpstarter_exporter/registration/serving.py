@@ -22,6 +22,7 @@ from jumpstarter_proto.remote import read_claims
 from jumpstarter_proto.rpc import socket_folder, unix_listener
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
+from jumpstarter_exporter.boards.events import Phase
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.hooks.life import HookSeconds, SessionLife
@@ -40,6 +41,8 @@ LAST_LOOK_SECONDS = 1.0
 REASON_SECONDS = 10.0
 """A lease whose board its hook refused is kept so long, for its user to see why."""
 GRACE_SECONDS = 0.5
+RELEASE_SECONDS = 5.0
+"""Its controller has so long to take a lease back before others may use the board. It is given back all the same."""
 HOOK_SECONDS = 4.0
 """When the exporter stops, an afterLease hook that runs has so long to put the board in order."""
 TUNNELS = 64
@@ -48,6 +51,10 @@ SILENT_SECONDS = 120.0
 """A connection on which nobody says anything is not kept longer."""
 
 _log = logging.getLogger(__name__)
+
+
+async def _record_nothing(_: Phase) -> None:
+    pass
 
 
 class Start(enum.Enum):
@@ -78,8 +85,13 @@ class LeaseServer:
         obstacle: str = "",
         prepare: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         users_changed: Callable[[], None] = lambda: None,
+        record: Callable[[Phase], Awaitable[None]] = _record_nothing,
     ) -> None:
-        """`prepare` is awaited before its first hook; `users_changed` is called when a connection comes or goes."""
+        """`prepare` is awaited before its first hook; `users_changed` is called when a connection comes or goes.
+
+        `record` is awaited before users hear that the board is ready, before its last hook, and before it is given
+        back.
+        """
         self.ended = trio.Event()
         self.stopping = trio.Event()
         self.is_begun = False
@@ -95,6 +107,7 @@ class LeaseServer:
         """Its last hook has come to its end."""
         self._prepare = prepare
         self._users_changed = users_changed
+        self._record = record
         self.exiting = False
         """A hook has failed in such a way that the exporter is to end."""
         self.session = Session(
@@ -181,6 +194,7 @@ class LeaseServer:
                 lease=tenant.lease,
                 client=tenant.client,
                 seconds=self._seconds,
+                record=self._record,
             )
             limit = trio.CapacityLimiter(TUNNELS)
 
@@ -199,7 +213,12 @@ class LeaseServer:
                 self.is_begun = True
                 session.obstacle = ""
                 nursery.start_soon(session.tree.keep_open)
-                life.begin() if self.start is Start.NEW else life.go_on()
+                if self.start is Start.NEW:
+                    if self._hooks.before_lease is None:
+                        await self._record(Phase.LEASED)
+                    life.begin()
+                else:
+                    life.go_on()
                 if self.start is not Start.OVER:
                     await self._until_over(life)
             elif self._given_back.is_set():
@@ -266,12 +285,14 @@ class LeaseServer:
 
     async def _end(self, life: SessionLife) -> None:
         """Its hook, and giving it back if it is we who end it."""
-        ours = not self.ended.is_set()
+        ours, is_refused = not self.ended.is_set(), life.releasing.is_set()
         await self._as_long_as_there_is_time(life.end)
         self._is_over = life.is_over
         if life.exiting.is_set():
             self.exiting = True
         elif ours:
+            if self.is_begun and not is_refused:  # a restart does not let its user in again
+                await self._record(Phase.CLEANING)
             await self._as_long_as_there_is_time(self._release)
         await self._last_look()
         life.leave()
@@ -295,7 +316,14 @@ class LeaseServer:
             nursery.cancel_scope.cancel()
 
     async def _release(self) -> None:
-        """Give it back; when the controller has ended it meanwhile, that is as good."""
+        """Give it back; when the controller has ended it meanwhile, that is as good.
+
+        One that is out of reach hears of it later, from whoever serves the board.
+        """
+        with trio.move_on_after(RELEASE_SECONDS):
+            await self._release_now()
+
+    async def _release_now(self) -> None:
         async with trio.open_nursery() as nursery:
 
             async def ended() -> None:

@@ -24,6 +24,7 @@ from jumpstarter_exporter.registration.serving import (
     HOOK_SECONDS,
     LAST_LOOK_SECONDS,
     REASON_SECONDS,
+    RELEASE_SECONDS,
     LeaseServer,
 )
 from jumpstarter_exporter.status import Report, Status
@@ -152,21 +153,24 @@ async def test_a_user_who_is_done_ends_it_with_its_hook_and_it_is_given_back(
     assert controller.released == ["mine"]
 
 
-@pytest.mark.parametrize("event", ["ended", "stopping"])
-async def test_giving_it_back_ends_when_the_controller_has_it_or_the_exporters_time_is_over(
-    configure: Configure, event: str, autojump_clock: trio.testing.MockClock
+@pytest.mark.parametrize(
+    ("event", "left"), [("ended", 0.0), ("stopping", HOOK_SECONDS), ("", RELEASE_SECONDS - 0.5)]
+)
+async def test_giving_it_back_ends_when_the_controller_has_it_or_the_time_for_it_is_over(
+    configure: Configure, event: str, left: float, autojump_clock: trio.testing.MockClock
 ) -> None:
     controller = Tunnelled()
     controller.releasing = trio.Event()
     server = lease_server(configure(), controller, ANN)
     async with serving(server):
         server.session.end()
-        await trio.sleep(1000)
+        await trio.sleep(0.5)
         assert controller.released == ["mine"]
         before = trio.current_time()
-        getattr(server, event).set()
-    took = trio.current_time() - before
-    assert took == pytest.approx(0 if event == "ended" else HOOK_SECONDS, abs=0.1)
+        if event:
+            getattr(server, event).set()
+    assert trio.current_time() - before == pytest.approx(left, abs=0.1)
+    assert not server.is_released
 
 
 async def test_a_board_that_its_hook_refuses_is_kept_until_its_user_has_seen_why(
@@ -262,7 +266,7 @@ async def test_a_host_without_room_stops_in_time_though_the_controller_does_not_
     controller.releasing = trio.Event()
     server = lease_server(configure(), controller, ANN)
     async with serving(server):
-        await trio.sleep(100 * REASON_SECONDS)
+        await trio.sleep(REASON_SECONDS + 0.5)
         before = trio.current_time()
         server.stopping.set()
     assert trio.current_time() - before == pytest.approx(HOOK_SECONDS)
