@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager, contextmanager
 from functools import cached_property
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import trio
 from jumpstarter_proto.router_stream import CONFIRM, RouterStream
@@ -27,7 +27,9 @@ from jumpstarter_client.errors import DriverError, ExporterNotReady, call_error,
 from jumpstarter_client.lasting import ConnectionLostError
 from jumpstarter_client.logs import entries, is_of_hook, line_of
 from jumpstarter_client.node import Node
-from jumpstarter_client.resources import ReceiveBytes, SendBytes, open_resource
+
+if TYPE_CHECKING:
+    from jumpstarter_client.resources import ReceiveBytes, SendBytes
 
 __all__ = ["Children", "DriverClient", "StubClient"]
 
@@ -211,6 +213,8 @@ class DriverClient:
         `content_encoding` (gzip, xz, bz2 or zstd) names the format of the data. See `open_resource` for what
         leaving the block means.
         """
+        from jumpstarter_client.resources import open_resource  # noqa: PLC0415 - for who moves files
+
         return open_resource(self.connection, self.uuid, stream, content_encoding)
 
     async def wait_closed_async(self) -> RpcError:

@@ -75,7 +75,7 @@ def command_in_session(bench: Bench, repeats: int) -> Result:
     """`power on` as a process, the exporter already there."""
     with bench.sessions() as (theirs, ours):
         return _commands(
-            Result("command", PEER, "`power on` in an open session, whole process", "s", 0, 0, 0.40, True, 0),
+            Result("command", PEER, "`power on` in an open session, whole process", "s", 0, 0, 0.24, True, 0),
             ([bench.theirs.bin / "j", "power", "on"], bench.environment(theirs)),
             ([bench.ours.bin / "jumpstarter", "power", "on"], bench.environment(ours)),
             repeats,

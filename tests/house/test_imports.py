@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 
 import pytest
+from jumpstarter_client.cli.deferred_imports import DEFERRED_MODULES
 
 from tests.house.rooms import PACKAGES, Module, all_modules, modules
 
@@ -89,3 +91,31 @@ def test_starting_the_exporter_loads_no_hardware_and_no_client() -> None:
     loaded = {name.partition(".")[0] for name in run.stdout.split()}
     unwanted = {"pyudev", "gpiozero", "usb", "serial", "jumpstarter_client", "jumpstarter_controller"}
     assert loaded & unwanted == set()
+
+
+def test_a_command_on_its_way_to_a_board_loads_nothing_that_it_does_not_use() -> None:
+    """What trio and protobuf import is deferred; what files and argument parsers need is imported by who needs it."""
+    program = """
+        import os, sys, types
+        from jumpstarter_client.cli import main
+        os.environ["JUMPSTARTER_HOST"] = "/nowhere/exporter.sock"
+        sys.argv[1:] = ["power", "on"]
+        try:
+            main()
+        except SystemExit as end:
+            print(end.code, *(name for name, module in sys.modules.items() if type(module) is types.ModuleType))
+    """
+    code, *names = _output(textwrap.dedent(program)).split()
+    loaded = set(names)
+    assert code == "4"
+    assert {"trio", "jumpstarter_client.connecting", "jumpstarter_drivers.power.client"} <= loaded
+    unwanted = {"cyclopts", "rich", "yaml", "msgspec", "asyncio", "concurrent", "email", "http", "jwt"}
+    unwanted |= {"importlib.metadata", "sqlite3", "multiprocessing", "jumpstarter_client.resources"}
+    unwanted |= {"jumpstarter_proto.encoding", "_ssl", "_hashlib", "_decimal", "google.protobuf.text_format"}
+    # Whatever imported these before us, as a tool that starts Python with modules of its own, is none of our doing.
+    before = set(_output("import sys; print(*sys.modules)").split())
+    assert loaded & (unwanted | DEFERRED_MODULES) - before == set()
+
+
+def _output(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

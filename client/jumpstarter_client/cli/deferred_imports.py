@@ -1,0 +1,101 @@
+"""Modules that libraries import when they are imported themselves, though a command seldom uses them.
+
+trio imports `ssl`, protobuf its pure Python implementation beside the compiled one: a command would wait for them and
+use neither. Here they are loaded when one of their attributes is looked up first. The standard library's LazyLoader
+cannot do that: it loads a module with its second import.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+__all__ = ["DEFERRED_MODULES", "defer_imports"]
+
+DEFERRED_MODULES = frozenset(
+    {
+        "decimal",
+        "google.protobuf.internal.python_message",
+        "hashlib",
+        "hmac",
+        "idna",
+        "ipaddress",
+        "locale",
+        "shutil",
+        "ssl",
+        "tempfile",
+        "tokenize",
+        "traceback",
+    }
+)
+"""Modules of which nobody relies on what their import does besides."""
+
+
+def defer_imports() -> None:
+    """From now on, in this process. Modules that are loaded already stay as they are."""
+    if not any(isinstance(finder, _DeferringFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _DeferringFinder())
+
+
+class _DeferringFinder:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in DEFERRED_MODULES:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            deferring: Any = _DeferringLoader(spec.loader)  # it has what imports ask a loader for
+            spec.loader = deferring
+        return spec
+
+
+class _DeferringLoader:
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _DeferredModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It is executed by `_DeferredModule`."""
+        assert isinstance(module, _DeferredModule)
+        module.__dict__["__deferred__"] = _Deferred(self._loader)
+
+
+class _Deferred:
+    """How a module is loaded, once. A thread that comes meanwhile waits."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._lock = threading.RLock()
+        self._is_begun = False
+
+    def load(self, module: ModuleType) -> None:
+        with self._lock:
+            if self._is_begun:  # it is executed now, in this thread, or has been
+                return
+            self._is_begun = True
+            assert module.__spec__ is not None
+            module.__spec__.loader = module.__loader__ = self._loader
+            try:
+                self._loader.exec_module(module)
+            except BaseException:
+                self._is_begun = False
+                raise
+            module.__class__ = ModuleType
+
+
+class _DeferredModule(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        """Only for what is not there yet: what the import machinery sets and looks up loads nothing."""
+        deferred = self.__dict__.get("__deferred__")
+        if deferred is not None and name != "__path__":  # which import statements look for
+            deferred.load(self)
+            if name in self.__dict__:
+                return self.__dict__[name]
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")

@@ -1,0 +1,92 @@
+"""Modules that a command imports by the way are loaded when they are used, and are then like any other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from jumpstarter_client.cli.deferred_imports import DEFERRED_MODULES
+
+
+def run(program: str, *, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    start = "from jumpstarter_client.cli import deferred_imports\n"
+    if path is not None:
+        start += f"import sys; sys.path.insert(0, {str(path)!r})\n"
+        start += "deferred_imports.DEFERRED_MODULES |= {'slow'}\n"
+    command = [sys.executable, "-c", start + "deferred_imports.defer_imports()\n" + textwrap.dedent(program)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def output(program: str, *, path: Path | None = None) -> list[str]:
+    done = run(program, path=path)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def module(folder: Path, text: str) -> Path:
+    (folder / "slow.py").write_text(textwrap.dedent(text))
+    return folder
+
+
+def test_a_module_is_loaded_with_its_first_attribute_and_not_with_its_second_import(tmp_path: Path) -> None:
+    folder = module(tmp_path, "print('loaded')\nvalue = 1\n")
+    program = (
+        "import slow\nimport slow as again\nprint('imported')\nprint(again.value)\nprint(type(slow).__name__)"
+    )
+    assert output(program, path=folder) == ["imported", "loaded", "1", "module"]
+    assert output("from slow import value\nprint(value)", path=folder) == ["loaded", "1"]
+
+
+def test_threads_wait_until_another_has_loaded_it(tmp_path: Path) -> None:
+    folder = module(tmp_path, "import time\nprint('loaded')\ntime.sleep(0.2)\nvalue = 1\n")
+    program = """
+        import slow, threading
+        all_there = threading.Barrier(8)
+        def look():
+            all_there.wait()
+            slow.value
+            print("seen")
+        threads = [threading.Thread(target=look) for _ in range(8)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+    """
+    assert output(program, path=folder) == ["loaded", *["seen"] * 8]
+
+
+def test_a_module_that_cannot_be_loaded_says_so_each_time(tmp_path: Path) -> None:
+    folder = module(tmp_path, "raise ImportError('no such library')")
+    program = """
+        import slow
+        for _ in range(2):
+            try:
+                slow.value
+            except ImportError as error:
+                print(str(error).replace(" ", "-"))
+    """
+    assert output(program, path=folder) == ["no-such-library"] * 2
+
+
+def test_what_a_module_has_not_is_an_attribute_error(tmp_path: Path) -> None:
+    folder = module(tmp_path, "import slow\nhas = hasattr(slow, 'late')\nlate = 1\n")
+    program = "import slow\nprint(hasattr(slow, 'nothing'), slow.has, slow.late)"
+    assert output(program, path=folder) == ["False", "False", "1"]
+
+
+def test_every_module_can_be_used() -> None:
+    """As the standard library's and others' own import would have it."""
+    names = sorted(DEFERRED_MODULES)
+    program = f"""
+        import importlib, sys
+        def attributes(name):
+            module = importlib.import_module(name)
+            getattr(module, "nothing", None)
+            return {{name for name in vars(module) if not name.startswith("__")}}
+        deferred = {{name: attributes(name) for name in {names}}}
+        sys.meta_path = [each for each in sys.meta_path if type(each).__name__ != "_DeferringFinder"]
+        for name in {names}:
+            importlib.reload(sys.modules[name])
+            print(name if attributes(name) != deferred[name] else "same")
+    """
+    assert output(program) == ["same"] * len(names)
