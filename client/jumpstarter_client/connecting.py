@@ -6,7 +6,13 @@ import importlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -86,19 +92,20 @@ async def connect_async(
     `timeout`, in seconds, is for getting a connection.
 
     Raises:
+        SeveralBoardsError: the host has several boards, and none of them was asked for; it has all of them.
         ConnectError, RpcError: there is no exporter to be reached; says what to do.
     """
     wanted = wanted or _of_environment(host, config)
     with collapse():
         async with AsyncExitStack() as stack:
-            channel: Caller
             if wanted is None:
-                channel = await _local(stack, host, config, board_of(board, os.environ), timeout)
+                board = board_of(board, os.environ)
+                channel, is_here = await _local(stack, host, config, board, timeout)
+                yield await _opened(stack, channel, allowed, board, timeout, is_here=is_here)
             else:
                 leased = await stack.enter_async_context(_leased(wanted, notify, ended))
-                channel = leased.channel
                 allowed = allowed or leased.lease.config.allowed()
-            yield await stack.enter_async_context(open_client(channel, allowed=allowed))
+                yield await stack.enter_async_context(open_client(leased.channel, allowed=allowed))
 
 
 def _of_environment(host: str | None, config: str | Path | None) -> Wanted | None:
@@ -121,17 +128,19 @@ def _leased(
 
 async def _local(
     stack: AsyncExitStack, host: str | None, config: str | Path | None, board: str | None, timeout: float
-) -> Caller:
-    """A channel without a lease."""
+) -> tuple[Caller, bool]:
+    """A channel without a lease, and whether it is to an exporter of this machine."""
     if config is not None:
-        return await _built_in(stack, config, timeout)
+        return await _built_in(stack, config, timeout), False
     for candidate in candidates(host, os.environ):
         match candidate:
-            case Unix():
+            case Unix(door, asked_for):
                 try:
-                    return await _lasting(
-                        stack, partial(_unix, candidate, timeout), "localhost", "http", board=board
-                    )
+                    own = socket_of(door, board)
+                    if own != door:  # a process of its own may serve it, with the door's or without it
+                        with suppress(RpcError):  # it has ended, and the door says why
+                            return await _socket(stack, Unix(own, asked_for), timeout, board), True
+                    return await _socket(stack, candidate, timeout, board), True
                 except RpcError as error:
                     if candidate.asked_for or error.code is not StatusCode.UNAVAILABLE:
                         raise
@@ -139,10 +148,45 @@ async def _local(
             case Tcp():
                 scheme = "http" if candidate.insecure else "https"
                 connect = partial(_tcp, candidate, timeout)
-                return await _lasting(stack, connect, str(candidate), scheme, board=board, options=KEEPALIVE)
+                options = KEEPALIVE
+                return await _lasting(
+                    stack, connect, str(candidate), scheme, board=board, options=options
+                ), False
             case BuiltIn():
-                return await _built_in(stack, board, timeout)
+                return await _built_in(stack, board, timeout), False
     raise ConnectError("there is no exporter to connect to; name one with --host")
+
+
+async def _opened(
+    stack: AsyncExitStack,
+    channel: Caller,
+    allowed: Allowed | None,
+    board: str | None,
+    timeout: float,
+    *,
+    is_here: bool,
+) -> DriverClient:
+    """The root behind the channel, or behind the socket of the board's own process, if the door names one."""
+    try:
+        with collapse():
+            return await stack.enter_async_context(open_client(channel, allowed=allowed))
+    except RpcError as error:
+        if error.code is not StatusCode.FAILED_PRECONDITION:
+            raise
+        from jumpstarter_client.boards import SeveralBoardsError, boards_behind  # noqa: PLC0415 - only who has several
+
+        boards = await boards_behind(channel, allowed or Allowed.from_environment())
+        if board is None and len(boards) > 1:
+            raise SeveralBoardsError(error, boards) from None
+        own = next((one.socket for one in boards if one.name == board), "") if is_here else ""
+        if not own:
+            raise
+        moved = await _socket(stack, Unix(own, asked_for=True), timeout, board)
+        return await stack.enter_async_context(open_client(moved, allowed=allowed))
+
+
+async def _socket(stack: AsyncExitStack, target: Unix, timeout: float, board: str | None) -> LastingChannel:
+    return await _lasting(stack, partial(_unix, target, timeout), "localhost", "http", board=board)
 
 
 async def _lasting(
@@ -190,8 +234,7 @@ async def _built_in(stack: AsyncExitStack, config: str | Path | None, timeout: f
     except JumpstarterError as error:
         if not (socket := _socket_of_daemon(error)):
             raise
-        connect = partial(_unix, Unix(socket, asked_for=True), timeout)
-        return await _lasting(stack, connect, "localhost", "http", board=None)
+        return await _socket(stack, Unix(socket, asked_for=True), timeout, None)
     return await stack.enter_async_context(open_channel(await exporter.connect()))
 
 
@@ -255,9 +298,8 @@ async def open_host(
         for candidate in candidates(host, os.environ) if config is None else (BuiltIn(),):
             match candidate:
                 case Unix(path, asked_for):
-                    path = socket_of(path, board)
                     try:
-                        await (await connect_unix(path)).aclose()
+                        path = await _that_answers(path, board)
                     except RpcError as error:
                         if asked_for or error.code is not StatusCode.UNAVAILABLE:
                             raise
@@ -277,6 +319,17 @@ async def open_host(
                                 raise
                         yield path
                     return
+
+
+async def _that_answers(door: str, board: str | None) -> str:
+    """The board's own socket, or the door. RpcError when nobody is behind either."""
+    own = socket_of(door, board)
+    if own != door:
+        with suppress(RpcError):
+            await (await connect_unix(own)).aclose()
+            return own
+    await (await connect_unix(door)).aclose()
+    return door
 
 
 @contextmanager

@@ -56,10 +56,61 @@ def host(tmp_path: Path) -> Iterator[Host]:
         yield host
 
 
-def test_without_a_choice_the_boards_are_named(host: Host) -> None:
-    code, said, why = host.run("jumpstarter", "power", "on")
-    assert (code, said) == (1, "")
+def test_without_a_choice_the_devices_of_all_boards_are_named(host: Host) -> None:
+    for where in (str(host.socket), host.address):
+        code, said, why = host.run("jumpstarter", "power", "on", host=where)
+        assert (code, said) == (2, "")
+        assert (
+            "which device? Name one of rock.main, rock.spare, rpi4.power; or choose a board: --board rock"
+            in why
+        )
+    code, _, why = host.run("j", "power", "on")
+    assert code == 1
     assert "this host has the boards rock, rpi4; choose one: --board rock" in why
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_the_name_of_a_device_or_a_board_chooses_here_and_over_the_network(
+    host: Host, is_remote: bool
+) -> None:
+    where = host.address if is_remote else ""
+    for word, used in (
+        ("spare", {"rock.spare"}),
+        ("rpi4", {"rock.spare", "rpi4.power"}),
+        ("rock.main", {"rock.spare", "rpi4.power", "rock.main"}),
+    ):
+        assert host.run("jumpstarter", "power", "on", word, host=where) == (0, "", "")
+        listed = json.loads(host.run("jumpstarter", "devices", "-o", "json", host=where)[1])
+        assert {device["path"] for device in listed if not device["reason"]} == used
+
+
+def test_a_name_that_means_several_or_none_is_an_error_that_names_what_there_is(host: Host) -> None:
+    for word, code, why in (
+        ("rock", 2, "'rock' can be any of rock.main, rock.spare; name one of them"),
+        ("rok", 3, "did you mean 'rock'"),
+        ("rock.moon", 3, "no board of this host has a device 'rock.moon' with the interface 'power'"),
+    ):
+        assert (code, "") == host.run("jumpstarter", "power", "on", word)[:2]
+        assert why in host.run("jumpstarter", "power", "on", word)[2]
+    code, _, why = host.run("jumpstarter", "serial", "log", "rpi4")
+    assert (
+        code,
+        "the board rpi4 has no device with the interface 'serial'; it has composite, power" in why,
+    ) == (3, True)
+
+
+def test_devices_of_all_boards_are_listed_and_completed(host: Host) -> None:
+    assert host.run("jumpstarter", "devices", "-o", "name") == (0, "rock.main\nrock.spare\nrpi4.power\n", "")
+    _, said, _ = host.run("jumpstarter", "devices")
+    assert [line.split()[:2] for line in said.splitlines()] == [
+        ["rock"],
+        ["├─", "main"],
+        ["└─", "spare"],
+        ["rpi4"],
+        ["└─", "power"],
+    ]
+    assert host.run("jumpstarter", "__complete", "power", "on")[1] == "rock.main\nrock.spare\nrpi4\n"
+    assert host.run("jumpstarter", "__complete", "--board")[1] == "rock\nrpi4\n"
 
 
 def test_an_option_or_the_environment_chooses_here_and_over_the_network(host: Host) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import JumpstarterError
@@ -12,6 +11,7 @@ from jumpstarter_proto.terminal import print_line, print_text
 from jumpstarter_client.cli.options import LOG_LEVELS, VALUED, Options, UsageError, nearest, split
 
 if TYPE_CHECKING:
+    from jumpstarter_client.boards import HostBoard
     from jumpstarter_client.node import Node
 
 __all__ = ["complete", "completion"]
@@ -132,6 +132,8 @@ def _values(option: str, options: Options) -> list[str]:
     from jumpstarter_client.cli import names  # noqa: PLC0415
 
     match option:
+        case "board":
+            return _boards(options)
         case "lease":
             return names.leases(options)
         case "exporter":
@@ -149,9 +151,29 @@ def _values(option: str, options: Options) -> list[str]:
 
 def _devices(interface: str, options: Options) -> list[str]:
     """Names for the devices of an exporter that runs; none is started for this."""
+    names = [
+        (board or node.path.partition(".")[0], f"{board}.{node.path}" if board else node.path)
+        for board, root in _roots(options)
+        for node in root.walk()
+        if node.interface == interface
+    ]
+    # What a user types: the board, where it has only one of these.
+    tops = [top for top, _ in names]
+    return sorted({top if tops.count(top) == 1 else path for top, path in names})
+
+
+def _boards(options: Options) -> list[str]:
+    """Names of a host's boards, or of those that it could have."""
+    from jumpstarter_client.cli.names import local_exporters  # noqa: PLC0415
+
+    return [board for board, _ in _roots(options) if board] or local_exporters()
+
+
+def _roots(options: Options) -> list[tuple[str, Node]]:
+    """What runs: the only board under no name, or several under theirs."""
     import trio  # noqa: PLC0415 - the words above need none of it
 
-    async def ask() -> list[Node]:
+    async def ask() -> list[tuple[str, Node]]:
         from jumpstarter_client.cli.names import ASK_SECONDS  # noqa: PLC0415
         from jumpstarter_client.connecting import connect_async  # noqa: PLC0415
         from jumpstarter_client.resolve import BuiltIn, candidates  # noqa: PLC0415
@@ -160,12 +182,13 @@ def _devices(interface: str, options: Options) -> list[str]:
             for candidate in candidates(options.host, os.environ):
                 if isinstance(candidate, BuiltIn):
                     break
-                with suppress(JumpstarterError):
-                    async with connect_async(str(candidate)) as client:
-                        return [node for node in client.node.walk() if node.interface == interface]
+                try:
+                    async with connect_async(str(candidate), board=options.board) as client:
+                        return [("", client.node)]
+                except JumpstarterError as error:
+                    several: list[HostBoard] = getattr(error, "boards", [])
+                    if several:
+                        return [(one.name, one.root) for one in several if one.root is not None]
         return []
 
-    nodes = trio.run(ask)
-    # What a user types: the board, where it has only one of these.
-    tops = [node.path.partition(".")[0] for node in nodes]
-    return sorted({top if tops.count(top) == 1 else node.path for top, node in zip(tops, nodes, strict=True)})
+    return trio.run(ask)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.terminal import Styled, print_line, print_text
 from jumpstarter_proto.texts import cells, padded, shown
 
@@ -18,11 +18,12 @@ from jumpstarter_client.cli.options import (
 )
 from jumpstarter_client.node import Node
 
-__all__ = ["devices", "find", "select"]
+__all__ = ["check_made", "devices", "find", "select", "with_interface"]
 
 HELP = """Usage: jumpstarter devices [-o json|yaml|name]
 
-The devices of the exporter, with what is ready and what is not, and why.
+The devices of the exporter, with what is ready and what is not, and why; on a host with several boards those of
+all of them, as BOARD.DEVICE.
 
   jumpstarter devices
   jumpstarter devices -o name           one path a line, for scripts
@@ -52,6 +53,11 @@ def find(root: Node, interface: str, token: str) -> list[Node]:
     return _once(found)
 
 
+def with_interface(root: Node, interface: str) -> list[Node]:
+    """All devices with this interface, each once."""
+    return _once([node for node in root.walk() if node.interface == interface])
+
+
 def _once(nodes: list[Node]) -> list[Node]:
     """Each device under the first of its names."""
     first: dict[str, Node] = {}
@@ -70,9 +76,9 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
         UnknownDeviceError: no device has the interface, or none has the name.
         UsageError: it is not clear which one is meant.
     """
-    nodes = _once([node for node in root.walk() if node.interface == interface])
+    nodes = with_interface(root, interface)
     if arguments and not arguments[0].startswith("-"):
-        _check_made(root, interface, arguments[0])
+        check_made(root, interface, arguments[0])
     if not nodes:
         there = ", ".join(sorted({shown(node.interface) for node in root.walk() if node.interface}))
         raise UnknownDeviceError(
@@ -101,7 +107,7 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
     raise UsageError(f"which device? Name one of {', '.join(map(shown, paths))}")
 
 
-def _check_made(root: Node, interface: str, token: str) -> None:
+def check_made(root: Node, interface: str, token: str) -> None:
     """Raise UnknownDeviceError, with the reason, for a device that the exporter could not make: it has no interface."""
     named = [node for node in root.walk() if node.parent is not None and token in (node.path, node.name)]
     if len(named) == 1 and named[0].state == "failed" and not named[0].interface and named[0].reason:
@@ -120,25 +126,44 @@ def devices(arguments: list[str], options: Options) -> ExitCode:
         raise UsageError(f"`devices` takes no {rest[0]!r}; try `jumpstarter devices --help`")
     from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for --help
 
-    with connect(options.host, config=options.config, board=options.board, wanted=options.wanted()) as client:
-        root = client.node
+    try:
+        with connect(
+            options.host, config=options.config, board=options.board, wanted=options.wanted()
+        ) as client:
+            boards: list[tuple[str, str, Node | None]] = [("", "", client.node)]
+    except JumpstarterError as error:
+        if not (several := getattr(error, "boards", None)):
+            raise
+        boards = [(board.name, board.problem, board.root) for board in several]
     if output is None:
-        for line in _tree(root):
-            print_line(*line)
-    elif output == "name":
-        for node in root.walk():
-            if node.path:
-                print_line(node.path)
+        for name, problem, root in boards:
+            for line in _tree(root, name) if root is not None else _no_tree(name, problem):
+                print_line(*line)
+        return ExitCode.OK
+    found = [
+        (f"{name}." if name else "", node)
+        for name, _, root in boards
+        if root is not None
+        for node in root.walk()
+        if node.path
+    ]
+    if output == "name":
+        for prefix, node in found:
+            print_line(f"{prefix}{node.path}")
     else:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
 
-        write_data([_facts(node) for node in root.walk() if node.path], output)
+        write_data([_facts(node, prefix) for prefix, node in found], output)
     return ExitCode.OK
 
 
-def _facts(node: Node) -> dict[str, object]:
+def _no_tree(name: str, problem: str) -> list[list[str | Styled]]:
+    return [[f"{shown(name, MAX_NAME)}  not served: {shown(problem, _SENTENCE)}"]]
+
+
+def _facts(node: Node, prefix: str) -> dict[str, object]:
     return {
-        "path": node.path,
+        "path": f"{prefix}{node.path}",
         "interface": node.interface,
         "state": node.state,
         "reason": node.reason,
@@ -153,9 +178,13 @@ MAX_NAME = 60
 _COLOURS = {"ready": "32", "busy": "33", "starting": "33", "failed": "31", "missing": "31"}
 
 
-def _tree(root: Node) -> list[list[str | Styled]]:
+def _tree(root: Node, board: str = "") -> list[list[str | Styled]]:
     if not root.children:
-        return [["the exporter has no devices; add some to its configuration's `export`"]]
+        return (
+            [[f"{shown(board, MAX_NAME)}  has no devices"]]
+            if board
+            else [["the exporter has no devices; add some to its configuration's `export`"]]
+        )
     rows: list[tuple[str, Node]] = []
 
     def add(node: Node, lead: str) -> None:
@@ -168,7 +197,7 @@ def _tree(root: Node) -> list[list[str | Styled]]:
     add(root, "")
     width = max(cells(text) for text, _ in rows)
     coloured = sys.stdout.isatty() and _wants_colour()
-    lines: list[list[str | Styled]] = [[root.name or "exporter"]]
+    lines: list[list[str | Styled]] = [[shown(board, MAX_NAME) or root.name or "exporter"]]
     for text, node in rows:
         style = _COLOURS.get(node.state, "") if coloured else ""
         interface = node.interface if node.interface != "composite" else ""

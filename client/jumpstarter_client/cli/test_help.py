@@ -82,7 +82,8 @@ An interrupted cycle (Ctrl-C, a lost connection) switches the board on at once.
 DEVICES = """\
 Usage: jumpstarter devices [-o json|yaml|name]
 
-The devices of the exporter, with what is ready and what is not, and why.
+The devices of the exporter, with what is ready and what is not, and why; on a host with several boards those of
+all of them, as BOARD.DEVICE.
 
   jumpstarter devices
   jumpstarter devices -o name           one path a line, for scripts

@@ -20,6 +20,7 @@ from jumpstarter_client.base import DriverClient
 from jumpstarter_client.cli.devices import select
 from jumpstarter_client.cli.options import ArgumentsError, Options, UsageError, nearest, take_output
 from jumpstarter_client.manifests import interfaces
+from jumpstarter_client.node import Node
 from jumpstarter_client.verb import Verb, verbs
 
 __all__ = ["call_verb", "client_class", "run_verb"]
@@ -64,23 +65,37 @@ def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode
         return _run_without_device(verb, rest, f"jumpstarter {interface} {word}", options)
     from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for --help
 
-    with connect(options.host, config=options.config, board=options.board, wanted=options.wanted()) as root:
-        given = rest
-        node, rest = select(root.node, interface, given, _takes_arguments(verb))
-        if reason := getattr(node.client, "stub_reason", None):
-            raise JumpstarterError(f"{node.path} cannot be used: {reason}")
-        # The device's own client may define it in a way of its own.
-        own = verbs(type(node.client)).get(word)
-        if own is None:
-            raise UsageError(f"{node.path} has no verb {word!r}{nearest(word, verbs(type(node.client)))}")
-        try:
-            call_verb(node.client, own, rest, f"jumpstarter {interface} {word}", options)
-        except ArgumentsError as error:
-            if rest == given and rest and not rest[0].startswith("-"):
-                # A device that is not there looks like an argument.
-                raise UsageError(f"{error}; as a device, there is {shown(node.path)}") from None
+    try:
+        with connect(
+            options.host, config=options.config, board=options.board, wanted=options.wanted()
+        ) as root:
+            _run_on(root.node, interface, word, rest, verb=verb, options=options)
+    except JumpstarterError as error:
+        if not (boards := getattr(error, "boards", None)):
             raise
+        from jumpstarter_client.cli.board_choice import choose_board  # noqa: PLC0415 - only a host of several
+
+        board, rest = choose_board(boards, interface, rest, _takes_arguments(verb))
+        with connect(options.host, board=board.name) as root:
+            _run_on(root.node, interface, word, rest, verb=verb, options=options)
     return ExitCode.OK
+
+
+def _run_on(root: Node, interface: str, word: str, given: list[str], *, verb: Verb, options: Options) -> None:
+    node, rest = select(root, interface, given, _takes_arguments(verb))
+    if reason := getattr(node.client, "stub_reason", None):
+        raise JumpstarterError(f"{node.path} cannot be used: {reason}")
+    # The device's own client may define it in a way of its own.
+    own = verbs(type(node.client)).get(word)
+    if own is None:
+        raise UsageError(f"{node.path} has no verb {word!r}{nearest(word, verbs(type(node.client)))}")
+    try:
+        call_verb(node.client, own, rest, f"jumpstarter {interface} {word}", options)
+    except ArgumentsError as error:
+        if rest == given and rest and not rest[0].startswith("-"):
+            # A device that is not there looks like an argument.
+            raise UsageError(f"{error}; as a device, there is {shown(node.path)}") from None
+        raise
 
 
 def call_verb(client: DriverClient, verb: Verb, arguments: list[str], title: str, options: Options) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from jumpstarter_proto.v1 import jumpstarter_pb2 as jumpstarter__proto_dot_v1_dot_jumpstarter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#jumpstarter_proto/lab/v1/host.proto\x12\x16jumpstarter_sbc.lab.v1\x1a&jumpstarter_proto/v1/jumpstarter.proto\"+\n\x0c\x44rainRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x0c\n\x04\x65xit\x18\x02 \x01(\x08\">\n\rDrainResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"\x1e\n\rResumeRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\"?\n\x0eResumeResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"\x13\n\x11ListBoardsRequest\"C\n\x12ListBoardsResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"f\n\x05\x42oard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x31\n\x06report\x18\x03 \x01(\x0b\x32!.jumpstarter.v1.GetReportResponse\x12\x0b\n\x03use\x18\x04 \x01(\t2\xa1\x02\n\x0bHostService\x12\x63\n\nListBoards\x12).jumpstarter_sbc.lab.v1.ListBoardsRequest\x1a*.jumpstarter_sbc.lab.v1.ListBoardsResponse\x12T\n\x05\x44rain\x12$.jumpstarter_sbc.lab.v1.DrainRequest\x1a%.jumpstarter_sbc.lab.v1.DrainResponse\x12W\n\x06Resume\x12%.jumpstarter_sbc.lab.v1.ResumeRequest\x1a&.jumpstarter_sbc.lab.v1.ResumeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#jumpstarter_proto/lab/v1/host.proto\x12\x16jumpstarter_sbc.lab.v1\x1a&jumpstarter_proto/v1/jumpstarter.proto\"+\n\x0c\x44rainRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x0c\n\x04\x65xit\x18\x02 \x01(\x08\">\n\rDrainResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"\x1e\n\rResumeRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\"?\n\x0eResumeResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"\x13\n\x11ListBoardsRequest\"C\n\x12ListBoardsResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"v\n\x05\x42oard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x31\n\x06report\x18\x03 \x01(\x0b\x32!.jumpstarter.v1.GetReportResponse\x12\x0b\n\x03use\x18\x04 \x01(\t\x12\x0e\n\x06socket\x18\x05 \x01(\t2\xa1\x02\n\x0bHostService\x12\x63\n\nListBoards\x12).jumpstarter_sbc.lab.v1.ListBoardsRequest\x1a*.jumpstarter_sbc.lab.v1.ListBoardsResponse\x12T\n\x05\x44rain\x12$.jumpstarter_sbc.lab.v1.DrainRequest\x1a%.jumpstarter_sbc.lab.v1.DrainResponse\x12W\n\x06Resume\x12%.jumpstarter_sbc.lab.v1.ResumeRequest\x1a&.jumpstarter_sbc.lab.v1.ResumeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,7 +45,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTBOARDSRESPONSE']._serialized_start=330
   _globals['_LISTBOARDSRESPONSE']._serialized_end=397
   _globals['_BOARD']._serialized_start=399
-  _globals['_BOARD']._serialized_end=501
-  _globals['_HOSTSERVICE']._serialized_start=504
-  _globals['_HOSTSERVICE']._serialized_end=793
+  _globals['_BOARD']._serialized_end=517
+  _globals['_HOSTSERVICE']._serialized_start=520
+  _globals['_HOSTSERVICE']._serialized_end=809
 # @@protoc_insertion_point(module_scope)

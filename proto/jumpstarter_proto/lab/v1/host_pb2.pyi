@@ -44,13 +44,15 @@ class ListBoardsResponse(_message.Message):
     def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ...) -> None: ...
 
 class Board(_message.Message):
-    __slots__ = ("name", "problem", "report", "use")
+    __slots__ = ("name", "problem", "report", "use", "socket")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     USE_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_FIELD_NUMBER: _ClassVar[int]
     name: str
     problem: str
     report: _jumpstarter_pb2.GetReportResponse
     use: str
-    def __init__(self, name: _Optional[str] = ..., problem: _Optional[str] = ..., report: _Optional[_Union[_jumpstarter_pb2.GetReportResponse, _Mapping]] = ..., use: _Optional[str] = ...) -> None: ...
+    socket: str
+    def __init__(self, name: _Optional[str] = ..., problem: _Optional[str] = ..., report: _Optional[_Union[_jumpstarter_pb2.GetReportResponse, _Mapping]] = ..., use: _Optional[str] = ..., socket: _Optional[str] = ...) -> None: ...
