@@ -178,7 +178,11 @@ class BoardDevices(Revision):
 
 
 class Inventory(Revision):
-    """Boards by name, and a revision that grows with each change."""
+    """Boards by name, and a revision that grows with each change. The trio loop of the exporter changes it.
+
+    Neither drivers' code nor watchers are called with its lock held: a device that changes its state in another thread
+    has the lock of that state, and wants this one then.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,16 +206,17 @@ class Inventory(Revision):
         with self._lock:
             if name in self._boards:
                 raise JumpstarterUsageError(f"there is a board {name!r} already")
+            threads = self._threads.setdefault(name, BoardThreads())
 
-            def changed() -> None:
-                if self._boards.get(name) is board:
-                    self._change()
+        def changed() -> None:
+            if self._boards.get(name) is board:
+                self._change()
 
-            board = self._boards[name] = BoardDevices(
-                name, spec, uuids, changed=changed, threads=self._threads.setdefault(name, BoardThreads())
-            )
-            self._change()
-            return board
+        board = BoardDevices(name, spec, uuids, changed=changed, threads=threads)
+        with self._lock:
+            self._boards[name] = board
+        self._change()
+        return board
 
     def remove(self, name: str) -> None:
         """A board is not there any more; nobody hears of its devices from now on. KeyError if there is none."""
@@ -219,12 +224,13 @@ class Inventory(Revision):
             del self._boards[name]
             if not self._threads[name].held:
                 del self._threads[name]
-            self._change()
+        self._change()
 
     def replace(self, name: str, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> None:
         """A board consists of something else; see `BoardDevices.replace`. KeyError if there is no such board."""
         with self._lock:
-            self._boards[name].replace(spec, uuids)
+            board = self._boards[name]
+        board.replace(spec, uuids)
 
 
 def _parent(path: str, slots: Mapping[str, Slot]) -> Slot | None:

@@ -169,3 +169,21 @@ async def test_a_subscriber_sees_the_newest_revision_however_slow_it_is() -> Non
         assert nothing_more.cancelled_caught
         inventory.remove("one")
         assert await anext(changes) == 52
+
+
+def test_nobody_is_told_of_a_change_while_others_cannot_look() -> None:
+    """Who is told may wait for a thread that looks, as a device does that changes in one."""
+    inventory = Inventory()
+    answered: list[bool] = []
+
+    def look(_: int) -> None:
+        thread = threading.Thread(target=lambda: inventory.boards, daemon=True)
+        thread.start()
+        thread.join(5)
+        answered.append(not thread.is_alive())
+
+    inventory.watch(look)
+    inventory.add("one", board(a=relay(1)))
+    inventory.replace("one", board(a=relay(2)))
+    inventory.remove("one")
+    assert answered == [True] * 3
