@@ -30,7 +30,7 @@ def lab(prompt: str = "\n=>", line_limit: int = 1024) -> Composite:
     children: dict[str, Driver] = {"power": Proxy(ref="rpi4.power"), "serial": Proxy(ref="rpi4.serial")}
     return Composite(
         children={
-            "rpi4": VirtualBoard(hostname="rpi4", boot_seconds=0.5),
+            "rpi4": VirtualBoard(hostname="rpi4", boot_seconds=0.5, boot_delay=9),
             "uboot": UbootConsole(children=children, prompt=prompt, line_limit=line_limit),
         }
     )
@@ -85,7 +85,7 @@ def test_stopped_board_runs_commands_and_boots_afterwards() -> None:
 
 async def test_environment() -> None:
     async with stopped_async() as uboot:
-        assert await uboot.get_env.aio("bootdelay") == "0"
+        assert await uboot.get_env.aio("bootdelay") == "9"
         assert await uboot.get_env.aio("nothing") is None
         for value in ["plain", "two  words", 'a=b;c && $d "e"', "it's", "=> "]:
             await uboot.set_env.aio("greeting", value)

@@ -81,6 +81,7 @@ class VirtualBoard(Driver):
             config:
               hostname: rpi4
               boot_seconds: 1.5        # from power to login prompt
+              boot_delay: 3            # seconds in which a key stops the boot loader; left out: a moment
               factory_image: true      # a new card holds an image that boots; false: an empty card
               storage: /lab/card.img   # left out: a private card, thrown away when the exporter ends
               storage_size: 268435456  # bytes of the card; left out: what the disk has room for
@@ -110,6 +111,8 @@ class VirtualBoard(Driver):
     """Whether the first login has to change it; the board forgets the new one when the exporter ends."""
     loader_prompt: str = PROMPT
     """What its boot loader prompts with."""
+    boot_delay: int = 0
+    """Seconds of its boot loader's countdown, at most 9; with -1 nothing boots by itself."""
     quirks: list[str] = field(default_factory=list)
     """What odd boards do on their consoles; see quirks.py."""
 
@@ -132,6 +135,7 @@ class VirtualBoard(Driver):
             root_password=self.root_password,
             change_password=self.change_password,
             loader_prompt=self.loader_prompt,
+            boot_delay=self.boot_delay,
             quirks=Quirks(frozenset(self.quirks)),
         )
 

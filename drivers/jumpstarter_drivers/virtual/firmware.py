@@ -108,6 +108,7 @@ EXT4-fs (mmcblk0p2): mounted filesystem with ordered data mode
 Run /sbin/init as init process
 """.strip().splitlines()
 
+LONGEST_BOOT_DELAY = 9
 _LOADER_SHARE = 0.4
 """Part of the boot time that the boot loader takes."""
 
@@ -129,10 +130,13 @@ class Firmware:
         root_password: str = "",
         change_password: bool = False,
         loader_prompt: str = PROMPT,
+        boot_delay: int = 0,
         quirks: Quirks | None = None,
     ):
         if boot_seconds < 0:
             raise ValueError(f"boot_seconds is {boot_seconds}; a boot takes 0 seconds or more")
+        if not -1 <= boot_delay <= LONGEST_BOOT_DELAY:
+            raise ValueError(f"boot_delay is {boot_delay}; it takes 0 to {LONGEST_BOOT_DELAY} seconds, or -1")
         self._hostname = hostname
         self._model = model
         self._boot_seconds = boot_seconds
@@ -143,7 +147,7 @@ class Firmware:
         self._script: deque[_Step] = deque()
         self._events: list[Event] = []
         self._loading = False
-        self._loader = Loader()
+        self._loader = Loader(boot_delay)
         self._key = False
         self._kernel_started = 0.0
         self._machine: Machine | None = None

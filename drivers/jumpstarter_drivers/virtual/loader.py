@@ -15,7 +15,6 @@ _DEFAULTS = {
     "arch": "arm",
     "baudrate": "115200",
     "bootcmd": "boot mmc 0",
-    "bootdelay": "0",
     "ethaddr": "02:00:00:00:00:01",
 }
 _LEASE = {"ipaddr": "10.0.2.15", "gatewayip": "10.0.2.2", "netmask": "255.255.255.0", "serverip": "10.0.2.2"}
@@ -33,8 +32,8 @@ class LoaderAction(enum.Enum):
 class Loader:
     """U-Boot after its countdown was stopped. The environment is lost with the power, unless it was saved."""
 
-    def __init__(self) -> None:
-        self._saved = dict(_DEFAULTS)
+    def __init__(self, boot_delay: int = 0) -> None:
+        self._saved = _DEFAULTS | {"bootdelay": str(boot_delay)}
         self.start()
 
     def start(self) -> None:

@@ -152,5 +152,7 @@ async def test_end_of_the_exporter_pulls_the_plug() -> None:
 def test_configuration_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="boot_seconds is -1"):
         VirtualBoard(boot_seconds=-1)
+    with pytest.raises(ValueError, match="boot_delay is 10"):
+        VirtualBoard(boot_delay=10)
     with pytest.raises(ValueError, match="its own children"):
         VirtualBoard(children={"more": VirtualBoard()})

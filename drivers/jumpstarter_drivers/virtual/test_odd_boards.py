@@ -56,7 +56,7 @@ def test_progress_is_recorded_line_by_line(capsysbinary: pytest.CaptureFixture[b
 
 @pytest.mark.parametrize("prompt", ["Marvell>> ", "u-boot# ", "MX6Q SABRESD U-Boot > ", "ZynqMP> "])
 def test_boot_loader_of_a_vendor_is_no_shell(prompt: str) -> None:
-    with odd(loader_prompt=prompt) as client, client.serial.console() as console:
+    with odd(loader_prompt=prompt, boot_delay=9) as client, client.serial.console() as console:
         while True:
             console.send(" ")
             if console.expect(prompt, "\n", timeout=20).index == 0:
