@@ -178,7 +178,7 @@ async def _opened(
         boards = await boards_behind(channel, allowed or Allowed.from_environment())
         if board is None and len(boards) > 1:
             raise SeveralBoardsError(error, boards) from None
-        own = next((one.socket for one in boards if one.name == board), "") if is_here else ""
+        own = next((one.socket for one in boards if board in (one.name, None)), "") if is_here else ""
         if not own:
             raise
         moved = await _socket(stack, Unix(own, asked_for=True), timeout, board)

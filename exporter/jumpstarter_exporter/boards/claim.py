@@ -15,12 +15,13 @@ import os
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["BoardTakenError", "beside_others", "claimed", "sweep"]
+__all__ = ["BoardTakenError", "Holder", "beside_others", "claimed", "holder", "sweep"]
 
 FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - whose file it is is looked at
 _PREFIX = "jumpstarter-board-"
@@ -60,6 +61,37 @@ def beside_others(file: Path) -> Iterator[None]:
         yield
     finally:
         _leave(descriptor, path)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The daemon that has a board."""
+
+    process: str
+    """Its number; empty if nobody who can be believed says so."""
+    error: BoardTakenError
+    """What those are told who would use the board while it has it."""
+
+
+def holder(file: Path) -> Holder | None:
+    """Who has the board of a file, at this moment; None if it is free, or commands use it.
+
+    Nothing is changed, but the lock is taken for an instant.
+    """
+    path = _place(file)
+    process = _told(path).get("process", "")
+    error = _taken(file, path)
+    try:
+        descriptor = os.open(path, _OPEN)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Holder(process if process.isdecimal() else "", error)
+    finally:
+        os.close(descriptor)
+    return None
 
 
 class _Claim:

@@ -42,6 +42,7 @@ _network = Group("Over the network")
 def run(
     *,
     config: Annotated[str | None, Parameter(name=["--config", "-c"])] = None,
+    board: str | None = None,
     socket: Path | None = None,
     listen: Annotated[str | None, Parameter(group=_network)] = None,
     tls_cert: Annotated[Path | None, Parameter(group=_network)] = None,
@@ -57,12 +58,16 @@ def run(
 
         jumpstarter-exporter run
         jumpstarter-exporter run --config lab.yaml --socket /tmp/lab.sock
+        jumpstarter-exporter run --board rpi4      a process for one board, whose driver may crash
         jumpstarter-exporter run --listen :8082 --tls-cert lab.crt --tls-key lab.key
 
     Parameters
     ----------
     config
         A file, or the name of one in ~/.config/jumpstarter/exporters or /etc/jumpstarter/exporters.
+    board
+        Serve this one of the configuration folder alone, behind the door of the exporter that
+        serves the others. With `ownProcess: true` in its file that one leaves it to this process.
     socket
         Where users of this host connect; otherwise in /run/jumpstarter or the user's runtime directory.
     listen
@@ -82,6 +87,7 @@ def run(
 
     return run_daemon(
         config=config,
+        board=board,
         socket=socket,
         listen=listen,
         tls_cert=tls_cert,

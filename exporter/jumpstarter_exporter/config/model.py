@@ -105,6 +105,8 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     fetch: Fetch = Fetch()
     failure_detection: FailureDetection | None = None
     exit_on_lease_end: bool = False
+    own_process: bool = False
+    """Its host's daemon leaves it to `jumpstarter-exporter run --board NAME`."""
 
     def __post_init__(self) -> None:
         """Check the controller's address. FieldError says how one is written."""

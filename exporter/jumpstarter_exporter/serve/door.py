@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import trio
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
 from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, StatusCode
@@ -18,6 +20,7 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.serve.board import Board
+from jumpstarter_exporter.serve.elsewhere import look_elsewhere, not_here
 from jumpstarter_exporter.services import Use, services
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.user_reach import limit_reach
@@ -36,13 +39,15 @@ class Roll:
     served: dict[str, Board] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     """Why others are not."""
+    elsewhere: dict[str, Path] = field(default_factory=dict)
+    """The files of those that other processes serve, or are to serve."""
     leave: Callable[[], None] = lambda: None
     """Has the exporter end when no lease is served any more."""
 
     @property
     def names(self) -> list[str]:
         """All of them, in order."""
-        return sorted({*self.served, *self.problems})
+        return sorted({*self.served, *self.problems, *self.elsewhere})
 
 
 class Door:
@@ -58,7 +63,7 @@ class Door:
 
     def services(self) -> tuple[Servicer, ...]:
         """What is served behind it."""
-        return (*services(self), _Host(self._roll))
+        return (*services(self), _Host(self._roll, is_remote=self._visits is not None))
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """A session of the board that the call is for. RpcError when it names none that can be used."""
@@ -70,15 +75,24 @@ class Door:
 
 
 class _Host(HostServiceServicer):
-    def __init__(self, roll: Roll) -> None:
+    def __init__(self, roll: Roll, *, is_remote: bool) -> None:
         self._roll = roll
+        self._is_remote = is_remote
 
     async def ListBoards(  # noqa: N802 - the wire's name
         self,
         request: host_pb2.ListBoardsRequest,
         call: ServerCall[host_pb2.ListBoardsRequest, host_pb2.ListBoardsResponse],
     ) -> host_pb2.ListBoardsResponse:
-        return host_pb2.ListBoardsResponse(boards=[_told(self._roll, name) for name in self._roll.names])
+        boards = [_told(self._roll, name) for name in self._roll.names]
+        async with trio.open_nursery() as nursery:
+            for board in boards:
+                if board.name in self._roll.elsewhere:
+                    nursery.start_soon(look_elsewhere, board, self._roll.elsewhere[board.name])
+        if self._is_remote:
+            for board in boards:
+                board.socket = ""  # of this host
+        return host_pb2.ListBoardsResponse(boards=boards)
 
     async def Drain(  # noqa: N802
         self, request: host_pb2.DrainRequest, call: ServerCall[host_pb2.DrainRequest, host_pb2.DrainResponse]
@@ -110,6 +124,10 @@ class _Host(HostServiceServicer):
             )
         if not name:
             return [one for one, board in self._roll.served.items() if change(board)]
+        if name in self._roll.elsewhere:
+            raise RpcError(
+                StatusCode.FAILED_PRECONDITION, not_here(name, self._roll.elsewhere[name], "--socket")
+            )
         if not change(_board(self._roll, name)):
             raise RpcError(
                 StatusCode.FAILED_PRECONDITION,
@@ -133,6 +151,8 @@ def _board(roll: Roll, name: str | None) -> Board:
             StatusCode.FAILED_PRECONDITION,
             f"the board {shown(name)} is not served: {roll.problems[name]}",
         )
+    if name in roll.elsewhere:
+        raise RpcError(StatusCode.FAILED_PRECONDITION, not_here(name, roll.elsewhere[name]))
     if name not in roll.served:
         raise RpcError(StatusCode.NOT_FOUND, f"this host has no board {shown(name)}; it has {choice}")
     return roll.served[name]

@@ -45,12 +45,17 @@ _log = logging.getLogger(__name__)
 
 
 async def run(
-    configs: Sequence[ExporterConfig], path: Path | None, network: Network | None, problems: Mapping[str, str]
+    configs: Sequence[ExporterConfig],
+    path: Path | None,
+    network: Network | None,
+    problems: Mapping[str, str],
+    elsewhere: Mapping[str, Path] | None = None,
 ) -> ExitCode:
     """Serve all boards until a signal says otherwise. Says where it listens on stdout, in one line.
 
     `path` is the socket's; None is the usual place, or if there is only one board, and another exporter has that, one
-    beside it. `problems` are boards that cannot be served, and why. A hook that ends the exporter ends its
+    beside it. `problems` are boards that cannot be served, and why; `elsewhere` the files of those that have processes
+    of their own. A hook that ends the exporter ends its
     board, and the process with it if there is no other.
 
     Raises:
@@ -63,13 +68,13 @@ async def run(
     await trio.to_thread.run_sync(sweep)
     await trio.to_thread.run_sync(claim.sweep)
     with ExitStack() as stack, trio.open_signal_receiver(*_SIGNALS) as signals:
-        alone = configs[0] if len(configs) == 1 and not problems else None
+        alone = configs[0] if len(configs) == 1 and not problems and not elsewhere else None
         if path is None and alone is not None:
             path = _any_place(alone.board_name, stack, must=not is_for_leases(alone))
         else:
             path = path or sockets.default_path()
             stack.enter_context(sockets.claimed(path))
-        return await _Host(path, network, problems).run(configs, signals)
+        return await _Host(path, network, problems, elsewhere).run(configs, signals)
 
 
 def _any_place(board: str, stack: ExitStack, *, must: bool) -> Path | None:
@@ -92,11 +97,17 @@ def _any_place(board: str, stack: ExitStack, *, must: bool) -> Path | None:
 
 
 class _Host:
-    def __init__(self, path: Path | None, network: Network | None, problems: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        network: Network | None,
+        problems: Mapping[str, str],
+        elsewhere: Mapping[str, Path] | None = None,
+    ) -> None:
         self._path = path
         self._network = network
         self._inventory = Inventory()
-        self._roll = Roll(problems=dict(problems), leave=self._leave)
+        self._roll = Roll(problems=dict(problems), elsewhere=dict(elsewhere or {}), leave=self._leave)
         self._tls = None if network is None else network.tls()
         self._servers: dict[str, list[Server]] = {}
         """Of one board each, by its name; those of the door under no name."""
@@ -110,7 +121,7 @@ class _Host:
 
     async def run(self, configs: Sequence[ExporterConfig], signals: AsyncIterator[int]) -> ExitCode:
         """To the end of all."""
-        self._alone = len(configs) == 1 and not self._roll.problems
+        self._alone = len(configs) == 1 and self._roll.names == []
         with self._stack:
             async with trio.open_nursery() as boards, trio.open_nursery() as nursery:
                 if self._tls is not None:
@@ -146,6 +157,8 @@ class _Host:
         board: Board
         listener: trio.abc.Listener[trio.abc.Stream] | None = None
         try:
+            if not self._alone and (held := claim.holder(config.file)) is not None:
+                raise held.error  # its socket is that process's, too
             if is_for_leases(config):
                 listener = self._socket_of(name, must=False)
                 own = None if listener is None or self._path is None else sockets.of_board(self._path, name)
@@ -162,7 +175,11 @@ class _Host:
                 await trio.aclose_forcefully(listener)
             if self._alone:
                 raise
-            self._refuse(name, str(error))
+            if isinstance(error, claim.BoardTakenError):
+                _log.warning("the board %s is left to its process: %s", name, error)
+                self._roll.elsewhere[name] = config.file
+            else:
+                self._refuse(name, str(error))
             return
         self._roll.served[name] = board
         if listener is not None:
@@ -268,6 +285,8 @@ class _Host:
         self._is_leaving = True
         for board in self._boards:
             board.end_after_lease()
+        if not self._boards:
+            self._ended.set()
 
     async def _end(self) -> None:
         boards = self._boards

@@ -188,19 +188,38 @@ async def test_over_the_network_a_key_of_the_metadata_chooses(host: Host) -> Non
                 await report(remote)
 
 
-async def test_a_board_that_another_daemon_serves_is_left_to_it(host: Host, tmp_path: Path) -> None:
+@pytest.mark.parametrize("of_several", [False, True])
+async def test_a_board_that_another_daemon_serves_is_left_to_it_and_shown(
+    host: Host, tmp_path: Path, of_several: bool
+) -> None:
     shared = host.write("rpi4")
     host.write("rock")
-    with host.running("--config", str(shared)) as (process, _):
+    with host.running(*([] if of_several else ["--config", str(shared)])) as (process, _):
         other = Host(tmp_path / "other")
         (other.folder / "rpi4.yaml").symlink_to(shared)
         other.write("own")
-        with other.running() as (_, _):
+        with other.running("--listen", "127.0.0.1:0", "--insecure") as (_, line):
+            own = host.socket.parent / "boards" / "rpi4.sock" if of_several else host.socket
             async with channel(other.socket) as door:
                 assert await report(door, "own") == ("", 1)
-                with pytest.raises(
-                    RpcError, match=f"served by process {process.pid} on this host; use that: --host"
-                ):
+                served = f"served by process {process.pid} of this host; use that from this host: "
+                with pytest.raises(RpcError, match=f"{served}--host {own}"):
                     await report(door, "rpi4")
-        async with channel(host.socket) as door:
-            assert await report(door) == ("", 1)
+                with pytest.raises(RpcError, match=f"{served}--socket {own}"):
+                    await HostServiceStub(door).Drain(host_pb2.DrainRequest(board="rpi4"))
+                assert await listed(door) == [("own", 2, ""), ("rpi4", 2, str(own))]
+            port = int(line.rpartition(":")[2].split()[0])
+            async with open_channel(await connect_tcp("127.0.0.1", port)) as remote:
+                assert await listed(remote) == [("own", 2, ""), ("rpi4", 2, "")]
+            process.kill()
+            process.wait()
+            async with channel(other.socket) as door:
+                with pytest.raises(RpcError, match=r"the board rpi4 is not served: the process .* has ended"):
+                    await report(door, "rpi4")
+                assert await listed(door) == [("own", 2, ""), ("rpi4", 0, "")]
+
+
+async def listed(channel: Channel) -> list[tuple[str, int, str]]:
+    """Name, number of nodes and socket of each board."""
+    boards = (await HostServiceStub(channel).ListBoards(host_pb2.ListBoardsRequest())).boards
+    return [(board.name, len(board.report.reports), board.socket) for board in boards]

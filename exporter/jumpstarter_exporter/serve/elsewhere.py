@@ -1,0 +1,83 @@
+"""Boards of this host that have processes of their own: what the door says of them, and to their users.
+
+Nothing is kept: the lock on a board tells at each question whether its process lives, however that ends.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+from google.protobuf import empty_pb2
+from jumpstarter_proto.lab.v1 import host_pb2
+from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
+from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, connect_unix, open_channel
+from jumpstarter_proto.texts import shown
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+
+from jumpstarter_exporter.boards.claim import holder
+from jumpstarter_exporter.errors import collapsed
+
+__all__ = ["look_elsewhere", "not_here"]
+
+SECONDS = 2.0
+"""A process that does not answer holds up nobody who wants to know which boards there are."""
+
+
+def not_here(name: str, file: Path, option: str = "--host") -> str:
+    """Why a call for that board cannot be made here, and where it can. `option` takes its socket."""
+    held = holder(file)
+    if held is None:
+        return f"the board {shown(name)} is not served: {_absent(name)}"
+    socket = held.error.socket
+    who = f"process {held.process}" if held.process else "another process"
+    where = (
+        f"use that from this host: {option} {socket}"
+        if socket
+        else "which does not say where its users reach it"
+    )
+    return f"the board {shown(name)} is served by {who} of this host; {where}"
+
+
+async def look_elsewhere(board: host_pb2.Board, file: Path) -> None:
+    """Fill in what the board's process says of it, or why there is nothing to say."""
+    held = holder(file)
+    if held is None:
+        board.problem = _absent(board.name)
+        return
+    socket = held.error.socket
+    if not socket:
+        board.problem = not_here(board.name, file)
+        return
+    with trio.move_on_after(SECONDS) as limit:
+        try:
+            with collapsed():
+                async with open_channel(await connect_unix(socket)) as channel:
+                    board.CopyFrom(await _asked(channel, board.name))
+        except RpcError as error:
+            board.problem = f"its process {held.process} cannot be asked: {error}"
+            return
+        board.socket = socket
+    if limit.cancelled_caught:
+        board.problem = f"its process {held.process} does not answer; look at its log, or restart it"
+
+
+async def _asked(channel: Channel, name: str) -> host_pb2.Board:
+    """What its process says. RpcError if it does not."""
+    try:
+        listed = (await HostServiceStub(channel).ListBoards(host_pb2.ListBoardsRequest())).boards
+    except RpcError as error:
+        if (
+            error.code is not StatusCode.UNIMPLEMENTED
+        ):  # it serves others, too, and this is the board's own socket
+            raise
+        report = await ExporterServiceStub(channel).GetReport(empty_pb2.Empty())
+        return host_pb2.Board(name=name, report=report)
+    return next((one for one in listed if one.name == name), host_pb2.Board(name=name))
+
+
+def _absent(name: str) -> str:
+    return (
+        "the process of its own that serves it has ended, or was not started; its service manager starts it again, or "
+        f"do so: jumpstarter-exporter run --board {shown(name)}"
+    )
