@@ -50,20 +50,26 @@ class Host:
         text = BOARD.format(own=own, port=os.ttyname(self._ports[name]))
         (self._files / f"{name}.yaml").write_text(text)
 
+    def remove(self, name: str) -> None:
+        (self._files / f"{name}.yaml").unlink()
+
     def start(self, *words: str) -> exporters.Daemon:
         daemon = self._stack.enter_context(exporters.running(self._command(*words), self.home))
         daemon.first_line()
         return daemon
 
-    def refused(self, *words: str) -> tuple[int, str]:
-        done = subprocess.run(
-            self._command(*words),
+    def exporter(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [exporters.scripts() / "jumpstarter-exporter", *words],
             env=self._environment(),
             capture_output=True,
             text=True,
             timeout=LIMIT,
             check=False,
         )
+
+    def refused(self, *words: str) -> tuple[int, str]:
+        done = self.exporter("run", "--socket", str(self.door), *words)
         return done.returncode, done.stderr
 
     def run(self, *words: str, **environment: str) -> tuple[int, str, str]:
@@ -138,7 +144,8 @@ def test_a_board_with_a_process_of_its_own_is_used_through_the_same_door(host: H
     _, why = user.communicate(timeout=LIMIT)
     assert user.returncode == 4
     assert why.endswith("the console broke off: the peer closed the connection; connect again\n")
-    assert host.run("power", "on", "rpi5") == (1, "", NOT_RUNNING)
+    for words in (["rpi5"], ["--board", "rpi5"]):  # its socket is there, and nobody behind it
+        assert host.run("power", "on", *words) == (1, "", NOT_RUNNING)
     assert host.run("power", "on", "rock") == (0, "", "")
     assert neighbour.poll() is None
     host.start("--board", "rpi5")
@@ -154,6 +161,20 @@ def test_a_process_of_its_own_that_was_there_first_keeps_its_board(host: Host) -
     assert host.run("power", "on", "rpi5") == (0, "", "")
     own.end()
     assert host.run("power", "on", "rpi5") == (1, "", NOT_RUNNING)
+
+
+def test_a_door_to_processes_of_their_own_only_leads_to_them_and_ends(host: Host) -> None:
+    host.write("rock", "ownProcess: true\n")
+    daemon = host.start()
+    host.start("--board", "rpi5")
+    assert host.run("power", "on", "rpi5") == (0, "", "")
+    assert host.run("power", "on")[0] == 2
+    host.remove("rock")
+    daemon.end()
+    daemon = host.start()
+    assert host.run("power", "on") == (0, "", "")
+    done = host.exporter("drain", "--exit", "--socket", str(host.door))
+    assert (done.returncode, daemon.process.wait(LIMIT)) == (0, 0)
 
 
 def test_a_board_that_the_exporter_has_gets_no_second_process(host: Host) -> None:
