@@ -46,6 +46,10 @@ OWN_NAMES = {
     ("jumpstarter_exporter.boards.claim", "f'{_PREFIX}{digest}'"): "a digest",
     ("jumpstarter_exporter.recording.folder", "f'{number:012d}{_SUFFIX}'"): "a number",
     ("jumpstarter_exporter.serve.sockets", "SYSTEM.name"): "a constant's",
+    (
+        "jumpstarter_drivers.power.usb_hub.host_use",
+        "source.lstrip('/')",
+    ): "the kernel's word, only looked for",
     ("jumpstarter_drivers.storage.driver", "path.name + '.new'"): "beside the configured file",
     ("jumpstarter_drivers.storage.driver", "self.file.name + '.incomplete'"): "beside the configured file",
     (

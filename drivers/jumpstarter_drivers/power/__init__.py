@@ -1,4 +1,4 @@
-"""Switches a board's power: GPIO relays, and a mock."""
+"""Switches a board's power: GPIO relays, ports of USB hubs, and a mock."""
 
 INTERFACE = "power"
 DRIVERS = {

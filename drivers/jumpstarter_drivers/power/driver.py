@@ -11,12 +11,14 @@ from typing import ClassVar, Literal
 
 import trio
 from jumpstarter_exporter.core import Core
-from jumpstarter_exporter.driver import DeviceFailed, Driver, export
+from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, Driver, export
 
 from jumpstarter_drivers.power import pins
 from jumpstarter_drivers.power.reading import PowerReading
+from jumpstarter_drivers.power.usb_hub.switch import SocketSwitch
+from jumpstarter_drivers.power.usb_hub.topology import parse_port
 
-__all__ = ["GpioRelay", "MockPower", "PowerInterface", "PowerSwitch", "SyncMockPower"]
+__all__ = ["GpioRelay", "HubPort", "MockPower", "PowerInterface", "PowerSwitch", "SyncMockPower"]
 
 _ON_SECONDS = 10.0
 """How long an interrupted power cycle may take to switch on again."""
@@ -271,6 +273,64 @@ class PowerSwitch(_Relay):
             raise ValueError(f"device is {self.device!r}; it takes a chip such as /dev/gpiochip0")
         at_open: State = "on" if self.initial_value in ("active", "on", True) else "off"
         return _Wiring(self.line, not self.active_low, at_open, factory="lgpio", chip=int(chip))
+
+
+@dataclass(kw_only=True, eq=False)
+class HubPort(PowerInterface):
+    """A port of a USB hub that switches the power of each of its ports by itself.
+
+        export:
+          power:
+            type: power.HubPort
+            config:
+              port: 1-1.3      # where the board is, as sysfs names it; or `hub: 1-1` and `port: 3`
+              release: leave   # leave | on | off: at the end of each session that has used it
+
+    Opening and closing it switch nothing. Both ports of a USB 3 socket are switched.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ("usb",)
+
+    port: str | int
+    """The place of a device such as 1-1.3, or the port's number if there is a `hub`."""
+    hub: str | None = None
+    """The hub as sysfs names it, such as 1-1, or usb1 for a root hub."""
+    peer: str | None = None
+    """The port of the other speed that is the same socket, such as 2-1.3, where the exporter does not find it."""
+    allow_disconnecting_host: bool = False
+    """Whether it may be switched off although the host's own disk, network, keyboard or mouse is behind it."""
+
+    def __post_init__(self) -> None:
+        """Read the names. ValueError for one that is none."""
+        super().__post_init__()
+        self._socket = SocketSwitch(
+            parse_port(self.port, self.hub),
+            peer=None if self.peer is None else parse_port(self.peer),
+            allow_disconnecting_host=self.allow_disconnecting_host,
+            log=self.logger,
+        )
+
+    async def open(self) -> None:
+        """Find the port; see `SocketSwitch.describe` for what is raised."""
+        self.logger.info("%s", await self.in_thread(self._socket.describe))
+
+    @export
+    def on(self) -> None:
+        """Switch the port on, and wait until its hub says so."""
+        self._switch(on=True)
+
+    @export
+    def off(self) -> None:
+        """Switch the port off, and wait until its hub says so. One that cannot be switched off is on afterwards."""
+        self._switch(on=False)
+
+    def _switch(self, *, on: bool) -> None:
+        try:
+            self._socket.switch(on=on)
+        except DeviceMissing as error:
+            self.missing(str(error))
+            raise
+        self.ready()
 
 
 def _state(configured: State | bool) -> State:
