@@ -1,0 +1,149 @@
+"""The tables of kinds: which USB device is a serial adapter, which a hub, whose serial numbers say nothing.
+
+They are in `70-jumpstarter.hwdb`, once: udevd looks devices up in it, and so do we, where udevd has not got it. No I/O
+but `shipped`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import cache, lru_cache
+from importlib.resources import files
+
+from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, usb_ids
+
+__all__ = ["Facts", "Hwdb", "HwdbError", "facts_of", "lookup_key", "parse_hwdb", "shipped"]
+
+_PREFIX = "ID_JUMPSTARTER_"
+FILE = "70-jumpstarter.hwdb"
+
+
+class HwdbError(ValueError):
+    """A line that systemd-hwdb would not take."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hwdb:
+    """Records in the order of their file: patterns, and the properties of what matches one of them."""
+
+    records: tuple[tuple[re.Pattern[str], Mapping[str, str]], ...]
+
+    def lookup(self, key: str) -> Mapping[str, str]:
+        """The properties of all records that match; of two with the same property the later one counts."""
+        return _lookup(self, key)
+
+
+@lru_cache(maxsize=1024)  # a device is looked up anew with each event, and for each of its parts
+def _lookup(hwdb: Hwdb, key: str) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for pattern, properties in hwdb.records:
+        if pattern.match(key):
+            found |= properties
+    return found
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the tables say of a USB device."""
+
+    kind: str = ""
+    """serial, sdmux, hub, relay, camera, storage, loader or debugger; empty if they do not have it."""
+    model: str = ""
+    """What people call it."""
+    ports: int = 1
+    """Serial ports."""
+    shares_serial: bool = False
+    """Units of other people, or the one beside it, have the same serial number."""
+    gang: range = range(0)
+    """Ports of a hub whose power is switched together."""
+    switches_ports: bool = False
+    """A hub that is known to switch its ports; whether this unit does is to be measured."""
+
+
+def parse_hwdb(text: str) -> Hwdb:
+    """Read a file as systemd-hwdb does (hwdb(7)).
+
+    Raises:
+        HwdbError: see there.
+    """
+    records = []
+    patterns: list[str] = []
+    properties: dict[str, str] = {}
+
+    def end(number: int) -> None:
+        if bool(patterns) != bool(properties):
+            raise HwdbError(f"line {number}: a record needs both patterns and properties")
+        if patterns:
+            records.append((re.compile("|".join(translate(one) for one in patterns)), dict(properties)))
+        patterns.clear()
+        properties.clear()
+
+    number = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("#"):
+            continue
+        if not line.strip():
+            end(number)
+        elif line.startswith(" "):
+            key, sign, value = line[1:].partition("=")
+            if not sign or not patterns:
+                raise HwdbError(f"line {number}: {line.strip()!r} is no property of a record")
+            properties[key.strip()] = value.strip()
+        elif properties:
+            raise HwdbError(f"line {number}: an empty line is missing before the pattern")
+        else:
+            patterns.append(line.rstrip())
+    end(number + 1)
+    return Hwdb(tuple(records))
+
+
+@cache
+def shipped() -> Hwdb:
+    """Our own. Reads a file, once, for some milliseconds."""
+    return parse_hwdb((files("jumpstarter_udev") / FILE).read_text())
+
+
+def lookup_key(device: UdevDevice) -> str:
+    """How a USB device is called in the tables: see there."""
+    vendor, product = usb_ids(device)
+    interfaces = device.properties.get("ID_USB_INTERFACES", "")
+    serial = serial_number(device)
+    model = device.properties.get("ID_MODEL") or _as_udev(device.attributes.get("product", ""))
+    return f"jumpstarter:usb:v{vendor}p{product}:i{interfaces}:s{serial}:m{model}"
+
+
+def serial_number(device: UdevDevice) -> str:
+    """What a USB device says of itself, as udev has it; empty if it says nothing, or nothing that udev takes."""
+    said = device.properties.get("ID_SERIAL_SHORT") or device.attributes.get("serial", "")
+    return "" if re.search(r"[^ -~]|,", said) else _as_udev(said)
+
+
+def facts_of(device: UdevDevice, tree: DeviceTree, hwdb: Hwdb) -> Facts:
+    """What the tables say of the USB device that it is, or is a part of.
+
+    udev's own properties come before ours: they may be the admin's.
+    """
+    usb = tree.usb_device(device)
+    if usb is None:
+        return Facts()
+    found = dict(hwdb.lookup(lookup_key(usb)))
+    for one in (usb, device):
+        found |= {key: value for key, value in one.properties.items() if key.startswith(_PREFIX)}
+    first, _, last = found.get(f"{_PREFIX}GANG", "").partition("-")
+    ports = found.get(f"{_PREFIX}PORTS", "")
+    return Facts(
+        found.get(f"{_PREFIX}KIND", ""),
+        found.get(f"{_PREFIX}MODEL", ""),
+        int(ports) if ports.isdigit() else 1,
+        found.get(f"{_PREFIX}SERIAL") == "shared",
+        range(int(first), int(last) + 1) if first.isdigit() and last.isdigit() else range(0),
+        found.get(f"{_PREFIX}POWER") == "ports",
+    )
+
+
+def _as_udev(text: str) -> str:
+    """A device's text with what udev puts in the place of blanks and slashes."""
+    return re.sub(r"[^0-9A-Za-z#+\-.:=@_]", "_", re.sub(r"\s+", "_", text.strip()).replace("/", "."))

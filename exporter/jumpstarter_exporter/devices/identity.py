@@ -1,0 +1,137 @@
+"""What a device is known by when it comes back: its serial number, or the port that it is plugged into. No I/O.
+
+A serial number counts where the device has one, no other device of this host has the same, and it is not known that
+whole production runs share it. Else the port counts, so that two adapters that look alike stay apart.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from jumpstarter_exporter.devices.hwdb import Facts, Hwdb, facts_of, serial_number
+from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, natural_order, usb_ids
+
+__all__ = ["Identity", "IdentitySource", "identify", "shared_serials"]
+
+
+class IdentitySource(enum.Enum):
+    """What won."""
+
+    SERIAL = "serial number"
+    PORT = "port"
+    PATH = "path"
+    """That in sysfs: it is no USB device, and cannot be plugged in elsewhere."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Of one device of udev's, which may be a part of a USB device: one of its serial ports."""
+
+    source: IdentitySource
+    key: str
+    """No other device has it, neither now nor, after it was plugged in elsewhere or again, then."""
+    value: str
+    """The serial number, the port (`1-1.4`) or the path, for people."""
+    why: str
+    """In a sentence."""
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.source.value} {self.value}"
+
+
+def identify(tree: DeviceTree, hwdb: Hwdb, shared: Collection[str] = ()) -> Mapping[str, Identity]:
+    """The identity of every device, by its path.
+
+    `shared` are serial numbers that two devices had at one time (`shared_serials`): whoever keeps them has identities
+    that stay when one of the two is unplugged.
+    """
+    units = _Units(tree, hwdb, shared)
+    parts: dict[str, list[UdevDevice]] = defaultdict(list)
+    identities: dict[str, Identity] = {}
+    for device in tree:
+        unit = units.of(device)
+        part = f"{unit.key}/{device.subsystem}/{tree.usb_interface(device) or ''}"
+        siblings = parts[part]
+        siblings.append(device)
+        number = f"/{len(siblings) - 1}" if len(siblings) > 1 else ""
+        identities[device.path] = Identity(unit.source, f"{part}{number}", unit.value, unit.why)
+    return identities
+
+
+def shared_serials(tree: DeviceTree) -> frozenset[str]:
+    """Serial numbers that two USB devices of the same kind have now, with the kind: `10c4:ea60:0001`."""
+    seen = [name for device in tree if device.is_usb_device and (name := _serial_name(device))]
+    return frozenset(name for name in seen if seen.count(name) > 1)
+
+
+def _serial_name(device: UdevDevice) -> str:
+    serial = serial_number(device)
+    return ":".join((*usb_ids(device), serial)) if serial else ""
+
+
+class _Units:
+    """Identities of whole USB devices."""
+
+    def __init__(self, tree: DeviceTree, hwdb: Hwdb, shared: Collection[str]) -> None:
+        self._tree = tree
+        self._hwdb = hwdb
+        self._shared = shared
+        self._known: dict[str, Identity] = {}
+        self._serials: dict[str, list[UdevDevice]] = defaultdict(list)
+        self._sockets: dict[str, int] = defaultdict(int)
+        for device in tree:
+            if device.is_usb_device:
+                self._serials[_serial_name(device)].append(device)
+                if address := tree.usb_address(device):
+                    self._sockets[address.socket] += 1
+
+    def of(self, device: UdevDevice) -> Identity:
+        """That of the device's USB device; without one, of the device itself."""
+        usb = self._tree.usb_device(device)
+        if usb is None:
+            path = device.properties.get("ID_PATH") or device.path
+            return Identity(
+                IdentitySource.PATH,
+                f"path:{device.path}",
+                path,
+                "it is no USB device, so its place in the host counts",
+            )
+        if usb.path not in self._known:
+            self._known[usb.path] = self._of_usb(usb)
+        return self._known[usb.path]
+
+    def _of_usb(self, usb: UdevDevice) -> Identity:
+        facts = facts_of(usb, self._tree, self._hwdb)
+        objections = list(self._objections(usb, facts))
+        if not objections:
+            serial = serial_number(usb)
+            return Identity(
+                IdentitySource.SERIAL,
+                f"serial:{_serial_name(usb)}",
+                serial,
+                f"no other device of this host has the serial number {serial}",
+            )
+        address = self._tree.usb_address(usb)
+        if address is None or self._sockets[address.socket] > 1:
+            return Identity(IdentitySource.PATH, f"path:{usb.path}", usb.path, objections[0])
+        return Identity(IdentitySource.PORT, f"port:{address.socket}", address.port, objections[0])
+
+    def _objections(self, usb: UdevDevice, facts: Facts) -> Iterator[str]:
+        """Why the serial number does not count."""
+        serial, name = serial_number(usb), _serial_name(usb)
+        if not serial:
+            yield "it has no serial number, so its port counts"
+            return
+        if facts.shares_serial:
+            yield f"many {facts.model or 'devices'} have the serial number {serial}, so its port counts"
+        if others := [one.name for one in self._serials[name] if one.path != usb.path]:
+            alike = " and ".join(sorted(others, key=natural_order)) + (
+                " has" if len(others) == 1 else " have"
+            )
+            yield f"{alike} the serial number {serial}, too, so its port counts"
+        if name in self._shared:
+            yield f"two devices had the serial number {serial} at one time, so its port counts"

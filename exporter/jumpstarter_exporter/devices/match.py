@@ -1,0 +1,346 @@
+"""What the host's devices are to its boards: udev's properties, the profiles, and what may be offered. No I/O.
+
+Each device of udev's is compared with each profile. Of several profiles with one interface (two that make a console of
+the same port) the admin's counts before the shipped one, then the one with more conditions; two that are equal are a
+conflict, and neither counts. Profiles with different interfaces all count: an outlet may be a serial port as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from jumpstarter_exporter.devices.hwdb import Facts, Hwdb, facts_of, lookup_key, serial_number
+from jumpstarter_exporter.devices.identity import Identity, IdentitySource, identify
+from jumpstarter_exporter.devices.offer import HostUse, Protection, protect
+from jumpstarter_exporter.devices.profiles import Ancestor, Conditions, Profile, ProfileSet
+from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, usb_ids
+
+__all__ = ["Attempt", "Finding", "Match", "Refusal", "match_devices"]
+
+_ADMIN_KINDS = {"storage": "disks and card readers", "hub": "hub ports"}
+_DISKS = frozenset({"block", "scsi_generic"})
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One profile that a device was compared with."""
+
+    profile: Profile
+    difference: str
+    """The first property that differs, in a sentence; empty if it matched."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A device of a board, as a profile makes it."""
+
+    profile: Profile
+    identity: Identity
+    group: str
+    name: str
+    type: str | None
+    """None if there is no driver: see `no_driver`."""
+    no_driver: str
+    interface: str
+    config: Mapping[str, Any]
+    labels: Mapping[str, str]
+    description: str | None
+    protected_ports: Mapping[int, str] = field(default_factory=dict)
+    """Of a hub: ports that must not be switched, with the reason."""
+
+    @property
+    def key(self) -> str:
+        """What it is known by when it comes back; no other device of a board has it."""
+        return f"{self.identity.key}:{self.interface}"
+
+    @property
+    def path(self) -> str:
+        """Where it is in the tree of what was discovered."""
+        return f"{self.group}.{self.name}" if self.group else self.name
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A profile matched, and the device is not offered all the same."""
+
+    profile: Profile
+    reason: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What there is to say about one device of udev's."""
+
+    device: UdevDevice
+    facts: Facts
+    identity: Identity
+    attempts: tuple[Attempt, ...]
+    matches: tuple[Match, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    protection: str = ""
+    """Why the host keeps it for itself, matched or not; empty if it does not."""
+
+
+def match_devices(
+    tree: DeviceTree,
+    profiles: ProfileSet,
+    hwdb: Hwdb,
+    use: HostUse | None = None,
+    *,
+    shared: Collection[str] = (),
+    taken: Mapping[str, str] | None = None,
+) -> list[Finding]:
+    """Every device, in the order of the tree, with what the profiles make of it.
+
+    `shared` are serial numbers that do not identify (see `identify`). `taken` are paths of the tree that devices had
+    before, with the key of each (`Match.key`): they keep them. Of two devices with one path the later one, in the
+    order of their keys, gets its own id behind its name.
+    """
+    matcher = _Matcher(
+        tree, profiles, hwdb, protect(tree, use or HostUse(), hwdb), identify(tree, hwdb, shared)
+    )
+    return _with_distinct_paths([matcher.finding(device) for device in tree], taken or {})
+
+
+@dataclass(frozen=True)
+class _Matcher:
+    tree: DeviceTree
+    profiles: ProfileSet
+    hwdb: Hwdb
+    protection: Protection
+    identities: Mapping[str, Identity]
+
+    def finding(self, device: UdevDevice) -> Finding:
+        subject = _Subject(device, self.tree, self.hwdb)
+        attempts = tuple(
+            Attempt(profile, next(subject.differences(profile.match), ""))
+            for profile in self.profiles.profiles
+        )
+        kept = self._protection(device, subject.facts)
+        identity = self.identities[device.path]
+        matches: list[Match] = []
+        refusals: list[Refusal] = []
+        by_interface: dict[str, list[Profile]] = {}
+        for attempt in attempts:
+            if attempt.difference:
+                continue
+            profile = attempt.profile
+            if kept or (reason := self._needs_admin(profile, device, subject.facts)):
+                refusals.append(Refusal(profile, kept or reason))
+            else:
+                by_interface.setdefault(profile.interface, []).append(profile)
+        for interface, found in by_interface.items():
+            found.sort(key=_rank)
+            best = [one for one in found if _rank(one) == _rank(found[0])]
+            if len(best) > 1:
+                names = " and ".join(one.name for one in best)
+                reason = f"{names} match equally well for {interface}; add a condition to one of them, or disable it"
+                refusals += [Refusal(one, reason) for one in best]
+            else:
+                matches.append(self._match(best[0], subject, identity))
+            refusals += [
+                Refusal(one, f"{best[0].name} counts for {interface}: {_why_better(best[0], one)}")
+                for one in found[len(best) :]
+            ]
+        return Finding(device, subject.facts, identity, attempts, tuple(matches), tuple(refusals), kept)
+
+    def _protection(self, device: UdevDevice, facts: Facts) -> str:
+        """A hub is its ports, each of which has an answer of its own; the host may go on using those that it uses."""
+        if device.is_usb_device and facts.kind == "hub":
+            return ""
+        return self.protection.reason(device) or ""
+
+    def _needs_admin(self, profile: Profile, device: UdevDevice, facts: Facts) -> str:
+        kind = facts.kind
+        if device.subsystem in _DISKS and kind != "sdmux":
+            kind = "storage"
+        if kind not in _ADMIN_KINDS or profile.by_admin or profile.name in self.profiles.enabled:
+            return ""
+        return (
+            f"{_ADMIN_KINDS[kind]} are offered only if the host's admin says so; "
+            f"write `enable: [{profile.name}]` into a file in /etc/jumpstarter/profiles.d"
+        )
+
+    def _match(self, profile: Profile, subject: _Subject, identity: Identity) -> Match:
+        words = subject.words(identity) | {"interface": profile.interface}
+        return Match(
+            profile,
+            identity,
+            _slug(_filled(profile.group, words)),
+            _slug(_filled(profile.device_name, words)) or profile.interface,
+            profile.type,
+            profile.no_driver,
+            profile.interface,
+            _filled_in(profile.config, words),
+            {key: _filled(text, words) for key, text in profile.labels.items()},
+            profile.description,
+            self.protection.ports_of(subject.device),
+        )
+
+
+class _Subject:
+    """A device, and what conditions and templates may ask of it."""
+
+    def __init__(self, device: UdevDevice, tree: DeviceTree, hwdb: Hwdb) -> None:
+        self.device = device
+        self.facts = facts_of(device, tree, hwdb)
+        self._tree = tree
+        usb = tree.usb_device(device)
+        self._usb = usb
+        self._ids = usb_ids(usb) if usb is not None else ("", "")
+        self._serial = serial_number(usb) if usb is not None else ""
+        address = tree.usb_address(device)
+        self._port = address.port if address is not None else ""
+        self._usb_interface = tree.usb_interface(device)
+        # A part of a USB device may have its ids in udev's database, or may not (hidraw); its device always has.
+        tables = hwdb.lookup(lookup_key(usb)) if usb is not None else {}
+        above = {key: value for key, value in usb.properties.items() if key.startswith("ID_")} if usb else {}
+        self._properties = {**tables, **above, **device.properties}
+
+    def differences(self, wanted: Conditions) -> Iterator[str]:
+        """What of the device is not as wanted, each in a sentence."""
+        yield from _differs("subsystem", wanted.subsystem, self.device.subsystem)
+        yield from _differs("devtype", wanted.devtype, self.device.type)
+        yield from _differs("kind", wanted.kind, self.facts.kind)
+        yield from _differs("vendor", wanted.vendor, self._ids[0], blind=True)
+        yield from _differs("product", wanted.product, self._ids[1], blind=True)
+        if wanted.usb_interface is not None:
+            number = "" if self._usb_interface is None else str(int(self._usb_interface, 16))
+            yield from _differs("usb_interface", str(wanted.usb_interface), number)
+        yield from _differs("serial", wanted.serial, self._serial)
+        yield from _differs("port", wanted.port, self._port)
+        for key, value in wanted.properties.items():
+            yield from _differs(f"property {key}", value, self._properties.get(key, ""))
+        if (above := wanted.ancestor) is not None and not any(
+            self._is_ancestor(one, above) for one in self._tree.ancestors(self.device)
+        ):
+            yield f"no device above it has {_listed(above)}"
+
+    @staticmethod
+    def _is_ancestor(device: UdevDevice, wanted: Ancestor) -> bool:
+        vendor, product = usb_ids(device)
+        checks = [
+            *_differs("subsystem", wanted.subsystem, device.subsystem),
+            *_differs("vendor", wanted.vendor, vendor, blind=True),
+            *_differs("product", wanted.product, product, blind=True),
+        ]
+        for key, value in wanted.properties.items():
+            checks += _differs(key, value, device.properties.get(key, ""))
+        return not checks
+
+    def words(self, identity: Identity) -> dict[str, str]:
+        """For templates."""
+        return {
+            "link": _link(self.device, identity),
+            "node": self.device.node,
+            "port": self._port,
+            "serial": self._serial,
+            "id": identity.value if identity.source is not IdentitySource.PATH else self.device.name,
+            "vendor": self._ids[0],
+            "product": self._ids[1],
+            "model": self.facts.model or self._properties.get("ID_MODEL", "") or self.device.subsystem,
+            "usb_interface": "" if self._usb_interface is None else str(int(self._usb_interface, 16)),
+        }
+
+
+def _differs(what: str, wanted: str | None, found: str, *, blind: bool = False) -> Iterator[str]:
+    if wanted is None:
+        return
+    fits = fnmatchcase(found.lower(), wanted.lower()) if blind else fnmatchcase(found, wanted)
+    if not found or not fits:
+        yield f"{what} is {found}, not {wanted}" if found else f"it has no {what}, and {wanted} is wanted"
+
+
+def _listed(ancestor: Ancestor) -> str:
+    wanted = {"subsystem": ancestor.subsystem, "vendor": ancestor.vendor, "product": ancestor.product}
+    said = {key: value for key, value in wanted.items() if value is not None} | ancestor.properties
+    return ", ".join(f"{key} {value}" for key, value in said.items()) or "anything"
+
+
+def _rank(profile: Profile) -> tuple[bool, int]:
+    """Those that count come first."""
+    return not profile.by_admin, -_conditions(profile.match)
+
+
+def _conditions(match: Conditions) -> int:
+    simple = (
+        match.devtype,
+        match.kind,
+        match.vendor,
+        match.product,
+        match.usb_interface,
+        match.serial,
+        match.port,
+    )
+    above = match.ancestor
+    count = sum(one is not None for one in simple) + len(match.properties)
+    if above is not None:
+        count += sum(one is not None for one in (above.subsystem, above.vendor, above.product)) + len(
+            above.properties
+        )
+    return count
+
+
+def _why_better(best: Profile, other: Profile) -> str:
+    return "it is the admin's" if best.by_admin != other.by_admin else "it has more conditions"
+
+
+def _link(device: UdevDevice, identity: Identity) -> str:
+    """The name of the node that follows the identity; the node itself if there is none."""
+    links = device.links
+    places: Sequence[Callable[[str], bool]] = (
+        lambda link: "/by-path/" in link and "-usbv" in link,
+        lambda link: "/by-path/" in link,
+        lambda link: "/jumpstarter/by-port/" in link,
+    )
+    if identity.source is IdentitySource.SERIAL:
+        places = (lambda link: "/by-id/" in link and identity.value in link, *places)
+    for fits in places:
+        if found := [link for link in links if fits(link)]:
+            return found[0]
+    return device.node
+
+
+def _slug(text: str) -> str:
+    """Fit for a name in the tree, whatever a device calls itself."""
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")[:60].rstrip("-")
+
+
+def _filled(template: str, words: Mapping[str, str]) -> str:
+    return template.format_map(words)
+
+
+def _filled_in(value: Any, words: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return _filled(value, words)
+    if isinstance(value, Mapping):
+        return {key: _filled_in(inner, words) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled_in(inner, words) for inner in value]
+    return value
+
+
+def _with_distinct_paths(findings: list[Finding], taken: Mapping[str, str]) -> list[Finding]:
+    """The same, where no two matches have one path, and no newcomer has that of a device that may come back."""
+    before = {key: path for path, key in taken.items()}
+    owners = dict(taken)
+    names: dict[str, str] = {}
+    for match in sorted((match for one in findings for match in one.matches), key=lambda match: match.key):
+        former = before.get(match.key, "")
+        if former == match.path or former.startswith(f"{match.path}-"):
+            path = former
+        else:
+            path = match.path
+            number = 1
+            while owners.setdefault(path, match.key) != match.key:
+                path = f"{match.path}-{_slug(match.identity.value)}" + (f"-{number}" if number > 1 else "")
+                number += 1
+        names[match.key] = path.rpartition(".")[2]
+    return [
+        replace(one, matches=tuple(replace(match, name=names[match.key]) for match in one.matches))
+        for one in findings
+    ]
