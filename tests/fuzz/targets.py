@@ -176,7 +176,7 @@ def _report(data: bytes) -> None:
     with redirect_stdout(io.StringIO()) as out:
         for line in devices._tree(root):
             devices.print_line(*line)
-        write_data([devices._facts(node) for node in root.walk()], "json")
+        write_data([devices._facts(node, "") for node in root.walk()], "json")
     assert all(line.isprintable() for line in out.getvalue().split("\n"))
 
 
