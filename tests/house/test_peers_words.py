@@ -47,7 +47,7 @@ OWN_NAMES = {
     ("jumpstarter_exporter.recording.folder", "f'{number:012d}{_SUFFIX}'"): "a number",
     ("jumpstarter_exporter.serve.sockets", "SYSTEM.name"): "a constant's",
     (
-        "jumpstarter_drivers.power.usb_hub.host_use",
+        "jumpstarter_drivers.power.usb_hub.host_dependencies",
         "source.lstrip('/')",
     ): "the kernel's word, only looked for",
     ("jumpstarter_drivers.storage.driver", "path.name + '.new'"): "beside the configured file",

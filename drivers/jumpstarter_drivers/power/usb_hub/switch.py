@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from jumpstarter_exporter.driver import DeviceBusy, DeviceError, DeviceFailed, DeviceMissing
 
 from jumpstarter_drivers.power.usb_hub import sysfs
-from jumpstarter_drivers.power.usb_hub.host_use import find_host_uses, uses_below
+from jumpstarter_drivers.power.usb_hub.host_dependencies import dependencies_below, find_host_dependencies
 from jumpstarter_drivers.power.usb_hub.protocol import HubProtocolError, PortStatus, PowerSwitching
 from jumpstarter_drivers.power.usb_hub.topology import PortLocation, UsbHub, find_peer
 from jumpstarter_drivers.power.usb_hub.transfers import HubDevice
@@ -167,10 +167,10 @@ class SocketSwitch:
     def _spare_the_host(self, halves: Sequence[_Half]) -> None:
         if self._allow_disconnecting_host:
             return
-        uses = find_host_uses(sysfs.ROOT)
+        dependencies = find_host_dependencies(sysfs.ROOT)
         for half in halves:
-            if below := uses_below(half.port.location, uses):
-                what = ", ".join(sorted({use.what for use in below}))
+            if below := dependencies_below(half.port.location, dependencies):
+                what = ", ".join(sorted({one.what for one in below}))
                 raise DeviceFailed(
                     f"this host stands on what is behind port {half.port.location}: {what}; "
                     "use another port, or set allow_disconnecting_host: true"

@@ -16,7 +16,7 @@ from jumpstarter_proto.file_names import safe_name
 
 from jumpstarter_drivers.power.usb_hub.topology import PortLocation
 
-__all__ = ["HostUse", "find_host_uses", "uses_below"]
+__all__ = ["HostDependency", "dependencies_below", "find_host_dependencies"]
 
 _REMOVABLE = ("/media", "/mnt", "/run/media")
 """What is mounted below these is a user's, and no part of the host."""
@@ -26,7 +26,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
-class HostUse:
+class HostDependency:
     """Something that the host needs, and where it is."""
 
     what: str
@@ -35,17 +35,19 @@ class HostUse:
     """The names of all devices in sysfs that it is, or that are above it."""
 
 
-def uses_below(location: PortLocation, uses: Iterable[HostUse]) -> list[HostUse]:
+def dependencies_below(
+    location: PortLocation, dependencies: Iterable[HostDependency]
+) -> list[HostDependency]:
     """Those that lose their power, or their connection, with this port."""
-    return [use for use in uses if location.name in use.devices]
+    return [one for one in dependencies if location.name in one.devices]
 
 
-def find_host_uses(root: Path) -> list[HostUse]:
+def find_host_dependencies(root: Path) -> list[HostDependency]:
     """All there are. `root` is the directory in which `sys` and `proc` are. What cannot be read is left out."""
     return [*_disks(root), *_networks(root), *_keyboards(root)]
 
 
-def _disks(root: Path) -> Iterator[HostUse]:
+def _disks(root: Path) -> Iterator[HostDependency]:
     seen = set()
     for number, source, where in _file_systems(root):
         device = root / "sys/dev/block" / safe_name(number)
@@ -54,7 +56,7 @@ def _disks(root: Path) -> Iterator[HostUse]:
         for place in _lowest(device, "slaves/*"):
             if (place, where) not in seen:
                 seen.add((place, where))
-                yield HostUse(f"{where} ({place.name})", frozenset(place.parts))
+                yield HostDependency(f"{where} ({place.name})", frozenset(place.parts))
 
 
 def _file_systems(root: Path) -> Iterator[tuple[str, str, str]]:
@@ -79,10 +81,10 @@ def _block_device(root: Path, source: str) -> Path:
     return root / "sys/class/block" / safe_name(os.path.basename(node))
 
 
-def _networks(root: Path) -> Iterator[HostUse]:
+def _networks(root: Path) -> Iterator[HostDependency]:
     for interface in sorted(_default_interfaces(root)):
         for place in _lowest(root / "sys/class/net" / safe_name(interface), "lower_*"):
-            yield HostUse(f"the interface of its default route ({place.name})", frozenset(place.parts))
+            yield HostDependency(f"the interface of its default route ({place.name})", frozenset(place.parts))
 
 
 def _default_interfaces(root: Path) -> set[str]:
@@ -98,7 +100,7 @@ def _default_interfaces(root: Path) -> set[str]:
     return {name for name in found if "/" not in name}
 
 
-def _keyboards(root: Path) -> Iterator[HostUse]:
+def _keyboards(root: Path) -> Iterator[HostDependency]:
     for interface in sorted((root / "sys/bus/usb/devices").glob("*:*")):
         kind = tuple(
             _text(interface / safe_name(name))
@@ -107,7 +109,7 @@ def _keyboards(root: Path) -> Iterator[HostUse]:
         what = _BOOT_KEYBOARDS.get(kind)  # type: ignore[arg-type]
         if what is not None:
             place = Path(os.path.realpath(interface))
-            yield HostUse(
+            yield HostDependency(
                 f"its {what} ({_text(place.parent / 'product') or place.name})", frozenset(place.parts)
             )
 

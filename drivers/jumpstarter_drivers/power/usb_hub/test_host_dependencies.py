@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jumpstarter_drivers.power.usb_hub.host_use import find_host_uses, uses_below
+from jumpstarter_drivers.power.usb_hub.host_dependencies import dependencies_below, find_host_dependencies
 from jumpstarter_drivers.power.usb_hub.topology import PortLocation, parse_port
 
 
@@ -80,7 +80,7 @@ class Host:
         (self.root / "sys/bus/usb/devices" / place.name).symlink_to(place)
 
     def behind(self, port: str) -> list[str]:
-        return [use.what for use in uses_below(parse_port(port), find_host_uses(self.root))]
+        return [one.what for one in dependencies_below(parse_port(port), find_host_dependencies(self.root))]
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_host_that_stands_on_nothing_of_usb(host: Host) -> None:
     host.interface("eth0", host.root / "sys/devices/platform/scb/fd580000.ethernet")
     host.default_route("eth0")
     host.usb("1-1.3")
-    assert {use.what for use in find_host_uses(host.root)} == {
+    assert {one.what for one in find_host_dependencies(host.root)} == {
         "its file system / (mmcblk0p2)",
         "the interface of its default route (eth0)",
     }
@@ -186,8 +186,8 @@ def test_a_host_that_stands_on_nothing_of_usb(host: Host) -> None:
 def test_files_that_are_missing_or_nonsense_are_no_error(host: Host) -> None:
     (host.root / "proc/self/mountinfo").write_bytes(b"\xff - \n- -\n1 2\n\n1 2 3 4 5 - 6\n")
     (host.root / "proc/net/route").write_text("Iface\n../../etc 00000000 0 0 0 0 0 00000000\n\n")
-    assert find_host_uses(host.root) == []
-    assert find_host_uses(host.root / "nowhere") == []
+    assert find_host_dependencies(host.root) == []
+    assert find_host_dependencies(host.root / "nowhere") == []
 
 
 ports = st.lists(st.integers(1, 4), min_size=1, max_size=5).map(lambda path: f"1-{'.'.join(map(str, path))}")
