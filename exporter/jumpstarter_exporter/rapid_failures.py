@@ -34,3 +34,7 @@ class RapidFailures:
         since, self._since = self._since, None
         is_rapid = self.window > 0 if since is None else now - since < self.window
         self.count = self.count + 1 if is_rapid else 0
+
+    def forget(self) -> None:
+        """Count from the beginning: somebody has seen to it."""
+        self.count = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -144,6 +144,20 @@ class Keeper:
     def sentence(self) -> str:
         """Who has it, for everybody on the host."""
         return self._occupancy.sentence
+
+    @property
+    def withheld(self) -> Mapping[Reason, str]:
+        """What keeps it from being leased though nobody has it, and why."""
+        return self._occupancy.withheld
+
+    @property
+    def user(self) -> str:
+        """Who has it, so that a change waits for them, as "local use by ann"; empty when nobody has it."""
+        return self._occupancy.user
+
+    def is_user(self, connection: ServedConnection) -> bool:
+        """Whether somebody on the host uses the board on that connection."""
+        return connection in self._connections
 
     @property
     def reasons(self) -> Sequence[tuple[str, str]]:

@@ -106,6 +106,15 @@ class Occupancy:
         return self.lease is None and self.maintenance is None and not self.is_local
 
     @property
+    def user(self) -> str:
+        """Who has it, so that a change waits for them; empty while a lease only waits, and when nobody has it."""
+        if self.lease is not None and self.lease.phase is not Phase.WAITING:
+            return f"lease {self.lease.name} of {self.lease.client}"
+        if self.maintenance is not None:
+            return f"maintenance by {self.maintenance}"
+        return f"local use by {', '.join(sorted(self._local.people))}" if self.is_local else ""
+
+    @property
     def status(self) -> tuple[Status, str]:
         """What the controller is told."""
         if self.lease is not None:
@@ -399,9 +408,7 @@ class Occupancy:
         return self._settle(now)
 
     def _apply(self) -> list[Action]:
-        is_begun = self.lease is not None and self.lease.phase is not Phase.WAITING
-        is_used = is_begun or self.is_local or self.maintenance is not None
-        return [Apply()] if Reason.CHANGING in self._withheld and not is_used else []
+        return [Apply()] if Reason.CHANGING in self._withheld and not self.user else []
 
     # Time.
 

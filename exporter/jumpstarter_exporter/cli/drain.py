@@ -1,9 +1,10 @@
-"""`jumpstarter-exporter drain` and `resume`: asked of the exporter that runs on this host."""
+"""`jumpstarter-exporter drain`, `resume` and `reload`: asked of the exporter that runs on this host."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 from jumpstarter_proto.errors import ExitCode
@@ -16,34 +17,67 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import sockets
 
-__all__ = ["drain_boards", "resume_boards"]
+__all__ = ["drain_boards", "reload_boards", "resume_boards"]
 
 SECONDS = 10.0
+MAX_TEXT = 400
+"""Characters of what a board's line says."""
+
+Answer = TypeVar("Answer")
 
 
 def drain_boards(board: str, *, exit_after: bool, socket: Path | None) -> int:
     """The exit code. RpcError: there is no exporter, no such board, or it is not for this user."""
 
-    async def ask(stub: HostServiceStub) -> Sequence[host_pb2.Board]:
-        request = host_pb2.DrainRequest(board=board, exit=exit_after)
-        return (await stub.Drain(request, timeout=SECONDS)).boards
+    async def ask(stub: HostServiceStub) -> host_pb2.DrainResponse:
+        return await stub.Drain(host_pb2.DrainRequest(board=board, exit=exit_after), timeout=SECONDS)
 
-    return _done(ask, socket, "the exporter ends when no lease is served any more" if exit_after else "")
+    boards = _asked(ask, socket).boards
+    _print_boards(boards)
+    if exit_after:
+        print_line("the exporter ends when no lease is served any more")
+    elif not boards:
+        print_line("this host has no board that a controller leases")
+    return ExitCode.OK
 
 
 def resume_boards(board: str, *, socket: Path | None) -> int:
-    """The same."""
+    """The same; `ExitCode.FAILED` if a board cannot be served."""
 
-    async def ask(stub: HostServiceStub) -> Sequence[host_pb2.Board]:
-        return (await stub.Resume(host_pb2.ResumeRequest(board=board), timeout=SECONDS)).boards
+    async def ask(stub: HostServiceStub) -> host_pb2.ResumeResponse:
+        return await stub.Resume(host_pb2.ResumeRequest(board=board))  # a start takes its time
 
-    return _done(ask, socket)
+    answer = _asked(ask, socket)
+    _print_boards(answer.boards, answer.started)
+    if not answer.boards:
+        print_line("this host has no board that was drained or stopped")
+    return ExitCode.FAILED if any(one.problem for one in answer.boards) else ExitCode.OK
 
 
-def _done(
-    ask: Callable[[HostServiceStub], Awaitable[Sequence[host_pb2.Board]]], socket: Path | None, also: str = ""
-) -> int:
-    async def call() -> Sequence[host_pb2.Board]:
+def reload_boards(*, socket: Path | None) -> int:
+    """The same. `ExitCode.USAGE` if a file is broken, `ExitCode.FAILED` if a board cannot be served."""
+
+    async def ask(stub: HostServiceStub) -> host_pb2.ReloadResponse:
+        return await stub.Reload(host_pb2.ReloadRequest())  # hooks run, and devices are opened
+
+    boards = _asked(ask, socket).boards
+    for one in boards:
+        print_line(f"{shown(one.name)}: {shown(one.text, MAX_TEXT)}")
+    outcomes = {one.outcome for one in boards}
+    if host_pb2.ReloadedBoard.OUTCOME_BROKEN in outcomes:
+        return ExitCode.USAGE
+    return ExitCode.FAILED if host_pb2.ReloadedBoard.OUTCOME_FAILED in outcomes else ExitCode.OK
+
+
+def _print_boards(boards: Sequence[host_pb2.Board], started: Sequence[str] = ()) -> None:
+    for board in boards:
+        free = "served again" if board.name in started else "can be leased"
+        problem = f"not served: {board.problem}" if board.problem else ""
+        print_line(f"{shown(board.name)}: {shown(problem or board.use, MAX_TEXT) or free}")
+
+
+def _asked(ask: Callable[[HostServiceStub], Awaitable[Answer]], socket: Path | None) -> Answer:
+    async def call() -> Answer:
         with collapsed():
             try:
                 async with open_channel(await connect_unix(socket or sockets.default_path())) as channel:
@@ -53,11 +87,4 @@ def _done(
                     error = RpcError(error.code, "the exporter that runs is an older one; restart it first")
                 raise error from None
 
-    boards = trio.run(call)
-    for board in boards:
-        print_line(f"{shown(board.name)}: {shown(board.use, 400) or 'can be leased'}")
-    if also:
-        print_line(also)
-    elif not boards:
-        print_line("this host has no board that a controller leases")
-    return ExitCode.OK
+    return trio.run(call)

@@ -215,20 +215,40 @@ def drain(
 
 @app.command
 def resume(board: str = "", /, *, socket: Path | None = None) -> int:
-    """Let a board be leased again that was drained.
+    """Let a board be leased again that was drained, and start one that was stopped.
 
         jumpstarter-exporter resume rpi4
 
     Parameters
     ----------
     board
-        Its name; otherwise all boards of this host that a controller leases.
+        Its name; otherwise all boards of this host.
     socket
         Where the exporter listens; otherwise where `run` does.
     """
     from jumpstarter_exporter.cli.drain import resume_boards  # noqa: PLC0415
 
     return resume_boards(board, socket=socket)
+
+
+@app.command
+def reload(*, socket: Path | None = None) -> int:
+    """Have the exporter read its configuration again, and say what became of each board.
+
+    A board begins anew, or ends, if its file has changed or is gone: when its
+    lease is over and nobody at the host uses it. No other board is touched. A
+    board whose file is broken goes on as it was. SIGHUP does the same.
+
+        jumpstarter-exporter reload
+
+    Parameters
+    ----------
+    socket
+        Where the exporter listens; otherwise where `run` does.
+    """
+    from jumpstarter_exporter.cli.drain import reload_boards  # noqa: PLC0415
+
+    return reload_boards(socket=socket)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -13,10 +15,11 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.cli.main import set_up_logging
-from jumpstarter_exporter.config.folder import boards_of, read_files
+from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_file, read_files
 from jumpstarter_exporter.config.places import folders
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import host, sockets
+from jumpstarter_exporter.serve.boards import Reading
 from jumpstarter_exporter.serve.network import Network
 from jumpstarter_exporter.serve.passphrase import read_passphrase
 
@@ -44,65 +47,68 @@ def run_daemon(
     """Run it, and give its exit code. Raises JumpstarterError for what a user can put right."""
     set_up_logging(log_level)
     network = _network(listen, tls_cert, tls_key, insecure=insecure, passphrase_file=passphrase_file)
+    read = _reading(config, board)
+    files = _first(read)
     path = None if socket is None else socket.absolute()
-    loaded, problems, elsewhere = (
-        _configurations(config) if board is None else ([_own(board, config)], {}, {})
-    )
     if board is not None:
+        _check_own(board, files[board])
         path = sockets.of_board(path or sockets.default_path(), board)
     with collapsed():
-        return trio.run(host.run, loaded, path, network, problems, elsewhere)
+        return trio.run(partial(host.run, files, path, network, read, leads=config is None and board is None))
 
 
-def _own(name: str, config: str | None) -> configuration.ExporterConfig:
-    """The configuration of a board that this process is for."""
-    if config is not None:
+def _reading(config: str | None, board: str | None) -> Reading:
+    """What is to be served: one file, one of the configuration folder, or every one that there is."""
+    if config is not None and board is not None:
         raise _OptionError(
             "--board is one of the configuration folder, --config is any file; use one of them"
         )
-    boards = boards_of(read_files(), parse=_parse)
-    found = boards.get(name)
-    if found is None:
-        places = " or ".join(str(folder) for folder in folders())
-        raise configuration.ConfigNotFoundError(
-            f"there is no configuration of a board {name!r} in {places}; {nearest(name, boards)}"
-        )
-    if found.config is None:
-        raise found.error or _OptionError(f"{found.path} is no configuration")
-    held = claim.holder(found.path)
-    if held is not None and not found.config.settings.own_process:
-        who = f"process {held.process}" if held.process else "another process"
-        raise claim.BoardTakenError(
-            f"the board {name} is served by {who} of this host; for a process of its own, write "
-            f"`ownProcess: true` into {found.path}, restart that process, and then start this one again"
-        )
-    if held is not None:
+    if config is not None:
+        file = configuration.locate(config).absolute()
+        return lambda before: boards_of([read_file(file)], before, _parse)
+
+    def own(before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
+        found = boards_of(read_files(), before, _parse)
+        if board is None or board not in found:
+            places = " or ".join(str(one) for one in folders())
+            raise configuration.ConfigNotFoundError(
+                f"there is no configuration of a board {board!r} in {places}; {nearest(board or '', found)}"
+            )
+        return {board: found[board]}
+
+    def folder(before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
+        if not (files := read_files()):
+            configuration.locate(None)  # says so: a folder that has vanished is no wish to end all boards
+        return boards_of(files, before, _parse)
+
+    return folder if board is None else own
+
+
+def _check_own(name: str, file: BoardFile) -> None:
+    """Whether no other process has the board that this process is for."""
+    if (held := claim.holder(file.path)) is None:
+        return
+    if file.config is None or file.config.settings.own_process:
         raise held.error
-    return found.config
+    who = f"process {held.process}" if held.process else "another process"
+    raise claim.BoardTakenError(
+        f"the board {name} is served by {who} of this host; for a process of its own, write "
+        f"`ownProcess: true` into {file.path}, `jumpstarter-exporter reload`, and then start this one again"
+    )
 
 
-def _configurations(
-    config: str | None,
-) -> tuple[list[configuration.ExporterConfig], dict[str, str], dict[str, Path]]:
-    """What is to be served: one file, or all; why others cannot be; which have processes of their own."""
-    boards = boards_of(read_files(), parse=_parse) if config is None else {}
-    elsewhere = {
-        name: one.path
-        for name, one in boards.items()
-        if one.config is not None and one.config.settings.own_process
-    }
-    if len(boards) < 2 and not elsewhere:
-        return [_parse(configuration.locate(config))], {}, {}
-    problems = {name: str(one.error) for name, one in boards.items() if one.error is not None}
-    for name, problem in problems.items():
-        _log.error("the board %s is not served: %s", name, problem)
-    if len(problems) == len(boards):
-        raise _OptionError(f"no board can be served: {next(iter(problems.values()))}")
-    here = [one.config for name, one in boards.items() if one.config is not None and name not in elsewhere]
-    return here, problems, elsewhere
+def _first(read: Reading) -> Mapping[str, BoardFile]:
+    """At least one board can be served."""
+    files = read({})
+    errors = [one.error for one in files.values() if one.error is not None]
+    if errors and len(errors) == len(files):
+        if len(errors) == 1:
+            raise errors[0]
+        raise _OptionError(f"no board can be served: {errors[0]}")
+    return files
 
 
-def _parse(path: Path, content: bytes | None = None) -> configuration.ExporterConfig:
+def _parse(path: Path, content: bytes) -> configuration.ExporterConfig:
     loaded = configuration.with_identity(configuration.load(path, lenient=True, raw=content), say=True)
     if not loaded.entries:
         raise configuration.ConfigError("nothing is exported; add a device below `export:`", file=loaded.file)

@@ -1,7 +1,7 @@
-"""All boards of a host, from the files of its configuration folders: which there are, and what has changed since.
+"""All boards of a host, from the files of its configuration folders.
 
-`read_files` reads, `boards_of` says what that means, `changes` compares two of those. The last two do no I/O. A file
-that is broken takes nothing from the others, and a new file takes no board's name from the one that has it.
+`read_files` reads, `boards_of` says what that means; it does no I/O. A file that is broken takes nothing from the
+others, and a new file takes no board's name from the one that has it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jumpstarter_exporter.config.model import ExporterConfig
 from jumpstarter_exporter.config.places import every
 from jumpstarter_exporter.config.reader import load
 
-__all__ = ["BoardFile", "Changes", "SourceFile", "boards_of", "changes", "read_file", "read_files"]
+__all__ = ["BoardFile", "SourceFile", "boards_of", "read_file", "read_files"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,15 @@ class BoardFile:
     error: ConfigError | None = field(default=None, compare=False)
 
     def says_the_same(self, other: BoardFile) -> bool:
-        """Whether the content is the same, and what is wrong with it."""
-        mine, others = (one.error.message if one.error else "" for one in (self, other))
-        return (self.digest, mine) == (other.digest, others)
+        """Whether it is the same file, with the same content and fault, of an exporter that is the same as before."""
+        return self._meaning == other._meaning
+
+    @property
+    def _meaning(self) -> tuple[object, ...]:
+        # The token is not part of it: an exporter reads a new one by itself.
+        known = None if self.config is None else self.config.enrolment
+        identity = None if known is None else (known.endpoint, known.namespace, known.name)
+        return self.path, self.digest, self.error.message if self.error else "", identity
 
 
 Parse = Callable[[Path, bytes], ExporterConfig]
@@ -96,30 +102,6 @@ def _parsed(file: SourceFile, held: Mapping[Path, str], parse: Parse) -> BoardFi
     except ConfigError as error:
         return BoardFile(name, file.path, digest, None, error)
     return BoardFile(config.board_name, file.path, digest, config)
-
-
-@dataclass(frozen=True)
-class Changes:
-    """Names of boards, each in one of the four."""
-
-    appeared: tuple[str, ...]
-    changed: tuple[str, ...]
-    """In content, or in what is wrong with them: also those that are broken now, and those that are whole again."""
-    gone: tuple[str, ...]
-    unchanged: tuple[str, ...]
-    """Also those whose file was only touched, or moved."""
-
-
-def changes(before: Mapping[str, BoardFile], after: Mapping[str, BoardFile]) -> Changes:
-    """What a reload has to do."""
-    both = [name for name in after if name in before]
-    same = {name for name in both if after[name].says_the_same(before[name])}
-    return Changes(
-        appeared=tuple(name for name in after if name not in before),
-        changed=tuple(name for name in both if name not in same),
-        gone=tuple(name for name in before if name not in after),
-        unchanged=tuple(name for name in both if name in same),
-    )
 
 
 def read_files(places: Iterable[Path] | None = None) -> list[SourceFile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -12,8 +13,8 @@ from jumpstarter_proto.documents import ConfigError, Document
 from jumpstarter_proto.private_files import PrivateFileError
 
 from jumpstarter_exporter.config import ExporterConfig, places
-from jumpstarter_exporter.config.folder import SourceFile, boards_of, changes, read_files
-from jumpstarter_exporter.config.model import Metadata, TopLevel
+from jumpstarter_exporter.config.folder import BoardFile, SourceFile, boards_of, read_files
+from jumpstarter_exporter.config.model import Enrolment, Metadata, Tls, TopLevel
 
 DEVICES = "export: {power: {type: power.MockPower}}\n"
 FOLDER = Path("/lab")
@@ -63,13 +64,9 @@ def test_any_files_are_boards_or_errors_and_disturb_nobody(
             elif one.path.stem in reading and (content is None or content.startswith(b"!")):
                 assert after[name].path == one.path, "a board whose file breaks is still that board"
 
-        found = changes(before, after)
-        assert sorted([*found.appeared, *found.changed, *found.unchanged]) == sorted(after)
-        assert sorted([*found.gone, *found.changed, *found.unchanged]) == sorted(before)
-        for name in found.unchanged:
-            assert before[name].digest == after[name].digest
-        again = changes(after, boards_of(files, after, parse))
-        assert again.unchanged == tuple(after), "what did not change is left alone"
+        again = boards_of(files, after, parse)
+        assert list(again) == list(after)
+        assert all(one.says_the_same(after[name]) for name, one in again.items()), "it is left alone"
         before = after
 
 
@@ -120,11 +117,10 @@ def test_a_reload_finds_what_has_changed_by_content(tmp_path: Path) -> None:
     (tmp_path / "goes.yaml").unlink()
     (tmp_path / "comes.yaml").write_text("metadata: {name: stays-1}\n" + DEVICES)
     after = boards_of(read_files([tmp_path]), before)
-    found = changes(before, after)
-    assert set(found.appeared) == {"comes"}
-    assert set(found.changed) == {"changes-1", "breaks-1"}
-    assert set(found.gone) == {"goes-1"}
-    assert set(found.unchanged) == {"stays-1"}
+    assert set(after) == {"stays-1", "changes-1", "breaks-1", "comes"}
+    assert after["stays-1"].says_the_same(before["stays-1"])
+    assert not after["changes-1"].says_the_same(before["changes-1"])
+    assert not after["breaks-1"].says_the_same(before["breaks-1"])
     assert after["breaks-1"].error is not None
     assert "named stays-1, as" in str(after["comes"].error)
 
@@ -142,7 +138,23 @@ def test_what_is_whole_again_has_changed_though_its_file_has_not() -> None:
         raise ConfigError("no", file=path)
 
     broken = boards_of(sources({"a": b"a"}), None, refuse)
-    assert changes(broken, boards_of(sources({"a": b"a"}), broken, parse)).changed == ("a",)
+    assert not boards_of(sources({"a": b"a"}), broken, parse)["a"].says_the_same(broken["a"])
+
+
+def test_an_exporter_that_is_another_now_has_changed_and_one_with_a_new_token_has_not() -> None:
+    """As when `enrol` has written to the state directory."""
+
+    def enrolled(name: str, token: str) -> BoardFile:
+        def with_identity(path: Path, content: bytes) -> ExporterConfig:
+            enrolment = Enrolment("lab:8082", "lab", name, token, Tls(), path)
+            return replace(parse(path, content), enrolment=enrolment)
+
+        return boards_of(sources({"a": b"a"}), None, with_identity)["a"]
+
+    nobody = boards_of(sources({"a": b"a"}), None, parse)["a"]
+    assert not nobody.says_the_same(enrolled("one", "x"))
+    assert not enrolled("two", "x").says_the_same(enrolled("one", "x"))
+    assert enrolled("one", "y").says_the_same(enrolled("one", "x"))
 
 
 def test_the_users_own_files_count_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

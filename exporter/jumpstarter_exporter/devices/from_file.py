@@ -6,11 +6,12 @@ import os
 
 from jumpstarter_exporter.config import ExporterConfig, build
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
+from jumpstarter_exporter.devices.layout import layout
 from jumpstarter_exporter.devices.spec import walk
 from jumpstarter_exporter.devices.uuids import device_uuids
 from jumpstarter_exporter.state_directory import state_directory
 
-__all__ = ["add_board"]
+__all__ = ["add_board", "check_board"]
 
 
 def add_board(inventory: Inventory, config: ExporterConfig) -> BoardDevices:
@@ -24,3 +25,8 @@ def add_board(inventory: Inventory, config: ExporterConfig) -> BoardDevices:
     paths = [path for path, _ in walk(spec) if path]
     uuids = device_uuids(paths, directory=state_directory(os.environ), board=name, file=config.file)
     return inventory.add(name, spec, uuids)
+
+
+def check_board(config: ExporterConfig) -> None:
+    """Whether `add_board` can add it, so far as that is known without making its devices. Raises what that raises."""
+    layout(build(config, lenient=True))

@@ -50,10 +50,13 @@ class SessionLife:
         host: str,
         lease: str,
         client: str = "",
+        board: str = "",
         seconds: HookSeconds | None = None,
         record: Callable[[Phase], Awaitable[None]] | None = None,
     ) -> None:
-        """`seconds` is of all sessions of a board: each says how long its hook will take by the one before.
+        """`board` is the one that is meant at `host`, if that is where several are.
+
+        `seconds` is of all sessions of a board: each says how long its hook will take by the one before.
 
         `record` is awaited before users hear that a beforeLease hook has made the board ready, and before the
         afterLease hook begins.
@@ -65,7 +68,7 @@ class SessionLife:
         self._session = session
         self._hooks = hooks
         self._nursery = nursery
-        self._environment = {"host": host, "lease": lease, "client": client}
+        self._environment = {"host": host, "lease": lease, "client": client, "board": board}
         self._seconds = seconds or HookSeconds()
         self._record = record
         self._over = trio.Event()

@@ -67,9 +67,9 @@ def _shebang(script: str) -> list[str]:
 
 
 def environment_of(
-    own: Mapping[str, str], *, host: str, lease: str, client: str, motd: Path | None
+    own: Mapping[str, str], *, host: str, lease: str, client: str, motd: Path | None, board: str = ""
 ) -> dict[str, str]:
-    """The exporter's own environment and what a hook needs to use the devices."""
+    """The exporter's own environment and what a hook needs to use the devices, of a `board` of those at `host`."""
     environment = dict(own)
     environment.pop("PS1", None)
     scripts = str(Path(sys.executable).parent)
@@ -84,6 +84,8 @@ def environment_of(
         # `j` of the same installation works, unless the lab has another one.
         "PATH": f"{own.get('PATH', os.defpath)}:{scripts}",
     }
+    if board:
+        environment["JUMPSTARTER_BOARD"] = board
     if motd is not None:
         environment["JMP_MOTD_FILE"] = str(motd)
     return environment

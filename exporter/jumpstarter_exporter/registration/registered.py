@@ -11,19 +11,21 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError, JumpstarterUsageError
 from jumpstarter_proto.remote import Identity, Kind, Trust, options_of
 from jumpstarter_proto.terminal import print_line
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport, GetReportResponse
 
 from jumpstarter_exporter import status
 from jumpstarter_exporter.boards.claim import claimed
 from jumpstarter_exporter.boards.events import (
     Action,
+    Apply,
     Begin,
     Clean,
     Close,
@@ -64,6 +66,7 @@ __all__ = ["Registered", "registered_exporter"]
 
 LOOK_SECONDS = 30.0
 """Between two looks for hardware without which nobody is given a lease."""
+LEASE_OVER = "its lease is over, after which it was to end"
 LEAVE_SECONDS = 5.0
 """For the controller to hear that we leave."""
 
@@ -146,14 +149,20 @@ class Registered:
         self._starts: deque[tuple[Lease, Start | None, str]] = deque()
         """Leases to serve: how they begin, or None and what they wait for."""
         self._changed = trio.Event()
-        self._after_lease = False
-        """End when nobody uses the board."""
+        self._is_leaving = False
+        """End when no lease is served."""
+        self._stops = False
+        """A lease is over behind which the board is to stop."""
         detection = config.settings.failure_detection
         self._failures = (
             RapidFailures(detection.max_rapid_failures, detection.rapid_failure_window) if detection else None
         )
         self._given_up = ""
         self._ending = trio.Event()
+        self.on_free: Callable[[], None] = lambda: None
+        """Called when a `change` can be made."""
+        self.is_alone: Callable[[], bool] = lambda: True
+        """Whether the process has no other board: then it ends where this one is to."""
         self.code = ExitCode.OK
         """Of a process that has no other board."""
         self.reason = ""
@@ -208,7 +217,7 @@ class Registered:
 
     def end_after_lease(self) -> None:
         """The same when no lease is served."""
-        self._after_lease = True
+        self._is_leaving = True
         self._end_if_done()
 
     @property
@@ -216,13 +225,46 @@ class Registered:
         """Who has the board, or what keeps it from being leased."""
         return self._keeper.sentence
 
+    @property
+    def user(self) -> str:
+        """For whom a change has to wait."""
+        return self._keeper.user
+
+    def change(self, why: str) -> None:
+        """Let no lease begin; `on_free` is called when nobody uses the board."""
+        self._keeper.withhold(Reason.CHANGING, why)
+
+    def keep(self) -> None:
+        """Undo that."""
+        self._keeper.release(Reason.CHANGING)
+
     def drain(self, why: str) -> None:
         """Keep the board from being leased, until `resume`, also over restarts. A lease that runs goes on."""
         self._keeper.withhold(Reason.DRAINED, why)
 
     def resume(self) -> None:
-        """Undo that."""
+        """Undo that, and start the board again if it has stopped."""
+        self.start_again()
         self._keeper.release(Reason.DRAINED)
+
+    def start_again(self) -> bool:
+        """Let a board be leased again that has stopped; False if it has not."""
+        if Reason.STOPPED not in self._keeper.withheld:
+            return False
+        if self._failures is not None:
+            self._failures.forget()
+        self._keeper.release(Reason.STOPPED)
+        return True
+
+    def _stop(self, code: ExitCode, reason: str) -> None:
+        """End, if this process has no other board; else nobody leases this one before it is started again."""
+        if self.is_alone():
+            self.end(code, reason)
+        elif Reason.STOPPED not in self._keeper.withheld:
+            name = self._config.board_name
+            why = f"{reason}; `jumpstarter-exporter resume {shown(name)}` starts it again"
+            _log.error("the board %s is stopped: %s", name, why)
+            self._keeper.withhold(Reason.STOPPED, why)
 
     async def _leave(self) -> None:
         with trio.move_on_after(LEAVE_SECONDS) as limit:
@@ -301,10 +343,11 @@ class Registered:
                 f"failureDetection: {self._failures.count} times in a row the exporter was not served by "
                 f"{self._controller.endpoint} for {self._failures.window:g} s; the last reason was: {error}"
             )
-            when = "now" if self._server is None else "after the lease, unless that gets better"
-            _log.error(
-                "the exporter ends %s, for what started it to start it again: %s", when, self._given_up
-            )
+            if self.is_alone():
+                when = "now" if self._server is None else "after the lease, unless that gets better"
+                _log.error(
+                    "the exporter ends %s, for what started it to start it again: %s", when, self._given_up
+                )
             self._end_if_done()
 
     def _end_if_done(self) -> None:
@@ -312,9 +355,12 @@ class Registered:
         if self._server is not None or self._starts:
             return
         if self._failures is not None and self._failures.is_exceeded:
-            self.end(ExitCode.FAILED, self._given_up)
-        elif self._after_lease:
-            self.end(ExitCode.OK, "its lease is over, after which it was to end")
+            self._stop(ExitCode.FAILED, self._given_up)
+        if self._is_leaving:
+            self.end(ExitCode.OK, LEASE_OVER)
+        elif self._stops:
+            self._stops = False
+            self._stop(ExitCode.OK, LEASE_OVER)
 
     def _answer(self, tenant: Tenant) -> Sequence[status.Reason]:
         """Whether a lease that is offered is taken. What follows is done when its controller says that we have it."""
@@ -387,6 +433,8 @@ class Registered:
                     server.run_out()
             case Tell(text):
                 self.users.tell(text)
+            case Apply():
+                self.on_free()
             case Lose(_, reason):
                 _log.info("a user of this host loses the board: %s", reason)
             case _:
@@ -485,14 +533,14 @@ class Registered:
         if server.is_kept:
             return
         if server.exiting:
-            self.end(ExitCode.FAILED, HOOK_FAILED)
-        self._after_lease |= self._config.settings.exit_on_lease_end and server.is_begun
+            self._stop(ExitCode.FAILED, HOOK_FAILED)
+        self._stops |= self._config.settings.exit_on_lease_end and server.is_begun
         if server.is_released:
             self._released = lease.name
         if (current := self._keeper.lease) is not None and current.name == lease.name:
             self._end_if_done()  # before anybody hears that the board is free
             self._keeper.over(is_released=server.is_released)
-        if self._is_heard and not server.exiting:
+        if self._is_heard and not (server.exiting and self._ending.is_set()):
             self._go_by_its_word()
 
     async def _take_the_board(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,9 @@ from jumpstarter_proto.rpc import Server, ServerCall
 from jumpstarter_proto.v1.jumpstarter_pb2 import GetReportResponse
 
 from jumpstarter_exporter.boards.claim import claimed
+from jumpstarter_exporter.boards.events import Action, Apply, Reason
+from jumpstarter_exporter.boards.keeper import Keeper
+from jumpstarter_exporter.boards.occupancy import Occupancy
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
@@ -19,6 +23,7 @@ from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.logs import BoardLog
+from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.services import Use, report_of, services
 from jumpstarter_exporter.session import Session
 
@@ -57,6 +62,19 @@ class Board(Protocol):
     def use(self) -> str:
         """Who has it, or what keeps it from being leased; empty when it is free, or no controller leases it."""
 
+    @property
+    def user(self) -> str:
+        """For whom a change has to wait, as "lease NAME of ann"; empty when nobody uses it."""
+
+    def change(self, why: str) -> None:
+        """It is to begin anew, or to end: whoever made it is told when nobody uses it."""
+
+    def keep(self) -> None:
+        """It is not, after all."""
+
+    def start_again(self) -> bool:
+        """Let it be leased again, if it has stopped by itself; False if it has not."""
+
     def drain(self, why: str) -> bool:
         """Keep it from being leased, until `resume`; False if no controller leases it."""
 
@@ -89,8 +107,13 @@ class Board(Protocol):
 class LocalBoard:
     """A board for the users of this host, who share one session, from its first hook to its last."""
 
-    def __init__(self, config: ExporterConfig, inventory: Inventory, socket: Path) -> None:
-        """`socket` is where its hooks reach it. ConfigError when its devices make no sense."""
+    def __init__(
+        self, config: ExporterConfig, inventory: Inventory, socket: Path, free: Callable[[], None]
+    ) -> None:
+        """`socket` is where its hooks reach it; `free` is called when a `change` can be made.
+
+        ConfigError when its devices make no sense.
+        """
         settings = config.settings
         self.name = config.board_name
         self.exiting = trio.Event()
@@ -107,6 +130,9 @@ class LocalBoard:
             begins_ready=False,
             board=self._log,
         )
+        self.server = Server(services(self))
+        self._free = free
+        self._keeper = Keeper(Occupancy(registered=False), perform=self._perform, changed=lambda: None)
         self._life: SessionLife | None = None
         self._closing = trio.Event()
 
@@ -121,17 +147,35 @@ class LocalBoard:
         return ExitCode.FAILED if self._life is not None and self._life.exiting.is_set() else ExitCode.OK
 
     @property
-    def server(self) -> Server:
-        """The session's own."""
-        return self._session.server
-
-    @property
     def report(self) -> GetReportResponse:
         """As GetReport tells it."""
         return report_of(self._session)
 
     use = ""
     """Any number of users share it."""
+
+    @property
+    def user(self) -> str:
+        """Those of its users who do something, or did so a moment ago."""
+        return self._keeper.user
+
+    def change(self, why: str) -> None:
+        """Its users hear that it is to begin anew when they have left."""
+        self._keeper.withhold(Reason.CHANGING, why)
+        if self.user:
+            self._session.tell(f"{why}: this board begins anew when nobody uses it")
+
+    def keep(self) -> None:
+        """It is not, after all."""
+        self._keeper.release(Reason.CHANGING)
+
+    def start_again(self) -> bool:
+        """It is not served any more when it has stopped."""
+        return False
+
+    def _perform(self, action: Action) -> None:
+        if isinstance(action, Apply):
+            self._free()
 
     def drain(self, why: str) -> bool:
         """There is nothing that it could be kept from."""
@@ -143,6 +187,8 @@ class LocalBoard:
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """The one session of all of them."""
+        if not self._keeper.is_user(call.connection) and not self._session.reads(use):
+            self._keeper.local_call(call.connection, await person_of(call))
         return await self._session.enter(call, use)
 
     @property
@@ -159,10 +205,16 @@ class LocalBoard:
                 self._session,
                 trio.open_nursery() as nursery,
             ):
+                nursery.start_soon(self._keeper.run)
                 nursery.start_soon(keeping_open, self._devices)
                 nursery.start_soon(self._session.tree.keep_open)
                 self._life = SessionLife(
-                    self._session, self._hooks, nursery, host=str(self._socket), lease=LOCAL_LEASE
+                    self._session,
+                    self._hooks,
+                    nursery,
+                    host=str(self._socket),
+                    lease=LOCAL_LEASE,
+                    board=self.name,
                 )
                 nursery.start_soon(self._watch_hooks, self._life)
                 task_status.started()
@@ -197,8 +249,20 @@ class LocalBoard:
 class LeasedBoard:
     """A board that a controller leases. Users of this host get at it as far as leases let them."""
 
-    def __init__(self, config: ExporterConfig, inventory: Inventory, socket: Path | None) -> None:
-        """`socket` is where users of this host reach it. ConfigError when its devices make no sense."""
+    def __init__(
+        self,
+        config: ExporterConfig,
+        inventory: Inventory,
+        socket: Path | None,
+        *,
+        free: Callable[[], None],
+        is_alone: Callable[[], bool],
+    ) -> None:
+        """`socket` is where users of this host reach it; `free` is called when a `change` can be made.
+
+        Where it is to end by itself it does, if it `is_alone`; else it is not leased before it is resumed.
+        ConfigError when its devices make no sense.
+        """
         from jumpstarter_exporter.registration import registered_exporter  # noqa: PLC0415 - local boards need none of it
 
         self.name = config.board_name
@@ -206,6 +270,8 @@ class LeasedBoard:
         self.reach = config.settings.fetch.reach()
         self.server = Server(services(self))
         self._registered = registered_exporter(config, inventory, socket)
+        self._registered.on_free = free
+        self._registered.is_alone = is_alone
         self._ended = trio.Event()
 
     @property
@@ -227,6 +293,23 @@ class LeasedBoard:
     def use(self) -> str:
         """As the exporter has it."""
         return self._registered.use
+
+    @property
+    def user(self) -> str:
+        """The lease that has it, or the users of its host."""
+        return self._registered.user
+
+    def change(self, why: str) -> None:
+        """No lease begins before that is done."""
+        self._registered.change(why)
+
+    def keep(self) -> None:
+        """It is not, after all."""
+        self._registered.keep()
+
+    def start_again(self) -> bool:
+        """The users of its host have had it all the time."""
+        return self._registered.start_again()
 
     def drain(self, why: str) -> bool:
         """A lease that runs goes on."""

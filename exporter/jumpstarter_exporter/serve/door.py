@@ -6,16 +6,18 @@ nothing is answered with the choice.
 
 from __future__ import annotations
 
+import enum
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import trio
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
-from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, StatusCode
+from jumpstarter_proto.rpc import RpcError, ServedConnection, ServerCall, Servicer, StatusCode
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.people import person_of
@@ -26,23 +28,62 @@ from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.user_reach import limit_reach
 from jumpstarter_exporter.view import Visits, see_since
 
-__all__ = ["BOARD", "Door", "Roll"]
+__all__ = ["BOARD", "Door", "Outcome", "Reloaded", "Roll"]
 
 BOARD = "x-jumpstarter-board"
 """The metadata key that chooses a board."""
 
 
+class Outcome(enum.Enum):
+    """What a reload has done with a board."""
+
+    UNCHANGED = enum.auto()
+    STARTED = enum.auto()
+    RESTARTED = enum.auto()
+    REMOVED = enum.auto()
+    WAITING = enum.auto()
+    """It is used; what has changed is taken up when that is over."""
+    BROKEN = enum.auto()
+    """Its file is; a board that is served goes on as it was."""
+    FAILED = enum.auto()
+    """It cannot be served."""
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What a reload has done with one board."""
+
+    name: str
+    outcome: Outcome
+    text: str
+    """For people."""
+
+
+async def _nothing(name: str) -> list[str]:
+    return []
+
+
+async def _no_reload() -> Sequence[Reloaded]:
+    return ()
+
+
 @dataclass
 class Roll:
-    """The boards of a host, by name."""
+    """The boards of a host, by name, and what may be asked of all of them."""
 
     served: dict[str, Board] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     """Why others are not."""
     elsewhere: dict[str, Path] = field(default_factory=dict)
     """The files of those that other processes serve, or are to serve."""
+    changes: dict[str, str] = field(default_factory=dict)
+    """Why those that are served are not as their files say; empty if they are."""
     leave: Callable[[], None] = lambda: None
     """Has the exporter end when no lease is served any more."""
+    resume: Callable[[str], Awaitable[Sequence[str]]] = _nothing
+    """Serves that board, or all, if they are not served and can be; gives the names of those that are, then."""
+    reload: Callable[[], Awaitable[Sequence[Reloaded]]] = _no_reload
+    """Has the files read again."""
 
     @property
     def names(self) -> list[str]:
@@ -60,6 +101,8 @@ class Door:
     def __init__(self, roll: Roll, *, is_remote: bool = False) -> None:
         self._roll = roll
         self._visits = Visits() if is_remote else None
+        self._chosen: WeakKeyDictionary[ServedConnection, str] = WeakKeyDictionary()
+        """The only board that there was, when somebody came in and named none: they go on to mean it."""
 
     def services(self) -> tuple[Servicer, ...]:
         """What is served behind it."""
@@ -67,7 +110,10 @@ class Door:
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """A session of the board that the call is for. RpcError when it names none that can be used."""
-        board = _board(self._roll, call.header(BOARD))
+        name = call.header(BOARD)
+        board = _board(self._roll, name or self._chosen.get(call.connection))
+        if not name:
+            self._chosen[call.connection] = board.name
         if self._visits is not None:
             limit_reach(board.reach)
             see_since(self._visits.since(call))
@@ -100,7 +146,8 @@ class _Host(HostServiceServicer):
         why = f"by {await person_of(call)}"
         # Who ends all of it has no board in mind: the next process leases what this one did.
         ends = request.exit and not request.board
-        names = self._of_its_keeper(call, request.board, lambda board: not ends and board.drain(why))
+        _let_its_keeper_in(call)
+        names = self._changed(request.board, lambda board: not ends and board.drain(why))
         if request.exit:
             self._roll.leave()
         return host_pb2.DrainResponse(boards=[_told(self._roll, name) for name in names])
@@ -110,18 +157,33 @@ class _Host(HostServiceServicer):
         request: host_pb2.ResumeRequest,
         call: ServerCall[host_pb2.ResumeRequest, host_pb2.ResumeResponse],
     ) -> host_pb2.ResumeResponse:
-        names = self._of_its_keeper(call, request.board, lambda board: board.resume())
-        return host_pb2.ResumeResponse(boards=[_told(self._roll, name) for name in names])
+        _let_its_keeper_in(call)
+        started = await self._roll.resume(request.board)
+        names = (
+            [] if request.board in (*started, *self._roll.problems) else self._changed(request.board, _resume)
+        )
+        names = sorted({*names, *started, *([request.board] if request.board else [])})
+        return host_pb2.ResumeResponse(boards=[_told(self._roll, name) for name in names], started=started)
 
-    def _of_its_keeper(
-        self, call: ServerCall[Any, Any], name: str, change: Callable[[Board], bool]
-    ) -> list[str]:
+    async def Reload(  # noqa: N802
+        self,
+        request: host_pb2.ReloadRequest,
+        call: ServerCall[host_pb2.ReloadRequest, host_pb2.ReloadResponse],
+    ) -> host_pb2.ReloadResponse:
+        _let_its_keeper_in(call)
+        return host_pb2.ReloadResponse(
+            boards=[
+                host_pb2.ReloadedBoard(
+                    name=one.name,
+                    outcome=f"OUTCOME_{one.outcome.name}",
+                    text=one.text,
+                )
+                for one in await self._roll.reload()
+            ]
+        )
+
+    def _changed(self, name: str, change: Callable[[Board], bool]) -> list[str]:
         """The boards that were changed: that one, or all."""
-        if call.uid not in (0, os.getuid()):
-            raise RpcError(
-                StatusCode.PERMISSION_DENIED,
-                "only root and the exporter's own user, on its host, may drain and resume boards; use sudo",
-            )
         if not name:
             return [one for one, board in self._roll.served.items() if change(board)]
         if name in self._roll.elsewhere:
@@ -136,11 +198,26 @@ class _Host(HostServiceServicer):
         return [name]
 
 
+def _let_its_keeper_in(call: ServerCall[Any, Any]) -> None:
+    """RpcError for everybody else."""
+    if call.uid not in (0, os.getuid()):
+        raise RpcError(
+            StatusCode.PERMISSION_DENIED,
+            "only root and the exporter's own user, on its host, may drain, resume and reload boards; use sudo",
+        )
+
+
+def _resume(board: Board) -> bool:
+    return board.resume()
+
+
 def _board(roll: Roll, name: str | None) -> Board:
     names = roll.names
     if not name and len(names) == 1:
         name = names[0]
     choice = ", ".join(map(shown, names))
+    if not names:
+        raise RpcError(StatusCode.FAILED_PRECONDITION, "this host has no board; see the exporter's log")
     if not name:
         raise RpcError(
             StatusCode.FAILED_PRECONDITION,
@@ -162,4 +239,10 @@ def _told(roll: Roll, name: str) -> host_pb2.Board:
     board = roll.served.get(name)
     report = None if board is None else board.report
     use = "" if board is None else board.use
-    return host_pb2.Board(name=name, problem=roll.problems.get(name, ""), report=report, use=use)
+    return host_pb2.Board(
+        name=name,
+        problem=roll.problems.get(name, ""),
+        report=report,
+        use=use,
+        change=roll.changes.get(name, ""),
+    )

@@ -162,17 +162,19 @@ async def test_a_board_that_ends_by_itself_ends_no_other(host: Host) -> None:
     )
     with host.running() as (process, _):
         async with channel(host.socket) as door:
-            problems: dict[str, str] = {}
-            while len(problems) < 2:
+            boards: dict[str, host_pb2.Board] = {}
+            while not boards or not boards["bad"].problem or not boards["away"].use:
                 listed = await HostServiceStub(door).ListBoards(host_pb2.ListBoardsRequest())
-                problems = {board.name: board.problem for board in listed.boards if board.problem}
-            assert problems["bad"] == (
-                "one of its hooks has failed, with onFailure: exit; restart the exporter"
+                boards = {board.name: board for board in listed.boards}
+            assert boards["bad"].problem == (
+                "one of its hooks has failed, with onFailure: exit; "
+                "`jumpstarter-exporter resume bad` starts it again"
             )
-            assert problems["away"].startswith(
-                "failureDetection: 1 times in a row the exporter was not served by 127.0.0.1:1 for 60 s; "
+            assert boards["away"].use.startswith(
+                "stopped: failureDetection: 1 times in a row the exporter was not served by 127.0.0.1:1 for 60 s; "
             )
-            assert problems["away"].endswith("; restart the exporter")
+            assert boards["away"].use.endswith("; `jumpstarter-exporter resume away` starts it again")
+            assert await report(door, "away") == ("", 1), "its host's users have it"
             assert await report(door, "fine") == ("", 1)
         assert ends(process)[0] == 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,8 @@ import pytest
 import trio
 from jumpstarter_proto.rpc import Channel, RpcError, unix_listener
 
-from jumpstarter_exporter.config import load
+from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_file
+from jumpstarter_exporter.serve import boards
 from jumpstarter_exporter.serve import host as module
 from jumpstarter_exporter.serve.board import LocalBoard
 from jumpstarter_exporter.serve.host import run
@@ -24,14 +25,16 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     """The boards `good` and `bad` in this process, and their door."""
     monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setattr(module, "end_in_time", lambda _: None)
-    configs = []
-    for name in ("good", "bad"):
-        file = tmp_path / f"{name}.yaml"
-        file.write_text("export: {power: {type: power.MockPower}}")
-        configs.append(load(file))
+    places = [tmp_path / f"{name}.yaml" for name in ("good", "bad")]
+    for place in places:
+        place.write_text("export: {power: {type: power.MockPower}}")
+
+    def read(before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
+        return boards_of(map(read_file, places), before)
+
     door = tmp_path / "exporter.sock"
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, configs, door, None, {})
+        nursery.start_soon(run, read({}), door, None, read)
         with trio.fail_after(10):
             while True:
                 try:
@@ -81,7 +84,7 @@ async def test_a_board_whose_socket_cannot_be_made_is_not_served_and_says_so(
             raise OSError(28, "No space left on device")
         return unix_listener(path, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "unix_listener", refusing)
+    monkeypatch.setattr(boards, "unix_listener", refusing)
     async with running(tmp_path, monkeypatch) as door, channel(door) as users:
         with pytest.raises(RpcError, match=r"the board bad is not served: .*No space left on device"):
             await report(users, "bad")

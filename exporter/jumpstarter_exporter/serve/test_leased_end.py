@@ -14,7 +14,7 @@ PROGRAM = """
 import sys, threading
 from pathlib import Path
 import trio
-from jumpstarter_exporter.config import load
+from jumpstarter_exporter.config.folder import boards_of, read_file
 from jumpstarter_exporter.registration import conftest, registered
 from jumpstarter_exporter.serve import host
 
@@ -33,7 +33,8 @@ if __name__ == "__main__":
     lab.say("mine")
     registered.Controller = lambda *_, **__: conftest.Wired(lab)
     host.LEASED_END_SECONDS = float(sys.argv[2])
-    trio.run(host.run, [load(Path(sys.argv[1]))], Path(sys.argv[1] + ".sock"), None, {})
+    files = boards_of([read_file(Path(sys.argv[1]))])
+    trio.run(host.run, files, Path(sys.argv[1] + ".sock"), None, lambda _: files)
 """
 
 

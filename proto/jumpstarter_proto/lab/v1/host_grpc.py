@@ -26,6 +26,12 @@ HOST_SERVICE_RESUME = Method(
     host_pb2.ResumeRequest,
     host_pb2.ResumeResponse,
 )
+HOST_SERVICE_RELOAD = Method(
+    "/jumpstarter_sbc.lab.v1.HostService/Reload",
+    Cardinality.UNARY_UNARY,
+    host_pb2.ReloadRequest,
+    host_pb2.ReloadResponse,
+)
 
 
 class HostServiceStub:
@@ -49,6 +55,11 @@ class HostServiceStub:
     ) -> host_pb2.ResumeResponse:
         return await self._channel.unary(HOST_SERVICE_RESUME, request, timeout=timeout, metadata=metadata)
 
+    async def Reload(
+        self, request: host_pb2.ReloadRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> host_pb2.ReloadResponse:
+        return await self._channel.unary(HOST_SERVICE_RELOAD, request, timeout=timeout, metadata=metadata)
+
 
 class HostServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.HostService; override what you serve."""
@@ -62,4 +73,7 @@ class HostServiceServicer(Servicer):
     async def Resume(self, request: host_pb2.ResumeRequest, call: ServerCall[host_pb2.ResumeRequest, host_pb2.ResumeResponse]) -> host_pb2.ResumeResponse:
         raise self.unimplemented("Resume")
 
-    METHODS = (HOST_SERVICE_LIST_BOARDS, HOST_SERVICE_DRAIN, HOST_SERVICE_RESUME)
+    async def Reload(self, request: host_pb2.ReloadRequest, call: ServerCall[host_pb2.ReloadRequest, host_pb2.ReloadResponse]) -> host_pb2.ReloadResponse:
+        raise self.unimplemented("Reload")
+
+    METHODS = (HOST_SERVICE_LIST_BOARDS, HOST_SERVICE_DRAIN, HOST_SERVICE_RESUME, HOST_SERVICE_RELOAD)

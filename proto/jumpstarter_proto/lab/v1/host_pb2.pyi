@@ -1,5 +1,6 @@
 from jumpstarter_proto.v1 import jumpstarter_pb2 as _jumpstarter_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -28,10 +29,50 @@ class ResumeRequest(_message.Message):
     def __init__(self, board: _Optional[str] = ...) -> None: ...
 
 class ResumeResponse(_message.Message):
+    __slots__ = ("boards", "started")
+    BOARDS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    boards: _containers.RepeatedCompositeFieldContainer[Board]
+    started: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ..., started: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ReloadRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReloadResponse(_message.Message):
     __slots__ = ("boards",)
     BOARDS_FIELD_NUMBER: _ClassVar[int]
-    boards: _containers.RepeatedCompositeFieldContainer[Board]
-    def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ...) -> None: ...
+    boards: _containers.RepeatedCompositeFieldContainer[ReloadedBoard]
+    def __init__(self, boards: _Optional[_Iterable[_Union[ReloadedBoard, _Mapping]]] = ...) -> None: ...
+
+class ReloadedBoard(_message.Message):
+    __slots__ = ("name", "outcome", "text")
+    class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        OUTCOME_UNSPECIFIED: _ClassVar[ReloadedBoard.Outcome]
+        OUTCOME_UNCHANGED: _ClassVar[ReloadedBoard.Outcome]
+        OUTCOME_STARTED: _ClassVar[ReloadedBoard.Outcome]
+        OUTCOME_RESTARTED: _ClassVar[ReloadedBoard.Outcome]
+        OUTCOME_REMOVED: _ClassVar[ReloadedBoard.Outcome]
+        OUTCOME_WAITING: _ClassVar[ReloadedBoard.Outcome]
+        OUTCOME_BROKEN: _ClassVar[ReloadedBoard.Outcome]
+        OUTCOME_FAILED: _ClassVar[ReloadedBoard.Outcome]
+    OUTCOME_UNSPECIFIED: ReloadedBoard.Outcome
+    OUTCOME_UNCHANGED: ReloadedBoard.Outcome
+    OUTCOME_STARTED: ReloadedBoard.Outcome
+    OUTCOME_RESTARTED: ReloadedBoard.Outcome
+    OUTCOME_REMOVED: ReloadedBoard.Outcome
+    OUTCOME_WAITING: ReloadedBoard.Outcome
+    OUTCOME_BROKEN: ReloadedBoard.Outcome
+    OUTCOME_FAILED: ReloadedBoard.Outcome
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    outcome: ReloadedBoard.Outcome
+    text: str
+    def __init__(self, name: _Optional[str] = ..., outcome: _Optional[_Union[ReloadedBoard.Outcome, str]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ListBoardsRequest(_message.Message):
     __slots__ = ()
@@ -44,15 +85,17 @@ class ListBoardsResponse(_message.Message):
     def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ...) -> None: ...
 
 class Board(_message.Message):
-    __slots__ = ("name", "problem", "report", "use", "socket")
+    __slots__ = ("name", "problem", "report", "use", "socket", "change")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     USE_FIELD_NUMBER: _ClassVar[int]
     SOCKET_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     name: str
     problem: str
     report: _jumpstarter_pb2.GetReportResponse
     use: str
     socket: str
-    def __init__(self, name: _Optional[str] = ..., problem: _Optional[str] = ..., report: _Optional[_Union[_jumpstarter_pb2.GetReportResponse, _Mapping]] = ..., use: _Optional[str] = ..., socket: _Optional[str] = ...) -> None: ...
+    change: str
+    def __init__(self, name: _Optional[str] = ..., problem: _Optional[str] = ..., report: _Optional[_Union[_jumpstarter_pb2.GetReportResponse, _Mapping]] = ..., use: _Optional[str] = ..., socket: _Optional[str] = ..., change: _Optional[str] = ...) -> None: ...

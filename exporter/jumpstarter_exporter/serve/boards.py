@@ -1,0 +1,523 @@
+"""The boards of a host as their files say: served, not served any more, served anew when a file has changed.
+
+`reload` reads the files again. What follows is done at once where nobody uses the board, else when they have left it; a
+board whose file says what it said is not touched. A file that is broken changes nothing at the board that it was for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import trio
+from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.rpc import Server, unix_listener
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_exporter.boards import claim
+from jumpstarter_exporter.config.folder import BoardFile
+from jumpstarter_exporter.config.model import ExporterConfig
+from jumpstarter_exporter.devices.from_file import check_board
+from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.errors import collapsed, single
+from jumpstarter_exporter.serve import sockets
+from jumpstarter_exporter.serve.board import Board, LeasedBoard, LocalBoard, is_for_leases
+from jumpstarter_exporter.serve.door import Outcome, Reloaded, Roll
+
+__all__ = ["GRACE_SECONDS", "Boards", "Reading", "ReloadError", "leaves", "listen_at"]
+
+GRACE_SECONDS = 0.5
+"""Enough for a call that is about to answer; consoles and logs never end by themselves."""
+
+Reading = Callable[[Mapping[str, BoardFile]], Mapping[str, BoardFile]]
+"""Reads the files; gets what was read before. Blocking. Raises JumpstarterError: that says nothing about boards."""
+
+_log = logging.getLogger(__name__)
+
+
+class ReloadError(JumpstarterError):
+    """The files cannot be taken up now."""
+
+    status = "FAILED_PRECONDITION"
+
+
+@dataclass(eq=False)
+class _Entry:
+    """One board."""
+
+    name: str
+    file: BoardFile | None = None
+    """What it is to be; None when its file is gone."""
+    board: Board | None = None
+    """What is served, or is being started or stopped."""
+    served: BoardFile | None = None
+    """Of which it was made."""
+    servers: list[Server] = field(default_factory=list)
+    own: ExitStack = field(default_factory=ExitStack)
+    """Its own socket."""
+    has_socket: bool = False
+    is_moving: bool = False
+    """It is being started or stopped."""
+    is_given_up: bool = False
+    """It is not served, and not tried again before somebody says so."""
+    asked: str = ""
+    """Why it has been asked to change."""
+    ended: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def config(self) -> ExporterConfig | None:
+        return None if self.file is None else self.file.config
+
+    @property
+    def pending(self) -> str:
+        """Why what is served is not what it is to be; empty if it is, or its file is broken."""
+        if self.board is None:
+            return ""
+        if self.file is None:
+            return "its file is gone"
+        assert self.served is not None
+        if self.file.config is None or self.file.says_the_same(self.served):
+            return ""
+        return "its file has changed"
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing happens to it before somebody leaves it."""
+        return not self.is_moving and (self.board is None or not self.pending or bool(self.board.user))
+
+
+class Boards:
+    """All of one host's. Use it inside of its `run`."""
+
+    def __init__(self, roll: Roll, path: Path | None, read: Reading, *, leads: bool = False) -> None:
+        """`path` is the door's socket. `roll` is kept true. For `leads` see `leaves`."""
+        self.ended = trio.Event()
+        """The last board has ended by itself."""
+        self._roll = roll
+        self._path = path
+        self._read = read
+        self._leads = leads
+        self._inventory = Inventory()
+        self._entries: dict[str, _Entry] = {}
+        self._is_begun = False
+        self._is_leaving = False
+        self._is_ending = False
+        self._reloading = trio.Lock()
+        self._moved = trio.Event()
+
+    @property
+    def boards(self) -> list[Board]:
+        """Those that are served."""
+        return list(self._roll.served.values())
+
+    @property
+    def is_single(self) -> bool:
+        """There is one board, which is behind the door and has no socket of its own; the process ends with it."""
+        return len(self._entries) == 1
+
+    async def start(
+        self, files: Mapping[str, BoardFile], boards: trio.Nursery, nursery: trio.Nursery
+    ) -> None:
+        """Serve all of them. `boards` ends when all have ended; `nursery` is cancelled.
+
+        Raises JumpstarterError when there is only one, and that cannot be served.
+        """
+        self._boards_nursery, self._nursery = boards, nursery
+        self._entries = {name: _Entry(name, file) for name, file in files.items()}
+        for entry in self._entries.values():
+            if entry.file is None or entry.config is None:
+                self._refuse(entry, _why(entry.file))
+            elif leaves(entry.file, leads=self._leads):
+                self._leave_elsewhere(entry, entry.file)
+            else:
+                await self._start(entry, must=self.is_single)
+
+    def begin(self) -> None:
+        """Let users in: everything listens."""
+        self._is_begun = True
+        for entry in self._entries.values():
+            if entry.board is not None:
+                self._begin(entry, entry.board)
+
+    # Reloading.
+
+    async def reload(self) -> list[Reloaded]:
+        """Read the files again, and do what can be done at once; says what became of each board.
+
+        Another reload meanwhile begins when this one has ended. What a cancellation leaves undone is done all the same.
+
+        Raises:
+            JumpstarterError: the files cannot be read; nothing has changed.
+        """
+        async with self._reloading:
+            if self._is_leaving or self._is_ending:
+                raise ReloadError("the exporter is about to end; start it again to have its files read")
+            known = {entry.name: entry.file for entry in self._entries.values() if entry.file is not None}
+            before = {name: entry.board for name, entry in self._entries.items()}
+            files = await trio.to_thread.run_sync(self._read, known)
+            again = {name for name, board in self._roll.served.items() if board.start_again()}
+            for name in {*self._entries, *files}:
+                self._take(self._entries.setdefault(name, _Entry(name)), files.get(name))
+            self._advance()
+            entries = dict(self._entries)
+            while not all(entry.is_settled for entry in self._entries.values()):
+                await self._moved.wait()
+            names = sorted({*before, *entries})
+            done = [self._reloaded(name, self._entries.get(name), before.get(name)) for name in names]
+            done = [
+                replace(one, outcome=Outcome.RESTARTED, text="started again, as it had stopped")
+                if one.name in again and one.outcome is Outcome.UNCHANGED
+                else one
+                for one in done
+            ]
+        for one in done:
+            is_wrong = one.outcome in (Outcome.BROKEN, Outcome.FAILED)
+            _log.log(logging.ERROR if is_wrong else logging.INFO, "%s: %s", one.name, one.text)
+        return done
+
+    def _take(self, entry: _Entry, file: BoardFile | None) -> None:
+        entry.file = file
+        entry.is_given_up = False
+        if file is not None and file.config is not None and entry.pending:
+            try:
+                check_board(file.config)  # while what runs can go on
+            except JumpstarterError as error:
+                wrong = error if isinstance(error, ConfigError) else ConfigError(str(error), file=file.path)
+                entry.file = replace(file, config=None, error=wrong)
+
+    def _reloaded(self, name: str, entry: _Entry | None, before: Board | None) -> Reloaded:
+        if entry is None:
+            return Reloaded(name, Outcome.REMOVED, "its file is gone; it is not served any more")
+        if (board := entry.board) is None:
+            if entry.config is None:
+                return Reloaded(name, Outcome.BROKEN, f"not served: {_why(entry.file)}")
+            if name in self._roll.elsewhere:
+                outcome = Outcome.UNCHANGED if before is None else Outcome.REMOVED
+                return Reloaded(name, outcome, "left to a process of its own")
+            if (other := self._in_the_way(entry)) is not None:
+                user = other.board.user if other.board is not None else ""
+                return Reloaded(name, Outcome.WAITING, f"begins after {user} of {shown(other.name)}")
+            return Reloaded(name, Outcome.FAILED, f"not served: {self._roll.problems.get(name, '')}")
+        if entry.file is None:
+            return Reloaded(name, Outcome.WAITING, f"its file is gone; it ends after {board.user}")
+        if entry.pending:
+            return Reloaded(name, Outcome.WAITING, f"changes after {board.user}")
+        if entry.config is None:
+            return Reloaded(name, Outcome.BROKEN, f"goes on as it was: {_why(entry.file)}")
+        if board is before:
+            return Reloaded(name, Outcome.UNCHANGED, "unchanged")
+        if before is None:
+            return Reloaded(name, Outcome.STARTED, "served")
+        return Reloaded(name, Outcome.RESTARTED, "restarted")
+
+    async def resume(self, name: str) -> list[str]:
+        """Serve what is not served, if it can be: that board, or all. Says which are, then."""
+        tried = [
+            entry
+            for entry in self._entries.values()
+            if entry.board is None
+            and name in ("", entry.name)
+            and entry.config is not None
+            and entry.name not in self._roll.elsewhere
+        ]
+        for entry in tried:
+            entry.is_given_up = False
+        self._advance()
+        while not all(entry.is_settled for entry in tried):
+            await self._moved.wait()
+        return [entry.name for entry in tried if entry.board is not None]
+
+    def _advance(self) -> None:
+        """Begin what can be done now. To be called whenever something has changed."""
+        for entry in list(self._entries.values()):
+            if entry.is_moving or self._is_ending:
+                continue
+            if (board := entry.board) is not None:
+                pending = entry.pending
+                self._roll.changes[entry.name] = pending or ("" if entry.config else _why(entry.file))
+                if pending != entry.asked:
+                    entry.asked = pending
+                    board.change(pending) if pending else board.keep()
+                if len(self._entries) > 1 and not entry.has_socket:
+                    self._move(entry, self._give_socket)
+            elif entry.file is None:
+                del self._entries[entry.name]
+                self._roll.problems.pop(entry.name, None)
+                self._roll.elsewhere.pop(entry.name, None)
+            elif entry.config is None:
+                self._refuse(entry, _why(entry.file))
+            elif leaves(entry.file, leads=self._leads):
+                self._leave_elsewhere(entry, entry.file)
+            elif not entry.is_given_up and not self._is_leaving:
+                if self._in_the_way(entry) is None:
+                    self._move(entry, self._start)
+                else:
+                    self._roll.problems[entry.name] = "its file was another board's, which is still used"
+        self._moved.set()
+        self._moved = trio.Event()
+
+    def _in_the_way(self, entry: _Entry) -> _Entry | None:
+        """Another board that has the same file still."""
+        assert entry.file is not None
+        path = entry.file.path
+        others = [one for one in self._entries.values() if one is not entry and one.served is not None]
+        return next((one for one in others if one.served is not None and one.served.path == path), None)
+
+    def _apply(self, entry: _Entry) -> None:
+        """Nobody uses it, so what is pending can be done."""
+        if entry.board is not None and entry.pending and not entry.board.user and not entry.is_moving:
+            self._move(entry, self._stop)
+        else:
+            self._advance()
+
+    def _move(self, entry: _Entry, how: Callable[[_Entry], Awaitable[None]]) -> None:
+        async def moving() -> None:
+            try:
+                await how(entry)
+            finally:
+                entry.is_moving = False
+            self._advance()
+
+        entry.is_moving = True
+        self._nursery.start_soon(moving)
+
+    # One board.
+
+    async def _start(self, entry: _Entry, *, must: bool = False) -> None:
+        """Serve it. What is wrong is its problem, or is raised if it `must` be served."""
+        file = entry.file
+        assert file is not None
+        assert entry.config is not None
+        entry.served, entry.ended, entry.asked = file, trio.Event(), ""
+        listener: trio.abc.Listener[trio.abc.Stream] | None = None
+        try:
+            if not self.is_single:
+                _check_claim(entry.config.file)  # a socket of its own would be that process's, too
+            listener = self._socket_of(entry, must=not is_for_leases(entry.config))
+            board = self._make(entry, entry.config)
+            with collapsed():
+                await self._boards_nursery.start(self._run, entry, board)
+        except Exception as error:  # a fault in one board, or in its drivers, must not end the others
+            if listener is not None:
+                await trio.aclose_forcefully(listener)
+            self._forget(entry)
+            if must:
+                raise
+            if isinstance(error, claim.BoardTakenError):
+                _log.warning("the board %s is left to its process: %s", entry.name, error)
+                entry.is_given_up = True
+                self._leave_elsewhere(entry, file)
+                return
+            if not isinstance(error, JumpstarterError):
+                _log.exception("the board %s cannot be served", entry.name)
+            self._give_up(entry, str(error) or type(error).__name__)
+            return
+        entry.board = self._roll.served[entry.name] = board
+        self._roll.problems.pop(entry.name, None)
+        self._roll.elsewhere.pop(entry.name, None)
+        if listener is not None:
+            await self._serve(entry, board, listener)
+        if self._is_begun:
+            self._begin(entry, board)
+
+    def _make(self, entry: _Entry, config: ExporterConfig) -> Board:
+        own = sockets.of_board(self._path, entry.name) if self._path and entry.has_socket else None
+        path = self._path if self.is_single else own
+
+        def free() -> None:
+            self._apply(entry)
+
+        if is_for_leases(config):
+            return LeasedBoard(config, self._inventory, path, free=free, is_alone=lambda: self.is_single)
+        if path is None:
+            raise sockets.SocketError(
+                "users of this host cannot reach it, as there is no place for a socket; choose one with --socket, and "
+                "start the exporter again"
+            )
+        return LocalBoard(config, self._inventory, path, free)
+
+    async def _run(self, entry: _Entry, board: Board, *, task_status: trio.TaskStatus[None]) -> None:
+        """To its end. A fault of ours in one board ends no other."""
+        try:
+            await board.run(task_status=task_status)
+        except Exception as error:
+            if entry.board is not board or self.is_single:
+                raise  # whoever starts it, or has no other, hears of it
+            _log.exception("the board %s has failed", board.name)
+            if not entry.is_moving:  # else whoever stops it does the rest
+                self._forget(entry)
+                self._give_up(
+                    entry, f"it has failed ({single(error)}); see the log, and {_again(entry.name)}"
+                )
+                for server in entry.servers:
+                    await server.shutdown(0)
+                self._advance()
+        finally:
+            entry.ended.set()
+
+    def _begin(self, entry: _Entry, board: Board) -> None:
+        board.begin()
+        self._nursery.start_soon(self._watch, entry, board)
+
+    async def _watch(self, entry: _Entry, board: Board) -> None:
+        """Stop a board that wants to end; if it is the only one, the exporter ends."""
+        await board.exiting.wait()
+        # Users who ask have the time to see why.
+        await trio.sleep(GRACE_SECONDS)
+        if entry.board is not board or entry.is_moving or self._is_ending:
+            return
+        if self.is_single:
+            self.ended.set()
+            return
+        self._move(entry, self._stop_by_itself)
+
+    async def _stop_by_itself(self, entry: _Entry) -> None:
+        assert entry.board is not None
+        reason = entry.board.reason
+        await self._stop(entry)
+        self._give_up(entry, f"{reason}; {_again(entry.name)}")
+        if self._is_leaving and not self._roll.served:
+            self.ended.set()
+
+    async def _stop(self, entry: _Entry) -> None:
+        """Serve it no more, after its last hook. Its users see why, if that made it end."""
+        board = entry.board
+        assert board is not None
+        await board.finish()
+        if self._roll.served.pop(entry.name, None) is not None:
+            self._roll.problems[entry.name] = "it is just ending, or beginning anew; try again"
+        async with trio.open_nursery() as ending:
+            for server in entry.servers:
+                ending.start_soon(server.shutdown, GRACE_SECONDS)
+        board.close()
+        await entry.ended.wait()
+        self._forget(entry)
+
+    def _forget(self, entry: _Entry) -> None:
+        """What was served is no more."""
+        self._roll.served.pop(entry.name, None)
+        self._roll.changes.pop(entry.name, None)
+        entry.board = entry.served = None
+        entry.servers = []
+        entry.own.close()
+        entry.has_socket = False
+        if entry.name in self._inventory.boards:
+            self._inventory.remove(entry.name)
+
+    def _give_up(self, entry: _Entry, problem: str) -> None:
+        """It is not tried again before somebody says so."""
+        entry.is_given_up = True
+        self._refuse(entry, problem)
+
+    def _leave_elsewhere(self, entry: _Entry, file: BoardFile) -> None:
+        """Another process has it, or is to have it."""
+        self._roll.problems.pop(entry.name, None)
+        self._roll.elsewhere[entry.name] = file.path
+
+    def _refuse(self, entry: _Entry, problem: str) -> None:
+        self._roll.elsewhere.pop(entry.name, None)
+        if self._roll.problems.get(entry.name) != problem:
+            _log.error("the board %s is not served: %s", entry.name, problem)
+        self._roll.problems[entry.name] = problem
+
+    # Sockets of their own.
+
+    def _socket_of(self, entry: _Entry, *, must: bool) -> trio.abc.Listener[trio.abc.Stream] | None:
+        """A board's own, if there are others. SocketError if there `must` be one and cannot."""
+        if self.is_single or self._path is None:
+            return None
+        path = sockets.of_board(self._path, entry.name)
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(sockets.claimed(path))
+                listener = listen_at(path)
+                entry.own = stack.pop_all()
+        except sockets.SocketError as error:
+            if must:
+                raise
+            _log.warning("the board %s has no socket of its own: %s", entry.name, error)
+            return None
+        entry.has_socket = True
+        return listener
+
+    async def _give_socket(self, entry: _Entry) -> None:
+        """It was alone, and is not any more; who has come in meanwhile stays."""
+        if entry.board is not None and (listener := self._socket_of(entry, must=False)) is not None:
+            await self._serve(entry, entry.board, listener)
+        entry.has_socket = True  # if it could not be made, that was said once
+
+    async def _serve(self, entry: _Entry, board: Board, listener: trio.abc.Listener[trio.abc.Stream]) -> None:
+        await self._nursery.start(board.server.serve, [listener])
+        if board.server not in entry.servers:
+            entry.servers.append(board.server)
+
+    # The end of all.
+
+    def leave(self) -> None:
+        """End when no lease is served any more."""
+        _log.info("ending after the leases that run")
+        self._is_leaving = True
+        for board in self.boards:
+            board.end_after_lease()
+        if not self._roll.served and not any(entry.is_moving for entry in self._entries.values()):
+            self.ended.set()
+
+    async def finish(self) -> None:
+        """The last hooks of all of them; each has its own time."""
+        self._is_ending = True
+        async with trio.open_nursery() as finishing:
+            for entry in self._entries.values():
+                if entry.is_moving:
+                    finishing.start_soon(self._until_still, entry)
+                elif entry.board is not None:
+                    finishing.start_soon(entry.board.finish)
+
+    async def _until_still(self, entry: _Entry) -> None:
+        while entry.is_moving:
+            await self._moved.wait()
+        if entry.board is not None:
+            await entry.board.finish()
+
+    async def close(self) -> None:
+        """Have all of them end."""
+        async with trio.open_nursery() as ending:
+            for entry in self._entries.values():
+                for server in entry.servers:
+                    ending.start_soon(server.shutdown, GRACE_SECONDS)
+        for entry in self._entries.values():
+            if entry.board is not None:
+                entry.board.close()
+            entry.own.close()
+
+
+def listen_at(path: Path) -> trio.abc.Listener[trio.abc.Stream]:
+    """A listener at a socket's path. SocketError when it cannot be made."""
+    try:
+        return unix_listener(path, mode=sockets.MODE, group=sockets.shared_group())
+    except OSError as error:
+        raise sockets.SocketError(
+            f"no socket can be made at {path}: {error.strerror or error}; choose another with --socket"
+        ) from None
+
+
+def leaves(file: BoardFile, *, leads: bool) -> bool:
+    """Whether the board is left to a process of its own: whoever serves all of a folder `leads`."""
+    return leads and file.config is not None and file.config.settings.own_process
+
+
+def _check_claim(file: Path) -> None:
+    """BoardTakenError if another process has the board of that file."""
+    if (held := claim.holder(file)) is not None:
+        raise held.error
+
+
+def _why(file: BoardFile | None) -> str:
+    return "its file is gone" if file is None else str(file.error)
+
+
+def _again(name: str) -> str:
+    return f"`jumpstarter-exporter resume {shown(name)}` starts it again"
