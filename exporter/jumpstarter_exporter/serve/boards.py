@@ -322,6 +322,7 @@ class Boards:
         if listener is not None:
             await self._serve(entry, board, listener)
         if self._is_begun:
+            _log.info("the board %s is served as its file says now", entry.name)
             self._begin(entry, board)
 
     def _make(self, entry: _Entry, config: ExporterConfig) -> Board:

@@ -1,0 +1,304 @@
+"""Files that appear, change, break and go, while boards are served and used."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from google.protobuf import empty_pb2
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.lab.v1 import host_pb2
+from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
+from jumpstarter_proto.rpc import Channel, RpcError
+from jumpstarter_proto.v1 import jumpstarter_pb2
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+
+from jumpstarter_exporter.boards import occupancy
+from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
+from jumpstarter_exporter.serve import host as module
+from jumpstarter_exporter.serve.board import LocalBoard
+from jumpstarter_exporter.serve.door import BOARD
+from jumpstarter_exporter.serve.test_boards import channel
+
+POWER = "export: {power: {type: power.MockPower}}"
+TWO = "export: {power: {type: power.MockPower}, spare: {type: power.MockPower}}"
+
+
+class Host:
+    """A folder of configurations, and an exporter in this process that serves them."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "exporters"
+        self.folder.mkdir()
+        self.door = home / "exporter.sock"
+
+    def write(self, name: str, text: str = POWER) -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(text)
+        return path
+
+    def read(self, before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
+        return boards_of(read_files([self.folder]), before)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Channel]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(module.run, self.read({}), self.door, None, self.read)
+            with trio.fail_after(20):
+                while True:
+                    try:
+                        async with channel(self.door):
+                            break
+                    except RpcError:
+                        await trio.sleep(0.01)
+                async with channel(self.door) as door:
+                    yield door
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setattr(module, "end_in_time", lambda _: None)
+    return Host(tmp_path)
+
+
+async def reload(door: Channel) -> dict[str, str]:
+    """What is said of each board."""
+    done = await HostServiceStub(door).Reload(host_pb2.ReloadRequest())
+    return {one.name: one.text for one in done.boards}
+
+
+async def listed(door: Channel) -> dict[str, host_pb2.Board]:
+    found = await HostServiceStub(door).ListBoards(host_pb2.ListBoardsRequest())
+    return {one.name: one for one in found.boards}
+
+
+async def devices(door: Channel, board: str | None = None) -> dict[str, str]:
+    """The UUIDs of a board's devices, by name."""
+    metadata = [] if board is None else [(BOARD, board)]
+    told = await ExporterServiceStub(door).GetReport(empty_pb2.Empty(), metadata=metadata)
+    return {one.labels["jumpstarter.dev/name"]: one.uuid for one in told.reports if one.parent_uuid}
+
+
+async def switch(door: Channel, board: str | None = None) -> None:
+    """Use the board."""
+    metadata = [] if board is None else [(BOARD, board)]
+    uuid = (await devices(door, board))["power"]
+    request = jumpstarter_pb2.DriverCallRequest(uuid=uuid, method="on")
+    await ExporterServiceStub(door).DriverCall(request, metadata=metadata)
+
+
+async def test_files_that_appear_change_and_go_are_taken_up_and_no_other_board_is_touched(host: Host) -> None:
+    for name in ("stays", "changes", "goes"):
+        host.write(name)
+    async with host.running() as door:
+        before = await devices(door, "changes")
+        async with channel(host.door.parent / "boards" / "stays.sock") as user:
+            await switch(user)
+            host.write("changes", TWO)
+            host.write("comes")
+            (host.folder / "goes.yaml").unlink()
+            assert await reload(door) == {
+                "changes": "restarted",
+                "comes": "served",
+                "goes": "its file is gone; it is not served any more",
+                "stays": "unchanged",
+            }
+            await switch(user)  # on the connection that it had
+        after = await devices(door, "changes")
+        assert set(after) == {"power", "spare"}
+        assert after["power"] == before["power"]
+        assert set(await listed(door)) == {"changes", "comes", "stays"}
+        assert not (host.door.parent / "boards" / "goes.sock").exists()
+        assert set((await reload(door)).values()) == {"unchanged"}
+
+
+async def test_a_board_that_is_used_changes_when_its_users_have_left(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(occupancy, "Limits", partial(occupancy.Limits, leave=0.0))
+    host.write("rpi4")
+    host.write("rock")
+    async with host.running() as door:
+        async with channel(host.door) as user:
+            await switch(user, "rpi4")
+            host.write("rpi4", TWO)
+            said = (await reload(door))["rpi4"]
+            assert said.startswith("changes after local use by ")
+            assert (await listed(door))["rpi4"].change == "its file has changed"
+            await switch(user, "rpi4")
+            assert set(await devices(door, "rpi4")) == {"power"}
+        while (board := (await listed(door))["rpi4"]).change or board.problem:
+            await trio.sleep(0.01)
+        assert set(await devices(door, "rpi4")) == {"power", "spare"}
+
+
+async def test_a_change_that_is_taken_back_while_it_waits_is_none(host: Host) -> None:
+    host.write("rpi4")
+    host.write("rock")
+    async with host.running() as door, channel(host.door) as user:
+        await switch(user, "rpi4")
+        host.write("rpi4", TWO)
+        assert "changes after" in (await reload(door))["rpi4"]
+        host.write("rpi4")
+        assert (await reload(door))["rpi4"] == "unchanged"
+        assert (await listed(door))["rpi4"].change == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("export: [", "rpi4.yaml"),
+        ("export: {power: {ref: nobody}}", "names nothing"),
+        ("export: {}\nkind: ClientConfig", "ExporterConfig"),
+    ],
+)
+async def test_a_board_whose_file_breaks_goes_on_as_it_was_and_says_so(
+    host: Host, text: str, why: str
+) -> None:
+    host.write("rpi4")
+    host.write("rock")
+    async with host.running() as door:
+        before = await devices(door, "rpi4")
+        host.write("rpi4", text)
+        said = (await reload(door))["rpi4"]
+        assert said.startswith("goes on as it was: ")
+        assert why in said
+        assert why in (await listed(door))["rpi4"].change
+        assert await devices(door, "rpi4") == before
+        host.write("rpi4", TWO)
+        assert (await reload(door))["rpi4"] == "restarted"
+        assert (await listed(door))["rpi4"].change == ""
+
+
+async def test_a_second_file_of_one_name_and_one_that_cannot_be_read_disturb_nobody(host: Host) -> None:
+    host.write("rpi4")
+    async with host.running() as door:
+        host.write("twin", "metadata: {name: rpi4}\n" + POWER)
+        (host.folder / "odd.yaml").mkdir()
+        said = await reload(door)
+        assert said["rpi4"] == "unchanged"
+        assert said["twin"].startswith("not served: ")
+        assert "it is named rpi4, as" in said["twin"]
+        assert "the file cannot be read: Is a directory" in said["odd"]
+        assert (await listed(door))["odd"].problem
+
+
+async def test_a_file_that_gives_its_board_another_name_makes_another_board_of_it(host: Host) -> None:
+    host.write("a")
+    host.write("b")
+    async with host.running() as door, channel(host.door) as user:
+        await switch(user, "a")
+        host.write("a", "metadata: {name: new}\n" + POWER)
+        said = await reload(door)
+        assert said["a"].startswith("its file is gone; it ends after local use by ")
+        assert said["new"].startswith("begins after local use by ")
+        assert said["new"].endswith(" of a")
+
+
+async def test_who_came_to_the_only_board_goes_on_with_it_when_there_are_others(host: Host) -> None:
+    host.write("rpi4")
+    async with host.running() as door, channel(host.door) as user:
+        await switch(user)
+        host.write("rock")
+        assert await reload(door) == {"rock": "served", "rpi4": "unchanged"}
+        await switch(user)
+        async with channel(host.door.parent / "boards" / "rpi4.sock") as own:
+            assert set(await devices(own)) == {"power"}
+        async with channel(host.door) as other:
+            with pytest.raises(RpcError, match="choose one"):
+                await devices(other)
+
+
+async def test_a_board_that_does_not_start_anew_says_so_and_the_next_reload_tries_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.write("rpi4")
+    host.write("rock")
+    whole, full = LocalBoard.run, True
+
+    async def run(self: LocalBoard, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await whole(self, task_status=task_status)
+
+    async with host.running() as door:
+        monkeypatch.setattr(LocalBoard, "run", run)
+        host.write("rpi4", TWO)
+        assert (await reload(door))["rpi4"] == "not served: [Errno 28] No space left on device"
+        assert "No space left" in (await listed(door))["rpi4"].problem
+        assert set(await devices(door, "rock")) == {"power"}
+        full = False
+        assert (await reload(door))["rpi4"] == "served"
+        assert set(await devices(door, "rpi4")) == {"power", "spare"}
+
+
+async def test_reloads_at_the_same_time_come_one_after_the_other(host: Host) -> None:
+    host.write("rpi4")
+    host.write("rock")
+    async with host.running() as door:
+        answers: list[dict[str, str]] = []
+
+        async def ask() -> None:
+            answers.append(await reload(door))
+
+        host.write("rpi4", TWO)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(ask)
+        assert sorted(answer["rpi4"] for answer in answers) == ["restarted", "unchanged", "unchanged"]
+
+
+async def test_a_reading_that_fails_changes_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.write("rpi4")
+
+    class GoneError(JumpstarterError):
+        status = "NOT_FOUND"
+
+    whole, is_gone = host.read, False
+
+    def read(before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
+        if is_gone:
+            raise GoneError("there is no exporter configuration")
+        return whole(before)
+
+    monkeypatch.setattr(host, "read", read)
+    async with host.running() as door:
+        is_gone = True
+        with pytest.raises(RpcError, match="there is no exporter configuration"):
+            await reload(door)
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(0.1)
+        assert set(await devices(door)) == {"power"}
+
+
+async def test_a_board_that_stopped_is_started_again_by_resume_and_by_a_reload(host: Host) -> None:
+    host.write("rock")
+    fail = host.folder / "fail"
+    fail.touch()
+    hook = f"hooks: {{beforeLease: {{script: 'test ! -e {fail}', onFailure: exit}}}}"
+    host.write("rpi4", f"{POWER}\n{hook}")
+
+    async def stopped() -> None:
+        while not (await listed(door))["rpi4"].problem.startswith("one of its hooks has failed"):
+            await trio.sleep(0.01)
+
+    async with host.running() as door:
+        await stopped()
+        with pytest.raises(RpcError, match="`jumpstarter-exporter resume rpi4` starts it again"):
+            await devices(door, "rpi4")
+        await HostServiceStub(door).Resume(host_pb2.ResumeRequest(board="rpi4"))
+        await stopped()
+        assert (await reload(door))["rpi4"] == "served"
+        await stopped()
+        fail.unlink()
+        resumed = await HostServiceStub(door).Resume(host_pb2.ResumeRequest(board="rpi4"))
+        assert list(resumed.started) == ["rpi4"]
+        await switch(door, "rpi4")
