@@ -216,13 +216,13 @@ class Boards:
 
     async def resume(self, name: str) -> list[str]:
         """Serve what is not served, if it can be: that board, or all. Says which are, then."""
+        meant = [entry for entry in self._entries.values() if name in ("", entry.name)]
+        while any(entry.is_moving for entry in meant):
+            await self._moved.wait()
         tried = [
             entry
-            for entry in self._entries.values()
-            if entry.board is None
-            and name in ("", entry.name)
-            and entry.config is not None
-            and entry.name not in self._roll.elsewhere
+            for entry in meant
+            if entry.board is None and entry.config is not None and entry.name not in self._roll.elsewhere
         ]
         for entry in tried:
             entry.is_given_up = False
@@ -378,19 +378,21 @@ class Boards:
 
     async def _stop_by_itself(self, entry: _Entry) -> None:
         assert entry.board is not None
-        reason = entry.board.reason
-        await self._stop(entry)
-        self._give_up(entry, f"{reason}; {_again(entry.name)}")
+        problem = f"{entry.board.reason}; {_again(entry.name)}"
+        await self._stop(entry, problem)
+        self._give_up(entry, problem)
         if self._is_leaving and not self._roll.served:
             self.ended.set()
 
-    async def _stop(self, entry: _Entry) -> None:
+    async def _stop(
+        self, entry: _Entry, problem: str = "it is just ending, or beginning anew; try again"
+    ) -> None:
         """Serve it no more, after its last hook. Its users see why, if that made it end."""
         board = entry.board
         assert board is not None
         await board.finish()
         if self._roll.served.pop(entry.name, None) is not None:
-            self._roll.problems[entry.name] = "it is just ending, or beginning anew; try again"
+            self._roll.problems[entry.name] = problem
         async with trio.open_nursery() as ending:
             for server in entry.servers:
                 ending.start_soon(server.shutdown, GRACE_SECONDS)
