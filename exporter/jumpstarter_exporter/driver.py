@@ -146,6 +146,14 @@ class Driver(ABC):
     async def reset(self) -> None:  # noqa: B027 - the same
         """Bring the device into the state in which a new user should find it, on the user's request."""
 
+    def describe_hardware(self) -> str:
+        """What hardware it would use, and how, in one sentence for `jumpstarter-exporter check`; empty for none.
+
+        Called on a driver that is not open, and never will be; it may block, and must not change anything. Raises what
+        `open` raises.
+        """
+        return ""
+
     def extra_labels(self) -> dict[str, str]:
         """More labels for the report, found out by the driver."""
         return {}

@@ -310,6 +310,10 @@ class HubPort(PowerInterface):
             log=self.logger,
         )
 
+    def describe_hardware(self) -> str:
+        """The ports of the socket, what switches them, and whether the hub says that it switches each by itself."""
+        return self._socket.describe()
+
     async def open(self) -> None:
         """Find the port; see `SocketSwitch.describe` for what is raised."""
         self.logger.info("%s", await self.in_thread(self._socket.describe))

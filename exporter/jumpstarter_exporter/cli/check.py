@@ -1,4 +1,4 @@
-"""`jumpstarter-exporter check`: configurations' devices as trees, without touching any, and identities."""
+"""`jumpstarter-exporter check`: configurations' devices as trees, without using any, and identities."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from jumpstarter_exporter.config import ConfigError, Enrolment, ExporterConfig, 
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_file, read_files
 from jumpstarter_exporter.config.identities import StoredIdentity, is_readable_by_others, token_place
 from jumpstarter_exporter.devices import Spec
+from jumpstarter_exporter.devices.spec import walk
+from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.guests import contained
 
 __all__ = ["check_files"]
 
@@ -72,12 +75,26 @@ def _check(board: BoardFile, identities: Identities) -> _Checked:
     try:
         tree = configuration.build(loaded)
         enrolment = configuration.with_identity(loaded, identities).enrolment
-        notes = tuple(_notes(loaded, identities))
+        notes = (*_hardware_notes(tree), *_notes(loaded, identities))
     except ConfigError as error:
         return _Checked(board.path, board.name, error)
     if not tree.children:
         notes = ("nothing is exported; add a device below `export:`.", *notes)
     return _Checked(board.path, board.name, None, tree, enrolment, notes)
+
+
+def _hardware_notes(tree: Spec) -> Iterator[str]:
+    """What drivers say of their hardware. It may be plugged in later, so what is missing is no error of the file."""
+    for path, spec in walk(tree):
+        if spec.fault or spec.kind.describe_hardware is Driver.describe_hardware:
+            continue
+        try:
+            with contained("describe_hardware()"):
+                said = spec.make().describe_hardware()
+        except Exception as error:  # any driver's code; its neighbours must be checked
+            said = str(error)
+        if said:
+            yield f"{path}: {said}"
 
 
 def _orphans(

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import trio
 from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented, ExporterNotReady
+from jumpstarter_exporter.cli.check import check_files
 from jumpstarter_exporter.driver import DeviceFailed
+from jumpstarter_proto.errors import ExitCode
 
 from jumpstarter_drivers.power.driver import HubPort
 from jumpstarter_drivers.power.usb_hub import switch, topology
@@ -432,3 +434,27 @@ def test_what_the_host_begins_to_stand_on_is_not_switched_off(bus: Bus) -> None:
         with pytest.raises(DriverError, match=r"stands on what is behind port 1-1.3: its keyboard .Keys."):
             client.off()
     assert states(slow, fast) == [ALL_ON, ALL_ON]
+
+
+def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], port: str) -> list[str]:
+    """The notes of `jumpstarter-exporter check`."""
+    file = tmp_path / "lab.yaml"
+    file.write_text(
+        f"export: {{rpi4: {{children: {{power: {{type: power.HubPort, config: {{port: {port}}}}}}}}}}}\n"
+    )
+    assert check_files(str(file)) == ExitCode.OK
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("Note: rpi4.power: ")]
+
+
+@methods
+def test_check_says_what_would_be_switched_and_by_what_and_switches_nothing(
+    bus: Bus, tmp_path: Path, capsys: pytest.CaptureFixture[str], attribute: bool
+) -> None:
+    slow, fast = bus.pair(attribute=attribute)
+    how = "the kernel's attribute disable" if attribute else "control transfers"
+    ports = "port 1-1.3 of 1-1 (0451:8142 Hub) and port 2-1.3 of 2-1 (0451:8142 Hub)"
+    assert check(tmp_path, capsys, "1-1.3") == [f"Note: rpi4.power: {ports}, by {how}, per port"]
+    assert "has no port 9" in check(tmp_path, capsys, "1-1.9")[0]
+    slow.characteristics = GANGED
+    assert "1-1 (0451:8142 Hub) is ganged" in check(tmp_path, capsys, "1-1.3")[0]
+    assert (states(slow, fast), slow.requests + fast.requests) == ([ALL_ON, ALL_ON], [])
