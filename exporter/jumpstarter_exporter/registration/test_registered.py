@@ -151,6 +151,37 @@ async def test_it_may_end_with_its_lease(
     assert "AVAILABLE" not in lab.heard[lab.heard.index("LEASE_READY") :], "somebody else would get it"
 
 
+@pytest.mark.parametrize(
+    ("keys", "hooks"),
+    [
+        ({"exitOnLeaseEnd": True}, {}),
+        ({}, {"beforeLease": {"script": "true", "exec": "/no/such/shell", "onFailure": "exit"}}),
+    ],
+)
+async def test_where_others_are_served_too_it_stops_and_is_leased_again_when_it_is_started_again(
+    configure: Configure,
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    keys: Mapping[str, object],
+    hooks: dict[str, dict[str, str]],
+) -> None:
+    async with running(configure, lab, keys, **hooks) as exporter:
+        inner = exporter._inner
+        inner.is_alone = lambda: False
+        assert not inner.start_again()
+        lab.say("mine")
+        await trio.sleep(100)
+        lab.say()
+        await trio.sleep(100)
+        assert not exporter.over.is_set()
+        assert inner.use.startswith("stopped: ")
+        assert lab.heard[-1] == "AFTER_LEASE_HOOK", "nobody is given it"
+        assert inner.start_again()
+        await trio.sleep(1)
+        assert lab.heard[-1] == "AVAILABLE"
+        exporter.end()
+
+
 AWAY = RpcError(StatusCode.UNAVAILABLE, "restarting")
 GIVES_UP = {"failureDetection": {"maxRapidFailures": 3, "rapidFailureWindow": 60}}
 

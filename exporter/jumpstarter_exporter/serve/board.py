@@ -163,7 +163,7 @@ class LocalBoard:
         """Its users hear that it is to begin anew when they have left."""
         self._keeper.withhold(Reason.CHANGING, why)
         if self.user:
-            self._session.tell(f"{why}: this board begins anew when nobody uses it")
+            self._session.tell(f"this board ends, or begins anew, when nobody uses it: {why}")
 
     def keep(self) -> None:
         """It is not, after all."""
