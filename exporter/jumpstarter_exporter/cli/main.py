@@ -251,6 +251,70 @@ def reload(*, socket: Path | None = None) -> int:
     return reload_boards(socket=socket)
 
 
+profiles = App(
+    name="profiles", help="What profiles make of the devices of this host.", help_format="plaintext"
+)
+app.command(profiles)
+
+
+@profiles.command(name="test")
+def profiles_test(
+    device: str,
+    /,
+    *,
+    database: Path | None = None,
+    folder: Path | None = None,
+    output: Annotated[Literal["text", "json"], Parameter(["--output", "-o"])] = "text",
+) -> int:
+    """Say what a device is offered as, by which profile, and why not by the others.
+
+    Nothing is opened.
+
+        jumpstarter-exporter profiles test /dev/ttyUSB0
+        jumpstarter-exporter profiles test 1-1.4         all of what is plugged in there
+        jumpstarter-exporter profiles test 1-1.4 --database other-host.txt
+
+    Parameters
+    ----------
+    device
+        A node, a USB port, or a path below /sys.
+    database
+        What `udevadm info --export-db` printed on another host; otherwise the devices of this one.
+    folder
+        Where the admin's profiles are; otherwise /etc/jumpstarter/profiles.d.
+    output
+        json for scripts.
+    """
+    from jumpstarter_exporter.cli.profiles import explain_devices  # noqa: PLC0415
+
+    return explain_devices(device, database=database, folder=folder, output=output)
+
+
+@app.command
+def suggest(device: str | None = None, /, *, database: Path | None = None, folder: Path | None = None) -> int:
+    """Write profiles for devices that none matches.
+
+        jumpstarter-exporter suggest
+        jumpstarter-exporter suggest /dev/ttyUSB0 > rpi4.yaml
+
+    Complete what it prints, put it into /etc/jumpstarter/profiles.d, and try it:
+
+        jumpstarter-exporter profiles test /dev/ttyUSB0
+
+    Parameters
+    ----------
+    device
+        A node, a USB port, or a path below /sys; otherwise all that no profile matches.
+    database
+        What `udevadm info --export-db` printed on another host; otherwise the devices of this one.
+    folder
+        Where the admin's profiles are; otherwise /etc/jumpstarter/profiles.d.
+    """
+    from jumpstarter_exporter.cli.profiles import suggest_profiles  # noqa: PLC0415
+
+    return suggest_profiles(device, database=database, folder=folder)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
     sys.exit(

@@ -24,7 +24,7 @@ from jumpstarter_exporter.devices.spec import Origin, Spec, adopt, parts_of
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.guests import contained
 
-__all__ = ["build"]
+__all__ = ["build", "build_entry"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,12 @@ def build(config: ExporterConfig, *, lenient: bool = False) -> Spec:
     except TreeError as error:
         raise document.error(_path_of(config.entries, error.path), error.message) from None
     return root
+
+
+def build_entry(document: Document, entry: Entry) -> Spec:
+    """One device and what is below it. One that cannot be made has a `fault`, with its place in the document."""
+    spec, _ = _Builder(document).device(entry)
+    return spec
 
 
 class _Builder:

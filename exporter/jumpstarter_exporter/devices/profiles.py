@@ -169,7 +169,8 @@ class Profile:
     config: Mapping[str, Any]
     labels: Mapping[str, str]
     description: str | None
-    file: Path
+    document: Document = field(repr=False, compare=False)
+    """Its file, for the place of what turns out to be wrong later."""
     by_admin: bool
 
     def __str__(self) -> str:
@@ -236,7 +237,7 @@ def _profile(document: Document, name: object, data: object, by_admin: bool) -> 
         keys.config,
         keys.labels,
         keys.description,
-        document.file,
+        document,
         by_admin,
     )
 
@@ -270,7 +271,7 @@ def combine(
         for one in file.profiles:
             before = found.get(one.name)
             if before is not None and before.by_admin:
-                sentence = f"{before.file} has a profile {one.name}, too; give this one another name"
+                sentence = f"{before.document.file} has a profile {one.name}, too; give this one another name"
                 wrong.append(file.document.error(("profiles", one.name), sentence))
             else:
                 found[one.name] = one

@@ -14,11 +14,12 @@ from jumpstarter_exporter.devices.match import Finding, Match, match_devices
 from jumpstarter_exporter.devices.profiles import ProfileSet, combine, parse, shipped
 from tests.support.udev_hosts import CAMERA, CDC, DISK, HOSTS, HUB, UART, Host, pi4
 
-SHIPPED = combine(shipped(), [])
+SHIPPED_FILES = shipped()
+SHIPPED = combine(SHIPPED_FILES, [])
 
 
 def admin(text: str) -> ProfileSet:
-    return combine(shipped(), [parse(Path("mine.yaml"), text.encode())])
+    return combine(SHIPPED_FILES, [parse(Path("mine.yaml"), text.encode())])
 
 
 def found(host: Host, profiles: ProfileSet = SHIPPED, taken: dict[str, str] | None = None) -> list[Finding]:

@@ -1,0 +1,104 @@
+"""Finds out what the host uses itself: mounts, swap, routes, and what its disks and interfaces are made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from jumpstarter_exporter.devices.offer import HostUse, PlannedMount
+from jumpstarter_exporter.devices.udev_database import UdevError
+
+__all__ = ["parse_host_use", "read_host_use"]
+
+_NOTHING = "0" * 32
+
+
+def read_host_use(proc: Path = Path("/proc"), etc: Path = Path("/etc"), sys: Path = Path("/sys")) -> HostUse:
+    """What this host stands on now. Blocking, for some milliseconds.
+
+    Raises:
+        UdevError: its mounts cannot be read, so that nobody knows which disks are its own.
+    """
+    try:
+        mounts = (proc / "self" / "mountinfo").read_text(errors="surrogateescape")
+    except OSError as error:
+        raise UdevError(
+            f"nobody knows what this host has mounted: {proc}/self/mountinfo: {error.strerror}; mount /proc"
+        ) from None
+    use = parse_host_use(
+        mounts,
+        _text(proc / "swaps"),
+        _text(proc / "net" / "route"),
+        _text(proc / "net" / "ipv6_route"),
+        _text(etc / "fstab"),
+    )
+    below = _made_of(sys / "class" / "block", "slaves/*") | _made_of(sys / "class" / "net", "lower_*")
+    return replace(use, made_of=below)
+
+
+def parse_host_use(mountinfo: str, swaps: str, route: str, ipv6_route: str, fstab: str) -> HostUse:
+    """The same of the texts of /proc (proc(5)) and of /etc/fstab."""
+    mounts: dict[str, str] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, source = before.split(), after.split()
+        if len(fields) < 5 or len(source) < 2:
+            continue
+        target = _unescaped(fields[4])
+        for key in (fields[2], _unescaped(source[1])):
+            if key.startswith("/") or re.fullmatch(r"[1-9]\d*:\d+", key):  # 0:25 is no disk
+                # Of several places of one disk the shortest says most: / rather than /var/lib/containers.
+                mounts[key] = min(mounts.get(key, target), target, key=len)
+    return HostUse(
+        mounts,
+        tuple(_planned(fstab)),
+        frozenset(_unescaped(line.split()[0]) for line in swaps.splitlines()[1:] if line.startswith("/")),
+        frozenset(name for name in (*_interfaces(route), *_interfaces6(ipv6_route)) if name != "lo"),
+    )
+
+
+def _planned(fstab: str) -> Iterator[PlannedMount]:
+    for line in fstab.splitlines():
+        fields = line.split()
+        if not line.lstrip().startswith("#") and len(fields) >= 2 and fields[1].startswith("/"):
+            yield PlannedMount(_unescaped(fields[0]), _unescaped(fields[1]))
+
+
+def _interfaces(route: str) -> Iterator[str]:
+    """Of routes to everywhere, or through a gateway."""
+    for line in route.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and (fields[1] == fields[7] == "00000000" or fields[2] != "00000000"):
+            yield fields[0]
+
+
+def _interfaces6(route: str) -> Iterator[str]:
+    for line in route.splitlines():
+        fields = line.split()
+        if len(fields) > 9 and ((fields[0], fields[1]) == (_NOTHING, "00") or fields[4] != _NOTHING):
+            yield fields[9]
+
+
+def _made_of(folder: Path, pattern: str) -> dict[str, tuple[str, ...]]:
+    """What is below each thing in a folder of sysfs."""
+    found = {}
+    try:
+        for one in folder.iterdir():
+            if parts := sorted(part.name.removeprefix("lower_") for part in one.glob(pattern)):
+                found[one.name] = tuple(parts)
+    except OSError:
+        return found  # in a container; what is mounted is still known by its number
+    return found
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)

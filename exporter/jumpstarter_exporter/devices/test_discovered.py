@@ -1,0 +1,51 @@
+"""What is discovered becomes specifications like those of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jumpstarter_drivers.serial.driver import PySerial
+
+from jumpstarter_exporter.devices.discovered import spec_tree
+from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
+from jumpstarter_exporter.devices.layout import layout
+from jumpstarter_exporter.devices.match import Match, match_devices
+from jumpstarter_exporter.devices.profiles import combine, parse, shipped
+from tests.support.udev_hosts import pc, pi4, pi5
+
+
+def matches(host: object, text: str = "disable: []") -> list[Match]:
+    tree, use = host.tree, host.use  # type: ignore[attr-defined]
+    profiles = combine(shipped(), [parse(Path("mine.yaml"), text.encode())])
+    return [match for one in match_devices(tree, profiles, shipped_tables(), use) for match in one.matches]
+
+
+def test_each_device_is_below_its_group_with_its_driver_and_values() -> None:
+    root = spec_tree(matches(pc()))
+    quad = root.children["ft4232h-1-7-1"]
+    assert list(quad.children) == ["serial-0", "serial-1", "serial-2", "serial-3"]
+    console = quad.children["serial-2"]
+    assert (console.kind, console.fault) == (PySerial, "")
+    assert console.values == {"url": "/dev/serial/by-path/platform-usb-0:7.1:1.2-port0"}
+    assert "ft4232h-1-7-1.serial-3" in {line.path for line in layout(root)}
+
+
+def test_a_device_without_a_driver_has_a_fault_that_says_so() -> None:
+    probe = spec_tree(matches(pi5())).children["debug-probe-e6633861a355b838"]
+    assert probe.children["debugger"].fault == "there is no driver for debug probes yet"
+    assert probe.children["serial"].kind is PySerial
+
+
+def test_a_profile_that_its_driver_does_not_take_is_a_fault_with_its_place() -> None:
+    text = "profiles:\n mine:\n  match: {subsystem: tty, kind: serial}\n  type: serial.PySerial\n  config: {ulr: x}\n"
+    (group,) = spec_tree(matches(pi4(), text)).children.values()
+    (console,) = group.children.values()
+    assert console.fault.startswith(
+        "mine.yaml:5:12: profiles.mine.config.ulr: serial.PySerial has no key 'ulr'"
+    )
+
+
+def test_labels_of_a_profile_are_labels_of_the_device() -> None:
+    mine = "{match: {subsystem: tty}, type: serial.PySerial, config: {url: '{node}'}, labels: {port: 'usb-{port}'}}"
+    (group,) = spec_tree(matches(pi4(), f"profiles: {{mine: {mine}}}")).children.values()
+    assert group.children["serial"].labels == {"port": "usb-1-1.4"}

@@ -1,0 +1,76 @@
+"""Reads the host's devices through pyudev. No device is opened: all that is read is udev's database and sysfs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
+
+__all__ = ["SUBSYSTEMS", "UdevError", "enumerate_devices", "read_devices", "record_of"]
+
+SUBSYSTEMS = (
+    "usb",
+    "tty",
+    "block",
+    "scsi_generic",
+    "video4linux",
+    "hidraw",
+    "usbmisc",
+    "gpio",
+    "net",
+    "input",
+)
+"""Those in which there may be something for a board, or for the host itself."""
+_ATTRIBUTES = ("idVendor", "idProduct", "serial", "product")
+
+
+class UdevError(JumpstarterError):
+    """The devices of this host cannot be read."""
+
+    status = "UNAVAILABLE"
+    exit_code = ExitCode.UNAVAILABLE
+
+
+async def read_devices(limiter: trio.CapacityLimiter) -> DeviceTree:
+    """All devices of this host now. A cancellation abandons the thread, which only reads.
+
+    Raises:
+        UdevError: see there.
+    """
+    return await trio.to_thread.run_sync(enumerate_devices, limiter=limiter, abandon_on_cancel=True)
+
+
+def enumerate_devices() -> DeviceTree:
+    """All devices of this host now. Blocking, for some tens of milliseconds.
+
+    Raises:
+        UdevError: pyudev or libudev is not installed.
+    """
+    try:
+        import pyudev  # noqa: PLC0415 - most commands need no devices
+
+        context = pyudev.Context()
+    except ImportError as error:
+        raise UdevError(
+            f"the devices of this host cannot be read: {error}; "
+            "pip install 'jumpstarter-sbc[exporter]', and install libudev1"
+        ) from None
+    found = context.list_devices()
+    for subsystem in SUBSYSTEMS:
+        found.match_subsystem(subsystem)
+    return DeviceTree(record_of(device) for device in found)
+
+
+def record_of(device: Any) -> UdevDevice:
+    """The record of one of pyudev's devices. Of one that is gone, what is still known."""
+    properties = dict(device.properties)
+    attributes = {}
+    if properties.get("DEVTYPE") == "usb_device" and "ID_VENDOR_ID" not in properties:  # no udevd has seen it
+        for name in _ATTRIBUTES:
+            value = device.attributes.get(name)
+            if value is not None:
+                attributes[name] = value.decode(errors="replace").strip()
+    return UdevDevice(device.device_path, properties, attributes)
