@@ -21,6 +21,10 @@ from jumpstarter_client.lasting.log_news import LogNews
 from jumpstarter_client.node import Allowed
 from jumpstarter_controller import policies
 from jumpstarter_controller.services.device_reports import devices_of
+from jumpstarter_exporter.devices import hwdb, profiles
+from jumpstarter_exporter.devices.match import match_devices
+from jumpstarter_exporter.devices.suggestion import suggested
+from jumpstarter_exporter.devices.udev_device import parse_database
 from jumpstarter_exporter.recording import records
 from jumpstarter_proto import documents, router_frames, value
 from jumpstarter_proto.documents import ConfigError
@@ -49,6 +53,7 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from tests.fuzz.images import image, images
 from tests.support.peers import ROOT
+from tests.support.udev_hosts import exported, vm
 
 __all__ = ["CORPUS", "TARGETS", "Target"]
 
@@ -284,6 +289,29 @@ def _values() -> list[bytes]:
     return [value.to_value({"a": [1, "x", None, True, {"b": 2.5}]}).SerializeToString()]
 
 
+SHIPPED = profiles.combine(profiles.shipped(), [])
+
+
+def _udev(data: bytes) -> None:
+    """What a USB device says of itself, which anybody may plug in."""
+    tree = parse_database(data.decode("utf-8", "replace"))
+    findings = match_devices(tree, SHIPPED, hwdb.shipped())
+    matches = [match for one in findings for match in one.matches]
+    assert len({match.path for match in matches}) == len(matches)
+    assert all(part.isascii() and part for match in matches for part in match.path.split("."))
+    suggestion = suggested(tree, findings).encode()
+    assert len(suggestion) > documents.MAX_BYTES or profiles.parse(_FILE, suggestion).profiles or not findings
+
+
+def _udev_databases() -> list[bytes]:
+    return [exported(vm().tree).encode()]
+
+
+def _profiles(data: bytes) -> None:
+    with suppress(ConfigError):
+        profiles.combine([], [profiles.parse(_FILE, data)])
+
+
 TARGETS = {
     "http2-server": Target(_at_server, _server_frames),
     "http2-client": Target(_at_client, _client_frames),
@@ -297,4 +325,8 @@ TARGETS = {
     "log-records": Target(_log_record, _log_records),
     "values": Target(_value, _values),
     "images": Target(image, images),
+    "udev": Target(_udev, _udev_databases),
+    "profiles": Target(
+        _profiles, lambda: [file.document.file.read_bytes() for file in profiles.shipped()] + [b"enable: [a]"]
+    ),
 }

@@ -36,7 +36,9 @@ def suggested(tree: DeviceTree, findings: Iterable[Finding]) -> str:
     for one in findings:
         name = _profile_name(one, tree, profiles)
         profiles[name] = _profile(one, tree)
-        lines.append(f"# {name}: {shown(one.device.node or one.device.path)}, {shown(str(one.identity))}")
+        lines.append(
+            f"# {shown(name)}: {shown(one.device.node or one.device.path)}, {shown(str(one.identity))}"
+        )
     data = {"apiVersion": "jumpstarter.dev/v1alpha1", "kind": "DeviceProfiles", "profiles": profiles}
     return "\n".join([*lines, yaml.safe_dump(data, sort_keys=False, allow_unicode=False)])
 
@@ -66,7 +68,7 @@ def _match(device: UdevDevice, tree: DeviceTree) -> dict[str, Any]:
     match: dict[str, Any] = {"subsystem": device.subsystem}
     if device.type:
         match["devtype"] = device.type
-    if usb is None:
+    if usb is None or not all(usb_ids(usb)):
         return match | {"properties": {"DEVNAME": _literal(device.properties.get("DEVNAME", ""))}}
     match["vendor"], match["product"] = usb_ids(usb)
     number = tree.usb_interface(device)

@@ -233,6 +233,15 @@ def test_disks_and_hubs_are_offered_when_the_admin_names_their_profile(name: str
     assert match.profile.name == profile
 
 
+def test_a_shipped_profile_offers_no_disk_whatever_the_tables_call_it() -> None:
+    text = b"profiles: {pico: {match: {subsystem: block}, interface: storage, no_driver: none}}"
+    profiles = combine([parse(Path("shipped.yaml"), text, by_admin=False)], [])
+    for ids in "2e8a:0003", "dead:beef":
+        host, device = host_with(ids, interfaces=":080650:ff0000:" if ids == "2e8a:0003" else UART)
+        host.disk(device)
+        assert matches(host, profiles) == {}
+
+
 def test_two_devices_with_one_path_keep_theirs_whoever_comes_and_goes() -> None:
     text = "profiles: {mine: {match: {subsystem: tty, kind: serial}, group: bench, name: console, type: serial.Any}}"
     profiles = admin(text)

@@ -28,6 +28,7 @@ MISTAKES = {
     "match: {subsystem: tty, vendor: 'FTDI'}, type: serial.PySerial": r"vendor: 'FTDI' is no hex number",
     "match: {vendor: '0403'}, type: serial.PySerial": r"mine.match: 'subsystem' is missing; add it",
     "type: serial.PySerial": r"'match' is missing",
+    "type: serial.PySerial, match: ": r"'match' is missing",
     "match: {subsystem: tty}": r"has either `type` or `no_driver`",
     f"{CONSOLE}, no_driver: none yet": r"has either `type` or `no_driver`",
     "match: {subsystem: tty}, type: lab.drivers.Relay":

@@ -11,6 +11,7 @@ __all__ = ["DeviceTree", "UdevDevice", "UsbAddress", "natural_order", "parse_dat
 
 _USB_DEVICE = re.compile(r"(?P<bus>\d+)-(?P<ports>\d+(\.\d+)*)")
 _USB_INTERFACE = re.compile(r"(?P<device>(usb\d+|\d+-[\d.]+)):(?P<configuration>\d+)\.(?P<interface>\d+)")
+_ID = re.compile(r"[0-9a-f]{4}")
 _ROOT_HUB = re.compile(r"usb(?P<bus>\d+)")
 
 
@@ -158,7 +159,8 @@ def usb_ids(device: UdevDevice) -> tuple[str, str]:
         parts = device.properties.get("PRODUCT", "").split("/")
         if len(parts) == 3:
             vendor, product = (part.rjust(4, "0") for part in parts[:2])
-    return vendor.lower(), product.lower()
+    ids = vendor.lower(), product.lower()
+    return ids if all(_ID.fullmatch(one) for one in ids) else ("", "")
 
 
 def natural_order(text: str) -> list[tuple[int, str]]:

@@ -34,16 +34,14 @@ def read_struct(document: Document, kind: type[S], data: object, path: PathInFil
     check_keys(document, data, fields, path)
     values: dict[str, Any] = {}
     for key, field in fields.items():
-        if key not in data:
+        inner, many = _struct_in(field.type)
+        if data.get(key) is None and (key not in data or inner is not None):
             if field.required:
                 raise document.error(path, f"{key!r} is missing; add it")
             continue
         value, where = data[key], (*path, key)
-        inner, many = _struct_in(field.type)
         if inner is None:
             values[field.name] = check_value(document, value, field.type, where)
-        elif value is None:
-            continue
         elif many:
             if not isinstance(value, list):
                 raise document.error(where, f"this is {kind_of(value)}; it takes a list")
