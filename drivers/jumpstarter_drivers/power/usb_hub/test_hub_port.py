@@ -129,8 +129,9 @@ def test_a_hub_of_usb_2_alone_has_one_port_a_socket(bus: Bus) -> None:
 
 @methods
 def test_halves_that_the_kernel_does_not_link_are_found_by_their_container(bus: Bus, attribute: bool) -> None:
-    slow, fast = bus.pair(linked=False, attribute=attribute, container_id="ab" * 16)
-    other = bus.hub("2-2", superspeed=True, container_id="cd" * 16)
+    slow, other = bus.pair(linked=False, attribute=attribute, container_id="ab" * 16)
+    fast = bus.hub("2-2", superspeed=True, container_id="ab" * 16, attribute=attribute)
+    other.container_id = "cd" * 16
     with serve(HubPort(port="1-1.3")) as client:
         client.off()
     assert states(slow, fast, other) == [THIRD_OFF, THIRD_OFF, ALL_ON]
@@ -265,16 +266,19 @@ async def test_a_hub_that_vanishes_while_it_is_switched_is_missing_until_it_is_b
     bus: Bus, attribute: bool
 ) -> None:
     bus.pair(attribute=attribute, behaviour="vanishes")
-    async with serve_async(HubPort(port="1-1.3")) as client:
+    driver = HubPort(port="1-1.3")
+    async with serve_async(driver) as client:
         with pytest.raises(
             DriverError, match=r"hub 1-1 .* vanished while switching 1-1.3 off; plug it in again"
         ):
             await client.off.aio()
+        assert driver.life.state == "missing"
         with pytest.raises(DriverError, match=r"there is no USB hub 1-1"):
             await client.on.aio()
         bus.hubs["2-1"].unplug()
         slow = bus.hub("1-1", attribute=attribute)
         await client.off.aio()
+        assert driver.life.state == "ready"
     assert states(slow) == [THIRD_OFF]
 
 
@@ -322,6 +326,7 @@ def test_an_attribute_that_is_forbidden_is_named_with_what_it_needs(bus: Bus, tm
     slow, fast = bus.pair()
     (fast.port(3) / "disable").chmod(0o644)
     (slow.port(3) / "disable").chmod(0o666)
+    os.utime(slow.port(3) / "disable", (0, 0))
     for folder in [tmp_path, *tmp_path.parents]:
         if folder.stat().st_uid == os.getuid() and folder != Path("/"):
             folder.chmod(folder.stat().st_mode | 0o011)
@@ -346,7 +351,15 @@ def test_an_attribute_that_is_forbidden_is_named_with_what_it_needs(bus: Bus, tm
     attribute = fast.port(3) / "disable"
     assert f"the exporter may not write {attribute} (it is " in str(raised[0])
     assert "give it the mode 0664 and a group of the exporter's user" in str(raised[0])
+    assert (slow.port(3) / "disable").stat().st_mtime == 0  # the board was not off for a moment
     assert states(slow, fast) == [ALL_ON, ALL_ON]
+
+
+def test_a_hub_that_goes_while_it_is_asked_is_missing(bus: Bus) -> None:
+    bus.pair(attribute=False, behaviour="silent")
+    gone = r"UNAVAILABLE: the hub 1-1 .* is gone; plug it in again"
+    with serve(HubPort(port="1-1.3")) as client, pytest.raises(DriverError, match=gone):
+        client.on()
 
 
 def test_no_libusb_is_said_with_what_to_install(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,7 +428,7 @@ def test_a_disk_of_the_host_behind_the_port_refuses_it_unless_allowed(bus: Bus) 
         with serve(HubPort(port=port)) as client:
             client.cycle(wait=0)
     with serve(HubPort(port="1-1")) as client, pytest.raises(DriverError, match=r"behind port 1-1:"):
-        client.off()
+        client.on()
     assert states(slow, fast) == [ALL_ON, ALL_ON]
     with serve(HubPort(port="1-1.3", allow_disconnecting_host=True)) as client:
         client.off()

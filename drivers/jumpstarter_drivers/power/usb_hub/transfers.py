@@ -14,13 +14,12 @@ from jumpstarter_drivers.power.usb_hub.topology import UsbHub
 
 __all__ = ["HubDevice"]
 
-_TIMEOUT_MILLISECONDS = 1000
-
 
 class HubDevice:
     """A hub to talk to.
 
-    Methods raise OSError (USBError is one) where a transfer fails, HubProtocolError where its answer cannot be.
+    Methods raise OSError (USBError is one) where a transfer fails, HubProtocolError where its answer cannot be. A
+    transfer takes a second at most, which is pyusb's default.
     """
 
     def __init__(self, hub: UsbHub) -> None:
@@ -95,7 +94,6 @@ class HubDevice:
             request.value,
             request.index,
             request.length or None,
-            timeout=_TIMEOUT_MILLISECONDS,
         )
         return bytes(answer) if request.length else b""
 
