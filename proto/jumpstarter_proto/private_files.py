@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import secrets
 import stat
@@ -11,7 +12,7 @@ from typing import BinaryIO
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["PrivateFileError", "open_regular", "read_private", "write_private"]
+__all__ = ["PrivateFileError", "open_regular", "read_private", "set_aside", "write_private"]
 
 LARGEST = 64 * 1024
 
@@ -68,6 +69,16 @@ def _keep_owner(path: Path, descriptor: int) -> None:
         except FileNotFoundError:
             return
         os.fchown(descriptor, before.st_uid, before.st_gid)
+
+
+def set_aside(path: Path) -> Path:
+    """Keep what cannot be read as `NAME.broken`, or `NAME.broken-2` and so on, and say where. OSError if not."""
+    for number in itertools.count(1):
+        aside = path.with_suffix(".broken" if number == 1 else f".broken-{number}")
+        if not os.path.lexists(aside):
+            break
+    path.replace(aside)
+    return aside
 
 
 def open_regular(path: Path) -> BinaryIO:

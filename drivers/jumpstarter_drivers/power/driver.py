@@ -164,10 +164,14 @@ class RelayCore(Core["_Relay"]):
         await self.in_thread(self._acquire)
 
     async def close(self) -> None:
-        """Let other devices have the pin. It stays as it is."""
-        line, self._line = self._line, None
-        if line is not None:
-            line.release()
+        """Let other devices have the pin, when who drives it now is done. It stays as it is."""
+        await self.in_thread(self._let_go)
+
+    def _let_go(self) -> None:
+        with self._lock:
+            line, self._line = self._line, None
+            if line is not None:
+                line.release()
 
     def switch(self, state: State) -> None:
         """Drive the pin. Blocking."""
@@ -181,8 +185,9 @@ class RelayCore(Core["_Relay"]):
 
     def _acquire(self) -> None:
         wiring = self.config.switching
-        if self._line is None:
-            self._line = pins.acquire(wiring.pin, factory=wiring.factory, chip=wiring.chip)
+        with self._lock:
+            if self._line is None:
+                self._line = pins.acquire(wiring.pin, factory=wiring.factory, chip=wiring.chip)
         self.switch(wiring.at_open)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any, cast
 
 import gpiozero.devices
 import pytest
 import trio
+import trio.testing
 from jumpstarter_client.errors import (
     DriverError,
     DriverInvalidArgument,
@@ -15,10 +17,18 @@ from jumpstarter_client.errors import (
     ExporterNotReady,
 )
 from jumpstarter_exporter.driver import export
+from jumpstarter_exporter.errors import DeviceBusy
 
 from jumpstarter_drivers.power import pins
 from jumpstarter_drivers.power.client import PowerClient, PowerReading
-from jumpstarter_drivers.power.driver import GpioRelay, MockPower, PowerInterface, PowerSwitch, SyncMockPower
+from jumpstarter_drivers.power.driver import (
+    GpioRelay,
+    MockPower,
+    PowerInterface,
+    PowerSwitch,
+    RelayCore,
+    SyncMockPower,
+)
 from jumpstarter_drivers.testing import host, serve, serve_async
 
 
@@ -134,6 +144,31 @@ async def test_release_switches_at_the_end_of_a_session_that_used_the_relay(
             await cast("PowerClient", client).on.aio()
             assert mock.pin(17).state
         assert (mock.pin(17).function, mock.pin(17).state) == ("output", False)
+
+
+async def test_nobody_else_gets_a_pin_while_it_is_driven(mock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with host(GpioRelay, pin=17, pin_factory="mock") as devices:
+        async with serve_async(devices) as client:
+            await cast("PowerClient", client).on.aio()
+        core = devices.slots[""].core
+        assert core is not None
+        relay = cast("RelayCore", core.core)
+        driving, go_on = trio.Event(), threading.Event()
+
+        def slow(value: int) -> None:
+            trio.from_thread.run_sync(driving.set)
+            assert go_on.wait(30)
+
+        monkeypatch.setattr(mock.pin(17), "_set_state", slow)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, relay.switch, "off")
+            await driving.wait()
+            nursery.start_soon(relay.close)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            with pytest.raises(DeviceBusy):
+                pins.acquire(17, factory="mock")
+            go_on.set()
+        pins.acquire(17, factory="mock").release()
 
 
 def test_release_and_its_former_name_must_not_differ() -> None:

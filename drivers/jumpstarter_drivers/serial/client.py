@@ -26,7 +26,7 @@ from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.serial.history import ConsoleRecord, Lines, parse_since, show
-from jumpstarter_drivers.serial.terminal import raw_terminal, read_stdin, say, write_all
+from jumpstarter_drivers.serial.terminal import CLOSED, raw_terminal, read_stdin, say, write_all
 
 if TYPE_CHECKING:
     from cyclopts import Parameter
@@ -401,8 +401,7 @@ class PySerialClient(DriverClient):
                 nursery.start_soon(_forward_stdin, stream)
             while data := await stream.receive_some():
                 await write_all(target, data)
-            _say("The exporter closed the console.")
-            nursery.cancel_scope.cancel()
+            raise DriverError(CLOSED, code=StatusCode.UNAVAILABLE)
 
     async def _send_stdin(self) -> None:
         with _broken():

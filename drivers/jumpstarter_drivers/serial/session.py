@@ -9,10 +9,11 @@ import trio
 from jumpstarter_client.errors import DriverError, NotFoundError
 from jumpstarter_client.node import Node
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.rpc import StatusCode
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.serial.keys import HELP, Key, Keys
-from jumpstarter_drivers.serial.terminal import read_stdin, say, write_all
+from jumpstarter_drivers.serial.terminal import CLOSED, read_stdin, say, write_all
 
 if TYPE_CHECKING:
     from jumpstarter_drivers.power.client import PowerClient
@@ -64,7 +65,7 @@ async def converse(client: PySerialClient, last: int) -> str:
                     return "\nLeft the console."
                 if part.key is not None:
                     nursery.start_soon(_obey, client, part.key)
-    return "\nThe exporter closed the console."
+    raise DriverError(CLOSED, code=StatusCode.UNAVAILABLE)
 
 
 async def _show_last(client: PySerialClient, last: int) -> None:

@@ -17,8 +17,11 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.standard_streams import write_some
 from jumpstarter_proto.terminal import print_error_text
 
-__all__ = ["NotATerminalError", "raw_terminal", "read_stdin", "say", "write_all"]
+__all__ = ["CLOSED", "NotATerminalError", "raw_terminal", "read_stdin", "say", "write_all"]
 
+CLOSED = (
+    "the exporter closed the console: another user ended its streams, or the session is over; connect again"
+)
 _CHUNK = 65536
 
 

@@ -503,17 +503,19 @@ def test_terminal_is_given_back_when_the_console_is_killed(cable: Cable) -> None
     child.close()
 
 
+def closing_at(word: Path) -> str:
+    """Python that has another thread end the console's streams when something is written into that pipe."""
+    close = f"(open({str(word)!r}).read(), client.force_close())"
+    return f"threading.Thread(target=lambda: {close}).start()"
+
+
 def test_console_that_the_exporter_closes_says_so(cable: Cable, tmp_path: Path) -> None:
     word = tmp_path / "word"
     os.mkfifo(word)
-    close = f"(open({str(word)!r}).read(), client.force_close())"
-    child = console(
-        cable, f"import threading; threading.Thread(target=lambda: {close}).start(); client.start_console()"
-    )
+    child = console(cable, f"import threading; {closing_at(word)}; client.start_console()")
     child.expect_exact("Ctrl-B three times leaves")
     word.write_text("now")
-    child.expect_exact("The exporter closed the console")
-    child.expect_exact("done")
+    child.expect_exact("the exporter closed the console: another user ended its streams")
     child.close()
 
 
@@ -549,6 +551,27 @@ def test_pipe_goes_both_ways_until_ctrl_c(cable: Cable) -> None:
         assert process.stdout.readline() == b"U-Boot\n"
         process.send_signal(2)
         assert process.wait(20) == 0
+
+
+def test_pipe_that_another_user_ends_has_failed(cable: Cable, tmp_path: Path) -> None:
+    word = tmp_path / "word"
+    os.mkfifo(word)
+    action = f"import threading; {closing_at(word)}; client.pipe()"
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(cable.path), action],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b"Ctrl-C ends" in process.stderr.readline()
+        cable.write(b"U-Boot\n")
+        assert process.stdout.readline() == b"U-Boot\n"
+        word.write_text("now")
+        _, said = process.communicate(timeout=20)
+        assert process.returncode != 0
+        assert b"DriverError: the exporter closed the console: another user ended its streams" in said
 
 
 @pytest.mark.parametrize(("options", "before"), [("", b""), (", append=True", b"old\n")])

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import trio
 from jumpstarter_proto.file_names import safe_name
-from jumpstarter_proto.private_files import PrivateFileError, open_regular, write_private
+from jumpstarter_proto.private_files import PrivateFileError, open_regular, set_aside, write_private
 
 __all__ = ["RecordFile"]
 
@@ -44,9 +44,20 @@ class RecordFile:
             return None
         except (OSError, ValueError, RecursionError) as error:
             _log.warning(
-                "%s cannot be read (%s): who used the board is asked from its controller", self._path, error
+                "%s cannot be read (%s): who used the board is asked from its controller, and whether it was drained "
+                "is not known any more%s",
+                self._path,
+                error,
+                self._kept(),
             )
             return None
+
+    def _kept(self) -> str:
+        """What was written for people to look at, where the next record would be written over it."""
+        try:
+            return f"; what it was is in {set_aside(self._path).name}"
+        except OSError:
+            return ""
 
     def _write(self, plain: object) -> None:
         try:

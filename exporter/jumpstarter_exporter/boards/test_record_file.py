@@ -32,6 +32,8 @@ async def test_what_is_no_record_is_said_and_is_none(
     file.write_bytes(text)
     assert await record.read() is None
     assert "who used the board is asked from its controller" in caplog.text
+    await record.write({"lease": "a"})
+    assert file.with_suffix(".broken").read_bytes() == text
 
 
 async def test_a_disk_that_takes_nothing_is_said_once(

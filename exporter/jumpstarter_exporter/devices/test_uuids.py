@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -67,8 +68,11 @@ def test_a_damaged_file_is_set_aside(tmp_path_factory: pytest.TempPathFactory, c
     (after,) = device_uuids(["a"], directory=directory, board="lab").values()
     assert before != after
     assert device_uuids(["a"], directory=directory, board="lab") == {"a": after}
-    if content != b"{}":
-        assert (directory / "devices" / "lab.broken").read_bytes() == content
+    assert (directory / "devices" / "lab.broken").read_bytes() == content
+    place.write_bytes(b"again")
+    assert device_uuids(["a"], directory=directory, board="lab") != {"a": after}
+    assert (directory / "devices" / "lab.broken").read_bytes() == content
+    assert (directory / "devices" / "lab.broken-2").read_bytes() == b"again"
 
 
 def test_nested_lists_without_end_are_damage(tmp_path: Path) -> None:
@@ -86,6 +90,23 @@ def test_a_pipe_in_place_of_the_file_is_a_warning(tmp_path: Path, caplog: pytest
     os.mkfifo(place)
     assert device_uuids(["a"], directory=tmp_path, board="lab")
     assert "cannot be read: Not a file; its devices get new UUIDs" in caplog.text
+    assert place.with_suffix(".broken").is_fifo()
+
+
+def test_what_can_be_neither_read_nor_set_aside_is_not_written_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "devices" / "lab.json"
+    place.parent.mkdir()
+    place.write_bytes(b"{")
+
+    def refuse(path: Path) -> Path:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(module, "set_aside", refuse)
+    assert device_uuids(["a"], directory=tmp_path, board="lab")
+    assert place.read_bytes() == b"{"
+    assert "it cannot be set aside: Read-only file system; make it readable, or remove it" in caplog.text
 
 
 @settings(max_examples=30)

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 from jumpstarter_proto.file_names import path_text, safe_name
-from jumpstarter_proto.private_files import PrivateFileError, open_regular, write_private
+from jumpstarter_proto.private_files import PrivateFileError, open_regular, set_aside, write_private
 
 __all__ = ["MAX_DEVICES", "device_uuids"]
 
@@ -30,10 +30,10 @@ _log = logging.getLogger(__name__)
 
 
 class _Known(msgspec.Struct):
+    uuids: dict[str, UUID]
+    """By path."""
     file: str = ""
     """The configuration for which they were drawn."""
-    uuids: dict[str, UUID] = {}
-    """By path."""
 
     def __post_init__(self) -> None:
         if len(set(self.uuids.values())) < len(self.uuids):
@@ -46,17 +46,20 @@ def device_uuids(
     """One for each path; `file` is the board's configuration. Blocking, for some milliseconds.
 
     A file that is broken is set aside, and one that cannot be written means new UUIDs at the next start; both are
-    warnings.
+    warnings. What cannot be read is never written over.
     """
     folder = directory / "devices"
     source = "" if file is None else path_text(file.absolute())
     place, known = _find(folder, board, source)
-    if not known.uuids.keys() >= set(paths) or known.file != source:
+    if place is None:
+        known = _extended(known, paths, source)
+    elif not known.uuids.keys() >= set(paths) or known.file != source:
         try:
             with _locked(folder):
                 place, known = _find(folder, board, source)
                 known = _extended(known, paths, source)
-                write_private(place, msgspec.json.encode(known))
+                if place is not None:
+                    write_private(place, msgspec.json.encode(known))
         except (OSError, PrivateFileError) as error:
             known = _extended(known, paths, source)
             reason = error.strerror if isinstance(error, OSError) else str(error).partition(";")[0]
@@ -74,39 +77,51 @@ def _extended(known: _Known, paths: Collection[str], source: str) -> _Known:
     wanted = {path: known.uuids.get(path) or uuid4() for path in paths}
     others = {path: uuid for path, uuid in known.uuids.items() if path not in wanted}
     room = max(0, MAX_DEVICES - len(wanted))
-    return _Known(source, dict(list(others.items())[-room:] if room else ()) | wanted)
+    return _Known(dict(list(others.items())[-room:] if room else ()) | wanted, source)
 
 
-def _find(folder: Path, board: str, source: str) -> tuple[Path, _Known]:
-    """The file of that board, and what is in it; of another name if one of that name is another configuration's."""
+def _find(folder: Path, board: str, source: str) -> tuple[Path | None, _Known]:
+    """The file of that board, and what is in it; of another name if one of that name is another configuration's.
+
+    None in place of a file that cannot be read, and is not to be written over.
+    """
     place = folder / safe_name(board, ".json")
     known = _read(place)
+    if known is None:
+        return None, _Known({})
     # Path.exists raises if the name is too long, or of a folder that is closed to us.
     if known.file not in ("", source) and os.path.exists(known.file):
         place = folder / safe_name(f"{board}-{hashlib.sha256(source.encode()).hexdigest()[:8]}", ".json")
         known = _read(place)
-    return place, known
+    return (place, known) if known is not None else (None, _Known({}))
 
 
-def _read(place: Path) -> _Known:
+def _read(place: Path) -> _Known | None:
+    """What is in it; None if that cannot be read, and cannot be set aside either."""
     try:
         with open_regular(place) as file:
             return msgspec.json.decode(file.read(MAX_FILE_BYTES), type=_Known)
-    except FileNotFoundError:
-        return _Known()
+    except (FileNotFoundError, NotADirectoryError):
+        return _Known({})
     except OSError as error:
-        _log.warning("%s cannot be read: %s; its devices get new UUIDs", place, error.strerror)
-        return _Known()
+        why = f"cannot be read: {error.strerror}"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        aside = place.with_suffix(".broken")
+        why = f"is damaged ({error})"
+    try:
+        aside = set_aside(place)
+    except FileNotFoundError:  # another process was faster
+        return _Known({})
+    except OSError as error:
         _log.warning(
-            "%s is damaged (%s); it is %s now, and its devices get new UUIDs", place, error, aside.name
+            "%s %s; its devices get new UUIDs at each start, as it cannot be set aside: %s; make it readable, or "
+            "remove it",
+            place,
+            why,
+            error.strerror,
         )
-        try:
-            place.replace(aside)
-        except OSError:
-            _log.debug("%s stays where it is", place, exc_info=True)
-        return _Known()
+        return None
+    _log.warning("%s %s; its devices get new UUIDs, and what it was is in %s", place, why, aside.name)
+    return _Known({})
 
 
 @contextmanager

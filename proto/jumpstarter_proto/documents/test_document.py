@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -32,6 +33,28 @@ def test_yaml_that_is_none_says_where(tmp_path: Path) -> None:
         read(tmp_path, "a: 1\nb: c: d\n")
     with pytest.raises(ConfigError, match=r"needs at least `steps:`"):
         read(tmp_path, "")
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "words"),
+    [
+        (Literal["leave", "on", "off"] | bool, "3", "this is 3; known are leave, off, on"),
+        (Literal["leave", "on", "off"] | None, "[off]", r"this is \[False\]; known are leave, off, on"),
+        (Literal["leave", "on", "off"], "of", "this is 'of'; did you mean 'off'"),
+        (
+            Literal["auto"] | int,
+            "{}",
+            "Expected `int | str`, got `object`, and this is {}; of words, known are auto",
+        ),
+        (bool, "3", "Expected `bool`, got `int`, and this is 3; change the value"),
+    ],
+)
+def test_a_value_in_the_place_of_a_choice_says_what_there_is_to_choose(
+    tmp_path: Path, hint: Any, value: str, words: str
+) -> None:
+    document = read(tmp_path, f"release: {value}\n")
+    with pytest.raises(ConfigError, match=words):
+        check_value(document, document.data["release"], hint, ("release",))
 
 
 def test_a_value_of_another_type_says_which_and_where(tmp_path: Path) -> None:

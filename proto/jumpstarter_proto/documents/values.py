@@ -7,7 +7,8 @@ import math
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from jumpstarter_proto.documents.document import Document
 from jumpstarter_proto.documents.errors import PathInFile, nearest
@@ -55,8 +56,10 @@ def _worded(what: str, value: object, hint: Any, inner: PathInFile) -> str:
         return f"{what}; change the value"
     shown = repr(value)
     shown = shown if len(shown) <= 40 else shown[:37] + "..."
-    if isinstance(value, str) and (choices := list(_choices(hint))):
-        return f"this is {shown}; {nearest(value, choices)}"
+    if choices := list(_choices(hint)):
+        if isinstance(value, str) or not _takes_more(hint):
+            return f"this is {shown}; {nearest(value if isinstance(value, str) else '', choices)}"
+        return f"{what}, and this is {shown}; of words, {nearest('', choices)}"
     return f"{what}, and this is {shown}; change the value"
 
 
@@ -66,6 +69,14 @@ def _choices(hint: Any) -> Iterator[str]:
     else:
         for part in get_args(hint):
             yield from _choices(part)
+
+
+def _takes_more(hint: Any) -> bool:
+    """Whether there is something else than words that somebody would write: yes and no may be words, too."""
+    if hint in (bool, type(None)) or get_origin(hint) is Literal:
+        return False
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
+    return any(map(_takes_more, parts)) if parts else True
 
 
 def check_keys(
