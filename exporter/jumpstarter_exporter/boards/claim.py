@@ -139,8 +139,9 @@ async def claimed(
         with trio.move_on_after(WAIT_SECONDS):
             await claim.keep_trying()
         if not claim.take():
-            if "process" in _told(_place(file)):
-                raise _taken(file, _place(file))
+            # Only a daemon's lock shuts out a command's; one that was killed may have left its words there.
+            if (held := holder(file)) is not None and held.process:
+                raise held.error
             _log.warning("commands of this host use the board of %s, too, until they end", file)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(claim.keep_trying)

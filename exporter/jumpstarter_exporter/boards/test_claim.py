@@ -106,6 +106,18 @@ async def test_two_daemons_are_one_too_many(file: Path, autojump_clock: Clock) -
         refusal(file)
 
 
+async def test_a_command_is_not_taken_for_the_daemon_that_was_killed_before_it(
+    file: Path, folder: Path, autojump_clock: Clock
+) -> None:
+    async with claimed(file, socket="/run/x.sock"):
+        (lock,) = folder.iterdir()
+        left = lock.read_bytes()
+    lock.write_bytes(left)
+    with beside_others(file):
+        async with claimed(file):
+            assert trio.current_time() >= claim.WAIT_SECONDS
+
+
 async def test_a_process_that_is_killed_leaves_no_lock(file: Path, folder: Path) -> None:
     code = (
         "import sys, trio\n"

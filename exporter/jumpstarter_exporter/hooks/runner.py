@@ -27,7 +27,8 @@ LINE_BYTES = 4096
 SHEBANG_BYTES = 256
 """Of a script's first line; the kernel reads no more."""
 GUARD = (
-    "exec 3<&0; ( ( read -r _ <&3 || kill -KILL 0 ) >/dev/null 2>&1 & )"  # no child of the hook
+    # No child of the hook; and it lives on when the hook is asked to end, which may take its time.
+    "exec 3<&0; ( trap '' HUP INT TERM; ( read -r _ <&3 || kill -KILL 0 ) >/dev/null 2>&1 & )"
     ' ; exec "$@" <&1 3<&-'
 )
 """For the shell that becomes the hook: whatever is left of the process group ends with the exporter's process, also

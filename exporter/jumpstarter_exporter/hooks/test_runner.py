@@ -156,9 +156,10 @@ trio.run(run_hook, Hook(script=sys.argv[1], timeout=60), os.environ, logging.get
 """
 
 
-async def test_a_hook_ends_with_an_exporter_that_is_killed() -> None:
+@pytest.mark.parametrize("before", ["", "kill -TERM 0; "], ids=["", "which has asked it to end"])
+async def test_a_hook_ends_with_an_exporter_that_is_killed(before: str) -> None:
     """With all that it has started, and whatever it does with its streams: the next process runs it again."""
-    script = "sleep 100 >/dev/null & echo $$ $!; trap '' HUP TERM; while :; do sleep 100; done"
+    script = f"trap '' HUP TERM; {before}sleep 100 >/dev/null & echo $$ $!; while :; do sleep 100; done"
     exporter = await trio.lowlevel.open_process(
         [sys.executable, "-c", ALONE, script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )

@@ -120,9 +120,11 @@ class Announcer:
 
     async def _tell(self, calls: Calls) -> None:
         if self._registered is None or self._wanted != self._registered:
-            reports = self._reports()
+            reports, wanted = self._reports(), self._wanted
             await calls.register(self._labels, reports)
-            self._registered = self._wanted = _summary(reports)
+            self._registered = _summary(reports)
+            if self._wanted is wanted:  # or else the devices have changed meanwhile
+                self._wanted = self._registered
         if self._left:
             return
         version = self._version

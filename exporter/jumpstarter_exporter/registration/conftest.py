@@ -177,6 +177,8 @@ class Lab(ControllerServiceServicer):
         """Of the next leases that are given back."""
         self.hold: trio.Event | None = None
         """Answers to reports of a status wait for it."""
+        self.hold_registration: trio.Event | None = None
+        """Answers to registrations wait for it."""
         self.answers = True
         self.says: list[pb.StatusResponse | RpcError | None] = []
         """On the status stream; None ends it in good order."""
@@ -210,6 +212,8 @@ class Lab(ControllerServiceServicer):
 
     async def Register(self, request: pb.RegisterRequest, call: Call) -> pb.RegisterResponse:  # noqa: N802
         await self._hear(f"register {len(request.reports)} {dict(request.labels)}")
+        if self.hold_registration is not None:
+            await self.hold_registration.wait()
         return pb.RegisterResponse(uuid="x")
 
     async def Unregister(self, request: pb.UnregisterRequest, call: Call) -> pb.UnregisterResponse:  # noqa: N802

@@ -97,6 +97,23 @@ async def test_a_new_connection_waits_for_a_report_that_is_on_its_way(lab: Lab) 
     assert "AVAILABLE" not in lab.heard
 
 
+async def test_devices_that_change_while_others_are_being_told_are_told_behind_them(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    states = ["ready"]
+    async with announcing(lab, lambda: devices(*states)) as announcer:
+        lab.hold_registration = trio.Event()
+        for change in ("missing", "failed"):
+            states.append(change)
+            announcer.devices_changed()
+            await trio.sleep(2 * SETTLE_SECONDS)
+        lab.hold_registration.set()
+        await trio.sleep(2 * SETTLE_SECONDS)
+    assert [one for one in lab.heard if one.startswith("register")] == [
+        f"register {count} {{'jumpstarter.dev/rack': '3'}}" for count in (2, 3, 4)
+    ]
+
+
 async def test_devices_that_vanish_and_return_are_told_when_they_have_settled(
     lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
