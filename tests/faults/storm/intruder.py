@@ -40,11 +40,12 @@ async def intrude(port: Port, credential: Credential, chance: random.Random) -> 
 
 async def _silent(port: Port) -> None:
     async def silent() -> None:
-        stream = await tcp(port)
-        try:
-            await trio.sleep(SECONDS)
-        finally:
-            await trio.aclose_forcefully(stream)
+        with suppress(OSError):  # nobody may be there at the moment
+            stream = await tcp(port)
+            try:
+                await trio.sleep(SECONDS)
+            finally:
+                await trio.aclose_forcefully(stream)
 
     async with trio.open_nursery() as nursery:
         for _ in range(SILENT_CONNECTIONS):
