@@ -22,7 +22,6 @@ DEFERRED_MODULES = frozenset(
         "google.protobuf.internal.python_message",
         "hashlib",
         "hmac",
-        "idna",
         "ipaddress",
         "locale",
         "shutil",
@@ -32,7 +31,7 @@ DEFERRED_MODULES = frozenset(
         "traceback",
     }
 )
-"""Modules of which nobody relies on what their import does besides."""
+"""Modules of which nobody relies on what their import does besides. None is a package: its parts would come first."""
 
 
 def defer_imports() -> None:

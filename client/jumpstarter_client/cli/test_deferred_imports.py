@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import textwrap
@@ -90,3 +91,9 @@ def test_every_module_can_be_used() -> None:
             print(name if attributes(name) != deferred[name] else "same")
     """
     assert output(program) == ["same"] * len(names)
+
+
+def test_no_package_is_deferred() -> None:
+    """`import package.part` would run the part before the package."""
+    specs = {name: importlib.util.find_spec(name) for name in DEFERRED_MODULES}
+    assert [name for name, spec in specs.items() if spec is None or spec.submodule_search_locations] == []
