@@ -110,8 +110,9 @@ class HostUsers:
     async def look_for(self, slot: Slot) -> None:
         """Open that device of theirs, to see whether its hardware is there. What comes of it is its state."""
         try:
-            node = (await self._own()).node(str(slot.uuid))
-            await node.open()
+            session = await self._own()
+            if self.leased is None:
+                await session.node(str(slot.uuid)).open()
         except Exception as error:  # any driver's open; a lease may have come meanwhile, too
             _log.debug("%s is not there: %s", slot, error)
 

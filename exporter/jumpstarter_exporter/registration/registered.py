@@ -298,8 +298,9 @@ class Registered:
             async for _ in changes:
                 while lack_of(self._devices) is not None:
                     await trio.sleep(LOOK_SECONDS)
-                    if self._keeper.lease is None and (lack := lack_of(self._devices)) is not None:
-                        for slot in lack.slots:
+                    lack = lack_of(self._devices)
+                    for slot in () if lack is None else lack.slots:
+                        if self._keeper.lease is None:  # one may have come with the device before
                             await self.users.look_for(slot)
 
     def _reports(self) -> list[DriverInstanceReport]:
