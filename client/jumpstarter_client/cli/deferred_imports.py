@@ -83,7 +83,7 @@ class _Deferred:
             module.__spec__.loader = module.__loader__ = self._loader
             try:
                 self._loader.exec_module(module)
-            except BaseException:
+            except BaseException:  # whatever it was, the next who needs the module tries again
                 self._is_begun = False
                 raise
             module.__class__ = ModuleType

@@ -41,6 +41,7 @@ def test_a_module_is_loaded_with_its_first_attribute_and_not_with_its_second_imp
 
 
 def test_threads_wait_until_another_has_loaded_it(tmp_path: Path) -> None:
+    # Nothing tells that a thread waits for a lock: those that would not wait have the time to look too early.
     folder = module(tmp_path, "import time\nprint('loaded')\ntime.sleep(0.2)\nvalue = 1\n")
     program = """
         import slow, threading

@@ -312,6 +312,11 @@ def test_the_base_of_other_drivers_names_them(tmp_path: Path, written: str) -> N
     assert any(name in said for name in known_types())
 
 
+def test_what_a_driver_module_offers_besides_is_no_type() -> None:
+    assert "serial.PySerial" in known_types()
+    assert "serial.SerialCore" not in known_types()
+
+
 def test_keys_that_nobody_knows_are_warnings_where_a_file_is_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

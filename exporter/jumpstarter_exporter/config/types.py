@@ -78,12 +78,13 @@ def resolve(name: str) -> type[Driver]:
 
 def known_types() -> list[str]:
     """Every short `type:` of our own drivers but those that are only bases of others."""
-    return [
-        f"{name}.{cls}"
-        for name, folder in _folders().items()
-        for cls in _classes(folder / "driver.py")
-        if not inspect.isabstract(_loaded(f"{name}.{cls}"))
-    ]
+    names = [f"{name}.{cls}" for name, folder in _folders().items() for cls in _classes(folder / "driver.py")]
+    return [name for name in names if _can_be_made(_loaded(name))]
+
+
+def _can_be_made(kind: type | None) -> bool:
+    """A driver module also offers bases, and what else other modules need. None is what is not installed."""
+    return kind is None or (issubclass(kind, Driver) and not inspect.isabstract(kind))
 
 
 def _loaded(short: str) -> type | None:

@@ -101,9 +101,11 @@ async def run_hook(hook: Hook, environment: Mapping[str, str], logger: logging.L
     command = command_of(hook)
     if shutil.which(command[0], path=environment.get("PATH")) is None:
         return f"Hook could not be started: there is no program {command[0]}"
-    ours, theirs = pty.openpty()
+    try:
+        ours, theirs, heard, alive = _opened()
+    except OSError as error:  # as when too many files are open
+        return f"Hook could not be started: {error}"
     os.set_blocking(ours, False)
-    heard, alive = os.pipe()
     try:
         try:
             process = await trio.lowlevel.open_process(
@@ -129,6 +131,17 @@ async def run_hook(hook: Hook, environment: Mapping[str, str], logger: logging.L
     finally:
         os.close(alive)
         os.close(ours)
+
+
+def _opened() -> tuple[int, int, int, int]:
+    """Both ends of a terminal, and of the pipe by which the guard knows that we live. OSError leaves none open."""
+    terminal = pty.openpty()
+    try:
+        return (*terminal, *os.pipe())
+    except OSError:
+        for descriptor in terminal:
+            os.close(descriptor)
+        raise
 
 
 def kill_hooks() -> None:

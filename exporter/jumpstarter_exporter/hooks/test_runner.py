@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -176,6 +177,20 @@ async def test_a_hook_ends_with_an_exporter_that_is_killed(before: str) -> None:
         with trio.fail_after(30):
             await trio.lowlevel.wait_readable(process)
         os.close(process)
+
+
+@pytest.mark.parametrize("missing", ["openpty", "pipe"])
+async def test_a_host_with_too_many_open_files_runs_no_hook_and_leaves_none_open(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    def refuse() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, missing, refuse)
+    monkeypatch.setattr("pty.openpty", os.openpty)
+    assert "Too many open files" in await run("true")
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_script_of_one_line_may_be_a_file(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ __all__ = ["HostDependency", "dependencies_below", "find_host_dependencies"]
 
 _REMOVABLE = ("/media", "/mnt", "/run/media")
 """What is mounted below these is a user's, and no part of the host."""
-_BOOT_KEYBOARDS = {("03", "01", "01"): "keyboard", ("03", "01", "02"): "mouse"}
+_BOOT_KEYBOARDS = {"03 01 01": "keyboard", "03 01 02": "mouse"}
 """Class, subclass and protocol of USB interfaces."""
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -102,11 +102,8 @@ def _default_interfaces(root: Path) -> set[str]:
 
 def _keyboards(root: Path) -> Iterator[HostDependency]:
     for interface in sorted((root / "sys/bus/usb/devices").glob("*:*")):
-        kind = tuple(
-            _text(interface / safe_name(name))
-            for name in ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
-        )
-        what = _BOOT_KEYBOARDS.get(kind)  # type: ignore[arg-type]
+        codes = ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
+        what = _BOOT_KEYBOARDS.get(" ".join(_text(interface / safe_name(name)) for name in codes))
         if what is not None:
             place = Path(os.path.realpath(interface))
             yield HostDependency(
