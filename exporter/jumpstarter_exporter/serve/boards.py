@@ -157,7 +157,8 @@ class Boards:
             if self._is_leaving or self._is_ending:
                 raise ReloadError("the exporter is about to end; start it again to have its files read")
             known = {entry.name: entry.file for entry in self._entries.values() if entry.file is not None}
-            before = {name: entry.board for name, entry in self._entries.items()}
+            # What is just being stopped is not served any more, as its users see it.
+            before = {name: self._roll.served.get(name) for name in self._entries}
             files = await trio.to_thread.run_sync(self._read, known)
             again = {name for name, board in self._roll.served.items() if board.start_again()}
             for name in {*self._entries, *files}:
@@ -379,8 +380,10 @@ class Boards:
     async def _stop_by_itself(self, entry: _Entry) -> None:
         assert entry.board is not None
         problem = f"{entry.board.reason}; {_again(entry.name)}"
+        entry.is_given_up = True
         await self._stop(entry, problem)
-        self._give_up(entry, problem)
+        if entry.is_given_up:  # nobody has had the files read again meanwhile
+            self._refuse(entry, problem)
         if self._is_leaving and not self._roll.served:
             self.ended.set()
 

@@ -302,3 +302,37 @@ async def test_a_board_that_stopped_is_started_again_by_resume_and_by_a_reload(h
         resumed = await HostServiceStub(door).Resume(host_pb2.ResumeRequest(board="rpi4"))
         assert list(resumed.started) == ["rpi4"]
         await switch(door, "rpi4")
+
+
+async def test_a_board_that_is_just_stopping_is_started_again_by_a_reload(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.write("rock")
+    fail = host.folder / "fail"
+    fail.touch()
+    hook = f"hooks: {{beforeLease: {{script: 'test ! -e {fail}', onFailure: exit}}}}"
+    host.write("rpi4", f"{POWER}\n{hook}")
+    stopping, go_on = trio.Event(), trio.Event()
+    finish = LocalBoard.finish
+
+    async def slowly(board: LocalBoard) -> None:
+        if board.name == "rpi4":
+            stopping.set()
+            await go_on.wait()
+        await finish(board)
+
+    monkeypatch.setattr(LocalBoard, "finish", slowly)
+    read = host.read
+
+    def noticed(before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
+        files = read(before)
+        if stopping.is_set():
+            trio.from_thread.run_sync(go_on.set)
+        return files
+
+    monkeypatch.setattr(host, "read", noticed)
+    async with host.running() as door:
+        await stopping.wait()
+        fail.unlink()
+        assert (await reload(door))["rpi4"] in ("restarted", "served")
+        await switch(door, "rpi4")
