@@ -118,7 +118,8 @@ class _Units:
         address = self._tree.usb_address(usb)
         if address is None or self._sockets[address.socket] > 1:
             return Identity(IdentitySource.PATH, f"path:{usb.path}", usb.path, objections[0])
-        return Identity(IdentitySource.PORT, f"port:{address.socket}", address.port, objections[0])
+        kind = ":".join(usb_ids(usb))  # another kind of device in the same port is another device
+        return Identity(IdentitySource.PORT, f"port:{address.socket}/{kind}", address.port, objections[0])
 
     def _objections(self, usb: UdevDevice, facts: Facts) -> Iterator[str]:
         """Why the serial number does not count."""

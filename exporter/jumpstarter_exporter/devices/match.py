@@ -19,7 +19,7 @@ from jumpstarter_exporter.devices.offer import HostUse, Protection, protect
 from jumpstarter_exporter.devices.profiles import Ancestor, Conditions, Profile, ProfileSet
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, usb_ids
 
-__all__ = ["Attempt", "Finding", "Match", "Refusal", "match_devices"]
+__all__ = ["Attempt", "Finding", "Match", "Named", "Refusal", "match_devices"]
 
 _ADMIN_KINDS = {"storage": "disks and card readers", "hub": "hub ports"}
 _DISKS = frozenset({"block", "scsi_generic"})
@@ -62,6 +62,20 @@ class Match:
         """Where it is in the tree of what was discovered."""
         return f"{self.group}.{self.name}" if self.group else self.name
 
+    @property
+    def template(self) -> str:
+        """What its path is made of."""
+        return f"{self.profile.group}/{self.profile.device_name}"
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a device was called before."""
+
+    path: str
+    template: str
+    """As `Match.template`: the device keeps its path as long as its profile goes on to name it in this way."""
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -81,6 +95,8 @@ class Finding:
     attempts: tuple[Attempt, ...]
     matches: tuple[Match, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    conflicts: tuple[Match, ...] = ()
+    """What it would be if not several profiles matched equally well: without a driver, for that reason."""
     protection: str = ""
     """Why the host keeps it for itself, matched or not; empty if it does not."""
 
@@ -92,18 +108,18 @@ def match_devices(
     use: HostUse | None = None,
     *,
     shared: Collection[str] = (),
-    taken: Mapping[str, str] | None = None,
+    named: Mapping[str, Named] | None = None,
 ) -> list[Finding]:
     """Every device, in the order of the tree, with what the profiles make of it.
 
-    `shared` are serial numbers that do not identify (see `identify`). `taken` are paths of the tree that devices had
-    before, with the key of each (`Match.key`): they keep them. Of two devices with one path the later one, in the
-    order of their keys, gets its own id behind its name.
+    `shared` are serial numbers that do not identify (see `identify`). `named` says what devices were called before, by
+    their keys (`Match.key`): they keep their paths, and no other device gets these. Of two devices with one path the
+    later one, in the order of their keys, gets its own id behind its name.
     """
     matcher = _Matcher(
         tree, profiles, hwdb, protect(tree, use or HostUse(), hwdb), identify(tree, hwdb, shared)
     )
-    return _with_distinct_paths([matcher.finding(device) for device in tree], taken or {})
+    return _with_distinct_paths([matcher.finding(device) for device in tree], named or {})
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,7 @@ class _Matcher:
         identity = self.identities[device.path]
         matches: list[Match] = []
         refusals: list[Refusal] = []
+        conflicts: list[Match] = []
         by_interface: dict[str, list[Profile]] = {}
         for attempt in attempts:
             if attempt.difference:
@@ -140,13 +157,24 @@ class _Matcher:
                 names = " and ".join(one.name for one in best)
                 reason = f"{names} match equally well for {interface}; add a condition to one of them, or disable it"
                 refusals += [Refusal(one, reason) for one in best]
+                conflict = self._match(best[0], subject, identity)
+                conflicts.append(replace(conflict, type=None, no_driver=reason, config={}))
             else:
                 matches.append(self._match(best[0], subject, identity))
             refusals += [
                 Refusal(one, f"{best[0].name} counts for {interface}: {_why_better(best[0], one)}")
                 for one in found[len(best) :]
             ]
-        return Finding(device, subject.facts, identity, attempts, tuple(matches), tuple(refusals), kept)
+        return Finding(
+            device,
+            subject.facts,
+            identity,
+            attempts,
+            tuple(matches),
+            tuple(refusals),
+            tuple(conflicts),
+            kept,
+        )
 
     def _protection(self, device: UdevDevice, facts: Facts) -> str:
         """A hub is its ports, each of which has an answer of its own; the host may go on using those that it uses."""
@@ -324,23 +352,29 @@ def _filled_in(value: Any, words: Mapping[str, str]) -> Any:
     return value
 
 
-def _with_distinct_paths(findings: list[Finding], taken: Mapping[str, str]) -> list[Finding]:
+def _with_distinct_paths(findings: list[Finding], named: Mapping[str, Named]) -> list[Finding]:
     """The same, where no two matches have one path, and no newcomer has that of a device that may come back."""
-    before = {key: path for path, key in taken.items()}
-    owners = dict(taken)
+    owners = {former.path: key for key, former in named.items()}
     names: dict[str, str] = {}
-    for match in sorted((match for one in findings for match in one.matches), key=lambda match: match.key):
-        former = before.get(match.key, "")
-        if former == match.path or former.startswith(f"{match.path}-"):
-            path = former
+    groups: dict[str, str] = {}
+    every = [match for one in findings for match in (*one.matches, *one.conflicts)]
+    for group in sorted({match.group for match in every if match.group}):
+        owners.setdefault(group, "")  # else a device without a group could have its path
+    for match in sorted(every, key=lambda match: match.key):
+        former = named.get(match.key)
+        if former is not None and former.template == match.template:
+            path = former.path
         else:
             path = match.path
             number = 1
             while owners.setdefault(path, match.key) != match.key:
                 path = f"{match.path}-{_slug(match.identity.value)}" + (f"-{number}" if number > 1 else "")
                 number += 1
-        names[match.key] = path.rpartition(".")[2]
+        groups[match.key], _, names[match.key] = path.rpartition(".")
+
+    def as_named(matches: tuple[Match, ...]) -> tuple[Match, ...]:
+        return tuple(replace(match, group=groups[match.key], name=names[match.key]) for match in matches)
+
     return [
-        replace(one, matches=tuple(replace(match, name=names[match.key]) for match in one.matches))
-        for one in findings
+        replace(one, matches=as_named(one.matches), conflicts=as_named(one.conflicts)) for one in findings
     ]

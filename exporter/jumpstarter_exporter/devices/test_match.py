@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
 from jumpstarter_exporter.devices.identity import shared_serials
-from jumpstarter_exporter.devices.match import Finding, Match, match_devices
+from jumpstarter_exporter.devices.match import Finding, Match, Named, match_devices
 from jumpstarter_exporter.devices.profiles import ProfileSet, combine, parse, shipped
 from tests.support.udev_hosts import CAMERA, CDC, DISK, HOSTS, HUB, UART, Host, pi4
 
@@ -22,14 +22,18 @@ def admin(text: str) -> ProfileSet:
     return combine(SHIPPED_FILES, [parse(Path("mine.yaml"), text.encode())])
 
 
-def found(host: Host, profiles: ProfileSet = SHIPPED, taken: dict[str, str] | None = None) -> list[Finding]:
-    return match_devices(host.tree, profiles, shipped_tables(), host.use, taken=taken)
+def found(host: Host, profiles: ProfileSet = SHIPPED, named: dict[str, Named] | None = None) -> list[Finding]:
+    return match_devices(host.tree, profiles, shipped_tables(), host.use, named=named)
+
+
+def names_of(matches: dict[str, Match]) -> dict[str, Named]:
+    return {match.key: Named(match.path, match.template) for match in matches.values()}
 
 
 def matches(
-    host: Host, profiles: ProfileSet = SHIPPED, taken: dict[str, str] | None = None
+    host: Host, profiles: ProfileSet = SHIPPED, named: dict[str, Named] | None = None
 ) -> dict[str, Match]:
-    return {match.path: match for finding in found(host, profiles, taken) for match in finding.matches}
+    return {match.path: match for finding in found(host, profiles, named) for match in finding.matches}
 
 
 def finding(host: Host, name: str, profiles: ProfileSet = SHIPPED) -> Finding:
@@ -255,8 +259,7 @@ def test_two_devices_with_one_path_keep_theirs_whoever_comes_and_goes() -> None:
 
     alone = matches(host(3), profiles)
     assert set(alone) == {"bench.console"}
-    taken = {path: match.key for path, match in alone.items()}
-    both = matches(host(1, 3), profiles, taken)
+    both = matches(host(1, 3), profiles, names_of(alone))
     assert both["bench.console"].key == alone["bench.console"].key
     assert set(both) == {"bench.console", "bench.console-1-1"}
     assert set(matches(host(1, 3), profiles)) == {"bench.console", "bench.console-1-3"}
@@ -333,14 +336,14 @@ def test_who_was_there_before_keeps_path_and_configuration_when_another_is_unplu
     devices = sorted({one.path for one in host.devices if one.is_usb_device and "-" in one.name})
     gone = data.draw(st.sampled_from([*devices, "/none"]))
 
-    def look(one: Host, taken: dict[str, str]) -> dict[str, Match]:
-        all_found = match_devices(one.tree, profiles, shipped_tables(), shared=shared, taken=taken)
+    def look(one: Host, named: dict[str, Named]) -> dict[str, Match]:
+        all_found = match_devices(one.tree, profiles, shipped_tables(), shared=shared, named=named)
         return {match.key: match for each in all_found for match in each.matches}
 
     before = look(host, {})
-    taken = {match.path: key for key, match in before.items()}
+    named = names_of(before)
     left = Host([one for one in host.devices if not f"{one.path}/".startswith(f"{gone}/")])
-    after = look(left, taken)
+    after = look(left, named)
     assert after.keys() <= before.keys()
     assert {key: (match.path, match.config) for key, match in after.items()} == {
         key: (before[key].path, before[key].config) for key in after

@@ -1,0 +1,230 @@
+"""The devices that were discovered on this host, whether they are plugged in or not. No I/O.
+
+A device that was seen once keeps its name and its UUID for as long as it is known by the same identity (see
+`identity`): a serial number at whichever port, or a port whatever the number of its node. No other device gets that
+name. What is needed to show a device that is not there is remembered, too. `known_file` keeps it over restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+
+from jumpstarter_exporter.devices.hwdb import Hwdb
+from jumpstarter_exporter.devices.identity import IdentitySource, shared_serials
+from jumpstarter_exporter.devices.match import Finding, Match, Named, match_devices
+from jumpstarter_exporter.devices.offer import HostUse
+from jumpstarter_exporter.devices.profiles import ProfileSet
+from jumpstarter_exporter.devices.udev_device import DeviceTree, usb_ids
+
+__all__ = ["MAX_KNOWN", "Inspection", "Known", "KnownDevice", "KnownDevices", "PresentDevice"]
+
+MAX_KNOWN = 4096
+"""Devices that are remembered. Of more than that, those are forgotten that were not seen for the longest time."""
+NOT_SEEN = "not seen since the start of the exporter"
+
+
+class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that was seen once, as it was when it was seen last."""
+
+    key: str
+    """`Match.key`."""
+    uuid: UUID
+    path: str
+    """Its name in the device tree: `GROUP.NAME`, or `NAME`."""
+    template: str
+    """`Match.template`."""
+    profile: str
+    interface: str
+    type: str | None
+    no_driver: str = ""
+    config: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+    description: str | None = None
+    identity_source: IdentitySource
+    identity: str
+    """The serial number, the port or the path, for people."""
+    identity_reason: str
+    vendor: str = ""
+    product: str = ""
+    model: str = ""
+    port: str = ""
+    """Of USB, such as `1-1.4`; empty for other devices."""
+    socket: str = ""
+    """The same, stable over restarts of the host; see `UsbAddress`."""
+    nodes: tuple[str, ...] = ()
+    """Its device node, and the links to it."""
+
+    @property
+    def group(self) -> str:
+        """What stands before its name; empty if nothing does."""
+        return self.path.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rpartition(".")[2]
+
+
+class Known(msgspec.Struct, frozen=True):
+    """All that is remembered of a host."""
+
+    devices: tuple[KnownDevice, ...] = ()
+    """Each key and each path once; those that were seen last are at the end."""
+    groups: dict[str, UUID] = {}
+    """UUIDs of the groups of the device tree, by name."""
+    shared_serials: frozenset[str] = frozenset()
+    """Serial numbers that two devices had at one time, so that they identify none."""
+
+    def __post_init__(self) -> None:
+        """Check that nothing is there twice. Raises ValueError."""
+        uuids = [*(one.uuid for one in self.devices), *self.groups.values()]
+        for what, values in (
+            ("UUID", uuids),
+            ("key", [one.key for one in self.devices]),
+            ("name", [one.path for one in self.devices]),
+        ):
+            if len(set(values)) < len(values):
+                raise ValueError(f"two devices have one {what}")
+
+
+@dataclass(frozen=True)
+class PresentDevice:
+    """A device that is offered, or was."""
+
+    device: KnownDevice
+    missing: str = ""
+    """Why it is not there; empty if it is."""
+    match: Match | None = None
+    """Of this inspection; None if it is not there."""
+    sysfs_path: str = ""
+    """Of the device of udev's, if it is there."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one look at a host's devices has given."""
+
+    findings: tuple[Finding, ...]
+    devices: tuple[PresentDevice, ...]
+    """All that are offered now, and all that are known and not there; in the order of their names."""
+    known: Known
+    """To be kept."""
+
+
+class KnownDevices:
+    """Goes from one look at the host to the next."""
+
+    def __init__(self, known: Known | None = None, *, draw: Callable[[], UUID] = uuid4) -> None:
+        """`draw` gives a new UUID."""
+        self._known = known or Known()
+        self._draw = draw
+        self._missing: dict[str, str] = {one.key: NOT_SEEN for one in self._known.devices}
+        """By key: those that are not there, with the reason."""
+
+    @property
+    def known(self) -> Known:
+        """All that is remembered."""
+        return self._known
+
+    def forget(self, path: str) -> bool:
+        """Remember nothing of a device that is not there; False if it is, or there is none of that name."""
+        left = tuple(one for one in self._known.devices if one.path != path or one.key not in self._missing)
+        is_forgotten = len(left) < len(self._known.devices)
+        groups = {group: uuid for group, uuid in self._known.groups.items() if group in _groups(left)}
+        self._known = msgspec.structs.replace(self._known, devices=left, groups=groups)
+        return is_forgotten
+
+    def inspect(
+        self, tree: DeviceTree, profiles: ProfileSet, hwdb: Hwdb, use: HostUse | None = None, *, now: str = ""
+    ) -> Inspection:
+        """What there is now. `now` is the time of day, for reasons."""
+        shared = self._known.shared_serials | shared_serials(tree)
+        before = _by_port(self._known.devices, shared)
+        missing = {new: self._missing[old] for new, (old, _) in before.items() if old in self._missing}
+        known = {key: device for key, (_, device) in before.items()}
+        named = {key: Named(device.path, device.template) for key, device in known.items()}
+        findings = tuple(match_devices(tree, profiles, hwdb, use, shared=shared, named=named))
+        present: dict[str, PresentDevice] = {}
+        for finding in findings:
+            for match in (*finding.matches, *finding.conflicts):
+                former = known.get(match.key)
+                uuid = self._draw() if former is None else former.uuid
+                device = _remembered(match, finding, tree, uuid)
+                present[match.key] = PresentDevice(device, "", match, finding.device.path)
+        # What is there and not offered (any more) is no missing device, and keeps its name all the same.
+        others = {finding.identity.key for finding in findings}
+        absent: dict[str, PresentDevice] = {}
+        for key, device in known.items():
+            if key not in present and key.removesuffix(f":{device.interface}") not in others:
+                reason = missing.get(key) or (f"unplugged at {now}" if now else "unplugged")
+                absent[key] = PresentDevice(device, reason)
+        self._missing = {key: one.missing for key, one in absent.items()}
+        # Those that are there come last, in the order in which they were seen first.
+        order = [*(key for key in known if key not in present), *(key for key in known if key in present)]
+        order += [key for key in present if key not in known]
+        devices = [present[key].device if key in present else known[key] for key in order]
+        devices = devices[max(0, len(devices) - MAX_KNOWN) :]
+        groups = {group: self._known.groups.get(group) or self._draw() for group in sorted(_groups(devices))}
+        self._known = Known(tuple(devices), groups, shared)
+        every = sorted((*present.values(), *absent.values()), key=lambda one: one.device.path)
+        kept = {device.key for device in devices}
+        return Inspection(findings, tuple(one for one in every if one.device.key in kept), self._known)
+
+
+def _by_port(
+    devices: tuple[KnownDevice, ...], shared: frozenset[str]
+) -> Mapping[str, tuple[str, KnownDevice]]:
+    """By the key that each has now, with the key before: a serial number that has turned out to be shared gives way.
+
+    The device is then the one at the port where it was seen last.
+    """
+    taken = {one.key for one in devices}
+    found: dict[str, tuple[str, KnownDevice]] = {}
+    for one in devices:
+        key = one.key
+        if one.identity_source is IdentitySource.SERIAL and one.socket:
+            serial, _, part = one.key.removeprefix("serial:").partition("/")
+            new = f"port:{one.socket}/{one.vendor}:{one.product}/{part}"
+            if serial in shared and new not in taken:
+                key = new
+                taken.add(new)
+        found[key] = (one.key, msgspec.structs.replace(one, key=key))
+    return found
+
+
+def _remembered(match: Match, finding: Finding, tree: DeviceTree, uuid: UUID) -> KnownDevice:
+    device = finding.device
+    usb = tree.usb_device(device)
+    vendor, product = usb_ids(usb) if usb is not None else ("", "")
+    address = tree.usb_address(device) if usb is not None else None
+    return KnownDevice(
+        key=match.key,
+        uuid=uuid,
+        path=match.path,
+        template=match.template,
+        profile=match.profile.name,
+        interface=match.interface,
+        type=match.type,
+        no_driver=match.no_driver,
+        config=dict(match.config),
+        labels=dict(match.labels),
+        description=match.description,
+        identity_source=match.identity.source,
+        identity=match.identity.value,
+        identity_reason=match.identity.why,
+        vendor=vendor,
+        product=product,
+        model=finding.facts.model,
+        port="" if address is None else address.port,
+        socket="" if address is None else address.socket,
+        nodes=tuple(name for name in (device.node, *device.links) if name),
+    )
+
+
+def _groups(devices: tuple[KnownDevice, ...] | list[KnownDevice]) -> set[str]:
+    return {one.group for one in devices if one.group}
