@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import trio
 
-from jumpstarter_exporter.composite import Proxy
+from jumpstarter_exporter.composite import Composite, Proxy
 from jumpstarter_exporter.devices.cores import keep_open
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.layout import TreeError
+from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.node import Node
 
@@ -42,30 +43,49 @@ class Tree:
         self._list()
 
     def update(self) -> list[Node]:
-        """Have what the board consists of now, where that has changed below the root. Nodes that are left are returned.
+        """Have what the board consists of now. Nodes that are left are returned.
 
-        They are to be closed; a device that is new is closed.
+        They are to be closed; a device that is new is closed. In a group whatever has not changed stays as it is; any
+        other device that has changed, or one of its parts, is made anew with all of its parts.
         """
-        slots = self.devices.slots
-        left = []
-        for name, node in list(self.root.children.items()):
-            if any(slots.get(one.path) is not one.slot for one in _all(node)) or _known(node) != {
-                path for path in slots if path == node.path or path.startswith(f"{node.path}.")
-            }:
-                left.append(self.root.children.pop(name))
-                for one in _all(node):
-                    del self._nodes[str(one.driver.uuid)]
-        children: dict[str, Driver] = {}
-        for name, spec in self.devices.spec.children.items():
-            if name in self.root.children:
-                children[name] = self.root.driver.children[name]
-                continue
-            children[name] = spec.make()
-            if spec.ref is None:
-                self.root.children[name] = self._grow(children[name], name, self.root)
-        self.root.driver.children = children
+        left: list[Node] = []
+        self._update(self.root, self.devices.spec, left)
         self._list()
         return left
+
+    def _update(self, group: Node, spec: Spec, left: list[Node]) -> None:
+        """What is below a group."""
+        children: dict[str, Driver] = {}
+        for name, node in list(group.children.items()):
+            now = spec.children.get(name)
+            if now is None or not self._goes_on(node, now):
+                left.append(group.children.pop(name))
+                for one in _all(node):
+                    del self._nodes[str(one.driver.uuid)]
+        for name, now in spec.children.items():
+            if name in group.children:
+                node = group.children[name]
+                children[name] = node.driver
+                if _is_group(now):
+                    self._update(node, now, left)
+                continue
+            children[name] = now.make()
+            children[name].parent_driver = group.driver
+            if now.ref is None:
+                group.children[name] = self._grow(children[name], name, group)
+        # In the order of the specification, as a report lists them.
+        group.children = {name: group.children[name] for name in spec.children if name in group.children}
+        group.driver.children = children
+
+    def _goes_on(self, node: Node, spec: Spec) -> bool:
+        """Whether the session's driver objects are still those of the device, and, if it is no group, of its parts."""
+        slots = self.devices.slots
+        if slots.get(node.path) is not node.slot:
+            return False
+        if _is_group(spec):
+            return True
+        below = {path for path in slots if path == node.path or path.startswith(f"{node.path}.")}
+        return _known(node) == below and all(slots.get(one.path) is one.slot for one in _all(node))
 
     def _list(self) -> None:
         places = {node.path: node for node in self.nodes}
@@ -91,10 +111,7 @@ class Tree:
 
     async def keep_open(self) -> None:
         """Open the devices that want it without waiting for a user, and again after a failure; until cancelled."""
-        async with trio.open_nursery() as nursery:
-            for node in self.nodes:
-                if node.opens_at_start:
-                    nursery.start_soon(keep_open, node)
+        await keep_open(self.devices, lambda: [node for node in self.nodes if node.opens_at_start])
 
     async def close(self) -> None:
         """Leave all devices as they are configured for between sessions, and close them, children first.
@@ -122,6 +139,11 @@ class Tree:
             if not isinstance(child, Proxy):
                 node.children[child_name] = self._grow(child, child_name, node)
         return node
+
+
+def _is_group(spec: Spec) -> bool:
+    """Whether it is only what is below it, so that its driver object may stay while that changes."""
+    return spec.kind is Composite and not spec.fault
 
 
 def _all(node: Node) -> Iterator[Node]:

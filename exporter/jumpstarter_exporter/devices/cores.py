@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -108,20 +109,62 @@ async def living(devices: BoardDevices) -> AsyncIterator[None]:
 
 async def keeping_open(devices: BoardDevices) -> None:
     """Open the cores that want it without waiting for a user, and again after a failure; until cancelled."""
+
+    def wanted() -> list[SlotCore]:
+        cores = [slot.core for slot in devices.slots.values()]
+        return [core for core in cores if core is not None and core.opens_at_start]
+
+    await keep_open(devices, wanted)
+
+
+class _Openable(Protocol):
+    """A core, or a session's node."""
+
+    @property
+    def slot(self) -> Slot: ...
+    @property
+    def is_open(self) -> bool: ...
+    async def open(self) -> None: ...
+
+
+async def keep_open(devices: BoardDevices, wanted: Callable[[], Sequence[_Openable]]) -> None:
+    """Keep those open that are wanted, also of devices that the board gets later; until cancelled."""
+    kept: dict[_Openable, trio.CancelScope] = {}
+
+    async def keep(one: _Openable, scope: trio.CancelScope) -> None:
+        with scope:
+            await _keep_one_open(one)
+
     async with trio.open_nursery() as nursery:
-        for slot in devices.slots.values():
-            if slot.core is not None and slot.core.opens_at_start:
-                nursery.start_soon(keep_open, slot.core)
+
+        def follow() -> None:
+            now = wanted()
+            for one in [one for one in kept if one not in now]:
+                kept.pop(one).cancel()
+            for one in now:
+                if one not in kept:
+                    kept[one] = trio.CancelScope()
+                    nursery.start_soon(keep, one, kept[one])
+
+        follow()
+        devices.arranged.append(follow)
+        try:
+            await trio.sleep_forever()
+        finally:
+            devices.arranged.remove(follow)
 
 
-async def keep_open(one: Any) -> None:
-    """Open it, and again when it is not open any more, until cancelled. It has `is_open` and `open`."""
+async def _keep_one_open(one: _Openable) -> None:
+    """Open it, and again when it is not open any more. What is unplugged is waited for."""
     pause = RETRY_FIRST
     while True:
-        if not one.is_open:
+        came = one.slot.came
+        if not one.is_open and not one.slot.life.why_unplugged:
             try:
                 await one.open()
                 pause = RETRY_FIRST
             except Exception:  # whatever its driver raises has become its state, with the reason
                 pause = min(pause * 2, RETRY_LONGEST)
-        await trio.sleep(pause)
+        with trio.move_on_after(math.inf if one.slot.life.why_unplugged else pause):
+            await came.wait()
+            pause = RETRY_FIRST

@@ -81,6 +81,8 @@ class Opening:
         async with self._opening:
             if self.is_open:
                 return
+            if why := self._life.why_unplugged:
+                raise DeviceMissing(f"{self._name} is not there: {why}")
             await self.shut()
             if self._nursery is None:  # the session may have begun to end meanwhile
                 raise JumpstarterUsageError("a device can be opened only inside of its session")

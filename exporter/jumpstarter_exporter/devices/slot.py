@@ -11,6 +11,8 @@ import logging
 from collections.abc import Mapping
 from uuid import UUID
 
+import trio
+
 from jumpstarter_exporter.devices.cores import SlotCore
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.devices.state import Lifecycle, State
@@ -53,6 +55,8 @@ class Slot:
         self._user: object = None
         self._told: str | None = None
         """The reason for its state that was logged."""
+        self.came = trio.Event()
+        """Set when its hardware is plugged in, and replaced by a new one."""
         self.life.watch(self._log_change)
         if spec.fault:
             self.life.failed(spec.fault)
@@ -88,6 +92,21 @@ class Slot:
     def reason(self) -> str:
         """Why it is in this state."""
         return self.life.reason
+
+    def unplugged(self, reason: str) -> None:
+        """The host knows that its hardware is not there. In the trio loop of the exporter."""
+        if self.life.why_unplugged != reason:
+            self.life.unplugged(reason)
+
+    def plugged(self) -> None:
+        """It is there (again): whoever keeps it open is told. In the trio loop of the exporter."""
+        if not self.life.why_unplugged:
+            return
+        self.life.plugged()
+        if self.spec.fault:
+            self.life.failed(self.spec.fault)
+        self.came.set()
+        self.came = trio.Event()
 
     def lend_to(self, driver: Driver) -> None:
         """Give a session's driver object what is the device's, and not the object's."""

@@ -2,9 +2,10 @@
 
 Two layers make the state: the *core*, what of the device lives as long as its hardware, and the *driver*, the object
 that a session has. Each goes through the same conditions by the same table (`WAYS`); a device without a core has only
-the second. Beside them *holder* (has somebody taken the device for themselves?) and *stuck* (does some of its code not
-come back?) are facts of their own, because hardware that vanishes under its user is missing at once, and is still held
-when it returns. What is said against the table is a fault in a driver: it is logged and does not happen.
+the second. Beside them *holder* (has somebody taken the device for themselves?), *stuck* (does some of its code not
+come back?) and *unplugged* (does the host say that it is not there?) are facts of their own, because hardware that
+vanishes under its user is missing at once, and is still held when it returns. What is said against the table is a fault
+in a driver: it is logged and does not happen.
 """
 
 from __future__ import annotations
@@ -173,13 +174,14 @@ class Lifecycle:
         self.core = Layer(self)
         self._holder: str | None = None
         self._stuck: dict[object, str] = {}
+        self._unplugged = ""
         self._watchers: list[Watcher] = []
         self._depth = 0
 
     @property
     def condition(self) -> State:
         """The hardware's state, whether somebody holds the device or not; never BUSY."""
-        return self._deciding.condition.state
+        return State.MISSING if self._unplugged else self._deciding.condition.state
 
     @property
     def state(self) -> State:
@@ -196,6 +198,8 @@ class Lifecycle:
         with self._lock:
             if self._stuck:
                 return next(iter(self._stuck.values()))
+            if self._unplugged:
+                return self._unplugged
             if self.condition is not State.READY:
                 return self._deciding.reason
             if self._holder is not None:
@@ -248,6 +252,29 @@ class Lifecycle:
         finally:
             with self.changing():
                 self._holder = None
+
+    @property
+    def why_unplugged(self) -> str:
+        """Why the host knows that the hardware is not there; empty if it is, or nobody knows."""
+        return self._unplugged
+
+    def unplugged(self, reason: str) -> None:
+        """The host knows that the hardware is not there: whatever the layers say, it is missing, for that reason.
+
+        A fault that it had is over.
+        """
+        with self.changing():
+            self._unplugged = _short(reason)
+            for layer in (self.core, self.driver):
+                if layer.condition is Condition.FAILED:
+                    layer.closed(missing=reason)
+
+    def plugged(self) -> None:
+        """It is there (again); what was missing can be opened, and is not before somebody does."""
+        with self.changing():
+            self._unplugged = ""
+            for layer in (self.core, self.driver):
+                layer.found()
 
     @property
     def is_stuck(self) -> bool:

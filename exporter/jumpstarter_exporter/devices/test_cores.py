@@ -243,3 +243,65 @@ async def test_a_driver_made_by_hand_has_its_core_for_its_session(user: Users) -
     async with Session(Device()) as made, user(made) as one:
         await one.call("", "use")
     assert events == ["open ", "driver opens ", "driver ends ", "driver closes ", "restore ", "close "]
+
+
+async def test_what_is_unplugged_is_not_tried_and_is_opened_when_it_is_plugged_in(
+    user: Users, autojump_clock: trio.testing.MockClock
+) -> None:
+    devices = board(early=True)
+    slot = devices.slots[INNER]
+    slot.unplugged("unplugged at 14:03:22")
+    async with living(devices), trio.open_nursery() as nursery:
+        nursery.start_soon(keeping_open, devices)
+        async with session(devices, user) as one:
+            with pytest.raises(RpcError, match=f"{INNER} is not there: unplugged at 14:03:22"):
+                await one.call(INNER, "use")
+        await trio.sleep(3600)
+        assert f"open {INNER}" not in events
+        assert (slot.state, slot.reason) == (State.MISSING, "unplugged at 14:03:22")
+        slot.plugged()
+        await trio.testing.wait_all_tasks_blocked()
+        assert f"open {INNER}" in events
+        assert slot.state is State.READY
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_fault_is_over_with_the_hardware_that_had_it() -> None:
+    devices = board()
+    slot = devices.slots[INNER]
+    slot.life.core.failed("burnt")
+    slot.unplugged("unplugged")
+    slot.plugged()
+    assert slot.state is State.READY
+
+
+async def test_a_core_of_a_device_that_comes_later_is_kept_open_and_of_one_that_leaves_is_not() -> None:
+    devices = Inventory().add("lab", Spec(Composite))
+    async with living(devices), trio.open_nursery() as nursery:
+        nursery.start_soon(keeping_open, devices)
+        await trio.testing.wait_all_tasks_blocked()
+        devices.replace(Spec(Composite, children={"a": Spec(Device, {"early": True})}))
+        await trio.testing.wait_all_tasks_blocked()
+        assert events == ["open a"]
+        devices.replace(Spec(Composite))
+        await trio.testing.wait_all_tasks_blocked()
+        assert events == ["open a", "close a"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_device_that_joins_a_group_disturbs_nobody_in_it(user: Users) -> None:
+    def grouped(**devices: Spec) -> Spec:
+        return Spec(Composite, children={"group": Spec(Composite, children=devices)})
+
+    devices = Inventory().add("lab", grouped(a=Spec(Device)))
+    async with living(devices), session(devices, user) as one:
+        await one.call("group.a", "use")
+        events.clear()
+        devices.replace(grouped(a=Spec(Device), b=Spec(Device)))
+        await trio.testing.wait_all_tasks_blocked()
+        await one.call("group.a", "use")
+        await one.call("group.b", "use")
+        assert events == ["open group.b", "driver opens group.b"]
+        devices.replace(grouped(b=Spec(Device)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(events[2:]) == ["close group.a", "driver closes group.a"]

@@ -26,6 +26,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.layers = {"driver": self.life.driver, "core": self.life.core}
         self.held: AbstractContextManager[None] | None = None
         self.returned: list[Callable[[], None]] = []
+        self.is_unplugged = False
         self.seen = (self.life.state, self.life.reason)
         self.life.watch(self._watch)
         Lifecycle.strict = False
@@ -92,7 +93,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def failed(self, layer: str, reason: str) -> None:
         with self.step(layer) as one:
             one.failed(reason)
-        assert self.life.state is State.FAILED
+        assert (self.life.state is State.FAILED) == (not self.is_unplugged or bool(self.returned))
 
     @rule()
     def stuck(self) -> None:
@@ -103,6 +104,16 @@ class LifecycleMachine(RuleBasedStateMachine):
     def comes_back(self) -> None:
         if self.returned:
             self.returned.pop()()
+
+    @rule(reason=st.sampled_from(["unplugged at noon", "not seen"]))
+    def unplugged(self, reason: str) -> None:
+        self.life.unplugged(reason)
+        self.is_unplugged = True
+
+    @rule()
+    def plugged(self) -> None:
+        self.life.plugged()
+        self.is_unplugged = False
 
     @rule()
     def take(self) -> None:
@@ -130,13 +141,17 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     @invariant()
     def busy_means_ready_and_held(self) -> None:
+        assert not self.is_unplugged or self.life.condition is State.MISSING
         busy = self.life.condition is State.READY and self.held is not None and not self.returned
         assert (self.life.state is State.BUSY) == busy
 
     @invariant()
     def is_as_bad_as_its_worst_layer(self) -> None:
         states = {layer.condition.state for layer in self.layers.values()}
-        if self.returned or State.FAILED in states:
+        if self.is_unplugged and not self.returned:
+            assert self.life.state is State.MISSING
+            assert self.life.reason == self.life.why_unplugged
+        elif self.returned or State.FAILED in states:
             assert self.life.state is State.FAILED
         elif states == {State.READY}:
             assert self.life.state in (State.READY, State.BUSY)
