@@ -28,6 +28,7 @@ from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
 from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_controller.services import (
+    BoardService,
     ClientService,
     ControllerService,
     ExporterService,
@@ -160,6 +161,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         ExporterService(engine, streams),
         ClientService(engine, guard, credentials.token, settings.most_leases),
         LabService(engine, guard),
+        BoardService(engine, guard, credentials),
         EnrolmentService(engine, guard, credentials, issuers=configuration.issuers),
     ]
     served.append(Served.public(services, listeners, OPTIONS, interceptors=[guard.greet]))

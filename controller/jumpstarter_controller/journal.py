@@ -13,6 +13,7 @@ from jumpstarter_controller.lab import (
     Exporter,
     ExporterDevices,
     ExporterStatus,
+    Host,
     Lease,
     PairingCode,
     Policy,
@@ -104,6 +105,10 @@ def _exporter(before: Exporter | None, after: Exporter | None) -> _Sentences:
     yield from _existence("exporter", before, after)
     if before is None or after is None:
         return
+    if after.gone_since is not None:
+        if before.gone_since is None:
+            yield logging.INFO, f"board is {after.status_message}"
+        return
     if after.devices and (before.devices, before.labels) != (after.devices, after.labels):
         yield logging.INFO, f"exporter registered with {after.devices} devices"
     elif before.devices and not after.devices:
@@ -127,11 +132,24 @@ def _existence(word: str, before: Record | None, after: Record | None) -> _Sente
         yield logging.INFO, f"{word} created"
     elif after is None:
         yield logging.INFO, f"{word} deleted"
-    elif isinstance(before, Client | Exporter) and isinstance(after, Client | Exporter):
+    elif isinstance(before, Client | Exporter | Host) and isinstance(after, Client | Exporter | Host):
         if before.uid != after.uid:
             kept = isinstance(after, Client) and after.outgoing == before.uid
             yield logging.INFO, f"{word} gets a new token, {_OLD_ONES[kept]}"
         if before.enabled != after.enabled:
             yield logging.INFO, f"{word} {'enabled' if after.enabled else 'disabled'}"
+        if isinstance(before, Host) and isinstance(after, Host):
+            yield from _host(before, after)
+    elif isinstance(before, PairingCode) and isinstance(after, PairingCode):
+        if before.redeemer != after.redeemer:
+            yield logging.INFO, f"{word} used"
     elif isinstance(after, Policy):
         yield logging.INFO, f"{word} changed"
+
+
+def _host(before: Host, after: Host) -> _Sentences:
+    if before.labels != after.labels:
+        labels = ",".join(f"{key}={value}" for key, value in sorted(after.labels.items()))
+        yield logging.INFO, f"host's boards have the labels {labels or 'of their own only'}"
+    if before.may_label != after.may_label:
+        yield logging.INFO, f"host may set the labels {', '.join(after.may_label) or 'of none'}"

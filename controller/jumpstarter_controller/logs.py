@@ -17,11 +17,11 @@ from jumpstarter_proto.log_lines import MAX_MESSAGE_LENGTH
 from jumpstarter_proto.rpc import LimitedLog
 from jumpstarter_proto.texts import printable, shown
 
-from jumpstarter_controller.lab import Client, Exporter, Lease, PairingCode, Policy, Record
+from jumpstarter_controller.lab import Client, Exporter, Host, Lease, PairingCode, Policy, Record
 
 __all__ = ["FIELDS", "JsonFormatter", "Refusals", "TextFormatter", "about", "configure"]
 
-FIELDS = ("namespace", "lease", "client", "exporter", "policy", "code", "router", "peer")
+FIELDS = ("namespace", "lease", "client", "exporter", "host", "policy", "code", "router", "peer")
 """In the order of a line."""
 LONGEST = 300
 """Characters of one field."""
@@ -47,7 +47,9 @@ def about(*records: Record, **fields: str) -> dict[str, str]:
                 found |= {"lease": record.name, "client": record.client}
                 if record.exporter:
                     found["exporter"] = record.exporter
-            case Client() | Exporter() | Policy() | PairingCode():
+            case Exporter(host=host) if host:
+                found |= {"exporter": record.name, "host": host}
+            case Client() | Exporter() | Host() | Policy() | PairingCode():
                 found[record.KIND] = record.name
     return found | {key: value for key, value in fields.items() if value}
 

@@ -13,6 +13,7 @@ from jumpstarter_controller.lab import (
     ConditionType,
     Exporter,
     ExporterStatus,
+    Host,
     Lease,
     PairingCode,
     Policy,
@@ -91,3 +92,23 @@ def test_other_records() -> None:
     policy = Policy(namespace="lab", name="p")
     assert said(policy, replace(policy, exporters="a=b")) == ["policy changed"]
     assert said(None, None) == []
+
+
+def test_a_host_and_its_boards() -> None:
+    host = Host(namespace="lab", name="pi4", uid="1", may_label=("host",))
+    assert said(None, host) == ["host created"]
+    changed = replace(host, labels={"site": "berlin"}, may_label=())
+    assert said(host, changed) == [
+        "host's boards have the labels site=berlin",
+        "host may set the labels of none",
+    ]
+    assert said(host, replace(host, uid="2")) == ["host gets a new token, the old ones count no more"]
+    assert said(host, None) == ["host deleted"]
+    board = replace(EXPORTER, host="pi4", devices=2)
+    gone = replace(board, devices=0, gone_since=7.0, status_message="gone since then: why")
+    assert said(board, gone) == ["board is gone since then: why"]
+    assert said(gone, replace(gone, status_message="still")) == []
+    ((_, _, fields),) = entries(board, gone)
+    assert (fields["host"], fields["exporter"]) == ("pi4", "e1")
+    code = PairingCode(namespace="lab", name="x", kind="Host", subject="pi4", digest="", expires=0.0)
+    assert said(code, replace(code, redeemer="r", made="1")) == ["pairing code for Host pi4 used"]

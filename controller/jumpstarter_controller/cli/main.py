@@ -16,7 +16,7 @@ from jumpstarter_controller.cli.pair import pair
 
 __all__ = ["main"]
 
-Format = Literal["table", "json", "name"]
+Format = Literal["table", "json", "yaml", "name"]
 
 app = App(
     name="jumpstarter-controller",
@@ -25,7 +25,7 @@ app = App(
 One process is enough for a small lab:
 
     jumpstarter-controller run --with-router
-    jumpstarter-controller admin pair exporter rpi4-1 --label board=rpi4
+    jumpstarter-controller admin pair host pi4
     jumpstarter-controller admin pair client ann
 
 The last two say what to type on the other machine, and the code for it.
@@ -34,16 +34,23 @@ The last two say what to type on the other machine, and the code for it.
     version_flags=["--version"],
     result_action="return_value",
 )
-admin = App(name="admin", help="Clients and exporters, and their tokens; for who may read the data folder.")
+admin = App(
+    name="admin", help="Clients, hosts and exporters, and their tokens; for who may read the data folder."
+)
 client = App(name="client", help="Who leases boards.\n\n    jumpstarter-controller admin client list\n")
 exporter = App(
     name="exporter",
     help="The hosts that have the boards.\n\n    jumpstarter-controller admin exporter list\n",
 )
+host = App(
+    name="host",
+    help="Hosts that register their boards by themselves.\n\n    jumpstarter-controller admin host list -o json\n",
+)
 router = App(name="router", help="Routers that run in other places than the controller.")
 app.command(admin)
 admin.command(client)
 admin.command(exporter)
+admin.command(host)
 admin.command(router)
 policy = App(name="policy", help="Who may lease which exporters, how urgently and how long.")
 admin.command(policy)
@@ -256,6 +263,91 @@ def delete_policy(name: str, /, *, namespace: str = "default", data: Path | None
     from jumpstarter_controller.cli import policies  # noqa: PLC0415
 
     return policies.delete(name, namespace, data=data)
+
+
+@host.command(name="list")
+def list_hosts(
+    *,
+    namespace: str = "",
+    output: Annotated[Format, Parameter(["--output", "-o"])] = "table",
+    data: Path | None = None,
+) -> int:
+    """Show every host, its boards, and which labels it may set.
+
+    jumpstarter-controller admin host list -o json
+    """
+    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+    return objects.listing(Kind.HOST, namespace, output, data=data)
+
+
+@host.command(name="change")
+def change_host(
+    name: str,
+    /,
+    *,
+    namespace: str = "default",
+    label: list[str] | None = None,
+    no_label: list[str] | None = None,
+    may_label: list[str] | None = None,
+    may_not_label: list[str] | None = None,
+    data: Path | None = None,
+) -> int:
+    """Change the labels of a host's boards, and which it may set itself; at once, on those that there are.
+
+        jumpstarter-controller admin host change pi4 --label site=berlin --may-label team
+        jumpstarter-controller admin host change pi4 --no-label site --may-not-label team
+
+    Parameters
+    ----------
+    name
+        What the host is called.
+    namespace
+        Where it is called that.
+    label
+        KEY=VALUE of each of its boards; may be repeated.
+    no_label
+        A key that was set so, and is not to be any more.
+    may_label
+        A key that it may set itself.
+    may_not_label
+        One that it may not set any more; it goes from its boards.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import hosts  # noqa: PLC0415
+
+    return hosts.change(
+        name,
+        namespace,
+        labels=label or [],
+        no_labels=no_label or [],
+        may_label=may_label or [],
+        may_not_label=may_not_label or [],
+        data=data,
+    )
+
+
+@host.command(name="revoke")
+def revoke_host(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+    """Take a host's token away, and those of its boards; what they have open ends. They stay, offline.
+
+    jumpstarter-controller admin host revoke pi4
+    """
+    from jumpstarter_controller.cli import hosts  # noqa: PLC0415
+
+    return hosts.revoke(name, namespace, data=data)
+
+
+@host.command(name="delete")
+def delete_host(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+    """Delete a host and the exporters of its boards; their tokens count no more, their leases end.
+
+    jumpstarter-controller admin host delete pi4
+    """
+    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+    return objects.delete(Kind.HOST, name, namespace, data=data)
 
 
 def _commands(group: App, kind: Kind) -> None:

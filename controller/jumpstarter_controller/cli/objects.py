@@ -1,4 +1,4 @@
-"""What `admin client` and `admin exporter` do, through the controller's own service."""
+"""What `admin client`, `admin exporter` and `admin host` do, through the controller's own service."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,17 @@ from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
 
-__all__ = ["configuration", "create", "delete", "listing", "pair", "rotate", "set_enabled"]
+__all__ = [
+    "OptionError",
+    "configuration",
+    "create",
+    "delete",
+    "labels_of",
+    "listing",
+    "pair",
+    "rotate",
+    "set_enabled",
+]
 
 
 class OptionError(JumpstarterError):
@@ -48,7 +59,7 @@ def create(
             f"where is the configuration to go? --save {name}.yaml; or use `admin pair {kind.lower()} {name}`"
         )
     request = lab_pb2.CreateRequest(
-        kind=kind.value, namespace=namespace, name=name, labels=_labels(labels), username=username
+        kind=kind.value, namespace=namespace, name=name, labels=labels_of(labels), username=username
     )
     if save is not None:
         _check_place(kind, save)
@@ -96,12 +107,14 @@ def listing(kind: Kind, namespace: str, output: str, *, data: Path | None) -> in
             "name": one.name,
             "enabled": one.enabled,
             "labels": dict(one.labels),
-            **({"status": one.status} if one.status else {}),
+            **_more(kind, one),
         }
         for one in reply.objects
     ]
     if output == "json":
         print_text(json.dumps({f"{kind.lower()}s": rows}, indent=2) + "\n")
+    elif output == "yaml":
+        print_text(yaml.safe_dump({f"{kind.lower()}s": rows}, sort_keys=False))
     elif output == "name":
         for row in rows:
             print_line(row["name"])
@@ -115,11 +128,29 @@ def listing(kind: Kind, namespace: str, output: str, *, data: Path | None) -> in
                 row["namespace"],
                 row["name"],
                 "" if row["enabled"] else "disabled",
-                row.get("status", ""),
+                f"gone since {row['gone_since']}" if row.get("gone_since") else row.get("status", ""),
                 labels,
+                *([f"may set: {','.join(row['may_label'])}"] if row.get("may_label") else ()),
+                *([f"boards: {','.join(row['boards'])}"] if row.get("boards") else ()),
             ]
             print_line("  ".join(word for word in words if word))
     return 0
+
+
+def _more(kind: Kind, one: lab_pb2.Object) -> dict[str, Any]:
+    """What only objects of that kind have."""
+    match kind:
+        case Kind.EXPORTER:
+            more: dict[str, Any] = {"status": one.status} if one.status else {}
+            if one.host:
+                more["host"] = one.host
+            if one.HasField("gone_since"):
+                more["gone_since"] = datetime.fromtimestamp(one.gone_since.ToSeconds(), UTC).isoformat()
+            return more
+        case Kind.HOST:
+            return {"may_label": list(one.may_label), "boards": list(one.boards)}
+        case _:
+            return {}
 
 
 def pair(
@@ -128,6 +159,7 @@ def pair(
     namespace: str,
     labels: list[str],
     *,
+    may_label: Sequence[str] = (),
     valid: str,
     renew: bool,
     output: str,
@@ -138,13 +170,14 @@ def pair(
         kind=kind.value,
         namespace=namespace,
         name=name,
-        labels=_labels(labels),
+        labels=labels_of(labels),
+        may_label=may_label,
         seconds=seconds(valid),
         renew=renew,
     )
     offer = call_admin(data, lambda stub: stub.Pair(request, timeout=CALL_SECONDS))
     end = datetime.fromtimestamp(offer.expires.ToSeconds(), UTC)
-    command = ["jumpstarter-exporter", "enrol"] if kind is Kind.EXPORTER else ["jumpstarter", "login"]
+    command = ["jumpstarter", "login"] if kind is Kind.CLIENT else ["jumpstarter-exporter", "enrol"]
     command += [offer.endpoint] + (["--pairing-code"] if kind is Kind.CLIENT else [])
     command += ["--tls-fingerprint", offer.fingerprint]
     if output == "json":
@@ -160,14 +193,17 @@ def pair(
         }
         print_text(json.dumps(described, indent=2) + "\n")
         return 0
-    where = f"On the host of {name}" if kind is Kind.EXPORTER else f"On {name}'s machine"
+    where = {Kind.EXPORTER: f"On the host of {name}", Kind.HOST: f"On the host {name}"}.get(
+        kind, f"On {name}'s machine"
+    )
     until = end.astimezone().strftime("%H:%M:%S")
     print_text(f"{where}, until {until}:\n\n    {shlex.join(command)}\n" + "\n")
     print_text(f"It asks for the pairing code, which is good once:\n\n    {offer.code}" + "\n")
     return 0
 
 
-def _labels(texts: list[str]) -> dict[str, str]:
+def labels_of(texts: list[str]) -> dict[str, str]:
+    """Labels from KEY=VALUE. RpcError INVALID_ARGUMENT for one that is written otherwise."""
     labels = {}
     for text in texts:
         key, equals, value = text.partition("=")

@@ -16,9 +16,10 @@ pair = App(
     name="pair",
     help="""A pairing code: another machine gets its own token with it, once, and no file is carried about.
 
+    jumpstarter-controller admin pair host pi4          a host, which then registers all of its boards by itself
     jumpstarter-controller admin pair exporter rpi4-1 --label board=rpi4
     jumpstarter-controller admin pair client ann
-    jumpstarter-controller admin pair client ann --renew        a new token; the old ones count no more
+    jumpstarter-controller admin pair client ann --renew          a new token; the old ones count no more
     jumpstarter-controller admin pair client ann -o json | jq -r .code
 """,
 )
@@ -66,6 +67,65 @@ def _command(kind: Kind) -> None:
         The folder of the controller's state.
     """
     pair.command(make, name=word)
+
+
+@pair.command(name="host")
+def pair_host(
+    name: str,
+    /,
+    *,
+    namespace: str = "default",
+    label: list[str] | None = None,
+    may_label: list[str] | None = None,
+    may_not_label: list[str] | None = None,
+    valid: str = "10m",
+    renew: Annotated[bool, Parameter(negative="")] = False,
+    output: Annotated[Format, Parameter(["--output", "-o"])] = "text",
+    data: Path | None = None,
+) -> int:
+    """Make a code for a host, which registers its boards by itself: as exporters NAME and NAME-SOMETHING.
+
+    Users choose by label, and policies too, so a host sets no labels but those that it was granted. `host` and `board`
+    are granted unless you say otherwise: `jumpstarter shell -l host=pi4` then works at once.
+
+        jumpstarter-controller admin pair host pi4 --label site=berlin
+        jumpstarter-controller admin pair host pi4 --may-label team --may-not-label board
+        jumpstarter-controller admin pair host pi4 --renew      old tokens, and its boards', count no more
+
+    Parameters
+    ----------
+    name
+        What the host is called, and what its boards' names begin with.
+    namespace
+        Where it is called that.
+    label
+        KEY=VALUE of each of its boards; may be repeated.
+    may_label
+        A key of labels that it may set on its boards itself; may be repeated.
+    may_not_label
+        `host` or `board`, so that it may not set that either.
+    valid
+        How long the code is good, such as 10m; at most 24h.
+    renew
+        The host exists and gets a new token; its old ones, and its boards', count no more from then on.
+    output
+        json for scripts.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import hosts  # noqa: PLC0415
+
+    return hosts.pair(
+        name,
+        namespace,
+        label or [],
+        may_label=may_label or [],
+        may_not_label=may_not_label or [],
+        valid=valid,
+        renew=renew,
+        output=output,
+        data=data,
+    )
 
 
 _command(Kind.EXPORTER)

@@ -1,7 +1,7 @@
 """Who somebody is: keys, tokens, and what a call's metadata says of its caller."""
 
 from jumpstarter_controller.identity.authenticate import Authenticator, Caller, authorise
-from jumpstarter_controller.identity.enrolment import new_code, redeem
+from jumpstarter_controller.identity.enrolment import new_code, redeem, redeemed, refused
 from jumpstarter_controller.identity.keys import random_key, signing_key
 from jumpstarter_controller.identity.tokens import Subject, TokenError, TokenIssuer, expired
 
@@ -16,5 +16,7 @@ __all__ = [
     "new_code",
     "random_key",
     "redeem",
+    "redeemed",
+    "refused",
     "signing_key",
 ]

@@ -9,11 +9,13 @@ import uuid
 from collections.abc import Iterable, Mapping
 
 from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.remote.enrolment import HOST_PREFIX
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from msgspec.structs import replace
 
 from jumpstarter_controller.lab import PairingCode
 
-__all__ = ["CODE_SECONDS", "new_code", "normal", "redeem"]
+__all__ = ["CODE_SECONDS", "new_code", "normal", "redeem", "redeemed", "refused"]
 
 CODE_SECONDS = 600.0
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
@@ -33,25 +35,30 @@ def new_code(
     now: float,
     seconds: float = CODE_SECONDS,
     renew: bool = False,
+    may_label: Iterable[str] = (),
 ) -> tuple[str, PairingCode]:
-    """A code to type in, and the record to keep of it."""
+    """A code to type in, and the record to keep of it. A host's says that it is one."""
     text = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+    groups = [text[start : start + 4] for start in range(0, LENGTH, 4)]
+    if kind is Kind.HOST:
+        groups.insert(0, HOST_PREFIX)
     record = PairingCode(
         namespace=namespace,
         name=str(uuid.uuid4()),
         created=now,
         kind=kind.value,
         subject=name,
-        digest=_digest(text),
+        digest=_digest("".join(groups)),
         expires=now + seconds,
         labels=dict(labels),
+        may_label=tuple(may_label),
         renew=renew,
     )
-    return "-".join(text[start : start + 4] for start in range(0, LENGTH, 4)), record
+    return "-".join(groups), record
 
 
-def redeem(codes: Iterable[PairingCode], text: str, kind: Kind, now: float) -> PairingCode:
-    """The record of a code that was typed in; the caller removes it in the same change.
+def redeem(codes: Iterable[PairingCode], text: str, kind: Kind, now: float, nonce: str = "") -> PairingCode:
+    """The record of a code that was typed in. One that was used has a `redeemer`: that is who asks, by their `nonce`.
 
     Raises:
         RpcError: PERMISSION_DENIED, unknown, used, expired or for something else; never says which.
@@ -62,13 +69,28 @@ def redeem(codes: Iterable[PairingCode], text: str, kind: Kind, now: float) -> P
         # All are compared, so that the time says nothing about which was near.
         if hmac.compare_digest(record.digest, digest):
             found = record
-    if found is None or found.expires <= now or found.kind != kind.value:
-        raise RpcError(
-            StatusCode.PERMISSION_DENIED,
-            "this pairing code is wrong, used, expired or for something else; "
-            "make a new one: jumpstarter-controller admin pair",
-        )
+    is_good = found is not None and found.expires > now and found.kind == kind.value
+    if found is None or not is_good or (found.redeemer and not _is_redeemer(found, nonce)):
+        raise refused()
     return found
+
+
+def redeemed(code: PairingCode, nonce: str, uid: str) -> PairingCode:
+    """The code as it is after it was used by who sent that nonce, and got that uid."""
+    return replace(code, redeemer=_digest(nonce), made=uid)
+
+
+def refused() -> RpcError:
+    """Of a code that is not good, whatever is wrong with it."""
+    return RpcError(
+        StatusCode.PERMISSION_DENIED,
+        "this pairing code is wrong, used, expired or for something else; "
+        "make a new one: jumpstarter-controller admin pair",
+    )
+
+
+def _is_redeemer(code: PairingCode, nonce: str) -> bool:
+    return bool(nonce) and hmac.compare_digest(code.redeemer, _digest(nonce))
 
 
 def normal(text: str) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "Exporter",
     "ExporterDevices",
     "ExporterStatus",
+    "Host",
     "Key",
     "Lease",
     "PairingCode",
@@ -120,6 +121,26 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     """Why it is not available; empty where it is, and of exporters that say it in words only."""
     answers: bool = False
     """It accepts or declines each lease, which begins when it has accepted. Others take what they get."""
+    host: str = ""
+    """The host that registered it as a board of its own; empty: it was made by itself."""
+    said: dict[str, str] = {}
+    """The labels that its host says of it, all of which it may set."""
+    gone_since: float | None = None
+    """When its host said that it does not have the board any more."""
+
+
+class Host(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Who may make exporters of its own boards. It has their names, and sets what it may of their labels."""
+
+    KIND = "host"
+
+    labels: dict[str, str] = {}
+    """Of each of its boards, as the lab says."""
+    may_label: tuple[str, ...] = ()
+    """Keys of labels that it may set, beside those below `jumpstarter.dev/`."""
+    username: ClassVar[str] = ""
+    """Other issuers' users are no hosts."""
+    enabled: ClassVar[bool] = True
 
 
 class Device(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -258,7 +279,7 @@ class Policy(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """A single-use code with which a new client or exporter gets its token. Only its hash is kept.
+    """A single-use code with which a new client, exporter or host gets its token. Only its hash is kept.
 
     `name` is the code's own; `subject` what will be created, or, with `renew`, what gets a new token.
     """
@@ -270,4 +291,9 @@ class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
     digest: str
     expires: float
     labels: dict[str, str] = {}
+    may_label: tuple[str, ...] = ()
     renew: bool = False
+    redeemer: str = ""
+    """Hash of the nonce of who used it, and may use it again; empty while nobody has."""
+    made: str = ""
+    """The uid that they got."""

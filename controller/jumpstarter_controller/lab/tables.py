@@ -9,6 +9,7 @@ from jumpstarter_controller.lab.records import (
     Client,
     Exporter,
     ExporterDevices,
+    Host,
     Key,
     Lease,
     PairingCode,
@@ -20,7 +21,7 @@ __all__ = ["Lab", "Place", "View"]
 
 R = TypeVar("R", bound=Record)
 Place = tuple[type[Record], Key]
-KINDS: tuple[type[Record], ...] = (Client, Exporter, ExporterDevices, Lease, Policy, PairingCode)
+KINDS: tuple[type[Record], ...] = (Client, Exporter, ExporterDevices, Lease, Policy, PairingCode, Host)
 
 
 class View:
@@ -83,8 +84,8 @@ class View:
 
 def _shape(record: Record | None) -> object:
     if isinstance(record, Exporter):
-        return record.uid, record.labels, record.enabled, record.devices > 0
-    if isinstance(record, ExporterDevices):
+        return record.uid, record.labels, record.enabled, record.devices > 0, record.gone_since
+    if isinstance(record, ExporterDevices | PairingCode | Host):
         return None
     return record
 

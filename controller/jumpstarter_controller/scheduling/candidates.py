@@ -94,11 +94,13 @@ def choices(lab: View, lease: Lease) -> Candidates | Refusal:
 
 
 def matching(lab: View, namespace: str, selector: Selector) -> list[Exporter]:
-    """Exporters of a namespace that a selector matches."""
+    """Exporters of a namespace that a selector matches; not those that are gone for good."""
     return [
         exporter
         for exporter in lab.all(Exporter)
-        if exporter.namespace == namespace and selector.matches(exporter.labels)
+        if exporter.namespace == namespace
+        and exporter.gone_since is None
+        and selector.matches(exporter.labels)
     ]
 
 
@@ -110,6 +112,12 @@ def _named(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | Refu
             unsatisfiable,
             "ExporterNotFound",
             f"there is no exporter {lease.exporter_name}; see which there are with: jumpstarter exporters",
+        )
+    if exporter.gone_since is not None:
+        return Refusal(
+            unsatisfiable,
+            "ExporterNotFound",
+            f"exporter {exporter.name} is {exporter.status_message}; choose another: jumpstarter exporters",
         )
     if not selector.matches(exporter.labels):
         return Refusal(

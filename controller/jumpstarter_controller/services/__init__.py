@@ -1,5 +1,6 @@
 """The controller's gRPC services over an engine."""
 
+from jumpstarter_controller.services.board_service import BoardService
 from jumpstarter_controller.services.client_service import ClientService
 from jumpstarter_controller.services.controller_service import ControllerService
 from jumpstarter_controller.services.exporter_service import ExporterService
@@ -10,6 +11,7 @@ from jumpstarter_controller.services.listening import Listening
 from jumpstarter_controller.services.routers import Router, Routers
 
 __all__ = [
+    "BoardService",
     "ClientService",
     "ControllerService",
     "ExporterService",

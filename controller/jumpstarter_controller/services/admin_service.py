@@ -1,4 +1,4 @@
-"""Administration: clients and exporters, and their tokens. Whoever reaches its socket may do it all."""
+"""Administration: clients, exporters and hosts, and their tokens. Whoever reaches its socket may do it all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, PairingCode, Policy
-from jumpstarter_controller.services import objects
+from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lab, PairingCode, Policy
+from jumpstarter_controller.services import host_boards, objects
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.messages import kind_of, timestamp
 from jumpstarter_controller.services.policy_changes import (
@@ -56,24 +56,34 @@ class AdminService(lab_grpc.AdminServiceServicer):
         self, request: pb.ObjectRequest, call: ServerCall[pb.ObjectRequest, pb.Object]
     ) -> pb.Object:
         kind, key = kind_of(request.kind), _key(request)
-        return _object(kind, await self._engine.change(lambda lab, _: objects.delete(lab, kind, key)))
+        return self._object(kind, await self._engine.change(lambda lab, _: objects.delete(lab, kind, key)))
 
     async def Pair(
         self, request: pb.PairRequest, call: ServerCall[pb.PairRequest, pb.PairingOffer]
     ) -> pb.PairingOffer:
         kind, key, labels = kind_of(request.kind), _key(request), dict(request.labels)
         objects.check_names(key, labels)
-        if request.renew and labels:
+        if request.renew and (labels or request.may_label):
             raise RpcError(
                 StatusCode.INVALID_ARGUMENT,
                 "a new token changes no labels; leave --label or --renew out",
             )
+        may_label = host_boards.check_grants(request.may_label)
         shortest, longest = CODE_SECONDS
         if not shortest <= request.seconds <= longest:
             raise RpcError(StatusCode.INVALID_ARGUMENT, "a pairing code is good for 10 s to 24 h; try 10m")
 
         def apply(lab: Lab, now: float) -> tuple[str, PairingCode]:
-            return objects.offer(lab, now, kind, key, labels, seconds=request.seconds, again=request.renew)
+            return objects.offer(
+                lab,
+                now,
+                kind,
+                key,
+                labels,
+                seconds=request.seconds,
+                again=request.renew,
+                may_label=may_label,
+            )
 
         text, record = await self._engine.change(apply)
         addresses = self._credentials.addresses
@@ -92,12 +102,32 @@ class AdminService(lab_grpc.AdminServiceServicer):
     ) -> pb.Object:
         kind = kind_of(request.kind)
 
-        def apply(lab: Lab, now: float) -> Client | Exporter:
+        if kind is Kind.HOST:
+            raise RpcError(
+                StatusCode.INVALID_ARGUMENT,
+                "a host cannot be disabled; disable its boards, or revoke its token",
+            )
+
+        def apply(lab: Lab, now: float) -> Client | Exporter | Host:
             record = replace(objects.existing(lab, kind, _key(request)), enabled=request.enabled)
             lab.put(record)
             return record
 
-        return _object(kind, await self._engine.change(apply))
+        return self._object(kind, await self._engine.change(apply))
+
+    async def ChangeHost(
+        self, request: pb.ChangeHostRequest, call: ServerCall[pb.ChangeHostRequest, pb.Object]
+    ) -> pb.Object:
+        key, labels = Key(request.namespace, request.name), dict(request.labels)
+        objects.check_names(key, labels)
+        may_label = host_boards.check_grants(request.may_label)
+
+        def apply(lab: Lab, now: float) -> Host:
+            host = objects.existing(lab, Kind.HOST, key)
+            assert isinstance(host, Host)
+            return host_boards.change_host(lab, host, labels, may_label)
+
+        return self._object(Kind.HOST, await self._engine.change(apply))
 
     async def List(
         self, request: pb.ListRequest, call: ServerCall[pb.ListRequest, pb.ListResponse]
@@ -109,7 +139,7 @@ class AdminService(lab_grpc.AdminServiceServicer):
             if not request.namespace or one.namespace == request.namespace
         ]
         found.sort(key=lambda one: one.key)
-        return pb.ListResponse(objects=[_object(kind, one) for one in found])
+        return pb.ListResponse(objects=[self._object(kind, one) for one in found])
 
     async def ApplyPolicies(
         self,
@@ -142,17 +172,23 @@ class AdminService(lab_grpc.AdminServiceServicer):
         left = await self._engine.change(lambda lab, _: delete_policy(lab, key))
         return pb.DeletePolicyResponse(left=left)
 
+    def _object(self, kind: Kind, record: Client | Exporter | Host) -> pb.Object:
+        found = pb.Object(
+            kind=kind.value,
+            namespace=record.namespace,
+            name=record.name,
+            labels=record.labels,
+            enabled=record.enabled,
+        )
+        if isinstance(record, Exporter):
+            found.status, found.host = record.status.name, record.host
+            if record.gone_since is not None:
+                found.gone_since.CopyFrom(timestamp(record.gone_since))
+        if isinstance(record, Host):
+            found.may_label.extend(record.may_label)
+            found.boards.extend(one.name for one in host_boards.boards_of(self._engine.view, record.key))
+        return found
+
 
 def _key(request: pb.CreateRequest | pb.ObjectRequest | pb.PairRequest | pb.SetEnabledRequest) -> Key:
     return Key(request.namespace, request.name)
-
-
-def _object(kind: Kind, record: Client | Exporter) -> pb.Object:
-    return pb.Object(
-        kind=kind.value,
-        namespace=record.namespace,
-        name=record.name,
-        labels=record.labels,
-        enabled=record.enabled,
-        status=record.status.name if isinstance(record, Exporter) else "",
-    )

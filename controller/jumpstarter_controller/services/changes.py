@@ -336,18 +336,14 @@ def register(
     record = lab.get(Exporter, exporter)
     if record is None:
         raise not_found("exporter", exporter.name)
-    own = {key: value for key, value in labels.items() if key.startswith(OWN_PREFIX)}
-    try:
-        check_labels(own)
-    except LabelError as error:
-        raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
     devices = len(reports)
     if devices > MAX_DEVICES:
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"an exporter has at most {MAX_DEVICES} devices")
-    kept = {key: value for key, value in record.labels.items() if not key.startswith(OWN_PREFIX)}
-    merged = kept | own
-    if (merged, devices, answers) != (record.labels, record.devices, record.answers):
-        record = replace(record, labels=merged, devices=devices, answers=answers)
+    # Those of a host's board are the host's to say, which may not say everything.
+    merged = record.labels if record.host else _with_own_labels(record, labels)
+    changed = replace(record, labels=merged, devices=devices, answers=answers, gone_since=None)
+    if changed != record:
+        record = changed
         lab.put(record)
     found, omitted = devices_of(reports)
     known = lab.get(ExporterDevices, exporter)
@@ -358,10 +354,19 @@ def register(
     return record
 
 
+def _with_own_labels(record: Exporter, labels: Mapping[str, str]) -> dict[str, str]:
+    own = {key: value for key, value in labels.items() if key.startswith(OWN_PREFIX)}
+    try:
+        check_labels(own)
+    except LabelError as error:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
+    return {key: value for key, value in record.labels.items() if not key.startswith(OWN_PREFIX)} | own
+
+
 def unregister(lab: Lab, exporter: Key, reason: str) -> None:
     """It leaves: no devices, offline."""
     record = lab.get(Exporter, exporter)
-    if record is not None:
+    if record is not None and record.gone_since is None:  # or else that is the last that is to be said of it
         text = shown(reason, LONGEST_MESSAGE) or "Exporter unregistered"
         lab.put(replace(record, devices=0, status=ExporterStatus.OFFLINE, status_message=text, reasons=()))
 

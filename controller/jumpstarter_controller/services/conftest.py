@@ -12,7 +12,7 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf import duration_pb2
 from jumpstarter_proto.client.v1 import client_grpc, client_pb2
-from jumpstarter_proto.lab.v1 import exporter_grpc, exporters_grpc, lab_grpc, lab_pb2
+from jumpstarter_proto.lab.v1 import boards_grpc, exporter_grpc, exporters_grpc, lab_grpc, lab_pb2
 from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import Server, open_channel
 from jumpstarter_proto.v1 import jumpstarter_grpc
@@ -23,6 +23,7 @@ from jumpstarter_controller.folder import Addresses
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.services import (
+    BoardService,
     ClientService,
     ControllerService,
     ExporterService,
@@ -50,6 +51,7 @@ class Lab:
     admin: lab_grpc.AdminServiceStub
     details: exporters_grpc.LabServiceStub
     exporter: exporter_grpc.ExporterServiceStub
+    boards: boards_grpc.BoardServiceStub
 
     async def made(self, kind: Kind, key: Key) -> Identity:
         request = lab_pb2.CreateRequest(kind=kind.value, namespace=key.namespace, name=key.name)
@@ -98,6 +100,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
             ClientService(engine, guard, credentials.token),
             LabService(engine, guard),
             AdminService(engine, credentials),
+            BoardService(engine, guard, credentials),
         ]
     )
     near, far = trio.testing.memory_stream_pair()
@@ -113,6 +116,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
                 lab_grpc.AdminServiceStub(channel),
                 exporters_grpc.LabServiceStub(channel),
                 exporter_grpc.ExporterServiceStub(channel),
+                boards_grpc.BoardServiceStub(channel),
             )
         nursery.cancel_scope.cancel()
     store.close()

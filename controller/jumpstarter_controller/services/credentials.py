@@ -1,4 +1,4 @@
-"""Tokens for clients and exporters, with all that their configurations need."""
+"""Tokens for clients, exporters and hosts, with all that their configurations need."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from jumpstarter_proto.remote import Kind
 
 from jumpstarter_controller.folder import Addresses
 from jumpstarter_controller.identity import Subject, TokenIssuer
-from jumpstarter_controller.lab import Client, Exporter
+from jumpstarter_controller.lab import Client, Exporter, Host
 from jumpstarter_controller.logs import about
 
 __all__ = ["Credentials"]
 
+_KINDS: dict[type[Client | Exporter | Host], Kind] = {
+    Client: Kind.CLIENT,
+    Exporter: Kind.EXPORTER,
+    Host: Kind.HOST,
+}
 _log = logging.getLogger(__name__)
 
 
@@ -24,15 +29,15 @@ class Credentials:
         self._issuer = issuer
         self.addresses = addresses
 
-    def token(self, record: Client | Exporter) -> tuple[str, float]:
+    def token(self, record: Client | Exporter | Host) -> tuple[str, float]:
         """A token, and when it ends in seconds since the epoch."""
-        kind = Kind.CLIENT if isinstance(record, Client) else Kind.EXPORTER
+        kind = _KINDS[type(record)]
         _log.info("token issued", extra=about(record))
         return self._issuer.issue(Subject(kind, record.namespace, record.name, record.uid))
 
-    def of(self, record: Client | Exporter) -> pb.Credential:
+    def of(self, record: Client | Exporter | Host) -> pb.Credential:
         """A token and what goes with it."""
-        kind = Kind.CLIENT if isinstance(record, Client) else Kind.EXPORTER
+        kind = _KINDS[type(record)]
         return pb.Credential(
             kind=kind.value,
             namespace=record.namespace,

@@ -27,7 +27,8 @@ _log = logging.getLogger(__name__)
 class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
     """jumpstarter_sbc.lab.v1.EnrolmentService.
 
-    A code that was used stays used, also if its answer was lost on the way: `admin pair --renew` makes another.
+    A code that was used stays used. If its answer was lost on the way, whoever sent a nonce asks again; others need
+    another code: `admin pair --renew`.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
                 f"too many wrong pairing codes; try again in {math.ceil(wait)} s",
             )
         try:
-            record = await self._engine.change(lambda lab, now: objects.enrol(lab, now, kind, request.code))
+            record = await self._engine.change(
+                lambda lab, now: objects.enrol(lab, now, kind, request.code, request.nonce)
+            )
         except RpcError as error:
             if error.code is not StatusCode.PERMISSION_DENIED:
                 self._attempts.give_back(peer, taken)

@@ -1,4 +1,4 @@
-"""Who calls: from a call's metadata to the record of a client or an exporter, and how long that holds."""
+"""Who calls: from a call's metadata to the record of a client, an exporter or a host, and how long that holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Authenticator, Caller, authorise, expired
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, View
+from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lab, View
 from jumpstarter_controller.logs import Refusals
 from jumpstarter_controller.services import objects
 
@@ -23,7 +23,7 @@ __all__ = ["Guard", "Session"]
 
 _log = logging.getLogger(__name__)
 
-R = TypeVar("R", Client, Exporter)
+R = TypeVar("R", Client, Exporter, Host)
 LOOK_SECONDS = 30.0
 """A token's end is noticed so soon, also when the wall clock was set."""
 SHORTEST_SECONDS = 0.05
@@ -94,6 +94,8 @@ class Guard:
         with suppress(JumpstarterError):
             if call.header("jumpstarter-kind") == Kind.EXPORTER:
                 await self._known(call, Kind.EXPORTER, Exporter)
+            elif call.header("jumpstarter-kind") == Kind.HOST:
+                await self._known(call, Kind.HOST, Host)
             else:
                 await self._known(call, Kind.CLIENT, Client)
 
@@ -112,6 +114,10 @@ class Guard:
     async def exporter_session(self, call: ServerCall[Any, Any]) -> Session[Exporter]:
         """The same, for a call that may take a while."""
         return await self._session(call, Kind.EXPORTER, Exporter)
+
+    async def host_session(self, call: ServerCall[Any, Any]) -> Session[Host]:
+        """The calling host. RpcError says why it is none."""
+        return await self._session(call, Kind.HOST, Host)
 
     async def either(self, call: ServerCall[Any, Any]) -> Client | Exporter:
         """By the call's own word for what it is."""
@@ -159,7 +165,7 @@ class Guard:
         _log.info("client made for a user of another issuer", extra={"client": caller.name})
 
 
-def _check_enabled(record: Client | Exporter) -> None:
+def _check_enabled(record: Client | Exporter | Host) -> None:
     # A disabled exporter gets no leases, and stays connected.
     if isinstance(record, Client) and not record.enabled:
         raise RpcError(

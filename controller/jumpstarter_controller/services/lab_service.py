@@ -10,6 +10,7 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Exporter, ExporterDevices, Key
 from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.services.messages import timestamp
 
 __all__ = ["LabService"]
 
@@ -62,7 +63,9 @@ class LabService(exporters_grpc.LabServiceServicer):
 
     def _details(self, exporter: Exporter) -> pb.ExporterDetails:
         known = self._engine.view.get(ExporterDevices, exporter.key)
-        details = pb.ExporterDetails(name=exporter.name)
+        details = pb.ExporterDetails(name=exporter.name, host=exporter.host)
+        if exporter.gone_since is not None:
+            details.gone_since.CopyFrom(timestamp(exporter.gone_since))
         for reason in exporter.reasons:
             details.reasons.add(code=reason.code, sentence=reason.sentence)
         if known is not None:

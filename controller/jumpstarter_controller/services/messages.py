@@ -35,11 +35,13 @@ LATEST = 253402300799.0
 
 
 def kind_of(text: str) -> Kind:
-    """Client or Exporter; RpcError INVALID_ARGUMENT if it is neither."""
+    """Client, Exporter or Host; RpcError INVALID_ARGUMENT if it is none."""
     try:
         return Kind(text)
     except ValueError:
-        raise RpcError(StatusCode.INVALID_ARGUMENT, f"{text[:40]!r} is neither Client nor Exporter") from None
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT, f"{text[:40]!r} is not Client, Exporter or Host"
+        ) from None
 
 
 def name_of(resource: str, collection: str) -> Key:

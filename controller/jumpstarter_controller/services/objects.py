@@ -1,24 +1,29 @@
-"""Clients and exporters come, get a new identity, and go: functions over a draft, run by `Engine.change`."""
+"""Clients, exporters and hosts come, get a new identity, and go: functions over a draft, run by `Engine.change`."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.identity import new_code, redeem
-from jumpstarter_controller.lab import Client, Exporter, ExporterDevices, Key, Lab, PairingCode
+from jumpstarter_controller.identity import new_code, redeem, redeemed, refused
+from jumpstarter_controller.lab import Client, Exporter, ExporterDevices, Host, Key, Lab, PairingCode
 from jumpstarter_controller.selectors import check_labels
 from jumpstarter_controller.selectors.labels import LabelError, check_name
+from jumpstarter_controller.services.host_boards import USUAL_KEYS, boards_of
 
 __all__ = ["TYPES", "check_names", "create", "delete", "enrol", "existing", "offer", "renew", "renew_own"]
 
-R = TypeVar("R", bound=Client | Exporter)
-TYPES: dict[Kind, type[Client | Exporter]] = {Kind.CLIENT: Client, Kind.EXPORTER: Exporter}
+R = TypeVar("R", bound=Client | Exporter | Host)
+TYPES: dict[Kind, type[Client | Exporter | Host]] = {
+    Kind.CLIENT: Client,
+    Kind.EXPORTER: Exporter,
+    Kind.HOST: Host,
+}
 MOST_CODES = 1000
 """Codes that may wait to be used."""
 OUTGOING_SECONDS = 86400.0
@@ -35,7 +40,7 @@ def check_names(key: Key, labels: Mapping[str, str]) -> None:
         raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
 
 
-def existing(lab: Lab, kind: Kind, key: Key) -> Client | Exporter:
+def existing(lab: Lab, kind: Kind, key: Key) -> Client | Exporter | Host:
     """The record. RpcError NOT_FOUND if there is none."""
     record = lab.get(TYPES[kind], key)
     if record is None:
@@ -48,32 +53,49 @@ def existing(lab: Lab, kind: Kind, key: Key) -> Client | Exporter:
 
 
 def create(
-    lab: Lab, now: float, kind: Kind, key: Key, labels: Mapping[str, str], *, username: str = ""
-) -> Client | Exporter:
-    """A new one. RpcError ALREADY_EXISTS if there is one of that name."""
+    lab: Lab,
+    now: float,
+    kind: Kind,
+    key: Key,
+    labels: Mapping[str, str],
+    *,
+    username: str = "",
+    may_label: tuple[str, ...] = USUAL_KEYS,
+) -> Client | Exporter | Host:
+    """A new one. `may_label` is a host's.
+
+    Raises:
+        RpcError: ALREADY_EXISTS, there is one of that name; INVALID_ARGUMENT, a host cannot be an issuer's user.
+    """
     if lab.get(TYPES[kind], key) is not None:
         raise RpcError(
             StatusCode.ALREADY_EXISTS,
             f"there is a {kind.lower()} {key} already; rotate its token, or delete it first",
         )
+    if kind is Kind.HOST and username:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "a host has a token of ours; leave the user name out")
+    more: dict[str, Any] = {"may_label": may_label} if kind is Kind.HOST else {"username": username}
     record = TYPES[kind](
         namespace=key.namespace,
         name=key.name,
         uid=str(uuid.uuid4()),
         created=now,
         labels=dict(labels),
-        username=username,
+        **more,
     )
     lab.put(record)
     return record
 
 
 def renew(lab: Lab, record: R) -> R:
-    """Give it a new identity: all its tokens so far count no more."""
+    """Give it a new identity: all its tokens so far count no more, and a host's boards' neither."""
     renewed = replace(record, uid=str(uuid.uuid4()))
     if isinstance(renewed, Client):
         renewed = replace(renewed, outgoing="", outgoing_until=0.0)
     lab.put(renewed)
+    if isinstance(record, Host):
+        for board in boards_of(lab, record.key):
+            renew(lab, board)
     return renewed
 
 
@@ -90,9 +112,12 @@ def renew_own(lab: Lab, now: float, client: Client, uid: str) -> Client:
     return renewed
 
 
-def delete(lab: Lab, kind: Kind, key: Key) -> Client | Exporter:
-    """Take it out, with the codes that are for it. RpcError NOT_FOUND if there is none."""
+def delete(lab: Lab, kind: Kind, key: Key) -> Client | Exporter | Host:
+    """Take it out, with the codes that are for it, and with a host its boards. RpcError NOT_FOUND if there is none."""
     record = existing(lab, kind, key)
+    if isinstance(record, Host):
+        for board in boards_of(lab, key):
+            delete(lab, Kind.EXPORTER, board.key)
     lab.remove(record)
     if isinstance(record, Exporter) and (devices := lab.get(ExporterDevices, key)) is not None:
         lab.remove(devices)
@@ -101,7 +126,15 @@ def delete(lab: Lab, kind: Kind, key: Key) -> Client | Exporter:
 
 
 def offer(
-    lab: Lab, now: float, kind: Kind, key: Key, labels: Mapping[str, str], *, seconds: float, again: bool
+    lab: Lab,
+    now: float,
+    kind: Kind,
+    key: Key,
+    labels: Mapping[str, str],
+    *,
+    seconds: float,
+    again: bool,
+    may_label: tuple[str, ...] = (),
 ) -> tuple[str, PairingCode]:
     """A pairing code for a new one, or with `again` for one that exists. Older codes for it count no more.
 
@@ -122,24 +155,38 @@ def offer(
             StatusCode.RESOURCE_EXHAUSTED,
             f"{MOST_CODES} pairing codes wait to be used; wait until some are used or expired",
         )
-    text, record = new_code(kind, key.namespace, key.name, labels, now=now, seconds=seconds, renew=again)
+    text, record = new_code(
+        kind, key.namespace, key.name, labels, now=now, seconds=seconds, renew=again, may_label=may_label
+    )
     lab.put(record)
     return text, record
 
 
-def enrol(lab: Lab, now: float, kind: Kind, text: str) -> Client | Exporter:
+def enrol(lab: Lab, now: float, kind: Kind, text: str, nonce: str = "") -> Client | Exporter | Host:
     """Use a code: it goes, and what it is for comes, in one change.
+
+    With a nonce it stays until it expires, for whoever asks again with the same one: they get what they had got.
 
     Raises:
         RpcError: PERMISSION_DENIED, it counts no more or never did; ALREADY_EXISTS, what it would make is there.
     """
-    code = redeem(lab.all(PairingCode), text, kind, now)
-    _forget_expired(lab, now)
-    lab.remove(code)
+    code = redeem(lab.all(PairingCode), text, kind, now, nonce)
     key = Key(code.namespace, code.subject)
+    if code.redeemer:
+        made = lab.get(TYPES[kind], key)
+        if made is None or made.uid != code.made:
+            raise refused()
+        return made
+    _forget_expired(lab, now)
     if code.renew:
-        return renew(lab, existing(lab, kind, key))
-    return create(lab, now, kind, key, code.labels)
+        record = renew(lab, existing(lab, kind, key))
+    else:
+        record = create(lab, now, kind, key, code.labels, may_label=code.may_label)
+    if nonce:
+        lab.put(redeemed(code, nonce, record.uid))
+    else:
+        lab.remove(code)
+    return record
 
 
 def _withdraw(lab: Lab, kind: Kind, key: Key) -> None:

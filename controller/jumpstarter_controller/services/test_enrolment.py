@@ -18,7 +18,7 @@ from jumpstarter_proto.rpc import Attempts, RpcError, Server, StatusCode, open_c
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
-from jumpstarter_controller.lab import Client, Exporter, Key, PairingCode
+from jumpstarter_controller.lab import Client, Exporter, Host, Key, PairingCode
 from jumpstarter_controller.services import Guard
 from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.credentials import Credentials
@@ -45,8 +45,8 @@ class Lab:
         assert offer.expires.ToSeconds() == self.now[0] + request.seconds
         return offer.code
 
-    async def enrol(self, code: str, kind: str = "Exporter") -> lab_pb2.Credential:
-        return await self.enrolment.Enrol(enrolment_pb2.EnrolRequest(kind=kind, code=code))
+    async def enrol(self, code: str, kind: str = "Exporter", nonce: str = "") -> lab_pb2.Credential:
+        return await self.enrolment.Enrol(enrolment_pb2.EnrolRequest(kind=kind, code=code, nonce=nonce))
 
     def exists(self, kind: type[Client | Exporter] = Exporter) -> bool:
         return self.engine.view.get(kind, RPI4) is not None
@@ -237,3 +237,38 @@ async def test_guessing_ends_soon_and_right_codes_go_on_afterwards(
         await lab.enrol(code)
         # It cost nothing.
         assert await refused(lab, "WRONG") is StatusCode.PERMISSION_DENIED
+
+
+async def test_whoever_has_used_a_code_gets_the_same_answer_again_and_nobody_else(tmp_path: Path) -> None:
+    file = tmp_path / "lab.sqlite"
+    async with running(file) as lab:
+        code = await lab.pair("Host", may_label=["team"], labels={"site": "berlin"})
+        assert code.startswith("HOST-")
+        first = await lab.enrol(code, "Host", "mine")
+    async with running(file) as lab:  # as if its answer was lost with the controller
+        host = lab.engine.view.get(Host, RPI4)
+        assert host is not None
+        assert (host.may_label, host.labels) == (("team",), {"site": "berlin"})
+        again = await lab.enrol(code, "Host", "mine")
+        assert lab.issuer.verify(first.token)[0] == lab.issuer.verify(again.token)[0]
+        assert "mine" not in file.read_bytes().decode("latin-1")
+        for nonce in ("", "other"):
+            with pytest.raises(RpcError, match="wrong, used, expired"):
+                await lab.enrol(code, "Host", nonce)
+        await lab.admin.Rotate(lab_pb2.ObjectRequest(kind="Host", namespace="default", name="rpi4"))
+        with pytest.raises(RpcError, match="wrong, used, expired"):
+            await lab.enrol(code, "Host", "mine")
+        renewed = await lab.pair("Host", renew=True)
+        assert lab.codes() == 1
+        await lab.enrol(renewed, "Host", "new")
+        await lab.enrol(renewed, "Host", "new")
+        lab.now[0] += 600
+        with pytest.raises(RpcError, match="wrong, used, expired"):
+            await lab.enrol(renewed, "Host", "new")
+
+
+@pytest.mark.parametrize("key", ["a b", "jumpstarter.dev/host", ""])
+async def test_what_no_host_may_ever_set_is_granted_to_none(lab: Lab, key: str) -> None:
+    with pytest.raises(RpcError) as caught:
+        await lab.pair("Host", may_label=[key])
+    assert caught.value.code is StatusCode.INVALID_ARGUMENT

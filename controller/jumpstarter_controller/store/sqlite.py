@@ -25,6 +25,7 @@ MIGRATIONS: tuple[str, ...] = (
         "body TEXT NOT NULL, PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID"
     ),
     "",  # no table, but records that versions before do not know: exporters' devices
+    "",  # the same: hosts, and whose board an exporter is
 )
 """What makes each version of the schema from the one before it, in order."""
 SCHEMA = len(MIGRATIONS)

@@ -13,9 +13,11 @@ from jumpstarter_proto.remote.identity import Identity, Kind
 from jumpstarter_proto.remote.trust import Trust, split_endpoint
 from jumpstarter_proto.rpc import RpcError, StatusCode, UntrustedError
 
-__all__ = ["Membership", "enrol", "explained", "settle"]
+__all__ = ["HOST_PREFIX", "Membership", "enrol", "explained", "kind_of_code", "settle"]
 
 CALL_SECONDS = 30.0
+HOST_PREFIX = "HOST"
+"""How a pairing code for a host begins. Others have no letter O."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,19 @@ class Membership:
         }
 
 
-async def enrol(endpoint: str, trust: Trust, kind: Kind, code: str) -> Membership:
-    """Use a pairing code. It is used then, whatever becomes of us.
+def kind_of_code(code: str, usual: Kind) -> Kind:
+    """What a pairing code that was typed in is for: a host, if it says so, else what is `usual` here."""
+    plain = "".join(code.split()).replace("-", "").upper()
+    return Kind.HOST if plain.startswith(HOST_PREFIX) else usual
+
+
+async def enrol(endpoint: str, trust: Trust, kind: Kind, code: str, nonce: str = "") -> Membership:
+    """Use a pairing code. It is used then, whatever becomes of us, unless we ask again with the same `nonce`.
 
     Raises:
         RpcError: the controller cannot be reached, or refuses; says what to do.
     """
-    request = enrolment_pb2.EnrolRequest(kind=kind.value, code=code)
+    request = enrolment_pb2.EnrolRequest(kind=kind.value, code=code, nonce=nonce)
     with explained(endpoint, trust):
         async with open_controller(endpoint, trust, None) as channel:
             stub = enrolment_grpc.EnrolmentServiceStub(channel)

@@ -17,10 +17,12 @@ ANSWERS = "jumpstarter-exporter-answers"
 
 
 class Kind(enum.StrEnum):
-    """The two kinds of object that have tokens."""
+    """The kinds of object that have tokens."""
 
     CLIENT = "Client"
     EXPORTER = "Exporter"
+    HOST = "Host"
+    """Of boards that it registers itself, each as an exporter. Only our controllers know it."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from jumpstarter_proto.lab.v1 import lab_pb2 as jumpstarter__proto_dot_lab_dot_v1_dot_lab__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(jumpstarter_proto/lab/v1/enrolment.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\"jumpstarter_proto/lab/v1/lab.proto\"*\n\x0c\x45nrolRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\"\x0f\n\rWhoAmIRequest\"1\n\x0eWhoAmIResponse\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x14\n\x12ListIssuersRequest\"F\n\x13ListIssuersResponse\x12/\n\x07issuers\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Issuer\"4\n\x06Issuer\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\n\n\x02\x63\x61\x18\x03 \x01(\t2\xa6\x02\n\x10\x45nrolmentService\x12Q\n\x05\x45nrol\x12$.jumpstarter_sbc.lab.v1.EnrolRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12\x66\n\x0bListIssuers\x12*.jumpstarter_sbc.lab.v1.ListIssuersRequest\x1a+.jumpstarter_sbc.lab.v1.ListIssuersResponse\x12W\n\x06WhoAmI\x12%.jumpstarter_sbc.lab.v1.WhoAmIRequest\x1a&.jumpstarter_sbc.lab.v1.WhoAmIResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(jumpstarter_proto/lab/v1/enrolment.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\"jumpstarter_proto/lab/v1/lab.proto\"9\n\x0c\x45nrolRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\t\"\x0f\n\rWhoAmIRequest\"1\n\x0eWhoAmIResponse\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x14\n\x12ListIssuersRequest\"F\n\x13ListIssuersResponse\x12/\n\x07issuers\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Issuer\"4\n\x06Issuer\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\n\n\x02\x63\x61\x18\x03 \x01(\t2\xa6\x02\n\x10\x45nrolmentService\x12Q\n\x05\x45nrol\x12$.jumpstarter_sbc.lab.v1.EnrolRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12\x66\n\x0bListIssuers\x12*.jumpstarter_sbc.lab.v1.ListIssuersRequest\x1a+.jumpstarter_sbc.lab.v1.ListIssuersResponse\x12W\n\x06WhoAmI\x12%.jumpstarter_sbc.lab.v1.WhoAmIRequest\x1a&.jumpstarter_sbc.lab.v1.WhoAmIResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'jumpstarter_proto.lab.v1.en
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLREQUEST']._serialized_start=104
-  _globals['_ENROLREQUEST']._serialized_end=146
-  _globals['_WHOAMIREQUEST']._serialized_start=148
-  _globals['_WHOAMIREQUEST']._serialized_end=163
-  _globals['_WHOAMIRESPONSE']._serialized_start=165
-  _globals['_WHOAMIRESPONSE']._serialized_end=214
-  _globals['_LISTISSUERSREQUEST']._serialized_start=216
-  _globals['_LISTISSUERSREQUEST']._serialized_end=236
-  _globals['_LISTISSUERSRESPONSE']._serialized_start=238
-  _globals['_LISTISSUERSRESPONSE']._serialized_end=308
-  _globals['_ISSUER']._serialized_start=310
-  _globals['_ISSUER']._serialized_end=362
-  _globals['_ENROLMENTSERVICE']._serialized_start=365
-  _globals['_ENROLMENTSERVICE']._serialized_end=659
+  _globals['_ENROLREQUEST']._serialized_end=161
+  _globals['_WHOAMIREQUEST']._serialized_start=163
+  _globals['_WHOAMIREQUEST']._serialized_end=178
+  _globals['_WHOAMIRESPONSE']._serialized_start=180
+  _globals['_WHOAMIRESPONSE']._serialized_end=229
+  _globals['_LISTISSUERSREQUEST']._serialized_start=231
+  _globals['_LISTISSUERSREQUEST']._serialized_end=251
+  _globals['_LISTISSUERSRESPONSE']._serialized_start=253
+  _globals['_LISTISSUERSRESPONSE']._serialized_end=323
+  _globals['_ISSUER']._serialized_start=325
+  _globals['_ISSUER']._serialized_end=377
+  _globals['_ENROLMENTSERVICE']._serialized_start=380
+  _globals['_ENROLMENTSERVICE']._serialized_end=674
 # @@protoc_insertion_point(module_scope)

@@ -8,12 +8,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EnrolRequest(_message.Message):
-    __slots__ = ("kind", "code")
+    __slots__ = ("kind", "code", "nonce")
     KIND_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
     kind: str
     code: str
-    def __init__(self, kind: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
+    nonce: str
+    def __init__(self, kind: _Optional[str] = ..., code: _Optional[str] = ..., nonce: _Optional[str] = ...) -> None: ...
 
 class WhoAmIRequest(_message.Message):
     __slots__ = ()

@@ -22,26 +22,27 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from jumpstarter_proto.lab.v1 import exporter_pb2 as jumpstarter__proto_dot_lab_dot_v1_dot_exporter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(jumpstarter_proto/lab/v1/exporters.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\'jumpstarter_proto/lab/v1/exporter.proto\")\n\x19GetExporterDetailsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x1aListExporterDetailsRequest\x12\x12\n\npage_token\x18\x01 \x01(\t\"r\n\x1bListExporterDetailsResponse\x12:\n\texporters\x18\x01 \x03(\x0b\x32\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x0f\x45xporterDetails\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Device\x12\x17\n\x0fomitted_devices\x18\x03 \x01(\x05\x12/\n\x07reasons\x18\x04 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\"m\n\x06\x44\x65vice\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t2\xfe\x01\n\nLabService\x12p\n\x12GetExporterDetails\x12\x31.jumpstarter_sbc.lab.v1.GetExporterDetailsRequest\x1a\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12~\n\x13ListExporterDetails\x12\x32.jumpstarter_sbc.lab.v1.ListExporterDetailsRequest\x1a\x33.jumpstarter_sbc.lab.v1.ListExporterDetailsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(jumpstarter_proto/lab/v1/exporters.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'jumpstarter_proto/lab/v1/exporter.proto\")\n\x19GetExporterDetailsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x1aListExporterDetailsRequest\x12\x12\n\npage_token\x18\x01 \x01(\t\"r\n\x1bListExporterDetailsResponse\x12:\n\texporters\x18\x01 \x03(\x0b\x32\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd8\x01\n\x0f\x45xporterDetails\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Device\x12\x17\n\x0fomitted_devices\x18\x03 \x01(\x05\x12/\n\x07reasons\x18\x04 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\x12\x0c\n\x04host\x18\x05 \x01(\t\x12.\n\ngone_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"m\n\x06\x44\x65vice\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t2\xfe\x01\n\nLabService\x12p\n\x12GetExporterDetails\x12\x31.jumpstarter_sbc.lab.v1.GetExporterDetailsRequest\x1a\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12~\n\x13ListExporterDetails\x12\x32.jumpstarter_sbc.lab.v1.ListExporterDetailsRequest\x1a\x33.jumpstarter_sbc.lab.v1.ListExporterDetailsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'jumpstarter_proto.lab.v1.exporters_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETEXPORTERDETAILSREQUEST']._serialized_start=109
-  _globals['_GETEXPORTERDETAILSREQUEST']._serialized_end=150
-  _globals['_LISTEXPORTERDETAILSREQUEST']._serialized_start=152
-  _globals['_LISTEXPORTERDETAILSREQUEST']._serialized_end=200
-  _globals['_LISTEXPORTERDETAILSRESPONSE']._serialized_start=202
-  _globals['_LISTEXPORTERDETAILSRESPONSE']._serialized_end=316
-  _globals['_EXPORTERDETAILS']._serialized_start=319
-  _globals['_EXPORTERDETAILS']._serialized_end=473
-  _globals['_DEVICE']._serialized_start=475
-  _globals['_DEVICE']._serialized_end=584
-  _globals['_LABSERVICE']._serialized_start=587
-  _globals['_LABSERVICE']._serialized_end=841
+  _globals['_GETEXPORTERDETAILSREQUEST']._serialized_start=142
+  _globals['_GETEXPORTERDETAILSREQUEST']._serialized_end=183
+  _globals['_LISTEXPORTERDETAILSREQUEST']._serialized_start=185
+  _globals['_LISTEXPORTERDETAILSREQUEST']._serialized_end=233
+  _globals['_LISTEXPORTERDETAILSRESPONSE']._serialized_start=235
+  _globals['_LISTEXPORTERDETAILSRESPONSE']._serialized_end=349
+  _globals['_EXPORTERDETAILS']._serialized_start=352
+  _globals['_EXPORTERDETAILS']._serialized_end=568
+  _globals['_DEVICE']._serialized_start=570
+  _globals['_DEVICE']._serialized_end=679
+  _globals['_LABSERVICE']._serialized_start=682
+  _globals['_LABSERVICE']._serialized_end=936
 # @@protoc_insertion_point(module_scope)

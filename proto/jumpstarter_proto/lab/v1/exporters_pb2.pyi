@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from jumpstarter_proto.lab.v1 import exporter_pb2 as _exporter_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -28,16 +31,20 @@ class ListExporterDetailsResponse(_message.Message):
     def __init__(self, exporters: _Optional[_Iterable[_Union[ExporterDetails, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ExporterDetails(_message.Message):
-    __slots__ = ("name", "devices", "omitted_devices", "reasons")
+    __slots__ = ("name", "devices", "omitted_devices", "reasons", "host", "gone_since")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     OMITTED_DEVICES_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    GONE_SINCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     devices: _containers.RepeatedCompositeFieldContainer[Device]
     omitted_devices: int
     reasons: _containers.RepeatedCompositeFieldContainer[_exporter_pb2.Reason]
-    def __init__(self, name: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., omitted_devices: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[_exporter_pb2.Reason, _Mapping]]] = ...) -> None: ...
+    host: str
+    gone_since: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., omitted_devices: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[_exporter_pb2.Reason, _Mapping]]] = ..., host: _Optional[str] = ..., gone_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("path", "interface", "client", "state", "reason", "description")

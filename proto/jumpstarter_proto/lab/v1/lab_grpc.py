@@ -62,6 +62,12 @@ ADMIN_SERVICE_DELETE_POLICY = Method(
     lab_pb2.DeletePolicyRequest,
     lab_pb2.DeletePolicyResponse,
 )
+ADMIN_SERVICE_CHANGE_HOST = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/ChangeHost",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.ChangeHostRequest,
+    lab_pb2.Object,
+)
 
 
 class AdminServiceStub:
@@ -115,6 +121,11 @@ class AdminServiceStub:
     ) -> lab_pb2.DeletePolicyResponse:
         return await self._channel.unary(ADMIN_SERVICE_DELETE_POLICY, request, timeout=timeout, metadata=metadata)
 
+    async def ChangeHost(
+        self, request: lab_pb2.ChangeHostRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.Object:
+        return await self._channel.unary(ADMIN_SERVICE_CHANGE_HOST, request, timeout=timeout, metadata=metadata)
+
 
 class AdminServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.AdminService; override what you serve."""
@@ -146,4 +157,7 @@ class AdminServiceServicer(Servicer):
     async def DeletePolicy(self, request: lab_pb2.DeletePolicyRequest, call: ServerCall[lab_pb2.DeletePolicyRequest, lab_pb2.DeletePolicyResponse]) -> lab_pb2.DeletePolicyResponse:
         raise self.unimplemented("DeletePolicy")
 
-    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED, ADMIN_SERVICE_PAIR, ADMIN_SERVICE_APPLY_POLICIES, ADMIN_SERVICE_LIST_POLICIES, ADMIN_SERVICE_DELETE_POLICY)
+    async def ChangeHost(self, request: lab_pb2.ChangeHostRequest, call: ServerCall[lab_pb2.ChangeHostRequest, lab_pb2.Object]) -> lab_pb2.Object:
+        raise self.unimplemented("ChangeHost")
+
+    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED, ADMIN_SERVICE_PAIR, ADMIN_SERVICE_APPLY_POLICIES, ADMIN_SERVICE_LIST_POLICIES, ADMIN_SERVICE_DELETE_POLICY, ADMIN_SERVICE_CHANGE_HOST)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"jumpstarter_proto/lab/v1/lab.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\rCreateRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x41\n\x06labels\x18\x04 \x03(\x0b\x32\x31.jumpstarter_sbc.lab.v1.CreateRequest.LabelsEntry\x12\x10\n\x08username\x18\x05 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\rObjectRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"S\n\x11SetEnabledRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\".\n\x0bListRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"?\n\x0cListResponse\x12/\n\x07objects\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Object\"\xc3\x01\n\x06Object\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12:\n\x06labels\x18\x04 \x03(\x0b\x32*.jumpstarter_sbc.lab.v1.Object.LabelsEntry\x12\x0f\n\x07\x65nabled\x18\x05 \x01(\x08\x12\x0e\n\x06status\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcc\x01\n\x0bPairRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12?\n\x06labels\x18\x04 \x03(\x0b\x32/.jumpstarter_sbc.lab.v1.PairRequest.LabelsEntry\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12\r\n\x05renew\x18\x06 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x01\n\x0cPairingOffer\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12+\n\x07\x65xpires\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65ndpoint\x18\x06 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\"h\n\nCredential\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\r\n\x05token\x18\x05 \x01(\t\x12\n\n\x02\x63\x61\x18\x06 \x01(\t\"o\n\x06Policy\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\texporters\x18\x03 \x01(\t\x12\x31\n\x05rules\x18\x04 \x03(\x0b\x32\".jumpstarter_sbc.lab.v1.PolicyRule\"x\n\nPolicyRule\x12\x0f\n\x07\x63lients\x18\x01 \x03(\t\x12\x10\n\x08priority\x18\x02 \x01(\x05\x12\x1d\n\x10maximum_duration\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x13\n\x11_maximum_duration\"H\n\x14\x41pplyPoliciesRequest\x12\x30\n\x08policies\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Policy\")\n\x15\x41pplyPoliciesResponse\x12\x10\n\x08outcomes\x18\x01 \x03(\t\"(\n\x13ListPoliciesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"H\n\x14ListPoliciesResponse\x12\x30\n\x08policies\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Policy\"6\n\x13\x44\x65letePolicyRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"$\n\x14\x44\x65letePolicyResponse\x12\x0c\n\x04left\x18\x01 \x01(\x05\x32\xcc\x06\n\x0c\x41\x64minService\x12S\n\x06\x43reate\x12%.jumpstarter_sbc.lab.v1.CreateRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12O\n\x06\x44\x65lete\x12%.jumpstarter_sbc.lab.v1.ObjectRequest\x1a\x1e.jumpstarter_sbc.lab.v1.Object\x12Q\n\x04List\x12#.jumpstarter_sbc.lab.v1.ListRequest\x1a$.jumpstarter_sbc.lab.v1.ListResponse\x12S\n\x06Rotate\x12%.jumpstarter_sbc.lab.v1.ObjectRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12W\n\nSetEnabled\x12).jumpstarter_sbc.lab.v1.SetEnabledRequest\x1a\x1e.jumpstarter_sbc.lab.v1.Object\x12Q\n\x04Pair\x12#.jumpstarter_sbc.lab.v1.PairRequest\x1a$.jumpstarter_sbc.lab.v1.PairingOffer\x12l\n\rApplyPolicies\x12,.jumpstarter_sbc.lab.v1.ApplyPoliciesRequest\x1a-.jumpstarter_sbc.lab.v1.ApplyPoliciesResponse\x12i\n\x0cListPolicies\x12+.jumpstarter_sbc.lab.v1.ListPoliciesRequest\x1a,.jumpstarter_sbc.lab.v1.ListPoliciesResponse\x12i\n\x0c\x44\x65letePolicy\x12+.jumpstarter_sbc.lab.v1.DeletePolicyRequest\x1a,.jumpstarter_sbc.lab.v1.DeletePolicyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"jumpstarter_proto/lab/v1/lab.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\rCreateRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x41\n\x06labels\x18\x04 \x03(\x0b\x32\x31.jumpstarter_sbc.lab.v1.CreateRequest.LabelsEntry\x12\x10\n\x08username\x18\x05 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\rObjectRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"S\n\x11SetEnabledRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\".\n\x0bListRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"?\n\x0cListResponse\x12/\n\x07objects\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Object\"\xa4\x02\n\x06Object\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12:\n\x06labels\x18\x04 \x03(\x0b\x32*.jumpstarter_sbc.lab.v1.Object.LabelsEntry\x12\x0f\n\x07\x65nabled\x18\x05 \x01(\x08\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x0c\n\x04host\x18\x07 \x01(\t\x12.\n\ngone_since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tmay_label\x18\t \x03(\t\x12\x0e\n\x06\x62oards\x18\n \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbd\x01\n\x11\x43hangeHostRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x45\n\x06labels\x18\x03 \x03(\x0b\x32\x35.jumpstarter_sbc.lab.v1.ChangeHostRequest.LabelsEntry\x12\x11\n\tmay_label\x18\x04 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xdf\x01\n\x0bPairRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12?\n\x06labels\x18\x04 \x03(\x0b\x32/.jumpstarter_sbc.lab.v1.PairRequest.LabelsEntry\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12\r\n\x05renew\x18\x06 \x01(\x08\x12\x11\n\tmay_label\x18\x07 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x01\n\x0cPairingOffer\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12+\n\x07\x65xpires\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65ndpoint\x18\x06 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\"h\n\nCredential\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\r\n\x05token\x18\x05 \x01(\t\x12\n\n\x02\x63\x61\x18\x06 \x01(\t\"o\n\x06Policy\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\texporters\x18\x03 \x01(\t\x12\x31\n\x05rules\x18\x04 \x03(\x0b\x32\".jumpstarter_sbc.lab.v1.PolicyRule\"x\n\nPolicyRule\x12\x0f\n\x07\x63lients\x18\x01 \x03(\t\x12\x10\n\x08priority\x18\x02 \x01(\x05\x12\x1d\n\x10maximum_duration\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x13\n\x11_maximum_duration\"H\n\x14\x41pplyPoliciesRequest\x12\x30\n\x08policies\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Policy\")\n\x15\x41pplyPoliciesResponse\x12\x10\n\x08outcomes\x18\x01 \x03(\t\"(\n\x13ListPoliciesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\"H\n\x14ListPoliciesResponse\x12\x30\n\x08policies\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Policy\"6\n\x13\x44\x65letePolicyRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"$\n\x14\x44\x65letePolicyResponse\x12\x0c\n\x04left\x18\x01 \x01(\x05\x32\xa5\x07\n\x0c\x41\x64minService\x12S\n\x06\x43reate\x12%.jumpstarter_sbc.lab.v1.CreateRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12O\n\x06\x44\x65lete\x12%.jumpstarter_sbc.lab.v1.ObjectRequest\x1a\x1e.jumpstarter_sbc.lab.v1.Object\x12Q\n\x04List\x12#.jumpstarter_sbc.lab.v1.ListRequest\x1a$.jumpstarter_sbc.lab.v1.ListResponse\x12S\n\x06Rotate\x12%.jumpstarter_sbc.lab.v1.ObjectRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12W\n\nSetEnabled\x12).jumpstarter_sbc.lab.v1.SetEnabledRequest\x1a\x1e.jumpstarter_sbc.lab.v1.Object\x12Q\n\x04Pair\x12#.jumpstarter_sbc.lab.v1.PairRequest\x1a$.jumpstarter_sbc.lab.v1.PairingOffer\x12l\n\rApplyPolicies\x12,.jumpstarter_sbc.lab.v1.ApplyPoliciesRequest\x1a-.jumpstarter_sbc.lab.v1.ApplyPoliciesResponse\x12i\n\x0cListPolicies\x12+.jumpstarter_sbc.lab.v1.ListPoliciesRequest\x1a,.jumpstarter_sbc.lab.v1.ListPoliciesResponse\x12i\n\x0c\x44\x65letePolicy\x12+.jumpstarter_sbc.lab.v1.DeletePolicyRequest\x1a,.jumpstarter_sbc.lab.v1.DeletePolicyResponse\x12W\n\nChangeHost\x12).jumpstarter_sbc.lab.v1.ChangeHostRequest\x1a\x1e.jumpstarter_sbc.lab.v1.Objectb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_OBJECT_LABELSENTRY']._loaded_options = None
   _globals['_OBJECT_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_CHANGEHOSTREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_CHANGEHOSTREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_PAIRREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_PAIRREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_CREATEREQUEST']._serialized_start=96
@@ -51,33 +53,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRESPONSE']._serialized_start=489
   _globals['_LISTRESPONSE']._serialized_end=552
   _globals['_OBJECT']._serialized_start=555
-  _globals['_OBJECT']._serialized_end=750
+  _globals['_OBJECT']._serialized_end=847
   _globals['_OBJECT_LABELSENTRY']._serialized_start=245
   _globals['_OBJECT_LABELSENTRY']._serialized_end=290
-  _globals['_PAIRREQUEST']._serialized_start=753
-  _globals['_PAIRREQUEST']._serialized_end=957
+  _globals['_CHANGEHOSTREQUEST']._serialized_start=850
+  _globals['_CHANGEHOSTREQUEST']._serialized_end=1039
+  _globals['_CHANGEHOSTREQUEST_LABELSENTRY']._serialized_start=245
+  _globals['_CHANGEHOSTREQUEST_LABELSENTRY']._serialized_end=290
+  _globals['_PAIRREQUEST']._serialized_start=1042
+  _globals['_PAIRREQUEST']._serialized_end=1265
   _globals['_PAIRREQUEST_LABELSENTRY']._serialized_start=245
   _globals['_PAIRREQUEST_LABELSENTRY']._serialized_end=290
-  _globals['_PAIRINGOFFER']._serialized_start=960
-  _globals['_PAIRINGOFFER']._serialized_end=1119
-  _globals['_CREDENTIAL']._serialized_start=1121
-  _globals['_CREDENTIAL']._serialized_end=1225
-  _globals['_POLICY']._serialized_start=1227
-  _globals['_POLICY']._serialized_end=1338
-  _globals['_POLICYRULE']._serialized_start=1340
-  _globals['_POLICYRULE']._serialized_end=1460
-  _globals['_APPLYPOLICIESREQUEST']._serialized_start=1462
-  _globals['_APPLYPOLICIESREQUEST']._serialized_end=1534
-  _globals['_APPLYPOLICIESRESPONSE']._serialized_start=1536
-  _globals['_APPLYPOLICIESRESPONSE']._serialized_end=1577
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=1579
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=1619
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1621
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1693
-  _globals['_DELETEPOLICYREQUEST']._serialized_start=1695
-  _globals['_DELETEPOLICYREQUEST']._serialized_end=1749
-  _globals['_DELETEPOLICYRESPONSE']._serialized_start=1751
-  _globals['_DELETEPOLICYRESPONSE']._serialized_end=1787
-  _globals['_ADMINSERVICE']._serialized_start=1790
-  _globals['_ADMINSERVICE']._serialized_end=2634
+  _globals['_PAIRINGOFFER']._serialized_start=1268
+  _globals['_PAIRINGOFFER']._serialized_end=1427
+  _globals['_CREDENTIAL']._serialized_start=1429
+  _globals['_CREDENTIAL']._serialized_end=1533
+  _globals['_POLICY']._serialized_start=1535
+  _globals['_POLICY']._serialized_end=1646
+  _globals['_POLICYRULE']._serialized_start=1648
+  _globals['_POLICYRULE']._serialized_end=1768
+  _globals['_APPLYPOLICIESREQUEST']._serialized_start=1770
+  _globals['_APPLYPOLICIESREQUEST']._serialized_end=1842
+  _globals['_APPLYPOLICIESRESPONSE']._serialized_start=1844
+  _globals['_APPLYPOLICIESRESPONSE']._serialized_end=1885
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=1887
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=1927
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1929
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=2001
+  _globals['_DELETEPOLICYREQUEST']._serialized_start=2003
+  _globals['_DELETEPOLICYREQUEST']._serialized_end=2057
+  _globals['_DELETEPOLICYRESPONSE']._serialized_start=2059
+  _globals['_DELETEPOLICYRESPONSE']._serialized_end=2095
+  _globals['_ADMINSERVICE']._serialized_start=2098
+  _globals['_ADMINSERVICE']._serialized_end=3031
 # @@protoc_insertion_point(module_scope)

@@ -67,7 +67,7 @@ class ListResponse(_message.Message):
     def __init__(self, objects: _Optional[_Iterable[_Union[Object, _Mapping]]] = ...) -> None: ...
 
 class Object(_message.Message):
-    __slots__ = ("kind", "namespace", "name", "labels", "enabled", "status")
+    __slots__ = ("kind", "namespace", "name", "labels", "enabled", "status", "host", "gone_since", "may_label", "boards")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -81,16 +81,43 @@ class Object(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     ENABLED_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    GONE_SINCE_FIELD_NUMBER: _ClassVar[int]
+    MAY_LABEL_FIELD_NUMBER: _ClassVar[int]
+    BOARDS_FIELD_NUMBER: _ClassVar[int]
     kind: str
     namespace: str
     name: str
     labels: _containers.ScalarMap[str, str]
     enabled: bool
     status: str
-    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., enabled: bool = ..., status: _Optional[str] = ...) -> None: ...
+    host: str
+    gone_since: _timestamp_pb2.Timestamp
+    may_label: _containers.RepeatedScalarFieldContainer[str]
+    boards: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., enabled: bool = ..., status: _Optional[str] = ..., host: _Optional[str] = ..., gone_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., may_label: _Optional[_Iterable[str]] = ..., boards: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ChangeHostRequest(_message.Message):
+    __slots__ = ("namespace", "name", "labels", "may_label")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    MAY_LABEL_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    labels: _containers.ScalarMap[str, str]
+    may_label: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., may_label: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PairRequest(_message.Message):
-    __slots__ = ("kind", "namespace", "name", "labels", "seconds", "renew")
+    __slots__ = ("kind", "namespace", "name", "labels", "seconds", "renew", "may_label")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -104,13 +131,15 @@ class PairRequest(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     RENEW_FIELD_NUMBER: _ClassVar[int]
+    MAY_LABEL_FIELD_NUMBER: _ClassVar[int]
     kind: str
     namespace: str
     name: str
     labels: _containers.ScalarMap[str, str]
     seconds: float
     renew: bool
-    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., seconds: _Optional[float] = ..., renew: bool = ...) -> None: ...
+    may_label: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., seconds: _Optional[float] = ..., renew: bool = ..., may_label: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PairingOffer(_message.Message):
     __slots__ = ("kind", "namespace", "name", "code", "expires", "endpoint", "fingerprint")

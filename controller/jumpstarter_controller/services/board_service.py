@@ -1,0 +1,85 @@
+"""What hosts call: an exporter for each of their boards, with a token that no person sees."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import trio
+from jumpstarter_proto.lab.v1 import boards_grpc, lab_pb2
+from jumpstarter_proto.lab.v1 import boards_pb2 as pb
+from jumpstarter_proto.rpc import Attempts, RpcError, ServerCall, StatusCode
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Exporter, Host, Lab
+from jumpstarter_controller.logs import about
+from jumpstarter_controller.services import host_boards
+from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.guard import Guard, Session
+
+__all__ = ["BoardService"]
+
+MAX_CALLS_PER_MINUTE = 300
+"""Of one host: all of its boards may begin anew twice a minute."""
+_log = logging.getLogger(__name__)
+
+
+class BoardService(boards_grpc.BoardServiceServicer):
+    """jumpstarter_sbc.lab.v1.BoardService."""
+
+    def __init__(
+        self, engine: Engine, guard: Guard, credentials: Credentials, calls: Attempts | None = None
+    ) -> None:
+        self._engine = engine
+        self._guard = guard
+        self._credentials = credentials
+        self._calls = calls or Attempts(per_peer=MAX_CALLS_PER_MINUTE, overall=100 * MAX_CALLS_PER_MINUTE)
+
+    async def RegisterBoard(
+        self, request: pb.RegisterBoardRequest, call: ServerCall[pb.RegisterBoardRequest, lab_pb2.Credential]
+    ) -> lab_pb2.Credential:
+        session = await self._guard.host_session(call)
+        self._check_rate(session)
+
+        def apply(lab: Lab, now: float) -> Exporter:
+            return host_boards.register_board(
+                lab, now, self._current(lab, session), request.name, request.labels
+            )
+
+        try:
+            record = await self._engine.change(apply)
+        except RpcError as error:
+            _log.warning(
+                "board %s refused: %s",
+                shown(request.name, 80),
+                error,
+                extra=about(session.record, peer=call.peer),
+            )
+            raise
+        return self._credentials.of(record)
+
+    async def RetireBoard(
+        self, request: pb.RetireBoardRequest, call: ServerCall[pb.RetireBoardRequest, pb.RetireBoardResponse]
+    ) -> pb.RetireBoardResponse:
+        session = await self._guard.host_session(call)
+        self._check_rate(session)
+        await self._engine.change(
+            lambda lab, now: host_boards.retire_board(lab, now, self._current(lab, session), request.name)
+        )
+        return pb.RetireBoardResponse()
+
+    @staticmethod
+    def _current(lab: Lab, session: Session[Host]) -> Host:
+        """The host as it is now; it may have been deleted, or got a new token, since it called."""
+        session.check(lab)
+        return lab.get(Host, session.record.key) or session.record
+
+    def _check_rate(self, session: Session[Host]) -> None:
+        host = session.record
+        if wait := self._calls.take(str(host.key), trio.current_time()):
+            raise RpcError(
+                StatusCode.RESOURCE_EXHAUSTED,
+                f"host {host.name} asks more than {MAX_CALLS_PER_MINUTE} times a minute; "
+                f"try again in {math.ceil(wait)} s",
+            )
