@@ -34,6 +34,7 @@ ROWS: dict[str, Row] = {
     "tunnel-echo": leasing.echo,
     "leased-command": leasing.command,
     "router": router.router,
+    "lease-ready": leasing.ready,
     "lease-one": leasing.one_lease,
     "lease-many": leasing.many_leases,
     "lease-queue": leasing.queue,

@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 import yaml
@@ -19,6 +20,7 @@ from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
 from jumpstarter_proto.lab.v1 import lab_grpc, lab_pb2
 from jumpstarter_proto.remote import Identity, Kind, Trust, open_controller
 from jumpstarter_proto.rpc import connect_unix, open_channel
+from jumpstarter_proto.v1 import common_pb2
 
 from tests.bench.process import Worker
 from tests.interop import exporters
@@ -28,6 +30,8 @@ LABEL = "bench"
 SELECTOR = f"board={LABEL}"
 CALL_SECONDS = 60.0
 AT_A_TIME = 64
+
+T = TypeVar("T")
 
 
 class Lab(support.Lab):
@@ -45,25 +49,25 @@ class Lab(support.Lab):
     def pid(self) -> int:
         return self.controller.process.pid
 
-    def identities(self, kind: Kind, count: int) -> Path:
+    def identities(self, kind: Kind, count: int, board: str = LABEL) -> Path:
         """A file with the configurations of so many new clients or exporters, as a JSON list."""
         names = [f"{kind.lower()}-{self.made + number}" for number in range(count)]
         self.made += count
         path = self.home / f"{names[0]}-{count}.json"
-        path.write_text(json.dumps(trio.run(self._create, kind, names)))
+        path.write_text(json.dumps(trio.run(self._create, kind, names, board)))
         return path
 
-    def identity(self, kind: Kind, export: dict[str, Any] | None = None) -> Path:
+    def identity(self, kind: Kind, export: dict[str, Any] | None = None, board: str = LABEL) -> Path:
         """A configuration file of one new client or exporter, with devices."""
-        (found,) = json.loads(self.identities(kind, 1).read_text())
+        (found,) = json.loads(self.identities(kind, 1, board).read_text())
         path = self.home / f"{found['metadata']['name']}.yaml"
         path.write_text(yaml.safe_dump(found | ({"export": export} if export else {})))
         return path
 
-    async def _create(self, kind: Kind, names: Sequence[str]) -> list[dict[str, Any]]:
+    async def _create(self, kind: Kind, names: Sequence[str], board: str) -> list[dict[str, Any]]:
         made: dict[str, dict[str, Any]] = {}
         limit = trio.CapacityLimiter(AT_A_TIME)
-        labels = {"board": LABEL} if kind is Kind.EXPORTER else {}
+        labels = {"board": board} if kind is Kind.EXPORTER else {}
         stream = await connect_unix(self.data / "admin.sock")
         async with open_channel(stream) as channel, trio.open_nursery() as nursery:
             stub = lab_grpc.AdminServiceStub(channel)
@@ -99,12 +103,18 @@ class Lab(support.Lab):
 
         trio.run(self._as_client, client, delete)
 
-    async def _as_client(self, client: Path, ask: Callable[[ClientServiceStub], Awaitable[str]]) -> str:
+    async def _as_client(self, client: Path, ask: Callable[[ClientServiceStub], Awaitable[T]]) -> T:
         config = yaml.safe_load(client.read_text())
         metadata = config["metadata"]
         identity = Identity(Kind.CLIENT, metadata["namespace"], metadata["name"], config["token"])
         async with open_controller(config["endpoint"], Trust(ca=config["tls"]["ca"]), identity) as channel:
             return await ask(ClientServiceStub(channel))
+
+    def ready_seconds(self, client: Path, board: str) -> float:
+        """From the wish for a lease of that board until its exporter says that it is ready; it is given back."""
+        took = trio.run(self._as_client, client, partial(_ready_seconds, board=board))
+        self.until_available()
+        return took
 
     def until_available(self) -> None:
         """Wait until every exporter is ready for a lease."""
@@ -125,6 +135,22 @@ class Lab(support.Lab):
         # -P: the folder of the scripts has modules whose names are not meant for them.
         command = [exporters.scripts() / "python", "-P", script, *arguments]
         return self.stack.enter_context(Worker(command, self.environment | environment))
+
+
+async def _ready_seconds(stub: ClientServiceStub, *, board: str) -> float:
+    lease = client_pb2.Lease(selector=f"board={board}", duration=Duration(seconds=3600))
+    everything = client_pb2.ListExportersRequest(parent="namespaces/default", filter=f"board={board}")
+    start = time.perf_counter()
+    made = await stub.CreateLease(client_pb2.CreateLeaseRequest(parent="namespaces/default", lease=lease))
+    with trio.fail_after(CALL_SECONDS):
+        while True:
+            (exporter,) = (await stub.ListExporters(everything)).exporters
+            if exporter.status == common_pb2.EXPORTER_STATUS_LEASE_READY:
+                break
+            await trio.sleep(0.002)
+    took = time.perf_counter() - start
+    await stub.DeleteLease(client_pb2.DeleteLeaseRequest(name=made.name), timeout=CALL_SECONDS)
+    return took
 
 
 @contextmanager

@@ -18,8 +18,10 @@ from tests.bench.process import Worker
 from tests.bench.result import Result, filled, interleaved, percentile
 from tests.bench.upstream import Bench
 from tests.interop import exporters
+from tests.support import peers
 
 PEER = "unix socket"
+PREVIOUS = "version before"
 LIMIT = "limit"
 EXPORT = {"power": {"type": "power.MockPower"}, "echo": {"type": "network.EchoNetwork"}}
 WORKER = Path(__file__).with_name("worker.py")
@@ -132,6 +134,23 @@ def command(bench: Bench, repeats: int) -> Result:
             leased.append(once(leasing, here.environment))
     what = "`power on -l` as a process, lease made and released"
     return filled(Result("leased-command", PEER, what, "s", 0, 0, None, True, 0), near, leased[1:])
+
+
+def ready(bench: Bench, repeats: int) -> Result:
+    """From the wish to a session that its exporter says is ready, without hooks; against the version before."""
+    with lab(bench.home / "lease-ready") as here:
+        for board, environment in (("before", peers.previous()), ("now", None)):
+            config = here.identity(Kind.EXPORTER, EXPORT, board)
+            program = exporters.scripts(environment) / "jumpstarter-exporter"
+            here.daemon(program, "run", "--config", config, "--log-level", "warning")
+        here.until_available()
+        client = here.identity(Kind.CLIENT)
+        p50 = interleaved(
+            repeats, lambda: here.ready_seconds(client, "before"), lambda: here.ready_seconds(client, "now")
+        )
+    return filled(
+        Result("lease-ready", PREVIOUS, "lease wanted to LEASE_READY, p50", "s", 0, 0, 1.1, True, 0), *p50
+    )
 
 
 def one_lease(bench: Bench, repeats: int) -> Result:
