@@ -59,13 +59,19 @@ class Limits:
 class Occupancy:
     """One board's. `now` is a monotonic time in seconds, and never goes back."""
 
-    def __init__(self, limits: Limits | None = None, *, registered: bool = True) -> None:
-        """Without a controller (`registered` false) local users are never in anybody's way."""
+    def __init__(
+        self, limits: Limits | None = None, *, registered: bool = True, prepares: bool = True
+    ) -> None:
+        """Without a controller (`registered` false) local users are never in anybody's way.
+
+        `prepares`: a lease begins with a hook. Without one it begins at once, and its record says so from the first.
+        """
         self.lease: Lease | None = None
         self.maintenance: str | None = None
         """Who looks after it, alone."""
         self._limits = limits or Limits()
         self._registered = registered
+        self._prepares = prepares
         self._local = LocalUse(self._limits.leave)
         self._withheld: dict[Reason, str] = {}
         self._failed = Status.BEFORE_LEASE_HOOK_FAILED
@@ -491,6 +497,8 @@ class Occupancy:
         """What a restart has to know; plain data."""
         drained = self._withheld.get(Reason.DRAINED)
         lease = None if self._is_offered else self.lease
+        if lease is not None and lease.phase is Phase.PREPARING and not self._prepares:
+            lease = replace(lease, phase=Phase.LEASED)
         return Record(lease, self._end, self.began, self._finished, drained).to_plain()
 
     def restore(self, record: object, now: float, wall: float) -> None:

@@ -105,7 +105,7 @@ class Announcer:
             try:
                 async with self._lock:
                     if not self._is_told:
-                        async with self._controller.open() as calls:
+                        async with self._controller.at_hand() as calls:
                             await self._tell(calls)
             except JumpstarterError as error:
                 _log.info("the controller does not know yet that we are %s: %s", self.status.name, error)

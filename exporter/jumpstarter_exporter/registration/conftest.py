@@ -274,9 +274,12 @@ class Wired(Controller):
         identity = Identity(Kind.EXPORTER, "lab", "one", token)
         super().__init__("lab:8082", Trust(), identity, **options)
         self.lab = lab
+        self.opened = 0
+        """Connections so far."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Calls]:
+        self.opened += 1
         ours, theirs = trio.testing.memory_stream_pair()
         with collapsed():
             async with trio.open_nursery() as nursery:

@@ -166,6 +166,25 @@ class Controller:
         self._options = options
         self._marks = [(INSTANCE, uuid.uuid4().hex)]
         self._sequence = itertools.count(1)
+        self._followed: Calls | None = None
+        """On the connection of `follow`, while that is thought to be good."""
+
+    @asynccontextmanager
+    async def at_hand(self) -> AsyncIterator[Calls]:
+        """The connection of `follow`, or one for this alone where there is none; so is the next after one that failed.
+
+        A handshake takes longer than what is told on it. RpcError as with `open`.
+        """
+        if (followed := self._followed) is None:
+            async with self.open() as calls:
+                yield calls
+            return
+        try:
+            yield followed
+        except JumpstarterError:
+            if self._followed is followed:
+                self._followed = None
+            raise
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Calls]:
@@ -199,6 +218,7 @@ class Controller:
                     await introduce(calls)
                     _log.info("registered with %s", self.endpoint)
                     self._mind_the_end()
+                    self._followed = calls
                     while True:
                         if not await self._hear_ours(calls, told, patience, answer, waits):
                             await self._hear(calls, told, patience)
@@ -215,6 +235,8 @@ class Controller:
                 _log.exception("the conversation with the controller failed")
                 failed(error)
                 pause = patience.failed(RpcError(StatusCode.INTERNAL, f"it failed here: {error}"))
+            finally:
+                self._followed = None
             await _wait(pause, self.endpoint)
 
     def _is_somebody_new(self) -> bool:
@@ -312,7 +334,7 @@ class Controller:
         backoff = Backoff(0.3, 10.0)
         while True:
             try:
-                async with self.open() as calls:
+                async with self.at_hand() as calls:
                     await calls.release(lease)
                     return
             except JumpstarterError as error:

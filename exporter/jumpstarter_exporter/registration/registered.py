@@ -125,7 +125,8 @@ class Registered:
         self._inventory = inventory or Inventory()
         # What is wrong with it is said before anything is promised.
         self._devices = add_board(self._inventory, config)
-        self._keeper = Keeper(Occupancy(limits), records, perform=self._perform, changed=self._announce)
+        occupancy = Occupancy(limits, prepares=config.settings.hooks.before_lease is not None)
+        self._keeper = Keeper(occupancy, records, perform=self._perform, changed=self._announce)
         self.users = HostUsers(self._keeper, self._host_session)
         self._announcer = Announcer(
             controller,

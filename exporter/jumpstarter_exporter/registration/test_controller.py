@@ -161,6 +161,39 @@ async def test_a_controller_without_statuses_is_as_good(lab: Lab, code: StatusCo
                 await calls.report(Status.AVAILABLE, "")
 
 
+async def test_what_is_told_goes_the_way_that_is_open_and_a_new_one_behind_a_failure(lab: Lab) -> None:
+    controller = Wired(lab)
+    followed = trio.Event()
+
+    async def introduce(calls: Calls) -> None:
+        await calls.register({}, [])
+
+    def told(_: Tenant | None) -> None:
+        followed.set()
+
+    async def report() -> None:
+        async with controller.at_hand() as calls:
+            await calls.report(Status.AVAILABLE, "")
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            await report()
+            assert controller.opened == 1, "of its own, as nobody follows"
+            lab.say()
+            nursery.start_soon(controller.follow, introduce, told)
+            await followed.wait()
+            await report()
+            await controller.release("one")
+            assert controller.opened == 2, "that of who follows"
+            lab.failures.append(RpcError(StatusCode.UNAVAILABLE, "cut"))
+            with pytest.raises(RpcError, match="cut"):
+                await report()
+            await report()
+            assert controller.opened == 3
+            nursery.cancel_scope.cancel()
+    assert lab.heard.count("AVAILABLE") == 4
+
+
 async def test_a_lease_is_given_back_until_the_controller_has_taken_it(
     lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
