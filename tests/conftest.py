@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import go, peers
 from tests.support.lab import Lab
+from tests.support.udevadm import udevadm as unpacked_udevadm
 
 GO = Path(__file__).with_name("rpc") / "go"
 PEERS: dict[str, Callable[[], Any]] = {
@@ -18,6 +19,7 @@ PEERS: dict[str, Callable[[], Any]] = {
     "previous": peers.previous,
     "h2spec": partial(go.program, GO / "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
     "grpc_go": partial(go.program, GO / "interop"),
+    "udevadm": unpacked_udevadm,
 }
 """Who is built, by the fixture that gives it."""
 BUILT = pytest.StashKey[dict[str, Any]]()
@@ -62,6 +64,12 @@ def h2spec(request: pytest.FixtureRequest) -> Path:
 def grpc_go(request: pytest.FixtureRequest) -> Path:
     """grpc-go's client and server of gRPC's interoperability cases; it has to be built once, too."""
     return _built(request, "grpc_go", "grpc-go's interoperability cases cannot be built")
+
+
+@pytest.fixture(scope="session")
+def udevadm(request: pytest.FixtureRequest) -> list[str]:
+    """The command of a udevadm that can verify rules."""
+    return _built(request, "udevadm", "a udevadm that verifies rules, as Debian 13 has")
 
 
 def _built(request: pytest.FixtureRequest, name: str, otherwise: str) -> Any:
