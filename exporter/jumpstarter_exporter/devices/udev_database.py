@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from sys import intern
 from typing import Any
 
 import trio
@@ -9,7 +11,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 
-__all__ = ["SUBSYSTEMS", "UdevError", "enumerate_devices", "read_devices", "record_of"]
+__all__ = ["SUBSYSTEMS", "UdevError", "enumerate_devices", "open_context", "read_devices", "record_of"]
 
 SUBSYSTEMS = (
     "usb",
@@ -24,6 +26,8 @@ SUBSYSTEMS = (
     "input",
 )
 """Those in which there may be something for a board, or for the host itself."""
+_OF_EVENTS = frozenset({"ACTION", "SEQNUM", "SYNTH_UUID", "DISK_MEDIA_CHANGE", "DISK_EJECT_REQUEST"})
+"""Properties that say something of an event, and nothing of its device."""
 _ATTRIBUTES = ("idVendor", "idProduct", "serial", "product")
 
 
@@ -47,7 +51,19 @@ def enumerate_devices() -> DeviceTree:
     """All devices of this host now. Blocking, for some tens of milliseconds.
 
     Raises:
-        UdevError: pyudev or libudev is not installed.
+        UdevError: see `open_context`.
+    """
+    found = open_context().list_devices()
+    for subsystem in SUBSYSTEMS:
+        found.match_subsystem(subsystem)
+    return DeviceTree(record_of(device) for device in found)
+
+
+def open_context() -> Any:
+    """A pyudev.Context. Blocking, for its import.
+
+    Raises:
+        UdevError: pyudev or libudev is not installed, or there is no sysfs.
     """
     try:
         import pyudev  # noqa: PLC0415 - most commands need no devices
@@ -58,15 +74,21 @@ def enumerate_devices() -> DeviceTree:
             f"the devices of this host cannot be read: {error}; "
             "pip install 'jumpstarter-sbc[exporter]', and install libudev1"
         ) from None
-    found = context.list_devices()
-    for subsystem in SUBSYSTEMS:
-        found.match_subsystem(subsystem)
-    return DeviceTree(record_of(device) for device in found)
+    if not os.path.isdir("/sys/devices"):
+        raise UdevError(
+            "the devices of this host cannot be read: there is no /sys/devices; mount sysfs at /sys"
+        )
+    return context
 
 
 def record_of(device: Any) -> UdevDevice:
-    """The record of one of pyudev's devices. Of one that is gone, what is still known."""
-    properties = dict(device.properties)
+    """The record of one of pyudev's devices: the same whether an event brought it or an enumeration.
+
+    Blocking where no udevd runs, for as long as the kernel keeps a USB device for itself.
+    """
+    properties = {intern(key): value for key, value in device.properties.items() if key not in _OF_EVENTS}
+    if links := properties.get("DEVLINKS"):
+        properties["DEVLINKS"] = " ".join(sorted(links.split()))  # udev has them in any order
     attributes = {}
     if properties.get("DEVTYPE") == "usb_device" and "ID_VENDOR_ID" not in properties:  # no udevd has seen it
         for name in _ATTRIBUTES:

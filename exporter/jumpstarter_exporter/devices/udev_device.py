@@ -81,10 +81,14 @@ class DeviceTree:
 
     def __iter__(self) -> Iterator[UdevDevice]:
         """Every device once, in the order of their paths, parents before their children."""
-        return iter([self._by_path[path] for path in sorted(self._by_path, key=natural_order)])
+        return iter(self._in_order)
 
     def __len__(self) -> int:
         return len(self._by_path)
+
+    @cached_property
+    def _in_order(self) -> tuple[UdevDevice, ...]:
+        return tuple(self._by_path[path] for path in sorted(self._by_path, key=natural_order))
 
     def get(self, path: str) -> UdevDevice | None:
         """The device at that path."""

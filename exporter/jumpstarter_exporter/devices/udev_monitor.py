@@ -1,0 +1,280 @@
+"""Follows the host's devices: events of udev, or of the kernel where no udevd runs, settled into trees of devices.
+
+The one place that listens. Nothing is looked at in intervals where events come: trio waits for the socket. All that
+blocks is done in threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from jumpstarter_exporter.devices.inventory import Revision
+from jumpstarter_exporter.devices.settling import Settling
+from jumpstarter_exporter.devices.udev_database import (
+    SUBSYSTEMS,
+    UdevError,
+    enumerate_devices,
+    open_context,
+    record_of,
+)
+from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
+
+__all__ = ["DeviceWatch", "watch_devices"]
+
+LOOK_SECONDS = 10.0
+"""Between enumerations, where nobody knows whether events come."""
+_RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024
+"""Some thousands of events. Without CAP_NET_ADMIN it is net.core.rmem_max: about a hundred."""
+_BATCH = 32
+"""Events that are received in one turn of a thread."""
+_CONTAINER_MARKS = ("/run/systemd/container", "/.dockerenv", "/run/.containerenv")
+
+_log = logging.getLogger(__name__)
+
+
+class DeviceWatch(Revision):
+    """The devices of this host, as long as the block of `watch_devices` lasts.
+
+    A revision is another `tree`: iterate `devices.changes.subscribed(watch)`, whose first one there is at once. Who is
+    slow gets the newest.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tree = DeviceTree(())
+        self.source = ""
+        """Where news come from, for people."""
+        self.enumerations = 0
+        """How often all devices were read: once, and after each loss of events."""
+
+    def show(self, tree: DeviceTree) -> None:
+        """These are the devices now."""
+        self.tree = tree
+        self._change()
+
+
+@asynccontextmanager
+async def watch_devices(limiter: trio.CapacityLimiter) -> AsyncIterator[DeviceWatch]:
+    """The host's devices, enumerated, and then followed for the block. `limiter` bounds its threads: two at a time.
+
+    Where no events can be received the devices are enumerated every `LOOK_SECONDS`; so they are where events may not
+    reach us, in a container, until the first one has.
+
+    Raises:
+        UdevError: the devices of this host cannot be read: nobody knows what there is.
+    """
+    follower = _Follower(limiter)
+    try:
+        await follower.start()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follower.run)
+            yield follower.watch
+            nursery.cancel_scope.cancel()
+    finally:
+        follower.close()
+
+
+@dataclass
+class _Batch:
+    events: list[tuple[str, UdevDevice]]
+    is_incomplete: bool = False
+    """There were more, which nobody will ever hear."""
+    is_all: bool = False
+    """No more are waiting."""
+
+
+class _Monitor:
+    """The socket, from when it hears. Its methods block, and are to be called by one thread at a time."""
+
+    def __init__(self) -> None:
+        context = open_context()
+        import pyudev  # noqa: PLC0415 - after what says how to install it
+
+        has_udevd = os.path.exists("/run/udev/control")
+        self.source = "udev" if has_udevd else "kernel"
+        self.is_certain = has_udevd and not _is_in_container()
+        try:
+            self._monitor: Any = pyudev.Monitor.from_netlink(context, self.source)
+            for subsystem in SUBSYSTEMS:
+                self._monitor.filter_by(subsystem)
+            self._socket = socket.socket(fileno=os.dup(self._monitor.fileno()))
+            self._enlarge_buffer()
+            self._monitor.start()
+        except OSError as error:
+            raise UdevError(f"no events of devices can be received: {error.strerror or error}") from None
+
+    def fileno(self) -> int:
+        return int(self._monitor.fileno())
+
+    def receive(self) -> _Batch:
+        """What is waiting, or the beginning of it.
+
+        Raises:
+            OSError: the socket is of no use any more.
+        """
+        batch = _Batch([])
+        while len(batch.events) < _BATCH and not batch.is_all:
+            try:
+                device = self._monitor.poll(0)
+            except OSError as error:
+                # pyudev finds the error of a socket by polling, which leaves it there and does not say which it is.
+                if (
+                    error.errno or self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                ) != errno.ENOBUFS:
+                    raise
+                batch.is_incomplete = True
+                continue
+            if device is None:
+                batch.is_all = True
+            else:
+                batch.events.append((device.action or "change", record_of(device)))
+        return batch
+
+    def close(self) -> None:
+        """Of pyudev's monitor the last reference closes it."""
+        self._socket.close()
+        del self._monitor
+
+    def _enlarge_buffer(self) -> None:
+        try:
+            self._monitor.set_receive_buffer_size(_RECEIVE_BUFFER_BYTES)
+        except OSError:
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+
+
+class _Follower:
+    """Feeds `Settling`, and shows its trees."""
+
+    def __init__(self, limiter: trio.CapacityLimiter) -> None:
+        self.watch = DeviceWatch()
+        self._limiter = limiter
+        self._settling = Settling()
+        self._monitor: _Monitor | None = None
+        self._hears_events = False
+        """Whether it is certain that they reach us."""
+        self._look_at = math.inf
+        """When to enumerate, whatever was heard."""
+        self._is_stale = True
+        """Something may have changed that was not heard."""
+
+    async def start(self) -> None:
+        """The first tree is there after that.
+
+        Raises:
+            UdevError: see `watch_devices`.
+        """
+        await self._open()
+        await self._enumerate()
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            try:
+                await self._follow()
+            except (OSError, UdevError) as error:
+                _log.warning("devices of this host are not followed for %.0f s: %s", LOOK_SECONDS, error)
+                self.close()
+                await trio.sleep(LOOK_SECONDS)
+                self._is_stale = True
+                await self._open()
+
+    def close(self) -> None:
+        """Hears nothing from now on."""
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            monitor.close()
+
+    async def _open(self) -> None:
+        """Hears events from now on, if that is possible."""
+        try:
+            self._monitor = await trio.to_thread.run_sync(
+                _Monitor, limiter=self._limiter, abandon_on_cancel=True
+            )
+        except UdevError as error:
+            self.watch.source = f"looked for every {LOOK_SECONDS:.0f} s: {error}"
+            self._hears_events = False
+        else:
+            self.watch.source = f"events of {self._monitor.source}"
+            self._hears_events = self._monitor.is_certain
+
+    async def _follow(self) -> None:
+        while True:
+            if self._is_stale:
+                await self._enumerate()
+            await self._wait()
+            if self._monitor is not None:
+                await self._receive(self._monitor)
+            if trio.current_time() >= self._look_at:
+                self._is_stale = True
+            self._show()
+
+    async def _wait(self) -> None:
+        """Until there is an event, or something has settled, or it is time to look."""
+        with trio.move_on_at(min(self._settling.due(), self._look_at)):
+            if self._monitor is None:
+                await trio.sleep_forever()
+            else:
+                await trio.lowlevel.wait_readable(self._monitor.fileno())
+
+    async def _receive(self, monitor: _Monitor) -> None:
+        """All that waits. A cancellation loses nothing that was received."""
+        while True:
+            batch = await trio.to_thread.run_sync(monitor.receive, limiter=self._limiter)
+            now = trio.current_time()
+            for action, device in batch.events:
+                self._settling.event(action, device, now)
+            if batch.events:
+                self._hears_events, self._look_at = True, math.inf
+            self._is_stale = self._is_stale or batch.is_incomplete
+            if batch.is_all:
+                return
+            self._show()
+
+    async def _enumerate(self) -> None:
+        """Reads everything, while events are heard: those that come meanwhile may be newer than what is read."""
+        self._is_stale = False
+        self._settling.begin_enumeration()
+        found: DeviceTree | UdevError = UdevError("nobody looked")
+        async with trio.open_nursery() as nursery:
+            if self._monitor is not None:
+                nursery.start_soon(self._keep_receiving, self._monitor)
+            try:
+                found = await trio.to_thread.run_sync(
+                    enumerate_devices, limiter=self._limiter, abandon_on_cancel=True
+                )
+            except UdevError as error:
+                found = error  # a nursery would wrap it
+            nursery.cancel_scope.cancel()
+        if isinstance(found, UdevError):
+            raise found
+        self._settling.end_enumeration(found)
+        self.watch.enumerations += 1
+        if not self._hears_events:
+            self._look_at = trio.current_time() + LOOK_SECONDS
+        self._show()
+
+    async def _keep_receiving(self, monitor: _Monitor) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(monitor.fileno())
+            await self._receive(monitor)
+
+    def _show(self) -> None:
+        """What has settled; nothing while it is known to be old."""
+        tree = None if self._is_stale else self._settling.take(trio.current_time())
+        if tree is not None:
+            self.watch.show(tree)
+
+
+def _is_in_container() -> bool:
+    return any(os.path.exists(mark) for mark in _CONTAINER_MARKS)

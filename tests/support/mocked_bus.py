@@ -1,0 +1,128 @@
+"""A sysfs and events of udev, which programs see through umockdev's preloaded library instead of this host's.
+
+`MockedBus` is the host: devices are added, changed, renamed and removed one by one, as udev shows them. Nothing has to
+run under umockdev itself: it is files in a folder, and datagrams to the sockets that umockdev makes of the monitors of
+the programs that do.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pytest
+from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
+
+__all__ = ["PRELOAD", "MockedBus", "require_umockdev"]
+
+PRELOAD = "libumockdev-preload.so.0"
+
+
+def require_umockdev() -> None:
+    """Skip the test if it is not installed."""
+    if shutil.which("umockdev-run") is None:
+        pytest.skip("missing: umockdev; apt install umockdev")
+
+
+class MockedBus:
+    """What is plugged in, in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._devices: dict[str, UdevDevice] = {}
+        self.events = 0
+        """How many were sent."""
+        for part in ("sys/devices", "sys/bus", "sys/class", "dev"):
+            (root / part).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a program that is to see it."""
+        return {"LD_PRELOAD": PRELOAD, "UMOCKDEV_DIR": str(self.root)}
+
+    @property
+    def tree(self) -> DeviceTree:
+        return DeviceTree(self._devices.values())
+
+    def plug(self, devices: Iterable[UdevDevice], *, bind: bool = True) -> None:
+        """In the order of one plug: devices come before what is below them, and are bound after that."""
+        added = list(DeviceTree(devices))
+        for device in added:
+            self.add(device)
+        for device in reversed(added):
+            if bind and device.subsystem == "usb":
+                self.send("bind", device)
+
+    def unplug(self, path: str) -> None:
+        """A device with all that is below it, the lowest first."""
+        below = [one for one in self.tree if one.path == path or one.path.startswith(f"{path}/")]
+        for device in reversed(below):
+            self.remove(device.path)
+
+    def add(self, device: UdevDevice, *, heard: bool = True) -> None:
+        self._write(device)
+        if heard:
+            self.send("add", device)
+
+    def change(self, device: UdevDevice, *, heard: bool = True) -> None:
+        """Its properties are these now."""
+        self._write(device)
+        if heard:
+            self.send("change", device)
+
+    def remove(self, path: str, *, heard: bool = True) -> None:
+        device = self._devices.pop(path)
+        self._link(device).unlink()
+        shutil.rmtree(self._folder(path))
+        if heard:
+            self.send("remove", device)
+
+    def send(self, action: str, device: UdevDevice, more: Mapping[str, str] | None = None) -> None:
+        """An event to every program that listens. Waits for those that do not receive."""
+        self.events += 1
+        properties = {
+            "ACTION": action,
+            "DEVPATH": device.path,
+            **device.properties,
+            "SEQNUM": str(self.events),
+            **(more or {}),
+        }
+        body = b"".join(f"{key}={value}".encode() + b"\0" for key, value in properties.items())
+        # struct udev_monitor_netlink_header of libudev.
+        head = struct.pack(">8sI", b"libudev", 0xFEEDCAFE) + struct.pack("=7I", 40, 40, len(body), 0, 0, 0, 0)
+        for listener in self.root.glob("event*"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.settimeout(10)
+                try:
+                    sender.connect(str(listener))
+                    sender.send(head + body)
+                except ConnectionRefusedError:
+                    listener.unlink()  # its program has ended
+
+    def _folder(self, path: str) -> Path:
+        return self.root / "sys" / path.lstrip("/")
+
+    def _link(self, device: UdevDevice) -> Path:
+        if device.subsystem in ("usb", "gpio"):
+            return self.root / "sys/bus" / device.subsystem / "devices" / device.name
+        return self.root / "sys/class" / device.subsystem / device.name
+
+    def _write(self, device: UdevDevice) -> None:
+        folder = self._folder(device.path)
+        folder.mkdir(parents=True, exist_ok=True)
+        properties = {key: value for key, value in device.properties.items() if key != "SUBSYSTEM"}
+        (folder / "uevent").write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        for name, value in device.attributes.items():
+            (folder / name).write_text(f"{value}\n")
+        link = self._link(device)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(os.path.relpath(folder, link.parent))
+        kind = self.root / "sys" / ("bus" if link.parent.name == "devices" else "class") / device.subsystem
+        if not (folder / "subsystem").is_symlink():
+            (folder / "subsystem").symlink_to(os.path.relpath(kind, folder))
+        self._devices[device.path] = device
