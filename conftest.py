@@ -35,6 +35,7 @@ if _TMPDIR_IS_TOO_LONG := len(os.fsencode(_TMPDIR)) > _MAX_TMPDIR_BYTES:
 _STATE = tempfile.mkdtemp(prefix="jumpstarter-state-")
 os.environ["JUMPSTARTER_STATE_DIRECTORY"] = _STATE
 os.environ["JUMPSTARTER_RUNTIME_DIRECTORY"] = f"{_STATE}/run"
+os.environ["JUMPSTARTER_DISCOVERY"] = "false"  # an exporter would open what is plugged in here
 atexit.register(shutil.rmtree, _STATE, ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

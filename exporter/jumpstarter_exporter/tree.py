@@ -59,8 +59,9 @@ class Tree:
         for name, node in list(group.children.items()):
             now = spec.children.get(name)
             if now is None or not self._goes_on(node, now):
-                left.append(group.children.pop(name))
-                for one in _all(node):
+                del group.children[name]
+                for one in _all(node):  # each of them: a group is never open, and closes nobody
+                    left.append(one)
                     del self._nodes[str(one.driver.uuid)]
         for name, now in spec.children.items():
             if name in group.children:

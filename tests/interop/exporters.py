@@ -132,6 +132,7 @@ def clean_environment(home: Path) -> dict[str, str]:
         "HOME": str(home),
         "XDG_RUNTIME_DIR": str(home),
         "JUMPSTARTER_RUNTIME_DIRECTORY": str(home / "run"),
+        "JUMPSTARTER_DISCOVERY": "false",  # else whatever is plugged in here is opened
         "TERM": "dumb",
         "COLUMNS": "200",
     }

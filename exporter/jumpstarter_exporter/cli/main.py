@@ -49,11 +49,14 @@ def run(
     tls_key: Annotated[Path | None, Parameter(group=_network)] = None,
     insecure: Annotated[bool, Parameter(group=_network, negative="")] = False,
     passphrase_file: Annotated[Path | None, Parameter(group=_network)] = None,
+    discovery: Annotated[bool, Parameter(env_var="JUMPSTARTER_DISCOVERY")] = True,
     log_level: Level = "warning",
 ) -> int:
-    """Serve the boards of a configuration until told to stop.
+    """Serve the boards of this host until told to stop: configured ones, and what is plugged in.
 
-    A board that `jumpstarter-exporter enrol` has made an exporter of a controller
+    Devices on USB that a profile knows, such as serial adapters, need no
+    configuration: without any they are the board of this host, beside configured
+    boards they are a board of its name. A board that `jumpstarter-exporter enrol` has made an exporter of a controller
     serves its leases, and the users of this host while it is not leased.
 
         jumpstarter-exporter run
@@ -80,6 +83,8 @@ def run(
         No TLS: everybody on the way can read and change everything.
     passphrase_file
         Holds what users must know; or set $JMP_GRPC_PASSPHRASE.
+    discovery
+        Serve what is plugged in, unless --config or --board is given.
     log_level
         What goes to stderr.
     """
@@ -94,6 +99,7 @@ def run(
         tls_key=tls_key,
         insecure=insecure,
         passphrase_file=passphrase_file,
+        discovery=discovery,
         log_level=log_level,
     )
 

@@ -16,7 +16,7 @@ from jumpstarter_exporter.devices.host_use import read_host_use
 from jumpstarter_exporter.devices.hwdb import shipped
 from jumpstarter_exporter.devices.match import Finding, match_devices
 from jumpstarter_exporter.devices.offer import HostUse
-from jumpstarter_exporter.devices.profiles import ADMIN_FOLDER, ProfileSet, read_profiles
+from jumpstarter_exporter.devices.profiles import ProfileSet, read_host_profiles, read_profiles
 from jumpstarter_exporter.devices.suggestion import suggested, unmatched
 from jumpstarter_exporter.devices.udev_database import UdevError, read_devices
 from jumpstarter_exporter.devices.udev_device import DeviceTree, parse_database
@@ -107,7 +107,7 @@ def _look(database: Path | None, folder: Path | None) -> _Look:
         use = read_host_use()
     else:
         tree = _from_file(database)
-    profiles = read_profiles(ADMIN_FOLDER if folder is None else folder)
+    profiles = read_host_profiles() if folder is None else read_profiles(folder)
     return _Look(tree, profiles, match_devices(tree, profiles, shipped(), use))
 
 

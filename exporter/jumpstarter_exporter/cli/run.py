@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
@@ -22,6 +23,9 @@ from jumpstarter_exporter.serve import host, sockets
 from jumpstarter_exporter.serve.boards import Reading
 from jumpstarter_exporter.serve.network import Network
 from jumpstarter_exporter.serve.passphrase import read_passphrase
+
+if TYPE_CHECKING:
+    from jumpstarter_exporter.serve.discovery import Discovery
 
 __all__ = ["run_daemon"]
 
@@ -43,22 +47,39 @@ def run_daemon(
     insecure: bool,
     passphrase_file: Path | None,
     log_level: str,
+    discovery: bool = True,
 ) -> int:
     """Run it, and give its exit code. Raises JumpstarterError for what a user can put right."""
     set_up_logging(log_level)
     network = _network(listen, tls_cert, tls_key, insecure=insecure, passphrase_file=passphrase_file)
-    read = _reading(config, board)
+    discovers = discovery and config is None and board is None
+    read = _reading(config, board, discovers=discovers)
     files = _first(read)
     path = None if socket is None else socket.absolute()
     if board is not None:
         _check_own(board, files[board])
         path = sockets.of_board(path or sockets.default_path(), board)
     with collapsed():
-        return trio.run(partial(host.run, files, path, network, read, leads=config is None and board is None))
+        leads = config is None and board is None
+        return trio.run(
+            partial(
+                host.run,
+                files,
+                path,
+                network,
+                read,
+                leads=leads,
+                discovery=_discovery() if discovers else None,
+            )
+        )
 
 
-def _reading(config: str | None, board: str | None) -> Reading:
-    """What is to be served: one file, one of the configuration folder, or every one that there is."""
+def _reading(config: str | None, board: str | None, *, discovers: bool) -> Reading:
+    """What is to be served: one file, one of the configuration folder, or every one that there is.
+
+    There has to be one, unless the exporter `discovers` devices; a folder that has vanished is no wish to end all
+    boards.
+    """
     if config is not None and board is not None:
         raise _OptionError(
             "--board is one of the configuration folder, --config is any file; use one of them"
@@ -77,11 +98,17 @@ def _reading(config: str | None, board: str | None) -> Reading:
         return {board: found[board]}
 
     def folder(before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
-        if not (files := read_files()):
-            configuration.locate(None)  # says so: a folder that has vanished is no wish to end all boards
+        if not (files := read_files()) and not (discovers and not before):
+            configuration.locate(None)  # says so
         return boards_of(files, before, _parse)
 
     return folder if board is None else own
+
+
+def _discovery() -> Discovery:
+    from jumpstarter_exporter.serve.discovery import Discovery, plugged_devices  # noqa: PLC0415 - who has it off pays nothing
+
+    return Discovery(plugged_devices)
 
 
 def _check_own(name: str, file: BoardFile) -> None:

@@ -7,6 +7,8 @@ others, and a new file takes no board's name from the one that has it.
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,10 @@ from jumpstarter_exporter.config.model import ExporterConfig
 from jumpstarter_exporter.config.places import every
 from jumpstarter_exporter.config.reader import load
 
-__all__ = ["BoardFile", "SourceFile", "boards_of", "read_file", "read_files"]
+__all__ = ["BoardFile", "SourceFile", "boards_of", "nodes_in", "read_file", "read_files"]
+
+_NODE = re.compile(rb"/dev/[^\s'\"?,}\]]+")
+_COMMENT = re.compile(rb"(^|\s)#.*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,10 @@ class BoardFile:
     """Of its content; empty if it cannot be read."""
     config: ExporterConfig | None = field(default=None, compare=False)
     error: ConfigError | None = field(default=None, compare=False)
+    nodes: frozenset[str] = field(default=frozenset(), compare=False)
+    """Device nodes that it names, whether it can be read or not."""
+    is_discovered: bool = field(default=False, compare=False)
+    """There is no file: the board consists of devices that were discovered, or is to."""
 
     def says_the_same(self, other: BoardFile) -> bool:
         """Whether it is the same file, with the same content and fault, of an exporter that is the same as before."""
@@ -88,7 +97,7 @@ def boards_of(
             f"it is named {one.name}, as {winner.path}; give one of them another `metadata: {{name: ...}}`",
             file=one.path,
         )
-        found[name] = BoardFile(name, one.path, one.digest, None, error)
+        found[name] = BoardFile(name, one.path, one.digest, None, error, one.nodes)
     return dict(sorted(found.items(), key=lambda item: item[1].path))
 
 
@@ -97,11 +106,17 @@ def _parsed(file: SourceFile, held: Mapping[Path, str], parse: Parse) -> BoardFi
     if file.problem:
         return BoardFile(name, file.path, "", None, ConfigError(file.problem, file=file.path))
     digest = hashlib.sha256(file.content).hexdigest()
+    nodes = nodes_in(file.content)
     try:
         config = parse(file.path, file.content)
     except ConfigError as error:
-        return BoardFile(name, file.path, digest, None, error)
-    return BoardFile(config.board_name, file.path, digest, config)
+        return BoardFile(name, file.path, digest, None, error, nodes)
+    return BoardFile(config.board_name, file.path, digest, config, None, nodes)
+
+
+def nodes_in(content: bytes) -> frozenset[str]:
+    """The device nodes that the text of a configuration names; its comments do not count."""
+    return frozenset(os.fsdecode(one) for one in _NODE.findall(_COMMENT.sub(b"", content)))
 
 
 def read_files(places: Iterable[Path] | None = None) -> list[SourceFile]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import msgspec
 from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
 from jumpstarter_proto.documents import Document, FieldError, PathInFile
 from jumpstarter_proto.reach import Reach
 
+if TYPE_CHECKING:
+    from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
+
 __all__ = [
+    "DiscoveredContent",
     "Enrolment",
     "Entry",
     "ExporterConfig",
@@ -154,6 +159,17 @@ class Entry:
     children: dict[str, Entry] = field(default_factory=dict)
 
 
+class DiscoveredContent(Protocol):
+    """What a board consists of in place of a file's entries: devices that come and go."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Of its exporter, now."""
+
+    def add_to(self, inventory: Inventory) -> BoardDevices:
+        """Put the board into an inventory. Raises what `Inventory.add` raises."""
+
+
 @dataclass(frozen=True)
 class ExporterConfig:
     """A file that was read; whether its types exist is for `build` to find out."""
@@ -165,11 +181,18 @@ class ExporterConfig:
     """For the line of what turns out to be wrong later."""
     enrolment: Enrolment | None = None
     """None if there is no controller for it. `load` finds what the file itself says, `with_identity` the rest."""
+    discovered: DiscoveredContent | None = field(default=None, compare=False)
+    """In place of entries."""
 
     @property
     def board_name(self) -> str:
         """What users of this host call the board."""
         return self.settings.metadata.name or self.file.stem
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Of the exporter, now."""
+        return self.settings.metadata.labels if self.discovered is None else self.discovered.labels
 
     @property
     def exporter_name(self) -> str | None:

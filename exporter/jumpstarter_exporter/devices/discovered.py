@@ -1,40 +1,111 @@
-"""Makes specifications of matches, as the builder of configurations makes them of a file's entries."""
+"""Makes specifications of discovered devices, as the builder of configurations makes them of a file's entries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID
+
+from jumpstarter_proto.documents import Document
 
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config.builder import build_entry
 from jumpstarter_exporter.config.model import Entry
-from jumpstarter_exporter.devices.match import Match
+from jumpstarter_exporter.devices.known import KnownDevice
 from jumpstarter_exporter.devices.spec import Spec
 
-__all__ = ["spec_of", "spec_tree"]
+__all__ = [
+    "IDENTITY",
+    "IDENTITY_REASON",
+    "PORT",
+    "PROFILE",
+    "DeviceTreeContent",
+    "DiscoveredDevice",
+    "spec_of",
+    "tree_of",
+]
+
+IDENTITY = "jumpstarter.dev/identity"
+IDENTITY_REASON = "jumpstarter.dev/identity-reason"
+PORT = "jumpstarter.dev/port"
+PROFILE = "jumpstarter.dev/profile"
+"""Labels of a discovered device."""
 
 
-def spec_of(match: Match) -> Spec:
+@dataclass(frozen=True)
+class DiscoveredDevice:
+    """A device, and what its board's tree has of it."""
+
+    device: KnownDevice
+    spec: Spec
+    missing: str
+    """Why it is not there; empty if it is."""
+
+
+@dataclass(frozen=True)
+class DeviceTreeContent:
+    """What a board of discovered devices consists of."""
+
+    spec: Spec
+    uuids: Mapping[str, UUID]
+    """By path."""
+    missing: Mapping[str, str]
+    """Why devices are not there, by path; empty for those that are."""
+
+    def same_as(self, other: DeviceTreeContent) -> bool:
+        """Whether the devices are the same, there or not."""
+        mine, others = _devices(self.spec), _devices(other.spec)
+        return (
+            self.uuids == other.uuids
+            and mine.keys() == others.keys()
+            and all(mine[key] is others[key] for key in mine)
+        )
+
+
+def spec_of(device: KnownDevice, document: Document | None = None) -> Spec:
     """One device. Without a driver, or if its driver does not take it, it has a fault with the reason.
 
-    Imports the driver's module, so it blocks for that long. No hardware is touched.
+    `document` is its profile's, for the place of a fault. Imports the driver's module, so it blocks for that long. No
+    hardware is touched.
     """
-    profile = match.profile
-    path = ("profiles", profile.name)
-    if match.type is None:
-        spec = Spec(Composite, fault=match.no_driver, description=match.description, place=path)
+    path = ("profiles", device.profile)
+    if device.type is None:
+        spec = Spec(Composite, fault=device.no_driver, description=device.description, place=path)
     else:
-        entry = Entry(path, type=match.type, config=dict(match.config), description=match.description)
-        spec = build_entry(profile.document, entry)
-    return replace(spec, labels={**spec.labels, **match.labels})
-
-
-def spec_tree(matches: Iterable[Match]) -> Spec:
-    """The root of all of them, below their groups."""
-    groups: dict[str, dict[str, Spec]] = {}
-    for match in matches:
-        groups.setdefault(match.group, {})[match.name] = spec_of(match)
-    children: Mapping[str, Spec] = {
-        name: Spec(Composite, children=devices) for name, devices in groups.items() if name
+        entry = Entry(path, type=device.type, config=dict(device.config), description=device.description)
+        spec = build_entry(document or Document(Path("discovered.json"), "profiles", b"{}"), entry)
+    labels = {
+        IDENTITY: f"{device.identity_source.value} {device.identity}",
+        IDENTITY_REASON: device.identity_reason,
+        PROFILE: device.profile,
     }
-    return Spec(Composite, children={**children, **groups.get("", {})})
+    if device.port:
+        labels[PORT] = device.port
+    return replace(spec, labels={**spec.labels, **labels, **device.labels})
+
+
+def tree_of(
+    devices: Iterable[DiscoveredDevice], groups: Mapping[str, UUID], description: str = ""
+) -> DeviceTreeContent:
+    """The root of all of them, below their groups, which have the UUIDs of `groups`."""
+    every = list(devices)
+    grouped: dict[str, dict[str, Spec]] = {}
+    for one in every:
+        grouped.setdefault(one.device.group, {})[one.device.name] = one.spec
+    children = {name: Spec(Composite, children=below) for name, below in grouped.items() if name}
+    root = Spec(Composite, children={**children, **grouped.get("", {})}, description=description or None)
+    uuids = {one.device.path: one.device.uuid for one in every}
+    uuids |= {name: groups[name] for name in children if name in groups}
+    return DeviceTreeContent(root, uuids, {one.device.path: one.missing for one in every})
+
+
+def _devices(root: Spec) -> dict[str, Spec]:
+    """Those that are no groups of ours, by path."""
+    found: dict[str, Spec] = {}
+    for name, child in root.children.items():
+        if child.kind is Composite and not child.fault and not child.labels:
+            found |= {f"{name}.{inner}": spec for inner, spec in child.children.items()}
+        else:
+            found[name] = child
+    return found

@@ -20,6 +20,8 @@ def add_board(inventory: Inventory, config: ExporterConfig) -> BoardDevices:
     Raises:
         ConfigError: not one device can be made, or a `ref` leads nowhere.
     """
+    if config.discovered is not None:
+        return config.discovered.add_to(inventory)
     spec = build(config, lenient=True)
     name = config.board_name
     paths = [path for path, _ in walk(spec) if path]
@@ -29,4 +31,5 @@ def add_board(inventory: Inventory, config: ExporterConfig) -> BoardDevices:
 
 def check_board(config: ExporterConfig) -> None:
     """Whether `add_board` can add it, so far as that is known without making its devices. Raises what that raises."""
-    layout(build(config, lenient=True))
+    if config.discovered is None:
+        layout(build(config, lenient=True))

@@ -26,12 +26,15 @@ class Lack:
 def lack_of(devices: BoardDevices) -> Lack | None:
     """What keeps the board from being leased: a part that is required is no use, or all parts are missing.
 
-    None if nothing does; so is it for a board without devices. What nobody has looked for yet counts as there.
+    None if nothing does; so is it for a configured board without devices. What nobody has looked for yet counts as
+    there.
     """
     parts = [slot for slot in devices.slots.values() if _has_hardware(slot)]
     unusable = [slot for slot in parts if slot.state in (State.MISSING, State.FAILED)]
     if required := [slot for slot in unusable if _is_required(slot)]:
         return Lack(required, _words(required[0]))
+    if not parts and devices.is_discovered:
+        return Lack([], "nothing is plugged in that would belong to it")
     if parts and all(slot.state is State.MISSING for slot in parts):
         return Lack(parts, _words(parts[0]) if len(parts) == 1 else "all of its devices are missing")
     return None

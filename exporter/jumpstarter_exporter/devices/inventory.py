@@ -85,6 +85,8 @@ class BoardDevices(Revision):
         """In the order of a report, with every `ref` led to its target."""
         self.arranged: list[Callable[[], None]] = []
         """Called when there are other devices, in the trio loop of whoever replaced them, before anybody is told."""
+        self.is_discovered = False
+        """Whether its devices come and go; then it is no board as long as it has none."""
         self._changed = changed
         self._root = root
         self._nursery: trio.Nursery | None = None
@@ -119,6 +121,8 @@ class BoardDevices(Revision):
     def replace(self, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> None:
         """The board consists of this from now on. A device that is still at its path is the same, with its UUID.
 
+        Where `uuids` has another one, it is another device.
+
         The cores of devices that change are closed, soon. To be called in the trio loop in which they live, if they do.
 
         Raises:
@@ -138,13 +142,15 @@ class BoardDevices(Revision):
         drivers = {} if self._root is None else _by_path(self._root)
         for path, each in walk(spec):
             old = before.get(path)
-            if old is not None and old.spec.same_as(each):
+            if old is not None and old.spec.same_as(each) and uuids.get(path, old.uuid) == old.uuid:
+                if old.spec.labels != each.labels:
+                    old.labels = each.labels
                 old.spec = each
                 old.parent = _parent(path, slots)
                 slots[path] = old
                 continue
             driver = drivers.get(path)
-            uuid = old.uuid if old else uuids.get(path) or (driver.uuid if driver else uuid4())
+            uuid = uuids.get(path) or (old.uuid if old else driver.uuid if driver else uuid4())
             uuid = each.values.get("uuid") or uuid
             slot = slots[path] = self._slot(path, each, uuid, _parent(path, slots), driver)
             slot.is_kept = path in uuids or "uuid" in each.values

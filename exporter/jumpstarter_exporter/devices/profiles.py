@@ -32,6 +32,8 @@ from jumpstarter_proto.documents import (
     read_struct,
 )
 
+from jumpstarter_exporter.config.places import folders
+
 __all__ = [
     "ADMIN_FOLDER",
     "TEMPLATE_WORDS",
@@ -43,6 +45,7 @@ __all__ = [
     "combine",
     "parse",
     "read_folder",
+    "read_host_profiles",
     "read_profiles",
     "shipped",
 ]
@@ -311,6 +314,19 @@ def read_folder(folder: Path = ADMIN_FOLDER) -> tuple[list[ProfileFile], list[Co
 def read_profiles(folder: Path = ADMIN_FOLDER) -> ProfileSet:
     """All profiles of this host. Blocking, for some milliseconds."""
     files, errors = read_folder(folder)
+    return combine(shipped(), files, errors)
+
+
+def read_host_profiles() -> ProfileSet:
+    """The shipped ones, and those in `profiles.d` beside the folders of configurations: the system's, then the user's.
+
+    Blocking, for some tens of milliseconds.
+    """
+    files, errors = [], []
+    for folder in reversed(folders()):
+        found, wrong = read_folder(folder.parent / "profiles.d")
+        files += found
+        errors += wrong
     return combine(shipped(), files, errors)
 
 

@@ -305,3 +305,6 @@ async def test_a_device_that_joins_a_group_disturbs_nobody_in_it(user: Users) ->
         devices.replace(grouped(b=Spec(Device)))
         await trio.testing.wait_all_tasks_blocked()
         assert sorted(events[2:]) == ["close group.a", "driver closes group.a"]
+        devices.replace(Spec(Composite))
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(events[4:]) == ["close group.b", "driver closes group.b"]

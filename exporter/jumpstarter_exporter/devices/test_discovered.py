@@ -6,22 +6,29 @@ from pathlib import Path
 
 from jumpstarter_drivers.serial.driver import PySerial
 
-from jumpstarter_exporter.devices.discovered import spec_tree
+from jumpstarter_exporter.devices.discovered import DiscoveredDevice, spec_of, tree_of
 from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
+from jumpstarter_exporter.devices.known import KnownDevices
 from jumpstarter_exporter.devices.layout import layout
-from jumpstarter_exporter.devices.match import Match, match_devices
 from jumpstarter_exporter.devices.profiles import combine, parse, shipped
-from tests.support.udev_hosts import pc, pi4, pi5
+from jumpstarter_exporter.devices.spec import Spec
+from tests.support.udev_hosts import Host, pc, pi4, pi5
 
 
-def matches(host: object, text: str = "disable: []") -> list[Match]:
-    tree, use = host.tree, host.use  # type: ignore[attr-defined]
+def tree(host: Host, text: str = "disable: []") -> Spec:
     profiles = combine(shipped(), [parse(Path("mine.yaml"), text.encode())])
-    return [match for one in match_devices(tree, profiles, shipped_tables(), use) for match in one.matches]
+    found = KnownDevices().inspect(host.tree, profiles, shipped_tables(), host.use)
+    devices = []
+    for one in found.devices:
+        assert one.match is not None
+        devices.append(DiscoveredDevice(one.device, spec_of(one.device, one.match.profile.document), ""))
+    content = tree_of(devices, found.known.groups)
+    assert set(content.uuids) == {line.path for line in layout(content.spec)} - {""}
+    return content.spec
 
 
 def test_each_device_is_below_its_group_with_its_driver_and_values() -> None:
-    root = spec_tree(matches(pc()))
+    root = tree(pc())
     quad = root.children["ft4232h-1-7-1"]
     assert list(quad.children) == ["serial-0", "serial-1", "serial-2", "serial-3"]
     console = quad.children["serial-2"]
@@ -31,14 +38,14 @@ def test_each_device_is_below_its_group_with_its_driver_and_values() -> None:
 
 
 def test_a_device_without_a_driver_has_a_fault_that_says_so() -> None:
-    probe = spec_tree(matches(pi5())).children["debug-probe-e6633861a355b838"]
+    probe = tree(pi5()).children["debug-probe-e6633861a355b838"]
     assert probe.children["debugger"].fault == "there is no driver for debug probes yet"
     assert probe.children["serial"].kind is PySerial
 
 
 def test_a_profile_that_its_driver_does_not_take_is_a_fault_with_its_place() -> None:
     text = "profiles:\n mine:\n  match: {subsystem: tty, kind: serial}\n  type: serial.PySerial\n  config: {ulr: x}\n"
-    (group,) = spec_tree(matches(pi4(), text)).children.values()
+    (group,) = tree(pi4(), text).children.values()
     (console,) = group.children.values()
     assert console.fault.startswith(
         "mine.yaml:5:12: profiles.mine.config.ulr: serial.PySerial has no key 'ulr'"
@@ -47,5 +54,11 @@ def test_a_profile_that_its_driver_does_not_take_is_a_fault_with_its_place() -> 
 
 def test_labels_of_a_profile_are_labels_of_the_device() -> None:
     mine = "{match: {subsystem: tty}, type: serial.PySerial, config: {url: '{node}'}, labels: {port: 'usb-{port}'}}"
-    (group,) = spec_tree(matches(pi4(), f"profiles: {{mine: {mine}}}")).children.values()
-    assert group.children["serial"].labels == {"port": "usb-1-1.4"}
+    (group,) = tree(pi4(), f"profiles: {{mine: {mine}}}").children.values()
+    assert group.children["serial"].labels == {
+        "port": "usb-1-1.4",
+        "jumpstarter.dev/port": "1-1.4",
+        "jumpstarter.dev/profile": "mine",
+        "jumpstarter.dev/identity": "port 1-1.4",
+        "jumpstarter.dev/identity-reason": "many CP2102 have the serial number 0001, so its port counts",
+    }

@@ -33,12 +33,12 @@ class Announcer:
     def __init__(
         self,
         controller: Controller,
-        labels: Mapping[str, str],
+        labels: Callable[[], Mapping[str, str]],
         reports: Callable[[], list[DriverInstanceReport]],
         status: tuple[Status, str],
     ) -> None:
         self._controller = controller
-        self._labels = dict(labels)
+        self._labels = labels
         self._reports = reports
         self._status = status
         self._reasons: Sequence[Reason] = ()
@@ -95,7 +95,7 @@ class Announcer:
             await self._devices.wait()
             await trio.sleep(SETTLE_SECONDS)
             self._devices = trio.Event()
-            self._wanted = _summary(self._reports())
+            self._wanted = _summary(self._labels(), self._reports())
             if self._wanted != self._registered:
                 self._news.set()
 
@@ -120,9 +120,9 @@ class Announcer:
 
     async def _tell(self, calls: Calls) -> None:
         if self._registered is None or self._wanted != self._registered:
-            reports, wanted = self._reports(), self._wanted
-            await calls.register(self._labels, reports)
-            self._registered = _summary(reports)
+            labels, reports, wanted = self._labels(), self._reports(), self._wanted
+            await calls.register(dict(labels), reports)
+            self._registered = _summary(labels, reports)
             if self._wanted is wanted:  # or else the devices have changed meanwhile
                 self._wanted = self._registered
         if self._left:
@@ -132,7 +132,7 @@ class Announcer:
         self._told = version
 
 
-def _summary(reports: list[DriverInstanceReport]) -> object:
+def _summary(own: Mapping[str, str], reports: list[DriverInstanceReport]) -> object:
     """What matters to who looks for a board. UUIDs are new for each session, and a device is busy for a moment."""
     passing = ("busy", "starting")
 
@@ -145,4 +145,5 @@ def _summary(reports: list[DriverInstanceReport]) -> object:
         return tuple(sorted(found.items()))
 
     places = {report.uuid: number for number, report in enumerate(reports)}
-    return tuple((places.get(report.parent_uuid, -1), labels(report)) for report in reports)
+    devices = tuple((places.get(report.parent_uuid, -1), labels(report)) for report in reports)
+    return tuple(sorted(own.items())), devices

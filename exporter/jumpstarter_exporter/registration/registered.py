@@ -88,7 +88,8 @@ def registered_exporter(
     identity, trust = _identity(enrolment)
 
     def reread() -> tuple[Identity, Trust]:
-        return _identity(with_identity(load(config.file, lenient=True)).enrolment or enrolment)
+        current = config if config.discovered is not None else load(config.file, lenient=True)
+        return _identity(with_identity(current).enrolment or enrolment)
 
     options = options_of(config.settings.grpc_options)
     controller = Controller(enrolment.endpoint, trust, identity, options, reread=reread)
@@ -130,7 +131,7 @@ class Registered:
         self.users = HostUsers(self._keeper, self._host_session)
         self._announcer = Announcer(
             controller,
-            config.settings.metadata.labels,
+            lambda: config.labels,
             self._reports,
             self._keeper.status,
         )

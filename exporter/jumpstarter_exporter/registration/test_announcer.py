@@ -43,7 +43,7 @@ async def announcing(
 ) -> AsyncIterator[Announcer]:
     """Introduced, and telling what is new."""
     controller = Wired(lab)
-    announcer = Announcer(controller, {"jumpstarter.dev/rack": "3"}, reports, AVAILABLE)
+    announcer = Announcer(controller, lambda: {"jumpstarter.dev/rack": "3"}, reports, AVAILABLE)
     async with trio.open_nursery() as nursery:
         async with controller.open() as calls:
             await announcer.introduce(calls)
@@ -79,7 +79,7 @@ async def test_the_newest_status_is_told_last_whatever_happens_to_the_older(
 
 async def test_a_new_connection_waits_for_a_report_that_is_on_its_way(lab: Lab) -> None:
     controller = Wired(lab)
-    announcer = Announcer(controller, {}, devices, AVAILABLE)
+    announcer = Announcer(controller, dict, devices, AVAILABLE)
     lab.hold = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(announcer.run)

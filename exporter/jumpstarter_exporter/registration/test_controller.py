@@ -32,7 +32,7 @@ def devices() -> list[pb.DriverInstanceReport]:
 
 async def follow(lab: Lab, told: Callable[[Tenant | None], None], controller: Wired | None = None) -> None:
     controller = controller or Wired(lab)
-    announcer = Announcer(controller, {}, devices, (Status.AVAILABLE, ""))
+    announcer = Announcer(controller, dict, devices, (Status.AVAILABLE, ""))
     await controller.follow(announcer.introduce, told)
 
 

@@ -62,6 +62,8 @@ class _Entry:
     has_socket: bool = False
     is_moving: bool = False
     """It is being started or stopped."""
+    regrouping: str = ""
+    """Why it is to get or to lose discovered devices when nobody uses it; empty if it is not."""
     is_given_up: bool = False
     """It is not served, and not tried again before somebody says so."""
     asked: str = ""
@@ -77,12 +79,18 @@ class _Entry:
         """Why what is served is not what it is to be; empty if it is, or its file is broken."""
         if self.board is None:
             return ""
-        if self.file is None:
-            return "its file is gone"
         assert self.served is not None
+        if self.file is None:
+            return "no device is assigned to it any more" if self.served.is_discovered else "its file is gone"
         if self.file.config is None or self.file.says_the_same(self.served):
             return ""
         return "its file has changed"
+
+    @property
+    def is_discovered(self) -> bool:
+        """Whether it has no file, and had none."""
+        known = self.file or self.served
+        return known is not None and known.is_discovered
 
     @property
     def is_settled(self) -> bool:
@@ -97,11 +105,19 @@ class Boards:
         """`path` is the door's socket. `roll` is kept true. For `leads` see `leaves`."""
         self.ended = trio.Event()
         """The last board has ended by itself."""
+        self.inventory = Inventory()
+        """What they consist of."""
+        self.rediscover: Callable[[Mapping[str, BoardFile]], Awaitable[None]] = _nothing
+        """Called by a reload with the files that were read: which devices are discovered may depend on them."""
+        self.on_free: Callable[[], None] = lambda: None
+        """Called when nobody uses one of the boards that `show_discovered` has let wait, or one has ended."""
         self._roll = roll
+        roll.default = lambda: "" if (entry := self._at_door) is None else entry.name
+        self._configured: Mapping[str, BoardFile] = {}
+        self._discovered: Mapping[str, BoardFile] = {}
         self._path = path
         self._read = read
         self._leads = leads
-        self._inventory = Inventory()
         self._entries: dict[str, _Entry] = {}
         self._is_begun = False
         self._is_leaving = False
@@ -115,26 +131,52 @@ class Boards:
         return list(self._roll.served.values())
 
     @property
-    def is_single(self) -> bool:
-        """There is one board, which is behind the door and has no socket of its own; the process ends with it."""
-        return len(self._entries) == 1
+    def _at_door(self) -> _Entry | None:
+        """The only configured board, or without any the only one that was discovered.
+
+        It is behind the door and has no socket of its own; the process ends with it.
+        """
+        entries = list(self._entries.values())
+        at_door = [entry for entry in entries if not entry.is_discovered] or entries
+        return at_door[0] if len(at_door) == 1 else None
+
+    @property
+    def door_board(self) -> Board | None:
+        """What users get who name no board; None if they have to."""
+        return None if (entry := self._at_door) is None else entry.board
+
+    @property
+    def are_all_leased(self) -> bool:
+        """Whether controllers lease all that have files; discovered ones take no time to end either."""
+        configured = [one.board for one in self._entries.values() if one.board and not one.is_discovered]
+        return all(isinstance(board, LeasedBoard) for board in configured)
+
+    @property
+    def users(self) -> Mapping[str, str]:
+        """For whom a change of each board has to wait, by its name; empty for those that nobody uses."""
+        return {entry.name: entry.board.user for entry in self._entries.values() if entry.board is not None}
 
     async def start(
-        self, files: Mapping[str, BoardFile], boards: trio.Nursery, nursery: trio.Nursery
+        self,
+        files: Mapping[str, BoardFile],
+        boards: trio.Nursery,
+        nursery: trio.Nursery,
+        discovered: Mapping[str, BoardFile] | None = None,
     ) -> None:
         """Serve all of them. `boards` ends when all have ended; `nursery` is cancelled.
 
         Raises JumpstarterError when there is only one, and that cannot be served.
         """
         self._boards_nursery, self._nursery = boards, nursery
-        self._entries = {name: _Entry(name, file) for name, file in files.items()}
+        self._configured, self._discovered = files, discovered or {}
+        self._entries = {name: _Entry(name, file) for name, file in {**self._discovered, **files}.items()}
         for entry in self._entries.values():
             if entry.file is None or entry.config is None:
                 self._refuse(entry, _why(entry.file))
             elif leaves(entry.file, leads=self._leads):
                 self._leave_elsewhere(entry, entry.file)
             else:
-                await self._start(entry, must=self.is_single)
+                await self._start(entry, must=entry is self._at_door)
 
     def begin(self) -> None:
         """Let users in: everything listens."""
@@ -156,19 +198,33 @@ class Boards:
         async with self._reloading:
             if self._is_leaving or self._is_ending:
                 raise ReloadError("the exporter is about to end; start it again to have its files read")
-            known = {entry.name: entry.file for entry in self._entries.values() if entry.file is not None}
+            known = {
+                entry.name: entry.file
+                for entry in self._entries.values()
+                if entry.file is not None and not entry.file.is_discovered
+            }
             # What is just being stopped is not served any more, as its users see it.
             before = {name: self._roll.served.get(name) for name in self._entries}
+            discovered = {entry.name for entry in self._entries.values() if entry.is_discovered}
             files = await trio.to_thread.run_sync(self._read, known)
             again = {name for name, board in self._roll.served.items() if board.start_again()}
-            for name in {*self._entries, *files}:
-                self._take(self._entries.setdefault(name, _Entry(name)), files.get(name))
+            self._configured = files
+            await self.rediscover(files)
+            wanted = {**self._discovered, **files}
+            for name in {*self._entries, *wanted}:
+                self._take(self._entries.setdefault(name, _Entry(name)), wanted.get(name))
             self._advance()
             entries = dict(self._entries)
             while not all(entry.is_settled for entry in self._entries.values()):
                 await self._moved.wait()
             names = sorted({*before, *entries})
             done = [self._reloaded(name, self._entries.get(name), before.get(name)) for name in names]
+            done = [
+                replace(one, text="no device is assigned to it any more; it is not served any more")
+                if one.outcome is Outcome.REMOVED and one.name in discovered
+                else one
+                for one in done
+            ]
             done = [
                 replace(one, outcome=Outcome.RESTARTED, text="started again, as it had stopped")
                 if one.name in again and one.outcome is Outcome.UNCHANGED
@@ -179,6 +235,21 @@ class Boards:
             is_wrong = one.outcome in (Outcome.BROKEN, Outcome.FAILED)
             _log.log(logging.ERROR if is_wrong else logging.INFO, "%s: %s", one.name, one.text)
         return done
+
+    def show_discovered(self, files: Mapping[str, BoardFile], waiting: Mapping[str, str]) -> None:
+        """These are the discovered boards; a file with the name of one counts before it.
+
+        Nobody new is to use those that are `waiting`, for the reason there; `on_free` is called when one is free.
+        """
+        self._discovered = files
+        for name in {*self._entries, *files} - {*self._configured}:
+            entry = self._entries.setdefault(name, _Entry(name))
+            before, file = entry.file, files.get(name)
+            if before is None or file is None or not file.says_the_same(before):
+                self._take(entry, file)
+        for entry in self._entries.values():
+            entry.regrouping = waiting.get(entry.name, "")
+        self._advance()
 
     def _take(self, entry: _Entry, file: BoardFile | None) -> None:
         entry.file = file
@@ -205,7 +276,7 @@ class Boards:
             return Reloaded(name, Outcome.FAILED, f"not served: {self._roll.problems.get(name, '')}")
         if entry.file is None:
             return Reloaded(name, Outcome.WAITING, f"its file is gone; it ends after {board.user}")
-        if entry.pending:
+        if entry.pending or entry.regrouping:
             return Reloaded(name, Outcome.WAITING, f"changes after {board.user}")
         if entry.config is None:
             return Reloaded(name, Outcome.BROKEN, f"goes on as it was: {_why(entry.file)}")
@@ -238,12 +309,12 @@ class Boards:
             if entry.is_moving or self._is_ending:
                 continue
             if (board := entry.board) is not None:
-                pending = entry.pending
+                pending = entry.pending or entry.regrouping
                 self._roll.changes[entry.name] = pending or ("" if entry.config else _why(entry.file))
                 if pending != entry.asked:
                     entry.asked = pending
                     board.change(pending) if pending else board.keep()
-                if len(self._entries) > 1 and not entry.has_socket:
+                if entry is not self._at_door and not entry.has_socket:
                     self._move(entry, self._give_socket)
             elif entry.file is None:
                 del self._entries[entry.name]
@@ -270,6 +341,8 @@ class Boards:
 
     def _apply(self, entry: _Entry) -> None:
         """Nobody uses it, so what is pending can be done."""
+        if entry.regrouping:
+            self.on_free()
         if entry.board is not None and entry.pending and not entry.board.user and not entry.is_moving:
             self._move(entry, self._stop)
         else:
@@ -296,7 +369,7 @@ class Boards:
         entry.served, entry.ended, entry.asked = file, trio.Event(), ""
         listener: trio.abc.Listener[trio.abc.Stream] | None = None
         try:
-            if not self.is_single:
+            if entry is not self._at_door:
                 _check_claim(entry.config.file)  # a socket of its own would be that process's, too
             listener = self._socket_of(entry, must=not is_for_leases(entry.config))
             board = self._make(entry, entry.config)
@@ -323,31 +396,33 @@ class Boards:
         if listener is not None:
             await self._serve(entry, board, listener)
         if self._is_begun:
-            _log.info("the board %s is served as its file says now", entry.name)
+            _log.info("the board %s is served as it is configured now", entry.name)
             self._begin(entry, board)
 
     def _make(self, entry: _Entry, config: ExporterConfig) -> Board:
         own = sockets.of_board(self._path, entry.name) if self._path and entry.has_socket else None
-        path = self._path if self.is_single else own
+        path = self._path if entry is self._at_door else own
 
         def free() -> None:
             self._apply(entry)
 
         if is_for_leases(config):
-            return LeasedBoard(config, self._inventory, path, free=free, is_alone=lambda: self.is_single)
+            return LeasedBoard(
+                config, self.inventory, path, free=free, is_alone=lambda: entry is self._at_door
+            )
         if path is None:
             raise sockets.SocketError(
                 "users of this host cannot reach it, as there is no place for a socket; choose one with --socket, and "
                 "start the exporter again"
             )
-        return LocalBoard(config, self._inventory, path, free)
+        return LocalBoard(config, self.inventory, path, free)
 
     async def _run(self, entry: _Entry, board: Board, *, task_status: trio.TaskStatus[None]) -> None:
         """To its end. A fault of ours in one board ends no other."""
         try:
             await board.run(task_status=task_status)
         except Exception as error:
-            if entry.board is not board or self.is_single:
+            if entry.board is not board or entry is self._at_door:
                 raise  # whoever starts it, or has no other, hears of it
             _log.exception("the board %s has failed", board.name)
             if not entry.is_moving:  # else whoever stops it does the rest
@@ -372,7 +447,7 @@ class Boards:
         await trio.sleep(GRACE_SECONDS)
         if entry.board is not board or entry.is_moving or self._is_ending:
             return
-        if self.is_single:
+        if entry is self._at_door:
             self.ended.set()
             return
         self._move(entry, self._stop_by_itself)
@@ -411,8 +486,9 @@ class Boards:
         entry.servers = []
         entry.own.close()
         entry.has_socket = False
-        if entry.name in self._inventory.boards:
-            self._inventory.remove(entry.name)
+        if entry.name in self.inventory.boards:
+            self.inventory.remove(entry.name)
+        self.on_free()
 
     def _give_up(self, entry: _Entry, problem: str) -> None:
         """It is not tried again before somebody says so."""
@@ -427,14 +503,16 @@ class Boards:
     def _refuse(self, entry: _Entry, problem: str) -> None:
         self._roll.elsewhere.pop(entry.name, None)
         if self._roll.problems.get(entry.name) != problem:
-            _log.error("the board %s is not served: %s", entry.name, problem)
+            # That nothing is plugged in is no fault.
+            level = logging.INFO if entry.is_discovered and entry.config is None else logging.ERROR
+            _log.log(level, "the board %s is not served: %s", entry.name, problem)
         self._roll.problems[entry.name] = problem
 
     # Sockets of their own.
 
     def _socket_of(self, entry: _Entry, *, must: bool) -> trio.abc.Listener[trio.abc.Stream] | None:
         """A board's own, if there are others. SocketError if there `must` be one and cannot."""
-        if self.is_single or self._path is None:
+        if entry is self._at_door or self._path is None:
             return None
         path = sockets.of_board(self._path, entry.name)
         try:
@@ -498,6 +576,10 @@ class Boards:
             if entry.board is not None:
                 entry.board.close()
             entry.own.close()
+
+
+async def _nothing(files: Mapping[str, BoardFile]) -> None:
+    """Nothing is discovered."""
 
 
 def listen_at(path: Path) -> trio.abc.Listener[trio.abc.Stream]:

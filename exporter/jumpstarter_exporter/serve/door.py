@@ -78,6 +78,8 @@ class Roll:
     """The files of those that other processes serve, or are to serve."""
     changes: dict[str, str] = field(default_factory=dict)
     """Why those that are served are not as their files say; empty if they are."""
+    default: Callable[[], str] | None = None
+    """The board of who names none, or nothing; without it the only one that there is."""
     leave: Callable[[], None] = lambda: None
     """Has the exporter end when no lease is served any more."""
     resume: Callable[[str], Awaitable[Sequence[str]]] = _nothing
@@ -213,7 +215,9 @@ def _resume(board: Board) -> bool:
 
 def _board(roll: Roll, name: str | None) -> Board:
     names = roll.names
-    if not name and len(names) == 1:
+    if not name and roll.default is not None:
+        name = roll.default()
+    elif not name and len(names) == 1:
         name = names[0]
     choice = ", ".join(map(shown, names))
     if not names:

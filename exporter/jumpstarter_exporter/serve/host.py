@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
@@ -22,13 +23,18 @@ from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.folder import BoardFile
+from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.ending import end_in_time, hurry
+from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import sockets
-from jumpstarter_exporter.serve.board import LeasedBoard, is_for_leases
+from jumpstarter_exporter.serve.board import is_for_leases
 from jumpstarter_exporter.serve.boards import GRACE_SECONDS, Boards, Reading, leaves, listen_at
 from jumpstarter_exporter.serve.door import Door, Reloaded, Roll
 from jumpstarter_exporter.serve.network import Network
 from jumpstarter_exporter.serve.notify import notify
+
+if TYPE_CHECKING:
+    from jumpstarter_exporter.serve.discovery import Discovery
 
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "run"]
 
@@ -48,13 +54,14 @@ async def run(
     read: Reading,
     *,
     leads: bool = False,
+    discovery: Discovery | None = None,
 ) -> ExitCode:
     """Serve all boards until a signal says otherwise. Says where it listens on stdout, in one line.
 
     `path` is the socket's; None is the usual place, or if there is only one board, and another exporter has that, one
-    beside it. `files` are what `read` has read first; it is asked again for a reload. Whoever `leads` leaves
-    the boards with `ownProcess` to their processes. A hook that ends the exporter ends its board, and the process with
-    it if there is no other.
+    beside it. `files` are what `read` has read first; it is asked again for a reload. Boards of `discovery` are beside
+    those of files. Whoever `leads` leaves the boards with `ownProcess` to their processes. A hook that ends the
+    exporter ends its board, and the process with it if there is no other.
 
     Raises:
         ConfigError: the devices of the only configuration make no sense.
@@ -66,13 +73,13 @@ async def run(
     await trio.to_thread.run_sync(sweep)
     await trio.to_thread.run_sync(claim.sweep)
     with ExitStack() as stack, trio.open_signal_receiver(*_SIGNALS) as signals:
-        (name, alone), *others = files.items()
-        if path is None and not others and alone.config is not None and not leaves(alone, leads=leads):
-            path = _any_place(name, stack, must=not is_for_leases(alone.config))
+        alone = next(iter(files.values())) if len(files) == 1 else None
+        if path is None and alone and alone.config is not None and not leaves(alone, leads=leads):
+            path = _any_place(alone.name, stack, must=not is_for_leases(alone.config))
         else:
             path = path or sockets.default_path()
             stack.enter_context(sockets.claimed(path))
-        return await _Host(path, network, read, leads=leads).run(files, signals)
+        return await _Host(path, network, read, leads=leads, discovery=discovery).run(files, signals)
 
 
 def _any_place(board: str, stack: ExitStack, *, must: bool) -> Path | None:
@@ -96,9 +103,16 @@ def _any_place(board: str, stack: ExitStack, *, must: bool) -> Path | None:
 
 class _Host:
     def __init__(
-        self, path: Path | None, network: Network | None, read: Reading, *, leads: bool = False
+        self,
+        path: Path | None,
+        network: Network | None,
+        read: Reading,
+        *,
+        leads: bool = False,
+        discovery: Discovery | None = None,
     ) -> None:
         self._path = path
+        self._discovery = discovery
         self._network = network
         roll = Roll()
         self._roll = roll
@@ -113,7 +127,8 @@ class _Host:
         async with trio.open_nursery() as boards, trio.open_nursery() as nursery:
             if self._tls is not None:
                 nursery.start_soon(self._tls.watch)
-            await self._boards.start(files, boards, nursery)
+            discovered = await self._discover(files, nursery)
+            await self._boards.start(files, boards, nursery, discovered)
             if where := await self._listen(nursery):
                 print_line(f"Listening on {' and '.join(where)}", flush=True)
             notify("READY=1")
@@ -123,15 +138,33 @@ class _Host:
                 _log.info("%s: ending", signal.Signals(number).name)
             notify("STOPPING=1")
             nursery.start_soon(hurry, signals)
-            codes = await self._end()
+            code = await self._end()
             nursery.cancel_scope.cancel()
-        if self._boards.is_single and codes:
+        if code is not None:
             # A board's last hook may have wanted it at the very end.
             if number is None:
-                return codes[0]
-            if ExitCode.FAILED in codes:
-                return ExitCode.FAILED
+                return code
+            if code is ExitCode.FAILED:
+                return code
         return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+
+    async def _discover(
+        self, files: Mapping[str, BoardFile], nursery: trio.Nursery
+    ) -> Mapping[str, BoardFile]:
+        """The boards of discovered devices, which are kept true from now on."""
+        if (discovery := self._discovery) is None:
+            return {}
+        boards = self._boards
+        try:
+            with collapsed():
+                await nursery.start(discovery.run, boards, boards.inventory, files)
+        except UdevError as error:
+            if not files:
+                raise
+            _log.warning("only what is configured is served: %s", error)
+            return {}
+        boards.rediscover, boards.on_free = discovery.reload, discovery.free
+        return discovery.files
 
     async def _listen(self, nursery: trio.Nursery) -> list[str]:
         where = []
@@ -184,10 +217,10 @@ class _Host:
         finally:
             notify("READY=1")
 
-    async def _end(self) -> list[ExitCode]:
-        """The codes that the boards wanted."""
-        boards = self._boards.boards
-        if all(isinstance(board, LeasedBoard) for board in boards):
+    async def _end(self) -> ExitCode | None:
+        """The code that the board at the door wanted; None if there is none."""
+        at_door = self._boards.door_board
+        if self._boards.are_all_leased:
             end_in_time(LEASED_END_SECONDS)
         await self._boards.finish()
         end_in_time(END_SECONDS)
@@ -195,4 +228,4 @@ class _Host:
             for server in self._servers:
                 ending.start_soon(server.shutdown, GRACE_SECONDS)
             ending.start_soon(self._boards.close)
-        return [board.code for board in boards]
+        return None if at_door is None else at_door.code

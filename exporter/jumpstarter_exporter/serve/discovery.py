@@ -1,0 +1,319 @@
+"""The boards of discovered devices: kept as what is plugged into the host, and as `boards.yaml`, says.
+
+Devices that come and go change the boards' slots in the running process. What belongs to which board changes when
+nobody uses the boards that it touches; what a configuration names is no discovered device.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+import trio
+from jumpstarter_proto.documents import ConfigError, Document
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.file_names import safe_name
+
+from jumpstarter_exporter.boards.grouping import (
+    Assignment,
+    DiscoveredBoard,
+    GroupingRules,
+    Unassigned,
+    board_name,
+    group_devices,
+    host_name,
+)
+from jumpstarter_exporter.config.boards_file import read_boards
+from jumpstarter_exporter.config.folder import BoardFile
+from jumpstarter_exporter.config.identities import with_identity
+from jumpstarter_exporter.config.model import ExporterConfig, Metadata, TopLevel
+from jumpstarter_exporter.devices.changes import subscribed
+from jumpstarter_exporter.devices.discovered import DeviceTreeContent, DiscoveredDevice, tree_of
+from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
+from jumpstarter_exporter.devices.survey import Survey, Surveyor
+from jumpstarter_exporter.devices.udev_database import UdevError
+from jumpstarter_exporter.devices.udev_device import DeviceTree
+from jumpstarter_exporter.devices.udev_monitor import watch_devices
+from jumpstarter_exporter.state_directory import state_directory
+
+__all__ = ["BoardHolder", "Discovery", "Trees", "plugged_devices"]
+
+MOVING = "devices of it are to belong to another board, or others to it"
+_log = logging.getLogger(__name__)
+
+Trees = Callable[[], AbstractAsyncContextManager[AsyncIterator[DeviceTree]]]
+"""What is plugged into the host: a tree at once, and another after each change. Raises UdevError."""
+
+
+@asynccontextmanager
+async def plugged_devices() -> AsyncIterator[AsyncIterator[DeviceTree]]:
+    """Those of this host. UdevError if they cannot be read."""
+    async with watch_devices(trio.CapacityLimiter(2)) as watch:
+        with subscribed(watch) as changes:
+
+            async def trees() -> AsyncGenerator[DeviceTree, None]:
+                async for _ in changes:
+                    yield watch.tree
+
+            async with aclosing(trees()) as following:
+                yield following
+
+
+class BoardHolder(Protocol):
+    """Whoever serves the boards."""
+
+    @property
+    def users(self) -> Mapping[str, str]:
+        """For whom a change of each board has to wait, by its name; empty for those that nobody uses."""
+
+    def show_discovered(self, files: Mapping[str, BoardFile], waiting: Mapping[str, str]) -> None:
+        """These are the discovered boards. Nobody new is to use those that are `waiting`, for the reason there."""
+
+
+@dataclass(eq=False)
+class _Content:
+    """What one board consists of; see `config.model.DiscoveredContent`."""
+
+    name: str
+    tree: DeviceTreeContent
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def add_to(self, inventory: Inventory) -> BoardDevices:
+        devices = inventory.add(self.name, self.tree.spec, self.tree.uuids)
+        devices.is_discovered = True
+        self.show_presence(devices)
+        return devices
+
+    def replace_in(self, inventory: Inventory, tree: DeviceTreeContent) -> None:
+        """It consists of that from now on."""
+        before, self.tree = self.tree, tree
+        devices = inventory.boards.get(self.name)
+        if devices is None or not devices.is_discovered:
+            return
+        if not tree.same_as(before):
+            devices.replace(tree.spec, tree.uuids)
+        self.show_presence(devices)
+
+    def show_presence(self, devices: BoardDevices) -> None:
+        """Its slots are as the host says."""
+        for path, missing in self.tree.missing.items():
+            slot = devices.slots[path]
+            if missing:
+                slot.unplugged(missing)
+            else:
+                slot.plugged()
+
+
+class Discovery:
+    """All of one host's. `run` it; `begin` gives the first boards before."""
+
+    def __init__(self, trees: Trees, *, directory: Path | None = None, host: str | None = None) -> None:
+        """`directory` is the state directory; `host` is the host's name, if it is not to be asked."""
+        self.host = host_name(socket.gethostname() if host is None else host)
+        self.unassigned: list[Unassigned] = []
+        """Devices that belong to no board."""
+        self.unmatched: tuple[str, ...] = ()
+        """Nodes for which there is no profile."""
+        self.error: ConfigError | None = None
+        """What is wrong with `boards.yaml`."""
+        self._trees = trees
+        self._directory = state_directory(os.environ) if directory is None else directory
+        self._surveyor = Surveyor(self._directory)
+        self._limiter = trio.CapacityLimiter(1)
+        self._looking = trio.Lock()
+        self._rules: GroupingRules | None = None
+        self._configured: Mapping[str, BoardFile] = {}
+        self._tree: DeviceTree | None = None
+        self._devices: dict[str, DiscoveredDevice] = {}
+        """By key."""
+        self._boards: dict[str, DiscoveredBoard] = {}
+        """As they are to be."""
+        self._groups: Mapping[str, UUID] = {}
+        self._assignment = Assignment()
+        self._held: dict[str, DiscoveredDevice] = {}
+        """Those that boards have now; one that is offered no more stays as long as its board is used."""
+        self._contents: dict[str, _Content] = {}
+        """As they are, by the board's name."""
+        self._files: dict[str, BoardFile] = {}
+        self._holder: BoardHolder | None = None
+        self._inventory = Inventory()
+        self._freed = trio.Event()
+        self._said: set[str] = set()
+
+    @property
+    def boards(self) -> list[DiscoveredBoard]:
+        """As they are to be, in the order of their names: for whoever registers them."""
+        return [self._boards[name] for name in sorted(self._boards)]
+
+    @property
+    def files(self) -> Mapping[str, BoardFile]:
+        """The boards as `Boards` takes them."""
+        return self._files
+
+    async def run(
+        self,
+        holder: BoardHolder,
+        inventory: Inventory,
+        configured: Mapping[str, BoardFile],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Keep the holder's boards true, until cancelled. It has started when it has looked once.
+
+        Raises:
+            UdevError: the devices of this host cannot be read.
+        """
+        self._inventory, self._configured = inventory, configured
+        await trio.to_thread.run_sync(self._read_rules, limiter=self._limiter)
+        async with self._trees() as trees, trio.open_nursery() as nursery:
+            await self._look(await anext(trees))
+            self._holder = holder
+            task_status.started()
+            nursery.start_soon(self._go_on_when_free)
+            try:
+                async for tree in trees:
+                    await self._look(tree)
+            except UdevError as error:
+                _log.error("devices that come and go are not noticed any more: %s", error)
+
+    async def reload(self, configured: Mapping[str, BoardFile]) -> None:
+        """Read profiles and `boards.yaml` again; `configured` are the boards of files now."""
+        async with self._looking:
+            self._configured = configured
+            self._surveyor.reload()
+            await trio.to_thread.run_sync(self._read_rules, limiter=self._limiter)
+        if self._tree is not None:
+            await self._look(self._tree)
+
+    async def forget(self, name: str) -> bool:
+        """Remember nothing of a device that is not there; False if it is, or there is none of that name."""
+        async with self._looking:
+            is_forgotten = await trio.to_thread.run_sync(self._surveyor.forget, name, limiter=self._limiter)
+        if is_forgotten and self._tree is not None:
+            await self._look(self._tree)
+        return is_forgotten
+
+    def free(self) -> None:
+        """Nobody uses one of the boards that wait."""
+        self._freed.set()
+
+    async def _go_on_when_free(self) -> None:
+        while True:
+            await self._freed.wait()
+            self._freed = trio.Event()
+            self._apply()
+
+    def _read_rules(self) -> None:
+        """Of a file that is broken what it said before counts; at first nothing is any board's then."""
+        try:
+            self._rules, self.error = read_boards(self.host), None
+        except ConfigError as error:
+            if self.error is None or str(error) != str(self.error):
+                _log.error("%s", error)
+            if self._tree is None:
+                self._rules = GroupingRules()
+            self.error = error
+
+    async def _look(self, tree: DeviceTree) -> None:
+        async with self._looking:
+            nodes = {node for one in self._configured.values() for node in one.nodes}
+            try:
+                survey = await trio.to_thread.run_sync(
+                    self._surveyor.survey, tree, nodes, limiter=self._limiter
+                )
+            except JumpstarterError as error:
+                if self._tree is None:
+                    raise
+                _log.error("%s", error)
+                return
+            self._tree = tree
+            self._devices = {one.device.key: one for one in survey.devices}
+            self._groups = self._surveyor.devices.known.groups
+            self.unmatched = survey.unmatched
+            self._say(survey)
+            self._apply()
+
+    def _say(self, survey: Survey) -> None:
+        """What is new of it, once."""
+        said = {f"{error}" for error in survey.errors}
+        for text in sorted(said - self._said):
+            _log.error("%s", text)
+        hints = {
+            f"{node} is not offered: no profile matches it; `jumpstarter-exporter suggest {node}` writes one"
+            for node in survey.unmatched
+        }
+        for text in sorted(hints - self._said):
+            _log.warning("%s", text)
+        self._said = said | hints
+
+    def _apply(self) -> None:
+        """Have the boards as they are to be, as far as their users let us."""
+        devices = {key: one.device for key, one in self._devices.items()}
+        held = self._held | self._devices
+        configured = self._configured
+        # Beside a configuration that is named as the host.
+        only = f"{self.host}-discovered" if self.host in configured else self.host
+        self._boards, self.unassigned = group_devices(self.host, self._rules, devices.values(), only=only)
+        for name in [name for name in self._boards if name in configured]:
+            reason = f"the configuration {configured[name].path} has the name of its board, {name}; rename one of them"
+            self.unassigned += [Unassigned(one, reason) for one in self._boards.pop(name).devices]
+        wanted = {one.key: name for name, board in self._boards.items() for one in board.devices}
+        users = {} if self._holder is None else self._holder.users
+        now = self._assignment.update(wanted, {name for name, user in users.items() if user})
+        self._held = {key: held[key] for key in now}
+        served = {name for name in self._boards if name not in configured}
+        served |= {name for name in now.values() if name not in configured}
+        if configured and self._rules is None and not now:
+            served = set()  # the host's board is there without devices only where nothing else is
+        for name in list(self._contents):
+            if name not in served:
+                del self._contents[name]
+        for name in sorted(served):
+            members = [held[key] for key, board in now.items() if board == name]
+            members.sort(key=lambda one: one.device.path)
+            tree = tree_of(members, self._groups)
+            content = self._contents.setdefault(name, _Content(name, tree))
+            board = self._boards.get(name)
+            content.labels = {} if board is None else board.labels
+            content.replace_in(self._inventory, tree)
+        self._files = {name: self._file(self._contents[name]) for name in sorted(served)}
+        self._files |= self._empty_boards(served)
+        if self._holder is not None:
+            self._holder.show_discovered(self._files, dict.fromkeys(self._assignment.waiting, MOVING))
+
+    def _empty_boards(self, served: set[str]) -> dict[str, BoardFile]:
+        """Those of `boards.yaml` that have nothing yet, or whose name is taken: each is an error in its place."""
+        found = {}
+        for rule in () if self._rules is None else self._rules.boards:
+            name = board_name(self.host, rule.name)
+            if name in served or name in self._configured:
+                continue
+            place = self._place(name)
+            error = ConfigError("nothing of it was ever plugged in", file=Path("boards.yaml"))
+            found[name] = BoardFile(name, place, "", None, error, is_discovered=True)
+        return found
+
+    def _place(self, name: str) -> Path:
+        """Stands for the board where files do, such as for its lock. Nothing is there."""
+        return self._directory / "boards" / safe_name(name, ".yaml")
+
+    def _file(self, content: _Content) -> BoardFile:
+        place = self._place(content.name)
+        config = ExporterConfig(
+            place,
+            TopLevel(metadata=Metadata(name=content.name)),
+            {},
+            Document(place, "export", b"{}"),
+            discovered=content,
+        )
+        try:
+            return BoardFile(content.name, place, "", with_identity(config), is_discovered=True)
+        except ConfigError as error:
+            return BoardFile(content.name, place, "", None, error, is_discovered=True)

@@ -1,0 +1,371 @@
+"""Devices that come and go, and boards that follow: an exporter in this process, on a scripted bus.
+
+Only what is plugged in is scripted: trees as udev shows them. There is nothing at their nodes, which nobody opens.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from google.protobuf import empty_pb2
+from jumpstarter_proto.lab.v1 import host_pb2
+from jumpstarter_proto.rpc import Channel, RpcError
+from jumpstarter_proto.v1 import jumpstarter_pb2
+from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+
+from jumpstarter_exporter.boards import occupancy
+from jumpstarter_exporter.config import places
+from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
+from jumpstarter_exporter.devices.udev_database import UdevError
+from jumpstarter_exporter.devices.udev_device import DeviceTree
+from jumpstarter_exporter.errors import collapsed
+from jumpstarter_exporter.serve import host as module
+from jumpstarter_exporter.serve.discovery import Discovery
+from jumpstarter_exporter.serve.door import BOARD
+from jumpstarter_exporter.serve.test_boards import channel
+from jumpstarter_exporter.serve.test_reload import listed, reload
+from tests.support.udev_hosts import HUB, Host
+
+FT232R, CH340, CP2102 = "0403:6001", "1a86:7523", "10c4:ea60"
+Plugged = dict[int, tuple[str, str]]
+
+
+class Bench:
+    """A host: what is plugged into its hub, its configuration, and an exporter in this process."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.folder = home / "config" / "exporters"
+        self.folder.mkdir(parents=True)
+        self.door = home / "run" / "exporter.sock"
+        self.door.parent.mkdir()
+        self._send, self._trees = trio.open_memory_channel[DeviceTree](100)
+        self.plug({})
+
+    def tree(self, plugged: Plugged) -> DeviceTree:
+        host = Host()
+        (root,) = host.controller("/devices/platform/soc/3f980000.usb", 1, 2)
+        hub = host.plug(root, 1, "0424:9514", model="USB2.0 Hub", interfaces=HUB)
+        for port, (ids, serial) in plugged.items():
+            host.tty(host.plug(hub, port, ids, serial))
+        return host.tree
+
+    def plug(self, plugged: Plugged) -> None:
+        """That is what is plugged in now."""
+        self._send.send_nowait(self.tree(plugged))
+
+    @asynccontextmanager
+    async def trees(self) -> AsyncIterator[AsyncIterator[DeviceTree]]:
+        async def following() -> AsyncGenerator[DeviceTree, None]:
+            async for tree in self._trees:
+                yield tree
+
+        async with aclosing(following()) as trees:
+            yield trees
+
+    def read(self, before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
+        return boards_of(read_files([self.folder]), before)
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / f"{name}.yaml").write_text(text)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Channel]:
+        discovery = Discovery(self.trees, directory=self.home / "state", host="Pi4.lab")
+        serve = partial(module.run, self.read({}), self.door, None, self.read, discovery=discovery)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            with trio.fail_after(20):
+                while True:
+                    try:
+                        async with channel(self.door):
+                            break
+                    except RpcError:
+                        await trio.sleep(0.01)
+                async with channel(self.door) as door:
+                    yield door
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(places, "SYSTEM", tmp_path / "none" / "exporters")
+    monkeypatch.setattr(module, "end_in_time", lambda _: None)
+    return Bench(tmp_path)
+
+
+async def devices(door: Channel, board: str | None = None) -> dict[str, tuple[str, str]]:
+    """The states of devices and their reasons, by path."""
+    metadata = [] if board is None else [(BOARD, board)]
+    report = await ExporterServiceStub(door).GetReport(empty_pb2.Empty(), metadata=metadata)
+    return {
+        path: (one["jumpstarter.dev/state"], one.get("jumpstarter.dev/reason", ""))
+        for path, one in labels(report).items()
+    }
+
+
+def labels(report: jumpstarter_pb2.GetReportResponse) -> dict[str, dict[str, str]]:
+    """Of each device that is no group, by its path."""
+    by_uuid = {one.uuid: one for one in report.reports}
+    found = {}
+    for one in report.reports:
+        path, above = [], one
+        while above.parent_uuid:
+            path.append(above.labels["jumpstarter.dev/name"])
+            above = by_uuid[above.parent_uuid]
+        if path and not any(other.parent_uuid == one.uuid for other in report.reports):
+            found[".".join(reversed(path))] = {**one.labels, "uuid": one.uuid}
+    return found
+
+
+async def until_listed(door: Channel, *names: str) -> dict[str, host_pb2.Board]:
+    while True:
+        found = await listed(door)
+        if set(found) == set(names):
+            return found
+        await trio.sleep(0.01)
+
+
+async def until_served(door: Channel, *names: str) -> None:
+    while any(board.problem for board in (await until_listed(door, *names)).values()):
+        await trio.sleep(0.01)
+
+
+async def until(door: Channel, board: str | None = None, **states: str) -> dict[str, tuple[str, str]]:
+    """Devices by the first word of their group's name; `until(door, ft232r="missing")`."""
+    while True:
+        found = await devices(door, board)
+        if {path.partition("-")[0]: state for path, (state, _) in found.items()} == states:
+            return found
+        await trio.sleep(0.01)
+
+
+async def uuid_of(door: Channel, path: str, board: str | None = None) -> str:
+    metadata = [] if board is None else [(BOARD, board)]
+    report = await ExporterServiceStub(door).GetReport(empty_pb2.Empty(), metadata=metadata)
+    return labels(report)[path]["uuid"]
+
+
+async def use(door: Channel, path: str, board: str | None = None) -> None:
+    """Do something with a device, which makes its board used."""
+    metadata = [] if board is None else [(BOARD, board)]
+    request = jumpstarter_pb2.DriverCallRequest(uuid=await uuid_of(door, path, board), method="on")
+    await ExporterServiceStub(door).DriverCall(request, metadata=metadata)
+
+
+def relay(group: str = "{model}-{id}") -> str:
+    """A profile by which a serial adapter is a relay, so that no port is needed."""
+    return (
+        "disable: [serial-adapter]\nprofiles: {relay: {match: {subsystem: tty}, type: power.MockPower, "
+        f"group: '{group}'}}}}\n"
+    )
+
+
+@pytest.fixture
+def relays(bench: Bench) -> Bench:
+    """Whatever is plugged in is a relay."""
+    (bench.home / "config" / "profiles.d").mkdir()
+    (bench.home / "config" / "profiles.d" / "relays.yaml").write_text(relay())
+    return bench
+
+
+POWER = "export: {power: {type: power.MockPower}}"
+
+
+async def test_without_a_configuration_what_is_plugged_in_is_the_hosts_board_at_the_door(
+    bench: Bench,
+) -> None:
+    async with bench.running() as door:
+        assert set(await listed(door)) == {"pi4"}
+        assert await devices(door) == {}
+        bench.plug({2: (FT232R, "A5")})
+        found = await until(door, ft232r="missing")  # no file is at its node
+        assert list(found) == ["ft232r-a5.serial"]
+        assert "there is no" in found["ft232r-a5.serial"][1]
+
+
+async def test_unplugged_is_missing_with_the_reason_and_plugged_in_elsewhere_it_is_the_same_device(
+    relays: Bench,
+) -> None:
+    relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+    async with relays.running() as door:
+        before = await until(door, ft232r="ready", ch340="ready")
+        uuid = await uuid_of(door, "ft232r-a5.power")
+        async with channel(relays.door) as user:
+            await use(user, "ch340-1-1-3.power")
+            relays.plug({3: (CH340, "")})
+            gone = await until(door, ft232r="missing", ch340="ready")
+            assert gone["ft232r-a5.power"][1].startswith("unplugged at ")
+            with pytest.raises(RpcError, match=r"ft232r-a5.power is not there: unplugged at"):
+                await use(user, "ft232r-a5.power")
+            relays.plug({1: (FT232R, "A5"), 3: (CH340, "")})
+            assert set(await until(door, ft232r="ready", ch340="ready")) == set(before)
+            assert await uuid_of(door, "ft232r-a5.power") == uuid
+            await use(user, "ft232r-a5.power")
+            await use(user, "ch340-1-1-3.power")
+
+
+async def test_after_a_restart_what_is_not_plugged_in_has_its_name_and_uuid_and_says_so(
+    relays: Bench,
+) -> None:
+    relays.plug({2: (FT232R, "A5")})
+    async with relays.running() as door:
+        await until(door, ft232r="ready")
+        uuid = await uuid_of(door, "ft232r-a5.power")
+    relays.plug({})
+    async with relays.running() as door:
+        found = await until(door, ft232r="missing")
+        assert found["ft232r-a5.power"][1] == "not seen since the start of the exporter"
+        assert await uuid_of(door, "ft232r-a5.power") == uuid
+
+
+async def test_beside_a_configured_board_which_has_the_door_whatever_is_plugged_in(relays: Bench) -> None:
+    relays.write("rpi4", POWER)
+    async with relays.running() as door:
+        assert set(await listed(door)) == {"rpi4"}
+        async with channel(relays.door) as user:
+            await use(user, "power")
+            relays.plug({2: (FT232R, "A5")})
+            await until_listed(door, "rpi4", "pi4")
+            assert set(await devices(user)) == {"power"}
+            await use(user, "power")
+        async with channel(relays.door) as newcomer:
+            assert set(await devices(newcomer)) == {"power"}
+            assert set(await devices(newcomer, "pi4")) == {"ft232r-a5.power"}
+        async with channel(relays.door.parent / "boards" / "pi4.sock") as user:
+            await use(user, "ft232r-a5.power")
+
+
+async def test_what_a_configuration_names_is_not_offered_a_second_time(relays: Bench) -> None:
+    # The one that names it cannot even be read.
+    relays.write("rpi4", "export: {console: {url: /dev/ttyUSB0}}  # /dev/ttyUSB1")
+    relays.write("rock", POWER)
+    relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+    async with relays.running() as door:
+        await until_listed(door, "rpi4", "rock", "pi4")
+        assert set(await devices(door, "pi4")) == {"ch340-1-1-3.power"}
+
+
+async def test_a_device_that_a_configuration_takes_leaves_its_discovered_board_when_nobody_uses_that(
+    relays: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(occupancy, "Limits", partial(occupancy.Limits, leave=0.0))
+    relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+    async with relays.running() as door:
+        await until(door, ft232r="ready", ch340="ready")
+        async with channel(relays.door) as user:
+            await use(user, "ft232r-a5.power")
+            by_id = "/dev/serial/by-id/usb-0403_A5-if00-port0"
+            relays.write("rpi4", f"export: {{power: {{type: power.MockPower}}}}\nmotd: {by_id}\n")
+            told = await reload(door)
+            assert told["rpi4"] == "served"
+            assert told["pi4"].startswith("changes after ")
+            assert set(await devices(door, "pi4")) == {"ft232r-a5.power", "ch340-1-1-3.power"}
+            await use(user, "ft232r-a5.power", "pi4")
+        await until(door, "pi4", ch340="ready")
+
+
+async def test_a_file_that_is_named_as_the_host_leaves_another_name_for_what_is_discovered(
+    relays: Bench,
+) -> None:
+    relays.write("pi4", POWER)
+    relays.plug({2: (FT232R, "A5")})
+    async with relays.running() as door:
+        await until_listed(door, "pi4", "pi4-discovered")
+        assert set(await devices(door)) == {"power"}
+        assert set(await devices(door, "pi4-discovered")) == {"ft232r-a5.power"}
+
+
+TWO_BOARDS = "boards: {rpi4: {ports: [1-1.2]}, rock: {devices: [ch340-1-1-3]}}"
+
+
+async def test_boards_yaml_says_which_boards_there_are_and_what_belongs_to_none(relays: Bench) -> None:
+    (relays.home / "config" / "boards.yaml").write_text(TWO_BOARDS)
+    relays.plug({2: (FT232R, "A5"), 4: (CP2102, "0001")})
+    async with relays.running() as door:
+        found = await until_listed(door, "pi4-rpi4", "pi4-rock")
+        assert "nothing of it was ever plugged in" in found["pi4-rock"].problem
+        with pytest.raises(RpcError, match="choose one: --board pi4-rock"):
+            await devices(door)
+        relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+        await until_served(door, "pi4-rpi4", "pi4-rock")
+        assert set(await devices(door, "pi4-rock")) == {"ch340-1-1-3.power"}
+        assert set(await devices(door, "pi4-rpi4")) == {"ft232r-a5.power"}
+
+
+async def test_a_regrouping_waits_until_nobody_uses_a_board_that_it_touches(
+    relays: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(occupancy, "Limits", partial(occupancy.Limits, leave=0.0))
+    rules = relays.home / "config" / "boards.yaml"
+    rules.write_text(TWO_BOARDS)
+    relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+    async with relays.running() as door:
+        await until_served(door, "pi4-rpi4", "pi4-rock")
+        uuid = await uuid_of(door, "ft232r-a5.power", "pi4-rpi4")
+        async with channel(relays.door.parent / "boards" / "pi4-rock.sock") as user:
+            await use(user, "ch340-1-1-3.power")
+            rules.write_text("boards: {bench: {ports: [1-1.*]}}")
+            told = await reload(door)
+            assert told["pi4-rock"].startswith("its file") or "after" in told["pi4-rock"]
+            assert set(await devices(door, "pi4-rock")) == {"ch340-1-1-3.power"}
+            assert set(await devices(door, "pi4-rpi4")) == {"ft232r-a5.power"}
+            await use(user, "ch340-1-1-3.power")
+        await until_listed(door, "pi4-bench")
+        assert set(await devices(door)) == {"ft232r-a5.power", "ch340-1-1-3.power"}
+        assert await uuid_of(door, "ft232r-a5.power") == uuid
+
+
+async def test_boards_yaml_with_a_mistake_changes_nothing_and_is_said(
+    relays: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = relays.home / "config" / "boards.yaml"
+    rules.write_text(TWO_BOARDS)
+    relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+    async with relays.running() as door:
+        await until_served(door, "pi4-rpi4", "pi4-rock")
+        rules.write_text("boards: {rpi4: {prots: [1-1.2]}}")
+        await reload(door)
+        assert set(await listed(door)) == {"pi4-rpi4", "pi4-rock"}
+        assert (
+            "boards.yaml:1:17: boards.rpi4.prots: unknown key 'prots'; did you mean 'ports'?" in caplog.text
+        )
+
+
+async def test_what_no_profile_matches_is_said_once_with_what_to_do(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.plug({2: ("0e8d:2000", "")})
+    async with bench.running() as door:
+        bench.plug({2: ("0e8d:2000", ""), 3: (CH340, "")})
+        await until(door, ch340="missing")
+    said = "/dev/ttyUSB0 is not offered: no profile matches it; `jumpstarter-exporter suggest /dev/ttyUSB0`"
+    assert caplog.text.count(said) == 1
+
+
+async def test_a_host_whose_devices_cannot_be_read_serves_what_is_configured_and_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unreadable(AbstractAsyncContextManager[AsyncIterator[DeviceTree]]):
+        async def __aenter__(self) -> AsyncIterator[DeviceTree]:
+            raise UdevError("the devices of this host cannot be read: libudev is not installed")
+
+        async def __aexit__(self, *error: object) -> None:
+            """It was never entered."""
+
+    monkeypatch.setattr(bench, "trees", Unreadable)
+    discovery = Discovery(bench.trees, directory=bench.home / "state", host="pi4")
+    with pytest.raises(UdevError), collapsed():
+        await module.run({}, bench.door, None, bench.read, discovery=discovery)
+    bench.write("rpi4", POWER)
+    async with bench.running() as door:
+        assert set(await listed(door)) == {"rpi4"}
+        assert "only what is configured is served: the devices of this host cannot be read" in caplog.text
