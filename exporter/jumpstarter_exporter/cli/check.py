@@ -105,6 +105,8 @@ def _orphans(
         if isinstance(stored, ConfigError):
             if all(identities.path(name) != file for name in boards):  # else it is that board's error
                 yield stored
+        elif stored.host:
+            continue  # the daemon forgets it
         elif stored.board not in boards and (stored.config is None or _is_gone(stored.config)):
             yield stored
 
@@ -140,6 +142,8 @@ def _print(checked: Sequence[_Checked], problems: Sequence[ConfigError | StoredI
                 "Identity: none, so the board is for users of this host; "
                 f"join a controller: jumpstarter-exporter enrol HOST:PORT --config {one.file}"
             )
+        elif one.enrolment.host is not None and not one.enrolment.token:
+            print_line(f"Identity: {one.enrolment}, when its host has registered it ({one.enrolment.file})")
         else:
             print_line(f"Identity: {one.enrolment} ({one.enrolment.file})")
         for note in one.notes:
@@ -187,7 +191,7 @@ def _notes(loaded: ExporterConfig, identities: Identities) -> Iterator[str]:
     """What of two identities does not count, and what is no secret."""
     stored = identities.find(loaded.board_name)
     used = configuration.with_identity(loaded, identities).enrolment
-    if stored is not None and used != stored.enrolment:
+    if stored is not None and (used is None or used.file != stored.enrolment.file):
         yield (
             f"{stored.enrolment.file} is not used: it is for the board of {stored.config}; "
             "give one of the two another `metadata.name`."

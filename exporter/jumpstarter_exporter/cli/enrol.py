@@ -1,4 +1,7 @@
-"""`jumpstarter-exporter enrol`: with a pairing code to a controller. What it says is kept in the state directory."""
+"""`jumpstarter-exporter enrol`: with a pairing code to a controller. What it says is kept in the state directory.
+
+The code says whether it is for one board, which becomes an exporter, or for the host, which registers all boards.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from jumpstarter_proto.documents import ConfigError, edited
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import Kind, Trust, split_endpoint
-from jumpstarter_proto.remote.enrolment import Membership, enrol
+from jumpstarter_proto.remote.enrolment import Membership, enrol, kind_of_code
 from jumpstarter_proto.secret_input import read_secret
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.config.identities import Identities, StoredIdentity, token_place
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
+from jumpstarter_exporter.config.nonce import forget_nonce, pairing_nonce
 from jumpstarter_exporter.config.places import SYSTEM, ConfigNotFoundError, folders, locate
 from jumpstarter_exporter.errors import collapsed
 
@@ -41,12 +45,22 @@ def enrol_exporter(
     replace: bool,
     code_file: Path | None,
 ) -> int:
-    """The command. What can be wrong on this side is found before the code is used, for that works only once."""
+    """The command. What can be wrong on this side is found before the code is used.
+
+    Killed at any moment, it can be repeated with the same code.
+    """
     split_endpoint(endpoint)
     if config is not None and save is not None:
         raise AlreadyEnrolledError(
             "--config and --save are for one file; --save puts the token into it, --config does not"
         )
+    code = read_secret("pairing code", file=code_file, variable=VARIABLE, hidden=False)
+    if kind_of_code(code, Kind.EXPORTER) is Kind.HOST:
+        if config is not None or save is not None:
+            raise AlreadyEnrolledError(
+                "this code is for a host, which registers all of its boards; leave --config and --save out"
+            )
+        return _enrol_host(endpoint, Trust(fingerprint=fingerprint), code, replace=replace)
     path = (_place(config) if save is None else save).expanduser().resolve()
     text = _read(path)
     board = configuration.load(path, lenient=True).board_name if text.strip() else path.stem
@@ -63,17 +77,19 @@ def enrol_exporter(
         )
     if save is not None or not text.strip():
         _writable(path)
-    code = read_secret("pairing code", file=code_file, variable=VARIABLE, hidden=False)
+    nonce = pairing_nonce(identities, code)
     with collapsed():
-        member = trio.run(enrol, endpoint, Trust(fingerprint=fingerprint), Kind.EXPORTER, code)
+        member = trio.run(enrol, endpoint, Trust(fingerprint=fingerprint), Kind.EXPORTER, code, nonce)
     if save is not None:
         write_private(path, filled_in(text, member).encode())
+        forget_nonce(identities)
         print_line(f"{path}: {_enrolment(member, path)}")
         return _say_what_is_next(configuration.load(path, lenient=True))
     enrolment = _enrolment(member, path)
     if stored is not None and not _is_same(stored.enrolment, enrolment):
         _keep_beside(identities, stored, enrolment)
     kept = identities.save(board, enrolment, path)
+    forget_nonce(identities)
     print_line(f"{kept}: {enrolment}, for the board {board} of {path}")
     if not text.strip():
         _write_public(path, NEW)
@@ -83,6 +99,34 @@ def enrol_exporter(
             f"Now {token_place(loaded)} is not used; without it, and `endpoint`, everybody may read the file."
         )
     return _say_what_is_next(loaded)
+
+
+def _enrol_host(endpoint: str, trust: Trust, code: str, *, replace: bool) -> int:
+    """Become a host of a controller, whose boards then register by themselves."""
+    identities = Identities()
+    stored = None if replace else identities.find_host()
+    if stored is not None and stored.endpoint != endpoint:
+        raise AlreadyEnrolledError(
+            f"this host is {stored.namespace}/{stored.name} of {stored.endpoint} already; "
+            f"--replace makes it one of {endpoint}, and forgets the other"
+        )
+    identities.prepare()
+    nonce = pairing_nonce(identities, code)
+    with collapsed():
+        member = trio.run(enrol, endpoint, trust, Kind.HOST, code, nonce)
+    enrolment = _enrolment(member, identities.host_path)
+    if stored is not None and not _is_same(stored, enrolment):
+        raise AlreadyEnrolledError(
+            f"this host is {stored.namespace}/{stored.name} already, and the code is for {enrolment.name}; "
+            "to make it that one, use the same code again with --replace"
+        )
+    kept = identities.save_host(enrolment)
+    forget_nonce(identities)
+    print_line(f"{kept}: host {enrolment.namespace}/{enrolment.name} of {enrolment.endpoint}")
+    print_line(
+        "Its boards register by themselves: jumpstarter-exporter run; or, where that runs: jumpstarter-exporter reload"
+    )
+    return 0
 
 
 def filled_in(text: str, member: Membership) -> str:

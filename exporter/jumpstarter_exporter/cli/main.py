@@ -146,15 +146,16 @@ def enrol(
     code_file: Path | None = None,
     log_level: Level = "warning",
 ) -> int:
-    """Become an exporter of a controller with a pairing code.
+    """Join a controller with a pairing code: this host with all of its boards, or one board.
 
-    `jumpstarter-controller admin pair exporter NAME` makes the code. It is asked
-    for, or read from stdin, from --code-file or from $JMP_PAIRING_CODE. The token
-    that it is good for is kept in the state directory, for its owner only; the
-    board's configuration is not changed, and needs no secret.
+    The code says which: `jumpstarter-controller admin pair host NAME` makes one for
+    a host, whose boards then register by themselves; `admin pair exporter NAME` one
+    for a board. It is asked for, or read from stdin, from --code-file or from
+    $JMP_PAIRING_CODE. The token that it is good for is kept in the state directory,
+    for its owner only; no configuration is changed, and none needs a secret.
 
+        jumpstarter-exporter enrol lab:8082 --tls-fingerprint 3F:A0:…     this host
         jumpstarter-exporter enrol lab.example.org:8082 --config rpi4.yaml
-        jumpstarter-exporter enrol lab:8082 --tls-fingerprint 3F:A0:…
 
     Parameters
     ----------
@@ -163,13 +164,13 @@ def enrol(
     tls_fingerprint
         SHA-256 of its certificate, if it made its own; it printed it at its start.
     config
-        The board's configuration or its name as for `run`; otherwise the only one
-        that there is, or a new one.
+        With a code for one board: its configuration or its name as for `run`;
+        otherwise the only one that there is, or a new one.
     save
         Write the token into this configuration instead, for Jumpstarter 0.9; its
         devices and comments stay.
     replace
-        The board is another exporter already, which it forgets.
+        The board is another exporter already, or the host another one, which it forgets.
     code_file
         Holds the code, instead of asking for it.
     log_level

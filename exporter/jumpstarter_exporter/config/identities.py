@@ -2,6 +2,8 @@
 
 So a board's configuration holds no secret, and may be read-only and public. One that holds an identity all the same
 (Jumpstarter 0.9's do) goes on to work; where there are two, the one here counts, as `enrol` writes here.
+
+A host can have an identity, too. Then each board that has none gets one from the controller, which is kept here, too.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import logging
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,9 +26,17 @@ from jumpstarter_proto.private_files import PrivateFileError, open_regular, writ
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Metadata, Tls, check_endpoint
 from jumpstarter_exporter.state_directory import state_directory
 
-__all__ = ["Identities", "StoredIdentity", "is_readable_by_others", "token_place", "with_identity"]
+__all__ = [
+    "Identities",
+    "StoredIdentity",
+    "exporter_of_board",
+    "is_readable_by_others",
+    "token_place",
+    "with_identity",
+]
 
 SUFFIX = ".yaml"
+HOST_FILE = "host.yaml"
 HEADER = "# Written by `jumpstarter-exporter enrol`. The token in it is a secret.\n"
 SPACE_BYTES = 64 * 1024
 """More than an identity takes."""
@@ -41,8 +53,24 @@ class _File(msgspec.Struct, frozen=True, rename="camel"):
     token: str
     tls: Tls = Tls()
     config: str = ""
+    host: str = ""
     api_version: Literal["jumpstarter.dev/v1alpha1"] = "jumpstarter.dev/v1alpha1"
     kind: Literal["ExporterIdentity"] = "ExporterIdentity"
+
+    def __post_init__(self) -> None:
+        """Check the controller's address. FieldError says how one is written."""
+        check_endpoint(self.endpoint)
+
+
+class _HostFile(msgspec.Struct, frozen=True, rename="camel"):
+    """The keys of a host's."""
+
+    metadata: Metadata
+    endpoint: str
+    token: str
+    tls: Tls = Tls()
+    api_version: Literal["jumpstarter.dev/v1alpha1"] = "jumpstarter.dev/v1alpha1"
+    kind: Literal["HostIdentity"] = "HostIdentity"
 
     def __post_init__(self) -> None:
         """Check the controller's address. FieldError says how one is written."""
@@ -57,6 +85,8 @@ class StoredIdentity:
     enrolment: Enrolment
     config: Path | None
     """The board's configuration when it was enrolled."""
+    host: str = ""
+    """The host that registered it by itself; empty: somebody enrolled the board."""
 
     def belongs_to(self, file: Path) -> bool:
         """Whether it is for this configuration: not if the one that it was made for is another, and still there."""
@@ -83,6 +113,15 @@ class Identities:
             ConfigError: it cannot be read, or makes no sense.
         """
         return _read(self.path(board))
+
+    @property
+    def host_path(self) -> Path:
+        """Where the host's own is, or would be."""
+        return self.folder.parent / HOST_FILE
+
+    def find_host(self) -> Enrolment | None:
+        """The host's own; None if it is not enrolled as one. ConfigError as `find`."""
+        return _read_host(self.host_path)
 
     def every(self) -> dict[Path, StoredIdentity | ConfigError]:
         """All that there are, by file.
@@ -148,14 +187,31 @@ class Identities:
             "kind": "ExporterIdentity",
             "board": board,
             **({} if config is None else {"config": path_text(config)}),
-            "metadata": {"namespace": enrolment.namespace, "name": enrolment.name},
-            "endpoint": enrolment.endpoint,
-            "tls": {"ca": enrolment.tls.ca, "insecure": enrolment.tls.insecure},
-            "token": enrolment.token,
+            **({} if enrolment.host is None else {"host": enrolment.host.name}),
+            **_written(enrolment),
         }
         write_private(path, (HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())
         self._give_away(path)
         return path
+
+    def save_host(self, enrolment: Enrolment) -> Path:
+        """Write the host's own, as `save` does."""
+        import yaml  # noqa: PLC0415 - only who enrols pays
+
+        self.prepare()
+        content = {"apiVersion": "jumpstarter.dev/v1alpha1", "kind": "HostIdentity", **_written(enrolment)}
+        text = HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        write_private(self.host_path, text.encode())
+        self._give_away(self.host_path)
+        return self.host_path
+
+    def remove(self, board: str) -> None:
+        """Forget a board's; one that is not there is as good. PrivateFileError if it cannot be removed."""
+        path = self.path(board)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise PrivateFileError(f"{path} cannot be removed: {error.strerror}; remove it by hand") from None
 
     def _give_away(self, path: Path) -> None:
         """What root makes belongs to whom the state directory belongs to, the service that has to read it."""
@@ -179,9 +235,19 @@ def with_identity(
     Raises:
         ConfigError: what is kept makes no sense.
     """
-    stored = (identities or Identities()).find(config.board_name)
+    identities = identities or Identities()
+    stored = identities.find(config.board_name)
+    host = identities.find_host() if stored is None or stored.host else None
+    if stored is not None and stored.host and host is not None:
+        if not stored.belongs_to(config.file) or not _is_of(stored, host):
+            stored = None  # the board of another file, or of who the host was before
+        else:
+            return replace(config, enrolment=replace(stored.enrolment, host=host))
     if stored is None:
-        return config
+        if config.enrolment is not None or host is None:
+            return config
+        name = exporter_of_board(host.name, config.board_name)
+        return replace(config, enrolment=replace(host, name=name, token="", host=host))
     if not stored.belongs_to(config.file):
         if say:
             _log.warning(
@@ -193,6 +259,16 @@ def with_identity(
     if config.enrolment is not None and say:
         _log.warning("%s is not used: %s counts; remove it", token_place(config), stored.enrolment.file)
     return replace(config, enrolment=stored.enrolment)
+
+
+def exporter_of_board(host: str, board: str) -> str:
+    """What a host calls a board's exporter: itself, or itself, a dash and the board."""
+    return board if board == host or board.startswith(f"{host}-") else f"{host}-{board}"
+
+
+def _is_of(stored: StoredIdentity, host: Enrolment) -> bool:
+    kept = stored.enrolment
+    return (stored.host, kept.endpoint, kept.namespace) == (host.name, host.endpoint, host.namespace)
 
 
 def token_place(config: ExporterConfig) -> str:
@@ -208,42 +284,80 @@ def is_readable_by_others(status: os.stat_result) -> bool:
 
 
 def _read(path: Path) -> StoredIdentity | None:
+    if (raw := _raw(path)) is None:
+        return None
+    with _explained(path, "the board"):
+        document = Document(path, "token", raw)
+        content = read_struct(document, _File, document.data)
+        _check_filled(document, content.metadata, "board", "token")
+    return StoredIdentity(
+        content.board,
+        _enrolment(content, path),
+        Path(content.config) if content.config else None,
+        content.host,
+    )
+
+
+def _read_host(path: Path) -> Enrolment | None:
+    if (raw := _raw(path)) is None:
+        return None
+    with _explained(path, "the host"):
+        document = Document(path, "token", raw)
+        content = read_struct(document, _HostFile, document.data)
+        _check_filled(document, content.metadata, "token")
+    return _enrolment(content, path)
+
+
+def _raw(path: Path) -> bytes | None:
     try:
         with open_regular(path) as stream:
             _close_to_others(path, stream.fileno())
-            raw = stream.read(MAX_BYTES + 1)
+            return stream.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise ConfigError(
             f"this identity cannot be read: {error.strerror}; use sudo, or run as its owner", file=path
         ) from None
+
+
+@contextmanager
+def _explained(path: Path, what: str) -> Iterator[None]:
+    """Say what to do about a file that makes no sense."""
     try:
-        document = Document(path, "token", raw)
-        content = read_struct(document, _File, document.data)
-        for key in ("board", "token"):
-            if not document.data[key]:
-                raise document.error((key,), "there is nothing behind it; add it")
-        if not content.metadata.name:
-            raise document.error(("metadata",), "'name' is missing; add it")
+        yield
     except ConfigError as error:
         place = None if error.line is None or error.column is None else (error.line, error.column)
         raise ConfigError(
-            f"{error.message} (or delete the file and enrol the board again)",
+            f"{error.message} (or delete the file and enrol {what} again)",
             file=path,
             path=error.path,
             place=place,
         ) from None
+
+
+def _check_filled(document: Document, metadata: Metadata, *keys: str) -> None:
+    for key in keys:
+        if not document.data[key]:
+            raise document.error((key,), "there is nothing behind it; add it")
+    if not metadata.name:
+        raise document.error(("metadata",), "'name' is missing; add it")
+
+
+def _enrolment(content: _File | _HostFile, path: Path) -> Enrolment:
     metadata = content.metadata
-    enrolment = Enrolment(
-        content.endpoint,
-        metadata.namespace or "",
-        metadata.name or "",
-        content.token,
-        content.tls,
-        path,
+    return Enrolment(
+        content.endpoint, metadata.namespace or "", metadata.name or "", content.token, content.tls, path
     )
-    return StoredIdentity(content.board, enrolment, Path(content.config) if content.config else None)
+
+
+def _written(enrolment: Enrolment) -> dict[str, object]:
+    return {
+        "metadata": {"namespace": enrolment.namespace, "name": enrolment.name},
+        "endpoint": enrolment.endpoint,
+        "tls": {"ca": enrolment.tls.ca, "insecure": enrolment.tls.insecure},
+        "token": enrolment.token,
+    }
 
 
 def _close_to_others(path: Path, descriptor: int) -> None:

@@ -138,6 +138,8 @@ class Enrolment:
     tls: Tls
     file: Path
     """Where it is written."""
+    host: Enrolment | None = None
+    """Who its host is, if that registers the board by itself; then the token is empty until it has done so."""
 
     def __str__(self) -> str:
         """For users."""

@@ -157,10 +157,16 @@ class Controller:
         options: Options = KEEPALIVE,
         *,
         reread: Callable[[], tuple[Identity, Trust]] | None = None,
+        register: Callable[[], Awaitable[tuple[Identity, Trust]]] | None = None,
     ) -> None:
-        """`reread` says who we are by now, when the controller does not take us for who we were."""
+        """`reread` says who we are by now, when the controller does not take us for who we were.
+
+        `register` makes us somebody, first of all and whenever the controller does not take us any more.
+        """
         self.endpoint = endpoint
         self._reread = reread
+        self._register = register
+        self._is_registered = register is None
         self._trust = trust
         self._identity = identity
         self._options = options
@@ -189,6 +195,8 @@ class Controller:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Calls]:
         """A connection. RpcError if it cannot be had."""
+        if not self._identity.token:
+            raise RpcError(StatusCode.UNAVAILABLE, "its host has not registered the board yet; wait")
         async with open_controller(
             self.endpoint, self._trust, self._identity, metadata=self._marks, options=self._options
         ) as channel:
@@ -211,9 +219,11 @@ class Controller:
         `told` hears of those that were taken only. `waits` hears of one that waits and would fit our board, whether we
         were asked or not, and of None when there is none. With other controllers neither is called.
         """
-        patience = Patience()
+        patience = Patience() if self._register is None else Patience(cure="")
         while True:
+            is_new = not self._is_registered
             try:
+                await self._become_somebody()
                 async with self.open() as calls:
                     await introduce(calls)
                     _log.info("registered with %s", self.endpoint)
@@ -230,6 +240,10 @@ class Controller:
                     told(None)
                 if is_refusal(error) and self._is_somebody_new():
                     continue
+                if is_refusal(error) and self._register is not None:
+                    self._is_registered = False
+                    if not is_new:  # our host may still be somebody
+                        continue
             # The conversation's outermost edge: a fault in it must not end a lease.
             except Exception as error:
                 _log.exception("the conversation with the controller failed")
@@ -238,6 +252,11 @@ class Controller:
             finally:
                 self._followed = None
             await _wait(pause, self.endpoint)
+
+    async def _become_somebody(self) -> None:
+        if self._register is not None and not self._is_registered:
+            self._identity, self._trust = await self._register()
+            self._is_registered = True
 
     def _is_somebody_new(self) -> bool:
         """Whether we have been given a new token meanwhile, as `jumpstarter-exporter enrol` does."""
@@ -256,6 +275,8 @@ class Controller:
 
     def _mind_the_end(self) -> None:
         """A token is good for so long that its end comes as a surprise."""
+        if self._register is not None:
+            return  # it is registered again then
         left = read_claims(self._identity.token).left
         if left is not None and left < WARN_SECONDS:
             _log.warning(

@@ -22,6 +22,10 @@ SLOW = 60.0
 REPEAT = 10
 """A reason that stays the same is said aloud again so many tries later."""
 
+CURE = (
+    "; for a new token, whoever runs the controller makes a code with `jumpstarter-controller admin pair "
+    "exporter NAME --renew`, and `jumpstarter-exporter enrol` takes it"
+)
 _REFUSALS = frozenset((StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED, StatusCode.ALREADY_EXISTS))
 
 
@@ -38,11 +42,14 @@ def is_refusal(error: JumpstarterError) -> bool:
 
 
 def is_gone(error: JumpstarterError) -> bool:
-    """Whether the controller knows no such exporter any more, in a Kubernetes API's words: its lease ended with it."""
+    """Whether the controller knows no such exporter any more, in a Kubernetes API's words: its lease ended with it.
+
+    With a host all of its boards have gone.
+    """
     return (
         isinstance(error, RpcError)
         and error.code in (StatusCode.UNKNOWN, StatusCode.NOT_FOUND)
-        and "exporters.jumpstarter.dev" in error.details
+        and any(kind in error.details for kind in ("exporters.jumpstarter.dev", "hosts.jumpstarter.dev"))
         and "not found" in error.details
     )
 
@@ -59,7 +66,9 @@ class Pause:
 class Patience:
     """One conversation that is begun again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self, cure: str = CURE) -> None:
+        """`cure` is what to do about a token that does not count."""
+        self._cure = cure
         self._away = Backoff(SHORT, LONGEST)
         self._refused = Backoff(SLOW_FIRST, SLOW)
         self._said = ""
@@ -78,7 +87,7 @@ class Patience:
     def failed(self, error: JumpstarterError) -> Pause:
         """It broke, or was refused."""
         if is_refusal(error):
-            sentence = f"the controller does not take this exporter: {error}{_cure(error)}"
+            sentence = f"the controller does not take this exporter: {error}{self._cure if _is_denied(error) else ''}"
             return Pause(self._refused.next(), self._level(sentence, logging.ERROR), sentence)
         sentence = str(error)
         return Pause(self._away.next(), self._level(sentence, logging.WARNING), sentence)
@@ -90,13 +99,8 @@ class Patience:
         return level if self._times % REPEAT == 1 else logging.INFO
 
 
-def _cure(error: JumpstarterError) -> str:
-    if isinstance(error, RpcError) and error.code in (
+def _is_denied(error: JumpstarterError) -> bool:
+    return isinstance(error, RpcError) and error.code in (
         StatusCode.UNAUTHENTICATED,
         StatusCode.PERMISSION_DENIED,
-    ):
-        return (
-            "; for a new token, whoever runs the controller makes a code with `jumpstarter-controller admin pair "
-            "exporter NAME --renew`, and `jumpstarter-exporter enrol` takes it"
-        )
-    return ""
+    )

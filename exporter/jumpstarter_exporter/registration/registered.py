@@ -11,12 +11,12 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError, JumpstarterUsageError
-from jumpstarter_proto.remote import Identity, Kind, Trust, options_of
+from jumpstarter_proto.remote import Identity, Trust, options_of
 from jumpstarter_proto.terminal import print_line
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport, GetReportResponse
@@ -42,7 +42,7 @@ from jumpstarter_exporter.boards.events import (
 from jumpstarter_exporter.boards.keeper import Keeper, Records
 from jumpstarter_exporter.boards.occupancy import Limits, Occupancy
 from jumpstarter_exporter.boards.record_file import RecordFile
-from jumpstarter_exporter.config import Enrolment, ExporterConfig, load, with_identity
+from jumpstarter_exporter.config import ExporterConfig, load, with_identity
 from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
@@ -53,6 +53,7 @@ from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.rapid_failures import RapidFailures
 from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.controller import Calls, Controller
+from jumpstarter_exporter.registration.host import BoardRegistration, identity_of
 from jumpstarter_exporter.registration.host_users import HostUsers
 from jumpstarter_exporter.registration.serving import LeaseServer, Start
 from jumpstarter_exporter.registration.tenant import Tenant
@@ -85,23 +86,24 @@ def registered_exporter(
     enrolment = config.enrolment
     if enrolment is None:
         raise JumpstarterUsageError("only an exporter with an identity can be registered")
-    identity, trust = _identity(enrolment)
+    identity, trust = identity_of(enrolment)
+    options = options_of(config.settings.grpc_options)
+    records = RecordFile(state_directory(os.environ), config.board_name, config.file)
+    if enrolment.host is not None:
+        registration = BoardRegistration(
+            config.board_name, config.file, config.settings.metadata.labels, enrolment
+        )
+        controller = Controller(enrolment.endpoint, trust, identity, options, register=registration.register)
+        return Registered(
+            config, controller, inventory, records=records, socket=socket, registration=registration
+        )
 
     def reread() -> tuple[Identity, Trust]:
         current = config if config.discovered is not None else load(config.file, lenient=True)
-        return _identity(with_identity(current).enrolment or enrolment)
+        return identity_of(with_identity(current).enrolment or enrolment)
 
-    options = options_of(config.settings.grpc_options)
     controller = Controller(enrolment.endpoint, trust, identity, options, reread=reread)
-    records = RecordFile(state_directory(os.environ), config.board_name, config.file)
     return Registered(config, controller, inventory, records=records, socket=socket)
-
-
-def _identity(enrolment: Enrolment) -> tuple[Identity, Trust]:
-    return (
-        Identity(Kind.EXPORTER, enrolment.namespace, enrolment.name, enrolment.token),
-        Trust(ca=enrolment.tls.ca, insecure=enrolment.tls.insecure),
-    )
 
 
 class Registered:
@@ -116,8 +118,12 @@ class Registered:
         records: Records | None = None,
         socket: Path | None = None,
         limits: Limits | None = None,
+        registration: BoardRegistration | None = None,
     ) -> None:
-        """Without `records` a restart knows nothing of who used the board."""
+        """Without `records` a restart knows nothing of who used the board. `registration` is the host's of it."""
+        self._registration = registration
+        self._trouble = ""
+        """Why the controller does not lease it."""
         self._config = config
         self._socket = socket
         self._controller = controller
@@ -196,6 +202,8 @@ class Registered:
                 nursery.start_soon(keeping_open, self._devices)
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._announcer.run)
+                if self._registration is not None:
+                    nursery.start_soon(self._registration.keep)
                 nursery.start_soon(self._announce_devices)
                 nursery.start_soon(self._watch_hardware)
                 nursery.start_soon(self._look_for_hardware)
@@ -225,12 +233,18 @@ class Registered:
     @property
     def use(self) -> str:
         """Who has the board, or what keeps it from being leased."""
-        return self._keeper.sentence
+        problem = self._registration.problem if self._registration is not None else ""
+        return self._keeper.sentence or self._trouble or problem
 
     @property
     def user(self) -> str:
         """For whom a change has to wait."""
         return self._keeper.user
+
+    def relabel(self, labels: Mapping[str, str]) -> None:
+        """Other labels for users to choose it by, which the controller hears soon, if its host registers it."""
+        if self._registration is not None:
+            self._registration.relabel(labels)
 
     def change(self, why: str) -> None:
         """Let no lease begin; `on_free` is called when nobody uses the board."""
@@ -334,6 +348,7 @@ class Registered:
 
     def _failed(self, error: Exception) -> None:
         self._is_away = True
+        self._trouble = f"not leased: {error}"
         if self._offer is not None:  # it is told anew by who can be heard again
             self._offer = None
             self._keeper.withdrawn()
@@ -380,6 +395,7 @@ class Registered:
 
     def _told(self, wanted: Tenant | None) -> None:
         self._wanted, self._is_heard, self._is_away = wanted, True, False
+        self._trouble = ""
         if (offer := self._offer) is not None:
             self._offer = None
             if wanted is not None and wanted.lease == offer[0]:

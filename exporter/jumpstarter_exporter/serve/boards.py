@@ -111,6 +111,8 @@ class Boards:
         """Called by a reload with the files that were read: which devices are discovered may depend on them."""
         self.on_free: Callable[[], None] = lambda: None
         """Called when nobody uses one of the boards that `show_discovered` has let wait, or one has ended."""
+        self.on_removed: Callable[[], None] = lambda: None
+        """Called when a board is not served any more because its file is gone."""
         self._roll = roll
         roll.default = lambda: "" if (entry := self._at_door) is None else entry.name
         self._configured: Mapping[str, BoardFile] = {}
@@ -320,6 +322,7 @@ class Boards:
                 del self._entries[entry.name]
                 self._roll.problems.pop(entry.name, None)
                 self._roll.elsewhere.pop(entry.name, None)
+                self.on_removed()
             elif entry.config is None:
                 self._refuse(entry, _why(entry.file))
             elif leaves(entry.file, leads=self._leads):

@@ -22,6 +22,7 @@ from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter.boards import claim
+from jumpstarter_exporter.config import Identities
 from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.ending import end_in_time, hurry
@@ -117,6 +118,7 @@ class _Host:
         roll = Roll()
         self._roll = roll
         self._boards = Boards(roll, path, read, leads=leads)
+        self._leads = leads
         roll.leave, roll.resume, roll.reload = self._boards.leave, self._boards.resume, self._reload
         self._tls = None if network is None else network.tls()
         self._servers: list[Server] = []
@@ -129,6 +131,8 @@ class _Host:
                 nursery.start_soon(self._tls.watch)
             discovered = await self._discover(files, nursery)
             await self._boards.start(files, boards, nursery, discovered)
+            if self._leads:
+                self._look_for_gone_boards(nursery)
             if where := await self._listen(nursery):
                 print_line(f"Listening on {' and '.join(where)}", flush=True)
             notify("READY=1")
@@ -165,6 +169,16 @@ class _Host:
             return {}
         boards.rediscover, boards.on_free = discovery.reload, discovery.free
         return discovery.files
+
+    def _look_for_gone_boards(self, nursery: trio.Nursery) -> None:
+        """Where all boards are served, those that are gone can be told."""
+        if not Identities().host_path.exists():  # local boards need none of it
+            return
+        from jumpstarter_exporter.registration.host import GoneBoards  # noqa: PLC0415
+
+        gone = GoneBoards()
+        self._boards.on_removed = gone.look
+        nursery.start_soon(gone.run)
 
     async def _listen(self, nursery: trio.Nursery) -> list[str]:
         where = []

@@ -1,0 +1,246 @@
+"""A host that is enrolled as one registers its boards: each becomes an exporter with a token that no person sees.
+
+One board's trouble is its own. What the controller has made of a board is kept in the state directory, so that a token
+is there when the controller is away; asking for it once more makes nothing new.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import trio
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.lab.v1 import boards_pb2
+from jumpstarter_proto.lab.v1.boards_grpc import BoardServiceStub
+from jumpstarter_proto.private_files import PrivateFileError
+from jumpstarter_proto.remote import Backoff, Identity, Kind, Trust, open_controller, read_claims
+from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_exporter.config.identities import Identities, StoredIdentity
+from jumpstarter_exporter.config.model import Enrolment, Tls
+
+__all__ = ["BoardRegistration", "GoneBoards", "identity_of", "missing_token", "open_as_host"]
+
+CALL_SECONDS = 10.0
+SETTLE_SECONDS = 0.5
+"""Labels that change are told when they have had time to change back."""
+WARN_SECONDS = 30 * 86400.0
+_AT_ONCE = trio.CapacityLimiter(4)
+"""Boards that are registered at a time, each over a connection of its own."""
+_NOT_ITS_OWN = frozenset((StatusCode.PERMISSION_DENIED, StatusCode.INVALID_ARGUMENT))
+
+_log = logging.getLogger(__name__)
+
+Open = Callable[[Enrolment], AbstractAsyncContextManager[Caller]]
+
+
+def missing_token(board: str, exporter: str, endpoint: str) -> str:
+    """What to do about a board of a host whose controller registers no boards by itself, as Jumpstarter's."""
+    return (
+        f"the controller at {endpoint} registers no boards by itself, and the board {shown(board)} has no token: make "
+        f"an exporter {shown(exporter)} there, and put `endpoint` and `token` of its configuration into the board's"
+    )
+
+
+@asynccontextmanager
+async def open_as_host(host: Enrolment) -> AsyncIterator[Caller]:
+    """A connection on which the host calls. RpcError if it cannot be had."""
+    identity = Identity(Kind.HOST, host.namespace, host.name, host.token)
+    async with open_controller(
+        host.endpoint, Trust(ca=host.tls.ca, insecure=host.tls.insecure), identity
+    ) as channel:
+        yield channel
+
+
+class BoardRegistration:
+    """One board of a host that is enrolled as one."""
+
+    def __init__(
+        self,
+        board: str,
+        config: Path | None,
+        labels: Mapping[str, str],
+        enrolment: Enrolment,
+        *,
+        identities: Identities | None = None,
+        open_host: Open = open_as_host,
+    ) -> None:
+        """`enrolment` is who the board is, as far as that is known; `config` is its file, if it has one."""
+        assert enrolment.host is not None
+        self.problem = ""
+        """Why it does not have the labels that it is to have; empty if it has."""
+        self._board = board
+        self._config = config
+        self._labels = dict(labels)
+        self._told: dict[str, str] | None = None
+        self._changed = trio.Event()
+        self._host = enrolment.host
+        self._enrolment = enrolment
+        self._identities = identities or Identities()
+        self._open = open_host
+
+    def relabel(self, labels: Mapping[str, str]) -> None:
+        """Other labels; the controller hears of them when they have settled, while `keep` runs."""
+        self._labels = dict(labels)
+        self._changed.set()
+
+    async def register(self) -> tuple[Identity, Trust]:
+        """Who the board's exporter is, as the controller says now.
+
+        One that has a token keeps it though its labels are refused; `problem` says so.
+
+        Raises:
+            RpcError: the controller is away, or does not take the host or this board of it; says what to do.
+            ConfigError: the host's identity makes no sense any more.
+        """
+        await trio.to_thread.run_sync(self._reread)
+        labels = self._labels
+        try:
+            async with _AT_ONCE, self._open(self._host) as channel:
+                request = boards_pb2.RegisterBoardRequest(name=self._enrolment.name, labels=labels)
+                credential = await BoardServiceStub(channel).RegisterBoard(request, timeout=CALL_SECONDS)
+        except RpcError as error:
+            raised = self._explained(error)
+            is_about_board = raised is error and error.code in _NOT_ITS_OWN
+            if not is_about_board or not self._enrolment.token or self._told == labels:
+                raise raised from None
+            # What it was registered with goes on to count; only this change of it does not.
+            self._told, self.problem = labels, str(raised)
+            _log.error("the board %s stays as it was: %s", self._board, raised)
+            return identity_of(self._enrolment)
+        self._told, self.problem = labels, ""
+        self._enrolment = replace(
+            self._enrolment,
+            endpoint=self._host.endpoint,
+            namespace=credential.namespace,
+            token=credential.token,
+            tls=Tls(self._host.tls.ca, self._host.tls.insecure),
+            host=self._host,
+        )
+        await self._save()
+        return identity_of(self._enrolment)
+
+    async def keep(self) -> None:
+        """Tell the controller of labels that change, until cancelled."""
+        while True:
+            await self._changed.wait()
+            await trio.sleep(SETTLE_SECONDS)
+            self._changed = trio.Event()
+            backoff = Backoff(0.5, 30.0)
+            while (
+                self._told is not None and self._told != self._labels
+            ):  # else its first registration says it
+                try:
+                    await self.register()
+                except JumpstarterError as error:
+                    _log.info("the board %s: its labels are not told yet: %s", self._board, error)
+                    await trio.sleep(backoff.next())
+
+    def _reread(self) -> None:
+        """The host may have got a new token meanwhile."""
+        host = self._identities.find_host()
+        if host is not None and (host.endpoint, host.name) == (self._host.endpoint, self._host.name):
+            self._host = host
+        left = read_claims(self._host.token).left
+        if left is not None and left < WARN_SECONDS:
+            _log.warning(
+                "the token of host %s is good for %.0f h more; %s",
+                self._host.name,
+                left / 3600,
+                _renewal(self._host),
+            )
+
+    async def _save(self) -> None:
+        try:
+            await trio.to_thread.run_sync(self._identities.save, self._board, self._enrolment, self._config)
+        except PrivateFileError as error:  # the next start asks for it again
+            _log.warning("the identity of the board %s is not kept: %s", self._board, error)
+
+    def _explained(self, error: RpcError) -> RpcError:
+        if error.code is StatusCode.UNIMPLEMENTED:
+            return RpcError(error.code, missing_token(self._board, self._enrolment.name, self._host.endpoint))
+        if f"host {self._host.namespace}/{self._host.name}" in error.details or (
+            error.code is StatusCode.UNAUTHENTICATED or "oidc:" in error.details
+        ):
+            return RpcError(error.code, f"{error.details}; {_renewal(self._host)}")
+        return error
+
+
+class GoneBoards:
+    """Tells the controller of boards whose configuration is gone for good, and forgets them."""
+
+    def __init__(self, identities: Identities | None = None, open_host: Open = open_as_host) -> None:
+        self._identities = identities or Identities()
+        self._open = open_host
+        self._look = trio.Event()
+        self._look.set()
+
+    def look(self) -> None:
+        """Boards may have gone."""
+        self._look.set()
+
+    async def run(self) -> None:
+        """At first, and whenever there is to `look`, until cancelled; a controller that is away is asked again."""
+        backoff = Backoff(0.5, 60.0)
+        while True:
+            await self._look.wait()
+            self._look = trio.Event()
+            try:
+                await self._tell()
+                backoff.reset()
+            except JumpstarterError as error:
+                _log.info("the controller does not know yet that boards are gone: %s", error)
+                self._look.set()
+                await trio.sleep(backoff.next())
+
+    async def _tell(self) -> None:
+        host, gone = await trio.to_thread.run_sync(self._find)
+        if host is None or not gone:
+            return
+        async with self._open(host) as channel:
+            stub = BoardServiceStub(channel)
+            for one in gone:
+                request = boards_pb2.RetireBoardRequest(name=one.enrolment.name)
+                await stub.RetireBoard(request, timeout=CALL_SECONDS)
+                await trio.to_thread.run_sync(self._identities.remove, one.board)
+                _log.info("the board %s is gone: its file is; the controller knows", one.board)
+
+    def _find(self) -> tuple[Enrolment | None, list[StoredIdentity]]:
+        host = self._identities.find_host()
+        if host is None:
+            return None, []
+        stored = (one for one in self._identities.every().values() if isinstance(one, StoredIdentity))
+        return host, [one for one in stored if one.host == host.name and _is_gone(one.config)]
+
+
+def _is_gone(config: Path | None) -> bool:
+    """Whether there is surely no such file; a board without one is discovered, and comes back."""
+    if config is None:
+        return False
+    try:
+        config.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _renewal(host: Enrolment) -> str:
+    return (
+        f"for a new token, whoever runs the controller makes a code with `jumpstarter-controller admin pair host "
+        f"{host.name} --renew`, and `jumpstarter-exporter enrol` takes it"
+    )
+
+
+def identity_of(enrolment: Enrolment) -> tuple[Identity, Trust]:
+    """Who a board's exporter is, and whom it trusts."""
+    return (
+        Identity(Kind.EXPORTER, enrolment.namespace, enrolment.name, enrolment.token),
+        Trust(ca=enrolment.tls.ca, insecure=enrolment.tls.insecure),
+    )
