@@ -221,7 +221,7 @@ class Controller:
         """
         patience = Patience() if self._register is None else Patience(cure="")
         while True:
-            is_new = not self._is_registered
+            is_new, since = not self._is_registered, trio.current_time()
             try:
                 await self._become_somebody()
                 async with self.open() as calls:
@@ -242,8 +242,8 @@ class Controller:
                     continue
                 if is_refusal(error) and self._register is not None:
                     self._is_registered = False
-                    if not is_new:  # our host may still be somebody
-                        continue
+                    if not is_new or trio.current_time() - since >= STEADY_SECONDS:
+                        continue  # our host may still be somebody
             # The conversation's outermost edge: a fault in it must not end a lease.
             except Exception as error:
                 _log.exception("the conversation with the controller failed")

@@ -1,0 +1,229 @@
+"""A host that registers its boards: what the controller hears, and what becomes of its answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from jumpstarter_proto.lab.v1 import boards_grpc, lab_pb2
+from jumpstarter_proto.lab.v1 import boards_pb2 as pb
+from jumpstarter_proto.rpc import Caller, RpcError, ServerCall, StatusCode, open_channel, serve_connection
+
+from jumpstarter_exporter.config import Enrolment, Identities, load, with_identity
+from jumpstarter_exporter.config.model import Tls
+from jumpstarter_exporter.errors import collapsed
+from jumpstarter_exporter.registration.conftest import Lab, Wired
+from jumpstarter_exporter.registration.controller import Controller
+from jumpstarter_exporter.registration.host import SETTLE_SECONDS, BoardRegistration, GoneBoards
+
+HOST = Enrolment("lab:8082", "lab", "pi4", "host-token", Tls(ca="QUJD"), Path("host.yaml"))
+PENDING = replace(HOST, name="pi4-one", token="", host=HOST)
+NOT_GRANTED = RpcError(StatusCode.PERMISSION_DENIED, "host pi4 may not set the label team; leave it out")
+DELETED = RpcError(StatusCode.UNKNOWN, 'host lab/pi4: hosts.jumpstarter.dev "pi4" not found; it was deleted')
+
+
+class Boards(boards_grpc.BoardServiceServicer):
+    """A controller that writes down what it hears, and fails as a test tells it to."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, dict[str, str]]] = []
+        self.retired: list[str] = []
+        self.failures: list[RpcError] = []
+        self.news = trio.Event()
+        self.is_known = True
+
+    async def RegisterBoard(  # noqa: N802
+        self, request: pb.RegisterBoardRequest, call: ServerCall[Any, Any]
+    ) -> lab_pb2.Credential:
+        self.heard.append((request.name, dict(request.labels)))
+        self.news.set()
+        if self.failures:
+            raise self.failures.pop(0)
+        token = f"token-{len(self.heard)}"
+        return lab_pb2.Credential(kind="Exporter", namespace="lab", name=request.name, token=token)
+
+    async def RetireBoard(  # noqa: N802
+        self, request: pb.RetireBoardRequest, call: ServerCall[Any, Any]
+    ) -> pb.RetireBoardResponse:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.retired.append(request.name)
+        self.news.set()
+        return pb.RetireBoardResponse()
+
+    @asynccontextmanager
+    async def opened(self, host: Enrolment) -> AsyncIterator[Caller]:
+        assert host.token == HOST.token
+        ours, theirs = trio.testing.memory_stream_pair()
+        with collapsed():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve_connection, theirs, [self] if self.is_known else [Lab()])
+                async with open_channel(ours) as channel:
+                    yield channel
+                nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def boards() -> Boards:
+    return Boards()
+
+
+@pytest.fixture
+def identities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Identities:
+    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
+    return Identities()
+
+
+def registration(boards: Boards, enrolment: Enrolment = PENDING, **labels: str) -> BoardRegistration:
+    return BoardRegistration("one", None, labels, enrolment, open_host=boards.opened)
+
+
+@contextmanager
+def refused(sentence: str) -> Iterator[None]:
+    with pytest.raises(RpcError, match=sentence):
+        yield
+
+
+async def test_what_the_controller_makes_of_a_board_is_kept_and_found_by_its_file(
+    boards: Boards, identities: Identities, tmp_path: Path
+) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text("export: {power: {type: power.MockPower}}\n")
+    assert with_identity(load(file)).enrolment is None
+    identities.save_host(HOST)
+    before = with_identity(load(file)).enrolment
+    assert before is not None
+    assert (before.name, before.token, before.host and before.host.name) == ("pi4-one", "", "pi4")
+    one = BoardRegistration("one", file, {"board": "rpi4"}, before, open_host=boards.opened)
+    identity, trust = await one.register()
+    assert (identity.name, identity.token, trust.ca) == ("pi4-one", "token-1", "QUJD")
+    assert boards.heard == [("pi4-one", {"board": "rpi4"})]
+    after = with_identity(load(file)).enrolment
+    assert after is not None
+    assert (after.name, after.token, after.host and after.host.name) == ("pi4-one", "token-1", "pi4")
+    assert "token-1" not in repr(after)
+    # Of another host it is somebody else; an identity of its own counts before its host's.
+    identities.save_host(replace(HOST, name="pi5"))
+    assert (with_identity(load(file)).enrolment or after).name == "pi5-one"
+    identities.save("one", replace(HOST, name="own", token="own"), file)
+    assert with_identity(load(file)).enrolment == replace(
+        HOST, name="own", token="own", file=identities.path("one")
+    )
+
+
+async def test_labels_that_change_are_told_once_when_they_have_settled(
+    boards: Boards, identities: Identities
+) -> None:
+    one = registration(boards, board="a")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.keep)
+        await one.register()
+        boards.news = trio.Event()
+        boards.failures = [RpcError(StatusCode.UNAVAILABLE, "away")]
+        began = trio.current_time()
+        for value in "bcdef":
+            one.relabel({"board": value})
+        while len(boards.heard) < 3:
+            await boards.news.wait()
+            boards.news = trio.Event()
+        assert trio.current_time() - began >= SETTLE_SECONDS
+        one.relabel({"board": "f"})
+        await trio.sleep(SETTLE_SECONDS * 1.5)
+        nursery.cancel_scope.cancel()
+    assert [labels for _, labels in boards.heard] == [{"board": "a"}, {"board": "f"}, {"board": "f"}]
+
+
+async def test_a_label_that_is_refused_takes_no_board_away_that_is_there(
+    boards: Boards, identities: Identities, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = registration(boards, team="kernel")
+    boards.failures = [NOT_GRANTED]
+    with refused("may not set the label team"):
+        await one.register()  # it is nobody yet
+    known = registration(boards, replace(PENDING, token="kept"), team="kernel")
+    boards.failures = [NOT_GRANTED]
+    identity, _ = await known.register()
+    assert (identity.token, known.problem) == ("kept", str(NOT_GRANTED))
+    assert "stays as it was" in caplog.text
+    identity, _ = await known.register()
+    assert (identity.token, known.problem) == ("token-3", "")
+    boards.failures = [DELETED]
+    with refused("admin pair host pi4 --renew"):
+        await known.register()  # that is no matter of labels
+
+
+async def test_a_controller_that_registers_no_boards_is_named_with_what_to_do(
+    boards: Boards, identities: Identities
+) -> None:
+    boards.is_known = False
+    with refused(
+        "lab:8082 registers no boards by itself, and the board one has no token: make an exporter pi4-one"
+    ):
+        await registration(boards).register()
+
+
+async def test_what_cannot_be_kept_is_asked_for_again_at_the_next_start(
+    boards: Boards, identities: Identities, caplog: pytest.LogCaptureFixture
+) -> None:
+    identities.folder.parent.write_text("no folder")
+    identity, _ = await registration(boards).register()
+    assert identity.token == "token-1"
+    assert "the identity of the board one is not kept" in caplog.text
+
+
+async def test_boards_whose_files_are_gone_are_told_and_forgotten_and_no_others(
+    boards: Boards, identities: Identities, tmp_path: Path
+) -> None:
+    identities.save_host(HOST)
+    file = tmp_path / "there.yaml"
+    file.touch()
+    for name, config, host in (
+        ("there", file, HOST),
+        ("gone", tmp_path / "gone.yaml", HOST),
+        ("discovered", None, HOST),
+        ("own", tmp_path / "own.yaml", None),
+        ("others", tmp_path / "others.yaml", replace(HOST, name="pi5")),
+    ):
+        identities.save(name, replace(PENDING, name=f"pi4-{name}", token="t", host=host), config)
+    boards.failures = [RpcError(StatusCode.UNAVAILABLE, "away")]
+    gone = GoneBoards(open_host=boards.opened)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gone.run)
+        await boards.news.wait()
+        assert boards.retired == ["pi4-gone"]
+        boards.news = trio.Event()
+        file.unlink()
+        gone.look()
+        await boards.news.wait()
+        while identities.find("there") is not None:
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert boards.retired == ["pi4-gone", "pi4-there"]
+    assert {one.stem for one in identities.every()} == {"discovered", "own", "others"}
+
+
+async def test_a_token_that_does_not_count_any_more_is_asked_for_again_at_once(
+    lab: Lab, boards: Boards, identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jumpstarter_exporter.registration.controller.STEADY_SECONDS", 0.0)
+    one = registration(boards)
+    controller = Wired(lab, token="", register=one.register)
+    lab.says = [RpcError(StatusCode.UNAUTHENTICATED, "exporter one was deleted or has a new token")]
+    with refused("has not registered the board yet"):
+        async with Controller.open(controller):
+            pass
+
+    async def introduce(_: object) -> None:
+        if len(boards.heard) == 2:
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(2):
+            await controller.follow(introduce, lambda _: None)
+    assert len(boards.heard) == 2
