@@ -77,12 +77,12 @@ def enrol_exporter(
         )
     if save is not None or not text.strip():
         _writable(path)
-    nonce = pairing_nonce(identities, code)
+    # Who saves into a file needs no state directory, and a new code where this command is killed.
+    nonce = pairing_nonce(identities, code) if save is None else ""
     with collapsed():
         member = trio.run(enrol, endpoint, Trust(fingerprint=fingerprint), Kind.EXPORTER, code, nonce)
     if save is not None:
         write_private(path, filled_in(text, member).encode())
-        forget_nonce(identities)
         print_line(f"{path}: {_enrolment(member, path)}")
         return _say_what_is_next(configuration.load(path, lenient=True))
     enrolment = _enrolment(member, path)

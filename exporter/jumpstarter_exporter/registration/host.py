@@ -30,8 +30,6 @@ CALL_SECONDS = 10.0
 SETTLE_SECONDS = 0.5
 """Labels that change are told when they have had time to change back."""
 WARN_SECONDS = 30 * 86400.0
-_AT_ONCE = trio.CapacityLimiter(4)
-"""Boards that are registered at a time, each over a connection of its own."""
 _NOT_ITS_OWN = frozenset((StatusCode.PERMISSION_DENIED, StatusCode.INVALID_ARGUMENT))
 
 _log = logging.getLogger(__name__)
@@ -101,7 +99,7 @@ class BoardRegistration:
         await trio.to_thread.run_sync(self._reread)
         labels = self._labels
         try:
-            async with _AT_ONCE, self._open(self._host) as channel:
+            async with self._open(self._host) as channel:
                 request = boards_pb2.RegisterBoardRequest(name=self._enrolment.name, labels=labels)
                 credential = await BoardServiceStub(channel).RegisterBoard(request, timeout=CALL_SECONDS)
         except RpcError as error:
