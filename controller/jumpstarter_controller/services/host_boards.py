@@ -32,8 +32,8 @@ USUAL_KEYS = ("board", "host")
 OWN_PREFIX = "jumpstarter.dev/"
 HOST_LABEL = OWN_PREFIX + "host"
 BOARD_LABEL = OWN_PREFIX + "board"
-DESCRIPTIONS = tuple(OWN_PREFIX + name for name in ("interfaces", "vendors", "models"))
-"""What a board has, for people and selectors; each may have further parts behind a dot."""
+DESCRIPTIONS = tuple(OWN_PREFIX + name for name in ("interface", "vendor", "model"))
+"""What a board has, for people and selectors; with a dash and what it is, such as `jumpstarter.dev/interface-power`."""
 MAX_BOARDS = 128
 """Of one host, with those that are gone and not deleted."""
 MAX_LABELS = 64
@@ -188,7 +188,7 @@ def _refusal(host: Host, key: str, value: str) -> str:
             f"and not {value!r}; leave it out"
         )
     if key.startswith(OWN_PREFIX):
-        if any(key == one or key.startswith(f"{one}.") for one in DESCRIPTIONS):
+        if any(key == one or key.startswith(f"{one}-") for one in DESCRIPTIONS):
             return ""
         return f"label {key} is not a host's to set: it is set by rule; leave it out"
     if key not in host.may_label:

@@ -61,7 +61,7 @@ def reason(lease: client_pb2.Lease) -> str:
 
 async def test_a_board_is_leased_by_the_labels_that_it_gets(lab: Lab) -> None:
     host, ann = await lab.made(Kind.HOST, PI4), await lab.made(Kind.CLIENT, ANN)
-    await available(lab, await board(lab, host, "pi4-rpi", **{"jumpstarter.dev/interfaces": "power"}))
+    await available(lab, await board(lab, host, "pi4-rpi", **{"jumpstarter.dev/interface-power": "true"}))
     record = exporter(lab, "pi4-rpi")
     assert record is not None
     assert record.labels == {
@@ -69,7 +69,7 @@ async def test_a_board_is_leased_by_the_labels_that_it_gets(lab: Lab) -> None:
         "board": "rpi",
         "jumpstarter.dev/host": "pi4",
         "jumpstarter.dev/board": "rpi",
-        "jumpstarter.dev/interfaces": "power",
+        "jumpstarter.dev/interface-power": "true",
     }
     assert (await leased(lab, ann, selector="host=pi4")).exporter.endswith("/pi4-rpi")
     details = await lab.details.GetExporterDetails(
@@ -121,7 +121,7 @@ async def test_what_is_not_the_hosts_to_say_is_refused_and_says_what_to_do(lab: 
         ("pi4", {"host": "pi5"}, "PERMISSION_DENIED", "is 'pi4', and not 'pi5'"),
         ("pi4", {"site": "rome"}, "PERMISSION_DENIED", "'berlin' on all boards of host pi4"),
         ("pi4", {"jumpstarter.dev/host": "pi5"}, "PERMISSION_DENIED", "set by rule"),
-        ("pi4", {"jumpstarter.dev/interfacesx": "a"}, "PERMISSION_DENIED", "set by rule"),
+        ("pi4", {"jumpstarter.dev/interfacex": "a"}, "PERMISSION_DENIED", "set by rule"),
         ("pi4", {"a b": "c"}, "INVALID_ARGUMENT", "label key"),
         ("pi4", {"host": "a b"}, "INVALID_ARGUMENT", "not allowed"),
         ("pi4", {f"k{n}": "" for n in range(65)}, "INVALID_ARGUMENT", "at most 64"),
@@ -155,7 +155,16 @@ def test_no_two_hosts_can_have_one_name(names: list[tuple[str, str]], hosts: set
 @given(
     said=st.dictionaries(
         st.sampled_from(
-            ["host", "board", "team", "site", "x", "jumpstarter.dev/host", "jumpstarter.dev/vendors", "a.b/c"]
+            [
+                "host",
+                "board",
+                "team",
+                "site",
+                "x",
+                "jumpstarter.dev/host",
+                "jumpstarter.dev/vendor-ftdi",
+                "a.b/c",
+            ]
         ),
         st.sampled_from(["pi4", "berlin", "other"]),
     ),

@@ -108,7 +108,8 @@ def _reading(config: str | None, board: str | None, *, discovers: bool) -> Readi
 def _discovery() -> Discovery:
     from jumpstarter_exporter.serve.discovery import Discovery, plugged_devices  # noqa: PLC0415 - who has it off pays nothing
 
-    return Discovery(plugged_devices)
+    host = configuration.Identities().find_host()
+    return Discovery(plugged_devices, host=None if host is None else host.name)
 
 
 def _check_own(name: str, file: BoardFile) -> None:

@@ -246,7 +246,8 @@ def with_identity(
     if stored is None:
         if config.enrolment is not None or host is None:
             return config
-        name = exporter_of_board(host.name, config.board_name)
+        local = "" if config.discovered is None else config.discovered.host
+        name = exporter_of_board(host.name, config.board_name, local)
         return replace(config, enrolment=replace(host, name=name, token="", host=host))
     if not stored.belongs_to(config.file):
         if say:
@@ -261,9 +262,18 @@ def with_identity(
     return replace(config, enrolment=stored.enrolment)
 
 
-def exporter_of_board(host: str, board: str) -> str:
-    """What a host calls a board's exporter: itself, or itself, a dash and the board."""
-    return board if board == host or board.startswith(f"{host}-") else f"{host}-{board}"
+def exporter_of_board(host: str, board: str, local: str = "") -> str:
+    """What a host calls a board's exporter: itself, or itself, a dash and the board.
+
+    A board whose name begins with what the host is called here, `local`, begins with the host's own name instead.
+    """
+    if local and _is_below(board, local):
+        return host + board[len(local) :]
+    return board if _is_below(board, host) else f"{host}-{board}"
+
+
+def _is_below(board: str, host: str) -> bool:
+    return board == host or board.startswith(f"{host}-")
 
 
 def _is_of(stored: StoredIdentity, host: Enrolment) -> bool:

@@ -168,6 +168,10 @@ class DiscoveredContent(Protocol):
     def labels(self) -> Mapping[str, str]:
         """Of its exporter, now."""
 
+    @property
+    def host(self) -> str:
+        """What the host is called here, with which the board's name begins."""
+
     def add_to(self, inventory: Inventory) -> BoardDevices:
         """Put the board into an inventory. Raises what `Inventory.add` raises."""
 

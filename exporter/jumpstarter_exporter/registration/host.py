@@ -7,9 +7,9 @@ is there when the controller is away; asking for it once more makes nothing new.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -22,14 +22,24 @@ from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.config.identities import Identities, StoredIdentity
-from jumpstarter_exporter.config.model import Enrolment, Tls
+from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
 
-__all__ = ["BoardRegistration", "GoneBoards", "identity_of", "missing_token", "open_as_host"]
+__all__ = [
+    "BoardRegistration",
+    "GoneBoards",
+    "Known",
+    "identity_of",
+    "missing_token",
+    "open_as_host",
+    "registration_of",
+]
 
 CALL_SECONDS = 10.0
 SETTLE_SECONDS = 0.5
 """Labels that change are told when they have had time to change back."""
 WARN_SECONDS = 30 * 86400.0
+_BY_RULE = frozenset(("host", "board", "jumpstarter.dev/host", "jumpstarter.dev/board"))
+"""Labels that a controller gives a board by itself, where its host may have them."""
 _NOT_ITS_OWN = frozenset((StatusCode.PERMISSION_DENIED, StatusCode.INVALID_ARGUMENT))
 
 _log = logging.getLogger(__name__)
@@ -62,19 +72,22 @@ class BoardRegistration:
         self,
         board: str,
         config: Path | None,
-        labels: Mapping[str, str],
+        labels: Callable[[], Mapping[str, str]],
         enrolment: Enrolment,
         *,
         identities: Identities | None = None,
         open_host: Open = open_as_host,
     ) -> None:
-        """`enrolment` is who the board is, as far as that is known; `config` is its file, if it has one."""
+        """`enrolment` is who the board is, as far as that is known; `config` is its file, if it has one.
+
+        `labels` are those that it is to have now, beside those which the controller gives it by rule.
+        """
         assert enrolment.host is not None
         self.problem = ""
         """Why it does not have the labels that it is to have; empty if it has."""
         self._board = board
         self._config = config
-        self._labels = dict(labels)
+        self._labels = labels
         self._told: dict[str, str] | None = None
         self._changed = trio.Event()
         self._host = enrolment.host
@@ -82,9 +95,8 @@ class BoardRegistration:
         self._identities = identities or Identities()
         self._open = open_host
 
-    def relabel(self, labels: Mapping[str, str]) -> None:
-        """Other labels; the controller hears of them when they have settled, while `keep` runs."""
-        self._labels = dict(labels)
+    def look(self) -> None:
+        """The labels may have changed; the controller hears of it when they have settled, while `keep` runs."""
         self._changed.set()
 
     async def register(self) -> tuple[Identity, Trust]:
@@ -97,7 +109,7 @@ class BoardRegistration:
             ConfigError: the host's identity makes no sense any more.
         """
         await trio.to_thread.run_sync(self._reread)
-        labels = self._labels
+        labels = self._wanted
         try:
             async with self._open(self._host) as channel:
                 request = boards_pb2.RegisterBoardRequest(name=self._enrolment.name, labels=labels)
@@ -130,14 +142,16 @@ class BoardRegistration:
             await trio.sleep(SETTLE_SECONDS)
             self._changed = trio.Event()
             backoff = Backoff(0.5, 30.0)
-            while (
-                self._told is not None and self._told != self._labels
-            ):  # else its first registration says it
+            while self._told not in (None, self._wanted):  # without any its first registration says it
                 try:
                     await self.register()
                 except JumpstarterError as error:
                     _log.info("the board %s: its labels are not told yet: %s", self._board, error)
                     await trio.sleep(backoff.next())
+
+    @property
+    def _wanted(self) -> dict[str, str]:
+        return dict(self._labels())
 
     def _reread(self) -> None:
         """The host may have got a new token meanwhile."""
@@ -169,10 +183,44 @@ class BoardRegistration:
         return error
 
 
-class GoneBoards:
-    """Tells the controller of boards whose configuration is gone for good, and forgets them."""
+def registration_of(config: ExporterConfig) -> BoardRegistration:
+    """Of a board that its host registers: by its file, or of what was discovered."""
+    assert config.enrolment is not None
+    if config.discovered is None:
+        return BoardRegistration(config.board_name, config.file, lambda: config.labels, config.enrolment)
 
-    def __init__(self, identities: Identities | None = None, open_host: Open = open_as_host) -> None:
+    def labels() -> Mapping[str, str]:
+        return {key: value for key, value in config.labels.items() if key not in _BY_RULE}
+
+    return BoardRegistration(config.board_name, None, labels, config.enrolment)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The boards of a host."""
+
+    boards: Collection[str]
+    files: Collection[Path]
+    """Those of the ones that have one."""
+    is_complete: bool
+    """What was discovered is among them; else nobody knows what is gone of it."""
+
+
+class GoneBoards:
+    """Tells the controller of boards that are gone for good, and forgets them.
+
+    Those are boards whose file is gone or says that it is another, and discovered ones to which no device belongs.
+    """
+
+    def __init__(
+        self,
+        known: Callable[[], Known],
+        *,
+        identities: Identities | None = None,
+        open_host: Open = open_as_host,
+    ) -> None:
+        """`known` says which boards there are now."""
+        self._known = known
         self._identities = identities or Identities()
         self._open = open_host
         self._look = trio.Event()
@@ -197,7 +245,7 @@ class GoneBoards:
                 await trio.sleep(backoff.next())
 
     async def _tell(self) -> None:
-        host, gone = await trio.to_thread.run_sync(self._find)
+        host, gone = await trio.to_thread.run_sync(self._find, self._known())
         if host is None or not gone:
             return
         async with self._open(host) as channel:
@@ -208,20 +256,26 @@ class GoneBoards:
                 await trio.to_thread.run_sync(self._identities.remove, one.board)
                 _log.info("the board %s is gone: its file is; the controller knows", one.board)
 
-    def _find(self) -> tuple[Enrolment | None, list[StoredIdentity]]:
+    def _find(self, known: Known) -> tuple[Enrolment | None, list[StoredIdentity]]:
         host = self._identities.find_host()
         if host is None:
             return None, []
         stored = (one for one in self._identities.every().values() if isinstance(one, StoredIdentity))
-        return host, [one for one in stored if one.host == host.name and _is_gone(one.config)]
+        return host, [one for one in stored if one.host == host.name and _is_gone(one, known)]
 
 
-def _is_gone(config: Path | None) -> bool:
-    """Whether there is surely no such file; a board without one is discovered, and comes back."""
-    if config is None:
+def _is_gone(stored: StoredIdentity, known: Known) -> bool:
+    if stored.board in known.boards:
         return False
+    if stored.config is None:
+        return known.is_complete
+    return stored.config in known.files or _is_no_file(stored.config)
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether there is surely none; one that this user may not look for is somebody's."""
     try:
-        config.stat()
+        path.stat()
     except FileNotFoundError:
         return True
     except OSError:

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -53,7 +53,7 @@ from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.rapid_failures import RapidFailures
 from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.controller import Calls, Controller
-from jumpstarter_exporter.registration.host import BoardRegistration, identity_of
+from jumpstarter_exporter.registration.host import BoardRegistration, identity_of, registration_of
 from jumpstarter_exporter.registration.host_users import HostUsers
 from jumpstarter_exporter.registration.serving import LeaseServer, Start
 from jumpstarter_exporter.registration.tenant import Tenant
@@ -90,9 +90,7 @@ def registered_exporter(
     options = options_of(config.settings.grpc_options)
     records = RecordFile(state_directory(os.environ), config.board_name, config.file)
     if enrolment.host is not None:
-        registration = BoardRegistration(
-            config.board_name, config.file, config.settings.metadata.labels, enrolment
-        )
+        registration = registration_of(config)
         controller = Controller(enrolment.endpoint, trust, identity, options, register=registration.register)
         return Registered(
             config, controller, inventory, records=records, socket=socket, registration=registration
@@ -241,10 +239,11 @@ class Registered:
         """For whom a change has to wait."""
         return self._keeper.user
 
-    def relabel(self, labels: Mapping[str, str]) -> None:
-        """Other labels for users to choose it by, which the controller hears soon, if its host registers it."""
+    def labels_changed(self) -> None:
+        """Look at the labels of its configuration again: the controller is to know them."""
+        self._announcer.devices_changed()
         if self._registration is not None:
-            self._registration.relabel(labels)
+            self._registration.look()
 
     def change(self, why: str) -> None:
         """Let no lease begin; `on_free` is called when nobody uses the board."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from jumpstarter_exporter.config.model import Tls
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.registration.conftest import Lab, Wired
 from jumpstarter_exporter.registration.controller import Controller
-from jumpstarter_exporter.registration.host import SETTLE_SECONDS, BoardRegistration, GoneBoards
+from jumpstarter_exporter.registration.host import SETTLE_SECONDS, BoardRegistration, GoneBoards, Known
 
 HOST = Enrolment("lab:8082", "lab", "pi4", "host-token", Tls(ca="QUJD"), Path("host.yaml"))
 PENDING = replace(HOST, name="pi4-one", token="", host=HOST)
@@ -81,13 +81,20 @@ def identities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Identities:
 
 
 def registration(boards: Boards, enrolment: Enrolment = PENDING, **labels: str) -> BoardRegistration:
-    return BoardRegistration("one", None, labels, enrolment, open_host=boards.opened)
+    return BoardRegistration("one", None, lambda: labels, enrolment, open_host=boards.opened)
 
 
 @contextmanager
 def refused(sentence: str) -> Iterator[None]:
     with pytest.raises(RpcError, match=sentence):
         yield
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Files have no events."""
+    with trio.fail_after(10):
+        while not holds():
+            await trio.sleep(0.01)
 
 
 async def test_what_the_controller_makes_of_a_board_is_kept_and_found_by_its_file(
@@ -100,7 +107,7 @@ async def test_what_the_controller_makes_of_a_board_is_kept_and_found_by_its_fil
     before = with_identity(load(file)).enrolment
     assert before is not None
     assert (before.name, before.token, before.host and before.host.name) == ("pi4-one", "", "pi4")
-    one = BoardRegistration("one", file, {"board": "rpi4"}, before, open_host=boards.opened)
+    one = BoardRegistration("one", file, lambda: {"board": "rpi4"}, before, open_host=boards.opened)
     identity, trust = await one.register()
     assert (identity.name, identity.token, trust.ca) == ("pi4-one", "token-1", "QUJD")
     assert boards.heard == [("pi4-one", {"board": "rpi4"})]
@@ -120,7 +127,8 @@ async def test_what_the_controller_makes_of_a_board_is_kept_and_found_by_its_fil
 async def test_labels_that_change_are_told_once_when_they_have_settled(
     boards: Boards, identities: Identities
 ) -> None:
-    one = registration(boards, board="a")
+    labels = {"board": "a"}
+    one = BoardRegistration("one", None, lambda: labels, PENDING, open_host=boards.opened)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.keep)
         await one.register()
@@ -128,15 +136,16 @@ async def test_labels_that_change_are_told_once_when_they_have_settled(
         boards.failures = [RpcError(StatusCode.UNAVAILABLE, "away")]
         began = trio.current_time()
         for value in "bcdef":
-            one.relabel({"board": value})
+            labels["board"] = value
+            one.look()
         while len(boards.heard) < 3:
             await boards.news.wait()
             boards.news = trio.Event()
         assert trio.current_time() - began >= SETTLE_SECONDS
-        one.relabel({"board": "f"})
+        one.look()
         await trio.sleep(SETTLE_SECONDS * 1.5)
         nursery.cancel_scope.cancel()
-    assert [labels for _, labels in boards.heard] == [{"board": "a"}, {"board": "f"}, {"board": "f"}]
+    assert [told for _, told in boards.heard] == [{"board": "a"}, {"board": "f"}, {"board": "f"}]
 
 
 async def test_a_label_that_is_refused_takes_no_board_away_that_is_there(
@@ -181,31 +190,35 @@ async def test_boards_whose_files_are_gone_are_told_and_forgotten_and_no_others(
     boards: Boards, identities: Identities, tmp_path: Path
 ) -> None:
     identities.save_host(HOST)
-    file = tmp_path / "there.yaml"
+    file, renamed = tmp_path / "there.yaml", tmp_path / "renamed.yaml"
     file.touch()
+    renamed.touch()
     for name, config, host in (
         ("there", file, HOST),
         ("gone", tmp_path / "gone.yaml", HOST),
         ("discovered", None, HOST),
+        ("before", renamed, HOST),
+        ("kept", tmp_path / "gone-for-a-moment.yaml", HOST),
         ("own", tmp_path / "own.yaml", None),
         ("others", tmp_path / "others.yaml", replace(HOST, name="pi5")),
     ):
         identities.save(name, replace(PENDING, name=f"pi4-{name}", token="t", host=host), config)
     boards.failures = [RpcError(StatusCode.UNAVAILABLE, "away")]
-    gone = GoneBoards(open_host=boards.opened)
+    known = Known({"kept"}, {renamed}, is_complete=False)
+    gone = GoneBoards(lambda: known, open_host=boards.opened)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(gone.run)
-        await boards.news.wait()
-        assert boards.retired == ["pi4-gone"]
-        boards.news = trio.Event()
+        await until(lambda: len(identities.every()) == 5)
+        assert sorted(boards.retired) == ["pi4-before", "pi4-gone"]
         file.unlink()
         gone.look()
-        await boards.news.wait()
-        while identities.find("there") is not None:
-            await trio.sleep(0.01)
+        await until(lambda: identities.find("there") is None)
+        known = replace(known, is_complete=True)
+        gone.look()
+        await until(lambda: identities.find("discovered") is None)
         nursery.cancel_scope.cancel()
-    assert boards.retired == ["pi4-gone", "pi4-there"]
-    assert {one.stem for one in identities.every()} == {"discovered", "own", "others"}
+    assert boards.retired[2:] == ["pi4-there", "pi4-discovered"]
+    assert {one.stem for one in identities.every()} == {"kept", "own", "others"}
 
 
 async def test_a_token_that_does_not_count_any_more_is_asked_for_again_at_once(

@@ -72,6 +72,9 @@ class Board(Protocol):
     def keep(self) -> None:
         """It is not, after all."""
 
+    def labels_changed(self) -> None:
+        """Look at its labels again, and tell whoever is to know."""
+
     def start_again(self) -> bool:
         """Let it be leased again, if it has stopped by itself; False if it has not."""
 
@@ -168,6 +171,9 @@ class LocalBoard:
     def keep(self) -> None:
         """It is not, after all."""
         self._keeper.release(Reason.CHANGING)
+
+    def labels_changed(self) -> None:
+        """Its users do not choose it by labels."""
 
     def start_again(self) -> bool:
         """It is not served any more when it has stopped."""
@@ -306,6 +312,10 @@ class LeasedBoard:
     def keep(self) -> None:
         """It is not, after all."""
         self._registered.keep()
+
+    def labels_changed(self) -> None:
+        """Its controller is to know."""
+        self._registered.labels_changed()
 
     def start_again(self) -> bool:
         """The users of its host have had it all the time."""

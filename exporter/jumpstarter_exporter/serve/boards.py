@@ -112,7 +112,7 @@ class Boards:
         self.on_free: Callable[[], None] = lambda: None
         """Called when nobody uses one of the boards that `show_discovered` has let wait, or one has ended."""
         self.on_removed: Callable[[], None] = lambda: None
-        """Called when a board is not served any more because its file is gone."""
+        """Called when a board is gone with its file, or its devices."""
         self._roll = roll
         roll.default = lambda: "" if (entry := self._at_door) is None else entry.name
         self._configured: Mapping[str, BoardFile] = {}
@@ -152,6 +152,14 @@ class Boards:
         """Whether controllers lease all that have files; discovered ones take no time to end either."""
         configured = [one.board for one in self._entries.values() if one.board and not one.is_discovered]
         return all(isinstance(board, LeasedBoard) for board in configured)
+
+    @property
+    def files(self) -> Mapping[str, Path | None]:
+        """Of all boards that there are to be; None for discovered ones."""
+        return {
+            entry.name: None if entry.is_discovered or entry.file is None else entry.file.path
+            for entry in self._entries.values()
+        }
 
     @property
     def users(self) -> Mapping[str, str]:
@@ -251,6 +259,8 @@ class Boards:
                 self._take(entry, file)
         for entry in self._entries.values():
             entry.regrouping = waiting.get(entry.name, "")
+            if entry.board is not None and entry.is_discovered:
+                entry.board.labels_changed()
         self._advance()
 
     def _take(self, entry: _Entry, file: BoardFile | None) -> None:

@@ -82,6 +82,7 @@ class _Content:
     """What one board consists of; see `config.model.DiscoveredContent`."""
 
     name: str
+    host: str
     tree: DeviceTreeContent
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -279,7 +280,7 @@ class Discovery:
             members = [held[key] for key, board in now.items() if board == name]
             members.sort(key=lambda one: one.device.path)
             tree = tree_of(members, self._groups)
-            content = self._contents.setdefault(name, _Content(name, tree))
+            content = self._contents.setdefault(name, _Content(name, self.host, tree))
             board = self._boards.get(name)
             content.labels = {} if board is None else board.labels
             content.replace_in(self._inventory, tree)

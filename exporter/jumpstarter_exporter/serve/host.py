@@ -119,6 +119,7 @@ class _Host:
         self._roll = roll
         self._boards = Boards(roll, path, read, leads=leads)
         self._leads = leads
+        self._is_discovering = False
         roll.leave, roll.resume, roll.reload = self._boards.leave, self._boards.resume, self._reload
         self._tls = None if network is None else network.tls()
         self._servers: list[Server] = []
@@ -167,6 +168,7 @@ class _Host:
                 raise
             _log.warning("only what is configured is served: %s", error)
             return {}
+        self._is_discovering = True
         boards.rediscover, boards.on_free = discovery.reload, discovery.free
         return discovery.files
 
@@ -174,9 +176,13 @@ class _Host:
         """Where all boards are served, those that are gone can be told."""
         if not Identities().host_path.exists():  # local boards need none of it
             return
-        from jumpstarter_exporter.registration.host import GoneBoards  # noqa: PLC0415
+        from jumpstarter_exporter.registration.host import GoneBoards, Known  # noqa: PLC0415
 
-        gone = GoneBoards()
+        def known() -> Known:
+            files = self._boards.files
+            return Known(files.keys(), {file for file in files.values() if file}, self._is_discovering)
+
+        gone = GoneBoards(known)
         self._boards.on_removed = gone.look
         nursery.start_soon(gone.run)
 
