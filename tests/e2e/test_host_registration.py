@@ -259,3 +259,23 @@ def test_a_host_that_is_enrolled_while_its_boards_are_served_registers_them_with
     host.enrol()
     assert "restarted" in host.run("reload").stdout
     available(lab, "pi4-one", "pi4-two")
+
+
+def test_who_waits_for_a_board_gets_it_when_its_host_comes(lab: Lab) -> None:
+    ann = lab.client("ann")
+    words = ("-l", "host=pi4", "--client", ann)
+    _, said = lab.refused("power", "on", *words)
+    assert "no exporter matches host=pi4" in said
+    waiting = lab.start("power", "on", *words, "--wait-for-board")
+    lab.until(
+        lambda: any(
+            "no such board yet" in one["conditions"][-1]["message"] for one in lab.leases(ann).values()
+        )
+    )
+    host = Host(lab, one="")
+    host.enrol()
+    host.start()
+    _, said = waiting.communicate(timeout=LIMIT)
+    assert waiting.returncode == 0, said
+    _, said = lab.refused("power", "on", "--wait-for-board")
+    assert "say which with -l SELECTOR" in said

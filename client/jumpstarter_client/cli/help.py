@@ -47,6 +47,7 @@ Options of every command:
   -l SELECTOR          lease a board of a controller by its labels, such as board=rpi4
   --exporter NAME      this machine's configuration of that name, else the controller's exporter of that name
   --lease NAME         use a lease that there is
+  --wait-for-board     with -l or --exporter: if there is no such board yet, wait for one to appear
   --duration TIME      of the lease, such as 2h; 30m if left out
   --client FILE        who you are to the controller; a file or the name of one
   --log-level LEVEL    debug, info, warning, error or critical; debug shows where an error came from

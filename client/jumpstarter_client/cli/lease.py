@@ -60,6 +60,7 @@ Options of create:
   --context KEY=VALUE    handed to the exporter's hooks
   --allow-disabled       also boards that are taken out of service
   --no-wait              do not wait until it is ready
+  --wait-for-board       if there is no such board yet, wait for one to appear
   --acquisition-timeout TIME   how long to wait; 2h if left out
 Options of list and release:
   -l SELECTOR            leases that were asked for with these labels
@@ -211,7 +212,7 @@ def _create(given: Arguments, options: Options) -> ExitCode:
     waits = "--no-wait" not in given.flags and not begin
 
     async def ask() -> pb.Lease:
-        made = await acquire.create(controller, name, request, waits=waits)
+        made = await acquire.create(controller, name, request, waits=waits, for_board=options.wait_for_board)
         if not waits:
             return made
         line = WaitingLine("Waiting for a board")

@@ -69,11 +69,16 @@ class Options:
     retry_timeout: str | None = None
     log_level: str = "warning"
     exporter_logs: bool = False
+    wait_for_board: bool = False
     output: str | None = None
 
     def wanted(self) -> Wanted | None:
         """The board of a controller that was asked for, by options or JMP_LEASE; None: one that is reached directly."""
         named = bool(self.selector or self.exporter_name or self.lease)
+        if self.wait_for_board and (self.lease or not (self.selector or self.exporter_name)):
+            raise UsageError(
+                "--wait-for-board is for a board that a controller is asked for; say which with -l SELECTOR"
+            )
         if self.host or self.config or not (named or self.client or os.environ.get("JMP_LEASE")):
             return None
         if not named and os.environ.get("JUMPSTARTER_HOST"):
@@ -95,6 +100,7 @@ class Options:
             dial_timeout=self.dial_timeout,
             retry_timeout=self.retry_timeout,
             all_logs=self.exporter_logs,
+            wait_for_board=self.wait_for_board,
             otherwise=self._otherwise(),
         )
 
@@ -195,6 +201,8 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
             options.override = value or "1"
         elif word == "--exporter-logs":
             options.exporter_logs = True
+        elif word == "--wait-for-board":
+            options.wait_for_board = True
         else:
             rest.append(word)
     if options.exporter is not None:

@@ -52,10 +52,13 @@ def new_name() -> str:
     return uuid7(time.time())
 
 
-async def create(controller: Controller, name: str, lease: pb.Lease, *, waits: bool = False) -> pb.Lease:
+async def create(
+    controller: Controller, name: str, lease: pb.Lease, *, waits: bool = False, for_board: bool = False
+) -> pb.Lease:
     """Ask for a lease of that name; once, whatever happens to the connection.
 
     With `waits` it has to be waited for by `until_ready`: a controller of ours gives it to others otherwise.
+    `for_board`: it waits for a board to appear, if there is none yet.
 
     Raises:
         RpcError: the controller refuses, or cannot be reached.
@@ -73,7 +76,7 @@ async def create(controller: Controller, name: str, lease: pb.Lease, *, waits: b
                         if not is_missing(error):
                             raise
                 asked = True
-                return await calls.create_lease(name, lease, waits=waits)
+                return await calls.create_lease(name, lease, waits=waits, for_board=for_board)
         except RpcError as error:
             if error.code not in AWAY or not asked or trio.current_time() > deadline:
                 raise

@@ -11,7 +11,7 @@ from google.protobuf import field_mask_pb2
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.remote import CONNECT_SECONDS, WAITS, open_controller, read_claims
+from jumpstarter_proto.remote import CONNECT_SECONDS, WAITS, WAITS_FOR_BOARD, open_controller, read_claims
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
@@ -32,6 +32,7 @@ PAGE = 100
 WARN_SECONDS = 7 * 86400.0
 
 _WAITS = ((WAITS, "1"),)
+_WAITS_FOR_BOARD = ((WAITS_FOR_BOARD, "1"),)
 _log = logging.getLogger(__name__)
 
 
@@ -129,10 +130,16 @@ class Calls:
         self._controller = ControllerServiceStub(channel)
         self._parent = parent
 
-    async def create_lease(self, name: str, lease: pb.Lease, *, waits: bool = False) -> pb.Lease:
-        """Ask for a lease of that name, which is to end when we are not heard of any more while one `waits` for it."""
+    async def create_lease(
+        self, name: str, lease: pb.Lease, *, waits: bool = False, for_board: bool = False
+    ) -> pb.Lease:
+        """Ask for a lease of that name, which is to end when we are not heard of any more while one `waits` for it.
+
+        If it is to wait `for_board`, a controller of ours does not end it because there is no such board yet.
+        """
         request = pb.CreateLeaseRequest(parent=self._parent, lease_id=name, lease=lease)
-        return await self._client.CreateLease(request, timeout=CALL_SECONDS, metadata=_WAITS if waits else ())
+        marks = [*(_WAITS if waits else ()), *(_WAITS_FOR_BOARD if for_board else ())]
+        return await self._client.CreateLease(request, timeout=CALL_SECONDS, metadata=marks)
 
     async def get_lease(self, name: str, *, waits: bool = False) -> pb.Lease:
         """A lease as it is now; with `waits` we are heard of as the command that waits for it."""

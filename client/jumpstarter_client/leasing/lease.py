@@ -162,7 +162,9 @@ async def leased(
     async with controller.kept_open():
         try:
             if ours:
-                lease = await create(controller, name, wanted.request(), waits=True)
+                lease = await create(
+                    controller, name, wanted.request(), waits=True, for_board=wanted.wait_for_board
+                )
             else:
                 async with controller.open() as calls:
                     lease = await (calls.get_lease(name) if name else _only(calls, controller))

@@ -33,6 +33,8 @@ class Wanted:
     retry_timeout: float | None = None
     all_logs: bool = False
     """Show all of the exporter's log, and not only what its hooks say."""
+    wait_for_board: bool = False
+    """If the controller has no such board yet, wait for one to appear; one of Jumpstarter's own refuses at once."""
     otherwise: str = ""
     """What is to be said, too, if the controller has no such board."""
 
@@ -50,6 +52,7 @@ class Wanted:
         dial_timeout: str | None = None,
         retry_timeout: str | None = None,
         all_logs: bool = False,
+        wait_for_board: bool = False,
         otherwise: str = "",
     ) -> Wanted | None:
         """What was asked for, with JMP_LEASE where nothing was; None: no leased board. A client alone wants its lease.
@@ -80,6 +83,7 @@ class Wanted:
             # Not to lease another board at all is 0, which is no duration.
             0.0 if retry_timeout == "0" else time(retry_timeout),
             all_logs,
+            wait_for_board,
             otherwise,
         )
 

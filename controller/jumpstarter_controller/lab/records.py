@@ -214,6 +214,9 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
     waited: bool = False
     """The command that asked for it waits, and does not know yet that it has a board: it has to be heard of."""
 
+    waits_for_board: bool = False
+    """It waits though no exporter could ever be its own, as there may be others some time."""
+
     exporter: str = ""
     """The exporter that it got; empty while it waits."""
     priority: int = 0

@@ -48,15 +48,21 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a lease can never have any; it ends at once."""
+    """Why a lease can never have any of the exporters that there are; it ends at once, unless it waits for others."""
 
     type: ConditionType
     reason: str
     message: str
+    is_final: bool = False
+    """Whatever exporters there will be, it can have none."""
 
     def condition(self, now: float) -> Condition:
         """As a condition of the lease."""
         return Condition(self.type, True, self.reason, self.message, now)
+
+    def waiting(self, now: float) -> Condition:
+        """As a condition of a lease that waits for a board to appear."""
+        return Condition(ConditionType.PENDING, True, "NoBoardYet", f"no such board yet: {self.message}", now)
 
 
 def choices(lab: View, lease: Lease) -> Candidates | Refusal:
@@ -64,23 +70,25 @@ def choices(lab: View, lease: Lease) -> Candidates | Refusal:
     try:
         selector = parse(lease.selector)
     except SelectorError as error:  # of an older version; it must not keep all others waiting
-        return Refusal(ConditionType.INVALID, "InvalidSelector", f"{error}; ask with another")
+        return Refusal(ConditionType.INVALID, "InvalidSelector", f"{error}; ask with another", is_final=True)
     if not selector and not lease.exporter_name:
         return Refusal(
             ConditionType.INVALID,
             "InvalidSelector",
             "it names neither a selector nor an exporter; ask for one, for example board=rpi4",
+            is_final=True,
         )
-    found = _named(lab, lease, selector) if lease.exporter_name else _selected(lab, lease, selector)
-    if isinstance(found, Refusal):
-        return found
     client = lab.get(Client, Key(lease.namespace, lease.client))
     if client is not None and not client.enabled:
         return Refusal(
             ConditionType.UNSATISFIABLE,
             "NoAccess",
             f"client {client.name} is disabled; ask who runs the lab to enable it",
+            is_final=True,
         )
+    found = _named(lab, lease, selector) if lease.exporter_name else _selected(lab, lease, selector)
+    if isinstance(found, Refusal):
+        return found
     levels: defaultdict[int, set[Key]] = defaultdict(set)
     for exporter in found:
         priority = priority_of(lab, client, exporter, lease.duration)

@@ -150,10 +150,12 @@ class Scheduler:
         queue: list[tuple[Lease, Candidates]] = []
         for lease in waiting:
             found = self.choices(lab, lease)
-            if isinstance(found, Refusal):
-                lab.put(replace(lease, ended=now).with_condition(found.condition(now)))
-            else:
+            if isinstance(found, Candidates):
                 queue.append((lease, found))
+            elif lease.waits_for_board and not found.is_final:
+                lab.put(lease.with_condition(found.waiting(now)))
+            else:
+                lab.put(replace(lease, ended=now).with_condition(found.condition(now)))
         if not queue:
             return []
         expiries = []

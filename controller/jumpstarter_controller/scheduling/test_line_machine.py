@@ -87,6 +87,8 @@ class Machine(RuleBasedStateMachine):
         """When the commands of these leases asked for the last time; of all that ever had one."""
         self.asked: set[Key] = set()
         self.ended: dict[Key, Lease] = {}
+        self.patient: set[Key] = set()
+        """Leases that wait for a board to appear."""
         self.declined: dict[tuple[str, Key], Exporter] = {}
         """By exporter and lease: the exporter as it was when it declined."""
 
@@ -158,7 +160,7 @@ class Machine(RuleBasedStateMachine):
         name=st.sampled_from(["", "", "", *EXPORTERS, "e9"]),
         duration=seconds,
         begin=st.sampled_from([None, None, None, 0.0, 20.0, 200.0]),
-        flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+        flags=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
     )
     def ask(  # noqa: PLR0917 - hypothesis names them
         self,
@@ -167,9 +169,9 @@ class Machine(RuleBasedStateMachine):
         name: str,
         duration: float,
         begin: float | None,
-        flags: tuple[bool, bool, bool],
+        flags: tuple[bool, bool, bool, bool],
     ) -> object:
-        allow, end, waits = flags
+        allow, end, waits, patient = flags
         asked = client_pb2.Lease(
             selector="" if name else selector,
             exporter_name=name,
@@ -186,8 +188,12 @@ class Machine(RuleBasedStateMachine):
             return multiple()
 
         def apply() -> None:
-            key = changes.create_lease(self.lab, self.now, record, "", asked, waited=waits).key
+            key = changes.create_lease(
+                self.lab, self.now, record, "", asked, waited=waits, waits_for_board=patient
+            ).key
             self.asked.add(key)
+            if patient:
+                self.patient.add(key)
             if waits:
                 self.commands.add(key)
                 self.heard[key] = self.passed
@@ -516,13 +522,23 @@ class Machine(RuleBasedStateMachine):
         else:
             assert last.holds
             assert last.type in {ConditionType.UNSATISFIABLE, ConditionType.INVALID}
+            if lease.key in self.patient:
+                assert "is disabled" in last.message, "it was to wait for a board"
+                assert lease.client in last.message
         assert all(one.holds for one in lease.conditions[:-1])
+
+    def could_have(self, lease: Lease) -> list[Exporter]:
+        return [one for one in self.lab.all(Exporter) if self.priority(lease, one) is not None]
 
     def check_waiting(self, lease: Lease) -> None:
         last = lease.conditions[-1]
         assert (last.type, last.holds) == (ConditionType.PENDING, True)
-        mine = [one for one in self.lab.all(Exporter) if self.priority(lease, one) is not None]
-        assert mine, "it can never have one, and waits"
+        mine = self.could_have(lease)
+        if not mine:
+            assert lease.key in self.patient, "it can never have one, and waits"
+            assert last.reason == "NoBoardYet"
+            assert last.message.startswith("no such board yet: ")
+            return
         here = [one for one in mine if self.is_there(one)]
         ready = [one for one in here if self.lab.holder(one.key) is None and one.status in READY]
         if not here:
@@ -541,7 +557,9 @@ class Machine(RuleBasedStateMachine):
         waiting = {
             one.key
             for one in self.lab.open_leases()
-            if not one.exporter and (one.begin_time is None or one.begin_time <= self.now)
+            if not one.exporter
+            and (one.begin_time is None or one.begin_time <= self.now)
+            and self.could_have(one)
         }
         assert set(places) == waiting
         assert all(1 <= place.number <= len(places) for place in places.values())
@@ -587,7 +605,9 @@ class Machine(RuleBasedStateMachine):
             if self.wake is None:
                 break
             self.now = max(self.now, self.wake)
-        assert not self.lab.open_leases(), "a lease is stuck"
+        for lease in self.lab.open_leases():
+            assert lease.key in self.patient, "a lease is stuck"
+            assert not self.could_have(lease), "it waits for a board that is there"
 
 
 TestMachine = pytest.mark.timeout(600)(Machine.TestCase)  # to find the shortest failure takes its time

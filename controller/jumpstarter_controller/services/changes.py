@@ -89,8 +89,11 @@ def create_lease(
     *,
     most_open: int = MOST_OPEN_LEASES,
     waited: bool = False,
+    waits_for_board: bool = False,
 ) -> Lease:
     """A new lease of a client, not scheduled yet. With `waited`, its command has to be heard of until it has a board.
+
+    With `waits_for_board` it does not end because there is no board that it could have.
 
     Raises:
         RpcError: INVALID_ARGUMENT for what is missing or no tag, UNKNOWN for what makes no sense,
@@ -142,6 +145,7 @@ def create_lease(
         context=context,
         allow_disabled=asked.allow_disabled,
         waited=waited,
+        waits_for_board=waits_for_board,
     )
     lab.put(lease)
     return lease

@@ -9,7 +9,7 @@ import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
-from jumpstarter_proto.remote import WAITS
+from jumpstarter_proto.remote import WAITS, WAITS_FOR_BOARD
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 from msgspec.structs import replace
@@ -127,10 +127,17 @@ class ClientService(client_grpc.ClientServiceServicer):
         _own(client, Key(namespace_of(request.parent), ""))
         if not request.HasField("lease"):
             raise RpcError(StatusCode.INVALID_ARGUMENT, "the request has no lease")
-        waited = bool(call.header(WAITS))
+        waited, waits_for_board = bool(call.header(WAITS)), bool(call.header(WAITS_FOR_BOARD))
         lease = await self._engine.change(
             lambda lab, now: changes.create_lease(
-                lab, now, client, request.lease_id, request.lease, most_open=self._most_leases, waited=waited
+                lab,
+                now,
+                client,
+                request.lease_id,
+                request.lease,
+                most_open=self._most_leases,
+                waited=waited,
+                waits_for_board=waits_for_board,
             )
         )
         return await self._current(lease)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.lab.v1 import boards_pb2, exporter_pb2, exporters_pb2, lab_pb2
-from jumpstarter_proto.remote import Identity, Kind
+from jumpstarter_proto.remote import WAITS_FOR_BOARD, Identity, Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from msgspec.structs import replace
@@ -48,11 +48,12 @@ def exporter(lab: Lab, name: str = "pi4") -> Exporter | None:
     return lab.engine.view.get(Exporter, Key("default", name))
 
 
-async def leased(lab: Lab, ann: Identity, **wish: str) -> client_pb2.Lease:
+async def leased(lab: Lab, ann: Identity, *marks: str, **wish: str) -> client_pb2.Lease:
     asked = client_pb2.Lease(**wish)  # type: ignore[arg-type]
     asked.duration.seconds = 600
     request = client_pb2.CreateLeaseRequest(parent="namespaces/default", lease=asked)
-    return await lab.client.CreateLease(request, metadata=ann.metadata())
+    metadata = [*ann.metadata(), *((mark, "1") for mark in marks)]
+    return await lab.client.CreateLease(request, metadata=metadata)
 
 
 def reason(lease: client_pb2.Lease) -> str:
@@ -286,3 +287,30 @@ async def test_only_hosts_register_boards(lab: Lab) -> None:
     await lab.made(Kind.HOST, PI4)
     with pytest.raises(RpcError, match="permission denied for host"):
         await board(lab, claims)
+
+
+@pytest.mark.parametrize("wish", [{"selector": "host=pi4"}, {"exporter_name": "pi4-a"}])
+async def test_who_waits_for_a_board_gets_it_when_it_appears(lab: Lab, wish: dict[str, str]) -> None:
+    host, ann = await lab.made(Kind.HOST, PI4), await lab.made(Kind.CLIENT, ANN)
+    at_once = await leased(lab, ann, **wish)
+    assert reason(at_once).startswith("Unsatisfiable "), "as with Jumpstarter's own controller"
+    lease = await leased(lab, ann, WAITS_FOR_BOARD, **wish)
+    assert reason(lease).startswith("Pending NoBoardYet: no such board yet: ")
+    await available(lab, await board(lab, host, "pi4-a"))
+    get = client_pb2.GetLeaseRequest(name=lease.name)
+    assert (await lab.client.GetLease(get, metadata=ann.metadata())).exporter.endswith("/pi4-a")
+
+
+async def test_a_board_that_it_may_not_have_ends_no_wait_for_one_that_it_may(lab: Lab) -> None:
+    host, ann = await lab.made(Kind.HOST, PI4), await lab.made(Kind.CLIENT, ANN)
+    policy = lab_pb2.Policy(namespace="default", name="p", exporters="board!=secret")
+    policy.rules.add(clients=[""])
+    await lab.admin.ApplyPolicies(lab_pb2.ApplyPoliciesRequest(policies=[policy]))
+    lease = await leased(lab, ann, WAITS_FOR_BOARD, selector="host=pi4")
+    get = client_pb2.GetLeaseRequest(name=lease.name)
+    await available(lab, await board(lab, host, "pi4-secret"))
+    assert "no access policy lets client ann" in reason(
+        await lab.client.GetLease(get, metadata=ann.metadata())
+    )
+    await available(lab, await board(lab, host, "pi4-a"))
+    assert (await lab.client.GetLease(get, metadata=ann.metadata())).exporter.endswith("/pi4-a")

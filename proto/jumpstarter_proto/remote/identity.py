@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 from jumpstarter_proto.rpc import Metadata
 
-__all__ = ["ANSWERS", "WAITS", "Identity", "Kind"]
+__all__ = ["ANSWERS", "WAITS", "WAITS_FOR_BOARD", "Identity", "Kind"]
 
 WAITS = "jumpstarter-waits"
 """Of a call by a command that waits for the lease, and gives it back when it ends. Only our controllers know it."""
+
+WAITS_FOR_BOARD = "jumpstarter-waits-for-board"
+"""Of a call that makes a lease: it waits though there is no such board yet. Only our controllers know it."""
 
 ANSWERS = "jumpstarter-exporter-answers"
 """Of an exporter's Register: it accepts or declines each lease. Only our controllers know it."""
