@@ -46,7 +46,8 @@ def _instance(entry: Entry) -> jumpstarter_pb2.DriverInstanceReport:
             slot = entry.node.slot
             if type(driver).extra_labels is not Driver.extra_labels:
                 slot.labels = dict(driver.extra_labels())
-            labels = _labels({**driver.labels, **slot.labels}, slot, driver.interface)
+            own = {**slot.spec.given_labels, **driver.labels, **slot.labels}
+            labels = _labels(own, slot, driver.interface)
             report = _report(driver.uuid, parent, entry.name, labels, client=driver.client)
             return _described(report, driver.description, driver.methods_description)
     except Exception as error:  # any driver's texts; its neighbours must be reported too
@@ -59,7 +60,8 @@ def _known(line: Line, slots: Mapping[str, Slot]) -> jumpstarter_pb2.DriverInsta
     spec = slot.spec
     parent = None if line.parent is None else slots[line.parent].uuid
     try:
-        labels = _labels({**spec.values.get("labels", {}), **slot.labels}, slot, spec.interface)
+        own = {**spec.given_labels, **spec.values.get("labels", {}), **slot.labels}
+        labels = _labels(own, slot, spec.interface)
         report = _report(slot.uuid, parent, line.name, labels, client=spec.client)
         return _described(report, spec.description, spec.methods_description)
     except Exception as error:  # the labels and the reason are from a driver's code

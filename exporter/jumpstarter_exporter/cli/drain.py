@@ -17,7 +17,7 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import sockets
 
-__all__ = ["drain_boards", "reload_boards", "resume_boards"]
+__all__ = ["MAX_TEXT", "SECONDS", "asked", "drain_boards", "reload_boards", "resume_boards"]
 
 SECONDS = 10.0
 MAX_TEXT = 400
@@ -32,7 +32,7 @@ def drain_boards(board: str, *, exit_after: bool, socket: Path | None) -> int:
     async def ask(stub: HostServiceStub) -> host_pb2.DrainResponse:
         return await stub.Drain(host_pb2.DrainRequest(board=board, exit=exit_after), timeout=SECONDS)
 
-    boards = _asked(ask, socket).boards
+    boards = asked(ask, socket).boards
     _print_boards(boards)
     if exit_after:
         print_line("the exporter ends when no lease is served any more")
@@ -47,7 +47,7 @@ def resume_boards(board: str, *, socket: Path | None) -> int:
     async def ask(stub: HostServiceStub) -> host_pb2.ResumeResponse:
         return await stub.Resume(host_pb2.ResumeRequest(board=board))  # a start takes its time
 
-    answer = _asked(ask, socket)
+    answer = asked(ask, socket)
     _print_boards(answer.boards, answer.started)
     if not answer.boards:
         print_line("this host has no board that was drained or stopped")
@@ -60,7 +60,7 @@ def reload_boards(*, socket: Path | None) -> int:
     async def ask(stub: HostServiceStub) -> host_pb2.ReloadResponse:
         return await stub.Reload(host_pb2.ReloadRequest())  # hooks run, and devices are opened
 
-    boards = _asked(ask, socket).boards
+    boards = asked(ask, socket).boards
     for one in boards:
         print_line(f"{shown(one.name)}: {shown(one.text, MAX_TEXT)}")
     outcomes = {one.outcome for one in boards}
@@ -76,7 +76,9 @@ def _print_boards(boards: Sequence[host_pb2.Board], started: Sequence[str] = ())
         print_line(f"{shown(board.name)}: {shown(problem or board.use, MAX_TEXT) or free}")
 
 
-def _asked(ask: Callable[[HostServiceStub], Awaitable[Answer]], socket: Path | None) -> Answer:
+def asked(ask: Callable[[HostServiceStub], Awaitable[Answer]], socket: Path | None) -> Answer:
+    """What the exporter answers. RpcError: there is none, or it refuses."""
+
     async def call() -> Answer:
         with collapsed():
             try:

@@ -24,6 +24,12 @@ app = App(
     name="jumpstarter-exporter",
     help="""Offer this host's boards to their users.
 
+Plug in a serial adapter; it needs no configuration:
+
+    jumpstarter-exporter run
+    jumpstarter devices                      in another terminal
+    jumpstarter serial start-console
+
 Try it without hardware, then with your own configuration:
 
     jumpstarter-exporter check lab.yaml
@@ -187,6 +193,53 @@ def enrol(
         replace=replace,
         code_file=code_file,
     )
+
+
+@app.command
+def boards(
+    *,
+    output: Annotated[Literal["text", "json", "yaml", "name"], Parameter(["--output", "-o"])] = "text",
+    socket: Path | None = None,
+) -> int:
+    """List the boards of this host and their devices, and what belongs to none.
+
+    Each with the configuration that it is from, or that it was discovered; which
+    exporter of which controller it is, or that it needs a token; its devices with
+    their states, and by what those that were discovered are known.
+
+        jumpstarter-exporter boards
+        jumpstarter-exporter boards -o json
+
+    Parameters
+    ----------
+    output
+        json or yaml for scripts, name for the names of the boards alone.
+    socket
+        Where the exporter listens; otherwise where `run` does.
+    """
+    from jumpstarter_exporter.cli.boards import list_boards  # noqa: PLC0415
+
+    return list_boards(output=output, socket=socket)
+
+
+@app.command
+def forget(device: str, /, *, socket: Path | None = None) -> int:
+    """Remember nothing of a discovered device that is gone for good.
+
+    Plugged in again it is a new one.
+
+        jumpstarter-exporter forget ft232r-a50285bj.serial
+
+    Parameters
+    ----------
+    device
+        Its name, as `jumpstarter-exporter boards` lists it.
+    socket
+        Where the exporter listens; otherwise where `run` does.
+    """
+    from jumpstarter_exporter.cli.boards import forget_device  # noqa: PLC0415
+
+    return forget_device(device, socket=socket)
 
 
 @app.command

@@ -82,7 +82,7 @@ def spec_of(device: KnownDevice, document: Document | None = None) -> Spec:
     }
     if device.port:
         labels[PORT] = device.port
-    return replace(spec, labels={**spec.labels, **labels, **device.labels})
+    return replace(spec, given_labels={**labels, **device.labels})
 
 
 def tree_of(
@@ -104,7 +104,7 @@ def _devices(root: Spec) -> dict[str, Spec]:
     """Those that are no groups of ours, by path."""
     found: dict[str, Spec] = {}
     for name, child in root.children.items():
-        if child.kind is Composite and not child.fault and not child.labels:
+        if child.kind is Composite and not child.fault and not child.given_labels:
             found |= {f"{name}.{inner}": spec for inner, spec in child.children.items()}
         else:
             found[name] = child

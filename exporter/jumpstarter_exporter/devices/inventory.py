@@ -143,8 +143,6 @@ class BoardDevices(Revision):
         for path, each in walk(spec):
             old = before.get(path)
             if old is not None and old.spec.same_as(each) and uuids.get(path, old.uuid) == old.uuid:
-                if old.spec.labels != each.labels:
-                    old.labels = each.labels
                 old.spec = each
                 old.parent = _parent(path, slots)
                 slots[path] = old

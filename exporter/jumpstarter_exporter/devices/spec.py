@@ -57,6 +57,8 @@ class Spec:
     """Why it cannot be made; empty if it can."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """What its driver adds to its labels (`Driver.extra_labels`)."""
+    given_labels: Mapping[str, str] = field(default_factory=dict)
+    """What else is known of the device, such as its port: it is the same device when they change."""
     required: bool = False
     """Nobody is given a lease of the board while it, or something below it, is missing or has failed."""
 

@@ -55,7 +55,7 @@ def test_a_profile_that_its_driver_does_not_take_is_a_fault_with_its_place() -> 
 def test_labels_of_a_profile_are_labels_of_the_device() -> None:
     mine = "{match: {subsystem: tty}, type: serial.PySerial, config: {url: '{node}'}, labels: {port: 'usb-{port}'}}"
     (group,) = tree(pi4(), f"profiles: {{mine: {mine}}}").children.values()
-    assert group.children["serial"].labels == {
+    assert group.children["serial"].given_labels == {
         "port": "usb-1-1.4",
         "jumpstarter.dev/port": "1-1.4",
         "jumpstarter.dev/profile": "mine",

@@ -114,6 +114,9 @@ class Boards:
         self.on_removed: Callable[[], None] = lambda: None
         """Called when a board is gone with its file, or its devices."""
         self._roll = roll
+        roll.file_of = lambda name: (
+            None if (entry := self._entries.get(name)) is None else entry.file or entry.served
+        )
         roll.default = lambda: "" if (entry := self._at_door) is None else entry.name
         self._configured: Mapping[str, BoardFile] = {}
         self._discovered: Mapping[str, BoardFile] = {}

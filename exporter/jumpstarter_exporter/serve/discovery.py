@@ -154,6 +154,11 @@ class Discovery:
         return [self._boards[name] for name in sorted(self._boards)]
 
     @property
+    def problems(self) -> list[str]:
+        """What is wrong, and what is not offered, for people."""
+        return [*([] if self.error is None else [str(self.error)]), *sorted(self._said)]
+
+    @property
     def files(self) -> Mapping[str, BoardFile]:
         """The boards as `Boards` takes them."""
         return self._files

@@ -11,10 +11,11 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import trio
+from jumpstarter_proto.file_names import path_text
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
 from jumpstarter_proto.rpc import RpcError, ServedConnection, ServerCall, Servicer, StatusCode
@@ -28,7 +29,11 @@ from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.user_reach import limit_reach
 from jumpstarter_exporter.view import Visits, see_since
 
-__all__ = ["BOARD", "Door", "Outcome", "Reloaded", "Roll"]
+if TYPE_CHECKING:
+    from jumpstarter_exporter.boards.grouping import Unassigned
+    from jumpstarter_exporter.config.folder import BoardFile
+
+__all__ = ["BOARD", "Discovered", "Door", "NoDiscovery", "Outcome", "Reloaded", "Roll"]
 
 BOARD = "x-jumpstarter-board"
 """The metadata key that chooses a board."""
@@ -59,6 +64,32 @@ class Reloaded:
     """For people."""
 
 
+class Discovered(Protocol):
+    """What is discovered on a host, beside its boards."""
+
+    @property
+    def unassigned(self) -> Sequence[Unassigned]:
+        """Devices that belong to no board."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What is wrong, and what is not offered, for people."""
+
+    async def forget(self, name: str) -> bool:
+        """Remember nothing of a device that is not there; False if it is, or there is none of that name."""
+
+
+class NoDiscovery:
+    """Discovery is off."""
+
+    unassigned = ()
+    problems = ()
+
+    async def forget(self, name: str) -> bool:
+        """There is none."""
+        return False
+
+
 async def _nothing(name: str) -> list[str]:
     return []
 
@@ -78,6 +109,10 @@ class Roll:
     """The files of those that other processes serve, or are to serve."""
     changes: dict[str, str] = field(default_factory=dict)
     """Why those that are served are not as their files say; empty if they are."""
+    file_of: Callable[[str], BoardFile | None] = lambda name: None
+    """What a board is to be, if that is known."""
+    discovery: Discovered = field(default_factory=NoDiscovery)
+    """What is discovered on the host."""
     default: Callable[[], str] | None = None
     """The board of who names none, or nothing; without it the only one that there is."""
     leave: Callable[[], None] = lambda: None
@@ -133,14 +168,21 @@ class _Host(HostServiceServicer):
         call: ServerCall[host_pb2.ListBoardsRequest, host_pb2.ListBoardsResponse],
     ) -> host_pb2.ListBoardsResponse:
         boards = [_told(self._roll, name) for name in self._roll.names]
+        found = self._roll.discovery
         async with trio.open_nursery() as nursery:
             for board in boards:
                 if board.name in self._roll.elsewhere:
                     nursery.start_soon(look_elsewhere, board, self._roll.elsewhere[board.name])
         if self._is_remote:
             for board in boards:
-                board.socket = ""  # of this host
-        return host_pb2.ListBoardsResponse(boards=boards)
+                board.socket = board.file = ""  # of this host
+        return host_pb2.ListBoardsResponse(
+            boards=boards,
+            unassigned=[
+                host_pb2.UnassignedDevice(name=one.device.path, reason=one.reason) for one in found.unassigned
+            ],
+            problems=found.problems,
+        )
 
     async def Drain(  # noqa: N802
         self, request: host_pb2.DrainRequest, call: ServerCall[host_pb2.DrainRequest, host_pb2.DrainResponse]
@@ -166,6 +208,20 @@ class _Host(HostServiceServicer):
         )
         names = sorted({*names, *started, *([request.board] if request.board else [])})
         return host_pb2.ResumeResponse(boards=[_told(self._roll, name) for name in names], started=started)
+
+    async def Forget(  # noqa: N802
+        self,
+        request: host_pb2.ForgetRequest,
+        call: ServerCall[host_pb2.ForgetRequest, host_pb2.ForgetResponse],
+    ) -> host_pb2.ForgetResponse:
+        _let_its_keeper_in(call)
+        if not await self._roll.discovery.forget(request.device):
+            raise RpcError(
+                StatusCode.FAILED_PRECONDITION,
+                f"{shown(request.device)} cannot be forgotten: it is plugged in, or no such device was discovered; "
+                "`jumpstarter-exporter boards` lists them",
+            )
+        return host_pb2.ForgetResponse()
 
     async def Reload(  # noqa: N802
         self,
@@ -205,7 +261,8 @@ def _let_its_keeper_in(call: ServerCall[Any, Any]) -> None:
     if call.uid not in (0, os.getuid()):
         raise RpcError(
             StatusCode.PERMISSION_DENIED,
-            "only root and the exporter's own user, on its host, may drain, resume and reload boards; use sudo",
+            "only root and the exporter's own user, on its host, may drain, resume and reload boards, and forget "
+            "devices; use sudo",
         )
 
 
@@ -243,10 +300,15 @@ def _told(roll: Roll, name: str) -> host_pb2.Board:
     board = roll.served.get(name)
     report = None if board is None else board.report
     use = "" if board is None else board.use
+    file = roll.file_of(name)
+    enrolment = None if file is None or file.config is None else file.config.enrolment
     return host_pb2.Board(
         name=name,
         problem=roll.problems.get(name, ""),
         report=report,
         use=use,
         change=roll.changes.get(name, ""),
+        file="" if file is None or file.is_discovered else path_text(file.path),
+        discovered=file is not None and file.is_discovered,
+        exporter="" if enrolment is None else str(enrolment),
     )

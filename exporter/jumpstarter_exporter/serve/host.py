@@ -170,6 +170,7 @@ class _Host:
             return {}
         self._is_discovering = True
         boards.rediscover, boards.on_free = discovery.reload, discovery.free
+        self._roll.discovery = discovery
         return discovery.files
 
     def _look_for_gone_boards(self, nursery: trio.Nursery) -> None:

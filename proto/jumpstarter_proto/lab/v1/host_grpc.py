@@ -26,6 +26,12 @@ HOST_SERVICE_RESUME = Method(
     host_pb2.ResumeRequest,
     host_pb2.ResumeResponse,
 )
+HOST_SERVICE_FORGET = Method(
+    "/jumpstarter_sbc.lab.v1.HostService/Forget",
+    Cardinality.UNARY_UNARY,
+    host_pb2.ForgetRequest,
+    host_pb2.ForgetResponse,
+)
 HOST_SERVICE_RELOAD = Method(
     "/jumpstarter_sbc.lab.v1.HostService/Reload",
     Cardinality.UNARY_UNARY,
@@ -55,6 +61,11 @@ class HostServiceStub:
     ) -> host_pb2.ResumeResponse:
         return await self._channel.unary(HOST_SERVICE_RESUME, request, timeout=timeout, metadata=metadata)
 
+    async def Forget(
+        self, request: host_pb2.ForgetRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> host_pb2.ForgetResponse:
+        return await self._channel.unary(HOST_SERVICE_FORGET, request, timeout=timeout, metadata=metadata)
+
     async def Reload(
         self, request: host_pb2.ReloadRequest, *, timeout: float | None = None, metadata: Metadata = ()
     ) -> host_pb2.ReloadResponse:
@@ -73,7 +84,10 @@ class HostServiceServicer(Servicer):
     async def Resume(self, request: host_pb2.ResumeRequest, call: ServerCall[host_pb2.ResumeRequest, host_pb2.ResumeResponse]) -> host_pb2.ResumeResponse:
         raise self.unimplemented("Resume")
 
+    async def Forget(self, request: host_pb2.ForgetRequest, call: ServerCall[host_pb2.ForgetRequest, host_pb2.ForgetResponse]) -> host_pb2.ForgetResponse:
+        raise self.unimplemented("Forget")
+
     async def Reload(self, request: host_pb2.ReloadRequest, call: ServerCall[host_pb2.ReloadRequest, host_pb2.ReloadResponse]) -> host_pb2.ReloadResponse:
         raise self.unimplemented("Reload")
 
-    METHODS = (HOST_SERVICE_LIST_BOARDS, HOST_SERVICE_DRAIN, HOST_SERVICE_RESUME, HOST_SERVICE_RELOAD)
+    METHODS = (HOST_SERVICE_LIST_BOARDS, HOST_SERVICE_DRAIN, HOST_SERVICE_RESUME, HOST_SERVICE_FORGET, HOST_SERVICE_RELOAD)

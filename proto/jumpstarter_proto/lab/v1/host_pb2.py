@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from jumpstarter_proto.v1 import jumpstarter_pb2 as jumpstarter__proto_dot_v1_dot_jumpstarter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#jumpstarter_proto/lab/v1/host.proto\x12\x16jumpstarter_sbc.lab.v1\x1a&jumpstarter_proto/v1/jumpstarter.proto\"+\n\x0c\x44rainRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x0c\n\x04\x65xit\x18\x02 \x01(\x08\">\n\rDrainResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"\x1e\n\rResumeRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\"P\n\x0eResumeResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\x12\x0f\n\x07started\x18\x02 \x03(\t\"\x0f\n\rReloadRequest\"G\n\x0eReloadResponse\x12\x35\n\x06\x62oards\x18\x01 \x03(\x0b\x32%.jumpstarter_sbc.lab.v1.ReloadedBoard\"\xa5\x02\n\rReloadedBoard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12>\n\x07outcome\x18\x02 \x01(\x0e\x32-.jumpstarter_sbc.lab.v1.ReloadedBoard.Outcome\x12\x0c\n\x04text\x18\x03 \x01(\t\"\xb7\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x01\x12\x13\n\x0fOUTCOME_STARTED\x10\x02\x12\x15\n\x11OUTCOME_RESTARTED\x10\x03\x12\x13\n\x0fOUTCOME_REMOVED\x10\x04\x12\x13\n\x0fOUTCOME_WAITING\x10\x05\x12\x12\n\x0eOUTCOME_BROKEN\x10\x06\x12\x12\n\x0eOUTCOME_FAILED\x10\x07\"\x13\n\x11ListBoardsRequest\"C\n\x12ListBoardsResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"\x86\x01\n\x05\x42oard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x31\n\x06report\x18\x03 \x01(\x0b\x32!.jumpstarter.v1.GetReportResponse\x12\x0b\n\x03use\x18\x04 \x01(\t\x12\x0e\n\x06socket\x18\x05 \x01(\t\x12\x0e\n\x06\x63hange\x18\x06 \x01(\t2\xfa\x02\n\x0bHostService\x12\x63\n\nListBoards\x12).jumpstarter_sbc.lab.v1.ListBoardsRequest\x1a*.jumpstarter_sbc.lab.v1.ListBoardsResponse\x12T\n\x05\x44rain\x12$.jumpstarter_sbc.lab.v1.DrainRequest\x1a%.jumpstarter_sbc.lab.v1.DrainResponse\x12W\n\x06Resume\x12%.jumpstarter_sbc.lab.v1.ResumeRequest\x1a&.jumpstarter_sbc.lab.v1.ResumeResponse\x12W\n\x06Reload\x12%.jumpstarter_sbc.lab.v1.ReloadRequest\x1a&.jumpstarter_sbc.lab.v1.ReloadResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#jumpstarter_proto/lab/v1/host.proto\x12\x16jumpstarter_sbc.lab.v1\x1a&jumpstarter_proto/v1/jumpstarter.proto\"+\n\x0c\x44rainRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x0c\n\x04\x65xit\x18\x02 \x01(\x08\">\n\rDrainResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\"\x1e\n\rResumeRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\"P\n\x0eResumeResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\x12\x0f\n\x07started\x18\x02 \x03(\t\"\x1f\n\rForgetRequest\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\"\x10\n\x0e\x46orgetResponse\"\x0f\n\rReloadRequest\"G\n\x0eReloadResponse\x12\x35\n\x06\x62oards\x18\x01 \x03(\x0b\x32%.jumpstarter_sbc.lab.v1.ReloadedBoard\"\xa5\x02\n\rReloadedBoard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12>\n\x07outcome\x18\x02 \x01(\x0e\x32-.jumpstarter_sbc.lab.v1.ReloadedBoard.Outcome\x12\x0c\n\x04text\x18\x03 \x01(\t\"\xb7\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x01\x12\x13\n\x0fOUTCOME_STARTED\x10\x02\x12\x15\n\x11OUTCOME_RESTARTED\x10\x03\x12\x13\n\x0fOUTCOME_REMOVED\x10\x04\x12\x13\n\x0fOUTCOME_WAITING\x10\x05\x12\x12\n\x0eOUTCOME_BROKEN\x10\x06\x12\x12\n\x0eOUTCOME_FAILED\x10\x07\"\x13\n\x11ListBoardsRequest\"\x93\x01\n\x12ListBoardsResponse\x12-\n\x06\x62oards\x18\x01 \x03(\x0b\x32\x1d.jumpstarter_sbc.lab.v1.Board\x12<\n\nunassigned\x18\x02 \x03(\x0b\x32(.jumpstarter_sbc.lab.v1.UnassignedDevice\x12\x10\n\x08problems\x18\x03 \x03(\t\"0\n\x10UnassignedDevice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xba\x01\n\x05\x42oard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x31\n\x06report\x18\x03 \x01(\x0b\x32!.jumpstarter.v1.GetReportResponse\x12\x0b\n\x03use\x18\x04 \x01(\t\x12\x0e\n\x06socket\x18\x05 \x01(\t\x12\x0e\n\x06\x63hange\x18\x06 \x01(\t\x12\x0c\n\x04\x66ile\x18\x07 \x01(\t\x12\x12\n\ndiscovered\x18\x08 \x01(\x08\x12\x10\n\x08\x65xporter\x18\t \x01(\t2\xd3\x03\n\x0bHostService\x12\x63\n\nListBoards\x12).jumpstarter_sbc.lab.v1.ListBoardsRequest\x1a*.jumpstarter_sbc.lab.v1.ListBoardsResponse\x12T\n\x05\x44rain\x12$.jumpstarter_sbc.lab.v1.DrainRequest\x1a%.jumpstarter_sbc.lab.v1.DrainResponse\x12W\n\x06Resume\x12%.jumpstarter_sbc.lab.v1.ResumeRequest\x1a&.jumpstarter_sbc.lab.v1.ResumeResponse\x12W\n\x06\x46orget\x12%.jumpstarter_sbc.lab.v1.ForgetRequest\x1a&.jumpstarter_sbc.lab.v1.ForgetResponse\x12W\n\x06Reload\x12%.jumpstarter_sbc.lab.v1.ReloadRequest\x1a&.jumpstarter_sbc.lab.v1.ReloadResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,20 +40,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESUMEREQUEST']._serialized_end=242
   _globals['_RESUMERESPONSE']._serialized_start=244
   _globals['_RESUMERESPONSE']._serialized_end=324
-  _globals['_RELOADREQUEST']._serialized_start=326
-  _globals['_RELOADREQUEST']._serialized_end=341
-  _globals['_RELOADRESPONSE']._serialized_start=343
-  _globals['_RELOADRESPONSE']._serialized_end=414
-  _globals['_RELOADEDBOARD']._serialized_start=417
-  _globals['_RELOADEDBOARD']._serialized_end=710
-  _globals['_RELOADEDBOARD_OUTCOME']._serialized_start=527
-  _globals['_RELOADEDBOARD_OUTCOME']._serialized_end=710
-  _globals['_LISTBOARDSREQUEST']._serialized_start=712
-  _globals['_LISTBOARDSREQUEST']._serialized_end=731
-  _globals['_LISTBOARDSRESPONSE']._serialized_start=733
-  _globals['_LISTBOARDSRESPONSE']._serialized_end=800
-  _globals['_BOARD']._serialized_start=803
-  _globals['_BOARD']._serialized_end=937
-  _globals['_HOSTSERVICE']._serialized_start=940
-  _globals['_HOSTSERVICE']._serialized_end=1318
+  _globals['_FORGETREQUEST']._serialized_start=326
+  _globals['_FORGETREQUEST']._serialized_end=357
+  _globals['_FORGETRESPONSE']._serialized_start=359
+  _globals['_FORGETRESPONSE']._serialized_end=375
+  _globals['_RELOADREQUEST']._serialized_start=377
+  _globals['_RELOADREQUEST']._serialized_end=392
+  _globals['_RELOADRESPONSE']._serialized_start=394
+  _globals['_RELOADRESPONSE']._serialized_end=465
+  _globals['_RELOADEDBOARD']._serialized_start=468
+  _globals['_RELOADEDBOARD']._serialized_end=761
+  _globals['_RELOADEDBOARD_OUTCOME']._serialized_start=578
+  _globals['_RELOADEDBOARD_OUTCOME']._serialized_end=761
+  _globals['_LISTBOARDSREQUEST']._serialized_start=763
+  _globals['_LISTBOARDSREQUEST']._serialized_end=782
+  _globals['_LISTBOARDSRESPONSE']._serialized_start=785
+  _globals['_LISTBOARDSRESPONSE']._serialized_end=932
+  _globals['_UNASSIGNEDDEVICE']._serialized_start=934
+  _globals['_UNASSIGNEDDEVICE']._serialized_end=982
+  _globals['_BOARD']._serialized_start=985
+  _globals['_BOARD']._serialized_end=1171
+  _globals['_HOSTSERVICE']._serialized_start=1174
+  _globals['_HOSTSERVICE']._serialized_end=1641
 # @@protoc_insertion_point(module_scope)

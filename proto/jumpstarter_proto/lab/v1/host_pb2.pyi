@@ -36,6 +36,16 @@ class ResumeResponse(_message.Message):
     started: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ..., started: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class ForgetRequest(_message.Message):
+    __slots__ = ("device",)
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    def __init__(self, device: _Optional[str] = ...) -> None: ...
+
+class ForgetResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ReloadRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -79,23 +89,41 @@ class ListBoardsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListBoardsResponse(_message.Message):
-    __slots__ = ("boards",)
+    __slots__ = ("boards", "unassigned", "problems")
     BOARDS_FIELD_NUMBER: _ClassVar[int]
+    UNASSIGNED_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     boards: _containers.RepeatedCompositeFieldContainer[Board]
-    def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ...) -> None: ...
+    unassigned: _containers.RepeatedCompositeFieldContainer[UnassignedDevice]
+    problems: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ..., unassigned: _Optional[_Iterable[_Union[UnassignedDevice, _Mapping]]] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UnassignedDevice(_message.Message):
+    __slots__ = ("name", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Board(_message.Message):
-    __slots__ = ("name", "problem", "report", "use", "socket", "change")
+    __slots__ = ("name", "problem", "report", "use", "socket", "change", "file", "discovered", "exporter")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     USE_FIELD_NUMBER: _ClassVar[int]
     SOCKET_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    DISCOVERED_FIELD_NUMBER: _ClassVar[int]
+    EXPORTER_FIELD_NUMBER: _ClassVar[int]
     name: str
     problem: str
     report: _jumpstarter_pb2.GetReportResponse
     use: str
     socket: str
     change: str
-    def __init__(self, name: _Optional[str] = ..., problem: _Optional[str] = ..., report: _Optional[_Union[_jumpstarter_pb2.GetReportResponse, _Mapping]] = ..., use: _Optional[str] = ..., socket: _Optional[str] = ..., change: _Optional[str] = ...) -> None: ...
+    file: str
+    discovered: bool
+    exporter: str
+    def __init__(self, name: _Optional[str] = ..., problem: _Optional[str] = ..., report: _Optional[_Union[_jumpstarter_pb2.GetReportResponse, _Mapping]] = ..., use: _Optional[str] = ..., socket: _Optional[str] = ..., change: _Optional[str] = ..., file: _Optional[str] = ..., discovered: bool = ..., exporter: _Optional[str] = ...) -> None: ...
