@@ -38,6 +38,8 @@ SEEN_SECONDS = 10.0
 AVAILABLE_SECONDS = (0.5, 3.0, 30.0)
 """A dial looks again at an exporter that is still Available: at first, at last, and how long."""
 TOKEN_SECONDS = 1800
+PING_SECONDS = 1.0
+"""Peers may ping so often."""
 YEAR_SECONDS = 365 * 86400
 QUEUE_LENGTH = 8
 PREFIX = "EXPORTER_STATUS_"
@@ -110,7 +112,11 @@ class UpstreamController:
     def serving(self) -> Iterator[None]:
         """All of it; the router, too."""
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="upstream")
-        server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
+        pings = [
+            ("grpc.http2.min_ping_interval_without_data_ms", int(PING_SECONDS / self.rate * 1000)),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+        server = grpc.server(pool, options=[("grpc.so_reuseport", 0), *pings])
         controller = jumpstarter_pb2.DESCRIPTOR.services_by_name["ControllerService"]
         clients = client_pb2.DESCRIPTOR.services_by_name["ClientService"]
         streams = router_pb2.DESCRIPTOR.services_by_name["RouterService"]
