@@ -385,8 +385,10 @@ class Registered:
         if any(isinstance(action, Decline) for action in actions):
             self._keeper.do([action for action in actions if not isinstance(action, Decline)])
             return self._reasons
-        if actions:
+        if any(isinstance(action, Begin) for action in actions):
             self._offer = (tenant.lease, actions)  # nothing of it is done, or written down, before
+        else:  # what was there before a restart is put in order, whatever becomes of this one
+            self._keeper.do(actions)
         return ()
 
     def _waits(self, tenant: Tenant | None) -> None:
