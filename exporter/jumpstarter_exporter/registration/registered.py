@@ -315,6 +315,8 @@ class Registered:
                     await trio.sleep(LOOK_SECONDS)
                     lack = lack_of(self._devices)
                     for slot in () if lack is None else lack.slots:
+                        if slot.life.why_unplugged:  # whoever knows that says when it is back
+                            continue
                         if self._keeper.lease is None:  # one may have come with the device before
                             await self.users.look_for(slot)
 
