@@ -446,3 +446,17 @@ def test_a_change_is_taken_up_before_a_lease_that_waits(board: Board, ann: Perso
     shell.end()
     assert "spare" in board.use("devices").stdout
     is_over(board, shell.lease)
+
+
+def test_a_change_waits_for_the_end_of_a_lease(board: Board, ann: Person) -> None:
+    board.hold("inside")
+    shell = Shell(board, ann, f"while test -e {board.home}/inside; do sleep 0.05; done")
+    board.lab.until(lambda: "LEASE_READY" in shell.said)
+    change(board)
+    board.logs(f"changes after lease {shell.lease.name} of ann")
+    assert board.exporter.status == "LEASE_READY"
+    board.go_on("inside")
+    shell.end()
+    board.logs("is served as it is configured now")
+    assert "spare" in board.use("devices").stdout
+    is_over(board, shell.lease)
