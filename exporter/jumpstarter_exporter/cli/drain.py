@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.rpc import RpcError, StatusCode, connect_unix, open_channel
-from jumpstarter_proto.terminal import print_line
+from jumpstarter_proto.terminal import print_error_line, print_line
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.errors import collapsed
@@ -20,6 +21,10 @@ from jumpstarter_exporter.serve import sockets
 __all__ = ["MAX_TEXT", "SECONDS", "asked", "drain_boards", "reload_boards", "resume_boards"]
 
 SECONDS = 10.0
+START_SECONDS = 300.0
+"""For what runs hooks and opens devices."""
+PROGRESS_SECONDS = 10.0
+"""Between two sentences about what is waited for."""
 MAX_TEXT = 400
 """Characters of what a board's line says."""
 
@@ -41,11 +46,12 @@ def drain_boards(board: str, *, exit_after: bool, socket: Path | None) -> int:
     return ExitCode.OK
 
 
-def resume_boards(board: str, *, socket: Path | None) -> int:
+def resume_boards(board: str, *, socket: Path | None, timeout: float = START_SECONDS) -> int:
     """The same; `ExitCode.FAILED` if a board cannot be served."""
 
     async def ask(stub: HostServiceStub) -> host_pb2.ResumeResponse:
-        return await stub.Resume(host_pb2.ResumeRequest(board=board))  # a start takes its time
+        with _limited(timeout):  # a start takes its time
+            return await stub.Resume(host_pb2.ResumeRequest(board=board), timeout=timeout)
 
     answer = asked(ask, socket)
     _print_boards(answer.boards, answer.started)
@@ -54,11 +60,12 @@ def resume_boards(board: str, *, socket: Path | None) -> int:
     return ExitCode.FAILED if any(one.problem for one in answer.boards) else ExitCode.OK
 
 
-def reload_boards(*, socket: Path | None) -> int:
+def reload_boards(*, socket: Path | None, timeout: float = START_SECONDS) -> int:
     """The same. `ExitCode.USAGE` if a file is broken, `ExitCode.FAILED` if a board cannot be served."""
 
     async def ask(stub: HostServiceStub) -> host_pb2.ReloadResponse:
-        return await stub.Reload(host_pb2.ReloadRequest())  # hooks run, and devices are opened
+        with _limited(timeout):  # hooks run, and devices are opened
+            return await stub.Reload(host_pb2.ReloadRequest(), timeout=timeout)
 
     boards = asked(ask, socket).boards
     for one in boards:
@@ -76,17 +83,53 @@ def _print_boards(boards: Sequence[host_pb2.Board], started: Sequence[str] = ())
         print_line(f"{shown(board.name)}: {shown(problem or board.use, MAX_TEXT) or free}")
 
 
+@contextmanager
+def _limited(timeout: float) -> Iterator[None]:
+    try:
+        yield
+    except RpcError as error:
+        if error.code is not StatusCode.DEADLINE_EXCEEDED:
+            raise
+        raise RpcError(
+            error.code,
+            f"the exporter has not answered within {timeout:g} s; what it has begun, it goes on with: look at its log, "
+            "ask again with a longer --timeout, or restart it if it hangs",
+        ) from None
+
+
+async def _tell_progress(stub: HostServiceStub) -> None:
+    """Say on standard error which boards change, until cancelled."""
+    while True:
+        await trio.sleep(PROGRESS_SECONDS)
+        try:
+            listed = await stub.ListBoards(host_pb2.ListBoardsRequest(), timeout=PROGRESS_SECONDS)
+        except RpcError as error:
+            if error.code is not StatusCode.DEADLINE_EXCEEDED:
+                return  # what was asked for tells
+            print_error_line("still waiting: the exporter does not answer")
+            continue
+        changing = [
+            f"{shown(one.name)}: {shown(one.change, MAX_TEXT)}" for one in listed.boards if one.change
+        ]
+        print_error_line(f"still waiting: {'; '.join(changing) or 'the exporter is at work'}")
+
+
 def asked(ask: Callable[[HostServiceStub], Awaitable[Answer]], socket: Path | None) -> Answer:
     """What the exporter answers. RpcError: there is none, or it refuses."""
 
     async def call() -> Answer:
-        with collapsed():
-            try:
+        try:
+            with collapsed():
                 async with open_channel(await connect_unix(socket or sockets.default_path())) as channel:
-                    return await ask(HostServiceStub(channel))
-            except RpcError as error:
-                if error.code is StatusCode.UNIMPLEMENTED:
-                    error = RpcError(error.code, "the exporter that runs is an older one; restart it first")
-                raise error from None
+                    stub = HostServiceStub(channel)
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(_tell_progress, stub)
+                        answer = await ask(stub)
+                        nursery.cancel_scope.cancel()
+                    return answer
+        except RpcError as error:
+            if error.code is StatusCode.UNIMPLEMENTED:
+                error = RpcError(error.code, "the exporter that runs is an older one; restart it first")
+            raise error from None
 
     return trio.run(call)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.validators import Number
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.log_lines import LineFormatter
 from jumpstarter_proto.standard_streams import run_guarded
@@ -19,6 +20,7 @@ from jumpstarter_proto.terminal import print_error_line
 __all__ = ["main"]
 
 Level = Literal["debug", "info", "warning", "error"]
+_Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 
 app = App(
     name="jumpstarter-exporter",
@@ -274,7 +276,7 @@ def drain(
 
 
 @app.command
-def resume(board: str = "", /, *, socket: Path | None = None) -> int:
+def resume(board: str = "", /, *, socket: Path | None = None, timeout: _Seconds = 300.0) -> int:
     """Let a board be leased again that was drained, and start one that was stopped.
 
         jumpstarter-exporter resume rpi4
@@ -285,14 +287,16 @@ def resume(board: str = "", /, *, socket: Path | None = None) -> int:
         Its name; otherwise all boards of this host.
     socket
         Where the exporter listens; otherwise where `run` does.
+    timeout
+        Seconds to wait for the exporter, which goes on after that all the same.
     """
     from jumpstarter_exporter.cli.drain import resume_boards  # noqa: PLC0415
 
-    return resume_boards(board, socket=socket)
+    return resume_boards(board, socket=socket, timeout=timeout)
 
 
 @app.command
-def reload(*, socket: Path | None = None) -> int:
+def reload(*, socket: Path | None = None, timeout: _Seconds = 300.0) -> int:
     """Have the exporter read its configuration again, and say what became of each board.
 
     A board begins anew, or ends, if its file has changed or is gone: when its
@@ -305,10 +309,12 @@ def reload(*, socket: Path | None = None) -> int:
     ----------
     socket
         Where the exporter listens; otherwise where `run` does.
+    timeout
+        Seconds to wait for the exporter, which goes on after that all the same.
     """
     from jumpstarter_exporter.cli.drain import reload_boards  # noqa: PLC0415
 
-    return reload_boards(socket=socket)
+    return reload_boards(socket=socket, timeout=timeout)
 
 
 profiles = App(
