@@ -7,7 +7,7 @@ How a driver's code is kept from harming others is told in `guests`.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from typing import Any
 
@@ -49,8 +49,9 @@ async def call(node: Node, name: str, arguments: Sequence[JSON]) -> struct_pb2.V
     node.check_usable()
     method = find(node, name, Kind.CALL)
     bound = await _prepare(node, method, name, arguments)
-    with node.in_use():
+    with node.in_use(), _needed(node, method):
         return await node.run(f"{name}()", partial(_call, node, method, bound), grace=_grace(method))
+    raise AssertionError
 
 
 async def stream_results(node: Node, name: str, arguments: Sequence[JSON], send: Send) -> None:
@@ -58,8 +59,15 @@ async def stream_results(node: Node, name: str, arguments: Sequence[JSON], send:
     node.check_usable()
     method = find(node, name, Kind.STREAMING)
     bound = await _prepare(node, method, name, arguments)
-    with node.in_use():
+    with node.in_use(), _needed(node, method):
         await node.run(f"{name}()", partial(_stream, node, method, bound, send), grace=_grace(method))
+
+
+def _needed(node: Node, method: Exported) -> AbstractContextManager[None]:
+    """What only reads waits as the device does, if it does."""
+    if not method.opens or (method.reads and node.driver.waits_for_hardware):
+        return nullcontext()
+    return node.slot.needed()
 
 
 def _grace(method: Exported) -> float:

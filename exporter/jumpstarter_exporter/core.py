@@ -47,6 +47,21 @@ class Core(Generic[D]):
         self._slot: SlotCore | None = None
 
     @property
+    def waits_for_hardware(self) -> bool:
+        """See `Driver.waits_for_hardware`."""
+        return self.config.waits_for_hardware
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether the host says when its hardware comes, so that nobody has to look for it."""
+        return self._slot is not None and self._slot.slot.is_followed
+
+    @property
+    def came(self) -> trio.Event:
+        """Set when its hardware is plugged in, and replaced by a new one then. In the trio loop."""
+        return self._slot_core().slot.came
+
+    @property
     def opens_at_start(self) -> bool:
         """Whether it is opened when the exporter starts, and again after a failure, without waiting for a user."""
         return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -64,6 +64,10 @@ class Driver(ABC):
     core_of: ClassVar[type[Any] | None] = None
     """The class, a `core.Core`, of what lives as long as the device's hardware, and not only as long as a session."""
 
+    waits_for_hardware: ClassVar[bool] = False
+    """Whether it, and its core, may be opened while the hardware is not there, stay open when it goes, and notice that
+    it is back. Others are opened anew then."""
+
     uuid: UUID = field(default_factory=uuid4)
     labels: dict[str, str] = field(default_factory=dict)
     description: str | None = None
@@ -114,6 +118,16 @@ class Driver(ABC):
         this one's and find it as their `parent_driver`. Must not touch hardware.
         """
         return {}
+
+    @classmethod
+    def host_nodes(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """What of the host it is, by names that udev knows: `/dev/ttyUSB0` or a link to it, a USB port such as `1-1`.
+
+        `values` are the constructor's arguments, as configured. While the host knows that one of these is not there,
+        the device is `missing`. Nothing that is there only at times, such as a card that a multiplexer switches away.
+        Must not touch hardware.
+        """
+        return ()
 
     @property
     def visible_since(self) -> float:

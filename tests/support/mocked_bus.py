@@ -11,13 +11,15 @@ import os
 import shutil
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 
-__all__ = ["PRELOAD", "MockedBus", "require_umockdev"]
+__all__ = ["PRELOAD", "MockedBus", "answering_ioctls", "require_umockdev"]
 
 PRELOAD = "libumockdev-preload.so.0"
 
@@ -26,6 +28,22 @@ def require_umockdev() -> None:
     """Skip the test if it is not installed."""
     if shutil.which("umockdev-run") is None:
         pytest.skip("missing: umockdev; apt install umockdev")
+
+
+@contextmanager
+def answering_ioctls(bus: MockedBus) -> Iterator[None]:
+    """Let nodes of the bus be opened: umockdev answers for them; those that are pseudo terminals work as such."""
+    say_where = 'echo "$UMOCKDEV_DIR"; exec cat'
+    with subprocess.Popen(
+        ["umockdev-run", "--", "sh", "-c", say_where],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        (bus.root / "ioctl").symlink_to(Path(process.stdout.readline().strip()) / "ioctl")
+        yield
+        process.communicate()
 
 
 class MockedBus:
@@ -63,6 +81,20 @@ class MockedBus:
         for device in reversed(below):
             self.remove(device.path)
 
+    def node(self, device: UdevDevice, target: str) -> None:
+        """The node of a device, and the links to it, lead to that file of this host."""
+        names = [device.node, *device.links]
+        for name in names:
+            path = self.root / name.lstrip("/")
+            path.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(target)
+
+    def _remove_node(self, device: UdevDevice) -> None:
+        for name in (device.node, *device.links):
+            if name:
+                (self.root / name.lstrip("/")).unlink(missing_ok=True)
+
     def add(self, device: UdevDevice, *, heard: bool = True) -> None:
         self._write(device)
         if heard:
@@ -76,6 +108,7 @@ class MockedBus:
 
     def remove(self, path: str, *, heard: bool = True) -> None:
         device = self._devices.pop(path)
+        self._remove_node(device)
         self._link(device).unlink()
         shutil.rmtree(self._folder(path))
         if heard:

@@ -37,7 +37,6 @@ States are free, leased, busy (between two leases), offline and disabled.
 """
 
 WATCH_SECONDS = 2.0
-"""Where the controller does not say that something has changed, as Jumpstarter's."""
 
 
 def exporters(arguments: list[str], options: Options) -> ExitCode:
@@ -183,12 +182,10 @@ async def _watch(controller: Controller, selector: str, output: str | None) -> N
     while True:
         try:
             async with controller.open() as calls:
-
-                async def look(calls: Calls = calls) -> None:
+                while True:
                     show.show(await _look(calls, selector))
                     backoff.reset()
-
-                await calls.follow_exporters(look, every=WATCH_SECONDS)
+                    await trio.sleep(WATCH_SECONDS)
         except RpcError as error:
             if error.code not in AWAY or not show.has_shown:
                 raise

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import threading
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import trio
 from jumpstarter_exporter.core import Core
@@ -268,6 +269,11 @@ class PowerSwitch(_Relay):
     initial_value: Literal["active", "inactive", "on", "off"] | bool | None = "inactive"
     mode: str = "push_pull"
 
+    @classmethod
+    def host_nodes(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """The chip."""
+        return [str(values.get("device", cls.device))]
+
     def wiring(self) -> _Wiring:
         """The same in our words."""
         for key, value, plain in (("drive", self.drive, "push_pull"), ("bias", self.bias, "as_is")):
@@ -314,6 +320,13 @@ class HubPort(PowerInterface):
             allow_disconnecting_host=self.allow_disconnecting_host,
             log=self.logger,
         )
+
+    @classmethod
+    def host_nodes(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """The hub."""
+        with suppress(ValueError):  # which its constructor says
+            return [parse_port(values.get("port", ""), values.get("hub")).hub]
+        return []
 
     def describe_hardware(self) -> str:
         """The ports of the socket, what switches them, and whether the hub says that it switches each by itself."""

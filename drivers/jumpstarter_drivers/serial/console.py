@@ -8,11 +8,13 @@ nobody. When the port goes away, readers and writers wait; when it is back, they
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import trio
+from jumpstarter_exporter.driver import DeviceMissing
 from jumpstarter_exporter.recording import Recorder
 from jumpstarter_proto.errors import JumpstarterError
 
@@ -84,7 +86,8 @@ class Reader:
 class Console:
     """The port and who uses it.
 
-    `open_port` opens it; `gone` and `back` are told when it goes away (with the reason) and returns.
+    `open_port` opens it; `gone` and `back` are told when it goes away (with the reason) and returns. `came` is an event
+    that is set when it is plugged in; None if nobody would set it, so that one has to look.
     Everything is for one trio loop.
     """
 
@@ -95,6 +98,7 @@ class Console:
         *,
         gone: Callable[[str], None],
         back: Callable[[], None],
+        came: Callable[[], trio.Event | None] = lambda: None,
         logger: logging.Logger,
         cps: float | None = None,
         buffer: int = BUFFER,
@@ -104,6 +108,7 @@ class Console:
         self._open_port = open_port
         self._gone = gone
         self._back = back
+        self._came = came
         self._logger = logger
         self._cps = cps
         self._buffer = buffer
@@ -218,11 +223,11 @@ class Console:
             await port.aclose()
 
     async def _wait_for_port(self) -> Port:
-        # Which of the events that the kernel has for this arrives depends on the kind of port, and for
-        # network ports there is none; so look, less and less often.
+        # For network ports there is no event, nor for those that another program has; so look, less and less often.
         pause = _RETRY_FIRST
         since = trio.current_time()
         while True:
+            came = self._came()
             try:
                 port = await self._open_port()
             except JumpstarterError as error:
@@ -230,10 +235,26 @@ class Console:
                 self._logger.debug("still waiting: %s", error)
                 self._looked.unpark_all()
                 self._look_now = trio.Event()
-                with trio.move_on_after(pause):
-                    await self._look_now.wait()
+                is_told = came is not None and isinstance(error, DeviceMissing)
+                with trio.move_on_after(math.inf if is_told else pause):
+                    await _any(self._look_now, came)
+                if came is not None and came.is_set():
+                    pause = _RETRY_FIRST
                 pause = min(pause * 2, _RETRY_LONGEST)
                 continue
             self._logger.warning("%s is back after %.1f s", self._name, trio.current_time() - since)
             self._back()
             return port
+
+
+async def _any(first: trio.Event, second: trio.Event | None) -> None:
+    """Until one of them is set."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait, first)
+        if second is not None:
+            nursery.start_soon(wait, second)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import trio
 from jumpstarter_exporter.core import Core
@@ -97,6 +97,7 @@ class SerialCore(Core["PySerial"]):
             partial(open_port, self.settings),
             gone=self.missing,
             back=self.ready,
+            came=lambda: self.came if self.is_followed else None,
             logger=self.logger,
             cps=self.config.cps,
             recorder=self.recorder if self.config.record else None,
@@ -196,6 +197,7 @@ class PySerial(Driver):
     interface: ClassVar[str] = "serial"
     packages: ClassVar[tuple[str, ...]] = ("serial",)
     core_of: ClassVar[type[SerialCore]] = SerialCore
+    waits_for_hardware: ClassVar[bool] = True
     core: SerialCore = field(init=False, repr=False)
 
     url: str
@@ -229,6 +231,11 @@ class PySerial(Driver):
         if not 0 <= self.port_wait < float("inf"):
             raise ValueError(f"port_wait is {self.port_wait}; it takes seconds, 0 or more")
         self._readers: set[Reader] = set()
+
+    @classmethod
+    def host_nodes(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """The device node, or the link to it."""
+        return [url] if "://" not in (url := str(values.get("url", ""))) else []
 
     def extra_labels(self) -> dict[str, str]:
         """What its clients have to know."""

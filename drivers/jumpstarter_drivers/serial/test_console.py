@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from jumpstarter_exporter.driver import DeviceMissing
+from jumpstarter_exporter.driver import DeviceBusy, DeviceMissing
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jumpstarter_drivers.serial.console import Console, Reader
@@ -65,11 +65,15 @@ class Bench:
         self.ports: list[FakePort] = []
         self.looked: list[float] = []
         self.first = FakePort()
+        self.fault: DeviceBusy | DeviceMissing = DeviceMissing("there is no /dev/ttyX")
+        self.came: trio.Event | None = None
+        """Set by a host that knows when the port is plugged in."""
         self.console = Console(
             "/dev/ttyX",
             self._open,
             gone=self.states.append,
             back=lambda: self.states.append("back"),
+            came=lambda: self.came,
             logger=logging.getLogger("test"),
             cps=cps,
             buffer=buffer,
@@ -78,7 +82,7 @@ class Bench:
     async def _open(self) -> Port:
         self.looked.append(trio.current_time())
         if not self.ports:
-            raise DeviceMissing("there is no /dev/ttyX")
+            raise self.fault
         return self.ports.pop(0)
 
     @asynccontextmanager
@@ -208,6 +212,31 @@ async def test_it_looks_for_the_port_less_and_less_often(autojump_clock: MockClo
     pauses = [later - earlier for earlier, later in zip(bench.looked, bench.looked[1:], strict=False)]
     assert pauses[:5] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6])
     assert pauses[5:] == pytest.approx([2.0] * len(pauses[5:]))
+
+
+async def test_a_port_of_which_the_host_tells_is_not_looked_for_until_it_comes(
+    autojump_clock: MockClock,
+) -> None:
+    bench = Bench()
+    bench.came = came = trio.Event()
+    async with bench.running():
+        bench.first.pull_out()
+        await trio.sleep(600)
+        assert len(bench.looked) == 1
+        bench.ports.append(FakePort())
+        came.set()
+        await wait_all_tasks_blocked()
+        assert bench.states[-1] == "back"
+
+
+async def test_one_that_another_program_has_is_looked_for_all_the_same(autojump_clock: MockClock) -> None:
+    bench = Bench()
+    bench.came = trio.Event()
+    bench.fault = DeviceBusy("another program has it")
+    async with bench.running():
+        bench.first.pull_out()
+        await trio.sleep(30)
+        assert len(bench.looked) > 10
 
 
 async def test_writes_wait_for_the_port_and_lose_nothing(autojump_clock: MockClock) -> None:

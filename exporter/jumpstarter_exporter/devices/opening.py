@@ -16,7 +16,7 @@ import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter import guests
-from jumpstarter_exporter.devices.state import Condition, Layer, Lifecycle
+from jumpstarter_exporter.devices.state import Layer, Lifecycle
 from jumpstarter_exporter.errors import DeviceFailed, DeviceMissing, single
 
 __all__ = ["CLOSE_SECONDS", "OPEN_SECONDS", "Opening"]
@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 class Guest(Protocol):
     """What is opened and closed."""
 
+    @property
+    def waits_for_hardware(self) -> bool: ...
     async def open(self) -> None: ...
     async def close(self) -> None: ...
     def attach(self, nursery: trio.Nursery | None) -> None: ...
@@ -69,7 +71,7 @@ class Opening:
     @property
     def is_open(self) -> bool:
         """Whether it can be used without being opened first."""
-        return self._is_open and self._layer.condition is not Condition.FAILED
+        return self._is_open and self._layer.is_open
 
     def attach(self, nursery: trio.Nursery | None, context: contextvars.Context | None = None) -> None:
         """Live in this nursery from now on; it outlives every use. `context` is its code's, else its callers'."""
@@ -81,7 +83,7 @@ class Opening:
         async with self._opening:
             if self.is_open:
                 return
-            if why := self._life.why_unplugged:
+            if (why := self._life.why_unplugged) and not self._guest.waits_for_hardware:
                 raise DeviceMissing(f"{self._name} is not there: {why}")
             await self.shut()
             if self._nursery is None:  # the session may have begun to end meanwhile

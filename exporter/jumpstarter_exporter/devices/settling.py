@@ -115,9 +115,12 @@ class _Unit:
 class Settling:
     """The devices as they are shown, and what was heard since.
 
-    Nothing is shown before the first enumeration. Around each enumeration: `begin_enumeration` once it is certain that
-    every event that comes from now on will be heard, and `end_enumeration` with what was found; events that come in
-    between count on top of that. Times are those of any clock that only goes forward.
+    Who compares two trees finds the same object for a device that is still plugged in, and says the same of itself; one
+    that was unplugged and plugged in again has a new one. Nothing is shown before the first enumeration.
+
+    Around each enumeration: `begin_enumeration` once it is certain that every event that comes from now on will be
+    heard, and `end_enumeration` with what was found; events that come in between count on top of that. Times are those
+    of any clock that only goes forward.
     """
 
     def __init__(self) -> None:
@@ -133,11 +136,16 @@ class Settling:
         if self._held is None:
             self._held = []
 
-    def end_enumeration(self, tree: DeviceTree) -> None:
-        """These devices there were at some time since it began. They are shown at once."""
+    def end_enumeration(self, tree: DeviceTree, *, lost: bool = False) -> None:
+        """These devices there were at some time since it began. They are shown at once.
+
+        Where events were `lost`, each may be another one than before, as after `remove` and `add`.
+        """
         held, self._held = self._held or [], None
         found = {device.path: device for device in tree}
-        self._new = self._new or not self._started or found != self._shown
+        self._new = self._new or not self._started or lost or found != self._shown
+        if not lost:
+            found = {path: self._same(device) for path, device in found.items()}
         self._started = True
         self._current, self._shown = found, dict(found)
         for unit in self._units.values():
@@ -169,7 +177,7 @@ class Settling:
             unit = self._units[key]
             for path in unit.dirty:
                 device = self._current.get(path)
-                changed = changed or self._shown.get(path) != device
+                changed = changed or self._shown.get(path) is not device
                 if device is None:
                     self._shown.pop(path, None)
                 else:
@@ -198,14 +206,19 @@ class Settling:
         elif action == "add":
             self._add(device, now)
         elif path in self._current:
-            self._current[path] = device
+            self._current[path] = self._same(device)
             unit = self._touch(path, now)
             if action == "bind" and device.is_usb_device and unit.phase is _Phase.ARRIVING:
                 unit.phase = _Phase.STEADY
 
+    def _same(self, device: UdevDevice) -> UdevDevice:
+        """The record that there is, if nothing is new in it."""
+        known = self._current.get(device.path)
+        return known if known == device and known is not None else device
+
     def _add(self, device: UdevDevice, now: float) -> None:
         known = device.path in self._current
-        self._current[device.path] = device
+        self._current[device.path] = self._same(device)
         unit = self._touch(device.path, now)
         if known:
             return

@@ -8,20 +8,25 @@ for the time of the session.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from uuid import UUID
 
 import trio
+from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_exporter.devices.cores import SlotCore
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.driver import Driver
-from jumpstarter_exporter.errors import DeviceBusy
+from jumpstarter_exporter.errors import DeviceBusy, DeviceMissing
 from jumpstarter_exporter.guests import contained
 from jumpstarter_exporter.threads import BoardThreads, DeviceThreads
 
 __all__ = ["Slot"]
+
+MAX_TOLD = 8
+"""Reasons that are remembered, so that they are not logged again."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +58,13 @@ class Slot:
         self.core: SlotCore | None = None
         """What of it lives as long as its hardware, if its driver class has such a thing."""
         self._user: object = None
-        self._told: str | None = None
-        """The reason for its state that was logged."""
+        self._told: set[str] = set()
+        """The reasons for its state that were logged since it was ready."""
         self.came = trio.Event()
         """Set when its hardware is plugged in, and replaced by a new one."""
+        self.is_followed = False
+        """Whether `came` is sure to be set when its hardware comes."""
+        self._uses: set[trio.CancelScope] = set()
         self.life.watch(self._log_change)
         if spec.fault:
             self.life.failed(spec.fault)
@@ -93,20 +101,52 @@ class Slot:
         """Why it is in this state."""
         return self.life.reason
 
+    @property
+    def is_announced(self) -> bool:
+        """Whether it is not there, and whoever waits is told when it comes."""
+        return bool(self.life.why_unplugged) or (self.is_followed and self.state is State.MISSING)
+
     def unplugged(self, reason: str) -> None:
-        """The host knows that its hardware is not there. In the trio loop of the exporter."""
+        """The host knows that its hardware is not there. Calls that need it end. In the trio loop of the exporter."""
         if self.life.why_unplugged != reason:
-            self.life.unplugged(reason)
+            self.is_followed = True
+            self.life.unplugged(reason, stays_open=self.spec.kind.waits_for_hardware)
+            for use in self._uses:
+                use.cancel()
 
     def plugged(self) -> None:
         """It is there (again): whoever keeps it open is told. In the trio loop of the exporter."""
-        if not self.life.why_unplugged:
-            return
+        if self.life.why_unplugged:
+            self.appeared()
+
+    def appeared(self) -> None:
+        """It was plugged in just now, whether anybody knew that it was missing or not. In the trio loop as well."""
         self.life.plugged()
         if self.spec.fault:
             self.life.failed(self.spec.fault)
         self.came.set()
         self.came = trio.Event()
+
+    @contextmanager
+    def needed(self) -> Iterator[None]:
+        """What is done in the block needs its hardware: it ends when that is unplugged.
+
+        Raises:
+            DeviceMissing: it was, or is. So is what fails meanwhile in another way.
+        """
+        try:
+            with trio.CancelScope() as scope:
+                self._uses.add(scope)
+                try:
+                    yield
+                finally:
+                    self._uses.discard(scope)
+        except Exception as error:
+            if (why := self.life.why_unplugged) and not isinstance(error, JumpstarterError):
+                raise DeviceMissing(f"{self} is not there: {why}") from error
+            raise
+        if scope.cancelled_caught:
+            raise DeviceMissing(f"{self} is not there: {self.life.why_unplugged or 'it was unplugged'}")
 
     def lend_to(self, driver: Driver) -> None:
         """Give a session's driver object what is the device's, and not the object's."""
@@ -134,13 +174,13 @@ class Slot:
 
     def _log_change(self, before: State, now: State, reason: str) -> None:
         if now in (State.MISSING, State.FAILED):
-            if reason != self._told:  # once, however often it is tried again
+            if reason not in self._told:  # once, however often it is tried again
                 _log.warning("%s is %s: %s", self, now, reason)
-            self._told = reason
+            self._told = {*self._told, reason} if len(self._told) < MAX_TOLD else {reason}
         elif now is State.READY:
-            if self._told is not None:
+            if self._told:
                 _log.info("%s is ready again", self)
-            self._told = None
+            self._told = set()
 
     def __str__(self) -> str:
         return self.path or "the exporter's root"

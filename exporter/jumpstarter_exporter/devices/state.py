@@ -258,15 +258,15 @@ class Lifecycle:
         """Why the host knows that the hardware is not there; empty if it is, or nobody knows."""
         return self._unplugged
 
-    def unplugged(self, reason: str) -> None:
+    def unplugged(self, reason: str, *, stays_open: bool = False) -> None:
         """The host knows that the hardware is not there: whatever the layers say, it is missing, for that reason.
 
-        A fault that it had is over.
+        A fault that it had is over. What is open is of no use when it comes back, unless it `stays_open`.
         """
         with self.changing():
             self._unplugged = _short(reason)
             for layer in (self.core, self.driver):
-                if layer.condition is Condition.FAILED:
+                if layer.condition is Condition.FAILED or (layer.is_open and not stays_open):
                     layer.closed(missing=reason)
 
     def plugged(self) -> None:

@@ -54,6 +54,10 @@ class DeviceWatch(Revision):
         self.tree = DeviceTree(())
         self.source = ""
         """Where news come from, for people."""
+        self.hears_events = False
+        """Whether it is certain that changes are heard of when they happen."""
+        self.has_nodes = not _is_in_container()
+        """Whether nodes are there when the tree has them: a container's /dev may be anything."""
         self.enumerations = 0
         """How often all devices were read: once, and after each loss of events."""
 
@@ -63,24 +67,35 @@ class DeviceWatch(Revision):
         self._change()
 
 
+_shared: trio.lowlevel.RunVar[DeviceWatch | None] = trio.lowlevel.RunVar("devices of this host")
+
+
 @asynccontextmanager
 async def watch_devices(limiter: trio.CapacityLimiter) -> AsyncIterator[DeviceWatch]:
     """The host's devices, enumerated, and then followed for the block. `limiter` bounds its threads: two at a time.
 
     Where no events can be received the devices are enumerated every `LOOK_SECONDS`; so they are where events may not
-    reach us, in a container, until the first one has.
+    reach us, in a container, until the first one has. Within the block others in this trio loop get the same watch;
+    they have to leave it before.
 
     Raises:
         UdevError: the devices of this host cannot be read: nobody knows what there is.
     """
+    if (shared := _shared.get(None)) is not None:
+        yield shared
+        return
     follower = _Follower(limiter)
+    token = None
     try:
         await follower.start()
+        token = _shared.set(follower.watch)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follower.run)
             yield follower.watch
             nursery.cancel_scope.cancel()
     finally:
+        if token is not None:
+            _shared.reset(token)
         follower.close()
 
 
@@ -161,12 +176,12 @@ class _Follower:
         self._limiter = limiter
         self._settling = Settling()
         self._monitor: _Monitor | None = None
-        self._hears_events = False
-        """Whether it is certain that they reach us."""
         self._look_at = math.inf
         """When to enumerate, whatever was heard."""
         self._is_stale = True
         """Something may have changed that was not heard."""
+        self._has_lost = False
+        """So it was that events were lost."""
 
     async def start(self) -> None:
         """The first tree is there after that.
@@ -186,7 +201,7 @@ class _Follower:
                 _log.warning("devices of this host are not followed for %.0f s: %s", LOOK_SECONDS, error)
                 self.close()
                 await trio.sleep(LOOK_SECONDS)
-                self._is_stale = True
+                self._is_stale = self._has_lost = True
                 await self._open()
 
     def close(self) -> None:
@@ -203,10 +218,10 @@ class _Follower:
             )
         except UdevError as error:
             self.watch.source = f"looked for every {LOOK_SECONDS:.0f} s: {error}"
-            self._hears_events = False
+            self.watch.hears_events = False
         else:
             self.watch.source = f"events of {self._monitor.source}"
-            self._hears_events = self._monitor.is_certain
+            self.watch.hears_events = self._monitor.is_certain
 
     async def _follow(self) -> None:
         while True:
@@ -235,15 +250,17 @@ class _Follower:
             for action, device in batch.events:
                 self._settling.event(action, device, now)
             if batch.events:
-                self._hears_events, self._look_at = True, math.inf
-            self._is_stale = self._is_stale or batch.is_incomplete
+                self.watch.hears_events, self._look_at = True, math.inf
+            if batch.is_incomplete:
+                self._is_stale = self._has_lost = True
             if batch.is_all:
                 return
             self._show()
 
     async def _enumerate(self) -> None:
         """Reads everything, while events are heard: those that come meanwhile may be newer than what is read."""
-        self._is_stale = False
+        lost, self._is_stale = self._has_lost, False
+        self._has_lost = False
         self._settling.begin_enumeration()
         found: DeviceTree | UdevError = UdevError("nobody looked")
         async with trio.open_nursery() as nursery:
@@ -258,9 +275,9 @@ class _Follower:
             nursery.cancel_scope.cancel()
         if isinstance(found, UdevError):
             raise found
-        self._settling.end_enumeration(found)
+        self._settling.end_enumeration(found, lost=lost)
         self.watch.enumerations += 1
-        if not self._hears_events:
+        if not self.watch.hears_events:
             self._look_at = trio.current_time() + LOOK_SECONDS
         self._show()
 

@@ -40,7 +40,7 @@ from jumpstarter_exporter.boards.events import (
     Wait,
 )
 from jumpstarter_exporter.boards.keeper import Keeper, Records
-from jumpstarter_exporter.boards.occupancy import Occupancy
+from jumpstarter_exporter.boards.occupancy import Limits, Occupancy
 from jumpstarter_exporter.boards.record_file import RecordFile
 from jumpstarter_exporter.config import ExporterConfig, load, with_identity
 from jumpstarter_exporter.devices.changes import subscribed
@@ -48,6 +48,7 @@ from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.hardware import lack_of
 from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, HookSeconds
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.rapid_failures import RapidFailures
@@ -115,6 +116,7 @@ class Registered:
         *,
         records: Records | None = None,
         socket: Path | None = None,
+        limits: Limits | None = None,
         registration: BoardRegistration | None = None,
     ) -> None:
         """Without `records` a restart knows nothing of who used the board. `registration` is the host's of it."""
@@ -129,8 +131,7 @@ class Registered:
         self._inventory = inventory or Inventory()
         # What is wrong with it is said before anything is promised.
         self._devices = add_board(self._inventory, config)
-        settings = config.settings
-        occupancy = Occupancy(settings.occupancy.limits, prepares=settings.hooks.before_lease is not None)
+        occupancy = Occupancy(limits, prepares=config.settings.hooks.before_lease is not None)
         self._keeper = Keeper(occupancy, records, perform=self._perform, changed=self._announce)
         self.users = HostUsers(self._keeper, self._host_session)
         self._announcer = Announcer(
@@ -311,14 +312,16 @@ class Registered:
         """Nobody is there who would try: what does not say that it came back is opened from time to time."""
         with subscribed(self._devices) as changes:
             async for _ in changes:
-                while lack_of(self._devices) is not None:
+                while self._to_look_for():
                     await trio.sleep(LOOK_SECONDS)
-                    lack = lack_of(self._devices)
-                    for slot in () if lack is None else lack.slots:
-                        if slot.life.why_unplugged:  # whoever knows that says when it is back
-                            continue
+                    for slot in self._to_look_for():
                         if self._keeper.lease is None:  # one may have come with the device before
                             await self.users.look_for(slot)
+
+    def _to_look_for(self) -> list[Slot]:
+        """What the board lacks for a lease, without that of which the host says when it comes."""
+        lack = lack_of(self._devices)
+        return [] if lack is None else [slot for slot in lack.slots if not slot.is_announced]
 
     def _reports(self) -> list[DriverInstanceReport]:
         return board_reports(self._devices)
@@ -387,10 +390,8 @@ class Registered:
         if any(isinstance(action, Decline) for action in actions):
             self._keeper.do([action for action in actions if not isinstance(action, Decline)])
             return self._reasons
-        if any(isinstance(action, Begin) for action in actions):
+        if actions:
             self._offer = (tenant.lease, actions)  # nothing of it is done, or written down, before
-        else:  # what was there before a restart is put in order, whatever becomes of this one
-            self._keeper.do(actions)
         return ()
 
     def _waits(self, tenant: Tenant | None) -> None:

@@ -18,6 +18,7 @@ from jumpstarter_exporter.config import load
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.registration.announcer import SETTLE_SECONDS
 from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
+from jumpstarter_exporter.registration.host_users import HostUsers
 from jumpstarter_exporter.registration.registered import LEAVE_SECONDS, LOOK_SECONDS, Registered
 
 GOODBYE = ("OFFLINE", "unregister")
@@ -336,6 +337,28 @@ async def test_hardware_that_does_not_say_that_it_is_back_is_looked_for(
         exporter.devices.slots["board"].life.missing("it was unplugged")
         await lab.until("AFTER_LEASE_HOOK", "AVAILABLE")
         assert trio.current_time() - before <= LOOK_SECONDS + 1
+        exporter.end()
+
+
+async def test_hardware_of_which_the_host_says_when_it_comes_is_not_looked_for(
+    configure: Configure,
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[object] = []
+
+    async def look_for(self: object, slot: object) -> None:
+        looked.append(slot)
+
+    monkeypatch.setattr(HostUsers, "look_for", look_for)
+    async with running(configure, lab) as exporter:
+        slot = exporter.devices.slots["board"]
+        slot.unplugged("it was unplugged at 12:00:01")
+        await trio.sleep(4 * LOOK_SECONDS)
+        assert not looked
+        slot.plugged()
+        await lab.until("AVAILABLE")
         exporter.end()
 
 

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from jumpstarter_proto.terminal import print_line
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config import Identities
 from jumpstarter_exporter.config.folder import BoardFile
+from jumpstarter_exporter.devices.presence import follow_presence
 from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.ending import end_in_time, hurry
 from jumpstarter_exporter.errors import collapsed
@@ -130,6 +132,7 @@ class _Host:
         async with trio.open_nursery() as boards, trio.open_nursery() as nursery:
             if self._tls is not None:
                 nursery.start_soon(self._tls.watch)
+            await self._follow_devices(nursery)
             discovered = await self._discover(files, nursery)
             await self._boards.start(files, boards, nursery, discovered)
             if self._leads:
@@ -152,6 +155,14 @@ class _Host:
             if code is ExitCode.FAILED:
                 return code
         return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+
+    async def _follow_devices(self, nursery: trio.Nursery) -> None:
+        """Tell the boards what is plugged in. Whoever discovers has the same watch of the host's devices."""
+        follow = partial(follow_presence, self._boards.inventory, trio.CapacityLimiter(2))
+        if self._discovery is None:
+            nursery.start_soon(follow)  # the boards need not wait for it
+        else:
+            await nursery.start(follow)
 
     async def _discover(
         self, files: Mapping[str, BoardFile], nursery: trio.Nursery

@@ -217,11 +217,13 @@ def test_a_killed_daemons_socket_is_replaced(daemon: Daemon) -> None:
 
 
 async def unary(user: User, started: trio.Event) -> None:
+    await user.call("slow", "block", 0)  # it is open
     started.set()
     await user.call("slow", "wait")
 
 
 async def blocking(user: User, started: trio.Event) -> None:
+    await user.call("slow", "block", 0)
     started.set()
     await user.call("slow", "block", 1.5)
     await user.call("slow", "wait")
