@@ -259,6 +259,9 @@ def test_a_host_that_is_enrolled_while_its_boards_are_served_registers_them_with
     host.enrol()
     assert "restarted" in host.run("reload").stdout
     available(lab, "pi4-one", "pi4-two")
+    (host.folder / "two.yaml").unlink()
+    assert host.run("reload").returncode == 0
+    lab.until(lambda: "gone_since" in found(lab)["pi4-two"])
 
 
 def test_who_waits_for_a_board_gets_it_when_its_host_comes(lab: Lab) -> None:

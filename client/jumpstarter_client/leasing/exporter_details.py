@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from jumpstarter_client.leasing.times import when
@@ -21,11 +22,15 @@ NOT_KNOWN = "not known: this controller does not tell; lease the board and ask i
 def details_as_data(details: ExporterDetails | None, allowed: Allowed) -> dict[str, object]:
     """The keys that a listing has of each exporter; all are null where the controller does not keep devices."""
     if details is None:
-        return {"reasons": None, "devices": None, "omitted_devices": None}
+        return {"reasons": None, "devices": None, "omitted_devices": None, "host": None, "gone_since": None}
     return {
         "reasons": [{"code": one.code, "sentence": one.sentence} for one in details.reasons],
         "devices": [_device_as_data(one, allowed) for one in details.devices],
         "omitted_devices": details.omitted_devices,
+        "host": details.host or None,
+        "gone_since": details.gone_since.ToDatetime(UTC).isoformat()
+        if details.HasField("gone_since")
+        else None,
     }
 
 
@@ -50,6 +55,7 @@ def describe_exporter(seen: Seen, details: ExporterDetails | None) -> Iterator[s
     rows = [
         ("name", seen.name),
         ("state", f"{seen.words}: {seen.reason}" if seen.reason and not seen.lease else seen.words),
+        ("host", details.host if details else ""),
         ("held by", seen.client),
         ("lease", seen.lease),
         ("until", when(seen.until) if seen.until is not None else ""),

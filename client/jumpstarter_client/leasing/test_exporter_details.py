@@ -66,6 +66,8 @@ async def test_what_a_controller_does_not_tell_is_said_to_be_not_known() -> None
         "reasons": None,
         "devices": None,
         "omitted_devices": None,
+        "host": None,
+        "gone_since": None,
     }
     assert list(describe_exporter(SEEN, None))[-1].startswith(
         "devices:  not known: this controller does not tell"

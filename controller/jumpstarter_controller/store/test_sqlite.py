@@ -20,6 +20,7 @@ from jumpstarter_controller.lab import (
     Device,
     Exporter,
     ExporterDevices,
+    Host,
     Key,
     Lab,
     Lease,
@@ -45,6 +46,8 @@ RECORDS = [
     LEASE,
     Exporter(namespace="lab", name="e", devices=2),
     Policy(namespace="lab", name="p", rules=(Rule(("a=b",), 3, 60.0),)),
+    Host(namespace="lab", name="pi4", uid="2", labels={"site": "b"}, may_label=("host",)),
+    Exporter(namespace="lab", name="pi4-a", host="pi4", said={"board": "a"}, gone_since=7.0),
 ]
 
 
@@ -61,7 +64,8 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
     store.close()
     lab = loaded(path)
     assert lab.get(Client, CLIENT.key) == CLIENT
-    assert lab.get(Policy, Key("lab", "p")) == RECORDS[3]
+    for record in RECORDS[2:]:
+        assert lab.get(type(record), record.key) == record
     assert lab.get(Lease, LEASE.key) is None
     assert lab.changes() == {}
     for file in tmp_path.iterdir():

@@ -219,6 +219,20 @@ async def test_it_never_gives_up_unless_the_configuration_says_when(
     assert registrations(lab) == 21
 
 
+async def test_why_nobody_leases_it_is_what_its_host_reads(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    lab.says = [AWAY] * 1000
+    async with running(configure, lab) as exporter:
+        await trio.sleep(100)
+        assert exporter._inner.use == "not leased: restarting"
+        lab.says = []
+        lab.say()
+        await trio.sleep(100)
+        assert exporter._inner.use == ""
+        exporter.end()
+
+
 async def test_failures_after_a_long_time_are_no_reason_to_give_up(
     configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -122,6 +122,7 @@ class _Host:
         self._boards = Boards(roll, path, read, leads=leads)
         self._leads = leads
         self._is_discovering = False
+        self._is_telling = False
         roll.leave, roll.resume, roll.reload = self._boards.leave, self._boards.resume, self._reload
         self._tls = None if network is None else network.tls()
         self._servers: list[Server] = []
@@ -135,8 +136,8 @@ class _Host:
             await self._follow_devices(nursery)
             discovered = await self._discover(files, nursery)
             await self._boards.start(files, boards, nursery, discovered)
-            if self._leads:
-                self._look_for_gone_boards(nursery)
+            self._nursery = nursery
+            self._look_for_gone_boards()
             if where := await self._listen(nursery):
                 print_line(f"Listening on {' and '.join(where)}", flush=True)
             notify("READY=1")
@@ -184,19 +185,20 @@ class _Host:
         self._roll.discovery = discovery
         return discovery.files
 
-    def _look_for_gone_boards(self, nursery: trio.Nursery) -> None:
-        """Where all boards are served, those that are gone can be told."""
-        if not Identities().host_path.exists():  # local boards need none of it
+    def _look_for_gone_boards(self) -> None:
+        """Where all boards of a host are served that registers them, those that are gone can be told."""
+        if not self._leads or self._is_telling or not Identities().host_path.exists():
             return
-        from jumpstarter_exporter.registration.host import GoneBoards, Known  # noqa: PLC0415
+        from jumpstarter_exporter.registration.host import GoneBoards, Known  # noqa: PLC0415 - who has no controller pays nothing
 
         def known() -> Known:
             files = self._boards.files
             return Known(files.keys(), {file for file in files.values() if file}, self._is_discovering)
 
         gone = GoneBoards(known)
+        self._is_telling = True
         self._boards.on_removed = gone.look
-        nursery.start_soon(gone.run)
+        self._nursery.start_soon(gone.run)
 
     async def _listen(self, nursery: trio.Nursery) -> list[str]:
         where = []
@@ -245,7 +247,9 @@ class _Host:
         """See `Boards.reload`. A service manager is told, too."""
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            return await self._boards.reload()
+            done = await self._boards.reload()
+            self._look_for_gone_boards()  # the host may have been enrolled meanwhile
+            return done
         finally:
             notify("READY=1")
 
