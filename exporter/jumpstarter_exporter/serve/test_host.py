@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -562,12 +563,18 @@ def test_no_configuration_says_what_to_do(daemon: Daemon) -> None:
     assert "nothing is exported; add a device below `export:`" in said
 
 
-def test_systemd_is_told(daemon: Daemon) -> None:
+def test_systemd_is_told_of_start_reload_and_end(daemon: Daemon) -> None:
     where = daemon.folder / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(str(where))
         notify.settimeout(LIMIT)
         with daemon.running(NOTIFY_SOCKET=str(where)) as (process, _):
+            assert notify.recv(100) == b"READY=1"
+            before = time.monotonic_ns() // 1000
+            process.send_signal(signal.SIGHUP)
+            reloading, _, since = notify.recv(100).decode().partition("\nMONOTONIC_USEC=")
+            assert reloading == "RELOADING=1"
+            assert before <= int(since) <= time.monotonic_ns() // 1000
             assert notify.recv(100) == b"READY=1"
             process.terminate()
             assert notify.recv(100) == b"STOPPING=1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from jumpstarter_proto.rpc import Channel, RpcError
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
-from jumpstarter_exporter.boards import occupancy
+from jumpstarter_exporter.boards import claim, occupancy
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
 from jumpstarter_exporter.serve import host as module
 from jumpstarter_exporter.serve.board import LocalBoard
@@ -47,9 +48,10 @@ class Host:
         return boards_of(read_files([self.folder]), before)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Channel]:
+    async def running(self, *, leads: bool = False) -> AsyncIterator[Channel]:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(module.run, self.read({}), self.door, None, self.read)
+            run = partial(module.run, leads=leads)
+            nursery.start_soon(run, self.read({}), self.door, None, self.read)
             with trio.fail_after(20):
                 while True:
                     try:
@@ -138,6 +140,42 @@ async def test_a_board_that_is_used_changes_when_its_users_have_left(
         while (board := (await listed(door))["rpi4"]).change or board.problem:
             await trio.sleep(0.01)
         assert set(await devices(door, "rpi4")) == {"power", "spare"}
+
+
+async def test_a_board_that_gets_a_process_of_its_own_leaves_this_one_after_its_user(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(occupancy, "Limits", partial(occupancy.Limits, leave=0.0))
+    file = host.write("rpi4")
+    host.write("rock")
+    async with host.running(leads=True) as door:
+        async with channel(host.door) as user:
+            await switch(user, "rpi4")
+            host.write("rpi4", f"ownProcess: true\n{POWER}")
+            assert (await reload(door))["rpi4"].startswith("changes after local use by ")
+            await switch(user, "rpi4")
+            held = claim.holder(file)
+            assert held is not None
+            assert held.process == str(os.getpid())
+        while not (problem := (await listed(door))["rpi4"].problem).startswith("the process of its own"):
+            await trio.sleep(0.01)
+        assert "jumpstarter-exporter run --board rpi4" in problem
+        assert claim.holder(file) is None, "its process can have it"
+        assert not (host.door.parent / "boards" / "rpi4.sock").exists()
+        assert await reload(door) == {"rock": "unchanged", "rpi4": "left to a process of its own"}
+
+
+async def test_a_hook_is_told_its_board_and_where_its_host_is(host: Host, tmp_path: Path) -> None:
+    for name in ("rpi4", "rock"):
+        script = f'echo "$JUMPSTARTER_BOARD at $JUMPSTARTER_HOST" > {tmp_path}/{name}'
+        host.write(name, f"{POWER}\nhooks: {{beforeLease: {{script: {script!r}}}}}")
+    async with host.running() as door:
+        for name in ("rpi4", "rock"):
+            await switch(door, name)  # after the hook
+            said, _, where = (tmp_path / name).read_text().strip().partition(" at ")
+            assert said == name
+            async with channel(Path(where)) as as_a_hook:
+                assert set(await devices(as_a_hook, said)) == {"power"}
 
 
 async def test_a_change_that_is_taken_back_while_it_waits_is_none(host: Host) -> None:
