@@ -75,12 +75,40 @@ def _check(board: BoardFile, identities: Identities) -> _Checked:
     try:
         tree = configuration.build(loaded)
         enrolment = configuration.with_identity(loaded, identities).enrolment
-        notes = (*_hardware_notes(tree), *_notes(loaded, identities))
+        notes = (
+            *_process_notes(loaded),
+            *_required_notes(tree, is_leased=enrolment is not None),
+            *_hardware_notes(tree),
+            *_notes(loaded, identities),
+        )
     except ConfigError as error:
         return _Checked(board.path, board.name, error)
     if not tree.children:
         notes = ("nothing is exported; add a device below `export:`.", *notes)
     return _Checked(board.path, board.name, None, tree, enrolment, notes)
+
+
+def _process_notes(loaded: ExporterConfig) -> Iterator[str]:
+    if loaded.settings.own_process:
+        yield (
+            "ownProcess: the board has a process of its own, which is to be started, too: jumpstarter-exporter run "
+            f"--board {loaded.board_name}; `jumpstarter-exporter run` leads its host's users to that."
+        )
+
+
+def _required_notes(tree: Spec, *, is_leased: bool) -> Iterator[str]:
+    """Where `required: true` changes nothing: it keeps a board from being leased while hardware is missing."""
+    required = [(path, spec) for path, spec in walk(tree) if spec.required]
+    for path, spec in required:
+        if not any(_has_hardware(below) for _, below in walk(spec)):
+            yield f"{path}: `required` changes nothing: there is no device below it; remove it, or add one."
+    if required and not is_leased:
+        names = ", ".join(path for path, _ in required)
+        yield f"{names}: `required` changes nothing before the board has joined a controller: it is about leases."
+
+
+def _has_hardware(spec: Spec) -> bool:
+    return spec.ref is None and spec.kind is not Composite
 
 
 def _hardware_notes(tree: Spec) -> Iterator[str]:

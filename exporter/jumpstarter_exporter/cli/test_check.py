@@ -138,3 +138,33 @@ def test_json_says_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     ]
     assert check_files("broken", output="json") == ExitCode.USAGE
     assert len(described(capsys)["boards"]) == 1
+
+
+def test_a_process_of_its_own_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "one.yaml").write_text(DEVICES)
+    (folder / "two.yaml").write_text("ownProcess: true\n" + DEVICES)
+    notes = notes_of(capsys)
+    assert notes["one"] == []
+    [note] = notes["two"]
+    assert "which is to be started, too: jumpstarter-exporter run --board two" in note
+
+
+def test_what_is_required_and_never_missing_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "one.yaml").write_text(
+        "export:\n"
+        "  power: {type: power.MockPower, required: true}\n"
+        "  empty: {required: true, children: {}}\n"
+        "  group: {required: true, children: {power: {type: power.MockPower}}}\n"
+    )
+    nothing_below = "empty: `required` changes nothing: there is no device below it; remove it, or add one."
+    assert notes_of(capsys)["one"] == [
+        nothing_below,
+        "power, empty, group: `required` changes nothing before the board has joined a controller: it is about leases.",
+    ]
+    enrol("one", folder / "one.yaml")
+    assert notes_of(capsys)["one"] == [nothing_below]
+
+
+def notes_of(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    check_files(None, output="json")
+    return {one["board"]: one["notes"] for one in described(capsys)["boards"]}
