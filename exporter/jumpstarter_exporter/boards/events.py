@@ -61,6 +61,8 @@ class Reason(enum.StrEnum):
     """What belongs to it is other than what is served, until that is taken up."""
     HARDWARE = "hardware"
     """Until what is missing is there."""
+    UNKNOWN = "not known who has it"
+    """Until its controller has said, or it is resumed. Users of the host do not get it either: a lease may have it."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Records(Protocol):
     """Where the record is kept."""
 
     async def read(self) -> object:
-        """What was written last."""
+        """What was written last, None if nothing was. What cannot be read is anything that is no record."""
 
     async def write(self, plain: object) -> None:
         """On the disk when this returns."""
@@ -62,7 +62,8 @@ class Keeper:
         if self._records is not None:
             found = await self._records.read()
             self._occupancy.restore(found, trio.current_time(), time.time())
-            self._written = self._occupancy.record
+            # A record that nobody can read is replaced at once: the next process is to know as much.
+            self._written = None if Reason.UNKNOWN in self.withheld else self._occupancy.record
 
     async def run(self) -> None:
         """Until cancelled. What has not been written by then is not done either."""

@@ -178,6 +178,7 @@ class Occupancy:
 
         A lease that we have ended does nothing more: its controller is about to hear of it.
         """
+        self._withheld.pop(Reason.UNKNOWN, None)
         if lease.name == self._finished:
             return []
         if self.lease is None or lease.name != self.lease.name:
@@ -245,6 +246,7 @@ class Occupancy:
     def gone(self, now: float) -> list[Action]:
         """The controller says that the board is not leased, or not any more."""
         self._release_hook()
+        self._withheld.pop(Reason.UNKNOWN, None)
         self._finished = ""
         if self.lease is None:
             return []
@@ -343,6 +345,12 @@ class Occupancy:
         """A call or a stream of somebody on the host; unless it only `reads`, they use the board from then on."""
         if reads:
             return Admission.LOOK
+        if Reason.UNKNOWN in self._withheld:
+            return Refusal(
+                "unknown",
+                f"{self._obstacle}, and a lease may; wait for its controller's word, or free the board with "
+                "`jumpstarter-exporter resume`",
+            )
         if self.maintenance is not None and person != self.maintenance:
             return Refusal("maintenance", f"the board is {self._obstacle}; wait until that is over")
         if (lease := self.lease) is not None and not self._has_use(person):
@@ -499,14 +507,18 @@ class Occupancy:
         lease = None if self._is_offered else self.lease
         if lease is not None and lease.phase is Phase.PREPARING and not self._prepares:
             lease = replace(lease, phase=Phase.LEASED)
-        return Record(lease, self._end, self.began, self._finished, drained).to_plain()
+        unknown = self._withheld.get(Reason.UNKNOWN)
+        return Record(lease, self._end, self.began, self._finished, drained, unknown).to_plain()
 
     def restore(self, record: object, now: float, wall: float) -> None:
         """Go on where a process before has ended; `wall` is now in seconds since the epoch.
 
-        What is no record says that nobody had it. Of a lease the controller is heard first, for a while.
+        Of a lease the controller is heard first, for a while; of what is no record until it has spoken. None is a
+        board that nobody had.
         """
         found = Record.from_plain(record)
+        if found.unknown is not None:
+            self._withheld[Reason.UNKNOWN] = found.unknown
         self._finished = found.finished
         if found.drained is not None:
             self._withheld[Reason.DRAINED] = found.drained

@@ -9,6 +9,8 @@ from jumpstarter_exporter.boards.events import Lease, Phase
 __all__ = ["Record"]
 
 VERSION = 1
+UNREADABLE = "its record cannot be read"
+LATER = "its record is of a later version of the exporter"
 LATEST_END_SECONDS = 1e12
 """Since the epoch; a later end is no time."""
 
@@ -26,6 +28,8 @@ class Record:
     """The last lease that the exporter ended; its controller may not know yet."""
     drained: str | None = None
     """Why it is drained; None when it is not."""
+    unknown: str | None = None
+    """Why nobody knows who has it; None where that is known."""
 
     def to_plain(self) -> dict[str, object]:
         """As JSON can have it."""
@@ -42,16 +46,24 @@ class Record:
             plain["finished"] = self.finished
         if self.drained is not None:
             plain["drained"] = self.drained
+        if self.unknown is not None:
+            plain["unknown"] = self.unknown
         return plain
 
     @classmethod
     def from_plain(cls, plain: object) -> Record:
-        """What is no record of this version says that nobody had the board; what is no lease, that no lease had it."""
-        if not isinstance(plain, dict) or plain.get("version") != VERSION:
+        """None is a board that nobody has had. Of what is no record of this version it is `unknown` who had it."""
+        if plain is None:
             return cls()
-        name, client, phase, until, finished, drained = (
-            plain.get(key) for key in ("lease", "client", "phase", "until", "finished", "drained")
+        if not isinstance(plain, dict):
+            return cls(unknown=UNREADABLE)
+        name, client, phase, until, finished, drained, unknown = (
+            plain.get(key) for key in ("lease", "client", "phase", "until", "finished", "drained", "unknown")
         )
+        drained = drained if isinstance(drained, str) else None
+        if (version := plain.get("version")) != VERSION:
+            is_later = isinstance(version, int) and version > VERSION
+            return cls(drained=drained, unknown=LATER if is_later else UNREADABLE)
         lease = None
         if isinstance(name, str) and isinstance(client, str) and phase in list(map(str, Phase)):
             lease = Lease(name, client, Phase(phase), until=until if isinstance(until, str) else "")
@@ -60,7 +72,10 @@ class Record:
             _time(plain.get("end")),
             _time(plain.get("began")),
             finished if isinstance(finished, str) else "",
-            drained if isinstance(drained, str) else None,
+            drained,
+            (unknown if isinstance(unknown, str) else UNREADABLE)
+            if "unknown" in plain or (lease is None and "lease" in plain)
+            else None,
         )
 
 

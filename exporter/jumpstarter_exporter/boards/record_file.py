@@ -29,7 +29,7 @@ class RecordFile:
         self._is_failing = False
 
     async def read(self) -> object:
-        """What was written last; None if there is nothing that can be read."""
+        """What was written last; None if nothing was, and what is no record, if that cannot be read."""
         return await trio.to_thread.run_sync(self._read)
 
     async def write(self, plain: object) -> None:
@@ -50,7 +50,7 @@ class RecordFile:
                 error,
                 self._kept(),
             )
-            return None
+            return {}
 
     def _kept(self) -> str:
         """What was written for people to look at, where the next record would be written over it."""

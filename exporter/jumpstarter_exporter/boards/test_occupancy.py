@@ -540,22 +540,61 @@ def test_a_lease_that_waited_is_like_a_new_one_and_a_drained_board_stays_so() ->
 @pytest.mark.parametrize(
     "record",
     [
-        None,
         [],
         {},
-        {"version": 2, "lease": "one", "client": "ann", "phase": "leased", "drained": "", "finished": "one"},
+        {"version": 2, "lease": "one", "client": "ann", "phase": "leased", "finished": "one"},
+        {"version": 2, "board": {"had": "by", "ann": True}},
+        {"version": 1, "unknown": 5},
         {"version": 1, "lease": 3, "client": "ann", "phase": "leased"},
         {"version": 1, "lease": "one", "client": None, "phase": "leased"},
         {"version": 1, "lease": "one", "client": "ann", "phase": "lost"},
         {"version": 1, "lease": "one", "client": "ann", "phase": ["leased"]},
-        {"version": 1, "end": 5, "drained": 7, "finished": 8},
     ],
 )
-def test_what_is_no_record_says_that_nobody_had_it(record: object) -> None:
+def test_nobody_gets_a_board_whose_record_makes_no_sense_before_its_controller_has_spoken(
+    record: object,
+) -> None:
+    def found() -> Occupancy:
+        board = Occupancy()
+        board.restore(record, 0, WALL)
+        return restarted(board)  # and the next process knows as much
+
+    board = found()
+    assert board.local_call("desk", "bob", 0, reads=True) is Admission.LOOK
+    for override in (False, True):
+        refusal = refused(board.local_call("desk", "bob", 0, override=override, force=override))
+        assert refusal.code == "unknown"
+        assert "jumpstarter-exporter resume" in refusal.sentence
+    board.tick(10_000)
+    assert status(board) is not Status.AVAILABLE
+    assert [type(action) for action in board.assigned(FOREIGN, 1)] == [Begin], "it may be in its middle"
+    assert refused(board.local_call("desk", "bob", 2)).code == "leased"
+    board = found()
+    assert [type(action) for action in board.offered(OURS, 1)] == [Begin]
+    for freed in ("by its controller", "by hand"):
+        board = found()
+        if freed == "by hand":
+            board.release(Reason.UNKNOWN, now=1)
+        else:
+            board.gone(1)
+        assert status(board) is Status.AVAILABLE
+        assert board.record == {"version": 1}
+        used(board)
+
+
+@pytest.mark.parametrize("record", [None, {"version": 1, "end": 5, "drained": 7, "finished": 8}])
+def test_a_board_without_a_record_of_a_lease_is_nobodys(record: object) -> None:
     board = Occupancy()
     board.restore(record, 0, WALL)
     assert status(board) is Status.AVAILABLE
     assert board.record == {"version": 1}
+
+
+def test_a_board_that_a_later_version_has_drained_stays_drained() -> None:
+    board = Occupancy()
+    board.restore({"version": 2, "drained": "by root"}, 0, WALL)
+    board.gone(1)
+    assert board.withheld == {Reason.DRAINED: "by root"}
 
 
 @pytest.mark.parametrize("end", [float("nan"), float("inf"), -1, 10**400, "soon", None])

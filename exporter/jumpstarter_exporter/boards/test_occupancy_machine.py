@@ -166,6 +166,12 @@ class Machine(RuleBasedStateMachine):
         self.serving = self.waiting = self.offer = None
         assert (self.board.lease and self.board.lease.name) == (lease and lease.name)
 
+    @rule(record=st.sampled_from([{}, {"version": 9, "lease": "one"}]))
+    def restart_with_a_record_that_nobody_can_read(self, record: object) -> None:
+        self.board = Occupancy()
+        self.board.restore(record, self.now, WALL + self.now)
+        self.serving = self.waiting = self.offer = None
+
     @invariant()
     def told_the_truth(self) -> None:
         status, message = self.board.status

@@ -259,9 +259,9 @@ class Registered:
         self._keeper.withhold(Reason.DRAINED, why)
 
     def resume(self) -> None:
-        """Undo that, and start the board again if it has stopped."""
+        """Undo that, and start the board again if it has stopped. If nobody knows who has it, nobody has."""
         self.start_again()
-        self._keeper.release(Reason.DRAINED)
+        self._keeper.release(Reason.DRAINED, Reason.UNKNOWN)
 
     def start_again(self) -> bool:
         """Let a board be leased again that has stopped; False if it has not."""
@@ -315,7 +315,8 @@ class Registered:
                 while self._to_look_for():
                     await trio.sleep(LOOK_SECONDS)
                     for slot in self._to_look_for():
-                        if self._keeper.lease is None:  # one may have come with the device before
+                        # A lease may have come with the device before; or it has the board, and nobody knows.
+                        if self._keeper.lease is None and Reason.UNKNOWN not in self._keeper.withheld:
                             await self.users.look_for(slot)
 
     def _to_look_for(self) -> list[Slot]:

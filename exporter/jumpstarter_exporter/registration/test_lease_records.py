@@ -161,3 +161,24 @@ async def test_a_lease_that_its_user_has_ended_does_not_go_on_after_a_restart(
         lab.say("lease")
         await lab.until("release lease")
         assert "LEASE_READY" not in lab.heard
+
+
+async def test_a_board_whose_record_cannot_be_read_is_given_to_nobody_before_its_controller_is_heard(
+    configure: Configure, lab: Lab
+) -> None:
+    memory = Memory()
+    memory.plain = {"version": 99, "holder": "lease"}
+    away = RpcError(StatusCode.UNAVAILABLE, "away")
+    with trio.fail_after(60):
+        lab.says.append(away)
+        async with hosting(configure, lab, memory) as host, host.user() as user:
+            with pytest.raises(RpcError, match="not known who has it: its record is of a later version"):
+                await user.call("wait", 0)
+            while memory.plain.get("version") != 1:
+                await trio.sleep(0.01)
+            assert memory.plain == {
+                "version": 1,
+                "unknown": "its record is of a later version of the exporter",
+            }
+            host.exporter.resume()
+            assert await user.call("wait", 0) == "done"
