@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import trio
-from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing
+from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing
+from jumpstarter_exporter.node_errors import explain_open_error
 from jumpstarter_proto.errors import JumpstarterError
 
 __all__ = ["Port", "PortLost", "Settings", "open_port"]
@@ -229,18 +230,20 @@ def _configure(fd: int, settings: Settings) -> None:
 
 def _fault(settings: Settings, error: Exception) -> JumpstarterError:
     url = settings.url
-    number = getattr(error, "errno", None)
-    if number == errno.ENOENT:
+    if not settings.is_path:
+        return DeviceMissing(f"{url} cannot be opened: {error}; check its address and that its server runs")
+    if getattr(error, "errno", None) == errno.ENOENT:
         return DeviceMissing(
             f"there is no {url}; check the cable, `ls /dev/serial/by-id` shows what is plugged in"
         )
-    if number == errno.EACCES:
-        return DeviceFailed(f"the exporter may not open {url}; add its user to the group dialout")
-    if number in (errno.EAGAIN, errno.EBUSY):
-        return DeviceBusy(f"another program has {url} open; end it first")
-    if settings.is_path:
-        return DeviceFailed(f"{url} cannot be used as a serial port: {error}")
-    return DeviceMissing(f"{url} cannot be opened: {error}; check its address and that its server runs")
+    return explain_open_error(url, _system_error(error), "a serial port")
+
+
+def _system_error(error: Exception) -> Exception:
+    """Termios has its errors of its own, with the number first."""
+    if isinstance(error, termios.error) and len(error.args) == 2:
+        return OSError(*error.args)
+    return error
 
 
 def _reason(error: OSError) -> str:

@@ -125,7 +125,7 @@ async def test_hang_up_on_close_is_as_configured(cable: Cable, disable: bool) ->
 
 async def test_two_programs_cannot_share_a_terminal(cable: Cable) -> None:
     port = await open_port(settings(cable.path))
-    with pytest.raises(DeviceBusy, match=r"another program has .* open"):
+    with pytest.raises(DeviceBusy, match=r"is open in this exporter itself"):
         await open_port(settings(cable.path))
     await port.aclose()
     again = await open_port(settings(cable.path))

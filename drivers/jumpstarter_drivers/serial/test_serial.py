@@ -276,7 +276,7 @@ async def test_port_that_another_program_has_is_busy(cable: Cable) -> None:
     ):
         cable.write(b"x")
         assert await receive(stream, 1) == b"x"
-        with pytest.raises(ExporterNotReady, match="another program has"):
+        with pytest.raises(ExporterNotReady, match="is open in this exporter itself"):
             await second.set_dtr.aio(True)
 
 

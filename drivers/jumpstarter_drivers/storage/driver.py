@@ -12,6 +12,7 @@ from typing import ClassVar
 import trio
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import Driver, export
+from jumpstarter_exporter.node_errors import permission_hint
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.images import Verdict, check_content
 from jumpstarter_proto.run_folders import RunFolder
@@ -303,9 +304,7 @@ def _is_ready(path: Path) -> bool:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, OSError) as error:
         if isinstance(error, PermissionError):
-            raise StorageError(
-                f"the exporter may not open {path}; add its user to the device's group"
-            ) from error
+            raise StorageError(f"the exporter may not open {path}; {permission_hint(path)}") from error
         return False
     try:
         return os.lseek(fd, 0, os.SEEK_END) > 0
