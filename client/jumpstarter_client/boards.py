@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.lab.v1.host_pb2 import ListBoardsRequest
 from jumpstarter_proto.rpc import Caller, RpcError
@@ -42,12 +42,12 @@ class SeveralBoardsError(JumpstarterError):
     """A host has several boards, and it was not said which of them is meant."""
 
     status = "FAILED_PRECONDITION"
+    exit_code = ExitCode.USAGE
 
     def __init__(self, error: RpcError, boards: list[HostBoard]) -> None:
         """`error` is the door's answer."""
         super().__init__(str(error))
         self.boards = boards
-        self.exit_code = error.exit_code
 
 
 async def boards_behind(channel: Caller, allowed: Allowed) -> list[HostBoard]:

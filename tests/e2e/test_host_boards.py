@@ -64,9 +64,13 @@ def test_without_a_choice_the_devices_of_all_boards_are_named(host: Host) -> Non
             "which device? Name one of rock.main, rock.spare, rpi4.power; or choose a board: --board rock"
             in why
         )
-    code, _, why = host.run("j", "power", "on")
-    assert code == 1
-    assert "this host has the boards rock, rpi4; choose one: --board rock" in why
+    for command in (("jumpstarter", "shell"), ("jumpstarter", "shell", "--", "true")):
+        code, said, why = host.run(*command)
+        assert (code, said) == (2, "")
+        assert "this host has the boards rock, rpi4; choose one: --board rock" in why
+    code, said, why = host.run("j")
+    assert (code, said) == (2, "")
+    assert "this host has the boards rock, rpi4; name one first: j rock" in why
 
 
 @pytest.mark.parametrize("is_remote", [False, True])
@@ -135,6 +139,96 @@ def test_a_shell_is_of_one_board(host: Host) -> None:
     script = 'echo "$JUMPSTARTER_HOST"'
     code, said, _ = host.run("jumpstarter", "shell", "--board", "rock", "--", "sh", "-c", script)
     assert (code, said) == (0, f"{host.socket.parent / 'boards' / 'rock.sock'}\n")
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_the_first_word_of_a_path_chooses_the_board(host: Host, is_remote: bool) -> None:
+    where = host.address if is_remote else ""
+    for words, used in (
+        (("spare", "on"), {"rock.spare"}),
+        (("rpi4", "power", "on"), {"rock.spare", "rpi4.power"}),
+        (("rock", "main", "on"), {"rock.spare", "rpi4.power", "rock.main"}),
+    ):
+        assert host.run("j", *words, host=where) == (0, "", "")
+        listed = json.loads(host.run("jumpstarter", "devices", "-o", "json", host=where)[1])
+        assert {device["path"] for device in listed if not device["reason"]} == used
+    assert host.run("j", "rock", host=where)[1].startswith("Usage: j rock COMMAND")
+    code, _, why = host.run("j", "rok", "main", host=where)
+    assert (code, "no board of this host has a device 'rok'; did you mean 'rock'" in why) == (3, True)
+
+
+def test_what_runs_in_a_boards_shell_uses_that_board(host: Host) -> None:
+    for where in (str(host.socket), host.address):
+        for chosen in (("--board", "rock"), ()):
+            environment = {} if chosen else {"JUMPSTARTER_BOARD": "rock"}
+            command = [str(exporters.scripts() / "j"), "spare", "on"]
+            done = host.run("jumpstarter", "shell", *chosen, "--", *command, host=where, **environment)
+            assert done == (0, "", "")
+
+
+STEPS = "steps:\n  - power.on: {}\n"
+
+
+def test_a_test_runs_on_the_board_that_it_names_or_the_only_one_that_has_its_devices(host: Host) -> None:
+    for where in (str(host.socket), host.address):
+        for name, text, words in (
+            ("named", f"board: rpi4\n{STEPS}", ()),
+            ("option", STEPS, ("--board", "rpi4")),
+            ("environment", STEPS, ()),
+            ("device", "steps:\n  - power.on: {}\n    device: main\n", ()),
+            ("both", f"board: rock.spare\n{STEPS}", ()),
+        ):
+            file = host.home / f"{name}.yaml"
+            file.write_text(text)
+            environment = {"JUMPSTARTER_BOARD": "rpi4"} if name == "environment" else {}
+            code, said, why = host.run(
+                "jumpstarter", "test", str(file), "--no-results", *words, host=where, **environment
+            )
+            assert code == 0, (name, said, why)
+
+
+def test_tests_for_several_boards_run_one_after_the_other_or_not_at_all(host: Host) -> None:
+    files = []
+    for name, text in (
+        ("one", f"board: rpi4\n{STEPS}"),
+        ("two", f"board: rock.main\n{STEPS}"),
+        ("any", STEPS),
+    ):
+        files.append(str(host.home / f"{name}.yaml"))
+        Path(files[-1]).write_text(text)
+    # For the third, only rpi4 has a power switch that need not be named.
+    code, said, why = host.run("jumpstarter", "test", *files, "--no-results", "-o", "json")
+    assert (code, [one["outcome"] for one in json.loads(said)]) == (0, ["passed"] * 3), why
+
+    Path(files[2]).write_text("steps:\n  - serial.send: {text: x}\n")
+    code, said, why = host.run("jumpstarter", "test", *files, "--no-results")
+    assert (code, said) == (3, "")
+    assert "no board of this host has what the test uses (rock: no device has the interface 'serial'" in why
+    (host.home / "sleep.yaml").write_text("steps:\n  - wait: 0s\n")
+    code, said, why = host.run("jumpstarter", "test", str(host.home / "sleep.yaml"), "--no-results")
+    assert (code, said) == (2, "")
+    assert "each of the boards rock, rpi4 has what the test uses; choose one: --board NAME" in why
+
+
+def test_pytest_has_an_option_for_the_board(host: Host) -> None:
+    (host.home / "test_it.py").write_text(
+        "def test_on(jumpstarter):\n    jumpstarter.spare.on()\n"
+        "async def test_async(jumpstarter_async):\n    await jumpstarter_async.main.on.aio()\n"
+    )
+    ini = host.home / "pytest.ini"
+    ini.write_text("[pytest]\ntrio_mode = true\n")
+    command = ("pytest", "-p", "no:cacheprovider", "-c", str(ini), str(host.home))
+    code, said, _ = host.run(*command, "--jumpstarter-board", "rock", host=host.address)
+    assert code == 0, said
+    code, said, _ = host.run(*command)
+    assert code == 1
+    assert (
+        "this host has the boards rock, rpi4; choose one: --board rock; for pytest, --jumpstarter-board"
+        in said
+    )
+    ini.write_text("[pytest]\ntrio_mode = true\njumpstarter_board = rock\n")
+    code, said, _ = host.run(*command)
+    assert code == 0, said
 
 
 def test_one_of_several_is_of_no_other_exporter(host: Host) -> None:

@@ -1,4 +1,7 @@
-"""Which of a host's boards a command means: by a board's name in the place of a device's, or by a device's name."""
+"""Which of a host's boards a command means: by a board's name in the place of a device's, or by a device's name.
+
+A command that means none of them, or several, ends with the names that would do; nothing is guessed.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from jumpstarter_client.cli.devices import check_made, find, with_interface
 from jumpstarter_client.cli.options import UnknownDeviceError, UsageError, nearest
 from jumpstarter_client.node import Node
 
-__all__ = ["choose_board"]
+__all__ = ["check_served", "choose_board", "choose_board_of_tree"]
 
 _SENTENCE = 400
 _Found = list[tuple[HostBoard, Node]]
@@ -36,7 +39,7 @@ def choose_board(
         token = arguments[index]
         if token.startswith("-"):
             continue
-        _check_served(boards, token)
+        check_served(boards, token)
         found = [(board, node) for board in boards for node in _meant(board, interface, token)]
         if len(found) > 1:
             raise UsageError(f"{token!r} can be any of {_names(found)}; name one of them")
@@ -74,6 +77,37 @@ def choose_board(
     )
 
 
+def choose_board_of_tree(boards: Sequence[HostBoard], words: list[str]) -> tuple[HostBoard, list[str]]:
+    """The same for a path in the device tree: what its first word names, and the words for that board alone.
+
+    Raises:
+        UnknownDeviceError: no board has that name, or such a device.
+        UsageError: several have such a device, or nothing is named; names what there is.
+        JumpstarterError: the board that is named is not served; says why.
+    """
+    names = [board.name for board in boards]
+    if not words or words[0].startswith("-"):
+        raise UsageError(
+            f"this host has the boards {', '.join(map(shown, names))}; name one first: j {shown(names[0])}"
+        )
+    word = words[0]
+    check_served(boards, word)
+    found = [board for board in boards if board.root is not None and word in board.root.children]
+    if not found:
+        for board in boards:
+            if board.name == word:
+                return board, words[1:]
+        tops = [name for board in boards if board.root is not None for name in board.root.children]
+        raise UnknownDeviceError(
+            f"no board of this host has a device {word!r}{nearest(word, [*names, *tops])}"
+        )
+    if len(found) > 1 or any(name == word for name in names if name != found[0].name):
+        of = [f"j {shown(board.name)} {shown(word)}" for board in found]
+        of += [f"j --board {shown(word)}" for name in names if name == word]
+        raise UsageError(f"{word!r} can be any of several boards': {', '.join(of)}; use one of these")
+    return found[0], words
+
+
 def _meant(board: HostBoard, interface: str, token: str) -> list[Node]:
     """The board's devices that the word can mean: as on a host with that board only, and with the board's name."""
     if board.root is None:
@@ -86,8 +120,8 @@ def _meant(board: HostBoard, interface: str, token: str) -> list[Node]:
     return find(board.root, interface, token.removeprefix(prefix)) if token.startswith(prefix) else []
 
 
-def _check_served(boards: Sequence[HostBoard], token: str) -> None:
-    """Another board's device is not meant by the name of one that is not there."""
+def check_served(boards: Sequence[HostBoard], token: str) -> None:
+    """JumpstarterError if the word names a board that is not there: no other board's device is meant by it."""
     for board in boards:
         if board.root is None and (token == board.name or token.startswith(f"{board.name}.")):
             why = board.problem or "its devices are for nobody here"

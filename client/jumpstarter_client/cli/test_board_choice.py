@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from jumpstarter_proto.rpc import Channel
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport, GetReportResponse
 
 from jumpstarter_client.boards import HostBoard
-from jumpstarter_client.cli.board_choice import choose_board
+from jumpstarter_client.cli.board_choice import choose_board, choose_board_of_tree
 from jumpstarter_client.cli.conftest import Command
 from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
 from jumpstarter_client.conftest import POWER, FakeExporter, entry
@@ -100,3 +101,35 @@ def test_the_only_board_of_a_host_costs_no_further_calls(
     assert command("jumpstarter", "power", "on", "rpi4").code == 0
     assert made == ["GetReport", "DriverCall"]
     assert lab.called
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["relay3", "on"], ("rock", ["relay3", "on"])),
+        (["rpi5", "power", "on"], ("rpi5", ["power", "on"])),
+        (["rock"], ("rock", [])),
+    ],
+)
+def test_the_first_word_of_a_path_is_a_boards_or_a_devices(
+    words: list[str], meant: tuple[str, list[str]]
+) -> None:
+    found, rest = choose_board_of_tree([ROCK, RPI5, GONE], words)
+    assert (found.name, rest) == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "why"),
+    [
+        ([], UsageError, "this host has the boards rock, rpi5, pine, gone; name one first: j rock"),
+        (["power", "on"], UsageError, "j rpi5 power, j pine power; use one of these"),
+        (["rock", "on"], UsageError, "j pine rock, j --board rock; use one of these"),
+        (["gone", "power"], JumpstarterError, "the board gone is not served: its process has ended"),
+        (["moon"], UnknownDeviceError, "no board of this host has a device 'moon'"),
+    ],
+)
+def test_a_path_that_can_be_of_several_boards_or_of_none_is_an_error(
+    words: list[str], error: type[JumpstarterError], why: str
+) -> None:
+    with pytest.raises(error, match=re.escape(why)):
+        choose_board_of_tree([ROCK, RPI5, NAMESAKE, GONE], words)

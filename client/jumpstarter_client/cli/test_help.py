@@ -100,11 +100,15 @@ lease of the board ended first.
 
   jumpstarter shell
   jumpstarter shell -- j power on
+  jumpstarter shell --board rpi4                     that one of the boards of a host
   jumpstarter shell -l board=rpi4 --duration 2h      a board of a controller, leased until the shell ends
   jumpstarter shell -n rpi4-1                        that one, by the name of its exporter
   jumpstarter shell --exporter rpi4                  this machine's configuration of that name, else as -n
   jumpstarter shell --lease NAME                     a lease that there is; it stays when the shell ends
   jumpstarter shell --config rpi4.yaml -- pytest     an exporter of its own, from that file
+
+On a host that serves several boards, --board or JUMPSTARTER_BOARD says which; `jumpstarter devices` names them. All
+commands inside use that one.
 
 Of a leased board it says five minutes before when the lease ends; inside, `jumpstarter lease extend 30m` goes on.
 

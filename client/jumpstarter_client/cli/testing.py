@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from jumpstarter_proto.terminal import print_line, print_text
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_name, take_output
 
 if TYPE_CHECKING:
+    from jumpstarter_client.base import DriverClient
     from jumpstarter_client.yamltest.events import RunEnded
     from jumpstarter_client.yamltest.model import BoardTest
 
@@ -33,7 +34,7 @@ Run tests that are written in YAML. Every file is checked, against the devices t
 
 Options:
   --set NAME=VALUE     a variable of the tests
-  --board NAME         the board for tests, instead of the one that they name
+  --board NAME         the board for tests, or BOARD.DEVICE, for tests, instead of what they name
   --results DIR        where the run's folder is made (jumpstarter-results); consoles, times and a summary are in it
   --no-results         keep nothing
   --junit FILE         results for CI
@@ -184,6 +185,7 @@ async def _run_all(
 ) -> None:
     import os  # noqa: PLC0415
     from dataclasses import replace  # noqa: PLC0415
+    from itertools import groupby  # noqa: PLC0415
 
     import trio  # noqa: PLC0415
 
@@ -212,16 +214,14 @@ async def _run_all(
             for runner in running:
                 runner.interrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
-    async with connect_async(
-        options.host, config=options.config, wanted=options.wanted(), ended=lose
-    ) as root:
+    async def run_on(root: DriverClient, planned: Iterable[BoardTest]) -> bool:
+        """Whether to go on behind them."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listen, signals)
-                for one in tests:
+                for one in planned:
                     own = folder / folder_name(one.name, taken) if folder else None
-                    planned = replace(one, board=run.board) if run.board else one
-                    runner = Runner(planned, root.node, tell=teller.tell, folder=own)
+                    runner = Runner(one, root.node, tell=teller.tell, folder=own)
                     running[:] = [runner]
                     for error in losses:
                         runner.lose_board(error)
@@ -232,6 +232,25 @@ async def _run_all(
                     if result.outcome is Outcome.INTERRUPTED:
                         break
                 nursery.cancel_scope.cancel()
+        return result.outcome is not Outcome.INTERRUPTED
+
+    tests = [replace(one, board=run.board) if run.board else one for one in tests]
+    try:
+        async with connect_async(
+            options.host, config=options.config, board=options.board, wanted=options.wanted(), ended=lose
+        ) as root:
+            await run_on(root, tests)
+    except JumpstarterError as error:
+        if not (boards := getattr(error, "boards", None)):
+            raise
+        from jumpstarter_client.yamltest.which_board import choose_board_of_test  # noqa: PLC0415
+
+        # All of them before any is run.
+        chosen = [choose_board_of_test(boards, one) for one in tests]
+        for name, group in groupby(chosen, key=lambda pair: pair[0].name):
+            async with connect_async(options.host, board=name) as root:
+                if not await run_on(root, [test for _, test in group]):
+                    break
 
 
 def _new_folder(parent: Path) -> Path:

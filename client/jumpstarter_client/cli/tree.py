@@ -26,26 +26,42 @@ def run_tree(arguments: list[str], options: Options) -> ExitCode:
         raise UsageError("`j` works inside of `jumpstarter shell`; run that first, or set JUMPSTARTER_HOST")
     from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for a wrong command line
 
-    with connect(options.host, config=options.config, board=options.board, wanted=options.wanted()) as root:
-        node, words = root.node, list(arguments)
-        while words and words[0] in node.children:
-            node = node.children[words.pop(0)]
-        known = _verbs(node)
-        title = " ".join(["j", *arguments[: len(arguments) - len(words)]])
-        if not words or words[0] in ("-h", "--help"):
-            _print_help(node, known, title)
-            return ExitCode.OK
-        word = words.pop(0)
-        if reason := getattr(node.client, "stub_reason", None):
-            raise JumpstarterError(f"{node.path} cannot be used: {reason}")
-        if word not in known:
-            raise UsageError(f"{title} has no {word!r}{nearest(word, [*node.children, *known])}")
-        if any(w in ("-h", "--help") for w in words):
-            from jumpstarter_client.cli.parser import print_help  # noqa: PLC0415
+    try:
+        with connect(
+            options.host, config=options.config, board=options.board, wanted=options.wanted()
+        ) as root:
+            return _run_below(root.node, arguments, "j", options)
+    except JumpstarterError as error:
+        if not (boards := getattr(error, "boards", None)):
+            raise
+        from jumpstarter_client.cli.board_choice import choose_board_of_tree  # noqa: PLC0415 - only a host of several
 
-            print_help(known[word], f"{title} {word}", device=False)
-            return ExitCode.OK
-        call_verb(node.client, known[word], words, f"{title} {word}", options)
+        board, words = choose_board_of_tree(boards, arguments)
+        title = "j" if len(words) == len(arguments) else f"j {board.name}"
+        with connect(options.host, board=board.name) as root:
+            return _run_below(root.node, words, title, options)
+
+
+def _run_below(node: Node, arguments: list[str], title: str, options: Options) -> ExitCode:
+    words = list(arguments)
+    while words and words[0] in node.children:
+        node = node.children[words.pop(0)]
+    known = _verbs(node)
+    title = " ".join([title, *arguments[: len(arguments) - len(words)]])
+    if not words or words[0] in ("-h", "--help"):
+        _print_help(node, known, title)
+        return ExitCode.OK
+    word = words.pop(0)
+    if reason := getattr(node.client, "stub_reason", None):
+        raise JumpstarterError(f"{node.path} cannot be used: {reason}")
+    if word not in known:
+        raise UsageError(f"{title} has no {word!r}{nearest(word, [*node.children, *known])}")
+    if any(w in ("-h", "--help") for w in words):
+        from jumpstarter_client.cli.parser import print_help  # noqa: PLC0415
+
+        print_help(known[word], f"{title} {word}", device=False)
+        return ExitCode.OK
+    call_verb(node.client, known[word], words, f"{title} {word}", options)
     return ExitCode.OK
 
 

@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("jumpstarter", "boards")
     options = [
         ("exporter", "a socket, HOST:PORT, or a YAML file from which an exporter is started for the session"),
+        ("board", "one of the boards of a host that serves several"),
         ("selector", "labels of a board to lease from a controller"),
         ("lease", "a lease to use"),
         ("duration", "how long to lease a board, such as 2h; 30m if left out"),
@@ -75,7 +76,10 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except JumpstarterError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None  # or it would be told twice
+        said = str(error)
+        if getattr(error, "boards", None):
+            said += "; for pytest, --jumpstarter-board NAME or JUMPSTARTER_BOARD"
+        raise pytest.fail.Exception(said, pytrace=False) from None  # or it would be told twice
 
 
 @pytest.fixture(scope="session")
@@ -94,13 +98,15 @@ def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
 
     with ExitStack() as stack:
         with _explained():
-            where = target(exporter, selector, lease, _workers(pytestconfig), duration)
+            board = _option(pytestconfig, "board")
+            where = target(exporter, selector, lease, _workers(pytestconfig), duration, board=board)
             portal = stack.enter_context(Portal())
             address = stack.enter_context(
                 portal.context(
                     open_host(
                         where.host,
                         config=where.config,
+                        board=board,
                         wanted=where.wanted,
                         leased=leased,
                         notify=notices.append,
@@ -121,7 +127,11 @@ def jumpstarter(jumpstarter_host: str, pytestconfig: pytest.Config) -> Iterator[
     with ExitStack() as stack:
         with _explained():
             root = stack.enter_context(
-                connect(jumpstarter_host, allowed=pytestconfig.stash.get(_ALLOWED, None))
+                connect(
+                    jumpstarter_host,
+                    board=_option(pytestconfig, "board"),
+                    allowed=pytestconfig.stash.get(_ALLOWED, None),
+                )
             )
             if not (_option(pytestconfig, "selector") or _option(pytestconfig, "lease")):
                 keep_own(root.node, *_workers(pytestconfig))
@@ -141,7 +151,8 @@ async def _async_root(
     from jumpstarter_client.pytest_plugin.boards import keep_own
 
     allowed = pytestconfig.stash.get(_ALLOWED, None)
-    async with connect_async(jumpstarter_host, allowed=allowed) as root:
+    board = _option(pytestconfig, "board")
+    async with connect_async(jumpstarter_host, board=board, allowed=allowed) as root:
         keep_own(root.node, *_workers(pytestconfig))
         yield root
 

@@ -27,12 +27,14 @@ def target(
     lease: str | None,
     workers: tuple[int, int],
     duration: str | None = None,
+    *,
+    board: str | None = None,
 ) -> Target:
     """What the options mean.
 
     Raises:
-        ConnectError: an exporter and a lease are asked for, or several processes would each start an exporter for
-            one hardware.
+        ConnectError: an exporter or a board of a host, and a lease are asked for, or several processes would each
+            start an exporter for one hardware.
         TimeFormatError: the duration is none.
     """
     if selector or lease:
@@ -41,9 +43,19 @@ def target(
                 "--jumpstarter-exporter names an exporter, --jumpstarter-selector and --jumpstarter-lease ask a "
                 "controller for one; use one of them"
             )
+        if board:
+            raise ConnectError(
+                "--jumpstarter-board names one of the boards that a host serves, --jumpstarter-selector and "
+                "--jumpstarter-lease ask a controller for one; use one of them"
+            )
         return Target(wanted=Wanted.of({}, selector=selector, lease=lease, duration=duration))
     if exporter is None or not exporter.endswith((".yaml", ".yml")):
         return Target(host=exporter)
+    if board:
+        raise ConnectError(
+            f"--jumpstarter-board names one of the boards that a host serves; {exporter} is a board of its own: "
+            "leave one of the two out"
+        )
     if workers[1] > 1:
         raise ConnectError(
             f"{workers[1]} processes cannot each start an exporter from {exporter} for the same hardware; "

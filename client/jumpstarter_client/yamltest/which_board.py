@@ -1,0 +1,85 @@
+"""Which of a host's boards a test means: the one that it names, or the only one that has its devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_client.boards import HostBoard
+from jumpstarter_client.cli.board_choice import check_served
+from jumpstarter_client.cli.devices import select
+from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
+from jumpstarter_client.node import Node
+from jumpstarter_client.requirements import lacking, missing_interfaces
+from jumpstarter_client.yamltest.model import BoardTest, calls
+
+__all__ = ["choose_board_of_test"]
+
+_SENTENCE = 400
+
+
+def choose_board_of_test(boards: Sequence[HostBoard], test: BoardTest) -> tuple[HostBoard, BoardTest]:
+    """The board, and the test for that board alone. The test's `board` may name it, with a device or without.
+
+    A test whose requirements no board meets is given to the first, on which it is skipped.
+
+    Raises:
+        UnknownDeviceError: no board has the devices of its steps.
+        UsageError: several have; names them.
+        JumpstarterError: the board that it names is not served; says why.
+    """
+    if test.board:
+        check_served(boards, test.board)
+    served = [(board, board.root) for board in boards if board.root is not None]
+    named = [
+        (board, root, own) for board, root in served if (own := _on_board_named(board, test)) is not None
+    ]
+    tried = [*((board, root, test) for board, root in served), *named]
+    whys = [(board, own, _mismatch(root, own)) for board, root, own in tried]
+    # As on a host with that board only, before the meaning that needs the board's name.
+    found = {board.name: (board, own) for board, own, why in reversed(whys) if not why}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        names = ", ".join(shown(board.name) for board, _ in served if board.name in found)
+        raise UsageError(
+            f"{test.document.file}: each of the boards {names} has what the test uses; choose one: --board NAME"
+        )
+    if named:  # whatever is wrong is told of that board, with the step's place in the file
+        return named[0][0], named[0][2]
+    if served and all(_is_to_be_skipped(root, test) for _, root in served):
+        return served[0][0], test
+    told = "; ".join(f"{shown(board.name)}: {shown(why, _SENTENCE)}" for board, _, why in whys)
+    raise UnknownDeviceError(
+        f"{test.document.file}: no board of this host has what the test uses ({told or 'none is served'})"
+    )
+
+
+def _on_board_named(board: HostBoard, test: BoardTest) -> BoardTest | None:
+    """The test for that board, if its `board` begins with the board's name."""
+    name, dot, device = (test.board or "").partition(f"{board.name}.")
+    if test.board == board.name:
+        return replace(test, board=None)
+    return replace(test, board=device) if dot and not name and device else None
+
+
+def _mismatch(root: Node, test: BoardTest) -> str:
+    """Why the test does not fit a board; empty if it does. A device that cannot be used now is that device still."""
+    if why := lacking(root, test.requires.interfaces, test.requires.labels):
+        return why
+    for call in calls(test.steps + test.always):
+        if not call.step.interface:
+            continue
+        token = call.device or test.board
+        try:
+            select(root, call.step.interface, [token] if token else [], False)
+        except JumpstarterError as error:
+            return str(error)
+    return ""
+
+
+def _is_to_be_skipped(root: Node, test: BoardTest) -> bool:
+    return bool(missing_interfaces(root, test.requires.interfaces))
