@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-import trio
 from jumpstarter_proto.file_names import path_text
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
@@ -148,7 +147,7 @@ class Door:
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """A session of the board that the call is for. RpcError when it names none that can be used."""
         name = call.header(BOARD)
-        board = _board(self._roll, name or self._chosen.get(call.connection))
+        board = await _board(self._roll, name or self._chosen.get(call.connection))
         if not name:
             self._chosen[call.connection] = board.name
         if self._visits is not None:
@@ -169,10 +168,8 @@ class _Host(HostServiceServicer):
     ) -> host_pb2.ListBoardsResponse:
         boards = [_told(self._roll, name) for name in self._roll.names]
         found = self._roll.discovery
-        async with trio.open_nursery() as nursery:
-            for board in boards:
-                if board.name in self._roll.elsewhere:
-                    nursery.start_soon(look_elsewhere, board, self._roll.elsewhere[board.name])
+        elsewhere = self._roll.elsewhere
+        await look_elsewhere({elsewhere[one.name]: one for one in boards if one.name in elsewhere})
         if self._is_remote:
             for board in boards:
                 board.socket = board.file = ""  # of this host
@@ -191,7 +188,7 @@ class _Host(HostServiceServicer):
         # Who ends all of it has no board in mind: the next process leases what this one did.
         ends = request.exit and not request.board
         _let_its_keeper_in(call)
-        names = self._changed(request.board, lambda board: not ends and board.drain(why))
+        names = await self._changed(request.board, lambda board: not ends and board.drain(why))
         if request.exit:
             self._roll.leave()
         return host_pb2.DrainResponse(boards=[_told(self._roll, name) for name in names])
@@ -204,7 +201,9 @@ class _Host(HostServiceServicer):
         _let_its_keeper_in(call)
         started = await self._roll.resume(request.board)
         names = (
-            [] if request.board in (*started, *self._roll.problems) else self._changed(request.board, _resume)
+            []
+            if request.board in (*started, *self._roll.problems)
+            else await self._changed(request.board, _resume)
         )
         names = sorted({*names, *started, *([request.board] if request.board else [])})
         return host_pb2.ResumeResponse(boards=[_told(self._roll, name) for name in names], started=started)
@@ -240,15 +239,15 @@ class _Host(HostServiceServicer):
             ]
         )
 
-    def _changed(self, name: str, change: Callable[[Board], bool]) -> list[str]:
+    async def _changed(self, name: str, change: Callable[[Board], bool]) -> list[str]:
         """The boards that were changed: that one, or all."""
         if not name:
             return [one for one, board in self._roll.served.items() if change(board)]
         if name in self._roll.elsewhere:
             raise RpcError(
-                StatusCode.FAILED_PRECONDITION, not_here(name, self._roll.elsewhere[name], "--socket")
+                StatusCode.FAILED_PRECONDITION, await not_here(name, self._roll.elsewhere[name], "--socket")
             )
-        if not change(_board(self._roll, name)):
+        if not change(await _board(self._roll, name)):
             raise RpcError(
                 StatusCode.FAILED_PRECONDITION,
                 f"no controller leases the board {shown(name)}: there is nothing to drain or resume",
@@ -270,7 +269,7 @@ def _resume(board: Board) -> bool:
     return board.resume()
 
 
-def _board(roll: Roll, name: str | None) -> Board:
+async def _board(roll: Roll, name: str | None) -> Board:
     names = roll.names
     if not name and roll.default is not None:
         name = roll.default()
@@ -290,7 +289,7 @@ def _board(roll: Roll, name: str | None) -> Board:
             f"the board {shown(name)} is not served: {roll.problems[name]}",
         )
     if name in roll.elsewhere:
-        raise RpcError(StatusCode.FAILED_PRECONDITION, not_here(name, roll.elsewhere[name]))
+        raise RpcError(StatusCode.FAILED_PRECONDITION, await not_here(name, roll.elsewhere[name]))
     if name not in roll.served:
         raise RpcError(StatusCode.NOT_FOUND, f"this host has no board {shown(name)}; it has {choice}")
     return roll.served[name]

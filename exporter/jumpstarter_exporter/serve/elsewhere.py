@@ -5,6 +5,7 @@ Nothing is kept: the lock on a board tells at each question whether its process 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import trio
@@ -15,7 +16,7 @@ from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, connect_unix, o
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
-from jumpstarter_exporter.boards.claim import holder
+from jumpstarter_exporter.boards.claim import Holder, holder
 from jumpstarter_exporter.errors import collapsed
 
 __all__ = ["look_elsewhere", "not_here"]
@@ -24,9 +25,12 @@ SECONDS = 2.0
 """A process that does not answer holds up nobody who wants to know which boards there are."""
 
 
-def not_here(name: str, file: Path, option: str = "--host") -> str:
+async def not_here(name: str, file: Path, option: str = "--host") -> str:
     """Why a call for that board cannot be made here, and where it can. `option` takes its socket."""
-    held = holder(file)
+    return _sentence(name, await trio.to_thread.run_sync(holder, file), option)
+
+
+def _sentence(name: str, held: Holder | None, option: str = "--host") -> str:
     if held is None:
         return f"the board {shown(name)} is not served: {_absent(name)}"
     socket = held.error.socket
@@ -39,15 +43,26 @@ def not_here(name: str, file: Path, option: str = "--host") -> str:
     return f"the board {shown(name)} is served by {who} of this host; {where}"
 
 
-async def look_elsewhere(board: host_pb2.Board, file: Path) -> None:
-    """Fill in what the board's process says of it, or why there is nothing to say."""
-    held = holder(file)
+async def look_elsewhere(boards: Mapping[Path, host_pb2.Board]) -> None:
+    """Fill in what the process of each board says of it, or why there is nothing to say. Boards are by their files.
+
+    The locks are looked at in one turn of a worker thread: their folder may be slow, and each is opened.
+    """
+    if not boards:
+        return
+    holders = await trio.to_thread.run_sync(lambda: {file: holder(file) for file in boards})
+    async with trio.open_nursery() as nursery:
+        for file, board in boards.items():
+            nursery.start_soon(_look, board, holders[file])
+
+
+async def _look(board: host_pb2.Board, held: Holder | None) -> None:
     if held is None:
         board.problem = _absent(board.name)
         return
     socket = held.error.socket
     if not socket:
-        board.problem = not_here(board.name, file)
+        board.problem = _sentence(board.name, held)
         return
     with trio.move_on_after(SECONDS) as limit:
         try:
