@@ -58,6 +58,11 @@ class Host:
         daemon.first_line()
         return daemon
 
+    def start_listening(self, *words: str) -> str:
+        """Where it listens for other hosts."""
+        daemon = self._stack.enter_context(exporters.running(self._command(*words), self.home))
+        return daemon.first_line().rpartition(" and ")[2].split()[0]
+
     def exporter(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [exporters.scripts() / "jumpstarter-exporter", *words],
@@ -191,3 +196,25 @@ def test_a_board_that_the_exporter_has_gets_no_second_process(host: Host) -> Non
     code, why = host.refused("--board", "rpi6")
     assert (code, "there is no configuration of a board 'rpi6'" in why) == (3, True)
     assert host.refused("--board", "rpi5", "--config", "rock")[0] == 2
+
+
+def test_users_of_other_hosts_are_told_how_to_reach_a_board_with_a_process_of_its_own(host: Host) -> None:
+    listen = ("--listen", "127.0.0.1:0", "--insecure")
+    address = host.start_listening(*listen)
+    own = host.start_listening("--board", "rpi5", *listen)
+    there = {"JUMPSTARTER_HOST": address, "JMP_GRPC_INSECURE": "1"}
+    why = (
+        "a process of its own serves it, to users of its host only; use it there, such as through ssh, or have that "
+        "process listen, too: jumpstarter-exporter run --board rpi5 --listen HOST:PORT\n"
+    )
+    code, said, _ = host.run("devices", **there)
+    assert code == 0
+    assert f"rpi5  not served: {why}" in said
+    assert host.run("power", "on", "rpi5", **there) == (1, "", f"error: the board rpi5 is not served: {why}")
+    assert host.run("power", "on", "--board", "rpi5", **there) == (
+        1,
+        "",
+        f"error: the board rpi5 is not served here: {why}",
+    )
+    assert host.run("power", "on", "rock", **there) == (0, "", "")
+    assert host.run("power", "on", **there | {"JUMPSTARTER_HOST": own}) == (0, "", "")

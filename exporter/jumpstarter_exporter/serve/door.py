@@ -22,7 +22,7 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.serve.board import Board
-from jumpstarter_exporter.serve.elsewhere import look_elsewhere, not_here
+from jumpstarter_exporter.serve.elsewhere import look_elsewhere, not_here, on_its_host_only
 from jumpstarter_exporter.services import Use, services
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.user_reach import limit_reach
@@ -147,7 +147,9 @@ class Door:
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """A session of the board that the call is for. RpcError when it names none that can be used."""
         name = call.header(BOARD)
-        board = await _board(self._roll, name or self._chosen.get(call.connection))
+        board = await _board(
+            self._roll, name or self._chosen.get(call.connection), is_remote=self._visits is not None
+        )
         if not name:
             self._chosen[call.connection] = board.name
         if self._visits is not None:
@@ -169,10 +171,13 @@ class _Host(HostServiceServicer):
         boards = [_told(self._roll, name) for name in self._roll.names]
         found = self._roll.discovery
         elsewhere = self._roll.elsewhere
-        await look_elsewhere({elsewhere[one.name]: one for one in boards if one.name in elsewhere})
         if self._is_remote:
             for board in boards:
                 board.socket = board.file = ""  # of this host
+                if board.name in elsewhere:
+                    board.problem = on_its_host_only(board.name)
+        else:
+            await look_elsewhere({elsewhere[one.name]: one for one in boards if one.name in elsewhere})
         return host_pb2.ListBoardsResponse(
             boards=boards,
             unassigned=[
@@ -269,7 +274,7 @@ def _resume(board: Board) -> bool:
     return board.resume()
 
 
-async def _board(roll: Roll, name: str | None) -> Board:
+async def _board(roll: Roll, name: str | None, *, is_remote: bool = False) -> Board:
     names = roll.names
     if not name and roll.default is not None:
         name = roll.default()
@@ -289,7 +294,11 @@ async def _board(roll: Roll, name: str | None) -> Board:
             f"the board {shown(name)} is not served: {roll.problems[name]}",
         )
     if name in roll.elsewhere:
-        raise RpcError(StatusCode.FAILED_PRECONDITION, await not_here(name, roll.elsewhere[name]))
+        if is_remote:
+            why = f"the board {shown(name)} is not served here: {on_its_host_only(name)}"
+        else:
+            why = await not_here(name, roll.elsewhere[name])
+        raise RpcError(StatusCode.FAILED_PRECONDITION, why)
     if name not in roll.served:
         raise RpcError(StatusCode.NOT_FOUND, f"this host has no board {shown(name)}; it has {choice}")
     return roll.served[name]

@@ -19,7 +19,7 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_exporter.boards.claim import Holder, holder
 from jumpstarter_exporter.errors import collapsed
 
-__all__ = ["look_elsewhere", "not_here"]
+__all__ = ["look_elsewhere", "not_here", "on_its_host_only"]
 
 SECONDS = 2.0
 """A process that does not answer holds up nobody who wants to know which boards there are."""
@@ -41,6 +41,18 @@ def _sentence(name: str, held: Holder | None, option: str = "--host") -> str:
         else "which does not say where its users reach it"
     )
     return f"the board {shown(name)} is served by {who} of this host; {where}"
+
+
+def on_its_host_only(name: str) -> str:
+    """Why users of other hosts cannot use that board through the door.
+
+    Nothing is passed on for them: to the board's process the door would be a user of the host, who may do more than
+    they may.
+    """
+    return (
+        "a process of its own serves it, to users of its host only; use it there, such as through ssh, or have that "
+        f"process listen, too: jumpstarter-exporter run --board {shown(name)} --listen HOST:PORT"
+    )
 
 
 async def look_elsewhere(boards: Mapping[Path, host_pb2.Board]) -> None:
