@@ -1,100 +1,34 @@
-"""From a plug to a console, without a file written by hand: a whole exporter on a bus of umockdev's, and its users.
-
-Consoles are ptys. What udev calls a link to their nodes leads there, at a place outside of the mocked /dev, where
-umockdev would want to answer their ioctls itself.
-"""
+"""From a plug to a console, without a file written by hand: a whole exporter on a bus of umockdev's, and its users."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jumpstarter_exporter.devices.udev_device import UdevDevice
 
 from tests.e2e.conftest import LIMIT, Lab
 from tests.e2e.lab import Reader
 from tests.interop import exporters
-from tests.support.mocked_bus import MockedBus, require_umockdev
-from tests.support.udev_hosts import HUB, Host
-
-CONTROLLER = "/devices/platform/soc/3f980000.usb"
-HUB_PATH = f"{CONTROLLER}/usb1/1-1"
-FTDI = ("0403:6001", "A50285BJ", "FT232R USB UART")
+from tests.support.mocked_bus import require_umockdev
+from tests.support.usb_bench import FTDI, Bench
 
 
-class Bench:
-    """A host, and what is plugged into its hub."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.bus = MockedBus(home / "bus")
-        host = Host()
-        (root,) = host.controller(CONTROLLER, 1, 2)
-        host.plug(root, 1, "0424:9514", model="USB2.0 Hub", interfaces=HUB)
-        self.bus.plug(host.devices)
-        self._numbers = 0
-        self._terminals: dict[int, tuple[int, int]] = {}
-        (home / "bus/proc/self").mkdir(parents=True)
-        (home / "bus/proc/self/mountinfo").write_text("")
-
-    def plug(self, port: int, ids: str, serial: str, model: str) -> int:
-        """A serial adapter: the other end of its line."""
-        host = Host(_numbers={"ttyUSB": self._numbers - 1, "usb": self._numbers + 2})
-        self._numbers += 1
-        host.tty(host.plug(HUB_PATH, port, ids, serial, model))
-        devices = [
-            replace(one, properties={**one.properties, "DEVLINKS": self._elsewhere(one)})
-            for one in host.devices
-        ]
-        board = self.terminal(port, _links(devices))
-        self.bus.plug(devices)
-        return board
-
-    def _elsewhere(self, device: UdevDevice) -> str:
-        return device.properties.get("DEVLINKS", "").replace("/dev/", f"{self.home}/dev/")
-
-    def terminal(self, port: int, names: Iterable[Path]) -> int:
-        """A terminal with these names: its other end."""
-        board, terminal = os.openpty()
-        self._terminals[port] = board, terminal
-        for name in names:
-            name.parent.mkdir(parents=True, exist_ok=True)
-            name.symlink_to(os.ttyname(terminal))
-        return board
-
-    def unplug(self, port: int) -> None:
-        path = f"{HUB_PATH}/1-1.{port}"
-        for name in _links(one for one in self.bus.tree if one.path.startswith(f"{path}/")):
-            name.unlink()
-        self.close(port)
-        self.bus.unplug(path)
-
-    def close(self, port: int) -> None:
-        for end in self._terminals.pop(port):
-            os.close(end)
-
-    @contextmanager
-    def running(self) -> Iterator[Lab]:
-        """The exporter, started as a newcomer does."""
-        environment = {**self.bus.environment, "JUMPSTARTER_DISCOVERY": "true"}
-        command: exporters.Command = [
-            "/usr/bin/env",
-            *(f"{key}={value}" for key, value in environment.items()),
-        ]
-        command += [exporters.scripts() / "jumpstarter-exporter", "run"]
-        with exporters.running(command, self.home) as daemon:
-            daemon.first_line()
-            yield Lab(daemon, self.home / "run" / "exporter.sock", self.home)
-
-
-def _links(devices: Iterable[UdevDevice]) -> list[Path]:
-    return [Path(name) for one in devices for name in one.links]
+@contextmanager
+def running(bench: Bench) -> Iterator[Lab]:
+    """The exporter, started as a newcomer does."""
+    command: exporters.Command = [
+        "/usr/bin/env",
+        *(f"{key}={value}" for key, value in bench.environment.items()),
+    ]
+    command += [exporters.scripts() / "jumpstarter-exporter", "run"]
+    with exporters.running(command, bench.home) as daemon:
+        daemon.first_line()
+        yield Lab(daemon, bench.home / "run" / "exporter.sock", bench.home)
 
 
 @pytest.fixture
@@ -102,8 +36,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     require_umockdev()
     bench = Bench(tmp_path)
     yield bench
-    for port in list(bench._terminals):
-        bench.close(port)
+    bench.close_all()
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -149,7 +82,7 @@ def exporter(lab: Lab, *words: str) -> str:
 
 
 def test_an_adapter_that_is_plugged_in_is_a_console_without_a_line_of_configuration(bench: Bench) -> None:
-    with bench.running() as lab:
+    with running(bench) as lab:
         assert "has no devices" in lab.ok("devices")
         board = bench.plug(2, *FTDI)
         until(lambda: "ft232r-a50285bj.serial" in lab.ok("devices", "-o", "name"))
@@ -182,7 +115,7 @@ def test_a_session_on_a_configured_board_never_notices_what_is_plugged_beside_it
         f"console: {{type: serial.PySerial, config: {{url: {bench.home}/console}}}}}}"
     )
     board = bench.terminal(1, [bench.home / "console"])
-    with bench.running() as lab, console(lab) as reader:
+    with running(bench) as lab, console(lab) as reader:
         until(said(board, b"one\n", reader))
         assert set(boards(lab)) == {"rpi4"}
         bench.plug(2, *FTDI)
