@@ -63,9 +63,11 @@ class Host:
         assert f"{self.state / 'host.yaml'}: host {self.lab.namespace}/{self.name} of " in done.stdout
         return str(offer["code"])
 
-    def start(self) -> Daemon:
+    def start(self, **environment: str) -> Daemon:
         program = exporters.scripts() / "jumpstarter-exporter"
-        return self.lab.daemon(program, "run", "--log-level", "info", folder=self.home)
+        words = [f"{key}={value}" for key, value in environment.items()]
+        command = ["/usr/bin/env", *words] if words else []
+        return self.lab.daemon(*command, program, "run", "--log-level", "info", folder=self.home)
 
 
 def found(lab: Lab) -> dict[str, dict[str, Any]]:
