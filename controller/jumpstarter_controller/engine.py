@@ -138,7 +138,10 @@ class Engine:
         return None if lease is None else self.view.get(Lease, lease)
 
     def watch(self, kind: type[Record], key: Key) -> trio.Event:
-        """An event that is set with the next change of that record; get it before looking."""
+        """An event that is set with the next change of that record; get it before looking.
+
+        An Exporter without a name is all of its namespace, with their leases.
+        """
         event = trio.Event()
         self._watchers.setdefault((kind, key), set()).add(event)
         return event
@@ -264,6 +267,8 @@ class Engine:
             # What holds an exporter, or held it, is news for that exporter.
             if kind is Lease:
                 self.waiters.written(key, record if isinstance(record, Lease) else None)
+            if kind is Lease or kind is Exporter:
+                touched.add((Exporter, Key(key.namespace, "")))
             for lease in (before, record):
                 if isinstance(lease, Lease) and lease.active:
                     touched.add((Exporter, Key(lease.namespace, lease.exporter)))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.lab import LIMIT, Lab
+from tests.e2e.lab import LIMIT, Lab, Reader
 from tests.interop import exporters
 from tests.interop.exporters import Daemon
 from tests.support import lab as support
@@ -277,9 +277,11 @@ def test_who_waits_for_a_board_gets_it_when_its_host_comes(lab: Lab) -> None:
             "no such board yet" in one["conditions"][-1]["message"] for one in lab.leases(ann).values()
         )
     )
+    watch = Reader(lab.start("exporters", "--watch", "--client", ann))
     host = Host(lab, one="")
     host.enrol()
     host.start()
+    lab.until(lambda: "pi4-one is new, " in watch.text["out"])
     _, said = waiting.communicate(timeout=LIMIT)
     assert waiting.returncode == 0, said
     _, said = lab.refused("power", "on", "--wait-for-board")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -74,8 +75,9 @@ def our_tls(
     config: Path, home: Path, certificate: Certificate, installed: Environment | None = None
 ) -> Iterator[Exporter]:
     """`jumpstarter-exporter run --listen` with TLS and a passphrase, from this environment or another."""
-    # It also serves a unix socket; two of them need two.
+    # It also serves a unix socket; two of them need two. And a file is one exporter's at a time.
     home = Path(tempfile.mkdtemp(dir=home))
+    config = Path(shutil.copy(config, home))
     secret = home / "passphrase"
     secret.write_text(PASSPHRASE + "\n")
     secret.chmod(0o600)

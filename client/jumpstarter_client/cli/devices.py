@@ -183,7 +183,7 @@ def _tree(root: Node, board: str = "") -> list[list[str | Styled]]:
         return (
             [[f"{shown(board, MAX_NAME)}  has no devices"]]
             if board
-            else [["the exporter has no devices; add some to its configuration's `export`"]]
+            else [["the exporter has no devices; plug one in, or add some to its configuration's `export`"]]
         )
     rows: list[tuple[str, Node]] = []
 

@@ -37,6 +37,7 @@ States are free, leased, busy (between two leases), offline and disabled.
 """
 
 WATCH_SECONDS = 2.0
+"""Where the controller does not say that something has changed, as Jumpstarter's."""
 
 
 def exporters(arguments: list[str], options: Options) -> ExitCode:
@@ -182,10 +183,12 @@ async def _watch(controller: Controller, selector: str, output: str | None) -> N
     while True:
         try:
             async with controller.open() as calls:
-                while True:
+
+                async def look(calls: Calls = calls) -> None:
                     show.show(await _look(calls, selector))
                     backoff.reset()
-                    await trio.sleep(WATCH_SECONDS)
+
+                await calls.follow_exporters(look, every=WATCH_SECONDS)
         except RpcError as error:
             if error.code not in AWAY or not show.has_shown:
                 raise

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+import trio
 from google.protobuf import field_mask_pb2
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
@@ -227,6 +228,25 @@ class Calls:
             if not page.next_page_token:
                 return found
             request.page_token = page.next_page_token
+
+    async def follow_exporters(self, look: Callable[[], Awaitable[None]], *, every: float) -> None:
+        """Have `look` look at once, and whenever exporters or their leases may have changed, until cancelled.
+
+        With a controller that does not say when, every so many seconds.
+        """
+        from jumpstarter_proto.lab.v1 import exporters_pb2  # noqa: PLC0415
+
+        try:
+            async with self._lab().WatchExporters(exporters_pb2.WatchExportersRequest()) as call:
+                async for _ in call:
+                    await look()
+            return  # the controller ends
+        except RpcError as error:
+            if error.code is not StatusCode.UNIMPLEMENTED:
+                raise
+        while True:
+            await look()
+            await trio.sleep(every)
 
     def _lab(self) -> LabServiceStub:
         from jumpstarter_proto.lab.v1.exporters_grpc import LabServiceStub  # noqa: PLC0415

@@ -97,3 +97,21 @@ def test_what_an_exporter_says_of_its_devices_does_nothing_to_a_terminal() -> No
             print_line(line)
     assert all(line.isprintable() for line in (rows + out.getvalue()).split("\n"))
     assert "1, and 3 that the controller does not keep" in out.getvalue()
+
+
+async def test_where_nobody_says_when_it_is_looked_now_and_then(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    times: list[float] = []
+
+    async def note() -> None:
+        times.append(trio.current_time())
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_connection, theirs, [])
+        async with open_channel(ours) as channel:
+            with trio.move_on_after(7):
+                await Calls(channel, "namespaces/lab").follow_exporters(note, every=2.0)
+        nursery.cancel_scope.cancel()
+    assert [time - times[0] for time in times] == [0.0, 2.0, 4.0, 6.0]

@@ -1,7 +1,8 @@
-"""What clients of ours ask about exporters beside Jumpstarter's calls: their devices."""
+"""What clients of ours ask about exporters beside Jumpstarter's calls: their devices, and when to look again."""
 
 from __future__ import annotations
 
+import trio
 from jumpstarter_proto.lab.v1 import exporters_grpc
 from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
@@ -13,6 +14,11 @@ from jumpstarter_controller.services.guard import Guard
 from jumpstarter_controller.services.messages import timestamp
 
 __all__ = ["LabService"]
+
+LOOK_SECONDS = 30.0
+"""A client looks again so often, whatever happens: that an exporter is silent is no change of it."""
+SETTLE_SECONDS = 0.5
+"""What changes within so long is one change."""
 
 PAGE_SIZE = 1024 * 1024
 """Bytes after which a page has no further exporter; one alone has at most as many, and a message may have 4 MiB."""
@@ -60,6 +66,26 @@ class LabService(exporters_grpc.LabServiceServicer):
             size += details.ByteSize()
             page.exporters.append(details)
         return page
+
+    async def WatchExporters(
+        self,
+        request: pb.WatchExportersRequest,
+        call: ServerCall[pb.WatchExportersRequest, pb.ExportersChanged],
+    ) -> None:
+        session = await self._guard.client_session(call)
+        await call.send_initial_metadata()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.watch)
+            every = Key(session.record.namespace, "")
+            while True:
+                changed = self._engine.watch(Exporter, every)
+                try:
+                    await call.send(pb.ExportersChanged())
+                    with trio.move_on_after(LOOK_SECONDS):
+                        await changed.wait()
+                finally:
+                    self._engine.unwatch(Exporter, every, changed)
+                await trio.sleep(SETTLE_SECONDS)
 
     def _details(self, exporter: Exporter) -> pb.ExporterDetails:
         known = self._engine.view.get(ExporterDevices, exporter.key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.lab.v1 import boards_pb2, exporter_pb2, exporters_pb2, lab_pb2
 from jumpstarter_proto.remote import WAITS_FOR_BOARD, Identity, Kind
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.rpc import ClientCall, RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from msgspec.structs import replace
 
@@ -314,3 +315,48 @@ async def test_a_board_that_it_may_not_have_ends_no_wait_for_one_that_it_may(lab
     )
     await available(lab, await board(lab, host, "pi4-a"))
     assert (await lab.client.GetLease(get, metadata=ann.metadata())).exporter.endswith("/pi4-a")
+
+
+async def to_the_end(call: ClientCall[Any, Any]) -> None:
+    async for _ in call:
+        pass
+
+
+async def test_who_watches_hears_of_each_change_in_their_namespace_and_of_no_others(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jumpstarter_controller.services.lab_service.SETTLE_SECONDS", 0.1)
+    host, ann = await lab.made(Kind.HOST, PI4), await lab.made(Kind.CLIENT, ANN)
+    elsewhere = await lab.made(Kind.EXPORTER, Key("elsewhere", "one"))
+    request = exporters_pb2.WatchExportersRequest()
+    heard: list[float] = []
+    async with lab.details.WatchExporters(request, metadata=ann.metadata()) as call:
+
+        async def news() -> None:
+            with trio.fail_after(20):
+                await call.receive()
+            heard.append(trio.current_time())
+
+        await news()
+
+        async def silence() -> None:
+            with trio.move_on_after(0.4) as limit:
+                await news()
+            assert limit.cancelled_caught
+
+        await lab.report(elsewhere, "AVAILABLE")
+        await silence()
+        for number in range(5):
+            await available(lab, await board(lab, host, f"pi4-{number}"))
+        await trio.sleep(0.3)
+        await news()
+        with trio.move_on_after(0.4):
+            while True:
+                await news()
+        assert 2 <= len(heard) < 15, "what comes together is one change"
+        await leased(lab, ann, selector="host=pi4")
+        await news()
+        await silence()
+        await lab.admin.Delete(lab_pb2.ObjectRequest(kind="Client", namespace="default", name="ann"))
+        with pytest.raises(RpcError, match="was deleted"):
+            await to_the_end(call)

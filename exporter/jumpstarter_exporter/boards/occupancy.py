@@ -197,7 +197,14 @@ class Occupancy:
         return self._begin(lease)
 
     def offered(self, lease: Lease, now: float) -> list[Action]:
-        """The same of a lease that is not ours yet: what is returned is done when it is `confirmed`, and only then."""
+        """The same of a lease that is not ours yet. If something is to begin, that is done when it is `confirmed`.
+
+        One that had the board before a restart is no new one: its controller says next whether it goes on.
+        """
+        current = self.lease
+        is_ours = current is not None and current.phase is not Phase.WAITING and current.name == lease.name
+        if is_ours and self._resumed is not None:
+            return []
         actions = self.assigned(lease, now)
         self._is_offered = self._is_offered or any(isinstance(action, Begin) for action in actions)
         return actions

@@ -525,6 +525,18 @@ def test_a_lease_that_is_over_behind_a_restart_is_cleaned_up_first(phase: Phase)
         assert status(board) is Status.AVAILABLE
 
 
+@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.LEASED, Phase.CLEANING])
+def test_a_lease_that_had_the_board_before_a_restart_is_not_lost_when_it_is_offered_again(
+    phase: Phase,
+) -> None:
+    board = restarted(leased(phase))
+    before = board.record
+    assert board.offered(OURS, 1) == []
+    assert board.record == before, "for the next restart"
+    assert board.withdrawn(2) == []
+    assert [type(action) for action in board.gone(3)] == [Clean]
+
+
 def test_a_lease_that_waited_is_like_a_new_one_and_a_drained_board_stays_so() -> None:
     board = used(Occupancy())
     board.withhold(Reason.DRAINED, "by root")

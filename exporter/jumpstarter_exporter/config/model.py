@@ -12,6 +12,8 @@ from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, spl
 from jumpstarter_proto.documents import Document, FieldError, PathInFile
 from jumpstarter_proto.reach import Reach
 
+from jumpstarter_exporter.boards.occupancy import Limits
+
 if TYPE_CHECKING:
     from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 
@@ -25,12 +27,15 @@ __all__ = [
     "Hook",
     "Hooks",
     "Metadata",
+    "OccupancySeconds",
     "Tls",
     "TopLevel",
     "check_endpoint",
 ]
 
 Seconds = Annotated[int, msgspec.Meta(gt=0)]
+MAX_PATIENCE_SECONDS = 280
+"""0.9's shell waits for 300, and is to read the reason before it gives up."""
 
 
 class Metadata(msgspec.Struct, frozen=True):
@@ -92,6 +97,24 @@ class Fetch(msgspec.Struct, frozen=True):
         return Reach.limited(self.allow)
 
 
+class OccupancySeconds(msgspec.Struct, frozen=True, rename="camel"):
+    """How long users of the host keep a board that is leased, too."""
+
+    leave: Seconds = 10
+    """Local use ends so long after the last connection that used the board."""
+    idle: Seconds = 3600
+    """Who has done nothing for so long loses the board."""
+    idle_if_wanted: Seconds = 120
+    """The same while a lease waits for it."""
+    patience: Annotated[int, msgspec.Meta(gt=0, le=MAX_PATIENCE_SECONDS)] = 240
+    """A lease that waits for the board is given back so late."""
+
+    @property
+    def limits(self) -> Limits:
+        """The same for the board's occupancy."""
+        return Limits(self.leave, self.idle, self.idle_if_wanted, self.patience)
+
+
 class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     """The file's own keys."""
 
@@ -108,6 +131,7 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     """Devices by name; read into entries separately."""
     hooks: Hooks = Hooks()
     fetch: Fetch = Fetch()
+    occupancy: OccupancySeconds = OccupancySeconds()
     failure_detection: FailureDetection | None = None
     exit_on_lease_end: bool = False
     own_process: bool = False

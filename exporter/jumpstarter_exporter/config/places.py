@@ -77,7 +77,7 @@ def find(name: str | None = None) -> Path:
     if not found:
         raise ConfigNotFoundError(
             f"there is no exporter configuration; put one as NAME.yaml into {places}, "
-            "or give the path of a file"
+            "or give the path of a file; `jumpstarter-exporter run` serves what is plugged in without one"
         )
     if len(found) > 1:
         raise ConfigNotFoundError(

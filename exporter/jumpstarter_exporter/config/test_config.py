@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jumpstarter_proto.errors import ExitCode
 
+from jumpstarter_exporter.boards.occupancy import Limits
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config import ConfigError, ConfigNotFoundError, build, find, load, locate
 from jumpstarter_exporter.config.model import FailureDetection
@@ -151,6 +152,15 @@ def test_jumpstarters_file_loads_unchanged(tmp_path: Path) -> None:
         "power",
         "serial",
     ]
+
+
+def test_how_long_a_board_is_kept_is_set_in_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text("occupancy: {leave: 3, patience: 280}\nexport: {}\n")
+    assert load(file).settings.occupancy.limits == Limits(leave=3, patience=280)
+    file.write_text("occupancy: {patience: 281}\nexport: {}\n")
+    with pytest.raises(ConfigError, match=r"occupancy\.patience: Expected `int` <= 280"):
+        load(file)
 
 
 @pytest.mark.parametrize("name", ["somebodys_drivers.Relay", "power.GpioRelay"])

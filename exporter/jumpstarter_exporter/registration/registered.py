@@ -40,7 +40,7 @@ from jumpstarter_exporter.boards.events import (
     Wait,
 )
 from jumpstarter_exporter.boards.keeper import Keeper, Records
-from jumpstarter_exporter.boards.occupancy import Limits, Occupancy
+from jumpstarter_exporter.boards.occupancy import Occupancy
 from jumpstarter_exporter.boards.record_file import RecordFile
 from jumpstarter_exporter.config import ExporterConfig, load, with_identity
 from jumpstarter_exporter.devices.changes import subscribed
@@ -116,7 +116,6 @@ class Registered:
         *,
         records: Records | None = None,
         socket: Path | None = None,
-        limits: Limits | None = None,
         registration: BoardRegistration | None = None,
     ) -> None:
         """Without `records` a restart knows nothing of who used the board. `registration` is the host's of it."""
@@ -131,7 +130,8 @@ class Registered:
         self._inventory = inventory or Inventory()
         # What is wrong with it is said before anything is promised.
         self._devices = add_board(self._inventory, config)
-        occupancy = Occupancy(limits, prepares=config.settings.hooks.before_lease is not None)
+        settings = config.settings
+        occupancy = Occupancy(settings.occupancy.limits, prepares=settings.hooks.before_lease is not None)
         self._keeper = Keeper(occupancy, records, perform=self._perform, changed=self._announce)
         self.users = HostUsers(self._keeper, self._host_session)
         self._announcer = Announcer(
@@ -391,8 +391,10 @@ class Registered:
         if any(isinstance(action, Decline) for action in actions):
             self._keeper.do([action for action in actions if not isinstance(action, Decline)])
             return self._reasons
-        if actions:
+        if any(isinstance(action, Begin) for action in actions):
             self._offer = (tenant.lease, actions)  # nothing of it is done, or written down, before
+        else:  # what was there before a restart is put in order, whatever becomes of this one
+            self._keeper.do(actions)
         return ()
 
     def _waits(self, tenant: Tenant | None) -> None:

@@ -632,6 +632,20 @@ async def test_an_offer_whose_controller_goes_away_keeps_the_board_from_nobody(
         assert memory.plain is None or "lease" not in memory.plain
 
 
+async def test_a_lease_from_before_a_restart_is_cleaned_up_though_the_controller_goes_away_behind_its_next_offer(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    memory = Memory()
+    memory.plain = {"version": 1, "lease": "lease", "client": "ann", "phase": "leased"}
+    async with hosting(configure, lab, memory) as host, host.user() as user:
+        assert host.exporter._answer(Tenant("next", "bob")) == ()
+        host.exporter._failed(RpcError(StatusCode.UNAVAILABLE, "away"))
+        with trio.fail_after(600):
+            while memory.plain is None or "lease" in memory.plain:
+                await trio.sleep(1)
+        assert await user.call("wait", 0) == "done"
+
+
 async def test_a_shell_holds_the_board_between_its_commands_and_hears_of_a_lease(
     configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:

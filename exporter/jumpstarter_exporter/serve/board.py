@@ -135,7 +135,8 @@ class LocalBoard:
         )
         self.server = Server(services(self))
         self._free = free
-        self._keeper = Keeper(Occupancy(registered=False), perform=self._perform, changed=lambda: None)
+        occupancy = Occupancy(settings.occupancy.limits, registered=False)
+        self._keeper = Keeper(occupancy, perform=self._perform, changed=lambda: None)
         self._life: SessionLife | None = None
         self._closing = trio.Event()
 

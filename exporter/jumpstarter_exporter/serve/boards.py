@@ -120,6 +120,8 @@ class Boards:
         roll.default = lambda: "" if (entry := self._at_door) is None else entry.name
         self._configured: Mapping[str, BoardFile] = {}
         self._discovered: Mapping[str, BoardFile] = {}
+        self._waiting: Mapping[str, str] = {}
+        self._is_started = False
         self._path = path
         self._read = read
         self._leads = leads
@@ -181,7 +183,8 @@ class Boards:
         Raises JumpstarterError when there is only one, and that cannot be served.
         """
         self._boards_nursery, self._nursery = boards, nursery
-        self._configured, self._discovered = files, discovered or {}
+        self._configured = files
+        self._discovered = self._discovered or discovered or {}
         self._entries = {name: _Entry(name, file) for name, file in {**self._discovered, **files}.items()}
         for entry in self._entries.values():
             if entry.file is None or entry.config is None:
@@ -190,6 +193,8 @@ class Boards:
                 self._leave_elsewhere(entry, entry.file)
             else:
                 await self._start(entry, must=entry is self._at_door)
+        self._is_started = True
+        self.show_discovered(self._discovered, self._waiting)  # others may have come meanwhile
 
     def begin(self) -> None:
         """Let users in: everything listens."""
@@ -254,7 +259,9 @@ class Boards:
 
         Nobody new is to use those that are `waiting`, for the reason there; `on_free` is called when one is free.
         """
-        self._discovered = files
+        self._discovered, self._waiting = files, waiting
+        if not self._is_started:
+            return
         for name in {*self._entries, *files} - {*self._configured}:
             entry = self._entries.setdefault(name, _Entry(name))
             before, file = entry.file, files.get(name)

@@ -37,6 +37,7 @@ from jumpstarter_exporter.config.model import ExporterConfig, Metadata, TopLevel
 from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.discovered import DeviceTreeContent, DiscoveredDevice, tree_of
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
+from jumpstarter_exporter.devices.layout import TreeError
 from jumpstarter_exporter.devices.survey import Survey, Surveyor
 from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.devices.udev_device import DeviceTree
@@ -93,14 +94,14 @@ class _Content:
         return devices
 
     def replace_in(self, inventory: Inventory, tree: DeviceTreeContent) -> None:
-        """It consists of that from now on."""
-        before, self.tree = self.tree, tree
+        """It consists of that from now on. TreeError if it cannot; nothing has changed then."""
         devices = inventory.boards.get(self.name)
-        if devices is None or not devices.is_discovered:
-            return
-        if not tree.same_as(before):
-            devices.replace(tree.spec, tree.uuids)
-        self.show_presence(devices)
+        if devices is not None and devices.is_discovered:
+            if not tree.same_as(self.tree):
+                devices.replace(tree.spec, tree.uuids)
+            self.tree = tree
+            self.show_presence(devices)
+        self.tree = tree
 
     def show_presence(self, devices: BoardDevices) -> None:
         """Its slots are as the host says."""
@@ -180,6 +181,8 @@ class Discovery:
         await trio.to_thread.run_sync(self._read_rules, limiter=self._limiter)
         async with self._trees() as trees, trio.open_nursery() as nursery:
             await self._look(await anext(trees))
+            if self._tree is None:
+                raise UdevError("the devices of this host cannot be discovered; see the log above")
             self._holder = holder
             task_status.started()
             nursery.start_soon(self._go_on_when_free)
@@ -239,6 +242,9 @@ class Discovery:
                     raise
                 _log.error("%s", error)
                 return
+            except Exception:  # a fault of ours, or in the module of a driver, ends no board of the host
+                _log.exception("what is plugged in cannot be looked at")
+                return
             self._tree = tree
             self._devices = {one.device.key: one for one in survey.devices}
             self._groups = self._surveyor.devices.known.groups
@@ -288,7 +294,10 @@ class Discovery:
             content = self._contents.setdefault(name, _Content(name, self.host, tree))
             board = self._boards.get(name)
             content.labels = {} if board is None else board.labels
-            content.replace_in(self._inventory, tree)
+            try:
+                content.replace_in(self._inventory, tree)
+            except TreeError as error:
+                _log.error("the board %s goes on as it was: %s", name, error)
         self._files = {name: self._file(self._contents[name]) for name in sorted(served)}
         self._files |= self._empty_boards(served)
         if self._holder is not None:

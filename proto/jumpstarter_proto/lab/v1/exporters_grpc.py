@@ -20,6 +20,12 @@ LAB_SERVICE_LIST_EXPORTER_DETAILS = Method(
     exporters_pb2.ListExporterDetailsRequest,
     exporters_pb2.ListExporterDetailsResponse,
 )
+LAB_SERVICE_WATCH_EXPORTERS = Method(
+    "/jumpstarter_sbc.lab.v1.LabService/WatchExporters",
+    Cardinality.UNARY_STREAM,
+    exporters_pb2.WatchExportersRequest,
+    exporters_pb2.ExportersChanged,
+)
 
 
 class LabServiceStub:
@@ -38,6 +44,11 @@ class LabServiceStub:
     ) -> exporters_pb2.ListExporterDetailsResponse:
         return await self._channel.unary(LAB_SERVICE_LIST_EXPORTER_DETAILS, request, timeout=timeout, metadata=metadata)
 
+    def WatchExporters(
+        self, request: exporters_pb2.WatchExportersRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> AbstractAsyncContextManager[ClientCall[exporters_pb2.WatchExportersRequest, exporters_pb2.ExportersChanged]]:
+        return self._channel.server_stream(LAB_SERVICE_WATCH_EXPORTERS, request, timeout=timeout, metadata=metadata)
+
 
 class LabServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.LabService; override what you serve."""
@@ -48,4 +59,7 @@ class LabServiceServicer(Servicer):
     async def ListExporterDetails(self, request: exporters_pb2.ListExporterDetailsRequest, call: ServerCall[exporters_pb2.ListExporterDetailsRequest, exporters_pb2.ListExporterDetailsResponse]) -> exporters_pb2.ListExporterDetailsResponse:
         raise self.unimplemented("ListExporterDetails")
 
-    METHODS = (LAB_SERVICE_GET_EXPORTER_DETAILS, LAB_SERVICE_LIST_EXPORTER_DETAILS)
+    async def WatchExporters(self, request: exporters_pb2.WatchExportersRequest, call: ServerCall[exporters_pb2.WatchExportersRequest, exporters_pb2.ExportersChanged]) -> None:
+        raise self.unimplemented("WatchExporters")
+
+    METHODS = (LAB_SERVICE_GET_EXPORTER_DETAILS, LAB_SERVICE_LIST_EXPORTER_DETAILS, LAB_SERVICE_WATCH_EXPORTERS)

@@ -26,23 +26,27 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from jumpstarter_proto.lab.v1 import exporter_pb2 as jumpstarter__proto_dot_lab_dot_v1_dot_exporter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(jumpstarter_proto/lab/v1/exporters.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'jumpstarter_proto/lab/v1/exporter.proto\")\n\x19GetExporterDetailsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x1aListExporterDetailsRequest\x12\x12\n\npage_token\x18\x01 \x01(\t\"r\n\x1bListExporterDetailsResponse\x12:\n\texporters\x18\x01 \x03(\x0b\x32\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd8\x01\n\x0f\x45xporterDetails\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Device\x12\x17\n\x0fomitted_devices\x18\x03 \x01(\x05\x12/\n\x07reasons\x18\x04 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\x12\x0c\n\x04host\x18\x05 \x01(\t\x12.\n\ngone_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"m\n\x06\x44\x65vice\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t2\xfe\x01\n\nLabService\x12p\n\x12GetExporterDetails\x12\x31.jumpstarter_sbc.lab.v1.GetExporterDetailsRequest\x1a\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12~\n\x13ListExporterDetails\x12\x32.jumpstarter_sbc.lab.v1.ListExporterDetailsRequest\x1a\x33.jumpstarter_sbc.lab.v1.ListExporterDetailsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(jumpstarter_proto/lab/v1/exporters.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'jumpstarter_proto/lab/v1/exporter.proto\"\x17\n\x15WatchExportersRequest\"\x12\n\x10\x45xportersChanged\")\n\x19GetExporterDetailsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x1aListExporterDetailsRequest\x12\x12\n\npage_token\x18\x01 \x01(\t\"r\n\x1bListExporterDetailsResponse\x12:\n\texporters\x18\x01 \x03(\x0b\x32\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd8\x01\n\x0f\x45xporterDetails\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Device\x12\x17\n\x0fomitted_devices\x18\x03 \x01(\x05\x12/\n\x07reasons\x18\x04 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\x12\x0c\n\x04host\x18\x05 \x01(\t\x12.\n\ngone_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"m\n\x06\x44\x65vice\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t2\xeb\x02\n\nLabService\x12p\n\x12GetExporterDetails\x12\x31.jumpstarter_sbc.lab.v1.GetExporterDetailsRequest\x1a\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12~\n\x13ListExporterDetails\x12\x32.jumpstarter_sbc.lab.v1.ListExporterDetailsRequest\x1a\x33.jumpstarter_sbc.lab.v1.ListExporterDetailsResponse\x12k\n\x0eWatchExporters\x12-.jumpstarter_sbc.lab.v1.WatchExportersRequest\x1a(.jumpstarter_sbc.lab.v1.ExportersChanged0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'jumpstarter_proto.lab.v1.exporters_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETEXPORTERDETAILSREQUEST']._serialized_start=142
-  _globals['_GETEXPORTERDETAILSREQUEST']._serialized_end=183
-  _globals['_LISTEXPORTERDETAILSREQUEST']._serialized_start=185
-  _globals['_LISTEXPORTERDETAILSREQUEST']._serialized_end=233
-  _globals['_LISTEXPORTERDETAILSRESPONSE']._serialized_start=235
-  _globals['_LISTEXPORTERDETAILSRESPONSE']._serialized_end=349
-  _globals['_EXPORTERDETAILS']._serialized_start=352
-  _globals['_EXPORTERDETAILS']._serialized_end=568
-  _globals['_DEVICE']._serialized_start=570
-  _globals['_DEVICE']._serialized_end=679
-  _globals['_LABSERVICE']._serialized_start=682
-  _globals['_LABSERVICE']._serialized_end=936
+  _globals['_WATCHEXPORTERSREQUEST']._serialized_start=142
+  _globals['_WATCHEXPORTERSREQUEST']._serialized_end=165
+  _globals['_EXPORTERSCHANGED']._serialized_start=167
+  _globals['_EXPORTERSCHANGED']._serialized_end=185
+  _globals['_GETEXPORTERDETAILSREQUEST']._serialized_start=187
+  _globals['_GETEXPORTERDETAILSREQUEST']._serialized_end=228
+  _globals['_LISTEXPORTERDETAILSREQUEST']._serialized_start=230
+  _globals['_LISTEXPORTERDETAILSREQUEST']._serialized_end=278
+  _globals['_LISTEXPORTERDETAILSRESPONSE']._serialized_start=280
+  _globals['_LISTEXPORTERDETAILSRESPONSE']._serialized_end=394
+  _globals['_EXPORTERDETAILS']._serialized_start=397
+  _globals['_EXPORTERDETAILS']._serialized_end=613
+  _globals['_DEVICE']._serialized_start=615
+  _globals['_DEVICE']._serialized_end=724
+  _globals['_LABSERVICE']._serialized_start=727
+  _globals['_LABSERVICE']._serialized_end=1090
 # @@protoc_insertion_point(module_scope)
