@@ -48,11 +48,12 @@ _log = logging.getLogger(__name__)
 class Session:
     """Use it as an async context manager; leaving it closes all devices.
 
-    The session does not end its connections: close or cancel them before. `lease` is the name of the lease
-    that it is for; None is a session for local users, which nobody can end from afar. One that does not begin
-    ready has hooks, which say when it is (see `hooks.life`). What is logged in its calls, and into the `board`'s log,
-    is its log. A lease's users see no recording of what was before `visible_since` (seconds since 1970), which is now;
-    local users see all. `devices` are a board's; driver objects that somebody has made are for this session alone.
+    The session does not end its connections: close or cancel them before. That it does not close well is an error in
+    the log, and nobody else's. `lease` is the name of the lease that it is for; None is a session for local users,
+    which nobody can end from afar. One that does not begin ready has hooks, which say when it is (see `hooks.life`).
+    What is logged in its calls, and into the `board`'s log, is its log. A lease's users see no recording of what was
+    before `visible_since` (seconds since 1970), which is now; local users see all. `devices` are a board's; driver
+    objects that somebody has made are for this session alone.
     """
 
     def __init__(
@@ -170,6 +171,8 @@ class Session:
         self.end_calls("the session is over; try again")
         try:
             await self._close_devices()
+        except Exception:  # a fault of ours: the board is served on, and its next session opens devices anew
+            _log.exception("a session of %s did not close as it should", self.name or "this exporter")
         finally:
             self._stack.close()
 
@@ -191,10 +194,15 @@ class Session:
 
     async def _close_devices(self) -> None:
         try:
-            self.tree.devices.arranged.remove(self._follow)
-            await self.tree.close()
-            # Without the block's error: no task in there raises, so it leaves as itself and not in a group.
-            await self._devices.__aexit__(None, None, None)
+            try:
+                self.tree.devices.arranged.remove(self._follow)
+                await self.tree.close()
+            except Exception:
+                self._nursery.cancel_scope.cancel()  # whatever is open still is closed by that
+                raise
+            finally:
+                # Without the block's error: no task in there raises, so it leaves as itself and not in a group.
+                await self._devices.__aexit__(None, None, None)
         finally:
             await self._cores.aclose()
 

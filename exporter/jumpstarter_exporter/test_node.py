@@ -11,9 +11,11 @@ import pytest
 import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.conftest import Serve
 from jumpstarter_exporter.devices import opening
 from jumpstarter_exporter.devices.state import State
-from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, Driver
+from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, Driver, export
 from jumpstarter_exporter.node import Node
 from jumpstarter_exporter.tree import Tree
 
@@ -283,3 +285,29 @@ async def test_a_driver_alone_cannot_be_opened() -> None:
         await Device().ensure_open()
     with pytest.raises(JumpstarterUsageError, match="inside of its session"):
         await Tree(Device()).root.open()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(1)])
+async def test_a_driver_that_does_not_let_go_of_its_nursery_keeps_nobody_from_closing(
+    serve: Serve, error: BaseException
+) -> None:
+    @dataclass(kw_only=True, eq=False)
+    class Clinging(Driver):
+        client: ClassVar[str] = "example.Client"
+
+        def attach(self, nursery: trio.Nursery | None) -> None:
+            super().attach(nursery)
+            if nursery is None:
+                raise error
+
+        @export
+        async def on(self) -> str:
+            return "on"
+
+    with trio.fail_after(30):
+        async with serve(Composite(children={"one": Clinging(), "two": Clinging()})) as user:
+            assert await user.call("one", "on") == "on"
+            (node,) = [node for node in user.session.tree.nodes if node.path == "one"]
+            await node.shut()
+            assert await user.call("two", "on") == "on"
+            assert await user.call("one", "on") == "on"

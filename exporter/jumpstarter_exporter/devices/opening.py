@@ -122,13 +122,22 @@ class Opening:
             failure = single(error)
             _log.debug("%s: a background task failed", self._name, exc_info=error)
         finally:
-            self._guest.attach(None)
             self._scope = None
-            self._settle(failure)
-            self._on_closed()
-            self._ended.set()
+            try:
+                self._take_nursery()
+                self._settle(failure)
+                self._on_closed()
+            finally:
+                self._ended.set()  # whoever waits for that is shielded
         if not started:
             raise failure or DeviceFailed(f"{self._name} was closed while it was being opened; try again")
+
+    def _take_nursery(self) -> None:
+        try:
+            with guests.contained("attach()"):
+                self._guest.attach(None)
+        except Exception as error:  # any driver's attach; it is closed all the same
+            _log.warning("%s did not close well: %s", self._name, error, exc_info=_if_debugging())
 
     async def run(self, what: str, body: Callable[[], Awaitable[None]]) -> None:
         """Run some of the guest's code; see `guests.run`."""

@@ -31,6 +31,7 @@ from jumpstarter_exporter.registration.host_users import FORCE, OVERRIDE, REFUSA
 from jumpstarter_exporter.registration.registered import Registered
 from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.services import services
+from jumpstarter_exporter.tree import Tree
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -695,3 +696,23 @@ async def test_a_shell_is_refused_while_the_board_is_leased(
             lab.say()
             with pytest.raises(RpcError, match="the session is over"):
                 await call.receive()
+
+
+async def test_a_board_is_served_on_though_the_session_of_its_host_does_not_close(
+    configure: Configure,
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    async with hosting(configure, lab) as host, host.user() as user:
+        for _ in range(2):
+            assert await user.call("wait", 0) == "done"
+            with monkeypatch.context() as patch:
+                patch.setattr(Tree, "close", broken)
+                await host.exporter.users.leave("a lease begins")
+        assert await user.call("wait", 0) == "done"
+    assert [one.levelno for one in caplog.records if "did not close as it should" in one.message] == [40, 40]
