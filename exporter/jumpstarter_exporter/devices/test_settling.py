@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jumpstarter_exporter.devices.settling import (
     ARRIVAL_SECONDS,
     FLAP_SECONDS,
+    FLAPS,
     LIMIT_SECONDS,
     NODE_SECONDS,
     Settling,
@@ -159,19 +160,50 @@ def test_a_disk_is_shown_with_its_partitions_so_that_what_the_host_keeps_is_know
 
 
 def test_an_unplugged_node_is_gone_at_once_and_the_rest_is_one_change() -> None:
-    player = Player().enumerated(ROOT, DEVICE, INTERFACE, GPIO, TTY)
+    driven = replace(INTERFACE, properties={**INTERFACE.properties, "DRIVER": "ftdi_sio"})
+    player = Player().enumerated(ROOT, DEVICE, driven, TTY)
     player.play([(0.0, "remove", TTY)])
-    assert [names(tree) for _, tree in player.shown] == [["1-1", "1-1:1.0", "gpiochip3", "usb1"]]
+    assert [names(tree) for _, tree in player.shown] == [["1-1", "1-1:1.0", "usb1"]]
     player.play(
         [
             (0.01, "unbind", INTERFACE),
-            (0.0, "remove", INTERFACE),
+            (0.01, "remove", INTERFACE),
             (0.01, "unbind", DEVICE),
-            (0.0, "remove", DEVICE),
+            (0.01, "remove", DEVICE),
         ]
     )
+    assert [names(tree) for _, tree in player.shown[1:]] == [["usb1"]]
+
+
+def test_a_node_that_comes_back_to_a_device_that_stayed_is_shown_at_once() -> None:
+    """libftdi takes an adapter from its driver, and gives it back."""
+    player = Player().enumerated(ROOT, DEVICE, INTERFACE, TTY)
+    player.play([(0.0, "remove", TTY), (10.0, "add", TTY)])
+    assert player.shown[-1][0] == player.now
+    assert "ttyUSB0" in names(player.shown[-1][1])
+
+
+def test_more_and_more_nodes_of_one_device_do_not_hold_back_the_first() -> None:
+    many = [node(f"{USB}/1-1/1-1:1.{one}/ttyUSB{one}/tty/ttyUSB{one}", "tty") for one in range(40)]
+    player = Player().enumerated(ROOT)
+    came = player.now
+    player.play([(0.0, "add", DEVICE), *[(NODE_SECONDS * 0.9, "add", one) for one in many]])
+    assert player.shown[0][0] <= came + LIMIT_SECONDS
+
+
+def test_a_hub_is_shown_with_what_hangs_on_it_and_gone_with_it() -> None:
+    child = usb(f"{USB}/1-1/1-1.1", 9)
+    player = Player().enumerated(ROOT)
+    player.play([(0.0, "add", DEVICE), (0.0, "add", child), (0.0, "bind", child)])
+    assert names(player.shown[-1][1]) == ["1-1", "1-1.1", "usb1"]
+    for _ in range(FLAPS):
+        player.play([(0.01, "remove", child), (0.01, "add", child), (0.0, "bind", child)])
+    player.pass_time(FLAP_SECONDS)
+    player.play([(0.01, "remove", DEVICE)])
     assert names(player.shown[-1][1]) == ["usb1"]
-    assert len(player.shown) <= 3  # the gpiochip is a node, too
+    player.pass_time(10)
+    player.settling.take(player.now)
+    assert not player.settling._units  # nothing is kept of what is gone
 
 
 def test_what_is_below_a_device_is_gone_with_it() -> None:
@@ -237,6 +269,22 @@ def test_nothing_is_shown_before_the_first_enumeration_which_is_shown_even_if_it
     player.settling.end_enumeration(DeviceTree(()))
     player.take()
     assert player.shown
+
+
+def test_after_a_loss_each_device_may_be_another_one_and_else_is_the_same() -> None:
+    player = Player().enumerated(ROOT, DEVICE)
+    again = UdevDevice(DEVICE.path, dict(DEVICE.properties))
+    player.enumerated(ROOT, again)
+    assert player.shown == []
+    other = usb(f"{USB}/1-2", 3)
+    player.play([(0.0, "add", other), (0.0, "bind", other)])
+    assert player.tree.get(DEVICE.path) is DEVICE
+    player.settling.begin_enumeration()
+    player.settling.end_enumeration(DeviceTree([ROOT, again, other]), lost=True)
+    before = len(player.shown)
+    player.take()
+    assert len(player.shown) == before + 1
+    assert player.tree.get(DEVICE.path) is again
 
 
 # Whatever is plugged in and out: three ports of a hub, and a device that is none of USB's, in any order.
