@@ -197,3 +197,53 @@ async def test_who_cannot_read_devices_at_all_is_told_why(monkeypatch: pytest.Mo
     with pytest.raises(UdevError, match="mount sysfs"):
         async with watch_devices(trio.CapacityLimiter(2)):
             raise AssertionError
+
+
+async def test_a_loop_has_one_watch_of_the_hosts_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udev_monitor, "enumerate_devices", lambda: DeviceTree(()))
+    limiter = trio.CapacityLimiter(2)
+    async with watch_devices(limiter) as first:
+        async with watch_devices(limiter) as second:
+            assert second is first
+        assert first.enumerations == 1
+    async with watch_devices(limiter) as third:
+        assert third is not first
+
+
+async def test_in_a_container_nobody_relies_on_events_and_nodes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(udev_monitor, "_CONTAINER_MARKS", (str(tmp_path),))
+    monkeypatch.setattr(udev_monitor, "enumerate_devices", lambda: DeviceTree(()))
+    async with watch_devices(trio.CapacityLimiter(2)) as watch:
+        assert not watch.has_nodes
+    monkeypatch.setattr(udev_monitor, "_CONTAINER_MARKS", ())
+    async with watch_devices(trio.CapacityLimiter(2)) as watch:
+        assert watch.has_nodes
+
+
+@pytest.mark.usefixtures("_no_room")
+async def test_a_monitor_that_breaks_is_opened_again_and_everything_read_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(udev_monitor, "enumerate_devices", lambda: DeviceTree(()))
+    monkeypatch.setattr(udev_monitor, "LOOK_SECONDS", 0.01)
+    original = udev_monitor._Monitor.receive
+    failed = False
+
+    def receive(self: udev_monitor._Monitor) -> udev_monitor._Batch:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise OSError(9, "Bad file descriptor")
+        return original(self)
+
+    monkeypatch.setattr(udev_monitor._Monitor, "receive", receive)
+    with trio.fail_after(10):
+        async with watch_devices(trio.CapacityLimiter(2)) as watch:
+            with subscribed(watch) as changes:
+                await anext(changes)
+                KERNEL_EVENT.write_text("change")
+                await anext(changes)
+            assert failed
+            assert watch.source.startswith("events of")

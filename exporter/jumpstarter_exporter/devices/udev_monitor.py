@@ -28,6 +28,7 @@ from jumpstarter_exporter.devices.udev_database import (
     record_of,
 )
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
+from jumpstarter_exporter.errors import collapsed
 
 __all__ = ["DeviceWatch", "watch_devices"]
 
@@ -190,7 +191,11 @@ class _Follower:
             UdevError: see `watch_devices`.
         """
         await self._open()
-        await self._enumerate()
+        try:
+            await self._enumerate()
+        except OSError as error:
+            self._look_instead(error)
+            await self._enumerate()
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -217,11 +222,15 @@ class _Follower:
                 _Monitor, limiter=self._limiter, abandon_on_cancel=True
             )
         except UdevError as error:
-            self.watch.source = f"looked for every {LOOK_SECONDS:.0f} s: {error}"
-            self.watch.hears_events = False
+            self._look_instead(error)
         else:
             self.watch.source = f"events of {self._monitor.source}"
             self.watch.hears_events = self._monitor.is_certain
+
+    def _look_instead(self, error: Exception) -> None:
+        self.close()
+        self.watch.source = f"looked for every {LOOK_SECONDS:.0f} s: {error}"
+        self.watch.hears_events = False
 
     async def _follow(self) -> None:
         while True:
@@ -262,19 +271,14 @@ class _Follower:
         lost, self._is_stale = self._has_lost, False
         self._has_lost = False
         self._settling.begin_enumeration()
-        found: DeviceTree | UdevError = UdevError("nobody looked")
-        async with trio.open_nursery() as nursery:
-            if self._monitor is not None:
-                nursery.start_soon(self._keep_receiving, self._monitor)
-            try:
+        with collapsed():
+            async with trio.open_nursery() as nursery:
+                if self._monitor is not None:
+                    nursery.start_soon(self._keep_receiving, self._monitor)
                 found = await trio.to_thread.run_sync(
                     enumerate_devices, limiter=self._limiter, abandon_on_cancel=True
                 )
-            except UdevError as error:
-                found = error  # a nursery would wrap it
-            nursery.cancel_scope.cancel()
-        if isinstance(found, UdevError):
-            raise found
+                nursery.cancel_scope.cancel()
         self._settling.end_enumeration(found, lost=lost)
         self.watch.enumerations += 1
         if not self.watch.hears_events:
