@@ -90,7 +90,7 @@ def refused() -> RpcError:
 
 
 def _is_redeemer(code: PairingCode, nonce: str) -> bool:
-    return bool(nonce) and hmac.compare_digest(code.redeemer, _digest(nonce))
+    return hmac.compare_digest(code.redeemer, _digest(nonce))
 
 
 def normal(text: str) -> str:

@@ -538,6 +538,9 @@ class Machine(RuleBasedStateMachine):
             assert lease.key in self.patient, "it can never have one, and waits"
             assert last.reason == "NoBoardYet"
             assert last.message.startswith("no such board yet: ")
+            client = self.lab.get(Client, Key(NS, lease.client))
+            assert client is not None
+            assert client.enabled, "no board will ever be for it"
             return
         here = [one for one in mine if self.is_there(one)]
         ready = [one for one in here if self.lab.holder(one.key) is None and one.status in READY]

@@ -162,9 +162,10 @@ async def test_a_label_that_is_refused_takes_no_board_away_that_is_there(
     assert "stays as it was" in caplog.text
     identity, _ = await known.register()
     assert (identity.token, known.problem) == ("token-3", "")
-    boards.failures = [DELETED]
-    with refused("admin pair host pi4 --renew"):
-        await known.register()  # that is no matter of labels
+    for error in (DELETED, RpcError(StatusCode.PERMISSION_DENIED, "permission denied for host lab/pi4")):
+        boards.failures = [error]
+        with refused("admin pair host pi4 --renew"):  # that is no matter of labels
+            await registration(boards, replace(PENDING, token="kept"), team="kernel").register()
 
 
 async def test_a_controller_that_registers_no_boards_is_named_with_what_to_do(
