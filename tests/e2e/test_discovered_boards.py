@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 import trio
+import yaml
 from jumpstarter_exporter.config import places
 from jumpstarter_exporter.serve import host as module
 from jumpstarter_exporter.serve.discovery import Discovery
+from jumpstarter_exporter.serve.test_boards import channel
 from jumpstarter_exporter.serve.test_discovery import CP2102, FT232R, Bench, relay
+from jumpstarter_exporter.serve.test_reload import listed, reload
 
 from tests.e2e.lab import LIMIT, Lab
 from tests.e2e.test_host_registration import Host
@@ -108,3 +112,54 @@ async def test_a_discovered_board_that_boards_yaml_does_away_with_is_gone(lab: L
     async with running(bench):
         await until(lab, "rack3-shelf", is_available)
         await until(lab, "rack3", lambda one: "gone_since" in one)
+
+
+async def test_a_discovered_board_of_a_host_that_was_not_paired_is_leased_with_a_token_of_its_own(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a code, or from the file with a token that a controller without hosts writes."""
+    config, state = tmp_path / "config", tmp_path / "state"
+    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(state))
+    monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(config))
+    monkeypatch.setattr(places, "SYSTEM", tmp_path / "none" / "exporters")
+    monkeypatch.setattr(module, "end_in_time", lambda _: None)
+    bench = Bench(tmp_path)
+    (config / "profiles.d").mkdir()
+    (config / "profiles.d" / "relay.yaml").write_text(relay())
+    (config / "boards.yaml").write_text("boards: {rpi4: {ports: [1-1.2]}, rock: {ports: [1-1.3]}}\n")
+
+    def run(*words: str | Path, given: str = "") -> None:
+        done = subprocess.run(
+            [exporters.scripts() / words[0], *words[1:]],
+            env=lab.environment | {"JUMPSTARTER_STATE_DIRECTORY": str(state)},
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def enrol(exporter: str, *words: str | Path) -> None:
+        offer = json.loads(lab.admin("pair", "exporter", exporter, "-o", "json"))
+        run(*offer["command"], *words, given=offer["code"])
+
+    saved = tmp_path / "saved.yaml"
+    await trio.to_thread.run_sync(enrol, "one", "--board", "pi4-rpi4")
+    await trio.to_thread.run_sync(enrol, "two", "--save", saved)
+    bench.plug({2: (FT232R, "A1"), 3: (CP2102, "0001")})
+    async with running(bench):
+        await until(lab, "one", is_available)
+        async with channel(bench.door) as door:
+            boards = await listed(door)
+            assert boards["pi4-rpi4"].exporter.startswith(f"exporter {lab.namespace}/one of ")
+            assert boards["pi4-rock"].exporter == ""
+            endpoint = yaml.safe_load(saved.read_text())["endpoint"]
+            words = ("enrol", endpoint, "--board", "pi4-rock", "--token-from", saved)
+            await trio.to_thread.run_sync(run, "jumpstarter-exporter", *words)
+            await reload(door)
+        await until(lab, "two", is_available)
+    other = lab.home / ".config" / "jumpstarter" / "exporters" / "other.yaml"
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("export: {power: {type: power.MockPower}}")
+    await trio.to_thread.run_sync(run, "jumpstarter-exporter", "check")  # no identity is without a board

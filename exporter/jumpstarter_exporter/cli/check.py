@@ -14,7 +14,7 @@ from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config import ConfigError, Enrolment, ExporterConfig, Identities
-from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_file, read_files
+from jumpstarter_exporter.config.folder import BoardFile, boards_of, discovered_file, read_file, read_files
 from jumpstarter_exporter.config.identities import StoredIdentity, is_readable_by_others, token_place
 from jumpstarter_exporter.devices import Spec
 from jumpstarter_exporter.devices.spec import walk
@@ -135,6 +135,8 @@ def _orphans(
                 yield stored
         elif stored.host:
             continue  # the daemon forgets it
+        elif stored.config == discovered_file(identities.folder.parent, stored.board):
+            continue  # whether it is discovered is for the daemon to know
         elif stored.board not in boards and (stored.config is None or _is_gone(stored.config)):
             yield stored
 

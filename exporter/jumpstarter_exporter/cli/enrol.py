@@ -18,6 +18,7 @@ from jumpstarter_proto.secret_input import read_secret
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter import config as configuration
+from jumpstarter_exporter.config.folder import discovered_file
 from jumpstarter_exporter.config.identities import Identities, StoredIdentity, token_place
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
 from jumpstarter_exporter.config.nonce import forget_nonce, pairing_nonce
@@ -44,23 +45,33 @@ def enrol_exporter(
     save: Path | None,
     replace: bool,
     code_file: Path | None,
+    board: str | None = None,
+    token_from: Path | None = None,
 ) -> int:
     """The command. What can be wrong on this side is found before the code is used.
 
     Killed at any moment, it can be repeated with the same code.
     """
     split_endpoint(endpoint)
+    if board is not None and (config is not None or save is not None):
+        raise AlreadyEnrolledError(
+            "--board is for a board without a configuration; leave --config and --save out"
+        )
+    if token_from is not None:
+        return _take_token(endpoint, board, token_from, replace=replace)
     if config is not None and save is not None:
         raise AlreadyEnrolledError(
             "--config and --save are for one file; --save puts the token into it, --config does not"
         )
     code = read_secret("pairing code", file=code_file, variable=VARIABLE, hidden=False)
     if kind_of_code(code, Kind.EXPORTER) is Kind.HOST:
-        if config is not None or save is not None:
+        if config is not None or save is not None or board is not None:
             raise AlreadyEnrolledError(
-                "this code is for a host, which registers all of its boards; leave --config and --save out"
+                "this code is for a host, which registers all of its boards; leave --config, --save and --board out"
             )
         return _enrol_host(endpoint, Trust(fingerprint=fingerprint), code, replace=replace)
+    if board is not None:
+        return _enrol_board(endpoint, board, Trust(fingerprint=fingerprint), code, replace=replace)
     path = (_place(config) if save is None else save).expanduser().resolve()
     text = _read(path)
     board = configuration.load(path, lenient=True).board_name if text.strip() else path.stem
@@ -126,6 +137,56 @@ def _enrol_host(endpoint: str, trust: Trust, code: str, *, replace: bool) -> int
     print_line(
         "Its boards register by themselves: jumpstarter-exporter run; or, where that runs: jumpstarter-exporter reload"
     )
+    return 0
+
+
+def _enrol_board(endpoint: str, board: str, trust: Trust, code: str, *, replace: bool) -> int:
+    """Make a board that has no configuration an exporter."""
+    identities = Identities()
+    stored = None if replace else identities.find(board)
+    if stored is not None:
+        _check_unchanged(stored, board, endpoint, identities.path(board))
+    identities.prepare()
+    nonce = pairing_nonce(identities, code)
+    with collapsed():
+        member = trio.run(enrol, endpoint, trust, Kind.EXPORTER, code, nonce)
+    enrolment = _enrolment(member, identities.path(board))
+    if stored is not None and not _is_same(stored.enrolment, enrolment):
+        _keep_beside(identities, stored, enrolment)
+    kept = identities.save(board, enrolment, discovered_file(identities.folder.parent, board))
+    forget_nonce(identities)
+    return _say_whose(board, kept, enrolment)
+
+
+def _take_token(endpoint: str, board: str | None, file: Path, *, replace: bool) -> int:
+    """Make it the exporter of a configuration that Jumpstarter 0.9's `jmp admin create exporter` has written."""
+    if board is None:
+        raise AlreadyEnrolledError(
+            "--token-from needs to know the board that the token is for; add --board NAME"
+        )
+    enrolment = configuration.load(file, lenient=True).enrolment
+    if enrolment is None:
+        raise ConfigError(
+            "there is no `endpoint` with a `token` in it; take one that the controller wrote", file=file
+        )
+    if enrolment.endpoint != endpoint:
+        raise AlreadyEnrolledError(f"{file} is for {enrolment.endpoint}, and not for {endpoint}; name that")
+    identities = Identities()
+    stored = None if replace else identities.find(board)
+    if stored is not None:
+        _check_unchanged(stored, board, endpoint, identities.path(board))
+        if not _is_same(stored.enrolment, enrolment):
+            raise AlreadyEnrolledError(
+                f"the board {board} is {stored.enrolment} already; --replace makes it {enrolment.name}"
+            )
+    return _say_whose(
+        board, identities.save(board, enrolment, discovered_file(identities.folder.parent, board)), enrolment
+    )
+
+
+def _say_whose(board: str, kept: Path, enrolment: Enrolment) -> int:
+    print_line(f"{kept}: {enrolment}, for the board {board}")
+    print_line("Then run it: jumpstarter-exporter run; or, where that runs: jumpstarter-exporter reload")
     return 0
 
 

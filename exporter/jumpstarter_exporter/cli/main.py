@@ -149,9 +149,11 @@ def enrol(
     *,
     tls_fingerprint: str = "",
     config: Annotated[str | None, Parameter(name=["--config", "-c"])] = None,
+    board: str | None = None,
     save: Path | None = None,
     replace: Annotated[bool, Parameter(negative="")] = False,
     code_file: Path | None = None,
+    token_from: Path | None = None,
     log_level: Level = "warning",
 ) -> int:
     """Join a controller with a pairing code: this host with all of its boards, or one board.
@@ -164,6 +166,7 @@ def enrol(
 
         jumpstarter-exporter enrol lab:8082 --tls-fingerprint 3F:A0:…     this host
         jumpstarter-exporter enrol lab.example.org:8082 --config rpi4.yaml
+        jumpstarter-exporter enrol lab:8082 --board lab-pi                a discovered board
 
     Parameters
     ----------
@@ -174,6 +177,8 @@ def enrol(
     config
         With a code for one board: its configuration or its name as for `run`;
         otherwise the only one that there is, or a new one.
+    board
+        With a code for one board: its name, if it was discovered and has no configuration.
     save
         Write the token into this configuration instead, for Jumpstarter 0.9; its
         devices and comments stay.
@@ -181,6 +186,9 @@ def enrol(
         The board is another exporter already, or the host another one, which it forgets.
     code_file
         Holds the code, instead of asking for it.
+    token_from
+        No code, but a configuration with a token that Jumpstarter 0.9's controller
+        made: for a board that was discovered.
     log_level
         What goes to stderr.
     """
@@ -194,6 +202,8 @@ def enrol(
         save=save,
         replace=replace,
         code_file=code_file,
+        board=board,
+        token_from=token_from,
     )
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jumpstarter_proto.documents import MAX_BYTES, ConfigError
+from jumpstarter_proto.file_names import safe_name
 
 from jumpstarter_exporter.config.model import ExporterConfig
 from jumpstarter_exporter.config.places import every
 from jumpstarter_exporter.config.reader import load
 
-__all__ = ["BoardFile", "SourceFile", "boards_of", "nodes_in", "read_file", "read_files"]
+__all__ = ["BoardFile", "SourceFile", "boards_of", "discovered_file", "nodes_in", "read_file", "read_files"]
 
 _NODE = re.compile(rb"/dev/[^\s'\"?,}\]]+")
 _COMMENT = re.compile(rb"(^|\s)#.*$", re.MULTILINE)
@@ -61,6 +62,11 @@ class BoardFile:
         known = None if self.config is None else self.config.enrolment
         identity = None if known is None else (known.endpoint, known.namespace, known.name)
         return self.path, self.digest, self.error.message if self.error else "", identity
+
+
+def discovered_file(directory: Path, name: str) -> Path:
+    """What stands for a discovered board where files do, as for its lock, in a state directory. Nothing is there."""
+    return directory / "boards" / safe_name(name, ".yaml")
 
 
 Parse = Callable[[Path, bytes], ExporterConfig]

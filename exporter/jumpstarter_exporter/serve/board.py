@@ -63,6 +63,10 @@ class Board(Protocol):
         """Who has it, or what keeps it from being leased; empty when it is free, or no controller leases it."""
 
     @property
+    def trouble(self) -> str:
+        """Why its controller does not know it now; empty if it does, or there is none."""
+
+    @property
     def user(self) -> str:
         """For whom a change has to wait, as "lease NAME of ann"; empty when nobody uses it."""
 
@@ -157,6 +161,8 @@ class LocalBoard:
 
     use = ""
     """Any number of users share it."""
+    trouble = ""
+    """There is no controller."""
 
     @property
     def user(self) -> str:
@@ -300,6 +306,11 @@ class LeasedBoard:
     def use(self) -> str:
         """As the exporter has it."""
         return self._registered.use
+
+    @property
+    def trouble(self) -> str:
+        """As the exporter has heard it."""
+        return self._registered.trouble
 
     @property
     def user(self) -> str:

@@ -19,7 +19,6 @@ from uuid import UUID
 import trio
 from jumpstarter_proto.documents import ConfigError, Document
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.file_names import safe_name
 
 from jumpstarter_exporter.boards.grouping import (
     Assignment,
@@ -31,7 +30,7 @@ from jumpstarter_exporter.boards.grouping import (
     host_name,
 )
 from jumpstarter_exporter.config.boards_file import read_boards
-from jumpstarter_exporter.config.folder import BoardFile
+from jumpstarter_exporter.config.folder import BoardFile, discovered_file
 from jumpstarter_exporter.config.identities import with_identity
 from jumpstarter_exporter.config.model import ExporterConfig, Metadata, TopLevel
 from jumpstarter_exporter.devices.changes import subscribed
@@ -310,17 +309,13 @@ class Discovery:
             name = board_name(self.host, rule.name)
             if name in served or name in self._configured:
                 continue
-            place = self._place(name)
+            place = discovered_file(self._directory, name)
             error = ConfigError("nothing of it was ever plugged in", file=Path("boards.yaml"))
             found[name] = BoardFile(name, place, "", None, error, is_discovered=True)
         return found
 
-    def _place(self, name: str) -> Path:
-        """Stands for the board where files do, such as for its lock. Nothing is there."""
-        return self._directory / "boards" / safe_name(name, ".yaml")
-
     def _file(self, content: _Content) -> BoardFile:
-        place = self._place(content.name)
+        place = discovered_file(self._directory, content.name)
         config = ExporterConfig(
             place,
             TopLevel(metadata=Metadata(name=content.name)),
