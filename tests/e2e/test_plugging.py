@@ -100,10 +100,8 @@ def test_an_adapter_that_is_plugged_in_is_a_console_without_a_line_of_configurat
         assert (after["path"], after["uuid"]) == (before["path"], before["uuid"])
         assert after["identity"] == "serial number A50285BJ"
         listed = exporter(lab, "boards")
-        assert (
-            "  discovered\n  of no controller: it has no token; jumpstarter-exporter enrol HOST:PORT\n"
-            in listed
-        )
+        token = "it has no token; jumpstarter-exporter enrol HOST:PORT --board "
+        assert f"  discovered\n  of no controller: {token}" in listed
         assert "    known by its serial number A50285BJ: no other device of this host has" in listed
 
 
