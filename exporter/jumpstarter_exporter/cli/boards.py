@@ -82,12 +82,7 @@ def _lines(listed: host_pb2.ListBoardsResponse) -> Iterator[str]:
 
 def _registration(board: host_pb2.Board) -> str:
     if board.exporter:
-        problem = (
-            f": not registered now: {shown(board.exporter_problem, MAX_TEXT)}"
-            if board.exporter_problem
-            else ""
-        )
-        return f"{shown(board.exporter, MAX_TEXT)}{problem}"
+        return shown(board.exporter, MAX_TEXT)
     how = f" --board {board.name}" if board.discovered else f" --config {board.file}"
     return f"of no controller: it has no token; jumpstarter-exporter enrol HOST:PORT{shown(how, MAX_TEXT)}"
 
@@ -100,7 +95,6 @@ def _described(listed: host_pb2.ListBoardsResponse) -> dict[str, Any]:
                 "discovered": board.discovered,
                 "file": board.file or None,
                 "exporter": board.exporter or None,
-                "exporter_problem": board.exporter_problem or None,
                 "problem": board.problem or None,
                 "use": board.use or None,
                 "change": board.change or None,

@@ -51,6 +51,14 @@ def test_a_board_without_devices_lacks_nothing() -> None:
     assert lack_of(board()) is None
 
 
+def test_a_discovered_board_into_which_nothing_was_plugged_yet_is_for_no_lease() -> None:
+    devices = board()
+    devices.is_discovered = True
+    lack = lack_of(devices)
+    assert lack is not None
+    assert (lack.slots, lack.reason) == ([], "nothing is plugged in that would belong to it")
+
+
 @pytest.mark.parametrize("word", ["missing", "failed"])
 def test_a_required_part_is_lacked_when_it_is_no_use(word: str) -> None:
     devices = board(power=part(), console=part(required=True))

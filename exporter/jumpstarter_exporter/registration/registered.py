@@ -150,8 +150,6 @@ class Registered:
         """The last lease that was given back."""
         self._is_away = False
         """The controller cannot be heard now."""
-        self.trouble = ""
-        """Why, or why it does not know us; empty if it does."""
         self._offer: tuple[str, list[Action]] | None = None
         """A lease that was accepted, and what is to be done when its controller knows that."""
         self._server: LeaseServer | None = None
@@ -355,7 +353,6 @@ class Registered:
 
     def _failed(self, error: Exception) -> None:
         self._is_away = True
-        self.trouble = str(error)
         self._trouble = f"not leased: {error}"
         if self._offer is not None:  # it is told anew by who can be heard again
             self._offer = None
@@ -405,7 +402,6 @@ class Registered:
 
     def _told(self, wanted: Tenant | None) -> None:
         self._wanted, self._is_heard, self._is_away = wanted, True, False
-        self.trouble = ""
         self._trouble = ""
         if (offer := self._offer) is not None:
             self._offer = None

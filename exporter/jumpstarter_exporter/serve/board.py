@@ -63,10 +63,6 @@ class Board(Protocol):
         """Who has it, or what keeps it from being leased; empty when it is free, or no controller leases it."""
 
     @property
-    def trouble(self) -> str:
-        """Why its controller does not know it now; empty if it does, or there is none."""
-
-    @property
     def user(self) -> str:
         """For whom a change has to wait, as "lease NAME of ann"; empty when nobody uses it."""
 
@@ -161,8 +157,6 @@ class LocalBoard:
 
     use = ""
     """Any number of users share it."""
-    trouble = ""
-    """There is no controller."""
 
     @property
     def user(self) -> str:
@@ -306,11 +300,6 @@ class LeasedBoard:
     def use(self) -> str:
         """As the exporter has it."""
         return self._registered.use
-
-    @property
-    def trouble(self) -> str:
-        """As the exporter has heard it."""
-        return self._registered.trouble
 
     @property
     def user(self) -> str:

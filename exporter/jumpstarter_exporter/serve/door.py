@@ -319,5 +319,4 @@ def _told(roll: Roll, name: str) -> host_pb2.Board:
         file="" if file is None or file.is_discovered else path_text(file.path),
         discovered=file is not None and file.is_discovered,
         exporter="" if enrolment is None else str(enrolment),
-        exporter_problem="" if board is None else board.trouble,
     )

@@ -107,7 +107,7 @@ class UnassignedDevice(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Board(_message.Message):
-    __slots__ = ("name", "problem", "report", "use", "socket", "change", "file", "discovered", "exporter", "exporter_problem")
+    __slots__ = ("name", "problem", "report", "use", "socket", "change", "file", "discovered", "exporter")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
@@ -117,7 +117,6 @@ class Board(_message.Message):
     FILE_FIELD_NUMBER: _ClassVar[int]
     DISCOVERED_FIELD_NUMBER: _ClassVar[int]
     EXPORTER_FIELD_NUMBER: _ClassVar[int]
-    EXPORTER_PROBLEM_FIELD_NUMBER: _ClassVar[int]
     name: str
     problem: str
     report: _jumpstarter_pb2.GetReportResponse
@@ -127,5 +126,4 @@ class Board(_message.Message):
     file: str
     discovered: bool
     exporter: str
-    exporter_problem: str
-    def __init__(self, name: _Optional[str] = ..., problem: _Optional[str] = ..., report: _Optional[_Union[_jumpstarter_pb2.GetReportResponse, _Mapping]] = ..., use: _Optional[str] = ..., socket: _Optional[str] = ..., change: _Optional[str] = ..., file: _Optional[str] = ..., discovered: bool = ..., exporter: _Optional[str] = ..., exporter_problem: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., problem: _Optional[str] = ..., report: _Optional[_Union[_jumpstarter_pb2.GetReportResponse, _Mapping]] = ..., use: _Optional[str] = ..., socket: _Optional[str] = ..., change: _Optional[str] = ..., file: _Optional[str] = ..., discovered: bool = ..., exporter: _Optional[str] = ...) -> None: ...
