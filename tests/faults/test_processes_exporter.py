@@ -121,7 +121,7 @@ def test_sighup_takes_up_a_changed_file_after_the_lease(lab: Lab) -> None:
     lab.until(lambda: "one: changes after lease " in daemon.log.read_text())
     assert shell.do("j power on") == (0, "")
     shell.end()
-    lab.until(lambda: "the board one is served as its file says now" in daemon.log.read_text())
+    lab.until(lambda: "the board one is served as it is configured now" in daemon.log.read_text())
     lab.until(lambda: free(lab))
     assert daemon.process.poll() is None
 
