@@ -128,7 +128,7 @@ async def test_a_discovered_board_of_a_host_that_was_not_paired_is_leased_with_a
     (config / "profiles.d" / "relay.yaml").write_text(relay())
     (config / "boards.yaml").write_text("boards: {rpi4: {ports: [1-1.2]}, rock: {ports: [1-1.3]}}\n")
 
-    def run(*words: str | Path, given: str = "") -> None:
+    def run(*words: str | Path, given: str = "") -> str:
         done = subprocess.run(
             [exporters.scripts() / words[0], *words[1:]],
             env=lab.environment | {"JUMPSTARTER_STATE_DIRECTORY": str(state)},
@@ -139,6 +139,7 @@ async def test_a_discovered_board_of_a_host_that_was_not_paired_is_leased_with_a
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
 
     def enrol(exporter: str, *words: str | Path) -> None:
         offer = json.loads(lab.admin("pair", "exporter", exporter, "-o", "json"))
@@ -162,4 +163,5 @@ async def test_a_discovered_board_of_a_host_that_was_not_paired_is_leased_with_a
     other = lab.home / ".config" / "jumpstarter" / "exporters" / "other.yaml"
     other.parent.mkdir(parents=True, exist_ok=True)
     other.write_text("export: {power: {type: power.MockPower}}")
-    await trio.to_thread.run_sync(run, "jumpstarter-exporter", "check")  # no identity is without a board
+    checked = await trio.to_thread.run_sync(run, "jumpstarter-exporter", "check")
+    assert "is the identity of a board" not in checked  # none is without one
