@@ -124,7 +124,7 @@ class MockedBus:
             "SEQNUM": str(self.events),
             **(more or {}),
         }
-        body = b"".join(f"{key}={value}".encode() + b"\0" for key, value in properties.items())
+        body = b"".join(os.fsencode(f"{key}={value}") + b"\0" for key, value in properties.items())
         # struct udev_monitor_netlink_header of libudev.
         head = struct.pack(">8sI", b"libudev", 0xFEEDCAFE) + struct.pack("=7I", 40, 40, len(body), 0, 0, 0, 0)
         for listener in self.root.glob("event*"):
@@ -148,7 +148,8 @@ class MockedBus:
         folder = self._folder(device.path)
         folder.mkdir(parents=True, exist_ok=True)
         properties = {key: value for key, value in device.properties.items() if key != "SUBSYSTEM"}
-        (folder / "uevent").write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        text = "".join(f"{key}={value}\n" for key, value in properties.items())
+        (folder / "uevent").write_bytes(os.fsencode(text))
         for name, value in device.attributes.items():
             (folder / name).write_text(f"{value}\n")
         link = self._link(device)

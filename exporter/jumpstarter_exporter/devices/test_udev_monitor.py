@@ -105,6 +105,23 @@ def test_changed_properties_are_shown(bus: MockedBus) -> None:
         watcher.until(lambda seen: seen.devices[ROOT].get("ID_FOR_SEAT") == "x")
 
 
+def test_a_device_whose_name_is_cut_within_a_character_is_shown_without_it_and_so_are_the_others(
+    bus: MockedBus,
+) -> None:
+    # So does the kernel with long names of input devices. Python writes a byte that is no text as a surrogate.
+    cut = "\u952e\u76d8\udce9"
+    devices = adapter(1, *FTDI)
+    bus.plug([*devices[:-1], replace(devices[-1], properties={**devices[-1].properties, "NAME": cut})])
+    with watching(bus) as watcher:
+        shown = watcher.seen[-1].devices
+        assert "NAME" not in shown[devices[-1].path]
+        assert shown[devices[-1].path]["DEVNAME"] == "/dev/ttyUSB0"
+        bus.unplug(at_port(1))
+        bus.plug([replace(one, properties={**one.properties, "NAME": cut}) for one in adapter(1, *FTDI)])
+        bus.plug(adapter(2, *CH340, number=1))
+        watcher.until(lambda seen: seen.nodes == ["/dev/ttyUSB0", "/dev/ttyUSB1"])
+
+
 def test_a_storm_of_500_events_is_shown_in_effect_and_never_blocks_the_loop(bus: MockedBus) -> None:
     bus.plug([one for port in range(1, 17) for one in adapter(port, *CH340, number=port)])
     with watching(bus) as watcher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from sys import intern
 from typing import Any
 
@@ -86,7 +87,13 @@ def record_of(device: Any) -> UdevDevice:
 
     Blocking where no udevd runs, for as long as the kernel keeps a USB device for itself.
     """
-    properties = {intern(key): value for key, value in device.properties.items() if key not in _OF_EVENTS}
+    properties = {}
+    every = device.properties
+    for key in every:
+        if key not in _OF_EVENTS:
+            # The kernel cuts long names that devices give themselves, also within a character: that is no text then.
+            with suppress(UnicodeDecodeError):
+                properties[intern(key)] = every[key]
     if links := properties.get("DEVLINKS"):
         properties["DEVLINKS"] = " ".join(sorted(links.split()))  # udev has them in any order
     attributes = {}
