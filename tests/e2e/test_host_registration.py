@@ -219,8 +219,9 @@ def test_whatever_is_killed_between_the_code_and_the_boards_nothing_is_lost(lab:
         os.kill(process.pid, signal.SIGKILL)
     finally:
         process.wait()
-    done = host.run(*offer["command"][1:], given=offer["code"])
-    assert done.returncode == 0, done.stderr
+    if not (host.state / "host.yaml").exists():  # it may have been quicker than its killer
+        done = host.run(*offer["command"][1:], given=offer["code"])
+        assert done.returncode == 0, done.stderr
     other = Host(lab, "pi5")
     done = other.run(*offer["command"][1:], given=offer["code"])
     assert "wrong, used, expired" in done.stderr
@@ -239,7 +240,9 @@ def test_a_code_for_a_host_is_for_no_file_and_another_host_is_not_forgotten_unas
     host = Host(lab, one="")
     offer = host.pair()
     done = host.run(*offer["command"][1:], "--config", "one", given=offer["code"])
-    assert (done.returncode, "leave --config and --save out" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "leave --config, --save and --board out" in done.stderr) == (2, True), (
+        done.stderr
+    )
     host.enrol()
     before = (host.state / "host.yaml").read_text()
     host.name = "pi5"

@@ -212,7 +212,9 @@ async def test_a_board_that_another_daemon_serves_is_left_to_it_and_shown(
                 assert await listed(door) == [("own", 2, ""), ("rpi4", 2, str(own))]
             port = int(line.rpartition(":")[2].split()[0])
             async with open_channel(await connect_tcp("127.0.0.1", port)) as remote:
-                assert await listed(remote) == [("own", 2, ""), ("rpi4", 2, "")]
+                assert await listed(remote) == [("own", 2, ""), ("rpi4", 0, "")]
+                with pytest.raises(RpcError, match="to users of its host only"):
+                    await report(remote, "rpi4")
             process.kill()
             process.wait()
             async with channel(other.socket) as door:
