@@ -37,12 +37,12 @@ from jumpstarter_client.lasting import LastingChannel, open_lasting
 from jumpstarter_client.leasing.wanted import Wanted
 from jumpstarter_client.node import Allowed
 from jumpstarter_client.resolve import (
-    BOARD,
     BuiltIn,
     Tcp,
     Unix,
     board_of,
     candidates,
+    choosing,
     overriding,
     passphrase,
     socket_of,
@@ -201,7 +201,7 @@ async def _lasting(
     """A channel that is connected: an exporter may be restarted, and a socket may be a lease's."""
     ready = [await connect()]
     stack.push_async_callback(trio.aclose_forcefully, ready[0])
-    metadata = passphrase(os.environ) + overriding(os.environ) + ([] if board is None else [(BOARD, board)])
+    metadata = passphrase(os.environ) + overriding(os.environ) + choosing(board)
 
     @asynccontextmanager
     async def dial() -> AsyncIterator[Channel]:

@@ -18,6 +18,7 @@ __all__ = [
     "Unix",
     "board_of",
     "candidates",
+    "choosing",
     "overriding",
     "parse_host",
     "passphrase",
@@ -114,9 +115,23 @@ def socket_of(door: str, board: str | None) -> str:
     return door
 
 
+def choosing(board: str | None) -> list[tuple[str, str | bytes]]:
+    """Metadata that chooses a board by its name, in whichever script; of none, if there is none to choose."""
+    if board is None:
+        return []
+    if board.isascii() and board.isprintable() and board == board.strip():
+        return [(BOARD, board)]
+    return [(f"{BOARD}-bin", board.encode(errors="surrogateescape"))]
+
+
 def passphrase(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
-    """Metadata for an exporter that wants a passphrase."""
+    """Metadata for an exporter that wants a passphrase. AddressError if no exporter can have that one."""
     secret = environment.get("JMP_GRPC_PASSPHRASE")
+    if secret and not (secret.isascii() and secret.isprintable()):
+        raise AddressError(
+            "the passphrase in JMP_GRPC_PASSPHRASE has characters other than printable ASCII, which no exporter takes; "
+            "set the one that the exporter has"
+        )
     return [("x-jumpstarter-passphrase", secret)] if secret else []
 
 

@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.rpc._metadata import decode_metadata, encode_metadata
 
 from jumpstarter_client.errors import AddressError
-from jumpstarter_client.resolve import BuiltIn, Tcp, Unix, candidates, parse_host, passphrase
+from jumpstarter_client.resolve import BuiltIn, Tcp, Unix, candidates, choosing, parse_host, passphrase
 
 
 def test_an_exporter_that_is_named_is_the_only_candidate() -> None:
@@ -86,3 +89,16 @@ def test_tls_is_left_out_only_when_asked_for(name: str) -> None:
 def test_passphrase_goes_with_every_call_when_it_is_set() -> None:
     assert passphrase({}) == []
     assert passphrase({"JMP_GRPC_PASSPHRASE": "s"}) == [("x-jumpstarter-passphrase", "s")]
+
+
+@given(st.text(min_size=1))
+def test_a_board_of_any_name_can_be_chosen(name: str) -> None:
+    headers = [(str(key), str(value)) for key, value, *_ in encode_metadata(choosing(name))]
+    ((_, told),) = decode_metadata(headers)
+    assert (told.decode() if isinstance(told, bytes) else told) == name
+
+
+@pytest.mark.parametrize("secret", ["pässe", "a\nb", "\udcff"])
+def test_a_passphrase_that_no_exporter_can_have_is_one_sentence(secret: str) -> None:
+    with pytest.raises(AddressError, match="JMP_GRPC_PASSPHRASE has characters other than"):
+        passphrase({"JMP_GRPC_PASSPHRASE": secret})

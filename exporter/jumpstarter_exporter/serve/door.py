@@ -146,7 +146,7 @@ class Door:
 
     async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
         """A session of the board that the call is for. RpcError when it names none that can be used."""
-        name = call.header(BOARD)
+        name = _chosen(call)
         board = await _board(
             self._roll, name or self._chosen.get(call.connection), is_remote=self._visits is not None
         )
@@ -156,6 +156,12 @@ class Door:
             limit_reach(board.reach)
             see_since(self._visits.since(call))
         return await board.enter(call, use)
+
+
+def _chosen(call: ServerCall[Any, Any]) -> str | None:
+    """The name in the caller's metadata: as text, or as UTF-8 where it has other letters than ASCII's."""
+    named = [value for key, value in call.metadata if key == f"{BOARD}-bin" and isinstance(value, bytes)]
+    return named[-1].decode(errors="replace") if named else call.header(BOARD)
 
 
 class _Host(HostServiceServicer):

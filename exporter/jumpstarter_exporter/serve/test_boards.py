@@ -227,3 +227,17 @@ async def listed(channel: Channel) -> list[tuple[str, int, str]]:
     """Name, number of nodes and socket of each board."""
     boards = (await HostServiceStub(channel).ListBoards(host_pb2.ListBoardsRequest())).boards
     return [(board.name, len(board.report.reports), board.socket) for board in boards]
+
+
+async def test_a_board_whose_name_is_not_ascii_is_chosen_in_bytes(host: Host) -> None:
+    host.write("one", "metadata: {name: Prüfstand}\nexport: {power: {type: power.MockPower}}")
+    host.write("two", "export: {power: {type: power.MockPower}}")
+    with host.running():
+        async with channel(host.socket) as door:
+            exporter = ExporterServiceStub(door)
+            told = await exporter.GetReport(
+                empty_pb2.Empty(), metadata=[(f"{BOARD}-bin", "Prüfstand".encode())]
+            )
+            assert told.labels["jumpstarter.dev/name"] == "Prüfstand"
+            with pytest.raises(RpcError, match="no board"):
+                await exporter.GetReport(empty_pb2.Empty(), metadata=[(f"{BOARD}-bin", b"\xff")])
