@@ -85,10 +85,13 @@ class _Content:
     host: str
     tree: DeviceTreeContent
     labels: Mapping[str, str] = field(default_factory=dict)
+    made: BoardDevices | None = None
+    """What was made of it, or follows it."""
 
     def add_to(self, inventory: Inventory) -> BoardDevices:
         devices = inventory.add(self.name, self.tree.spec, self.tree.uuids)
         devices.is_discovered = True
+        self.made = devices
         self.show_presence(devices)
         return devices
 
@@ -96,8 +99,10 @@ class _Content:
         """It consists of that from now on. TreeError if it cannot; nothing has changed then."""
         devices = inventory.boards.get(self.name)
         if devices is not None and devices.is_discovered:
-            if not tree.same_as(self.tree):
+            # A board that is just ending may be one that was made of another content.
+            if devices is not self.made or not tree.same_as(self.tree):
                 devices.replace(tree.spec, tree.uuids)
+                self.made = devices
             self.tree = tree
             self.show_presence(devices)
         self.tree = tree

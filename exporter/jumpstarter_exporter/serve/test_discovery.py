@@ -22,6 +22,9 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_exporter.boards import occupancy
 from jumpstarter_exporter.config import places
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
+from jumpstarter_exporter.config.model import ExporterConfig
+from jumpstarter_exporter.devices.from_file import add_board
+from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.devices.udev_device import DeviceTree
 from jumpstarter_exporter.errors import collapsed
@@ -322,6 +325,54 @@ async def test_a_regrouping_waits_until_nobody_uses_a_board_that_it_touches(
         await until_listed(door, "pi4-bench")
         assert set(await devices(door)) == {"ft232r-a5.power", "ch340-1-1-3.power"}
         assert await uuid_of(door, "ft232r-a5.power") == uuid
+
+
+class Slow:
+    """Serves boards, and does not get to end one before a test says so."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.users: dict[str, str] = {}
+        self.files: Mapping[str, BoardFile] = {}
+
+    def show_discovered(self, files: Mapping[str, BoardFile], waiting: Mapping[str, str]) -> None:
+        self.files = files
+
+    def has_devices(self, board: str) -> bool:
+        return self.files[board].config is not None
+
+    def paths(self, board: str) -> set[str]:
+        return {path for path in self.inventory.boards[board].slots if "." in path}
+
+
+async def test_a_board_that_is_just_ending_gets_a_device_that_comes_for_it_meanwhile(relays: Bench) -> None:
+    (relays.home / "config" / "boards.yaml").write_text("boards: {rpi4: {ports: [1-1.2]}}")
+    relays.plug({2: (FT232R, "A5")})
+    discovery = Discovery(relays.trees, directory=relays.home / "state", host="pi4")
+    inventory = Inventory()
+    holder = Slow(inventory)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(discovery.run, holder, inventory, {})
+            relays.plug({2: (FT232R, "A5")})
+            while "pi4-rpi4" not in holder.files:
+                await trio.sleep(0.01)
+            add_board(inventory, config_of(holder.files["pi4-rpi4"]))
+            relays.plug({})
+            while not inventory.boards["pi4-rpi4"].slots["ft232r-a5.power"].life.why_unplugged:
+                await trio.sleep(0.01)
+            assert await discovery.forget("ft232r-a5.power")
+            assert not holder.has_devices("pi4-rpi4")  # it is to end
+            relays.plug({2: (CH340, "")})
+            while not holder.has_devices("pi4-rpi4"):
+                await trio.sleep(0.01)
+            assert holder.paths("pi4-rpi4") == {"ch340-1-1-2.power"}
+            nursery.cancel_scope.cancel()
+
+
+def config_of(file: BoardFile) -> ExporterConfig:
+    assert file.config is not None
+    return file.config
 
 
 async def test_boards_yaml_with_a_mistake_changes_nothing_and_is_said(
