@@ -86,7 +86,7 @@ class Presence:
             return ()
         try:
             with contained(f"{spec.kind.__name__}.host_nodes()"):
-                return tuple(name for name in spec.kind.host_nodes(spec.values) if name)
+                return tuple(name for name in spec.kind.host_nodes(spec.values) if _is_name(name))
         except Exception as error:  # any driver's code; its neighbours must be followed
             _log.warning("nobody knows what of this host %s is: %s", slot, error)
             return ()
@@ -108,6 +108,11 @@ class Presence:
         short = name.removeprefix("/dev/")
         is_kernels = short.startswith(_NODES) or (has_links and short.startswith(_LINKS))
         return is_kernels or name in self._present or name in self._gone or name in self._links
+
+
+def _is_name(name: object) -> bool:
+    """Whether something of the host can have it; a driver gives what its configuration says."""
+    return isinstance(name, str) and bool(name) and "\0" not in name
 
 
 def _way_back(board: BoardDevices) -> str:

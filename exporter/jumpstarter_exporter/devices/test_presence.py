@@ -127,6 +127,19 @@ async def test_what_was_never_there_is_not_said_to_be_unplugged_and_is_told_when
     assert lab.slot.state is State.READY
 
 
+@pytest.mark.parametrize("url", ["/dev/tty\0", 5, ["/dev/ttyUSB0"]])
+async def test_what_is_no_name_of_a_node_is_followed_by_nobody_and_the_boards_neighbours_are(
+    url: Any,
+) -> None:
+    children = {"wrong": Spec(Adapter, {"url": url}), "dev": Spec(Adapter, {"url": BY_ID})}
+    devices = BoardDevices("lab", Spec(Composite, children=children))
+    presence = Presence()
+    for tree in (adapters(FTDI), NOTHING):
+        presence.update(tree, [devices], now=NOON, told=True)
+    assert devices.slots["dev"].state is State.MISSING
+    assert not devices.slots["wrong"].is_followed
+
+
 async def test_a_link_of_the_admins_is_followed_to_where_it_leads() -> None:
     links = {"/home/ann/console": "/dev/ttyUSB0"}
     lab = Lab("/home/ann/console", links=links)
