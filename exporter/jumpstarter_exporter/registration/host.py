@@ -248,13 +248,24 @@ class GoneBoards:
         host, gone = await trio.to_thread.run_sync(self._find, self._known())
         if host is None or not gone:
             return
+        refused: JumpstarterError | None = None
         async with self._open(host) as channel:
             stub = BoardServiceStub(channel)
             for one in gone:
+                if not _is_gone(one, self._known()):
+                    continue  # it has come back while others were told
                 request = boards_pb2.RetireBoardRequest(name=one.enrolment.name)
-                await stub.RetireBoard(request, timeout=CALL_SECONDS)
-                await trio.to_thread.run_sync(self._identities.remove, one.board)
-                _log.info("the board %s is gone: its file is; the controller knows", one.board)
+                try:
+                    await stub.RetireBoard(request, timeout=CALL_SECONDS)
+                    await trio.to_thread.run_sync(self._identities.remove, one.board)
+                except (RpcError, PrivateFileError) as error:
+                    if isinstance(error, RpcError) and error.code not in _NOT_ITS_OWN:
+                        raise
+                    refused = refused or error  # that one's trouble; the others are told
+                else:
+                    _log.info("the board %s is gone: its file is; the controller knows", one.board)
+        if refused is not None:
+            raise refused
 
     def _find(self, known: Known) -> tuple[Enrolment | None, list[StoredIdentity]]:
         host = self._identities.find_host()

@@ -222,6 +222,43 @@ async def test_boards_whose_files_are_gone_are_told_and_forgotten_and_no_others(
     assert {one.stem for one in identities.every()} == {"kept", "own", "others"}
 
 
+async def test_a_gone_board_that_the_controller_refuses_keeps_no_other_from_being_told(
+    boards: Boards, identities: Identities
+) -> None:
+    identities.save_host(HOST)
+    for name in ("a", "b"):
+        identities.save(name, replace(PENDING, name=f"pi4-{name}", token="t"), None)
+    boards.failures = [
+        RpcError(StatusCode.PERMISSION_DENIED, "exporter pi4-a is nobody's board, not host pi4's")
+    ]
+    gone = GoneBoards(lambda: Known((), (), is_complete=True), open_host=boards.opened)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gone.run)
+        await until(lambda: identities.find("b") is None)
+        assert boards.retired == ["pi4-b"]
+        await until(lambda: identities.find("a") is None)  # it is tried again
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_gone_board_that_is_back_before_the_controller_hears_of_it_stays(
+    boards: Boards, identities: Identities
+) -> None:
+    identities.save_host(HOST)
+    for name in ("a", "b", "c"):
+        identities.save(name, replace(PENDING, name=f"pi4-{name}", token="t"), None)
+
+    def known() -> Known:
+        return Known(("b",) if boards.retired else (), (), is_complete=True)
+
+    gone = GoneBoards(known, open_host=boards.opened)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gone.run)
+        await until(lambda: identities.find("c") is None)
+        nursery.cancel_scope.cancel()
+    assert boards.retired == ["pi4-a", "pi4-c"]
+    assert identities.find("b") is not None
+
+
 async def test_a_token_that_does_not_count_any_more_is_asked_for_again_at_once(
     lab: Lab, boards: Boards, identities: Identities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
