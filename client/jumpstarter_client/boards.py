@@ -19,7 +19,7 @@ from jumpstarter_client.tree import build
 __all__ = ["MAX_BOARDS", "HostBoard", "SeveralBoardsError", "boards_behind"]
 
 LIST_SECONDS = 10.0
-MAX_BOARDS = 256
+MAX_BOARDS = 4096
 """Of one host."""
 MAX_NAME_LENGTH = 255
 """Of a board, in characters."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import trio
 
-from jumpstarter_exporter.devices.inventory import Revision
+if TYPE_CHECKING:
+    from jumpstarter_exporter.devices.inventory import Revision
 
 __all__ = ["Subscription", "subscribed"]
 

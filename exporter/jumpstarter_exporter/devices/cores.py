@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from jumpstarter_exporter import guests
+from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.opening import CLOSE_SECONDS, Opening
 
 if TYPE_CHECKING:
@@ -129,42 +130,63 @@ class _Openable(Protocol):
 
 async def keep_open(devices: BoardDevices, wanted: Callable[[], Sequence[_Openable]]) -> None:
     """Keep those open that are wanted, also of devices that the board gets later; until cancelled."""
-    kept: dict[_Openable, trio.CancelScope] = {}
-
-    async def keep(one: _Openable, scope: trio.CancelScope) -> None:
-        with scope:
-            await _keep_one_open(one)
+    kept: dict[_Openable, _Kept] = {}
 
     async with trio.open_nursery() as nursery:
 
         def follow() -> None:
             now = wanted()
             for one in [one for one in kept if one not in now]:
-                kept.pop(one).cancel()
+                kept.pop(one).scope.cancel()
             for one in now:
                 if one not in kept:
-                    kept[one] = trio.CancelScope()
-                    nursery.start_soon(keep, one, kept[one])
+                    kept[one] = _Kept(one)
+                    nursery.start_soon(kept[one].keep)
 
         follow()
         devices.arranged.append(follow)
         try:
-            await trio.sleep_forever()
+            with subscribed(devices) as changes:
+                async for _ in changes:
+                    for each in kept.values():
+                        each.look()
         finally:
             devices.arranged.remove(follow)
 
 
-async def _keep_one_open(one: _Openable) -> None:
-    """Open it, and again when it is not open any more. What is unplugged is waited for."""
-    pause = RETRY_FIRST
-    while True:
-        came = one.slot.came
-        if not one.is_open and not one.slot.life.why_unplugged:
-            try:
-                await one.open()
-                pause = RETRY_FIRST
-            except Exception:  # whatever its driver raises has become its state, with the reason
-                pause = min(pause * 2, RETRY_LONGEST)
-        with trio.move_on_after(math.inf if one.slot.life.why_unplugged else pause):
-            await came.wait()
-            pause = RETRY_FIRST
+class _Kept:
+    """What is kept open."""
+
+    def __init__(self, one: _Openable) -> None:
+        self.scope = trio.CancelScope()
+        self._one = one
+        self._closed = trio.Event()
+
+    def look(self) -> None:
+        """Something has changed: if it is not open any more, that is news."""
+        if not self._one.is_open:
+            self._closed.set()
+
+    async def keep(self) -> None:
+        """Open it, and again when it is not open any more. What is unplugged is waited for."""
+        pause, one = RETRY_FIRST, self._one
+        with self.scope:
+            while True:
+                came = one.slot.came
+                if not one.is_open and not one.slot.life.why_unplugged:
+                    try:
+                        await one.open()
+                        pause = RETRY_FIRST
+                    except Exception:  # whatever its driver raises has become its state, with the reason
+                        pause = min(pause * 2, RETRY_LONGEST)
+                self._closed = trio.Event()
+                if one.is_open:
+                    # A change of its state comes with its end; the limit is for what ends without one.
+                    with trio.move_on_after(RETRY_LONGEST) as limit:
+                        await self._closed.wait()
+                    if not limit.cancelled_caught:
+                        await trio.sleep(pause)
+                    continue
+                with trio.move_on_after(math.inf if one.slot.life.why_unplugged else pause):
+                    await came.wait()
+                    pause = RETRY_FIRST

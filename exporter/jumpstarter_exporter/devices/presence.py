@@ -71,7 +71,10 @@ class Presence:
         for slot, names in wanted.items():
             if not names:
                 continue
-            slot.is_followed = told and all(self._is_known(name, has_links=has_links) for name in names)
+            # What is there comes no more: if it cannot be opened all the same, it is looked for.
+            is_there = all(self._look_up(name) is not None for name in names)
+            is_known = all(self._is_known(name, has_links=has_links) for name in names)
+            slot.is_followed = told and is_known and not is_there
             if gone := [name for name in names if name in self._gone]:
                 slot.unplugged(f"{gone[0]} was {self._gone[gone[0]]}; {ways[slot]}")
             elif not came.isdisjoint(names) or slot.life.why_unplugged:

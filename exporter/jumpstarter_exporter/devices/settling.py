@@ -9,8 +9,8 @@ one by one. What is plugged in at one USB port changes as one thing, by these ru
   within `NODE_SECONDS` of each other are one change.
 - A node that went counts at once; the rest of its USB device until that is gone is one change.
 - `change`, `bind` and `unbind` say something of a device, never whether it is there.
-- Nothing waits for longer than `LIMIT_SECONDS`, or `FLAP_SECONDS` if it comes and goes all the time; no USB device
-  waits for another, except that a hub is shown before what hangs on it.
+- Nothing waits for longer than `LIMIT_SECONDS`, or, before it is shown as there again, `FLAP_SECONDS` if it comes and
+  goes all the time; no USB device waits for another, except that a hub is shown before what hangs on it.
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ class _Unit:
             quiet = NODE_SECONDS if self.has_node or self.phase is _Phase.LEAVING else ARRIVAL_SECONDS
             due = self.last + quiet
         due = min(due, self.first + LIMIT_SECONDS)
+        if self.urgent:
+            return due
         if len(self.shown) == FLAPS and self.shown[-1] - self.shown[0] < FLAP_WINDOW_SECONDS:
             due = max(due, self.shown[-1] + FLAP_SECONDS)
         return due

@@ -120,7 +120,11 @@ class Slot:
             self.appeared()
 
     def appeared(self) -> None:
-        """It was plugged in just now, whether anybody knew that it was missing or not. In the trio loop as well."""
+        """It was plugged in just now, whether anybody knew that it was missing or not. In the trio loop as well.
+
+        If it cannot be opened all the same, nobody will say when that changes.
+        """
+        self.is_followed = False
         self.life.plugged()
         if self.spec.fault:
             self.life.failed(self.spec.fault)

@@ -144,9 +144,9 @@ async def test_a_link_of_the_admins_is_followed_to_where_it_leads() -> None:
     links = {"/home/ann/console": "/dev/ttyUSB0"}
     lab = Lab("/home/ann/console", links=links)
     lab.see(adapters(FTDI))
-    assert lab.slot.is_followed
     links.clear()
     lab.see(NOTHING)
+    assert lab.slot.is_followed
     assert lab.slot.reason == "/home/ann/console was unplugged at 12:00:01; plug it in again"
 
 
@@ -160,6 +160,19 @@ async def test_only_what_udev_tells_of_is_not_looked_for(url: str, is_followed: 
     assert lab.slot.is_followed is is_followed
     lab.see(NOTHING, told=False)
     assert not lab.slot.is_followed
+
+
+async def test_what_is_there_and_cannot_be_opened_is_looked_for_as_it_comes_no_more() -> None:
+    lab = Lab(BY_ID)
+    lab.see(NOTHING)
+    lab.see(adapters(FTDI))
+    lab.slot.life.core.missing("the other end hung up")
+    announced = [lab.slot.is_announced]
+    lab.see(NOTHING)
+    announced.append(lab.slot.is_announced)
+    lab.slot.appeared()
+    announced.append(lab.slot.is_followed)
+    assert announced == [False, True, False]
 
 
 async def test_links_are_looked_for_where_no_udevd_makes_them() -> None:

@@ -191,6 +191,19 @@ def test_more_and_more_nodes_of_one_device_do_not_hold_back_the_first() -> None:
     assert player.shown[0][0] <= came + LIMIT_SECONDS
 
 
+def test_what_flaps_is_gone_at_once_and_only_comes_back_late() -> None:
+    player = Player().enumerated(ROOT)
+    for _ in range(FLAPS):
+        player.play([(0.01, "add", DEVICE), (0.0, "bind", DEVICE), (0.01, "remove", DEVICE)])
+    assert names(player.shown[-1][1]) == ["usb1"]
+    player.play([(0.01, "add", DEVICE), (0.0, "bind", DEVICE)])
+    player.pass_time(FLAP_SECONDS)
+    assert names(player.shown[-1][1]) == ["1-1", "usb1"]
+    went = player.now
+    player.play([(0.01, "remove", DEVICE)])
+    assert (names(player.shown[-1][1]), player.shown[-1][0] - went < 0.1) == (["usb1"], True)
+
+
 def test_a_hub_is_shown_with_what_hangs_on_it_and_gone_with_it() -> None:
     child = usb(f"{USB}/1-1/1-1.1", 9)
     player = Player().enumerated(ROOT)
