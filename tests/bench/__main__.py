@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import boards, leasing, router, size, swarm, transport, upstream
+from tests.bench import boards, leasing, plugging, router, size, swarm, transport, upstream
 from tests.bench.result import Result, table
 
 Row = Callable[[upstream.Bench, int], Result]
@@ -33,6 +33,10 @@ ROWS: dict[str, Row] = {
     "tunnel-stream": leasing.stream,
     "tunnel-echo": leasing.echo,
     "leased-command": leasing.command,
+    "plug": plugging.plug,
+    "unplug": plugging.unplug,
+    "devices": plugging.devices_memory,
+    "devices-idle": plugging.devices_cpu,
     "router": router.router,
     "lease-ready": leasing.ready,
     "lease-one": leasing.one_lease,

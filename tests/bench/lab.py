@@ -119,12 +119,12 @@ class Lab(support.Lab):
     def until_available(self) -> None:
         """Wait until every exporter is ready for a lease."""
         end = time.monotonic() + CALL_SECONDS
-        while not all(one.status == "AVAILABLE" for one in trio.run(self._exporters)):
+        while not all(one.status == "AVAILABLE" for one in trio.run(self.exporter_objects)):
             if time.monotonic() > end:
                 raise RuntimeError("an exporter is not available any more")
             time.sleep(0.1)
 
-    async def _exporters(self) -> Sequence[lab_pb2.Object]:
+    async def exporter_objects(self) -> Sequence[lab_pb2.Object]:
         async with open_channel(await connect_unix(self.data / "admin.sock")) as channel:
             request = lab_pb2.ListRequest(kind=Kind.EXPORTER.value)
             reply = await lab_grpc.AdminServiceStub(channel).List(request, timeout=CALL_SECONDS)
