@@ -227,7 +227,9 @@ class Boards:
             files = await trio.to_thread.run_sync(self._read, known)
             again = {name for name, board in self._roll.served.items() if board.start_again()}
             self._configured = files
-            await self.rediscover(files)
+            # Some of it is done: whoever has asked may leave, and the rest follows all the same.
+            with trio.CancelScope(shield=True):
+                await self.rediscover(files)
             wanted = {**self._discovered, **files}
             for name in {*self._entries, *wanted}:
                 self._take(self._entries.setdefault(name, _Entry(name)), wanted.get(name))

@@ -24,7 +24,8 @@ from jumpstarter_exporter.boards import claim, occupancy
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
 from jumpstarter_exporter.serve import host as module
 from jumpstarter_exporter.serve.board import LocalBoard
-from jumpstarter_exporter.serve.door import BOARD
+from jumpstarter_exporter.serve.boards import Boards
+from jumpstarter_exporter.serve.door import BOARD, Roll
 from jumpstarter_exporter.serve.test_boards import channel
 
 POWER = "export: {power: {type: power.MockPower}}"
@@ -292,6 +293,41 @@ async def test_reloads_at_the_same_time_come_one_after_the_other(host: Host) -> 
             for _ in range(3):
                 nursery.start_soon(ask)
         assert sorted(answer["rpi4"] for answer in answers) == ["restarted", "unchanged", "unchanged"]
+
+
+async def test_a_reload_whose_caller_leaves_while_devices_are_looked_at_is_done_all_the_same(
+    host: Host,
+) -> None:
+    host.write("stays")
+    roll = Roll()
+    boards = Boards(roll, host.door, host.read)
+    looking, looked = trio.Event(), trio.Event()
+
+    async def rediscover(files: Mapping[str, BoardFile]) -> None:
+        looking.set()
+        await looked.wait()
+
+    boards.rediscover = rediscover
+    async with trio.open_nursery() as served, trio.open_nursery() as nursery:
+        await boards.start(host.read({}), served, nursery)
+        host.write("comes")
+
+        async def leave() -> None:
+            await looking.wait()
+            scope.cancel()
+            looked.set()
+
+        with trio.fail_after(20), trio.CancelScope() as scope:
+            nursery.start_soon(leave)
+            await boards.reload()
+        assert scope.cancelled_caught
+        assert set(boards.files) == {"comes", "stays"}
+        with trio.fail_after(20):
+            while set(roll.served) != {"comes", "stays"}:
+                await trio.sleep(0.01)
+            await boards.finish()
+            await boards.close()
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_reading_that_fails_changes_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
