@@ -221,7 +221,7 @@ class Discovery:
         while True:
             await self._freed.wait()
             self._freed = trio.Event()
-            self._apply()
+            self._try_apply()
 
     def _read_rules(self) -> None:
         """Of a file that is broken what it said before counts; at first nothing is any board's then."""
@@ -254,7 +254,7 @@ class Discovery:
             self._groups = self._surveyor.devices.known.groups
             self.unmatched = survey.unmatched
             self._say(survey)
-            self._apply()
+            self._try_apply()
 
     def _say(self, survey: Survey) -> None:
         """What is new of it, once."""
@@ -268,6 +268,12 @@ class Discovery:
         for text in sorted(hints - self._said):
             _log.warning("%s", text)
         self._said = said | hints
+
+    def _try_apply(self) -> None:
+        try:
+            self._apply()
+        except Exception:  # a fault of ours: the boards go on as they are until the next change
+            _log.exception("boards cannot be made of what is plugged in")
 
     def _apply(self) -> None:
         """Have the boards as they are to be, as far as their users let us."""

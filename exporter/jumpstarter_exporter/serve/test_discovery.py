@@ -370,6 +370,36 @@ async def test_a_board_that_is_just_ending_gets_a_device_that_comes_for_it_meanw
             nursery.cancel_scope.cancel()
 
 
+async def test_a_fault_while_boards_are_made_of_devices_ends_nothing_and_the_next_change_is_followed(
+    relays: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Faulty(Slow):
+        faults = 0
+
+        def show_discovered(self, files: Mapping[str, BoardFile], waiting: Mapping[str, str]) -> None:
+            if self.faults < 2:
+                self.faults += 1
+                raise LookupError("a fault of ours")
+            super().show_discovered(files, waiting)
+
+    relays.plug({2: (FT232R, "A5")})
+    discovery = Discovery(relays.trees, directory=relays.home / "state", host="pi4")
+    holder = Faulty(Inventory())
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(discovery.run, holder, holder.inventory, {})
+            while not holder.faults:
+                await trio.sleep(0.01)
+            discovery.free()
+            while holder.faults < 2:
+                await trio.sleep(0.01)
+            relays.plug({3: (CH340, "")})
+            while not holder.files:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert caplog.text.count("boards cannot be made of what is plugged in") == 2
+
+
 def config_of(file: BoardFile) -> ExporterConfig:
     assert file.config is not None
     return file.config
