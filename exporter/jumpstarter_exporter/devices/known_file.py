@@ -62,13 +62,14 @@ class KnownFile:
     def write(self, known: Known) -> None:
         """On the disk when this returns. That it cannot be written is a warning, once, and stops nothing.
 
-        What could not be read is never written over.
+        What could not be read is never written over. Of more than `MAX_BYTES`, which nobody would read again, devices
+        that were not seen for the longest time are left out.
         """
         if known == self._written or not self._is_readable:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_private(self._path, msgspec.json.encode(known))
+            write_private(self._path, _fitting(known))
         except (OSError, PrivateFileError) as error:
             if not self._is_failing:
                 reason = error.strerror if isinstance(error, OSError) else str(error).partition(";")[0]
@@ -82,3 +83,12 @@ class KnownFile:
         else:
             self._written = known
             self._is_failing = False
+
+
+def _fitting(known: Known) -> bytes:
+    """As long as it may be: what devices call themselves may be long."""
+    data = msgspec.json.encode(known)
+    while len(data) > MAX_BYTES and known.devices:
+        known = msgspec.structs.replace(known, devices=known.devices[(len(known.devices) + 1) // 2 :])
+        data = msgspec.json.encode(known)
+    return data

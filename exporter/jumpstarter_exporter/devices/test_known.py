@@ -210,6 +210,19 @@ def test_a_file_that_is_broken_is_set_aside_and_said(
     assert KnownFile(tmp_path).read() == devices.known
 
 
+def test_of_more_than_can_be_read_again_the_newest_devices_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = KnownDevices()
+    for number in range(16):
+        look(devices, {2: (FT232R, f"A{number}")})
+    monkeypatch.setattr(known_file, "MAX_BYTES", len(msgspec.json.encode(devices.known)) // 2)
+    KnownFile(tmp_path).write(devices.known)
+    kept = KnownFile(tmp_path).read().devices
+    assert kept
+    assert kept == devices.known.devices[-len(kept) :]
+
+
 def test_two_devices_of_a_file_with_one_name_make_it_broken(tmp_path: Path) -> None:
     devices = KnownDevices()
     look(devices, {2: (FT232R, "A")})
