@@ -11,6 +11,7 @@ import grp
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,10 @@ def shared_group() -> int | None:
     return found.gr_gid if mine else None
 
 
+COPY_SECONDS = 0.3
+"""A program that another thread starts has a copy of a lock that we have given back, between its fork and its exec."""
+
+
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Have the path for oneself for the block, with nothing there at its start and nothing left at its end.
@@ -92,12 +97,18 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 def _lock(lock: int, path: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(lock, 20, 0).decode(errors="replace").strip()
-        who = f" (process {owner})" if owner.isdecimal() else ""
-        raise _taken(path, who) from None
+    end = time.monotonic() + COPY_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            owner = os.pread(lock, 20, 0).decode(errors="replace").strip()
+            if owner == str(os.getpid()) and time.monotonic() < end:
+                time.sleep(0.005)
+                continue
+            who = f" (process {owner})" if owner.isdecimal() else ""
+            raise _taken(path, who) from None
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 

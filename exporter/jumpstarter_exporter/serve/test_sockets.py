@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,14 @@ def test_default_is_the_systems_or_the_users(tmp_path: Path, monkeypatch: pytest
     assert default_path() == user / "jumpstarter" / "exporter.sock"
     system.parent.mkdir(parents=True)
     assert default_path() == system
+
+
+def test_a_program_that_is_just_being_started_keeps_the_path_from_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    copy = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(copy, fcntl.LOCK_EX)
+    os.write(copy, f"{os.getpid()}\n".encode())
+    exec_ = threading.Timer(0.05, os.close, [copy])
+    exec_.start()
+    with claimed(path):
+        exec_.join()
