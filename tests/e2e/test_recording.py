@@ -141,6 +141,7 @@ def test_who_comes_from_the_network_sees_what_is_recorded_during_their_visit(
     network = {"JUMPSTARTER_HOST": address, "JMP_GRPC_INSECURE": "1"}
     with daemon(tmp_path, "--listen", address, "--insecure"):
         with follow(tmp_path) as watching:
+            read_until(watching, b"the port was opened")
             os.write(cable.board, b"a secret of somebody else\r\n")
             read_until(watching, b"somebody else")
         assert jumpstarter(tmp_path, "serial", "log", "console", **network) == b""

@@ -9,7 +9,7 @@ import json
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -144,7 +144,8 @@ def test_cli_serial_pipe(user: User) -> None:
 
 def test_cli_network_forward(user: User) -> None:
     forward = user.start("jumpstarter", "network", "forward-tcp", "tcp", "0")
-    with forward:
+    with forward, ExitStack() as stack:
+        stack.callback(forward.kill)  # else a failure would wait for its end
         assert forward.stdout is not None
         host, _, port = forward.stdout.readline().strip().rpartition(":")
         with socket.create_connection((host, int(port)), 10) as connection:

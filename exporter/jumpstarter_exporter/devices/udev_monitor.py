@@ -124,9 +124,13 @@ class _Monitor:
             for subsystem in SUBSYSTEMS:
                 self._monitor.filter_by(subsystem)
             self._socket = socket.socket(fileno=os.dup(self._monitor.fileno()))
+        except OSError as error:
+            raise UdevError(f"no events of devices can be received: {error.strerror or error}") from None
+        try:
             self._enlarge_buffer()
             self._monitor.start()
         except OSError as error:
+            self._socket.close()
             raise UdevError(f"no events of devices can be received: {error.strerror or error}") from None
 
     def fileno(self) -> int:
@@ -218,9 +222,8 @@ class _Follower:
     async def _open(self) -> None:
         """Hears events from now on, if that is possible."""
         try:
-            self._monitor = await trio.to_thread.run_sync(
-                _Monitor, limiter=self._limiter, abandon_on_cancel=True
-            )
+            # Not abandoned: nobody would close what it has opened.
+            self._monitor = await trio.to_thread.run_sync(_Monitor, limiter=self._limiter)
         except UdevError as error:
             self._look_instead(error)
         else:
