@@ -37,11 +37,7 @@ def hub(tmp_path: Path) -> tuple[Hub, Hub]:
     """Both halves of one hub, and the host's root disk in its second socket."""
     bus = Bus(tmp_path / "host")
     slow, fast = bus.pair()
-    disk = fast.plug(2) / "2-1.2:1.0/host0/target0:0:0/0:0:0:0/block/sda"
-    disk.mkdir(parents=True)
-    (bus.root / "sys/dev/block").mkdir(parents=True)
-    (bus.root / "sys/dev/block/8:0").symlink_to(disk)
-    (bus.root / "proc/self/mountinfo").write_text("21 1 8:0 / / rw - ext4 /dev/sda rw\n")
+    bus.root_disk(fast.plug(2))
     return slow, fast
 
 
@@ -78,9 +74,7 @@ def test_a_board_is_switched_by_its_port_and_the_hosts_disk_is_not(lab: Lab, hub
 
     refused = lab.run("power", "off", "disk")
     assert refused.returncode != 0
-    assert (
-        "its file system / (sda); use another port, or set allow_disconnecting_host: true" in refused.stderr
-    )
+    assert "needs port 2-1.2: /dev/sda hangs on it, and the host has / on it; use another" in refused.stderr
     assert disabled() == all_on
 
     with lab.start("jumpstarter", "power", "cycle", "board", "--wait", "3600") as cycle:

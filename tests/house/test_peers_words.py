@@ -46,10 +46,7 @@ OWN_NAMES = {
     ("jumpstarter_exporter.boards.claim", "f'{_PREFIX}{digest}'"): "a digest",
     ("jumpstarter_exporter.recording.folder", "f'{number:012d}{_SUFFIX}'"): "a number",
     ("jumpstarter_exporter.serve.sockets", "SYSTEM.name"): "a constant's",
-    (
-        "jumpstarter_drivers.power.usb_hub.host_dependencies",
-        "source.lstrip('/')",
-    ): "the kernel's word, only looked for",
+    ("jumpstarter_exporter.devices.sysfs_tree", "folder"): "a constant's",
     ("jumpstarter_drivers.storage.driver", "path.name + '.new'"): "beside the configured file",
     ("jumpstarter_drivers.storage.driver", "self.file.name + '.incomplete'"): "beside the configured file",
     (

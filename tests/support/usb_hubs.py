@@ -146,6 +146,7 @@ class Bus:
         self.devices = root / "sys/bus/usb/devices"
         self.devices.mkdir(parents=True)
         (root / "proc/self").mkdir(parents=True)
+        (root / "proc/self/mountinfo").touch()
         self.hubs: dict[str, Hub] = {}
 
     def hub(
@@ -198,10 +199,20 @@ class Bus:
         """A directory of a device, and its link among all of them."""
         place = above.resolve() / name
         place.mkdir(parents=True)
-        for key, value in attributes.items():
+        for key, value in {"uevent": "DEVTYPE=usb_device", **attributes}.items():
             (place / key).write_text(f"{value}\n")
         (self.devices / name).symlink_to(os.path.relpath(place, self.devices))
         return place
+
+    def root_disk(self, device: Path) -> None:
+        """A disk in that device, from which the host runs."""
+        place = device / f"{device.name}:1.0/host0/target0:0:0/0:0:0:0/block/sda"
+        place.mkdir(parents=True)
+        (place / "uevent").write_text("MAJOR=8\nMINOR=0\nDEVNAME=sda\nDEVTYPE=disk\n")
+        disks = self.root / "sys/class/block"
+        disks.mkdir(parents=True)
+        (disks / "sda").symlink_to(os.path.relpath(place, disks))
+        (self.root / "proc/self/mountinfo").write_text("21 1 8:0 / / rw - ext4 /dev/sda rw\n")
 
     def link(self, one: Hub, other: Hub) -> None:
         """What the kernel does when it knows that these are halves of one hub."""

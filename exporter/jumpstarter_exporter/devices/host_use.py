@@ -13,14 +13,17 @@ from jumpstarter_exporter.devices.udev_database import UdevError
 __all__ = ["parse_host_use", "read_host_use"]
 
 _NOTHING = "0" * 32
+_REMOVABLE = ("/media/", "/run/media/")
+"""Where desktops mount what somebody plugs in. /mnt is the admin's."""
 
 
-def read_host_use(proc: Path = Path("/proc"), etc: Path = Path("/etc"), sys: Path = Path("/sys")) -> HostUse:
-    """What this host stands on now. Blocking, for some milliseconds.
+def read_host_use(root: Path = Path("/")) -> HostUse:
+    """What the host stands on now whose `proc`, `etc` and `sys` are in that folder. Blocking, for some milliseconds.
 
     Raises:
         UdevError: its mounts cannot be read, so that nobody knows which disks are its own.
     """
+    proc, etc, sys = root / "proc", root / "etc", root / "sys"
     try:
         mounts = (proc / "self" / "mountinfo").read_text(errors="surrogateescape")
     except OSError as error:
@@ -39,7 +42,13 @@ def read_host_use(proc: Path = Path("/proc"), etc: Path = Path("/etc"), sys: Pat
 
 
 def parse_host_use(mountinfo: str, swaps: str, route: str, ipv6_route: str, fstab: str) -> HostUse:
-    """The same of the texts of /proc (proc(5)) and of /etc/fstab."""
+    """The same of the texts of /proc (proc(5)) and of /etc/fstab.
+
+    What a desktop has mounted, and fstab does not name, is none of the host's: it mounts whatever is plugged in, also
+    the card of a board. Writing to it is still refused while it is mounted.
+    """
+    planned = tuple(_planned(fstab))
+    admins = {one.target for one in planned}
     mounts: dict[str, str] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -47,13 +56,15 @@ def parse_host_use(mountinfo: str, swaps: str, route: str, ipv6_route: str, fsta
         if len(fields) < 5 or len(source) < 2:
             continue
         target = _unescaped(fields[4])
+        if target.startswith(_REMOVABLE) and target not in admins:
+            continue
         for key in (fields[2], _unescaped(source[1])):
             if key.startswith("/") or re.fullmatch(r"[1-9]\d*:\d+", key):  # 0:25 is no disk
                 # Of several places of one disk the shortest says most: / rather than /var/lib/containers.
                 mounts[key] = min(mounts.get(key, target), target, key=len)
     return HostUse(
         mounts,
-        tuple(_planned(fstab)),
+        planned,
         frozenset(_unescaped(line.split()[0]) for line in swaps.splitlines()[1:] if line.startswith("/")),
         frozenset(name for name in (*_interfaces(route), *_interfaces6(ipv6_route)) if name != "lo"),
     )

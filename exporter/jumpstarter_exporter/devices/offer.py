@@ -22,6 +22,8 @@ _INPUTS = {
     "ID_INPUT_TOUCHPAD": "touchpad",
     "ID_INPUT_TOUCHSCREEN": "touchscreen",
 }
+_BOOT_INPUTS = {"3/1/1": "keyboard", "3/1/2": "mouse"}
+"""By class, subclass and protocol of a USB interface (HID 1.11, 4.2), as the kernel says them where no udevd runs."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,10 @@ def _used(tree: DeviceTree, use: HostUse) -> Iterator[tuple[UdevDevice, str]]:
         seen.add(name)
         if (part := named.get(name)) is not None:
             reasons.setdefault(part.path, reason)
-        waiting += [(below, reason) for below in use.made_of.get(name, ())]
+        names = [name]
+        if part is not None and part.type == "partition":  # of an array, say
+            names.append(part.path.split("/")[-2])
+        waiting += [(below, reason) for one in names for below in use.made_of.get(one, ())]
     for device in tree:
         if device.path in reasons:
             yield device, reasons[device.path]
@@ -135,6 +140,11 @@ def _used(tree: DeviceTree, use: HostUse) -> Iterator[tuple[UdevDevice, str]]:
             kinds = [word for key, word in _INPUTS.items() if device.properties.get(key) == "1"]
             if kinds:
                 yield device, f"has its {' and '.join(kinds)} there"
+    for device in tree:
+        if device.type == "usb_interface" and (
+            kind := _BOOT_INPUTS.get(device.properties.get("INTERFACE", ""))
+        ):
+            yield device, f"has its {kind} there"
 
 
 def _block_reason(block: UdevDevice, use: HostUse) -> str:
@@ -192,4 +202,5 @@ def _hub_ports(path: str) -> Iterator[tuple[str, int]]:
 
 
 def _words(device: UdevDevice) -> str:
-    return device.node or device.properties.get("INTERFACE") or device.name
+    interface = device.properties.get("INTERFACE") if device.subsystem == "net" else ""
+    return device.node or interface or device.name

@@ -18,6 +18,7 @@ MOUNTINFO = r"""
 61 28 179:1 / /boot/firmware rw,relatime shared:31 - vfat /dev/mmcblk0p1 rw
 62 28 0:44 /@data /srv rw,relatime - btrfs /dev/sda3 rw,subvol=/@data
 63 28 8:17 / /media/my\040card rw - ext4 /dev/sdb1 rw
+65 28 8:33 / /mnt/my\040disk rw - ext4 /dev/sdc1 rw
 64 28 0:45 / /mnt/nas rw,relatime - nfs4 nas:/export rw
 broken
 """
@@ -50,8 +51,8 @@ def test_mounts_swap_routes_and_fstab_are_read() -> None:
         "179:1": "/boot/firmware",
         "/dev/mmcblk0p1": "/boot/firmware",
         "/dev/sda3": "/srv",
-        "8:17": "/media/my card",
-        "/dev/sdb1": "/media/my card",
+        "8:33": "/mnt/my disk",
+        "/dev/sdc1": "/mnt/my disk",
     }
     assert use.swaps == {"/dev/zram0", "/var/swap"}
     assert use.routes == {"eth0", "eth1", "wlan0"}
@@ -59,6 +60,15 @@ def test_mounts_swap_routes_and_fstab_are_read() -> None:
         PlannedMount("PARTUUID=4c4e106f-02", "/"),
         PlannedMount("LABEL=data", "/srv/my data"),
     )
+
+
+@pytest.mark.parametrize("folder", ["/media/pi/BOOT", "/run/media/pi/BOOT"])
+def test_what_a_desktop_mounts_is_none_of_the_hosts_unless_fstab_names_it(folder: str) -> None:
+    mounted = f"63 28 8:17 / {folder} rw - vfat /dev/sdb1 rw\n"
+    assert parse_host_use(mounted, "", "", "", "").mounts == {}
+    assert parse_host_use(mounted, "", "", "", f"LABEL=x {folder} vfat defaults 0 0").mounts["8:17"] == folder
+    both = mounted + "64 28 8:17 / /srv/boot rw - vfat /dev/sdb1 rw\n"
+    assert parse_host_use(both, "", "", "", "").mounts["8:17"] == "/srv/boot"
 
 
 def test_what_disks_and_interfaces_are_made_of_is_read_from_sysfs(tmp_path: Path) -> None:
@@ -74,7 +84,7 @@ def test_what_disks_and_interfaces_are_made_of_is_read_from_sysfs(tmp_path: Path
         "net/eth0/upper_br0",
     ):
         (tmp_path / "sys" / "class" / path).mkdir(parents=True)
-    use = read_host_use(tmp_path / "proc", tmp_path / "etc", tmp_path / "sys")
+    use = read_host_use(tmp_path)
     assert use.made_of == {"dm-0": ("sda2",), "br0": ("eth0",)}
     assert use.mounts["179:2"] == "/"
     assert use.routes == {"eth0", "eth1"}

@@ -67,6 +67,29 @@ def test_all_disks_of_a_btrfs_are_kept() -> None:
     assert all(protection.reason(device) for device in host.tree if device.subsystem == "block")
 
 
+def test_all_disks_of_an_array_are_kept_if_a_partition_of_it_is_used() -> None:
+    host = Host()
+    (root,) = host.controller("/devices/pci0000:00/0000:00:14.0", 1, 2)
+    for port in (1, 2):
+        host.disk(host.plug(root, port, "152d:0583", interfaces=DISK))
+    host.block("/devices/virtual/block/md0", 9, 0, "ext4")
+    host.use = HostUse({"9:1": "/srv"}, made_of={"md0": ("sda", "sdb")})
+    protection = protect(host.tree, host.use, shipped())
+    assert {port for _, port in protection.hub_ports} == {1, 2}
+
+
+@pytest.mark.parametrize(("interface", "kind"), [("3/1/1", "keyboard"), ("3/1/2", "mouse"), ("3/1/0", "")])
+def test_keyboard_and_mouse_are_known_where_no_udevd_runs(interface: str, kind: str) -> None:
+    host = Host()
+    (root,) = host.controller("/devices/pci0000:00/0000:00:14.0", 1, 2)
+    device = host.plug(root, 3, "04d9:0024", interfaces=":")
+    host.add(f"{device}/1-3:1.0", "usb", DEVTYPE="usb_interface", INTERFACE=interface)
+    protection = protect(host.tree, host.use, shipped())
+    (hub,) = host.tree.find("usb1")
+    expected = {3: f"1-3:1.0 hangs on it, and the host has its {kind} there"} if kind else {}
+    assert protection.ports_of(hub) == expected
+
+
 def test_parts_of_parts_that_go_round_in_circles_end() -> None:
     host = pc()
     host.use = replace(host.use, made_of={"br0": ("veth7",), "veth7": ("br0", "enp0s31f6")})

@@ -12,7 +12,15 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 
-__all__ = ["SUBSYSTEMS", "UdevError", "enumerate_devices", "open_context", "read_devices", "record_of"]
+__all__ = [
+    "SUBSYSTEMS",
+    "SYSFS_ATTRIBUTES",
+    "UdevError",
+    "enumerate_devices",
+    "open_context",
+    "read_devices",
+    "record_of",
+]
 
 SUBSYSTEMS = (
     "usb",
@@ -29,7 +37,8 @@ SUBSYSTEMS = (
 """Those in which there may be something for a board, or for the host itself."""
 _OF_EVENTS = frozenset({"ACTION", "SEQNUM", "SYNTH_UUID", "DISK_MEDIA_CHANGE", "DISK_EJECT_REQUEST"})
 """Properties that say something of an event, and nothing of its device."""
-_ATTRIBUTES = ("idVendor", "idProduct", "serial", "product")
+SYSFS_ATTRIBUTES = ("idVendor", "idProduct", "serial", "product")
+"""Of a USB device: what stands in for udevd's properties where no udevd runs."""
 
 
 class UdevError(JumpstarterError):
@@ -98,7 +107,7 @@ def record_of(device: Any) -> UdevDevice:
         properties["DEVLINKS"] = " ".join(sorted(links.split()))  # udev has them in any order
     attributes = {}
     if properties.get("DEVTYPE") == "usb_device" and "ID_VENDOR_ID" not in properties:  # no udevd has seen it
-        for name in _ATTRIBUTES:
+        for name in SYSFS_ATTRIBUTES:
             value = device.attributes.get(name)
             if value is not None:
                 attributes[name] = value.decode(errors="replace").strip()

@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
+from jumpstarter_exporter.devices.host_use import read_host_use
+from jumpstarter_exporter.devices.hwdb import shipped
+from jumpstarter_exporter.devices.offer import protect
+from jumpstarter_exporter.devices.sysfs_tree import read_sysfs_tree
+from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.driver import DeviceBusy, DeviceError, DeviceFailed, DeviceMissing
 
 from jumpstarter_drivers.power.usb_hub import sysfs
-from jumpstarter_drivers.power.usb_hub.host_dependencies import dependencies_below, find_host_dependencies
 from jumpstarter_drivers.power.usb_hub.protocol import HubProtocolError, PortStatus, PowerSwitching
 from jumpstarter_drivers.power.usb_hub.topology import PortLocation, UsbHub, find_peer
 from jumpstarter_drivers.power.usb_hub.transfers import HubDevice
@@ -167,14 +171,18 @@ class SocketSwitch:
     def _spare_the_host(self, halves: Sequence[_Half]) -> None:
         if self._allow_disconnecting_host:
             return
-        dependencies = find_host_dependencies(sysfs.ROOT)
+        tree = read_sysfs_tree(sysfs.ROOT)
+        try:
+            protection = protect(tree, read_host_use(sysfs.ROOT), shipped())
+        except UdevError as error:
+            raise DeviceFailed(str(error)) from None
         for half in halves:
-            if below := dependencies_below(half.port.location, dependencies):
-                what = ", ".join(sorted({one.what for one in below}))
-                raise DeviceFailed(
-                    f"this host stands on what is behind port {half.port.location}: {what}; "
-                    "use another port, or set allow_disconnecting_host: true"
-                )
+            for hub in tree.find(half.hub.name):
+                if why := protection.ports_of(hub).get(half.number):
+                    raise DeviceFailed(
+                        f"this host needs port {half.port.location}: {why}; "
+                        "use another port, or set allow_disconnecting_host: true"
+                    )
 
 
 def _half(location: PortLocation, hubs: Mapping[str, UsbHub], stack: ExitStack) -> _Half:

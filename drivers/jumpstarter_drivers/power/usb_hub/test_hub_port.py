@@ -411,23 +411,19 @@ def test_rescue_is_no_mode_of_a_hub(bus: Bus) -> None:
 
 def test_a_disk_of_the_host_behind_the_port_refuses_it_unless_allowed(bus: Bus) -> None:
     slow, fast = bus.pair()
-    disk = slow.plug(3) / "1-1.3:1.0/host0/target0:0:0/0:0:0:0/block/sda"
-    disk.mkdir(parents=True)
-    numbers = bus.root / "sys/dev/block"
-    numbers.mkdir(parents=True)
-    (numbers / "8:0").symlink_to(disk)
-    (bus.root / "proc/self/mountinfo").write_text("21 1 8:0 / / rw - ext4 /dev/sda rw\n")
+    bus.root_disk(slow.plug(3))
     with (
         serve(HubPort(port="1-1.3")) as client,
         pytest.raises(
-            DriverError, match=r"what is behind port 1-1.3: its file system / .sda.; use another port, or set"
+            DriverError,
+            match=r"needs port 1-1.3: /dev/sda hangs on it, and the host has / on it; use another port, or set",
         ),
     ):
         client.off()
     for port in ("1-1.2", "2-1.4"):
         with serve(HubPort(port=port)) as client:
             client.cycle(wait=0)
-    with serve(HubPort(port="1-1")) as client, pytest.raises(DriverError, match=r"behind port 1-1:"):
+    with serve(HubPort(port="1-1")) as client, pytest.raises(DriverError, match=r"needs port 1-1: /dev/sda"):
         client.on()
     assert states(slow, fast) == [ALL_ON, ALL_ON]
     with serve(HubPort(port="1-1.3", allow_disconnecting_host=True)) as client:
@@ -441,11 +437,21 @@ def test_what_the_host_begins_to_stand_on_is_not_switched_off(bus: Bus) -> None:
         client.on()
         keyboard = slow.plug(3, product="Keys") / "1-1.3:1.0"
         keyboard.mkdir()
-        for name, value in {"Class": "03", "SubClass": "01", "Protocol": "01"}.items():
-            (keyboard / f"bInterface{name}").write_text(value)
+        (keyboard / "uevent").write_text("DEVTYPE=usb_interface\nINTERFACE=3/1/1\n")
         (bus.devices / "1-1.3:1.0").symlink_to(keyboard)
-        with pytest.raises(DriverError, match=r"stands on what is behind port 1-1.3: its keyboard .Keys."):
+        with pytest.raises(DriverError, match=r"needs port 1-1.3: .* the host has its keyboard there"):
             client.off()
+    assert states(slow, fast) == [ALL_ON, ALL_ON]
+
+
+def test_a_port_stays_on_where_nobody_knows_what_the_host_stands_on(bus: Bus) -> None:
+    slow, fast = bus.pair()
+    (bus.root / "proc/self/mountinfo").unlink()
+    with (
+        serve(HubPort(port="1-1.3")) as client,
+        pytest.raises(DriverError, match=r"nobody knows what this host has mounted: .*; mount /proc"),
+    ):
+        client.off()
     assert states(slow, fast) == [ALL_ON, ALL_ON]
 
 

@@ -1,0 +1,77 @@
+"""Reads what a host may stand on from files alone: its disks, network interfaces, input devices and USB devices.
+
+pyudev reads only the host that it runs on, needs libudev, and takes longer; who asks just before a port is switched
+waits for it. The records are the same: sysfs says what a device is, and udev's database what udevd has added to it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jumpstarter_proto.file_names import safe_name
+
+from jumpstarter_exporter.devices.udev_database import SYSFS_ATTRIBUTES
+from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
+
+__all__ = ["read_sysfs_tree"]
+
+_FOLDERS = {
+    "usb": "bus/usb/devices",
+    "block": "class/block",
+    "net": "class/net",
+    "input": "class/input",
+}
+"""By subsystem: where below /sys its devices are."""
+
+
+def read_sysfs_tree(root: Path = Path("/")) -> DeviceTree:
+    """Those of the host whose `sys` and `run` are in that folder. What cannot be read is left out. Blocking."""
+    sys = Path(os.path.realpath(root / "sys"))
+    found = []
+    for subsystem, folder in _FOLDERS.items():
+        for link in sorted((sys / folder).glob("*")):
+            place = Path(os.path.realpath(link))
+            if place.is_relative_to(sys) and place.is_dir():
+                found.append(_read_device(f"/{place.relative_to(sys)}", place, subsystem, root))
+    return DeviceTree(found)
+
+
+def _read_device(path: str, place: Path, subsystem: str, root: Path) -> UdevDevice:
+    properties = {"DEVPATH": path, "SUBSYSTEM": subsystem, **_pairs(_text(place / "uevent"))}
+    name = properties.get("DEVNAME")
+    if name and not name.startswith("/"):
+        properties["DEVNAME"] = f"/dev/{name}"
+    links = []
+    for line in _text(root / "run/udev/data" / safe_name(_key(place.name, properties))).splitlines():
+        if line.startswith("E:"):
+            properties |= _pairs(line.removeprefix("E:"))
+        elif line.startswith("S:"):
+            links.append(f"/dev/{line.removeprefix('S:')}")
+    if links:
+        properties["DEVLINKS"] = " ".join(sorted(links))
+    attributes = {}
+    if properties.get("DEVTYPE") == "usb_device" and "ID_VENDOR_ID" not in properties:  # no udevd has seen it
+        attributes = {
+            one: text for one in SYSFS_ATTRIBUTES if (text := _text(place / safe_name(one)).strip())
+        }
+    return UdevDevice(path, properties, attributes)
+
+
+def _key(name: str, properties: dict[str, str]) -> str:
+    """Under which udev's database has a device: `b8:2`, `n3`, `+usb:1-1.4:1.0`."""
+    subsystem = properties["SUBSYSTEM"]
+    if "MAJOR" in properties:
+        return f"{'b' if subsystem == 'block' else 'c'}{properties['MAJOR']}:{properties.get('MINOR', '')}"
+    return f"n{properties['IFINDEX']}" if "IFINDEX" in properties else f"+{subsystem}:{name}"
+
+
+def _pairs(text: str) -> dict[str, str]:
+    return {key: value for key, sign, value in (line.partition("=") for line in text.splitlines()) if sign}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
