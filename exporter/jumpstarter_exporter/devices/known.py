@@ -7,7 +7,8 @@ name. What is needed to show a device that is not there is remembered, too. `kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,10 +22,21 @@ from jumpstarter_exporter.devices.offer import HostUse
 from jumpstarter_exporter.devices.profiles import ProfileSet
 from jumpstarter_exporter.devices.udev_device import DeviceTree, usb_ids
 
-__all__ = ["MAX_KNOWN", "Inspection", "Known", "KnownDevice", "KnownDevices", "PresentDevice"]
+__all__ = [
+    "MAX_KNOWN",
+    "MAX_KNOWN_PER_PORT",
+    "Inspection",
+    "Known",
+    "KnownDevice",
+    "KnownDevices",
+    "PresentDevice",
+]
 
 MAX_KNOWN = 4096
 """Devices that are remembered. Of more than that, those are forgotten that were not seen for the longest time."""
+MAX_KNOWN_PER_PORT = 64
+"""The same for those that were seen last at one USB port: a device may draw a new serial number at each plug, and would
+push all others out."""
 NOT_SEEN = "not seen since the start of the exporter"
 
 
@@ -168,12 +180,24 @@ class KnownDevices:
         order = [*(key for key in known if key not in present), *(key for key in known if key in present)]
         order += [key for key in present if key not in known]
         devices = [present[key].device if key in present else known[key] for key in order]
-        devices = devices[max(0, len(devices) - MAX_KNOWN) :]
+        devices = _newest(devices, present.keys())
         groups = {group: self._known.groups.get(group) or self._draw() for group in sorted(_groups(devices))}
         self._known = Known(tuple(devices), groups, shared)
         every = sorted((*present.values(), *absent.values()), key=lambda one: one.device.path)
         kept = {device.key for device in devices}
         return Inspection(findings, tuple(one for one in every if one.device.key in kept), self._known)
+
+
+def _newest(devices: list[KnownDevice], present: Collection[str]) -> list[KnownDevice]:
+    """Those that are remembered of these, in their order; `present` are the keys of those that are there."""
+    counts = Counter(one.socket for one in devices if one.socket)
+    left = []
+    for one in devices:
+        if counts[one.socket] > MAX_KNOWN_PER_PORT and one.key not in present:
+            counts[one.socket] -= 1
+        else:
+            left.append(one)
+    return left[max(0, len(left) - MAX_KNOWN) :]
 
 
 def _by_port(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jumpstarter_exporter.devices import known_file
+from jumpstarter_exporter.devices import known, known_file
 from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
 from jumpstarter_exporter.devices.known import Inspection, Known, KnownDevices, PresentDevice
 from jumpstarter_exporter.devices.known_file import KnownFile
@@ -172,6 +172,37 @@ def test_whatever_is_plugged_a_name_is_one_devices_for_ever(
         # Nobody is lost: whoever was there once has a place.
         assert {one.uuid for one in inspection.known.devices} == names.keys()
         assert len(set(names.values())) == len(names)
+
+
+PLUGS = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(0, 9), st.sampled_from([FT232R, FT4232H])), max_size=12
+)
+
+
+@settings(max_examples=60)
+@given(PLUGS, st.integers(3, 5))
+def test_a_port_remembers_the_newest_of_its_devices_and_takes_no_place_from_other_ports(
+    plugs: list[tuple[int, int, str]], limit: int
+) -> None:
+    """As a device does that has another serial number at each plug."""
+    devices = KnownDevices()
+    last: dict[str, tuple[int, int]] = {}
+    """At which port each that is remembered was seen last, and when."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(known, "MAX_KNOWN_PER_PORT", limit)
+        for now, (port, serial, ids) in enumerate(plugs):
+            shown = look(devices, {port: (ids, f"S{serial}")}).values()
+            there = {one.device.key for one in shown if not one.missing}
+            last |= dict.fromkeys(there, (port, now))
+            left = {one.key for one in devices.known.devices}
+            assert there <= left == {one.device.key for one in shown}
+            for each in 1, 2, 3:
+                # When those of the port were seen last: the oldest are forgotten, and those that are there never.
+                every = sorted(seen for at, seen in last.values() if at == each)
+                kept = sorted(last[key][1] for key in left if last[key][0] == each)
+                count = max(limit, len(there) if each == port else 0)
+                assert kept == every[max(0, len(every) - count) :]
+            last = {key: last[key] for key in left}
 
 
 @settings(max_examples=30)
