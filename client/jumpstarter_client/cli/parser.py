@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import cyclopts
+from jumpstarter_proto.usage_errors import usage_sentence
 
 from jumpstarter_client.cli.options import ArgumentsError
 from jumpstarter_client.verb import Verb
@@ -26,8 +27,7 @@ def parse(verb: Verb, arguments: list[str], title: str) -> tuple[tuple[Any, ...]
             arguments, print_error=False, exit_on_error=False, help_on_error=False, verbose=False
         )
     except cyclopts.CycloptsError as error:
-        sentence = " ".join(str(error).split()).rstrip(".")
-        raise ArgumentsError(f"{sentence}; `{title} --help` shows how it is used") from None
+        raise ArgumentsError(usage_sentence(error, title)) from None
     return bound.args, bound.kwargs
 
 

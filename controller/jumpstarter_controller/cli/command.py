@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.standard_streams import run_guarded
 from jumpstarter_proto.terminal import print_error_line
+from jumpstarter_proto.usage_errors import usage_sentence
 
 __all__ = ["Level", "LogFormat", "run_app"]
 
@@ -25,7 +26,7 @@ def _run(app: App, arguments: list[str]) -> int:
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return _complain(app, str(error), ExitCode.USAGE)
+        return _complain(app, usage_sentence(error, app.name[0]), ExitCode.USAGE)
     except JumpstarterError as error:
         return _complain(app, str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.log_lines import LineFormatter
 from jumpstarter_proto.standard_streams import run_guarded
 from jumpstarter_proto.terminal import print_error_line
+from jumpstarter_proto.usage_errors import usage_sentence
 
 __all__ = ["main"]
 
@@ -402,7 +403,7 @@ def _run(arguments: list[str]) -> int:
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return _complain(str(error), ExitCode.USAGE)
+        return _complain(usage_sentence(error, "jumpstarter-exporter"), ExitCode.USAGE)
     except JumpstarterError as error:
         logging.getLogger(__name__).debug("the cause:", exc_info=error)
         return _complain(str(error), error.exit_code)

@@ -1,0 +1,36 @@
+"""What our programs say of a command line that cyclopts cannot read: what is wrong, and what to write instead."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+
+from cyclopts import CycloptsError, UnusedCliTokensError
+
+__all__ = ["usage_sentence"]
+
+_YAML = (".yaml", ".yml")
+
+
+def usage_sentence(error: CycloptsError, program: str) -> str:
+    """One sentence without the program's name before it."""
+    command = " ".join([program, *(error.command_chain or ())])
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        word = error.unused_tokens[0]
+        option = _option_for(error, word)
+        meant = f"did you mean {option} {shlex.quote(word)}? " if option else ""
+        return f"`{command}` takes no {word!r}; {meant}`{command} --help` shows how it is used"
+    sentence = " ".join(str(error).split())
+    if "Did you mean" in sentence or "Available commands" in sentence:
+        return sentence
+    return f"{sentence.rstrip('.')}; `{command} --help` shows how it is used"
+
+
+def _option_for(error: CycloptsError, word: str) -> str:
+    """The option of the command for its configuration, folder or board, which people write alone; empty without one."""
+    if error.target is None:
+        return ""
+    known = inspect.signature(error.target).parameters
+    if "config" in known and "data" in known and not word.endswith(_YAML):
+        return "--data"  # the configuration of a program with a folder of its own is about less
+    return next((f"--{name}" for name in ("config", "board") if name in known), "")
