@@ -88,7 +88,9 @@ def lab(adapter: Adapter, tmp_path: Path) -> Iterator[Lab]:
     run = [*command, "run", "--config", config, "--socket", socket]
     with answering_ioctls(adapter.bus), exporters.running(run, tmp_path) as daemon:
         daemon.first_line()
-        yield Lab(daemon, socket, tmp_path)
+        lab = Lab(daemon, socket, tmp_path)
+        until(lambda: console(lab)["state"] == "ready")  # what the board says before is not read
+        yield lab
 
 
 def until(holds: Callable[[], bool]) -> None:

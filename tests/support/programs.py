@@ -59,7 +59,8 @@ _real = subprocess.Popen
 _servers: dict[str, _Server] = {}
 started: set[int] = set()
 """The numbers of the processes that `Popen` has started."""
-_cold = False
+_always_cold = os.environ.get("JUMPSTARTER_TEST_COLD") == "1"
+_cold = _always_cold
 _rate = 1.0
 
 
@@ -97,7 +98,12 @@ class _Server:
 
 
 class Popen(_real):  # type: ignore[type-arg, valid-type, misc]
-    """As `subprocess.Popen`."""
+    """As `subprocess.Popen`, but for a `with` block that fails: its process is killed instead of waited for."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            self.kill()  # the block did not get to what ends it
+        super().__exit__(kind, error, trace)
 
     def _execute_child(self, args: Any, *others: Any) -> None:
         names = _real._execute_child.__code__.co_varnames[2 : 2 + len(others)]  # type: ignore[attr-defined]
@@ -202,7 +208,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "cold: programs are started by exec, not out of a process that has imported them"
     )
     config.addinivalue_line("markers", "clock_rate(N): the trio clock of programs runs N times as fast")
-    if os.environ.get("JUMPSTARTER_TEST_COLD") == "1" or not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux"):
         return
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:
         subprocess.Popen = Popen  # type: ignore[misc]
@@ -226,9 +232,9 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Hold to the marks `cold` and `clock_rate`."""
     global _cold  # noqa: PLW0603 - one for the process, as what it switches
-    _cold = item.get_closest_marker("cold") is not None
+    _cold = _always_cold or item.get_closest_marker("cold") is not None
     rate = item.get_closest_marker("clock_rate")
     with clock_rate(rate.args[0] if rate else 1.0):
         result = yield
-    _cold = False
+    _cold = _always_cold
     return result  # type: ignore[return-value]

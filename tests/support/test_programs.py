@@ -69,6 +69,15 @@ def test_a_signal_ends_it(way: str, tmp_path: Path, number: signal.Signals) -> N
         assert process.wait(20) == -number
 
 
+def test_a_block_that_fails_does_not_wait_for_its_program(way: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="the test's own"),
+        subprocess.Popen(script(tmp_path, WAIT), stdout=subprocess.DEVNULL) as process,
+    ):
+        raise ValueError("the test's own")
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_a_console_script_is_found_by_its_name(way: str) -> None:
     done = subprocess.run([OURS / "jumpstarter", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip()

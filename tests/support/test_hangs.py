@@ -1,0 +1,37 @@
+"""A test that cannot be interrupted fails, its stacks are shown, and the tests after it are run all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+DEAF = """
+def deaf():
+    while True:
+        try:
+            time.sleep(1000)
+        except BaseException:
+            pass
+"""
+HANGS = {
+    "in its body": "def test_it(): deaf()",
+    "in its set-up": "@pytest.fixture\ndef given(): deaf()\ndef test_it(given): pass",
+    "after it failed": "@pytest.fixture\ndef given():\n    yield\n    deaf()\ndef test_it(given): raise ValueError",
+}
+
+
+@pytest.mark.parametrize("where", HANGS)
+def test_what_hangs_ends_and_the_rest_is_run(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    pytester.makeconftest(
+        "from tests.support import hangs\nhangs.GRACE_SECONDS = 0.2\npytest_plugins = ['tests.support.hangs']\n"
+    )
+    pytester.makepyfile(f"import time\nimport pytest\n{DEAF}\n{HANGS[where]}\ndef test_next(): pass\n")
+    done = pytester.runpytest_subprocess("-n1", "--timeout=0.2", "-p", "no:cacheprovider")
+    counts = done.parseoutcomes()
+    assert (counts["passed"], counts["failed"]) == (1, 2 if where == "after it failed" else 1)
+    done.stdout.fnmatch_lines(["*worker 'gw0' crashed while running*test_it*"])
+    assert " in deaf" in done.stderr.str()  # the stack
