@@ -6,6 +6,7 @@ It is killed in every state that a board can be in, and the next process goes on
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import pty
 import subprocess
@@ -117,6 +118,11 @@ class Host:
         """What a user of the host reads."""
         return self.lab.ok(*words, JUMPSTARTER_HOST=self.door)
 
+    def console(self, board: str) -> str:
+        """The state of its console."""
+        found = json.loads(self.ok("devices", "-o", "json"))
+        return next(str(one["state"]) for one in found if one["path"] in (f"{board}.console", "console"))
+
     def until(self, name: str, status: str) -> None:
         """What the controller hears of that board."""
         self.lab.until(lambda: self.lab.status(name) == status)
@@ -179,6 +185,7 @@ def test_whatever_a_board_is_in_the_next_process_goes_on_with_it(host: Host) -> 
         """And started again: it is so, after which the same is true as before."""
         nonlocal said
         # What is heard before the recorder has its port again is lost with any process.
+        lab.until(lambda: host.console("one") == "ready")
         host.writes("one", f"mark {(said := said + 1)}")
         lab.until(lambda: f"mark {said}\n" in host.ok("serial", "log", "--board", "one"))
         switched = ledger(host)

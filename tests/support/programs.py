@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -100,7 +101,9 @@ class _Server:
 class Popen(_real):  # type: ignore[type-arg, valid-type, misc]
     """As `subprocess.Popen`, but for a `with` block that fails: its process is killed instead of waited for."""
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             self.kill()  # the block did not get to what ends it
         super().__exit__(kind, error, trace)

@@ -82,6 +82,7 @@ def test_board_that_reboots_under_a_command(board: DriverClient) -> None:
 
 def test_no_login_wanted_and_no_shell_there(board: DriverClient) -> None:
     with board.serial.console() as console:
+        board.power.cycle(wait=0)  # what it said before the port was open is lost
         console.expect("login: ")
     with pytest.raises(ShellLost, match="log in first"):
         board.serial.run("true", user=None)
