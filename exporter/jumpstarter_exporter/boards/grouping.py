@@ -180,6 +180,11 @@ class Assignment:
         self.waiting: frozenset[str] = frozenset()
         """Boards that are to get or to lose a device when nobody uses them."""
 
+    @property
+    def boards(self) -> set[str]:
+        """Those that have devices."""
+        return set(self._boards.values())
+
     def update(self, wanted: Mapping[str, str], in_use: Collection[str]) -> Mapping[str, str]:
         """The board of each device from now on, by the device's key. `wanted` is where each is to be.
 

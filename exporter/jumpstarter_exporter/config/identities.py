@@ -12,11 +12,11 @@ import logging
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from jumpstarter_proto.documents import MAX_BYTES, ConfigError, Document, read_struct
@@ -27,6 +27,7 @@ from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Metadat
 from jumpstarter_exporter.state_directory import state_directory
 
 __all__ = [
+    "CachedIdentities",
     "Identities",
     "StoredIdentity",
     "exporter_of_board",
@@ -223,6 +224,43 @@ class Identities:
                 raise PrivateFileError(
                     f"{path} cannot be given to the owner of {self.folder.parent}: {error.strerror}"
                 ) from None
+
+
+class CachedIdentities(Identities):
+    """The same for who asks often: a file is read again when it is another than before. For one thread at a time."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__(folder)
+        self._known: dict[Path, tuple[object, Any]] = {}
+        """What each file says, or the error, and which file that was."""
+
+    def find(self, board: str) -> StoredIdentity | None:
+        """See there."""
+        found: StoredIdentity | None = self._read_once(self.path(board), _read)
+        return found
+
+    def find_host(self) -> Enrolment | None:
+        """See there."""
+        found: Enrolment | None = self._read_once(self.host_path, _read_host)
+        return found
+
+    def _read_once(self, path: Path, read: Callable[[Path], object]) -> Any:
+        try:
+            status = path.stat()
+        except OSError:
+            self._known.pop(path, None)
+            return read(path)
+        version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        known = self._known.get(path)
+        if known is None or known[0] != version:
+            try:
+                found: object = read(path)
+            except ConfigError as error:
+                found = error
+            known = self._known[path] = version, found
+        if isinstance(known[1], ConfigError):
+            raise known[1]
+        return known[1]
 
 
 def with_identity(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -31,7 +31,7 @@ from jumpstarter_exporter.boards.grouping import (
 )
 from jumpstarter_exporter.config.boards_file import read_boards
 from jumpstarter_exporter.config.folder import BoardFile, discovered_file
-from jumpstarter_exporter.config.identities import with_identity
+from jumpstarter_exporter.config.identities import CachedIdentities, with_identity
 from jumpstarter_exporter.config.model import ExporterConfig, Metadata, TopLevel
 from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.discovered import DeviceTreeContent, DiscoveredDevice, tree_of
@@ -132,6 +132,9 @@ class Discovery:
         self._trees = trees
         self._directory = state_directory(os.environ) if directory is None else directory
         self._surveyor = Surveyor(self._directory)
+        self._identities = CachedIdentities()
+        self._configs: Mapping[str, ExporterConfig | ConfigError] = {}
+        """What stands for each board's file, with its identity, or what is wrong with that; read in a thread."""
         self._limiter = trio.CapacityLimiter(1)
         self._looking = trio.Lock()
         self._rules: GroupingRules | None = None
@@ -221,7 +224,8 @@ class Discovery:
         while True:
             await self._freed.wait()
             self._freed = trio.Event()
-            self._try_apply()
+            async with self._looking:
+                await self._try_apply()
 
     def _read_rules(self) -> None:
         """Of a file that is broken what it said before counts; at first nothing is any board's then."""
@@ -254,7 +258,7 @@ class Discovery:
             self._groups = self._surveyor.devices.known.groups
             self.unmatched = survey.unmatched
             self._say(survey)
-            self._try_apply()
+            await self._try_apply()
 
     def _say(self, survey: Survey) -> None:
         """What is new of it, once."""
@@ -269,20 +273,26 @@ class Discovery:
             _log.warning("%s", text)
         self._said = said | hints
 
-    def _try_apply(self) -> None:
+    async def _try_apply(self) -> None:
         try:
+            names = {*self._group()[0], *self._assignment.boards, *self._contents}
+            self._configs = await trio.to_thread.run_sync(self._read_configs, names, limiter=self._limiter)
             self._apply()
         except Exception:  # a fault of ours: the boards go on as they are until the next change
             _log.exception("boards cannot be made of what is plugged in")
 
+    def _group(self) -> tuple[dict[str, DiscoveredBoard], list[Unassigned]]:
+        """The boards that there would be if nobody used any."""
+        # Beside a configuration that is named as the host.
+        only = f"{self.host}-discovered" if self.host in self._configured else self.host
+        devices = [one.device for one in self._devices.values()]
+        return group_devices(self.host, self._rules, devices, only=only)
+
     def _apply(self) -> None:
         """Have the boards as they are to be, as far as their users let us."""
-        devices = {key: one.device for key, one in self._devices.items()}
         held = self._held | self._devices
         configured = self._configured
-        # Beside a configuration that is named as the host.
-        only = f"{self.host}-discovered" if self.host in configured else self.host
-        self._boards, self.unassigned = group_devices(self.host, self._rules, devices.values(), only=only)
+        self._boards, self.unassigned = self._group()
         for name in [name for name in self._boards if name in configured]:
             reason = f"the configuration {configured[name].path} has the name of its board, {name}; rename one of them"
             self.unassigned += [Unassigned(one, reason) for one in self._boards.pop(name).devices]
@@ -325,16 +335,26 @@ class Discovery:
             found[name] = BoardFile(name, place, "", None, error, is_discovered=True)
         return found
 
+    def _read_configs(self, names: Iterable[str]) -> Mapping[str, ExporterConfig | ConfigError]:
+        """Blocking, for more than a millisecond for each board whose identity has changed."""
+        found: dict[str, ExporterConfig | ConfigError] = {}
+        for name in names:
+            place = discovered_file(self._directory, name)
+            config = ExporterConfig(
+                place,
+                TopLevel(metadata=Metadata(name=name)),
+                {},
+                Document(place, "export", b"{}"),
+                discovered=_Content(name, self.host, tree_of([], {})),
+            )
+            try:
+                found[name] = with_identity(config, self._identities)
+            except ConfigError as error:
+                found[name] = error
+        return found
+
     def _file(self, content: _Content) -> BoardFile:
-        place = discovered_file(self._directory, content.name)
-        config = ExporterConfig(
-            place,
-            TopLevel(metadata=Metadata(name=content.name)),
-            {},
-            Document(place, "export", b"{}"),
-            discovered=content,
-        )
-        try:
-            return BoardFile(content.name, place, "", with_identity(config), is_discovered=True)
-        except ConfigError as error:
-            return BoardFile(content.name, place, "", None, error, is_discovered=True)
+        config, place = self._configs[content.name], discovered_file(self._directory, content.name)
+        if isinstance(config, ConfigError):
+            return BoardFile(content.name, place, "", None, config, is_discovered=True)
+        return BoardFile(content.name, place, "", replace(config, discovered=content), is_discovered=True)

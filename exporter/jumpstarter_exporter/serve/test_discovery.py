@@ -6,23 +6,27 @@ Only what is plugged in is scripted: trees as udev shows them. There is nothing 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.lab.v1 import host_pb2
+from jumpstarter_proto.private_files import open_regular
 from jumpstarter_proto.rpc import Channel, RpcError
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_exporter.boards import occupancy
-from jumpstarter_exporter.config import places
+from jumpstarter_exporter.config import Identities, identities, places
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
-from jumpstarter_exporter.config.model import ExporterConfig
+from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.devices.udev_database import UdevError
@@ -450,3 +454,42 @@ async def test_a_host_whose_devices_cannot_be_read_serves_what_is_configured_and
     async with bench.running() as door:
         assert set(await listed(door)) == {"rpi4"}
         assert "only what is configured is served: the devices of this host cannot be read" in caplog.text
+
+
+async def test_who_the_boards_are_is_read_in_a_thread_and_again_only_when_it_has_changed(
+    relays: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[tuple[str, bool]] = []
+    """The name of each file of an identity, and whether the loop waited for it."""
+
+    def noticed(path: Path) -> BinaryIO:
+        reads.append((path.name, threading.current_thread() is threading.main_thread()))
+        return open_regular(path)
+
+    monkeypatch.setattr(identities, "open_regular", noticed)
+    kept = Identities()
+    host = Enrolment("lab:8082", "default", "pi4", "secret", Tls(), kept.host_path)
+    (relays.home / "config" / "boards.yaml").write_text(TWO_BOARDS)
+    relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+    discovery = Discovery(relays.trees, directory=relays.home / "state", host="pi4")
+    holder = Slow(Inventory())
+    kept.save_host(host)
+
+    def names() -> set[str]:
+        configs = (file.config for file in holder.files.values())
+        return {one.enrolment.name for one in configs if one is not None and one.enrolment is not None}
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(discovery.run, holder, holder.inventory, {})
+            relays.plug({3: (CH340, "")})
+            while names() != {"pi4-rpi4", "pi4-rock"}:
+                await trio.sleep(0.01)
+            assert [name for name, _ in reads].count("host.yaml") == 1
+            kept.save_host(replace(host, name="attic"))
+            discovery.free()
+            while names() != {"attic-rpi4", "attic-rock"}:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert [name for name, _ in reads].count("host.yaml") == 2
+    assert [name for name, is_waited_for in reads if is_waited_for] == []
