@@ -370,9 +370,12 @@ async def _finish_socket(stream: trio.SocketStream) -> None:
     pause, longest = POLL_SECONDS
     left, since = -1, trio.current_time()
     while True:
+        # The peer goes on meanwhile, so the order matters. A connection that is over before its bytes are counted
+        # acknowledges no more of them; a unix socket whose peer has dropped them has an error before they are gone.
         try:
-            error = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            is_dead = _is_dead(stream)
             unsent = struct.unpack("i", fcntl.ioctl(stream.socket.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+            error = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         except OSError as closed:
             raise trio.ClosedResourceError("the socket was closed") from closed
         if error:
@@ -380,7 +383,7 @@ async def _finish_socket(stream: trio.SocketStream) -> None:
         if not unsent:
             await trio.lowlevel.checkpoint()
             return
-        if _is_dead(stream):
+        if is_dead:
             raise trio.BrokenResourceError("the peer closed the connection and did not take everything")
         if unsent != left:
             left, since = unsent, trio.current_time()

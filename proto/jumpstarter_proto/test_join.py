@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 import ssl
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 import trio
@@ -238,3 +241,82 @@ async def test_what_a_stream_raises_while_its_words_are_dropped_is_raised_as_it_
     _, far = wire()
     with pytest.raises(OSError, match="input/output error"):
         await join(Source(near._in, near._out), Deaf(far._in, far._out))
+
+
+@contextmanager
+def behind_look(number: int, act: Callable[[], None]) -> Iterator[None]:
+    """Act as soon as the kernel was asked so many times how a socket of this thread's is."""
+    looks = itertools.count(1)
+
+    def profile(frame: object, event: str, function: object) -> None:
+        is_look = getattr(function, "__name__", "") in ("getsockopt", "ioctl")
+        if event == "c_return" and is_look and next(looks) == number:
+            act()
+
+    sys.setprofile(profile)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+class Confirmed(Wire):
+    """A stream that is told when all of its data was taken."""
+
+    is_confirmed = False
+
+    async def confirm(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.is_confirmed = True
+
+
+async def connected_service(kind: str) -> tuple[trio.SocketStream, socket.socket]:
+    """A socket of ours, and the other end, whose kernel acknowledges only some of `TO_SERVICE` before it reads."""
+    if kind == "unix":
+        ours, theirs = socket.socketpair()
+        near = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    else:
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            near = await trio.open_tcp_stream(*listener.getsockname())
+            theirs, _ = listener.accept()
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * TO_SERVICE)
+    theirs.settimeout(10)
+    return near, theirs
+
+
+TO_SERVICE = 20_000
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("look", range(1, 7))
+async def test_a_service_that_closes_while_we_look_has_taken_everything_or_has_not(
+    kind: str, look: int, *, reads: bool
+) -> None:
+    program, far = wire()
+    source = Confirmed(far._in, far._out)
+    near, theirs = await connected_service(kind)
+    got = bytearray()
+
+    def close() -> None:
+        while reads and (data := theirs.recv(TO_SERVICE)):
+            got.extend(data)
+        theirs.close()
+
+    async def speak() -> None:
+        await program.send_all(bytes(TO_SERVICE))
+        await program.send_eof()
+
+    async with near, trio.open_nursery() as nursery:
+        nursery.start_soon(speak)
+        with behind_look(look, close):
+            if reads:
+                await join(source, near)
+            else:
+                with pytest.raises(BrokenJoinError):
+                    await join(source, near)
+    assert len(got) == (TO_SERVICE if reads else 0)
+    assert source.is_confirmed == reads

@@ -157,7 +157,8 @@ def test_j_network_forward(user: User) -> None:
         with socket.create_connection((host, int(port)), 10) as connection:
             connection.sendall(b"through the board")
             connection.shutdown(socket.SHUT_WR)
-            assert connection.makefile("rb").read() == b"through the board"
+            with connection.makefile("rb") as said:  # else a failure keeps the connection open
+                assert said.read() == b"through the board"
         forward.kill()
         forward.wait(LIMIT)
     assert user.run("j", "tcp", "address").stdout.startswith("127.0.0.1:")

@@ -307,7 +307,8 @@ def exchange(connection: socket.socket) -> None:
         connection.settimeout(20)
         connection.sendall(b"hello")
         connection.shutdown(socket.SHUT_WR)
-        assert connection.makefile("rb").read() == b"hello"
+        with connection.makefile("rb") as said:  # else a failure keeps the connection open
+            assert said.read() == b"hello"
 
 
 def test_forward_tcp_says_where_and_ends_with_ctrl_c() -> None:
