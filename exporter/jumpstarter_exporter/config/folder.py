@@ -51,6 +51,8 @@ class BoardFile:
     """Device nodes that it names, whether it can be read or not."""
     is_discovered: bool = field(default=False, compare=False)
     """There is no file: the board consists of devices that were discovered, or is to."""
+    is_empty: bool = field(default=False, compare=False)
+    """None of its devices has ever been there, which is no fault: `error` says so."""
 
     def says_the_same(self, other: BoardFile) -> bool:
         """Whether it is the same file, with the same content and fault, of an exporter that is the same as before."""

@@ -7,7 +7,7 @@ board whose file says what it said is not touched. A file that is broken changes
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,8 +107,11 @@ class Boards:
         """The last board has ended by itself."""
         self.inventory = Inventory()
         """What they consist of."""
-        self.rediscover: Callable[[Mapping[str, BoardFile]], Awaitable[None]] = _nothing
-        """Called by a reload with the files that were read: which devices are discovered may depend on them."""
+        self.rediscover: Callable[[Mapping[str, BoardFile]], Awaitable[Sequence[ConfigError]]] = _nothing
+        """Called by a reload with the files that were read: which devices are discovered may depend on them.
+
+        It returns what is wrong with files that say what is discovered.
+        """
         self.on_free: Callable[[], None] = lambda: None
         """Called when nobody uses one of the boards that `show_discovered` has let wait, or one has ended."""
         self.on_removed: Callable[[], None] = lambda: None
@@ -208,6 +211,7 @@ class Boards:
     async def reload(self) -> list[Reloaded]:
         """Read the files again, and do what can be done at once; says what became of each board.
 
+        Files that are no board's are among the result if they are broken.
         Another reload meanwhile begins when this one has ended. What a cancellation leaves undone is done all the same.
 
         Raises:
@@ -229,7 +233,7 @@ class Boards:
             self._configured = files
             # Some of it is done: whoever has asked may leave, and the rest follows all the same.
             with trio.CancelScope(shield=True):
-                await self.rediscover(files)
+                broken = await self.rediscover(files)
             wanted = {**self._discovered, **files}
             for name in {*self._entries, *wanted}:
                 self._take(self._entries.setdefault(name, _Entry(name)), wanted.get(name))
@@ -252,9 +256,11 @@ class Boards:
                 for one in done
             ]
         for one in done:
-            is_wrong = one.outcome in (Outcome.BROKEN, Outcome.FAILED)
-            _log.log(logging.ERROR if is_wrong else logging.INFO, "%s: %s", one.name, one.text)
-        return done
+            _log.info("%s: %s", one.name, one.text)  # what is wrong was said when it was new
+        return [
+            *done,
+            *(Reloaded(error.file.name, Outcome.BROKEN, f"not taken up: {error}") for error in broken),
+        ]
 
     def show_discovered(self, files: Mapping[str, BoardFile], waiting: Mapping[str, str]) -> None:
         """These are the discovered boards; a file with the name of one counts before it.
@@ -290,7 +296,9 @@ class Boards:
             return Reloaded(name, Outcome.REMOVED, "its file is gone; it is not served any more")
         if (board := entry.board) is None:
             if entry.config is None:
-                return Reloaded(name, Outcome.BROKEN, f"not served: {_why(entry.file)}")
+                is_empty = entry.file is not None and entry.file.is_empty
+                outcome = Outcome.WAITING if is_empty else Outcome.BROKEN
+                return Reloaded(name, outcome, f"not served: {_why(entry.file)}")
             if name in self._roll.elsewhere:
                 outcome = Outcome.UNCHANGED if before is None else Outcome.REMOVED
                 return Reloaded(name, outcome, "left to a process of its own")
@@ -334,7 +342,10 @@ class Boards:
                 continue
             if (board := entry.board) is not None:
                 pending = entry.pending or entry.regrouping
-                self._roll.changes[entry.name] = pending or ("" if entry.config else _why(entry.file))
+                change = pending or ("" if entry.config else _why(entry.file))
+                if not entry.config and entry.file and self._roll.changes.get(entry.name) != change:
+                    _log.error("the board %s goes on as it was: %s", entry.name, change)
+                self._roll.changes[entry.name] = change
                 if pending != entry.asked:
                     entry.asked = pending
                     board.change(pending) if pending else board.keep()
@@ -529,7 +540,7 @@ class Boards:
         self._roll.elsewhere.pop(entry.name, None)
         if self._roll.problems.get(entry.name) != problem:
             # That nothing is plugged in is no fault.
-            level = logging.INFO if entry.is_discovered and entry.config is None else logging.ERROR
+            level = logging.INFO if entry.file is not None and entry.file.is_empty else logging.ERROR
             _log.log(level, "the board %s is not served: %s", entry.name, problem)
         self._roll.problems[entry.name] = problem
 
@@ -603,8 +614,9 @@ class Boards:
             entry.own.close()
 
 
-async def _nothing(files: Mapping[str, BoardFile]) -> None:
+async def _nothing(files: Mapping[str, BoardFile]) -> Sequence[ConfigError]:
     """Nothing is discovered."""
+    return ()
 
 
 def listen_at(path: Path) -> trio.abc.Listener[trio.abc.Stream]:

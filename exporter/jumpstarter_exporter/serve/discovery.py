@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,6 +154,7 @@ class Discovery:
         self._holder: BoardHolder | None = None
         self._inventory = Inventory()
         self._freed = trio.Event()
+        self._profile_errors: tuple[ConfigError, ...] = ()
         self._said: set[str] = set()
 
     @property
@@ -199,14 +200,15 @@ class Discovery:
             except UdevError as error:
                 _log.error("devices that come and go are not noticed any more: %s", error)
 
-    async def reload(self, configured: Mapping[str, BoardFile]) -> None:
-        """Read profiles and `boards.yaml` again; `configured` are the boards of files now."""
+    async def reload(self, configured: Mapping[str, BoardFile]) -> Sequence[ConfigError]:
+        """Read profiles and `boards.yaml` again; `configured` are the boards of files now. What is wrong with them."""
         async with self._looking:
             self._configured = configured
             self._surveyor.reload()
             await trio.to_thread.run_sync(self._read_rules, limiter=self._limiter)
         if self._tree is not None:
             await self._look(self._tree)
+        return [*([] if self.error is None else [self.error]), *self._profile_errors]
 
     async def forget(self, name: str) -> bool:
         """Remember nothing of a device that is not there; False if it is, or there is none of that name."""
@@ -262,6 +264,7 @@ class Discovery:
 
     def _say(self, survey: Survey) -> None:
         """What is new of it, once."""
+        self._profile_errors = survey.errors
         said = {f"{error}" for error in survey.errors}
         for text in sorted(said - self._said):
             _log.error("%s", text)
@@ -332,7 +335,7 @@ class Discovery:
                 continue
             place = discovered_file(self._directory, name)
             error = ConfigError("nothing of it was ever plugged in", file=Path("boards.yaml"))
-            found[name] = BoardFile(name, place, "", None, error, is_discovered=True)
+            found[name] = BoardFile(name, place, "", None, error, is_discovered=True, is_empty=True)
         return found
 
     def _read_configs(self, names: Iterable[str]) -> Mapping[str, ExporterConfig | ConfigError]:

@@ -18,6 +18,7 @@ import pytest
 import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.lab.v1 import host_pb2
+from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.private_files import open_regular
 from jumpstarter_proto.rpc import Channel, RpcError
 from jumpstarter_proto.v1 import jumpstarter_pb2
@@ -418,11 +419,40 @@ async def test_boards_yaml_with_a_mistake_changes_nothing_and_is_said(
     async with relays.running() as door:
         await until_served(door, "pi4-rpi4", "pi4-rock")
         rules.write_text("boards: {rpi4: {prots: [1-1.2]}}")
-        await reload(door)
+        told = await reload(door)
+        assert told["boards.yaml"].startswith("not taken up: ")
+        assert "unknown key 'prots'" in told["boards.yaml"]
         assert set(await listed(door)) == {"pi4-rpi4", "pi4-rock"}
         assert (
             "boards.yaml:1:17: boards.rpi4.prots: unknown key 'prots'; did you mean 'ports'?" in caplog.text
         )
+        rules.write_text(TWO_BOARDS)
+        assert "boards.yaml" not in await reload(door)
+
+
+async def test_a_profile_with_a_mistake_is_said_by_a_reload(relays: Bench) -> None:
+    relays.plug({2: (FT232R, "A5")})
+    async with relays.running() as door:
+        await until(door, ft232r="ready")
+        profiles = relays.home / "config" / "profiles.d"
+        (profiles / "odd.yaml").write_text("profiles: {odd: {mtach: {}}}")
+        assert "unknown key 'mtach'" in (await reload(door))["odd.yaml"]
+        (profiles / "odd.yaml").unlink()
+        assert "odd.yaml" not in await reload(door)
+
+
+async def test_a_board_that_waits_for_its_first_device_is_no_fault(
+    relays: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    (relays.home / "config" / "boards.yaml").write_text(TWO_BOARDS)
+    relays.plug({2: (FT232R, "A5")})
+    async with relays.running() as door:
+        await until_listed(door, "pi4-rpi4", "pi4-rock")
+        done = await HostServiceStub(door).Reload(host_pb2.ReloadRequest())
+        (rock,) = (one for one in done.boards if one.name == "pi4-rock")
+        assert rock.outcome == host_pb2.ReloadedBoard.OUTCOME_WAITING
+        assert "nothing of it was ever plugged in" in rock.text
+    assert "pi4-rock" not in caplog.text
 
 
 async def test_what_no_profile_matches_is_said_once_with_what_to_do(

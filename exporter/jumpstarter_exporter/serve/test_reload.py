@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 from google.protobuf import empty_pb2
+from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
@@ -218,6 +220,32 @@ async def test_a_board_whose_file_breaks_goes_on_as_it_was_and_says_so(
         assert (await listed(door))["rpi4"].change == ""
 
 
+async def test_what_is_wrong_with_a_board_is_logged_once_and_again_when_it_is_something_else(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.write("goes-on")
+    host.write("never", "export: {power: {type: power.Nope}}")
+
+    def said(word: str) -> int:
+        faults = (one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING)
+        return sum(word in text for text in faults)
+
+    async with host.running() as door:
+        host.write("goes-on", "export: [")
+        for _ in range(3):
+            await reload(door)
+        assert said("goes-on") == said("never") == 1
+        host.write("goes-on", "export: {power: {type: power.Nope}}")
+        host.write("never", "export: [")
+        for _ in range(2):
+            await reload(door)
+        assert said("goes-on") == said("never") == 2
+        host.write("goes-on")
+        host.write("never")
+        assert await reload(door) == {"goes-on": "unchanged", "never": "served"}
+        assert said("goes-on") == said("never") == 2
+
+
 async def test_a_second_file_of_one_name_and_one_that_cannot_be_read_disturb_nobody(host: Host) -> None:
     host.write("rpi4")
     async with host.running() as door:
@@ -304,9 +332,10 @@ async def test_a_reload_whose_caller_leaves_while_devices_are_looked_at_is_done_
     boards = Boards(roll, host.door, host.read)
     looking, looked = trio.Event(), trio.Event()
 
-    async def rediscover(files: Mapping[str, BoardFile]) -> None:
+    async def rediscover(files: Mapping[str, BoardFile]) -> Sequence[ConfigError]:
         looking.set()
         await looked.wait()
+        return ()
 
     boards.rediscover = rediscover
     async with trio.open_nursery() as served, trio.open_nursery() as nursery:
