@@ -11,12 +11,32 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.identity import new_code, redeem, redeemed, refused
-from jumpstarter_controller.lab import Client, Exporter, ExporterDevices, Host, Key, Lab, PairingCode
+from jumpstarter_controller.lab import (
+    Client,
+    Exporter,
+    ExporterDevices,
+    ExporterStatus,
+    Host,
+    Key,
+    Lab,
+    PairingCode,
+)
 from jumpstarter_controller.selectors import check_labels
 from jumpstarter_controller.selectors.labels import LabelError, check_name
 from jumpstarter_controller.services.host_boards import USUAL_KEYS, boards_of
 
-__all__ = ["TYPES", "check_names", "create", "delete", "enrol", "existing", "offer", "renew", "renew_own"]
+__all__ = [
+    "NO_TOKEN",
+    "TYPES",
+    "check_names",
+    "create",
+    "delete",
+    "enrol",
+    "existing",
+    "offer",
+    "renew",
+    "renew_own",
+]
 
 R = TypeVar("R", bound=Client | Exporter | Host)
 TYPES: dict[Kind, type[Client | Exporter | Host]] = {
@@ -26,6 +46,7 @@ TYPES: dict[Kind, type[Client | Exporter | Host]] = {
 }
 MOST_CODES = 1000
 """Codes that may wait to be used."""
+NO_TOKEN = "its token counts no more; it has not come with a new one yet"  # noqa: S105 - what an exporter lacks
 OUTGOING_SECONDS = 86400.0
 """A client's token counts so long after the client had a new one made. Jumpstarter's own: until its time is over."""
 
@@ -88,10 +109,15 @@ def create(
 
 
 def renew(lab: Lab, record: R) -> R:
-    """Give it a new identity: all its tokens so far count no more, and a host's boards' neither."""
+    """Give it a new identity: all its tokens so far count no more, and a host's boards' neither.
+
+    Exporters are offline then, until they come with a new token: nobody is to get a board that cannot be reached.
+    """
     renewed = replace(record, uid=str(uuid.uuid4()))
     if isinstance(renewed, Client):
         renewed = replace(renewed, outgoing="", outgoing_until=0.0)
+    elif isinstance(renewed, Exporter) and renewed.status is not ExporterStatus.OFFLINE:
+        renewed = replace(renewed, status=ExporterStatus.OFFLINE, status_message=NO_TOKEN, reasons=())
     lab.put(renewed)
     if isinstance(record, Host):
         for board in boards_of(lab, record.key):

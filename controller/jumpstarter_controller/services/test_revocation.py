@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
+from google.protobuf import duration_pb2
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.remote import Identity, Kind
@@ -15,9 +16,9 @@ from jumpstarter_proto.rpc import ClientCall, RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_controller.identity import Subject
-from jumpstarter_controller.lab import Client, Exporter
+from jumpstarter_controller.lab import Client, Exporter, ExporterStatus
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
-from jumpstarter_controller.services.objects import OUTGOING_SECONDS
+from jumpstarter_controller.services.objects import NO_TOKEN, OUTGOING_SECONDS
 
 Taking = Callable[[Lab, lab_pb2.ObjectRequest], Awaitable[object]]
 
@@ -159,3 +160,32 @@ async def test_all_who_renew_one_token_get_one_that_counts(lab: Lab) -> None:
     assert record is not None
     assert {lab.issuer.verify(token)[0].uid for token in tokens} == {record.uid}
     assert len(tokens) == 4
+
+
+async def test_an_exporter_without_a_token_is_offline_at_once_until_it_has_a_new_one(lab: Lab) -> None:
+    one, ann = await lab.made(Kind.EXPORTER, ONE), await lab.made(Kind.CLIENT, ANN)
+
+    def state() -> tuple[ExporterStatus, str]:
+        record = lab.engine.view.get(Exporter, ONE)
+        assert record is not None
+        return record.status, record.status_message
+
+    await lab.controller.Register(
+        pb.RegisterRequest(reports=[pb.DriverInstanceReport(uuid="1")]), metadata=one.metadata()
+    )
+    await lab.report(one, "AVAILABLE")
+    assert state()[0] is ExporterStatus.AVAILABLE
+    renewed = await lab.admin.Rotate(ONE_GOES)
+    assert state() == (ExporterStatus.OFFLINE, NO_TOKEN)
+    request = client_pb2.CreateLeaseRequest(
+        parent="namespaces/default",
+        lease=client_pb2.Lease(exporter_name="one", duration=duration_pb2.Duration(seconds=600)),
+    )
+    lease = await lab.client.CreateLease(request, metadata=ann.metadata())
+    assert not lease.exporter
+    again = lab.identity(renewed.token, Kind.EXPORTER, ONE)
+    async with lab.controller.Status(pb.StatusRequest(), metadata=again.metadata()):
+        await lab.report(again, "AVAILABLE")
+        await trio.testing.wait_all_tasks_blocked()
+        named = client_pb2.GetLeaseRequest(name=lease.name)
+        assert (await lab.client.GetLease(named, metadata=ann.metadata())).exporter
