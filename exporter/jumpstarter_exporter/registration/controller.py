@@ -172,8 +172,13 @@ class Controller:
         self._options = options
         self._marks = [(INSTANCE, uuid.uuid4().hex)]
         self._sequence = itertools.count(1)
+        self._hurried = trio.Event()
         self._followed: Calls | None = None
         """On the connection of `follow`, while that is thought to be good."""
+
+    def hurry(self) -> None:
+        """Something may be better now, as a new token: `follow` tries again without a pause, once."""
+        self._hurried.set()
 
     @asynccontextmanager
     async def at_hand(self) -> AsyncIterator[Calls]:
@@ -222,6 +227,7 @@ class Controller:
         patience = Patience() if self._register is None else Patience(cure="")
         while True:
             is_new, since = not self._is_registered, trio.current_time()
+            self._hurried = trio.Event()  # who hurries while this fails has the next try at once
             try:
                 await self._become_somebody()
                 async with self.open() as calls:
@@ -232,7 +238,7 @@ class Controller:
                     while True:
                         if not await self._hear_ours(calls, told, patience, answer, waits):
                             await self._hear(calls, told, patience)
-                        await _wait(patience.ended(), self.endpoint)
+                        await _wait(patience.ended(), self.endpoint, self._hurried)
             except JumpstarterError as error:
                 pause = patience.failed(error)
                 failed(error)
@@ -251,7 +257,7 @@ class Controller:
                 pause = patience.failed(RpcError(StatusCode.INTERNAL, f"it failed here: {error}"))
             finally:
                 self._followed = None
-            await _wait(pause, self.endpoint)
+            await _wait(pause, self.endpoint, self._hurried)
 
     async def _become_somebody(self) -> None:
         if self._register is not None and not self._is_registered:
@@ -365,6 +371,7 @@ class Controller:
             await trio.sleep(backoff.next())
 
 
-async def _wait(pause: Pause, endpoint: str) -> None:
+async def _wait(pause: Pause, endpoint: str, hurried: trio.Event) -> None:
     _log.log(pause.level, "%s: %s; trying again in %.1f s", endpoint, pause.sentence, pause.seconds)
-    await trio.sleep(pause.seconds)
+    with trio.move_on_after(pause.seconds):
+        await hurried.wait()

@@ -264,7 +264,8 @@ class Registered:
         self._keeper.release(Reason.DRAINED, Reason.UNKNOWN)
 
     def start_again(self) -> bool:
-        """Let a board be leased again that has stopped; False if it has not."""
+        """Let a board be leased again that has stopped; False if it has not. A controller that is away is asked now."""
+        self._controller.hurry()
         if Reason.STOPPED not in self._keeper.withheld:
             return False
         if self._failures is not None:

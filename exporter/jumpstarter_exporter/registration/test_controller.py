@@ -46,6 +46,22 @@ async def test_devices_are_told_anew_on_every_new_connection(
     assert lab.heard == ["register 1 {}", "AVAILABLE"] * 2
 
 
+async def test_who_was_refused_tries_again_at_once_when_somebody_says_so(
+    lab: Lab, mock_clock: trio.testing.MockClock
+) -> None:
+    """As a reload does, when the exporter has been enrolled again meanwhile."""
+    lab.says = [DELETED, DELETED]
+    controller = Wired(lab)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow, lab, lambda _: None, controller)
+        for tries in (1, 2, 3):
+            await trio.testing.wait_all_tasks_blocked()
+            assert lab.heard.count("AVAILABLE") == tries
+            controller.hurry()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() == 0
+
+
 async def test_a_stream_that_ended_well_is_opened_again_without_a_new_introduction(
     lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
