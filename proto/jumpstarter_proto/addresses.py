@@ -35,13 +35,13 @@ def split_host_port(
         return _split(text.strip(), default_port, to_listen)
     except ValueError as error:
         raise AddressSyntaxError(
-            f"{text!r} is no address: {error}; write {form} such as {example}, or [2001:db8::1]:8082"
+            f"{_cut(text)!r} is no address: {error}; write {form} such as {example}, or [2001:db8::1]:8082"
         ) from None
 
 
 def _split(text: str, default_port: int | None, to_listen: bool) -> tuple[str, int]:
     if scheme := _SCHEME.match(text):
-        raise ValueError(f"leave out {scheme[0]}")
+        raise ValueError(f"leave out {_cut(scheme[0])}")
     if "/" in text or "@" in text:
         raise ValueError("it may hold only a host and a port")
     if text.startswith("["):
@@ -62,7 +62,7 @@ def _split(text: str, default_port: int | None, to_listen: bool) -> tuple[str, i
         if not (host or to_listen):
             raise ValueError("it has no host")
         if host and not _is_name(host):
-            raise ValueError(f"{host!r} is no name of a host")
+            raise ValueError(f"{_cut(host)!r} is no name of a host")
     if not colon:
         if default_port is None:
             raise ValueError("it has no port")
@@ -71,8 +71,12 @@ def _split(text: str, default_port: int | None, to_listen: bool) -> tuple[str, i
     if not (port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))) or not (
         least <= int(port) <= MAX_PORT
     ):
-        raise ValueError(f"{port!r} is no port, which is a number from {least} to {MAX_PORT}")
+        raise ValueError(f"{_cut(port)!r} is no port, which is a number from {least} to {MAX_PORT}")
     return host, int(port)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_HOST_LENGTH else f"{text[:MAX_HOST_LENGTH]}…"
 
 
 def _is_ipv6(host: str) -> bool:
@@ -87,6 +91,8 @@ def _is_ipv6(host: str) -> bool:
 
 def _is_name(host: str) -> bool:
     """Whether it can be looked up: other names fail in the resolver without a sentence."""
+    if len(host) > MAX_HOST_LENGTH + 1:
+        return False  # and the codec's time grows with the square of it
     if not host.isascii():
         try:
             host = host.encode("idna").decode()

@@ -86,3 +86,12 @@ def test_any_text_is_an_address_that_can_be_looked_up_or_a_sentence(text: str) -
         return
     if ":" not in host:
         host.encode("idna")  # as socket.getaddrinfo does, whose UnicodeError nobody expects
+
+
+@pytest.mark.parametrize(
+    "text", ["a." * 500_000, "ü" * 500_000, "x" * 500_000 + "://", "lab:" + "1" * 500_000]
+)
+def test_a_text_that_is_far_too_long_is_refused_in_a_short_sentence(text: str) -> None:
+    with pytest.raises(AddressSyntaxError) as caught:
+        split_host_port(text)
+    assert len(str(caught.value)) < 1000

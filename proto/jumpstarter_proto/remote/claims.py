@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import time
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ __all__ = ["Claims", "read_claims"]
 
 OWN = "https://localhost:8085"
 """Jumpstarter's name for a controller's own tokens."""
+LATEST = 253_370_764_800.0
+"""The year 9999, in seconds since the epoch: a later time is a date in no time zone."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Claims:
 
     issuer: str = ""
     expires: float | None = None
-    """Seconds since the epoch."""
+    """Seconds since the epoch, from 0 to `LATEST`."""
     audiences: tuple[str, ...] = ()
     client: str = ""
     """Whose connection a router's token is for, if its controller is ours."""
@@ -53,7 +56,15 @@ def read_claims(token: str) -> Claims:
         audiences = [audiences]
     return Claims(
         issuer if isinstance(issuer, str) else "",
-        float(expires) if isinstance(expires, int | float) and not isinstance(expires, bool) else None,
+        _time(expires),
         tuple(one for one in audiences if isinstance(one, str)) if isinstance(audiences, list) else (),
         client if isinstance(client, str) else "",
     )
+
+
+def _time(claim: object) -> float | None:
+    """A number may be larger than a float can be, and may be no number."""
+    if not isinstance(claim, int | float) or isinstance(claim, bool):
+        return None
+    time_of_end = float(min(max(claim, 0.0), LATEST))
+    return None if math.isnan(time_of_end) else time_of_end

@@ -3,12 +3,13 @@ from __future__ import annotations
 import base64
 import json
 import time
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.remote.claims import Claims, read_claims
+from jumpstarter_proto.remote.claims import LATEST, Claims, read_claims
 
 
 def token(claims: object) -> str:
@@ -35,6 +36,28 @@ def test_what_it_says_wrongly_it_does_not_say(claims: object) -> None:
 def test_any_text_may_be_a_token(text: str) -> None:
     read_claims(text)
     read_claims(f"a.{text}.b")
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["iss", "exp", "aud", "client"]), PLAIN))
+def test_whatever_a_claim_is_its_token_can_be_read_and_its_end_is_a_date(claims: dict[str, object]) -> None:
+    found = read_claims(token(claims))
+    if found.expires is not None:
+        assert datetime.fromtimestamp(found.expires, UTC).year >= 1970
+        assert found.left is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "end"), [(10**400, LATEST), (1e400, LATEST), (-(10**400), 0.0), (1e11, 1e11)]
+)
+def test_the_end_of_a_token_that_is_out_of_all_bounds_is_the_bound(said: float, end: float) -> None:
+    assert read_claims(token({"exp": said})).expires == end
 
 
 def test_a_token_that_is_deeper_than_anybody_reads() -> None:
