@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import trio
 import trio.testing
 import yaml
 from jumpstarter_proto.remote import Identity, Kind, Trust
-from jumpstarter_proto.rpc import RpcError, ServerCall, open_channel, serve_connection
+from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, open_channel, serve_connection
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer
 
@@ -270,10 +270,14 @@ def lab() -> Lab:
 class Wired(Controller):
     """Connections in memory instead of TLS."""
 
-    def __init__(self, lab: Lab, token: str = "token", **options: Any) -> None:
+    def __init__(
+        self, lab: Lab, token: str = "token", *, also: Sequence[Servicer] = (), **options: Any
+    ) -> None:
+        """`also` are services that the controller has beside Jumpstarter's."""
         identity = Identity(Kind.EXPORTER, "lab", "one", token)
         super().__init__("lab:8082", Trust(), identity, **options)
         self.lab = lab
+        self._services = [lab, *also]
         self.opened = 0
         """Connections so far."""
 
@@ -283,7 +287,7 @@ class Wired(Controller):
         ours, theirs = trio.testing.memory_stream_pair()
         with collapsed():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(serve_connection, theirs, [self.lab])
+                nursery.start_soon(serve_connection, theirs, self._services)
                 async with open_channel(ours) as channel:
                     yield Calls(channel, self._sequence)
                 nursery.cancel_scope.cancel()

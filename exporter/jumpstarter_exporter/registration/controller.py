@@ -35,8 +35,8 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import (
     UnregisterRequest,
 )
 
-from jumpstarter_exporter.registration.patience import Patience, Pause, is_gone, is_refusal
-from jumpstarter_exporter.registration.tenant import Tenant
+from jumpstarter_exporter.registration.patience import Pace, Patience, Pause, is_gone, is_refusal
+from jumpstarter_exporter.registration.tenant import Tenant, tenant_of
 from jumpstarter_exporter.status import Reason, Status
 
 __all__ = ["Calls", "Controller", "accept_all"]
@@ -46,6 +46,9 @@ WARN_SECONDS = 30 * 86400.0
 """Before a token's end it is said aloud."""
 STEADY_SECONDS = 5.0
 """What lasted so long has worked, and its end is the first failure again."""
+ASSIGNMENTS = (100, 5.0)
+DIALS = (256, 10.0)
+"""At once, and a second: a controller that says more is heard as slowly, and has no more of this host than that."""
 INSTANCE = "jumpstarter-exporter-instance"
 SEQUENCE = "jumpstarter-status-sequence"
 """Ours: tell two processes of one exporter apart, and an old status from a new one. Other controllers ignore them."""
@@ -225,6 +228,7 @@ class Controller:
         were asked or not, and of None when there is none. With other controllers neither is called.
         """
         patience = Patience() if self._register is None else Patience(cure="")
+        pace = Pace(*ASSIGNMENTS)
         while True:
             is_new, since = not self._is_registered, trio.current_time()
             self._hurried = trio.Event()  # who hurries while this fails has the next try at once
@@ -236,8 +240,13 @@ class Controller:
                     self._mind_the_end()
                     self._followed = calls
                     while True:
-                        if not await self._hear_ours(calls, told, patience, answer, waits):
-                            await self._hear(calls, told, patience)
+                        began = trio.current_time()
+                        try:
+                            if not await self._hear_ours(calls, told, pace, answer, waits):
+                                await self._hear(calls, told, pace)
+                        finally:
+                            if trio.current_time() - began >= STEADY_SECONDS:
+                                patience.worked()
                         await _wait(patience.ended(), self.endpoint, self._hurried)
             except JumpstarterError as error:
                 pause = patience.failed(error)
@@ -296,7 +305,7 @@ class Controller:
         self,
         calls: Calls,
         told: Callable[[Tenant | None], None],
-        patience: Patience,
+        pace: Pace,
         answer: Callable[[Tenant], Sequence[Reason]],
         waits: Callable[[Tenant | None], None],
     ) -> bool:
@@ -304,11 +313,9 @@ class Controller:
         try:
             async with calls.lab.WatchAssignment(exporter_pb2.WatchAssignmentRequest()) as call:
                 async for message in call:
-                    patience.worked()
-                    waiting = Tenant(message.waiting_lease, message.waiting_client)
-                    waits(waiting if waiting.lease else None)
-                    until = message.end.ToNanoseconds() / 1e9 if message.HasField("end") else None
-                    tenant = Tenant(message.lease, message.client, until) if message.lease else None
+                    end = message.end if message.HasField("end") else None
+                    tenant = tenant_of(message.lease, message.client, end)
+                    waits(tenant_of(message.waiting_lease, message.waiting_client))
                     if tenant is None or not message.offered:
                         told(tenant)
                     elif reasons := answer(tenant):
@@ -318,28 +325,41 @@ class Controller:
                         await calls.decline(tenant.lease, reasons)
                     else:
                         await calls.accept(tenant.lease)
+                    await self._keep(pace)
         except RpcError as error:
             if error.code is not StatusCode.UNIMPLEMENTED:
                 raise
             return False
         return True
 
-    async def _hear(self, calls: Calls, told: Callable[[Tenant | None], None], patience: Patience) -> None:
+    async def _hear(self, calls: Calls, told: Callable[[Tenant | None], None], pace: Pace) -> None:
         async with calls.stub.Status(StatusRequest()) as call:
             async for message in call:
-                patience.worked()
-                leased = message.leased and message.lease_name
-                told(Tenant(message.lease_name, message.client_name) if leased else None)
+                told(tenant_of(message.lease_name, message.client_name) if message.leased else None)
+                await self._keep(pace)
+
+    async def _keep(self, pace: Pace) -> None:
+        """Take no more than it says."""
+        seconds, is_new = pace.take(trio.current_time())
+        if is_new:
+            _log.warning(
+                "%s: the controller says more than %g things a second; they are taken as slowly",
+                self.endpoint,
+                pace.per_second,
+            )
+        await trio.sleep(seconds)
 
     async def listen(self, lease: str, arrived: Callable[[ListenResponse], None]) -> None:
         """Hear of connections to a lease, until cancelled."""
         backoff = Backoff(0.3, 10.0)
+        pace = Pace(*DIALS)
         while True:
             since = trio.current_time()
             try:
                 async with self.open() as calls, calls.stub.Listen(ListenRequest(lease_name=lease)) as call:
                     async for connection in call:
                         arrived(connection)
+                        await self._keep(pace)
             except JumpstarterError as error:
                 _log.info("not listening for lease %s: %s", lease, error)
             except Exception:  # the same: it is begun again

@@ -13,7 +13,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-__all__ = ["Patience", "Pause", "is_gone", "is_refusal"]
+__all__ = ["Pace", "Patience", "Pause", "Repetition", "is_gone", "is_refusal"]
 
 SHORT = 0.5
 LONGEST = 30.0
@@ -63,6 +63,46 @@ class Pause:
     sentence: str
 
 
+class Pace:
+    """How fast what a peer says is taken: so many things at once, and then so many a second."""
+
+    def __init__(self, burst: int, per_second: float) -> None:
+        self.per_second = per_second
+        self._burst_seconds = burst / per_second
+        self._next = 0.0
+        """When the next one would be taken if they came evenly."""
+        self._is_slowed = False
+
+    def take(self, now: float) -> tuple[float, bool]:
+        """Seconds to wait behind one thing, and whether that is new: none had to wait since it was quiet."""
+        if self._next <= now:
+            self._is_slowed = False
+        self._next = max(self._next, now) + 1 / self.per_second
+        wait = max(0.0, self._next - now - self._burst_seconds)
+        is_new = wait > 0 and not self._is_slowed
+        self._is_slowed |= is_new
+        return wait, is_new
+
+
+class Repetition:
+    """A sentence that is said again and again: aloud the first time, and each `REPEAT`th."""
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._times = 0
+
+    def is_aloud(self, sentence: str) -> bool:
+        """Whether to say it aloud now; another one begins anew."""
+        if sentence != self._said:
+            self._said, self._times = sentence, 0
+        self._times += 1
+        return self._times % REPEAT == 1
+
+    def forget(self) -> None:
+        """The next one is the first."""
+        self._said, self._times = "", 0
+
+
 class Patience:
     """One conversation that is begun again and again."""
 
@@ -71,14 +111,13 @@ class Patience:
         self._cure = cure
         self._away = Backoff(SHORT, LONGEST)
         self._refused = Backoff(SLOW_FIRST, SLOW)
-        self._said = ""
-        self._times = 0
+        self._repetition = Repetition()
 
     def worked(self) -> None:
-        """Something came: the next failure is the first again."""
+        """It went on for a while: the next failure is the first again."""
         self._away.reset()
         self._refused.reset()
-        self._said, self._times = "", 0
+        self._repetition.forget()
 
     def ended(self) -> Pause:
         """The other side ended it in good order."""
@@ -93,10 +132,7 @@ class Patience:
         return Pause(self._away.next(), self._level(sentence, logging.WARNING), sentence)
 
     def _level(self, sentence: str, level: int) -> int:
-        if sentence != self._said:
-            self._said, self._times = sentence, 0
-        self._times += 1
-        return level if self._times % REPEAT == 1 else logging.INFO
+        return level if self._repetition.is_aloud(sentence) else logging.INFO
 
 
 def _is_denied(error: JumpstarterError) -> bool:

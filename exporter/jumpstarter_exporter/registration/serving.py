@@ -28,6 +28,7 @@ from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.hooks.life import HookSeconds, SessionLife
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.registration.controller import Controller
+from jumpstarter_exporter.registration.patience import Repetition
 from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.registration.tunnel import Expectant
 from jumpstarter_exporter.session import Session
@@ -47,6 +48,8 @@ HOOK_SECONDS = 4.0
 """When the exporter stops, an afterLease hook that runs has so long to put the board in order."""
 TUNNELS = 64
 """Connections to one lease at a time."""
+WAITING_TUNNELS = 4 * TUNNELS
+"""That wait for one of those to end; who comes then has to dial again."""
 SILENT_SECONDS = 120.0
 """A connection on which nobody says anything is not kept longer."""
 
@@ -124,6 +127,7 @@ class LeaseServer:
         self._former: set[str] = set()
         """Whose the lease was before it was given away."""
         self._left = trio.Event()
+        self._refused = Repetition()
         self._hooks = config.settings.hooks
         self._reach = config.settings.fetch.reach()
         self._controller = controller
@@ -199,7 +203,10 @@ class LeaseServer:
             limit = trio.CapacityLimiter(TUNNELS)
 
             def arrived(connection: ListenResponse) -> None:
-                nursery.start_soon(self._tunnel, connection, limit)
+                if limit.statistics().tasks_waiting < WAITING_TUNNELS:
+                    nursery.start_soon(self._tunnel, connection, limit)
+                else:
+                    self._refuse_connection("too many wait for others to end")
 
             nursery.start_soon(self._controller.listen, tenant.lease, arrived)
             if session.obstacle:
@@ -350,7 +357,7 @@ class LeaseServer:
                         with reach_limited_to(self._reach):
                             await self.session.server.serve_connection(Expectant(stream, SILENT_SECONDS))
             except JumpstarterError as error:
-                _log.info("a client's connection could not be taken: %s; it will dial again", error)
+                self._refuse_connection(str(error))
             except (
                 Exception
             ):  # one connection's outermost edge: a fault in it must not end the lease's others
@@ -359,3 +366,7 @@ class LeaseServer:
                 del self._users[scope]
                 self._left.set()
                 self._users_changed()
+
+    def _refuse_connection(self, reason: str) -> None:
+        level = logging.INFO if self._refused.is_aloud(reason) else logging.DEBUG
+        _log.log(level, "a client's connection could not be taken: %s; it will dial again", reason)

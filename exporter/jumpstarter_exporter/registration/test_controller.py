@@ -10,16 +10,28 @@ import jwt
 import pytest
 import trio
 import trio.testing
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.lab.v1.exporter_grpc import ExporterServiceServicer
+from jumpstarter_proto.lab.v1.exporter_pb2 import Assignment, WatchAssignmentRequest
 from jumpstarter_proto.remote import Identity, Kind, Trust
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.conftest import Lab, Wired
-from jumpstarter_exporter.registration.controller import CALL_SECONDS, STEADY_SECONDS, Calls
-from jumpstarter_exporter.registration.patience import SLOW_FIRST
-from jumpstarter_exporter.registration.tenant import Tenant
+from jumpstarter_exporter.registration.controller import (
+    ASSIGNMENTS,
+    CALL_SECONDS,
+    DIALS,
+    STEADY_SECONDS,
+    Calls,
+)
+from jumpstarter_exporter.registration.patience import LONGEST, SLOW_FIRST
+from jumpstarter_exporter.registration.registered import _for_people
+from jumpstarter_exporter.registration.tenant import MAX_NAME_LENGTH, Tenant, tenant_of
 from jumpstarter_exporter.status import Status
 
 AWAY = RpcError(StatusCode.UNAVAILABLE, "away")
@@ -103,6 +115,127 @@ async def test_a_fault_of_ours_in_the_conversation_is_logged_and_the_conversatio
         await follow(lab, broken)
     assert told == [None, None, None]
     assert "ZeroDivisionError: a fault" in caplog.text
+
+
+async def test_a_stream_that_ends_as_soon_as_it_has_said_something_is_opened_less_and_less_often(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    lab.says = [pb.StatusResponse(leased=False), None] * 1000
+    told: list[Tenant | None] = []
+    with trio.move_on_after(20 * LONGEST):
+        await follow(lab, told.append)
+    assert 20 <= len(told) <= 50
+
+
+async def test_a_stream_that_lasted_is_opened_again_soon(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        told: list[float] = []
+        nursery.start_soon(follow, lab, lambda _: told.append(trio.current_time()))
+        lab.says = [pb.StatusResponse(leased=False), None] * 10
+        lab.say()
+        await trio.sleep(20 * LONGEST)
+        lab.says = [None, pb.StatusResponse(leased=False)]
+        lab.say()
+        await trio.sleep(0.6)
+        assert trio.current_time() - told[-1] < 0.6
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_controller_that_says_the_same_without_end_is_heard_slowly(
+    lab: Lab, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    burst, per_second = ASSIGNMENTS
+    seconds = 60.0
+    lab.says = [pb.StatusResponse(leased=True, lease_name="a", client_name=f"c{i}") for i in range(2000)]
+    told: list[Tenant | None] = []
+    with trio.move_on_after(seconds):
+        await follow(lab, told.append)
+    assert burst < len(told) <= burst + seconds * per_second + 2
+    assert [one.client for one in told if one] == [f"c{i}" for i in range(len(told))], (
+        "and nothing is left out"
+    )
+    assert caplog.text.count("more than 5 things a second") == 1
+
+
+async def test_a_controller_that_announces_connections_without_end_is_heard_slowly(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    burst, per_second = DIALS
+    seconds = 30.0
+    lab.dials = [pb.ListenResponse(router_token=str(number)) for number in range(2000)]
+    arrived: list[pb.ListenResponse] = []
+    with trio.move_on_after(seconds):
+        await Wired(lab).listen("a", arrived.append)
+    assert burst < len(arrived) <= burst + seconds * per_second + 2
+
+
+class Ours(ExporterServiceServicer):
+    """A controller of ours, which says these and then nothing."""
+
+    def __init__(self, *says: Assignment) -> None:
+        self._says = says
+
+    async def WatchAssignment(  # noqa: N802
+        self, request: WatchAssignmentRequest, call: ServerCall[WatchAssignmentRequest, Assignment]
+    ) -> None:
+        for one in self._says:
+            await call.send(one)
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(("seconds", "nanos"), [(2**62, 0), (-(2**62), 0), (5, 2**31 - 1), (253402300800, 0)])
+async def test_a_lease_that_ends_at_no_time_has_no_end(
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+    seconds: int,
+    nanos: int,
+) -> None:
+    end = Timestamp(seconds=seconds, nanos=nanos)
+    ours = Ours(Assignment(lease="a", client="ann", end=end))
+    told: list[Tenant | None] = []
+    with trio.move_on_after(60):
+        await follow(lab, told.append, Wired(lab, also=[ours]))
+    assert told == [Tenant("a", "ann", None)]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@given(st.builds(Timestamp, seconds=st.integers(-(2**63), 2**63 - 1), nanos=st.integers(-(2**31), 2**31 - 1)))
+def test_whenever_a_controller_says_that_a_lease_ends_there_is_a_sentence_for_it(end: Timestamp) -> None:
+    tenant = tenant_of("a", "ann", end)
+    assert tenant is not None
+    assert bool(_for_people(tenant.until)) == (tenant.until is not None)
+
+
+BAD_NAMES = ["x" * (MAX_NAME_LENGTH + 1), "\x1b[2J", "two\nlines", "turned\u202e", "nul\0"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=["long", "terminal", "lines", "turned", "nul"])
+@pytest.mark.parametrize("place", ["lease", "client", "waiting_lease", "waiting_client", "old lease"])
+async def test_a_name_that_can_be_none_is_refused_in_one_sentence_and_the_exporter_goes_on_asking(
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    place: str,
+) -> None:
+    caplog.set_level(logging.INFO)
+    said = Assignment(lease="a", client="ann", waiting_lease="b", waiting_client="bob")
+    if place != "old lease":
+        setattr(said, place, name)
+    ours = [] if place == "old lease" else [Ours(said)]
+    lab.says = [pb.StatusResponse(leased=True, lease_name=name, client_name="ann"), None] * 20
+    told: list[Tenant | None] = []
+    with trio.move_on_after(6.0):
+        await follow(lab, told.append, Wired(lab, also=ours))
+    assert told == []
+    assert lab.heard.count("AVAILABLE") >= 3
+    [warning] = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "which cannot be a name; it is not served" in warning
+    assert warning.isprintable()
+    assert len(warning) < 300
 
 
 async def test_who_is_known_no_more_has_no_lease(lab: Lab, autojump_clock: trio.testing.MockClock) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jumpstarter_proto.remote import EndpointError
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_exporter.registration.patience import LONGEST, SHORT, SLOW, Patience, is_refusal
+from jumpstarter_exporter.registration.patience import LONGEST, SHORT, SLOW, Pace, Patience, is_refusal
 
 AWAY = RpcError(StatusCode.UNAVAILABLE, "cannot connect to lab:8082")
 DELETED = RpcError(StatusCode.UNKNOWN, "exporter lab/one not found: it was deleted")
@@ -73,3 +73,28 @@ def test_it_never_gives_up_and_never_runs_wild(outcomes: list[RpcError | None]) 
             pause = patience.failed(outcome)
             assert SHORT / 2 <= pause.seconds <= (SLOW if outcome is DELETED else LONGEST)
             assert outcome.details in pause.sentence
+
+
+@given(st.lists(st.floats(0, 50), min_size=1, max_size=200), st.integers(1, 20), st.floats(0.5, 20))
+def test_what_a_peer_says_is_taken_no_faster_than_agreed(
+    silences: list[float], burst: int, per_second: float
+) -> None:
+    pace, now, taken = Pace(burst, per_second), 0.0, []
+    for silence in silences:
+        now += silence
+        taken.append(now)
+        wait, _ = pace.take(now)
+        now += wait
+    for first in range(len(taken)):
+        for last in range(first, len(taken)):
+            most = burst + 1 + (taken[last] - taken[first]) * per_second
+            assert last - first + 1 <= most + 0.001
+
+
+def test_a_peer_that_is_too_fast_is_told_of_once_until_it_was_quiet() -> None:
+    pace = Pace(2, 1.0)
+    news = [pace.take(0.0)[1] for _ in range(10)]
+    assert news.count(True) == 1
+    assert not news[0]
+    assert pace.take(100.0) == (0.0, False)
+    assert [pace.take(100.0)[1] for _ in range(5)].count(True) == 1

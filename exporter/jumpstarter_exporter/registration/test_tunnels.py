@@ -15,7 +15,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest
 from jumpstarter_proto.value import to_value
 
 from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, lease_server, serving
-from jumpstarter_exporter.registration.serving import SILENT_SECONDS, TUNNELS
+from jumpstarter_exporter.registration.serving import SILENT_SECONDS, TUNNELS, WAITING_TUNNELS
 
 
 async def heard(stream: trio.abc.Stream) -> bool:
@@ -47,6 +47,26 @@ async def test_one_connection_too_many_waits_for_another_to_end(
         waiting = (set(tokens) - set(controller.connected)).pop()
         await controller.near(controller.connected[0]).aclose()
         assert await heard(controller.near(waiting))
+        server.stopping.set()
+
+
+async def test_more_connections_than_may_wait_are_refused_and_the_log_says_so_once(
+    configure: Configure, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    controller = Tunnelled(*(f"number {number}" for number in range(TUNNELS)))
+    server = lease_server(configure(), controller, ANN)
+    async with serving(server):
+        for number in range(WAITING_TUNNELS + 9):
+            controller.dial(f"later {number}")
+            await trio.testing.wait_all_tasks_blocked()
+        assert (
+            caplog.text.count("could not be taken: too many wait for others to end; it will dial again") == 1
+        )
+        for token in controller.connected[:TUNNELS]:
+            await controller.near(token).aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert set(controller.connected[TUNNELS:]) == {f"later {number}" for number in range(TUNNELS)}
         server.stopping.set()
 
 
