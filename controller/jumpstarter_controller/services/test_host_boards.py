@@ -23,6 +23,7 @@ from jumpstarter_controller import lab as records
 from jumpstarter_controller.lab import Exporter, Host, Key
 from jumpstarter_controller.services import host_boards
 from jumpstarter_controller.services.conftest import ANN, Lab
+from jumpstarter_controller.services.lab_service import SETTLE_SECONDS
 
 PI4 = Key("default", "pi4")
 GIVEN = Host(namespace="default", name="pi4", uid="h", may_label=("board", "host", "team"))
@@ -323,40 +324,48 @@ async def to_the_end(call: ClientCall[Any, Any]) -> None:
 
 
 async def test_who_watches_hears_of_each_change_in_their_namespace_and_of_no_others(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, mock_clock: trio.testing.MockClock
 ) -> None:
-    monkeypatch.setattr("jumpstarter_controller.services.lab_service.SETTLE_SECONDS", 0.1)
     host, ann = await lab.made(Kind.HOST, PI4), await lab.made(Kind.CLIENT, ANN)
     elsewhere = await lab.made(Kind.EXPORTER, Key("elsewhere", "one"))
-    request = exporters_pb2.WatchExportersRequest()
-    heard: list[float] = []
-    async with lab.details.WatchExporters(request, metadata=ann.metadata()) as call:
+    ella = await lab.made(Kind.CLIENT, Key("elsewhere", "ella"))
+    heard = {ann: 0, ella: 0}
 
-        async def news() -> None:
-            with trio.fail_after(20):
-                await call.receive()
-            heard.append(trio.current_time())
+    async def settled() -> dict[Identity, int]:
+        """The time stands still: what has changed until now is told now, and nothing else comes by itself."""
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(SETTLE_SECONDS)
+        await trio.testing.wait_all_tasks_blocked()
+        return heard
 
-        await news()
+    async def watch(one: Identity, *, task_status: trio.TaskStatus[None]) -> None:
+        request = exporters_pb2.WatchExportersRequest()
+        async with lab.details.WatchExporters(request, metadata=one.metadata()) as call:
+            async for _ in call:
+                heard[one] += 1
+                if heard[one] == 1:
+                    task_status.started()
 
-        async def silence() -> None:
-            with trio.move_on_after(0.4) as limit:
-                await news()
-            assert limit.cancelled_caught
-
+    async with trio.open_nursery() as nursery:
+        for one in heard:
+            await nursery.start(watch, one)
+        assert await settled() == {ann: 1, ella: 1}
         await lab.report(elsewhere, "AVAILABLE")
-        await silence()
+        assert await settled() == {ann: 1, ella: 2}
         for number in range(5):
             await available(lab, await board(lab, host, f"pi4-{number}"))
-        await trio.sleep(0.3)
-        await news()
-        with trio.move_on_after(0.4):
-            while True:
-                await news()
-        assert 2 <= len(heard) < 15, "what comes together is one change"
+        assert await settled() == {ann: 2, ella: 2}, "what comes together is one change"
         await leased(lab, ann, selector="host=pi4")
-        await news()
-        await silence()
+        assert await settled() == {ann: 3, ella: 2}
+        assert await settled() == {ann: 3, ella: 2}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_watch_ends_with_its_client(lab: Lab) -> None:
+    ann = await lab.made(Kind.CLIENT, ANN)
+    request = exporters_pb2.WatchExportersRequest()
+    async with lab.details.WatchExporters(request, metadata=ann.metadata()) as call:
+        await call.receive()
         await lab.admin.Delete(lab_pb2.ObjectRequest(kind="Client", namespace="default", name="ann"))
-        with pytest.raises(RpcError, match="was deleted"):
+        with pytest.raises(RpcError, match="was deleted"), trio.fail_after(20):
             await to_the_end(call)
