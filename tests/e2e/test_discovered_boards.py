@@ -15,15 +15,13 @@ import trio
 import yaml
 from jumpstarter_exporter.config import places
 from jumpstarter_exporter.serve import host as module
-from jumpstarter_exporter.serve.discovery import Discovery
-from jumpstarter_exporter.serve.test_boards import channel
 from jumpstarter_exporter.serve.test_discovery import CP2102, FT232R, Bench, relay
-from jumpstarter_exporter.serve.test_reload import listed, reload
 
 from tests.e2e.lab import LIMIT, Lab
 from tests.e2e.test_host_registration import Host
 from tests.interop import exporters
 from tests.support import lab as support
+from tests.support.served_host import channel, listed, reload
 
 
 @pytest.fixture
@@ -46,10 +44,8 @@ def bench(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 @asynccontextmanager
 async def running(bench: Bench) -> AsyncIterator[None]:
-    discovery = Discovery(bench.trees, directory=bench.home / "state", host="Pi4.lab")
-    serve = partial(module.run, bench.read({}), bench.door, None, bench.read, leads=True, discovery=discovery)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve)
+        nursery.start_soon(partial(bench.serve, leads=True, discovery=bench.discovery()))
         yield
         nursery.cancel_scope.cancel()
 

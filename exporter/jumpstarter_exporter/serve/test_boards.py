@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,11 @@ from google.protobuf import empty_pb2
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
-from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, connect_tcp, connect_unix, open_channel
+from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, connect_tcp, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_exporter.serve.door import BOARD
+from tests.support.served_host import channel
 
 LIMIT = 30.0
 
@@ -61,12 +62,6 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
-
-
-@asynccontextmanager
-async def channel(path: Path) -> AsyncIterator[Channel]:
-    async with open_channel(await connect_unix(path)) as channel:
-        yield channel
 
 
 async def report(channel: Channel, board: str | None = None) -> tuple[str, int]:

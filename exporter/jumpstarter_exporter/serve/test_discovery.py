@@ -5,12 +5,10 @@ Only what is plugged in is scripted: trees as udev shows them. There is nothing 
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,9 +22,8 @@ from jumpstarter_proto.rpc import Channel, RpcError
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
-from jumpstarter_exporter.boards import occupancy
-from jumpstarter_exporter.config import Identities, identities, places
-from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
+from jumpstarter_exporter.config import Identities, identities
+from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
@@ -36,23 +33,18 @@ from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import host as module
 from jumpstarter_exporter.serve.discovery import Discovery
 from jumpstarter_exporter.serve.door import BOARD
-from jumpstarter_exporter.serve.test_boards import channel
-from jumpstarter_exporter.serve.test_reload import listed, reload
+from tests.support.served_host import POWER, ServedHost, channel, listed, reload
 from tests.support.udev_hosts import HUB, Host
 
 FT232R, CH340, CP2102 = "0403:6001", "1a86:7523", "10c4:ea60"
 Plugged = dict[int, tuple[str, str]]
 
 
-class Bench:
-    """A host: what is plugged into its hub, its configuration, and an exporter in this process."""
+class Bench(ServedHost):
+    """A host, and what is plugged into its hub."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
-        self.folder = home / "config" / "exporters"
-        self.folder.mkdir(parents=True)
-        self.door = home / "run" / "exporter.sock"
-        self.door.parent.mkdir()
+        super().__init__(home)
         self._send, self._trees = trio.open_memory_channel[DeviceTree](100)
         self.plug({})
 
@@ -77,37 +69,18 @@ class Bench:
         async with aclosing(following()) as trees:
             yield trees
 
-    def read(self, before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
-        return boards_of(read_files([self.folder]), before)
+    def discovery(self, host: str = "Pi4.lab") -> Discovery:
+        """Of what is plugged in."""
+        return Discovery(self.trees, directory=self.home / "state", host=host)
 
-    def write(self, name: str, text: str) -> None:
-        (self.folder / f"{name}.yaml").write_text(text)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Channel]:
-        discovery = Discovery(self.trees, directory=self.home / "state", host="Pi4.lab")
-        serve = partial(module.run, self.read({}), self.door, None, self.read, discovery=discovery)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve)
-            with trio.fail_after(20):
-                while True:
-                    try:
-                        async with channel(self.door):
-                            break
-                    except RpcError:
-                        await trio.sleep(0.01)
-                async with channel(self.door) as door:
-                    yield door
-            signal.raise_signal(signal.SIGTERM)
+    def discovering(self) -> AbstractAsyncContextManager[Channel]:
+        """A connection to the door of an exporter that serves what is plugged in, too."""
+        return self.running(discovery=self.discovery())
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
-    monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(places, "SYSTEM", tmp_path / "none" / "exporters")
-    monkeypatch.setattr(module, "end_in_time", lambda _: None)
-    return Bench(tmp_path)
+def bench(home: Path) -> Bench:
+    return Bench(home)
 
 
 async def devices(door: Channel, board: str | None = None) -> dict[str, tuple[str, str]]:
@@ -185,13 +158,10 @@ def relays(bench: Bench) -> Bench:
     return bench
 
 
-POWER = "export: {power: {type: power.MockPower}}"
-
-
 async def test_without_a_configuration_what_is_plugged_in_is_the_hosts_board_at_the_door(
     bench: Bench,
 ) -> None:
-    async with bench.running() as door:
+    async with bench.discovering() as door:
         assert set(await listed(door)) == {"pi4"}
         assert await devices(door) == {}
         bench.plug({2: (FT232R, "A5")})
@@ -204,7 +174,7 @@ async def test_unplugged_is_missing_with_the_reason_and_plugged_in_elsewhere_it_
     relays: Bench,
 ) -> None:
     relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         before = await until(door, ft232r="ready", ch340="ready")
         uuid = await uuid_of(door, "ft232r-a5.power")
         async with channel(relays.door) as user:
@@ -225,11 +195,11 @@ async def test_after_a_restart_what_is_not_plugged_in_has_its_name_and_uuid_and_
     relays: Bench,
 ) -> None:
     relays.plug({2: (FT232R, "A5")})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         await until(door, ft232r="ready")
         uuid = await uuid_of(door, "ft232r-a5.power")
     relays.plug({})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         found = await until(door, ft232r="missing")
         assert found["ft232r-a5.power"][1] == "not seen since the start of the exporter"
         assert await uuid_of(door, "ft232r-a5.power") == uuid
@@ -237,7 +207,7 @@ async def test_after_a_restart_what_is_not_plugged_in_has_its_name_and_uuid_and_
 
 async def test_beside_a_configured_board_which_has_the_door_whatever_is_plugged_in(relays: Bench) -> None:
     relays.write("rpi4", POWER)
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         assert set(await listed(door)) == {"rpi4"}
         async with channel(relays.door) as user:
             await use(user, "power")
@@ -257,17 +227,16 @@ async def test_what_a_configuration_names_is_not_offered_a_second_time(relays: B
     relays.write("rpi4", "export: {console: {url: /dev/ttyUSB0}}  # /dev/ttyUSB1")
     relays.write("rock", POWER)
     relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         await until_listed(door, "rpi4", "rock", "pi4")
         assert set(await devices(door, "pi4")) == {"ch340-1-1-3.power"}
 
 
 async def test_a_device_that_a_configuration_takes_leaves_its_discovered_board_when_nobody_uses_that(
-    relays: Bench, monkeypatch: pytest.MonkeyPatch
+    relays: Bench, users_leave_at_once: None
 ) -> None:
-    monkeypatch.setattr(occupancy, "Limits", partial(occupancy.Limits, leave=0.0))
     relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         await until(door, ft232r="ready", ch340="ready")
         async with channel(relays.door) as user:
             await use(user, "ft232r-a5.power")
@@ -286,7 +255,7 @@ async def test_a_file_that_is_named_as_the_host_leaves_another_name_for_what_is_
 ) -> None:
     relays.write("pi4", POWER)
     relays.plug({2: (FT232R, "A5")})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         await until_listed(door, "pi4", "pi4-discovered")
         assert set(await devices(door)) == {"power"}
         assert set(await devices(door, "pi4-discovered")) == {"ft232r-a5.power"}
@@ -298,7 +267,7 @@ TWO_BOARDS = "boards: {rpi4: {ports: [1-1.2]}, rock: {devices: [ch340-1-1-3]}}"
 async def test_boards_yaml_says_which_boards_there_are_and_what_belongs_to_none(relays: Bench) -> None:
     (relays.home / "config" / "boards.yaml").write_text(TWO_BOARDS)
     relays.plug({2: (FT232R, "A5"), 4: (CP2102, "0001")})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         found = await until_listed(door, "pi4-rpi4", "pi4-rock")
         assert "nothing of it was ever plugged in" in found["pi4-rock"].problem
         with pytest.raises(RpcError, match="choose one: --board pi4-rock"):
@@ -310,13 +279,12 @@ async def test_boards_yaml_says_which_boards_there_are_and_what_belongs_to_none(
 
 
 async def test_a_regrouping_waits_until_nobody_uses_a_board_that_it_touches(
-    relays: Bench, monkeypatch: pytest.MonkeyPatch
+    relays: Bench, users_leave_at_once: None
 ) -> None:
-    monkeypatch.setattr(occupancy, "Limits", partial(occupancy.Limits, leave=0.0))
     rules = relays.home / "config" / "boards.yaml"
     rules.write_text(TWO_BOARDS)
     relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         await until_served(door, "pi4-rpi4", "pi4-rock")
         uuid = await uuid_of(door, "ft232r-a5.power", "pi4-rpi4")
         async with channel(relays.door.parent / "boards" / "pi4-rock.sock") as user:
@@ -353,7 +321,7 @@ class Slow:
 async def test_a_board_that_is_just_ending_gets_a_device_that_comes_for_it_meanwhile(relays: Bench) -> None:
     (relays.home / "config" / "boards.yaml").write_text("boards: {rpi4: {ports: [1-1.2]}}")
     relays.plug({2: (FT232R, "A5")})
-    discovery = Discovery(relays.trees, directory=relays.home / "state", host="pi4")
+    discovery = relays.discovery("pi4")
     inventory = Inventory()
     holder = Slow(inventory)
     with trio.fail_after(20):
@@ -388,7 +356,7 @@ async def test_a_fault_while_boards_are_made_of_devices_ends_nothing_and_the_nex
             super().show_discovered(files, waiting)
 
     relays.plug({2: (FT232R, "A5")})
-    discovery = Discovery(relays.trees, directory=relays.home / "state", host="pi4")
+    discovery = relays.discovery("pi4")
     holder = Faulty(Inventory())
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
@@ -416,7 +384,7 @@ async def test_boards_yaml_with_a_mistake_changes_nothing_and_is_said(
     rules = relays.home / "config" / "boards.yaml"
     rules.write_text(TWO_BOARDS)
     relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         await until_served(door, "pi4-rpi4", "pi4-rock")
         rules.write_text("boards: {rpi4: {prots: [1-1.2]}}")
         told = await reload(door)
@@ -459,7 +427,7 @@ async def test_what_no_profile_matches_is_said_once_with_what_to_do(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.plug({2: ("0e8d:2000", "")})
-    async with bench.running() as door:
+    async with bench.discovering() as door:
         bench.plug({2: ("0e8d:2000", ""), 3: (CH340, "")})
         await until(door, ch340="missing")
     said = "/dev/ttyUSB0 is not offered: no profile matches it; `jumpstarter-exporter suggest /dev/ttyUSB0`"
@@ -477,11 +445,11 @@ async def test_a_host_whose_devices_cannot_be_read_serves_what_is_configured_and
             """It was never entered."""
 
     monkeypatch.setattr(bench, "trees", Unreadable)
-    discovery = Discovery(bench.trees, directory=bench.home / "state", host="pi4")
+    discovery = bench.discovery("pi4")
     with pytest.raises(UdevError), collapsed():
         await module.run({}, bench.door, None, bench.read, discovery=discovery)
     bench.write("rpi4", POWER)
-    async with bench.running() as door:
+    async with bench.discovering() as door:
         assert set(await listed(door)) == {"rpi4"}
         assert "only what is configured is served: the devices of this host cannot be read" in caplog.text
 
@@ -501,7 +469,7 @@ async def test_who_the_boards_are_is_read_in_a_thread_and_again_only_when_it_has
     host = Enrolment("lab:8082", "default", "pi4", "secret", Tls(), kept.host_path)
     (relays.home / "config" / "boards.yaml").write_text(TWO_BOARDS)
     relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
-    discovery = Discovery(relays.trees, directory=relays.home / "state", host="pi4")
+    discovery = relays.discovery("pi4")
     holder = Slow(Inventory())
     kept.save_host(host)
 

@@ -6,9 +6,7 @@ import errno
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,67 +20,14 @@ from jumpstarter_proto.rpc import Channel, RpcError
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
-from jumpstarter_exporter.boards import claim, occupancy
-from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
-from jumpstarter_exporter.serve import host as module
+from jumpstarter_exporter.boards import claim
+from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.serve.board import LocalBoard
 from jumpstarter_exporter.serve.boards import Boards
 from jumpstarter_exporter.serve.door import BOARD, Roll
-from jumpstarter_exporter.serve.test_boards import channel
+from tests.support.served_host import POWER, ServedHost, channel, listed, reload
 
-POWER = "export: {power: {type: power.MockPower}}"
 TWO = "export: {power: {type: power.MockPower}, spare: {type: power.MockPower}}"
-
-
-class Host:
-    """A folder of configurations, and an exporter in this process that serves them."""
-
-    def __init__(self, home: Path) -> None:
-        self.folder = home / "exporters"
-        self.folder.mkdir()
-        self.door = home / "exporter.sock"
-
-    def write(self, name: str, text: str = POWER) -> Path:
-        path = self.folder / f"{name}.yaml"
-        path.write_text(text)
-        return path
-
-    def read(self, before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
-        return boards_of(read_files([self.folder]), before)
-
-    @asynccontextmanager
-    async def running(self, *, leads: bool = False) -> AsyncIterator[Channel]:
-        async with trio.open_nursery() as nursery:
-            run = partial(module.run, leads=leads)
-            nursery.start_soon(run, self.read({}), self.door, None, self.read)
-            with trio.fail_after(20):
-                while True:
-                    try:
-                        async with channel(self.door):
-                            break
-                    except RpcError:
-                        await trio.sleep(0.01)
-                async with channel(self.door) as door:
-                    yield door
-            signal.raise_signal(signal.SIGTERM)
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
-    monkeypatch.setattr(module, "end_in_time", lambda _: None)
-    return Host(tmp_path)
-
-
-async def reload(door: Channel) -> dict[str, str]:
-    """What is said of each board."""
-    done = await HostServiceStub(door).Reload(host_pb2.ReloadRequest())
-    return {one.name: one.text for one in done.boards}
-
-
-async def listed(door: Channel) -> dict[str, host_pb2.Board]:
-    found = await HostServiceStub(door).ListBoards(host_pb2.ListBoardsRequest())
-    return {one.name: one for one in found.boards}
 
 
 async def devices(door: Channel, board: str | None = None) -> dict[str, str]:
@@ -100,7 +45,9 @@ async def switch(door: Channel, board: str | None = None) -> None:
     await ExporterServiceStub(door).DriverCall(request, metadata=metadata)
 
 
-async def test_files_that_appear_change_and_go_are_taken_up_and_no_other_board_is_touched(host: Host) -> None:
+async def test_files_that_appear_change_and_go_are_taken_up_and_no_other_board_is_touched(
+    host: ServedHost,
+) -> None:
     for name in ("stays", "changes", "goes"):
         host.write(name)
     async with host.running() as door:
@@ -126,9 +73,8 @@ async def test_files_that_appear_change_and_go_are_taken_up_and_no_other_board_i
 
 
 async def test_a_board_that_is_used_changes_when_its_users_have_left(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: ServedHost, users_leave_at_once: None
 ) -> None:
-    monkeypatch.setattr(occupancy, "Limits", partial(occupancy.Limits, leave=0.0))
     host.write("rpi4")
     host.write("rock")
     async with host.running() as door:
@@ -146,9 +92,8 @@ async def test_a_board_that_is_used_changes_when_its_users_have_left(
 
 
 async def test_a_board_that_gets_a_process_of_its_own_leaves_this_one_after_its_user(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: ServedHost, users_leave_at_once: None
 ) -> None:
-    monkeypatch.setattr(occupancy, "Limits", partial(occupancy.Limits, leave=0.0))
     file = host.write("rpi4")
     host.write("rock")
     async with host.running(leads=True) as door:
@@ -168,7 +113,7 @@ async def test_a_board_that_gets_a_process_of_its_own_leaves_this_one_after_its_
         assert await reload(door) == {"rock": "unchanged", "rpi4": "left to a process of its own"}
 
 
-async def test_a_hook_is_told_its_board_and_where_its_host_is(host: Host, tmp_path: Path) -> None:
+async def test_a_hook_is_told_its_board_and_where_its_host_is(host: ServedHost, tmp_path: Path) -> None:
     for name in ("rpi4", "rock"):
         script = f'echo "$JUMPSTARTER_BOARD at $JUMPSTARTER_HOST" > {tmp_path}/{name}'
         host.write(name, f"{POWER}\nhooks: {{beforeLease: {{script: {script!r}}}}}")
@@ -182,7 +127,7 @@ async def test_a_hook_is_told_its_board_and_where_its_host_is(host: Host, tmp_pa
                 assert set(await devices(as_a_hook, said)) == {"power"}
 
 
-async def test_a_change_that_is_taken_back_while_it_waits_is_none(host: Host) -> None:
+async def test_a_change_that_is_taken_back_while_it_waits_is_none(host: ServedHost) -> None:
     host.write("rpi4")
     host.write("rock")
     async with host.running() as door, channel(host.door) as user:
@@ -203,7 +148,7 @@ async def test_a_change_that_is_taken_back_while_it_waits_is_none(host: Host) ->
     ],
 )
 async def test_a_board_whose_file_breaks_goes_on_as_it_was_and_says_so(
-    host: Host, text: str, why: str
+    host: ServedHost, text: str, why: str
 ) -> None:
     host.write("rpi4")
     host.write("rock")
@@ -221,7 +166,7 @@ async def test_a_board_whose_file_breaks_goes_on_as_it_was_and_says_so(
 
 
 async def test_what_is_wrong_with_a_board_is_logged_once_and_again_when_it_is_something_else(
-    host: Host, caplog: pytest.LogCaptureFixture
+    host: ServedHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     host.write("goes-on")
     host.write("never", "export: {power: {type: power.Nope}}")
@@ -246,7 +191,7 @@ async def test_what_is_wrong_with_a_board_is_logged_once_and_again_when_it_is_so
         assert said("goes-on") == said("never") == 2
 
 
-async def test_a_second_file_of_one_name_and_one_that_cannot_be_read_disturb_nobody(host: Host) -> None:
+async def test_a_second_file_of_one_name_and_one_that_cannot_be_read_disturb_nobody(host: ServedHost) -> None:
     host.write("rpi4")
     async with host.running() as door:
         host.write("twin", "metadata: {name: rpi4}\n" + POWER)
@@ -259,7 +204,7 @@ async def test_a_second_file_of_one_name_and_one_that_cannot_be_read_disturb_nob
         assert (await listed(door))["odd"].problem
 
 
-async def test_a_file_that_gives_its_board_another_name_makes_another_board_of_it(host: Host) -> None:
+async def test_a_file_that_gives_its_board_another_name_makes_another_board_of_it(host: ServedHost) -> None:
     host.write("a")
     host.write("b")
     async with host.running() as door, channel(host.door) as user:
@@ -271,7 +216,7 @@ async def test_a_file_that_gives_its_board_another_name_makes_another_board_of_i
         assert said["new"].endswith(" of a")
 
 
-async def test_who_came_to_the_only_board_goes_on_with_it_when_there_are_others(host: Host) -> None:
+async def test_who_came_to_the_only_board_goes_on_with_it_when_there_are_others(host: ServedHost) -> None:
     host.write("rpi4")
     async with host.running() as door, channel(host.door) as user:
         await switch(user)
@@ -286,7 +231,7 @@ async def test_who_came_to_the_only_board_goes_on_with_it_when_there_are_others(
 
 
 async def test_a_board_that_does_not_start_anew_says_so_and_the_next_reload_tries_again(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: ServedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.write("rpi4")
     host.write("rock")
@@ -308,7 +253,7 @@ async def test_a_board_that_does_not_start_anew_says_so_and_the_next_reload_trie
         assert set(await devices(door, "rpi4")) == {"power", "spare"}
 
 
-async def test_reloads_at_the_same_time_come_one_after_the_other(host: Host) -> None:
+async def test_reloads_at_the_same_time_come_one_after_the_other(host: ServedHost) -> None:
     host.write("rpi4")
     host.write("rock")
     async with host.running() as door:
@@ -325,7 +270,7 @@ async def test_reloads_at_the_same_time_come_one_after_the_other(host: Host) -> 
 
 
 async def test_a_reload_whose_caller_leaves_while_devices_are_looked_at_is_done_all_the_same(
-    host: Host,
+    host: ServedHost,
 ) -> None:
     host.write("stays")
     roll = Roll()
@@ -360,7 +305,9 @@ async def test_a_reload_whose_caller_leaves_while_devices_are_looked_at_is_done_
         nursery.cancel_scope.cancel()
 
 
-async def test_a_reading_that_fails_changes_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reading_that_fails_changes_nothing(
+    host: ServedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.write("rpi4")
 
     class GoneError(JumpstarterError):
@@ -383,7 +330,7 @@ async def test_a_reading_that_fails_changes_nothing(host: Host, monkeypatch: pyt
         assert set(await devices(door)) == {"power"}
 
 
-async def test_a_board_that_stopped_is_started_again_by_resume_and_by_a_reload(host: Host) -> None:
+async def test_a_board_that_stopped_is_started_again_by_resume_and_by_a_reload(host: ServedHost) -> None:
     host.write("rock")
     fail = host.folder / "fail"
     fail.touch()
@@ -409,7 +356,7 @@ async def test_a_board_that_stopped_is_started_again_by_resume_and_by_a_reload(h
 
 
 async def test_a_board_that_is_just_stopping_is_started_again_by_a_reload(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: ServedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.write("rock")
     fail = host.folder / "fail"
