@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from jumpstarter_proto.documents import ConfigError, Document, FieldError, kind_of, read_struct
+from jumpstarter_proto.documents import ConfigError, Document, FieldError, check_names, read_struct
 
 from jumpstarter_exporter.boards.grouping import MAX_NAME_LENGTH, BoardRule, GroupingRules, board_name
 from jumpstarter_exporter.config.places import folders
@@ -78,16 +77,11 @@ def parse_boards(file: Path, raw: bytes, host: str) -> GroupingRules:
     """
     document = Document(file, "boards", raw)
     top = read_struct(document, _Top, document.data)
-    boards = top.boards if top.boards is not None else {}
-    if not isinstance(boards, Mapping):
-        raise document.error(
-            ("boards",), f"this is {kind_of(boards)}; it takes names, with a board below each"
-        )
     rules: dict[str, BoardRule] = {}
     owners: dict[str, str] = {}
-    for name, data in boards.items():
+    for name, data in check_names(document, top.boards, "board", ("boards",)).items():
         path = ("boards", name)
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+        if not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
             raise document.error(
                 path,
                 f"{name!r} is no name for a board; it takes lower-case letters, digits and `-`, "

@@ -12,6 +12,7 @@ from jumpstarter_proto.documents import (
     Document,
     PathInFile,
     check_keys,
+    check_names,
     check_value,
     kind_of,
     nearest,
@@ -65,14 +66,8 @@ def _warn(error: ConfigError) -> None:
 
 
 def _entries(document: Document, data: object, path: PathInFile) -> dict[str, Entry]:
-    if data is None:
-        return {}
-    if not isinstance(data, Mapping):
-        raise document.error(path, f"this is {kind_of(data)}; it takes names, with a device below each")
-    for name in data:
-        if not isinstance(name, str):
-            raise document.error((*path, name), f"{name!r} is no name for a device; put it in quotes")
-    return {name: _entry(document, value, (*path, name)) for name, value in data.items()}
+    names = check_names(document, data, "device", path)
+    return {name: _entry(document, value, (*path, name)) for name, value in names.items()}
 
 
 def _entry(document: Document, data: object, path: PathInFile) -> Entry:

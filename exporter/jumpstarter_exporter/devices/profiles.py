@@ -27,7 +27,7 @@ from jumpstarter_proto.documents import (
     Document,
     FieldError,
     PathInFile,
-    kind_of,
+    check_names,
     nearest,
     read_struct,
 )
@@ -210,11 +210,7 @@ def parse(file: Path, raw: bytes | None = None, *, by_admin: bool = True) -> Pro
     """
     document = Document(file, "profiles", raw)
     top = read_struct(document, _Top, document.data)
-    profiles = top.profiles if top.profiles is not None else {}
-    if not isinstance(profiles, Mapping):
-        raise document.error(
-            ("profiles",), f"this is {kind_of(profiles)}; it takes names, with a profile below each"
-        )
+    profiles = check_names(document, top.profiles, "profile", ("profiles",))
     return ProfileFile(
         document,
         tuple(_profile(document, name, data, by_admin) for name, data in profiles.items()),
@@ -223,9 +219,7 @@ def parse(file: Path, raw: bytes | None = None, *, by_admin: bool = True) -> Pro
     )
 
 
-def _profile(document: Document, name: object, data: object, by_admin: bool) -> Profile:
-    if not isinstance(name, str):
-        raise document.error(("profiles",), f"{name!r} is no name for a profile; put it in quotes")
+def _profile(document: Document, name: str, data: object, by_admin: bool) -> Profile:
     path = ("profiles", name)
     _check_ids(document, data, path)
     keys = read_struct(document, _Keys, data, path)

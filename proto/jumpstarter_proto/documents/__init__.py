@@ -7,7 +7,7 @@ from jumpstarter_proto.documents.document import Document
 from jumpstarter_proto.documents.edit import edited
 from jumpstarter_proto.documents.errors import ConfigError, FieldError, PathInFile, dotted, nearest
 from jumpstarter_proto.documents.structs import read_struct
-from jumpstarter_proto.documents.values import check_keys, check_value, convert, kind_of
+from jumpstarter_proto.documents.values import check_keys, check_names, check_value, convert, kind_of
 
 __all__ = [
     "MAX_BYTES",
@@ -16,6 +16,7 @@ __all__ = [
     "FieldError",
     "PathInFile",
     "check_keys",
+    "check_names",
     "check_value",
     "convert",
     "dotted",

@@ -14,7 +14,7 @@ from jumpstarter_proto.documents.document import Document
 from jumpstarter_proto.documents.errors import PathInFile, nearest
 from jumpstarter_proto.value import JSON
 
-__all__ = ["check_keys", "check_value", "convert", "kind_of", "usable"]
+__all__ = ["check_keys", "check_names", "check_value", "convert", "kind_of", "usable"]
 
 _AS_IT_IS = frozenset({inspect.Parameter.empty, Any, object})
 
@@ -91,6 +91,18 @@ def check_keys(
         if key not in known:
             what = f"unknown key {key!r}" + (f" {where}" if where else "")
             document.unknown_key((*path, key), f"{what}; {nearest(key, known)}")
+
+
+def check_names(document: Document, data: object, what: str, path: PathInFile) -> Mapping[str, Any]:
+    """A mapping of names, each with a `what` below it; nothing there is an empty one. ConfigError if it is none."""
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise document.error(path, f"this is {kind_of(data)}; it takes names, with a {what} below each")
+    for name in data:
+        if not isinstance(name, str):
+            raise document.error((*path, name), f"{name!r} is no name for a {what}; put it in quotes")
+    return data
 
 
 def kind_of(data: object) -> str:
