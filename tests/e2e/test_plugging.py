@@ -116,6 +116,8 @@ def test_a_session_on_a_configured_board_never_notices_what_is_plugged_beside_it
     with running(bench) as lab, console(lab) as reader:
         until(said(board, b"one\n", reader))
         assert set(boards(lab)) == {"rpi4"}
+        # One monitor of udev's for all: configured devices and discovered ones.
+        assert len(list(bench.bus.root.glob("event*"))) == 1
         bench.plug(2, *FTDI)
         until(lambda: len(boards(lab)) == 2)
         (discovered,) = boards(lab).keys() - {"rpi4"}

@@ -400,7 +400,7 @@ async def test_boards_yaml_with_a_mistake_changes_nothing_and_is_said(
 
 async def test_a_profile_with_a_mistake_is_said_by_a_reload(relays: Bench) -> None:
     relays.plug({2: (FT232R, "A5")})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         await until(door, ft232r="ready")
         profiles = relays.home / "config" / "profiles.d"
         (profiles / "odd.yaml").write_text("profiles: {odd: {mtach: {}}}")
@@ -414,7 +414,7 @@ async def test_a_board_that_waits_for_its_first_device_is_no_fault(
 ) -> None:
     (relays.home / "config" / "boards.yaml").write_text(TWO_BOARDS)
     relays.plug({2: (FT232R, "A5")})
-    async with relays.running() as door:
+    async with relays.discovering() as door:
         await until_listed(door, "pi4-rpi4", "pi4-rock")
         done = await HostServiceStub(door).Reload(host_pb2.ReloadRequest())
         (rock,) = (one for one in done.boards if one.name == "pi4-rock")
