@@ -366,8 +366,8 @@ def test_a_lease_that_waited_waits_again_for_an_exporter_that_was_killed(board: 
     board.becomes("BEFORE_LEASE_HOOK", f"Waiting for the board: drained: by {ME}")
     board.host("resume", board.name)
     shell.end()
-    assert board.hooks_run == ["before", "after"]
     is_over(board, shell.lease)
+    assert board.hooks_run == ["before", "after"]
 
 
 def test_a_hook_runs_again_where_the_exporter_was_killed_in_it(board: Board, ann: Person) -> None:
@@ -398,8 +398,8 @@ def test_a_lease_goes_on_without_a_hook_when_its_exporter_is_started_again(
     board.refuses(why=f"the board is leased by ann ({shell.lease.name}, leased)")
     board.go_on("inside")
     shell.end()
-    assert board.hooks_run == ["before", "after"]
     is_over(board, shell.lease)
+    assert board.hooks_run == ["before", "after"]
 
 
 def test_the_last_hook_runs_again_where_the_exporter_was_killed_in_it(board: Board, ann: Person) -> None:

@@ -82,7 +82,8 @@ def _children() -> Iterator[int]:
 
 def _reaped(number: int) -> bool:
     """Whether it was an orphan, which comes to us as their subreaper. What a test has started, it has to wait for."""
-    if number in programs.started:
+    process = programs.started.get(number)
+    if process is not None and process.returncode is None:
         return False
     with suppress(ChildProcessError):
         return os.waitpid(number, os.WNOHANG)[0] == number

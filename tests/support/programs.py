@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 
@@ -58,8 +59,8 @@ CONFIGURATIONS = {
 
 _real = subprocess.Popen
 _servers: dict[str, _Server] = {}
-started: set[int] = set()
-"""The numbers of the processes that `Popen` has started."""
+started: WeakValueDictionary[int, Popen] = WeakValueDictionary()
+"""What `Popen` has started, by its number; who has to wait for it keeps it, and a number comes again."""
 _always_cold = os.environ.get("JUMPSTARTER_TEST_COLD") == "1"
 _cold = _always_cold
 _rate = 1.0
@@ -114,7 +115,7 @@ class Popen(_real):  # type: ignore[type-arg, valid-type, misc]
         request = None if _cold else _request(args, options)
         if request is None:
             super()._execute_child(args, *others)  # type: ignore[misc]
-            started.add(self.pid)
+            started[self.pid] = self
             return
         pipes = [
             options[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -126,7 +127,7 @@ class Popen(_real):  # type: ignore[type-arg, valid-type, misc]
             server = _server(Path(request["arguments"][0]).parent)
             self.pid = server.start(request, child)
             self._child_created = True
-            started.add(self.pid)
+            started[self.pid] = self
         finally:
             self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 

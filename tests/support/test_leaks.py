@@ -55,6 +55,18 @@ def test_an_orphan_that_has_ended_is_no_fault(run) -> None:  # type: ignore[no-u
     run("def test_one():\n    subprocess.run('true & :', shell=True, check=True)\n").assert_outcomes(passed=1)
 
 
+def test_an_orphan_with_the_number_of_a_program_that_was_waited_for_is_no_fault(run) -> None:  # type: ignore[no-untyped-def]
+    run(
+        "from tests.support import programs\n"
+        "def test_one():\n"
+        "    program = subprocess.Popen(['true'])\n"
+        "    program.wait()\n"
+        "    kept.append(program)\n"
+        "    orphan = int(subprocess.run('sleep 0.01 & echo $!', shell=True, stdout=-1).stdout)\n"
+        "    programs.started[orphan] = program\n"
+    ).assert_outcomes(passed=1)
+
+
 def test_what_a_shared_fixture_leaves_is_found_at_its_end(run) -> None:  # type: ignore[no-untyped-def]
     done = run(
         "@pytest.fixture(scope='module')\n"
