@@ -159,7 +159,7 @@ class Controller:
         identity: Identity,
         options: Options = KEEPALIVE,
         *,
-        reread: Callable[[], tuple[Identity, Trust]] | None = None,
+        reread: Callable[[], Awaitable[tuple[Identity, Trust]]] | None = None,
         register: Callable[[], Awaitable[tuple[Identity, Trust]]] | None = None,
     ) -> None:
         """`reread` says who we are by now, when the controller does not take us for who we were.
@@ -253,7 +253,7 @@ class Controller:
                 failed(error)
                 if is_gone(error):
                     told(None)
-                if is_refusal(error) and self._is_somebody_new():
+                if is_refusal(error) and await self._is_somebody_new():
                     continue
                 if is_refusal(error) and self._register is not None:
                     self._is_registered = False
@@ -273,12 +273,12 @@ class Controller:
             self._identity, self._trust = await self._register()
             self._is_registered = True
 
-    def _is_somebody_new(self) -> bool:
+    async def _is_somebody_new(self) -> bool:
         """Whether we have been given a new token meanwhile, as `jumpstarter-exporter enrol` does."""
         if self._reread is None:
             return False
         try:
-            identity, trust = self._reread()
+            identity, trust = await self._reread()
         except JumpstarterError as error:
             _log.info("the configuration cannot be read again: %s", error)
             return False

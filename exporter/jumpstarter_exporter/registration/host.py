@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
@@ -28,6 +29,7 @@ __all__ = [
     "BoardRegistration",
     "GoneBoards",
     "Known",
+    "board_lock",
     "identity_of",
     "missing_token",
     "open_as_host",
@@ -37,6 +39,8 @@ __all__ = [
 CALL_SECONDS = 10.0
 SETTLE_SECONDS = 0.5
 """Labels that change are told when they have had time to change back."""
+GONE_RETRY_SECONDS = 0.5, 60.0
+"""The first and the longest pause before a controller is told again that boards are gone."""
 WARN_SECONDS = 30 * 86400.0
 _BY_RULE = frozenset(("host", "board", "jumpstarter.dev/host", "jumpstarter.dev/board"))
 """Labels that a controller gives a board by itself, where its host may have them."""
@@ -44,6 +48,7 @@ _NOT_ITS_OWN = frozenset((StatusCode.PERMISSION_DENIED, StatusCode.INVALID_ARGUM
 
 _log = logging.getLogger(__name__)
 
+_locks: WeakValueDictionary[tuple[str, str, str], trio.Lock] = WeakValueDictionary()
 Open = Callable[[Enrolment], AbstractAsyncContextManager[Caller]]
 
 
@@ -63,6 +68,18 @@ async def open_as_host(host: Enrolment) -> AsyncIterator[Caller]:
         host.endpoint, Trust(ca=host.tls.ca, insecure=host.tls.insecure), identity
     ) as channel:
         yield channel
+
+
+def board_lock(host: Enrolment, exporter: str) -> trio.Lock:
+    """Held while the controller is told that a board is there, or gone, and that is kept: its last word is true.
+
+    A board that comes back while it is told that it is gone is registered after that.
+    """
+    key = (host.endpoint, host.namespace, exporter)
+    lock = _locks.get(key)
+    if lock is None:
+        lock = _locks[key] = trio.Lock()
+    return lock
 
 
 class BoardRegistration:
@@ -108,6 +125,10 @@ class BoardRegistration:
             RpcError: the controller is away, or does not take the host or this board of it; says what to do.
             ConfigError: the host's identity makes no sense any more.
         """
+        async with board_lock(self._host, self._enrolment.name):
+            return await self._register()
+
+    async def _register(self) -> tuple[Identity, Trust]:
         await trio.to_thread.run_sync(self._reread)
         labels = self._wanted
         try:
@@ -227,12 +248,12 @@ class GoneBoards:
         self._look.set()
 
     def look(self) -> None:
-        """Boards may have gone."""
+        """Boards may have gone, or the controller may take the host again: it is asked now."""
         self._look.set()
 
     async def run(self) -> None:
         """At first, and whenever there is to `look`, until cancelled; a controller that is away is asked again."""
-        backoff = Backoff(0.5, 60.0)
+        backoff = Backoff(*GONE_RETRY_SECONDS)
         while True:
             await self._look.wait()
             self._look = trio.Event()
@@ -241,8 +262,9 @@ class GoneBoards:
                 backoff.reset()
             except JumpstarterError as error:
                 _log.info("the controller does not know yet that boards are gone: %s", error)
+                with trio.move_on_after(backoff.next()):
+                    await self._look.wait()
                 self._look.set()
-                await trio.sleep(backoff.next())
 
     async def _tell(self) -> None:
         host, gone = await trio.to_thread.run_sync(self._find, self._known())
@@ -252,12 +274,13 @@ class GoneBoards:
         async with self._open(host) as channel:
             stub = BoardServiceStub(channel)
             for one in gone:
-                if not _is_gone(one, self._known()):
-                    continue  # it has come back while others were told
-                request = boards_pb2.RetireBoardRequest(name=one.enrolment.name)
                 try:
-                    await stub.RetireBoard(request, timeout=CALL_SECONDS)
-                    await trio.to_thread.run_sync(self._identities.remove, one.board)
+                    async with board_lock(host, one.enrolment.name):
+                        if not _is_gone(one, self._known()):
+                            continue  # it has come back while others were told
+                        request = boards_pb2.RetireBoardRequest(name=one.enrolment.name)
+                        await stub.RetireBoard(request, timeout=CALL_SECONDS)
+                        await trio.to_thread.run_sync(self._identities.remove, one.board)
                 except (RpcError, PrivateFileError) as error:
                     if isinstance(error, RpcError) and error.code not in _NOT_ITS_OWN:
                         raise

@@ -97,9 +97,12 @@ def registered_exporter(
             config, controller, inventory, records=records, socket=socket, registration=registration
         )
 
-    def reread() -> tuple[Identity, Trust]:
+    def read() -> tuple[Identity, Trust]:
         current = config if config.discovered is not None else load(config.file, lenient=True)
         return identity_of(with_identity(current).enrolment or enrolment)
+
+    async def reread() -> tuple[Identity, Trust]:
+        return await trio.to_thread.run_sync(read)
 
     controller = Controller(enrolment.endpoint, trust, identity, options, reread=reread)
     return Registered(config, controller, inventory, records=records, socket=socket)

@@ -251,7 +251,7 @@ async def test_who_is_known_no_more_has_no_lease(lab: Lab, autojump_clock: trio.
 async def test_a_new_token_in_the_configuration_is_tried_at_once(
     lab: Lab, autojump_clock: trio.testing.MockClock, new: str
 ) -> None:
-    def reread() -> tuple[Identity, Trust]:
+    async def reread() -> tuple[Identity, Trust]:
         if new == "unreadable":
             raise JumpstarterError("no such file")
         return Identity(Kind.EXPORTER, "lab", "one", new or "token"), Trust()

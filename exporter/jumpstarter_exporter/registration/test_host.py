@@ -20,7 +20,13 @@ from jumpstarter_exporter.config.model import Tls
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.registration.conftest import Lab, Wired
 from jumpstarter_exporter.registration.controller import Controller
-from jumpstarter_exporter.registration.host import SETTLE_SECONDS, BoardRegistration, GoneBoards, Known
+from jumpstarter_exporter.registration.host import (
+    SETTLE_SECONDS,
+    BoardRegistration,
+    GoneBoards,
+    Known,
+    board_lock,
+)
 
 HOST = Enrolment("lab:8082", "lab", "pi4", "host-token", Tls(ca="QUJD"), Path("host.yaml"))
 PENDING = replace(HOST, name="pi4-one", token="", host=HOST)
@@ -37,6 +43,13 @@ class Boards(boards_grpc.BoardServiceServicer):
         self.failures: list[RpcError] = []
         self.news = trio.Event()
         self.is_known = True
+        self.gone: set[str] = set()
+        """Exporters of which the last word is that they are gone."""
+        self.retiring = trio.Event()
+        """It has been told that a board is gone."""
+        self.may_retire = trio.Event()
+        """It goes on with that."""
+        self.may_retire.set()
 
     async def RegisterBoard(  # noqa: N802
         self, request: pb.RegisterBoardRequest, call: ServerCall[Any, Any]
@@ -45,6 +58,7 @@ class Boards(boards_grpc.BoardServiceServicer):
         self.news.set()
         if self.failures:
             raise self.failures.pop(0)
+        self.gone.discard(request.name)
         token = f"token-{len(self.heard)}"
         return lab_pb2.Credential(kind="Exporter", namespace="lab", name=request.name, token=token)
 
@@ -53,7 +67,10 @@ class Boards(boards_grpc.BoardServiceServicer):
     ) -> pb.RetireBoardResponse:
         if self.failures:
             raise self.failures.pop(0)
+        self.retiring.set()
+        await self.may_retire.wait()
         self.retired.append(request.name)
+        self.gone.add(request.name)
         self.news.set()
         return pb.RetireBoardResponse()
 
@@ -257,6 +274,51 @@ async def test_a_gone_board_that_is_back_before_the_controller_hears_of_it_stays
         nursery.cancel_scope.cancel()
     assert boards.retired == ["pi4-a", "pi4-c"]
     assert identities.find("b") is not None
+
+
+async def test_a_board_that_is_back_while_the_controller_is_told_that_it_is_gone_is_registered_after_that(
+    boards: Boards, identities: Identities
+) -> None:
+    identities.save_host(HOST)
+    before = replace(PENDING, token="t")
+    identities.save("one", before, None)
+    boards.may_retire = trio.Event()
+    there: set[str] = set()
+    gone = GoneBoards(lambda: Known(there, (), is_complete=True), open_host=boards.opened)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gone.run)
+            await boards.retiring.wait()
+            there.add("one")
+            async with trio.open_nursery() as coming:
+                coming.start_soon(registration(boards, before).register)
+                await until(lambda: board_lock(HOST, "pi4-one").statistics().tasks_waiting)
+                boards.may_retire.set()
+            nursery.cancel_scope.cancel()
+    assert (boards.retired, [name for name, _ in boards.heard], boards.gone) == (
+        ["pi4-one"],
+        ["pi4-one"],
+        set(),
+    )
+    kept = identities.find("one")
+    assert kept is not None
+    assert kept.enrolment.token == "token-1"
+
+
+async def test_who_could_not_say_that_boards_are_gone_tries_again_at_once_when_told_to_look(
+    boards: Boards, identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jumpstarter_exporter.registration.host.GONE_RETRY_SECONDS", (3600.0, 3600.0))
+    identities.save_host(HOST)
+    identities.save("a", replace(PENDING, name="pi4-a", token="t"), None)
+    boards.failures = [DELETED]
+    gone = GoneBoards(lambda: Known((), (), is_complete=True), open_host=boards.opened)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gone.run)
+        await until(lambda: not boards.failures)
+        gone.look()
+        await until(lambda: identities.find("a") is None)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_token_that_does_not_count_any_more_is_asked_for_again_at_once(

@@ -187,6 +187,8 @@ class _Host:
 
     def _look_for_gone_boards(self) -> None:
         """Where all boards of a host are served that registers them, those that are gone can be told."""
+        if self._is_telling:
+            self._boards.on_removed()
         if not self._leads or self._is_telling or not Identities().host_path.exists():
             return
         from jumpstarter_exporter.registration.host import GoneBoards, Known  # noqa: PLC0415 - who has no controller pays nothing
