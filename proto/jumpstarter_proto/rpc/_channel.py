@@ -10,7 +10,7 @@ import trio
 
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
 from jumpstarter_proto.rpc._mux import CallState, Mux
-from jumpstarter_proto.rpc._types import Message, Metadata, Method, Options, RpcError, StatusCode
+from jumpstarter_proto.rpc._types import TOO_SLOW, Message, Metadata, Method, Options, RpcError, StatusCode
 
 __all__ = ["Caller", "Channel", "ClientCall", "open_channel"]
 
@@ -337,7 +337,10 @@ class ClientCall(Generic[Req, Res]):
 
 
 def _too_slow(method: Method[Req, Res], timeout: float | None) -> RpcError:
-    return RpcError(StatusCode.DEADLINE_EXCEEDED, f"{method.name} was not done within {timeout or 0:g} s")
+    return RpcError(
+        StatusCode.DEADLINE_EXCEEDED,
+        f"{method.name} was not done within {timeout or 0:g} s; {TOO_SLOW}",
+    )
 
 
 M = TypeVar("M", bound=Message)

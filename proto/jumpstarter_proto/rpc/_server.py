@@ -20,7 +20,7 @@ from jumpstarter_proto.rpc._metadata import encode_metadata
 from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._tls import TlsStream
 from jumpstarter_proto.rpc._transport import peer_of, uid_of
-from jumpstarter_proto.rpc._types import Message, Metadata, Method, Options, RpcError, StatusCode
+from jumpstarter_proto.rpc._types import TOO_SLOW, Message, Metadata, Method, Options, RpcError, StatusCode
 
 __all__ = [
     "Interceptor",
@@ -397,7 +397,7 @@ class _Served:
                 # Reset: nobody reads the status. Otherwise the caller's time is over.
                 code, details = (
                     StatusCode.DEADLINE_EXCEEDED,
-                    f"{call.method.name} was not done in the caller's time",
+                    f"{call.method.name} was not done in the caller's time; {TOO_SLOW}",
                 )
             trailing = call._trailing  # noqa: SLF001
         except trio.Cancelled:

@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 __all__ = [
+    "TOO_SLOW",
     "Cardinality",
     "Message",
     "Metadata",
@@ -72,6 +73,10 @@ class Method(Generic[Req, Res]):
     def service(self) -> str:
         """The full name of the service that has it."""
         return self.path.split("/")[1]
+
+
+TOO_SLOW = "whoever was asked is slow or hangs: try again, or look at its log"
+"""The cause of a DEADLINE_EXCEEDED, and what to do, as far as either side of a call knows them."""
 
 
 class StatusCode(enum.IntEnum):
