@@ -355,8 +355,8 @@ class Occupancy:
         if Reason.UNKNOWN in self._withheld:
             return Refusal(
                 "unknown",
-                f"{self._obstacle}, and a lease may; wait for its controller's word, or free the board with "
-                "`jumpstarter-exporter resume`",
+                f"a lease may have the board, which is not known: {self._withheld[Reason.UNKNOWN]}; wait until its "
+                "controller says, or free the board with `jumpstarter-exporter resume`",
             )
         if self.maintenance is not None and person != self.maintenance:
             return Refusal("maintenance", f"the board is {self._obstacle}; wait until that is over")

@@ -81,7 +81,8 @@ def find(name: str | None = None) -> Path:
         )
     if len(found) > 1:
         raise ConfigNotFoundError(
-            f"there are several exporter configurations: {', '.join(sorted(found))}; say which one"
+            f"there are several exporter configurations: {', '.join(sorted(found))}; name one with --config; "
+            "`jumpstarter-exporter run` serves all of them"
         )
     return next(iter(found.values()))
 

@@ -485,7 +485,9 @@ def test_the_only_configuration_is_found(folders: tuple[Path, Path]) -> None:
     (own / "lab.yaml").touch()
     assert find() == find("lab") == locate("lab") == own / "lab.yaml"
     (own / "bench.yaml").touch()
-    with pytest.raises(ConfigNotFoundError, match="several exporter configurations: bench, lab; say"):
+    with pytest.raises(
+        ConfigNotFoundError, match="several exporter configurations: bench, lab; name one with --config"
+    ):
         find()
     with pytest.raises(
         ConfigNotFoundError, match=r"no exporter configuration 'leb' in .*; did you mean 'lab'?"

@@ -172,7 +172,9 @@ async def test_a_board_whose_record_cannot_be_read_is_given_to_nobody_before_its
     with trio.fail_after(60):
         lab.says.append(away)
         async with hosting(configure, lab, memory) as host, host.user() as user:
-            with pytest.raises(RpcError, match="not known who has it: its record is of a later version"):
+            with pytest.raises(
+                RpcError, match="may have the board, which is not known: its record is of a later version"
+            ):
                 await user.call("wait", 0)
             while memory.plain.get("version") != 1:
                 await trio.sleep(0.01)

@@ -15,7 +15,7 @@ async def test_a_timeout_bounds_the_whole_block_of_a_stream(
     connect: Connect, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with connect() as pair:
-        with trio.fail_after(60), pytest.raises(RpcError, match="within 5 s; .* try again") as caught:
+        with trio.fail_after(60), pytest.raises(RpcError, match=r"within 5 s; .* try again") as caught:
             async with pair.channel.stream(STREAM, timeout=5):
                 await trio.sleep_forever()
         assert caught.value.code is StatusCode.DEADLINE_EXCEEDED
