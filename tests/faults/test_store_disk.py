@@ -23,6 +23,7 @@ from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from tests.faults.controllers import CALL_SECONDS, PARENT, Controller, controller
+from tests.faults.disks import fill, small_disk
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,32 +37,8 @@ def home() -> Iterator[Path]:
 @pytest.fixture
 def disk(home: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    path = home / "disk"
-    path.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", path], capture_output=True, check=False
-    )
-    if mount.returncode:
-        pytest.skip(
-            "only root can mount a small file system here; store/test_sqlite.py has SQLite's own limit"
-        )
-    try:
+    with small_disk(home / "disk", otherwise="store/test_sqlite.py has SQLite's own limit") as path:
         yield path
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Leave no room on it."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                pass
-    return filler
 
 
 async def create(stub: ClientServiceStub, name: str) -> str:

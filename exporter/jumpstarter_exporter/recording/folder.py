@@ -10,6 +10,7 @@ import fcntl
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,16 +69,20 @@ class Folder:
             os.close(lock)
             raise TakenError(f"another exporter records into {self.path}") from error
         self._lock = lock
-        self._number = max(self._numbers(), default=0)
-        if self._number:
-            self._go_on()
+        try:
+            self._number = max(self._numbers(), default=0)
+            if self._number:
+                self._go_on()
+        except OSError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Stop being the writer."""
-        for descriptor in (self._file, self._lock):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._file = self._lock = None
+        self._close_segment()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def append(self, record: Record) -> None:
         """Write a record, whole or not at all. Raises OSError."""
@@ -92,11 +97,24 @@ class Folder:
             while done < len(data):
                 done += os.write(self._file, data[done:])
         except OSError:
-            # Half a record must not stand in front of whole ones.
-            os.ftruncate(self._file, self._size)
-            os.lseek(self._file, self._size, os.SEEK_SET)
+            self._take_back()
             raise
         self._size += len(data)
+
+    def _take_back(self) -> None:
+        """Half a record must not stand in front of whole ones."""
+        assert self._file is not None
+        try:
+            os.ftruncate(self._file, self._size)
+            os.lseek(self._file, self._size, os.SEEK_SET)
+        except OSError:  # a disk may be too full even for that: what follows stands in another segment
+            self._close_segment()
+
+    def _close_segment(self) -> None:
+        descriptor, self._file = self._file, None
+        if descriptor is not None:
+            with suppress(OSError):  # as of a disk that is full, or gone: it is closed all the same
+                os.close(descriptor)
 
     def _go_on(self) -> None:
         """Write into the newest segment, if it is whole."""
@@ -106,9 +124,8 @@ class Folder:
             self._size = len(content)
 
     def _next_segment(self, first: int) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self._close_segment()
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o750)  # somebody may have made room with it
         room = self._limit - max(self._segment, first)
         for kept, number in enumerate(reversed(self._numbers()), start=2):
             room -= self._name(number).stat().st_size

@@ -6,6 +6,7 @@ costs output, never the console: what did not fit is a gap in the recording that
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import deque
@@ -20,11 +21,15 @@ from jumpstarter_exporter.recording.records import Kind, Record
 __all__ = ["Recorder"]
 
 WAITING = 8 * 1024 * 1024
-"""Bytes that may wait for the disk."""
+"""Bytes that may wait for the disk, or are being written."""
+RECORD_BYTES = 256
+"""That a record takes of them beside its data: many small ones are no less memory."""
 JOINED = 64 * 1024
 """Pieces that come within `JOIN_NANOSECONDS` are joined up to this size."""
 JOIN_NANOSECONDS = 20_000_000
 RETRY_SECONDS = 2.0
+OPEN_SECONDS = 5.0
+"""Between two tries to find a place for the recording."""
 
 
 class Recorder:
@@ -39,6 +44,8 @@ class Recorder:
         self._wake = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
         self._is_writer = False
+        self._is_placeless = False
+        """It is to be recorded, and there is no place to."""
         self._rounds = 0
         """How often something was written, or was to be."""
         self._taken_bytes = 0
@@ -67,15 +74,14 @@ class Recorder:
 
     def _add(self, kind: Kind, data: bytes) -> None:
         if not self._is_writer:
-            return  # another process records, or there is no place to
-        if self._size + len(data) > WAITING:
+            if self._is_placeless:
+                self._lost += len(data)
+            return  # another process records, or none is to
+        if self._size + len(data) + RECORD_BYTES > WAITING:
             self._lost += len(data)
             return
         now = time.time_ns()
-        if self._lost:
-            text = f"{self._lost} bytes are missing here: the disk did not take them".encode()
-            self._lost = 0
-            self._push(Record(now, Kind.GAP, text))
+        self._tell_gap(now)
         last = self._waiting[-1] if self._waiting else None
         if (
             last is not None
@@ -84,44 +90,76 @@ class Recorder:
             and len(last.data) + len(data) <= JOINED
         ):
             self._waiting[-1] = Record(last.time, kind, last.data + data)
-            self._count(data)
+            self._size += len(data)
+            self._taken_bytes += len(data)
         else:
             self._push(Record(now, kind, data))
         self._wake.unpark()
 
+    def _tell_gap(self, now: int) -> None:
+        """What was lost was lost here, before whatever comes next, or at the end."""
+        if self._lost:
+            text = f"{self._lost} bytes are missing here: the disk did not take them".encode()
+            self._lost = 0
+            self._push(Record(now, Kind.GAP, text))
+
     def _push(self, record: Record) -> None:
         self._waiting.append(record)
-        self._count(record.data)
-
-    def _count(self, data: bytes) -> None:
-        self._size += len(data)
-        self._taken_bytes += len(data)
+        self._size += _cost(record)
+        self._taken_bytes += len(record.data)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write until cancelled, and then what waits. Without a place to write, it says so once and returns."""
+        """Write until cancelled, and then what waits. Without a place to write, it says so once and looks for one.
+
+        It starts when it was looked for the first time.
+        """
         try:
-            await trio.to_thread.run_sync(self._folder.open, limiter=self._writing)
-        except TakenError as error:
-            self._logger.info("not recorded: %s", error)
+            is_open = await self._open(is_first=True)
             task_status.started()
-            return
-        except OSError as error:
-            self._logger.warning(
-                "%s cannot be recorded: %s; make the folder writable, or set JUMPSTARTER_STATE_DIRECTORY",
-                self.path,
-                error.strerror,
-            )
-            task_status.started()
-            return
+            while not is_open:
+                await trio.sleep(OPEN_SECONDS)
+                is_open = await self._open(is_first=False)
+        finally:
+            self._is_placeless = False
+            self._written.unpark_all()
         self._is_writer = True
-        task_status.started()
+        self._tell_gap(time.time_ns())
         try:
             await self._write()
         finally:
             self._is_writer = False
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._finish, limiter=self._writing)
+                error = await trio.to_thread.run_sync(self._finish, limiter=self._writing)
+            if error is not None:
+                self._logger.warning(
+                    "the end of the recording in %s is lost: %s; make room on its disk",
+                    self.path,
+                    error.strerror,
+                )
             self._written.unpark_all()
+
+    async def _open(self, *, is_first: bool) -> bool:
+        """Whether there is a place to write now."""
+        try:
+            await trio.to_thread.run_sync(self._folder.open, limiter=self._writing)
+        except TakenError as error:
+            self._is_placeless = False
+            if is_first:
+                self._logger.info("not recorded: %s", error)
+            return False
+        except OSError as error:
+            self._is_placeless = True
+            if is_first:
+                self._logger.warning(
+                    "%s cannot be recorded: %s; make room on its disk and the folder writable, or set "
+                    "JUMPSTARTER_STATE_DIRECTORY",
+                    self.path,
+                    error.strerror,
+                )
+            return False
+        if not is_first:
+            self._logger.warning("recording into %s begins", self.path)
+        return True
 
     async def _write(self) -> None:
         warned = False
@@ -130,16 +168,17 @@ class Recorder:
                 await self._wake.park()
                 continue
             batch, self._waiting = self._waiting, deque()
-            size, self._size = self._size, 0
             # Whatever has been taken is written, also when this is cancelled.
             with trio.CancelScope(shield=True):
                 left, error = await trio.to_thread.run_sync(self._append, batch, limiter=self._writing)
-            unwritten = sum(len(record.data) for record in left)
-            self._written_bytes += size - unwritten
+            for record in itertools.islice(batch, len(batch) - len(left)):
+                self._size -= _cost(record)
+                self._written_bytes += len(record.data)
             if error is None:
                 if warned:
                     warned = False
                     self._logger.warning("recording into %s goes on", self.path)
+                self._tell_gap(time.time_ns())
             else:
                 if not warned:
                     warned = True
@@ -147,7 +186,6 @@ class Recorder:
                         "recording into %s pauses: %s; make room on its disk", self.path, error.strerror
                     )
                 self._waiting.extendleft(reversed(left))
-                self._size += unwritten
             self._rounds += 1
             self._written.unpark_all()
             if error is not None:
@@ -162,12 +200,14 @@ class Recorder:
                 return list(batch)[index:], error
         return [], None
 
-    def _finish(self) -> None:
-        self._append(self._waiting)
+    def _finish(self) -> OSError | None:
+        self._tell_gap(time.time_ns())
+        _, error = self._append(self._waiting)
         self._waiting.clear()
         self._size = 0
         self._written_bytes = self._taken_bytes
         self._folder.close()
+        return error
 
     async def read(
         self, *, since: int = 0, lines: int | None = None, follow: bool = False
@@ -194,7 +234,11 @@ class Recorder:
                 yield wanted
             if records:
                 continue
-            if not follow or not self._is_writer:
+            if not follow or not (self._is_writer or self._is_placeless):
                 return
             if rounds == self._rounds:
                 await self._written.park()
+
+
+def _cost(record: Record) -> int:
+    return len(record.data) + RECORD_BYTES

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import tempfile
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from jumpstarter_proto.console_lines import LINE_BYTES, lines_of
 from jumpstarter_exporter.recording import Cursor, Folder, Kind, Record, Recorder, state_directory
 from jumpstarter_exporter.recording import recorder as module
 from jumpstarter_exporter.recording.folder import TakenError
+from jumpstarter_exporter.recording.recorder import RECORD_BYTES
 from jumpstarter_exporter.recording.records import decode, encode
 
 records = st.lists(
@@ -273,8 +275,114 @@ async def test_without_a_place_nothing_is_recorded_and_nothing_fails(
         await nursery.start(recorder.run)
         recorder.record(b"x")
         recorder.mark("y")
-    assert [batch async for batch in recorder.read(follow=True)] == []
+        assert [batch async for batch in recorder.read()] == []
+        assert not recorder._waiting
+        nursery.cancel_scope.cancel()
+    with trio.fail_after(10):
+        assert [batch async for batch in recorder.read(follow=True)] == []
     assert "set JUMPSTARTER_STATE_DIRECTORY" in caplog.text
+
+
+@pytest.mark.parametrize("obstacle", ["no place", "another writer"])
+async def test_a_recording_begins_when_there_is_a_place_for_it_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, obstacle: str
+) -> None:
+    monkeypatch.setattr(module, "OPEN_SECONDS", 0.001)
+    path, other = tmp_path / "folder" / "c", Folder(tmp_path / "folder" / "c")
+    if obstacle == "no place":
+        (tmp_path / "folder").touch()
+    else:
+        other.open()
+    recorder = Recorder(path, logger=LOG)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(recorder.run)
+            recorder.record(b"before")
+            if obstacle == "no place":
+                (tmp_path / "folder").unlink()
+            other.close()
+            while not recorder._is_writer:
+                await trio.sleep(0.001)
+            recorder.record(b"after")
+            nursery.cancel_scope.cancel()
+    found = [(record.kind, record.data) for record in everything(Folder(path))]
+    gap = (Kind.GAP, b"6 bytes are missing here: the disk did not take them")
+    assert found == [*([gap] if obstacle == "no place" else []), (Kind.DATA, b"after")]
+    assert caplog.text.count("cannot be recorded") == (obstacle == "no place")
+
+
+async def test_what_was_lost_last_is_said_though_nothing_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    append = Folder.append
+
+    def slow(folder: Folder, record: Record) -> None:
+        go_on.wait(10)
+        append(folder, record)
+
+    monkeypatch.setattr(Folder, "append", slow)
+    monkeypatch.setattr(module, "WAITING", 1000)
+    recorder = Recorder(tmp_path, logger=LOG)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(recorder.run)
+            recorder.record(b"x" * 700)
+            await trio.testing.wait_all_tasks_blocked()  # a thread has it, and it counts
+            recorder.record(b"y" * 700)
+            go_on.set()
+            while [r.kind for r in everything(Folder(tmp_path))] != [Kind.DATA, Kind.GAP]:
+                await recorder._written.park()
+            nursery.cancel_scope.cancel()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["record", "mark", "note"]), st.integers(0, 500)), max_size=400))
+def test_what_waits_for_a_disk_that_takes_nothing_is_bounded(said: list[tuple[str, int]]) -> None:
+    recorder = Recorder(Path("unused"), logger=LOG)
+    recorder._is_writer = True
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "WAITING", 20_000)
+        patched.setattr(module, "JOIN_NANOSECONDS", 0)
+        for kind, size in said:
+            getattr(recorder, kind)(b"x" * size if kind == "record" else "x" * size)
+            held = sum(len(record.data) + RECORD_BYTES for record in recorder._waiting)
+            assert held == recorder._size <= 20_000 + RECORD_BYTES + 100, "a gap's own words may come on top"
+
+
+def test_a_piece_that_cannot_be_taken_back_stands_in_front_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path)
+    folder.open()
+    folder.append(Record(1, Kind.DATA, b"before"))
+    write = os.write
+
+    def torn(descriptor: int, data: bytes) -> int:
+        write(descriptor, data[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full(descriptor: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jumpstarter_exporter.recording.folder.os.write", torn)
+        patched.setattr("jumpstarter_exporter.recording.folder.os.ftruncate", full)
+        with pytest.raises(OSError, match="No space"):
+            folder.append(Record(2, Kind.DATA, b"torn"))
+    folder.append(Record(3, Kind.DATA, b"after"))
+    folder.close()
+    assert [record.data for record in everything(Folder(tmp_path))] == [b"before", b"after"]
+
+
+def test_a_recording_whose_folder_was_removed_is_begun_again(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "c", limit=400, segment=100)
+    folder.open()
+    folder.append(Record(1, Kind.DATA, b"x" * 50))
+    shutil.rmtree(tmp_path / "c")
+    for number in range(2, 5):
+        folder.append(Record(number, Kind.DATA, b"y" * 50))
+    folder.close()
+    assert everything(Folder(tmp_path / "c"))[-1].time == 4
 
 
 async def test_pieces_that_come_together_are_one_record(tmp_path: Path) -> None:
