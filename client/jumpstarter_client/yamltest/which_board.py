@@ -14,7 +14,7 @@ from jumpstarter_client.cli.devices import select
 from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
 from jumpstarter_client.node import Node
 from jumpstarter_client.requirements import lacking, missing_interfaces
-from jumpstarter_client.yamltest.model import BoardTest, calls
+from jumpstarter_client.yamltest.model import BoardTest, Call, Group, Item, calls
 
 __all__ = ["choose_board_of_test"]
 
@@ -22,7 +22,9 @@ _SENTENCE = 400
 
 
 def choose_board_of_test(boards: Sequence[HostBoard], test: BoardTest) -> tuple[HostBoard, BoardTest]:
-    """The board, and the test for that board alone. The test's `board` may name it, with a device or without.
+    """The board, and the test for that board alone.
+
+    The test's `board`, and the `device` of a step, may name it, as BOARD or BOARD.DEVICE.
 
     A test whose requirements no board meets is given to the first, on which it is skipped.
 
@@ -31,8 +33,9 @@ def choose_board_of_test(boards: Sequence[HostBoard], test: BoardTest) -> tuple[
         UsageError: several have; names them.
         JumpstarterError: the board that it names is not served; says why.
     """
-    if test.board:
-        check_served(boards, test.board)
+    for word in (test.board, *(call.device for call in calls(test.steps + test.always))):
+        if word:
+            check_served(boards, word)
     served = [(board, board.root) for board in boards if board.root is not None]
     named = [
         (board, root, own) for board, root in served if (own := _on_board_named(board, test)) is not None
@@ -59,11 +62,34 @@ def choose_board_of_test(boards: Sequence[HostBoard], test: BoardTest) -> tuple[
 
 
 def _on_board_named(board: HostBoard, test: BoardTest) -> BoardTest | None:
-    """The test for that board, if its `board` begins with the board's name."""
-    name, dot, device = (test.board or "").partition(f"{board.name}.")
-    if test.board == board.name:
-        return replace(test, board=None)
-    return replace(test, board=device) if dot and not name and device else None
+    """The test for that board, if its `board` or the `device` of a step is the board's name, or begins with it."""
+    words = [test.board, *(call.device for call in calls(test.steps + test.always))]
+    if all(_without_name(board, word) == word for word in words):
+        return None
+    return replace(
+        test,
+        board=_without_name(board, test.board),
+        steps=_items_on_board(board, test.steps),
+        always=_items_on_board(board, test.always),
+    )
+
+
+def _items_on_board(board: HostBoard, items: tuple[Item, ...]) -> tuple[Item, ...]:
+    return tuple(
+        replace(item, steps=_items_on_board(board, item.steps))
+        if isinstance(item, Group)
+        else replace(item, device=_without_name(board, item.device))
+        if isinstance(item, Call)
+        else item
+        for item in items
+    )
+
+
+def _without_name(board: HostBoard, word: str | None) -> str | None:
+    """What the word means on a host with that board only; None where it is the board."""
+    if word == board.name:
+        return None
+    return word.removeprefix(f"{board.name}.") or word if word else word
 
 
 def _mismatch(root: Node, test: BoardTest) -> str:
