@@ -8,6 +8,7 @@ A host can have an identity, too. Then each board that has none gets one from th
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
@@ -136,7 +137,8 @@ class Identities:
             return {}
         except OSError as error:
             raise PrivateFileError(
-                f"{self.folder} cannot be read: {error.strerror}; use sudo, or another JUMPSTARTER_STATE_DIRECTORY"
+                f"{self.folder} cannot be read: {error.strerror}; "
+                f"{_cure(error, 'another JUMPSTARTER_STATE_DIRECTORY')}"
             ) from None
         found: dict[Path, StoredIdentity | ConfigError] = {}
         for file in files:
@@ -365,8 +367,17 @@ def _raw(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise ConfigError(
-            f"this identity cannot be read: {error.strerror}; use sudo, or run as its owner", file=path
+            f"this identity cannot be read: {error.strerror}; {_cure(error, 'run as its owner')}", file=path
         ) from None
+
+
+def _cure(error: OSError, otherwise: str) -> str:
+    """What to do about a place that cannot be read."""
+    if error.errno == errno.ELOOP:
+        return "a link on the way leads to itself: remove that, or name another JUMPSTARTER_STATE_DIRECTORY"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"use sudo, or {otherwise}"
+    return "see what is there and move it away, or name another JUMPSTARTER_STATE_DIRECTORY"
 
 
 @contextmanager

@@ -219,7 +219,9 @@ def test_what_root_keeps_belongs_to_the_service_that_reads_it(
 def test_a_pipe_in_place_of_one_is_a_sentence(identities: Identities, file: Path) -> None:
     identities.prepare()
     os.mkfifo(identities.path("rpi4"), 0o600)
-    with pytest.raises(ConfigError, match="this identity cannot be read: Not a file; use sudo"):
+    with pytest.raises(
+        ConfigError, match="this identity cannot be read: Not a file; see what is there and move it away"
+    ):
         with_identity(load(file))
 
 
@@ -230,3 +232,16 @@ def test_a_board_whose_file_has_any_name_finds_its_own(identities: Identities, f
     assert with_identity(load(odd)).enrolment is not None
     odd.rename(file)
     assert with_identity(load(file)).enrolment is not None
+
+
+@pytest.mark.parametrize("where", [".", "identities", "identities/rpi4.yaml"])
+def test_a_loop_of_links_is_named_with_what_to_remove(identities: Identities, file: Path, where: str) -> None:
+    path = identities.folder.parent / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(path)
+    with pytest.raises(ConfigError, match="a link on the way leads to itself: remove that") as caught:
+        with_identity(load(file))
+    assert "sudo" not in str(caught.value)
+    if where != "identities/rpi4.yaml":
+        with pytest.raises(PrivateFileError, match="a link on the way leads to itself: remove that"):
+            identities.every()
