@@ -174,8 +174,8 @@ class TlsStream(trio.abc.Stream):
                     self._ended = True  # said in TLS's own way
                     break
                 pieces.append(piece)
-                if not incoming.pending and len(piece) < RECORD:
-                    break
+                if not incoming.pending:
+                    break  # a record is read whole, so asking once more would only raise
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:

@@ -92,6 +92,11 @@ async def test_a_socket_with_a_long_path_is_there_and_can_be_reached(far: Path) 
     assert len(os.listdir("/proc/self/fd")) <= len(descriptors), "a folder's descriptor was left open"
 
 
+async def test_a_socket_with_a_short_path_is_bound_to_that(short: Path) -> None:
+    async with unix_listener(short / "s") as listener:
+        assert listener.socket.getsockname() == str(short / "s")  # as `ss` and lsof show it
+
+
 def test_a_socket_whose_name_alone_is_too_long_is_a_sentence(far: Path) -> None:
     with pytest.raises(OSError, match="the socket's name is too long"):
         unix_listener(far / ("n" * 100))
