@@ -35,7 +35,8 @@ GUARD = (
 when that is killed, for its next process runs the hook again. A line on stdin says that the hook is over.
 """
 _CHUNK = 4096
-"""Small, so that a hook that floods its terminal leaves the loop to others between two pieces."""
+LINES_AT_ONCE = 64
+"""A hook that floods its terminal leaves the loop to others behind so many, and between two chunks."""
 
 _running: set[int] = set()
 """The process groups of the hooks that run in this process."""
@@ -168,7 +169,17 @@ async def _to_its_end(process: trio.Process, timeout: float, terminal: int, logg
         lines.end()
     if limit.cancelled_caught:
         return f"Hook timed out after {timeout:g} seconds"
-    return f"Hook failed with exit code {process.returncode}" if process.returncode else ""
+    return _failure(process.returncode)
+
+
+def _failure(code: int | None) -> str:
+    if code is not None and code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:  # a real-time signal has no name
+            name = f"signal {-code}"
+        return f"Hook was killed from outside, by {name}"
+    return f"Hook failed with exit code {code}" if code else ""
 
 
 async def _kill(process: trio.Process) -> None:
@@ -194,7 +205,10 @@ async def _read(terminal: int, lines: _Lines) -> None:
             return  # EIO: nobody has the other end any more
         if not data:
             return
-        lines.feed(data)
+        for number, line in enumerate(lines.whole(data), start=1):
+            lines.say(line)
+            if number % LINES_AT_ONCE == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()  # what was read is said, however late it is
 
 
 class _Lines:
@@ -204,19 +218,19 @@ class _Lines:
         self._logger = logger
         self._begun = b""
 
-    def feed(self, data: bytes) -> None:
+    def whole(self, data: bytes) -> list[bytes]:
+        """The lines that end in it, and what is too long for a line."""
         *whole, self._begun = (self._begun + data).split(b"\n")
-        for line in whole:
-            self._say(line)
         while len(self._begun) > LINE_BYTES:
-            self._say(self._begun[:LINE_BYTES])
+            whole.append(self._begun[:LINE_BYTES])
             self._begun = self._begun[LINE_BYTES:]
+        return whole
 
     def end(self) -> None:
         if self._begun:
-            self._say(self._begun)
+            self.say(self._begun)
         self._begun = b""
 
-    def _say(self, line: bytes) -> None:
+    def say(self, line: bytes) -> None:
         for start in range(0, max(len(line), 1), LINE_BYTES):
             self._logger.info("%s", line[start : start + LINE_BYTES].decode("utf-8", "replace").rstrip("\r"))
