@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.v1 import jumpstarter_pb2
@@ -115,6 +115,7 @@ class Node:
         self._connection = connection
         self._allowed = allowed
         self._client: DriverClient | None = None
+        self._keeps: Callable[[Node], bool] = lambda child: True
 
     @property
     def uuid(self) -> str:
@@ -146,9 +147,16 @@ class Node:
             else:
                 child.vanish()
         for name, child in fresh.children.items():
-            if name not in self.children:
+            if name not in self.children and self._keeps(child):
                 child.parent = self
                 self.children[name] = child
+
+    def keep(self, wanted: Callable[[Node], bool]) -> None:
+        """Have only these children, whatever later reports say."""
+        self._keeps = wanted
+        for name, child in list(self.children.items()):
+            if not wanted(child):
+                del self.children[name]
 
     def vanish(self) -> None:
         """Be gone, with all below."""

@@ -10,6 +10,7 @@ from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import ConnectError, DriverError
 from jumpstarter_client.node import Allowed, Node
+from jumpstarter_client.pytest_plugin.boards import keep_own
 from jumpstarter_client.tree import build
 
 POWER = "jumpstarter_driver_power.client.PowerClient"
@@ -157,3 +158,20 @@ def test_a_class_that_cannot_be_loaded_is_a_stub_that_explains_itself_when_used(
     stub = root.children["fan"].client
     with pytest.raises(DriverError, match="fan cannot be used"):
         stub.call_async("on").send(None)
+
+
+def test_what_a_process_left_out_does_not_come_back_with_the_next_report() -> None:
+    root = tree()
+    keep_own(root, 1, 2)
+    assert set(root.children) == {"rpi5", "spare"}
+    fresh = report(
+        *[
+            (entry.uuid, entry.parent_uuid, entry.labels["jumpstarter.dev/name"], POWER)
+            for entry in LAB.reports
+        ],
+        ("5", "0", "rock", GROUP),
+        ("6", "5", "power", POWER),
+        ("7", "0", "camera", POWER),
+    )
+    root.become(tree(fresh))
+    assert set(root.children) == {"rpi5", "spare", "camera"}, "a board that is new has nobody yet"

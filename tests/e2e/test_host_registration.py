@@ -179,7 +179,7 @@ def test_a_board_that_is_gone_is_shown_so_until_it_is_forgotten(lab: Lab) -> Non
     (host.folder / "two.yaml").unlink()
     assert host.run("reload").returncode == 0
     lab.until(lambda: "gone_since" in found(lab)["pi4-two"])
-    assert not (host.state / "identities" / "two.yaml").exists()
+    lab.until(lambda: not (host.state / "identities" / "two.yaml").exists())
     ann = lab.client("ann")
     listed = {
         one["name"]: one

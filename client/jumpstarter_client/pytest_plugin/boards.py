@@ -81,6 +81,5 @@ def keep_own(root: Node, worker: int, workers: int) -> None:
         raise ConnectError(
             f"the exporter has {there} for {workers} processes of pytest-xdist; run pytest with -n {count}"
         )
-    for name in boards:
-        if name != boards[worker]:
-            del root.children[name]
+    own = boards[worker] if boards else ""
+    root.keep(lambda node: node.name == own or not node.children)
