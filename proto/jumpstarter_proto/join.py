@@ -38,9 +38,10 @@ class JoinableStream(Protocol):
 
     `receive_some` must lose nothing when it is cancelled. Used where a stream has them: `send_eof`;
     `finish(discard)`, which waits until the peer has taken all that was sent and raises trio.BrokenResourceError if it
-    never will (with `discard`, nobody else reads the stream any more); `confirm`, which tells the peer that all it sent
-    was taken; `defer_confirm`, after which nothing but `confirm` says so; `abort`, after which closing the stream is an
-    error for its peer, and never looks like an end of data.
+    never will (with `discard`, nobody else reads the stream any more); `wait_broken`, which raises
+    trio.BrokenResourceError when the peer of a stream whose data has ended is gone; `confirm`, which tells the peer
+    that all it sent was taken; `defer_confirm`, after which nothing but `confirm` says so; `abort`, after which closing
+    the stream is an error for its peer, and never looks like an end of data.
     """
 
     async def receive_some(self) -> bytes | bytearray:
@@ -80,7 +81,8 @@ async def join(
     - Loss: when a stream breaks, what the other one already got still arrives, what the broken one has said is
       still delivered, and then both are aborted, so that a peer that can still hear gets an error (a TCP
       connection is reset) and not an end of data. What comes for the broken one meanwhile is dropped.
-      BrokenJoinError says which one broke. Another exception of a stream does the same and is raised as it is,
+      BrokenJoinError says which one broke. That a stream breaks after its data has ended is noticed, too, where it
+      has a `wait_broken`. Another exception of a stream does the same and is raised as it is,
       rather than the broken streams that it leads to.
     - `ends_with`: the end of what one of these streams says ends the whole join, as soon as that has been taken.
       Output that comes meanwhile is dropped. For users of a console, which has no end of its own.
@@ -171,8 +173,7 @@ class _Join:
             self._fail(error)
             self._pumping.cancel()
         finally:
-            direction.has_ended = True
-            direction.back.stop_dropping()
+            direction.set_ended()
 
     async def _copy_or_break(self, direction: _Direction) -> None:
         try:
@@ -198,6 +199,8 @@ class _Join:
             self._has_ended = True
         else:
             await direction.end()
+            direction.set_ended()
+            await direction.watch()
 
     def _fail(self, error: Exception) -> None:
         if self._failure is None or (
@@ -226,6 +229,8 @@ class _Direction:
         self.running = trio.CancelScope()
         self.is_over = False
         """Its source has ended, and the sink's peer has taken everything."""
+        self.is_taken = False
+        """The same, whether its source was told or not."""
         self.is_refused = False
         """The sink has broken."""
         self._uses_sink = False
@@ -304,6 +309,7 @@ class _Direction:
             with self._use():
                 await send_eof()
         await self.flush(discard=discard)
+        self.is_taken = True
         if (confirm := getattr(self.source, "confirm", None)) is not None:
             with suppress(*_BROKEN):  # its owner learns of that in the other direction
                 await confirm()
@@ -322,6 +328,23 @@ class _Direction:
             if self.back.is_refused and not self.back.has_ended:
                 await self.back._dropped.wait()  # noqa: SLF001 - its own class
             await _finish(self.sink, discard=True)
+
+    def set_ended(self) -> None:
+        """What the sink says is for nobody but the other direction."""
+        self.has_ended = True
+        self.back.stop_dropping()
+
+    async def watch(self) -> None:
+        """While the other direction goes on, see whether the source's peer is still there to take what it brings."""
+        wait_broken: Callable[[], Awaitable[None]] | None = getattr(self.source, "wait_broken", None)
+        if wait_broken is None or self.back.has_ended or self._dropping.cancel_called:
+            return
+        with self._dropping:
+            try:
+                await wait_broken()
+            except _BROKEN as error:
+                if not self.back.is_taken:
+                    raise _BrokenSourceError from error
 
     def leave(self) -> None:
         """Take what is there, and no more."""
@@ -348,7 +371,7 @@ class _Direction:
             self._dropped.set()
 
     def stop_dropping(self) -> None:
-        """Leave the source to others, or to nobody."""
+        """Leave the source to others, or to nobody; see no more whether it is there."""
         self._dropping.cancel()
 
     async def stop(self) -> None:

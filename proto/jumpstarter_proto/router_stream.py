@@ -61,6 +61,9 @@ class _Frames(Protocol):
     def send_now(self, frame: bytes, /) -> None:
         """Send a frame within the allowance."""
 
+    def wait_failed(self) -> Awaitable[RpcError]:
+        """Wait until the call fails, when no frame waits to be received."""
+
     async def send_eof(self) -> None:
         """Say that there will be no more data."""
 
@@ -76,6 +79,7 @@ class _ServerFrames:
         self.send = call.send_data
         self.allowance = call.allowance
         self.send_now = call.send_now
+        self.wait_failed = call.wait_failed
 
     def has_succeeded(self) -> bool:
         return False
@@ -347,6 +351,19 @@ class RouterStream(trio.abc.HalfCloseableStream):
             with self._receive_conflicts:
                 await self._receive_frame()
             self._rest = b"" if discard else self._rest
+
+    async def wait_broken(self) -> None:
+        """After the end of the data: wait until the peer is gone.
+
+        Only a peer that confirms has an order in which it ends its calls; others may, once they have nothing to say.
+
+        Raises:
+            trio.BrokenResourceError: it is, and takes nothing more.
+        """
+        if not (self._confirms or self._is_servers):
+            await trio.sleep_forever()
+        error = await self._frames.wait_failed()
+        raise trio.BrokenResourceError(str(error)) from error
 
     async def leave(self, seconds: float) -> None:
         """End the stream for good: send the end, if it was not sent, and wait until the peer has taken everything.

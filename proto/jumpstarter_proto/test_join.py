@@ -195,6 +195,39 @@ async def test_the_end_of_a_console_s_user_ends_all_once_it_was_taken(
         await over.wait()
 
 
+@pytest.mark.parametrize("ended", ["caller", "exporter"])
+async def test_a_connection_that_is_lost_after_one_side_said_its_end_is_an_error_for_the_other_at_once(
+    autojump_clock: trio.testing.MockClock, ended: str
+) -> None:
+    """Nothing more comes from that side, and the other has nothing to say; nobody may wait until it does."""
+    one, near = wire()
+    other, far = wire()
+    carrier = trio.testing.memory_stream_pair()
+    over = trio.Event()
+    speaker, listener = (one, other) if ended == "caller" else (other, one)
+    async with joined_over(carrier, near, far) as join_them, trio.open_nursery() as nursery:
+
+        async def forward() -> None:
+            with pytest.raises(BrokenJoinError):
+                await join_them()
+            over.set()
+
+        nursery.start_soon(forward)
+        await speaker.send_all(b"all")
+        await speaker.send_eof()
+        assert await listener.receive_some() == b"all"
+        assert await listener.receive_some() == b""
+        await trio.testing.wait_all_tasks_blocked()
+        lost = trio.current_time()
+        await trio.aclose_forcefully(carrier[0])
+        with trio.fail_after(60), pytest.raises(trio.BrokenResourceError):
+            await speaker.receive_some()
+        await over.wait()
+        with pytest.raises(trio.BrokenResourceError):
+            await listener.send_all(b"x")
+        assert trio.current_time() - lost < 1
+
+
 async def test_what_a_stream_raises_wins_over_the_streams_that_break_because_of_it() -> None:
     class Card(Wire):
         async def send_all(self, data: bytes | bytearray | memoryview) -> None:

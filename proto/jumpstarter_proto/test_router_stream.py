@@ -255,6 +255,8 @@ class Frames:
         return 0
 
     def send_now(self, frame: bytes) -> None: ...
+    async def wait_failed(self) -> RpcError:
+        raise NotImplementedError
 
 
 @given(st.lists(DATA | OTHER), st.booleans(), st.none() | st.integers(1, 30))
@@ -296,6 +298,9 @@ class NarrowFrames:
 
     def send_now(self, frame: bytes, /) -> None:
         self.sent.append("now")
+
+    async def wait_failed(self) -> RpcError:
+        raise NotImplementedError
 
     async def send_eof(self) -> None:
         await self.send(router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY).SerializeToString())

@@ -303,6 +303,10 @@ class ClientCall(Generic[Req, Res]):
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
 
+    async def wait_failed(self) -> RpcError:
+        """Wait until the call ends with another status than OK, and return that; for who receives nothing any more."""
+        return await self._mux.wait_failed(self._state)
+
     @property
     def has_succeeded(self) -> bool:
         """Whether the peer has ended it with the status OK."""

@@ -480,6 +480,15 @@ class Mux:
             self._turn = 0
             await trio.lowlevel.checkpoint()
 
+    async def wait_failed(self, call: CallState) -> RpcError:
+        """Wait until the call fails and return why. One that ends well, or has messages to receive, does not fail."""
+        while True:
+            if not call.messages and call.failure is not None:
+                return RpcError(call.failure.code, call.failure.details)
+            if not call.messages and call.ended is not None and call.ended.code is not StatusCode.OK:
+                return RpcError(call.ended.code, call.ended.details, call.ended.metadata)
+            await call.changed.park()
+
     def allowance(self, call: CallState) -> int:
         """Bytes of a message that `send` would take now without waiting for anything; 0 for none."""
         if call.is_over or call.is_sending or self.lost is not None or self._outbox.size > self._high_water:

@@ -183,6 +183,10 @@ class ServerCall(Generic[Req, Res]):
         self._visit.heard = trio.current_time()
         return data
 
+    async def wait_failed(self) -> RpcError:
+        """Wait until the caller has cancelled or is gone, and return how; for who receives nothing any more."""
+        return await self._mux.wait_failed(self._state)
+
     async def send_data(self, data: bytes) -> None:
         """`send` for a message that is serialised already."""
         if not self._headers_sent:
