@@ -48,6 +48,7 @@ class Node:
             str(slot),
             slot.life,
             slot.life.driver,
+            closings=slot.closings,
             before_close=self._shut_children,
             on_closed=self._closed,
         )
@@ -134,6 +135,10 @@ class Node:
                     self.slot.give_back(self)
                 raise
             self.was_used = True
+
+    def shut_soon(self, nursery: trio.Nursery) -> None:
+        """Have a task in that nursery `shut` it. From now on its hardware is waited for."""
+        self._opening.shut_soon(nursery)
 
     async def shut(self) -> None:
         """Close it, unless it is closed, and its children before; returns when that is done."""

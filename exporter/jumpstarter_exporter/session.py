@@ -179,7 +179,7 @@ class Session:
     def _follow(self) -> None:
         """The board has other devices now: so has the session, and what is gone is closed."""
         for node in self.tree.update():
-            self._nursery.start_soon(node.shut)
+            node.shut_soon(self._nursery)
         self.tree.attach(self._nursery)
         self._tell_drivers()
 

@@ -38,7 +38,14 @@ class SlotCore:
         self.above = above
         self.below: dict[str, SlotCore] = {}
         """By name; of the slots right below."""
-        self.opening = Opening(core, str(slot), slot.life, slot.life.core, before_close=self._shut_below)
+        self.opening = Opening(
+            core,
+            str(slot),
+            slot.life,
+            slot.life.core,
+            closings=slot.closings,
+            before_close=self._shut_below,
+        )
         core.join(self)
         if above is not None and slot.parent is above.slot:
             above.below[slot.name] = self

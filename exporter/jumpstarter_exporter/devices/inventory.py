@@ -16,6 +16,7 @@ import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter.devices.layout import Line, layout
+from jumpstarter_exporter.devices.opening import Closings
 from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.spec import Spec, adopt, walk
 from jumpstarter_exporter.driver import Driver
@@ -74,11 +75,16 @@ class BoardDevices(Revision):
         changed: Callable[[], None] = lambda: None,
         root: Driver | None = None,
         threads: BoardThreads | None = None,
+        closings: Closings | None = None,
     ) -> None:
-        """Devices without one in `uuids` get a new UUID. `root` are driver objects that were made by hand."""
+        """Devices without one in `uuids` get a new UUID. `closings` are those of all boards.
+
+        `root` are driver objects that were made by hand.
+        """
         super().__init__()
         self.name = name
         self._threads = BoardThreads() if threads is None else threads
+        self._closings = Closings() if closings is None else closings
         self.slots: dict[str, Slot] = {}
         """By path, parents before their children."""
         self.lines: list[Line] = []
@@ -159,7 +165,7 @@ class BoardDevices(Revision):
         gone = [slot for path, slot in before.items() if slots.get(path) is not slot]
         for slot in reversed(gone):
             if slot.core is not None and self._nursery is not None:
-                self._nursery.start_soon(slot.core.opening.shut)
+                slot.core.opening.shut_soon(self._nursery)
 
     def attach(self, nursery: trio.Nursery | None, context: Context | None = None) -> None:
         """Let cores be opened in this nursery, with this context for their code, or no more; see `cores.living`."""
@@ -172,7 +178,9 @@ class BoardDevices(Revision):
             slot.core.opening.attach(self._nursery, self._context)
 
     def _slot(self, path: str, spec: Spec, uuid: UUID, parent: Slot | None, driver: Driver | None) -> Slot:
-        slot = Slot(path, spec, uuid, parent=parent, threads=self._threads, driver=driver)
+        slot = Slot(
+            path, spec, uuid, parent=parent, threads=self._threads, closings=self._closings, driver=driver
+        )
         slot.life.watch(lambda *_: self._change() if self.slots.get(slot.path) is slot else None)
         return slot
 
@@ -190,6 +198,8 @@ class Inventory(Revision):
 
     def __init__(self) -> None:
         super().__init__()
+        self.closings = Closings()
+        """Of the devices of all boards: hardware goes from one to another."""
         self._boards: dict[str, BoardDevices] = {}
         self._threads: dict[str, BoardThreads] = {}
         """By the board's name. Those that never came back count for the next board of that name, too."""
@@ -216,7 +226,7 @@ class Inventory(Revision):
             if self._boards.get(name) is board:
                 self._change()
 
-        board = BoardDevices(name, spec, uuids, changed=changed, threads=threads)
+        board = BoardDevices(name, spec, uuids, changed=changed, threads=threads, closings=self.closings)
         with self._lock:
             self._boards[name] = board
         self._change()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import trio
@@ -17,14 +18,16 @@ from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter import guests
 from jumpstarter_exporter.devices.state import Layer, Lifecycle
-from jumpstarter_exporter.errors import DeviceFailed, DeviceMissing, single
+from jumpstarter_exporter.errors import DeviceBusy, DeviceFailed, DeviceMissing, single
 
-__all__ = ["CLOSE_SECONDS", "OPEN_SECONDS", "Opening"]
+__all__ = ["CLOSE_SECONDS", "HANDOVER_SECONDS", "OPEN_SECONDS", "Closings", "Opening"]
 
 OPEN_SECONDS = 60.0
 """A driver that has not acquired its hardware by then has failed."""
 CLOSE_SECONDS = 10.0
 """A driver that has not released its hardware by then is left to itself."""
+HANDOVER_SECONDS = CLOSE_SECONDS + 5
+"""Hardware that is busy is tried again for so long, while other devices of this process are being closed."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +42,31 @@ class Guest(Protocol):
     def attach(self, nursery: trio.Nursery | None) -> None: ...
 
 
+class Closings:
+    """Which devices of this process are being closed, for whoever finds its hardware busy. In one trio loop."""
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        """Set when the next one has ended, and replaced by a new one then."""
+        self._count = 0
+
+    @property
+    def are_under_way(self) -> bool:
+        """Whether hardware is about to be released."""
+        return self._count > 0
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """At the end of the block some hardware may have been released."""
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self.ended.set()
+            self.ended = trio.Event()
+
+
 class Opening:
     """Opens one guest, one caller at a time, and closes it. `layer` of `life` is its state."""
 
@@ -49,20 +77,27 @@ class Opening:
         life: Lifecycle,
         layer: Layer,
         *,
+        closings: Closings,
         before_close: Callable[[], Awaitable[None]],
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`before_close` closes what uses the guest; it and `on_closed` are called at each close and never raise."""
+        """`before_close` closes what uses the guest; it and `on_closed` are called at each close and never raise.
+
+        `closings` are those of all devices that may have the same hardware.
+        """
         self._guest = guest
         self._name = name
         self._life = life
         self._layer = layer
+        self._closings = closings
         self._before_close = before_close
         self._on_closed = on_closed
         self._nursery: trio.Nursery | None = None
         self._context: contextvars.Context | None = None
         self._opening = trio.Lock()
         self._scope: trio.CancelScope | None = None
+        self._waiting: trio.CancelScope | None = None
+        """For hardware that is busy."""
         self._ended = trio.Event()
         self._is_open = False
         self._is_left_opening = False
@@ -79,22 +114,79 @@ class Opening:
         self._context = context
 
     async def open(self) -> None:
-        """Open it, unless it is open. Raises what its `open` raises, after which the next use tries again."""
+        """Open it, unless it is open. Raises what its `open` raises, after which the next use tries again.
+
+        Hardware that is busy while other devices are being closed is waited for, `HANDOVER_SECONDS` at most.
+        """
         async with self._opening:
             if self.is_open:
                 return
             if (why := self._life.why_unplugged) and not self._guest.waits_for_hardware:
                 raise DeviceMissing(f"{self._name} is not there: {why}")
             await self.shut()
-            if self._nursery is None:  # the session may have begun to end meanwhile
-                raise JumpstarterUsageError("a device can be opened only inside of its session")
+            deadline = trio.current_time() + HANDOVER_SECONDS
+            while not await self._try_open(deadline):
+                pass
+
+    async def _try_open(self, deadline: float) -> bool:
+        """False if its hardware was busy, and some has been released since. Raises what its `open` raises."""
+        if self._nursery is None:  # the session may have begun to end meanwhile
+            raise JumpstarterUsageError("a device can be opened only inside of its session")
+        ended = self._closings.ended
+        try:
             await self._nursery.start(self._live)
+            return True
+        except DeviceBusy as error:
+            busy = error
+        again = False
+        failure: Exception | None = None
+        try:
+            again = await self._until_released(ended, deadline)
+            failure = busy
+        finally:
+            if not again:
+                self._settle(failure)
+                self._on_closed()
+        if not again:
+            raise busy
+        return False
+
+    async def _until_released(self, ended: trio.Event, deadline: float) -> bool:
+        """Wait for the next closing, if there is one; whether it has ended.
+
+        Raises DeviceFailed if this is closed meanwhile.
+        """
+        if not ended.is_set() and not self._closings.are_under_way:
+            return False
+        with trio.CancelScope() as waiting, trio.move_on_at(deadline) as limit:
+            self._waiting = waiting
+            try:
+                await ended.wait()
+            finally:
+                self._waiting = None
+        if waiting.cancelled_caught or self._nursery is None:
+            raise self._closed_early()
+        return not limit.cancelled_caught
+
+    def shut_soon(self, nursery: trio.Nursery) -> None:
+        """Have a task in that nursery `shut` it. From now on its hardware is waited for."""
+        closing = ExitStack()
+        closing.enter_context(self._closings.under_way())
+
+        async def shut() -> None:
+            with closing:
+                await self.shut()
+
+        nursery.start_soon(shut)
 
     async def shut(self) -> None:
         """Close it, unless it is closed, and what uses it before; returns when that is done."""
+        if self._waiting is not None:
+            self._waiting.cancel()
         if self._scope is not None:
-            self._scope.cancel()
-            await self._ended.wait()
+            with self._closings.under_way():
+                self._scope.cancel()
+                await self._ended.wait()
 
     async def _live(self, *, task_status: trio.TaskStatus[None]) -> None:
         """From open to close. Never raises once it is open: this is a task's outermost edge."""
@@ -125,12 +217,16 @@ class Opening:
             self._scope = None
             try:
                 self._take_nursery()
-                self._settle(failure)
-                self._on_closed()
+                if started or not isinstance(failure, DeviceBusy):  # else that is decided by who opens it
+                    self._settle(failure)
+                    self._on_closed()
             finally:
                 self._ended.set()  # whoever waits for that is shielded
         if not started:
-            raise failure or DeviceFailed(f"{self._name} was closed while it was being opened; try again")
+            raise failure or self._closed_early()
+
+    def _closed_early(self) -> DeviceFailed:
+        return DeviceFailed(f"{self._name} was closed while it was being opened; try again")
 
     def _take_nursery(self) -> None:
         try:

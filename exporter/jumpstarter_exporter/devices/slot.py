@@ -16,6 +16,7 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_exporter.devices.cores import SlotCore
+from jumpstarter_exporter.devices.opening import Closings
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.driver import Driver
@@ -42,15 +43,20 @@ class Slot:
         *,
         parent: Slot | None,
         threads: BoardThreads,
+        closings: Closings,
         driver: Driver | None = None,
     ) -> None:
-        """`threads` are the board's. `driver` is the object that it is made for, if one was made by hand."""
+        """`threads` are the board's, `closings` the process's.
+
+        `driver` is the object that it is made for, if one was made by hand.
+        """
         self.path = path
         self.spec = spec
         self.uuid = uuid
         self.parent = parent
         self.life: Lifecycle = Lifecycle() if driver is None else driver.life
         self.threads = DeviceThreads(path, threads)
+        self.closings = closings
         self.labels: Mapping[str, str] = spec.labels
         """What its driver added to its labels when it was last asked."""
         self.is_kept = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,10 +18,10 @@ from jumpstarter_exporter.conftest import User
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
-from jumpstarter_exporter.devices.opening import CLOSE_SECONDS
+from jumpstarter_exporter.devices.opening import CLOSE_SECONDS, HANDOVER_SECONDS
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.devices.state import State
-from jumpstarter_exporter.driver import DeviceMissing, Driver, export
+from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing, Driver, export
 from jumpstarter_exporter.session import Session
 
 Users = Callable[[Session], AbstractAsyncContextManager[User]]
@@ -81,10 +81,40 @@ class Device(Driver):
         self.logger.info("driver: use")
 
 
+class PortCore(Core["PortDevice"]):
+    """A port that one opener at a time can have, and that takes a second to be released."""
+
+    holder: ClassVar[str] = ""
+
+    @property
+    def opens_at_start(self) -> bool:
+        return True
+
+    async def open(self) -> None:
+        await trio.sleep(0.01)
+        if PortCore.holder:
+            raise DeviceBusy(f"the port is open in {PortCore.holder}; end that first")
+        PortCore.holder = self.path
+
+    async def close(self) -> None:
+        if PortCore.holder == self.path:
+            await trio.sleep(self.config.close_seconds)
+            PortCore.holder = ""
+
+
+@dataclass(kw_only=True, eq=False)
+class PortDevice(Driver):
+    client: ClassVar[str] = "example.Client"
+    core_of: ClassVar[type[PortCore]] = PortCore
+
+    close_seconds: float = 1.0
+
+
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     events.clear()
     monkeypatch.setattr(DeviceCore, "errors", {})
+    monkeypatch.setattr(PortCore, "holder", "")
 
 
 def board(**values: Any) -> BoardDevices:
@@ -308,3 +338,84 @@ async def test_a_device_that_joins_a_group_disturbs_nobody_in_it(user: Users) ->
         devices.replace(Spec(Composite))
         await trio.testing.wait_all_tasks_blocked()
         assert sorted(events[4:]) == ["close group.b", "driver closes group.b"]
+
+
+def with_port(name: str, **values: Any) -> Spec:
+    return Spec(Composite, children={name: Spec(PortDevice, values)})
+
+
+@asynccontextmanager
+async def kept_open(*boards: BoardDevices) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        for one in boards:
+            await stack.enter_async_context(living(one))
+        async with trio.open_nursery() as nursery:
+            for one in boards:
+                nursery.start_soon(keeping_open, one)
+            await trio.sleep(0.1)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("first", ["the board that gets it", "the board that loses it", "one board"])
+async def test_hardware_that_goes_to_another_device_is_opened_when_the_one_before_has_closed_it(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
+    inventory = Inventory()
+    before = inventory.add("before", with_port("old"))
+    after = before if first == "one board" else inventory.add("after", Spec(Composite))
+    async with kept_open(*{before, after}):
+        assert PortCore.holder == "old"
+        if first == "the board that loses it":
+            before.replace(Spec(Composite))
+        after.replace(with_port("new"))
+        if first == "the board that gets it":
+            before.replace(Spec(Composite))
+        await trio.sleep(0.5)
+        assert after.slots["new"].state is State.STARTING
+        await trio.sleep(0.6)
+        assert (after.slots["new"].state, PortCore.holder) == (State.READY, "new")
+    assert not caplog.records
+
+
+async def test_hardware_that_nobody_releases_is_busy_at_once_and_one_that_is_released_too_late_after_a_limit(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    inventory = Inventory()
+    before, after = inventory.add("before", with_port("old")), inventory.add("after", Spec(Composite))
+    async with kept_open(before, after):
+        after.replace(with_port("new"))
+        await trio.sleep(0.1)
+        assert after.slots["new"].state is State.FAILED
+        assert after.slots["new"].reason == "the port is open in old; end that first"
+        with inventory.closings.under_way():
+            after.replace(with_port("other"))
+            await trio.sleep(HANDOVER_SECONDS - 1)
+            states = [after.slots["other"].state]
+            await trio.sleep(2)
+            assert [*states, after.slots["other"].state] == [State.STARTING, State.FAILED]
+
+
+async def test_a_device_that_waits_for_its_hardware_and_is_taken_away_is_not_opened_any_more(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    inventory = Inventory()
+    before, after = inventory.add("before", with_port("old")), inventory.add("after", Spec(Composite))
+    async with kept_open(before, after), trio.open_nursery() as nursery:
+
+        async def use() -> None:
+            core = after.slots["new"].core
+            assert core is not None
+            with pytest.raises(DeviceFailed, match="was closed while it was being opened"):
+                await core.open()
+
+        after.replace(with_port("new"))
+        before.replace(Spec(Composite))
+        nursery.start_soon(use)
+        await trio.sleep(0.5)
+        slot = after.slots["new"]
+        assert slot.state is State.STARTING
+        after.replace(Spec(Composite))
+        await trio.sleep(5)
+        assert (slot.state, PortCore.holder) == (State.READY, "")
+    assert not caplog.records

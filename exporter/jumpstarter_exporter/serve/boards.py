@@ -68,6 +68,8 @@ class _Entry:
     """It is not served, and not tried again before somebody says so."""
     asked: str = ""
     """Why it has been asked to change."""
+    handover: ExitStack | None = None
+    """Ends when its hardware is released."""
     ended: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -85,6 +87,17 @@ class _Entry:
         if self.file.config is None or self.file.says_the_same(self.served):
             return ""
         return "its file has changed"
+
+    @property
+    def is_to_stop(self) -> bool:
+        """Whether it is to end, or to begin anew, and nobody uses it."""
+        return self.board is not None and bool(self.pending) and not self.board.user
+
+    def end_handover(self) -> None:
+        """Nobody is to wait for what it has."""
+        if self.handover is not None:
+            self.handover.close()
+            self.handover = None
 
     @property
     def is_discovered(self) -> bool:
@@ -232,12 +245,14 @@ class Boards:
             again = {name for name, board in self._roll.served.items() if board.start_again()}
             self._configured = files
             # Some of it is done: whoever has asked may leave, and the rest follows all the same.
-            with trio.CancelScope(shield=True):
-                broken = await self.rediscover(files)
-            wanted = {**self._discovered, **files}
-            for name in {*self._entries, *wanted}:
-                self._take(self._entries.setdefault(name, _Entry(name)), wanted.get(name))
-            self._advance()
+            # A discovered board may get what another is told only then to release.
+            with self.inventory.closings.under_way():
+                with trio.CancelScope(shield=True):
+                    broken = await self.rediscover(files)
+                wanted = {**self._discovered, **files}
+                for name in {*self._entries, *wanted}:
+                    self._take(self._entries.setdefault(name, _Entry(name)), wanted.get(name))
+                self._advance()
             entries = dict(self._entries)
             while not all(entry.is_settled for entry in self._entries.values()):
                 await self._moved.wait()
@@ -349,6 +364,10 @@ class Boards:
                 if pending != entry.asked:
                     entry.asked = pending
                     board.change(pending) if pending else board.keep()
+                if entry.is_to_stop:
+                    self._hand_over(entry)
+                else:
+                    entry.end_handover()
                 if entry is not self._at_door and not entry.has_socket:
                     self._move(entry, self._give_socket)
             elif entry.file is None:
@@ -379,10 +398,19 @@ class Boards:
         """Nobody uses it, so what is pending can be done."""
         if entry.regrouping:
             self.on_free()
-        if entry.board is not None and entry.pending and not entry.board.user and not entry.is_moving:
+        self._stop_if_free(entry)
+        self._advance()
+
+    def _stop_if_free(self, entry: _Entry) -> None:
+        if entry.is_to_stop and not entry.is_moving:
+            self._hand_over(entry)
             self._move(entry, self._stop)
-        else:
-            self._advance()
+
+    def _hand_over(self, entry: _Entry) -> None:
+        """Other boards may be given what it has: they wait for that from now on, until it is stopped."""
+        if entry.handover is None:
+            entry.handover = ExitStack()
+            entry.handover.enter_context(self.inventory.closings.under_way())
 
     def _move(self, entry: _Entry, how: Callable[[_Entry], Awaitable[None]]) -> None:
         async def moving() -> None:
@@ -390,6 +418,8 @@ class Boards:
                 await how(entry)
             finally:
                 entry.is_moving = False
+            if entry.asked:  # it may have been left meanwhile
+                self._stop_if_free(entry)
             self._advance()
 
         entry.is_moving = True
@@ -519,6 +549,7 @@ class Boards:
         self._roll.served.pop(entry.name, None)
         self._roll.changes.pop(entry.name, None)
         entry.board = entry.served = None
+        entry.end_handover()
         entry.servers = []
         entry.own.close()
         entry.has_socket = False

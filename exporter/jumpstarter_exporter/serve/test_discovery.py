@@ -5,9 +5,16 @@ Only what is plugged in is scripted: trees as udev shows them. There is nothing 
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +37,7 @@ from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.devices.udev_device import DeviceTree
 from jumpstarter_exporter.errors import collapsed
+from jumpstarter_exporter.node_errors import users_of
 from jumpstarter_exporter.serve import host as module
 from jumpstarter_exporter.serve.discovery import Discovery
 from jumpstarter_exporter.serve.door import BOARD
@@ -137,8 +145,12 @@ async def uuid_of(door: Channel, path: str, board: str | None = None) -> str:
 
 async def use(door: Channel, path: str, board: str | None = None) -> None:
     """Do something with a device, which makes its board used."""
+    await call(door, path, "on", board)
+
+
+async def call(door: Channel, path: str, method: str, board: str | None = None) -> None:
     metadata = [] if board is None else [(BOARD, board)]
-    request = jumpstarter_pb2.DriverCallRequest(uuid=await uuid_of(door, path, board), method="on")
+    request = jumpstarter_pb2.DriverCallRequest(uuid=await uuid_of(door, path, board), method=method)
     await ExporterServiceStub(door).DriverCall(request, metadata=metadata)
 
 
@@ -298,6 +310,71 @@ async def test_a_regrouping_waits_until_nobody_uses_a_board_that_it_touches(
         await until_listed(door, "pi4-bench")
         assert set(await devices(door)) == {"ft232r-a5.power", "ch340-1-1-3.power"}
         assert await uuid_of(door, "ft232r-a5.power") == uuid
+
+
+CONSOLE = """
+disable: [serial-adapter]
+profiles:
+  console: {match: {subsystem: tty, vendor: "0403"}, type: serial.PySerial, config: {url: %s}}
+  relay: {match: {subsystem: tty}, type: power.MockPower}
+"""
+
+
+@contextmanager
+def terminal() -> Iterator[str]:
+    """The path of a serial port that one opener at a time can have."""
+    ours, theirs = os.openpty()
+    path = os.ttyname(theirs)
+    os.close(theirs)
+    try:
+        yield path
+    finally:
+        os.close(ours)
+
+
+BENCH, PAIR = "bench: {ports: [1-1.*]}", "a: {ports: [1-1.2]}, z: {ports: [1-1.3]}"
+SWAPPED, SHARED = "z: {ports: [1-1.2]}, a: {ports: [1-1.3]}", "a: {ports: [1-1.2, 1-1.3]}"
+
+
+@asynccontextmanager
+async def reading_log(socket: Path) -> AsyncIterator[None]:
+    """Keep a board for half a second from ending, and do not use it."""
+    async with channel(socket) as user, ExporterServiceStub(user).LogStream(empty_pb2.Empty()):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "owners"),
+    [
+        (PAIR, SWAPPED, ["pi4-z", "pi4-a"]),
+        (SWAPPED, PAIR, ["pi4-a", "pi4-z"]),
+        (SWAPPED, SHARED, ["pi4-a"]),
+        (BENCH, PAIR, ["pi4-a", "pi4-z"]),
+        (PAIR, BENCH, ["pi4-bench"]),
+    ],
+    ids=["to z", "to a", "from a board that ends", "from one to two", "from two to one"],
+)
+async def test_a_port_that_goes_to_another_board_is_open_there_and_never_failed(
+    bench: Bench, caplog: pytest.LogCaptureFixture, before: str, after: str, owners: list[str]
+) -> None:
+    rules = bench.home / "config" / "boards.yaml"
+    rules.write_text(f"boards: {{{before}}}")
+    (bench.home / "config" / "profiles.d").mkdir()
+    bench.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+    with terminal() as path, trio.fail_after(30):
+        (bench.home / "config" / "profiles.d" / "own.yaml").write_text(CONSOLE % path)
+        async with bench.discovering() as door:
+            while not users_of(path):
+                await trio.sleep(0.01)
+            async with AsyncExitStack() as stack:
+                for socket in bench.door.parent.glob("boards/*.sock"):
+                    await stack.enter_async_context(reading_log(socket))
+                rules.write_text(f"boards: {{{after}}}")
+                await reload(door)
+                await until_served(door, *owners)
+            assert "ft232r-a5.serial" in await devices(door, owners[0])
+            await call(door, "ft232r-a5.serial", "position", owners[0])
+    assert "is failed" not in caplog.text
 
 
 class Slow:
