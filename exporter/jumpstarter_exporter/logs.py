@@ -22,7 +22,7 @@ import trio
 from google.protobuf import timestamp_pb2
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
-__all__ = ["KEPT", "BoardLog", "Entry", "Reader", "SessionLog", "dispatching"]
+__all__ = ["KEPT", "BoardLog", "Entry", "NameBoard", "Reader", "SessionLog", "dispatching"]
 
 KEPT = 1024
 """Entries that a slow reader may be behind."""
@@ -93,6 +93,8 @@ class Reader:
 
 
 class _Target(Protocol):
+    @property
+    def board(self) -> str: ...
     def append(self, entry: Entry) -> None: ...
 
 
@@ -111,7 +113,9 @@ def _bound(target: _Target) -> Iterator[None]:
 class BoardLog:
     """What the host says of one board: an entry is in the log of each of its sessions that run then."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: str = "") -> None:
+        """`board` is its name."""
+        self.board = board
         self._sessions: tuple[SessionLog, ...] = ()
 
     def append(self, entry: Entry) -> None:
@@ -136,7 +140,9 @@ class BoardLog:
 class SessionLog:
     """Append from any thread, read in the trio loop that made it."""
 
-    def __init__(self, kept: int = KEPT) -> None:
+    def __init__(self, kept: int = KEPT, *, board: str = "") -> None:
+        """`board` is the name of its board."""
+        self.board = board
         self._ring: deque[Entry] = deque(maxlen=kept)
         self._count = 0
         self._lock = threading.Lock()
@@ -247,6 +253,17 @@ class _Dispatcher(logging.Handler):
                     driver if from_driver else "",
                 )
             )
+
+
+class NameBoard(logging.Filter):
+    """Gives each record the name of the board in whose context it was logged, for a `LineFormatter`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let it pass; what names its board already keeps that."""
+        target = _target.get()
+        if target is not None and target.board and not getattr(record, "board", ""):
+            record.board = target.board
+        return True
 
 
 _dispatcher = _Dispatcher()

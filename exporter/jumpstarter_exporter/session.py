@@ -149,7 +149,7 @@ class Session:
             scope.cancel()
 
     async def __aenter__(self) -> Self:
-        self.log = SessionLog()
+        self.log = SessionLog(board=self._board.board)
         self._stack.enter_context(dispatching())
         self._stack.enter_context(self._board.heard_by(self.log))
         if self._is_alone:

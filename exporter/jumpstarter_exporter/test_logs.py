@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections.abc import AsyncIterator
 
 import pytest
 import trio
+from jumpstarter_proto.log_lines import LineFormatter
 from jumpstarter_proto.v1 import common_pb2
 
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.logs import (
     MAX_LINE_LENGTH,
     MAX_LINES,
     BoardLog,
     Entry,
+    NameBoard,
     Reader,
     SessionLog,
     dispatching,
 )
+from jumpstarter_exporter.session import Session
 
 
 @pytest.fixture
@@ -174,3 +181,31 @@ async def test_a_thread_of_a_drivers_own_is_in_the_hosts_log_alone(
     with log.reader(from_start=True) as reader:
         assert log.take(reader) is None
     assert caplog.messages == ["from afar"]
+
+
+async def test_a_line_of_the_hosts_log_names_the_board_that_it_is_about() -> None:
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(LineFormatter())
+    handler.addFilter(NameBoard())
+    logging.getLogger().addHandler(handler)
+    board = BoardLog("pi4-a")
+    devices = Inventory().add("pi4-b", Spec(Composite, children={"console": Spec(Composite)}))
+    said = logging.getLogger("x")
+    try:
+        said.warning("it is the host's")
+        with board.bound():
+            said.warning("it is the board's")
+            await trio.to_thread.run_sync(said.warning, "from a thread")
+            devices.slots["console"].unplugged("unplugged")  # by who knows all boards
+        async with Session(Composite(), board=board) as session:
+            session.tell("somebody takes part")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert written.getvalue().splitlines() == [
+        "WARNING x: it is the host's",
+        "WARNING x: pi4-a: it is the board's",
+        "WARNING x: pi4-a: from a thread",
+        "WARNING jumpstarter_exporter.devices.slot: pi4-b: console is missing: unplugged",
+        "WARNING jumpstarter_exporter.session: pi4-a: somebody takes part",
+    ]

@@ -13,11 +13,16 @@ MAX_MESSAGE_LENGTH = 8192
 
 
 class LineFormatter(logging.Formatter):
-    """`LEVEL logger: what happened`, and a traceback below it if there is one."""
+    """`LEVEL logger: what happened`, and a traceback below it if there is one.
+
+    A record with a `board` is about that: `LEVEL logger: board: what happened`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, but for tracebacks."""
-        line = f"{record.levelname} {record.name}: {shown(record.getMessage(), MAX_MESSAGE_LENGTH)}"
+        board = getattr(record, "board", "")
+        message = f"{board}: {record.getMessage()}" if board else record.getMessage()
+        line = f"{record.levelname} {record.name}: {shown(message, MAX_MESSAGE_LENGTH)}"
         if record.exc_info:
             line += "\n" + printable(self.formatException(record.exc_info))
         return line

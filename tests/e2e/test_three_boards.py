@@ -106,8 +106,9 @@ class Host:
             "info",
             folder=self.home,
         )
-        while not self.daemon.first_line().startswith("Listening on "):
-            pass
+        self.said = [self.daemon.first_line()]
+        while not self.said[-1].startswith("Listening on "):
+            self.said.append(self.daemon.first_line())
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -155,6 +156,9 @@ def test_each_of_three_boards_has_its_own_user(host: Host) -> None:
     host.start()
     for name, status in (("one", "AVAILABLE"), ("two", "AVAILABLE"), ("three", "AFTER_LEASE_HOOK")):
         host.until(name, status)
+        assert any(line.endswith(f" with the board {name}") for line in host.said)
+        assert f": {name}: registered with " in host.daemon.log.read_text()
+    assert ": three: console is missing: " in host.daemon.log.read_text()
 
     lab.ok("lease", "create", "-l", "board=one", "--client", client)
     lab.ok("power", "on", "--client", client, "--lease", lease(lab))

@@ -420,9 +420,11 @@ def _complain(sentence: str, code: ExitCode) -> int:
 _OURS = ("jumpstarter_exporter", "jumpstarter_drivers", "jumpstarter_proto", "driver")
 
 
-def set_up_logging(level: str) -> None:
+def set_up_logging(level: str, *filters: logging.Filter) -> None:
     """Log to stderr from `level` on. Users' log streams get everything from INFO on, whatever stderr gets."""
     handler = logging.StreamHandler()
+    for one in filters:
+        handler.addFilter(one)
     handler.setFormatter(LineFormatter())
     handler.setLevel(level.upper())
     root = logging.getLogger()

@@ -19,6 +19,7 @@ from jumpstarter_exporter.cli.main import set_up_logging
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_file, read_files
 from jumpstarter_exporter.config.places import folders
 from jumpstarter_exporter.errors import collapsed
+from jumpstarter_exporter.logs import NameBoard
 from jumpstarter_exporter.serve import host, sockets
 from jumpstarter_exporter.serve.boards import Reading
 from jumpstarter_exporter.serve.network import Network
@@ -50,7 +51,7 @@ def run_daemon(
     discovery: bool = True,
 ) -> int:
     """Run it, and give its exit code. Raises JumpstarterError for what a user can put right."""
-    set_up_logging(log_level)
+    set_up_logging(log_level, NameBoard())
     network = _network(listen, tls_cert, tls_key, insecure=insecure, passphrase_file=passphrase_file)
     discovers = discovery and config is None and board is None
     read = _reading(config, board, discovers=discovers)

@@ -179,7 +179,14 @@ class BoardDevices(Revision):
 
     def _slot(self, path: str, spec: Spec, uuid: UUID, parent: Slot | None, driver: Driver | None) -> Slot:
         slot = Slot(
-            path, spec, uuid, parent=parent, threads=self._threads, closings=self._closings, driver=driver
+            path,
+            spec,
+            uuid,
+            parent=parent,
+            threads=self._threads,
+            closings=self._closings,
+            board=self.name,
+            driver=driver,
         )
         slot.life.watch(lambda *_: self._change() if self.slots.get(slot.path) is slot else None)
         return slot

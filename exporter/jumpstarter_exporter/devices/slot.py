@@ -44,9 +44,10 @@ class Slot:
         parent: Slot | None,
         threads: BoardThreads,
         closings: Closings,
+        board: str = "",
         driver: Driver | None = None,
     ) -> None:
-        """`threads` are the board's, `closings` the process's.
+        """`threads` are those of the `board`, `closings` the process's.
 
         `driver` is the object that it is made for, if one was made by hand.
         """
@@ -57,6 +58,8 @@ class Slot:
         self.life: Lifecycle = Lifecycle() if driver is None else driver.life
         self.threads = DeviceThreads(path, threads)
         self.closings = closings
+        self._about = {"board": board}
+        """For log records: who says what has become of it need not know its board."""
         self.labels: Mapping[str, str] = spec.labels
         """What its driver added to its labels when it was last asked."""
         self.is_kept = False
@@ -185,11 +188,11 @@ class Slot:
     def _log_change(self, before: State, now: State, reason: str) -> None:
         if now in (State.MISSING, State.FAILED):
             if reason not in self._told:  # once, however often it is tried again
-                _log.warning("%s is %s: %s", self, now, reason)
+                _log.warning("%s is %s: %s", self, now, reason, extra=self._about)
             self._told = {*self._told, reason} if len(self._told) < MAX_TOLD else {reason}
         elif now is State.READY:
             if self._told:
-                _log.info("%s is ready again", self)
+                _log.info("%s is ready again", self, extra=self._about)
             self._told = set()
 
     def __str__(self) -> str:

@@ -129,7 +129,7 @@ class Registered:
         self._socket = socket
         self._controller = controller
         self._hook_seconds = HookSeconds()
-        self._log = BoardLog()
+        self._log = BoardLog(config.board_name)
         self._inventory = inventory or Inventory()
         # What is wrong with it is said before anything is promised.
         self._devices = add_board(self._inventory, config)
@@ -211,7 +211,10 @@ class Registered:
                 nursery.start_soon(self._look_for_hardware)
                 served = trio.Event()
                 nursery.start_soon(self._serve_leases, served)
-                print_line(f"Serving leases of {self._controller.endpoint}", flush=True)
+                print_line(
+                    f"Serving leases of {self._controller.endpoint} with the board {shown(self._config.board_name)}",
+                    flush=True,
+                )
                 task_status.started()
                 await self._ending.wait()
                 async with trio.open_nursery() as leaving:

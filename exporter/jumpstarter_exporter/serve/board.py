@@ -124,7 +124,7 @@ class LocalBoard:
         self._reach = settings.fetch.reach()
         self._file = config.file
         self._socket = socket
-        self._log = BoardLog()
+        self._log = BoardLog(self.name)
         self._devices = add_board(inventory, config)
         self._session = Session(
             self._devices,
