@@ -40,7 +40,7 @@ def list_boards(*, output: str, socket: Path | None) -> int:
 
 
 def forget_device(name: str, *, socket: Path | None) -> int:
-    """The same. RpcError: there is no such device, or it is plugged in."""
+    """The same. RpcError: NOT_FOUND, there is no such device; FAILED_PRECONDITION, it is plugged in."""
 
     async def ask(stub: HostServiceStub) -> host_pb2.ForgetResponse:
         return await stub.Forget(host_pb2.ForgetRequest(device=name), timeout=SECONDS)

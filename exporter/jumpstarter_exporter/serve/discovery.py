@@ -168,6 +168,11 @@ class Discovery:
         return [*([] if self.error is None else [str(self.error)]), *sorted(self._said)]
 
     @property
+    def known_names(self) -> set[str]:
+        """Of all devices that are remembered, whether they are there or not."""
+        return {one.path for one in self._surveyor.devices.known.devices}
+
+    @property
     def files(self) -> Mapping[str, BoardFile]:
         """The boards as `Boards` takes them."""
         return self._files

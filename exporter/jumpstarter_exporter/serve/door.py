@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
+from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.file_names import path_text
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
@@ -74,6 +75,10 @@ class Discovered(Protocol):
     def problems(self) -> Sequence[str]:
         """What is wrong, and what is not offered, for people."""
 
+    @property
+    def known_names(self) -> Collection[str]:
+        """Of all devices that are remembered, whether they are there or not."""
+
     async def forget(self, name: str) -> bool:
         """Remember nothing of a device that is not there; False if it is, or there is none of that name."""
 
@@ -83,6 +88,7 @@ class NoDiscovery:
 
     unassigned = ()
     problems = ()
+    known_names = ()
 
     async def forget(self, name: str) -> bool:
         """There is none."""
@@ -225,11 +231,17 @@ class _Host(HostServiceServicer):
         call: ServerCall[host_pb2.ForgetRequest, host_pb2.ForgetResponse],
     ) -> host_pb2.ForgetResponse:
         _let_its_keeper_in(call)
-        if not await self._roll.discovery.forget(request.device):
+        discovery, name = self._roll.discovery, shown(request.device)
+        if not await discovery.forget(request.device):
+            if request.device in discovery.known_names:
+                raise RpcError(
+                    StatusCode.FAILED_PRECONDITION,
+                    f"{name} cannot be forgotten: it is plugged in; unplug it first",
+                )
             raise RpcError(
-                StatusCode.FAILED_PRECONDITION,
-                f"{shown(request.device)} cannot be forgotten: it is plugged in, or no such device was discovered; "
-                "`jumpstarter-exporter boards` lists them",
+                StatusCode.NOT_FOUND,
+                f"no device {name} was discovered (`jumpstarter-exporter boards` lists what there is); "
+                f"{nearest(request.device, discovery.known_names)}",
             )
         return host_pb2.ForgetResponse()
 

@@ -22,6 +22,7 @@ from typing import BinaryIO
 import pytest
 import trio
 from google.protobuf import empty_pb2
+from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.private_files import open_regular
@@ -568,3 +569,27 @@ async def test_who_the_boards_are_is_read_in_a_thread_and_again_only_when_it_has
             nursery.cancel_scope.cancel()
     assert [name for name, _ in reads].count("host.yaml") == 2
     assert [name for name, is_waited_for in reads if is_waited_for] == []
+
+
+async def test_a_device_that_is_plugged_in_and_one_that_there_is_not_are_told_apart_when_they_are_to_be_forgotten(
+    relays: Bench,
+) -> None:
+    async def forget(name: str) -> RpcError:
+        with pytest.raises(RpcError) as caught:
+            await HostServiceStub(door).Forget(host_pb2.ForgetRequest(device=name))
+        return caught.value
+
+    relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+    async with relays.discovering() as door:
+        await until(door, ft232r="ready", ch340="ready")
+        plugged = await forget("ft232r-a5.power")
+        assert plugged.exit_code is ExitCode.FAILED
+        assert plugged.details == "ft232r-a5.power cannot be forgotten: it is plugged in; unplug it first"
+        unknown = await forget("ft232r-a6.power")
+        assert unknown.exit_code is ExitCode.NOT_FOUND
+        assert unknown.details.startswith("no device ft232r-a6.power was discovered")
+        assert unknown.details.endswith("; did you mean 'ft232r-a5.power'?")
+        relays.plug({3: (CH340, "")})
+        await until(door, ft232r="missing", ch340="ready")
+        await HostServiceStub(door).Forget(host_pb2.ForgetRequest(device="ft232r-a5.power"))
+        assert (await forget("ft232r-a5.power")).exit_code is ExitCode.NOT_FOUND
