@@ -26,7 +26,9 @@ from jumpstarter_controller.housekeeping import KEEP_SECONDS, forget_ended
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
 from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
+from jumpstarter_controller.lab import Exporter
 from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterService, RouterTokens
+from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import (
     BoardService,
     ClientService,
@@ -61,7 +63,7 @@ from jumpstarter_controller.store import SqliteStore
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
-__all__ = ["Settings", "administrated", "run"]
+__all__ = ["Settings", "administrated", "run", "status_text"]
 
 _log = logging.getLogger(__name__)
 OPTIONS = Options(
@@ -183,9 +185,24 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         background.append(task)
         lines.append(line)
     try:
-        return await serve(served, lines, *background, tls=tls)
+        return await serve(served, lines, *background, tls=tls, status=partial(status_text, engine, end))
     finally:
         folder.socket.unlink(missing_ok=True)
+
+
+def status_text(engine: Engine, end: CertificateEnd) -> str:
+    """How many exporters and leases there are, and what is in the way of new ones, for `systemctl status`."""
+    now, view = engine.clock(), engine.view
+    there = sum(online(one, engine.presence, now) for one in view.all(Exporter))
+    leases = list(view.open_leases())
+    active = sum(lease.active for lease in leases)
+    sentences = (
+        f"{there} of {view.count(Exporter)} exporters online",
+        f"{active} leases active, {len(leases) - active} waiting",
+        engine.trouble,
+        end.last_warning,
+    )
+    return "; ".join(filter(None, sentences))
 
 
 @asynccontextmanager

@@ -44,6 +44,8 @@ class CertificateEnd:
         self._certificate = certificate
         self._said = ("", 0.0)
         self._trouble = ""
+        self.last_warning = ""
+        """What `say` has found: at most an hour old, while `watch` runs."""
 
     def warning(self) -> str:
         """Blocking: what whoever runs the lab has to know now; mostly nothing."""
@@ -88,6 +90,7 @@ class CertificateEnd:
         """Blocking: log what is to be known, once a day."""
         said, when = self._said
         sentence, now = self.warning(), time.monotonic()
+        self.last_warning = sentence
         if sentence and (sentence != said or now >= when + SAY_SECONDS):
             _log.warning("%s", sentence)
             self._said = (sentence, now)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import trio
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.process import ServiceManager
 from jumpstarter_proto.rpc import (
     Interceptor,
     Limits,
@@ -176,16 +177,29 @@ async def metrics_on(
 
 
 async def serve(
-    served: Sequence[Served], lines: Sequence[str], *background: Background, tls: ServerTls
+    served: Sequence[Served],
+    lines: Sequence[str],
+    *background: Background,
+    tls: ServerTls,
+    status: Callable[[], str] = lambda: "",
 ) -> ExitCode:
     """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens. SIGHUP has `tls` read again.
+
+    A service manager is told of all that, and what the process does, which `status` says.
 
     Then calls with one answer may end, streams have a moment, and everybody hears a goodbye. A second signal ends it.
 
     What runs in the `background` starts before, with `task_status`, and ends after.
     """
+    manager = ServiceManager(status)
+
+    async def reload() -> None:
+        with manager.reloading():
+            await tls.look(always=True)
+
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.run)
             for task in background:
                 await nursery.start(task)
             for one in served:
@@ -193,8 +207,10 @@ async def serve(
             for line in lines:
                 print_line(line, flush=True)
             nursery.start_soon(tls.watch)
+            manager.ready()
             while (number := await anext(signals)) == signal.SIGHUP:
-                nursery.start_soon(partial(tls.look, always=True))
+                nursery.start_soon(reload)
+            manager.stopping()
             _log.info("%s: ending; once more ends at once", signal.Signals(number).name)
             async with trio.open_nursery() as ending:
                 ending.start_soon(_end, served, ending.cancel_scope)

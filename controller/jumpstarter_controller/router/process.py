@@ -78,4 +78,10 @@ async def run(settings: RouterSettings) -> ExitCode:
         task, line = await metrics_on(settings.metrics_listen, page, served, warning=end.warning)
         background.append(task)
         lines.append(line)
-    return await serve(served, lines, *background, tls=tls)
+
+    def status() -> str:
+        streams = "1 connection" if service.pairs == 1 else f"{service.pairs} connections"
+        sentences = (f"router on {endpoint}, {streams} of clients to boards", end.last_warning)
+        return "; ".join(filter(None, sentences))
+
+    return await serve(served, lines, *background, tls=tls, status=status)

@@ -123,7 +123,7 @@ class Registered:
     ) -> None:
         """Without `records` a restart knows nothing of who used the board. `registration` is the host's of it."""
         self._registration = registration
-        self._trouble = ""
+        self._trouble = f"not registered yet with {controller.endpoint}"
         """Why the controller does not lease it."""
         self._config = config
         self._socket = socket

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -18,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.process import ServiceManager
 from jumpstarter_proto.rpc import Server
 from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
+from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config import Identities
@@ -34,13 +35,14 @@ from jumpstarter_exporter.serve.board import is_for_leases
 from jumpstarter_exporter.serve.boards import GRACE_SECONDS, Boards, Reading, leaves, listen_at
 from jumpstarter_exporter.serve.door import Door, Reloaded, Roll
 from jumpstarter_exporter.serve.network import Network
-from jumpstarter_exporter.serve.notify import notify
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.serve.discovery import Discovery
 
-__all__ = ["END_SECONDS", "GRACE_SECONDS", "run"]
+__all__ = ["END_SECONDS", "GRACE_SECONDS", "run", "status_text"]
 
+MAX_STATUS_BOARDS = 6
+"""Those of a host that its status names; there are others only in the number."""
 END_SECONDS = 30.0
 """From the last hook to the end of the process, whatever a driver's blocking code does."""
 LEASED_END_SECONDS = 10.0
@@ -104,6 +106,25 @@ def _any_place(board: str, stack: ExitStack, *, must: bool) -> Path | None:
     return door
 
 
+def status_text(roll: Roll) -> str:
+    """The boards of a host, and what each of them does, for `systemctl status`. Names and reasons are of peers."""
+    names = roll.names
+
+    def text(name: str) -> str:
+        if (board := roll.served.get(name)) is not None:
+            return board.use or "free"
+        if name in roll.elsewhere:
+            return "in a process of its own"
+        return f"not served: {roll.problems.get(name, '')}"
+
+    # What is in trouble, or used, is what somebody looks for.
+    told = sorted(names, key=lambda name: text(name) == "free")
+    said = [f"{shown(name)} {shown(text(name))}" for name in told[:MAX_STATUS_BOARDS]]
+    more = [f"{len(names) - len(said)} more"] if len(names) > len(said) else []
+    number = "1 board" if len(names) == 1 else f"{len(names) or 'no'} boards"
+    return f"{number}: {'; '.join([*said, *more])}" if names else f"{number}"
+
+
 class _Host:
     def __init__(
         self,
@@ -121,6 +142,7 @@ class _Host:
         self._roll = roll
         self._boards = Boards(roll, path, read, leads=leads)
         self._leads = leads
+        self._manager = ServiceManager(partial(status_text, roll))
         self._is_discovering = False
         self._is_telling = False
         roll.leave, roll.resume, roll.reload = self._boards.leave, self._boards.resume, self._reload
@@ -131,6 +153,7 @@ class _Host:
     async def run(self, files: Mapping[str, BoardFile], signals: AsyncIterator[int]) -> ExitCode:
         """To the end of all."""
         async with trio.open_nursery() as boards, trio.open_nursery() as nursery:
+            nursery.start_soon(self._manager.run)
             if self._tls is not None:
                 nursery.start_soon(self._tls.watch)
             await self._follow_devices(nursery)
@@ -140,12 +163,12 @@ class _Host:
             self._look_for_gone_boards()
             if where := await self._listen(nursery):
                 print_line(f"Listening on {' and '.join(where)}", flush=True)
-            notify("READY=1")
+            self._manager.ready()
             self._boards.begin()
             number = await self._told_to_end(signals)
             if number is not None:
                 _log.info("%s: ending", signal.Signals(number).name)
-            notify("STOPPING=1")
+            self._manager.stopping()
             nursery.start_soon(hurry, signals)
             code = await self._end()
             nursery.cancel_scope.cancel()
@@ -247,13 +270,10 @@ class _Host:
 
     async def _reload(self) -> list[Reloaded]:
         """See `Boards.reload`. A service manager is told, too."""
-        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
+        with self._manager.reloading():
             done = await self._boards.reload()
             self._look_for_gone_boards()  # the host may have been enrolled meanwhile
             return done
-        finally:
-            notify("READY=1")
 
     async def _end(self) -> ExitCode | None:
         """The code that the board at the door wanted; None if there is none."""

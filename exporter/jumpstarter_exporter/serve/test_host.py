@@ -9,11 +9,11 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -36,6 +36,9 @@ from jumpstarter_proto.value import to_value
 from jumpstarter_exporter.config.folder import boards_of, read_file
 from jumpstarter_exporter.conftest import User
 from jumpstarter_exporter.serve import host
+from jumpstarter_exporter.serve.board import Board
+from jumpstarter_exporter.serve.door import Roll
+from jumpstarter_exporter.serve.host import status_text
 from jumpstarter_exporter.serve.network import Network
 
 LIMIT = 30.0
@@ -568,16 +571,32 @@ def test_systemd_is_told_of_start_reload_and_end(daemon: Daemon) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(str(where))
         notify.settimeout(LIMIT)
-        with daemon.running(NOTIFY_SOCKET=str(where)) as (process, _):
-            assert notify.recv(100) == b"READY=1"
-            before = time.monotonic_ns() // 1000
+        with daemon.running(NOTIFY_SOCKET=str(where), WATCHDOG_USEC="3600000000") as (process, _):
+            assert notify.recv(100) == b"WATCHDOG=1"
+            assert notify.recv(100) == b"READY=1\nSTATUS=1 board: lab free"
             process.send_signal(signal.SIGHUP)
-            reloading, _, since = notify.recv(100).decode().partition("\nMONOTONIC_USEC=")
-            assert reloading == "RELOADING=1"
-            assert before <= int(since) <= time.monotonic_ns() // 1000
+            assert notify.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
             assert notify.recv(100) == b"READY=1"
             process.terminate()
             assert notify.recv(100) == b"STOPPING=1"
+
+
+def test_the_status_names_boards_in_trouble_or_in_use_first() -> None:
+    @dataclass
+    class Used:
+        use: str
+
+    served = {f"free-{number}": Used("") for number in range(7)} | {"rpi4": Used("leased by ann")}
+    roll = Roll(
+        served=cast("dict[str, Board]", served),
+        problems={"vf2": "its file says\nMAINPID=1"},
+        elsewhere={"own": Path("own.yaml")},
+    )
+    assert status_text(roll) == (
+        "10 boards: own in a process of its own; rpi4 leased by ann; vf2 not served: its file says\\nMAINPID=1; "
+        "free-0 free; free-1 free; free-2 free; 4 more"
+    )
+    assert status_text(Roll()) == "no boards"
 
 
 def test_check(daemon: Daemon) -> None:
