@@ -175,6 +175,7 @@ def test_what_is_wrong_is_said_before_the_code_is_used(lab: Lab) -> None:
         ([*pin, "--save", "good.yaml", "--code-file", lab.home / "none"], code, "cannot be read"),
         ([*pin, "--save", "good.yaml"], "", "no pairing code in stdin"),
         ([*pin, "--save", "good.yaml"], "AAAA-BBBB-CCCC", "wrong, used, expired"),
+        ([*pin, "--save", "good.yaml"], "H0ST-AAAA-BBBB-CCCC", "a code for a host, which registers"),
     ):
         done = run(lab, "jumpstarter-exporter", "enrol", offer["endpoint"], *words, given=given)
         assert sentence in done.stderr, done.stderr

@@ -170,9 +170,12 @@ def offer(
     if again:
         existing(lab, kind, key)
     elif lab.get(TYPES[kind], key) is not None:
+        others = ", or delete it first"
+        if kind is Kind.HOST:
+            others = f"; for other labels: jumpstarter-controller admin host change {key.name}"
         raise RpcError(
             StatusCode.ALREADY_EXISTS,
-            f"there is a {kind.lower()} {key} already; add --renew to give it a new token, or delete it first",
+            f"there is a {kind.lower()} {key} already; add --renew to give it a new token{others}",
         )
     _withdraw(lab, kind, key)
     _forget_expired(lab, now)

@@ -179,6 +179,12 @@ async def test_an_object_that_exists_needs_renew_and_its_old_tokens_count_no_mor
     assert renewed.labels == {"board": "rpi4"}
 
 
+async def test_who_pairs_a_host_that_exists_hears_how_its_labels_are_changed(lab: Lab) -> None:
+    await lab.enrol(await lab.pair("Host", "pi4"), "Host")
+    with pytest.raises(RpcError, match=r"add --renew .*: jumpstarter-controller admin host change pi4$"):
+        await lab.pair("Host", "pi4")
+
+
 async def test_a_code_of_what_was_deleted_or_made_meanwhile(lab: Lab) -> None:
     code = await lab.pair()
     request = lab_pb2.CreateRequest(kind="Exporter", namespace="default", name="rpi4")

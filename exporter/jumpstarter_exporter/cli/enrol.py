@@ -6,6 +6,8 @@ The code says whether it is for one board, which becomes an exporter, or for the
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import trio
@@ -13,7 +15,8 @@ from jumpstarter_proto.documents import ConfigError, edited
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import Kind, Trust, split_endpoint
-from jumpstarter_proto.remote.enrolment import Membership, enrol, kind_of_code
+from jumpstarter_proto.remote.enrolment import HOST_PREFIX, Membership, enrol, kind_of_code
+from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.secret_input import read_secret
 from jumpstarter_proto.terminal import print_line
 
@@ -72,7 +75,8 @@ def enrol_exporter(
         return _enrol_host(endpoint, Trust(fingerprint=fingerprint), code, replace=replace)
     if board is not None:
         return _enrol_board(endpoint, board, Trust(fingerprint=fingerprint), code, replace=replace)
-    path = (_place(config) if save is None else save).expanduser().resolve()
+    with _host_code_hint() if config is None else nullcontext():
+        path = (_place(config) if save is None else save).expanduser().resolve()
     text = _read(path)
     board = configuration.load(path, lenient=True).board_name if text.strip() else path.stem
     identities = Identities()
@@ -90,7 +94,7 @@ def enrol_exporter(
         _writable(path)
     # Who saves into a file needs no state directory, and a new code where this command is killed.
     nonce = pairing_nonce(identities, code) if save is None else ""
-    with collapsed():
+    with _host_code_hint(), collapsed():
         member = trio.run(enrol, endpoint, Trust(fingerprint=fingerprint), Kind.EXPORTER, code, nonce)
     if save is not None:
         write_private(path, filled_in(text, member).encode())
@@ -110,6 +114,20 @@ def enrol_exporter(
             f"Now {token_place(loaded)} is not used; without it, and `endpoint`, everybody may read the file."
         )
     return _say_what_is_next(loaded)
+
+
+@contextmanager
+def _host_code_hint() -> Iterator[None]:
+    """Whatever goes wrong with a code that is taken for an exporter's: it may be a host's, and mistyped."""
+    hint = f"a code for a host, which registers all of its boards, would begin with {HOST_PREFIX}"
+    try:
+        yield
+    except ConfigNotFoundError as error:
+        raise ConfigNotFoundError(f"{error}; {hint}") from None
+    except RpcError as error:
+        if error.code is not StatusCode.PERMISSION_DENIED:
+            raise
+        raise RpcError(error.code, f"{error}; {hint}") from None
 
 
 def _enrol_host(endpoint: str, trust: Trust, code: str, *, replace: bool) -> int:
@@ -148,7 +166,7 @@ def _enrol_board(endpoint: str, board: str, trust: Trust, code: str, *, replace:
         _check_unchanged(stored, board, endpoint, identities.path(board))
     identities.prepare()
     nonce = pairing_nonce(identities, code)
-    with collapsed():
+    with _host_code_hint(), collapsed():
         member = trio.run(enrol, endpoint, trust, Kind.EXPORTER, code, nonce)
     enrolment = _enrolment(member, identities.path(board))
     if stored is not None and not _is_same(stored.enrolment, enrolment):

@@ -161,7 +161,11 @@ class Identities:
         """
         probe = self.folder / safe_name(f"probe-{secrets.token_hex(4)}")
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except FileExistsError:
+                self.folder.stat()  # of a loop of links it says so
+                raise
             if stat.S_IMODE(self.folder.stat().st_mode) & 0o077:
                 self.folder.chmod(0o700)
             self._give_away(self.folder)
@@ -175,8 +179,8 @@ class Identities:
                 probe.unlink(missing_ok=True)
         except OSError as error:
             raise PrivateFileError(
-                f"identities cannot be kept in {self.folder}: {error.strerror}; use sudo, make room, "
-                "or name another place with JUMPSTARTER_STATE_DIRECTORY"
+                f"identities cannot be kept in {self.folder}: {error.strerror}; "
+                f"{_cure(error, 'name another JUMPSTARTER_STATE_DIRECTORY')}"
             ) from None
 
     def save(self, board: str, enrolment: Enrolment, config: Path | None) -> Path:
@@ -372,11 +376,13 @@ def _raw(path: Path) -> bytes | None:
 
 
 def _cure(error: OSError, otherwise: str) -> str:
-    """What to do about a place that cannot be read."""
+    """What to do about a place that cannot be read, or written."""
     if error.errno == errno.ELOOP:
         return "a link on the way leads to itself: remove that, or name another JUMPSTARTER_STATE_DIRECTORY"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"use sudo, or {otherwise}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room, or name another JUMPSTARTER_STATE_DIRECTORY"
     return "see what is there and move it away, or name another JUMPSTARTER_STATE_DIRECTORY"
 
 

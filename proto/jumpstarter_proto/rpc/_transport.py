@@ -67,7 +67,8 @@ async def connect_unix(
         if isinstance(error, OSError | trio.TooSlowError):
             reason = error.strerror if isinstance(error, OSError) else f"no answer within {timeout:g} s"
             raise RpcError(
-                StatusCode.UNAVAILABLE, f"cannot connect to {path}: {reason}; is the exporter running?"
+                StatusCode.UNAVAILABLE,
+                f"cannot connect to {path}: {reason}; is the exporter running? `jumpstarter-exporter run` starts it",
             ) from None
         raise
     return trio.SocketStream(plain)

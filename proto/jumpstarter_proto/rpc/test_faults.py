@@ -344,7 +344,9 @@ async def test_handshake_that_closes_at_once_disturbs_nobody(nursery: trio.Nurse
 
 async def test_unix_socket_has_its_mode_and_refusal_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    with pytest.raises(RpcError, match="is the exporter running") as caught:
+    with pytest.raises(
+        RpcError, match=r"is the exporter running\? `jumpstarter-exporter run` starts it"
+    ) as caught:
         await connect_unix(path)
     assert caught.value.code is StatusCode.UNAVAILABLE
     listener = unix_listener(path, mode=0o660)

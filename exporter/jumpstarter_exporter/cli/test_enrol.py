@@ -1,0 +1,25 @@
+"""What `jumpstarter-exporter enrol` says of a code before it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jumpstarter_exporter.cli.enrol import VARIABLE, enrol_exporter
+from jumpstarter_exporter.config.places import ConfigNotFoundError
+
+
+@pytest.mark.parametrize(("config", "is_hinted"), [(None, True), ("three", False)])
+def test_of_several_configurations_a_code_for_a_host_needs_none_and_how_that_begins_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str | None, is_hinted: bool
+) -> None:
+    monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv(VARIABLE, "H0ST-AAAA-BBBB-CCCC")
+    (tmp_path / "exporters").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "exporters" / f"{name}.yaml").write_text("export: {}")
+    with pytest.raises(ConfigNotFoundError) as caught:
+        enrol_exporter("lab:8082", fingerprint="", config=config, save=None, replace=False, code_file=None)
+    assert ("would begin with HOST" in str(caught.value)) is is_hinted
