@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import go, peers
+from tests.support import go, peers, systemd_tools
 from tests.support.lab import Lab
-from tests.support.udevadm import udevadm as unpacked_udevadm
 
 GO = Path(__file__).with_name("rpc") / "go"
 PEERS: dict[str, Callable[[], Any]] = {
@@ -19,7 +18,8 @@ PEERS: dict[str, Callable[[], Any]] = {
     "previous": peers.previous,
     "h2spec": partial(go.program, GO / "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
     "grpc_go": partial(go.program, GO / "interop"),
-    "udevadm": unpacked_udevadm,
+    "udevadm": systemd_tools.udevadm,
+    "systemd_analyze": systemd_tools.systemd_analyze,
 }
 """Who is built, by the fixture that gives it."""
 BUILT = pytest.StashKey[dict[str, Any]]()
@@ -70,6 +70,12 @@ def grpc_go(request: pytest.FixtureRequest) -> Path:
 def udevadm(request: pytest.FixtureRequest) -> list[str]:
     """The command of a udevadm that can verify rules."""
     return _built(request, "udevadm", "a udevadm that verifies rules, as Debian 13 has")
+
+
+@pytest.fixture(scope="session")
+def systemd_analyze(request: pytest.FixtureRequest) -> list[systemd_tools.Tool]:
+    """The versions of systemd-analyze that check units here."""
+    return _built(request, "systemd_analyze", "systemd-analyze, which the package systemd has")
 
 
 def _built(request: pytest.FixtureRequest, name: str, otherwise: str) -> Any:

@@ -175,6 +175,8 @@ def _locked(path: Path, kind: int) -> int | None:
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 descriptor = os.open(path, flags, 0o644)
+                # Others have to see the lock, whatever the umask of a service is.
+                os.fchmod(descriptor, 0o644)
             except FileExistsError:
                 continue
         except OSError as error:  # somebody has put something else there, which must lock out nobody

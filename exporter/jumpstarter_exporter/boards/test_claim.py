@@ -52,6 +52,15 @@ async def test_commands_share_a_board_and_leave_nothing(file: Path, folder: Path
     assert list(folder.iterdir()) == []
 
 
+async def test_everybody_sees_the_lock_of_a_service_with_a_strict_umask(file: Path, folder: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        async with claimed(file):
+            assert [path.stat().st_mode & 0o777 for path in folder.iterdir()] == [0o644]
+    finally:
+        os.umask(before)
+
+
 async def test_a_command_is_told_who_serves_the_board_and_how_it_is_reached(file: Path, folder: Path) -> None:
     async with claimed(file, socket="/run/x.sock"):
         assert refusal(file).endswith(" on this host; use that: --host /run/x.sock")
