@@ -16,7 +16,7 @@ from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.node import Allowed, Node
 from jumpstarter_client.tree import build
 
-__all__ = ["MAX_BOARDS", "HostBoard", "SeveralBoardsError", "boards_behind"]
+__all__ = ["MAX_BOARDS", "HostBoard", "SeveralBoardsError", "boards_behind", "use_of_board"]
 
 LIST_SECONDS = 10.0
 MAX_BOARDS = 4096
@@ -36,6 +36,8 @@ class HostBoard:
     """Its devices, to be looked at: their clients work through a connection of the board's own only."""
     socket: str = ""
     """Where a process of its own serves it to users of its host; empty when it is behind the door."""
+    use: str = ""
+    """Who has it, or what keeps it from being leased; empty when it is free, or no controller leases it."""
 
 
 class SeveralBoardsError(JumpstarterError):
@@ -72,6 +74,16 @@ async def boards_behind(channel: Caller, allowed: Allowed) -> list[HostBoard]:
                 one.problem,
                 build(one.report, connection, allowed) if one.HasField("report") else None,
                 one.socket if os.path.isabs(one.socket) and one.socket.isprintable() else "",
+                one.use,
             )
             for one in listed
         ]
+
+
+async def use_of_board(channel: Caller, name: str | None) -> str:
+    """See `HostBoard.use`; without a name, of the only board. Empty if there is no door of ours. One call."""
+    try:
+        listed = (await HostServiceStub(channel).ListBoards(ListBoardsRequest(), timeout=LIST_SECONDS)).boards
+    except RpcError:
+        return ""
+    return next((one.use for one in listed if name == one.name or (name is None and len(listed) == 1)), "")

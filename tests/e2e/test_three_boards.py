@@ -168,6 +168,9 @@ def test_each_of_three_boards_has_its_own_user(host: Host) -> None:
     assert code == ExitCode.DENIED
     assert "leased by ann" in why
     assert ledger(host) == ["GPIO17 output", "GPIO17 1", "GPIO27 output", "GPIO27 1"]
+    shown = host.ok("devices")
+    assert "one  leased by ann (" in shown
+    assert f"two  in local use by {getpass.getuser()}\n" in shown
 
     assert lab.status("three") == "AFTER_LEASE_HOOK"
     host.plug_in(host.home / "port-three", "three")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.terminal import Styled, print_line, print_text
@@ -17,6 +19,9 @@ from jumpstarter_client.cli.options import (
     take_output,
 )
 from jumpstarter_client.node import Node
+
+if TYPE_CHECKING:
+    from jumpstarter_client.boards import HostBoard
 
 __all__ = ["check_made", "devices", "find", "select", "with_interface"]
 
@@ -124,27 +129,32 @@ def devices(arguments: list[str], options: Options) -> ExitCode:
     output, rest = take_output(take_name(arguments, options))
     if rest:
         raise UsageError(f"`devices` takes no {rest[0]!r}; try `jumpstarter devices --help`")
-    from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for --help
+    from jumpstarter_client.boards import HostBoard, use_of_board  # noqa: PLC0415 - not for --help
+    from jumpstarter_client.connecting import connect  # noqa: PLC0415
+    from jumpstarter_client.resolve import board_of  # noqa: PLC0415
 
+    wanted = options.wanted()
     try:
-        with connect(
-            options.host, config=options.config, board=options.board, wanted=options.wanted()
-        ) as client:
-            boards: list[tuple[str, str, Node | None]] = [("", "", client.node)]
+        with connect(options.host, config=options.config, board=options.board, wanted=wanted) as client:
+            use = ""
+            if output is None and wanted is None:  # a lease's user has it
+                name = board_of(options.board, os.environ)
+                use = client.bridge.call(use_of_board, client.connection.channel, name)
+            boards = [HostBoard("", root=client.node, use=use)]
     except JumpstarterError as error:
         if not (several := getattr(error, "boards", None)):
             raise
-        boards = [(board.name, board.problem, board.root) for board in several]
+        boards = several
     if output is None:
-        for name, problem, root in boards:
-            for line in _tree(root, name) if root is not None else _no_tree(name, problem):
+        for board in boards:
+            for line in _tree(board.root, board) if board.root is not None else _no_tree(board):
                 print_line(*line)
         return ExitCode.OK
     found = [
-        (f"{name}." if name else "", node)
-        for name, _, root in boards
-        if root is not None
-        for node in root.walk()
+        (f"{board.name}." if board.name else "", node)
+        for board in boards
+        if board.root is not None
+        for node in board.root.walk()
         if node.path
     ]
     if output == "name":
@@ -157,8 +167,8 @@ def devices(arguments: list[str], options: Options) -> ExitCode:
     return ExitCode.OK
 
 
-def _no_tree(name: str, problem: str) -> list[list[str | Styled]]:
-    return [[f"{shown(name, MAX_NAME)}  not served: {shown(problem, _SENTENCE)}"]]
+def _no_tree(board: HostBoard) -> list[list[str | Styled]]:
+    return [[f"{shown(board.name, MAX_NAME)}  not served: {shown(board.problem, _SENTENCE)}"]]
 
 
 def _facts(node: Node, prefix: str) -> dict[str, object]:
@@ -178,11 +188,13 @@ MAX_NAME = 60
 _COLOURS = {"ready": "32", "busy": "33", "starting": "33", "failed": "31", "missing": "31"}
 
 
-def _tree(root: Node, board: str = "") -> list[list[str | Styled]]:
+def _tree(root: Node, board: HostBoard) -> list[list[str | Styled]]:
+    """`board` has a name where there are several."""
+    use = f"  {shown(board.use, _SENTENCE)}" if board.use else ""
     if not root.children:
         return (
-            [[f"{shown(board, MAX_NAME)}  has no devices"]]
-            if board
+            [[f"{shown(board.name, MAX_NAME)}  has no devices{use}"]]
+            if board.name
             else [["the exporter has no devices; plug one in, or add some to its configuration's `export`"]]
         )
     rows: list[tuple[str, Node]] = []
@@ -197,7 +209,7 @@ def _tree(root: Node, board: str = "") -> list[list[str | Styled]]:
     add(root, "")
     width = max(cells(text) for text, _ in rows)
     coloured = sys.stdout.isatty() and _wants_colour()
-    lines: list[list[str | Styled]] = [[shown(board, MAX_NAME) or root.name or "exporter"]]
+    lines: list[list[str | Styled]] = [[(shown(board.name, MAX_NAME) or root.name or "exporter") + use]]
     for text, node in rows:
         style = _COLOURS.get(node.state, "") if coloured else ""
         interface = node.interface if node.interface != "composite" else ""
@@ -210,6 +222,4 @@ def _tree(root: Node, board: str = "") -> list[list[str | Styled]]:
 
 
 def _wants_colour() -> bool:
-    import os  # noqa: PLC0415
-
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
