@@ -130,13 +130,16 @@ def test_a_board_that_is_drained_is_not_leased_also_after_a_restart(lab: Lab) ->
     assert drained.returncode == 0, drained.stderr
     assert drained.stdout == f"one: drained: by {getpass.getuser()}\n"
     lab.until(lambda: lab.status("one") == "AFTER_LEASE_HOOK")
+    shown = lab.ok("devices", JUMPSTARTER_HOST=door(lab)).splitlines()[0]
+    assert shown == f"one  drained: by {getpass.getuser()}"
     daemon.process.kill()
     daemon.process.wait()
     lab.start_exporter("one", wait=False, folder=daemon.log.parent)
     lab.until(lambda: lab.status("one") == "AFTER_LEASE_HOOK")
     lab.exporter("two")
     assert leased(lab, "-l", "board=rpi4") == "two"
-    assert exporter_command(lab, "resume").stdout == "one: can be leased\n"
+    assert exporter_command(lab, "resume", "--all").stdout == "one: can be leased\n"
+    assert lab.ok("devices", JUMPSTARTER_HOST=door(lab)).splitlines()[0] == "one"
     assert leased(lab, "-l", "board=rpi4") == "one"
 
 
@@ -157,6 +160,8 @@ def test_what_cannot_be_drained_says_why(lab: Lab) -> None:
     missing = exporter_command(lab, "drain", "rock")
     assert missing.returncode == ExitCode.NOT_FOUND
     assert "this host has no board rock; it has one" in missing.stderr
+    assert exporter_command(lab, "drain", "one", "rock").stderr == missing.stderr
+    assert exporter_command(lab, "resume", "--all", "one").returncode == ExitCode.USAGE
     nowhere = exporter_command(lab, "drain", "--socket", "/no/such.sock")
     assert nowhere.returncode == ExitCode.UNAVAILABLE
     assert "is the exporter running?" in nowhere.stderr

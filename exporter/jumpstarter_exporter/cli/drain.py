@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import trio
-from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.rpc import RpcError, StatusCode, connect_unix, open_channel
@@ -18,7 +18,16 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import sockets
 
-__all__ = ["MAX_TEXT", "SECONDS", "asked", "drain_boards", "reload_boards", "resume_boards"]
+__all__ = [
+    "MAX_TEXT",
+    "SECONDS",
+    "BoardChoiceError",
+    "asked",
+    "chosen_boards",
+    "drain_boards",
+    "reload_boards",
+    "resume_boards",
+]
 
 SECONDS = 10.0
 START_SECONDS = 300.0
@@ -31,33 +40,73 @@ MAX_TEXT = 400
 Answer = TypeVar("Answer")
 
 
-def drain_boards(board: str, *, exit_after: bool, socket: Path | None) -> int:
-    """The exit code. RpcError: there is no exporter, no such board, or it is not for this user."""
+def drain_boards(boards: Sequence[str], *, exit_after: bool, socket: Path | None) -> int:
+    """The exit code; without a name it is all boards.
 
-    async def ask(stub: HostServiceStub) -> host_pb2.DrainResponse:
-        return await stub.Drain(host_pb2.DrainRequest(board=board, exit=exit_after), timeout=SECONDS)
+    RpcError: there is no exporter, or it is not for this user; or no such board, and no other one is changed then.
+    """
 
-    boards = asked(ask, socket).boards
-    _print_boards(boards)
+    async def ask(stub: HostServiceStub) -> bool:
+        names = await _unknown_first(stub, boards)
+        found = False
+        for name in names:
+            request = host_pb2.DrainRequest(board=name, exit=exit_after and name == names[-1])
+            answer = await stub.Drain(request, timeout=SECONDS)
+            _print_boards(answer.boards)
+            found |= bool(answer.boards)
+        return found
+
+    is_found = asked(ask, socket)
     if exit_after:
         print_line("the exporter ends when no lease is served any more")
-    elif not boards:
+    elif not is_found:
         print_line("this host has no board that a controller leases")
     return ExitCode.OK
 
 
-def resume_boards(board: str, *, socket: Path | None, timeout: float = START_SECONDS) -> int:
-    """The same; `ExitCode.FAILED` if a board cannot be served."""
+def resume_boards(boards: Sequence[str], *, socket: Path | None, timeout: float = START_SECONDS) -> int:
+    """The same; `ExitCode.FAILED` if a board cannot be served. `timeout`, in seconds, is for all of them."""
 
-    async def ask(stub: HostServiceStub) -> host_pb2.ResumeResponse:
-        with _limited(timeout):  # a start takes its time
-            return await stub.Resume(host_pb2.ResumeRequest(board=board), timeout=timeout)
+    async def ask(stub: HostServiceStub) -> list[host_pb2.Board]:
+        deadline = trio.current_time() + timeout
+        changed: list[host_pb2.Board] = []
+        for name in await _unknown_first(stub, boards):
+            with _limited(timeout):  # a start takes its time
+                left = max(0.0, deadline - trio.current_time())
+                answer = await stub.Resume(host_pb2.ResumeRequest(board=name), timeout=left)
+            _print_boards(answer.boards, answer.started)
+            changed += answer.boards
+        return changed
 
-    answer = asked(ask, socket)
-    _print_boards(answer.boards, answer.started)
-    if not answer.boards:
+    changed = asked(ask, socket)
+    if not changed:
         print_line("this host has no board that was drained or stopped")
-    return ExitCode.FAILED if any(one.problem for one in answer.boards) else ExitCode.OK
+    return ExitCode.FAILED if any(one.problem for one in changed) else ExitCode.OK
+
+
+class BoardChoiceError(JumpstarterError):
+    """It is not clear which boards are meant."""
+
+    exit_code = ExitCode.USAGE
+
+
+def chosen_boards(boards: Sequence[str], *, is_all: bool) -> list[str]:
+    """Each that is named, once; none for all of them. BoardChoiceError."""
+    if boards and is_all:
+        raise BoardChoiceError("--all is for all boards; leave it out, or the names")
+    if "" in boards:
+        raise BoardChoiceError("the name of a board is empty; name one, or use --all")
+    return list(dict.fromkeys(boards))
+
+
+async def _unknown_first(stub: HostServiceStub, boards: Sequence[str]) -> list[str]:
+    """The names, those that the exporter does not know before the others; "" stands for all boards."""
+    names = list(boards) or [""]
+    if len(names) > 1:
+        listed = await stub.ListBoards(host_pb2.ListBoardsRequest(), timeout=SECONDS)
+        known = {one.name for one in listed.boards}
+        names.sort(key=lambda name: name in known)
+    return names
 
 
 def reload_boards(*, socket: Path | None, timeout: float = START_SECONDS) -> int:

@@ -22,6 +22,7 @@ __all__ = ["main"]
 
 Level = Literal["debug", "info", "warning", "error"]
 _Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
+_Flag = Annotated[bool, Parameter(negative="")]
 
 app = App(
     name="jumpstarter-exporter",
@@ -257,53 +258,63 @@ def forget(device: str, /, *, socket: Path | None = None) -> int:
 
 @app.command
 def drain(
-    board: str = "",
-    /,
-    *,
+    *boards: str,
+    all: _Flag = False,  # noqa: A002 - the option's name
     exit: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
     socket: Path | None = None,
 ) -> int:
-    """Keep a board from being leased, until `resume`. A lease that runs goes on.
+    """Keep boards from being leased, until `resume`. A lease that runs goes on.
 
-    It stays so over restarts. Users of this host may use it all the same.
+    They stay so over restarts. Users of this host may use them all the same.
 
         jumpstarter-exporter drain rpi4         to work on its wiring when its lease is over
-        jumpstarter-exporter drain              all boards
+        jumpstarter-exporter drain rpi4 rock    several boards
+        jumpstarter-exporter drain --all        all boards
         jumpstarter-exporter drain --exit       end the exporter after the leases that run
 
     Parameters
     ----------
-    board
-        Its name; otherwise all boards of this host that a controller leases.
+    boards
+        Their names; otherwise all boards of this host that a controller leases.
+    all
+        The same as no name.
     exit
         End the exporter when no lease is served any more; its next start leases
         again what is not drained by name.
     socket
         Where the exporter listens; otherwise where `run` does.
     """
-    from jumpstarter_exporter.cli.drain import drain_boards  # noqa: PLC0415
+    from jumpstarter_exporter.cli.drain import chosen_boards, drain_boards  # noqa: PLC0415
 
-    return drain_boards(board, exit_after=exit, socket=socket)
+    return drain_boards(chosen_boards(boards, is_all=all), exit_after=exit, socket=socket)
 
 
 @app.command
-def resume(board: str = "", /, *, socket: Path | None = None, timeout: _Seconds = 300.0) -> int:
-    """Let a board be leased again that was drained, and start one that was stopped.
+def resume(
+    *boards: str,
+    all: _Flag = False,  # noqa: A002 - the option's name
+    socket: Path | None = None,
+    timeout: _Seconds = 300.0,
+) -> int:
+    """Let boards be leased again that were drained, and start those that were stopped.
 
-        jumpstarter-exporter resume rpi4
+        jumpstarter-exporter resume rpi4 rock
+        jumpstarter-exporter resume --all
 
     Parameters
     ----------
-    board
-        Its name; otherwise all boards of this host.
+    boards
+        Their names; otherwise all boards of this host.
+    all
+        The same as no name.
     socket
         Where the exporter listens; otherwise where `run` does.
     timeout
         Seconds to wait for the exporter, which goes on after that all the same.
     """
-    from jumpstarter_exporter.cli.drain import resume_boards  # noqa: PLC0415
+    from jumpstarter_exporter.cli.drain import chosen_boards, resume_boards  # noqa: PLC0415
 
-    return resume_boards(board, socket=socket, timeout=timeout)
+    return resume_boards(chosen_boards(boards, is_all=all), socket=socket, timeout=timeout)
 
 
 @app.command

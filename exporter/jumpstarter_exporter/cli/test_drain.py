@@ -13,16 +13,35 @@ import trio
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
-from jumpstarter_proto.rpc import RpcError, Server, ServerCall
+from jumpstarter_proto.rpc import RpcError, Server, ServerCall, StatusCode
 
 from jumpstarter_exporter.cli import drain
 from jumpstarter_exporter.serve.boards import listen_at
 
-ASKS = [drain.reload_boards, partial(drain.resume_boards, "rpi4")]
+ASKS = [drain.reload_boards, partial(drain.resume_boards, ["rpi4"])]
+
+
+asked_for: list[tuple[str, bool]] = []
 
 
 class Busy(HostServiceServicer):
     """A host whose board changes, and goes on doing so."""
+
+    async def Drain(  # noqa: N802
+        self, request: host_pb2.DrainRequest, call: ServerCall[host_pb2.DrainRequest, host_pb2.DrainResponse]
+    ) -> host_pb2.DrainResponse:
+        if request.board not in ("rock", "rpi4"):
+            raise RpcError(StatusCode.NOT_FOUND, f"this host has no board {request.board}")
+        asked_for.append((request.board, request.exit))
+        return host_pb2.DrainResponse(boards=[host_pb2.Board(name=request.board, use="drained")])
+
+    async def Resume(  # noqa: N802
+        self,
+        request: host_pb2.ResumeRequest,
+        call: ServerCall[host_pb2.ResumeRequest, host_pb2.ResumeResponse],
+    ) -> host_pb2.ResumeResponse:
+        problem = "broken" if request.board == "rock" else ""
+        return host_pb2.ResumeResponse(boards=[host_pb2.Board(name=request.board, problem=problem)])
 
     async def ListBoards(  # noqa: N802 - the wire's name
         self,
@@ -44,6 +63,7 @@ class Busy(HostServiceServicer):
 
 @pytest.fixture
 def busy(tmp_path: Path) -> Iterator[Path]:
+    asked_for.clear()
     path, scopes, listens = tmp_path / "exporter.sock", [], threading.Event()
 
     async def serve() -> None:
@@ -83,3 +103,32 @@ def test_boards_that_are_waited_for_are_named_meanwhile(
     with pytest.raises(RpcError):
         drain.reload_boards(socket=busy, timeout=1.0)
     assert "still waiting: rpi4: its file has changed\n" in capsys.readouterr().err
+
+
+def test_several_boards_are_drained_and_the_last_one_ends_the_exporter(
+    busy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert drain.drain_boards(["rpi4", "rock"], exit_after=True, socket=busy) == ExitCode.OK
+    assert asked_for == [("rpi4", False), ("rock", True)]
+    assert capsys.readouterr().out.startswith("rpi4: drained\nrock: drained\nthe exporter ends")
+
+
+def test_of_several_boards_none_is_drained_if_there_is_one_that_is_not_known(busy: Path) -> None:
+    with pytest.raises(RpcError, match="no board rook"):
+        drain.drain_boards(["rpi4", "rook"], exit_after=False, socket=busy)
+    assert asked_for == []
+
+
+def test_of_several_boards_one_that_cannot_be_served_fails_the_command_and_keeps_no_other_from_it(
+    busy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert drain.resume_boards(["rock", "rpi4"], socket=busy) == ExitCode.FAILED
+    assert capsys.readouterr().out == "rock: not served: broken\nrpi4: can be leased\n"
+
+
+@pytest.mark.parametrize(("boards", "is_all"), [(["rpi4"], True), (["rpi4", ""], False)])
+def test_which_boards_are_meant_has_to_be_clear(boards: list[str], is_all: bool) -> None:
+    with pytest.raises(drain.BoardChoiceError, match="--all"):
+        drain.chosen_boards(boards, is_all=is_all)
+    assert drain.chosen_boards(["rpi4", "rock", "rpi4"], is_all=False) == ["rpi4", "rock"]
+    assert drain.chosen_boards([], is_all=True) == []
