@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.process import ServiceManager
+from jumpstarter_proto.process import ServiceManager, inherited_listeners
 from jumpstarter_proto.rpc import Server
 from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
@@ -48,6 +49,7 @@ END_SECONDS = 30.0
 LEASED_END_SECONDS = 10.0
 """From a signal to that, where all boards are for leases (wire.md 3.4)."""
 
+Listener: TypeAlias = trio.abc.Listener[trio.abc.Stream]
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
 
@@ -64,9 +66,10 @@ async def run(
     """Serve all boards until a signal says otherwise. Says where it listens on stdout, in one line.
 
     `path` is the socket's; None is the usual place, or if there is only one board, and another exporter has that, one
-    beside it. `files` are what `read` has read first; it is asked again for a reload. Boards of `discovery` are beside
-    those of files. Whoever `leads` leaves the boards with `ownProcess` to their processes. A hook that ends the
-    exporter ends its board, and the process with it if there is no other.
+    beside it. A socket that systemd hands over is used where it is the one at `path`, or there is no other. `files` are
+    what `read` has read first; it is asked again for a reload. Boards of `discovery` are beside those of files. Whoever
+    `leads` leaves the boards with `ownProcess` to their processes. A hook that ends the exporter ends its board, and
+    the process with it if there is no other.
 
     Raises:
         ConfigError: the devices of the only configuration make no sense.
@@ -78,13 +81,30 @@ async def run(
     await trio.to_thread.run_sync(sweep)
     await trio.to_thread.run_sync(claim.sweep)
     with ExitStack() as stack, trio.open_signal_receiver(*_SIGNALS) as signals:
+        inherited = _inherited(path, stack)
         alone = next(iter(files.values())) if len(files) == 1 else None
-        if path is None and alone and alone.config is not None and not leaves(alone, leads=leads):
+        if inherited is not None:
+            path = Path(inherited.getsockname())
+            stack.enter_context(sockets.claimed(path, is_inherited=True))
+        elif path is None and alone and alone.config is not None and not leaves(alone, leads=leads):
             path = _any_place(alone.name, stack, must=not is_for_leases(alone.config))
         else:
             path = path or sockets.default_path()
             stack.enter_context(sockets.claimed(path))
-        return await _Host(path, network, read, leads=leads, discovery=discovery).run(files, signals)
+        host = _Host(path, network, read, leads=leads, discovery=discovery, inherited=inherited)
+        return await host.run(files, signals)
+
+
+def _inherited(path: Path | None, stack: ExitStack) -> socket.socket | None:
+    """The socket from systemd for the door, closed with the `stack`; others are closed at once."""
+    found = inherited_listeners()
+    for other, one in found.items():
+        if other == path or (path is None and len(found) == 1):
+            return stack.enter_context(one)
+    for other, one in found.items():
+        _log.warning("the socket %s, which systemd has made, is not used; its users wait in vain", other)
+        one.close()
+    return None
 
 
 def _any_place(board: str, stack: ExitStack, *, must: bool) -> Path | None:
@@ -134,8 +154,10 @@ class _Host:
         *,
         leads: bool = False,
         discovery: Discovery | None = None,
+        inherited: socket.socket | None = None,
     ) -> None:
         self._path = path
+        self._inherited = inherited
         self._discovery = discovery
         self._network = network
         roll = Roll()
@@ -228,7 +250,11 @@ class _Host:
     async def _listen(self, nursery: trio.Nursery) -> list[str]:
         where = []
         if self._path is not None:
-            await self._serve(Server(Door(self._roll).services()), [listen_at(self._path)], nursery)
+            if (inherited := self._inherited) is not None:
+                listener: Listener = trio.SocketListener(trio.socket.from_stdlib_socket(inherited))
+            else:
+                listener = listen_at(self._path)
+            await self._serve(Server(Door(self._roll).services()), [listener], nursery)
             where.append(str(self._path))
         if self._network is not None:
             listeners = await self._network.listeners(self._tls)
@@ -237,9 +263,7 @@ class _Host:
             where.append(self._network.address(listeners))
         return where
 
-    async def _serve(
-        self, server: Server, listeners: list[trio.abc.Listener[trio.abc.Stream]], nursery: trio.Nursery
-    ) -> None:
+    async def _serve(self, server: Server, listeners: list[Listener], nursery: trio.Nursery) -> None:
         await nursery.start(server.serve, listeners)
         self._servers.append(server)
 

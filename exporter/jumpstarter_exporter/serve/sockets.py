@@ -71,8 +71,10 @@ COPY_SECONDS = 0.3
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[None]:
+def claimed(path: Path, *, is_inherited: bool = False) -> Iterator[None]:
     """Have the path for oneself for the block, with nothing there at its start and nothing left at its end.
+
+    A socket that `is_inherited`, from systemd, is there before and after.
 
     Raises:
         SocketError: another exporter has it, something else is in the way, or it cannot be made there.
@@ -87,6 +89,9 @@ def claimed(path: Path) -> Iterator[None]:
         ) from None
     try:
         _lock(lock, path)
+        if is_inherited:
+            yield
+            return
         _remove_stale(path)
         try:
             yield

@@ -581,6 +581,47 @@ def test_systemd_is_told_of_start_reload_and_end(daemon: Daemon) -> None:
             assert notify.recv(100) == b"STOPPING=1"
 
 
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""As systemd starts a service: its own process number is the service's, and the socket is number 3."""
+
+
+async def test_a_user_who_connects_while_it_starts_again_waits_in_systemds_socket(daemon: Daemon) -> None:
+    with socket.socket(socket.AF_UNIX) as systemd:
+        systemd.bind(str(daemon.socket))
+        systemd.listen()
+
+        def start(*words: str | Path) -> subprocess.Popen[str]:
+            command = [sys.executable, "-c", ACTIVATE, str(systemd.fileno())]
+            command += daemon.command("run", "--config", daemon.config, *words)
+            return subprocess.Popen(
+                command,
+                env=daemon.environment | {"LISTEN_FDS": "1"},
+                pass_fds=[systemd.fileno()],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+
+        for options in ((), ("--socket", daemon.socket)):
+            stream = await connect_unix(daemon.socket)
+            with start(*options) as process:
+                try:
+                    async with open_channel(stream) as channel:
+                        report = await ExporterServiceStub(channel).GetReport(empty_pb2.Empty())
+                        assert report.labels["jumpstarter.dev/name"] == "lab"
+                    assert process.stdout is not None
+                    assert process.stdout.readline() == f"Listening on {daemon.socket}\n"
+                    process.terminate()
+                    assert ended(process) == 0
+                finally:
+                    process.kill()
+            assert daemon.socket.is_socket()
+
+
 def test_the_status_names_boards_in_trouble_or_in_use_first() -> None:
     @dataclass
     class Used:
