@@ -460,3 +460,5 @@ def test_a_change_waits_for_the_end_of_a_lease(board: Board, ann: Person) -> Non
     board.logs("is served as it is configured now")
     assert "spare" in board.use("devices").stdout
     is_over(board, shell.lease)
+    assert "OFFLINE" not in [status for status, _ in board.exporter.statuses]
+    assert board.exporter.unregistered == 0

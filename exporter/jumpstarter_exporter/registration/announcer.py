@@ -90,6 +90,16 @@ class Announcer:
             await calls.report(Status.OFFLINE, reason)
             await calls.unregister("Exporter shutdown")
 
+    async def stop(self) -> None:
+        """Say what is newest, and nothing after it: the exporter stays registered. RpcError if nobody hears it."""
+        try:
+            async with self._lock:
+                if not self._left and not self._is_told:
+                    async with self._controller.at_hand() as calls:
+                        await self._tell(calls)
+        finally:
+            self._left = True
+
     async def _settle(self) -> None:
         while True:
             await self._devices.wait()

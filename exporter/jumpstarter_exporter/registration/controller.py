@@ -183,6 +183,10 @@ class Controller:
         """Something may be better now, as a new token: `follow` tries again without a pause, once."""
         self._hurried.set()
 
+    def go_on_for(self, before: Controller) -> None:
+        """Be the same process of the same exporter as `before`, which says nothing more; before anything is said."""
+        self._marks, self._sequence = before._marks, before._sequence
+
     @asynccontextmanager
     async def at_hand(self) -> AsyncIterator[Calls]:
         """The connection of `follow`, or one for this alone where there is none; so is the next after one that failed.

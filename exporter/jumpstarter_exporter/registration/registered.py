@@ -43,6 +43,7 @@ from jumpstarter_exporter.boards.keeper import Keeper, Records
 from jumpstarter_exporter.boards.occupancy import Occupancy
 from jumpstarter_exporter.boards.record_file import RecordFile
 from jumpstarter_exporter.config import ExporterConfig, load, with_identity
+from jumpstarter_exporter.config.model import Enrolment
 from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
@@ -76,9 +77,15 @@ _log = logging.getLogger(__name__)
 
 
 def registered_exporter(
-    config: ExporterConfig, inventory: Inventory | None = None, socket: Path | None = None
+    config: ExporterConfig,
+    inventory: Inventory | None = None,
+    socket: Path | None = None,
+    *,
+    before: Registered | None = None,
 ) -> Registered:
     """An exporter as its file says; `socket` is where the users of its host reach it.
+
+    `before` is the same exporter, which has ended without leaving its controller; this one goes on for it.
 
     Raises:
         ConfigError: the configuration's devices make no sense.
@@ -93,6 +100,8 @@ def registered_exporter(
     if enrolment.host is not None:
         registration = registration_of(config)
         controller = Controller(enrolment.endpoint, trust, identity, options, register=registration.register)
+        if before is not None:
+            controller.go_on_for(before.controller)
         return Registered(
             config, controller, inventory, records=records, socket=socket, registration=registration
         )
@@ -105,6 +114,8 @@ def registered_exporter(
         return await trio.to_thread.run_sync(read)
 
     controller = Controller(enrolment.endpoint, trust, identity, options, reread=reread)
+    if before is not None:
+        controller.go_on_for(before.controller)
     return Registered(config, controller, inventory, records=records, socket=socket)
 
 
@@ -168,6 +179,8 @@ class Registered:
             RapidFailures(detection.max_rapid_failures, detection.rapid_failure_window) if detection else None
         )
         self._given_up = ""
+        self._stays = False
+        """It ends without leaving its controller."""
         self._ending = trio.Event()
         self.on_free: Callable[[], None] = lambda: None
         """Called when a `change` can be made."""
@@ -222,6 +235,30 @@ class Registered:
                     leaving.start_soon(self._leave)
                     await served.wait()
                 nursery.cancel_scope.cancel()
+
+    @property
+    def controller(self) -> Controller:
+        """The connections of this exporter."""
+        return self._controller
+
+    def is_exporter(self, enrolment: Enrolment | None) -> bool:
+        """Whether that is this exporter of this controller. A new token makes no other one of it."""
+        own = self._config.enrolment
+        assert own is not None
+        return enrolment is not None and (enrolment.endpoint, enrolment.namespace, enrolment.name) == (
+            own.endpoint,
+            own.namespace,
+            own.name,
+        )
+
+    def stay(self) -> None:
+        """Have `end` leave the controller with what it knows: the same exporter goes on, or `leave` follows."""
+        self._stays = True
+
+    async def leave(self) -> None:
+        """Leave the controller behind an end at which it was to `stay`."""
+        self._stays = False
+        await self._leave()
 
     def end(self, code: ExitCode, reason: str = "") -> None:
         """Leave the controller; a lease that runs stays its client's."""
@@ -292,11 +329,18 @@ class Registered:
     async def _leave(self) -> None:
         with trio.move_on_after(LEAVE_SECONDS) as limit:
             try:
-                await self._announcer.leave("Exporter shutting down")
+                if self._stays:
+                    await self._announcer.stop()
+                else:
+                    await self._announcer.leave("Exporter shutting down")
             except JumpstarterError as error:
-                _log.warning("the controller does not know that we leave: %s", error)
+                _log.warning("the controller does not know that %s: %s", self._last_word, error)
         if limit.cancelled_caught:
-            _log.warning("the controller does not know that we leave: it does not answer")
+            _log.warning("the controller does not know that %s: it does not answer", self._last_word)
+
+    @property
+    def _last_word(self) -> str:
+        return "the board begins anew" if self._stays else "we leave"
 
     async def _announce_devices(self) -> None:
         with subscribed(self._devices) as changes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 from jumpstarter_proto.errors import ExitCode
@@ -26,6 +26,9 @@ from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.services import Use, report_of, services
 from jumpstarter_exporter.session import Session
+
+if TYPE_CHECKING:
+    from jumpstarter_exporter.registration.registered import Registered
 
 __all__ = ["Board", "LeasedBoard", "LocalBoard", "is_for_leases"]
 
@@ -100,8 +103,14 @@ class Board(Protocol):
     def end_after_lease(self) -> None:
         """Have it want to end when no lease is served; at once, if it is for the users of the host."""
 
+    def stays(self, config: ExporterConfig | None) -> bool:
+        """Whether, made anew of that, it is the same exporter: then `finish` tells its controller of no end."""
+
     async def finish(self) -> None:
         """The last hooks; each has its own time."""
+
+    async def leave(self) -> None:
+        """Tell its controller of the end, which `finish` did not: it is not made anew after all."""
 
     def close(self) -> None:
         """Have `run` end."""
@@ -241,10 +250,17 @@ class LocalBoard:
         """It has no lease that anybody would wait for."""
         self.exiting.set()
 
+    def stays(self, config: ExporterConfig | None) -> bool:
+        """It is no exporter of a controller."""
+        return False
+
     async def finish(self) -> None:
         """Its afterLease hook, if it has one."""
         assert self._life is not None
         await self._life.end()
+
+    async def leave(self) -> None:
+        """Nobody is to hear of it."""
 
     def close(self) -> None:
         """Users who are connected see why, if it was a hook that ended it."""
@@ -264,9 +280,11 @@ class LeasedBoard:
         *,
         free: Callable[[], None],
         is_alone: Callable[[], bool],
+        before: Board | None = None,
     ) -> None:
         """`socket` is where users of this host reach it; `free` is called when a `change` can be made.
 
+        `before` is the same exporter, which has ended without telling its controller; this one goes on for it.
         Where it is to end by itself it does, if it `is_alone`; else it is not leased before it is resumed.
         ConfigError when its devices make no sense.
         """
@@ -276,7 +294,12 @@ class LeasedBoard:
         self.exiting = trio.Event()
         self.reach = config.settings.fetch.reach()
         self.server = Server(services(self))
-        self._registered = registered_exporter(config, inventory, socket)
+        self._registered: Registered = registered_exporter(
+            config,
+            inventory,
+            socket,
+            before=before._registered if isinstance(before, LeasedBoard) else None,  # noqa: SLF001 - one class
+        )
         self._registered.on_free = free
         self._registered.is_alone = is_alone
         self._ended = trio.Event()
@@ -352,10 +375,21 @@ class LeasedBoard:
         """Have it want to end when no lease is served."""
         self._registered.end_after_lease()
 
+    def stays(self, config: ExporterConfig | None) -> bool:
+        """By its endpoint, namespace and name."""
+        is_same = config is not None and self._registered.is_exporter(config.enrolment)
+        if is_same:
+            self._registered.stay()
+        return is_same
+
     async def finish(self) -> None:
-        """The controller hears of it."""
+        """The controller hears of it, unless it `stays`."""
         self._registered.end(ExitCode.OK)
         await self._ended.wait()
+
+    async def leave(self) -> None:
+        """The controller hears of it now."""
+        await self._registered.leave()
 
     def close(self) -> None:
         """It is over already."""

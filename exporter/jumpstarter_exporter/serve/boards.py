@@ -380,12 +380,20 @@ class Boards:
             elif leaves(entry.file, leads=self._leads):
                 self._leave_elsewhere(entry, entry.file)
             elif not entry.is_given_up and not self._is_leaving:
-                if self._in_the_way(entry) is None:
+                if self._can_start(entry):
                     self._move(entry, self._start)
                 else:
                     self._roll.problems[entry.name] = "its file was another board's, which is still used"
         self._moved.set()
         self._moved = trio.Event()
+
+    def _can_start(self, entry: _Entry) -> bool:
+        """Whether a board that is not served is to be, now."""
+        file = entry.file
+        if file is None or file.config is None or leaves(file, leads=self._leads):
+            return False
+        is_wanted = not (entry.is_given_up or self._is_leaving or self._is_ending)
+        return is_wanted and self._in_the_way(entry) is None
 
     def _in_the_way(self, entry: _Entry) -> _Entry | None:
         """Another board that has the same file still."""
@@ -404,7 +412,7 @@ class Boards:
     def _stop_if_free(self, entry: _Entry) -> None:
         if entry.is_to_stop and not entry.is_moving:
             self._hand_over(entry)
-            self._move(entry, self._stop)
+            self._move(entry, self._begin_anew)
 
     def _hand_over(self, entry: _Entry) -> None:
         """Other boards may be given what it has: they wait for that from now on, until it is stopped."""
@@ -427,8 +435,26 @@ class Boards:
 
     # One board.
 
-    async def _start(self, entry: _Entry, *, must: bool = False) -> None:
-        """Serve it. What is wrong is its problem, or is raised if it `must` be served."""
+    async def _begin_anew(self, entry: _Entry) -> None:
+        """Stop it, and serve it as it is to be now. Its controller hears of an end only if that is not done."""
+        board = entry.board
+        assert board is not None
+        is_untold = board.stays(entry.config)
+        await self._stop(entry)
+        can_start = self._can_start(entry)
+        if is_untold and not (can_start and board.stays(entry.config)):
+            is_untold = False
+            await board.leave()
+        if can_start:
+            await self._start(entry, before=board if is_untold else None)
+            if is_untold and entry.board is None:
+                await board.leave()
+
+    async def _start(self, entry: _Entry, *, must: bool = False, before: Board | None = None) -> None:
+        """Serve it. What is wrong is its problem, or is raised if it `must` be served.
+
+        `before` is the same exporter, of whose end its controller has not heard.
+        """
         file = entry.file
         assert file is not None
         assert entry.config is not None
@@ -438,7 +464,7 @@ class Boards:
             if entry is not self._at_door:
                 _check_claim(entry.config.file)  # a socket of its own would be that process's, too
             listener = self._socket_of(entry, must=not is_for_leases(entry.config))
-            board = self._make(entry, entry.config)
+            board = self._make(entry, entry.config, before)
             with collapsed():
                 await self._boards_nursery.start(self._run, entry, board)
         except Exception as error:  # a fault in one board, or in its drivers, must not end the others
@@ -465,7 +491,7 @@ class Boards:
             _log.info("the board %s is served as it is configured now", entry.name)
             self._begin(entry, board)
 
-    def _make(self, entry: _Entry, config: ExporterConfig) -> Board:
+    def _make(self, entry: _Entry, config: ExporterConfig, before: Board | None = None) -> Board:
         own = sockets.of_board(self._path, entry.name) if self._path and entry.has_socket else None
         path = self._path if entry is self._at_door else own
 
@@ -474,7 +500,12 @@ class Boards:
 
         if is_for_leases(config):
             return LeasedBoard(
-                config, self.inventory, path, free=free, is_alone=lambda: entry is self._at_door
+                config,
+                self.inventory,
+                path,
+                free=free,
+                is_alone=lambda: entry is self._at_door,
+                before=before,
             )
         if path is None:
             raise sockets.SocketError(

@@ -215,7 +215,9 @@ class ControllerService:
 
     def Unregister(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._controller.changed:
-            self._controller.exporter(context).devices = 0
+            exporter = self._controller.exporter(context)
+            exporter.devices = 0
+            exporter.unregistered += 1
             self._controller.changed.notify_all()
         return jumpstarter_pb2.UnregisterResponse()
 

@@ -31,6 +31,8 @@ class ExporterObject:
     message: str = ""
     seen: float | None = None
     devices: int = 0
+    unregistered: int = 0
+    """How often, for tests."""
     statuses: list[tuple[str, str]] = field(default_factory=list)
     """All that it has reported, for tests."""
 
