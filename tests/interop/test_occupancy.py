@@ -462,3 +462,11 @@ def test_a_change_waits_for_the_end_of_a_lease(board: Board, ann: Person) -> Non
     is_over(board, shell.lease)
     assert "OFFLINE" not in [status for status, _ in board.exporter.statuses]
     assert board.exporter.unregistered == 0
+
+
+def test_a_board_that_gets_another_controller_leaves_the_one_that_it_had(board: Board) -> None:
+    text = board.file.read_text()
+    board.file.write_text(text.replace("endpoint: 127.0.0.1:", "endpoint: localhost:"))
+    board.daemon.process.send_signal(signal.SIGHUP)
+    board.lab.until(lambda: board.exporter.unregistered)
+    assert board.exporter.status == "OFFLINE"
