@@ -149,7 +149,7 @@ class _Exporter(ExporterServiceServicer):
         call: ServerCall[jumpstarter_pb2.GetStatusRequest, jumpstarter_pb2.GetStatusResponse],
     ) -> jumpstarter_pb2.GetStatusResponse:
         session = await self._entrance.enter(call, LOOK)
-        report = session.status.report
+        report = session.status.tell()
         return jumpstarter_pb2.GetStatusResponse(
             status=_on_wire(report.status),
             message=report.message,

@@ -74,12 +74,27 @@ class StatusMachine:
 
     def __init__(self) -> None:
         self._report = Report(Status.AVAILABLE, "", 0, None)
+        self._told = -1
         self.on_change: Callable[[Report], None] | None = None
         """Called with each update, right after it; it must not raise."""
+        self.on_tell: Callable[[], None] | None = None
+        """Called when somebody was told; it must not raise."""
 
     @property
     def report(self) -> Report:
         """As it is now."""
+        return self._report
+
+    @property
+    def is_told(self) -> bool:
+        """Whether somebody was told of the newest update."""
+        return self._told == self._report.version
+
+    def tell(self) -> Report:
+        """As it is now, for a user."""
+        self._told = self._report.version
+        if self.on_tell is not None:
+            self.on_tell()
         return self._report
 
     def become(self, status: Status, message: str = "") -> None:

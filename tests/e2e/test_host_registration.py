@@ -288,3 +288,22 @@ def test_who_waits_for_a_board_gets_it_when_its_host_comes(lab: Lab) -> None:
     assert waiting.returncode == 0, said
     _, said = lab.refused("power", "on", "--wait-for-board")
     assert "say which with -l SELECTOR" in said
+
+
+def test_who_waits_for_a_board_that_changes_gets_it_as_it_is_then(lab: Lab) -> None:
+    host = Host(lab, one="")
+    host.enrol()
+    host.start()
+    available(lab, "pi4-one")
+    ann = lab.client("ann")
+    lease = lab.ok("lease", "create", "-l", "host=pi4", "-o", "name", "--client", ann).strip()
+    waiting = lab.start("network", "address", "-l", "host=pi4", "--client", ann)
+    lab.until(lambda: len(lab.leases(ann)) == 2)
+    (host.folder / "one.yaml").write_text(
+        "export:\n  power: {type: power.MockPower}\n"
+        "  tcp: {type: network.TcpNetwork, config: {host: 10.0.0.7, port: 9}}\n"
+    )
+    assert host.run("reload").returncode == 0
+    lab.ok("lease", "release", lease, "--client", ann)
+    out, err = waiting.communicate(timeout=LIMIT)
+    assert (waiting.returncode, "10.0.0.7" in out) == (0, True), out + err

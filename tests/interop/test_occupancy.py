@@ -387,7 +387,7 @@ def test_a_lease_goes_on_without_a_hook_when_its_exporter_is_started_again(
     board: Board, ann: Person, how: signal.Signals
 ) -> None:
     board.hold("inside")
-    shell = Shell(board, ann, f"while test -e {board.home}/inside; do sleep 0.05; done")
+    shell = Shell(board, ann, f"while test -e {board.home}/inside; do sleep 0.05; done; j power on")
     board.becomes("LEASE_READY")
     board.lab.until(lambda: "LEASE_READY" in shell.said)
     board.restart(how)
@@ -450,7 +450,7 @@ def test_a_change_is_taken_up_before_a_lease_that_waits(board: Board, ann: Perso
 
 def test_a_change_waits_for_the_end_of_a_lease(board: Board, ann: Person) -> None:
     board.hold("inside")
-    shell = Shell(board, ann, f"while test -e {board.home}/inside; do sleep 0.05; done")
+    shell = Shell(board, ann, f"while test -e {board.home}/inside; do sleep 0.05; done; j power on")
     board.lab.until(lambda: "LEASE_READY" in shell.said)
     change(board)
     board.logs(f"changes after lease {shell.lease.name} of ann")

@@ -39,6 +39,8 @@ __all__ = ["LeaseServer", "Start"]
 
 LAST_LOOK_SECONDS = 1.0
 """After its last status a session stays so long for those who are connected, so that they see how it ended."""
+LAST_WORD_SECONDS = 10.0
+"""Whoever ended the lease waits for its last status, 0.9's shell for five minutes, and has so long to ask."""
 REASON_SECONDS = 10.0
 """A lease whose board its hook refused is kept so long, for its user to see why."""
 GRACE_SECONDS = 0.5
@@ -307,8 +309,18 @@ class LeaseServer:
     async def _last_look(self) -> None:
         with trio.move_on_after(LAST_LOOK_SECONDS):
             while self._users:
-                self._left = trio.Event()
-                await self._left.wait()
+                await self._until(self._news())
+        status = self.session.status
+        if self.session.end_requested.is_set():
+            with trio.move_on_after(LAST_WORD_SECONDS):
+                while self._users and not status.is_told and not self.stopping.is_set():
+                    await self._until(self._news(), self.stopping)
+
+    def _news(self) -> trio.Event:
+        """Set as soon as a client leaves, or asks for the status."""
+        self._left = trio.Event()
+        self.session.status.on_tell = self._left.set
+        return self._left
 
     async def _as_long_as_there_is_time(self, function: Callable[[], Awaitable[None]]) -> None:
         async with trio.open_nursery() as nursery:

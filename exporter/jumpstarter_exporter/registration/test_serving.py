@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import tempfile
@@ -13,8 +14,9 @@ import trio
 import trio.testing
 from google.protobuf import empty_pb2
 from jumpstarter_proto.rpc import RpcError, open_channel
+from jumpstarter_proto.v1.common_pb2 import ExporterStatus
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
-from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest, EndSessionRequest
+from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest, EndSessionRequest, GetStatusRequest
 from jumpstarter_proto.value import from_value, to_value
 
 from jumpstarter_exporter.conftest import HookOutput, Witness
@@ -23,6 +25,7 @@ from jumpstarter_exporter.registration.serving import (
     GRACE_SECONDS,
     HOOK_SECONDS,
     LAST_LOOK_SECONDS,
+    LAST_WORD_SECONDS,
     REASON_SECONDS,
     RELEASE_SECONDS,
     LeaseServer,
@@ -76,6 +79,45 @@ async def test_the_last_who_leaves_ends_it(
         assert not over.is_set()
         await controller.near("other").aclose()
     assert trio.current_time() - before < LAST_LOOK_SECONDS
+
+
+@pytest.mark.parametrize("asks_after", [LAST_LOOK_SECONDS / 2, 2 * LAST_LOOK_SECONDS, math.inf])
+async def test_who_ended_it_is_waited_for_until_they_have_heard_of_it(
+    configure: Configure, autojump_clock: trio.testing.MockClock, asks_after: float
+) -> None:
+    controller = Tunnelled("")
+    server = lease_server(configure(), controller, ANN)
+    async with serving(server) as over, open_channel(controller.near()) as channel:
+        exporter = ExporterServiceStub(channel)
+        await exporter.GetStatus(GetStatusRequest())
+        await exporter.EndSession(EndSessionRequest())
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.session.status.report.status is Status.AVAILABLE
+        before = trio.current_time()
+        with trio.move_on_after(asks_after):
+            await over.wait()
+        if not over.is_set():
+            assert (
+                await exporter.GetStatus(GetStatusRequest())
+            ).status == ExporterStatus.EXPORTER_STATUS_AVAILABLE
+        await over.wait()
+    longest = LAST_LOOK_SECONDS + LAST_WORD_SECONDS
+    expected = max(LAST_LOOK_SECONDS, min(asks_after, longest))
+    assert trio.current_time() - before == pytest.approx(expected, abs=2 * GRACE_SECONDS)
+
+
+async def test_who_ended_it_is_waited_for_no_longer_when_the_exporter_stops(
+    configure: Configure, autojump_clock: trio.testing.MockClock
+) -> None:
+    controller = Tunnelled("")
+    server = lease_server(configure(), controller, ANN)
+    before = trio.current_time()
+    async with serving(server) as over, open_channel(controller.near()) as channel:
+        await ExporterServiceStub(channel).EndSession(EndSessionRequest())
+        await trio.sleep(2 * LAST_LOOK_SECONDS)
+        server.stopping.set()
+        await over.wait()
+    assert trio.current_time() - before < 2 * LAST_LOOK_SECONDS + 2 * GRACE_SECONDS
 
 
 async def test_a_call_that_is_about_to_answer_does_so_though_the_exporter_stops(
