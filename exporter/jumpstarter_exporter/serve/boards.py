@@ -245,14 +245,12 @@ class Boards:
             again = {name for name, board in self._roll.served.items() if board.start_again()}
             self._configured = files
             # Some of it is done: whoever has asked may leave, and the rest follows all the same.
-            # A discovered board may get what another is told only then to release.
-            with self.inventory.closings.under_way():
-                with trio.CancelScope(shield=True):
-                    broken = await self.rediscover(files)
-                wanted = {**self._discovered, **files}
-                for name in {*self._entries, *wanted}:
-                    self._take(self._entries.setdefault(name, _Entry(name)), wanted.get(name))
-                self._advance()
+            with trio.CancelScope(shield=True):
+                broken = await self.rediscover(files)
+            wanted = {**self._discovered, **files}
+            for name in {*self._entries, *wanted}:
+                self._take(self._entries.setdefault(name, _Entry(name)), wanted.get(name))
+            self._advance()
             entries = dict(self._entries)
             while not all(entry.is_settled for entry in self._entries.values()):
                 await self._moved.wait()

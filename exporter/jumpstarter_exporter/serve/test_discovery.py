@@ -30,6 +30,7 @@ from jumpstarter_proto.rpc import Channel, RpcError
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
+from jumpstarter_exporter.boards.keeper import Keeper
 from jumpstarter_exporter.config import Identities, identities
 from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
@@ -344,6 +345,17 @@ async def reading_log(socket: Path) -> AsyncIterator[None]:
         yield
 
 
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board's record takes its time to be written, and what is to be done with the board waits for that."""
+
+    async def write(keeper: Keeper) -> None:
+        await trio.sleep(0.1)
+
+    monkeypatch.setattr(Keeper, "_write", write)
+
+
+@pytest.mark.usefixtures("slow_disk")
 @pytest.mark.parametrize(
     ("before", "after", "owners"),
     [
@@ -375,6 +387,37 @@ async def test_a_port_that_goes_to_another_board_is_open_there_and_never_failed(
                 await until_served(door, *owners)
             assert "ft232r-a5.serial" in await devices(door, owners[0])
             await call(door, "ft232r-a5.serial", "position", owners[0])
+    assert "is failed" not in caplog.text
+
+
+@pytest.mark.usefixtures("slow_disk")
+@pytest.mark.parametrize("takes", [True, False])
+async def test_a_port_that_a_configuration_takes_or_gives_back_is_never_failed(
+    bench: Bench, caplog: pytest.LogCaptureFixture, takes: bool
+) -> None:
+    (bench.home / "config" / "profiles.d").mkdir()
+    bench.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+    with terminal() as path, trio.fail_after(30):
+        (bench.home / "config" / "profiles.d" / "own.yaml").write_text(CONSOLE % path)
+        named = f"export: {{serial: {{type: serial.PySerial, description: /dev/ttyUSB0, config: {{url: {path}}}}}}}"
+        bench.write("other", POWER)
+        if not takes:
+            bench.write("rpi4", named)
+        async with bench.discovering() as door:
+            while not users_of(path):
+                await trio.sleep(0.01)
+            async with AsyncExitStack() as stack:
+                for socket in bench.door.parent.glob("boards/*.sock"):
+                    await stack.enter_async_context(reading_log(socket))
+                if takes:
+                    bench.write("rpi4", named)
+                else:
+                    (bench.folder / "rpi4.yaml").unlink()
+                await reload(door)
+            if takes:
+                await call(door, "serial", "position", "rpi4")
+            else:
+                await call(door, "ft232r-a5.serial", "position", "pi4")
     assert "is failed" not in caplog.text
 
 
