@@ -399,6 +399,8 @@ class Registered:
 
     async def _introduce(self, calls: Calls) -> None:
         await self._announcer.introduce(calls)
+        if not self._is_away:  # else the next word from the controller says that it goes on
+            self._trouble = ""
         if self._failures is not None:
             self._failures.began(trio.current_time())
 

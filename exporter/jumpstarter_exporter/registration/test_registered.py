@@ -72,6 +72,17 @@ async def running(
         yield exporter
 
 
+async def test_it_says_that_it_is_not_registered_until_it_is(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    wired = Wired(lab)
+    assert Registered(load(configure().file), wired).use == f"not registered yet with {wired.endpoint}"
+    async with running(configure, lab) as exporter:
+        await trio.sleep(1)  # for the answer
+        assert exporter._inner.use == ""
+        exporter.end()
+
+
 async def test_leases_are_served_one_after_the_other(
     configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -581,6 +581,15 @@ def test_systemd_is_told_of_start_reload_and_end(daemon: Daemon) -> None:
             assert notify.recv(100) == b"STOPPING=1"
 
 
+def test_the_log_says_what_it_was_doing_when_a_watchdog_ends_it(daemon: Daemon) -> None:
+    with daemon.running(WATCHDOG_USEC="3600000000") as (process, _):
+        resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
+        process.send_signal(signal.SIGABRT)
+        assert ended(process) == -signal.SIGABRT
+        assert process.stderr is not None
+        assert "Fatal Python error: Aborted" in process.stderr.read()
+
+
 ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)

@@ -6,6 +6,7 @@ removed there, so that no program which a daemon starts speaks in its name.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import math
 import os
@@ -24,6 +25,7 @@ STATUS_SECONDS = 2.0
 """Between two looks at what the status is."""
 MAX_STATUS_LENGTH = 500
 """Characters; systemd reads 4 KiB of a message at most."""
+STDERR = 2
 SEND_SECONDS = 1.0
 """A message about the state of the process waits so long for room in systemd's queue; a status does not wait."""
 
@@ -49,6 +51,10 @@ class ServiceManager:
         is_watched = microseconds.isdecimal() and int(microseconds) > 0 and process == str(os.getpid())
         self.watchdog_seconds = int(microseconds) / 1_000_000 if is_watched else math.inf
         """The process is killed if it says nothing for so long."""
+        if is_watched and not faulthandler.is_enabled():
+            faulthandler.enable(
+                file=STDERR
+            )  # a watchdog ends it by SIGABRT: the log then says what it was doing
         self._status = status
         self._sent_status = ""
         self._is_failing = False
