@@ -52,9 +52,8 @@ class ServiceManager:
         self.watchdog_seconds = int(microseconds) / 1_000_000 if is_watched else math.inf
         """The process is killed if it says nothing for so long."""
         if is_watched and not faulthandler.is_enabled():
-            faulthandler.enable(
-                file=STDERR
-            )  # a watchdog ends it by SIGABRT: the log then says what it was doing
+            # The watchdog ends it by SIGABRT: the log then says what it was doing.
+            faulthandler.enable(file=STDERR)
         self._status = status
         self._sent_status = ""
         self._is_failing = False
