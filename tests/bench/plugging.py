@@ -21,8 +21,8 @@ from tests.bench.memory import settled_memory
 from tests.bench.result import Result, percentile
 from tests.bench.upstream import Bench
 from tests.interop import exporters
-from tests.support.usb_bench import FTDI
-from tests.support.usb_bench import Bench as UsbBench
+from tools.mocked_host.bench import FTDI
+from tools.mocked_host.bench import Bench as UsbBench
 
 MOST_SECONDS = 1.0
 MANY = 64

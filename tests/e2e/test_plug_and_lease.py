@@ -16,8 +16,8 @@ import pytest
 from tests.e2e.lab import LIMIT, Lab, Reader
 from tests.e2e.test_host_registration import Host, found
 from tests.support import lab as support
-from tests.support.mocked_bus import require_umockdev
-from tests.support.usb_bench import FTDI, Bench
+from tests.support.umockdev import require_umockdev
+from tools.mocked_host.bench import FTDI, Bench
 
 PATH = "ft232r-a50285bj.serial"
 

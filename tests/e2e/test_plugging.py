@@ -14,8 +14,8 @@ import pytest
 from tests.e2e.conftest import LIMIT, Lab
 from tests.e2e.lab import Reader
 from tests.interop import exporters
-from tests.support.mocked_bus import require_umockdev
-from tests.support.usb_bench import FTDI, Bench
+from tests.support.umockdev import require_umockdev
+from tools.mocked_host.bench import FTDI, Bench
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from jumpstarter_exporter.devices.udev_device import UdevDevice
 
 from tests.e2e.conftest import LIMIT, Lab
 from tests.interop import exporters
-from tests.support.mocked_bus import MockedBus, answering_ioctls, require_umockdev
-from tests.support.udev_hosts import Host
+from tests.support.umockdev import require_umockdev
+from tools.mocked_host.bus import MockedBus, answering_ioctls
+from tools.mocked_host.udev import Host
 
 ROOT = "/devices/platform/soc/3f980000.usb/usb1"
 BY_ID = "/dev/serial/by-id/usb-0403_FT232R_USB_UART_A50285BJ-if00-port0"

@@ -22,7 +22,7 @@ from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.udev_device import DeviceTree
 from jumpstarter_exporter.devices.udev_monitor import watch_devices
 
-from tests.support.mocked_bus import MockedBus
+from tools.mocked_host.bus import MockedBus
 
 __all__ = ["Seen", "Watcher", "watching"]
 

@@ -16,7 +16,8 @@ from jumpstarter_proto.errors import ExitCode
 
 from jumpstarter_exporter.cli.main import main
 from jumpstarter_exporter.devices.udev_device import DeviceTree
-from tests.support.udev_hosts import Host, exported, pc, pi4
+from tests.support.udev_hosts import exported, pc, pi4
+from tools.mocked_host.udev import Host
 
 PROGRAM = str(Path(sys.executable).with_name("jumpstarter-exporter"))
 

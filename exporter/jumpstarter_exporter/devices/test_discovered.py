@@ -12,7 +12,8 @@ from jumpstarter_exporter.devices.known import KnownDevices
 from jumpstarter_exporter.devices.layout import layout
 from jumpstarter_exporter.devices.profiles import combine, parse, shipped
 from jumpstarter_exporter.devices.spec import Spec
-from tests.support.udev_hosts import Host, pc, pi4, pi5
+from tests.support.udev_hosts import pc, pi4, pi5
+from tools.mocked_host.udev import Host
 
 
 def tree(host: Host, text: str = "disable: []") -> Spec:

@@ -12,7 +12,7 @@ import pytest
 
 from jumpstarter_exporter.devices.hwdb import FILE, HwdbError, facts_of, lookup_key, parse_hwdb, shipped
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
-from tests.support.udev_hosts import CAMERA, DISK, HUB, UART, Host
+from tools.mocked_host.udev import CAMERA, DISK, HUB, UART, Host
 
 RULES = sorted(Path(str(files("jumpstarter_udev"))).glob("*.rules"))
 

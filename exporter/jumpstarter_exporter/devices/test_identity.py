@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from jumpstarter_exporter.devices.hwdb import shipped
 from jumpstarter_exporter.devices.identity import Identity, IdentitySource, identify, shared_serials
 from jumpstarter_exporter.devices.udev_device import DeviceTree
-from tests.support.udev_hosts import HOSTS, HUB, Host
+from tests.support.udev_hosts import HOSTS
+from tools.mocked_host.udev import HUB, Host
 
 FT232R, CP2102, CH340 = "0403:6001", "10c4:ea60", "1a86:7523"
 

@@ -16,7 +16,7 @@ from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
 from jumpstarter_exporter.devices.known import Inspection, Known, KnownDevices, PresentDevice
 from jumpstarter_exporter.devices.known_file import KnownFile
 from jumpstarter_exporter.devices.profiles import ProfileSet, combine, parse, shipped
-from tests.support.udev_hosts import HUB, UART, Host
+from tools.mocked_host.udev import HUB, UART, Host
 
 FT232R, CP2102, CH340, FT4232H = "0403:6001", "10c4:ea60", "1a86:7523", "0403:6011"
 SHIPPED = combine(shipped(), [])

@@ -12,7 +12,8 @@ from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
 from jumpstarter_exporter.devices.identity import shared_serials
 from jumpstarter_exporter.devices.match import Finding, Match, Named, match_devices
 from jumpstarter_exporter.devices.profiles import ProfileSet, combine, parse, shipped
-from tests.support.udev_hosts import CAMERA, CDC, DISK, HOSTS, HUB, UART, Host, pi4
+from tests.support.udev_hosts import HOSTS, pi4
+from tools.mocked_host.udev import CAMERA, CDC, DISK, HUB, UART, Host
 
 SHIPPED_FILES = shipped()
 SHIPPED = combine(SHIPPED_FILES, [])

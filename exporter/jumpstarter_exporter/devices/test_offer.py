@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from jumpstarter_exporter.devices.hwdb import shipped
 from jumpstarter_exporter.devices.offer import HostUse, PlannedMount, protect
-from tests.support.udev_hosts import DISK, HOSTS, HUB, UART, Host, pc, pi4, pi5
+from tests.support.udev_hosts import HOSTS, pc, pi4, pi5
+from tools.mocked_host.udev import DISK, HUB, UART, Host
 
 
 @pytest.mark.parametrize("name", HOSTS)

@@ -20,7 +20,7 @@ from jumpstarter_exporter.devices.state import State
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 from jumpstarter_exporter.driver import DeviceMissing, Driver, export
 from jumpstarter_exporter.session import Session
-from tests.support.udev_hosts import Host
+from tools.mocked_host.udev import Host
 
 BY_ID = "/dev/serial/by-id/usb-0403_FT232R_USB_UART_A50285BJ-if00-port0"
 NOON = datetime.datetime(2026, 11, 29, 12, 0, 1, tzinfo=datetime.UTC)

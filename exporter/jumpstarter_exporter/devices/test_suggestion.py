@@ -12,7 +12,8 @@ from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
 from jumpstarter_exporter.devices.match import match_devices
 from jumpstarter_exporter.devices.profiles import combine, parse, shipped
 from jumpstarter_exporter.devices.suggestion import suggested, unmatched
-from tests.support.udev_hosts import CDC, DISK, HOSTS, Host
+from tests.support.udev_hosts import HOSTS
+from tools.mocked_host.udev import CDC, DISK, Host
 
 SHIPPED_FILES = shipped()
 SHIPPED = combine(SHIPPED_FILES, [])

@@ -10,8 +10,9 @@ from jumpstarter_exporter.devices.hwdb import shipped
 from jumpstarter_exporter.devices.offer import protect
 from jumpstarter_exporter.devices.sysfs_tree import read_sysfs_tree
 from jumpstarter_exporter.devices.udev_database import enumerate_devices
-from tests.support.mocked_bus import MockedBus
-from tests.support.udev_hosts import HOSTS, Host
+from tests.support.udev_hosts import HOSTS
+from tools.mocked_host.bus import MockedBus
+from tools.mocked_host.udev import Host
 
 SUBSYSTEMS = ("usb", "block", "net", "input")
 

@@ -17,8 +17,9 @@ from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 from jumpstarter_exporter.devices.udev_monitor import watch_devices
 from tests.support.device_watcher import Seen, watching
-from tests.support.mocked_bus import MockedBus, require_umockdev
-from tests.support.udev_hosts import Host
+from tests.support.umockdev import require_umockdev
+from tools.mocked_host.bus import MockedBus
+from tools.mocked_host.udev import Host
 
 CONTROLLER = "/devices/platform/soc/3f980000.usb"
 ROOT = f"{CONTROLLER}/usb1"

@@ -44,7 +44,7 @@ from jumpstarter_exporter.serve import host as module
 from jumpstarter_exporter.serve.discovery import Discovery
 from jumpstarter_exporter.serve.door import BOARD
 from tests.support.served_host import POWER, ServedHost, channel, listed, reload
-from tests.support.udev_hosts import HUB, Host
+from tools.mocked_host.udev import HUB, Host
 
 FT232R, CH340, CP2102 = "0403:6001", "1a86:7523", "10c4:ea60"
 Plugged = dict[int, tuple[str, str]]

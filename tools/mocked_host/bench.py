@@ -13,8 +13,8 @@ from pathlib import Path
 
 from jumpstarter_exporter.devices.udev_device import UdevDevice
 
-from tests.support.mocked_bus import MockedBus
-from tests.support.udev_hosts import HUB, Host
+from tools.mocked_host.bus import MockedBus
+from tools.mocked_host.udev import HUB, Host
 
 __all__ = ["FTDI", "Bench"]
 
@@ -65,6 +65,7 @@ class Bench:
         return board
 
     def unplug(self, port: int) -> None:
+        """What is at that port; its line is closed."""
         path = f"{HUB_PATH}/1-1.{port}"
         for name in _links(one for one in self.bus.tree if one.path.startswith(f"{path}/")):
             name.unlink()
@@ -72,6 +73,7 @@ class Bench:
         self.bus.unplug(path)
 
     def close(self, port: int) -> None:
+        """The line of what is at that port."""
         for end in self._terminals.pop(port):
             os.close(end)
 

@@ -16,18 +16,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 
-__all__ = ["PRELOAD", "MockedBus", "answering_ioctls", "require_umockdev"]
+__all__ = ["INSTALL", "PRELOAD", "MockedBus", "answering_ioctls", "is_possible"]
 
 PRELOAD = "libumockdev-preload.so.0"
+INSTALL = "apt install umockdev"
 
 
-def require_umockdev() -> None:
-    """Skip the test if it is not installed."""
-    if shutil.which("umockdev-run") is None:
-        pytest.skip("missing: umockdev; apt install umockdev")
+def is_possible() -> bool:
+    """Whether umockdev is installed. With it comes the library."""
+    return shutil.which("umockdev-run") is not None
 
 
 @contextmanager
@@ -64,6 +63,7 @@ class MockedBus:
 
     @property
     def tree(self) -> DeviceTree:
+        """All that is plugged in."""
         return DeviceTree(self._devices.values())
 
     def plug(self, devices: Iterable[UdevDevice], *, bind: bool = True) -> None:
@@ -96,6 +96,7 @@ class MockedBus:
                 (self.root / name.lstrip("/")).unlink(missing_ok=True)
 
     def add(self, device: UdevDevice, *, heard: bool = True) -> None:
+        """One device. Without `heard` its event is lost."""
         self._write(device)
         if heard:
             self.send("add", device)
@@ -107,6 +108,7 @@ class MockedBus:
             self.send("change", device)
 
     def remove(self, path: str, *, heard: bool = True) -> None:
+        """One device, below which nothing is."""
         device = self._devices.pop(path)
         self._remove_node(device)
         self._link(device).unlink()
