@@ -18,6 +18,13 @@ SEEN = (
     "lease create -l board=rpi4",
     "next in the queue, at the latest in 10 min",
     "Bob's command has switched the board on",
+    "no such board yet",
+    "login:",
+    "unplugged at",
+    "ready",
+    "login:",
+    "ft232r-a50285bj.serial is missing: unplugged at",
+    "Nothing is left behind",
     "All of that worked",
 )
 

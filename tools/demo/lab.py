@@ -12,6 +12,7 @@ from pathlib import Path
 from jumpstarter_drivers.virtual.image import MIB, make_image
 
 from tools.demo.board import CONFIG, TEST, look
+from tools.demo.plug import is_plugging_possible, plug_it_in
 from tools.demo.stage import (
     COMMAND_SECONDS,
     Console,
@@ -56,6 +57,8 @@ def in_a_lab(folder: Path) -> None:
         os.environ["JMP_LEASE"] = lease
         _use()
         _share(lease)
+        if is_plugging_possible():
+            plug_it_in(address, fingerprint, lambda: _pair("host", "pi4", brief=True))
         say("Nothing is left behind.")
         left = run("jumpstarter", "lease", "list", "--all-clients")
         if "bob" in left or "ann" in left:

@@ -99,6 +99,24 @@ def run(
     return done.stdout
 
 
+def run_until(expect: str, *words: str) -> None:
+    """Run a command again and again until it says that, an expression; show it once, with what it said last."""
+    deadline = time.monotonic() + COMMAND_SECONDS
+    show_command(list(words))
+    while True:
+        done = subprocess.run(
+            [BIN / words[0], *words[1:]],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        if not done.returncode and re.search(expect, done.stdout):
+            return show(done.stdout)
+        if time.monotonic() > deadline:
+            fail(f"`{shlex.join(words)}` should say {expect!r}, and said {done.stdout}{done.stderr}")
+
+
 class Output:
     """What a process says, read as far as somebody waits for."""
 

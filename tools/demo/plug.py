@@ -1,0 +1,100 @@
+"""Plug it in and lease it: a serial adapter becomes a board of the lab, and stays the same one at another port."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tools.demo.stage import (
+    COMMAND_SECONDS,
+    Output,
+    background,
+    fail,
+    run,
+    run_until,
+    say,
+    service,
+    show,
+    show_board,
+    show_command,
+)
+from tools.mocked_host.bench import FTDI, Bench
+from tools.mocked_host.bus import INSTALL, is_possible
+
+GROUP = "ft232r-a50285bj"
+DEVICE = f"{GROUP}.serial"
+
+
+def plug_it_in(address: str, fingerprint: str, pair: Callable[[], str]) -> None:
+    """On a host of its own, whose devices are mocked. `pair` makes a code for it."""
+    say("Ann wants a board of pi4. There is no such host yet: she waits for it to appear.")
+    wait = ["lease", "create", "-l", "host=pi4", "--wait-for-board", "--duration", "10m", "-o", "name"]
+    home = Path("bench").absolute()
+    home.mkdir()
+    bench = Bench(home)
+    environment = {
+        "JUMPSTARTER_STATE_DIRECTORY": str(home / "state"),
+        "JUMPSTARTER_RUNTIME_DIRECTORY": str(home / "run"),
+        "JMP_CLIENT_CONFIG_HOME": str(home / "config"),
+    }
+    try:
+        with background("jumpstarter", *wait) as (process, output):
+            show(output.line("no such board yet"))
+            say("Here is pi4. A host is enrolled once, with all its boards, and no file says what it has.")
+            words = ["enrol", address, "--tls-fingerprint", fingerprint]
+            run("jumpstarter-exporter", *words, typed=f"{pair()}\n", brief=True, **environment)
+            with service("jumpstarter-exporter", "run", ready="", **environment, **bench.environment):
+                say("Somebody plugs a serial adapter with a board at its end into port 2 of its hub.")
+                started = time.monotonic()
+                board = bench.plug(2, *FTDI)
+                lease = output.line(r"^[0-9a-f-]{36}$").split()[-1]
+                process.wait(timeout=COMMAND_SECONDS)
+                show(lease)
+                _use(bench, board, lease, time.monotonic() - started)
+    finally:
+        bench.close_all()
+
+
+def is_plugging_possible() -> bool:
+    """Whether devices can be mocked here; says what to install if not."""
+    if not is_possible():
+        say(f"Plugging adapters in is left out, as this machine has no umockdev: {INSTALL}")
+    return is_possible()
+
+
+def _use(bench: Bench, board: int, lease: str, seconds: float) -> None:
+    say(f"{seconds:.1f} s later it is hers, and the console says what the board says.")
+    os.environ["JMP_LEASE"] = lease
+    show_command(["export", f"JMP_LEASE={lease}"])
+    _listen(board)
+    say("It falls out. The lease stays, and says what is wrong.")
+    bench.unplug(2)
+    run_until("unplugged at", "jumpstarter", "devices")
+    say("It is plugged in again, at port 4, and is the same device with the same name.")
+    board = bench.plug(4, *FTDI)
+    run_until(rf"{re.escape(GROUP)} .*\n.* serial +serial +ready", "jumpstarter", "devices")
+    _listen(board)
+    del os.environ["JMP_LEASE"]
+    run("jumpstarter", "lease", "release", lease)
+    bench.unplug(4)
+    say("Unplugged for good: nobody can lease it, and everybody sees why.")
+    run_until(f"{re.escape(DEVICE)} is missing: unplugged at", "jumpstarter", "exporters", "show", "pi4")
+
+
+def _listen(board: int) -> None:
+    """Read the console, on which the board prints until somebody hears it."""
+    with background("jumpstarter", "serial", "pipe", "--input") as (_, output):
+        show_board(_heard(board, output))
+
+
+def _heard(board: int, output: Output) -> str:
+    deadline = time.monotonic() + COMMAND_SECONDS
+    while not (match := re.search(rb"rpi4 login: \r?\n", output.pending)):
+        if time.monotonic() > deadline:
+            fail("the console of the adapter said nothing")
+        os.write(board, b"rpi4 login: \n")
+        output.more(deadline, silence=0.1)
+    return match[0].decode()
