@@ -153,8 +153,8 @@ def _request(args: Any, options: dict[str, Any]) -> dict[str, Any] | None:
         file = arguments.pop(1)
     environment = os.environ if options["env"] is None else options["env"]
     strings = {os.fsdecode(key): os.fsdecode(value) for key, value in environment.items()}
-    if any(key.startswith("PYTHON") and key not in HARMLESS for key in strings):
-        return None  # only a new interpreter looks at them
+    if "LD_PRELOAD" in strings or any(key.startswith("PYTHON") and key not in HARMLESS for key in strings):
+        return None  # only a new process looks at them
     return {
         "arguments": arguments,
         "file": file,
