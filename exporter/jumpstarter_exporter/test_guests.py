@@ -549,7 +549,10 @@ async def test_calls_that_block_for_ever_stop_no_other_device(serve: Serve) -> N
             try:
                 async with trio.open_nursery() as nursery:
                     for _ in range(64):
-                        nursery.start_soon(call_in_vain, user, "bad", "plain")
+                        nursery.start_soon(user.call, "bad", "plain")
+                    await until(lambda: bad.threads.count == MAX_DEVICE_THREADS)
+                    await trio.testing.wait_all_tasks_blocked(0.05)  # whoever would be let in as well
+                    nursery.cancel_scope.cancel()
                 assert bad.threads.count <= MAX_DEVICE_THREADS
                 for _ in range(3):
                     assert await user.call("good", "plain") == "well"
