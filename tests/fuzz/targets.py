@@ -13,6 +13,7 @@ from typing import cast
 import yaml
 from google.protobuf import struct_pb2
 from jumpstarter_client import logs, tree
+from jumpstarter_client.boards import HostBoard
 from jumpstarter_client.cli import devices
 from jumpstarter_client.cli.output import write_data
 from jumpstarter_client.connection import Connection as ClientConnection
@@ -179,8 +180,9 @@ def _report(data: bytes) -> None:
     except (RpcError, ConnectError):
         return
     with redirect_stdout(io.StringIO()) as out:
-        for line in devices._tree(root):
-            devices.print_line(*line)
+        for board in (HostBoard(""), HostBoard(root.name, use=root.reason)):
+            for line in devices._tree(root, board):
+                devices.print_line(*line)
         write_data([devices._facts(node, "") for node in root.walk()], "json")
     assert all(line.isprintable() for line in out.getvalue().split("\n"))
 
