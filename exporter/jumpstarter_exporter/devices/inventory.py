@@ -165,7 +165,7 @@ class BoardDevices(Revision):
         gone = [slot for path, slot in before.items() if slots.get(path) is not slot]
         for slot in reversed(gone):
             if slot.core is not None and self._nursery is not None:
-                slot.core.opening.shut_soon(self._nursery)
+                slot.core.opening.retire(self._nursery)
 
     def attach(self, nursery: trio.Nursery | None, context: Context | None = None) -> None:
         """Let cores be opened in this nursery, with this context for their code, or no more; see `cores.living`."""

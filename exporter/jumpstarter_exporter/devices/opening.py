@@ -102,6 +102,7 @@ class Opening:
         self._is_open = False
         self._is_left_opening = False
         """Its `open` was given up and has not come back."""
+        self._is_retired = False
 
     @property
     def is_open(self) -> bool:
@@ -121,6 +122,8 @@ class Opening:
         async with self._opening:
             if self.is_open:
                 return
+            if self._is_retired:  # while this waited for its turn
+                raise self._closed_early()
             if (why := self._life.why_unplugged) and not self._guest.waits_for_hardware:
                 raise DeviceMissing(f"{self._name} is not there: {why}")
             await self.shut()
@@ -167,6 +170,11 @@ class Opening:
         if waiting.cancelled_caught or self._nursery is None:
             raise self._closed_early()
         return not limit.cancelled_caught
+
+    def retire(self, nursery: trio.Nursery) -> None:
+        """It is no device any more: it is shut in that nursery, and nobody opens it again."""
+        self._is_retired = True
+        self.shut_soon(nursery)
 
     def shut_soon(self, nursery: trio.Nursery) -> None:
         """Have a task in that nursery `shut` it. From now on its hardware is waited for."""
@@ -226,6 +234,10 @@ class Opening:
             raise failure or self._closed_early()
 
     def _closed_early(self) -> DeviceFailed:
+        if self._is_retired:
+            return DeviceFailed(
+                f"{self._name} is no device of this board any more; see what it has: jumpstarter devices"
+            )
         return DeviceFailed(f"{self._name} was closed while it was being opened; try again")
 
     def _take_nursery(self) -> None:
