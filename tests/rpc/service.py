@@ -41,6 +41,8 @@ class TestServicer(Servicer):
     METHODS = (EMPTY, LARGE, STATUS, SLEEP, CLIENT_STREAM, SERVER_STREAM, PING_PONG)
 
     def __init__(self) -> None:
+        self.sleeping = trio.Event()
+        """Sleep's handler runs."""
         self.cancelled = trio.Event()
         """A handler was cancelled."""
 
@@ -62,6 +64,7 @@ class TestServicer(Servicer):
         call.abort(StatusCode.UNKNOWN, request.value.decode())
 
     async def Sleep(self, request: Empty, call: ServerCall[Empty, Empty]) -> Empty:  # noqa: N802
+        self.sleeping.set()
         try:
             await trio.sleep_forever()
         finally:
