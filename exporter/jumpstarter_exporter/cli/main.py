@@ -339,6 +339,36 @@ def reload(*, socket: Path | None = None, timeout: _Seconds = 300.0) -> int:
     return reload_boards(socket=socket, timeout=timeout)
 
 
+@app.command
+def doctor(
+    *,
+    output: Annotated[Literal["text", "json", "yaml"], Parameter(["--output", "-o"])] = "text",
+    quiet: Annotated[bool, Parameter(["--quiet", "-q"], negative="")] = False,
+) -> int:
+    """Look at this host, and say what is wrong with it and what to do.
+
+    Supply, temperature, disks, memory, clock, permissions for the boards' devices,
+    USB, services, udev rules, other programs, configurations, controllers and the
+    exporter that runs. No device is opened, and nothing is changed. What this user
+    may not see is said; with sudo more can be seen. Ends with 1 if there is an error.
+
+        jumpstarter-exporter doctor
+        sudo jumpstarter-exporter doctor --quiet      only what is wrong
+        jumpstarter-exporter doctor -o json
+
+    Parameters
+    ----------
+    output
+        json or yaml for scripts: each finding with its key, and the numbers.
+    quiet
+        Only warnings and errors.
+    """
+    from jumpstarter_exporter.cli.doctor import examine_host  # noqa: PLC0415
+
+    set_up_logging("error")
+    return examine_host(output=output, is_quiet=quiet)
+
+
 profiles = App(
     name="profiles", help="What profiles make of the devices of this host.", help_format="plaintext"
 )

@@ -1,0 +1,183 @@
+"""Looks at a host: reads each area in a thread of its own, within a time limit, so that nothing hangs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+from jumpstarter_proto.errors import JumpstarterError
+
+from jumpstarter_exporter.host_health import read_hardware, read_system
+from jumpstarter_exporter.host_health.facts import Account, ExporterFacts, HostFacts, ServiceUnit, Unread
+from jumpstarter_exporter.host_health.host_files import HostFiles
+from jumpstarter_exporter.host_health.read_services import SYSTEMCTL, read_services
+from jumpstarter_exporter.state_directory import state_directory
+
+__all__ = ["HostLook", "host_root"]
+
+AREA_SECONDS = 5.0
+"""For one area; a disk that does not answer takes for ever."""
+MAX_THREADS = 8
+"""At once, also of those that are stuck and left behind."""
+
+T = TypeVar("T")
+
+
+def host_root(environment: Mapping[str, str]) -> Path:
+    """Where the host's `sys`, `proc`, `etc`, … are: `JUMPSTARTER_HOST_ROOT` says it in a container."""
+    return Path(environment.get("JUMPSTARTER_HOST_ROOT") or "/")
+
+
+class HostLook:
+    """Looks at a host, as often as it is asked."""
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        state: Path | None = None,
+        systemctl: Sequence[str] = (SYSTEMCTL,),
+        seconds: float = AREA_SECONDS,
+    ) -> None:
+        """`root` has the host's `sys`, `proc`, `etc`, `dev` and `run`; `state` is below it."""
+        self._files = HostFiles(host_root(os.environ) if root is None else root)
+        self._state = str((state or state_directory(os.environ)).absolute())
+        self._systemctl = tuple(systemctl)
+        self._seconds = seconds
+        self._limiter = trio.CapacityLimiter(MAX_THREADS)
+
+    async def hardware(self, facts: HostFacts | None = None) -> HostFacts:
+        """Supply, temperature, disks, memory, clock, USB: some dozens of small files, and no program is started.
+
+        A cancellation leaves threads behind that end by themselves, as do those that take too long.
+        """
+        files = self._files
+        uses = [("/", "the system"), (self._state, "the exporter's state"), ("/var/log", "logs")]
+        areas: dict[str, Callable[[], object]] = {
+            "power": partial(read_hardware.read_power, files),
+            "temperature": partial(read_hardware.read_temperature, files),
+            "storage": partial(read_system.read_storage, files, uses),
+            "memory": partial(read_system.read_memory, files),
+            "clock": partial(read_system.read_clock, files),
+            "usb": partial(read_hardware.read_usb, files),
+        }
+        return await self._read(facts or HostFacts(), areas)
+
+    async def system(
+        self,
+        facts: HostFacts,
+        nodes: Mapping[str, Sequence[str]],
+        gpio_outputs: Sequence[str] = (),
+        *,
+        is_service: bool = False,
+    ) -> HostFacts:
+        """The same with units, users' permissions for the nodes, udev's files and other programs.
+
+        The permissions are those of the unit's user, where there is a unit and this `is_service` not by itself.
+        """
+        services = await read_services(self._files, self._systemctl)
+        facts = replace(facts, services=services)
+        account = None if is_service else _service_account(services)
+        read = (
+            partial(read_system.current_account, self._files)
+            if account is None
+            else partial(read_system.account_named, self._files, account.user, account.supplementary_groups)
+        )
+        areas: dict[str, Callable[[], object]] = {
+            "account": read,
+            "udev": partial(read_system.read_udev, self._files),
+            "programs": partial(read_system.read_programs, self._files),
+            "gpio": partial(read_system.read_gpio, self._files, gpio_outputs),
+        }
+        facts = await self._read(facts, areas)
+        if isinstance(facts.account, Account):
+            devices = partial(self._devices, facts.account, nodes)
+            facts = await self._read(facts, {"devices": devices})
+        return facts
+
+    def _devices(self, account: Account, nodes: Mapping[str, Sequence[str]]) -> object:
+        consoles: dict[str, Sequence[str]] = dict.fromkeys(read_system.serial_nodes(self._files), ())
+        return read_system.read_devices(self._files, account, _resolved(self._files, consoles | dict(nodes)))
+
+    async def host(self) -> HostFacts:
+        """All that can be looked at, also who answers: configurations, controllers, the exporter that runs."""
+        from jumpstarter_exporter.host_health.reach import reach_controllers, reach_exporter  # noqa: PLC0415 - the daemon has no use for it
+        from jumpstarter_exporter.host_health.read_configuration import ConfiguredHost, read_configuration  # noqa: PLC0415
+        from jumpstarter_exporter.serve import sockets  # noqa: PLC0415
+
+        facts = await self.hardware()
+        configured = await self._one(read_configuration)
+        if isinstance(configured, ConfiguredHost):
+            facts = replace(facts, configuration=configured.facts)
+            facts = await self.system(facts, configured.nodes, configured.gpio_outputs)
+            facts = replace(facts, controllers=await reach_controllers(configured.controllers))
+        else:
+            facts = await self.system(replace(facts, configuration=configured), {})
+        try:
+            socket = sockets.default_path()
+        except JumpstarterError as error:
+            return replace(facts, exporter=Unread(str(error)))
+        if _waits_for_first_call(facts.services):
+            return replace(facts, exporter=ExporterFacts(is_running=False))
+        return replace(facts, exporter=await reach_exporter(socket))
+
+    async def _read(self, facts: HostFacts, areas: Mapping[str, Callable[[], object]]) -> HostFacts:
+        found: dict[str, Any] = {}  # each area is read by the function that is made for it
+
+        async def one(area: str, read: Callable[[], object]) -> None:
+            found[area] = await self._one(read)
+
+        async with trio.open_nursery() as nursery:
+            for area, read in areas.items():
+                nursery.start_soon(one, area, read)
+        return replace(facts, **found)
+
+    async def _one(self, read: Callable[[], T]) -> T | Unread:
+        try:
+            with trio.fail_after(self._seconds):
+                return await trio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=self._limiter)
+        except trio.TooSlowError:
+            return Unread(f"it took longer than {self._seconds:g} s, as on a disk that does not answer")
+        except (OSError, ValueError, JumpstarterError) as error:
+            return Unread(_sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def _resolved(files: HostFiles, nodes: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """By the nodes themselves, where links to them are named."""
+    found: dict[str, list[str]] = {}
+    root = os.path.realpath(files.root)
+    for node, boards in nodes.items():
+        real = os.path.realpath(files.path(node)).removeprefix(root.rstrip("/"))
+        found.setdefault(real, []).extend(boards)
+    return found
+
+
+def _service_account(services: tuple[ServiceUnit, ...] | Unread) -> ServiceUnit | None:
+    """The unit as whose user boards are used; None if that is whoever asks."""
+    if isinstance(services, Unread):
+        return None
+    units = (one for one in services if one.name == "jumpstarter-exporter.service")
+    unit = next(units, None)
+    return unit if unit is not None and unit.load == "loaded" and unit.user else None
+
+
+def _waits_for_first_call(services: tuple[ServiceUnit, ...] | Unread | None) -> bool:
+    """Whether a connection would start the exporter."""
+    if not isinstance(services, tuple):
+        return False
+    active = {one.name: one.active for one in services}
+    return (
+        active.get("jumpstarter-exporter.socket") == "active"
+        and active.get("jumpstarter-exporter.service") == "inactive"
+    )

@@ -1,0 +1,106 @@
+"""What the exporter is told in files: its boards, what they are of this host, and who they are to a controller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.remote import Trust, read_claims
+
+from jumpstarter_exporter import config as configuration
+from jumpstarter_exporter.config import ConfigError, Enrolment, Identities
+from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
+from jumpstarter_exporter.devices.spec import Spec, walk
+from jumpstarter_exporter.guests import contained
+from jumpstarter_exporter.host_health.facts import ConfigurationFacts, IdentityFacts
+
+__all__ = ["ConfiguredHost", "holds_gpio_output", "host_nodes_of", "read_configuration"]
+
+
+@dataclass
+class ConfiguredHost:
+    """What `read_configuration` finds."""
+
+    facts: ConfigurationFacts
+    nodes: dict[str, list[str]] = field(default_factory=dict)
+    """Device nodes, each with the devices of boards that it is of."""
+    gpio_outputs: list[str] = field(default_factory=list)
+    controllers: dict[str, Trust] = field(default_factory=dict)
+    """By endpoint."""
+
+
+def read_configuration() -> ConfiguredHost:
+    """Of this host, as the exporter of this user would read it. No device is opened. Blocking."""
+    problems: dict[str, str] = {}
+    found = ConfiguredHost(ConfigurationFacts())
+    enrolments: dict[str, Enrolment] = {}
+    identities = Identities()
+    boards: dict[str, BoardFile] = {}
+    try:
+        boards = dict(boards_of(read_files()))
+    except JumpstarterError as error:
+        problems["the configuration folder"] = str(error)
+    for name, board in boards.items():
+        if board.config is None:
+            problems[str(board.path)] = str(board.error)
+            continue
+        try:
+            tree = configuration.build(board.config)
+            enrolment = configuration.with_identity(board.config, identities).enrolment
+        except JumpstarterError as error:
+            problems[str(board.path)] = str(error)
+            continue
+        for path, spec in walk(tree):
+            device = f"{name}.{path}" if path else name
+            for node in host_nodes_of(spec):
+                found.nodes.setdefault(node, []).append(device)
+            if holds_gpio_output(spec):
+                found.gpio_outputs.append(device)
+        if enrolment is not None and enrolment.host is None:
+            enrolments[f"the board {name}"] = enrolment
+    enrolments |= dict(_stored(identities, problems))
+    for enrolment in enrolments.values():
+        trust = Trust(ca=enrolment.tls.ca, insecure=enrolment.tls.insecure)
+        found.controllers.setdefault(enrolment.endpoint, trust)
+    known = tuple(
+        IdentityFacts(who, one.endpoint, read_claims(one.token).expires) for who, one in enrolments.items()
+    )
+    found.facts = ConfigurationFacts(len(boards), problems, known)
+    return found
+
+
+def _stored(identities: Identities, problems: dict[str, str]) -> Iterator[tuple[str, Enrolment]]:
+    """The host's own, and those of boards that were enrolled by themselves."""
+    try:
+        if (host := identities.find_host()) is not None:
+            yield f"the host {host.name}", host
+        for file, stored in identities.every().items():
+            if isinstance(stored, ConfigError):
+                problems[str(file)] = str(stored)
+            elif not stored.host:
+                yield f"the board {stored.board}", stored.enrolment
+    except JumpstarterError as error:
+        problems["the identities"] = str(error)
+
+
+def host_nodes_of(spec: Spec) -> list[str]:
+    """The device nodes that a device is, by its driver's word; none where the driver's code fails."""
+    if spec.fault:
+        return []
+    try:
+        with contained(f"{spec.kind.__name__}.host_nodes()"):
+            named = list(spec.kind.host_nodes(spec.values))
+    except Exception:  # any driver's code: its device says itself what is wrong with it
+        return []
+    return [one for one in named if _is_node(one)]
+
+
+def _is_node(name: object) -> bool:
+    """Whether it can be one; a driver gives what its configuration says."""
+    return isinstance(name, str) and name.startswith("/dev/") and "\0" not in name
+
+
+def holds_gpio_output(spec: Spec) -> bool:
+    """Whether it drives a pin of this host."""
+    return not spec.fault and "gpiozero" in spec.kind.packages

@@ -1,0 +1,327 @@
+"""Reads what /proc, /etc and /dev say of a host's system: disks, memory, clock, users, other programs. Blocking."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.resources import files as package_files
+
+from jumpstarter_exporter.host_health.facts import (
+    Account,
+    ClockFacts,
+    DeviceAccess,
+    DiskWear,
+    FilesystemSpace,
+    GpioFacts,
+    MemoryFacts,
+    MountFacts,
+    ProgramFacts,
+    StorageFacts,
+    UdevFacts,
+)
+from jumpstarter_exporter.host_health.host_files import HostFiles
+from jumpstarter_exporter.host_health.read_hardware import read_model
+
+__all__ = [
+    "account_named",
+    "current_account",
+    "kernel_clock",
+    "read_clock",
+    "read_devices",
+    "read_gpio",
+    "read_memory",
+    "read_programs",
+    "read_storage",
+    "read_udev",
+    "serial_nodes",
+]
+
+_INTRUDERS = ("ModemManager", "brltty")
+_RULE_FOLDERS = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
+_HWDB_FOLDERS = ("/etc/udev/hwdb.d", "/usr/lib/udev/hwdb.d", "/lib/udev/hwdb.d")
+_COMPILED = ("/etc/udev/hwdb.bin", "/usr/lib/udev/hwdb.bin", "/lib/udev/hwdb.bin")
+MAX_PROCESSES = 4096
+MAX_DEVICES = 256
+_UNSYNCHRONISED = 0x40
+"""STA_UNSYNC of adjtimex(2)."""
+
+StatVfs = Callable[[str], os.statvfs_result]
+
+
+def read_storage(
+    files: HostFiles, uses: Sequence[tuple[str, str]], statvfs: StatVfs | None = None
+) -> StorageFacts:
+    """Of what the folders lie on, each with what it is used for; a folder that is not there is where it will be made.
+
+    OSError: nobody knows what is mounted. A file system that hangs, as one of a server that is away, blocks.
+    """
+    measure = statvfs or (lambda place: os.statvfs(files.path(place)))
+    mounts = _mounts(files)
+    planned = _planned(files)
+    found: dict[str, MountFacts] = {}
+    spaces: dict[str, FilesystemSpace] = {}
+    for place, use in uses:
+        folder = _existing(files, place)
+        target = max(
+            (one for one in mounts if folder == one or folder.startswith(f"{one.rstrip('/')}/")),
+            key=len,
+            default="/",
+        )
+        if target in mounts:
+            source, is_read_only = mounts[target]
+            device = source.removeprefix("/dev/")
+            errors = files.number(f"/sys/fs/ext4/{device}/errors_count") if "/" not in device else 0
+            found[target] = MountFacts(target, source, is_read_only, planned.get(target), errors or 0)
+        size = measure(folder)
+        before = spaces[target].uses if target in spaces else ()
+        spaces[target] = FilesystemSpace(
+            target,
+            (*before, use),
+            size.f_blocks * size.f_frsize,
+            size.f_bavail * size.f_frsize,
+            size.f_files,
+            size.f_favail,
+        )
+    return StorageFacts(tuple(found.values()), tuple(spaces.values()), tuple(_wear(files)))
+
+
+def _existing(files: HostFiles, place: str) -> str:
+    while place not in ("", "/") and not files.path(place).is_dir():
+        place = place.rpartition("/")[0]
+    return place or "/"
+
+
+def _mounts(files: HostFiles) -> dict[str, tuple[str, bool]]:
+    """By where: what is mounted there last, and whether it may be read only (proc(5): mountinfo)."""
+    found = {}
+    for line in files.text("/proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        fields, source = before.split(), after.split()
+        if len(fields) >= 6 and len(source) >= 3:
+            options = {*fields[5].split(","), *source[2].split(",")}
+            found[_unescaped(fields[4])] = _unescaped(source[1]), "ro" in options
+    return found
+
+
+def _planned(files: HostFiles) -> dict[str, bool]:
+    found = {}
+    for line in (files.find_text("/etc/fstab") or "").splitlines():
+        fields = line.split()
+        if len(fields) >= 4 and not fields[0].startswith("#"):
+            found[_unescaped(fields[1])] = "ro" in fields[3].split(",")
+    return found
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)
+
+
+def _wear(files: HostFiles) -> Iterator[DiskWear]:
+    for name in files.names("/sys/block"):
+        if re.fullmatch(r"mmcblk\d+", name):
+            text = files.find_text(f"/sys/block/{name}/device/life_time")
+            try:
+                worst = max(int(one, 16) for one in (text or "").split())
+            except ValueError:
+                continue  # an SD card has no such file
+            reserve = files.number(f"/sys/block/{name}/device/pre_eol_info", 16) or 0
+            yield DiskWear(name, worst * 10, reserve)
+
+
+def read_memory(files: HostFiles) -> MemoryFacts:
+    """OSError or ValueError: /proc says nothing of it."""
+    said = _pairs(files.text("/proc/meminfo"), ":")
+    kills = _pairs(files.find_text("/proc/vmstat") or "", " ").get("oom_kill", "0")
+    try:
+        total, available = (int(said[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
+    except (KeyError, IndexError, ValueError):
+        raise ValueError("/proc/meminfo has no MemTotal and MemAvailable") from None
+    return MemoryFacts(total, available, int(kills) if kills.isdigit() else 0)
+
+
+def _pairs(text: str, sign: str) -> dict[str, str]:
+    return {
+        key.strip(): value.strip() for key, _, value in (one.partition(sign) for one in text.splitlines())
+    }
+
+
+class _Timex(ctypes.Structure):
+    """The beginning of adjtimex(2)'s structure, and room for the rest of it."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_char * 256),
+    )
+
+
+def kernel_clock() -> bool | None:
+    """Whether the kernel's clock is synchronised; None where it may not be asked, as in our unit's sandbox."""
+    state = _Timex()
+    try:
+        if ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(state)) < 0:
+            return None
+    except (OSError, AttributeError):
+        return None
+    return not state.status & _UNSYNCHRONISED
+
+
+def read_clock(
+    files: HostFiles, now: float | None = None, kernel: Callable[[], bool | None] = kernel_clock
+) -> ClockFacts:
+    """The time, and who vouches for it: systemd-timesyncd's note, or the kernel."""
+    synchronised = True if files.exists("/run/systemd/timesync/synchronized") else kernel()
+    has_rtc = any(
+        files.exists(f"/sys/class/rtc/{name}/since_epoch") for name in files.names("/sys/class/rtc")
+    )
+    return ClockFacts(time.time() if now is None else now, synchronised, has_rtc)
+
+
+def current_account(files: HostFiles) -> Account:
+    """Who we are: by whom devices would be opened."""
+    uid = os.geteuid()
+    name = next((one[0] for one in _entries(files, "/etc/passwd", 4) if one[2] == str(uid)), str(uid))
+    return Account(name, uid, frozenset((os.getegid(), *os.getgroups())), _groups_of(files, name))
+
+
+def account_named(files: HostFiles, name: str, groups: Iterable[str] = ()) -> Account:
+    """The user of the service, with the groups that its unit adds. ValueError: there is none."""
+    entry = next((one for one in _entries(files, "/etc/passwd", 4) if one[0] == name), None)
+    if entry is None or not (entry[2].isdigit() and entry[3].isdigit()):
+        raise ValueError(f"there is no user {name} in /etc/passwd")
+    wanted = _groups_of(files, name) | frozenset(groups)
+    known = {one[0]: int(one[2]) for one in _entries(files, "/etc/group", 3) if one[2].isdigit()}
+    gids = {known[one] for one in wanted if one in known}
+    return Account(name, int(entry[2]), frozenset({int(entry[3]), *gids}), wanted, is_exporters=True)
+
+
+def _groups_of(files: HostFiles, name: str) -> frozenset[str]:
+    return frozenset(one[0] for one in _entries(files, "/etc/group", 4) if name in one[3].split(","))
+
+
+def _entries(files: HostFiles, place: str, fields: int) -> Iterator[list[str]]:
+    for line in (files.find_text(place) or "").splitlines():
+        entry = line.split(":")
+        if len(entry) >= fields:
+            yield entry
+
+
+def serial_nodes(files: HostFiles) -> list[str]:
+    """Consoles that discovery offers."""
+    return [f"/dev/{name}" for name in files.names("/dev") if re.fullmatch(r"tty(USB|ACM)\d+", name)]
+
+
+def read_devices(
+    files: HostFiles, account: Account, nodes: Mapping[str, Sequence[str]]
+) -> tuple[DeviceAccess, ...]:
+    """Whether the account may use the nodes, each with the devices of boards that it is of. None is opened.
+
+    What is not there is left out: its device is `missing`, and says so.
+    """
+    users = {one[2]: one[0] for one in _entries(files, "/etc/passwd", 4)}
+    groups = {one[2]: one[0] for one in _entries(files, "/etc/group", 3)}
+    found = []
+    for node, boards in list(nodes.items())[:MAX_DEVICES]:
+        try:
+            status = files.path(node).stat()
+        except OSError:
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            continue
+        mode = stat.S_IMODE(status.st_mode)
+        allowed = _may_use(account, status, mode)
+        if not allowed and not account.is_exporters:
+            allowed = os.access(files.path(node), os.R_OK | os.W_OK, effective_ids=True)  # access lists, too
+        uid, gid = str(status.st_uid), str(status.st_gid)
+        found.append(
+            DeviceAccess(node, allowed, users.get(uid, uid), groups.get(gid, gid), mode, tuple(boards))
+        )
+    return tuple(found)
+
+
+def _may_use(account: Account, status: os.stat_result, mode: int) -> bool:
+    """As the kernel decides, without access lists: the first that fits counts."""
+    if account.uid == 0:
+        return True
+    if status.st_uid == account.uid:
+        return mode & 0o600 == 0o600
+    if status.st_gid in account.gids:
+        return mode & 0o060 == 0o060
+    return mode & 0o006 == 0o006
+
+
+def read_gpio(files: HostFiles, outputs: Sequence[str]) -> GpioFacts:
+    """What becomes of outputs when their process ends."""
+    said = files.find_text("/sys/module/pinctrl_bcm2835/parameters/persist_gpio_outputs")
+    line = files.find_text("/proc/cmdline") or ""
+    persists = None if said is None else said.upper() in ("Y", "1")
+    if persists is None and (
+        match := re.search(r"(?:^|\s)pinctrl_bcm2835\.persist_gpio_outputs=([YyNn01])", line)
+    ):
+        persists = match[1] in "Yy1"
+    return GpioFacts(tuple(outputs), "Raspberry Pi" in read_model(files), persists)
+
+
+def read_programs(files: HostFiles) -> ProgramFacts:
+    """Those of the intruders that run: by their processes, or where these are hidden by their control groups."""
+    found = {
+        name
+        for name in _INTRUDERS
+        if "populated 1"
+        in (files.find_text(f"/sys/fs/cgroup/system.slice/{name}.service/cgroup.events") or "")
+    }
+    processes = [name for name in files.names("/proc") if name.isdigit()]
+    for name in processes[:MAX_PROCESSES]:
+        if (program := files.find_text(f"/proc/{name}/comm")) in _INTRUDERS:
+            found.add(program)
+    return ProgramFacts(tuple(sorted(found)))
+
+
+def read_udev(files: HostFiles) -> UdevFacts:
+    """Our rules and tables as they are installed. Reads some megabytes."""
+    wanted = [
+        one for one in package_files("jumpstarter_udev").iterdir() if one.name.endswith((".rules", ".hwdb"))
+    ]
+    found = {}
+    for one in sorted(wanted, key=lambda each: each.name):
+        folders = _RULE_FOLDERS if one.name.endswith(".rules") else _HWDB_FOLDERS
+        found[one.name] = _compare(files, [f"{folder}/{one.name}" for folder in folders], one.read_bytes())
+    return UdevFacts(found, _is_compiled(files), files.exists("/run/udev/control"))
+
+
+def _compare(files: HostFiles, places: Sequence[str], wanted: bytes) -> str:
+    """The first place counts, as for udev; a link to /dev/null there is somebody's wish."""
+    for place in places:
+        path = files.path(place)
+        if path.is_symlink() and os.readlink(path) == "/dev/null":
+            return "masked"
+        try:
+            return "same" if files.read(place, len(wanted) + 1) == wanted else "other"
+        except FileNotFoundError:
+            continue
+    return "missing"
+
+
+def _is_compiled(files: HostFiles) -> bool | None:
+    """Whether our tables are in what `systemd-hwdb update` has made, without having all of it in memory."""
+    for place in _COMPILED:
+        try:
+            with (
+                files.path(place).open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            ):
+                return content.find(b"ID_JUMPSTARTER_KIND") >= 0
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError):  # an empty file cannot be mapped
+            return None
+    return False

@@ -1,0 +1,253 @@
+"""What facts about a system, its services and its configuration mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from jumpstarter_exporter.host_health import AREAS, HostFacts, Severity, Unread, area_of, judge, measure
+from jumpstarter_exporter.host_health.facts import (
+    Account,
+    ClockFacts,
+    ConfigurationFacts,
+    ControllerFacts,
+    DeviceAccess,
+    ExporterFacts,
+    FilesystemSpace,
+    IdentityFacts,
+    MemoryFacts,
+    PowerFacts,
+    ProgramFacts,
+    ServiceUnit,
+    StorageFacts,
+    TemperatureFacts,
+    UdevFacts,
+)
+from jumpstarter_exporter.host_health.findings import HealthFinding
+from jumpstarter_exporter.host_health.judge_system import (
+    judge_clock,
+    judge_configuration,
+    judge_controllers,
+    judge_devices,
+    judge_exporter,
+    judge_memory,
+    judge_programs,
+    judge_services,
+    judge_udev,
+)
+
+NOW = 1_795_000_000.0  # November 2026
+DAY = 86400.0
+SERVICE = ServiceUnit("jumpstarter-exporter.service", "loaded", "enabled", "active", "running", "success")
+SOCKET = ServiceUnit("jumpstarter-exporter.socket", "loaded", "enabled", "active", "running", "success")
+
+
+def told(findings: list[HealthFinding]) -> list[tuple[str, str]]:
+    return [(one.key, one.severity.value) for one in findings]
+
+
+def test_memory() -> None:
+    assert told(list(judge_memory(MemoryFacts(10**9, 5 * 10**8)))) == [("memory.available", "ok")]
+    assert told(list(judge_memory(MemoryFacts(10**9, 7 * 10**7, kills=2)))) == [
+        ("memory.available", "warning"),
+        ("memory.killed", "warning"),
+    ]
+    assert told(list(judge_memory(MemoryFacts(4 * 10**8, 6 * 10**7)))) == [("memory.available", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("now", "synchronised", "found"),
+    [
+        (NOW, True, [("clock.synchronised", "ok")]),
+        (NOW, False, [("clock.synchronised", "warning")]),
+        (NOW, None, [("clock.synchronised", "unknown")]),
+        (12.0, False, [("clock.year", "error"), ("clock.synchronised", "warning")]),
+    ],
+)
+def test_the_clock(now: float, synchronised: bool | None, found: list[tuple[str, str]]) -> None:
+    assert told(list(judge_clock(ClockFacts(now, synchronised)))) == found
+
+
+def test_a_host_without_a_clock_that_runs_on_is_told_so() -> None:
+    (without,) = judge_clock(ClockFacts(NOW, is_synchronised=False, has_rtc=False))
+    (with_one,) = judge_clock(ClockFacts(NOW, is_synchronised=False, has_rtc=True))
+    assert ("while the host is off" in without.sentence, "while the host is off" in with_one.sentence) == (
+        True,
+        False,
+    )
+
+
+PI = Account("pi", 1000, frozenset({1000}))
+
+
+def access(*, allowed: bool = False, group: str = "dialout", mode: int = 0o660) -> DeviceAccess:
+    return DeviceAccess("/dev/ttyUSB0", allowed, "root", group, mode, ("rpi4.console",))
+
+
+def test_a_device_that_is_not_ours_names_the_group_that_is_missing() -> None:
+    (found,) = judge_devices(PI, [access(), access(allowed=True)])
+    assert (found.key, found.severity, found.subject) == ("device.permission", Severity.ERROR, "/dev/ttyUSB0")
+    assert found.sentence == (
+        "user pi may not use /dev/ttyUSB0 of rpi4.console (it is root:dialout, mode 0660)"
+    )
+    assert found.cure == "sudo adduser pi dialout, then log in again"
+
+
+def test_a_group_that_counts_from_the_next_login_on_is_told_apart() -> None:
+    (found,) = judge_devices(replace(PI, groups=frozenset({"dialout"})), [access()])
+    assert "log in again" in found.cure
+    assert "adduser" not in found.cure
+
+
+def test_the_services_user_is_named_and_is_given_the_group_by_a_restart() -> None:
+    (found,) = judge_devices(replace(PI, name="jumpstarter", is_exporters=True), [access()])
+    assert found.sentence.startswith("the exporter's user jumpstarter may not use")
+    assert found.cure.endswith("`systemctl restart jumpstarter-exporter`")
+
+
+@pytest.mark.parametrize("one", [access(group="root"), access(group="dialout", mode=0o600)])
+def test_a_device_that_no_group_helps_with_wants_the_rules(one: DeviceAccess) -> None:
+    (found,) = judge_devices(PI, [one])
+    assert "udev rules" in found.cure
+
+
+def test_devices_that_may_be_used() -> None:
+    assert told(list(judge_devices(PI, [access(allowed=True)]))) == [("device.permission", "ok")]
+    assert list(judge_devices(PI, [])) == list(judge_devices(None, [access()])) == []
+
+
+def test_services_that_run() -> None:
+    assert told(list(judge_services([SERVICE, SOCKET]))) == [("service.active", "ok")]
+
+
+@pytest.mark.parametrize(
+    ("units", "found"),
+    [
+        ([], [("service.installed", "warning")]),
+        ([replace(SERVICE, load="not-found", active="inactive")], [("service.installed", "warning")]),
+        (
+            [replace(SERVICE, load="bad-setting", active="inactive")],
+            [("service.load", "error"), ("service.active", "warning")],
+        ),
+        ([replace(SERVICE, active="failed", result="watchdog")], [("service.failed", "error")]),
+        ([replace(SERVICE, restarts=7)], [("service.restarts", "warning"), ("service.active", "ok")]),
+        ([replace(SERVICE, enabled="disabled")], [("service.enabled", "warning"), ("service.active", "ok")]),
+        ([replace(SERVICE, active="inactive"), SOCKET], [("service.active", "warning")]),
+        ([replace(SERVICE, active="activating", sub="auto-restart")], [("service.active", "warning")]),
+        (
+            [SERVICE, replace(SOCKET, active="inactive")],
+            [("service.active", "ok"), ("service.socket", "warning")],
+        ),
+        (
+            [SERVICE, replace(SERVICE, name="jumpstarter-exporter@rock.service", active="failed")],
+            [("service.failed", "error"), ("service.active", "ok")],
+        ),
+    ],
+)
+def test_services_that_need_somebody(units: list[ServiceUnit], found: list[tuple[str, str]]) -> None:
+    assert told(list(judge_services(units))) == found
+
+
+FILES = ("70-jumpstarter.hwdb", "71-jumpstarter.rules", "86-jumpstarter-brltty.rules")
+SAME = UdevFacts(dict.fromkeys(FILES, "same"), is_compiled=True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "found"),
+    [
+        (SAME, [("udev.installed", "ok")]),
+        (replace(SAME, files={**SAME.files, FILES[2]: "masked"}), [("udev.installed", "ok")]),
+        (replace(SAME, files={**SAME.files, FILES[1]: "missing"}), [("udev.installed", "warning")]),
+        (replace(SAME, files={**SAME.files, FILES[1]: "other"}), [("udev.version", "warning")]),
+        (replace(SAME, is_compiled=False), [("udev.hwdb", "warning")]),
+        (replace(SAME, is_running=False), [("udev.running", "warning")]),
+    ],
+)
+def test_udevs_files(facts: UdevFacts, found: list[tuple[str, str]]) -> None:
+    assert told(list(judge_udev(facts))) == found
+
+
+def test_programs_that_open_ports_are_a_fault_where_the_rules_do_not_keep_them_off() -> None:
+    facts = ProgramFacts(("ModemManager",))
+    assert told(list(judge_programs(facts, None))) == [("program.opens-ports", "warning")]
+    assert told(list(judge_programs(facts, SAME))) == [("program.opens-ports", "ok")]
+    masked = replace(SAME, files={**SAME.files, FILES[1]: "missing"})
+    assert told(list(judge_programs(facts, masked))) == [("program.opens-ports", "warning")]
+    assert list(judge_programs(ProgramFacts(), None)) == []
+
+
+@pytest.mark.parametrize(
+    ("left", "severity"), [(60 * DAY, None), (10 * DAY, "warning"), (-DAY, "error"), (None, None)]
+)
+def test_the_end_of_a_token(left: float | None, severity: str | None) -> None:
+    identity = IdentityFacts("the host lab-pi", "lab:8082", None if left is None else NOW + left)
+    found = [
+        one
+        for one in judge_configuration(ConfigurationFacts(1, {}, (identity,)), NOW)
+        if one.key == "config.token"
+    ]
+    assert [one.severity.value for one in found] == ([severity] if severity else [])
+
+
+def test_a_file_that_is_broken_is_named_once() -> None:
+    path = "/etc/jumpstarter/exporters/rpi4.yaml"
+    (found,) = judge_configuration(ConfigurationFacts(1, {path: f"{path}:3: `typ` is unknown"}), NOW)
+    assert (found.severity, found.subject, found.sentence.count(path)) == (Severity.ERROR, path, 1)
+
+
+def test_controllers_and_the_exporter_that_runs() -> None:
+    both = (
+        ControllerFacts("lab:8082"),
+        ControllerFacts("far:8082", "cannot connect to far:8082: no such name"),
+    )
+    assert told(list(judge_controllers(both))) == [
+        ("controller.reachable", "ok"),
+        ("controller.reachable", "error"),
+    ]
+    runs = ExporterFacts(is_running=True, boards=2, problems={"rock": "its driver is missing"})
+    assert told(list(judge_exporter(runs))) == [("exporter.running", "ok"), ("exporter.board", "error")]
+    assert told(list(judge_exporter(ExporterFacts(is_running=False)))) == [("exporter.running", "ok")]
+    assert told(list(judge_exporter(ExporterFacts(is_running=False, why="not yours")))) == [
+        ("exporter.running", "unknown")
+    ]
+
+
+def test_findings_are_by_area_the_worst_first_and_what_was_not_read_is_one() -> None:
+    facts = HostFacts(
+        power=PowerFacts("Raspberry Pi 4", 0x50005),
+        memory=Unread("/proc/meminfo: Permission denied"),
+        clock=ClockFacts(3.0, is_synchronised=None),
+        services=(replace(SERVICE, restarts=9),),
+    )
+    found = judge(facts)
+    assert [(one.key, one.severity.value) for one in found] == [
+        ("power.undervoltage", "error"),
+        ("power.throttled", "warning"),
+        ("memory.unread", "unknown"),
+        ("clock.year", "error"),
+        ("clock.synchronised", "unknown"),
+        ("service.restarts", "warning"),
+        ("service.active", "ok"),
+    ]
+    assert {area_of(one.key) for one in found} <= AREAS.keys()
+    assert found[2].sentence.endswith("/proc/meminfo: Permission denied")
+
+
+def test_numbers_are_of_what_could_be_read() -> None:
+    assert measure(HostFacts(memory=Unread("no"), power=PowerFacts())) == {}
+    space = FilesystemSpace("/", ("the system", "the exporter's state"), 10, 4, 0, 0)
+    facts = HostFacts(
+        power=PowerFacts("", 0x50000, alarm=True),
+        temperature=TemperatureFacts(51.5),
+        storage=StorageFacts(spaces=(space,)),
+        memory=MemoryFacts(100, 60),
+        clock=ClockFacts(NOW, is_synchronised=False),
+    )
+    assert measure(facts) == {
+        "undervoltage": 1.0,
+        "temperature_celsius": 51.5,
+        "memory_available_bytes": 60.0,
+        "state_free_bytes": 4.0,
+        "clock_synchronised": 0.0,
+    }
