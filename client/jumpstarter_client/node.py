@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
     from jumpstarter_client.connection import Connection
 
-__all__ = ["Allowed", "Node"]
+__all__ = ["INTERFACE", "Allowed", "Node"]
 
 CLIENT = "jumpstarter.dev/client"
 NAME = "jumpstarter.dev/name"

@@ -117,9 +117,13 @@ def test_what_is_unclear_or_unknown_is_answered_with_what_there_is() -> None:
         select(tree(), "serial", ["rpi4"], takes_arguments=False)
 
 
-def test_a_device_that_the_exporter_could_not_make_is_answered_with_its_reason() -> None:
+@pytest.mark.parametrize("client", ["", GROUP])
+def test_a_device_that_the_exporter_could_not_make_is_answered_with_its_reason(client: str) -> None:
     reported = report(
-        ("0", "", "", GROUP), ("1", "0", "rpi4", GROUP), ("2", "1", "power", ""), ("3", "0", "spare", POWER)
+        ("0", "", "", GROUP),
+        ("1", "0", "rpi4", GROUP),
+        ("2", "1", "power", client),
+        ("3", "0", "spare", POWER),
     )
     reported.reports[2].labels.update(
         {

@@ -18,7 +18,7 @@ from jumpstarter_client.cli.options import (
     take_name,
     take_output,
 )
-from jumpstarter_client.node import Node
+from jumpstarter_client.node import INTERFACE, Node
 
 if TYPE_CHECKING:
     from jumpstarter_client.boards import HostBoard
@@ -115,7 +115,13 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
 def check_made(root: Node, interface: str, token: str) -> None:
     """Raise UnknownDeviceError, with the reason, for a device that the exporter could not make: it has no interface."""
     named = [node for node in root.walk() if node.parent is not None and token in (node.path, node.name)]
-    if len(named) == 1 and named[0].state == "failed" and not named[0].interface and named[0].reason:
+    # Its class, if it has one, stands for all that could not be made, and says nothing of its interface.
+    if (
+        len(named) == 1
+        and named[0].state == "failed"
+        and not named[0].labels.get(INTERFACE)
+        and named[0].reason
+    ):
         raise UnknownDeviceError(
             f"no device {token!r} with the interface {interface!r}: it has failed: {shown(named[0].reason, _SENTENCE)}"
         )
