@@ -51,6 +51,7 @@ class Node:
             closings=slot.closings,
             before_close=self._shut_children,
             on_closed=self._closed,
+            needed=slot.needed,
         )
         self._getting_ready = trio.Lock()
         self.was_used = False

@@ -45,6 +45,7 @@ class SlotCore:
             slot.life.core,
             closings=slot.closings,
             before_close=self._shut_below,
+            needed=slot.needed,
         )
         core.join(self)
         if above is not None and slot.parent is above.slot:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Protocol
 
 import trio
@@ -80,10 +80,12 @@ class Opening:
         closings: Closings,
         before_close: Callable[[], Awaitable[None]],
         on_closed: Callable[[], None] = lambda: None,
+        needed: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """`before_close` closes what uses the guest; it and `on_closed` are called at each close and never raise.
 
-        `closings` are those of all devices that may have the same hardware.
+        `closings` are those of all devices that may have the same hardware. In a block of `needed` is what ends when
+        the hardware is unplugged.
         """
         self._guest = guest
         self._name = name
@@ -92,6 +94,7 @@ class Opening:
         self._closings = closings
         self._before_close = before_close
         self._on_closed = on_closed
+        self._needed = needed
         self._nursery: trio.Nursery | None = None
         self._context: contextvars.Context | None = None
         self._opening = trio.Lock()
@@ -117,7 +120,8 @@ class Opening:
     async def open(self) -> None:
         """Open it, unless it is open. Raises what its `open` raises, after which the next use tries again.
 
-        Hardware that is busy while other devices are being closed is waited for, `HANDOVER_SECONDS` at most.
+        Hardware that is busy while other devices are being closed is waited for, `HANDOVER_SECONDS` at most. What is
+        unplugged meanwhile is not opened any further, unless its code waits for hardware itself: DeviceMissing.
         """
         async with self._opening:
             if self.is_open:
@@ -128,8 +132,9 @@ class Opening:
                 raise DeviceMissing(f"{self._name} is not there: {why}")
             await self.shut()
             deadline = trio.current_time() + HANDOVER_SECONDS
-            while not await self._try_open(deadline):
-                pass
+            with nullcontext() if self._guest.waits_for_hardware else self._needed():
+                while not await self._try_open(deadline):
+                    pass
 
     async def _try_open(self, deadline: float) -> bool:
         """False if its hardware was busy, and some has been released since. Raises what its `open` raises."""

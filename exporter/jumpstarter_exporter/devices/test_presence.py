@@ -61,6 +61,21 @@ class PatientAdapter(Adapter):
     waits_for_hardware: ClassVar[bool] = True
 
 
+@dataclass(kw_only=True, eq=False)
+class SlowAdapter(Adapter):
+    opening: trio.Event = field(default_factory=trio.Event, init=False)
+    may_open: trio.Event = field(default_factory=trio.Event, init=False)
+
+    async def open(self) -> None:
+        self.opening.set()
+        await self.may_open.wait()
+        await super().open()
+
+
+class SlowPatientAdapter(SlowAdapter):
+    waits_for_hardware: ClassVar[bool] = True
+
+
 def adapters(*models: tuple[str, str, str], number: int = 0) -> DeviceTree:
     """A host with serial adapters, whose nodes are numbered from there."""
     host = Host(_numbers={"ttyUSB": number - 1})
@@ -219,6 +234,46 @@ async def test_a_call_ends_when_its_device_is_unplugged_and_the_next_opens_it_an
         driver = node.driver
         assert isinstance(driver, Adapter)
         assert driver.opened == ["/dev/ttyUSB0"] * 2
+
+
+async def test_a_device_that_vanishes_while_it_is_opened_is_opened_no_further_and_anew_when_it_is_back() -> (
+    None
+):
+    lab = Lab("/dev/ttyUSB0", SlowAdapter)
+    lab.see(adapters(FTDI))
+    async with Session(lab.devices, name="lab") as session:
+        node = session.node(str(lab.slot.uuid))
+        assert isinstance(node.driver, SlowAdapter)
+        with trio.fail_after(10):  # long before the end of the time that a driver has to open
+            async with trio.open_nursery() as nursery:
+                for _ in range(2):  # the second waits for the first
+                    nursery.start_soon(fails_missing, node, "work")
+                await node.driver.opening.wait()
+                await trio.testing.wait_all_tasks_blocked()
+                lab.see(NOTHING)
+        assert (lab.slot.state, lab.slot.reason.startswith("/dev/ttyUSB0 was unplugged")) == (
+            State.MISSING,
+            True,
+        )
+        lab.see(adapters(FTDI))
+        node.driver.may_open.set()
+        await node.open()
+        assert node.driver.opened == ["/dev/ttyUSB0"]
+
+
+async def test_one_that_waits_for_its_hardware_goes_on_being_opened_without_it() -> None:
+    lab = Lab("/dev/ttyUSB0", SlowPatientAdapter)
+    lab.see(adapters(FTDI))
+    async with Session(lab.devices, name="lab") as session:
+        node = session.node(str(lab.slot.uuid))
+        assert isinstance(node.driver, SlowAdapter)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.open)
+            await node.driver.opening.wait()
+            lab.see(NOTHING)
+            await trio.testing.wait_all_tasks_blocked()
+            node.driver.may_open.set()
+        assert node.driver.opened == ["/dev/ttyUSB0"]
 
 
 async def fails_missing(node: Any, name: str) -> None:
