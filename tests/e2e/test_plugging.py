@@ -19,11 +19,12 @@ from tools.mocked_host.bench import FTDI, Bench
 
 
 @contextmanager
-def running(bench: Bench) -> Iterator[Lab]:
-    """The exporter, started as a newcomer does."""
+def running(bench: Bench, *before: str) -> Iterator[Lab]:
+    """The exporter, started as a newcomer does, by that program or with these variables."""
     command: exporters.Command = [
         "/usr/bin/env",
         *(f"{key}={value}" for key, value in bench.environment.items()),
+        *before,
     ]
     command += [exporters.scripts() / "jumpstarter-exporter", "run"]
     with exporters.running(command, bench.home) as daemon:
@@ -57,9 +58,9 @@ def said(board: int, text: bytes, reader: Reader) -> Callable[[], bool]:
 
 
 @contextmanager
-def console(lab: Lab) -> Iterator[Reader]:
+def console(lab: Lab, *device: str) -> Iterator[Reader]:
     """What somebody reads who has the console open."""
-    with lab.start("jumpstarter", "serial", "pipe", "--input") as process:
+    with lab.start("jumpstarter", "serial", "pipe", "--input", *device) as process:
         reader = Reader(process)
         try:
             yield reader
@@ -112,7 +113,7 @@ def test_a_session_on_a_configured_board_never_notices_what_is_plugged_beside_it
         "export: {power: {type: power.MockPower}, "
         f"console: {{type: serial.PySerial, config: {{url: {bench.home}/console}}}}}}"
     )
-    board = bench.terminal(1, [bench.home / "console"])
+    board = bench.terminal("console", [bench.home / "console"])
     with running(bench) as lab, console(lab) as reader:
         until(said(board, b"one\n", reader))
         assert set(boards(lab)) == {"rpi4"}
