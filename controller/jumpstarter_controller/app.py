@@ -36,6 +36,7 @@ from jumpstarter_controller.services import (
     ExporterService,
     ExporterStreams,
     Guard,
+    HealthReports,
     LabService,
     Listening,
     Router,
@@ -158,11 +159,12 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
 
     tls.on_change = shown_anew
     streams = ExporterStreams(engine, guard)
+    health = HealthReports(engine)
     services = [
         ControllerService(engine, guard, listening, routers, streams, most_leases=settings.most_leases),
-        ExporterService(engine, streams),
+        ExporterService(engine, streams, health),
         ClientService(engine, guard, credentials.token, settings.most_leases),
-        LabService(engine, guard),
+        LabService(engine, guard, health),
         BoardService(engine, guard, credentials),
         EnrolmentService(engine, guard, credentials, issuers=configuration.issuers),
     ]
@@ -176,7 +178,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     if settings.metrics_listen is not None:
         from jumpstarter_controller.metrics import prometheus  # noqa: PLC0415 - for who asks for it
 
-        collectors: list[Collector] = [prometheus.LabCollector(engine, guard.refusals)]
+        collectors: list[Collector] = [prometheus.LabCollector(engine, guard.refusals, health)]
         if router is not None:
             collectors.append(prometheus.RouterCollector(router))
         task, line = await metrics_on(

@@ -22,6 +22,7 @@ from jumpstarter_client.lasting.log_news import LogNews
 from jumpstarter_client.node import Allowed
 from jumpstarter_controller import policies
 from jumpstarter_controller.services.device_reports import devices_of
+from jumpstarter_controller.services.health_reports import MAX_FINDINGS, MAX_MEASURES, SEVERITIES, health_of
 from jumpstarter_exporter.devices import hwdb, profiles
 from jumpstarter_exporter.devices.match import match_devices
 from jumpstarter_exporter.devices.suggestion import suggested
@@ -29,6 +30,7 @@ from jumpstarter_exporter.devices.udev_device import parse_database
 from jumpstarter_exporter.recording import records
 from jumpstarter_proto import documents, router_frames, value
 from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.lab.v1 import exporter_pb2
 from jumpstarter_proto.rpc import Options, RpcError
 from jumpstarter_proto.rpc._channel import _parse
 from jumpstarter_proto.rpc._connection import Connection, ConnectionFault
@@ -169,6 +171,24 @@ def _messages(data: bytes) -> None:
                 assert credit >= len(message)
             assert reader.held <= 1005 + len(piece)
             assert reader.needs <= 1000
+
+
+def _health(data: bytes) -> None:
+    try:
+        request = _parse(exporter_pb2.ReportHealthRequest, data)
+    except RpcError:
+        return
+    kept = health_of(request, 0.0)
+    assert len(kept.findings) <= MAX_FINDINGS
+    assert len(kept.measures) <= MAX_MEASURES
+    assert len(kept.findings) + kept.omitted == len(request.findings)
+    assert all(one.severity in SEVERITIES for one in kept.findings)
+
+
+def _health_reports() -> list[bytes]:
+    finding = exporter_pb2.HealthFinding(key="disk.space", severity="ok", subject="/", sentence="a", cure="b")
+    request = exporter_pb2.ReportHealthRequest(findings=[finding] * 3, measures={"temperature_celsius": 51.5})
+    return [request.SerializeToString()]
 
 
 def _report(data: bytes) -> None:
@@ -320,6 +340,7 @@ TARGETS = {
     "headers": Target(_headers, _header_blocks),
     "messages": Target(_messages, lambda: [b"\xff" + frame_header(3) + b"abc", b"\1" + frame_header(0)]),
     "reports": Target(_report, _reports),
+    "health": Target(_health, _health_reports),
     "router-frames": Target(_router_frame, lambda: [b"\x0a\3abc", b"\x0a\3abc\x10\1", b"\x10\6"]),
     "recordings": Target(_recording, _recordings),
     "documents": Target(_yaml, _yamls),

@@ -153,8 +153,15 @@ def _trusting(address: str, certificate: Certificate) -> dict[str, str]:
 class Daemon:
     """A process whose stdout is read all the time, so that what it prints can never stop it."""
 
-    def __init__(self, command: Command, home: Path, *, activated: bool = False) -> None:
-        environment = clean_environment(home)
+    def __init__(
+        self,
+        command: Command,
+        home: Path,
+        *,
+        activated: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        environment = clean_environment(home) | dict(environment or {})
         if activated:
             environment["PATH"] = f"{Path(command[0]).parent}:{environment['PATH']}"
         self.log = home / f"{Path(command[0]).name}.log"
@@ -225,9 +232,11 @@ class Daemon:
 
 
 @contextmanager
-def running(command: Command, home: Path, *, activated: bool = False) -> Iterator[Daemon]:
+def running(
+    command: Command, home: Path, *, activated: bool = False, environment: Mapping[str, str] | None = None
+) -> Iterator[Daemon]:
     """The process until the block is left; `activated` puts its environment's commands into its path."""
-    daemon = Daemon(command, home, activated=activated)
+    daemon = Daemon(command, home, activated=activated, environment=environment)
     try:
         yield daemon
     finally:

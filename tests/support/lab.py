@@ -89,11 +89,9 @@ class Lab:
         self.controller.process.kill()
         self.controller.process.wait()
 
-    def daemon(self, *command: str | Path, folder: Path | None = None, activated: bool = False) -> Daemon:
+    def daemon(self, *command: str | Path, folder: Path | None = None, **how: Any) -> Daemon:
         """A process with a folder of its own, for its log too, or with that of one before it."""
-        return self.stack.enter_context(
-            exporters.running(list(command), folder or self._folder(), activated=activated)
-        )
+        return self.stack.enter_context(exporters.running(list(command), folder or self._folder(), **how))
 
     def _folder(self) -> Path:
         folder = self.home / f"process-{next(self._started)}"

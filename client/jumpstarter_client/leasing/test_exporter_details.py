@@ -68,6 +68,7 @@ async def test_what_a_controller_does_not_tell_is_said_to_be_not_known() -> None
         "omitted_devices": None,
         "host": None,
         "gone_since": None,
+        "health": None,
     }
     assert list(describe_exporter(SEEN, None))[-1].startswith(
         "devices:  not known: this controller does not tell"
@@ -87,6 +88,9 @@ def test_what_an_exporter_says_of_its_devices_does_nothing_to_a_terminal() -> No
         devices=[pb.Device(path=EVIL, interface=EVIL, state=EVIL, reason=EVIL)],
         omitted_devices=3,
         reasons=[exporter_pb2.Reason(code=EVIL, sentence=EVIL)],
+        health=pb.HostHealth(
+            findings=[exporter_pb2.HealthFinding(key=EVIL, severity="error", sentence=EVIL, cure=EVIL)]
+        ),
     )
     rows = table(("DEVICE", "INTERFACE", "STATE", "REASON"), device_rows(details, Allowed()))
     assert rows.count("\n") == 2
@@ -97,6 +101,32 @@ def test_what_an_exporter_says_of_its_devices_does_nothing_to_a_terminal() -> No
             print_line(line)
     assert all(line.isprintable() for line in (rows + out.getvalue()).split("\n"))
     assert "1, and 3 that the controller does not keep" in out.getvalue()
+
+
+def test_the_health_of_a_host_is_its_problems_for_people_and_everything_for_scripts() -> None:
+    def finding(severity: str) -> exporter_pb2.HealthFinding:
+        key = f"disk.{severity}"
+        return exporter_pb2.HealthFinding(key=key, severity=severity, sentence="it is so", cure="do this")
+
+    bad = pb.HostHealth(
+        findings=[finding("error"), finding("warning"), finding("ok")], measures={"temperature_celsius": 51.5}
+    )
+    bad.reported.FromSeconds(1_795_000_000)
+    lines = list(describe_exporter(SEEN, pb.ExporterDetails(name="one", health=bad)))
+    (start,) = [number for number, line in enumerate(lines) if line.startswith("health:")]
+    assert lines[start].startswith("health:   1 error and 1 warning, as its host said at 2026-11-")
+    assert lines[start + 1 : start + 3] == ["error:    it is so; do this", "warning:  it is so; do this"]
+    told = details_as_data(pb.ExporterDetails(name="one", health=bad), Allowed())["health"]
+    assert isinstance(told, dict)
+    assert [one["severity"] for one in told["findings"]] == ["error", "warning", "ok"]
+    assert (told["measures"], told["omitted_findings"]) == ({"temperature_celsius": 51.5}, 0)
+    good = pb.HostHealth(findings=[finding("ok")])
+    (said,) = [
+        line
+        for line in describe_exporter(SEEN, pb.ExporterDetails(name="one", health=good))
+        if line.startswith("health:")
+    ]
+    assert said.startswith("health:   good, as its host said at")
 
 
 async def test_where_nobody_says_when_it_is_looked_now_and_then(

@@ -16,9 +16,19 @@ from jumpstarter_controller.logs import Refusals
 from jumpstarter_controller.metrics.http import Page
 from jumpstarter_controller.router import RouterService
 from jumpstarter_controller.scheduling import online
+from jumpstarter_controller.services.health_reports import HealthReports
 from jumpstarter_controller.tally import Histogram
 
 __all__ = ["LabCollector", "RouterCollector", "page"]
+
+HOST_MEASURES = {
+    "undervoltage": "1 while the supply's voltage is too low.",
+    "temperature_celsius": "Of the processor.",
+    "memory_available_bytes": "Memory that programs can still have.",
+    "state_free_bytes": "Room where the exporter keeps its state and recordings.",
+    "clock_synchronised": "1 while the host's clock is.",
+}
+"""What of an exporter's numbers becomes a metric: an exporter chooses no names of series."""
 
 
 def page(*collectors: Collector) -> Callable[[], Awaitable[Page]]:
@@ -37,14 +47,16 @@ def page(*collectors: Collector) -> Callable[[], Awaitable[Page]]:
 class LabCollector(Collector):
     """A controller. `collect` has to run where the engine does."""
 
-    def __init__(self, engine: Engine, refusals: Refusals) -> None:
+    def __init__(self, engine: Engine, refusals: Refusals, health: HealthReports) -> None:
         self._engine = engine
         self._refusals = refusals
+        self._health = health
 
     def collect(self) -> Iterator[Metric]:
         """All numbers, as they are now."""
         yield from self._exporters()
         yield from self._leases()
+        yield from self._hosts()
         tally = self._engine.tally
         acquisitions = CounterMetricFamily(
             "jumpstarter_lease_acquisitions",
@@ -112,6 +124,33 @@ class LabCollector(Collector):
         for labels, count in sorted(states.items()):
             leases.add_metric(labels, count)
         yield leases
+
+    def _hosts(self) -> Iterator[Metric]:
+        """Of exporters that are there: what is kept of others is no news."""
+        labels = ["namespace", "exporter"]
+        findings = GaugeMetricFamily(
+            "jumpstarter_host_findings",
+            "What is wrong with the host of an exporter, by severity: warning or error.",
+            labels=[*labels, "severity"],
+        )
+        gauges = {
+            name: GaugeMetricFamily(f"jumpstarter_host_{name}", text, labels=labels)
+            for name, text in HOST_MEASURES.items()
+        }
+        engine = self._engine
+        now = engine.clock()
+        for exporter in sorted(engine.view.all(Exporter), key=lambda one: one.key):
+            report = self._health.of(exporter)
+            if report is None or not online(exporter, engine.presence, now):
+                continue
+            for severity in ("warning", "error"):
+                count = sum(one.severity == severity for one in report.findings)
+                findings.add_metric([*exporter.key, severity], count)
+            for name, value in report.measures.items():
+                if name in gauges:
+                    gauges[name].add_metric(exporter.key, value)
+        yield findings
+        yield from gauges.values()
 
 
 class RouterCollector(Collector):

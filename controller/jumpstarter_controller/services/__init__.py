@@ -6,6 +6,7 @@ from jumpstarter_controller.services.controller_service import ControllerService
 from jumpstarter_controller.services.exporter_service import ExporterService
 from jumpstarter_controller.services.exporter_streams import ExporterStreams
 from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.services.health_reports import HealthReports
 from jumpstarter_controller.services.lab_service import LabService
 from jumpstarter_controller.services.listening import Listening
 from jumpstarter_controller.services.routers import Router, Routers
@@ -17,6 +18,7 @@ __all__ = [
     "ExporterService",
     "ExporterStreams",
     "Guard",
+    "HealthReports",
     "LabService",
     "Listening",
     "Router",

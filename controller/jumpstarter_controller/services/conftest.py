@@ -29,6 +29,7 @@ from jumpstarter_controller.services import (
     ExporterService,
     ExporterStreams,
     Guard,
+    HealthReports,
     LabService,
     Listening,
     Router,
@@ -93,12 +94,13 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     credentials = Credentials(issuer, Addresses("lab:1"))
     routers = Routers([Router("router:1")], lambda _left, _fields: "router-token")
     streams = ExporterStreams(engine, guard)
+    health = HealthReports(engine)
     server = Server(
         [
             ControllerService(engine, guard, Listening(), routers, streams),
-            ExporterService(engine, streams),
+            ExporterService(engine, streams, health),
             ClientService(engine, guard, credentials.token),
-            LabService(engine, guard),
+            LabService(engine, guard, health),
             AdminService(engine, credentials),
             BoardService(engine, guard, credentials),
         ]

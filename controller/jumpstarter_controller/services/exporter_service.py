@@ -10,6 +10,7 @@ from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import ExporterStatus, Key, Lab, Reason
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.exporter_streams import ExporterStreams
+from jumpstarter_controller.services.health_reports import HealthReports, health_of
 from jumpstarter_controller.services.messages import timestamp
 
 __all__ = ["ExporterService"]
@@ -18,9 +19,10 @@ __all__ = ["ExporterService"]
 class ExporterService(exporter_grpc.ExporterServiceServicer):
     """jumpstarter_sbc.lab.v1.ExporterService."""
 
-    def __init__(self, engine: Engine, streams: ExporterStreams) -> None:
+    def __init__(self, engine: Engine, streams: ExporterStreams, health: HealthReports) -> None:
         self._engine = engine
         self._streams = streams
+        self._health = health
 
     async def WatchAssignment(
         self, request: pb.WatchAssignmentRequest, call: ServerCall[pb.WatchAssignmentRequest, pb.Assignment]
@@ -78,3 +80,12 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
 
         await self._streams.report(call, request.status, apply)
         return pb.ReportStatusResponse()
+
+    async def ReportHealth(
+        self,
+        request: pb.ReportHealthRequest,
+        call: ServerCall[pb.ReportHealthRequest, pb.ReportHealthResponse],
+    ) -> pb.ReportHealthResponse:
+        exporter = await self._streams.caller(call)
+        self._health.keep(exporter, health_of(request, self._engine.clock()))
+        return pb.ReportHealthResponse()

@@ -11,6 +11,7 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Exporter, ExporterDevices, Key
 from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.services.health_reports import HealthReports
 from jumpstarter_controller.services.messages import timestamp
 
 __all__ = ["LabService"]
@@ -27,9 +28,10 @@ PAGE_SIZE = 1024 * 1024
 class LabService(exporters_grpc.LabServiceServicer):
     """jumpstarter_sbc.lab.v1.LabService."""
 
-    def __init__(self, engine: Engine, guard: Guard) -> None:
+    def __init__(self, engine: Engine, guard: Guard, health: HealthReports) -> None:
         self._engine = engine
         self._guard = guard
+        self._health = health
 
     async def GetExporterDetails(
         self,
@@ -94,6 +96,7 @@ class LabService(exporters_grpc.LabServiceServicer):
             details.gone_since.CopyFrom(timestamp(exporter.gone_since))
         for reason in exporter.reasons:
             details.reasons.add(code=reason.code, sentence=reason.sentence)
+        self._add_health(exporter, details)
         if known is not None:
             details.omitted_devices = known.omitted
             for one in known.devices:
@@ -106,3 +109,19 @@ class LabService(exporters_grpc.LabServiceServicer):
                     description=one.description,
                 )
         return details
+
+    def _add_health(self, exporter: Exporter, details: pb.ExporterDetails) -> None:
+        if (report := self._health.of(exporter)) is None:
+            return
+        health = details.health
+        health.omitted_findings = report.omitted
+        health.measures.update(report.measures)
+        health.reported.CopyFrom(timestamp(report.reported))
+        for one in report.findings:
+            health.findings.add(
+                key=one.key,
+                severity=one.severity,
+                subject=one.subject,
+                sentence=one.sentence,
+                cure=one.cure,
+            )

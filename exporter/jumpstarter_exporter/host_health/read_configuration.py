@@ -11,11 +11,11 @@ from jumpstarter_proto.remote import Trust, read_claims
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.config import ConfigError, Enrolment, Identities
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
-from jumpstarter_exporter.devices.spec import Spec, walk
-from jumpstarter_exporter.guests import contained
+from jumpstarter_exporter.devices.spec import walk
+from jumpstarter_exporter.host_health.device_nodes import holds_gpio_output, host_nodes_of
 from jumpstarter_exporter.host_health.facts import ConfigurationFacts, IdentityFacts
 
-__all__ = ["ConfiguredHost", "holds_gpio_output", "host_nodes_of", "read_configuration"]
+__all__ = ["ConfiguredHost", "read_configuration"]
 
 
 @dataclass
@@ -82,25 +82,3 @@ def _stored(identities: Identities, problems: dict[str, str]) -> Iterator[tuple[
                 yield f"the board {stored.board}", stored.enrolment
     except JumpstarterError as error:
         problems["the identities"] = str(error)
-
-
-def host_nodes_of(spec: Spec) -> list[str]:
-    """The device nodes that a device is, by its driver's word; none where the driver's code fails."""
-    if spec.fault:
-        return []
-    try:
-        with contained(f"{spec.kind.__name__}.host_nodes()"):
-            named = list(spec.kind.host_nodes(spec.values))
-    except Exception:  # any driver's code: its device says itself what is wrong with it
-        return []
-    return [one for one in named if _is_node(one)]
-
-
-def _is_node(name: object) -> bool:
-    """Whether it can be one; a driver gives what its configuration says."""
-    return isinstance(name, str) and name.startswith("/dev/") and "\0" not in name
-
-
-def holds_gpio_output(spec: Spec) -> bool:
-    """Whether it drives a pin of this host."""
-    return not spec.fault and "gpiozero" in spec.kind.packages

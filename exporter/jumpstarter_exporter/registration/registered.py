@@ -51,10 +51,12 @@ from jumpstarter_exporter.devices.hardware import lack_of
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, HookSeconds
+from jumpstarter_exporter.host_health.watch import HealthWatch
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.rapid_failures import RapidFailures
 from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.controller import Calls, Controller
+from jumpstarter_exporter.registration.health import HealthReporter
 from jumpstarter_exporter.registration.host import BoardRegistration, identity_of, registration_of
 from jumpstarter_exporter.registration.host_users import HostUsers
 from jumpstarter_exporter.registration.serving import LeaseServer, Start
@@ -82,9 +84,11 @@ def registered_exporter(
     socket: Path | None = None,
     *,
     before: Registered | None = None,
+    health: HealthWatch | None = None,
 ) -> Registered:
     """An exporter as its file says; `socket` is where the users of its host reach it.
 
+    Its controller is told of the host's `health`.
     `before` is the same exporter, which has ended without leaving its controller; this one goes on for it.
 
     Raises:
@@ -103,7 +107,13 @@ def registered_exporter(
         if before is not None:
             controller.go_on_for(before.controller)
         return Registered(
-            config, controller, inventory, records=records, socket=socket, registration=registration
+            config,
+            controller,
+            inventory,
+            records=records,
+            socket=socket,
+            registration=registration,
+            health=health,
         )
 
     def read() -> tuple[Identity, Trust]:
@@ -116,7 +126,7 @@ def registered_exporter(
     controller = Controller(enrolment.endpoint, trust, identity, options, reread=reread)
     if before is not None:
         controller.go_on_for(before.controller)
-    return Registered(config, controller, inventory, records=records, socket=socket)
+    return Registered(config, controller, inventory, records=records, socket=socket, health=health)
 
 
 class Registered:
@@ -131,8 +141,13 @@ class Registered:
         records: Records | None = None,
         socket: Path | None = None,
         registration: BoardRegistration | None = None,
+        health: HealthWatch | None = None,
     ) -> None:
-        """Without `records` a restart knows nothing of who used the board. `registration` is the host's of it."""
+        """Without `records` a restart knows nothing of who used the board. `registration` is the host's of it.
+
+        `health` is what the controller is told of the host.
+        """
+        self._health = None if health is None else HealthReporter(controller, health)
         self._registration = registration
         self._trouble = f"not registered yet with {controller.endpoint}"
         """Why the controller does not lease it."""
@@ -219,6 +234,8 @@ class Registered:
                 nursery.start_soon(self._announcer.run)
                 if self._registration is not None:
                     nursery.start_soon(self._registration.keep)
+                if self._health is not None:
+                    nursery.start_soon(self._health.run)
                 nursery.start_soon(self._announce_devices)
                 nursery.start_soon(self._watch_hardware)
                 nursery.start_soon(self._look_for_hardware)
@@ -398,6 +415,8 @@ class Registered:
         )
 
     async def _introduce(self, calls: Calls) -> None:
+        if self._health is not None:
+            self._health.disconnected()
         await self._announcer.introduce(calls)
         if not self._is_away:  # else the next word from the controller says that it goes on
             self._trouble = ""
@@ -406,6 +425,8 @@ class Registered:
 
     def _failed(self, error: Exception) -> None:
         self._is_away = True
+        if self._health is not None:
+            self._health.disconnected()
         self._trouble = f"not leased: {error}"
         if self._offer is not None:  # it is told anew by who can be heard again
             self._offer = None
@@ -451,6 +472,8 @@ class Registered:
         return ()
 
     def _waits(self, tenant: Tenant | None) -> None:
+        if self._health is not None:
+            self._health.connected()  # only controllers of ours say who waits
         self._keeper.wants(None if tenant is None else Lease(tenant.lease, tenant.client, declinable=True))
 
     def _told(self, wanted: Tenant | None) -> None:

@@ -28,6 +28,7 @@ from jumpstarter_exporter.services import Use, report_of, services
 from jumpstarter_exporter.session import Session
 
 if TYPE_CHECKING:
+    from jumpstarter_exporter.host_health.watch import HealthWatch
     from jumpstarter_exporter.registration.registered import Registered
 
 __all__ = ["Board", "LeasedBoard", "LocalBoard", "is_for_leases"]
@@ -281,9 +282,11 @@ class LeasedBoard:
         free: Callable[[], None],
         is_alone: Callable[[], bool],
         before: Board | None = None,
+        health: HealthWatch | None = None,
     ) -> None:
         """`socket` is where users of this host reach it; `free` is called when a `change` can be made.
 
+        Its controller is told of the host's `health`.
         `before` is the same exporter, which has ended without telling its controller; this one goes on for it.
         Where it is to end by itself it does, if it `is_alone`; else it is not leased before it is resumed.
         ConfigError when its devices make no sense.
@@ -299,6 +302,7 @@ class LeasedBoard:
             inventory,
             socket,
             before=before._registered if isinstance(before, LeasedBoard) else None,  # noqa: SLF001 - one class
+            health=health,
         )
         self._registered.on_free = free
         self._registered.is_alone = is_alone

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.documents import ConfigError
@@ -27,6 +28,9 @@ from jumpstarter_exporter.errors import collapsed, single
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.board import Board, LeasedBoard, LocalBoard, is_for_leases
 from jumpstarter_exporter.serve.door import Outcome, Reloaded, Roll
+
+if TYPE_CHECKING:
+    from jumpstarter_exporter.host_health.watch import HealthWatch
 
 __all__ = ["GRACE_SECONDS", "Boards", "Reading", "ReloadError", "leaves", "listen_at"]
 
@@ -142,6 +146,7 @@ class Boards:
         self._read = read
         self._leads = leads
         self._entries: dict[str, _Entry] = {}
+        self._health: HealthWatch | None = None
         self._is_begun = False
         self._is_leaving = False
         self._is_ending = False
@@ -504,6 +509,7 @@ class Boards:
                 free=free,
                 is_alone=lambda: entry is self._at_door,
                 before=before,
+                health=self._host_health(),
             )
         if path is None:
             raise sockets.SocketError(
@@ -511,6 +517,14 @@ class Boards:
                 "start the exporter again"
             )
         return LocalBoard(config, self.inventory, path, free)
+
+    def _host_health(self) -> HealthWatch:
+        """One for all boards that tell of it."""
+        from jumpstarter_exporter.host_health.watch import HealthWatch  # noqa: PLC0415 - local boards need none of it
+
+        if self._health is None:
+            self._health = HealthWatch(self.inventory)
+        return self._health
 
     async def _run(self, entry: _Entry, board: Board, *, task_status: trio.TaskStatus[None]) -> None:
         """To its end. A fault of ours in one board ends no other."""

@@ -32,6 +32,12 @@ EXPORTER_SERVICE_REPORT_STATUS = Method(
     exporter_pb2.ReportStatusRequest,
     exporter_pb2.ReportStatusResponse,
 )
+EXPORTER_SERVICE_REPORT_HEALTH = Method(
+    "/jumpstarter_sbc.lab.v1.ExporterService/ReportHealth",
+    Cardinality.UNARY_UNARY,
+    exporter_pb2.ReportHealthRequest,
+    exporter_pb2.ReportHealthResponse,
+)
 
 
 class ExporterServiceStub:
@@ -60,6 +66,11 @@ class ExporterServiceStub:
     ) -> exporter_pb2.ReportStatusResponse:
         return await self._channel.unary(EXPORTER_SERVICE_REPORT_STATUS, request, timeout=timeout, metadata=metadata)
 
+    async def ReportHealth(
+        self, request: exporter_pb2.ReportHealthRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> exporter_pb2.ReportHealthResponse:
+        return await self._channel.unary(EXPORTER_SERVICE_REPORT_HEALTH, request, timeout=timeout, metadata=metadata)
+
 
 class ExporterServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.ExporterService; override what you serve."""
@@ -76,4 +87,7 @@ class ExporterServiceServicer(Servicer):
     async def ReportStatus(self, request: exporter_pb2.ReportStatusRequest, call: ServerCall[exporter_pb2.ReportStatusRequest, exporter_pb2.ReportStatusResponse]) -> exporter_pb2.ReportStatusResponse:
         raise self.unimplemented("ReportStatus")
 
-    METHODS = (EXPORTER_SERVICE_WATCH_ASSIGNMENT, EXPORTER_SERVICE_ACCEPT_LEASE, EXPORTER_SERVICE_DECLINE_LEASE, EXPORTER_SERVICE_REPORT_STATUS)
+    async def ReportHealth(self, request: exporter_pb2.ReportHealthRequest, call: ServerCall[exporter_pb2.ReportHealthRequest, exporter_pb2.ReportHealthResponse]) -> exporter_pb2.ReportHealthResponse:
+        raise self.unimplemented("ReportHealth")
+
+    METHODS = (EXPORTER_SERVICE_WATCH_ASSIGNMENT, EXPORTER_SERVICE_ACCEPT_LEASE, EXPORTER_SERVICE_DECLINE_LEASE, EXPORTER_SERVICE_REPORT_STATUS, EXPORTER_SERVICE_REPORT_HEALTH)

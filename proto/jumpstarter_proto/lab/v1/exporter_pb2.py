@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from jumpstarter_proto.v1 import common_pb2 as jumpstarter__proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'jumpstarter_proto/lab/v1/exporter.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!jumpstarter_proto/v1/common.proto\"\x18\n\x16WatchAssignmentRequest\"\x86\x02\n\nAssignment\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12@\n\x07\x63ontext\x18\x03 \x03(\x0b\x32/.jumpstarter_sbc.lab.v1.Assignment.ContextEntry\x12\x0f\n\x07offered\x18\x04 \x01(\x08\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rwaiting_lease\x18\x06 \x01(\t\x12\x16\n\x0ewaiting_client\x18\x07 \x01(\t\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"(\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t\"#\n\x12\x41\x63\x63\x65ptLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\"\x15\n\x13\x41\x63\x63\x65ptLeaseResponse\"U\n\x13\x44\x65\x63lineLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12/\n\x07reasons\x18\x02 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\"\x16\n\x14\x44\x65\x63lineLeaseResponse\"\x87\x01\n\x13ReportStatusRequest\x12.\n\x06status\x18\x01 \x01(\x0e\x32\x1e.jumpstarter.v1.ExporterStatus\x12\x0f\n\x07message\x18\x02 \x01(\t\x12/\n\x07reasons\x18\x03 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\"\x16\n\x14ReportStatusResponse2\xb8\x03\n\x0f\x45xporterService\x12g\n\x0fWatchAssignment\x12..jumpstarter_sbc.lab.v1.WatchAssignmentRequest\x1a\".jumpstarter_sbc.lab.v1.Assignment0\x01\x12\x66\n\x0b\x41\x63\x63\x65ptLease\x12*.jumpstarter_sbc.lab.v1.AcceptLeaseRequest\x1a+.jumpstarter_sbc.lab.v1.AcceptLeaseResponse\x12i\n\x0c\x44\x65\x63lineLease\x12+.jumpstarter_sbc.lab.v1.DeclineLeaseRequest\x1a,.jumpstarter_sbc.lab.v1.DeclineLeaseResponse\x12i\n\x0cReportStatus\x12+.jumpstarter_sbc.lab.v1.ReportStatusRequest\x1a,.jumpstarter_sbc.lab.v1.ReportStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'jumpstarter_proto/lab/v1/exporter.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!jumpstarter_proto/v1/common.proto\"\x18\n\x16WatchAssignmentRequest\"\x86\x02\n\nAssignment\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12@\n\x07\x63ontext\x18\x03 \x03(\x0b\x32/.jumpstarter_sbc.lab.v1.Assignment.ContextEntry\x12\x0f\n\x07offered\x18\x04 \x01(\x08\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rwaiting_lease\x18\x06 \x01(\t\x12\x16\n\x0ewaiting_client\x18\x07 \x01(\t\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"(\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t\"#\n\x12\x41\x63\x63\x65ptLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\"\x15\n\x13\x41\x63\x63\x65ptLeaseResponse\"U\n\x13\x44\x65\x63lineLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12/\n\x07reasons\x18\x02 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\"\x16\n\x14\x44\x65\x63lineLeaseResponse\"\x87\x01\n\x13ReportStatusRequest\x12.\n\x06status\x18\x01 \x01(\x0e\x32\x1e.jumpstarter.v1.ExporterStatus\x12\x0f\n\x07message\x18\x02 \x01(\t\x12/\n\x07reasons\x18\x03 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\"\x16\n\x14ReportStatusResponse\"_\n\rHealthFinding\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08severity\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x10\n\x08sentence\x18\x04 \x01(\t\x12\x0c\n\x04\x63ure\x18\x05 \x01(\t\"\xcc\x01\n\x13ReportHealthRequest\x12\x37\n\x08\x66indings\x18\x01 \x03(\x0b\x32%.jumpstarter_sbc.lab.v1.HealthFinding\x12K\n\x08measures\x18\x02 \x03(\x0b\x32\x39.jumpstarter_sbc.lab.v1.ReportHealthRequest.MeasuresEntry\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x16\n\x14ReportHealthResponse2\xa3\x04\n\x0f\x45xporterService\x12g\n\x0fWatchAssignment\x12..jumpstarter_sbc.lab.v1.WatchAssignmentRequest\x1a\".jumpstarter_sbc.lab.v1.Assignment0\x01\x12\x66\n\x0b\x41\x63\x63\x65ptLease\x12*.jumpstarter_sbc.lab.v1.AcceptLeaseRequest\x1a+.jumpstarter_sbc.lab.v1.AcceptLeaseResponse\x12i\n\x0c\x44\x65\x63lineLease\x12+.jumpstarter_sbc.lab.v1.DeclineLeaseRequest\x1a,.jumpstarter_sbc.lab.v1.DeclineLeaseResponse\x12i\n\x0cReportStatus\x12+.jumpstarter_sbc.lab.v1.ReportStatusRequest\x1a,.jumpstarter_sbc.lab.v1.ReportStatusResponse\x12i\n\x0cReportHealth\x12+.jumpstarter_sbc.lab.v1.ReportHealthRequest\x1a,.jumpstarter_sbc.lab.v1.ReportHealthResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ASSIGNMENT_CONTEXTENTRY']._loaded_options = None
   _globals['_ASSIGNMENT_CONTEXTENTRY']._serialized_options = b'8\001'
+  _globals['_REPORTHEALTHREQUEST_MEASURESENTRY']._loaded_options = None
+  _globals['_REPORTHEALTHREQUEST_MEASURESENTRY']._serialized_options = b'8\001'
   _globals['_WATCHASSIGNMENTREQUEST']._serialized_start=135
   _globals['_WATCHASSIGNMENTREQUEST']._serialized_end=159
   _globals['_ASSIGNMENT']._serialized_start=162
@@ -55,6 +57,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTSTATUSREQUEST']._serialized_end=775
   _globals['_REPORTSTATUSRESPONSE']._serialized_start=777
   _globals['_REPORTSTATUSRESPONSE']._serialized_end=799
-  _globals['_EXPORTERSERVICE']._serialized_start=802
-  _globals['_EXPORTERSERVICE']._serialized_end=1242
+  _globals['_HEALTHFINDING']._serialized_start=801
+  _globals['_HEALTHFINDING']._serialized_end=896
+  _globals['_REPORTHEALTHREQUEST']._serialized_start=899
+  _globals['_REPORTHEALTHREQUEST']._serialized_end=1103
+  _globals['_REPORTHEALTHREQUEST_MEASURESENTRY']._serialized_start=1056
+  _globals['_REPORTHEALTHREQUEST_MEASURESENTRY']._serialized_end=1103
+  _globals['_REPORTHEALTHRESPONSE']._serialized_start=1105
+  _globals['_REPORTHEALTHRESPONSE']._serialized_end=1127
+  _globals['_EXPORTERSERVICE']._serialized_start=1130
+  _globals['_EXPORTERSERVICE']._serialized_end=1677
 # @@protoc_insertion_point(module_scope)

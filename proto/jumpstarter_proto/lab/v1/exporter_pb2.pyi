@@ -82,3 +82,36 @@ class ReportStatusRequest(_message.Message):
 class ReportStatusResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class HealthFinding(_message.Message):
+    __slots__ = ("key", "severity", "subject", "sentence", "cure")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    SENTENCE_FIELD_NUMBER: _ClassVar[int]
+    CURE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    severity: str
+    subject: str
+    sentence: str
+    cure: str
+    def __init__(self, key: _Optional[str] = ..., severity: _Optional[str] = ..., subject: _Optional[str] = ..., sentence: _Optional[str] = ..., cure: _Optional[str] = ...) -> None: ...
+
+class ReportHealthRequest(_message.Message):
+    __slots__ = ("findings", "measures")
+    class MeasuresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    MEASURES_FIELD_NUMBER: _ClassVar[int]
+    findings: _containers.RepeatedCompositeFieldContainer[HealthFinding]
+    measures: _containers.ScalarMap[str, float]
+    def __init__(self, findings: _Optional[_Iterable[_Union[HealthFinding, _Mapping]]] = ..., measures: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class ReportHealthResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

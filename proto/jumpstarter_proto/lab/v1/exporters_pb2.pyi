@@ -39,20 +39,41 @@ class ListExporterDetailsResponse(_message.Message):
     def __init__(self, exporters: _Optional[_Iterable[_Union[ExporterDetails, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ExporterDetails(_message.Message):
-    __slots__ = ("name", "devices", "omitted_devices", "reasons", "host", "gone_since")
+    __slots__ = ("name", "devices", "omitted_devices", "reasons", "host", "gone_since", "health")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     OMITTED_DEVICES_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     GONE_SINCE_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
     name: str
     devices: _containers.RepeatedCompositeFieldContainer[Device]
     omitted_devices: int
     reasons: _containers.RepeatedCompositeFieldContainer[_exporter_pb2.Reason]
     host: str
     gone_since: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., omitted_devices: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[_exporter_pb2.Reason, _Mapping]]] = ..., host: _Optional[str] = ..., gone_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    health: HostHealth
+    def __init__(self, name: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., omitted_devices: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[_exporter_pb2.Reason, _Mapping]]] = ..., host: _Optional[str] = ..., gone_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., health: _Optional[_Union[HostHealth, _Mapping]] = ...) -> None: ...
+
+class HostHealth(_message.Message):
+    __slots__ = ("findings", "omitted_findings", "measures", "reported")
+    class MeasuresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    OMITTED_FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    MEASURES_FIELD_NUMBER: _ClassVar[int]
+    REPORTED_FIELD_NUMBER: _ClassVar[int]
+    findings: _containers.RepeatedCompositeFieldContainer[_exporter_pb2.HealthFinding]
+    omitted_findings: int
+    measures: _containers.ScalarMap[str, float]
+    reported: _timestamp_pb2.Timestamp
+    def __init__(self, findings: _Optional[_Iterable[_Union[_exporter_pb2.HealthFinding, _Mapping]]] = ..., omitted_findings: _Optional[int] = ..., measures: _Optional[_Mapping[str, float]] = ..., reported: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("path", "interface", "client", "state", "reason", "description")

@@ -1,0 +1,105 @@
+"""How exporters' hosts are, as they reported it last. Exporters are not trusted; nothing here fails.
+
+It is kept in memory: an exporter reports anew whenever it connects, and what a host was like is no record of the lab.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jumpstarter_proto.lab.v1 import exporter_pb2
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Exporter, Key
+
+__all__ = ["SEVERITIES", "HealthFinding", "HealthReport", "HealthReports", "health_of"]
+
+SEVERITIES = ("ok", "unknown", "warning", "error")
+MAX_FINDINGS = 64
+MAX_MEASURES = 32
+MAX_WORD_LENGTH = 255
+"""Characters of a finding's subject."""
+MAX_TEXT_LENGTH = 1024
+"""Characters of a sentence and of a cure."""
+MAX_TOTAL_LENGTH = 32 * 1024
+"""Characters of all texts of a report together."""
+_KEY = re.compile(r"[a-z][a-z0-9-]{0,31}(\.[a-z0-9-]{1,31})?")
+_MEASURE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True)
+class HealthFinding:
+    """One fact about a host; all texts are its exporter's own words."""
+
+    key: str
+    severity: str
+    """One of `SEVERITIES`."""
+    subject: str = ""
+    sentence: str = ""
+    cure: str = ""
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """What an exporter said of its host."""
+
+    findings: tuple[HealthFinding, ...]
+    omitted: int
+    """How many more were reported and are not kept."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    reported: float = 0.0
+    """When, in seconds since the epoch."""
+
+
+def health_of(request: exporter_pb2.ReportHealthRequest, now: float) -> HealthReport:
+    """The report as it is kept: within bounds, and with no key or number that makes no sense."""
+    found: list[HealthFinding] = []
+    total = 0
+    for one in request.findings:
+        if not _KEY.fullmatch(one.key):
+            continue
+        finding = _finding(one)
+        total += sum(map(len, (finding.key, finding.subject, finding.sentence, finding.cure)))
+        if len(found) == MAX_FINDINGS or total > MAX_TOTAL_LENGTH:
+            break
+        found.append(finding)
+    good = (
+        (name, value)
+        for name, value in sorted(request.measures.items())
+        if _MEASURE.fullmatch(name) and math.isfinite(value)
+    )
+    measures = dict(pair for pair, _ in zip(good, range(MAX_MEASURES), strict=False))
+    return HealthReport(tuple(found), len(request.findings) - len(found), measures, now)
+
+
+def _finding(one: exporter_pb2.HealthFinding) -> HealthFinding:
+    return HealthFinding(
+        one.key,
+        one.severity if one.severity in SEVERITIES else "unknown",
+        one.subject[:MAX_WORD_LENGTH],
+        one.sentence[:MAX_TEXT_LENGTH],
+        one.cure[:MAX_TEXT_LENGTH],
+    )
+
+
+class HealthReports:
+    """The last report of each exporter that there is."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reports: dict[Key, tuple[str, HealthReport]] = {}
+
+    def keep(self, exporter: Exporter, report: HealthReport) -> None:
+        """In place of what that exporter reported before. Those of exporters that were deleted go."""
+        self._reports[exporter.key] = exporter.uid, report
+        if len(self._reports) > self._engine.view.count(Exporter):
+            for key in [one for one in self._reports if self._engine.view.get(Exporter, one) is None]:
+                del self._reports[key]
+
+    def of(self, exporter: Exporter) -> HealthReport | None:
+        """What it has said, if it has; not what another of its name said before it."""
+        uid, report = self._reports.get(exporter.key, ("", None))
+        return report if uid == exporter.uid else None

@@ -1,0 +1,116 @@
+"""A host is looked at now and then, once for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import trio
+import trio.testing
+
+from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.host_health import HostFacts, Severity
+from jumpstarter_exporter.host_health.facts import MemoryFacts, PowerFacts, ServiceUnit
+from jumpstarter_exporter.host_health.watch import LOOK_SECONDS, SYSTEM_LOOKS, HealthWatch, HostReport
+
+SERVICE = ServiceUnit("jumpstarter-exporter.service", "loaded", "enabled", "active")
+
+
+class Host:
+    """What a look finds."""
+
+    def __init__(self) -> None:
+        self.power = PowerFacts("Raspberry Pi 4", None, alarm=False)
+        self.looks = 0
+        self.system_looks = 0
+
+    async def hardware(self, facts: HostFacts | None = None) -> HostFacts:
+        self.looks += 1
+        await trio.sleep(1)
+        memory = MemoryFacts(10**9, 10**9 - self.looks)
+        return replace(facts or HostFacts(), power=self.power, memory=memory)
+
+    async def system(
+        self,
+        facts: HostFacts,
+        nodes: Mapping[str, Sequence[str]],
+        gpio_outputs: Sequence[str] = (),
+        *,
+        is_service: bool = False,
+    ) -> HostFacts:
+        assert is_service
+        self.system_looks += 1
+        return replace(facts, services=(SERVICE,))
+
+
+async def test_it_is_looked_at_once_for_all_who_ask_and_again_when_it_is_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    host = Host()
+    watch = HealthWatch(Inventory(), lambda: host)
+    found: list[HostReport] = []
+
+    async def ask() -> None:
+        found.append(await watch.newest())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(ask)
+    assert (host.looks, len(set(map(id, found)))) == (1, 1)
+    await trio.sleep(LOOK_SECONDS / 2)
+    assert await watch.newest() is found[0]
+    await trio.sleep(LOOK_SECONDS)
+    assert await watch.newest() is not found[0]
+    assert host.looks == 2
+
+
+async def test_programs_are_started_more_rarely_and_what_they_said_stays(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    host = Host()
+    watch = HealthWatch(Inventory(), lambda: host)
+    for _ in range(SYSTEM_LOOKS):
+        report = await watch.newest()
+        assert "service.active" in {one.key for one in report.findings}
+        await trio.sleep(LOOK_SECONDS)
+    assert (host.looks, host.system_looks) == (SYSTEM_LOOKS, 1)
+    await watch.newest()
+    assert host.system_looks == 2
+
+
+async def test_only_other_findings_are_news(autojump_clock: trio.testing.MockClock) -> None:
+    host = Host()
+    watch = HealthWatch(Inventory(), lambda: host)
+    first = await watch.newest()
+    await trio.sleep(LOOK_SECONDS)
+    second = await watch.newest()
+    assert first.measures != second.measures
+    assert (first.is_news(None), second.is_news(first)) == (True, False)
+    host.power = replace(host.power, alarm=True)
+    await trio.sleep(LOOK_SECONDS)
+    third = await watch.newest()
+    assert third.is_news(second)
+    assert third.findings[0].severity is Severity.ERROR
+
+
+async def test_under_voltage_that_was_seen_once_is_remembered(autojump_clock: trio.testing.MockClock) -> None:
+    host = Host()
+    watch = HealthWatch(Inventory(), lambda: host)
+    host.power = replace(host.power, alarm=True)
+    await watch.newest()
+    host.power = replace(host.power, alarm=False)
+    await trio.sleep(LOOK_SECONDS)
+    report = await watch.newest()
+    (power,) = [one for one in report.findings if one.key == "power.undervoltage"]
+    assert power.severity is Severity.WARNING
+    assert report.measures["undervoltage"] == 0
+
+
+async def test_who_is_cancelled_leaves_the_look_to_the_next(autojump_clock: trio.testing.MockClock) -> None:
+    host = Host()
+    watch = HealthWatch(Inventory(), lambda: host)
+    with trio.move_on_after(0.5) as limit:
+        await watch.newest()
+    assert limit.cancelled_caught
+    assert (await watch.newest()).findings
+    assert host.looks == 2

@@ -1,0 +1,127 @@
+"""Looks at the host now and then, for whoever reports how it is: once, however many boards the process has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import trio
+
+from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.host_health.device_nodes import holds_gpio_output, host_nodes_of
+from jumpstarter_exporter.host_health.facts import HostFacts, PowerFacts, Unread
+from jumpstarter_exporter.host_health.findings import HealthFinding, Severity
+from jumpstarter_exporter.host_health.judge import judge, measure
+from jumpstarter_exporter.host_health.judge_hardware import SINCE_BOOT, UNDERVOLTAGE
+from jumpstarter_exporter.host_health.look import HostLook
+
+__all__ = ["LOOK_SECONDS", "HealthWatch", "HostReport", "Looks"]
+
+LOOK_SECONDS = 60.0
+"""Between two looks at small files, which wake no disk and start no program."""
+SYSTEM_LOOKS = 10
+"""After so many of them the rest is looked at as well: units, permissions, udev's files, other programs."""
+_RANK = (Severity.ERROR, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
+
+
+@dataclass(frozen=True)
+class HostReport:
+    """How the host is."""
+
+    findings: tuple[HealthFinding, ...] = ()
+    """The worst first."""
+    measures: dict[str, float] = field(default_factory=dict)
+
+    def is_news(self, before: HostReport | None) -> bool:
+        """Whether somebody would want to know at once: other findings, and not only other numbers in them."""
+        return before is None or self.meaning != before.meaning
+
+    @property
+    def meaning(self) -> frozenset[tuple[str, str, str]]:
+        """Which findings there are, whatever their sentences say of numbers."""
+        return frozenset((one.key, one.subject, one.severity.value) for one in self.findings)
+
+
+class Looks(Protocol):
+    """What a watch needs of `HostLook`."""
+
+    async def hardware(self, facts: HostFacts | None = None) -> HostFacts:
+        """See `HostLook`."""
+
+    async def system(
+        self,
+        facts: HostFacts,
+        nodes: Mapping[str, Sequence[str]],
+        gpio_outputs: Sequence[str] = (),
+        *,
+        is_service: bool = False,
+    ) -> HostFacts:
+        """See `HostLook`."""
+
+
+class HealthWatch:
+    """The host of a process and its boards."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        look: Callable[[], Looks] = HostLook,
+        *,
+        seconds: float = LOOK_SECONDS,
+    ) -> None:
+        """`look` is made when it is first needed."""
+        self.seconds = seconds
+        self._inventory = inventory
+        self._make = look
+        self._look: Looks | None = None
+        self._lock = trio.Lock()
+        self._facts = HostFacts()
+        self._report: HostReport | None = None
+        self._looked = 0.0
+        self._count = 0
+        self._had_undervoltage = False
+
+    async def newest(self) -> HostReport:
+        """How the host is, not older than `seconds`. A cancellation leaves the report before as it was."""
+        async with self._lock:
+            now = trio.current_time()
+            if self._report is None or now - self._looked >= self.seconds:
+                await self._update()
+                self._looked = now
+            assert self._report is not None
+            return self._report
+
+    async def _update(self) -> None:
+        if self._look is None:
+            self._look = self._make()
+        facts = await self._look.hardware(self._facts)
+        facts = replace(facts, power=self._remembered(facts.power))
+        if self._count % SYSTEM_LOOKS == 0:
+            nodes, outputs = self._devices()
+            facts = await self._look.system(facts, nodes, outputs, is_service=True)
+        self._count += 1
+        self._facts = facts
+        found = sorted(judge(facts), key=lambda one: _RANK.index(one.severity))
+        self._report = HostReport(tuple(found), measure(facts))
+
+    def _remembered(self, power: PowerFacts | Unread | None) -> PowerFacts | Unread | None:
+        """A kernel that tells of under-voltage for two seconds only has said it for as long as we run."""
+        if not isinstance(power, PowerFacts):
+            return power
+        self._had_undervoltage |= bool(power.alarm)
+        if not self._had_undervoltage:
+            return power
+        return replace(power, flags=(power.flags or 0) | UNDERVOLTAGE << SINCE_BOOT)
+
+    def _devices(self) -> tuple[dict[str, list[str]], list[str]]:
+        nodes: dict[str, list[str]] = {}
+        outputs = []
+        for board in self._inventory.boards.values():
+            for slot in board.slots.values():
+                device = f"{board.name}.{slot.path}" if slot.path else board.name
+                for node in host_nodes_of(slot.spec):
+                    nodes.setdefault(node, []).append(device)
+                if holds_gpio_output(slot.spec):
+                    outputs.append(device)
+        return nodes, outputs
