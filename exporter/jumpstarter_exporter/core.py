@@ -17,6 +17,8 @@ from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.guests import in_thread
 
 if TYPE_CHECKING:
+    from jumpstarter_proto.process import DescriptorStore
+
     from jumpstarter_exporter.devices.cores import SlotCore
 
 __all__ = ["Core"]
@@ -60,6 +62,11 @@ class Core(Generic[D]):
     def came(self) -> trio.Event:
         """Set when its hardware is plugged in, and replaced by a new one then. In the trio loop."""
         return self._slot_core().slot.came
+
+    @property
+    def descriptors(self) -> DescriptorStore:
+        """Where ports are kept while the exporter is started again."""
+        return self._slot_core().slot.descriptors
 
     @property
     def opens_at_start(self) -> bool:

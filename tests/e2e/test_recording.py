@@ -114,7 +114,8 @@ def test_what_nobody_watched_is_recorded_across_sessions_restarts_and_kills(
         assert watching.wait(10) == 4
     with daemon(tmp_path):
         with follow(tmp_path) as watching:
-            read_until(watching, b" two\r\n[jumpstarter: the port was opened]\n")
+            lost = b"[jumpstarter: what came last before this may be missing: the exporter was killed]\n"
+            read_until(watching, b" two\r\n" + lost + b"[jumpstarter: the port was opened]\n")
             os.write(cable.board, b"three\r\n")
             read_until(watching, b"three\r\n")
             watching.send_signal(signal.SIGINT)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.serve import sockets
+from jumpstarter_proto.process.inherited_descriptors import MAX_DESCRIPTORS
 
 from tests.interop import exporters
 from tests.support.peers import ROOT
@@ -18,7 +19,7 @@ from tests.support.systemd_tools import Tool
 SYSTEMD = ROOT / "systemd"
 SERVICES = sorted(SYSTEMD.glob("*.service"))
 MAX_EXPOSURE = 2.5
-NEWER = {"RestartSteps": 254, "RestartMaxDelaySec": 254}
+NEWER = {"RestartSteps": 254, "RestartMaxDelaySec": 254, "FileDescriptorStorePreserve": 254}
 """Keys that an older systemd ignores with a warning, and the version that has them."""
 services = pytest.mark.parametrize("service", SERVICES, ids=[path.stem for path in SERVICES])
 
@@ -113,6 +114,15 @@ def test_a_board_in_a_process_of_its_own_has_the_exporters_settings() -> None:
     different = {key for key in {*common, *own} if common.get(key) != own.get(key)}
     assert different == {"Description", "After", "ExecStart", "Also"}
     assert own["ExecStart"] == [f"{common['ExecStart'][0]} --board %i"]
+
+
+def test_exporters_take_up_all_that_is_kept_for_them() -> None:
+    """And systemd lets go of it when they are stopped."""
+    for name in ("jumpstarter-exporter", "jumpstarter-exporter@"):
+        found = settings(SYSTEMD / f"{name}.service")
+        [kept] = map(int, found["FileDescriptorStoreMax"])
+        assert 0 < kept < MAX_DESCRIPTORS  # the socket is one, too
+        assert found["FileDescriptorStorePreserve"] == ["restart"]
 
 
 def test_the_controllers_and_the_routers_unit_are_as_hard() -> None:

@@ -199,13 +199,23 @@ class Console:
         if self._recorder is not None:
             self._recorder.note(text)
 
+    def _tell_opened(self, port: Port) -> None:
+        if not port.stayed_open:
+            self._note("the port was opened")
+            return
+        self._note("the port stayed open while the exporter was started again; what came meanwhile follows")
+        if port.is_full and self._recorder is not None:
+            self._recorder.gap(
+                "bytes may be missing in what follows: more came than the kernel keeps of a port"
+            )
+
     async def _read(self, port: Port) -> str:
         self._port = port
         self.had_port = True
         self.why_missing = None
         self._has_port.set()
         self._looked.unpark_all()
-        self._note("the port was opened")
+        self._tell_opened(port)
         try:
             while True:
                 data = await port.receive()

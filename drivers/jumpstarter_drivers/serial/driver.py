@@ -81,8 +81,8 @@ class SerialCore(Core["PySerial"]):
 
     @property
     def opens_at_start(self) -> bool:
-        """It does, to be recorded."""
-        return self.config.record
+        """It does, to be recorded, and if it was open before the exporter was started, so that it stays open."""
+        return self.config.record or (self.settings.is_path and self.descriptors.has(self.settings.url))
 
     async def open(self) -> None:
         """Open the port and start reading it; if it is not there, when it comes.
@@ -94,7 +94,7 @@ class SerialCore(Core["PySerial"]):
         port, missing = await self._open_port()
         self._console = Console(
             self.settings.url,
-            partial(open_port, self.settings),
+            partial(open_port, self.settings, self.descriptors),
             gone=self.missing,
             back=self.ready,
             came=lambda: self.came if self.is_followed else None,
@@ -108,7 +108,10 @@ class SerialCore(Core["PySerial"]):
         self.nursery.start_soon(self._run, self._console, port)
 
     async def close(self) -> None:
-        """Close the port; users see the end of their streams. DTR and RTS drop, unless `disable_hupcl`."""
+        """Close the port; users see the end of their streams.
+
+        DTR and RTS drop, unless `disable_hupcl`, or systemd keeps the port for the next start of the exporter.
+        """
         if self._console is not None:
             self._running.cancel()
             await self._ended.wait()
@@ -145,7 +148,7 @@ class SerialCore(Core["PySerial"]):
 
     async def _open_port(self) -> tuple[Port | None, DeviceMissing | None]:
         try:
-            return await open_port(self.settings), None
+            return await open_port(self.settings, self.descriptors), None
         except DeviceMissing as missing:
             self.missing(str(missing))
             return None, missing
@@ -190,7 +193,7 @@ class PySerial(Driver):
     end without the port noticing. An exporter that is started for one command opens it with its first use. A port that
     goes away is `missing` until it returns; attached users notice a pause. Opening raises DTR and RTS, as pyserial
     does; closing drops them, which resets some boards, unless `disable_hupcl`. What a session sets them to is set back
-    at its end.
+    at its end. With the unit of systemd a device node stays open while the exporter is started again.
     """
 
     client: ClassVar[str] = "jumpstarter_driver_pyserial.client.PySerialClient"

@@ -7,6 +7,7 @@ descriptor (terminals, `socket://`) are read and written here when the descripto
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import termios
@@ -20,12 +21,14 @@ import trio
 from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing
 from jumpstarter_exporter.node_errors import explain_open_error
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.process import DescriptorStore
 
 __all__ = ["Port", "PortLost", "Settings", "open_port"]
 
 _CHUNK = 65536
 _THREAD_CHUNK = 256
 _DRAIN_SECONDS = 1.0
+_NOTHING_KEPT = DescriptorStore()
 
 Line = Literal["dtr", "rts"]
 
@@ -61,6 +64,16 @@ class Port(ABC):
         # Drains that were abandoned go on; they take threads from this port only, and none from its closing.
         self._controlling = trio.CapacityLimiter(2)
         self._closing = trio.CapacityLimiter(2)
+
+    @property
+    def stayed_open(self) -> bool:
+        """Whether it was open before the exporter was started: what came meanwhile is received first."""
+        return bool(getattr(self._serial, "stayed_open", False))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much came meanwhile that the kernel may have dropped what came last."""
+        return bool(getattr(self._serial, "is_full", False))
 
     @abstractmethod
     async def receive(self) -> bytes:
@@ -159,8 +172,8 @@ class _ThreadPort(Port):
         await trio.lowlevel.checkpoint()
 
 
-async def open_port(settings: Settings) -> Port:
-    """Open and configure.
+async def open_port(settings: Settings, descriptors: DescriptorStore = _NOTHING_KEPT) -> Port:
+    """Open and configure; a device node that was kept in `descriptors` is taken up as it is, and kept there again.
 
     Raises:
         DeviceMissing: there is no such port, or nobody answers at its address.
@@ -172,7 +185,7 @@ async def open_port(settings: Settings) -> Port:
     abandoned = False
 
     def work() -> Any:
-        serial = _open(settings)
+        serial = _open(settings, descriptors)
         if abandoned:
             serial.close()
         return serial
@@ -189,17 +202,18 @@ async def open_port(settings: Settings) -> Port:
     )
 
 
-def _open(settings: Settings) -> Any:
-    import serial as pyserial  # noqa: PLC0415 - loaded with the first port, never with the exporter
+def _open(settings: Settings, descriptors: DescriptorStore) -> Any:
+    # Loaded with the first port, never with the exporter.
+    import serial as pyserial  # noqa: PLC0415
 
+    from jumpstarter_drivers.serial.kept_serial import KeptSerial  # noqa: PLC0415
+
+    port: Any
     try:
-        # Two programs on one terminal would each get part of the console.
-        port = pyserial.serial_for_url(
-            settings.url,
-            baudrate=settings.baudrate,
-            do_not_open=True,
-            exclusive=True if settings.is_path else None,
-        )
+        if settings.is_path:
+            port = KeptSerial(settings.url, settings.baudrate, descriptors)
+        else:
+            port = pyserial.serial_for_url(settings.url, baudrate=settings.baudrate, do_not_open=True)
         for line, value in settings.lines.items():
             setattr(port, line, value)
         port.open()
@@ -221,11 +235,13 @@ def _is_terminal(serial: Any) -> bool:
 
 def _configure(fd: int, settings: Settings) -> None:
     attributes = termios.tcgetattr(fd)
+    before = copy.deepcopy(attributes)
     # So that "nothing there yet" (EAGAIN) and "hung up" (no bytes) are different answers to a read.
     attributes[6][termios.VMIN] = 1
     if settings.disable_hupcl:
         attributes[2] &= ~termios.HUPCL
-    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+    if attributes != before:
+        termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
 def _fault(settings: Settings, error: Exception) -> JumpstarterError:

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.process import DescriptorStore
 
 from jumpstarter_exporter.devices.layout import Line, layout
 from jumpstarter_exporter.devices.opening import Closings
@@ -76,15 +77,17 @@ class BoardDevices(Revision):
         root: Driver | None = None,
         threads: BoardThreads | None = None,
         closings: Closings | None = None,
+        descriptors: DescriptorStore | None = None,
     ) -> None:
-        """Devices without one in `uuids` get a new UUID. `closings` are those of all boards.
+        """Devices without one in `uuids` get a new UUID.
 
-        `root` are driver objects that were made by hand.
+        `closings` and `descriptors` are those of all boards. `root` are driver objects that were made by hand.
         """
         super().__init__()
         self.name = name
         self._threads = BoardThreads() if threads is None else threads
         self._closings = Closings() if closings is None else closings
+        self._descriptors = DescriptorStore() if descriptors is None else descriptors
         self.slots: dict[str, Slot] = {}
         """By path, parents before their children."""
         self.lines: list[Line] = []
@@ -185,6 +188,7 @@ class BoardDevices(Revision):
             parent=parent,
             threads=self._threads,
             closings=self._closings,
+            descriptors=self._descriptors,
             board=self.name,
             driver=driver,
         )
@@ -203,10 +207,12 @@ class Inventory(Revision):
     has the lock of that state, and wants this one then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptors: DescriptorStore | None = None) -> None:
+        """`descriptors` are kept while the process is started again; without, none are."""
         super().__init__()
         self.closings = Closings()
         """Of the devices of all boards: hardware goes from one to another."""
+        self._descriptors = DescriptorStore() if descriptors is None else descriptors
         self._boards: dict[str, BoardDevices] = {}
         self._threads: dict[str, BoardThreads] = {}
         """By the board's name. Those that never came back count for the next board of that name, too."""
@@ -233,7 +239,15 @@ class Inventory(Revision):
             if self._boards.get(name) is board:
                 self._change()
 
-        board = BoardDevices(name, spec, uuids, changed=changed, threads=threads, closings=self.closings)
+        board = BoardDevices(
+            name,
+            spec,
+            uuids,
+            changed=changed,
+            threads=threads,
+            closings=self.closings,
+            descriptors=self._descriptors,
+        )
         with self._lock:
             self._boards[name] = board
         self._change()

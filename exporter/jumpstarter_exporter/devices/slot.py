@@ -14,6 +14,7 @@ from uuid import UUID
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.process import DescriptorStore
 
 from jumpstarter_exporter.devices.cores import SlotCore
 from jumpstarter_exporter.devices.opening import Closings
@@ -44,10 +45,11 @@ class Slot:
         parent: Slot | None,
         threads: BoardThreads,
         closings: Closings,
+        descriptors: DescriptorStore,
         board: str = "",
         driver: Driver | None = None,
     ) -> None:
-        """`threads` are those of the `board`, `closings` the process's.
+        """`threads` are those of the `board`, `closings` and `descriptors` the process's.
 
         `driver` is the object that it is made for, if one was made by hand.
         """
@@ -58,6 +60,7 @@ class Slot:
         self.life: Lifecycle = Lifecycle() if driver is None else driver.life
         self.threads = DeviceThreads(path, threads)
         self.closings = closings
+        self.descriptors = descriptors
         self._about = {"board": board}
         """For log records: who says what has become of it need not know its board."""
         self.labels: Mapping[str, str] = spec.labels

@@ -26,6 +26,8 @@ SEGMENT_BYTES = 1024 * 1024
 SEGMENTS = 256
 """At most, however small: each power cut may leave one that is torn."""
 _SUFFIX = ".console"
+_OPEN = b"open\n"
+"""In the lock file as long as somebody writes."""
 
 
 class TakenError(OSError):
@@ -47,6 +49,8 @@ class Folder:
         self.path = path
         self._limit = limit
         self._segment = min(segment, limit // 2)
+        self.was_killed = False
+        """Whether the writer before was ended without closing it, so that what it had not written yet is missing."""
         self._lock: int | None = None
         self._file: int | None = None
         self._number = 0
@@ -76,12 +80,17 @@ class Folder:
         except OSError:
             self.close()
             raise
+        self.was_killed = os.fstat(lock).st_size > 0
+        with suppress(OSError):  # as of a disk that is full: the end of this writer is then not known
+            os.pwrite(lock, _OPEN, 0)
 
     def close(self) -> None:
         """Stop being the writer."""
         self._close_segment()
         lock, self._lock = self._lock, None
         if lock is not None:
+            with suppress(OSError):
+                os.ftruncate(lock, 0)
             os.close(lock)
 
     def append(self, record: Record) -> None:

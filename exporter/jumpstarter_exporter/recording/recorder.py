@@ -72,6 +72,10 @@ class Recorder:
         """What happened to the console."""
         self._add(Kind.NOTE, text.encode())
 
+    def gap(self, text: str) -> None:
+        """Bytes of the console are missing here; which, and why."""
+        self._add(Kind.GAP, text.encode())
+
     def _add(self, kind: Kind, data: bytes) -> None:
         if not self._is_writer:
             if self._is_placeless:
@@ -124,6 +128,8 @@ class Recorder:
             self._written.unpark_all()
         self._is_writer = True
         self._tell_gap(time.time_ns())
+        if self._folder.was_killed:
+            self.gap("what came last before this may be missing: the exporter was killed")
         try:
             await self._write()
         finally:

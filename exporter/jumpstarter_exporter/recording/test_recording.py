@@ -213,6 +213,26 @@ async def test_followers_end_with_the_recording_and_nothing_is_kept_for_it_any_m
     assert not recorder._waiting
 
 
+@pytest.mark.parametrize("is_killed", [True, False])
+async def test_what_a_kill_may_have_cost_is_said_once(tmp_path: Path, is_killed: bool) -> None:
+    before = Folder(tmp_path)
+    before.open()
+    before.append(Record(1, Kind.DATA, b"before"))
+    if is_killed:
+        os.close(before._lock or 0)  # as the end of its process does
+        os.close(before._file or 0)
+    else:
+        before.close()
+    for _ in range(2):
+        async with trio.open_nursery() as nursery:
+            recorder = Recorder(tmp_path, logger=LOG)
+            await nursery.start(recorder.run)
+            recorder.record(b"after")
+            nursery.cancel_scope.cancel()
+    gaps = [record.data for record in everything(before) if record.kind is Kind.GAP]
+    assert gaps == [b"what came last before this may be missing: the exporter was killed"] * is_killed
+
+
 async def test_what_was_recorded_before_the_end_is_on_disk(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, logger=LOG)
     async with trio.open_nursery() as nursery:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.process import DescriptorStore
 from jumpstarter_proto.rpc import Server, unix_listener
 from jumpstarter_proto.texts import shown
 
@@ -118,11 +119,19 @@ class _Entry:
 class Boards:
     """All of one host's. Use it inside of its `run`."""
 
-    def __init__(self, roll: Roll, path: Path | None, read: Reading, *, leads: bool = False) -> None:
-        """`path` is the door's socket. `roll` is kept true. For `leads` see `leaves`."""
+    def __init__(
+        self,
+        roll: Roll,
+        path: Path | None,
+        read: Reading,
+        *,
+        leads: bool = False,
+        descriptors: DescriptorStore | None = None,
+    ) -> None:
+        """`path` is the door's socket. `roll` is kept true. For `leads` see `leaves`, for `descriptors` `Inventory`."""
         self.ended = trio.Event()
         """The last board has ended by itself."""
-        self.inventory = Inventory()
+        self.inventory = Inventory(descriptors)
         """What they consist of."""
         self.rediscover: Callable[[Mapping[str, BoardFile]], Awaitable[Sequence[ConfigError]]] = _nothing
         """Called by a reload with the files that were read: which devices are discovered may depend on them.

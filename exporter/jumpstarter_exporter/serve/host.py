@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.process import ServiceManager, inherited_listeners
+from jumpstarter_proto.process import DescriptorStore, Inherited, ServiceManager, inherited_descriptors
 from jumpstarter_proto.rpc import Server
 from jumpstarter_proto.run_folders import sweep
 from jumpstarter_proto.terminal import print_line
@@ -81,7 +81,8 @@ async def run(
     await trio.to_thread.run_sync(sweep)
     await trio.to_thread.run_sync(claim.sweep)
     with ExitStack() as stack, trio.open_signal_receiver(*_SIGNALS) as signals:
-        inherited = _inherited(path, stack)
+        found = inherited_descriptors()
+        inherited = _listener(found, path, stack)
         alone = next(iter(files.values())) if len(files) == 1 else None
         if inherited is not None:
             path = Path(inherited.getsockname())
@@ -91,17 +92,25 @@ async def run(
         else:
             path = path or sockets.default_path()
             stack.enter_context(sockets.claimed(path))
-        host = _Host(path, network, read, leads=leads, discovery=discovery, inherited=inherited)
+        host = _Host(
+            path,
+            network,
+            read,
+            leads=leads,
+            discovery=discovery,
+            inherited=inherited,
+            stored=found.stored,
+        )
         return await host.run(files, signals)
 
 
-def _inherited(path: Path | None, stack: ExitStack) -> socket.socket | None:
+def _listener(found: Inherited, path: Path | None, stack: ExitStack) -> socket.socket | None:
     """The socket from systemd for the door, closed with the `stack`; others are closed at once."""
-    found = inherited_listeners()
-    for other, one in found.items():
-        if other == path or (path is None and len(found) == 1):
+    listeners = found.listeners
+    for other, one in listeners.items():
+        if other == path or (path is None and len(listeners) == 1):
             return stack.enter_context(one)
-    for other, one in found.items():
+    for other, one in listeners.items():
         _log.warning("the socket %s, which systemd has made, is not used; its users wait in vain", other)
         one.close()
     return None
@@ -155,6 +164,7 @@ class _Host:
         leads: bool = False,
         discovery: Discovery | None = None,
         inherited: socket.socket | None = None,
+        stored: Mapping[str, int] | None = None,
     ) -> None:
         self._path = path
         self._inherited = inherited
@@ -162,12 +172,13 @@ class _Host:
         self._network = network
         roll = Roll()
         self._roll = roll
-        self._boards = Boards(roll, path, read, leads=leads)
-        self._leads = leads
         self._manager = ServiceManager(partial(status_text, roll))
+        self._descriptors = DescriptorStore(self._manager, stored)
+        self._boards = Boards(roll, path, read, leads=leads, descriptors=self._descriptors)
+        self._leads = leads
         self._is_discovering = False
         self._is_telling = False
-        roll.leave, roll.resume, roll.reload = self._boards.leave, self._boards.resume, self._reload
+        roll.leave, roll.resume, roll.reload = self._leave, self._boards.resume, self._reload
         self._tls = None if network is None else network.tls()
         self._servers: list[Server] = []
         """Those of the door."""
@@ -187,9 +198,11 @@ class _Host:
                 print_line(f"Listening on {' and '.join(where)}", flush=True)
             self._manager.ready()
             self._boards.begin()
+            nursery.start_soon(self._descriptors.run)
             number = await self._told_to_end(signals)
             if number is not None:
                 _log.info("%s: ending", signal.Signals(number).name)
+            self._descriptors.hold()
             self._manager.stopping()
             nursery.start_soon(hurry, signals)
             code = await self._end()
@@ -291,6 +304,11 @@ class _Host:
             await self._reload()
         except JumpstarterError as error:
             _log.error("nothing was changed: %s", error)
+
+    def _leave(self) -> None:
+        """See `Boards.leave`. Ports of boards that end before others are kept for the next start, too."""
+        self._descriptors.hold()
+        self._boards.leave()
 
     async def _reload(self) -> list[Reloaded]:
         """See `Boards.reload`. A service manager is told, too."""

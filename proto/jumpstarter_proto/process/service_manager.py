@@ -12,7 +12,8 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from array import array
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 
 import trio
@@ -45,6 +46,7 @@ class ServiceManager:
         address = environment.pop("NOTIFY_SOCKET", "")
         microseconds = environment.pop("WATCHDOG_USEC", "")
         process = environment.pop("WATCHDOG_PID", "") or str(os.getpid())
+        environment.pop("FDSTORE", None)
         self._address = address.replace("@", "\0", 1) if address[:1] in ("@", "/") else ""
         if address and not self._address:
             _log.warning("systemd cannot be notified at %s; only unix sockets are supported", shown(address))
@@ -75,6 +77,18 @@ class ServiceManager:
         """It has begun to end."""
         self._send("STOPPING=1")
 
+    def store(self, name: str, descriptor: int) -> bool:
+        """Have a copy of a descriptor kept until the next start, which is given it; False if that was not said.
+
+        A terminal that hangs up, as one that is unplugged, leaves the store by itself (so FDPOLL= stays on). Blocks for
+        `SEND_SECONDS` at most.
+        """
+        return self._send("FDSTORE=1", f"FDNAME={name}", descriptors=[descriptor])
+
+    def forget(self, name: str) -> None:
+        """Have all copies of that name closed."""
+        self._send("FDSTOREREMOVE=1", f"FDNAME={name}")
+
     async def run(self) -> None:
         """Until cancelled, say that the event loop runs, and what the status is when that changes.
 
@@ -104,16 +118,21 @@ class ServiceManager:
         self._sent_status = text
         return [f"STATUS={text}"]
 
-    def _send(self, *lines: str, seconds: float = SEND_SECONDS) -> None:
+    def _send(self, *lines: str, seconds: float = SEND_SECONDS, descriptors: Sequence[int] = ()) -> bool:
+        """Whether it was sent."""
         if not self._address:
-            return
+            return False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.settimeout(seconds)
-                sender.sendto("\n".join(lines).encode(), self._address)
+                rights = (
+                    [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+                )
+                sender.sendmsg(["\n".join(lines).encode()], rights, 0, self._address)
         except OSError as error:
             if not self._is_failing:
                 _log.warning("systemd cannot be notified: %s", error)
             self._is_failing = True
-        else:
-            self._is_failing = False
+            return False
+        self._is_failing = False
+        return True

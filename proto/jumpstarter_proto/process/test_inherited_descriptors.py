@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jumpstarter_proto.process import inherited_listeners
+from jumpstarter_proto.process import Inherited, inherited_descriptors
+from jumpstarter_proto.process.inherited_descriptors import MAX_DESCRIPTORS
 
 
 @pytest.fixture
@@ -25,14 +26,14 @@ def listener(path: Path) -> Iterator[int]:
         yield made.detach()
 
 
-def environment(number: object = 1, process: object = None) -> dict[str, str]:
+def environment(number: object = 1, process: object = None, names: str = "a") -> dict[str, str]:
     process = os.getpid() if process is None else process
-    return {"LISTEN_PID": str(process), "LISTEN_FDS": str(number), "LISTEN_FDNAMES": "a", "PATH": "/bin"}
+    return {"LISTEN_PID": str(process), "LISTEN_FDS": str(number), "LISTEN_FDNAMES": names, "PATH": "/bin"}
 
 
 def test_a_socket_is_found_by_its_path_and_not_inherited_by_others(path: Path, listener: int) -> None:
     given = environment()
-    [(where, found)] = inherited_listeners(given, first=listener).items()
+    [(where, found)] = inherited_descriptors(given, first=listener).listeners.items()
     with found:
         assert (where, found.fileno(), found.get_inheritable()) == (path, listener, False)
     assert given == {"PATH": "/bin"}
@@ -42,7 +43,7 @@ def test_a_socket_is_found_by_its_path_and_not_inherited_by_others(path: Path, l
     "given", [environment(process=1), environment("-1"), environment("many"), environment(0), {}]
 )
 def test_what_is_for_another_process_stays_alone(given: dict[str, str], listener: int) -> None:
-    assert inherited_listeners(given, first=listener) == {}
+    assert inherited_descriptors(given, first=listener) == Inherited()
     assert os.get_inheritable(listener)
     os.close(listener)
 
@@ -63,7 +64,39 @@ def test_what_is_no_listening_unix_socket_is_closed_with_a_warning(
         descriptor = made.detach()
     if kind == "closed":
         os.close(descriptor)
-    assert inherited_listeners(environment(), first=descriptor) == {}
+    assert inherited_descriptors(environment(), first=descriptor) == Inherited()
     assert len(caplog.records) == 1
     with pytest.raises(OSError):
         os.close(descriptor)
+
+
+def block_of(*descriptors: int) -> int:
+    """The first of free numbers in a row that are these now, as systemd hands them over."""
+    first = 500
+    for number, descriptor in enumerate(descriptors, start=first):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    return first
+
+
+def test_what_was_stored_is_found_by_its_name_behind_the_socket(
+    path: Path, listener: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = block_of(listener, os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY))
+    given = environment(3, names="jumpstarter-exporter.socket:port-188-0:port-188-0")
+    found = inherited_descriptors(given, first=first)
+    assert (list(found.listeners), found.stored) == ([path], {"port-188-0": first + 1})
+    assert not os.get_inheritable(first + 1)
+    assert "descriptor 502 (port-188-0), which is no socket" in caplog.text  # no two of one name
+    found.listeners[path].close()
+    os.close(first + 1)
+    with pytest.raises(OSError):
+        os.close(first + 2)
+
+
+def test_no_more_descriptors_are_touched_than_a_unit_has(path: Path, listener: int) -> None:
+    first = block_of(listener)
+    os.dup2(first, first + MAX_DESCRIPTORS)
+    found = inherited_descriptors(environment(MAX_DESCRIPTORS + 1), first=first)
+    found.listeners[path].close()
+    os.close(first + MAX_DESCRIPTORS)
