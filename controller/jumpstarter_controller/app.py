@@ -19,7 +19,7 @@ from jumpstarter_proto.rpc import Options, RpcError, Server, connect_unix, unix_
 
 from jumpstarter_controller.certificate_end import CertificateEnd
 from jumpstarter_controller.certificates import Certificate, own_certificate
-from jumpstarter_controller.configuration import Configuration
+from jumpstarter_controller.configuration import Configuration, unread
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.housekeeping import KEEP_SECONDS, forget_ended
@@ -93,6 +93,8 @@ class Settings:
     keep_ended: float = KEEP_SECONDS
     """Seconds for which ended leases can still be asked for."""
     configuration: Configuration = Configuration()  # noqa: RUF009 - frozen
+    configuration_file: Path | None = None
+    """Where that is from."""
 
 
 async def run(settings: Settings) -> ExitCode:
@@ -186,8 +188,15 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         )
         background.append(task)
         lines.append(line)
+
+    def changed() -> str:
+        file = settings.configuration_file
+        return "" if file is None else unread(file, configuration)
+
     try:
-        return await serve(served, lines, *background, tls=tls, status=partial(status_text, engine, end))
+        return await serve(
+            served, lines, *background, tls=tls, status=partial(status_text, engine, end), unread=changed
+        )
     finally:
         folder.socket.unlink(missing_ok=True)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from jumpstarter_proto.documents import Document, read_struct
+from jumpstarter_proto.documents import ConfigError, Document, read_struct
 from jumpstarter_proto.durations import TimeFormatError, seconds
 
 from jumpstarter_controller.identity.authenticate import PREFIX
 from jumpstarter_controller.identity.oidc import IssuerSettings
 from jumpstarter_controller.identity.tokens import ISSUER as OWN_ISSUER
 
-__all__ = ["Configuration", "load"]
+__all__ = ["Configuration", "load", "unread"]
 
 _log = logging.getLogger(__name__)
 LARGEST_CA = 1024 * 1024
@@ -131,6 +131,17 @@ def load(file: Path) -> Configuration:
         frozenset(top.provisioning.namespaces) if top.provisioning.enabled else frozenset(),
         token_seconds,
     )
+
+
+def unread(file: Path, read: Configuration) -> str:
+    """What the file says now that whoever has `read` it does not know, in a sentence; empty if there is nothing."""
+    try:
+        found = load(file)
+    except ConfigError as error:
+        return f"{error}; what was read at the start goes on"
+    if found == read:
+        return ""
+    return f"{file} has changed; restart the controller to have it read, which disturbs no lease"
 
 
 def _issuer(document: Document, index: int, one: Authenticator) -> IssuerSettings:

@@ -182,20 +182,28 @@ async def serve(
     *background: Background,
     tls: ServerTls,
     status: Callable[[], str] = lambda: "",
+    unread: Callable[[], str] = lambda: "",
 ) -> ExitCode:
     """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens. SIGHUP has `tls` read again.
 
-    A service manager is told of all that, and what the process does, which `status` says.
+    A service manager is told of all that, and what the process does, which `status` says. `unread` is called in a
+    thread at SIGHUP: what has changed that only a restart takes up, in a sentence.
 
     Then calls with one answer may end, streams have a moment, and everybody hears a goodbye. A second signal ends it.
 
     What runs in the `background` starts before, with `task_status`, and ends after.
     """
-    manager = ServiceManager(status)
+    changed = ""
 
     async def reload() -> None:
+        nonlocal changed
         with manager.reloading():
             await tls.look(always=True)
+            changed = await trio.to_thread.run_sync(unread, abandon_on_cancel=True)
+            if changed:
+                _log.warning("%s", changed)
+
+    manager = ServiceManager(lambda: "; ".join(filter(None, (status(), tls.trouble, changed))))
 
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:

@@ -140,6 +140,7 @@ def run(
         metrics_listen=metrics_listen,
         keep_ended=seconds(keep_ended),
         configuration=Configuration() if config is None else load(config),
+        configuration_file=config,
     )
     return trio.run(process.run, settings)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import split_endpoint
 
 from jumpstarter_controller.certificate_end import CertificateEnd
@@ -84,4 +84,12 @@ async def run(settings: RouterSettings) -> ExitCode:
         sentences = (f"router on {endpoint}, {streams} of clients to boards", end.last_warning)
         return "; ".join(filter(None, sentences))
 
-    return await serve(served, lines, *background, tls=tls, status=status)
+    def changed() -> str:
+        try:
+            if load(settings.key).key == file.key:
+                return ""
+        except JumpstarterError as error:
+            return f"{error}; the key that was read at the start goes on"
+        return f"{settings.key} has another key; restart the router to have it read"
+
+    return await serve(served, lines, *background, tls=tls, status=status, unread=changed)

@@ -172,7 +172,9 @@ class _Host:
         self._network = network
         roll = Roll()
         self._roll = roll
-        self._manager = ServiceManager(partial(status_text, roll))
+        self._unread = ""
+        """Why files were not read again when that was asked for."""
+        self._manager = ServiceManager(self._status)
         self._descriptors = DescriptorStore(self._manager, stored)
         self._boards = Boards(roll, path, read, leads=leads, descriptors=self._descriptors)
         self._leads = leads
@@ -298,8 +300,6 @@ class _Host:
         return number
 
     async def _hang_up(self) -> None:
-        if self._tls is not None:
-            await self._tls.look(always=True)
         try:
             await self._reload()
         except JumpstarterError as error:
@@ -311,11 +311,23 @@ class _Host:
         self._boards.leave()
 
     async def _reload(self) -> list[Reloaded]:
-        """See `Boards.reload`. A service manager is told, too."""
+        """See `Boards.reload`; the certificate is read again, too. A service manager is told."""
         with self._manager.reloading():
-            done = await self._boards.reload()
+            if self._tls is not None:
+                await self._tls.look(always=True)
+            try:
+                done = await self._boards.reload()
+            except JumpstarterError as error:
+                self._unread = f"nothing was read again: {error}"
+                raise
+            self._unread = ""
             self._look_for_gone_boards()  # the host may have been enrolled meanwhile
             return done
+
+    def _status(self) -> str:
+        """For `systemctl status`."""
+        trouble = "" if self._tls is None else self._tls.trouble
+        return "; ".join(filter(None, (status_text(self._roll), trouble, self._unread)))
 
     async def _end(self) -> ExitCode | None:
         """The code that the board at the door wanted; None if there is none."""

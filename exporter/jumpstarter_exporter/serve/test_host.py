@@ -581,6 +581,25 @@ def test_systemd_is_told_of_start_reload_and_end(daemon: Daemon) -> None:
             assert notify.recv(100) == b"STOPPING=1"
 
 
+def test_systemd_is_told_why_something_new_is_not_taken_up(
+    daemon: Daemon, certificate: tuple[Path, Path, str]
+) -> None:
+    chain, key, _ = certificate
+    where = daemon.folder / "notify"
+    words: list[str | Path] = ["--listen", "localhost:0", "--tls-cert", chain, "--tls-key", key]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(where))
+        notify.settimeout(LIMIT)
+        with daemon.running(*words, NOTIFY_SOCKET=str(where), JMP_GRPC_PASSPHRASE="x") as (process, _):
+            assert notify.recv(4096) == b"READY=1\nSTATUS=1 board: lab free"
+            chain.write_text("no certificate")
+            process.send_signal(signal.SIGHUP)
+            assert notify.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            told = notify.recv(4096).decode()
+            assert told.startswith(f"READY=1\nSTATUS=1 board: lab free; {chain} and {key} cannot be used (")
+            process.terminate()
+
+
 def test_the_log_says_what_it_was_doing_when_a_watchdog_ends_it(daemon: Daemon) -> None:
     with daemon.running(WATCHDOG_USEC="3600000000") as (process, _):
         resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))

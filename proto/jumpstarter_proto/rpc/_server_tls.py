@@ -49,6 +49,8 @@ class ServerTls:
             )
         self.on_change: Callable[[], None] = lambda: None
         """Called when there is a new one."""
+        self.trouble = ""
+        """Why the files are not what is served, in a sentence; empty if they are."""
 
     def _look(self) -> _State:
         """What tells the files from others in their places."""
@@ -96,14 +98,19 @@ class ServerTls:
             await self._keep(error, always=always)
             return
         if begins_later:
+            self.trouble = (
+                f"{self._files[0]} is not valid yet, so the one before is kept until it is; check its begin and this "
+                "host's clock"
+            )
             if state != self._early or always:
-                _log.warning(
-                    "%s is not valid yet, so the one before is kept until it is; check its begin and this host's clock",
-                    self._files[0],
-                )
+                _log.warning("%s", self.trouble)
             self._early = state
             return
         self._state = state
+        if (
+            self._early is not None or context is not None
+        ):  # one that begins later may have been taken away again
+            self._early, self.trouble = None, ""
         if context is not None:
             self.context = context
             _log.info("%s and its key were read again; connections from now on get them", self._files[0])
@@ -115,12 +122,13 @@ class ServerTls:
             state: _State = await trio.to_thread.run_sync(self._look, abandon_on_cancel=True)
         except OSError:
             state = ("gone",)
+        chain, key = self._files
+        self.trouble = (
+            f"{chain} and {key} cannot be used ({error.strerror or error}), the pair before is kept; put a PEM chain "
+            "and its own key there"
+        )
         if state != self._state or always:
-            _log.error(
-                "%s and %s cannot be used (%s), the pair before is kept; put a PEM chain and its own key there",
-                *self._files,
-                error.strerror or error,
-            )
+            _log.error("%s", self.trouble)
         self._state = state
 
     async def watch(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:

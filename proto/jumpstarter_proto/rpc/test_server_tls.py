@@ -102,10 +102,12 @@ async def test_half_a_pair_changes_nothing_is_said_once_and_the_other_half_makes
     assert files.shown == before
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "the pair before is kept" in caplog.text
+    assert files.tls.trouble == caplog.messages[0]
     files.half.cert_chain_pems[0].write_to_path(files.chain)
     files.half.private_key_pem.write_to_path(files.key)
     await files.tls.look()
     assert files.shown == wanted
+    assert files.tls.trouble == ""
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "text", "folder"])
@@ -141,10 +143,23 @@ async def test_one_that_begins_later_is_taken_when_it_does(
     assert [record.getMessage() for record in caplog.records] == [
         f"{files.chain} is not valid yet, so the one before is kept until it is; check its begin and this host's clock"
     ]
+    assert files.tls.trouble == caplog.messages[0]
     # Its time has come: nothing but the clock changes.
     monkeypatch.setattr("jumpstarter_proto.rpc._server_tls._NOT_YET_VALID", None)
     await files.tls.look()
     assert files.tls.context is not context
+    assert files.tls.trouble == ""
+
+
+async def test_one_that_begins_later_and_is_taken_away_again_is_no_trouble_any_more(files: Files) -> None:
+    before = files.chain.rename(files.chain.with_name("chain")), files.key.rename(files.key.with_name("key"))
+    files.replace(begins=datetime.now(UTC) + timedelta(hours=1))
+    await files.tls.look()
+    assert files.tls.trouble
+    before[0].rename(files.chain)
+    before[1].rename(files.key)
+    await files.tls.look()
+    assert files.tls.trouble == ""
 
 
 async def test_a_server_that_starts_with_one_that_begins_later_says_so(
