@@ -37,6 +37,8 @@ ROWS: dict[str, Row] = {
     "unplug": plugging.unplug,
     "devices": plugging.devices_memory,
     "devices-idle": plugging.devices_cpu,
+    "storm": plugging.storm_block,
+    "storm-cpu": plugging.storm_cpu,
     "router": router.router,
     "lease-ready": leasing.ready,
     "lease-one": leasing.one_lease,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -62,6 +63,10 @@ def run_daemon(
         path = sockets.of_board(path or sockets.default_path(), board)
     with collapsed():
         leads = config is None and board is None
+        discovers_with = _discovery() if discovers else None
+        # What there is by now stays: looking through it for garbage again and again would block the loop.
+        gc.collect()
+        gc.freeze()
         return trio.run(
             partial(
                 host.run,
@@ -70,7 +75,7 @@ def run_daemon(
                 network,
                 read,
                 leads=leads,
-                discovery=_discovery() if discovers else None,
+                discovery=discovers_with,
             )
         )
 
