@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jumpstarter_proto.documents.blanking import BlankingError, blanked
 from jumpstarter_proto.documents.bounds import MAX_BYTES, load_text
 from jumpstarter_proto.documents.document import Document
 from jumpstarter_proto.documents.edit import edited
@@ -11,10 +12,12 @@ from jumpstarter_proto.documents.values import check_keys, check_names, check_va
 
 __all__ = [
     "MAX_BYTES",
+    "BlankingError",
     "ConfigError",
     "Document",
     "FieldError",
     "PathInFile",
+    "blanked",
     "check_keys",
     "check_names",
     "check_value",
