@@ -44,7 +44,7 @@ def verify(tool: Tool, folder: Path, *units: Path) -> list[str]:
     for unit in units:
         name = unit.name.replace("@.", "@rpi4.")
         text = re.sub(
-            r"^ExecStart=/usr/bin/(\S+)", rf"ExecStart={folder}/\1", unit.read_text(), flags=re.MULTILINE
+            r"^ExecStart=/usr/s?bin/(\S+)", rf"ExecStart={folder}/\1", unit.read_text(), flags=re.MULTILINE
         )
         for program in re.findall(rf"{folder}/(\S+)", text):
             (folder / program).write_text("#!/bin/sh\n")

@@ -13,7 +13,7 @@ from tests.support.peers import ROOT
 PACKAGES = {
     f"jumpstarter_{room}": ROOT / room / f"jumpstarter_{room}"
     for room in ("proto", "exporter", "drivers", "client", "controller")
-}
+} | {"jumpstarter_image": ROOT / "images" / "jumpstarter_image"}
 GENERATED = ("_pb2.py", "_grpc.py")
 
 

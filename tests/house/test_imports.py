@@ -18,6 +18,7 @@ ALLOWED = {
     "jumpstarter_client": {"jumpstarter_proto"},
     "jumpstarter_controller": {"jumpstarter_proto"},
     "jumpstarter_drivers": {"jumpstarter_proto", "jumpstarter_exporter", "jumpstarter_client"},
+    "jumpstarter_image": {"jumpstarter_proto"},
 }
 SIDES = {"jumpstarter_exporter", "jumpstarter_client"}
 # The one-line `serve(driver)` of driver tests joins both ends in one process; it is its whole job.

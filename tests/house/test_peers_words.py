@@ -59,6 +59,8 @@ OWN_NAMES = {
     ("jumpstarter_client.leasing.configs", "f'{name}.yaml'"): "the user's own word, only read",
     ("jumpstarter_client.leasing.renewal", "f'.{path.name}.lock'"): "beside the user's file",
     ("jumpstarter_controller.store.sqlite", "self._path.name + '-wal'"): "beside the operator's file",
+    ("jumpstarter_image.apply", "name"): "one of a constant's, only looked for",
+    ("jumpstarter_image.apply", "path"): "one of the plan's constants",
     ("jumpstarter_controller.store.sqlite", "self._path.name + suffix"): "beside the operator's file",
 }
 """By module and expression: what is joined to a folder without `safe_name`, and why no peer chose it."""

@@ -1,0 +1,188 @@
+"""One run at boot, or after the file has changed: read, keep, write for others, then take secrets off the FAT.
+
+In this order, so that a power cut at any moment leaves a secret in the file, in the state, or in both. What is
+written for others is in /run, and made anew by the next boot. A second run with the same file changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from jumpstarter_proto.documents import BlankingError
+
+from jumpstarter_image import fat, state
+from jumpstarter_image.host import Host
+from jumpstarter_image.kept import Kept
+from jumpstarter_image.plan import PATHS, Command, PlannedFile, files_of, hostname_of, steps_after
+from jumpstarter_image.retirement import writes_without
+from jumpstarter_image.settings import Fault, read_site, secrets_to_remove
+from jumpstarter_image.site_text import NotTextError, SiteText
+
+__all__ = ["Outcome", "apply", "read_file", "remove_secrets"]
+
+_APPLIED = "applied"
+"""A file in /run that says that this boot has had its first run."""
+_OTHER_NAMES = ("jumpstarter.yaml.txt", "jumpstarter.yml", "jumpstarter.yml.txt", "jumpstarter.txt")
+
+
+@dataclass
+class Outcome:
+    """What a run found and did."""
+
+    kept: Kept = field(default_factory=Kept)
+    hostname: str = ""
+    faults: tuple[Fault, ...] = ()
+    """Of the file, which was not used then."""
+    problems: list[str] = field(default_factory=list)
+    """Sentences about the rest."""
+    changed: list[str] = field(default_factory=list)
+    """Paths below the root that were written or removed."""
+
+
+def read_file(host: Host, before: Kept) -> tuple[SiteText | None, Kept, tuple[Fault, ...], list[str]]:
+    """The file, what it makes of what was known, its faults, and sentences about a file that is not there."""
+    try:
+        with host.site_file.open("rb") as stream:
+            raw = stream.read(1024 * 1024)
+    except FileNotFoundError:
+        return None, before, (), _missing(host)
+    except OSError as error:
+        return (
+            None,
+            before,
+            (),
+            [f"{host.site_file.name} cannot be read: {error.strerror}; check the card on a laptop"],
+        )
+    try:
+        site = SiteText.decoded(raw)
+    except NotTextError as error:
+        line, column = error.place or (None, None)
+        return None, before, (Fault(str(error), "", line, column),), []
+    reading = read_site(site.text, before)
+    return site, reading.kept, reading.faults, []
+
+
+def _missing(host: Host) -> list[str]:
+    there = next((name for name in _OTHER_NAMES if (host.site_file.parent / name).exists()), None)
+    if there is not None:
+        return [f"there is {there}, which is not read; rename it to {host.site_file.name}"]
+    return []
+
+
+def apply(host: Host) -> Outcome:
+    """See above. What cannot be done is a sentence in the outcome, and the rest is done all the same."""
+    outcome = Outcome()
+    before = Kept()
+    try:
+        before = state.load(host)
+    except state.StateError as error:
+        outcome.problems.append(str(error))
+    site, outcome.kept, outcome.faults, problems = read_file(host, before)
+    outcome.problems += problems
+    is_kept = True
+    try:
+        state.save(host, outcome.kept)
+    except state.StateError as error:
+        is_kept = False
+        outcome.problems.append(f"{error}; settings are used, but not kept over the next start")
+    _make_real(host, outcome)
+    if site is not None and is_kept:
+        outcome.problems += remove_secrets(host, site, outcome.kept)
+    return outcome
+
+
+def _make_real(host: Host, outcome: Outcome) -> None:
+    kept = outcome.kept
+    outcome.hostname = hostname_of(kept, host.machine_id())
+    files = files_of(kept, outcome.hostname)
+    marker = host.run_folder / _APPLIED
+    is_booting = not marker.exists()
+    for path in PATHS:
+        try:
+            if _put(host.root / path, files.get(path)):
+                outcome.changed.append(path)
+        except OSError as error:
+            outcome.problems.append(f"/{path} cannot be written: {error.strerror}")
+    is_renamed = host.run("hostname").output.strip() != outcome.hostname
+    steps: list[Command] = [("hostname", outcome.hostname)] if is_renamed else []
+    wireless = _wireless(host)
+    steps += steps_after(
+        outcome.changed, kept, is_renamed=is_renamed, is_booting=is_booting, wireless=wireless
+    )
+    for step in steps:
+        done = host.run(*step)
+        if done.code != 0:
+            said = " ".join(done.errors.split())[-200:]
+            outcome.problems.append(f"`{' '.join(step)}` failed: {said or f'exit code {done.code}'}")
+    try:
+        if is_booting:
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+    except OSError as error:
+        outcome.problems.append(f"{marker} cannot be written: {error.strerror}")
+
+
+def _wireless(host: Host) -> list[str]:
+    try:
+        return sorted(
+            folder.name
+            for folder in (host.root / "sys/class/net").iterdir()
+            if (folder / "wireless").exists() or (folder / "phy80211").exists()
+        )
+    except OSError:
+        return []
+
+
+def _put(path: Path, file: PlannedFile | None) -> bool:
+    """Make it so, whole or not at all. Says whether it was otherwise."""
+    if file is None:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+    data = file.content.encode()
+    try:
+        if path.read_bytes() == data and path.stat().st_mode & 0o777 == file.mode:
+            return False
+    except FileNotFoundError:
+        pass
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    part = path.with_suffix(f".{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            os.fchmod(descriptor, file.mode)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def remove_secrets(host: Host, site: SiteText, kept: Kept) -> list[str]:
+    """Take what is kept, or was used, out of the file. Says what could not be done."""
+    problems: list[str] = []
+    for path in secrets_to_remove(site.text, kept):
+        name = ".".join(path)
+        try:
+            writes = writes_without(site, path)
+            fat.change_in_place(host.site_file, writes)
+            site = SiteText.decoded(host.site_file.read_bytes())
+        except (BlankingError, NotTextError, yaml.YAMLError):
+            problems.append(
+                f"{name} is not needed in {host.site_file.name} any more, but cannot be taken out as it is written; "
+                "remove it by hand"
+            )
+        except OSError as error:
+            problems.append(f"{name} is not needed in {host.site_file.name} any more, but {_because(error)}")
+    return problems
+
+
+def _because(error: OSError) -> str:
+    return f"the card cannot be written ({error.strerror}); check it on a laptop, or use another card"

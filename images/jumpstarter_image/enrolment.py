@@ -1,0 +1,185 @@
+"""Makes this host one of its controller: with a pairing code of the file's, or with one of the controller on its card.
+
+Run again until there is nothing left to do. A power cut at any moment is one: before a code is used the state
+has it, and who the host was then, so that a refusal of a code that this host itself has used is not taken for
+one.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from jumpstarter_proto.documents import load_text
+from jumpstarter_proto.errors import ExitCode
+
+from jumpstarter_image import state
+from jumpstarter_image.apply import read_file, remove_secrets
+from jumpstarter_image.host import Host
+from jumpstarter_image.kept import Kept
+from jumpstarter_image.plan import ENROL_MARKER, hostname_of, own_endpoint
+
+__all__ = ["CLOCK_SECONDS", "Enrolled", "Step", "enrol", "enrolled_as", "is_time_known", "last_trouble"]
+
+_TROUBLE = "enrolment"
+CLOCK_SECONDS = 180.0
+"""After this time since the boot a controller's own card goes by the clock that it has: nobody may tell it the time."""
+CONTROLLER_USER = "jumpstarter-controller"
+CONTROLLER_DATA = "var/lib/jumpstarter-controller"
+
+
+class Step(enum.Enum):
+    """What came of a run."""
+
+    NOTHING_TO_DO = "nothing to do"
+    ENROLLED = "enrolled"
+    REFUSED = "refused"
+    AGAIN = "to be tried again"
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """Who this host is, and to which controller."""
+
+    name: str
+    endpoint: str
+
+
+def enrol(host: Host) -> tuple[Step, str]:
+    """One try. Says what came of it, and why.
+
+    Raises:
+        StateError: what is known cannot be read or written.
+    """
+    kept = state.load(host)
+    if kept.controller:
+        step, said = _enrol_at_own_controller(host, kept)
+    elif kept.is_to_enrol:
+        step, said = _enrol_by_code(host, kept)
+    else:
+        step, said = Step.NOTHING_TO_DO, ""
+    _note(host, said if step is Step.AGAIN else "")
+    if step in (Step.ENROLLED, Step.REFUSED):
+        (host.root / ENROL_MARKER).unlink(missing_ok=True)
+    if step is Step.ENROLLED:
+        host.run("systemctl", "--no-block", "reload-or-restart", "jumpstarter-exporter.service")
+    return step, said
+
+
+def _enrol_by_code(host: Host, kept: Kept) -> tuple[Step, str]:
+    if not is_time_known(host):
+        return Step.AGAIN, "the time is not known yet, without which no certificate can be checked"
+    kept = kept.with_attempt(_identity(host))
+    state.save(host, kept)
+    command = ["jumpstarter-exporter", "enrol", kept.endpoint, "--replace"]
+    if kept.fingerprint:
+        command += ["--tls-fingerprint", kept.fingerprint]
+    done = host.run(*command, given=f"{kept.pairing_code}\n")
+    reason = _reason(done.errors)
+    is_ours = kept.attempt is not None and kept.attempt.identity not in ("", _identity(host))
+    if done.code == ExitCode.OK or (done.code == ExitCode.DENIED and is_ours and _is_at(host, kept.endpoint)):
+        kept = kept.with_used_code()
+        state.save(host, kept)
+        _clean(host, kept)
+        return Step.ENROLLED, ""
+    if done.code == ExitCode.DENIED:
+        state.save(host, kept.with_refused_code(reason))
+        return Step.REFUSED, reason
+    return Step.AGAIN, reason
+
+
+def _enrol_at_own_controller(host: Host, kept: Kept) -> tuple[Step, str]:
+    hostname = hostname_of(kept, host.machine_id())
+    endpoint = own_endpoint(kept, hostname)
+    if _is_at(host, endpoint):
+        return Step.NOTHING_TO_DO, ""
+    if not is_time_known(host) and time.clock_gettime(time.CLOCK_BOOTTIME) < CLOCK_SECONDS:
+        return Step.AGAIN, "the time is not known yet"
+    user = ("--reuid", CONTROLLER_USER, "--regid", CONTROLLER_USER, "--init-groups", "--")
+    as_its_user = ("setpriv", *user, "jumpstarter-controller", "admin", "pair", "host", hostname)
+    options = ("--data", str(host.root / CONTROLLER_DATA), "-o", "json")
+    offered = host.run(*as_its_user, *options)
+    if offered.code != 0:
+        offered = host.run(*as_its_user, "--renew", *options)
+    if offered.code != 0:
+        return Step.AGAIN, _reason(offered.errors)
+    offer = json.loads(offered.output)
+    command = [
+        "jumpstarter-exporter",
+        "enrol",
+        endpoint,
+        "--replace",
+        "--tls-fingerprint",
+        offer["fingerprint"],
+    ]
+    done = host.run(*command, given=f"{offer['code']}\n")
+    return (Step.ENROLLED, "") if done.code == ExitCode.OK else (Step.AGAIN, _reason(done.errors))
+
+
+def _clean(host: Host, kept: Kept) -> None:
+    """Take the used code out of the file; the next boot says so if that fails."""
+    site, _, _, _ = read_file(host, kept)
+    if site is not None:
+        remove_secrets(host, site, kept)
+
+
+def is_time_known(host: Host) -> bool:
+    """Whether the clock was set since the boot by who knows the time."""
+    return host.run("timedatectl", "show", "-p", "NTPSynchronized", "--value").output.strip() == "yes"
+
+
+def enrolled_as(host: Host) -> Enrolled | None:
+    """Who the host is; None if it is nobody yet, or its identity makes no sense."""
+    try:
+        found = load_text(_identity_file(host).read_text(encoding="utf-8"))
+        return Enrolled(str(found["metadata"]["name"]), str(found["endpoint"]))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
+        return None
+
+
+def _is_at(host: Host, endpoint: str) -> bool:
+    enrolled = enrolled_as(host)
+    return enrolled is not None and enrolled.endpoint == endpoint
+
+
+def _identity_file(host: Host) -> Path:
+    """`jumpstarter-exporter enrol` writes it, whose package is too much to load for two words."""
+    return host.exporter_state / "host.yaml"
+
+
+def _identity(host: Host) -> str:
+    """The digest of who the host is; only an enrolment changes it."""
+    try:
+        content = _identity_file(host).read_bytes()
+    except OSError:
+        content = b""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _reason(errors: str) -> str:
+    lines = [line for line in errors.splitlines() if line.strip()]
+    last = lines[-1] if lines else "it ended without a word"
+    return last.removeprefix("jumpstarter-exporter: ").removeprefix("jumpstarter-controller: ")[:500]
+
+
+def _note(host: Host, trouble: str) -> None:
+    """For the status, until the next try."""
+    file = host.run_folder / _TROUBLE
+    if not trouble:
+        file.unlink(missing_ok=True)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(trouble, encoding="utf-8")
+
+
+def last_trouble(host: Host) -> str:
+    """Why the last try has to be repeated; empty if it has not."""
+    try:
+        return (host.run_folder / _TROUBLE).read_text(encoding="utf-8")
+    except OSError:
+        return ""

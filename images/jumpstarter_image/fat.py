@@ -1,0 +1,59 @@
+"""Writes on the FAT partition: files that are there are changed in their place, and only where they differ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from jumpstarter_image.retirement import Write
+
+__all__ = ["STATUS_BYTES", "change_in_place", "write_padded"]
+
+STATUS_BYTES = 8192
+"""The status file's length, whatever it says: it is allocated once."""
+
+
+def change_in_place(path: Path, writes: Iterable[Write]) -> None:
+    """Make the writes, each on the disk before the next. OSError if one cannot be made."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for write in writes:
+            os.pwrite(descriptor, write.data, write.offset)
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_padded(path: Path, data: bytes) -> bool:
+    """Make a file these bytes and blank lines, `STATUS_BYTES` in all. Says whether it was another; OSError if not.
+
+    What does not fit is left out.
+    """
+    padded = data[:STATUS_BYTES] + b"\r\n" * ((STATUS_BYTES - len(data)) // 2)
+    padded = padded.ljust(STATUS_BYTES)
+    try:
+        is_new, before = False, path.read_bytes()
+    except FileNotFoundError:
+        is_new, before = True, b""
+    if before == padded:
+        return False
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.pwrite(descriptor, padded, 0)
+        if len(before) > STATUS_BYTES:
+            os.ftruncate(descriptor, STATUS_BYTES)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        _sync_folder(path.parent)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

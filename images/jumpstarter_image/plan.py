@@ -1,0 +1,160 @@
+"""What other programs of the host read and what is started for it, made of what is known. No I/O.
+
+All of it is in /run, made anew at each boot: systemd's own programs, wpa_supplicant and sshd read it there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from jumpstarter_proto.addresses import CONTROLLER_PORT, split_host_port
+
+from jumpstarter_image.kept import Address, Kept, Wifi
+
+__all__ = [
+    "CONTROLLER_OPTIONS",
+    "ENROL_MARKER",
+    "PATHS",
+    "Command",
+    "PlannedFile",
+    "files_of",
+    "hostname_of",
+    "steps_after",
+]
+
+USER = "lab"
+"""Who logs in by SSH."""
+WIRED = "run/systemd/network/10-jumpstarter-wired.network"
+WIRELESS = "run/systemd/network/10-jumpstarter-wireless.network"
+WPA = "run/jumpstarter-image/wpa_supplicant.conf"
+SSH_KEYS = f"run/jumpstarter-image/authorized_keys/{USER}"
+TIME = "run/systemd/timesyncd.conf.d/jumpstarter.conf"
+CONTROLLER_OPTIONS = "run/jumpstarter-image/controller.env"
+ENROL_MARKER = "run/jumpstarter-image/enrol"
+PATHS = (WIRED, WIRELESS, WPA, SSH_KEYS, TIME, CONTROLLER_OPTIONS, ENROL_MARKER)
+"""All that may be written; what is not planned is removed."""
+_HEADER = "# Made of jumpstarter.yaml at each boot; change that.\n"
+_DEBIAN_TIME = "0.debian.pool.ntp.org 1.debian.pool.ntp.org 2.debian.pool.ntp.org"
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file below the root."""
+
+    content: str
+    mode: int = 0o644
+
+
+Command: TypeAlias = tuple[str, ...]
+"""A program and its arguments."""
+
+
+def hostname_of(kept: Kept, machine_id: str) -> str:
+    """Its name. Without one from the file, one that no other card of this image has."""
+    return kept.hostname or f"jumpstarter-{machine_id[:4] or 'host'}"
+
+
+def files_of(kept: Kept, hostname: str) -> dict[str, PlannedFile]:
+    """By path."""
+    address = kept.address
+    fixed = {} if address is None else {address.interface: address}
+    files = {
+        WIRED: PlannedFile(_network("Name=en* eth*", fixed.get("wired"))),
+        TIME: PlannedFile(_time(kept)),
+    }
+    if kept.wifi is not None:
+        files[WIRELESS] = PlannedFile(_network("Type=wlan", fixed.get("wifi")))
+        files[WPA] = PlannedFile(_wpa(kept.wifi), 0o600)
+    if kept.ssh_keys:
+        files[SSH_KEYS] = PlannedFile("".join(f"{key}\n" for key in kept.ssh_keys))
+    if kept.controller:
+        options = f"--with-router --endpoint {own_endpoint(kept, hostname)}"
+        files[CONTROLLER_OPTIONS] = PlannedFile(f'{_HEADER}JUMPSTARTER_CONTROLLER_OPTIONS="{options}"\n')
+    if kept.is_to_enrol:
+        files[ENROL_MARKER] = PlannedFile(f"{kept.enrolment_digest}\n")
+    return files
+
+
+def own_endpoint(kept: Kept, hostname: str) -> str:
+    """Where a controller on this card is reached: what the file says, its fixed address, or its name."""
+    if kept.endpoint:
+        return kept.endpoint
+    if kept.address is not None:
+        ip = ipaddress.ip_interface(kept.address.ip).ip
+        return f"[{ip}]:8082" if ip.version == 6 else f"{ip}:8082"
+    return f"{hostname}.local:8082"
+
+
+def _network(match: str, address: Address | None) -> str:
+    lines = ["[Match]", match, "", "[Network]", "MulticastDNS=yes"]
+    if address is None:
+        lines += ["DHCP=yes", "", "[DHCPv4]", "ClientIdentifier=mac"]
+    else:
+        lines += [f"Address={address.ip}"]
+        lines += [f"Gateway={address.gateway}"] if address.gateway else []
+        lines += [f"DNS={server}" for server in address.dns]
+    return _HEADER + "\n".join(lines) + "\n"
+
+
+def _wpa(wifi: Wifi) -> str:
+    """The name in hexadecimal digits, which takes every name."""
+    lines = [
+        "ctrl_interface=/run/wpa_supplicant",
+        f"country={wifi.country}",
+        "network={",
+        f"\tssid={wifi.ssid.encode().hex()}",
+        "\tscan_ssid=1",
+    ]
+    if not wifi.passphrase:
+        lines += ["\tkey_mgmt=NONE"]
+    else:
+        is_key = len(wifi.passphrase) == 64
+        lines += [
+            "\tkey_mgmt=WPA-PSK" if is_key else "\tkey_mgmt=WPA-PSK WPA-PSK-SHA256 SAE",
+            "\tieee80211w=1",
+        ]
+        lines += [f"\tpsk={wifi.passphrase}" if is_key else f'\tpsk="{wifi.passphrase}"']
+    return _HEADER + "\n".join([*lines, "}"]) + "\n"
+
+
+def _time(kept: Kept) -> str:
+    if kept.time_server:
+        return f"{_HEADER}[Time]\nNTP={kept.time_server}\n"
+    host = split_host_port(kept.endpoint, default_port=CONTROLLER_PORT)[0] if kept.endpoint else ""
+    # A lab without a way out: the controller's host may know the time.
+    return f"{_HEADER}[Time]\nFallbackNTP={' '.join(filter(None, (_DEBIAN_TIME, host)))}\n"
+
+
+def steps_after(
+    changed: Collection[str], kept: Kept, *, is_renamed: bool, is_booting: bool, wireless: Sequence[str]
+) -> list[Command]:
+    """What to run, in this order. While the host boots, those who read these files are started afterwards anyway.
+
+    `wireless` names the interfaces with a radio.
+    """
+    if is_booting:
+        return []
+    steps: list[Command] = []
+    if not {WIRED, WIRELESS}.isdisjoint(changed):
+        steps.append(("networkctl", "reload"))
+    if WPA in changed:
+        verb = "stop" if kept.wifi is None else "restart"
+        steps += [_systemctl(verb, f"jumpstarter-image-wifi@{name}.service") for name in wireless]
+    if TIME in changed:
+        steps.append(_systemctl("try-restart", "systemd-timesyncd.service"))
+    if is_renamed:
+        # Its boards are named after the host.
+        steps.append(_systemctl("try-restart", "jumpstarter-exporter.service"))
+    if CONTROLLER_OPTIONS in changed:
+        verb = "restart" if kept.controller else "stop"
+        steps.append(_systemctl(verb, "jumpstarter-controller.service"))
+    if ENROL_MARKER in changed and kept.is_to_enrol:
+        steps.append(_systemctl("restart", "jumpstarter-image-enrol.service"))
+    return steps
+
+
+def _systemctl(verb: str, unit: str) -> Command:
+    return ("systemctl", "--no-block", verb, unit)

@@ -1,0 +1,67 @@
+"""How a secret leaves the file on the FAT partition, which has no journal: by blanks in its place, sector by sector.
+
+The file keeps its length and its place, so that neither the directory nor the allocation table is written but
+for a time stamp, and what was there is gone from the card's logical blocks. A disk writes one sector wholly or
+not at all. A secret that lies in one is blanked by one write. One that crosses a border becomes a comment
+first, by one character: whatever a power cut leaves of the blanks after that, the file says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import yaml
+from jumpstarter_proto.documents import BlankingError, blanked, load_text
+
+from jumpstarter_image.site_text import SiteText
+
+__all__ = ["SECTOR_BYTES", "Write", "writes_without"]
+
+SECTOR_BYTES = 512
+
+
+@dataclass(frozen=True)
+class Write:
+    """Bytes in the place of others, to be on the disk before the next write begins."""
+
+    offset: int
+    data: bytes
+
+
+def writes_without(site: SiteText, path: Sequence[str]) -> list[Write]:
+    """What to write so that the key is gone.
+
+    Raises:
+        BlankingError: it cannot be done in a way that a power cut may stop anywhere.
+    """
+    text, left = site.text, blanked(site.text, path)
+    changed = [at for at, (one, other) in enumerate(zip(text, left, strict=True)) if one != other]
+    if not changed:
+        return []
+    begin, end = changed[0], changed[-1] + 1
+    unit = len(" ".encode(site.encoding))
+    offset = len(site.mark) + len(text[:begin].encode(site.encoding))
+    blanks = "".join(
+        one if one in "\r\n" else " " * (len(one.encode(site.encoding)) // unit) for one in text[begin:end]
+    ).encode(site.encoding)
+    final = Write(offset, blanks)
+    if offset // SECTOR_BYTES == (offset + len(blanks) - 1) // SECTOR_BYTES:
+        return [final]
+    commented = f"{text[:begin]}#{text[begin + 1 :]}"
+    if not _says_the_same(commented, left) or "\n" in text[begin:end] or "\r" in text[begin:end]:
+        raise BlankingError(f"{'.'.join(path)} cannot be taken out; write it on a line of its own")
+    mark = "#".encode(site.encoding)
+    # The mark is the last to go, or stays.
+    return [
+        Write(offset, mark),
+        Write(offset + len(mark), blanks[len(mark) :]),
+        Write(offset, blanks[: len(mark)]),
+    ]
+
+
+def _says_the_same(one: str, other: str) -> bool:
+    try:
+        return bool(load_text(one) == load_text(other))
+    except yaml.YAMLError:
+        return False

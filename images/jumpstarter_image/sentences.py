@@ -1,0 +1,220 @@
+"""The status in plain sentences, each with what to do, made of facts. No I/O; no secret is among the facts."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from jumpstarter_proto.texts import shown
+
+__all__ = ["Board", "Facts", "Interface", "status_bytes", "status_lines"]
+
+WIDTH = 92
+MAX_LINES_OF_BOARDS = 40
+MAX_TEXT = 400
+MIN_FREE_BYTES = 64 * 1024 * 1024
+"""Below this a console that talks much fills the card soon."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A network interface, with its addresses that others on the network can use."""
+
+    name: str
+    is_wireless: bool
+    is_connected: bool
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board of the host's, with a line on each of its devices."""
+
+    name: str
+    problem: str = ""
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a host at one moment."""
+
+    hostname: str
+    faults: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    has_file: bool = True
+    other_host: str = ""
+    """What the network calls this host instead of its name, since another has that."""
+    interfaces: tuple[Interface, ...] = ()
+    wifi: str = ""
+    """The name of the wireless network that it should be in."""
+    wifi_trouble: str = ""
+    """`key` or `range`: why it is not."""
+    has_keys: bool = False
+    is_time_known: bool = True
+    time_server: str = ""
+    enrolled: str = ""
+    """Who it is, and to which controller."""
+    endpoint: str = ""
+    is_controller: bool = False
+    is_waiting: bool = False
+    """There is a pairing code which may still be good."""
+    refusal: str = ""
+    trouble: str = ""
+    boards: tuple[Board, ...] = ()
+    boards_trouble: str = ""
+    free_bytes: int | None = None
+    read_only: tuple[str, ...] = ()
+    """Places on the card that cannot be written."""
+
+
+def status_lines(facts: Facts) -> list[str]:
+    """One sentence or more in each."""
+    lines = [*_faults(facts), *_card(facts), *_name(facts), *_network(facts), *_time(facts)]
+    lines += [*_controller(facts), *_boards(facts)]
+    return [shown(line, MAX_TEXT) for line in lines]
+
+
+def status_bytes(lines: Sequence[str]) -> bytes:
+    """For Notepad and all others: with CRLF, no line longer than a window."""
+    wrapped = ["Status of this Jumpstarter host", "-------------------------------", ""]
+    for line in lines:
+        indent = "  " if line.startswith("  ") else ""
+        wrapped += textwrap.wrap(
+            line.strip(),
+            WIDTH,
+            initial_indent=indent,
+            subsequent_indent=f"{indent}    ",
+            break_on_hyphens=False,
+        )
+    return ("\r\n".join(wrapped) + "\r\n").encode()
+
+
+def _faults(facts: Facts) -> Iterator[str]:
+    if facts.faults:
+        yield "Problem: jumpstarter.yaml has a mistake and was not used; what was set before stays."
+        for fault in facts.faults:
+            yield f"  {fault}"
+        yield "  Correct it on this card and start the host again, or save it on the host: it is read again at once."
+    elif not facts.has_file:
+        yield "Problem: there is no jumpstarter.yaml beside this file; what was set before stays."
+    for problem in facts.problems:
+        yield f"Problem: {problem}."
+
+
+def _card(facts: Facts) -> Iterator[str]:
+    for place in facts.read_only:
+        yield (
+            f"Problem: {place} cannot be written, as of a card that is worn out or was pulled out; "
+            "copy what you need and use another card."
+        )
+    if facts.free_bytes is not None and facts.free_bytes < MIN_FREE_BYTES:
+        yield (
+            f"Problem: the card is too small or full, only {facts.free_bytes // 1024**2} MB are free; "
+            "use a larger card, 4 GB or more, or remove recordings."
+        )
+
+
+def _name(facts: Facts) -> Iterator[str]:
+    yield f"Host name: {facts.hostname}."
+    if facts.other_host:
+        yield (
+            f"Problem: another host on this network is called {facts.hostname}, too, so this one is found as "
+            f"{facts.other_host}.local; write another `hostname` into jumpstarter.yaml."
+        )
+    name = facts.other_host or facts.hostname
+    if facts.has_keys:
+        yield f"To log in: ssh lab@{name}.local, or lab@ and one of the addresses below."
+    else:
+        yield "Nobody can log in by SSH: add `sshKeys` to jumpstarter.yaml."
+
+
+def _network(facts: Facts) -> Iterator[str]:
+    for one in facts.interfaces:
+        kind = "Wi-Fi" if one.is_wireless else "Network cable"
+        if one.addresses:
+            yield f"{kind} ({one.name}): connected, {', '.join(one.addresses)}."
+        elif one.is_connected:
+            yield (
+                f"{kind} ({one.name}): connected, but without an address; "
+                "check the network's DHCP server, or write an `address`."
+            )
+        elif not one.is_wireless:
+            yield f"{kind} ({one.name}): not connected."
+        elif facts.wifi_trouble == "key":
+            yield (
+                f"Wi-Fi ({one.name}): the passphrase of {facts.wifi} is wrong; "
+                "write the right one into jumpstarter.yaml."
+            )
+        elif facts.wifi_trouble == "range":
+            yield (
+                f"Wi-Fi ({one.name}): there is no network {facts.wifi} in reach; "
+                "check `ssid`, `country` and the place."
+            )
+        elif facts.wifi:
+            yield f"Wi-Fi ({one.name}): not connected to {facts.wifi} yet."
+        else:
+            yield f"Wi-Fi ({one.name}): not set up."
+    if facts.wifi and not any(one.is_wireless for one in facts.interfaces):
+        yield "Problem: `wifi` is set up, but this host has no Wi-Fi that Linux knows; use a cable or an adapter."
+    if not facts.interfaces:
+        yield "Problem: this host has no network interface that Linux knows; use a supported adapter."
+
+
+def _time(facts: Facts) -> Iterator[str]:
+    if facts.is_time_known:
+        yield "Time: known."
+        return
+    server = (
+        f"the time server {facts.time_server} has not answered"
+        if facts.time_server
+        else "no time server has answered"
+    )
+    yield (
+        f"Time: not known yet, {server}; local use works, but the controller's certificate is checked only "
+        "when it is. Without a way to the internet, write a `timeServer` of your network."
+    )
+
+
+def _controller(facts: Facts) -> Iterator[str]:
+    if facts.enrolled:
+        yield f"Controller: this host is {facts.enrolled}."
+    if facts.refusal:
+        yield (
+            f"Problem: the controller at {facts.endpoint} refused: {facts.refusal.rstrip('.')}. It is tried again "
+            "with a new `pairingCode`, which `jumpstarter-controller admin pair host NAME` prints (of a host that "
+            "it knows, with --renew)."
+        )
+    elif facts.trouble:
+        yield (
+            f"Controller: not enrolled yet: {facts.trouble.rstrip('.')}. It is tried again by itself, "
+            "and when jumpstarter.yaml changes."
+        )
+    elif facts.is_waiting:
+        yield f"Controller: this host is about to be enrolled at {facts.endpoint}."
+    elif facts.is_controller and not facts.enrolled:
+        yield "Controller: this host is its own controller, and about to be enrolled there."
+    elif not facts.enrolled:
+        yield "Controller: none; to lease these boards from elsewhere add `endpoint`, `fingerprint` and `pairingCode`."
+    elif facts.endpoint and not facts.enrolled.endswith(f" of {facts.endpoint}"):
+        yield f"  jumpstarter.yaml names {facts.endpoint}; to move there add a `pairingCode` of it."
+
+
+def _boards(facts: Facts) -> Iterator[str]:
+    if facts.boards_trouble:
+        yield f"Boards: not known: {facts.boards_trouble}."
+        return
+    if not any(board.devices or board.problem for board in facts.boards):
+        yield (
+            "Boards: none; nothing is plugged in that Jumpstarter knows. "
+            "Plug in a serial adapter or another USB device."
+        )
+        return
+    lines: list[str] = []
+    for board in facts.boards:
+        lines.append(f"Board {board.name}: {f'not served: {board.problem}' if board.problem else 'served.'}")
+        lines += [f"  {device}" for device in board.devices]
+    yield from lines[:MAX_LINES_OF_BOARDS]
+    if len(lines) > MAX_LINES_OF_BOARDS:
+        yield f"  and {len(lines) - MAX_LINES_OF_BOARDS} lines more: jumpstarter-exporter boards"

@@ -1,0 +1,365 @@
+"""Reads `jumpstarter.yaml`, strictly: a key that is missing, or has nothing behind it, means as it was.
+
+Each key is read by itself, so that all faults of a file are found at once, each with its place. A fault never shows
+what is behind a key that takes a secret: it is written to a file that everybody reads who holds the card.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
+from jumpstarter_proto.documents import ConfigError, Document, kind_of, nearest
+
+from jumpstarter_image.kept import Address, Kept, Wifi, code_digest
+
+__all__ = ["FILE", "KEYS", "Fault", "Reading", "read_site", "secrets_to_remove"]
+
+FILE = Path("jumpstarter.yaml")
+_HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?")
+_HEX = re.compile(r"[0-9A-Fa-f]{64}")
+_QUOTED = re.compile(r"(['\"`]).{2,}?\1")
+_ABOUT_KEYS = ("is there twice; keep one", "it begins with keys such as `hostname:`")
+_KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp", "sk-ssh-ed25519@", "sk-ecdsa-sha2-")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong in the file."""
+
+    message: str
+    key: str = ""
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        """One sentence, with its place in the file."""
+        place = f", line {self.line}, column {self.column}" if self.line else ""
+        return f"{FILE}{place}: {self.key}{self.key and ': '}{self.message}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the file makes of what was known before."""
+
+    kept: Kept
+    faults: tuple[Fault, ...] = ()
+
+
+class _Section:
+    """What is behind one key, with its place for errors."""
+
+    def __init__(self, document: Document, value: Any, *path: str) -> None:
+        self.document = document
+        self.value = value
+        self.path = path
+
+    def error(self, message: str, *below: str | int) -> ConfigError:
+        return self.document.error((*self.path, *below), message)
+
+    def text(self, *, secret: bool = False) -> str:
+        """One line of text. YAML reads digits, `no` and dates as something else, unless they are in quotes."""
+        return self._text(self.value, secret=secret)
+
+    def _text(self, value: Any, *below: int, secret: bool = False) -> str:
+        if not isinstance(value, str):
+            what = kind_of(value)
+            cure = "it takes text" if what in ("a mapping", "a list", "empty") else "put it in quotes"
+            raise self.error(f"this is {what}; {cure}", *below)
+        if any(character < " " or character == "\x7f" for character in value):
+            raise self.error("this has characters that cannot be in it; write it on one line", *below)
+        if not secret and len(value) > 4096:
+            raise self.error("this is too long; is it meant so?", *below)
+        return value
+
+    def texts(self) -> tuple[str, ...]:
+        if not isinstance(self.value, list):
+            raise self.error(
+                f"this is {kind_of(self.value)}; it takes a list, each on a line that begins with `- `"
+            )
+        return tuple(self._text(item, index) for index, item in enumerate(self.value))
+
+    def keys(self, *known: str) -> dict[str, _Section]:
+        """What is below it, by key; keys with nothing behind them are left out."""
+        if not isinstance(self.value, Mapping):
+            raise self.error(f"this is {kind_of(self.value)}; it takes the keys {', '.join(known)} below it")
+        for key in self.value:
+            if key not in known:
+                raise self.error(f"unknown key {key!r}; {nearest(str(key), known)}", key)
+        return {
+            key: _Section(self.document, value, *self.path, key)
+            for key, value in self.value.items()
+            if value is not None
+        }
+
+
+def read_site(text: str, before: Kept) -> Reading:
+    """Read the file. With a fault in it, only what cannot cut the host off is taken from it.
+
+    That is: SSH keys, besides those that were known, and a name and a wireless network where there was none before.
+    """
+    try:
+        document = _document(text)
+    except ConfigError as error:
+        return Reading(before, (_fault(error),))
+    faults: list[Fault] = []
+    found: dict[str, Any] = {}
+    for key, value in ({} if document is None else document.data).items():
+        if value is None:
+            continue
+        assert document is not None
+        try:
+            if key not in KEYS:
+                raise document.error((key,), f"unknown key; {nearest(key, KEYS)}")
+            found |= KEYS[key](_Section(document, value, key), before)
+        except ConfigError as error:
+            faults.append(_fault(error))
+    after = msgspec.structs.replace(before, **found)
+    if document is not None:
+        try:
+            _check_together(document, found, before, after)
+        except ConfigError as error:
+            faults.append(_fault(error))
+    if not faults:
+        return Reading(after)
+    return Reading(_rescued(before, found), tuple(faults))
+
+
+def _rescued(before: Kept, found: Mapping[str, Any]) -> Kept:
+    taken: dict[str, Any] = {
+        key: found[key] for key in ("hostname", "wifi") if key in found and not getattr(before, key)
+    }
+    if "ssh_keys" in found:
+        taken["ssh_keys"] = tuple(dict.fromkeys((*before.ssh_keys, *found["ssh_keys"])))
+    return msgspec.structs.replace(before, **taken)
+
+
+def _check_together(document: Document, found: Mapping[str, Any], before: Kept, after: Kept) -> None:
+    if found.get("pairing_code") and not after.endpoint and not after.controller:
+        raise document.error(("pairingCode",), "the controller is not known; add `endpoint`, its HOST:PORT")
+    if found.get("pairing_code") and after.controller:
+        raise document.error(
+            ("pairingCode",),
+            "this host is the controller itself, which needs no code; remove one of the two keys",
+        )
+    if after.address is not None and after.address.interface == "wifi" and after.wifi is None:
+        raise document.error(("address", "interface"), "there is no `wifi`; add it, or write `wired`")
+
+
+def _document(text: str) -> Document | None:
+    """None if there is nothing but comments. ConfigError never shows more of the file than a character."""
+    if all(not line.strip() or line.lstrip().startswith(("#", "---")) for line in text.splitlines()):
+        return None
+    try:
+        document = Document(FILE, "hostname", text.encode())
+    except ConfigError as error:
+        place = None if error.line is None or error.column is None else (error.line, error.column)
+        # It may be behind the last line.
+        line = [*re.split(r"\r\n|\r|\n", text), ""][error.line - 1] if error.line else ""
+        if "\t" in line[: len(line) - len(line.lstrip())]:
+            message = "the line begins with a tab; YAML takes blanks there"
+        else:
+            is_of_keys = error.message.endswith(_ABOUT_KEYS)
+            message = error.message if is_of_keys else _QUOTED.sub("...", error.message)
+        raise ConfigError(message, file=FILE, place=place) from None
+    return document
+
+
+def _fault(error: ConfigError) -> Fault:
+    key = ".".join(str(part) for part in error.path if isinstance(part, str))
+    return Fault(error.message, key if len(key) <= 80 else "", error.line, error.column)
+
+
+def _hostname(section: _Section, before: Kept) -> dict[str, Any]:
+    del before
+    name = section.text()
+    if not _HOST_LABEL.fullmatch(name):
+        raise section.error(
+            f"{name[:70]!r} is no host name; it takes lower-case letters, digits and `-`, at most 63"
+        )
+    return {"hostname": name}
+
+
+def _wifi(section: _Section, before: Kept) -> dict[str, Any]:
+    if section.value == "none":
+        return {"wifi": None}
+    keys = section.keys("country", "ssid", "passphrase")
+    known = before.wifi
+    ssid = keys["ssid"].text() if "ssid" in keys else known.ssid if known else ""
+    if not 1 <= len(ssid.encode()) <= 32:
+        raise section.error("the name of the network, `ssid`, is missing, or has more than 32 bytes", "ssid")
+    country = keys["country"].text() if "country" in keys else known.country if known else ""
+    if not re.fullmatch("[A-Z]{2}", country):
+        raise section.error("the radio needs a country: two upper-case letters, such as DE or US", "country")
+    if "passphrase" in keys:
+        passphrase = _passphrase(keys["passphrase"])
+    elif known is not None and known.ssid == ssid:
+        passphrase = known.passphrase
+    else:
+        raise section.error("`passphrase` is missing for this network; add it, or `passphrase: none`")
+    return {"wifi": Wifi(ssid, country, passphrase)}
+
+
+def _passphrase(section: _Section) -> str:
+    passphrase = section.text(secret=True)
+    if passphrase == "none":  # noqa: S105 - the word for an open network
+        return ""
+    is_plain = 8 <= len(passphrase) <= 63 and passphrase.isascii()
+    if not is_plain and not _HEX.fullmatch(passphrase):
+        raise section.error(
+            "a passphrase has 8 to 63 letters, digits and signs of ASCII, or is a key of 64 hexadecimal digits"
+        )
+    return passphrase
+
+
+def _address(section: _Section, before: Kept) -> dict[str, Any]:
+    if section.value == "dhcp":
+        return {"address": None}
+    keys = section.keys("ip", "gateway", "dns", "interface")
+    if "ip" not in keys:
+        raise section.error("`ip` is missing, such as 192.168.1.20/24; or write `address: dhcp`")
+    ip = keys["ip"].text()
+    try:
+        network = ipaddress.ip_interface(ip)
+    except ValueError:
+        network = None
+    if network is None or "/" not in ip:
+        raise section.error(f"{ip[:60]!r} is no address with a length, such as 192.168.1.20/24", "ip")
+    gateway = keys["gateway"].text() if "gateway" in keys else ""
+    if gateway and (_ip(keys["gateway"], gateway) not in network.network or gateway == str(network.ip)):
+        raise section.error(
+            f"{gateway} is not another address of {network.network}; it takes the router's", "gateway"
+        )
+    dns = keys["dns"].texts() if "dns" in keys else ()
+    for index, server in enumerate(dns):
+        _ip(keys["dns"], server, index)
+    interface = keys["interface"].text() if "interface" in keys else ""
+    if interface not in ("", "wired", "wifi"):
+        raise section.error(f"{interface[:60]!r} is none of `wired` and `wifi`", "interface")
+    wireless = section.document.data.get("wifi", before.wifi) not in (None, "none")
+    return {"address": Address(ip, gateway, dns, interface or ("wifi" if wireless else "wired"))}
+
+
+def _ip(section: _Section, text: str, *below: int) -> Any:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise section.error(f"{text[:60]!r} is no IP address", *below) from None
+
+
+def _ssh_keys(section: _Section, before: Kept) -> dict[str, Any]:
+    del before
+    keys = tuple(key.strip() for key in section.texts())
+    if not keys:
+        raise section.error(
+            "without a key nobody could log in; add one, or remove `sshKeys` to leave all as it was"
+        )
+    for index, key in enumerate(keys):
+        if "PRIVATE KEY" in key:
+            raise section.error(
+                "this is a private key; it takes the line of the file that ends with .pub", index
+            )
+        kind, _, rest = key.partition(" ")
+        if not kind.startswith(_KEY_TYPES) or not _is_key(kind, rest.split(" ")[0]):
+            raise section.error(
+                "this is no public key; it takes a whole line such as `ssh-ed25519 AAAA... name`", index
+            )
+    return {"ssh_keys": keys}
+
+
+def _is_key(kind: str, data: str) -> bool:
+    try:
+        raw = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return raw[:4] == len(kind).to_bytes(4, "big") and raw[4 : 4 + len(kind)] == kind.encode()
+
+
+def _time_server(section: _Section, before: Kept) -> dict[str, Any]:
+    del before
+    server = section.text()
+    if server == "none":
+        return {"time_server": ""}
+    if not _HOST_NAME.fullmatch(server):
+        raise section.error(f"{server[:60]!r} is no name or address of a time server")
+    return {"time_server": server}
+
+
+def _endpoint(section: _Section, before: Kept) -> dict[str, Any]:
+    del before
+    endpoint = section.text()
+    try:
+        host, _ = split_host_port(endpoint, default_port=CONTROLLER_PORT)
+    except AddressSyntaxError as error:
+        raise section.error(str(error)) from None
+    if not _HOST_NAME.fullmatch(host):
+        raise section.error(
+            f"{endpoint[:60]!r} is no address of a controller; it takes HOST:PORT, such as lab:8082"
+        )
+    return {"endpoint": endpoint}
+
+
+def _fingerprint(section: _Section, before: Kept) -> dict[str, Any]:
+    del before
+    fingerprint = section.text()
+    if not _HEX.fullmatch(fingerprint.replace(":", "")):
+        raise section.error(
+            "this is no fingerprint of a certificate, 64 hexadecimal digits; copy it as the controller prints it"
+        )
+    return {"fingerprint": fingerprint}
+
+
+def _pairing_code(section: _Section, before: Kept) -> dict[str, Any]:
+    code = section.text(secret=True).strip()
+    if not re.fullmatch(r"[A-Za-z0-9 -]{4,100}", code):
+        raise section.error(
+            "this is no pairing code; copy it as `jumpstarter-controller admin pair host` prints it"
+        )
+    return {} if code_digest(code) in before.used_codes else {"pairing_code": code}
+
+
+def _controller(section: _Section, before: Kept) -> dict[str, Any]:
+    del before
+    if not isinstance(section.value, bool):
+        raise section.error(f"this is {kind_of(section.value)}; it takes `true` or `false`")
+    return {"controller": section.value}
+
+
+KEYS: Mapping[str, Callable[[_Section, Kept], dict[str, Any]]] = {
+    "hostname": _hostname,
+    "wifi": _wifi,
+    "address": _address,
+    "sshKeys": _ssh_keys,
+    "timeServer": _time_server,
+    "endpoint": _endpoint,
+    "fingerprint": _fingerprint,
+    "pairingCode": _pairing_code,
+    "controller": _controller,
+}
+
+
+def secrets_to_remove(text: str, kept: Kept) -> list[tuple[str, ...]]:
+    """The paths of secrets in the file that are not needed there any more: they are kept, or were used."""
+    try:
+        document = _document(text)
+    except ConfigError:
+        return []
+    data = {} if document is None else document.data
+    found: list[tuple[str, ...]] = []
+    wifi = data.get("wifi")
+    passphrase = wifi.get("passphrase") if isinstance(wifi, Mapping) else None
+    if passphrase is not None and kept.wifi is not None and passphrase == kept.wifi.passphrase:
+        found.append(("wifi", "passphrase"))
+    code = data.get("pairingCode")
+    if isinstance(code, str) and code_digest(code) in kept.used_codes:
+        found.append(("pairingCode",))
+    return found

@@ -1,0 +1,55 @@
+"""Keeps what is known in a file that only root reads, written whole and on the disk before anything relies on it."""
+
+from __future__ import annotations
+
+import msgspec
+from jumpstarter_proto.private_files import PrivateFileError, read_private, set_aside, write_private
+
+from jumpstarter_image.host import Host
+from jumpstarter_image.kept import Kept
+
+__all__ = ["StateError", "load", "save"]
+
+FILE = "state.json"
+
+
+class StateError(Exception):
+    """What is known cannot be read or kept; says what to do."""
+
+
+def load(host: Host) -> Kept:
+    """What is known; nothing on a new host.
+
+    Raises:
+        StateError: what is there makes no sense, and is set aside; or it cannot be read.
+    """
+    path = host.state_folder / FILE
+    if not path.exists():
+        return Kept()
+    try:
+        return msgspec.json.decode(read_private(path), type=Kept)
+    except msgspec.DecodeError:
+        try:
+            aside = set_aside(path)
+        except OSError as error:
+            raise StateError(f"{path} is damaged, and cannot be moved away: {error.strerror}") from None
+        raise StateError(
+            f"what this host knew was damaged, and is kept as {aside.name}; write all keys into jumpstarter.yaml again"
+        ) from None
+    except PrivateFileError as error:
+        raise StateError(str(error)) from None
+
+
+def save(host: Host, kept: Kept) -> None:
+    """Keep it, if it is another. Raises StateError."""
+    path = host.state_folder / FILE
+    data = msgspec.json.format(msgspec.json.encode(kept)) + b"\n"
+    try:
+        host.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists() and read_private(path) == data:
+            return
+        write_private(path, data)
+    except OSError as error:
+        raise StateError(f"{path} cannot be written: {error.strerror}") from None
+    except PrivateFileError as error:
+        raise StateError(str(error).rpartition(";")[0]) from None

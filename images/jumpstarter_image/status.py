@@ -1,0 +1,228 @@
+"""Gathers what is known of the host, and writes it beside the file, seldom enough for a card."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jumpstarter_image import fat, state
+from jumpstarter_image.apply import read_file
+from jumpstarter_image.enrolment import enrolled_as, is_time_known, last_trouble
+from jumpstarter_image.host import Host
+from jumpstarter_image.kept import Kept
+from jumpstarter_image.plan import hostname_of
+from jumpstarter_image.sentences import Board, Facts, Interface, status_bytes, status_lines
+
+__all__ = ["WRITES_AT_ONCE", "WRITE_SECONDS", "Budget", "gather", "note_problems", "show"]
+
+WRITES_AT_ONCE = 6
+"""So often the file is written in a row, as during a boot or while somebody tries settings..."""
+WRITE_SECONDS = 60.0
+"""...and then once in this time."""
+_BUDGET = "status-writes"
+_PROBLEMS = "problems"
+_CONFLICT = re.compile(r"changing published hostname from '[^']*' to '([A-Za-z0-9-]{1,63})'")
+_WIFI_EVENTS = (
+    ("WRONG_KEY", "key"),
+    ("pre-shared key may be incorrect", "key"),
+    ("CTRL-EVENT-NETWORK-NOT-FOUND", "range"),
+    ("CTRL-EVENT-CONNECTED", ""),
+)
+MAX_DEVICES = 100
+
+
+def gather(host: Host) -> Facts:
+    """Everything, as it is now. What cannot be found out is left out, or a sentence."""
+    problems = list(_noted(host))
+    kept = Kept()
+    try:
+        kept = state.load(host)
+    except state.StateError as error:
+        problems.append(str(error))
+    site, _, faults, missing = read_file(host, kept)
+    hostname = hostname_of(kept, host.machine_id())
+    enrolled = enrolled_as(host)
+    boards, boards_trouble = _boards(host)
+    return Facts(
+        hostname=hostname,
+        faults=tuple(map(str, faults)),
+        problems=tuple(dict.fromkeys((*problems, *missing))),
+        has_file=site is not None or bool(faults) or host.site_file.exists(),
+        other_host=_other_host(host),
+        interfaces=tuple(_interfaces(host)),
+        wifi="" if kept.wifi is None else kept.wifi.ssid,
+        wifi_trouble=_wifi_trouble(host) if kept.wifi is not None else "",
+        has_keys=bool(kept.ssh_keys),
+        is_time_known=is_time_known(host),
+        time_server=kept.time_server,
+        enrolled="" if enrolled is None else f"{enrolled.name} of {enrolled.endpoint}",
+        endpoint=kept.endpoint,
+        is_controller=kept.controller,
+        is_waiting=kept.is_to_enrol,
+        refusal=kept.refusal,
+        trouble=last_trouble(host),
+        boards=boards,
+        boards_trouble=boards_trouble,
+        free_bytes=_free(host),
+        read_only=tuple(_read_only(host)),
+    )
+
+
+def show(host: Host) -> tuple[list[str], bool]:
+    """Write the status, if it is another and was not written often just now. Returns its lines, and whether it was.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    lines = status_lines(gather(host))
+    if not host.status_file.parent.is_dir() or _budget(host).left < 1:
+        return lines, False
+    is_written = fat.write_padded(host.status_file, status_bytes(lines))
+    if is_written:
+        _take_from_budget(host)
+    return lines, is_written
+
+
+def note_problems(host: Host, problems: Sequence[str]) -> None:
+    """Keep what went wrong with the last run for the status, as long as the host runs. OSError if it cannot be."""
+    if list(problems) != _noted(host):
+        host.run_folder.mkdir(parents=True, exist_ok=True)
+        text = "".join(f"{problem}\n" for problem in problems)
+        (host.run_folder / _PROBLEMS).write_text(text, encoding="utf-8")
+
+
+def _noted(host: Host) -> list[str]:
+    try:
+        return (host.run_folder / _PROBLEMS).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """How many writes are left, and since when; in seconds since the boot."""
+
+    left: float
+    at: float
+
+    def at_time(self, now: float) -> Budget:
+        """As it is later."""
+        return Budget(min(WRITES_AT_ONCE, self.left + max(0.0, now - self.at) / WRITE_SECONDS), now)
+
+
+def _budget(host: Host) -> Budget:
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    try:
+        return msgspec.json.decode((host.run_folder / _BUDGET).read_bytes(), type=Budget).at_time(now)
+    except (OSError, msgspec.DecodeError):
+        return Budget(WRITES_AT_ONCE, now)
+
+
+def _take_from_budget(host: Host) -> None:
+    budget = _budget(host)
+    host.run_folder.mkdir(parents=True, exist_ok=True)
+    (host.run_folder / _BUDGET).write_bytes(msgspec.json.encode(Budget(budget.left - 1, budget.at)))
+
+
+def _interfaces(host: Host) -> Iterator[Interface]:
+    found = _json(host.run("ip", "-j", "address", "show").output)
+    for one in found if isinstance(found, list) else []:
+        name = str(one.get("ifname", ""))
+        if one.get("link_type") != "ether" or not name.startswith(("e", "w", "usb")):
+            continue
+        addresses = tuple(
+            str(address.get("local"))
+            for address in one.get("addr_info", [])
+            if address.get("scope") == "global" and not address.get("temporary")
+        )
+        is_wireless = name.startswith("w")
+        yield Interface(name, is_wireless, "LOWER_UP" in one.get("flags", []), addresses)
+
+
+def _wifi_trouble(host: Host) -> str:
+    """What its program said last; see `wpa_supplicant`."""
+    said = _journal(host, "jumpstarter-image-wifi@*")
+    for line in reversed(said):
+        for word, trouble in _WIFI_EVENTS:
+            if word in line:
+                return trouble
+    return ""
+
+
+def _other_host(host: Host) -> str:
+    for line in reversed(_journal(host, "systemd-resolved.service")):
+        if found := _CONFLICT.search(line):
+            return found[1]
+    return ""
+
+
+def _journal(host: Host, unit: str) -> list[str]:
+    done = host.run("journalctl", "-b", "-q", "--no-pager", "-o", "cat", "-n", "200", "-u", unit)
+    return done.output.splitlines() if done.code == 0 else []
+
+
+def _boards(host: Host) -> tuple[tuple[Board, ...], str]:
+    trouble = "the exporter does not run yet; see `systemctl status jumpstarter-exporter`"
+    if not host.exporter_socket.exists():  # early in a boot, where each program costs time
+        return (), trouble
+    done = host.run(
+        *("jumpstarter-exporter", "boards", "-o", "json", "--socket", str(host.exporter_socket)), timeout=30.0
+    )
+    data = _json(done.output)
+    if done.code != 0 or not isinstance(data, Mapping):
+        return (), trouble
+    return tuple(
+        Board(
+            str(board.get("name")),
+            str(board.get("problem") or ""),
+            tuple(_device(device) for device in board.get("devices", [])[:MAX_DEVICES]),
+        )
+        for board in data.get("boards", [])
+    ), ""
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    reason = f": {device['reason']}" if device.get("reason") else ""
+    return f"{device.get('path')} ({device.get('interface')}) is {device.get('state')}{reason}."
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class _Place:
+    name: str
+    path: Path
+
+
+def _places(host: Host) -> Iterator[_Place]:
+    yield _Place("the partition with jumpstarter.yaml", host.site_file.parent)
+    yield _Place("the partition with this host's state", host.state_folder.parent)
+
+
+def _read_only(host: Host) -> Iterator[str]:
+    for place in _places(host):
+        try:
+            if os.statvfs(place.path).f_flag & os.ST_RDONLY:
+                yield place.name
+        except OSError:
+            continue
+
+
+def _free(host: Host) -> int | None:
+    try:
+        found = os.statvfs(host.state_folder.parent)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jumpstarter_image.fat import STATUS_BYTES
+from jumpstarter_image.sentences import WIDTH, Board, Facts, Interface, status_bytes, status_lines
+
+CABLE = Interface("eth0", is_wireless=False, is_connected=True, addresses=("192.168.1.20",))
+WIFI = Interface("wlan0", is_wireless=True, is_connected=False)
+
+
+def said(**facts: Any) -> str:
+    return "\n".join(status_lines(Facts(**{"hostname": "pi", "interfaces": (CABLE,), **facts})))
+
+
+def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
+    board = Board("pi", "", ("ft232r-1.serial (serial) is ready.",))
+    text = said(has_keys=True, enrolled="pi of lab:8082", endpoint="lab:8082", boards=(board,))
+    assert text.splitlines() == [
+        "Host name: pi.",
+        "To log in: ssh lab@pi.local, or lab@ and one of the addresses below.",
+        "Network cable (eth0): connected, 192.168.1.20.",
+        "Time: known.",
+        "Controller: this host is pi of lab:8082.",
+        "Board pi: served.",
+        "  ft232r-1.serial (serial) is ready.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"faults": ("jumpstarter.yaml: x",)}, "has a mistake and was not used; what was set before stays"),
+        ({"has_file": False}, "there is no jumpstarter.yaml beside this file"),
+        (
+            {"other_host": "pi2"},
+            "another host on this network is called pi, too, so this one is found as pi2.local",
+        ),
+        ({}, "Nobody can log in by SSH: add `sshKeys`"),
+        ({"interfaces": ()}, "no network interface"),
+        ({"interfaces": (WIFI,)}, "Wi-Fi (wlan0): not set up."),
+        ({"interfaces": (WIFI,), "wifi": "Lab"}, "not connected to Lab yet"),
+        (
+            {"interfaces": (WIFI,), "wifi": "Lab", "wifi_trouble": "key"},
+            "the passphrase of Lab is wrong; write",
+        ),
+        ({"interfaces": (WIFI,), "wifi": "Lab", "wifi_trouble": "range"}, "there is no network Lab in reach"),
+        ({"wifi": "Lab"}, "this host has no Wi-Fi that Linux knows"),
+        ({"is_time_known": False}, "no time server has answered; local use works"),
+        ({"is_time_known": False, "time_server": "ntp"}, "the time server ntp has not answered"),
+        (
+            {"refusal": "it is used.", "endpoint": "lab"},
+            "at lab refused: it is used. It is tried again with a new",
+        ),
+        ({"trouble": "no such host"}, "not enrolled yet: no such host. It is tried again by itself"),
+        ({"is_controller": True}, "this host is its own controller"),
+        ({}, "Controller: none; to lease these boards from elsewhere add `endpoint`"),
+        ({"enrolled": "pi of old:1", "endpoint": "new:1"}, "names new:1; to move there add a `pairingCode`"),
+        ({}, "Boards: none; nothing is plugged in"),
+        ({"boards_trouble": "it does not run"}, "Boards: not known: it does not run."),
+        ({"boards": (Board("pi", "no token"),)}, "Board pi: not served: no token"),
+        ({"free_bytes": 5 * 1024**2}, "the card is too small or full, only 5 MB are free; use a larger card"),
+        ({"read_only": ("the partition",)}, "the partition cannot be written"),
+        ({"problems": ("it burns",)}, "Problem: it burns."),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_to_do(facts: dict[str, Any], sentence: str) -> None:
+    assert sentence in said(**facts)
+
+
+def test_a_host_with_many_devices_says_how_to_see_the_rest() -> None:
+    text = said(boards=tuple(Board(f"pi-{number}", "", ("one", "two")) for number in range(40)))
+    assert "Board pi-0: served." in text
+    assert "  and 80 lines more: jumpstarter-exporter boards" in text
+
+
+@given(st.lists(st.text(max_size=300), max_size=20))
+def test_the_file_is_for_windows_of_any_editor(lines: list[str]) -> None:
+    text = status_bytes(status_lines(Facts("pi", problems=tuple(lines)))).decode()
+    assert "\n" not in text.replace("\r\n", "")
+    assert "\r" not in text.replace("\r\n", "")
+    assert all(len(line) <= WIDTH for line in text.split("\r\n"))
+    assert text.isprintable() or set(filter(lambda one: not one.isprintable(), text)) <= {"\r", "\n"}
+
+
+def test_a_usual_status_fits_the_file() -> None:
+    boards = tuple(Board(f"pi-{number}", "", ("a-device.serial (serial) is ready.",)) for number in range(20))
+    assert len(status_bytes(status_lines(Facts("pi", faults=("x" * 300,), boards=boards)))) < STATUS_BYTES
+
+
+def test_facts_hold_no_secret() -> None:
+    """Not even a place for one: they are shown."""
+    names = {
+        field.name for field in msgspec.structs.fields(msgspec.defstruct("F", list(Facts.__annotations__)))
+    }
+    assert not {name for name in names if "passphrase" in name or "code" in name}

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jumpstarter_image.kept import Address, Kept, Wifi
+from jumpstarter_image.plan import files_of, hostname_of
+from jumpstarter_image.settings import KEYS, read_site, secrets_to_remove
+from jumpstarter_image.site_text import MAX_BYTES, NotTextError, SiteText
+
+EXAMPLE = Path(__file__).parents[1] / "jumpstarter.yaml"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ann@laptop"
+KNOWN = Kept(hostname="old", wifi=Wifi("Lab", "DE", "a passphrase"), ssh_keys=(KEY,), endpoint="lab:8082")
+SECRET = "sEcReT-of-ann"
+
+
+def fault(text: str, before: Kept = KNOWN) -> str:
+    """The only fault of a file."""
+    [found] = read_site(text, before).faults
+    return str(found)
+
+
+# What is shipped
+
+
+def test_the_example_says_nothing_as_it_is_shipped() -> None:
+    assert read_site(EXAMPLE.read_text(), KNOWN) == read_site("", KNOWN)
+    assert read_site("", KNOWN).kept == KNOWN
+    assert read_site("", KNOWN).faults == ()
+
+
+def test_the_example_is_valid_with_all_of_it_uncommented_and_explains_each_key() -> None:
+    text = re.sub(r"^#(?=[^ ]|  )", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+    assert set(yaml.safe_load(text)) == set(KEYS)
+    reading = read_site(text, Kept())
+    assert reading.faults == ()
+    assert reading.kept == Kept(
+        hostname="lab-pi",
+        wifi=Wifi("My network", "DE", "correct horse battery staple"),
+        address=Address("192.168.1.20/24", "192.168.1.1", ("192.168.1.1",), "wired"),
+        ssh_keys=(KEY,),
+        time_server="ntp.example.com",
+        endpoint="lab.example.com:8082",
+        fingerprint="3F:A0:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE",
+        pairing_code="HOST-ABCD-EFGH-JKLM",
+    )
+
+
+# What a key means
+
+
+def test_a_key_that_is_missing_or_empty_means_as_it_was() -> None:
+    assert read_site("wifi:\nhostname: new\nlabels:\n", KNOWN).kept.wifi == KNOWN.wifi
+    after = read_site("wifi: {ssid: Lab}\nhostname: new\n", KNOWN)
+    assert after.faults == ()
+    assert after.kept == msgspec.structs.replace(KNOWN, hostname="new")
+
+
+def test_what_was_set_is_taken_back_by_a_word() -> None:
+    before = msgspec.structs.replace(KNOWN, address=Address("10.0.0.2/8"), time_server="ntp", controller=True)
+    after = read_site("wifi: none\naddress: dhcp\ntimeServer: none\ncontroller: false\n", before).kept
+    assert (after.wifi, after.address, after.time_server, after.controller) == (None, None, "", False)
+
+
+def test_another_network_needs_its_own_passphrase_or_the_word_for_none() -> None:
+    assert "wifi: `passphrase` is missing for this network" in fault("wifi: {ssid: Elsewhere}")
+    assert read_site("wifi: {ssid: Elsewhere, passphrase: none}", KNOWN).kept.wifi == Wifi("Elsewhere", "DE")
+
+
+def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
+    def interface(text: str, before: Kept) -> str:
+        address = read_site(text, before).kept.address
+        assert address is not None
+        return address.interface
+
+    assert interface("address: {ip: 10.0.0.2/8}", Kept()) == "wired"
+    assert interface("address: {ip: 10.0.0.2/8}", KNOWN) == "wifi"
+    assert interface("address: {ip: 10.0.0.2/8}\nwifi: none", KNOWN) == "wired"
+    assert interface("address: {ip: 10.0.0.2/8, interface: wired}", KNOWN) == "wired"
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("hostname: a\nhostnam: b", "line 2, column 1: hostnam: unknown key; did you mean 'hostname'?"),
+        ("ssh_keys: []", "line 1, column 1: ssh_keys: unknown key; did you mean 'sshKeys'?"),
+        (
+            "wifi:\n  pasphrase: x",
+            "line 2, column 3: wifi.pasphrase: unknown key 'pasphrase'; did you mean 'passphrase'?",
+        ),
+        (
+            "hostname: Lab Pi",
+            "hostname: 'Lab Pi' is no host name; it takes lower-case letters, digits and `-`",
+        ),
+        ("hostname: 12", "hostname: this is a number; put it in quotes"),
+        ("hostname: [a]", "hostname: this is a list; it takes text"),
+        (
+            "wifi:\n  country: NO\n  ssid: Lab",
+            "line 2, column 3: wifi.country: this is yes or no; put it in quotes",
+        ),
+        (
+            "wifi: {country: de}",
+            "wifi.country: the radio needs a country: two upper-case letters, such as DE or US",
+        ),
+        ("wifi: on", "wifi: this is yes or no; it takes the keys country, ssid, passphrase below it"),
+        (
+            "address: 10.0.0.2",
+            "address: this is text; it takes the keys ip, gateway, dns, interface below it",
+        ),
+        (
+            "address: {ip: 10.0.0.2}",
+            "address.ip: '10.0.0.2' is no address with a length, such as 192.168.1.20/24",
+        ),
+        (
+            "address: {ip: 10.0.0.2/24, gateway: 10.0.1.1}",
+            "address.gateway: 10.0.1.1 is not another address of 10.0.0.0/24; it takes the router's",
+        ),
+        ("address: {ip: 10.0.0.2/24, dns: [lab]}", "address.dns: 'lab' is no IP address"),
+        ("sshKeys: []", "sshKeys: without a key nobody could log in"),
+        ("sshKeys: me", "sshKeys: this is text; it takes a list, each on a line that begins with `- `"),
+        (
+            "sshKeys:\n- ssh-rsa AAAA me",
+            "line 2, column 3: sshKeys: this is no public key; it takes a whole line",
+        ),
+        ("timeServer: 'a b'", "timeServer: 'a b' is no name or address of a time server"),
+        ("endpoint: lab:x", "endpoint: "),
+        ("endpoint: http://lab", "endpoint: "),
+        ("fingerprint: 3F:A0", "fingerprint: this is no fingerprint of a certificate"),
+        ("controller: maybe", "controller: this is text; it takes `true` or `false`"),
+        ("hostname: a\nhostname: b", "line 2, column 1: 'hostname' is there twice; keep one"),
+        ("hostname: a\n\twifi: b", "line 2, column 1: the line begins with a tab; YAML takes blanks there"),
+        ("hostname: a\n  wifi: b", "line 2, column 7: this is not YAML: mapping values are not allowed"),
+        ("- hostname", "the file is no mapping; it begins with keys such as `hostname:`"),
+    ],
+)
+def test_a_fault_has_its_place_and_says_what_to_write(text: str, sentence: str) -> None:
+    said = fault(text)
+    assert said.startswith("jumpstarter.yaml")
+    assert sentence in said
+
+
+def test_all_faults_are_found_at_once() -> None:
+    reading = read_site("hostnam: a\nendpoint: lab\nfingerprint: x\n", KNOWN)
+    assert [one.key for one in reading.faults] == ["hostnam", "fingerprint"]
+    assert reading.kept == KNOWN
+
+
+def test_a_code_needs_a_controller_and_a_controller_no_code() -> None:
+    code = "pairingCode: HOST-AAAA-BBBB"
+    assert "pairingCode: the controller is not known; add `endpoint`" in fault(code, Kept())
+    assert "remove one of the two keys" in fault(f"{code}\ncontroller: true")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"wifi: {{passphrase: {SECRET[:5]}}}",
+        f"wifi:\n  passphrase: *{SECRET}",
+        f"wifi:\n  passphrase: &{SECRET}\n",
+        f"wifi:\n  passphrase: !{SECRET}\n",
+        f"wifi:\n  passphrase: !{SECRET} x\n",
+        f"wifi:\n  passphrase: %{SECRET}\n",
+        f"wifi:\n  passphrase: @{SECRET}\n",
+        f"wifi:\n  passphrase: '{SECRET}\n",
+        f'wifi:\n  passphrase: "{SECRET}\\z"\n',
+        f"wifi:\n  passphrase: [{SECRET}]\n",
+        f"wifi:\n  passphrase: {SECRET}: {SECRET}\n",
+        f"pairingCode: {SECRET}_{SECRET}\n",
+        f"pairingCode: {{{SECRET}: 1}}\n",
+        f"sshKeys:\n- '-----BEGIN OPENSSH PRIVATE KEY----- {SECRET}'\n",
+        f"wifi:\n  passphrase: {SECRET}\n pairingCode: x\n",
+        f"wifi:\n  passphrase: {SECRET}\n  passphrase: {SECRET}\n",
+        "wifi:\n  passphrase: 2026-02-45\n",
+        "wifi:\n  passphrase: 12345678\n",
+    ],
+)
+def test_a_secret_is_in_no_sentence(text: str) -> None:
+    faults = read_site(text, Kept(endpoint="lab")).faults
+    assert faults
+    for said in map(str, faults):
+        assert SECRET[:5] not in said
+        assert "2026" not in said
+        assert "1234" not in said
+
+
+def test_a_faulty_file_takes_no_way_in_and_gives_those_that_cut_nobody_off() -> None:
+    text = f"hostnam: x\nhostname: new\nwifi: {{ssid: New, passphrase: none}}\nsshKeys: ['{KEY} too']\ntimeServer: x\n"
+    after = read_site(text, KNOWN).kept
+    assert after == msgspec.structs.replace(KNOWN, ssh_keys=(KEY, f"{KEY} too"))
+    new = read_site(text.replace("{ssid", "{country: DE, ssid"), Kept()).kept
+    assert new == Kept(hostname="new", wifi=Wifi("New", "DE"), ssh_keys=(f"{KEY} too",))
+
+
+# Whatever is in it
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=20)
+    | st.sampled_from(["none", "dhcp", KEY, "1.2.3.4/8"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["ssid", "country", "passphrase", "ip", "dns", "gateway"]) | st.text(),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(KEYS)) | st.text(max_size=8), values, max_size=5))
+def test_any_data_is_settings_or_faults_and_never_cuts_the_host_off(data: dict[str, Any]) -> None:
+    reading = read_site(yaml.safe_dump(data, allow_unicode=True), KNOWN)
+    assert all(len(str(one)) < 1000 for one in reading.faults)
+    if reading.faults:
+        assert reading.kept.wifi == KNOWN.wifi
+        assert reading.kept.address == KNOWN.address
+        assert set(reading.kept.ssh_keys) >= set(KNOWN.ssh_keys)
+    assert reading.kept.ssh_keys
+    files_of(reading.kept, hostname_of(reading.kept, ""))
+    assert msgspec.json.decode(msgspec.json.encode(reading.kept), type=Kept) == reading.kept
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_settings_or_faults(text: str) -> None:
+    reading = read_site(text, KNOWN)
+    if reading.faults:
+        assert reading.kept == KNOWN
+    secrets_to_remove(text, KNOWN)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=80).map(lambda text: text.encode("utf-16")))
+def test_any_bytes_are_text_that_can_be_written_again_or_a_sentence(raw: bytes) -> None:
+    try:
+        site = SiteText.decoded(raw)
+    except NotTextError:
+        return
+    assert site.encoded(site.text) == raw
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_editors_write_is_read(encoding: str, end: str) -> None:
+    raw = f"# für uns{end}hostname: new{end}".encode(encoding)
+    assert read_site(SiteText.decoded(raw).text, Kept()).kept.hostname == "new"
+
+
+def test_bytes_that_are_no_text_are_said_with_their_place() -> None:
+    with pytest.raises(NotTextError, match="save it with the encoding UTF-8") as found:
+        SiteText.decoded("a: b\n# für".encode("latin-1"))
+    assert found.value.place == (2, 4)
+    with pytest.raises(NotTextError, match="UTF-8"):
+        SiteText.decoded("hostname: a".encode("utf-16-le"))
+    with pytest.raises(NotTextError, match="larger than 64 KiB"):
+        SiteText.decoded(b"#" * (MAX_BYTES + 1))
+
+
+# Secrets that are to go
+
+
+def test_secrets_go_once_they_are_kept_or_used() -> None:
+    text = "wifi: {country: DE, ssid: Lab, passphrase: a passphrase}\nendpoint: lab\npairingCode: host-aaaa bbbb\n"
+    kept = read_site(text, Kept()).kept
+    assert secrets_to_remove(text, Kept()) == []
+    assert secrets_to_remove(text, kept) == [("wifi", "passphrase")]
+    assert kept.is_to_enrol
+    used = kept.with_used_code()
+    assert secrets_to_remove(text, used) == [("wifi", "passphrase"), ("pairingCode",)]
+    assert secrets_to_remove(text.replace("host-aaaa bbbb", "HOST-AAAA-BBBB"), used)[1:] == [("pairingCode",)]
+    assert read_site(text, used).kept == used
+    assert secrets_to_remove("wifi: {country: DE, ssid: Lab, passphrase: none}", kept) == []

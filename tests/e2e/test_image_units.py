@@ -1,0 +1,119 @@
+"""What the image has beside the packages: its units are taken by systemd, and say what the program reads and writes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jumpstarter_image import plan
+from jumpstarter_image.cli import TRY_AGAIN
+from jumpstarter_image.host import Host
+
+from tests.e2e.test_systemd_units import settings, verify
+from tests.support.peers import ROOT
+from tests.support.systemd_tools import Tool, udevadm
+
+ROOTFS = ROOT / "images" / "rootfs"
+UNITS = ROOTFS / "usr/lib/systemd/system"
+SERVICES = sorted(UNITS.glob("*.service"))
+MAX_EXPOSURE = {"jumpstarter-image-enrol": 2.6, "jumpstarter-image-wifi@": 4.6}
+"""Of 10; the others 2.5. The first becomes another user, the second controls a radio."""
+HOST = Host(Path("/"))
+
+
+def test_systemd_takes_the_units(systemd_analyze: list[Tool], tmp_path: Path) -> None:
+    # Those of the packages are named by these.
+    for tool in systemd_analyze:
+        said = verify(tool, tmp_path, *SERVICES, *UNITS.glob("*.path"), *UNITS.glob("*.timer"))
+        assert said == [], f"systemd {tool.version}"
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=[path.stem for path in SERVICES])
+def test_a_unit_is_exposed_no_more_than_its_job_needs(service: Path, systemd_analyze: list[Tool]) -> None:
+    for tool in systemd_analyze:
+        threshold = round(MAX_EXPOSURE.get(service.stem, 2.5) * 10)
+        done = subprocess.run(
+            [
+                *tool.command,
+                "security",
+                "--offline=true",
+                "--no-pager",
+                f"--threshold={threshold}",
+                str(service),
+            ],
+            env=os.environ | {"LC_ALL": "C.UTF-8"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"systemd {tool.version}: {done.stdout.splitlines()[-1:]}"
+
+
+def test_each_unit_runs_a_command_that_there_is() -> None:
+    commands = [settings(unit)["ExecStart"][0].split() for unit in SERVICES]
+    ours = [words for words in commands if words[0] == "/usr/bin/jumpstarter-image"]
+    assert sorted(words[1] for words in ours) == ["apply", "enrol", "status"]
+    for _, command, *options in ours:
+        done = subprocess.run(
+            [sys.executable, "-m", "jumpstarter_image", command, *options, "--help"],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0
+
+
+def test_the_host_starts_in_an_order_in_which_each_finds_what_it_reads() -> None:
+    before = " ".join(settings(UNITS / "jumpstarter-image.service")["Before"]).split()
+    assert {"network-pre.target", "systemd-networkd.service", "systemd-timesyncd.service"} <= set(before)
+    for unit in SERVICES:
+        if unit.stem != "jumpstarter-image":
+            assert "jumpstarter-image.service" in " ".join(settings(unit)["After"]).split()
+
+
+def test_nothing_that_a_boot_waits_for_waits_for_the_network_or_the_time() -> None:
+    """Where there is neither, the host is up all the same."""
+    for unit in SERVICES:
+        wanted = " ".join(settings(unit).get("Wants", []) + settings(unit).get("Requires", []))
+        assert "online" not in wanted
+        assert "time-sync" not in wanted
+    assert settings(UNITS / "jumpstarter-image-enrol.service")["Type"] == ["exec"]
+
+
+def test_conditions_and_places_are_those_of_the_program() -> None:
+    enrol = settings(UNITS / "jumpstarter-image-enrol.service")
+    conditions = [f"|/{plan.ENROL_MARKER}", f"|/{plan.CONTROLLER_OPTIONS}"]
+    assert enrol["ConditionPathExists"] == conditions
+    assert str(TRY_AGAIN) not in enrol["SuccessExitStatus"][0].split()
+    controller = settings(UNITS / "jumpstarter-controller.service.d/10-image.conf")
+    assert controller["ConditionPathExists"] == [f"/{plan.CONTROLLER_OPTIONS}"]
+    assert controller["EnvironmentFile"] == [f"-/{plan.CONTROLLER_OPTIONS}"]
+    wifi = settings(UNITS / "jumpstarter-image-wifi@.service")
+    assert wifi["ConditionPathExists"] == [f"/{plan.WPA}"]
+    assert f"-c /{plan.WPA} " in wifi["ExecStart"][0]
+    path = settings(UNITS / "jumpstarter-image.path")
+    assert path["PathChanged"] == [str(HOST.site_file)]
+    image = settings(UNITS / "jumpstarter-image.service")
+    assert f"/var/lib/{image['StateDirectory'][0]}" == str(HOST.state_folder)
+    assert {f"/{one}" for one in plan.PATHS if not one.startswith("run/")} == set()
+    keys = (ROOTFS / "etc/ssh/sshd_config.d/10-jumpstarter.conf").read_text()
+    assert f"AuthorizedKeysFile /{plan.SSH_KEYS.replace(plan.USER, '%u')}\n" in keys
+
+
+def test_udev_takes_the_rule(tmp_path: Path) -> None:
+    [rules] = (ROOTFS / "usr/lib/udev/rules.d").iterdir()
+    found = re.findall(r'"(jumpstarter-image-[^"]*)"', rules.read_text())
+    assert found == ["jumpstarter-image-wifi@$name.service"]
+    done = subprocess.run(
+        [*udevadm(), "verify", "--resolve-names=never", "--no-summary", str(rules)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
