@@ -307,3 +307,11 @@ def test_who_waits_for_a_board_that_changes_gets_it_as_it_is_then(lab: Lab) -> N
     lab.ok("lease", "release", lease, "--client", ann)
     out, err = waiting.communicate(timeout=LIMIT)
     assert (waiting.returncode, "10.0.0.7" in out) == (0, True), out + err
+
+
+def test_labels_of_the_hosts_environment_are_those_of_its_boards_if_they_are_granted(lab: Lab) -> None:
+    host = Host(lab, one="", two="metadata: {labels: {rack: '7'}}\n")
+    host.enrol("--may-label", "rack")
+    host.start(JUMPSTARTER_BOARD_LABELS="rack=3")
+    available(lab, "pi4-one", "pi4-two")
+    assert [found(lab)[name]["labels"]["rack"] for name in ("pi4-one", "pi4-two")] == ["3", "7"]

@@ -13,6 +13,7 @@ from jumpstarter_proto.documents import Document, FieldError, PathInFile
 from jumpstarter_proto.reach import Reach
 
 from jumpstarter_exporter.boards.occupancy import Limits
+from jumpstarter_exporter.config.host_labels import host_labels
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
@@ -221,8 +222,10 @@ class ExporterConfig:
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Of the exporter, now."""
-        return self.settings.metadata.labels if self.discovered is None else self.discovered.labels
+        """Of the exporter, now. A board that its host registers has the host's, too."""
+        own = self.settings.metadata.labels if self.discovered is None else self.discovered.labels
+        is_of_host = self.enrolment is not None and self.enrolment.host is not None
+        return {**host_labels(), **own} if is_of_host else own
 
     @property
     def exporter_name(self) -> str | None:
