@@ -172,8 +172,8 @@ def remove_secrets(host: Host, site: SiteText, kept: Kept) -> list[str]:
         name = ".".join(path)
         try:
             writes = writes_without(site, path)
-            fat.change_in_place(host.site_file, writes)
-            site = SiteText.decoded(host.site_file.read_bytes())
+            raw = site.encoded(site.text)
+            site = SiteText.decoded(fat.change_in_place(host.site_file, raw, writes))
         except (BlankingError, NotTextError, yaml.YAMLError):
             problems.append(
                 f"{name} is not needed in {host.site_file.name} any more, but cannot be taken out as it is written; "

@@ -96,13 +96,14 @@ def _apply(host: Host) -> int:
 
 def _enrol(host: Host) -> int:
     from jumpstarter_image.enrolment import Step, enrol  # noqa: PLC0415
-    from jumpstarter_image.state import StateError  # noqa: PLC0415
 
     try:
         step, said = enrol(host)
-    except StateError as error:
-        print_error_line(f"jumpstarter-image: {error}")
-        return ExitCode.FAILED
+    except OSError as error:
+        print_error_line(
+            f"jumpstarter-image: {error.filename} cannot be written: {error.strerror}; check the card"
+        )
+        return TRY_AGAIN
     if step is not Step.NOTHING_TO_DO:
         _status(host, write=True)
     if said:

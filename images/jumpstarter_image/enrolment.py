@@ -20,7 +20,7 @@ from jumpstarter_proto.errors import ExitCode
 
 from jumpstarter_image import state
 from jumpstarter_image.apply import read_file, remove_secrets
-from jumpstarter_image.host import Host
+from jumpstarter_image.host import Done, Host
 from jumpstarter_image.kept import Kept
 from jumpstarter_image.plan import ENROL_MARKER, hostname_of, own_endpoint
 
@@ -53,16 +53,19 @@ class Enrolled:
 def enrol(host: Host) -> tuple[Step, str]:
     """One try. Says what came of it, and why.
 
-    Raises:
-        StateError: what is known cannot be read or written.
+    OSError: /run cannot be written.
     """
-    kept = state.load(host)
-    if kept.controller:
-        step, said = _enrol_at_own_controller(host, kept)
-    elif kept.is_to_enrol:
-        step, said = _enrol_by_code(host, kept)
-    else:
-        step, said = Step.NOTHING_TO_DO, ""
+    try:
+        kept = state.load(host)
+        if kept.controller:
+            step, said = _enrol_at_own_controller(host, kept)
+        elif kept.is_to_enrol:
+            step, said = _enrol_by_code(host, kept)
+        else:
+            step, said = Step.NOTHING_TO_DO, ""
+    except state.StateError as error:
+        # A code that is used by a host which cannot write that down would be lost.
+        step, said = Step.AGAIN, str(error)
     _note(host, said if step is Step.AGAIN else "")
     if step in (Step.ENROLLED, Step.REFUSED):
         (host.root / ENROL_MARKER).unlink(missing_ok=True)
@@ -96,16 +99,15 @@ def _enrol_by_code(host: Host, kept: Kept) -> tuple[Step, str]:
 def _enrol_at_own_controller(host: Host, kept: Kept) -> tuple[Step, str]:
     hostname = hostname_of(kept, host.machine_id())
     endpoint = own_endpoint(kept, hostname)
+    granted = [word for key in sorted(kept.labels) for word in ("--may-label", key)]
     if _is_at(host, endpoint):
-        return Step.NOTHING_TO_DO, ""
+        done = _admin(host, "host", "change", hostname, *granted) if granted else Done(0, "", "")
+        return (Step.NOTHING_TO_DO, "") if done.code == 0 else (Step.AGAIN, _reason(done.errors))
     if not is_time_known(host) and time.clock_gettime(time.CLOCK_BOOTTIME) < CLOCK_SECONDS:
         return Step.AGAIN, "the time is not known yet"
-    user = ("--reuid", CONTROLLER_USER, "--regid", CONTROLLER_USER, "--init-groups", "--")
-    as_its_user = ("setpriv", *user, "jumpstarter-controller", "admin", "pair", "host", hostname)
-    options = ("--data", str(host.root / CONTROLLER_DATA), "-o", "json")
-    offered = host.run(*as_its_user, *options)
+    offered = _admin(host, "pair", "host", hostname, *granted, "-o", "json")
     if offered.code != 0:
-        offered = host.run(*as_its_user, "--renew", *options)
+        offered = _admin(host, "pair", "host", hostname, "--renew", "-o", "json")
     if offered.code != 0:
         return Step.AGAIN, _reason(offered.errors)
     offer = json.loads(offered.output)
@@ -119,6 +121,13 @@ def _enrol_at_own_controller(host: Host, kept: Kept) -> tuple[Step, str]:
     ]
     done = host.run(*command, given=f"{offer['code']}\n")
     return (Step.ENROLLED, "") if done.code == ExitCode.OK else (Step.AGAIN, _reason(done.errors))
+
+
+def _admin(host: Host, *words: str) -> Done:
+    """The controller's administration, as the user that its files belong to."""
+    user = ("--reuid", CONTROLLER_USER, "--regid", CONTROLLER_USER, "--init-groups", "--")
+    data = str(host.root / CONTROLLER_DATA)
+    return host.run("setpriv", *user, "jumpstarter-controller", "admin", *words, "--data", data)
 
 
 def _clean(host: Host, kept: Kept) -> None:

@@ -14,13 +14,21 @@ STATUS_BYTES = 8192
 """The status file's length, whatever it says: it is allocated once."""
 
 
-def change_in_place(path: Path, writes: Iterable[Write]) -> None:
-    """Make the writes, each on the disk before the next. OSError if one cannot be made."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def change_in_place(path: Path, before: bytes, writes: Iterable[Write]) -> bytes:
+    """Make the writes, each on the disk before the next. Returns what the file is then. OSError if one cannot be made.
+
+    None is made if the file is not what it was: somebody has saved it meanwhile, and it will be read again.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    content = bytearray(before)
     try:
+        if os.pread(descriptor, len(before) + 1, 0) != before:
+            return before
         for write in writes:
+            content[write.offset : write.offset + len(write.data)] = write.data
             os.pwrite(descriptor, write.data, write.offset)
             os.fsync(descriptor)
+        return bytes(content)
     finally:
         os.close(descriptor)
 

@@ -57,6 +57,8 @@ class Kept(msgspec.Struct, frozen=True):
     used_codes: tuple[str, ...] = ()
     """The digests of the last codes that made this host what it is, the last one first."""
     attempt: Attempt | None = None
+    labels: dict[str, str] = {}
+    """Of its boards at the controller."""
     controller: bool = False
     """Whether this host is the controller of its lab, too."""
 

@@ -32,9 +32,10 @@ WIRELESS = "run/systemd/network/10-jumpstarter-wireless.network"
 WPA = "run/jumpstarter-image/wpa_supplicant.conf"
 SSH_KEYS = f"run/jumpstarter-image/authorized_keys/{USER}"
 TIME = "run/systemd/timesyncd.conf.d/jumpstarter.conf"
+EXPORTER_OPTIONS = "run/jumpstarter-image/exporter.env"
 CONTROLLER_OPTIONS = "run/jumpstarter-image/controller.env"
 ENROL_MARKER = "run/jumpstarter-image/enrol"
-PATHS = (WIRED, WIRELESS, WPA, SSH_KEYS, TIME, CONTROLLER_OPTIONS, ENROL_MARKER)
+PATHS = (WIRED, WIRELESS, WPA, SSH_KEYS, TIME, EXPORTER_OPTIONS, CONTROLLER_OPTIONS, ENROL_MARKER)
 """All that may be written; what is not planned is removed."""
 _HEADER = "# Made of jumpstarter.yaml at each boot; change that.\n"
 _DEBIAN_TIME = "0.debian.pool.ntp.org 1.debian.pool.ntp.org 2.debian.pool.ntp.org"
@@ -70,6 +71,9 @@ def files_of(kept: Kept, hostname: str) -> dict[str, PlannedFile]:
         files[WPA] = PlannedFile(_wpa(kept.wifi), 0o600)
     if kept.ssh_keys:
         files[SSH_KEYS] = PlannedFile("".join(f"{key}\n" for key in kept.ssh_keys))
+    if kept.labels:
+        labels = ",".join(f"{key}={value}" for key, value in sorted(kept.labels.items()))
+        files[EXPORTER_OPTIONS] = PlannedFile(f'{_HEADER}JUMPSTARTER_BOARD_LABELS="{labels}"\n')
     if kept.controller:
         options = f"--with-router --endpoint {own_endpoint(kept, hostname)}"
         files[CONTROLLER_OPTIONS] = PlannedFile(f'{_HEADER}JUMPSTARTER_CONTROLLER_OPTIONS="{options}"\n')
@@ -145,13 +149,14 @@ def steps_after(
         steps += [_systemctl(verb, f"jumpstarter-image-wifi@{name}.service") for name in wireless]
     if TIME in changed:
         steps.append(_systemctl("try-restart", "systemd-timesyncd.service"))
-    if is_renamed:
+    if is_renamed or EXPORTER_OPTIONS in changed:
         # Its boards are named after the host.
         steps.append(_systemctl("try-restart", "jumpstarter-exporter.service"))
     if CONTROLLER_OPTIONS in changed:
         verb = "restart" if kept.controller else "stop"
         steps.append(_systemctl(verb, "jumpstarter-controller.service"))
-    if ENROL_MARKER in changed and kept.is_to_enrol:
+    is_other_host = kept.controller and not {CONTROLLER_OPTIONS, EXPORTER_OPTIONS}.isdisjoint(changed)
+    if is_other_host or (ENROL_MARKER in changed and kept.is_to_enrol):
         steps.append(_systemctl("restart", "jumpstarter-image-enrol.service"))
     return steps
 

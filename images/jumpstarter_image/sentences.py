@@ -33,6 +33,8 @@ class Board:
 
     name: str
     problem: str = ""
+    use: str = ""
+    """Who has it, or what keeps it from being leased."""
     devices: tuple[str, ...] = ()
 
 
@@ -213,7 +215,8 @@ def _boards(facts: Facts) -> Iterator[str]:
         return
     lines: list[str] = []
     for board in facts.boards:
-        lines.append(f"Board {board.name}: {f'not served: {board.problem}' if board.problem else 'served.'}")
+        state = f"not served: {board.problem}" if board.problem else board.use or "served"
+        lines.append(f"Board {board.name}: {state.rstrip('.')}.")
         lines += [f"  {device}" for device in board.devices]
     yield from lines[:MAX_LINES_OF_BOARDS]
     if len(lines) > MAX_LINES_OF_BOARDS:

@@ -26,6 +26,10 @@ __all__ = ["FILE", "KEYS", "Fault", "Reading", "read_site", "secrets_to_remove"]
 FILE = Path("jumpstarter.yaml")
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+_LABEL_KEY = re.compile(
+    r"([a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+)
 _HEX = re.compile(r"[0-9A-Fa-f]{64}")
 _QUOTED = re.compile(r"(['\"`]).{2,}?\1")
 _ABOUT_KEYS = ("is there twice; keep one", "it begins with keys such as `hostname:`")
@@ -327,6 +331,23 @@ def _pairing_code(section: _Section, before: Kept) -> dict[str, Any]:
     return {} if code_digest(code) in before.used_codes else {"pairing_code": code}
 
 
+def _labels(section: _Section, before: Kept) -> dict[str, Any]:
+    del before
+    if not isinstance(section.value, Mapping):
+        raise section.error(
+            f"this is {kind_of(section.value)}; it takes `key: value` lines, or {{}} for none"
+        )
+    labels: dict[str, str] = {}
+    for key, value in section.value.items():
+        label = _Section(section.document, value, *section.path, key).text()
+        if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(label):
+            raise section.error(
+                "a label has letters, digits, `-`, `_` and `.`, at most 63 in each of its parts", key
+            )
+        labels[key] = label
+    return {"labels": labels}
+
+
 def _controller(section: _Section, before: Kept) -> dict[str, Any]:
     del before
     if not isinstance(section.value, bool):
@@ -343,6 +364,7 @@ KEYS: Mapping[str, Callable[[_Section, Kept], dict[str, Any]]] = {
     "endpoint": _endpoint,
     "fingerprint": _fingerprint,
     "pairingCode": _pairing_code,
+    "labels": _labels,
     "controller": _controller,
 }
 

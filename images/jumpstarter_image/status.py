@@ -36,7 +36,6 @@ _WIFI_EVENTS = (
     ("CTRL-EVENT-NETWORK-NOT-FOUND", "range"),
     ("CTRL-EVENT-CONNECTED", ""),
 )
-MAX_DEVICES = 100
 
 
 def gather(host: Host) -> Facts:
@@ -182,7 +181,8 @@ def _boards(host: Host) -> tuple[tuple[Board, ...], str]:
         Board(
             str(board.get("name")),
             str(board.get("problem") or ""),
-            tuple(_device(device) for device in board.get("devices", [])[:MAX_DEVICES]),
+            str(board.get("use") or ""),
+            tuple(_device(device) for device in board.get("devices", [])),
         )
         for board in data.get("boards", [])
     ), ""

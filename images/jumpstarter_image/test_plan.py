@@ -15,6 +15,7 @@ from jumpstarter_image.kept import Address, Kept, Wifi
 from jumpstarter_image.plan import (
     CONTROLLER_OPTIONS,
     ENROL_MARKER,
+    EXPORTER_OPTIONS,
     PATHS,
     SSH_KEYS,
     TIME,
@@ -92,6 +93,11 @@ def test_a_controller_on_the_card_is_reached_where_others_find_it(kept: Kept, en
     assert f'OPTIONS="--with-router --endpoint {endpoint}"\n' in files[CONTROLLER_OPTIONS].content
 
 
+def test_labels_are_for_the_exporter() -> None:
+    text = files_of(Kept(labels={"team": "radio", "rack": "3"}), "pi")[EXPORTER_OPTIONS].content
+    assert text.endswith('JUMPSTARTER_BOARD_LABELS="rack=3,team=radio"\n')
+
+
 def test_an_open_network_has_no_key() -> None:
     text = files_of(Kept(wifi=Wifi("Café", "FR")), "pi")[WPA].content
     assert "key_mgmt=NONE" in text
@@ -144,7 +150,11 @@ def test_only_what_has_changed_is_done_again() -> None:
     assert steps(ENROL_MARKER) == ["restart jumpstarter-image-enrol.service"]
     assert steps(ENROL_MARKER, kept=Kept()) == []
     controller = Kept(controller=True)
-    assert steps(CONTROLLER_OPTIONS, kept=controller)[0] == "restart jumpstarter-controller.service"
+    enrol = "restart jumpstarter-image-enrol.service"
+    assert steps(CONTROLLER_OPTIONS, kept=controller) == ["restart jumpstarter-controller.service", enrol]
+    exporter = "try-restart jumpstarter-exporter.service"
+    assert steps(EXPORTER_OPTIONS) == [exporter]
+    assert steps(EXPORTER_OPTIONS, kept=controller) == [exporter, enrol]
     assert steps(CONTROLLER_OPTIONS, kept=Kept()) == ["stop jumpstarter-controller.service"]
 
 

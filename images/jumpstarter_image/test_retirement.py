@@ -89,12 +89,23 @@ def test_a_secret_between_braces_that_crosses_sectors_is_left_for_its_owner() ->
 def test_a_file_is_changed_where_it_is(tmp_path: Path) -> None:
     file = tmp_path / "jumpstarter.yaml"
     site = SiteText(file_with(0, "a passphrase"))
-    file.write_bytes(site.encoded(site.text))
+    raw = site.encoded(site.text)
+    file.write_bytes(raw)
     inode = file.stat().st_ino
-    change_in_place(file, writes_without(site, PATH))
+    assert change_in_place(file, raw, writes_without(site, PATH)) != raw
     assert file.read_text() == site.text.replace("passphrase: a passphrase", " " * 24)
     assert file.stat().st_ino == inode
     assert [path.name for path in tmp_path.iterdir()] == ["jumpstarter.yaml"]
+
+
+def test_a_file_that_was_saved_meanwhile_is_not_changed(tmp_path: Path) -> None:
+    file = tmp_path / "jumpstarter.yaml"
+    site = SiteText(file_with(0, "a passphrase"))
+    for text in (file_with(0, "another one"), f"{site.text}# more\n", site.text[:-1], ""):
+        file.write_text(text)
+        raw = site.encoded(site.text)
+        assert change_in_place(file, raw, writes_without(site, PATH)) == raw
+        assert file.read_text() == text
 
 
 def test_the_status_has_one_length_and_is_written_when_it_is_another(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def said(**facts: Any) -> str:
 
 
 def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
-    board = Board("pi", "", ("ft232r-1.serial (serial) is ready.",))
+    board = Board("pi", "", "", ("ft232r-1.serial (serial) is ready.",))
     text = said(has_keys=True, enrolled="pi of lab:8082", endpoint="lab:8082", boards=(board,))
     assert text.splitlines() == [
         "Host name: pi.",
@@ -63,7 +63,8 @@ def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
         ({"enrolled": "pi of old:1", "endpoint": "new:1"}, "names new:1; to move there add a `pairingCode`"),
         ({}, "Boards: none; nothing is plugged in"),
         ({"boards_trouble": "it does not run"}, "Boards: not known: it does not run."),
-        ({"boards": (Board("pi", "no token"),)}, "Board pi: not served: no token"),
+        ({"boards": (Board("pi", "no token."),)}, "Board pi: not served: no token."),
+        ({"boards": (Board("pi", "", "in local use by ann", ("a",)),)}, "Board pi: in local use by ann."),
         ({"free_bytes": 5 * 1024**2}, "the card is too small or full, only 5 MB are free; use a larger card"),
         ({"read_only": ("the partition",)}, "the partition cannot be written"),
         ({"problems": ("it burns",)}, "Problem: it burns."),
@@ -74,7 +75,7 @@ def test_what_is_wrong_is_said_with_what_to_do(facts: dict[str, Any], sentence: 
 
 
 def test_a_host_with_many_devices_says_how_to_see_the_rest() -> None:
-    text = said(boards=tuple(Board(f"pi-{number}", "", ("one", "two")) for number in range(40)))
+    text = said(boards=tuple(Board(f"pi-{number}", "", "", ("one", "two")) for number in range(40)))
     assert "Board pi-0: served." in text
     assert "  and 80 lines more: jumpstarter-exporter boards" in text
 
@@ -89,7 +90,9 @@ def test_the_file_is_for_windows_of_any_editor(lines: list[str]) -> None:
 
 
 def test_a_usual_status_fits_the_file() -> None:
-    boards = tuple(Board(f"pi-{number}", "", ("a-device.serial (serial) is ready.",)) for number in range(20))
+    boards = tuple(
+        Board(f"pi-{number}", "", "", ("a-device.serial (serial) is ready.",)) for number in range(20)
+    )
     assert len(status_bytes(status_lines(Facts("pi", faults=("x" * 300,), boards=boards)))) < STATUS_BYTES
 
 

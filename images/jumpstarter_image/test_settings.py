@@ -50,6 +50,7 @@ def test_the_example_is_valid_with_all_of_it_uncommented_and_explains_each_key()
         endpoint="lab.example.com:8082",
         fingerprint="3F:A0:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE",
         pairing_code="HOST-ABCD-EFGH-JKLM",
+        labels={"rack": "3"},
     )
 
 
@@ -136,6 +137,10 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
         ("endpoint: lab:x", "endpoint: "),
         ("endpoint: http://lab", "endpoint: "),
         ("fingerprint: 3F:A0", "fingerprint: this is no fingerprint of a certificate"),
+        ("labels: {rack: 3}", "labels.rack: this is a number; put it in quotes"),
+        ("labels: {rack: 'a b'}", "labels.rack: a label has letters, digits, `-`, `_` and `.`"),
+        ("labels: {'a,b': c}", "a label has letters, digits"),
+        ("labels: rack", "labels: this is text; it takes `key: value` lines"),
         ("controller: maybe", "controller: this is text; it takes `true` or `false`"),
         ("hostname: a\nhostname: b", "line 2, column 1: 'hostname' is there twice; keep one"),
         ("hostname: a\n\twifi: b", "line 2, column 1: the line begins with a tab; YAML takes blanks there"),

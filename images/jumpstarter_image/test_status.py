@@ -89,7 +89,7 @@ def test_boards_are_what_the_exporter_says(machine: ImageHost) -> None:
     boards = {"boards": [{"name": "pi", "problem": None, "devices": [device]}]}
     machine.program("jumpstarter-exporter", f"echo '{json.dumps(boards)}'")
     facts = gather(machine.host)
-    assert facts.boards == (Board("pi", "", ("a.serial (serial) is missing: unplugged at 10:00.",)),)
+    assert facts.boards == (Board("pi", "", "", ("a.serial (serial) is missing: unplugged at 10:00.",)),)
     assert facts.boards_trouble == ""
 
 

@@ -177,3 +177,26 @@ def test_another_certificate_than_the_file_says_is_said(lab: Lab, machine: Image
     machine.run("apply")
     assert machine.run("enrol").returncode == 0
     assert "this host is pi4 of" in machine.status()
+
+
+def test_a_lab_on_one_card_needs_no_code(machine: ImageHost) -> None:
+    with Lab.opened() as lab:
+        data = machine.root / "var/lib/jumpstarter-controller"
+        data.symlink_to(lab.data)
+        machine.write(f"hostname: pi4\ncontroller: true\nendpoint: 127.0.0.1:{lab.port}\n")
+        assert machine.boot().returncode == 0
+        assert (
+            f"--endpoint 127.0.0.1:{lab.port}"
+            in (machine.root / "run/jumpstarter-image/controller.env").read_text()
+        )
+        done = machine.run("enrol")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"this host is pi4 of 127.0.0.1:{lab.port}" in machine.status()
+        identity = (machine.host.exporter_state / "host.yaml").read_bytes()
+        # Again, with a label: the same host, which may set it.
+        machine.write("labels: {rack: '3'}\n")
+        machine.run("apply")
+        assert "systemctl --no-block restart jumpstarter-image-enrol.service" in machine.called()
+        assert machine.run("enrol").returncode == 0
+        assert (machine.host.exporter_state / "host.yaml").read_bytes() == identity
+        assert "may set: board,host,rack" in lab.admin("host", "list")

@@ -1,0 +1,67 @@
+"""What of an enrolment needs no controller; tests/e2e/test_image_site.py has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jumpstarter_image import enrolment, state
+from jumpstarter_image.enrolment import Step, enrol, last_trouble
+from jumpstarter_image.kept import MAX_USED_CODES, Kept
+from tests.support.image_host import ImageHost
+
+CODE = Kept(endpoint="lab:8082", fingerprint="AB", pairing_code="HOST-AAAA")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageHost:
+    machine = ImageHost(tmp_path)
+    monkeypatch.setenv("PATH", machine.environment["PATH"])
+    return machine
+
+
+def test_the_code_is_in_no_argument_and_nobody_is_enrolled_without_one(machine: ImageHost) -> None:
+    machine.program(
+        "jumpstarter-exporter",
+        f'echo "$@" > {machine.root}/words; read code; echo "$code" > {machine.root}/code',
+    )
+    assert enrol(machine.host) == (Step.NOTHING_TO_DO, "")
+    state.save(machine.host, CODE)
+    assert enrol(machine.host) == (Step.ENROLLED, "")
+    assert (machine.root / "words").read_text() == "enrol lab:8082 --replace --tls-fingerprint AB\n"
+    assert (machine.root / "code").read_text() == "HOST-AAAA\n"
+    assert enrol(machine.host) == (Step.NOTHING_TO_DO, "")
+
+
+def test_a_host_that_cannot_write_down_its_attempt_uses_no_code(machine: ImageHost) -> None:
+    state.save(machine.host, CODE)
+    machine.program("jumpstarter-exporter", f"touch {machine.root}/used")
+    (machine.host.state_folder / "state.json").chmod(0o644)
+    step, said = enrol(machine.host)
+    assert step is Step.AGAIN
+    assert "can be read by others" in said
+    assert last_trouble(machine.host) == said
+    assert not (machine.root / "used").exists()
+
+
+def test_a_controller_on_the_card_goes_by_its_own_clock_when_nobody_tells_the_time(
+    machine: ImageHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.save(machine.host, Kept(controller=True))
+    machine.fact("clock", "no")
+    machine.program("jumpstarter-controller", "echo 'jumpstarter-controller: not yet' >&2; exit 4")
+    monkeypatch.setattr(enrolment, "CLOCK_SECONDS", 1e12)
+    assert enrol(machine.host) == (Step.AGAIN, "the time is not known yet")
+    monkeypatch.setattr(enrolment, "CLOCK_SECONDS", 0.0)
+    assert enrol(machine.host) == (Step.AGAIN, "not yet")
+    monkeypatch.setattr(enrolment, "CLOCK_SECONDS", 1e12)
+    machine.fact("clock", "yes")
+    assert enrol(machine.host) == (Step.AGAIN, "not yet")
+
+
+def test_the_last_codes_are_remembered() -> None:
+    kept = Kept()
+    for number in range(2 * MAX_USED_CODES):
+        kept = Kept(pairing_code=f"HOST-{number}", used_codes=kept.used_codes).with_used_code()
+    assert len(kept.used_codes) == MAX_USED_CODES
