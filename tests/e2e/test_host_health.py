@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.lab import Lab
+from tests.e2e.lab import LIMIT, Lab
 from tests.interop import exporters
 from tests.support.programs import clock_rate
 
@@ -70,3 +72,37 @@ def test_a_weak_supply_is_seen_by_who_leases_and_in_metrics_and_again_after_a_re
         lab.kill_controller()
         lab.start_controller()
         lab.until(lambda: power(lab, ann) == "error")
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[dict[str, str]]:
+    """An exporter with a board that is served and one that is not; what a user beside it has in their environment."""
+    configurations = folder / ".config/jumpstarter/exporters"
+    configurations.mkdir(parents=True)
+    head = "apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nmetadata: {namespace: default, name: %s}\n"
+    (configurations / "rpi4.yaml").write_text(head % "rpi4" + "export: {power: {type: power.MockPower}}\n")
+    (configurations / "rock.yaml").write_text(head % "rock" + "export: {power: {type: power.NoSuchThing}}\n")
+    program = exporters.scripts() / "jumpstarter-exporter"
+    with exporters.running([program, "run"], folder) as daemon:
+        assert daemon.first_line().startswith("Listening on ")
+        yield exporters.clean_environment(folder)
+
+
+def test_doctor_beside_an_exporter_that_runs(tmp_path: Path) -> None:
+    program = exporters.scripts() / "jumpstarter-exporter"
+
+    def findings(environment: dict[str, str]) -> dict[str, Any]:
+        command = [program, "doctor", "-o", "json"]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+        )
+        assert (done.returncode, done.stderr) == (1, "")
+        return {one["key"]: one for one in json.loads(done.stdout)["findings"]}
+
+    with served(tmp_path) as environment:
+        found = findings(environment)
+        assert found["exporter.running"]["sentence"] == "an exporter runs, and has 2 boards"
+        assert (found["exporter.board"]["subject"], found["exporter.board"]["severity"]) == ("rock", "error")
+        assert found["config.broken"]["subject"].endswith("rock.yaml")
+    found = findings(environment)
+    assert found["exporter.running"]["sentence"].startswith("no exporter runs")

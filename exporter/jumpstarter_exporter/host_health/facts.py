@@ -16,6 +16,7 @@ __all__ = [
     "DeviceAccess",
     "DiskWear",
     "ExporterFacts",
+    "FileAccess",
     "FilesystemSpace",
     "GpioFacts",
     "HostFacts",
@@ -144,15 +145,26 @@ class Account:
 
 
 @dataclass(frozen=True)
-class DeviceAccess:
-    """A node, and whether the account may read and write it."""
+class FileAccess:
+    """Whose a file or node is."""
 
-    node: str
-    is_allowed: bool
+    place: str
     owner: str
     group: str
     mode: int
     """The permission bits."""
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"it is {self.owner}:{self.group}, mode {self.mode:04o}"
+
+
+@dataclass(frozen=True)
+class DeviceAccess:
+    """A node, and whether the account may read and write it."""
+
+    node: FileAccess
+    is_allowed: bool
     boards: tuple[str, ...] = ()
     """Which devices of boards it is of."""
 
@@ -249,6 +261,10 @@ class ConfigurationFacts:
     boards: int = 0
     problems: Mapping[str, str] = field(default_factory=dict)
     """By file or folder: what is wrong."""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    """The same of what this user may not look at, which is no fault of it."""
+    files: tuple[str, ...] = ()
+    """Of the boards."""
     identities: tuple[IdentityFacts, ...] = ()
 
 
@@ -289,5 +305,7 @@ class HostFacts:
     udev: UdevFacts | Unread | None = None
     programs: ProgramFacts | Unread | None = None
     configuration: ConfigurationFacts | Unread | None = None
+    unreadable: tuple[FileAccess, ...] | Unread | None = None
+    """Files of boards that the account may not read."""
     controllers: tuple[ControllerFacts, ...] | Unread | None = None
     exporter: ExporterFacts | Unread | None = None

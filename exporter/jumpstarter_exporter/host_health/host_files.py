@@ -21,7 +21,7 @@ class HostFiles:
 
     def path(self, place: str) -> Path:
         """Where an absolute path of the host is."""
-        return Path(f"{self.root}/{place.lstrip('/')}")
+        return Path(f"{str(self.root).rstrip('/')}/{place.lstrip('/')}")
 
     def read(self, place: str, most: int = MAX_BYTES) -> bytes:
         """The start of a regular file. OSError: it cannot be read, or is none: devices are never opened."""

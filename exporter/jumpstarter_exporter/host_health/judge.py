@@ -27,6 +27,7 @@ _AREA_OF_FIELD = {
     "udev": "udev",
     "programs": "program",
     "configuration": "config",
+    "unreadable": "config",
     "controllers": "controller",
     "exporter": "exporter",
 }
@@ -70,6 +71,8 @@ def _findings(facts: HostFacts) -> Iterator[HealthFinding]:
         yield from judge_system.judge_programs(programs, _read(facts.udev))
     if (configuration := _read(facts.configuration)) is not None:
         yield from judge_system.judge_configuration(configuration, clock.now if clock is not None else 0.0)
+    if (unreadable := _read(facts.unreadable)) is not None:
+        yield from judge_system.judge_unreadable(_read(facts.account), unreadable)
     if (controllers := _read(facts.controllers)) is not None:
         yield from judge_system.judge_controllers(controllers)
     if (exporter := _read(facts.exporter)) is not None:

@@ -12,6 +12,7 @@ from jumpstarter_exporter.host_health.facts import (
     ControllerFacts,
     DeviceAccess,
     ExporterFacts,
+    FileAccess,
     MemoryFacts,
     ProgramFacts,
     ServiceUnit,
@@ -29,6 +30,7 @@ __all__ = [
     "judge_programs",
     "judge_services",
     "judge_udev",
+    "judge_unreadable",
 ]
 
 FEW_BYTES = 64 * 1024 * 1024
@@ -94,20 +96,24 @@ def judge_devices(account: Account | None, devices: Sequence[DeviceAccess]) -> I
     who = f"the exporter's user {account.name}" if account.is_exporters else f"user {account.name}"
     refused = [one for one in devices if not one.is_allowed]
     for one in refused:
+        node = one.node
         boards = f" of {', '.join(one.boards[:4])}" if one.boards else ""
-        what = f"{who} may not use {one.node}{boards} (it is {one.owner}:{one.group}, mode {one.mode:04o})"
-        if one.mode & 0o060 != 0o060 or one.group in ("root", "0"):
+        if node.mode & 0o060 != 0o060 or node.group in ("root", "0"):
             cure = "install the udev rules and plug it in again (docs/systemd.md)"
-        elif one.group in account.groups and not account.is_exporters:
-            cure = (
-                f"the group {one.group} counts from the next login on: log in again, or `newgrp {one.group}`"
-            )
+        elif node.group in account.groups and not account.is_exporters:
+            cure = f"the group {node.group} counts from the next login on: log in again"
         else:
             again = "`systemctl restart jumpstarter-exporter`" if account.is_exporters else "log in again"
-            cure = f"sudo adduser {account.name} {one.group}, then {again}"
-        yield HealthFinding("device.permission", Severity.ERROR, what, cure, one.node)
+            cure = f"sudo adduser {account.name} {node.group}, then {again}"
+        yield HealthFinding(
+            "device.permission",
+            Severity.ERROR,
+            f"{who} may not use {node.place}{boards} ({node})",
+            cure,
+            node.place,
+        )
     if devices and not refused:
-        number = f"all {len(devices)} devices" if len(devices) > 1 else devices[0].node
+        number = f"all {len(devices)} devices" if len(devices) > 1 else devices[0].node.place
         yield HealthFinding("device.permission", Severity.OK, f"{who} may use {number}")
 
 
@@ -249,9 +255,18 @@ def judge_configuration(facts: ConfigurationFacts, now: float) -> Iterator[Healt
         yield HealthFinding(
             "config.broken", Severity.ERROR, f"{place}: {text}", "jumpstarter-exporter check", place
         )
-    if not facts.problems:
+    for place, why in facts.unseen.items():
+        yield HealthFinding("config.unread", Severity.UNKNOWN, f"{place}: {why}", subject=place)
+    if not facts.problems and not facts.unseen:
         number = "1 configuration" if facts.boards == 1 else f"{facts.boards or 'no'} configurations"
         yield HealthFinding("config.broken", Severity.OK, f"{number}, and nothing wrong in any")
+    if facts.identities:
+        named = ", ".join(f"{one.who} of {one.endpoint}" for one in facts.identities[:4])
+        yield HealthFinding("config.identity", Severity.OK, f"known to a controller: {named}")
+    elif not facts.problems and not facts.unseen:
+        yield HealthFinding(
+            "config.identity", Severity.OK, "known to no controller, so its boards are for users of this host"
+        )
     for one in facts.identities:
         if one.expires is None:
             continue
@@ -266,6 +281,21 @@ def judge_configuration(facts: ConfigurationFacts, now: float) -> Iterator[Healt
             "have a code made there with `jumpstarter-controller admin pair … --renew`, and `jumpstarter-exporter "
             "enrol` with it",
             one.who,
+        )
+
+
+def judge_unreadable(account: Account | None, files: Sequence[FileAccess]) -> Iterator[HealthFinding]:
+    """Files that the exporter has to read, and cannot."""
+    if account is None:
+        return
+    who = f"the exporter's user {account.name}" if account.is_exporters else f"user {account.name}"
+    for one in files:
+        yield HealthFinding(
+            "config.permission",
+            Severity.ERROR,
+            f"{who} may not read {one.place} ({one})",
+            f"chgrp {account.name} {one.place} && chmod 640 {one.place}",
+            one.place,
         )
 
 

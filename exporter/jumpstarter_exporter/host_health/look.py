@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from jumpstarter_exporter.host_health import read_hardware, read_system
 from jumpstarter_exporter.host_health.facts import Account, ExporterFacts, HostFacts, ServiceUnit, Unread
 from jumpstarter_exporter.host_health.host_files import HostFiles
 from jumpstarter_exporter.host_health.read_services import SYSTEMCTL, read_services
+from jumpstarter_exporter.state_directory import SYSTEM as STATE_DIRECTORY
 from jumpstarter_exporter.state_directory import state_directory
 
 __all__ = ["HostLook", "host_root"]
@@ -26,6 +28,7 @@ MAX_THREADS = 8
 """At once, also of those that are stuck and left behind."""
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 def host_root(environment: Mapping[str, str]) -> Path:
@@ -57,7 +60,9 @@ class HostLook:
         A cancellation leaves threads behind that end by themselves, as do those that take too long.
         """
         files = self._files
-        uses = [("/", "the system"), (self._state, "the exporter's state"), ("/var/log", "logs")]
+        system = str(STATE_DIRECTORY)  # of the service, whoever asks
+        state = system if files.exists(system) else self._state
+        uses = [("/", "the system"), (state, "the exporter's state"), ("/var/log", "logs")]
         areas: dict[str, Callable[[], object]] = {
             "power": partial(read_hardware.read_power, files),
             "temperature": partial(read_hardware.read_temperature, files),
@@ -106,25 +111,25 @@ class HostLook:
 
     async def host(self) -> HostFacts:
         """All that can be looked at, also who answers: configurations, controllers, the exporter that runs."""
-        from jumpstarter_exporter.host_health.reach import reach_controllers, reach_exporter  # noqa: PLC0415 - the daemon has no use for it
+        from jumpstarter_exporter.host_health.reach import exporter_socket, reach_controllers, reach_exporter  # noqa: PLC0415 - the daemon has no use for it
         from jumpstarter_exporter.host_health.read_configuration import ConfiguredHost, read_configuration  # noqa: PLC0415
-        from jumpstarter_exporter.serve import sockets  # noqa: PLC0415
 
         facts = await self.hardware()
         configured = await self._one(read_configuration)
         if isinstance(configured, ConfiguredHost):
             facts = replace(facts, configuration=configured.facts)
             facts = await self.system(facts, configured.nodes, configured.gpio_outputs)
+            if isinstance(facts.account, Account) and facts.account.is_exporters:
+                read = partial(
+                    read_system.read_unreadable, self._files, facts.account, configured.facts.files
+                )
+                facts = await self._read(facts, {"unreadable": read})
             facts = replace(facts, controllers=await reach_controllers(configured.controllers))
         else:
             facts = await self.system(replace(facts, configuration=configured), {})
-        try:
-            socket = sockets.default_path()
-        except JumpstarterError as error:
-            return replace(facts, exporter=Unread(str(error)))
         if _waits_for_first_call(facts.services):
             return replace(facts, exporter=ExporterFacts(is_running=False))
-        return replace(facts, exporter=await reach_exporter(socket))
+        return replace(facts, exporter=await reach_exporter(exporter_socket()))
 
     async def _read(self, facts: HostFacts, areas: Mapping[str, Callable[[], object]]) -> HostFacts:
         found: dict[str, Any] = {}  # each area is read by the function that is made for it
@@ -145,6 +150,11 @@ class HostLook:
             return Unread(f"it took longer than {self._seconds:g} s, as on a disk that does not answer")
         except (OSError, ValueError, JumpstarterError) as error:
             return Unread(_sentence(error))
+        except (
+            Exception
+        ) as error:  # a fault of ours in one area: the others are seen, and no board ends for it
+            _log.exception("a part of this host cannot be looked at")
+            return Unread(f"it failed here: {type(error).__name__}: {error}")
 
 
 def _sentence(error: Exception) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -14,8 +16,9 @@ from jumpstarter_proto.rpc import RpcError, connect_unix, open_channel
 
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.host_health.facts import ControllerFacts, ExporterFacts
+from jumpstarter_exporter.serve import sockets
 
-__all__ = ["reach_controllers", "reach_exporter"]
+__all__ = ["exporter_socket", "reach_controllers", "reach_exporter"]
 
 CONTROLLER_SECONDS = 8.0
 EXPORTER_SECONDS = 5.0
@@ -42,12 +45,20 @@ async def reach_controllers(controllers: Mapping[str, Trust]) -> tuple[Controlle
     return tuple(ControllerFacts(endpoint, found[endpoint]) for endpoint in sorted(found))
 
 
-async def reach_exporter(socket: Path) -> ExporterFacts:
+def exporter_socket() -> Path | None:
+    """Where an exporter of this host listens, the service's before this user's own; None if there is none."""
+    places = [sockets.SYSTEM] if not os.environ.get("JUMPSTARTER_RUNTIME_DIRECTORY") else []
+    with suppress(sockets.SocketError):
+        places.append(sockets.default_path())
+    return next((one for one in places if os.path.exists(one)), None)
+
+
+async def reach_exporter(socket: Path | None) -> ExporterFacts:
     """Ask the exporter behind that socket for its boards. Nobody becomes a user of one by that.
 
     With a socket of systemd's alone it is not asked: that would start it.
     """
-    if not await trio.Path(socket).exists():
+    if socket is None:
         return ExporterFacts(is_running=False)
     try:
         with trio.fail_after(EXPORTER_SECONDS), collapsed():

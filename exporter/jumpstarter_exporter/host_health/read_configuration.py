@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
 from jumpstarter_exporter.devices.spec import walk
 from jumpstarter_exporter.host_health.device_nodes import holds_gpio_output, host_nodes_of
 from jumpstarter_exporter.host_health.facts import ConfigurationFacts, IdentityFacts
+from jumpstarter_exporter.state_directory import SYSTEM
 
 __all__ = ["ConfiguredHost", "read_configuration"]
 
@@ -33,6 +35,7 @@ class ConfiguredHost:
 def read_configuration() -> ConfiguredHost:
     """Of this host, as the exporter of this user would read it. No device is opened. Blocking."""
     problems: dict[str, str] = {}
+    unseen: dict[str, str] = {}
     found = ConfiguredHost(ConfigurationFacts())
     enrolments: dict[str, Enrolment] = {}
     identities = Identities()
@@ -40,16 +43,17 @@ def read_configuration() -> ConfiguredHost:
     try:
         boards = dict(boards_of(read_files()))
     except JumpstarterError as error:
-        problems["the configuration folder"] = str(error)
+        _note("the configuration folder", error, problems, unseen)
     for name, board in boards.items():
         if board.config is None:
-            problems[str(board.path)] = str(board.error)
+            is_hidden = not board.digest and not os.access(board.path, os.R_OK)
+            (unseen if is_hidden else problems)[str(board.path)] = str(board.error)
             continue
         try:
             tree = configuration.build(board.config)
             enrolment = configuration.with_identity(board.config, identities).enrolment
         except JumpstarterError as error:
-            problems[str(board.path)] = str(error)
+            _note(str(board.path), error, problems, unseen)
             continue
         for path, spec in walk(tree):
             device = f"{name}.{path}" if path else name
@@ -59,18 +63,28 @@ def read_configuration() -> ConfiguredHost:
                 found.gpio_outputs.append(device)
         if enrolment is not None and enrolment.host is None:
             enrolments[f"the board {name}"] = enrolment
-    enrolments |= dict(_stored(identities, problems))
+    enrolments |= dict(_stored(identities, problems, unseen))
     for enrolment in enrolments.values():
         trust = Trust(ca=enrolment.tls.ca, insecure=enrolment.tls.insecure)
         found.controllers.setdefault(enrolment.endpoint, trust)
     known = tuple(
         IdentityFacts(who, one.endpoint, read_claims(one.token).expires) for who, one in enrolments.items()
     )
-    found.facts = ConfigurationFacts(len(boards), problems, known)
+    if SYSTEM.exists() and identities.folder.parent != SYSTEM and not os.access(SYSTEM, os.R_OK | os.X_OK):
+        unseen.setdefault(str(SYSTEM), "only its owner may look for identities and tokens there; use sudo")
+    files = tuple(str(board.path) for board in boards.values())
+    found.facts = ConfigurationFacts(len(boards), problems, unseen, files, known)
     return found
 
 
-def _stored(identities: Identities, problems: dict[str, str]) -> Iterator[tuple[str, Enrolment]]:
+def _note(place: str, error: Exception, problems: dict[str, str], unseen: dict[str, str]) -> None:
+    """What this user may not see is no fault of it."""
+    (unseen if isinstance(error.__context__, PermissionError) else problems)[place] = str(error)
+
+
+def _stored(
+    identities: Identities, problems: dict[str, str], unseen: dict[str, str]
+) -> Iterator[tuple[str, Enrolment]]:
     """The host's own, and those of boards that were enrolled by themselves."""
     try:
         if (host := identities.find_host()) is not None:
@@ -81,4 +95,4 @@ def _stored(identities: Identities, problems: dict[str, str]) -> Iterator[tuple[
             elif not stored.host:
                 yield f"the board {stored.board}", stored.enrolment
     except JumpstarterError as error:
-        problems["the identities"] = str(error)
+        _note("the identities", error, problems, unseen)

@@ -16,6 +16,7 @@ from jumpstarter_exporter.host_health.facts import (
     ClockFacts,
     DeviceAccess,
     DiskWear,
+    FileAccess,
     FilesystemSpace,
     GpioFacts,
     MemoryFacts,
@@ -38,6 +39,7 @@ __all__ = [
     "read_programs",
     "read_storage",
     "read_udev",
+    "read_unreadable",
     "serial_nodes",
 ]
 
@@ -91,7 +93,7 @@ def read_storage(
 
 
 def _existing(files: HostFiles, place: str) -> str:
-    while place not in ("", "/") and not files.path(place).is_dir():
+    while place not in ("", "/") and not os.path.isdir(files.path(place)):
         place = place.rpartition("/")[0]
     return place or "/"
 
@@ -227,8 +229,6 @@ def read_devices(
 
     What is not there is left out: its device is `missing`, and says so.
     """
-    users = {one[2]: one[0] for one in _entries(files, "/etc/passwd", 4)}
-    groups = {one[2]: one[0] for one in _entries(files, "/etc/group", 3)}
     found = []
     for node, boards in list(nodes.items())[:MAX_DEVICES]:
         try:
@@ -237,26 +237,39 @@ def read_devices(
             continue
         if stat.S_ISDIR(status.st_mode):
             continue
-        mode = stat.S_IMODE(status.st_mode)
-        allowed = _may_use(account, status, mode)
+        allowed = _may(account, status, 0o6)
         if not allowed and not account.is_exporters:
             allowed = os.access(files.path(node), os.R_OK | os.W_OK, effective_ids=True)  # access lists, too
-        uid, gid = str(status.st_uid), str(status.st_gid)
-        found.append(
-            DeviceAccess(node, allowed, users.get(uid, uid), groups.get(gid, gid), mode, tuple(boards))
-        )
+        found.append(DeviceAccess(_access(files, node, status), allowed, tuple(boards)))
     return tuple(found)
 
 
-def _may_use(account: Account, status: os.stat_result, mode: int) -> bool:
-    """As the kernel decides, without access lists: the first that fits counts."""
+def _access(files: HostFiles, place: str, status: os.stat_result) -> FileAccess:
+    users = {one[2]: one[0] for one in _entries(files, "/etc/passwd", 4)}
+    groups = {one[2]: one[0] for one in _entries(files, "/etc/group", 3)}
+    uid, gid = str(status.st_uid), str(status.st_gid)
+    return FileAccess(place, users.get(uid, uid), groups.get(gid, gid), stat.S_IMODE(status.st_mode))
+
+
+def _may(account: Account, status: os.stat_result, wanted: int) -> bool:
+    """As the kernel decides, without access lists: the first that fits counts. `wanted` is as for others: 4 reads."""
     if account.uid == 0:
         return True
-    if status.st_uid == account.uid:
-        return mode & 0o600 == 0o600
-    if status.st_gid in account.gids:
-        return mode & 0o060 == 0o060
-    return mode & 0o006 == 0o006
+    shift = 6 if status.st_uid == account.uid else 3 if status.st_gid in account.gids else 0
+    return status.st_mode >> shift & wanted == wanted
+
+
+def read_unreadable(files: HostFiles, account: Account, places: Sequence[str]) -> tuple[FileAccess, ...]:
+    """Those of the files that the account may not read."""
+    found = []
+    for place in places:
+        try:
+            status = files.path(place).stat()
+        except OSError:
+            continue
+        if not _may(account, status, 0o4):
+            found.append(_access(files, place, status))
+    return tuple(found)
 
 
 def read_gpio(files: HostFiles, outputs: Sequence[str]) -> GpioFacts:

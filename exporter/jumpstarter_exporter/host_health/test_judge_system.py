@@ -14,6 +14,7 @@ from jumpstarter_exporter.host_health.facts import (
     ControllerFacts,
     DeviceAccess,
     ExporterFacts,
+    FileAccess,
     FilesystemSpace,
     IdentityFacts,
     MemoryFacts,
@@ -35,6 +36,7 @@ from jumpstarter_exporter.host_health.judge_system import (
     judge_programs,
     judge_services,
     judge_udev,
+    judge_unreadable,
 )
 
 NOW = 1_795_000_000.0  # November 2026
@@ -82,7 +84,8 @@ PI = Account("pi", 1000, frozenset({1000}))
 
 
 def access(*, allowed: bool = False, group: str = "dialout", mode: int = 0o660) -> DeviceAccess:
-    return DeviceAccess("/dev/ttyUSB0", allowed, "root", group, mode, ("rpi4.console",))
+    node = FileAccess("/dev/ttyUSB0", "root", group, mode)
+    return DeviceAccess(node, allowed, ("rpi4.console",))
 
 
 def test_a_device_that_is_not_ours_names_the_group_that_is_missing() -> None:
@@ -184,10 +187,28 @@ def test_the_end_of_a_token(left: float | None, severity: str | None) -> None:
     identity = IdentityFacts("the host lab-pi", "lab:8082", None if left is None else NOW + left)
     found = [
         one
-        for one in judge_configuration(ConfigurationFacts(1, {}, (identity,)), NOW)
+        for one in judge_configuration(ConfigurationFacts(1, identities=(identity,)), NOW)
         if one.key == "config.token"
     ]
     assert [one.severity.value for one in found] == ([severity] if severity else [])
+
+
+def test_what_this_user_may_not_see_is_no_fault_of_it_and_an_identity_is_named() -> None:
+    hidden = ConfigurationFacts(unseen={"/var/lib/jumpstarter": "its secret"})
+    assert told(list(judge_configuration(hidden, NOW))) == [("config.unread", "unknown")]
+    found = list(
+        judge_configuration(ConfigurationFacts(1, identities=(IdentityFacts("rpi4", "lab:8082"),)), NOW)
+    )
+    assert told(found) == [("config.broken", "ok"), ("config.identity", "ok")]
+    assert "rpi4 of lab:8082" in found[1].sentence
+
+
+def test_a_file_that_the_services_user_may_not_read_is_told_with_the_cure() -> None:
+    file = FileAccess("/etc/jumpstarter/exporters/rpi4.yaml", "root", "root", 0o600)
+    (found,) = judge_unreadable(replace(PI, name="jumpstarter", is_exporters=True), [file])
+    assert (found.key, found.severity) == ("config.permission", Severity.ERROR)
+    assert found.cure.startswith("chgrp jumpstarter /etc/")
+    assert list(judge_unreadable(None, [file])) == []
 
 
 def test_a_file_that_is_broken_is_named_once() -> None:

@@ -105,6 +105,19 @@ async def test_a_disk_that_does_not_answer_keeps_nothing_else_from_being_seen(
     assert facts.memory == MemoryFacts(1000 * 1024, 600 * 1024)
 
 
+async def test_a_fault_of_ours_in_one_area_keeps_nothing_else_from_being_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("typ")
+
+    monkeypatch.setattr(read_system, "read_memory", fail)
+    facts = await HostLook(tmp_path, state=tmp_path).hardware()
+    assert facts.memory == Unread("it failed here: KeyError: 'typ'")
+    assert facts.usb is not None
+    assert "Traceback" in caplog.text
+
+
 async def test_an_empty_host_is_seen_to_the_end(tmp_path: Path) -> None:
     look = HostLook(tmp_path, state=tmp_path)
     facts = await look.system(await look.hardware(), {})
@@ -128,7 +141,7 @@ async def test_devices_are_judged_for_the_services_user_and_by_what_links_lead_t
     assert (facts.account.name, facts.account.is_exporters) == ("jumpstarter", True)
     assert isinstance(facts.devices, tuple)
     (one,) = facts.devices
-    assert (one.node, one.boards, one.is_allowed) == ("/dev/ttyUSB0", ("rpi4.console",), False)
+    assert (one.node.place, one.boards, one.is_allowed) == ("/dev/ttyUSB0", ("rpi4.console",), False)
     own = await look.system(HostFacts(), {}, is_service=True)
     assert isinstance(own.account, Account)
     assert not own.account.is_exporters

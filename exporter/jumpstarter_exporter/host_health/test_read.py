@@ -199,13 +199,23 @@ def test_who_may_use_a_node_is_said_by_its_permissions(tmp_path: Path) -> None:
     account = read_system.account_named(files, "jumpstarter")
     nodes = {"/dev/ttyUSB0": ["rpi4.console"], "/dev/ttyUSB1": [], "/dev/ttyUSB7": ["gone"]}
     first, second = read_system.read_devices(files, account, nodes)
-    assert (first.is_allowed, first.group, first.mode, first.boards) == (
-        True,
-        "console",
-        0o660,
-        ("rpi4.console",),
+    assert (first.is_allowed, first.boards) == (True, ("rpi4.console",))
+    assert (first.node.group, first.node.mode) == ("console", 0o660)
+    assert (second.node.place, second.is_allowed) == ("/dev/ttyUSB1", False)
+
+
+def test_files_that_the_services_user_may_not_read(tmp_path: Path) -> None:
+    places = [f"etc/{name}.yaml" for name in ("open", "group", "shut")]
+    files = write(
+        tmp_path, {**PEOPLE, **dict.fromkeys(places, ""), "etc/group": f"lab:x:{os.getgid()}:jumpstarter\n"}
     )
-    assert (second.node, second.is_allowed) == ("/dev/ttyUSB1", False)
+    for place, mode in zip(places, (0o604, 0o640, 0o600), strict=True):
+        (tmp_path / place).chmod(mode)
+    account = read_system.account_named(files, "jumpstarter")
+    found = read_system.read_unreadable(files, account, [*(f"/{one}" for one in places), "/etc/gone.yaml"])
+    # The first that fits counts: its group may not read what others may.
+    assert [one.place for one in found] == ["/etc/open.yaml", "/etc/shut.yaml"]
+    assert str(found[1]).endswith(":lab, mode 0600")
 
 
 @pytest.mark.parametrize(
@@ -275,3 +285,4 @@ def test_nothing_but_a_file_is_read_and_only_its_start(tmp_path: Path) -> None:
     assert files.find_text("/proc/pipe") is None  # and does not wait for a writer
     assert files.number("/proc/long") is None
     assert files.names("/nowhere") == []
+    assert str(HostFiles(Path("/")).path("/proc/stat")) == "/proc/stat"

@@ -60,10 +60,13 @@ class HealthReporter:
             heard = self._heard
             self._lost = trio.Event()
             await heard.wait()
-            report = await self._watch.newest()
-            is_due = trio.current_time() - self._told_at >= REFRESH_SECONDS
-            if heard is self._heard and (is_due or report.is_news(self._told)):
-                await self._tell(report, heard)
+            try:
+                report = await self._watch.newest()
+                is_due = trio.current_time() - self._told_at >= REFRESH_SECONDS
+                if heard is self._heard and (is_due or report.is_news(self._told)):
+                    await self._tell(report, heard)
+            except Exception:  # a fault of ours in this must not end the board
+                _log.exception("nobody is told how this host is")
             with trio.move_on_after(self._watch.seconds):
                 await self._lost.wait()
 
