@@ -77,8 +77,12 @@ def written(one: tuple[tuple[str, ...], str]) -> str:
 CREATE = ("lease", "create", "-l", "board=rpi4", "--no-wait")
 OF_A_CLIENT = [
     (("power", "on", "-l", "board=rpi4", "--client", "forged.yaml"), "failed to authenticate token"),
-    (("power", "on", "--exporter-name", "nope"), "there is no exporter nope; see which there are"),
+    (("power", "on", "--exporter-name", "nope"), "jumpstarter exporters; or wait until there is one"),
     (("power", "on", "-l", "board=nothing"), "no exporter matches board=nothing; see which there are"),
+    (
+        ("power", "on", "-l", "board=nothing"),
+        "jumpstarter exporters; or wait until there is one: --wait-for-board",
+    ),
     (("power", "on", "-l", "board in ("), "write for example board=rpi4"),
     (("power", "on", "-l", "board=rpi4", "--duration", "-5m"), "write for example 30m"),
     (("power", "on", "-l", "board=rpi4", "--duration", "1e300"), "write for example 30m"),

@@ -10,11 +10,11 @@ import trio
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.identifiers import uuid7
-from jumpstarter_proto.remote import Backoff
+from jumpstarter_proto.remote import NO_BOARD, Backoff
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.errors import ConnectError
-from jumpstarter_client.leasing.controller import Controller, bare, is_missing
+from jumpstarter_client.leasing.controller import Calls, Controller, bare, is_missing
 from jumpstarter_client.leasing.progress import Progress, Stage, progress_of
 from jumpstarter_client.leasing.times import spell
 
@@ -112,7 +112,7 @@ async def until_ready(
                         if progress.stage is Stage.READY:
                             return lease, progress
                         if progress.stage is Stage.FAILED:
-                            raise RefusedError(progress.message)
+                            raise RefusedError(progress.message + await _cure(calls, name))
                         if progress.message != said:
                             said = progress.message
                             backoff.reset()
@@ -131,6 +131,16 @@ async def until_ready(
         f"there was no board within {spell(timeout)} ({said or 'the controller did not answer'}); "
         "wait longer with --acquisition-timeout, or look who has them: jumpstarter exporters"
     )
+
+
+async def _cure(calls: Calls, name: str) -> str:
+    """What its user may do about a lease that was refused."""
+    try:
+        reason = await calls.end_reason(name)
+    except RpcError as error:  # the controller has said already that there will be no board
+        _log.info("why lease %s has ended is not known: %s", name, error)
+        return ""
+    return "; or wait until there is one: --wait-for-board" if reason == NO_BOARD else ""
 
 
 async def release(controller: Controller, name: str) -> None:

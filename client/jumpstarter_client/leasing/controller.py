@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING
 import trio
 from google.protobuf import field_mask_pb2
 from jumpstarter_proto.client.v1 import client_pb2 as pb
-from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
+from jumpstarter_proto.client.v1.client_grpc import CLIENT_SERVICE_GET_LEASE, ClientServiceStub
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.remote import CONNECT_SECONDS, WAITS, WAITS_FOR_BOARD, open_controller, read_claims
+from jumpstarter_proto.remote import (
+    CONNECT_SECONDS,
+    REASON,
+    WAITS,
+    WAITS_FOR_BOARD,
+    open_controller,
+    read_claims,
+)
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
@@ -146,6 +153,16 @@ class Calls:
         """A lease as it is now; with `waits` we are heard of as the command that waits for it."""
         request = pb.GetLeaseRequest(name=f"{self._parent}/leases/{name}")
         return await self._client.GetLease(request, timeout=CALL_SECONDS, metadata=_WAITS if waits else ())
+
+    async def end_reason(self, name: str) -> str:
+        """Why a lease has ended, as a word for programs such as `NO_BOARD`; empty if the controller does not say."""
+        request = pb.GetLeaseRequest(name=f"{self._parent}/leases/{name}")
+        async with self._channel.server_stream(
+            CLIENT_SERVICE_GET_LEASE, request, timeout=CALL_SECONDS
+        ) as call:
+            async for _ in call:
+                pass  # behind the only answer come its trailers
+            return next((str(value) for key, value in call.trailing_metadata if key == REASON), "")
 
     async def update_lease(self, name: str, changes: pb.Lease) -> pb.Lease:
         """Change what `changes` has set; the lease as it is then."""

@@ -10,10 +10,6 @@ from jumpstarter_proto.client.v1 import client_pb2
 __all__ = ["Progress", "Stage", "progress_of"]
 
 
-_NO_BOARD = ("no exporter matches ", "there is no exporter ")
-"""How our controller begins what one that `waits_for_board` would wait for; 0.9's users read its words, too."""
-
-
 class Stage(enum.Enum):
     """How far a lease has come."""
 
@@ -44,8 +40,7 @@ def progress_of(lease: client_pb2.Lease) -> Progress:
     if said("Ready", "True") is not None and lease.exporter:
         return Progress(Stage.READY, "", lease.exporter.rpartition("/")[2])
     if (message := said("Unsatisfiable", "True")) is not None:
-        cure = "; or wait until there is one: --wait-for-board" if message.startswith(_NO_BOARD) else ""
-        return Progress(Stage.FAILED, f"the lease cannot be satisfied: {message}{cure}")
+        return Progress(Stage.FAILED, f"the lease cannot be satisfied: {message}")
     if (message := said("Invalid", "True")) is not None:
         return Progress(Stage.FAILED, f"the lease is invalid: {message}")
     if (message := said("Ready", "False")) is not None:

@@ -13,12 +13,12 @@ import trio.testing
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
-from jumpstarter_proto.remote import WAITS
-from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, open_channel, serve_connection
+from jumpstarter_proto.remote import NO_BOARD, REASON, WAITS
+from jumpstarter_proto.rpc import Metadata, RpcError, ServerCall, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.v1 import kubernetes_pb2
 
 from jumpstarter_client.blocking import collapse
-from jumpstarter_client.leasing.acquire import create, release, until_ready
+from jumpstarter_client.leasing.acquire import RefusedError, create, release, until_ready
 from jumpstarter_client.leasing.controller import Calls, Controller
 from jumpstarter_client.leasing.oidc import LoginError
 from jumpstarter_client.leasing.progress import Stage
@@ -38,6 +38,8 @@ class Queue(client_grpc.ClientServiceServicer):
         """Each call about the lease, and whether it was one of a command that waits."""
         self.deletes: list[RpcError | None] = []
         """What it answers to each DeleteLease."""
+        self.reason: Metadata | None = None
+        """Why there is no board, as its trailers say; None if there is one."""
 
     def _ready(self, name: str) -> pb.Lease:
         ready = kubernetes_pb2.Condition(type="Ready", status="True", reason="Ready")
@@ -56,6 +58,12 @@ class Queue(client_grpc.ClientServiceServicer):
         self.calls.append(("get", call.header(WAITS) is not None))
         if trio.current_time() >= self.token_ends:
             raise RpcError(StatusCode.UNKNOWN, "oidc: verify token: token is expired")
+        if self.reason is not None:
+            call.set_trailing_metadata(self.reason)
+            said = kubernetes_pb2.Condition(
+                type="Unsatisfiable", status="True", message="no exporter matches x"
+            )
+            return pb.Lease(name=request.name, conditions=[said])
         if trio.current_time() < WAIT_SECONDS and not self.is_free:
             return pb.Lease(name=request.name)
         return self._ready(request.name)
@@ -139,3 +147,18 @@ async def test_a_lease_that_cannot_be_given_back_hides_nothing_else(
     await release(cast("Controller", access), "x")
     assert "lease x could not be released" in caplog.text
     assert "jumpstarter login" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("reason", "can_wait"), [([(REASON, NO_BOARD)], True), ([(REASON, "another")], False), ([], False)]
+)
+async def test_who_finds_no_board_hears_that_one_can_be_waited_for_if_the_controller_says_so(
+    reason: Metadata, can_wait: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    queue = Queue()
+    queue.reason = reason
+    controller, lease = cast("Controller", Access(queue)), pb.Lease(name=f"{LAB}/leases/x")
+    with pytest.raises(RefusedError) as refused:
+        await until_ready(controller, lease, lambda _: None, timeout=60)
+    cure = "; or wait until there is one: --wait-for-board" if can_wait else ""
+    assert str(refused.value) == f"the lease cannot be satisfied: no exporter matches x{cure}"

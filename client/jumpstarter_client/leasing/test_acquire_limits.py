@@ -173,7 +173,7 @@ async def test_who_is_next_in_line_is_looked_at_more_often(
     assert looks[changed + 1] - looks[changed] <= 0.1
 
 
-async def test_a_controller_that_has_decided_is_not_asked_again(
+async def test_a_controller_that_has_decided_is_asked_only_for_its_reason(
     lab: FakeController, controller: Controller, autojump_clock: trio.testing.MockClock
 ) -> None:
     lab.is_ready = False
@@ -181,7 +181,18 @@ async def test_a_controller_that_has_decided_is_not_asked_again(
     lab.end("x", "no such board")
     with trio.fail_after(1000), pytest.raises(RefusedError, match="no such board"):
         await until_ready(controller, lease, lambda _: None, timeout=500)
-    assert lab.asked == []
+    assert [method for method, _ in lab.asked] == ["GetLease"]
+
+
+async def test_why_there_is_no_board_is_said_though_the_controller_says_no_more(
+    lab: FakeController, controller: Controller, autojump_clock: trio.testing.MockClock
+) -> None:
+    lab.is_ready = False
+    lease = lab.add("x")
+    lab.end("x", "no such board")
+    lab.leases.clear()
+    with trio.fail_after(1000), pytest.raises(RefusedError, match="no such board"):
+        await until_ready(controller, lease, lambda _: None, timeout=500)
 
 
 async def test_a_controller_that_refuses_to_say_how_a_lease_is_ends_the_wait(

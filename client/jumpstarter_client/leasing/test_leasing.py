@@ -132,17 +132,3 @@ def test_files_that_make_no_sense(tmp_path: Path, text: str) -> None:
         load(str(path), {})
     with pytest.raises(ClientConfigError, match="there is no configuration"):
         load(str(tmp_path / "none.yaml"), {})
-
-
-@pytest.mark.parametrize(
-    ("said", "can_wait"),
-    [
-        ("no exporter matches board=rpi4; see which there are", True),
-        ("there is no exporter rpi4; see which there are", True),
-        ("no access policy lets client ann have rpi4 for 60 s", False),
-    ],
-)
-def test_who_finds_no_board_hears_that_one_can_be_waited_for(said: str, can_wait: bool) -> None:
-    given = lease(("Unsatisfiable", "True"))
-    given.conditions[0].message = said
-    assert progress_of(given).message.endswith("; or wait until there is one: --wait-for-board") is can_wait

@@ -186,6 +186,8 @@ class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str
     message: str = ""
     since: float = 0.0
+    code: str = ""
+    """For programs, where `reason` has to be Jumpstarter's own word, which says less."""
 
 
 class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jumpstarter_proto.remote import NO_BOARD
+
 from jumpstarter_controller.lab import (
     Client,
     Condition,
@@ -55,10 +57,12 @@ class Refusal:
     message: str
     is_final: bool = False
     """Whatever exporters there will be, it can have none."""
+    code: str = ""
+    """The condition's."""
 
     def condition(self, now: float) -> Condition:
         """As a condition of the lease."""
-        return Condition(self.type, True, self.reason, self.message, now)
+        return Condition(self.type, True, self.reason, self.message, now, self.code)
 
     def waiting(self, now: float) -> Condition:
         """As a condition of a lease that waits for a board to appear."""
@@ -120,12 +124,14 @@ def _named(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | Refu
             unsatisfiable,
             "ExporterNotFound",
             f"there is no exporter {lease.exporter_name}; see which there are with: jumpstarter exporters",
+            code=NO_BOARD,
         )
     if exporter.gone_since is not None:
         return Refusal(
             unsatisfiable,
             "ExporterNotFound",
             f"exporter {exporter.name} is {exporter.status_message}; choose another: jumpstarter exporters",
+            code=NO_BOARD,
         )
     if not selector.matches(exporter.labels):
         return Refusal(
@@ -157,12 +163,12 @@ def _selected(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | R
 def _no_access(lease: Lease, selector: Selector, found: list[Exporter]) -> Refusal:
     if not found:
         message = f"no exporter matches {selector}; see which there are with: jumpstarter exporters"
-    else:
-        names = ", ".join(sorted(exporter.name for exporter in found)[:5])
-        message = (
-            f"no access policy lets client {lease.client} have {names} for {lease.duration:g} s; "
-            "ask for less time, or who runs the lab for access"
-        )
+        return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message, code=NO_BOARD)
+    names = ", ".join(sorted(exporter.name for exporter in found)[:5])
+    message = (
+        f"no access policy lets client {lease.client} have {names} for {lease.duration:g} s; "
+        "ask for less time, or who runs the lab for access"
+    )
     return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message)
 
 

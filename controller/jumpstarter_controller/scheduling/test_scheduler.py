@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jumpstarter_proto.remote import NO_BOARD
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
@@ -141,6 +142,8 @@ def test_conditions(world: World, asked: dict[str, object], expected: tuple[str,
     final = expected[0] in {"Invalid", "Unsatisfiable"}
     assert (world.lease(key).ended is not None) is final
     assert world.lease(key).conditions[-1].message
+    is_there_none = asked in ({"selector": "", "exporter_name": "none"}, {"selector": "board=nothing"})
+    assert world.lease(key).conditions[-1].code == (NO_BOARD if is_there_none else "")
 
 
 def test_a_minute_of_silence_is_offline_and_the_return_heals(world: World) -> None:

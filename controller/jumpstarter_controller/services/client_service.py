@@ -9,7 +9,7 @@ import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
-from jumpstarter_proto.remote import WAITS, WAITS_FOR_BOARD
+from jumpstarter_proto.remote import REASON, WAITS, WAITS_FOR_BOARD
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 from msgspec.structs import replace
@@ -91,6 +91,8 @@ class ClientService(client_grpc.ClientServiceServicer):
         lease = self._engine.view.get(Lease, key)
         if lease is None:
             raise changes.not_found("lease", key.name)
+        if code := next((one.code for one in lease.conditions if one.code), ""):
+            call.set_trailing_metadata([(REASON, code)])
         if lease.waited and lease.client == client.name and call.header(WAITS):
             self._engine.heard_of(lease)
             return await self._current(lease)

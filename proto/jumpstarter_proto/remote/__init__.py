@@ -3,7 +3,15 @@
 from jumpstarter_proto.remote.backoff import Backoff
 from jumpstarter_proto.remote.claims import Claims, read_claims
 from jumpstarter_proto.remote.dial import CONNECT_SECONDS, open_controller, open_router, open_router_stream
-from jumpstarter_proto.remote.identity import ANSWERS, WAITS, WAITS_FOR_BOARD, Identity, Kind
+from jumpstarter_proto.remote.identity import (
+    ANSWERS,
+    NO_BOARD,
+    REASON,
+    WAITS,
+    WAITS_FOR_BOARD,
+    Identity,
+    Kind,
+)
 from jumpstarter_proto.remote.options import KEEPALIVE, OptionError, options_of
 from jumpstarter_proto.remote.trust import (
     EndpointError,
@@ -17,6 +25,8 @@ __all__ = [
     "ANSWERS",
     "CONNECT_SECONDS",
     "KEEPALIVE",
+    "NO_BOARD",
+    "REASON",
     "WAITS",
     "WAITS_FOR_BOARD",
     "Backoff",
