@@ -40,48 +40,81 @@ MAX_TEXT = 400
 Answer = TypeVar("Answer")
 
 
+_OF_ONE_BOARD = frozenset((StatusCode.FAILED_PRECONDITION, StatusCode.INTERNAL, StatusCode.UNKNOWN))
+"""What an exporter refuses for one board, with which the others have nothing to do."""
+
+
+class _Refusals:
+    """Of several boards each is tried; the code is that of the first that was refused."""
+
+    def __init__(self) -> None:
+        self.code = ExitCode.OK
+
+    @contextmanager
+    def reported(self) -> Iterator[None]:
+        """Print a refusal of the board that the block is about; what is about all of them is raised."""
+        try:
+            yield
+        except RpcError as error:
+            if error.code not in _OF_ONE_BOARD:
+                raise
+            self.code = self.code or error.exit_code
+            print_error_line(f"jumpstarter-exporter: {shown(str(error), MAX_TEXT)}")
+
+
 def drain_boards(boards: Sequence[str], *, exit_after: bool, socket: Path | None) -> int:
-    """The exit code; without a name it is all boards.
+    """The exit code; without a name it is all boards. If one is refused the others are drained, and nothing ends.
 
     RpcError: there is no exporter, or it is not for this user; or no such board, and no other one is changed then.
     """
+    refusals = _Refusals()
 
     async def ask(stub: HostServiceStub) -> bool:
-        names = await _unknown_first(stub, boards)
         found = False
-        for name in names:
-            request = host_pb2.DrainRequest(board=name, exit=exit_after and name == names[-1])
-            answer = await stub.Drain(request, timeout=SECONDS)
-            _print_boards(answer.boards)
-            found |= bool(answer.boards)
+        for name in await _unknown_first(stub, boards):
+            request = host_pb2.DrainRequest(board=name, exit=exit_after and not boards)
+            with refusals.reported():
+                answer = await stub.Drain(request, timeout=SECONDS)
+                _print_boards(answer.boards)
+                found |= bool(answer.boards)
+        if exit_after and boards and not refusals.code:
+            await stub.Drain(host_pb2.DrainRequest(board=boards[-1], exit=True), timeout=SECONDS)
         return found
 
     is_found = asked(ask, socket)
-    if exit_after:
+    if refusals.code:
+        if exit_after:
+            print_error_line(
+                "jumpstarter-exporter: the exporter goes on, as not all of the boards were drained"
+            )
+    elif exit_after:
         print_line("the exporter ends when no lease is served any more")
     elif not is_found:
         print_line("this host has no board that a controller leases")
-    return ExitCode.OK
+    return refusals.code
 
 
 def resume_boards(boards: Sequence[str], *, socket: Path | None, timeout: float = START_SECONDS) -> int:
     """The same; `ExitCode.FAILED` if a board cannot be served. `timeout`, in seconds, is for all of them."""
+    refusals = _Refusals()
 
     async def ask(stub: HostServiceStub) -> list[host_pb2.Board]:
         deadline = trio.current_time() + timeout
         changed: list[host_pb2.Board] = []
         for name in await _unknown_first(stub, boards):
-            with _limited(timeout):  # a start takes its time
+            with refusals.reported(), _limited(timeout):  # a start takes its time
                 left = max(0.0, deadline - trio.current_time())
                 answer = await stub.Resume(host_pb2.ResumeRequest(board=name), timeout=left)
-            _print_boards(answer.boards, answer.started)
-            changed += answer.boards
+                _print_boards(answer.boards, answer.started)
+                changed += answer.boards
+                if any(one.problem for one in answer.boards):
+                    refusals.code = refusals.code or ExitCode.FAILED
         return changed
 
     changed = asked(ask, socket)
-    if not changed:
+    if not changed and not refusals.code:
         print_line("this host has no board that was drained or stopped")
-    return ExitCode.FAILED if any(one.problem for one in changed) else ExitCode.OK
+    return refusals.code
 
 
 class BoardChoiceError(JumpstarterError):

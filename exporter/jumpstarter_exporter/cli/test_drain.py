@@ -22,6 +22,8 @@ ASKS = [drain.reload_boards, partial(drain.resume_boards, ["rpi4"])]
 
 
 asked_for: list[tuple[str, bool]] = []
+refused: set[str] = set()
+"""Boards of which the host refuses everything."""
 
 
 class Busy(HostServiceServicer):
@@ -32,6 +34,8 @@ class Busy(HostServiceServicer):
     ) -> host_pb2.DrainResponse:
         if request.board not in ("rock", "rpi4"):
             raise RpcError(StatusCode.NOT_FOUND, f"this host has no board {request.board}")
+        if request.board in refused:
+            raise RpcError(StatusCode.FAILED_PRECONDITION, f"no controller leases {request.board}")
         asked_for.append((request.board, request.exit))
         return host_pb2.DrainResponse(boards=[host_pb2.Board(name=request.board, use="drained")])
 
@@ -40,6 +44,8 @@ class Busy(HostServiceServicer):
         request: host_pb2.ResumeRequest,
         call: ServerCall[host_pb2.ResumeRequest, host_pb2.ResumeResponse],
     ) -> host_pb2.ResumeResponse:
+        if request.board in refused:
+            raise RpcError(StatusCode.FAILED_PRECONDITION, f"nothing to resume at {request.board}")
         problem = "broken" if request.board == "rock" else ""
         return host_pb2.ResumeResponse(boards=[host_pb2.Board(name=request.board, problem=problem)])
 
@@ -64,6 +70,7 @@ class Busy(HostServiceServicer):
 @pytest.fixture
 def busy(tmp_path: Path) -> Iterator[Path]:
     asked_for.clear()
+    refused.clear()
     path, scopes, listens = tmp_path / "exporter.sock", [], threading.Event()
 
     async def serve() -> None:
@@ -109,7 +116,7 @@ def test_several_boards_are_drained_and_the_last_one_ends_the_exporter(
     busy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert drain.drain_boards(["rpi4", "rock"], exit_after=True, socket=busy) == ExitCode.OK
-    assert asked_for == [("rpi4", False), ("rock", True)]
+    assert asked_for == [("rpi4", False), ("rock", False), ("rock", True)]
     assert capsys.readouterr().out.startswith("rpi4: drained\nrock: drained\nthe exporter ends")
 
 
@@ -124,6 +131,30 @@ def test_of_several_boards_one_that_cannot_be_served_fails_the_command_and_keeps
 ) -> None:
     assert drain.resume_boards(["rock", "rpi4"], socket=busy) == ExitCode.FAILED
     assert capsys.readouterr().out == "rock: not served: broken\nrpi4: can be leased\n"
+
+
+@pytest.mark.parametrize("exit_after", [False, True])
+def test_one_board_that_is_refused_keeps_no_other_from_being_drained_and_the_exporter_from_its_end(
+    busy: Path, capsys: pytest.CaptureFixture[str], exit_after: bool
+) -> None:
+    refused.add("rock")
+    code = drain.drain_boards(["rock", "rpi4"], exit_after=exit_after, socket=busy)
+    assert code == ExitCode.FAILED
+    assert asked_for == [("rpi4", False)]
+    out, err = capsys.readouterr()
+    assert out == "rpi4: drained\n"
+    assert err.startswith("jumpstarter-exporter: no controller leases rock\n")
+    assert ("the exporter goes on" in err) is exit_after
+
+
+def test_one_board_that_is_refused_keeps_no_other_from_being_resumed(
+    busy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused.add("rock")
+    assert drain.resume_boards(["rock", "rpi4"], socket=busy) == ExitCode.FAILED
+    out, err = capsys.readouterr()
+    assert out == "rpi4: can be leased\n"
+    assert err == "jumpstarter-exporter: nothing to resume at rock\n"
 
 
 @pytest.mark.parametrize(("boards", "is_all"), [(["rpi4"], True), (["rpi4", ""], False)])
