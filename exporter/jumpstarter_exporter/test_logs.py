@@ -206,6 +206,6 @@ async def test_a_line_of_the_hosts_log_names_the_board_that_it_is_about() -> Non
         "WARNING x: it is the host's",
         "WARNING x: pi4-a: it is the board's",
         "WARNING x: pi4-a: from a thread",
-        "WARNING jumpstarter_exporter.devices.slot: pi4-b: console is missing: unplugged",
+        "WARNING jumpstarter_exporter.devices.slot: pi4-b: the device console is missing: unplugged",
         "WARNING jumpstarter_exporter.session: pi4-a: somebody takes part",
     ]

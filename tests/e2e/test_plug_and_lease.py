@@ -98,7 +98,7 @@ def test_an_adapter_is_leased_by_who_waited_for_it_and_is_the_same_at_another_po
     lab.ok("lease", "release", lease, "--client", bob)
 
     bench.unplug(4)
-    why = f"hardware: {PATH} is missing: unplugged at "
+    why = f"hardware: the device {PATH} is missing: unplugged at "
     lab.until(lambda: why in lab.ok("exporters", "show", "pi4", "--client", bob))
     assert found(lab)["pi4"]["status"] != "AVAILABLE"
     lab.ok("power", "on", "--lease", other, "--client", ann)

@@ -158,7 +158,7 @@ def test_each_of_three_boards_has_its_own_user(host: Host) -> None:
         host.until(name, status)
         assert any(line.endswith(f" with the board {name}") for line in host.said)
         lab.until(lambda logged=f": {name}: registered with ": logged in host.daemon.log.read_text())
-    lab.until(lambda: ": three: console is missing: " in host.daemon.log.read_text())
+    lab.until(lambda: ": three: the device console is missing: " in host.daemon.log.read_text())
 
     lab.ok("lease", "create", "-l", "board=one", "--client", client)
     lab.ok("power", "on", "--client", client, "--lease", lease(lab))

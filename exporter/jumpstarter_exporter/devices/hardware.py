@@ -32,16 +32,16 @@ def lack_of(devices: BoardDevices) -> Lack | None:
     parts = [slot for slot in devices.slots.values() if _has_hardware(slot)]
     unusable = [slot for slot in parts if slot.state in (State.MISSING, State.FAILED)]
     if required := [slot for slot in unusable if _is_required(slot)]:
-        return Lack(required, _words(required[0]))
+        return Lack(required, _sentence(required[0]))
     if not parts and devices.is_discovered:
         return Lack([], "nothing is plugged in that would belong to it")
     if parts and all(slot.state is State.MISSING for slot in parts):
-        return Lack(parts, _words(parts[0]) if len(parts) == 1 else "all of its devices are missing")
+        return Lack(parts, _sentence(parts[0]) if len(parts) == 1 else "all of its devices are missing")
     return None
 
 
-def _words(slot: Slot) -> str:
-    return f"{slot} is {slot.state}: {slot.reason}" if slot.reason else f"{slot} is {slot.state}"
+def _sentence(slot: Slot) -> str:
+    return slot.sentence(slot.state, slot.reason)
 
 
 def _has_hardware(slot: Slot) -> bool:

@@ -191,12 +191,21 @@ class Slot:
     def _log_change(self, before: State, now: State, reason: str) -> None:
         if now in (State.MISSING, State.FAILED):
             if reason not in self._told:  # once, however often it is tried again
-                _log.warning("%s is %s: %s", self, now, reason, extra=self._about)
+                _log.warning("%s", self.sentence(now, reason), extra=self._about)
             self._told = {*self._told, reason} if len(self._told) < MAX_TOLD else {reason}
         elif now is State.READY:
             if self._told:
-                _log.info("%s is ready again", self, extra=self._about)
+                _log.info("%s is ready again", self._named, extra=self._about)
             self._told = set()
+
+    def sentence(self, state: State, reason: str = "") -> str:
+        """As "the device power.relay has failed: ...": a device may have any word as its name."""
+        verb = "has failed" if state is State.FAILED else f"is {state}"
+        return f"{self._named} {verb}: {reason}" if reason else f"{self._named} {verb}"
+
+    @property
+    def _named(self) -> str:
+        return f"the device {self.path}" if self.path else str(self)
 
     def __str__(self) -> str:
         return self.path or "the exporter's root"

@@ -65,7 +65,8 @@ def test_a_required_part_is_lacked_when_it_is_no_use(word: str) -> None:
     getattr(devices.slots["console"].life, word)("no answer")
     lack = lack_of(devices)
     assert lack is not None
-    assert lack.reason == f"console is {word}: no answer"
+    verb = "has failed" if word == "failed" else f"is {word}"
+    assert lack.reason == f"the device console {verb}: no answer"
     assert [slot.path for slot in lack.slots] == ["console"]
 
 
@@ -79,4 +80,4 @@ def test_what_cannot_be_made_is_no_group() -> None:
     devices = board(power=part(), net=replace(Spec(Composite, {}, fault="no such type"), required=True))
     lack = lack_of(devices)
     assert lack is not None
-    assert lack.reason == "net is failed: no such type"
+    assert lack.reason == "the device net has failed: no such type"

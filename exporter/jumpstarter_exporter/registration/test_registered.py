@@ -348,7 +348,7 @@ async def test_what_becomes_of_a_device_between_leases_is_told_within_two_second
         exporter.devices.slots["board"].life.core.missing("it was unplugged")
         await lab.until("AFTER_LEASE_HOOK", "register 2 {}")
         assert trio.current_time() - before <= 2
-        assert "Not available: hardware: board is missing: it was unplugged" in lab.messages
+        assert "Not available: hardware: the device board is missing: it was unplugged" in lab.messages
         exporter.devices.slots["board"].life.core.found()
         await lab.until("AVAILABLE")
         exporter.end()
@@ -401,7 +401,7 @@ async def test_a_board_that_lacks_a_required_device_is_never_offered(
         await trio.sleep(2 * LOOK_SECONDS)
         exporter.end()
     assert "AVAILABLE" not in lab.heard
-    assert "net is failed: " in lab.messages[0]
+    assert "the device net has failed: " in lab.messages[0]
 
 
 def test_a_drivers_thread_that_outlives_the_exporter_says_so_to_nobody(

@@ -387,7 +387,7 @@ async def test_a_port_that_goes_to_another_board_is_open_there_and_never_failed(
                 await until_served(door, *owners)
             assert "ft232r-a5.serial" in await devices(door, owners[0])
             await call(door, "ft232r-a5.serial", "position", owners[0])
-    assert "is failed" not in caplog.text
+    assert "has failed" not in caplog.text
 
 
 @pytest.mark.usefixtures("slow_disk")
@@ -418,7 +418,7 @@ async def test_a_port_that_a_configuration_takes_or_gives_back_is_never_failed(
                 await call(door, "serial", "position", "rpi4")
             else:
                 await call(door, "ft232r-a5.serial", "position", "pi4")
-    assert "is failed" not in caplog.text
+    assert "has failed" not in caplog.text
 
 
 class Slow:
