@@ -59,7 +59,7 @@ class Refusals(LimitedLog):
 
     def note(self, why: Exception, **fields: str) -> None:
         """One more."""
-        self.warn(f"refused: {str(why)[:LONGEST]}", about(**fields))
+        self.write(f"refused: {str(why)[:LONGEST]}", about(**fields))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, str]:

@@ -22,7 +22,7 @@ from jumpstarter_proto.remote import (
     open_router_stream,
     read_claims,
 )
-from jumpstarter_proto.rpc import Caller, Metadata, Options, RpcError, StatusCode
+from jumpstarter_proto.rpc import Caller, LimitedLog, Metadata, Options, RpcError, StatusCode
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import (
     DriverInstanceReport,
@@ -176,6 +176,7 @@ class Controller:
         self._marks = [(INSTANCE, uuid.uuid4().hex)]
         self._sequence = itertools.count(1)
         self._hurried = trio.Event()
+        self._declined = LimitedLog(_log, logging.INFO)
         self._followed: Calls | None = None
         """On the connection of `follow`, while that is thought to be good."""
 
@@ -323,8 +324,8 @@ class Controller:
                     if tenant is None or not message.offered:
                         told(tenant)
                     elif reasons := answer(tenant):
-                        _log.info(
-                            "lease %s of %s is declined: %s", tenant.lease, tenant.client, reasons[0].sentence
+                        self._declined.write(
+                            f"lease {tenant.lease} of {tenant.client} is declined: {reasons[0].sentence}"
                         )
                         await calls.decline(tenant.lease, reasons)
                     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,7 +20,7 @@ from pathlib import Path
 import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import read_claims
-from jumpstarter_proto.rpc import socket_folder, unix_listener
+from jumpstarter_proto.rpc import LimitedLog, socket_folder, unix_listener
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
 from jumpstarter_exporter.boards.events import Phase
@@ -52,6 +53,8 @@ TUNNELS = 64
 """Connections to one lease at a time."""
 WAITING_TUNNELS = 4 * TUNNELS
 """That wait for one of those to end; who comes then has to dial again."""
+MAX_FORMER_CLIENTS = 64
+"""A lease that is given away more often forgets who had it first: nobody does that but a controller that lies."""
 SILENT_SECONDS = 120.0
 """A connection on which nobody says anything is not kept longer."""
 
@@ -126,8 +129,9 @@ class LeaseServer:
         self.session.obstacle = obstacle
         self._users: dict[trio.CancelScope, str] = {}
         """Clients' connections that are open, and whose each is; empty where its token does not say."""
-        self._former: set[str] = set()
+        self._former: deque[str] = deque(maxlen=MAX_FORMER_CLIENTS)
         """Whose the lease was before it was given away."""
+        self._moves = LimitedLog(_log, logging.INFO)
         self._left = trio.Event()
         self._refused = Repetition()
         self._hooks = config.settings.hooks
@@ -166,8 +170,8 @@ class LeaseServer:
         before = self._tenant.client
         if not client or client == before:
             return
-        _log.info("lease %s is %s's now, not %s's", self._tenant.lease, client, before)
-        self._former = (self._former | {before}) - {client}
+        self._moves.write(f"lease {self._tenant.lease} is {client}'s now, not {before}'s")
+        self._former = deque((*(one for one in self._former if one != client), before), MAX_FORMER_CLIENTS)
         self._tenant = replace(self._tenant, client=client)
         for scope, user in self._users.items():
             if user != client:  # whom it was given to may have been faster than the news

@@ -9,13 +9,18 @@ import pytest
 import trio
 import trio.testing
 from google.protobuf import empty_pb2
-from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel
+from jumpstarter_proto.rpc import LimitedLog, RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest
 from jumpstarter_proto.value import to_value
 
 from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, lease_server, serving
-from jumpstarter_exporter.registration.serving import SILENT_SECONDS, TUNNELS, WAITING_TUNNELS
+from jumpstarter_exporter.registration.serving import (
+    MAX_FORMER_CLIENTS,
+    SILENT_SECONDS,
+    TUNNELS,
+    WAITING_TUNNELS,
+)
 
 
 async def heard(stream: trio.abc.Stream) -> bool:
@@ -138,6 +143,25 @@ async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
             controller.dial(token(name, "later"))
         await trio.testing.wait_all_tasks_blocked()
         assert controller.connected[3:] == [token("carl", "later")]
+        server.ended.set()
+
+
+async def test_a_controller_that_gives_a_lease_away_for_ever_fills_neither_log_nor_memory(
+    configure: Configure, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    controller = Tunnelled()
+    server = lease_server(configure(), controller, ANN)
+    async with serving(server):
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(1000):
+            server.belongs_to(f"client-{number}")
+        assert caplog.text.count("'s now, not ") <= LimitedLog.BURST
+        for name in ("client-999", "client-998", f"client-{999 - MAX_FORMER_CLIENTS}", "ann"):
+            controller.dial(token(name))
+        await trio.testing.wait_all_tasks_blocked()
+        # The oldest are forgotten.
+        assert sorted(controller.connected) == sorted([token("client-999"), token("ann")])
         server.ended.set()
 
 

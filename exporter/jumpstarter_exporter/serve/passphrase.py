@@ -89,16 +89,16 @@ def require_passphrase(passphrase: str) -> Interceptor:
         if is_right and call.is_authenticated:
             return
         if not given:
-            refusals.warn(f"refused: no passphrase from {call.peer}")
+            refusals.write(f"refused: no passphrase from {call.peer}")
             raise RpcError(StatusCode.UNAUTHENTICATED, INVALID)
         peer, now = network_of(call.peer), trio.current_time()
         if wait := attempts.take(peer, now):
-            refusals.warn(f"refused: too many wrong passphrases from {call.peer}")
+            refusals.write(f"refused: too many wrong passphrases from {call.peer}")
             raise RpcError(
                 StatusCode.RESOURCE_EXHAUSTED, f"too many wrong passphrases; try again in {math.ceil(wait)} s"
             )
         if not is_right:
-            refusals.warn(f"refused: wrong passphrase from {call.peer}")
+            refusals.write(f"refused: wrong passphrase from {call.peer}")
             raise RpcError(StatusCode.UNAUTHENTICATED, INVALID)
         attempts.give_back(peer, now)
         call.trust()

@@ -28,18 +28,19 @@ class RateGuard:
 
 
 class LimitedLog:
-    """Warnings that peers cause: all are counted, a bounded number is written, so that nobody fills a disk."""
+    """Lines that peers cause: all are counted, a bounded number is written, so that nobody fills a disk."""
 
     BURST = 10
     PER_MINUTE = 20
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, level: int = logging.WARNING) -> None:
         self.total = 0
         self._log = log
+        self._level = level
         self._tokens, self._at = float(self.BURST), time.monotonic()
         self._left_out = 0
 
-    def warn(self, sentence: str, extra: Mapping[str, str] | None = None) -> None:
+    def write(self, sentence: str, extra: Mapping[str, str] | None = None) -> None:
         """One more."""
         self.total += 1
         now = time.monotonic()
@@ -51,4 +52,4 @@ class LimitedLog:
         self._tokens -= 1
         left_out, self._left_out = self._left_out, 0
         more = f" ({left_out} more before it were not logged)" if left_out else ""
-        self._log.warning("%s%s", sentence, more, extra=extra)
+        self._log.log(self._level, "%s%s", sentence, more, extra=extra)

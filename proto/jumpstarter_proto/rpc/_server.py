@@ -542,7 +542,7 @@ class Server:
                 self._connections.discard(connection)
         finally:
             if reason := visit.why_cancelled():
-                self._cuts.warn(f"closed the connection of {peer or 'a tunnel'}: {reason}")
+                self._cuts.write(f"closed the connection of {peer or 'a tunnel'}: {reason}")
 
     async def _has_arrived(self, stream: trio.abc.Stream, visit: Visit) -> bool:
         with trio.CancelScope() as scope:
