@@ -17,7 +17,7 @@ import trio
 
 from jumpstarter_exporter.config.model import Hook
 
-__all__ = ["KILL_SECONDS", "command_of", "environment_of", "kill_hooks", "run_hook"]
+__all__ = ["KILL_SECONDS", "command_of", "environment_of", "is_in_hook", "kill_hooks", "run_hook"]
 
 KILL_SECONDS = 5.0
 """From SIGTERM to SIGKILL for a hook whose time is over."""
@@ -150,6 +150,16 @@ def kill_hooks() -> None:
     for group in tuple(_running):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
+
+
+def is_in_hook(process: int | None) -> bool:
+    """Whether a process is a hook that runs here, or was started by one and has not left its session."""
+    if not process:
+        return False
+    try:
+        return os.getsid(process) in _running
+    except OSError:  # it has ended, or is none that we can see
+        return False
 
 
 async def _to_its_end(process: trio.Process, timeout: float, terminal: int, logger: logging.Logger) -> str:

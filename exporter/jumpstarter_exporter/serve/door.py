@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
+import trio
 from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.file_names import path_text
 from jumpstarter_proto.lab.v1 import host_pb2
@@ -21,6 +23,7 @@ from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
 from jumpstarter_proto.rpc import RpcError, ServedConnection, ServerCall, Servicer, StatusCode
 from jumpstarter_proto.texts import shown
 
+from jumpstarter_exporter.hooks.runner import is_in_hook
 from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.serve.board import Board
 from jumpstarter_exporter.serve.elsewhere import look_elsewhere, not_here, on_its_host_only
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["BOARD", "Discovered", "Door", "NoDiscovery", "Outcome", "Reloaded", "Roll"]
 
 BOARD = "x-jumpstarter-board"
+HOOK_SECONDS = 10.0
+"""A hook gets its answer in that time: what takes longer may wait for the hook itself."""
 """The metadata key that chooses a board."""
 
 
@@ -216,7 +221,8 @@ class _Host(HostServiceServicer):
         call: ServerCall[host_pb2.ResumeRequest, host_pb2.ResumeResponse],
     ) -> host_pb2.ResumeResponse:
         _let_its_keeper_in(call)
-        started = await self._roll.resume(request.board)
+        with _bounded_in_hooks(call):
+            started = await self._roll.resume(request.board)
         names = (
             []
             if request.board in (*started, *self._roll.problems)
@@ -251,6 +257,8 @@ class _Host(HostServiceServicer):
         call: ServerCall[host_pb2.ReloadRequest, host_pb2.ReloadResponse],
     ) -> host_pb2.ReloadResponse:
         _let_its_keeper_in(call)
+        with _bounded_in_hooks(call):
+            reloaded = await self._roll.reload()
         return host_pb2.ReloadResponse(
             boards=[
                 host_pb2.ReloadedBoard(
@@ -258,7 +266,7 @@ class _Host(HostServiceServicer):
                     outcome=f"OUTCOME_{one.outcome.name}",
                     text=one.text,
                 )
-                for one in await self._roll.reload()
+                for one in reloaded
             ]
         )
 
@@ -285,6 +293,21 @@ def _let_its_keeper_in(call: ServerCall[Any, Any]) -> None:
             StatusCode.PERMISSION_DENIED,
             "only root and the exporter's own user, on its host, may drain, resume and reload boards, and forget "
             "devices; use sudo",
+        )
+
+
+@contextmanager
+def _bounded_in_hooks(call: ServerCall[Any, Any]) -> Iterator[None]:
+    """A hook that waits in the block for a board, which waits for the hook, is told so. RpcError."""
+    with trio.CancelScope() as scope:
+        if is_in_hook(call.pid):
+            scope.deadline = trio.current_time() + HOOK_SECONDS
+        yield
+    if scope.cancelled_caught:
+        raise RpcError(
+            StatusCode.FAILED_PRECONDITION,
+            "a hook cannot wait for this, as the exporter waits for the hook to end; what was begun goes on when it "
+            "has, and what was not has to be asked for again then",
         )
 
 

@@ -19,7 +19,7 @@ from jumpstarter_proto.rpc._guards import LimitedLog
 from jumpstarter_proto.rpc._metadata import encode_metadata
 from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._tls import TlsStream
-from jumpstarter_proto.rpc._transport import peer_of, uid_of
+from jumpstarter_proto.rpc._transport import peer_of, pid_of, uid_of
 from jumpstarter_proto.rpc._types import TOO_SLOW, Message, Metadata, Method, Options, RpcError, StatusCode
 
 __all__ = [
@@ -93,6 +93,11 @@ class ServerCall(Generic[Req, Res]):
     def uid(self) -> int | None:
         """The user on this machine whose process has made the connection; None for other machines and tunnels."""
         return uid_of(self._mux.stream)
+
+    @property
+    def pid(self) -> int | None:
+        """The process on this machine that has made the connection; None for other machines and tunnels."""
+        return pid_of(self._mux.stream)
 
     @property
     def connection(self) -> ServedConnection:

@@ -27,6 +27,7 @@ __all__ = [
     "connect_unix",
     "network_of",
     "peer_of",
+    "pid_of",
     "server_ssl_context",
     "tcp_listeners",
     "uid_of",
@@ -176,14 +177,25 @@ def peer_of(stream: trio.abc.Stream) -> str:
 
 def uid_of(stream: trio.abc.Stream) -> int | None:
     """The user whose process is at the other end of a unix socket; None for all other streams."""
+    credentials = _credentials_of(stream)
+    return None if credentials is None else credentials[1]
+
+
+def pid_of(stream: trio.abc.Stream) -> int | None:
+    """The process that has made the connection, the same way; it may have ended, or be one that we cannot see: 0."""
+    credentials = _credentials_of(stream)
+    return None if credentials is None else credentials[0]
+
+
+def _credentials_of(stream: trio.abc.Stream) -> tuple[int, int, int] | None:
     if not isinstance(stream, trio.SocketStream) or stream.socket.family is not socket.AF_UNIX:
         return None
     try:
         credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     except OSError:
         return None  # it has gone
-    _, uid, _ = _UCRED.unpack(credentials)
-    return int(uid)
+    process, user, group = _UCRED.unpack(credentials)
+    return process, user, group
 
 
 _UCRED = struct.Struct("iII")
