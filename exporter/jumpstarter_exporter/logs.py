@@ -22,7 +22,7 @@ import trio
 from google.protobuf import timestamp_pb2
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
-__all__ = ["KEPT", "BoardLog", "Entry", "NameBoard", "Reader", "SessionLog", "dispatching"]
+__all__ = ["KEPT", "BoardLog", "Entry", "NameBoard", "Reader", "SessionLog", "dispatching", "unbind"]
 
 KEPT = 1024
 """Entries that a slow reader may be behind."""
@@ -108,6 +108,11 @@ def _bound(target: _Target) -> Iterator[None]:
         yield
     finally:
         _target.reset(token)
+
+
+def unbind() -> None:
+    """What the rest of the task logs, and the tasks that it starts, is about no board, whoever has started it."""
+    _target.set(None)
 
 
 class BoardLog:

@@ -26,6 +26,7 @@ from jumpstarter_exporter.config.model import ExporterConfig
 from jumpstarter_exporter.devices.from_file import check_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.errors import collapsed, single
+from jumpstarter_exporter.logs import unbind
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.board import Board, LeasedBoard, LocalBoard, is_for_leases
 from jumpstarter_exporter.serve.door import Outcome, Reloaded, Roll
@@ -434,6 +435,7 @@ class Boards:
 
     def _move(self, entry: _Entry, how: Callable[[_Entry], Awaitable[None]]) -> None:
         async def moving() -> None:
+            unbind()  # it may be a board's own task that has found out that another can begin
             try:
                 await how(entry)
             finally:

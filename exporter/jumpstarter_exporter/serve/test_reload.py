@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.documents import ConfigError
-from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.rpc import Channel, RpcError
@@ -22,6 +24,7 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.folder import BoardFile
+from jumpstarter_exporter.logs import NameBoard
 from jumpstarter_exporter.serve.board import LocalBoard
 from jumpstarter_exporter.serve.boards import Boards
 from jumpstarter_exporter.serve.door import BOARD, Roll
@@ -387,3 +390,42 @@ async def test_a_board_that_is_just_stopping_is_started_again_by_a_reload(
         fail.unlink()
         assert (await reload(door))["rpi4"] in ("restarted", "served")
         await switch(door, "rpi4")
+
+
+async def test_what_the_host_says_of_boards_that_begin_anew_is_in_no_boards_log(
+    host: ServedHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.handler.addFilter(NameBoard())
+    for name in ("one", "two"):
+        host.write(name)
+    async with host.running() as door:
+        for name in ("one", "two"):
+            host.write(name, TWO)
+        await reload(door)
+    said = {record.getMessage(): getattr(record, "board", "") for record in caplog.records}
+    assert said["the board one is served as it is configured now"] == ""
+    assert said["the board two is served as it is configured now"] == ""
+
+
+@pytest.mark.parametrize("words", ["resume rpi4", "reload"])
+async def test_a_hook_that_asks_for_what_waits_for_it_is_told_so(
+    host: ServedHost, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setattr("jumpstarter_exporter.serve.door.HOOK_SECONDS", 0.2)
+    answer, again = host.home / "answer", host.home / "again"
+    command = (
+        f"{sys.executable} -c 'from jumpstarter_exporter import cli; cli.main()' {words} --socket {host.door}"
+    )
+    script = f"{command} 2> {answer}; echo $? >> {answer}; touch {again}"
+    hooks = f"hooks: {{afterLease: {{script: {json.dumps(f'test -e {again} || ({script})')}}}}}\n"
+    host.write("rpi4", f"{hooks}{POWER}")
+    host.write("rock")
+    async with host.running() as door:
+        host.write("rpi4", f"{hooks}{TWO}")
+        assert (await reload(door))["rpi4"] == "restarted"
+    said, code = answer.read_text().splitlines()
+    assert said.startswith(
+        "jumpstarter-exporter: a hook cannot wait for this, as the exporter waits for the hook"
+    )
+    assert code == str(ExitCode.FAILED.value)
