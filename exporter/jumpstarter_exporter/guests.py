@@ -41,6 +41,7 @@ MAX_MESSAGE_LENGTH = 4096
 """Characters of an error's message; it travels in a header."""
 
 _log = logging.getLogger(__name__)
+_is_ending: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("the event loop ends", default=False)
 _shields: trio.lowlevel.RunVar[set[trio.CancelScope]] = trio.lowlevel.RunVar("driver threads")
 
 
@@ -114,7 +115,9 @@ class _Task(Generic[T]):
             except BaseException as error:
                 _log.warning("%s came back late: %s", self._what, tame(error, self._what))
         self.ended.set()
-        if self.returned is not None:
+        if (
+            self.returned is not None and not _is_ending.get()
+        ):  # else nobody knows whether its thread comes back
             self.returned()
 
 
@@ -255,5 +258,6 @@ async def _lift(scopes: set[trio.CancelScope]) -> None:
     try:
         await trio.sleep_forever()
     finally:
+        _is_ending.set(True)
         for scope in scopes:
             scope.shield = False

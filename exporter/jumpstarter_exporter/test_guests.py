@@ -604,9 +604,9 @@ async def test_a_session_ends_though_its_driver_never_does(serve: Serve, where: 
 @pytest.mark.usefixtures("impatient")
 async def test_the_event_loop_ends_though_a_thread_never_does() -> None:
     go_on = threading.Event()
+    life = Lifecycle()
 
     async def main() -> None:
-        life = Lifecycle()
         threads = DeviceThreads()
         with trio.move_on_after(0.05):
             await guests.run(life, "plain()", lambda: guests.in_thread(threads, go_on.wait))
@@ -621,6 +621,7 @@ async def test_the_event_loop_ends_though_a_thread_never_does() -> None:
 
         threading.Thread(target=loop, daemon=True).start()
         assert await trio.to_thread.run_sync(finished.wait, 20)
+        assert life.is_stuck, "nobody has seen it come back"
     finally:
         go_on.set()
 

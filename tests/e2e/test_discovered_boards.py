@@ -38,7 +38,7 @@ def bench(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(host.state))
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(places, "SYSTEM", tmp_path / "none" / "exporters")
-    monkeypatch.setattr(module, "end_in_time", lambda _: None)
+    monkeypatch.setattr(module, "end_in_time", lambda *_: None)
     return Bench(tmp_path)
 
 
@@ -118,7 +118,7 @@ async def test_a_discovered_board_of_a_host_that_was_not_paired_is_leased_with_a
     monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(state))
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(config))
     monkeypatch.setattr(places, "SYSTEM", tmp_path / "none" / "exporters")
-    monkeypatch.setattr(module, "end_in_time", lambda _: None)
+    monkeypatch.setattr(module, "end_in_time", lambda *_: None)
     bench = Bench(tmp_path)
     (config / "profiles.d").mkdir()
     (config / "profiles.d" / "relay.yaml").write_text(relay())

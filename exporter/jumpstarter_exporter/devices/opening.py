@@ -48,21 +48,26 @@ class Closings:
     def __init__(self) -> None:
         self.ended = trio.Event()
         """Set when the next one has ended, and replaced by a new one then."""
-        self._count = 0
+        self._names: list[str] = []
 
     @property
     def are_under_way(self) -> bool:
         """Whether hardware is about to be released."""
-        return self._count > 0
+        return bool(self._names)
+
+    @property
+    def names(self) -> list[str]:
+        """The devices, each once. For another thread, too."""
+        return sorted({name for name in tuple(self._names) if name})
 
     @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """At the end of the block some hardware may have been released."""
-        self._count += 1
+    def under_way(self, name: str = "") -> Iterator[None]:
+        """At the end of the block some hardware may have been released: of the device of that name, if it has one."""
+        self._names.append(name)
         try:
             yield
         finally:
-            self._count -= 1
+            self._names.remove(name)
             self.ended.set()
             self.ended = trio.Event()
 
@@ -197,7 +202,7 @@ class Opening:
         if self._waiting is not None:
             self._waiting.cancel()
         if self._scope is not None:
-            with self._closings.under_way():
+            with self._closings.under_way(self._name):
                 self._scope.cancel()
                 await self._ended.wait()
 

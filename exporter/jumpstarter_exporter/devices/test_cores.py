@@ -420,3 +420,38 @@ async def test_a_device_that_waits_for_its_hardware_and_is_taken_away_is_not_ope
         await trio.sleep(5)
         assert (slot.state, PortCore.holder) == (State.READY, "")
     assert not caplog.records
+
+
+class HangingCore(Core["Hanging"]):
+    """Does not come back from `close`."""
+
+    async def close(self) -> None:
+        await trio.sleep_forever()
+
+
+@dataclass(kw_only=True, eq=False)
+class Hanging(Driver):
+    client: ClassVar[str] = "example.Client"
+    core_of: ClassVar[type[HangingCore]] = HangingCore
+
+
+async def test_devices_that_do_not_close_are_named_and_hold_up_the_end_once_and_not_each_by_itself(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    inventory = Inventory()
+    parts = {f"port{number}": Spec(Hanging) for number in range(5)}
+    devices = inventory.add("lab", Spec(Composite, children=parts))
+    async with trio.open_nursery() as nursery:
+
+        async def look() -> None:
+            await trio.sleep(CLOSE_SECONDS / 2)
+            assert inventory.closings.names == sorted(parts)
+
+        async with living(devices):
+            for slot in devices.slots.values():
+                if slot.core is not None:
+                    await slot.core.open()
+            began = trio.current_time()
+            nursery.start_soon(look)
+    assert trio.current_time() - began <= CLOSE_SECONDS + 1
+    assert inventory.closings.names == []

@@ -284,6 +284,10 @@ class Registered:
             self.reason = reason
             self._ending.set()
 
+    async def until_ending(self) -> None:
+        """Until `end`, or a hook that ends it."""
+        await self._ending.wait()
+
     def end_after_lease(self) -> None:
         """The same when no lease is served."""
         self._is_leaving = True

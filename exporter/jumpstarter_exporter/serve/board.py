@@ -107,6 +107,9 @@ class Board(Protocol):
     def stays(self, config: ExporterConfig | None) -> bool:
         """Whether, made anew of that, it is the same exporter: then `finish` tells its controller of no end."""
 
+    async def until_ending(self) -> None:
+        """Until it is about to close its devices: no lease is served any more, and its hooks are done."""
+
     async def finish(self) -> None:
         """The last hooks; each has its own time."""
 
@@ -255,6 +258,10 @@ class LocalBoard:
         """It is no exporter of a controller."""
         return False
 
+    async def until_ending(self) -> None:
+        """Behind its afterLease hook."""
+        await self._closing.wait()
+
     async def finish(self) -> None:
         """Its afterLease hook, if it has one."""
         assert self._life is not None
@@ -385,6 +392,10 @@ class LeasedBoard:
         if is_same:
             self._registered.stay()
         return is_same
+
+    async def until_ending(self) -> None:
+        """Behind its lease."""
+        await self._registered.until_ending()
 
     async def finish(self) -> None:
         """The controller hears of it, unless it `stays`."""

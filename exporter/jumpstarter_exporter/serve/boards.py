@@ -504,6 +504,8 @@ class Boards:
         if self._is_begun:
             _log.info("the board %s is served as it is configured now", entry.name)
             self._begin(entry, board)
+        if self._is_leaving:  # since it is being started
+            board.end_after_lease()
 
     def _make(self, entry: _Entry, config: ExporterConfig, before: Board | None = None) -> Board:
         own = sockets.of_board(self._path, entry.name) if self._path and entry.has_socket else None
@@ -565,7 +567,9 @@ class Boards:
         await board.exiting.wait()
         # Users who ask have the time to see why.
         await trio.sleep(GRACE_SECONDS)
-        if entry.board is not board or entry.is_moving or self._is_ending:
+        while entry.is_moving and entry.board is board:  # as when it gets a socket of its own
+            await self._moved.wait()
+        if entry.board is not board or self._is_ending:
             return
         if entry is self._at_door:
             self.ended.set()
@@ -664,12 +668,21 @@ class Boards:
 
     def leave(self) -> None:
         """End when no lease is served any more."""
-        _log.info("ending after the leases that run")
+        users = [f"{board.user} of {name}" for name, board in self._roll.served.items() if board.user]
+        _log.info("ending after the leases that run%s", f": {'; '.join(users)}" if users else "")
         self._is_leaving = True
         for board in self.boards:
             board.end_after_lease()
         if not self._roll.served and not any(entry.is_moving for entry in self._entries.values()):
             self.ended.set()
+
+    async def until_left(self) -> None:
+        """Behind `leave`: until each board is about to close its devices, or has done so."""
+        while boards := self.boards:
+            for board in boards:
+                await board.until_ending()
+            if boards == self.boards:
+                return
 
     async def finish(self) -> None:
         """The last hooks of all of them; each has its own time."""

@@ -19,7 +19,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(places, "SYSTEM", tmp_path / "none" / "exporters")
-    monkeypatch.setattr(daemon, "end_in_time", lambda _: None)
+    monkeypatch.setattr(daemon, "end_in_time", lambda *_: None)
     return tmp_path
 
 

@@ -29,7 +29,7 @@ from jumpstarter_exporter.config import Identities
 from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.devices.presence import follow_presence
 from jumpstarter_exporter.devices.udev_database import UdevError
-from jumpstarter_exporter.ending import end_in_time, hurry
+from jumpstarter_exporter.ending import end_in_time, hurry, named
 from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.board import is_for_leases
@@ -46,6 +46,8 @@ MAX_STATUS_BOARDS = 6
 """Those of a host that its status names; there are others only in the number."""
 END_SECONDS = 30.0
 """From the last hook to the end of the process, whatever a driver's blocking code does."""
+SLOW_END_SECONDS = 3.0
+"""Who waits for the end of the process reads behind that which devices it waits for."""
 LEASED_END_SECONDS = 10.0
 """From a signal to that, where all boards are for leases (wire.md 3.4)."""
 
@@ -306,9 +308,13 @@ class _Host:
             _log.error("nothing was changed: %s", error)
 
     def _leave(self) -> None:
-        """See `Boards.leave`. Ports of boards that end before others are kept for the next start, too."""
+        """See `Boards.leave`. Ports of boards that end before others are kept for the next start, too.
+
+        When no lease is served any more, devices do not keep the process for longer than after a signal.
+        """
         self._descriptors.hold()
         self._boards.leave()
+        self._nursery.start_soon(self._bound_the_end)
 
     async def _reload(self) -> list[Reloaded]:
         """See `Boards.reload`; the certificate is read again, too. A service manager is told."""
@@ -329,13 +335,30 @@ class _Host:
         trouble = "" if self._tls is None else self._tls.trouble
         return "; ".join(filter(None, (status_text(self._roll), trouble, self._unread)))
 
+    async def _bound_the_end(self) -> None:
+        await self._boards.until_left()
+        self._end_in_time(END_SECONDS)
+
+    def _end_in_time(self, seconds: float) -> None:
+        closings = self._boards.inventory.closings
+        end_in_time(seconds, lambda: closings.names)
+
+        async def say_why() -> None:
+            await trio.sleep(SLOW_END_SECONDS)
+            if names := closings.names:
+                _log.warning("the exporter waits for %s to close, for %g s more at most", named(names), left)
+
+        left = seconds - SLOW_END_SECONDS
+        if left > 0:
+            trio.lowlevel.spawn_system_task(say_why)  # also when all else has ended
+
     async def _end(self) -> ExitCode | None:
         """The code that the board at the door wanted; None if there is none."""
         at_door = self._boards.door_board
         if self._boards.are_all_leased:
-            end_in_time(LEASED_END_SECONDS)
+            self._end_in_time(LEASED_END_SECONDS)
         await self._boards.finish()
-        end_in_time(END_SECONDS)
+        self._end_in_time(END_SECONDS)
         async with trio.open_nursery() as ending:
             for server in self._servers:
                 ending.start_soon(server.shutdown, GRACE_SECONDS)

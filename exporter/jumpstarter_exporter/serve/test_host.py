@@ -334,7 +334,7 @@ async def test_a_device_whose_close_blocks_does_not_keep_the_daemon(daemon: Daem
         process.terminate()
         _, said = await trio.to_thread.run_sync(lambda: process.communicate(timeout=LIMIT))
     assert process.returncode == 1
-    assert "a device did not close within 1 s" in said
+    assert "the device slow did not close within 1 s" in said
 
 
 @pytest.fixture

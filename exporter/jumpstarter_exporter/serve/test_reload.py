@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -429,3 +430,26 @@ async def test_a_hook_that_asks_for_what_waits_for_it_is_told_so(
         "jumpstarter-exporter: a hook cannot wait for this, as the exporter waits for the hook"
     )
     assert code == str(ExitCode.FAILED.value)
+
+
+async def test_a_board_that_is_being_started_when_the_exporter_is_to_leave_does_not_keep_it(
+    host: ServedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.write("stays")
+    boards = Boards(Roll(), host.door, host.read)
+    make = boards._make
+
+    def make_late(entry: Any, config: Any, before: Any = None) -> Any:
+        if entry.name == "comes":
+            boards.leave()
+        return make(entry, config, before)
+
+    monkeypatch.setattr(boards, "_make", make_late)
+    async with trio.open_nursery() as served, trio.open_nursery() as nursery:
+        await boards.start(host.read({}), served, nursery)
+        boards.begin()
+        host.write("comes")
+        with trio.fail_after(20):
+            await boards.reload()
+            await boards.ended.wait()
+        nursery.cancel_scope.cancel()
