@@ -165,13 +165,18 @@ class RelayCore(Core["_Relay"]):
         await self.in_thread(self._acquire)
 
     async def close(self) -> None:
-        """Let other devices have the pin, when who drives it now is done. It stays as it is."""
+        """Let other devices have the pin, when who drives it now is done. It stays as it is.
+
+        The log says so if the kernel takes it back when the process ends.
+        """
         await self.in_thread(self._let_go)
 
     def _let_go(self) -> None:
         with self._lock:
             line, self._line = self._line, None
             if line is not None:
+                if warning := line.end_warning:
+                    self.logger.warning("%s", warning)
                 line.release()
 
     def switch(self, state: State) -> None:

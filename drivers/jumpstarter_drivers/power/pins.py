@@ -12,14 +12,18 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing
 
-__all__ = ["Line", "acquire", "factory"]
+__all__ = ["Line", "acquire", "factory", "loses_outputs"]
 
+_REVERTING = frozenset({"lgpio"})
+"""Factories that ask the kernel for lines, which are its own again when the process has ended."""
+_MODULES = Path("/sys/module")
 _lock = threading.Lock()
 _factories: dict[tuple[str, int | None], Any] = {}
 _taken: set[tuple[int, str]] = set()
@@ -28,7 +32,10 @@ _taken: set[tuple[int, str]] = set()
 class Line:
     """One output line, held by one device until `release`."""
 
-    def __init__(self, owner: Any, info: Any) -> None:
+    def __init__(self, owner: Any, info: Any, *, is_lost: bool) -> None:
+        """`is_lost` says whether it becomes an input when the process has ended."""
+        self._is_lost = is_lost
+        self._is_driven = False
         self._factory = owner
         self._info = info
         self.name: str = info.name
@@ -40,11 +47,22 @@ class Line:
         less than a millisecond: gpiozero knows no other way to claim it.
         """
         with _faults(self.name):
+            self._is_driven = True
             pin = self._factory.pin(self.name)
             if pin.function == "output":
                 pin.state = high
             else:
                 pin.output_with_state(high)
+
+    @property
+    def end_warning(self) -> str:
+        """What becomes of it when the process ends, in a sentence; empty if it stays as it is, or nobody drove it."""
+        if not (self._is_lost and self._is_driven):
+            return ""
+        return (
+            f"{self.name} becomes an input when the exporter has ended, and a relay falls; to keep it, add "
+            "pinctrl_bcm2835.persist_gpio_outputs=1 to the kernel's command line (Debian 13 or later) and reboot"
+        )
 
     def release(self) -> None:
         """Let another device have the line. It stays driven as it is."""
@@ -59,19 +77,31 @@ def acquire(pin: int | str, *, factory: str | None = None, chip: int | None = No
         DeviceMissing: there is no such pin, no such factory, or no GPIO hardware.
         DeviceBusy: another device of this process holds the line.
     """
-    owner = _factory(factory or os.environ.get("GPIOZERO_PIN_FACTORY") or "lgpio", chip)
+    kind = factory or os.environ.get("GPIOZERO_PIN_FACTORY") or "lgpio"
+    owner = _factory(kind, chip)
     with _faults(str(pin)):
         info = next((info for _header, info in owner.board_info.find_pin(pin)), None)
     if info is None or "gpio" not in info.interfaces:
         raise DeviceMissing(
             f"this host has no GPIO pin {pin!r}; use a BCM number such as 17, or a name such as BOARD11"
         )
-    line = Line(owner, info)
+    line = Line(owner, info, is_lost=loses_outputs(kind))
     with _lock:
         if (id(owner), line.name) in _taken:
             raise DeviceBusy(f"{line.name} is in use by another device; give each its own pin")
         _taken.add((id(owner), line.name))
     return line
+
+
+def loses_outputs(kind: str) -> bool:
+    """Whether outputs of that factory become inputs when the process has ended, by what the kernel's drivers say."""
+    if kind.lower() not in _REVERTING:
+        return False
+    for said in _MODULES.glob("pinctrl_*/parameters/persist_gpio_outputs"):
+        with suppress(OSError):
+            if said.read_text().strip() in ("Y", "1"):
+                return False
+    return True
 
 
 def factory(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import gpiozero.devices
@@ -38,6 +39,13 @@ def mock() -> Iterator[Any]:
     factory = pins.factory("mock")
     yield factory
     factory.reset()
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where drivers of the kernel say how they are set; none says anything."""
+    monkeypatch.setattr(pins, "_MODULES", tmp_path)
+    return tmp_path
 
 
 def relay(**config: Any) -> GpioRelay:
@@ -169,6 +177,48 @@ async def test_nobody_else_gets_a_pin_while_it_is_driven(mock: Any, monkeypatch:
                 pins.acquire(17, factory="mock")
             go_on.set()
         pins.acquire(17, factory="mock").release()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "expected"),
+    [
+        ("lgpio", None, True),
+        ("lgpio", "N", True),
+        ("lgpio", "Y", False),
+        ("LGPIO", "N", True),
+        ("native", "N", False),
+        ("pigpio", None, False),
+    ],
+)
+def test_lines_of_the_kernel_are_lost_unless_it_keeps_them(
+    kind: str, said: str | None, expected: bool, modules: Path
+) -> None:
+    if said is not None:
+        folder = modules / "pinctrl_bcm2835" / "parameters"
+        folder.mkdir(parents=True)
+        (folder / "persist_gpio_outputs").write_text(f"{said}\n")
+    assert pins.loses_outputs(kind) is expected
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize(("is_lost", "is_driven"), [(True, True), (True, False), (False, True)])
+async def test_the_end_of_an_exporter_says_which_relay_falls(
+    mock: Any,
+    is_lost: bool,
+    is_driven: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(pins, "_REVERTING", {"mock"} if is_lost else set())
+    async with host(GpioRelay, pin=17, pin_factory="mock") as devices:
+        core = devices.slots[""].core
+        assert core is not None
+        await core.open()
+        if is_driven:
+            cast("RelayCore", core.core).switch("on")
+    said = [record.getMessage() for record in caplog.records if "becomes an input" in record.getMessage()]
+    assert len(said) == (1 if is_lost and is_driven else 0)
+    assert all(one.startswith("GPIO17 becomes an input when the exporter has ended") for one in said)
 
 
 def test_release_and_its_former_name_must_not_differ() -> None:
