@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version as installed
 
+from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.options import Options, UsageError, take_output
@@ -20,7 +20,7 @@ def version(arguments: list[str], options: Options) -> int:
     output, rest = take_output(arguments)
     if rest:
         raise UsageError(f"`version` takes no {rest[0]!r}; try `jumpstarter version`")
-    number = installed("jumpstarter-sbc")
+    number = installed_version()
     if output in ("json", "yaml"):
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
 

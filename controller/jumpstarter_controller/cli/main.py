@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from jumpstarter_proto.durations import seconds
+from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.terminal import print_line
 
@@ -31,6 +32,7 @@ One process is enough for a small lab:
 The last two say what to type on the other machine, and the code for it.
 """,
     help_format="plaintext",
+    version=installed_version,
     version_flags=["--version"],
     result_action="return_value",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cyclopts import App
+from jumpstarter_proto.installed import installed_version
 
 from jumpstarter_controller.cli.command import Level, LogFormat, run_app
 
@@ -13,6 +14,7 @@ __all__ = ["main"]
 app = App(
     name="jumpstarter-router",
     help_format="plaintext",
+    version=installed_version,
     version_flags=["--version"],
     result_action="return_value",
 )

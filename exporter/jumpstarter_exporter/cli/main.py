@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.validators import Number
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.log_lines import LineFormatter
 from jumpstarter_proto.standard_streams import run_guarded
 from jumpstarter_proto.terminal import print_error_line
@@ -41,6 +42,7 @@ Try it without hardware, then with your own configuration:
     jumpstarter devices
 """,
     help_format="plaintext",
+    version=installed_version,
     version_flags=["--version"],
     result_action="return_value",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 from jumpstarter_proto.errors import ExitCode
 
@@ -13,3 +15,9 @@ def test_run_with_a_file_names_the_option_for_it(capsys: pytest.CaptureFixture[s
         main(["run", "rpi4.yaml"])
     assert ended.value.code == ExitCode.USAGE
     assert "did you mean --config rpi4.yaml?" in capsys.readouterr().err
+
+
+def test_version_is_that_of_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out.strip()) == (ExitCode.OK, version("jumpstarter-sbc"))
