@@ -113,7 +113,8 @@ def test_a_board_in_a_process_of_its_own_has_the_exporters_settings() -> None:
     own = settings(SYSTEMD / "jumpstarter-exporter@.service")
     different = {key for key in {*common, *own} if common.get(key) != own.get(key)}
     assert different == {"Description", "After", "ExecStart", "Also"}
-    assert own["ExecStart"] == [f"{common['ExecStart'][0]} --board %i"]
+    command = common["ExecStart"][0].removesuffix(" $JUMPSTARTER_EXPORTER_OPTIONS")
+    assert own["ExecStart"] == [f"{command} --board %i"]
 
 
 def test_exporters_take_up_all_that_is_kept_for_them() -> None:
@@ -156,7 +157,8 @@ def test_locks_on_boards_are_where_commands_see_them() -> None:
 
 
 def test_each_user_of_a_unit_is_made() -> None:
-    made = re.findall(r"^u (\S+)", (SYSTEMD / "sysusers.conf").read_text(), re.MULTILINE)
+    sysusers = "\n".join(path.read_text() for path in SYSTEMD.glob("*.sysusers"))
+    made = re.findall(r"^u (\S+)", sysusers, re.MULTILINE)
     units = [*SERVICES, *SYSTEMD.glob("*.socket")]
     named = {
         name
@@ -164,7 +166,8 @@ def test_each_user_of_a_unit_is_made() -> None:
         for key in ("User", "Group", "SocketUser", "SocketGroup")
         for name in settings(unit).get(key, [])
     }
-    folders = re.findall(r"^d \S+ \d+ (\S+) (\S+)", (SYSTEMD / "tmpfiles.conf").read_text(), re.MULTILINE)
+    tmpfiles = "\n".join(path.read_text() for path in SYSTEMD.glob("*.tmpfiles"))
+    folders = re.findall(r"^d \S+ \d+ (\S+) (\S+)", tmpfiles, re.MULTILINE)
     assert named | {name for both in folders for name in both} == set(made)
 
 
