@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types check mutants orders fuzz bench fresh proto clean
+.PHONY: help demo test lint types check mutants orders fuzz bench fresh deb deb-test proto clean
 
 help:
 	@echo 'make demo    try everything on virtual boards, no hardware needed'
@@ -15,6 +15,8 @@ help:
 	@echo 'make orders  5 MB through each kind of stream in a thousand random orders of ends, delays and resets; ORDERS=1000'
 	@echo 'make fuzz    random bytes for what parses those of peers, SECONDS=600 for each target; TARGETS=... for some'
 	@echo 'make fresh   as root: both on a fresh Debian 12 and 13, as a plain user; RELEASE=13 for one of them'
+	@echo 'make deb     Debian packages of the last commit, for Debian 12 and 13, amd64 and arm64, in dist/deb'
+	@echo 'make deb-test   as root: install, use, upgrade and remove them in fresh Debians; RELEASE=13 for one of them'
 	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
 	@echo 'make proto   generate code from the .proto files again'
 	@echo 'make clean   remove the virtual environment and caches'
@@ -53,6 +55,15 @@ bench: $(VENV)/.ready-dev
 # PYTEST_ARGS goes to its `make test`; FRESH_ARGS are options of tools/fresh: --quiet, --limit SECONDS, --optional.
 fresh:
 	@PYTEST_ARGS='$(PYTEST_ARGS)' tools/fresh $(FRESH_ARGS) $(RELEASE)
+
+# DEB_ARGS are options of its `build`: --release, --architecture, --package, --version, --level, --output.
+deb: $(VENV)/.ready-dev
+	@$(BIN)/python -m jumpstarter_deb build $(DEB_ARGS)
+
+# As root: RELEASE=13 for one of them.
+deb-test: $(VENV)/.ready-dev
+	@JUMPSTARTER_TEST_PACKAGES=1 RELEASE='$(or $(RELEASE),12 13)' \
+	  $(BIN)/python -m pytest -n 0 images/tests/packages $(PYTEST_ARGS)
 
 proto: $(VENV)/.ready-dev
 	$(BIN)/python proto/generate.py

@@ -1,0 +1,108 @@
+"""The project as it is committed: its files, its version, and the time that everything in the packages has."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Source", "SourceError", "debian_version", "export", "python_version"]
+
+
+class SourceError(Exception):
+    """The tree cannot be packed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A commit's files in a folder, where nobody changes them."""
+
+    folder: Path
+    commit: str
+    subject: str
+    epoch: int
+    """Seconds since 1970, of the commit."""
+    version: str
+    """Debian's, without a release: it sorts as the commits do."""
+
+    @property
+    def project(self) -> dict[str, Any]:
+        """What pyproject.toml says."""
+        return tomllib.loads((self.folder / "pyproject.toml").read_text())
+
+    def own_packages(self) -> dict[str, Path]:
+        """The folders of the project's packages by their names."""
+        folders = self.project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+        return {Path(folder).name: self.folder / folder for folder in folders}
+
+    def own_files(self, package: str) -> list[Path]:
+        """What is installed of a package: as the wheel has it, without tests."""
+        left_out = self.project["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"]
+        root = self.own_packages()[package]
+        return sorted(
+            path
+            for path in root.rglob("*")
+            if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in left_out)
+        )
+
+    def requirements(self, extras: tuple[str, ...]) -> list[str]:
+        """What the project needs, and what these extras need."""
+        project = self.project["project"]
+        return [*project["dependencies"], *(r for e in extras for r in project["optional-dependencies"][e])]
+
+
+def debian_version(number: str, *, released: bool, epoch: int, commit: str) -> str:
+    """The version of a commit. Before a release it sorts before that release, by the time of the commit."""
+    if released:
+        return number
+    return f"{number}~git{_stamp(epoch)}.{commit[:8]}"
+
+
+def python_version(version: str) -> str:
+    """The same as Python writes versions."""
+    if found := re.fullmatch(r"([\d.]+)~git(\d+)\.([0-9a-f]+)", version):
+        return f"{found[1]}.dev{found[2]}+g{found[3]}"
+    return re.sub(r"[~+].*", "", version)
+
+
+def export(checkout: Path, folder: Path, version: str | None = None) -> Source:
+    """Write the files of HEAD into `folder`; `version` is told instead of asking git's tags.
+
+    Raises:
+        SourceError: it is no checkout of git.
+    """
+    commit = _git(checkout, "rev-parse", "HEAD")
+    folder.mkdir(parents=True)
+    archive = subprocess.run(["git", "-C", checkout, "archive", "HEAD"], capture_output=True, check=True)
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    epoch = int(_git(checkout, "show", "-s", "--format=%ct", "HEAD"))
+    number = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["version"]
+    released = f"v{number}" in _git(checkout, "tag", "--points-at", "HEAD").split()
+    return Source(
+        folder=folder,
+        commit=commit,
+        subject=_git(checkout, "show", "-s", "--format=%s", "HEAD"),
+        epoch=epoch,
+        version=version or debian_version(number, released=released, epoch=epoch, commit=commit),
+    )
+
+
+def has_changes(checkout: Path) -> bool:
+    """Whether files differ from what is committed."""
+    return bool(_git(checkout, "status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(checkout: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", checkout, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SourceError(f"{checkout} is not a checkout of git: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _stamp(epoch: int) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y%m%d%H%M%S")
