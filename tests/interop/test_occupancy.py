@@ -28,8 +28,10 @@ from tests.support.upstream_controller.scheduling import LeaseObject
 
 ME = getpass.getuser()
 LOCAL_USE = f"in local use by {ME}"
-PATIENCE = 20
-"""Seconds, on the exporter's clock; jmp's runs as ever."""
+PATIENCE = 280
+"""Seconds, on the exporter's clock, the longest that there is; jmp's runs as ever."""
+SHORT_PATIENCE = 20
+"""For a lease that is given back."""
 names = itertools.count(1)
 
 
@@ -188,6 +190,15 @@ def board(lab: UpstreamLab) -> Iterator[Board]:
         yield board
 
 
+@pytest.fixture
+def hasty_board(lab: UpstreamLab) -> Iterator[Board]:
+    """One whose exporter soon gives a lease back."""
+    board = Board(lab, patience=str(SHORT_PATIENCE))
+    with board.daemon_ended():
+        board.becomes("AVAILABLE")
+        yield board
+
+
 def is_over(board: Board, lease: LeaseObject) -> None:
     """The controller has it back, and the board is free."""
     board.lab.until(lambda: lease.is_ended)
@@ -245,7 +256,8 @@ def too_early(board: Board, ann: Person, withhold: Callable[[], object]) -> Shel
     return shell
 
 
-def test_a_lease_is_given_back_when_local_use_does_not_end(board: Board, ann: Person) -> None:
+def test_a_lease_is_given_back_when_local_use_does_not_end(hasty_board: Board, ann: Person) -> None:
+    board = hasty_board
     with board.lab.upstream_controller.reports_held() as let_pass, board.used():
         shell = Shell(board, ann, "true")
         board.lab.until(lambda: shell.lease.name in board.daemon.log.read_text())
@@ -305,7 +317,8 @@ def test_a_lease_of_a_drained_board_waits_until_that_is_resumed(board: Board, an
     is_over(board, shell.lease)
 
 
-def test_a_lease_of_a_drained_board_is_given_back(board: Board, ann: Person) -> None:
+def test_a_lease_of_a_drained_board_is_given_back(hasty_board: Board, ann: Person) -> None:
+    board = hasty_board
     shell = too_early(board, ann, lambda: board.host("drain", board.name))
     said = shell.end(1)
     assert said.endswith(f"Error: the board is drained: by {ME}"), said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -399,8 +400,10 @@ async def test_a_flood_is_logged_a_few_times(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     public = Public(nursery)
+    begun = time.monotonic()
     streams = [public.connect() for _ in range(200)]
     for stream in streams:
         await closes(stream)
-    assert 5 < len(caplog.records) <= LimitedLog.BURST
+    allowed = LimitedLog.BURST + (time.monotonic() - begun) * LimitedLog.PER_MINUTE / 60
+    assert 5 < len(caplog.records) <= allowed
     assert "it waited 60 s for its turn" in caplog.text or "within 5 s" in caplog.text
