@@ -274,9 +274,11 @@ def read_unreadable(files: HostFiles, account: Account, places: Sequence[str]) -
 
 def read_gpio(files: HostFiles, outputs: Sequence[str]) -> GpioFacts:
     """What becomes of outputs when their process ends."""
-    said = files.find_text("/sys/module/pinctrl_bcm2835/parameters/persist_gpio_outputs")
+    modules = [name for name in files.names("/sys/module") if name.startswith("pinctrl_")]
+    told = [files.find_text(f"/sys/module/{name}/parameters/persist_gpio_outputs") for name in modules]
+    said = [one.upper() in ("Y", "1") for one in told if one]
     line = files.find_text("/proc/cmdline") or ""
-    persists = None if said is None else said.upper() in ("Y", "1")
+    persists = any(said) if said else None
     if persists is None and (
         match := re.search(r"(?:^|\s)pinctrl_bcm2835\.persist_gpio_outputs=([YyNn01])", line)
     ):

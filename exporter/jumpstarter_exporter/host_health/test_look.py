@@ -10,10 +10,11 @@ import pytest
 import trio
 
 from jumpstarter_exporter.host_health import HostFacts, HostLook, Unread, judge, read_system
+from jumpstarter_exporter.host_health import look as look_module
 from jumpstarter_exporter.host_health import read_services as services_module
 from jumpstarter_exporter.host_health.facts import Account, MemoryFacts, ServiceUnit
 from jumpstarter_exporter.host_health.host_files import HostFiles
-from jumpstarter_exporter.host_health.read_services import parse_units, read_services
+from jumpstarter_exporter.host_health.read_services import MAX_UNITS, parse_units, read_services
 
 SHOWN = """Id=jumpstarter-exporter.service
 LoadState=loaded
@@ -48,6 +49,7 @@ def test_units_as_systemctl_shows_them() -> None:
         ServiceUnit("jumpstarter-exporter.socket", "not-found", "", "inactive", "dead"),
     )
     assert parse_units("") == parse_units("\n\nrubbish\n\n=\n") == ()
+    assert len(parse_units("Id=a\n\n" * 1000)) == MAX_UNITS
 
 
 def program(folder: Path, text: str) -> list[str]:
@@ -103,6 +105,28 @@ async def test_a_disk_that_does_not_answer_keeps_nothing_else_from_being_seen(
     assert isinstance(facts.storage, Unread)
     assert "longer than 0.5 s" in facts.storage.why
     assert facts.memory == MemoryFacts(1000 * 1024, 600 * 1024)
+
+
+async def test_threads_that_are_stuck_do_not_become_more_with_each_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, stuck = threading.Event(), []
+
+    def hang(*_: object) -> None:
+        stuck.append(1)
+        answers.wait(60)
+
+    monkeypatch.setattr(look_module, "MAX_THREADS", 2)
+    look = HostLook(tmp_path, state=tmp_path, seconds=0.2)
+    monkeypatch.setattr(read_system, "read_storage", hang)
+    try:
+        with trio.fail_after(30):
+            for _ in range(4):
+                facts = await look.hardware()
+                assert isinstance(facts.storage, Unread)
+    finally:
+        answers.set()
+    assert len(stuck) == 2
 
 
 async def test_a_fault_of_ours_in_one_area_keeps_nothing_else_from_being_seen(

@@ -62,7 +62,7 @@ async def test_an_exporter_that_hangs_and_one_that_is_gone(
         silent.listen()
         with trio.fail_after(30):
             hung = await reach_exporter(path)
-    assert hung.why
+    assert hung.why == "it did not answer within 0.5 s"
     gone = await reach_exporter(path)
     assert (gone.is_running, bool(gone.why)) == (False, True)
 

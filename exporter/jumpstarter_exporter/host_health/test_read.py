@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from importlib.resources import files as package_files
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from jumpstarter_exporter.host_health import read_hardware, read_system
+from jumpstarter_exporter.host_health import host_files, read_hardware, read_system
 from jumpstarter_exporter.host_health.facts import DiskWear, MountFacts, TemperatureFacts
 from jumpstarter_exporter.host_health.host_files import HostFiles
 
@@ -55,6 +57,17 @@ def test_temperature_is_that_of_the_processor(tmp_path: Path) -> None:
     }
     files = write(tmp_path, dict(zones))
     assert read_hardware.read_temperature(files) == TemperatureFacts(48.312, "cpu-thermal", 110.0)
+
+
+def test_a_critical_temperature_that_makes_no_sense_is_none(tmp_path: Path) -> None:
+    zone = {
+        "sys/class/thermal/thermal_zone0/type": "x86_pkg_temp\n",
+        "sys/class/thermal/thermal_zone0/temp": "40000\n",
+        "sys/class/thermal/thermal_zone0/trip_point_0_type": "critical\n",
+        "sys/class/thermal/thermal_zone0/trip_point_0_temp": "-274000\n",
+    }
+    found = read_hardware.read_temperature(write(tmp_path, dict(zone)))
+    assert found == TemperatureFacts(40.0, "x86_pkg_temp", None)
 
 
 USB = {
@@ -175,6 +188,14 @@ def test_this_kernel_says_whether_its_clock_is_synchronised_or_that_it_does_not(
     assert read_system.kernel_clock() in (True, False, None)
 
 
+def test_a_sandbox_in_which_the_clock_may_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> int:
+        return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(adjtimex=refuse))
+    assert read_system.kernel_clock() is None
+
+
 PEOPLE = {
     "etc/passwd": "root:x:0:0::/root:/bin/sh\njumpstarter:x:990:991::/:/sbin/nologin\nbad\n",
     "etc/group": "root:x:0:\ndialout:x:20:pi,jumpstarter\nlp:x:7:\njumpstarter:x:991:ann\nbad\n",
@@ -224,6 +245,7 @@ def test_files_that_the_services_user_may_not_read(tmp_path: Path) -> None:
         ({}, None),
         ({"sys/module/pinctrl_bcm2835/parameters/persist_gpio_outputs": "Y\n"}, True),
         ({"sys/module/pinctrl_bcm2835/parameters/persist_gpio_outputs": "N\n"}, False),
+        ({"sys/module/pinctrl_rp1/parameters/persist_gpio_outputs": "Y\n"}, True),
         ({"proc/cmdline": "quiet pinctrl_bcm2835.persist_gpio_outputs=1 ro\n"}, True),
         ({"proc/cmdline": "xpinctrl_bcm2835.persist_gpio_outputs=1\n"}, None),
     ],
@@ -286,3 +308,19 @@ def test_nothing_but_a_file_is_read_and_only_its_start(tmp_path: Path) -> None:
     assert files.number("/proc/long") is None
     assert files.names("/nowhere") == []
     assert str(HostFiles(Path("/")).path("/proc/stat")) == "/proc/stat"
+
+
+def test_no_folder_is_looked_through_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = {f"proc/{number}/comm": "brltty\n" for number in (7, 8, 9)} | {
+        f"dev/ttyUSB{number}": "" for number in range(3)
+    }
+    files = write(tmp_path, dict(tree))
+    account = read_system.current_account(files)
+    nodes: dict[str, list[str]] = {f"/dev/ttyUSB{number}": [] for number in range(3)}
+    assert len(read_system.read_devices(files, account, nodes)) == 3
+    monkeypatch.setattr(read_system, "MAX_DEVICES", 2)
+    assert len(read_system.read_devices(files, account, nodes)) == 2
+    monkeypatch.setattr(read_system, "MAX_PROCESSES", 0)
+    assert read_system.read_programs(files).running == ()
+    monkeypatch.setattr(host_files, "MAX_ENTRIES", 1)
+    assert len(files.names("/dev")) == 1

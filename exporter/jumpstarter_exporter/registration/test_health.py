@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import pytest
 import trio
 import trio.testing
 from jumpstarter_proto.lab.v1 import exporter_grpc, exporter_pb2
 from jumpstarter_proto.rpc import ServerCall, Servicer
 
 from jumpstarter_exporter.devices.inventory import Inventory
-from jumpstarter_exporter.host_health.facts import PowerFacts
+from jumpstarter_exporter.host_health.facts import HostFacts, PowerFacts
 from jumpstarter_exporter.host_health.test_watch import Host
-from jumpstarter_exporter.host_health.watch import HealthWatch
+from jumpstarter_exporter.host_health.watch import LOOK_SECONDS, HealthWatch
 from jumpstarter_exporter.registration.conftest import Lab, Wired
-from jumpstarter_exporter.registration.health import REFRESH_SECONDS, HealthReporter
+from jumpstarter_exporter.registration.health import CALL_SECONDS, REFRESH_SECONDS, HealthReporter
 
 Request = exporter_pb2.ReportHealthRequest
 Response = exporter_pb2.ReportHealthResponse
@@ -27,11 +28,14 @@ class Ours(exporter_grpc.ExporterServiceServicer):
 
     def __init__(self) -> None:
         self.heard: list[tuple[float, Request]] = []
+        self.hangs = False
 
     async def ReportHealth(  # noqa: N802 - the wire's name
         self, request: Request, call: ServerCall[Request, Response]
     ) -> Response:
         self.heard.append((trio.current_time(), request))
+        if self.hangs:
+            await trio.sleep_forever()
         return Response()
 
 
@@ -147,3 +151,44 @@ async def test_long_findings_are_cut(lab: Lab, autojump_clock: trio.testing.Mock
             await at_rest()
             ((_, request),) = ours.heard
             assert (len(request.findings), len(request.findings[0].sentence)) == (64, 1000)
+
+
+async def test_a_controller_that_hangs_is_told_again_with_the_next_look(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours = Ours()
+    ours.hangs = True
+    told = Told(lab, ours)
+    async with trio.open_nursery() as nursery:
+        with running(told, nursery):
+            told.reporter.connected()
+            await at_rest()
+            assert len(ours.heard) == 1
+            ours.hangs = False
+            await trio.sleep(CALL_SECONDS + LOOK_SECONDS + 5)
+            assert len(ours.heard) == 2
+            await trio.sleep(REFRESH_SECONDS / 2)
+            assert len(ours.heard) == 2
+
+
+async def test_a_fault_in_a_look_ends_nothing(
+    lab: Lab,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ours = Ours()
+    told = Told(lab, ours)
+
+    async def fail(_: object = None) -> HostFacts:
+        raise KeyError("typ")
+
+    async with trio.open_nursery() as nursery:
+        with running(told, nursery), monkeypatch.context() as patch:
+            patch.setattr(told.host, "hardware", fail)
+            told.reporter.connected()
+            await at_rest()
+            assert (ours.heard, "nobody is told how this host is" in caplog.text) == ([], True)
+            patch.undo()
+            await trio.sleep(LOOK_SECONDS)
+            assert len(ours.heard) == 1
