@@ -214,7 +214,14 @@ class LeaseServer:
                 else:
                     self._refuse_connection("too many wait for others to end")
 
-            nursery.start_soon(self._controller.listen, tenant.lease, arrived)
+            listening, deaf = trio.CancelScope(), trio.Event()
+
+            async def listen() -> None:
+                with listening:
+                    await self._controller.listen(tenant.lease, arrived)
+                deaf.set()
+
+            nursery.start_soon(listen)
             if session.obstacle:
                 session.status.become(Status.BEFORE_LEASE_HOOK, f"Waiting for the board: {session.obstacle}")
             await self._until(
@@ -238,6 +245,10 @@ class LeaseServer:
                 await self._say_why(session.obstacle)
             if not self.stopping.is_set():
                 await self._end(life)
+            # First, for clients dial again as soon as they are cut off: who serves the lease next is to hear of them.
+            listening.cancel()
+            with trio.move_on_after(GRACE_SECONDS):
+                await deaf.wait()
             await session.server.shutdown(GRACE_SECONDS)
             nursery.cancel_scope.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import jwt
 import pytest
@@ -11,7 +12,7 @@ import trio.testing
 from google.protobuf import empty_pb2
 from jumpstarter_proto.rpc import LimitedLog, RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
-from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest
+from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest, ListenResponse
 from jumpstarter_proto.value import to_value
 
 from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, lease_server, serving
@@ -144,6 +145,31 @@ async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
         await trio.testing.wait_all_tasks_blocked()
         assert controller.connected[3:] == [token("carl", "later")]
         server.ended.set()
+
+
+class Deaf(Tunnelled):
+    """Says when nobody hears any more of clients that dial."""
+
+    is_deaf = False
+
+    async def listen(self, lease: str, arrived: Callable[[ListenResponse], None]) -> None:
+        try:
+            await super().listen(lease, arrived)
+        finally:
+            self.is_deaf = True
+
+
+@pytest.mark.parametrize("how", ["ended", "stopping"])
+async def test_nobody_is_taken_who_dials_again_when_they_are_cut_off(
+    configure: Configure, autojump_clock: trio.testing.MockClock, how: str
+) -> None:
+    controller = Deaf("one")
+    server = lease_server(configure(), controller, ANN)
+    async with serving(server):
+        assert await heard(controller.near("one"))
+        getattr(server, how).set()
+        await cut(controller.near("one"))
+        assert controller.is_deaf
 
 
 async def test_a_controller_that_gives_a_lease_away_for_ever_fills_neither_log_nor_memory(
