@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.network import NetworkLab, User, is_error, works_again
+from tests.support.programs import clock_rate
 
 SHORT = 8.0
 """A lease whose client is killed ends with its time."""
@@ -109,7 +110,8 @@ def test_killed_while_the_board_is_given_back(lab: NetworkLab, restart: Restart)
 def test_killed_as_soon_as_the_lease_is_there(lab: NetworkLab) -> None:
     """The exporter dies before it has a session, the client is on its way to it."""
     for _ in range(3):
-        user = lab.user()
+        with clock_rate(5):  # a client waits for half a minute for an exporter that died on its way to them
+            user = lab.user()
         lab.until(lambda log=lab.exporters["one"].log: "begins" in log.read_text())  # type: ignore[misc]
         restart_exporter(lab)
         assert user.answer() == "ready", user.log
