@@ -149,6 +149,7 @@ def test_an_exporter_that_is_drained_to_its_end_ends_after_its_lease(lab: Lab) -
     lab.until(lambda: lab.status("one") == "LEASE_READY")
     said = exporter_command(lab, "drain", "--exit").stdout
     assert said.startswith("one: leased by ann (")
+    assert "ending after the leases that run (one: leased by ann (" in daemon.log.read_text()
     assert said.endswith("\nthe exporter ends when no lease is served any more\n")
     assert daemon.process.poll() is None
     lab.ok("lease", "release", lease(lab), "--client", lab.home / "ann.yaml")

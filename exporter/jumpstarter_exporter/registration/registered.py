@@ -284,6 +284,11 @@ class Registered:
             self.reason = reason
             self._ending.set()
 
+    @property
+    def is_leased(self) -> bool:
+        """Whether a lease is served, or is about to be."""
+        return self._server is not None or bool(self._starts)
+
     async def until_ending(self) -> None:
         """Until `end`, or a hook that ends it."""
         await self._ending.wait()
@@ -453,7 +458,7 @@ class Registered:
 
     def _end_if_done(self) -> None:
         """End if there is a reason for it and no lease."""
-        if self._server is not None or self._starts:
+        if self.is_leased:
             return
         if self._failures is not None and self._failures.is_exceeded:
             self._stop(ExitCode.FAILED, self._given_up)

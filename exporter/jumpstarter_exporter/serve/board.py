@@ -107,6 +107,10 @@ class Board(Protocol):
     def stays(self, config: ExporterConfig | None) -> bool:
         """Whether, made anew of that, it is the same exporter: then `finish` tells its controller of no end."""
 
+    @property
+    def is_leased(self) -> bool:
+        """Whether a lease is served, for whose end `end_after_lease` waits."""
+
     async def until_ending(self) -> None:
         """Until it is about to close its devices: no lease is served any more, and its hooks are done."""
 
@@ -258,6 +262,9 @@ class LocalBoard:
         """It is no exporter of a controller."""
         return False
 
+    is_leased = False
+    """Nobody would wait for the users of the host."""
+
     async def until_ending(self) -> None:
         """Behind its afterLease hook."""
         await self._closing.wait()
@@ -392,6 +399,11 @@ class LeasedBoard:
         if is_same:
             self._registered.stay()
         return is_same
+
+    @property
+    def is_leased(self) -> bool:
+        """As the exporter has it."""
+        return self._registered.is_leased
 
     async def until_ending(self) -> None:
         """Behind its lease."""

@@ -668,8 +668,8 @@ class Boards:
 
     def leave(self) -> None:
         """End when no lease is served any more."""
-        users = [f"{board.user} of {name}" for name, board in self._roll.served.items() if board.user]
-        _log.info("ending after the leases that run%s", f": {'; '.join(users)}" if users else "")
+        leases = [f"{name}: {board.use}" for name, board in self._roll.served.items() if board.is_leased]
+        _log.info("ending after the leases that run%s", f" ({'; '.join(leases)})" if leases else "")
         self._is_leaving = True
         for board in self.boards:
             board.end_after_lease()

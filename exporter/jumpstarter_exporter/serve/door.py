@@ -213,7 +213,7 @@ class _Host(HostServiceServicer):
         names = await self._changed(request.board, lambda board: not ends and board.drain(why))
         if request.exit:
             self._roll.leave()
-            names = names or [name for name, board in self._roll.served.items() if board.user]
+            names = names or [name for name, board in self._roll.served.items() if board.is_leased]
         return host_pb2.DrainResponse(boards=[_told(self._roll, name) for name in names])
 
     async def Resume(  # noqa: N802
