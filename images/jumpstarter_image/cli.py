@@ -88,7 +88,10 @@ def _apply(host: Host) -> int:
         note_problems(host, outcome.problems)
     except OSError as error:
         outcome.problems.append(f"{host.run_folder} cannot be written: {error.strerror}")
-    _status(host, write=True)
+    if not _write_status(host):
+        # It says so already; the console of this boot has not heard it.
+        for sentence in (*map(str, outcome.faults), *outcome.problems):
+            print_line(sentence)
     if outcome.faults:
         return ExitCode.USAGE
     return ExitCode.FAILED if outcome.problems else ExitCode.OK
@@ -105,7 +108,7 @@ def _enrol(host: Host) -> int:
         )
         return TRY_AGAIN
     if step is not Step.NOTHING_TO_DO:
-        _status(host, write=True)
+        _write_status(host)
     if said:
         print_error_line(f"jumpstarter-image: {said}")
     return {Step.AGAIN: TRY_AGAIN, Step.REFUSED: ExitCode.DENIED}.get(step, ExitCode.OK)
@@ -113,22 +116,24 @@ def _enrol(host: Host) -> int:
 
 def _status(host: Host, *, write: bool) -> int:
     from jumpstarter_image.sentences import status_lines  # noqa: PLC0415
-    from jumpstarter_image.status import gather, show  # noqa: PLC0415
+    from jumpstarter_image.status import gather  # noqa: PLC0415
 
-    if not write:
-        for line in status_lines(gather(host)):
-            print_line(line)
+    if write:
+        _write_status(host)
         return ExitCode.OK
-    try:
-        lines, is_written = show(host)
-    except OSError as error:
-        print_error_line(
-            f"jumpstarter-image: {host.status_file} cannot be written: {error.strerror}; check the card"
-        )
-        for line in status_lines(gather(host)):
-            print_line(line)
-        return ExitCode.FAILED
-    if is_written:
-        for line in lines:
-            print_line(line)
+    for line in status_lines(gather(host)):
+        print_line(line)
     return ExitCode.OK
+
+
+def _write_status(host: Host) -> bool:
+    """Also to the console and the journal, if it says something new. Says whether it did."""
+    from jumpstarter_image.status import show  # noqa: PLC0415
+
+    shown = show(host)
+    if shown.trouble:
+        print_error_line(f"jumpstarter-image: {shown.trouble}")
+    if shown.is_new:
+        for line in shown.lines:
+            print_line(line)
+    return shown.is_new

@@ -378,9 +378,11 @@ def secrets_to_remove(text: str, kept: Kept) -> list[tuple[str, ...]]:
     data = {} if document is None else document.data
     found: list[tuple[str, ...]] = []
     wifi = data.get("wifi")
-    passphrase = wifi.get("passphrase") if isinstance(wifi, Mapping) else None
-    if passphrase is not None and kept.wifi is not None and passphrase == kept.wifi.passphrase:
-        found.append(("wifi", "passphrase"))
+    if isinstance(wifi, Mapping) and kept.wifi is not None and wifi.get("passphrase"):
+        # Of another network, in a file that was not used, it is not kept.
+        is_this = wifi.get("ssid") in (None, kept.wifi.ssid)
+        if is_this and wifi["passphrase"] == kept.wifi.passphrase:
+            found.append(("wifi", "passphrase"))
     code = data.get("pairingCode")
     if isinstance(code, str) and code_digest(code) in kept.used_codes:
         found.append(("pairingCode",))

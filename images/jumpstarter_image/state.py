@@ -11,6 +11,8 @@ from jumpstarter_image.kept import Kept
 __all__ = ["StateError", "load", "save"]
 
 FILE = "state.json"
+MAX_BYTES = 64 * 1024
+"""What `read_private` reads."""
 
 
 class StateError(Exception):
@@ -44,6 +46,10 @@ def save(host: Host, kept: Kept) -> None:
     """Keep it, if it is another. Raises StateError."""
     path = host.state_folder / FILE
     data = msgspec.json.format(msgspec.json.encode(kept)) + b"\n"
+    if len(data) > MAX_BYTES:
+        raise StateError(
+            f"all settings together are longer than {MAX_BYTES // 1024} KiB; make jumpstarter.yaml shorter"
+        )
     try:
         host.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists() and read_private(path) == data:

@@ -21,7 +21,7 @@ from jumpstarter_image.kept import Kept
 from jumpstarter_image.plan import hostname_of
 from jumpstarter_image.sentences import Board, Facts, Interface, status_bytes, status_lines
 
-__all__ = ["WRITES_AT_ONCE", "WRITE_SECONDS", "Budget", "gather", "note_problems", "show"]
+__all__ = ["WRITES_AT_ONCE", "WRITE_SECONDS", "Budget", "Shown", "gather", "note_problems", "show"]
 
 WRITES_AT_ONCE = 6
 """So often the file is written in a row, as during a boot or while somebody tries settings..."""
@@ -75,19 +75,29 @@ def gather(host: Host) -> Facts:
     )
 
 
-def show(host: Host) -> tuple[list[str], bool]:
-    """Write the status, if it is another and was not written often just now. Returns its lines, and whether it was.
+@dataclass(frozen=True)
+class Shown:
+    """A status, and what became of it."""
 
-    Raises:
-        OSError: it cannot be written.
-    """
+    lines: list[str]
+    is_new: bool
+    """It was written, or would have been if the card could be."""
+    trouble: str = ""
+    """Why it could not be."""
+
+
+def show(host: Host) -> Shown:
+    """Write the status, if it is another and was not written often just now."""
     lines = status_lines(gather(host))
-    if not host.status_file.parent.is_dir() or _budget(host).left < 1:
-        return lines, False
-    is_written = fat.write_padded(host.status_file, status_bytes(lines))
-    if is_written:
+    if _budget(host).left < 1:
+        return Shown(lines, is_new=False)
+    try:
+        is_new, trouble = fat.write_padded(host.status_file, status_bytes(lines)), ""
+    except OSError as error:
+        is_new, trouble = True, f"{host.status_file} cannot be written: {error.strerror}; check the card"
+    if is_new:
         _take_from_budget(host)
-    return lines, is_written
+    return Shown(lines, is_new, trouble)
 
 
 def note_problems(host: Host, problems: Sequence[str]) -> None:

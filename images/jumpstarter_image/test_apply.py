@@ -125,9 +125,30 @@ def test_a_mistake_changes_nothing_is_said_with_its_place_and_goes_when_it_is_co
     sentence = "jumpstarter.yaml, line 2, column 1: hostnam: unknown key; did you mean 'hostname'?"
     assert sentence in machine.status()
     assert sentence in done.stdout
+    # A boot that writes nothing new says it as well.
+    again = machine.boot()
+    assert again.stdout.splitlines() == [sentence]
     machine.write(SITE)
     assert machine.run("apply").returncode == 0
     assert "hostnam:" not in machine.status()
+
+
+def test_a_host_without_its_partition_says_how_it_is_on_the_console(machine: ImageHost) -> None:
+    machine.host.site_file.parent.rmdir()
+    done = machine.boot()
+    assert (
+        "jumpstarter-status.txt cannot be written: No such file or directory; check the card" in done.stderr
+    )
+    assert "there is no jumpstarter.yaml beside this file" in done.stdout
+
+
+def test_settings_that_are_too_long_to_be_kept_are_said(machine: ImageHost) -> None:
+    quotes = '"' * 900  # which the state writes as two characters each
+    keys = "".join(f"- '{KEY} {quotes}'\n" for _ in range(60))
+    machine.write(f"sshKeys:\n{keys}")
+    machine.boot()
+    assert "all settings together are longer than 64 KiB" in machine.status()
+    assert not (machine.host.state_folder / "state.json").exists()
 
 
 def test_a_change_on_a_host_that_runs_starts_what_reads_it(machine: ImageHost) -> None:
@@ -187,14 +208,14 @@ def test_a_card_that_cannot_be_written_is_said_where_it_can_be(machine: ImageHos
 def test_the_card_is_spared_when_the_status_changes_all_the_time(machine: ImageHost) -> None:
     budget = machine.host.run_folder / "status-writes"
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    assert show(machine.host)[1]
+    assert show(machine.host).is_new
     assert msgspec.json.decode(budget.read_bytes(), type=Budget).left == WRITES_AT_ONCE - 1
     for left, is_written in ((0, False), (1, True)):
         machine.fact("addresses", f'[{{"ifname": "eth{left + 7}", "link_type": "ether"}}]')
         budget.write_bytes(msgspec.json.encode(Budget(left, now + 3600)))
-        lines, was = show(machine.host)
-        assert f"Network cable (eth{left + 7}): not connected." in lines
-        assert was == is_written
+        shown = show(machine.host)
+        assert f"Network cable (eth{left + 7}): not connected." in shown.lines
+        assert shown.is_new == is_written
         assert (f"eth{left + 7}" in machine.status()) == is_written
 
 

@@ -287,3 +287,11 @@ def test_secrets_go_once_they_are_kept_or_used() -> None:
     assert secrets_to_remove(text.replace("host-aaaa bbbb", "HOST-AAAA-BBBB"), used)[1:] == [("pairingCode",)]
     assert read_site(text, used).kept == used
     assert secrets_to_remove("wifi: {country: DE, ssid: Lab, passphrase: none}", kept) == []
+
+
+def test_the_passphrase_of_another_network_is_not_the_one_that_is_kept() -> None:
+    assert KNOWN.wifi is not None
+    same = KNOWN.wifi.passphrase
+    assert secrets_to_remove(f"wifi: {{passphrase: {same}}}\n", KNOWN) == [("wifi", "passphrase")]
+    assert secrets_to_remove(f"wifi: {{ssid: Lab, passphrase: {same}}}\n", KNOWN) == [("wifi", "passphrase")]
+    assert secrets_to_remove(f"wifi: {{ssid: Elsewhere, passphrase: {same}}}\n", KNOWN) == []
