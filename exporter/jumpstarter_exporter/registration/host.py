@@ -6,7 +6,9 @@ is there when the controller is away; asking for it once more makes nothing new.
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +17,7 @@ from weakref import WeakValueDictionary
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.lab.v1 import boards_pb2
 from jumpstarter_proto.lab.v1.boards_grpc import BoardServiceStub
 from jumpstarter_proto.private_files import PrivateFileError
@@ -22,6 +25,7 @@ from jumpstarter_proto.remote import Backoff, Identity, Kind, Trust, open_contro
 from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 
+from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.identities import Identities, StoredIdentity
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
 
@@ -42,6 +46,9 @@ SETTLE_SECONDS = 0.5
 GONE_RETRY_SECONDS = 0.5, 60.0
 """The first and the longest pause before a controller is told again that boards are gone."""
 WARN_SECONDS = 30 * 86400.0
+LOCKS = "registering"
+"""A folder in the state directory, of files that are empty."""
+LOCK_LOOK_SECONDS = 0.05
 _BY_RULE = frozenset(("host", "board", "jumpstarter.dev/host", "jumpstarter.dev/board"))
 """Labels that a controller gives a board by itself, where its host may have them."""
 _NOT_ITS_OWN = frozenset((StatusCode.PERMISSION_DENIED, StatusCode.INVALID_ARGUMENT))
@@ -80,6 +87,44 @@ def board_lock(host: Enrolment, exporter: str) -> trio.Lock:
     if lock is None:
         lock = _locks[key] = trio.Lock()
     return lock
+
+
+@asynccontextmanager
+async def _alone(host: Enrolment, exporter: str, identities: Identities) -> AsyncIterator[None]:
+    """The same among the processes of this host: a board may have one of its own, beside whoever says what is gone.
+
+    Where there can be no file for the lock nobody waits.
+    """
+    async with board_lock(host, exporter):
+        place = identities.folder.parent / LOCKS / safe_name(exporter)
+        descriptor = await trio.to_thread.run_sync(_opened, place)
+        try:
+            # Nothing tells when another process lets a lock go. It has it for as long as its call may take.
+            while descriptor is not None and not _is_locked(descriptor):  # noqa: ASYNC110
+                await trio.sleep(LOCK_LOOK_SECONDS)
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _opened(path: Path) -> int | None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        _log.debug("%s cannot be locked: %s", path, error.strerror)
+        return None
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 class BoardRegistration:
@@ -125,7 +170,7 @@ class BoardRegistration:
             RpcError: the controller is away, or does not take the host or this board of it; says what to do.
             ConfigError: the host's identity makes no sense any more.
         """
-        async with board_lock(self._host, self._enrolment.name):
+        async with _alone(self._host, self._enrolment.name, self._identities):
             return await self._register()
 
     async def _register(self) -> tuple[Identity, Trust]:
@@ -275,7 +320,7 @@ class GoneBoards:
             stub = BoardServiceStub(channel)
             for one in gone:
                 try:
-                    async with board_lock(host, one.enrolment.name):
+                    async with _alone(host, one.enrolment.name, self._identities):
                         if not _is_gone(one, self._known()):
                             continue  # it has come back while others were told
                         request = boards_pb2.RetireBoardRequest(name=one.enrolment.name)
@@ -303,6 +348,8 @@ def _is_gone(stored: StoredIdentity, known: Known) -> bool:
         return False
     if stored.config is None:
         return known.is_complete
+    if claim.holder(stored.config) is not None:
+        return False  # a process of its own serves it still
     return stored.config in known.files or _is_no_file(stored.config)
 
 

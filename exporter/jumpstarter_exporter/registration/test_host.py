@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -15,12 +17,15 @@ from jumpstarter_proto.lab.v1 import boards_grpc, lab_pb2
 from jumpstarter_proto.lab.v1 import boards_pb2 as pb
 from jumpstarter_proto.rpc import Caller, RpcError, ServerCall, StatusCode, open_channel, serve_connection
 
+from jumpstarter_exporter.boards.claim import claimed
 from jumpstarter_exporter.config import Enrolment, Identities, load, with_identity
 from jumpstarter_exporter.config.model import Tls
 from jumpstarter_exporter.errors import collapsed
+from jumpstarter_exporter.registration import host as module
 from jumpstarter_exporter.registration.conftest import Lab, Wired
 from jumpstarter_exporter.registration.controller import Controller
 from jumpstarter_exporter.registration.host import (
+    LOCKS,
     SETTLE_SECONDS,
     BoardRegistration,
     GoneBoards,
@@ -303,6 +308,84 @@ async def test_a_board_that_is_back_while_the_controller_is_told_that_it_is_gone
     kept = identities.find("one")
     assert kept is not None
     assert kept.enrolment.token == "token-1"
+
+
+HOLD = """
+import fcntl, os, sys
+held = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(held, fcntl.LOCK_EX)
+print(flush=True)
+input()
+"""
+
+
+@contextmanager
+def held_by_another_process(file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        yield other
+        other.communicate(b"\n")
+
+
+async def test_a_board_that_its_own_process_brings_back_is_not_said_to_be_gone(
+    boards: Boards, identities: Identities, tmp_path: Path
+) -> None:
+    identities.save_host(HOST)
+    file = tmp_path / "one.yaml"
+    before = replace(PENDING, token="t")
+    identities.save("one", before, file)
+    gone = GoneBoards(lambda: Known((), (), is_complete=True), open_host=boards.opened)
+    # That process is just registering it.
+    with held_by_another_process(identities.folder.parent / LOCKS / "pi4-one") as other:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gone.run)
+            await until(lambda: board_lock(HOST, "pi4-one").locked())
+            file.touch()
+            other.kill()
+            await until(lambda: not board_lock(HOST, "pi4-one").locked())
+            nursery.cancel_scope.cancel()
+    assert boards.retired == []
+    assert identities.find("one") is not None
+
+
+async def test_a_board_waits_until_another_process_has_said_that_it_is_gone(
+    boards: Boards, identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+    is_locked = module._is_locked
+
+    def look(descriptor: int) -> bool:
+        nonlocal looked
+        looked += 1
+        return is_locked(descriptor)
+
+    monkeypatch.setattr(module, "_is_locked", look)
+    with held_by_another_process(identities.folder.parent / LOCKS / "pi4-one") as other:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(registration(boards).register)
+                await until(lambda: looked > 3)
+                assert boards.heard == []
+                other.kill()
+    assert [name for name, _ in boards.heard] == ["pi4-one"]
+
+
+async def test_a_board_whose_file_is_gone_and_that_a_process_of_its_own_serves_still_is_not_gone(
+    boards: Boards, identities: Identities, tmp_path: Path
+) -> None:
+    identities.save_host(HOST)
+    for name in ("one", "two"):
+        identities.save(name, replace(PENDING, name=f"pi4-{name}", token="t"), tmp_path / f"{name}.yaml")
+    gone = GoneBoards(lambda: Known((), (), is_complete=True), open_host=boards.opened)
+    async with claimed(tmp_path / "one.yaml"), trio.open_nursery() as nursery:
+        nursery.start_soon(gone.run)
+        await until(lambda: identities.find("two") is None)
+        nursery.cancel_scope.cancel()
+    assert boards.retired == ["pi4-two"]
 
 
 async def test_who_could_not_say_that_boards_are_gone_tries_again_at_once_when_told_to_look(

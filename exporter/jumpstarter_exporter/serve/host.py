@@ -48,6 +48,8 @@ END_SECONDS = 30.0
 """From the last hook to the end of the process, whatever a driver's blocking code does."""
 SLOW_END_SECONDS = 3.0
 """Who waits for the end of the process reads behind that which devices it waits for."""
+IDENTITY_LOOK_SECONDS = 5.0
+"""Between two looks whether the host was enrolled, or enrolled anew."""
 LEASED_END_SECONDS = 10.0
 """From a signal to that, where all boards are for leases (wire.md 3.4)."""
 
@@ -156,6 +158,15 @@ def status_text(roll: Roll) -> str:
     return f"{number}: {'; '.join([*said, *more])}" if names else f"{number}"
 
 
+def _host_identity() -> tuple[int, ...] | None:
+    """Which file has the host's own identity; None if it has none. Blocking."""
+    try:
+        status = Identities().host_path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class _Host:
     def __init__(
         self,
@@ -182,6 +193,7 @@ class _Host:
         self._leads = leads
         self._is_discovering = False
         self._is_telling = False
+        self._identity = _host_identity()
         roll.leave, roll.resume, roll.reload = self._leave, self._boards.resume, self._reload
         self._tls = None if network is None else network.tls()
         self._servers: list[Server] = []
@@ -198,6 +210,7 @@ class _Host:
             await self._boards.start(files, boards, nursery, discovered)
             self._nursery = nursery
             self._look_for_gone_boards()
+            nursery.start_soon(self._watch_identity)
             if where := await self._listen(nursery):
                 print_line(f"Listening on {' and '.join(where)}", flush=True)
             self._manager.ready()
@@ -263,6 +276,16 @@ class _Host:
         self._is_telling = True
         self._boards.on_removed = gone.look
         self._nursery.start_soon(gone.run)
+
+    async def _watch_identity(self) -> None:
+        """Whoever enrols the host, or makes it another one, need not say so: all is read again soon."""
+        while True:
+            await trio.sleep(IDENTITY_LOOK_SECONDS)
+            identity = await trio.to_thread.run_sync(_host_identity)
+            if identity != self._identity:
+                self._identity = identity
+                _log.info("the identity of this host has changed")
+                await self._hang_up()
 
     async def _listen(self, nursery: trio.Nursery) -> list[str]:
         where = []
