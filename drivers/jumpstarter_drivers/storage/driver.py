@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import trio
 from jumpstarter_exporter.core import Core
+from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.driver import Driver, export
 from jumpstarter_exporter.node_errors import permission_hint
 from jumpstarter_proto.file_names import safe_name
@@ -34,6 +36,8 @@ __all__ = [
 ]
 
 _LOOK_SECONDS = 0.1
+_LINK_SECONDS = 1.0
+"""The same for a node that udev will tell of: a link to it may be one of the admin's, of which udev knows nothing."""
 DEFAULT_SIZE_BYTES = 16 * 1024**3
 """Of a file without a configured size: more than cards' images have, less than fills a host unnoticed."""
 
@@ -185,11 +189,19 @@ class BlockStorage(StorageMux):
 
     async def device(self) -> Path:
         """Wait until the path leads to a block device with a medium in it."""
+        from jumpstarter_exporter.devices.udev_monitor import heard_devices  # noqa: PLC0415 - not for the prompt
+
         path = Path(self.path)
-        # A reader with a new card in it takes seconds to show up, and says so in no file that one could wait
-        # on without udev, which an exporter in a container has not got.
-        while not await trio.to_thread.run_sync(_is_ready, path, limiter=self._disk):  # noqa: ASYNC110
-            await trio.sleep(_LOOK_SECONDS)
+        watch = heard_devices()
+        with nullcontext() if watch is None else subscribed(watch) as changes:
+            while not await trio.to_thread.run_sync(_is_ready, path, limiter=self._disk):
+                is_there = await trio.to_thread.run_sync(path.exists, limiter=self._disk)
+                if changes is None or is_there:
+                    # That a new card is in a reader the kernel notices when somebody opens that, or in seconds.
+                    await trio.sleep(_LOOK_SECONDS)
+                else:
+                    with trio.move_on_after(_LINK_SECONDS):
+                        await anext(changes)
         return path
 
     def mark(self) -> Mark:

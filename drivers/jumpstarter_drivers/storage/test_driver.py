@@ -20,11 +20,15 @@ from typing import Any, BinaryIO, ClassVar, cast
 import pytest
 import trio
 from jumpstarter_client.errors import DriverError
+from jumpstarter_exporter.devices import udev_monitor
+from jumpstarter_exporter.devices.udev_device import DeviceTree
+from jumpstarter_exporter.devices.udev_monitor import watch_devices
 from jumpstarter_proto.encoding import Encoding, compressor
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.images import ImageRefused
 
 from jumpstarter_drivers.storage import blocks
+from jumpstarter_drivers.storage import driver as module
 from jumpstarter_drivers.storage.blocks import StorageError
 from jumpstarter_drivers.storage.client import (
     FlasherClient,
@@ -551,6 +555,44 @@ def test_block_storage_says_when_no_card_appears(tmp_path: Path, image: Path) ->
         with pytest.raises(DriverError, match="not a block device"):
             client.flash(image)
     assert image.read_bytes() == IMAGE
+
+
+async def test_block_storage_waits_for_udevs_word_where_there_is_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+    path = tmp_path / "card"
+
+    def is_ready(_: Path) -> bool:
+        nonlocal looked
+        looked += 1
+        return path.exists()
+
+    monkeypatch.setattr(module, "_is_ready", is_ready)
+    monkeypatch.setattr(module, "_LINK_SECONDS", 3600.0)
+    monkeypatch.setattr(udev_monitor, "enumerate_devices", lambda: DeviceTree(()))
+    driver = BlockStorage(path=str(path), state_dir=str(tmp_path))
+    with trio.fail_after(10):
+        async with watch_devices(trio.CapacityLimiter(2)) as watch:
+            watch.hears_events = watch.has_nodes = True
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(driver.device)
+                while looked < 2:  # at once, and with the tree that there is
+                    await trio.sleep(0.001)
+                watch.show(DeviceTree(()))  # something else has changed
+                while looked < 3:
+                    await trio.sleep(0.001)
+                path.touch()
+                watch.show(DeviceTree(()))
+            assert looked == 4
+        # Where nobody tells, it is looked for.
+        looked = 0
+        path.unlink()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(driver.device)
+            while looked < 3:
+                await trio.sleep(0.001)
+            path.touch()
 
 
 @pytest.mark.parametrize(

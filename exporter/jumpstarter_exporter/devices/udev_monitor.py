@@ -30,7 +30,7 @@ from jumpstarter_exporter.devices.udev_database import (
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 from jumpstarter_exporter.errors import collapsed
 
-__all__ = ["DeviceWatch", "watch_devices"]
+__all__ = ["DeviceWatch", "heard_devices", "watch_devices"]
 
 LOOK_SECONDS = 10.0
 """Between enumerations, where nobody knows whether events come."""
@@ -98,6 +98,12 @@ async def watch_devices(limiter: trio.CapacityLimiter) -> AsyncIterator[DeviceWa
         if token is not None:
             _shared.reset(token)
         follower.close()
+
+
+def heard_devices() -> DeviceWatch | None:
+    """The watch of this trio loop, if there is one that hears of changes when they happen; else one has to look."""
+    watch = _shared.get(None)
+    return watch if watch is not None and watch.hears_events and watch.has_nodes else None
 
 
 @dataclass
