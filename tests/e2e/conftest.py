@@ -11,6 +11,8 @@ import pytest
 
 from tests.interop import exporters
 from tests.interop.exporters import Daemon
+from tests.support.umockdev import require_umockdev
+from tools.mocked_host.bench import Bench
 
 LIMIT = 60.0
 
@@ -99,3 +101,12 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     with exporters.running([*command, "--config", config, "--socket", socket], tmp_path) as daemon:
         daemon.first_line()
         yield Lab(daemon, socket, tmp_path)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A host on a mocked bus, and what is plugged into it."""
+    require_umockdev()
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close_all()

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import grp
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ import pytest
 
 from tests.e2e.conftest import LIMIT, Lab
 from tests.e2e.test_plugging import boards, console, exporter, running, said, until
-from tests.support.umockdev import require_umockdev
+from tests.support.lock_holder import holding
 from tools.mocked_host.bench import FTDI, Bench
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,14 +24,6 @@ PATH = "ft232r-a50285bj.serial"
 BY_ID = "dev/serial/by-id/usb-0403_FT232R_USB_UART_A50285BJ-if00-port0"
 OTHER = "0403:6001", "A5NEIGHBOUR", "FT232R USB UART"
 NEIGHBOUR = "ft232r-a5neighbour.serial"
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    require_umockdev()
-    bench = Bench(tmp_path)
-    yield bench
-    bench.close_all()
 
 
 def configure(bench: Bench, name: str, text: str) -> None:
@@ -109,29 +99,6 @@ def test_an_adapter_that_vanishes_while_it_is_opened_is_missing_and_works_when_i
         log = lab.daemon.log.read_text()
     assert "ERROR" not in log
     assert "Traceback" not in log
-
-
-HOLD = """
-import fcntl, os, sys
-held = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)
-fcntl.flock(held, fcntl.LOCK_EX)
-print(flush=True)
-input()
-"""
-
-
-@contextmanager
-def holding(name: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that has the terminal open, until it hears something."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        try:
-            yield other
-        finally:
-            other.kill()
 
 
 def test_an_adapter_that_another_program_has_open_says_which_and_is_used_when_that_ends(bench: Bench) -> None:

@@ -29,13 +29,6 @@ def lab(warm_lab: support.Lab) -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.close_all()
-
-
 def devices(lab: Lab, exporter: str, client: Path) -> dict[str, dict[str, Any]]:
     """What the controller knows of an exporter's devices, by path."""
     said = json.loads(lab.ok("exporters", "show", exporter, "-o", "json", "--client", client))

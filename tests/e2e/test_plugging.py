@@ -7,14 +7,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-
-import pytest
 
 from tests.e2e.conftest import LIMIT, Lab
 from tests.e2e.lab import Reader
 from tests.interop import exporters
-from tests.support.umockdev import require_umockdev
 from tools.mocked_host.bench import FTDI, Bench
 
 
@@ -30,14 +26,6 @@ def running(bench: Bench, *before: str) -> Iterator[Lab]:
     with exporters.running(command, bench.home) as daemon:
         daemon.first_line()
         yield Lab(daemon, bench.home / "run" / "exporter.sock", bench.home)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    require_umockdev()
-    bench = Bench(tmp_path)
-    yield bench
-    bench.close_all()
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -49,13 +49,6 @@ def lab(warm_lab: support.Lab) -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.close_all()
-
-
 class Known:
     """What the controller knows of an exporter's devices, and all that it knew while somebody waited."""
 

@@ -331,17 +331,23 @@ async def test_a_recording_begins_when_there_is_a_place_for_it_and_says_what_is_
     assert caplog.text.count("cannot be recorded") == (obstacle == "no place")
 
 
-async def test_what_was_lost_last_is_said_though_nothing_follows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on = threading.Event()
+@pytest.fixture
+def go_on(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Nothing is written before that is set: the disk is slow."""
+    event = threading.Event()
     append = Folder.append
 
     def slow(folder: Folder, record: Record) -> None:
-        go_on.wait(10)
+        event.wait(10)
         append(folder, record)
 
     monkeypatch.setattr(Folder, "append", slow)
+    return event
+
+
+async def test_what_was_lost_last_is_said_though_nothing_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go_on: threading.Event
+) -> None:
     monkeypatch.setattr(module, "WAITING", 1000)
     recorder = Recorder(tmp_path, logger=LOG)
     with trio.fail_after(10):
@@ -433,16 +439,8 @@ def test_since(tmp_path: Path, lines: int | None, wanted: list[bytes]) -> None:
 
 @pytest.mark.parametrize("waiting", [b"", b"second"])
 async def test_what_is_being_written_belongs_to_the_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: bytes
+    tmp_path: Path, go_on: threading.Event, waiting: bytes
 ) -> None:
-    go_on = threading.Event()
-    append = Folder.append
-
-    def slow(folder: Folder, record: Record) -> None:
-        go_on.wait(10)
-        append(folder, record)
-
-    monkeypatch.setattr(Folder, "append", slow)
     recorder = Recorder(tmp_path, logger=LOG)
     seen: list[list[Record]] = []
 

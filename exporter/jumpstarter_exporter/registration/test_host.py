@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -32,6 +30,7 @@ from jumpstarter_exporter.registration.host import (
     Known,
     board_lock,
 )
+from tests.support.lock_holder import holding
 
 HOST = Enrolment("lab:8082", "lab", "pi4", "host-token", Tls(ca="QUJD"), Path("host.yaml"))
 PENDING = replace(HOST, name="pi4-one", token="", host=HOST)
@@ -310,25 +309,10 @@ async def test_a_board_that_is_back_while_the_controller_is_told_that_it_is_gone
     assert kept.enrolment.token == "token-1"
 
 
-HOLD = """
-import fcntl, os, sys
-held = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
-fcntl.flock(held, fcntl.LOCK_EX)
-print(flush=True)
-input()
-"""
-
-
-@contextmanager
-def held_by_another_process(file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        yield other
-        other.communicate(b"\n")
+def lock_of(identities: Identities) -> Path:
+    file = identities.folder.parent / LOCKS / "pi4-one"
+    file.parent.mkdir(parents=True)
+    return file
 
 
 async def test_a_board_that_its_own_process_brings_back_is_not_said_to_be_gone(
@@ -340,7 +324,7 @@ async def test_a_board_that_its_own_process_brings_back_is_not_said_to_be_gone(
     identities.save("one", before, file)
     gone = GoneBoards(lambda: Known((), (), is_complete=True), open_host=boards.opened)
     # That process is just registering it.
-    with held_by_another_process(identities.folder.parent / LOCKS / "pi4-one") as other:
+    with holding(lock_of(identities)) as other:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(gone.run)
             await until(lambda: board_lock(HOST, "pi4-one").locked())
@@ -364,7 +348,7 @@ async def test_a_board_waits_until_another_process_has_said_that_it_is_gone(
         return is_locked(descriptor)
 
     monkeypatch.setattr(module, "_is_locked", look)
-    with held_by_another_process(identities.folder.parent / LOCKS / "pi4-one") as other:
+    with holding(lock_of(identities)) as other:
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(registration(boards).register)

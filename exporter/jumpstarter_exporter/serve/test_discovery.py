@@ -278,6 +278,17 @@ async def test_a_file_that_is_named_as_the_host_leaves_another_name_for_what_is_
 TWO_BOARDS = "boards: {rpi4: {ports: [1-1.2]}, rock: {devices: [ch340-1-1-3]}}"
 
 
+@asynccontextmanager
+async def two_boards(bench: Bench) -> AsyncIterator[tuple[Channel, Path]]:
+    """The door of an exporter that serves both, and the file that says so."""
+    rules = bench.home / "config" / "boards.yaml"
+    rules.write_text(TWO_BOARDS)
+    bench.plug({2: (FT232R, "A5"), 3: (CH340, "")})
+    async with bench.discovering() as door:
+        await until_served(door, "pi4-rpi4", "pi4-rock")
+        yield door, rules
+
+
 async def test_boards_yaml_says_which_boards_there_are_and_what_belongs_to_none(relays: Bench) -> None:
     (relays.home / "config" / "boards.yaml").write_text(TWO_BOARDS)
     relays.plug({2: (FT232R, "A5"), 4: (CP2102, "0001")})
@@ -295,11 +306,7 @@ async def test_boards_yaml_says_which_boards_there_are_and_what_belongs_to_none(
 async def test_a_regrouping_waits_until_nobody_uses_a_board_that_it_touches(
     relays: Bench, users_leave_at_once: None
 ) -> None:
-    rules = relays.home / "config" / "boards.yaml"
-    rules.write_text(TWO_BOARDS)
-    relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
-    async with relays.discovering() as door:
-        await until_served(door, "pi4-rpi4", "pi4-rock")
+    async with two_boards(relays) as (door, rules):
         uuid = await uuid_of(door, "ft232r-a5.power", "pi4-rpi4")
         async with channel(relays.door.parent / "boards" / "pi4-rock.sock") as user:
             await use(user, "ch340-1-1-3.power")
@@ -502,11 +509,7 @@ def config_of(file: BoardFile) -> ExporterConfig:
 async def test_boards_yaml_with_a_mistake_changes_nothing_and_is_said(
     relays: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rules = relays.home / "config" / "boards.yaml"
-    rules.write_text(TWO_BOARDS)
-    relays.plug({2: (FT232R, "A5"), 3: (CH340, "")})
-    async with relays.discovering() as door:
-        await until_served(door, "pi4-rpi4", "pi4-rock")
+    async with two_boards(relays) as (door, rules):
         rules.write_text("boards: {rpi4: {prots: [1-1.2]}}")
         told = await reload(door)
         assert told["boards.yaml"].startswith("not taken up: ")
