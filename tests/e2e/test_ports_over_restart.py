@@ -275,20 +275,30 @@ def test_a_port_of_a_board_that_is_gone_is_closed_at_once(tmp_path: Path, stack:
         stop(process, signal.SIGTERM)
 
 
-def test_a_port_stays_open_when_the_exporter_drains_and_ends(tmp_path: Path, stack: ExitStack) -> None:
+def test_a_port_stays_open_when_its_board_ends_before_the_exporter_does(
+    tmp_path: Path, stack: ExitStack
+) -> None:
     host = Host(tmp_path, stack)
-    (host._file.parent / "other.yaml").write_text("export: {power: {type: power.MockPower}}\n")
+    go_on, own = tmp_path / "go-on", tmp_path / "run" / "boards" / "lab.sock"
+    script = f"until [ -e {go_on} ]; do sleep 0.05; done"
+    (host._file.parent / "slow.yaml").write_text(
+        f"export: {{power: {{type: power.MockPower}}}}\nhooks: {{afterLease: {{script: '{script}'}}}}\n"
+    )
+    environment = exporters.clean_environment(tmp_path)
+    environment["JUMPSTARTER_RUNTIME_DIRECTORY"] = str(tmp_path / "run")
     with host.started() as process:
         host.systemd.until_stored(1)
         host.cable.let_go()
-        done = subprocess.run(
-            [exporters.scripts() / "jumpstarter-exporter", "drain", "--exit"],
-            env=exporters.clean_environment(tmp_path)
-            | {"JUMPSTARTER_RUNTIME_DIRECTORY": str(tmp_path / "run")},
-            timeout=LIMIT,
-            check=False,
-        )
-        assert done.returncode == 0
+        assert own.exists()
+        command = [exporters.scripts() / "jumpstarter-exporter", "drain", "--exit"]
+        with subprocess.Popen(command, env=environment) as drain:
+            end = time.monotonic() + LIMIT
+            while own.exists():  # until its devices are closed
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            assert process.poll() is None
+            go_on.touch()
+            assert drain.wait(LIMIT) == 0
         assert process.wait(LIMIT) == 0
     assert not host.cable.was_closed.is_set()
     assert list(host.systemd.until_stored(1)) == [host.cable.name]
