@@ -38,7 +38,9 @@ def print_help(verb: Verb, title: str, *, device: bool) -> None:
 
 
 def _app(verb: Verb, title: str) -> cyclopts.App:
-    app = cyclopts.App(name=title, help_flags=(), version_flags=(), result_action="return_value")
+    app = cyclopts.App(
+        name=title, help_flags=(), help_format="plaintext", version_flags=(), result_action="return_value"
+    )
     app.default(_without_self(verb))
     return app
 

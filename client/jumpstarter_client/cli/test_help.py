@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from jumpstarter_client.cli.conftest import Command
@@ -214,3 +217,14 @@ def test_j_explains_a_verb_with_the_words_that_lead_to_it(command: Command, lab:
     done = command("j", "rpi4", "power", "cycle", "--help")
     assert done.out.startswith("Usage: j rpi4 power cycle [ARGS]")
     assert lab.called == []
+
+
+def test_help_of_a_verb_needs_no_library_for_markup() -> None:
+    """The Debian packages leave them out."""
+    code = (
+        "import sys; from jumpstarter_client.cli import main; sys.modules.update(dict.fromkeys("
+        "['markdown_it', 'pygments', 'rich_rst'])); sys.argv = ['jumpstarter', 'power', 'cycle', '--help']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Switch the board off, wait, and switch it on." in done.stdout
