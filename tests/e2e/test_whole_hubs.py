@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -80,9 +81,7 @@ class Known:
         return now
 
 
-def test_a_hub_with_eight_adapters_is_one_change_of_a_board_when_it_comes_and_when_it_goes(
-    lab: Lab, bench: Bench
-) -> None:
+def test_each_of_eight_adapters_of_a_hub_comes_once_and_goes_once(lab: Lab, bench: Bench) -> None:
     host = Host(lab)
     host.enrol()
     daemon = host.start(**bench.environment)
@@ -102,8 +101,10 @@ def test_a_hub_with_eight_adapters_is_one_change_of_a_board_when_it_comes_and_wh
     assert lines.keys() == EIGHT.keys()
     bench.plug_hub(4, EIGHT)
     known.until(there)
-    # What came at once came at once: half of a hub was never registered, nor half of it gone.
-    assert known.history == [{}, there, missing, there]
+    # No adapter flickered. A busy machine may bring them in two parts, since none waits for another.
+    for path in IDENTITIES:
+        states = [state for state, _ in itertools.groupby(one.get(path) for one in known.history)]
+        assert states == [None, "there", "missing", "there"], path
     available(lab, "pi4")
     assert {path: one["uuid"] for path, one in devices(host).items()} == {
         path: one["uuid"] for path, one in before.items()
