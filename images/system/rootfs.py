@@ -1,0 +1,85 @@
+"""Debian's packages and our files become a folder, the root of the image's file system. Runs in a namespace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from images.system import recipe
+
+HERE = Path(__file__).parent
+
+
+class RootError(Exception):
+    """The root cannot be made: a sentence."""
+
+
+def archive() -> str:
+    """The address from which this machine itself installs Debian's packages."""
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for line in listed.stdout.splitlines():
+        label, _, address = line.partition(" ")
+        if label == "Debian":
+            return address
+    raise RootError("apt knows no archive of Debian here; run apt-get update")
+
+
+def how_it_is_reached() -> str:
+    """This machine's settings for that archive (proxies, certificates), as lines for apt."""
+    settings = subprocess.run(["apt-config", "dump"], check=True, capture_output=True, text=True).stdout
+    wanted = ("Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::Check-")
+    return "".join(f"{line}\n" for line in settings.splitlines() if line.startswith(wanted))
+
+
+def make(architecture: recipe.Architecture, root: Path, work: Path, debs: Sequence[Path]) -> None:
+    """Make the folder ``root``.
+
+    Args:
+        architecture: For which machines.
+        root: Does not exist yet.
+        work: A folder for what is needed meanwhile.
+        debs: Packages of ours, which are installed too.
+
+    Raises:
+        subprocess.CalledProcessError: mmdebstrap failed; its messages are on standard error.
+    """
+    sources = work / "sources.list"
+    components = " ".join(recipe.COMPONENTS)
+    sources.write_text("".join(f"deb {archive()} {suite} {components}\n" for suite in recipe.SUITES))
+    settings = work / "apt.conf"
+    settings.write_text(how_it_is_reached() + 'Apt::Install-Recommends "false";\n')
+    command = [
+        "mmdebstrap",
+        "--quiet",
+        "--mode=root",
+        "--variant=minbase",
+        "--format=directory",
+        f"--architectures={architecture}",
+        f"--aptopt={settings}",
+        "--dpkgopt=force-confold",
+        "--dpkgopt=force-unsafe-io",
+        *(f"--dpkgopt={option}" for option in recipe.excluded_paths()),
+        f"--include={','.join(recipe.packages(architecture))}",
+        f"--include={recipe.kernel(architecture)}",
+        # mknod is refused in a user namespace; udev makes what is in /dev.
+        "--skip=output/dev",
+        f'--setup-hook=sh "{HERE}/hooks/setup.sh" "$1"',
+        f'--customize-hook=sh "{HERE}/hooks/customize.sh" "$1"',
+        recipe.RELEASE,
+        str(root),
+        str(sources),
+    ]
+    environment = {
+        **os.environ,
+        "FILES": str(HERE / "files"),
+        "DEBS": " ".join(map(str, debs)),
+        "INITRAMFS_MODULES": " ".join(recipe.INITRAMFS_MODULES),
+    }
+    subprocess.run(command, check=True, env=environment)

@@ -1,0 +1,322 @@
+"""An emulated computer that boots our image: its start, a shell in it, and what is plugged into it.
+
+The shell is systemd's debug shell on a console of its own (``systemd.debug_shell``), so that nothing in the image is made
+for tests. QEMU's control socket (QMP) plugs USB devices and reads memory. Plain emulation: no acceleration is needed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import trio
+
+Model = Literal["q35", "virt", "raspi3b"]
+COMMON = "systemd.setenv=SYSTEMD_COLORS=0 net.ifnames=0"
+OUTSIDE = "10.0.2.100"
+"""The address at which the guest finds the ports of this computer that a test names."""
+RELAY = Path(__file__).with_name("relay.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What the build left: the card, and kernel and initial file system as a boot loader would take them from it."""
+
+    disk: Path
+    folder: Path
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / "vmlinuz"
+
+    @property
+    def initrd(self) -> Path:
+        return self.folder / "initrd"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How the computer is made.
+
+    ``ports`` are TCP ports of this computer's loopback that the guest reaches at OUTSIDE; it reaches nothing else.
+    ``card`` is the size of the card in bytes, for one that is larger than the image.
+    """
+
+    model: Model = "q35"
+    memory: int = 1024
+    ports: Sequence[int] = ()
+    card: int = 2 << 30
+    append: str = ""
+    extra: Sequence[str] = ()
+    root: str = "LABEL=root"
+
+
+def overlay(image: Path, folder: Path, size: int) -> Path:
+    """A card whose first contents are the image's and whose changes are in a file of its own."""
+    file = folder / "card.qcow2"
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, file, str(size)]
+    subprocess.run(command, check=True)
+    return file
+
+
+def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]:
+    """QEMU's command line."""
+    forwards = "".join(
+        f",guestfwd=tcp:{OUTSIDE}:{port}-cmd:{sys.executable} -S {RELAY} {port}" for port in setup.ports
+    )
+    shell = f"socket,id=shell,path={folder}/shell.sock,server=on,wait=off"
+    common = [
+        *("-display", "none", "-no-reboot", "-monitor", "none"),
+        *("-qmp", f"unix:{folder}/qmp.sock,server=on,wait=off"),
+        *("-accel", "tcg,thread=multi", "-kernel", str(image.kernel), "-initrd", str(image.initrd)),
+    ]
+    if setup.model == "raspi3b":
+        console = (
+            "console=ttyS1,115200 quiet loglevel=1 systemd.show_status=0 rootwait "
+            "systemd.debug_shell=ttyS1 systemd.mask=serial-getty@ttyS1.service"
+        )
+        machine = [
+            *("-M", "raspi3b", "-dtb", str(image.folder / "dtb/bcm2837-rpi-3-b.dtb")),
+            *("-drive", f"if=sd,index=0,file={card},format=qcow2,cache=unsafe"),
+            *("-chardev", f"{shell},logfile={folder}/console.log", "-serial", "null", "-serial", "chardev:shell"),
+            *("-device", "usb-hub,id=hub,port=1"),
+        ]
+        program = "qemu-system-aarch64"
+    else:
+        serial = "ttyS0" if setup.model == "q35" else "ttyAMA0"
+        console = (
+            f"console={serial} systemd.debug_shell=hvc0 systemd.mask=serial-getty@hvc0.service systemd.show_status=1"
+        )
+        chosen = ["-M", "q35", "-cpu", "max"] if setup.model == "q35" else ["-M", "virt,gic-version=3", "-cpu", "cortex-a53"]
+        machine = [
+            *chosen,
+            *("-smp", "2", "-m", str(setup.memory)),
+            *("-nic", f"user,model=virtio-net-pci,restrict=on{forwards}"),
+            *("-drive", f"if=none,id=card,file={card},format=qcow2,cache=unsafe"),
+            *("-device", "virtio-blk-pci,drive=card", "-device", "virtio-rng-pci"),
+            *("-device", "qemu-xhci,id=xhci,p2=4,p3=4", "-device", "virtio-serial-pci"),
+            *("-chardev", shell, "-device", "virtconsole,chardev=shell", "-serial", f"file:{folder}/console.log"),
+        ]
+        program = "qemu-system-x86_64" if setup.model == "q35" else "qemu-system-aarch64"
+    line = f"root={setup.root} ro {COMMON} {console} {setup.append}".strip()
+    return [program, *machine, *common, "-append", line, *setup.extra]
+
+
+class MachineError(Exception):
+    """The computer did not start, or did not do what it was told: a sentence, and the end of its console."""
+
+
+@dataclass
+class Machine:
+    """A computer that runs."""
+
+    folder: Path
+    process: trio.Process
+    _qmp: trio.SocketStream
+    _shell: trio.SocketStream
+    _begun: float
+    _rest: bytearray = field(default_factory=bytearray)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Since its start."""
+        return trio.current_time() - self._begun
+
+    def console(self) -> str:
+        """What its first console said, its end."""
+        file = self.folder / "console.log"
+        return file.read_text(errors="replace")[-4000:] if file.exists() else ""
+
+    async def qmp(self, command: str, **arguments: Any) -> Any:
+        """One command of QEMU's control protocol, and its answer."""
+        with trio.fail_after(60):
+            await self._qmp.send_all(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+            while True:
+                answer = await self._line()
+                if "event" in answer:
+                    self.events.append(answer)
+                elif "error" in answer:
+                    raise MachineError(f"{command}: {answer['error']['desc']}")
+                else:
+                    return answer.get("return")
+
+    async def monitor(self, line: str) -> str:
+        """One line of QEMU's monitor for people, and its answer."""
+        return str(await self.qmp("human-monitor-command", **{"command-line": line}))
+
+    async def _line(self) -> dict[str, Any]:
+        while b"\n" not in self._rest:
+            received = await self._qmp.receive_some()
+            if not received:
+                raise MachineError(f"QEMU has ended; its console:\n{self.console()}")
+            self._rest += received
+        line, _, rest = bytes(self._rest).partition(b"\n")
+        self._rest[:] = rest
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    async def wait_for_shell(self, seconds: float = 400) -> float:
+        """Until the shell answers; seconds since the start."""
+        heard = b""
+        deadline = trio.current_time() + seconds
+        while b"ready-42" not in heard:
+            if trio.current_time() > deadline:
+                raise MachineError(f"no shell after {seconds:.0f} s; the console:\n{self.console()}")
+            await self._shell.send_all(b"\necho ready''-$((40+2))\n")
+            with trio.move_on_after(3):
+                while b"ready-42" not in heard:
+                    heard += await self._shell.receive_some()
+        reached = self.seconds
+        await self.sh(
+            "stty -echo; PS1=; export TERM=dumb PAGER=cat; bind 'set enable-bracketed-paste off' 2>/dev/null; true"
+        )
+        return reached
+
+    async def sh(self, command: str, *, seconds: float = 120, check: bool = True) -> str:
+        """Run a command as root in the guest; its output, both kinds.
+
+        Raises:
+            MachineError: It ended with another exit code than 0 (unless ``check`` is off), or not in time.
+        """
+        tag = uuid.uuid4().hex[:8]
+        encoded = base64.b64encode(command.encode()).decode()
+        # A terminal takes lines of up to 4,095 bytes.
+        parts = [encoded[at : at + 900] for at in range(0, len(encoded), 900)]
+        lines = [": >/run/.sent", *(f"printf %s {part} >>/run/.sent" for part in parts)]
+        lines.append(
+            f"base64 -d /run/.sent >/run/.run; echo B''{tag}; bash /run/.run 2>&1 </dev/null; echo E''{tag}:$?"
+        )
+        heard = b""
+        found = None
+        with trio.move_on_after(seconds):
+            for line in lines:
+                await self._shell.send_all(line.encode() + b"\n")
+            while found is None:
+                heard += await self._shell.receive_some()
+                found = re.search(rf"B{tag}\r*\n(.*?)E{tag}:(\d+)".encode(), heard, re.DOTALL)
+        if found is None:
+            said = heard.decode(errors="replace")[-2000:]
+            raise MachineError(f"no end after {seconds:.0f} s: {command}\n{said}\n{self.console()}")
+        output = found[1].decode(errors="replace").replace("\r\n", "\n")
+        if check and found[2] != b"0":
+            raise MachineError(f"exit code {int(found[2])}: {command}\n{output}")
+        return output
+
+    async def wait_until_running(self, seconds: float = 400) -> float:
+        """Until systemd has started all that it wants to; seconds since the start.
+
+        Raises:
+            MachineError: A unit failed: its name and log.
+        """
+        state = (await self.sh("systemctl is-system-running --wait", seconds=seconds, check=False)).strip()
+        reached = self.seconds
+        if state != "running":
+            failed = await self.sh(
+                "systemctl --failed --no-legend --plain; "
+                "for u in $(systemctl --failed --no-legend --plain | cut -d' ' -f1); do journalctl -b --no-pager -u $u -n 30; done",
+                check=False,
+            )
+            raise MachineError(f"the system is {state}:\n{failed}")
+        return reached
+
+    async def until(self, command: str, *, seconds: float = 60) -> str:
+        """Until a command ends with exit code 0; its output."""
+        return await self.sh(
+            f"end=$(($(date +%s)+{int(seconds)})); until out=$({{ {command}\n}} 2>&1); do "
+            f"[ $(date +%s) -lt $end ] || {{ echo \"$out\"; exit 1; }}; sleep 0.2; done; echo \"$out\"",
+            seconds=seconds + 30,
+        )
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Write a file in the guest."""
+        encoded = base64.b64encode(data).decode()
+        await self.sh(f"mkdir -p $(dirname {path}); : >{path}.b64")
+        for at in range(0, len(encoded), 60_000):
+            await self.sh(f"printf %s {encoded[at : at + 60_000]} >>{path}.b64")
+        await self.sh(f"base64 -d {path}.b64 >{path}; rm {path}.b64")
+
+    async def plug_serial(self, name: str, port: str, serial: str) -> Path:
+        """Plug in an FTDI adapter; the unix socket on which its other end listens."""
+        socket = self.folder / f"{name}.sock"
+        backend = {
+            "type": "socket",
+            "data": {"addr": {"type": "unix", "data": {"path": str(socket)}}, "server": True, "wait": False},
+        }
+        await self.qmp("chardev-add", id=f"{name}-chars", backend=backend)
+        await self.qmp(
+            "device_add",
+            driver="usb-serial",
+            id=name,
+            chardev=f"{name}-chars",
+            serial=serial,
+            port=port,
+            **{"always-plugged": True},
+        )
+        return socket
+
+    async def plug_stick(self, name: str, port: str, serial: str, file: Path) -> None:
+        """Plug in a USB stick whose contents are a file."""
+        await self.qmp(
+            "blockdev-add",
+            **{"driver": "raw", "node-name": f"{name}-node", "file": {"driver": "file", "filename": str(file)}},
+        )
+        await self.qmp("device_add", driver="usb-storage", id=name, drive=f"{name}-node", serial=serial, port=port)
+
+    async def unplug(self, name: str) -> None:
+        """Pull out what was plugged in."""
+        await self.qmp("device_del", id=name)
+
+
+async def _connect(path: Path, process: trio.Process, output: Path) -> trio.SocketStream:
+    with trio.move_on_after(30):
+        while process.poll() is None:
+            try:
+                return await trio.open_unix_socket(path)
+            except OSError:
+                await trio.sleep(0.05)
+    raise MachineError(f"QEMU did not start: {output.read_text(errors='replace')}")
+
+
+@asynccontextmanager
+async def start(setup: Setup, image: Image, folder: Path, card: Path | None = None) -> AsyncIterator[Machine]:
+    """A computer that starts now and is switched off at the end, whatever it does then.
+
+    Args:
+        setup: How it is made.
+        image: What it boots.
+        folder: For sockets, console and the card's changes.
+        card: A qcow2 file to go on with; a fresh one if None.
+    """
+    card = card or overlay(image.disk, folder, setup.card)
+    output = folder / "qemu.out"
+    with output.open("wb") as file:
+        process = await trio.lowlevel.open_process(
+            arguments(setup, image, folder, card),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )
+    try:
+        begun = trio.current_time()
+        qmp = await _connect(folder / "qmp.sock", process, output)
+        shell = await _connect(folder / "shell.sock", process, output)
+        machine = Machine(folder, process, qmp, shell, begun)
+        await machine._line()  # noqa: SLF001 - the greeting
+        await machine.qmp("qmp_capabilities")
+        yield machine
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
