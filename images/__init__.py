@@ -1,0 +1,1 @@
+"""Recipes of the Debian packages and of the image of an operating system, and their boot tests."""

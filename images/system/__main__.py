@@ -33,7 +33,9 @@ def main() -> int:
         epilog="example: python -m images.system arm64 --deb dist/jumpstarter-exporter_0.1.0_arm64.deb",
     )
     parser.add_argument("architecture", choices=["arm64", "amd64"], nargs="?", default="arm64")
-    parser.add_argument("--deb", type=Path, action="append", default=[], help="a package of ours to install, too")
+    parser.add_argument(
+        "--deb", type=Path, action="append", default=[], help="a package of ours to install, too"
+    )
     parser.add_argument("--into", type=Path, default=Path("dist"), help="the folder for the results [dist]")
     parser.add_argument("--level", type=int, default=19, help="how hard zstd works; 0: do not pack at all")
     given = parser.parse_args()
@@ -59,7 +61,10 @@ def main() -> int:
         print(f"image: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
-        print(f"image: not built: {Path(error.cmd[0]).name} failed with exit code {error.returncode}", file=sys.stderr)
+        print(
+            f"image: not built: {Path(error.cmd[0]).name} failed with exit code {error.returncode}",
+            file=sys.stderr,
+        )
         return 1
     image = work.parent / f"{name}.img"
     (work / "disk.img").replace(image)

@@ -22,9 +22,7 @@ def _run(*command: str | os.PathLike[str]) -> None:
 
 def megabytes_for(folder: Path) -> int:
     """How large a file system must be for this folder: its files, a fifth for what ext4 keeps, room for one update."""
-    blocks = sum(
-        math.ceil(path.lstat().st_size / 4096) for path in folder.rglob("*") if not path.is_dir()
-    )
+    blocks = sum(math.ceil(path.lstat().st_size / 4096) for path in folder.rglob("*") if not path.is_dir())
     return blocks * 4096 * 120 // 100 // MEGABYTE + 160
 
 
@@ -68,7 +66,7 @@ def make(root: Path, image: Path, work: Path) -> None:
     subprocess.run(["sfdisk", "--quiet", str(image)], input=table, text=True, check=True)
     for partition, first, size in places:
         if partition.kind == "vfat":
-            _vfat(image, partition.label, firmware, first, size, work)
+            _vfat(image, partition, firmware, first, work / "firmware.img")
 
 
 def _ext4(image: Path, label: str, folder: Path, first: int, size: int) -> None:
@@ -76,12 +74,11 @@ def _ext4(image: Path, label: str, folder: Path, first: int, size: int) -> None:
     _run("mke2fs", "-q", "-t", "ext4", "-L", label, "-m", "1", "-d", folder, "-E", offset, image, f"{size}M")
 
 
-def _vfat(image: Path, label: str, folder: Path, first: int, size: int, work: Path) -> None:
-    alone = work / "firmware.img"
+def _vfat(image: Path, partition: recipe.Partition, folder: Path, first: int, alone: Path) -> None:
     alone.unlink(missing_ok=True)
     with alone.open("wb") as file:
-        file.truncate(size * MEGABYTE)
-    _run("mkfs.vfat", "-F", "32", "-n", label, alone)
+        file.truncate(partition.megabytes * MEGABYTE)
+    _run("mkfs.vfat", "-F", "32", "-n", partition.label, alone)
     names = sorted(path.name for path in folder.iterdir())
     if names:
         _run("mcopy", "-s", "-m", "-i", alone, *(folder / name for name in names), "::")
@@ -111,4 +108,6 @@ def _digest(path: Path) -> str:
 
 def missing_programs(programs: Sequence[str]) -> list[str]:
     """Those that are not installed."""
-    return [name for name in programs if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    return [
+        name for name in programs if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None
+    ]

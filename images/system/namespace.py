@@ -49,7 +49,9 @@ def _subordinate(file: Path, user: str) -> int:
         first, _, count = rest.partition(":")
         if name == user and int(count) >= IDS:
             return int(first)
-    raise NamespaceError(f"{user} has no {IDS} ids in {file}; usermod --add-subuids 200000-265535 --add-subgids 200000-265535 {user}")
+    raise NamespaceError(
+        f"{user} has no {IDS} ids in {file}; usermod --add-subuids 200000-265535 --add-subgids 200000-265535 {user}"
+    )
 
 
 def _map_ids(process: int) -> None:
@@ -86,10 +88,8 @@ def run(command: Sequence[str | os.PathLike[str]], *, emulated: bool) -> None:
             raise NamespaceError("programs of arm64 cannot run here; apt install qemu-user-static")
         first = _register(program)
     script = f'{first} && exec "$@"'
-    waiting = (
-        'read -r go; exec unshare --mount --pid --fork --kill-child --mount-proc -- sh -c "$0" sh "$@"'
-    )
-    argv = ["unshare", "--user", "--", "sh", "-c", waiting, script, *map(os.fspath, command)]
+    waiting = 'read -r go; exec unshare --mount --pid --fork --kill-child --mount-proc -- sh -c "$0" sh "$@"'
+    argv = ["unshare", "--user", "--", "sh", "-c", waiting, script, *(os.fspath(word) for word in command)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         try:
@@ -116,4 +116,6 @@ def _wait_for_namespace(process: int) -> None:
             break
         os.sched_yield()
         subprocess.run(["sleep", "0.01"], check=True)
-    raise NamespaceError("this kernel lets nobody make a user namespace (sysctl kernel.unprivileged_userns_clone?)")
+    raise NamespaceError(
+        "this kernel lets nobody make a user namespace (sysctl kernel.unprivileged_userns_clone?)"
+    )

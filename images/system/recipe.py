@@ -1,7 +1,7 @@
 """What the image consists of, as data.
 
-There are two of one recipe: ``arm64`` is the image for Raspberry Pis, ``amd64`` its twin for tests, which boots in half a
-minute under emulation.
+There are two of one recipe: ``arm64`` is the image for Raspberry Pis, ``amd64`` its twin for tests, which boots in
+half a minute under emulation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RELEASE = "trixie"
 COMPONENTS = ("main", "non-free-firmware")
 SUITES = (RELEASE, f"{RELEASE}-updates", f"{RELEASE}-backports")
 KERNEL_SUITE = f"{RELEASE}-backports"
-"""Its kernel knows the Pi 5's peripherals (RP1) and has gpio-sim, which the boot tests need; the release's has neither."""
+"""Its kernel knows the Pi 5's peripherals (RP1), and has gpio-sim for the boot tests; the release's has neither."""
 
 PACKAGES = (
     "systemd",
@@ -100,9 +100,13 @@ KERNEL_MODULES_LEFT_OUT = (
     "fs/btrfs",
     "fs/bcachefs",
 )
-"""Folders of kernel modules for hardware that no Raspberry Pi and no emulator has. SCSI's core is not in drivers/scsi alone,
-so what a USB disk needs (KERNEL_MODULES_KEPT) is put back."""
-KERNEL_MODULES_KEPT = ("drivers/scsi/scsi_*", "drivers/scsi/sd_mod*", "drivers/scsi/sg.*", "drivers/scsi/sr_mod*")
+"""Folders of kernel modules for hardware that no Raspberry Pi and no emulator has."""
+KERNEL_MODULES_KEPT = (
+    "drivers/scsi/scsi_*",
+    "drivers/scsi/sd_mod*",
+    "drivers/scsi/sg.*",
+    "drivers/scsi/sr_mod*",
+)
 
 DOCUMENTATION = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
 

@@ -1,7 +1,7 @@
 """An emulated computer that boots our image: its start, a shell in it, and what is plugged into it.
 
-The shell is systemd's debug shell on a console of its own (``systemd.debug_shell``), so that nothing in the image is made
-for tests. QEMU's control socket (QMP) plugs USB devices and reads memory. Plain emulation: no acceleration is needed.
+The shell is systemd's debug shell on a console of its own (``systemd.debug_shell``): nothing in the image is made for
+tests. QEMU's control socket (QMP) plugs USB devices and reads memory. Plain emulation: no acceleration is needed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Setup:
 def overlay(image: Path, folder: Path, size: int) -> Path:
     """A card whose first contents are the image's and whose changes are in a file of its own."""
     file = folder / "card.qcow2"
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, file, str(size)]
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image), str(file), str(size)]
     subprocess.run(command, check=True)
     return file
 
@@ -88,16 +88,28 @@ def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]
         machine = [
             *("-M", "raspi3b", "-dtb", str(image.folder / "dtb/bcm2837-rpi-3-b.dtb")),
             *("-drive", f"if=sd,index=0,file={card},format=qcow2,cache=unsafe"),
-            *("-chardev", f"{shell},logfile={folder}/console.log", "-serial", "null", "-serial", "chardev:shell"),
+            *(
+                "-chardev",
+                f"{shell},logfile={folder}/console.log",
+                "-serial",
+                "null",
+                "-serial",
+                "chardev:shell",
+            ),
             *("-device", "usb-hub,id=hub,port=1"),
         ]
         program = "qemu-system-aarch64"
     else:
         serial = "ttyS0" if setup.model == "q35" else "ttyAMA0"
         console = (
-            f"console={serial} systemd.debug_shell=hvc0 systemd.mask=serial-getty@hvc0.service systemd.show_status=1"
+            f"console={serial} systemd.show_status=1 "
+            "systemd.debug_shell=hvc0 systemd.mask=serial-getty@hvc0.service"
         )
-        chosen = ["-M", "q35", "-cpu", "max"] if setup.model == "q35" else ["-M", "virt,gic-version=3", "-cpu", "cortex-a53"]
+        chosen = (
+            ["-M", "q35", "-cpu", "max"]
+            if setup.model == "q35"
+            else ["-M", "virt,gic-version=3", "-cpu", "cortex-a53"]
+        )
         machine = [
             *chosen,
             *("-smp", "2", "-m", str(setup.memory)),
@@ -105,7 +117,14 @@ def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]
             *("-drive", f"if=none,id=card,file={card},format=qcow2,cache=unsafe"),
             *("-device", "virtio-blk-pci,drive=card", "-device", "virtio-rng-pci"),
             *("-device", "qemu-xhci,id=xhci,p2=4,p3=4", "-device", "virtio-serial-pci"),
-            *("-chardev", shell, "-device", "virtconsole,chardev=shell", "-serial", f"file:{folder}/console.log"),
+            *(
+                "-chardev",
+                shell,
+                "-device",
+                "virtconsole,chardev=shell",
+                "-serial",
+                f"file:{folder}/console.log",
+            ),
         ]
         program = "qemu-system-x86_64" if setup.model == "q35" else "qemu-system-aarch64"
     line = f"root={setup.root} ro {COMMON} {console} {setup.append}".strip()
@@ -141,7 +160,9 @@ class Machine:
     async def qmp(self, command: str, **arguments: Any) -> Any:
         """One command of QEMU's control protocol, and its answer."""
         with trio.fail_after(60):
-            await self._qmp.send_all(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+            await self._qmp.send_all(
+                json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n"
+            )
             while True:
                 answer = await self._line()
                 if "event" in answer:
@@ -223,8 +244,8 @@ class Machine:
         reached = self.seconds
         if state != "running":
             failed = await self.sh(
-                "systemctl --failed --no-legend --plain; "
-                "for u in $(systemctl --failed --no-legend --plain | cut -d' ' -f1); do journalctl -b --no-pager -u $u -n 30; done",
+                "for unit in $(systemctl --failed --no-legend --plain | cut -d' ' -f1); do "
+                "echo $unit; journalctl -b --no-pager -u $unit -n 30; done",
                 check=False,
             )
             raise MachineError(f"the system is {state}:\n{failed}")
@@ -234,7 +255,7 @@ class Machine:
         """Until a command ends with exit code 0; its output."""
         return await self.sh(
             f"end=$(($(date +%s)+{int(seconds)})); until out=$({{ {command}\n}} 2>&1); do "
-            f"[ $(date +%s) -lt $end ] || {{ echo \"$out\"; exit 1; }}; sleep 0.2; done; echo \"$out\"",
+            f'[ $(date +%s) -lt $end ] || {{ echo "$out"; exit 1; }}; sleep 0.2; done; echo "$out"',
             seconds=seconds + 30,
         )
 
@@ -269,9 +290,15 @@ class Machine:
         """Plug in a USB stick whose contents are a file."""
         await self.qmp(
             "blockdev-add",
-            **{"driver": "raw", "node-name": f"{name}-node", "file": {"driver": "file", "filename": str(file)}},
+            **{
+                "driver": "raw",
+                "node-name": f"{name}-node",
+                "file": {"driver": "file", "filename": str(file)},
+            },
         )
-        await self.qmp("device_add", driver="usb-storage", id=name, drive=f"{name}-node", serial=serial, port=port)
+        await self.qmp(
+            "device_add", driver="usb-storage", id=name, drive=f"{name}-node", serial=serial, port=port
+        )
 
     async def unplug(self, name: str) -> None:
         """Pull out what was plugged in."""
@@ -313,7 +340,7 @@ async def start(setup: Setup, image: Image, folder: Path, card: Path | None = No
         qmp = await _connect(folder / "qmp.sock", process, output)
         shell = await _connect(folder / "shell.sock", process, output)
         machine = Machine(folder, process, qmp, shell, begun)
-        await machine._line()  # noqa: SLF001 - the greeting
+        await machine._line()
         await machine.qmp("qmp_capabilities")
         yield machine
     finally:
