@@ -1,4 +1,4 @@
-"""``python -m images.system [arm64|amd64]``: build the image, unattended, without root."""
+"""``python -m jumpstarter_os [arm64|amd64]``: build the image, unattended, without root."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from images.system import disk, namespace, recipe
-from images.system.rootfs import RootError
+from jumpstarter_os import disk, namespace, recipe
+from jumpstarter_os.rootfs import RootError
 
 PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
@@ -28,9 +28,9 @@ PROGRAMS = {
 def main() -> int:
     """Build the image and print where it is."""
     parser = argparse.ArgumentParser(
-        prog="python -m images.system",
+        prog="python -m jumpstarter_os",
         description="Build the image that lab hosts boot.",
-        epilog="example: python -m images.system arm64 --deb dist/jumpstarter-exporter_0.1.0_arm64.deb",
+        epilog="example: python -m jumpstarter_os arm64 --deb dist/jumpstarter-exporter_0.1.0_arm64.deb",
     )
     parser.add_argument("architecture", choices=["arm64", "amd64"], nargs="?", default="arm64")
     parser.add_argument(
@@ -54,7 +54,7 @@ def main() -> int:
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     try:
         namespace.run(
-            [sys.executable, "-m", "images.system.inside", architecture, work, *debs],
+            [sys.executable, "-m", "jumpstarter_os.inside", architecture, work, *debs],
             emulated=architecture == "arm64",
         )
     except (namespace.NamespaceError, RootError) as error:

@@ -1,4 +1,4 @@
-"""What runs in the namespace: ``python -m images.system.inside ARCHITECTURE WORK [DEB...]``. Leaves WORK/disk.img.
+"""What runs in the namespace: ``python -m jumpstarter_os.inside ARCHITECTURE WORK [DEB...]``. Leaves WORK/disk.img.
 
 Also WORK/vmlinuz, WORK/initrd and WORK/dtb, which an emulator starts as the Pi's boot loader would.
 """
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import cast, get_args
 
-from images.system import disk, recipe, rootfs
+from jumpstarter_os import disk, recipe, rootfs
 
 
 def main(arguments: list[str]) -> None:

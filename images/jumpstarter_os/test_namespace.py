@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from images.system import namespace
+from jumpstarter_os import namespace
 
 
 @pytest.fixture

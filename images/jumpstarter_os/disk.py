@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from images.system import recipe
+from jumpstarter_os import recipe
 
 MEGABYTE = 1 << 20
 _TYPES = {"vfat": "c", "ext4": "83"}

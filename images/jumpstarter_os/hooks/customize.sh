@@ -2,7 +2,12 @@
 # customize.sh ROOT: what is done once the packages are there. Run by mmdebstrap.
 set -eu
 root=$1
-cp -a --no-preserve=ownership "$FILES/." "$root/"
+cp -a --no-preserve=ownership "$ROOTFS/." "$root/"
+mkdir -p "$root/usr/lib/jumpstarter-image"
+cp -a --no-preserve=ownership "$PROGRAM" "$root/usr/lib/jumpstarter-image/"
+find "$root/usr/lib/jumpstarter-image" -name __pycache__ -prune -exec rm -r {} +
+rm -f "$root"/usr/lib/jumpstarter-image/*/test_*.py
+cp "$EXAMPLE" "$root/boot/firmware/jumpstarter.yaml"
 echo jumpstarter >"$root/etc/hostname"
 printf '127.0.0.1 localhost\n127.0.1.1 jumpstarter\n::1 localhost\n' >"$root/etc/hosts"
 
@@ -11,10 +16,19 @@ if [ -n "$DEBS" ]; then
     cp $DEBS "$root/tmp/debs/"
     chroot "$root" sh -c 'DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends /tmp/debs/*.deb'
     rm -r "$root/tmp/debs"
+    # Who logs in with a key of jumpstarter.yaml; there is no password.
+    chroot "$root" useradd --create-home --shell /bin/bash --groups sudo,jumpstarter lab
+    echo 'lab ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/lab"
+    chmod 0440 "$root/etc/sudoers.d/lab"
+    # Compiled here: the root is read-only there.
+    chroot "$root" python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/jumpstarter-image
+    chroot "$root" systemctl enable --quiet jumpstarter-image.service jumpstarter-image.path \
+        jumpstarter-image-enrol.service jumpstarter-image-status.timer jumpstarter-controller.service \
+        jumpstarter-exporter.service jumpstarter-exporter.socket
 fi
-
 chroot "$root" systemctl enable --quiet systemd-networkd systemd-resolved systemd-timesyncd jumpstarter-grow
-chroot "$root" groupadd --system --force gpio
+# wpa_supplicant is started for each radio by a rule of ours.
+chroot "$root" systemctl disable --quiet wpa_supplicant 2>/dev/null || true
 
 # Each card makes its own.
 rm -f "$root"/etc/ssh/ssh_host_* "$root/var/lib/systemd/random-seed" "$root/var/lib/dbus/machine-id"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from images.system import disk, recipe
-from images.system.__main__ import PROGRAMS
+from jumpstarter_os import disk, recipe
+from jumpstarter_os.__main__ import PROGRAMS
 
 MEGABYTE = disk.MEGABYTE
 

@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
-from images.system import recipe
-from images.system.rootfs import HERE
+from jumpstarter_os import recipe
+from jumpstarter_os.rootfs import HERE
 
 
 def kept(path: str) -> bool:
@@ -53,13 +53,13 @@ def test_no_package_is_named_twice(architecture: recipe.Architecture) -> None:
 def test_one_partition_takes_what_the_root_needs_and_the_last_one_grows() -> None:
     assert [one.label for one in recipe.PARTITIONS if not one.megabytes] == ["root"]
     assert recipe.PARTITIONS[-1] is recipe.DATA_PARTITION
-    script = (HERE / "files/usr/lib/jumpstarter-image/grow").read_text()
+    script = (HERE.parent / "rootfs/usr/lib/jumpstarter-image/grow").read_text()
     assert f"/dev/disk/by-label/{recipe.DATA_PARTITION.label}" in script
 
 
 def test_labels_are_those_that_the_card_mounts() -> None:
-    table = (HERE / "files/etc/fstab").read_text()
+    table = (HERE.parent / "rootfs/etc/fstab").read_text()
     for partition in (recipe.ROOT_PARTITION, recipe.FIRMWARE_PARTITION):
         assert f"\nLABEL={partition.label} " in table
-    script = (HERE / "files/etc/initramfs-tools/scripts/init-bottom/lasting").read_text()
+    script = (HERE.parent / "rootfs/etc/initramfs-tools/scripts/init-bottom/lasting").read_text()
     assert f"data=/dev/disk/by-label/{recipe.DATA_PARTITION.label}\n" in script

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from images.system import recipe
+from jumpstarter_os import recipe
 
 HERE = Path(__file__).parent
 
@@ -78,7 +78,9 @@ def make(architecture: recipe.Architecture, root: Path, work: Path, debs: Sequen
     ]
     environment = {
         **os.environ,
-        "FILES": str(HERE / "files"),
+        "ROOTFS": str(HERE.parent / "rootfs"),
+        "PROGRAM": str(HERE.parent / "jumpstarter_image"),
+        "EXAMPLE": str(HERE.parent / "jumpstarter.yaml"),
         "DEBS": " ".join(map(str, debs)),
         "INITRAMFS_MODULES": " ".join(recipe.INITRAMFS_MODULES),
     }
