@@ -21,7 +21,7 @@ if [ -n "$DEBS" ]; then
     echo 'lab ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/lab"
     chmod 0440 "$root/etc/sudoers.d/lab"
     # Compiled here: the root is read-only there.
-    chroot "$root" python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/jumpstarter-image
+    chroot "$root" python3.13 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/jumpstarter-image
     chroot "$root" systemctl enable --quiet jumpstarter-image.service jumpstarter-image.path \
         jumpstarter-image-enrol.service jumpstarter-image-status.timer jumpstarter-controller.service \
         jumpstarter-exporter.service jumpstarter-exporter.socket
