@@ -46,6 +46,16 @@ class Host:
         return self.root / "var/lib/jumpstarter-image"
 
     @property
+    def data_folder(self) -> Path:
+        """Where the partition is mounted on which all lies that lasts."""
+        return self.root / "data"
+
+    @property
+    def data_report(self) -> Path:
+        """What the initial file system says of that partition: a word of `sentences.DATA`, or `kept`."""
+        return self.root / "run/jumpstarter-image/data"
+
+    @property
     def exporter_state(self) -> Path:
         """The exporter's own, with the host's identity."""
         return self.root / "var/lib/jumpstarter"

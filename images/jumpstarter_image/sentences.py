@@ -69,6 +69,26 @@ class Facts:
     free_bytes: int | None = None
     read_only: tuple[str, ...] = ()
     """Places on the card that cannot be written."""
+    data: str = ""
+    """How the partition for what lasts was found at the start: a word of DATA, or any other if all is well."""
+
+
+_FORGETS = "what changes now is forgotten when the power goes, and this host begins as a new one"
+DATA = {
+    "mended": (
+        "the file system with this host's state was damaged and has been mended; look whether recordings and "
+        "settings are still there, and keep another card ready"
+    ),
+    "missing": f"this card has no partition for this host's state, so {_FORGETS}; write the image to it again",
+    "broken": (
+        f"the file system with this host's state is damaged beyond mending, so {_FORGETS}; copy what you need, and "
+        "write the image to another card"
+    ),
+    "read-only": (
+        f"the card cannot be written any more, it may be worn out, so {_FORGETS}; write the image to another"
+    ),
+}
+"""What a person reads for each word that the initial file system (images/rootfs, scripts/init-bottom/lasting) writes."""
 
 
 def status_lines(facts: Facts) -> list[str]:
@@ -106,6 +126,8 @@ def _faults(facts: Facts) -> Iterator[str]:
 
 
 def _card(facts: Facts) -> Iterator[str]:
+    if facts.data in DATA:
+        yield f"Problem: {DATA[facts.data]}."
     for place in facts.read_only:
         yield (
             f"Problem: {place} cannot be written, as of a card that is worn out or was pulled out; "

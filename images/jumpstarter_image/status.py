@@ -18,6 +18,7 @@ from jumpstarter_image.apply import read_file
 from jumpstarter_image.enrolment import enrolled_as, is_time_known, last_trouble
 from jumpstarter_image.host import Host
 from jumpstarter_image.kept import Kept
+from jumpstarter_image.mounts import is_read_only
 from jumpstarter_image.plan import hostname_of
 from jumpstarter_image.sentences import Board, Facts, Interface, status_bytes, status_lines
 
@@ -72,6 +73,7 @@ def gather(host: Host) -> Facts:
         boards_trouble=boards_trouble,
         free_bytes=_free(host),
         read_only=tuple(_read_only(host)),
+        data=_data(host),
     )
 
 
@@ -218,16 +220,24 @@ class _Place:
 
 def _places(host: Host) -> Iterator[_Place]:
     yield _Place("the partition with jumpstarter.yaml", host.site_file.parent)
-    yield _Place("the partition with this host's state", host.state_folder.parent)
+    yield _Place("the partition with this host's state", host.data_folder)
 
 
 def _read_only(host: Host) -> Iterator[str]:
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
+    except OSError:
+        return
     for place in _places(host):
-        try:
-            if os.statvfs(place.path).f_flag & os.ST_RDONLY:
-                yield place.name
-        except OSError:
-            continue
+        if is_read_only(mounts, place.path.absolute()):
+            yield place.name
+
+
+def _data(host: Host) -> str:
+    try:
+        return host.data_report.read_text(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _free(host: Host) -> int | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jumpstarter_image.fat import STATUS_BYTES
-from jumpstarter_image.sentences import WIDTH, Board, Facts, Interface, status_bytes, status_lines
+from jumpstarter_image.sentences import DATA, WIDTH, Board, Facts, Interface, status_bytes, status_lines
 
 CABLE = Interface("eth0", is_wireless=False, is_connected=True, addresses=("192.168.1.20",))
 WIFI = Interface("wlan0", is_wireless=True, is_connected=False)
@@ -67,6 +69,10 @@ def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
         ({"boards": (Board("pi", "", "in local use by ann", ("a",)),)}, "Board pi: in local use by ann."),
         ({"free_bytes": 5 * 1024**2}, "the card is too small or full, only 5 MB are free; use a larger card"),
         ({"read_only": ("the partition",)}, "the partition cannot be written"),
+        ({"data": "mended"}, "was damaged and has been mended; look whether recordings"),
+        ({"data": "missing"}, "so what changes now is forgotten when the power goes"),
+        ({"data": "broken"}, "damaged beyond mending"),
+        ({"data": "read-only"}, "cannot be written any more"),
         ({"problems": ("it burns",)}, "Problem: it burns."),
     ],
 )
@@ -102,3 +108,9 @@ def test_facts_hold_no_secret() -> None:
         field.name for field in msgspec.structs.fields(msgspec.defstruct("F", list(Facts.__annotations__)))
     }
     assert not {name for name in names if "passphrase" in name or "code" in name}
+
+
+def test_every_word_of_the_initial_file_system_has_its_sentence() -> None:
+    script = Path(__file__).parents[1] / "rootfs/etc/initramfs-tools/scripts/init-bottom/lasting"
+    words = set(re.findall(r"\bstate=([a-z-]+)", script.read_text()))
+    assert words == {"kept", *DATA}

@@ -64,7 +64,7 @@ def make(root: Path, image: Path, work: Path) -> None:
         for partition, first, size in places
     )
     subprocess.run(["sfdisk", "--quiet", str(image)], input=table, text=True, check=True)
-    for partition, first, size in places:
+    for partition, first, _ in places:
         if partition.kind == "vfat":
             _vfat(image, partition, firmware, first, work / "firmware.img")
 
