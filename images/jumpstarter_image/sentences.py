@@ -88,7 +88,7 @@ DATA = {
         f"the card cannot be written any more, it may be worn out, so {_FORGETS}; write the image to another"
     ),
 }
-"""What a person reads for each word that the initial file system (images/rootfs, scripts/init-bottom/lasting) writes."""
+"""What a person reads for each word that the initial file system (scripts/init-bottom/lasting) writes."""
 
 
 def status_lines(facts: Facts) -> list[str]:

@@ -1,0 +1,115 @@
+"""What is outside the emulated computer: a lab's controller, a person, and the time."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+from machine import OUTSIDE
+
+BIN = Path(sys.executable).parent
+NTP_TO_UNIX = 2_208_988_800
+
+
+async def serve_time() -> None:
+    """A time server (RFC 5905, as a client of SNTP needs it) on port 123 that knows this computer's time."""
+    with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as socket:
+        await socket.bind(("0.0.0.0", 123))
+        while True:
+            asked, peer = await socket.recvfrom(512)
+            if len(asked) < 48:
+                continue
+            now = int((time.time() + NTP_TO_UNIX) * 2**32).to_bytes(8)
+            # No leap second, version 4, server; stratum 1; a clock good to a microsecond.
+            head = struct.pack("!BBbb", 0x24, 1, 6, -20) + bytes(8) + b"TEST"
+            await socket.sendto(head + now + asked[40:48] + now + now, peer)
+
+
+class Lab:
+    """A controller with its router, and the commands of people outside."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+        self.endpoint = f"{OUTSIDE}:{port}"
+        self._environment = {**os.environ, "HOME": str(folder), "JMP_CLIENT_CONFIG": str(folder / "ann.yaml")}
+
+    async def run(self, *words: str, check: bool = True, seconds: float = 300) -> str:
+        """A command of ours, to its end; what it said."""
+        with trio.fail_after(seconds):
+            done = await trio.run_process(
+                [str(BIN / words[0]), *words[1:]],
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+                env=self._environment,
+                cwd=self.folder,
+            )
+        said = done.stdout.decode()
+        assert done.returncode == 0 or not check, (
+            f"{words}: {done.returncode}\n{said}\n{done.stderr.decode()}"
+        )
+        return said
+
+    async def offer(self, host: str, *words: str) -> dict[str, str]:
+        """A pairing code for a host."""
+        said = await self.run(
+            "jumpstarter-controller", "admin", "pair", "host", host, *words, "--data", "lab", "-o", "json"
+        )
+        made: dict[str, str] = json.loads(said)
+        return made
+
+    async def exporters(self) -> list[dict[str, Any]]:
+        """What the controller knows of boards."""
+        said = json.loads(await self.run("jumpstarter", "exporters", "-o", "json"))
+        listed: list[dict[str, Any]] = said["exporters"] if isinstance(said, dict) else said
+        return listed
+
+
+@asynccontextmanager
+async def lab(folder: Path, port: int = 8082) -> AsyncIterator[Lab]:
+    """A controller that runs, with Ann, whose commands `run` runs."""
+    made = Lab(folder, port)
+    endpoint, router = made.endpoint, f"{OUTSIDE}:{port + 1}"
+    command = [
+        *(str(BIN / "jumpstarter-controller"), "run", "--with-router", "--data", "lab"),
+        *("--listen", f"0.0.0.0:{port}", "--endpoint", endpoint),
+        *("--router-listen", f"0.0.0.0:{port + 1}", "--router-endpoint", router),
+    ]
+    log = folder / "controller.log"
+    with log.open("wb") as file:
+        process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=folder
+        )
+    try:
+        with trio.fail_after(60):
+            while True:
+                assert process.poll() is None, log.read_text()
+                try:
+                    stream = await trio.open_tcp_stream(OUTSIDE, port)
+                except OSError:
+                    await trio.sleep(0.1)
+                else:
+                    await stream.aclose()
+                    break
+        await made.run(
+            *("jumpstarter-controller", "admin", "client", "create", "ann", "--data", "lab"),
+            *("--save", "ann.yaml"),
+        )
+        yield made
+    finally:
+        process.terminate()
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(10):
+                await process.wait()
+            process.kill()
+            await process.wait()
