@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types check mutants orders fuzz bench fresh deb deb-test proto clean
+.PHONY: help demo test lint types check mutants orders fuzz bench fresh deb deb-test image image-test proto clean
 
 help:
 	@echo 'make demo    try everything on virtual boards, no hardware needed'
@@ -17,6 +17,8 @@ help:
 	@echo 'make fresh   as root: both on a fresh Debian 12 and 13, as a plain user; RELEASE=13 for one of them'
 	@echo 'make deb     Debian packages of the last commit, for Debian 12 and 13, amd64 and arm64, in dist/deb'
 	@echo 'make deb-test   as root: install, use, upgrade and remove them in fresh Debians; RELEASE=13 for one of them'
+	@echo 'make image   the image for Raspberry Pis, from the packages in dist/deb; ARCHITECTURE=amd64 LEVEL=0 for the twin of tests'
+	@echo 'make image-test   boot the twin in an emulator: from power to the first board in the lab'
 	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
 	@echo 'make proto   generate code from the .proto files again'
 	@echo 'make clean   remove the virtual environment and caches'
@@ -64,6 +66,17 @@ deb: $(VENV)/.ready-dev
 deb-test: $(VENV)/.ready-dev
 	@JUMPSTARTER_TEST_PACKAGES=1 RELEASE='$(or $(RELEASE),12 13)' \
 	  $(BIN)/python -m pytest -n 0 images/tests/packages $(PYTEST_ARGS)
+
+ARCHITECTURE ?= arm64
+LEVEL ?= 19
+image: $(VENV)/.ready-dev
+	@$(BIN)/python -m jumpstarter_os $(ARCHITECTURE) --level $(LEVEL) --debs dist/deb
+
+# In a network namespace without a way out, where the guest's address for this machine is the loopback's, too.
+image-test: $(VENV)/.ready-dev
+	@unshare --net $(if $(filter 0,$(shell id -u)),,--map-root-user) sh -c 'PATH=$$PATH:/usr/sbin:/sbin; \
+	  ip link set lo up && ip address add 10.0.2.2/32 dev lo && \
+	  JUMPSTARTER_TEST_IMAGE=dist exec $(BIN)/python -m pytest -n 0 images/tests/boot $(PYTEST_ARGS)'
 
 proto: $(VENV)/.ready-dev
 	$(BIN)/python proto/generate.py

@@ -25,16 +25,23 @@ PROGRAMS = {
 """What is needed, and the package of Debian that has it."""
 
 
+def packages(folder: Path, architecture: recipe.Architecture) -> list[Path] | None:
+    """Our packages that the image installs, or None if one of them is missing or there are several of it."""
+    pattern = f"_*+deb{recipe.RELEASE_NUMBER}_{architecture}.deb"
+    found = [sorted(folder.resolve().glob(f"{name}{pattern}")) for name in recipe.OURS]
+    return [one for ones in found for one in ones] if all(len(ones) == 1 for ones in found) else None
+
+
 def main() -> int:
     """Build the image and print where it is."""
     parser = argparse.ArgumentParser(
         prog="python -m jumpstarter_os",
         description="Build the image that lab hosts boot.",
-        epilog="example: python -m jumpstarter_os arm64 --deb dist/jumpstarter-exporter_0.1.0_arm64.deb",
+        epilog="example: python -m jumpstarter_os amd64 --level 0",
     )
     parser.add_argument("architecture", choices=["arm64", "amd64"], nargs="?", default="arm64")
     parser.add_argument(
-        "--deb", type=Path, action="append", default=[], help="a package of ours to install, too"
+        "--debs", type=Path, default=Path("dist/deb"), help="the folder of our packages [dist/deb]"
     )
     parser.add_argument("--into", type=Path, default=Path("dist"), help="the folder for the results [dist]")
     parser.add_argument("--level", type=int, default=19, help="how hard zstd works; 0: do not pack at all")
@@ -43,14 +50,20 @@ def main() -> int:
 
     missing = disk.missing_programs(list(PROGRAMS))
     if missing:
-        packages = " ".join(sorted({PROGRAMS[name] for name in missing}))
-        print(f"{', '.join(missing)} not found; sudo apt install {packages}", file=sys.stderr)
+        needed = " ".join(sorted({PROGRAMS[name] for name in missing}))
+        print(f"{', '.join(missing)} not found; sudo apt install {needed}", file=sys.stderr)
+        return 1
+    debs = packages(given.debs, architecture)
+    if debs is None:
+        wanted = f"{' and '.join(recipe.OURS)} for {architecture} and Debian {recipe.RELEASE_NUMBER}"
+        print(
+            f"{given.debs} has not just one package of each of {wanted}; make them: make deb", file=sys.stderr
+        )
         return 1
     begun = time.monotonic()
     name = f"jumpstarter-{architecture}"
     work = given.into.resolve() / f"{name}.build"
     work.mkdir(parents=True, exist_ok=True)
-    debs = [str(deb.resolve(strict=True)) for deb in given.deb]
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     try:
         namespace.run(

@@ -11,6 +11,7 @@ import pwd
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -112,10 +113,9 @@ def _wait_for_namespace(process: int) -> None:
         try:
             if os.readlink(f"/proc/{process}/ns/user") != ours:
                 return
-        except FileNotFoundError:
-            break
-        os.sched_yield()
-        subprocess.run(["sleep", "0.01"], check=True)
+        except OSError:
+            break  # it has ended, and said why
+        time.sleep(0.01)
     raise NamespaceError(
         "this kernel lets nobody make a user namespace (sysctl kernel.unprivileged_userns_clone?)"
     )

@@ -12,6 +12,9 @@ from typing import Literal
 Architecture = Literal["amd64", "arm64"]
 
 RELEASE = "trixie"
+RELEASE_NUMBER = 13
+OURS = ("jumpstarter-exporter", "jumpstarter-controller")
+"""Packages of this project."""
 COMPONENTS = ("main", "non-free-firmware")
 SUITES = (RELEASE, f"{RELEASE}-updates", f"{RELEASE}-backports")
 KERNEL_SUITE = f"{RELEASE}-backports"

@@ -178,7 +178,7 @@ class Machine:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    async def wait_for_shell(self, seconds: float = 400) -> float:
+    async def wait_for_shell(self, seconds: float = 900) -> float:
         """Until the shell answers; seconds since the start."""
         heard = b""
         deadline = trio.current_time() + seconds
@@ -225,7 +225,7 @@ class Machine:
             raise MachineError(f"exit code {int(found[2])}: {command}\n{output}")
         return output
 
-    async def wait_until_running(self, seconds: float = 400) -> float:
+    async def wait_until_running(self, seconds: float = 900) -> float:
         """Until systemd has started all that it wants to; seconds since the start.
 
         Raises:

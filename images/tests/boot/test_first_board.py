@@ -12,7 +12,7 @@ from outside import Lab, lab, serve_time
 
 from conftest import with_file
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(3000)
 
 
 async def echo(socket: Path) -> None:
@@ -22,7 +22,7 @@ async def echo(socket: Path) -> None:
             await stream.send_all(data.upper())
 
 
-async def until(lab: Lab, machine: Machine, what: str, holds: object, seconds: float = 300) -> None:
+async def until(lab: Lab, machine: Machine, what: str, holds: object, seconds: float = 900) -> None:
     """Until what the controller lists of its exporters is so."""
     with trio.move_on_after(seconds):
         while True:
