@@ -53,7 +53,7 @@ def test_no_package_is_named_twice(architecture: recipe.Architecture) -> None:
 def test_one_partition_takes_what_the_root_needs_and_the_last_one_grows() -> None:
     assert [one.label for one in recipe.PARTITIONS if not one.megabytes] == ["root"]
     assert recipe.PARTITIONS[-1] is recipe.DATA_PARTITION
-    script = (HERE.parent / "rootfs/usr/lib/jumpstarter-image/grow").read_text()
+    script = (HERE.parent / "rootfs/usr/sbin/jumpstarter-image-grow").read_text()
     assert f"/dev/disk/by-label/{recipe.DATA_PARTITION.label}" in script
 
 

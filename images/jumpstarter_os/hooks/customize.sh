@@ -26,7 +26,7 @@ if [ -n "$DEBS" ]; then
         jumpstarter-image-enrol.service jumpstarter-image-status.timer jumpstarter-controller.service \
         jumpstarter-exporter.service jumpstarter-exporter.socket
 fi
-chroot "$root" systemctl enable --quiet systemd-networkd systemd-resolved systemd-timesyncd jumpstarter-grow
+chroot "$root" systemctl enable --quiet systemd-networkd systemd-resolved systemd-timesyncd jumpstarter-image-grow.service
 # wpa_supplicant is started for each radio by a rule of ours.
 chroot "$root" systemctl disable --quiet wpa_supplicant 2>/dev/null || true
 
