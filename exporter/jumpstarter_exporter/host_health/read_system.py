@@ -99,14 +99,16 @@ def _existing(files: HostFiles, place: str) -> str:
 
 
 def _mounts(files: HostFiles) -> dict[str, tuple[str, bool]]:
-    """By where: what is mounted there last, and whether it may be read only (proc(5): mountinfo)."""
+    """By where: what is mounted there last, and whether it may be read only (proc(5): mountinfo).
+
+    The file system's own options count: a service's sandbox sees nearly all as mounted read-only.
+    """
     found = {}
     for line in files.text("/proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields, source = before.split(), after.split()
         if len(fields) >= 6 and len(source) >= 3:
-            options = {*fields[5].split(","), *source[2].split(",")}
-            found[_unescaped(fields[4])] = _unescaped(source[1]), "ro" in options
+            found[_unescaped(fields[4])] = _unescaped(source[1]), "ro" in source[2].split(",")
     return found
 
 

@@ -154,6 +154,15 @@ def test_disks(tmp_path: Path) -> None:
     assert facts.wear == (DiskWear("mmcblk0", 30, 1),)
 
 
+def test_what_a_sandbox_mounts_read_only_is_no_card_that_fails(tmp_path: Path) -> None:
+    sandbox = MOUNTINFO.replace("/var/lib rw,", "/var/lib ro,")
+    facts = read_system.read_storage(
+        write(tmp_path, {"proc/self/mountinfo": sandbox, "var/lib/x": ""}),
+        [("/var/lib/jumpstarter", "state")],
+    )
+    assert [(one.target, one.is_read_only) for one in facts.mounts] == [("/var/lib", False)]
+
+
 def test_disks_of_a_host_whose_mounts_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="mountinfo"):
         read_system.read_storage(HostFiles(tmp_path), [("/", "the system")])
