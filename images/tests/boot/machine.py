@@ -53,6 +53,8 @@ class Setup:
     append: str = ""
     extra: Sequence[str] = ()
     root: str = "LABEL=root"
+    log: Path | None = None
+    """Where to note the card's writes and flushes (QEMU's blklogwrites), after what is there; the card is raw then."""
 
 
 def overlay(image: Path, folder: Path, size: int) -> Path:
@@ -61,6 +63,24 @@ def overlay(image: Path, folder: Path, size: int) -> Path:
     command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image), str(file), str(size)]
     subprocess.run(command, check=True)
     return file
+
+
+def _card(setup: Setup, card: Path) -> list[str]:
+    if setup.log is None:
+        return ["-drive", f"if=none,id=card,file={card},format=qcow2,cache=unsafe"]
+    setup.log.touch()
+    # The guest's flushes reach the log. Below it none is waited for: a flush stands in the log where the guest has
+    # begun it, and no write that was completed meanwhile stands before it.
+    unsafe = {"cache": {"no-flush": True}}
+    node: dict[str, Any] = {
+        "driver": "blklogwrites",
+        "node-name": "card",
+        "discard": "unmap",
+        "file": {"driver": "raw", **unsafe, "file": {"driver": "file", "filename": str(card), **unsafe}},
+        "log": {"driver": "file", "filename": str(setup.log), **unsafe},
+    }
+    node |= {"log-append": True} if setup.log.stat().st_size else {"log-sector-size": 512}
+    return ["-blockdev", json.dumps(node)]
 
 
 def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]:
@@ -105,8 +125,8 @@ def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]
             *chosen,
             *("-smp", "2", "-m", str(setup.memory)),
             *("-nic", "user,model=virtio-net-pci"),
-            *("-drive", f"if=none,id=card,file={card},format=qcow2,cache=unsafe"),
-            *("-device", "virtio-blk-pci,drive=card", "-device", "virtio-rng-pci"),
+            *_card(setup, card),
+            *("-device", "virtio-blk-pci,drive=card,write-cache=on", "-device", "virtio-rng-pci"),
             *("-device", "qemu-xhci,id=xhci,p2=4,p3=4", "-device", "virtio-serial-pci"),
             *(
                 "-chardev",
@@ -291,6 +311,17 @@ class Machine:
             "device_add", driver="usb-storage", id=name, drive=f"{name}-node", serial=serial, port=port
         )
 
+    async def wait_for_end(self, seconds: float = 300) -> None:
+        """Until it has switched itself off, or wants to start anew.
+
+        Raises:
+            MachineError: It did not, in that time.
+        """
+        with trio.move_on_after(seconds) as scope:
+            await self.process.wait()
+        if scope.cancelled_caught:
+            raise MachineError(f"still on after {seconds:.0f} s; the console:\n{self.console()}")
+
     async def unplug(self, name: str) -> None:
         """Pull out what was plugged in."""
         await self.qmp("device_del", id=name)
@@ -314,7 +345,7 @@ async def start(setup: Setup, image: Image, folder: Path, card: Path | None = No
         setup: How it is made.
         image: What it boots.
         folder: For sockets, console and the card's changes.
-        card: A qcow2 file to go on with; a fresh one if None.
+        card: A file to go on with, qcow2 or, with a log, raw; a fresh one if None.
     """
     card = card or overlay(image.disk, folder, setup.card)
     output = folder / "qemu.out"

@@ -77,7 +77,7 @@ class Lab:
 
 @asynccontextmanager
 async def lab(folder: Path, port: int = 8082) -> AsyncIterator[Lab]:
-    """A controller that runs, with Ann, whose commands `run` runs."""
+    """A controller that runs, with Ann, whose commands `run` runs. A folder of one that ran before is gone on with."""
     made = Lab(folder, port)
     endpoint, router = made.endpoint, f"{OUTSIDE}:{port + 1}"
     command = [
@@ -101,10 +101,11 @@ async def lab(folder: Path, port: int = 8082) -> AsyncIterator[Lab]:
                 else:
                     await stream.aclose()
                     break
-        await made.run(
-            *("jumpstarter-controller", "admin", "client", "create", "ann", "--data", "lab"),
-            *("--save", "ann.yaml"),
-        )
+        if not (folder / "ann.yaml").exists():
+            await made.run(
+                *("jumpstarter-controller", "admin", "client", "create", "ann", "--data", "lab"),
+                *("--save", "ann.yaml"),
+            )
         yield made
     finally:
         process.terminate()
