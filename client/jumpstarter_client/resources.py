@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import trio
 from jumpstarter_proto.encoding import Codec, Encoding, compressor, decompressor
+from jumpstarter_proto.json_texts import parse_json
 from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.value import JSON
@@ -55,7 +56,7 @@ async def open_resource(
         async with connection.router.Stream(metadata=metadata) as call:
             try:
                 headers = {k: v for k, v in await call.initial_metadata() if isinstance(v, str)}
-                handle: dict[str, JSON] = json.loads(headers["resource"])
+                handle: dict[str, JSON] = parse_json(headers["resource"])
             except RpcError as error:
                 raise streaming_error("resource", error) from error
             except (KeyError, ValueError):

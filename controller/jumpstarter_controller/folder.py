@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import write_private
 
 __all__ = ["Addresses", "DataError", "DataFolder", "default_folder"]
@@ -102,8 +103,8 @@ class DataFolder:
     def addresses(self) -> Addresses:
         """As of the last run. DataError if it never ran."""
         try:
-            return msgspec.json.decode((self.path / "addresses.json").read_bytes(), type=Addresses)
-        except (OSError, msgspec.MsgspecError):
+            return decode_json((self.path / "addresses.json").read_bytes(), Addresses)
+        except (OSError, ValueError):
             raise DataError(
                 f"the controller of {self.path} has not run yet, so nobody knows its address; start it first: "
                 f"jumpstarter-controller run --with-router --data {self.path}"

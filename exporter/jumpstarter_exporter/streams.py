@@ -13,6 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 import trio
 from jumpstarter_proto.join import BrokenJoinError, join
+from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.v1 import router_pb2
@@ -62,8 +63,8 @@ def parse_request(header: str | None) -> StreamRequest:
     if header is None:
         raise RpcError(StatusCode.UNKNOWN, "Unexpected <class 'KeyError'>: 'request'")
     try:
-        return msgspec.json.decode(header, type=StreamRequest)
-    except msgspec.DecodeError as error:
+        return decode_json(header, StreamRequest)
+    except ValueError as error:
         raise RpcError(StatusCode.UNKNOWN, f"Unexpected <class 'ValueError'>: {error}") from None
 
 

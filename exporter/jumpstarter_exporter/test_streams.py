@@ -195,6 +195,16 @@ async def test_a_device_that_breaks_off_is_never_an_end_of_data(serve: Serve) ->
         ("{", StatusCode.UNKNOWN, "Unexpected <class 'ValueError'>: "),
         ('{"kind":"driver"}', StatusCode.UNKNOWN, "Unexpected <class 'ValueError'>: "),
         (
+            '{"kind":' + "[" * 3000,
+            StatusCode.UNKNOWN,
+            "Unexpected <class 'ValueError'>: ",
+        ),
+        (
+            '{"new":' + "[" * 3000,
+            StatusCode.UNKNOWN,
+            "Unexpected <class 'ValueError'>: it is nested too deeply",
+        ),
+        (
             {"kind": "driver", "uuid": str(uuid4())},
             StatusCode.UNKNOWN,
             "Unexpected <class 'KeyError'>: UUID(",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import yaml
 from jumpstarter_proto.documents import load_text
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.json_texts import parse_json
 
 from jumpstarter_image import state
 from jumpstarter_image.apply import read_file, remove_secrets
@@ -110,7 +110,7 @@ def _enrol_at_own_controller(host: Host, kept: Kept) -> tuple[Step, str]:
         offered = _admin(host, "pair", "host", hostname, "--renew", "-o", "json")
     if offered.code != 0:
         return Step.AGAIN, _reason(offered.errors)
-    offer = json.loads(offered.output)
+    offer = parse_json(offered.output)
     command = [
         "jumpstarter-exporter",
         "enrol",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import PrivateFileError, read_private, set_aside, write_private
 
 from jumpstarter_image.host import Host
@@ -29,8 +30,8 @@ def load(host: Host) -> Kept:
     if not path.exists():
         return Kept()
     try:
-        return msgspec.json.decode(read_private(path), type=Kept)
-    except msgspec.DecodeError:
+        return decode_json(read_private(path), Kept)
+    except ValueError:
         try:
             aside = set_aside(path)
         except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -12,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from jumpstarter_proto.json_texts import decode_json, parse_json
+from jumpstarter_proto.mounts import MOUNTINFO, mount_of, parse_mountinfo
 
 from jumpstarter_image import fat, state
 from jumpstarter_image.apply import read_file
 from jumpstarter_image.enrolment import enrolled_as, is_time_known, last_trouble
 from jumpstarter_image.host import Host
 from jumpstarter_image.kept import Kept
-from jumpstarter_image.mounts import is_read_only
 from jumpstarter_image.plan import hostname_of
 from jumpstarter_image.sentences import Board, Facts, Interface, status_bytes, status_lines
 
@@ -131,8 +131,8 @@ class Budget(msgspec.Struct, frozen=True):
 def _budget(host: Host) -> Budget:
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     try:
-        return msgspec.json.decode((host.run_folder / _BUDGET).read_bytes(), type=Budget).at_time(now)
-    except (OSError, msgspec.DecodeError):
+        return decode_json((host.run_folder / _BUDGET).read_bytes(), Budget).at_time(now)
+    except (OSError, ValueError):
         return Budget(WRITES_AT_ONCE, now)
 
 
@@ -207,7 +207,7 @@ def _device(device: Mapping[str, Any]) -> str:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return None
 
@@ -225,11 +225,13 @@ def _places(host: Host) -> Iterator[_Place]:
 
 def _read_only(host: Host) -> Iterator[str]:
     try:
-        mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
+        mounts = list(parse_mountinfo(Path("/", MOUNTINFO).read_bytes().decode(errors="surrogateescape")))
     except OSError:
         return
     for place in _places(host):
-        if is_read_only(mounts, place.path.absolute()):
+        # An overlay is never read-only itself: it is asked for the place where its changes are.
+        mount = mount_of(mounts, str(place.path.absolute()))
+        if mount is not None and mount.is_read_only:
             yield place.name
 
 

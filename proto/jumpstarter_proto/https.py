@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import trio
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.json_texts import parse_json
 
 __all__ = ["FetchError", "Reply", "fetch_json"]
 
@@ -52,8 +52,8 @@ async def fetch_json(url: str, ca: str = "", fields: Mapping[str, str] | None = 
     except trio.TooSlowError:
         raise FetchError(f"{url} does not answer within {SECONDS:g} s") from None
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
+        found = parse_json(data)
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise FetchError(f"{url} answered {status}, and no JSON object")

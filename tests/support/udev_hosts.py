@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from jumpstarter_exporter.devices.offer import HostUse, PlannedMount
+from jumpstarter_exporter.devices.offer import HostUse
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
+from jumpstarter_proto.mounts import PlannedMount
 
 from tools.mocked_host.udev import CAMERA, DISK, HUB, KEYBOARD, Host
 

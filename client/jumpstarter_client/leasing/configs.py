@@ -6,7 +6,6 @@ environment may have; what a file says counts before it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.json_texts import parse_json
 from jumpstarter_proto.remote import KEEPALIVE, Identity, Kind, Trust, options_of
 from jumpstarter_proto.rpc import Options
 
@@ -170,7 +170,7 @@ def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any
     if not text:
         return {}
     try:
-        given = json.loads(text)
+        given = parse_json(text)
     except ValueError as error:
         raise ClientConfigError(f"{variable} is not JSON: {error}; quote it for the shell") from None
     if not isinstance(given, dict):

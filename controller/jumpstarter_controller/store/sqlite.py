@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.json_texts import decode_json
 
 from jumpstarter_controller.lab import Lab, Record
 from jumpstarter_controller.lab.tables import KINDS, Place
@@ -128,8 +129,8 @@ class SqliteStore:
                 "SELECT kind, namespace, name, body FROM records"
             ):
                 try:
-                    lab.put(msgspec.json.decode(body, type=_KINDS[kind]))
-                except (KeyError, msgspec.MsgspecError) as error:
+                    lab.put(decode_json(body, _KINDS[kind]))
+                except (KeyError, ValueError) as error:
                     raise StoreError(
                         f"{self._path}: {kind} {namespace}/{name} is damaged ({error}); bring a backup back"
                     ) from error

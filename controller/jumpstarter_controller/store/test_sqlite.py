@@ -72,11 +72,12 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("body", ["{}", "{", '{"new":' + "[" * 3000])
+def test_a_damaged_record_is_named(tmp_path: Path, body: str) -> None:
     path = tmp_path / "lab.sqlite"
     SqliteStore(path).close()
     with closing(sqlite3.connect(path)) as db:
-        db.execute("INSERT INTO records VALUES ('lease', 'lab', 'x', '{}')")
+        db.execute("INSERT INTO records VALUES ('lease', 'lab', 'x', ?)", (body,))
         db.commit()
     with pytest.raises(StoreError, match="lease lab/x is damaged"):
         loaded(path)

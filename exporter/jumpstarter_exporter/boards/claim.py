@@ -20,6 +20,7 @@ from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.json_texts import parse_json
 
 __all__ = ["BoardTakenError", "Holder", "beside_others", "claimed", "holder", "sweep"]
 
@@ -257,7 +258,7 @@ def _told(path: Path) -> dict[str, str]:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_uid not in (0, os.getuid()):
             return {}
-        told = json.loads(os.read(descriptor, _MAX_TEXT))
+        told = parse_json(os.read(descriptor, _MAX_TEXT))
     except (OSError, ValueError):
         return {}
     finally:

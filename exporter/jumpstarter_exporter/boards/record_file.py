@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import trio
 from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import PrivateFileError, open_regular, set_aside, write_private
 
 __all__ = ["RecordFile"]
@@ -39,10 +40,10 @@ class RecordFile:
     def _read(self) -> object:
         try:
             with open_regular(self._path) as file:
-                return msgspec.json.decode(file.read(MAX_BYTES))
+                return decode_json(file.read(MAX_BYTES), object)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             _log.warning(
                 "%s cannot be read (%s): who used the board is asked from its controller, and whether it was drained "
                 "is not known any more%s",

@@ -10,6 +10,7 @@ import json
 import secrets
 from pathlib import Path
 
+from jumpstarter_proto.json_texts import parse_json
 from jumpstarter_proto.private_files import PrivateFileError, read_private, write_private
 
 from jumpstarter_exporter.config.identities import Identities
@@ -26,7 +27,7 @@ def pairing_nonce(identities: Identities, code: str) -> str:
     path = _path(identities)
     digest = hashlib.sha256("".join(code.upper().split()).replace("-", "").encode()).hexdigest()
     try:
-        kept = json.loads(read_private(path))
+        kept = parse_json(read_private(path))
         if kept["code"] == digest and isinstance(kept["nonce"], str):
             return kept["nonce"]
     except (FileNotFoundError, PrivateFileError, ValueError, KeyError, TypeError):

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from jumpstarter_exporter.devices.offer import HostUse, PlannedMount
+from jumpstarter_proto.mounts import MOUNTINFO, parse_fstab, parse_mountinfo, unescaped
+
+from jumpstarter_exporter.devices.offer import HostUse
 from jumpstarter_exporter.devices.udev_database import UdevError
 
 __all__ = ["parse_host_use", "read_host_use"]
@@ -25,10 +27,10 @@ def read_host_use(root: Path = Path("/")) -> HostUse:
     """
     proc, etc, sys = root / "proc", root / "etc", root / "sys"
     try:
-        mounts = (proc / "self" / "mountinfo").read_text(errors="surrogateescape")
+        mounts = (root / MOUNTINFO).read_bytes().decode(errors="surrogateescape")
     except OSError as error:
         raise UdevError(
-            f"nobody knows what this host has mounted: {proc}/self/mountinfo: {error.strerror}; mount /proc"
+            f"nobody knows what this host has mounted: {root / MOUNTINFO}: {error.strerror}; mount /proc"
         ) from None
     use = parse_host_use(
         mounts,
@@ -47,34 +49,24 @@ def parse_host_use(mountinfo: str, swaps: str, route: str, ipv6_route: str, fsta
     What a desktop has mounted, and fstab does not name, is none of the host's: it mounts whatever is plugged in, also
     the card of a board. Writing to it is still refused while it is mounted.
     """
-    planned = tuple(_planned(fstab))
+    planned = tuple(parse_fstab(fstab))
     admins = {one.target for one in planned}
     mounts: dict[str, str] = {}
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        fields, source = before.split(), after.split()
-        if len(fields) < 5 or len(source) < 2:
+    for mount in parse_mountinfo(mountinfo):
+        if mount.target.startswith(_REMOVABLE) and mount.target not in admins:
             continue
-        target = _unescaped(fields[4])
-        if target.startswith(_REMOVABLE) and target not in admins:
-            continue
-        for key in (fields[2], _unescaped(source[1])):
+        for key in (mount.device, mount.source):
             if key.startswith("/") or re.fullmatch(r"[1-9]\d*:\d+", key):  # 0:25 is no disk
                 # Of several places of one disk the shortest says most: / rather than /var/lib/containers.
-                mounts[key] = min(mounts.get(key, target), target, key=len)
+                mounts[key] = min(mounts.get(key, mount.target), mount.target, key=len)
     return HostUse(
         mounts,
         planned,
-        frozenset(_unescaped(line.split()[0]) for line in swaps.splitlines()[1:] if line.startswith("/")),
+        frozenset(
+            unescaped(re.split("[ \\t]", line)[0]) for line in swaps.split("\n")[1:] if line.startswith("/")
+        ),
         frozenset(name for name in (*_interfaces(route), *_interfaces6(ipv6_route)) if name != "lo"),
     )
-
-
-def _planned(fstab: str) -> Iterator[PlannedMount]:
-    for line in fstab.splitlines():
-        fields = line.split()
-        if not line.lstrip().startswith("#") and len(fields) >= 2 and fields[1].startswith("/"):
-            yield PlannedMount(_unescaped(fields[0]), _unescaped(fields[1]))
 
 
 def _interfaces(route: str) -> Iterator[str]:
@@ -109,7 +101,3 @@ def _text(file: Path) -> str:
         return file.read_text(errors="surrogateescape")
     except OSError:
         return ""
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)

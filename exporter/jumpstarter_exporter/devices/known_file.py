@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import msgspec
+from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import PrivateFileError, open_regular, set_aside, write_private
 
 from jumpstarter_exporter.devices.known import Known
@@ -29,10 +30,10 @@ class KnownFile:
         """What was written last. A file that is broken is set aside, and a warning; devices get new names then."""
         try:
             with open_regular(self._path) as file:
-                self._written = msgspec.json.decode(file.read(MAX_BYTES), type=Known)
+                self._written = decode_json(file.read(MAX_BYTES), Known)
         except FileNotFoundError:
             return Known()
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             self._set_aside(why or type(error).__name__)
             return Known()

@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from jumpstarter_proto.mounts import PlannedMount
+
 from jumpstarter_exporter.devices.hwdb import Hwdb, facts_of
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 
-__all__ = ["HostUse", "PlannedMount", "Protection", "protect"]
+__all__ = ["HostUse", "Protection", "protect"]
 
 _USB_PART = re.compile(r"(usb\d+|\d+-\d+(\.\d+)*)")
 _INPUTS = {
@@ -24,15 +26,6 @@ _INPUTS = {
 }
 _BOOT_INPUTS = {"3/1/1": "keyboard", "3/1/2": "mouse"}
 """By class, subclass and protocol of a USB interface (HID 1.11, 4.2), as the kernel says them where no udevd runs."""
-
-
-@dataclass(frozen=True)
-class PlannedMount:
-    """A line of fstab."""
-
-    source: str
-    """`UUID=…`, `LABEL=…`, `PARTUUID=…`, `PARTLABEL=…`, or a node."""
-    target: str
 
 
 @dataclass(frozen=True)

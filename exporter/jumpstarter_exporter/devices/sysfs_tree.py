@@ -43,7 +43,7 @@ def _read_device(path: str, place: Path, subsystem: str, root: Path) -> UdevDevi
     if name and not name.startswith("/"):
         properties["DEVNAME"] = f"/dev/{name}"
     links = []
-    for line in _text(root / "run/udev/data" / safe_name(_key(place.name, properties))).splitlines():
+    for line in _text(root / "run/udev/data" / safe_name(_key(place.name, properties))).split("\n"):
         if line.startswith("E:"):
             properties |= _pairs(line.removeprefix("E:"))
         elif line.startswith("S:"):
@@ -67,11 +67,12 @@ def _key(name: str, properties: dict[str, str]) -> str:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    return {key: value for key, sign, value in (line.partition("=") for line in text.splitlines()) if sign}
+    """Only a line feed ends a line: what else Python takes for an end may be in a name that a device has of itself."""
+    return {key: value for key, sign, value in (line.partition("=") for line in text.split("\n")) if sign}
 
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(errors="replace")
+        return file.read_bytes().decode(errors="replace")
     except OSError:
         return ""

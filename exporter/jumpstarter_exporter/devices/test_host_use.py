@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from jumpstarter_proto.mounts import PlannedMount
 
 from jumpstarter_exporter.devices.host_use import parse_host_use, read_host_use
-from jumpstarter_exporter.devices.offer import PlannedMount
 from jumpstarter_exporter.devices.udev_database import UdevError
 
 MOUNTINFO = r"""

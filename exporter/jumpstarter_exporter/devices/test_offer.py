@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jumpstarter_proto.mounts import PlannedMount
 
 from jumpstarter_exporter.devices.hwdb import shipped
-from jumpstarter_exporter.devices.offer import HostUse, PlannedMount, protect
+from jumpstarter_exporter.devices.offer import HostUse, protect
 from tests.support.udev_hosts import HOSTS, pc, pi4, pi5
 from tools.mocked_host.udev import DISK, HUB, UART, Host
 

@@ -10,6 +10,7 @@ from jumpstarter_exporter.devices.hwdb import shipped
 from jumpstarter_exporter.devices.offer import protect
 from jumpstarter_exporter.devices.sysfs_tree import read_sysfs_tree
 from jumpstarter_exporter.devices.udev_database import enumerate_devices
+from jumpstarter_exporter.devices.udev_device import parse_database
 from tests.support.udev_hosts import HOSTS
 from tools.mocked_host.bus import MockedBus
 from tools.mocked_host.udev import Host
@@ -64,6 +65,26 @@ def test_a_device_that_no_udevd_has_seen_has_what_the_kernel_says(tmp_path: Path
     (place / "idVendor").write_text("1d6b\n")
     (device,) = read_sysfs_tree(tmp_path)
     assert (device.node, device.attributes) == ("/dev/bus/usb/001/001", {"idVendor": "1d6b"})
+
+
+def test_a_name_that_a_device_has_of_itself_says_nothing_else_of_it(tmp_path: Path) -> None:
+    """udevd keeps UTF-8 in it as it is, with characters that Python takes for the end of a line."""
+    place = tmp_path / "sys/devices/pci0000:00/usb1"
+    place.mkdir(parents=True)
+    (tmp_path / "sys/bus/usb/devices").mkdir(parents=True)
+    (tmp_path / "sys/bus/usb/devices/usb1").symlink_to(place)
+    (place / "uevent").write_text("MAJOR=189\nMINOR=0\nDEVTYPE=usb_device\n")
+    database = tmp_path / "run/udev/data"
+    database.mkdir(parents=True)
+    for end in ("\u2028", "\x85", "\x0b", "\r"):
+        serial = f"1{end}E:ID_VENDOR_ID=0403{end}ID_MODEL_ID=6001"
+        (database / "c189:0").write_bytes(f"E:ID_SERIAL_SHORT={serial}\n".encode())
+        (device,) = read_sysfs_tree(tmp_path)
+        assert device.properties["ID_SERIAL_SHORT"] == serial
+        assert {"ID_VENDOR_ID", "ID_MODEL_ID"}.isdisjoint(device.properties)
+        (dumped,) = parse_database(f"P: /devices/usb1\nE: ID_SERIAL_SHORT={serial}\n\n")
+        assert dumped.properties["ID_SERIAL_SHORT"].startswith(f"1{end}")
+        assert "ID_VENDOR_ID" not in dumped.properties
 
 
 def test_this_host_is_read_as_pyudev_reads_it() -> None:

@@ -178,12 +178,12 @@ def parse_database(text: str) -> DeviceTree:
     What is not understood is skipped: newer versions print more.
     """
     devices = []
-    for block in re.split(r"\n\s*\n", text):
+    for block in re.split(r"\n[ \t\r]*\n", text):
         path = ""
         properties: dict[str, str] = {}
         attributes: dict[str, str] = {}
         links: list[str] = []
-        for line in block.splitlines():
+        for line in block.split("\n"):
             kind, _, rest = line.strip().partition(": ")
             key, _, value = rest.partition("=")
             if kind == "P":

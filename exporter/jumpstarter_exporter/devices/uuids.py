@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 from jumpstarter_proto.file_names import path_text, safe_name
+from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import PrivateFileError, open_regular, set_aside, write_private
 
 __all__ = ["MAX_DEVICES", "device_uuids"]
@@ -100,12 +101,12 @@ def _read(place: Path) -> _Known | None:
     """What is in it; None if that cannot be read, and cannot be set aside either."""
     try:
         with open_regular(place) as file:
-            return msgspec.json.decode(file.read(MAX_FILE_BYTES), type=_Known)
+            return decode_json(file.read(MAX_FILE_BYTES), _Known)
     except (FileNotFoundError, NotADirectoryError):
         return _Known({})
     except OSError as error:
         why = f"cannot be read: {error.strerror}"
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         why = f"is damaged ({error})"
     try:
         aside = set_aside(place)

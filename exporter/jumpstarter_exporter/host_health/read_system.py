@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files as package_files
 
+from jumpstarter_proto.mounts import MOUNTINFO, mount_of, parse_fstab, parse_mountinfo
+
 from jumpstarter_exporter.host_health.facts import (
     Account,
     ClockFacts,
@@ -63,22 +65,20 @@ def read_storage(
     OSError: nobody knows what is mounted. A file system that hangs, as one of a server that is away, blocks.
     """
     measure = statvfs or (lambda place: os.statvfs(files.path(place)))
-    mounts = _mounts(files)
-    planned = _planned(files)
+    mounts = list(parse_mountinfo(files.text(f"/{MOUNTINFO}")))
+    planned = {one.target: one.is_read_only for one in parse_fstab(files.find_text("/etc/fstab") or "")}
     found: dict[str, MountFacts] = {}
     spaces: dict[str, FilesystemSpace] = {}
     for place, use in uses:
         folder = _existing(files, place)
-        target = max(
-            (one for one in mounts if folder == one or folder.startswith(f"{one.rstrip('/')}/")),
-            key=len,
-            default="/",
-        )
-        if target in mounts:
-            source, is_read_only = mounts[target]
-            device = source.removeprefix("/dev/")
+        mount = mount_of(mounts, folder)
+        target = "/" if mount is None else mount.target
+        if mount is not None:
+            device = mount.source.removeprefix("/dev/")
             errors = files.number(f"/sys/fs/ext4/{device}/errors_count") if "/" not in device else 0
-            found[target] = MountFacts(target, source, is_read_only, planned.get(target), errors or 0)
+            found[target] = MountFacts(
+                target, mount.source, mount.is_read_only, planned.get(target), errors or 0
+            )
         size = measure(folder)
         before = spaces[target].uses if target in spaces else ()
         spaces[target] = FilesystemSpace(
@@ -96,33 +96,6 @@ def _existing(files: HostFiles, place: str) -> str:
     while place not in ("", "/") and not os.path.isdir(files.path(place)):
         place = place.rpartition("/")[0]
     return place or "/"
-
-
-def _mounts(files: HostFiles) -> dict[str, tuple[str, bool]]:
-    """By where: what is mounted there last, and whether it may be read only (proc(5): mountinfo).
-
-    The file system's own options count: a service's sandbox sees nearly all as mounted read-only.
-    """
-    found = {}
-    for line in files.text("/proc/self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
-        fields, source = before.split(), after.split()
-        if len(fields) >= 6 and len(source) >= 3:
-            found[_unescaped(fields[4])] = _unescaped(source[1]), "ro" in source[2].split(",")
-    return found
-
-
-def _planned(files: HostFiles) -> dict[str, bool]:
-    found = {}
-    for line in (files.find_text("/etc/fstab") or "").splitlines():
-        fields = line.split()
-        if len(fields) >= 4 and not fields[0].startswith("#"):
-            found[_unescaped(fields[1])] = "ro" in fields[3].split(",")
-    return found
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)
 
 
 def _wear(files: HostFiles) -> Iterator[DiskWear]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import math
 import time
 from dataclasses import dataclass
+
+from jumpstarter_proto.json_texts import parse_json
 
 __all__ = ["Claims", "read_claims"]
 
@@ -45,8 +45,8 @@ def read_claims(token: str) -> Claims:
     if len(parts) != 3:
         return Claims()
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
+        claims = parse_json(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
         return Claims()
     if not isinstance(claims, dict):
         return Claims()

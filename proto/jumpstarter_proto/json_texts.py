@@ -1,0 +1,34 @@
+"""JSON that somebody else wrote: it is read, or a ValueError says why not.
+
+The parsers themselves end with a RecursionError where brackets are nested by the thousand, which no caller expects.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+__all__ = ["decode_json", "parse_json"]
+
+T = TypeVar("T")
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Whatever is in it. ValueError: it is no JSON, no UTF-8, or nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+def decode_json(text: bytes | str, kind: type[T]) -> T:
+    """What is of that type of msgspec's. ValueError: the same, or it is another."""
+    import msgspec  # noqa: PLC0415 - commands that a user waits for need none of it
+
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+_TOO_DEEP = "it is nested too deeply"
