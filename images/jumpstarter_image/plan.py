@@ -37,6 +37,8 @@ CONTROLLER_OPTIONS = "run/jumpstarter-image/controller.env"
 ENROL_MARKER = "run/jumpstarter-image/enrol"
 PATHS = (WIRED, WIRELESS, WPA, SSH_KEYS, TIME, EXPORTER_OPTIONS, CONTROLLER_OPTIONS, ENROL_MARKER)
 """All that may be written; what is not planned is removed."""
+ROUTER_PORT = 8083
+"""Where `jumpstarter-controller run --with-router` has its router, unless it is told otherwise."""
 _HEADER = "# Made of jumpstarter.yaml at each boot; change that.\n"
 _DEBIAN_TIME = "0.debian.pool.ntp.org 1.debian.pool.ntp.org 2.debian.pool.ntp.org"
 
@@ -75,7 +77,10 @@ def files_of(kept: Kept, hostname: str) -> dict[str, PlannedFile]:
         labels = ",".join(f"{key}={value}" for key, value in sorted(kept.labels.items()))
         files[EXPORTER_OPTIONS] = PlannedFile(f'{_HEADER}JUMPSTARTER_BOARD_LABELS="{labels}"\n')
     if kept.controller:
-        options = f"--with-router --endpoint {own_endpoint(kept, hostname)}"
+        endpoint = own_endpoint(kept, hostname)
+        # Else the router would be known by the bare host name, which nobody outside finds.
+        router = f"{_bracketed(_host_of(endpoint))}:{ROUTER_PORT}"
+        options = f"--with-router --endpoint {endpoint} --router-endpoint {router}"
         files[CONTROLLER_OPTIONS] = PlannedFile(f'{_HEADER}JUMPSTARTER_CONTROLLER_OPTIONS="{options}"\n')
     if kept.is_to_enrol:
         files[ENROL_MARKER] = PlannedFile(f"{kept.enrolment_digest}\n")
@@ -86,10 +91,16 @@ def own_endpoint(kept: Kept, hostname: str) -> str:
     """Where a controller on this card is reached: what the file says, its fixed address, or its name."""
     if kept.endpoint:
         return kept.endpoint
-    if kept.address is not None:
-        ip = ipaddress.ip_interface(kept.address.ip).ip
-        return f"[{ip}]:8082" if ip.version == 6 else f"{ip}:8082"
-    return f"{hostname}.local:8082"
+    host = str(ipaddress.ip_interface(kept.address.ip).ip) if kept.address else f"{hostname}.local"
+    return f"{_bracketed(host)}:8082"
+
+
+def _host_of(endpoint: str) -> str:
+    return split_host_port(endpoint, default_port=CONTROLLER_PORT)[0]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _network(match: str, address: Address | None) -> str:
@@ -127,7 +138,7 @@ def _wpa(wifi: Wifi) -> str:
 def _time(kept: Kept) -> str:
     if kept.time_server:
         return f"{_HEADER}[Time]\nNTP={kept.time_server}\n"
-    host = split_host_port(kept.endpoint, default_port=CONTROLLER_PORT)[0] if kept.endpoint else ""
+    host = _host_of(kept.endpoint) if kept.endpoint else ""
     # A lab without a way out: the controller's host may know the time.
     return f"{_HEADER}[Time]\nFallbackNTP={' '.join(filter(None, (_DEBIAN_TIME, host)))}\n"
 

@@ -80,18 +80,21 @@ def test_an_offline_lab_asks_the_controllers_host_for_the_time_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "endpoint"),
+    ("kept", "endpoint", "router"),
     [
-        (Kept(), "pi.local:8082"),
-        (Kept(address=Address("10.0.0.2/8")), "10.0.0.2:8082"),
-        (Kept(address=Address("fd00::2/64")), "[fd00::2]:8082"),
-        (Kept(address=Address("10.0.0.2/8"), endpoint="lab:1"), "lab:1"),
+        (Kept(), "pi.local:8082", "pi.local:8083"),
+        (Kept(address=Address("10.0.0.2/8")), "10.0.0.2:8082", "10.0.0.2:8083"),
+        (Kept(address=Address("fd00::2/64")), "[fd00::2]:8082", "[fd00::2]:8083"),
+        (Kept(address=Address("10.0.0.2/8"), endpoint="lab:1"), "lab:1", "lab:8083"),
     ],
 )
-def test_a_controller_on_the_card_is_reached_where_others_find_it(kept: Kept, endpoint: str) -> None:
+def test_a_controller_on_the_card_is_reached_where_others_find_it(
+    kept: Kept, endpoint: str, router: str
+) -> None:
     assert own_endpoint(kept, "pi") == endpoint
     files = files_of(msgspec.structs.replace(kept, controller=True), "pi")
-    assert f'OPTIONS="--with-router --endpoint {endpoint}"\n' in files[CONTROLLER_OPTIONS].content
+    options = f"--with-router --endpoint {endpoint} --router-endpoint {router}"
+    assert f'OPTIONS="{options}"\n' in files[CONTROLLER_OPTIONS].content
 
 
 def test_labels_are_for_the_exporter() -> None:
