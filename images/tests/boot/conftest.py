@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from machine import Image
+from machine import FIRMWARE_AT, Image
 
 FOLDER = os.environ.get("JUMPSTARTER_TEST_IMAGE")
 collect_ignore_glob = [] if FOLDER else ["test_*.py"]
@@ -44,7 +44,14 @@ def with_file(image: Image, folder: Path, text: str) -> Image:
     subprocess.run(["cp", "--sparse=always", image.disk, disk], check=True)
     (folder / "jumpstarter.yaml").write_text(text)
     subprocess.run(
-        ["mcopy", "-o", "-i", f"{disk}@@4M", str(folder / "jumpstarter.yaml"), "::jumpstarter.yaml"],
+        [
+            "mcopy",
+            "-o",
+            "-i",
+            f"{disk}@@{FIRMWARE_AT}",
+            str(folder / "jumpstarter.yaml"),
+            "::jumpstarter.yaml",
+        ],
         check=True,
     )
     return Image(disk, image.folder)

@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -22,6 +23,8 @@ import trio
 
 Model = Literal["q35", "virt", "raspi3b"]
 COMMON = "systemd.setenv=SYSTEMD_COLORS=0 net.ifnames=0"
+FIRMWARE_AT = "4M"
+"""Where a card's first partition is, as mtools is told."""
 OUTSIDE = "10.0.2.2"
 """The address at which the guest finds this computer's loopback. It reaches nothing else: tests run in a network
 namespace that has no way out, and where this address is the loopback's, too (see the Makefile)."""
@@ -42,6 +45,13 @@ class Image:
     def initrd(self) -> Path:
         return self.folder / "initrd"
 
+    def command_line(self) -> list[str]:
+        """The kernel's, of cmdline.txt on the card of a Raspberry Pi, without its consoles."""
+        done = subprocess.run(
+            ["mtype", "-i", f"{self.disk}@@{FIRMWARE_AT}", "::cmdline.txt"], check=True, capture_output=True
+        )
+        return [word for word in done.stdout.decode().split() if not word.startswith("console=")]
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -52,6 +62,8 @@ class Setup:
     card: int = 2 << 30
     append: str = ""
     extra: Sequence[str] = ()
+    forward: Sequence[str] = ()
+    """Ports of the guest that are its own at OUTSIDE, too: ``tcp:8082``."""
     root: str = "LABEL=root"
     log: Path | None = None
     """Where to note the card's writes and flushes (QEMU's blklogwrites), after what is there; the card is raw then."""
@@ -91,13 +103,16 @@ def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]
         *("-qmp", f"unix:{folder}/qmp.sock,server=on,wait=off"),
         *("-accel", "tcg,thread=multi", "-kernel", str(image.kernel), "-initrd", str(image.initrd)),
     ]
+    network = ["user,id=net", *(f"hostfwd={_forwarded(port)}" for port in setup.forward)]
+    common += ["-netdev", ",".join(network)]
     if setup.model == "raspi3b":
+        # What units write to the console goes to the screen, beside the shell.
         console = (
-            "console=ttyS1,115200 quiet loglevel=1 systemd.show_status=0 rootwait "
-            "systemd.debug_shell=ttyS1 systemd.mask=serial-getty@ttyS1.service"
+            f"{' '.join(image.command_line())} console=ttyS1,115200 console=tty0 quiet loglevel=1 "
+            "systemd.show_status=0 systemd.debug_shell=ttyS1 systemd.mask=serial-getty@ttyS1.service"
         )
         machine = [
-            *("-M", "raspi3b", "-dtb", str(image.folder / "dtb/bcm2837-rpi-3-b.dtb")),
+            *("-M", "raspi3b", "-dtb", str(_device_tree(image, folder))),
             *("-drive", f"if=sd,index=0,file={card},format=qcow2,cache=unsafe"),
             *(
                 "-chardev",
@@ -107,7 +122,10 @@ def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]
                 "-serial",
                 "chardev:shell",
             ),
+            # One root port: all else is plugged into the hub. The first is the network, with an address of Raspberry
+            # Pi's, which Linux calls eth0 as it does the Pi's own, behind USB as well.
             *("-device", "usb-hub,id=hub,port=1"),
+            *("-device", "usb-net,netdev=net,mac=b8:27:eb:00:00:01,port=1.1"),
         ]
         program = "qemu-system-aarch64"
     else:
@@ -124,7 +142,7 @@ def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]
         machine = [
             *chosen,
             *("-smp", "2", "-m", str(setup.memory)),
-            *("-nic", "user,model=virtio-net-pci"),
+            *("-device", "virtio-net-pci,netdev=net"),
             *_card(setup, card),
             *("-device", "virtio-blk-pci,drive=card,write-cache=on", "-device", "virtio-rng-pci"),
             *("-device", "qemu-xhci,id=xhci,p2=4,p3=4", "-device", "virtio-serial-pci"),
@@ -140,6 +158,19 @@ def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]
         program = "qemu-system-x86_64" if setup.model == "q35" else "qemu-system-aarch64"
     line = f"root={setup.root} ro {COMMON} {console} {setup.append}".strip()
     return [program, *machine, *common, "-append", line, *setup.extra]
+
+
+def _forwarded(port: str) -> str:
+    kind, _, number = port.partition(":")
+    return f"{kind}:{OUTSIDE}:{number}-:{number}"
+
+
+def _device_tree(image: Image, folder: Path) -> Path:
+    """Debian's for a Pi 3, and in it what the boot loader adds for real: which Pi it is, a 3B of 1 GB."""
+    file = folder / "pi.dtb"
+    shutil.copyfile(image.folder / "dtb/bcm2837-rpi-3-b.dtb", file)
+    subprocess.run(["fdtput", "-p", "-t", "x", str(file), "/system", "linux,revision", "a02082"], check=True)
+    return file
 
 
 class MachineError(Exception):
@@ -264,9 +295,11 @@ class Machine:
 
     async def until(self, command: str, *, seconds: float = 60) -> str:
         """Until a command ends with exit code 0; its output."""
+        # By the time since the boot: the clock is set meanwhile.
         return await self.sh(
-            f"end=$(($(date +%s)+{int(seconds)})); until out=$({{ {command}\n}} 2>&1); do "
-            f'[ $(date +%s) -lt $end ] || {{ echo "$out"; exit 1; }}; sleep 0.2; done; echo "$out"',
+            f"now() {{ cut -d. -f1 /proc/uptime; }}; end=$(($(now)+{int(seconds)})); "
+            f"until out=$({{ {command}\n}} 2>&1); do "
+            f'[ $(now) -lt $end ] || {{ echo "$out"; exit 1; }}; sleep 0.2; done; echo "$out"',
             seconds=seconds + 30,
         )
 
