@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import trio
 from jumpstarter_exporter.driver import DeviceMissing
+from jumpstarter_exporter.first import first_of
 from jumpstarter_exporter.recording import Recorder
 from jumpstarter_proto.errors import JumpstarterError
 
@@ -247,7 +248,7 @@ class Console:
                 self._look_now = trio.Event()
                 is_told = came is not None and isinstance(error, DeviceMissing)
                 with trio.move_on_after(math.inf if is_told else pause):
-                    await _any(self._look_now, came)
+                    await first_of(*(event.wait for event in (self._look_now, came) if event is not None))
                 if came is not None and came.is_set():
                     pause = _RETRY_FIRST
                 pause = min(pause * 2, _RETRY_LONGEST)
@@ -255,16 +256,3 @@ class Console:
             self._logger.warning("%s is back after %.1f s", self._name, trio.current_time() - since)
             self._back()
             return port
-
-
-async def _any(first: trio.Event, second: trio.Event | None) -> None:
-    """Until one of them is set."""
-    async with trio.open_nursery() as nursery:
-
-        async def wait(event: trio.Event) -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(wait, first)
-        if second is not None:
-            nursery.start_soon(wait, second)

@@ -14,6 +14,7 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_exporter.host_health import read_hardware, read_system
+from jumpstarter_exporter.host_health.alarm import until_undervoltage
 from jumpstarter_exporter.host_health.facts import Account, ExporterFacts, HostFacts, ServiceUnit, Unread
 from jumpstarter_exporter.host_health.host_files import HostFiles
 from jumpstarter_exporter.host_health.read_services import SYSTEMCTL, read_services
@@ -108,6 +109,10 @@ class HostLook:
     def _devices(self, account: Account, nodes: Mapping[str, Sequence[str]]) -> object:
         consoles: dict[str, Sequence[str]] = dict.fromkeys(read_system.serial_nodes(self._files), ())
         return read_system.read_devices(self._files, account, _resolved(self._files, consoles | dict(nodes)))
+
+    async def undervoltage(self) -> None:
+        """Returns when the kernel says that the supply is too low; see `until_undervoltage`."""
+        await until_undervoltage(self._files)
 
     async def host(self) -> HostFacts:
         """All that can be looked at, also who answers: configurations, controllers, the exporter that runs."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from jumpstarter_exporter.host_health.facts import PowerFacts, TemperatureFacts, UsbFacts, UsbUnit
 from jumpstarter_exporter.host_health.host_files import HostFiles
 
-__all__ = ["read_model", "read_power", "read_temperature", "read_usb"]
+__all__ = ["read_model", "read_power", "read_temperature", "read_usb", "undervoltage_alarm"]
 
 _HWMON = "/sys/class/hwmon"
 _THERMAL = "/sys/class/thermal"
@@ -38,12 +38,17 @@ def read_model(files: HostFiles) -> str:
 def read_power(files: HostFiles) -> PowerFacts:
     """Under-voltage and throttling, where the firmware tells."""
     flags = next((one for place in _FIRMWARE if (one := files.number(place, 16)) is not None), None)
-    alarm = None
+    place = undervoltage_alarm(files)
+    number = None if place is None else files.number(place)
+    return PowerFacts(read_model(files), flags, None if number is None else bool(number))
+
+
+def undervoltage_alarm(files: HostFiles) -> str | None:
+    """The file in which the kernel says it, of whatever number its sensor is; None on hosts that do not tell."""
     for name in files.names(_HWMON):
         if files.find_text(f"{_HWMON}/{name}/name") == "rpi_volt":
-            number = files.number(f"{_HWMON}/{name}/in0_lcrit_alarm")
-            alarm = None if number is None else bool(number)
-    return PowerFacts(read_model(files), flags, alarm)
+            return f"{_HWMON}/{name}/in0_lcrit_alarm"
+    return None
 
 
 def read_temperature(files: HostFiles) -> TemperatureFacts:

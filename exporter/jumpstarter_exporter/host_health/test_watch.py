@@ -23,6 +23,13 @@ class Host:
         self.power = PowerFacts("Raspberry Pi 4", None, alarm=False)
         self.looks = 0
         self.system_looks = 0
+        self.alarmed = trio.Event()
+        self.alarm_fails = False
+
+    async def undervoltage(self) -> None:
+        if self.alarm_fails:
+            raise OSError(5, "Input/output error")
+        await self.alarmed.wait()
 
     async def hardware(self, facts: HostFacts | None = None) -> HostFacts:
         self.looks += 1
@@ -114,3 +121,32 @@ async def test_who_is_cancelled_leaves_the_look_to_the_next(autojump_clock: trio
     assert limit.cancelled_caught
     assert (await watch.newest()).findings
     assert host.looks == 2
+
+
+async def test_an_undervoltage_is_looked_at_at_once_and_the_next_one_with_the_next_look(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    host = Host()
+    watch = HealthWatch(Inventory(), lambda: host)
+    first = await watch.newest()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.wait)
+        await trio.sleep(5)
+        host.alarmed.set()
+    assert trio.current_time() == 6
+    second = await watch.newest()  # the kernel says nothing any more
+    assert second.is_news(first)
+    assert "power.undervoltage" in {one.key for one in second.findings if one.severity is not Severity.OK}
+    began = trio.current_time()
+    await watch.wait()
+    assert trio.current_time() == began + LOOK_SECONDS
+
+
+async def test_a_kernel_that_cannot_be_listened_to_is_looked_at_now_and_then(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    host = Host()
+    host.alarm_fails = True
+    watch = HealthWatch(Inventory(), lambda: host)
+    await watch.wait()
+    assert trio.current_time() == LOOK_SECONDS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -22,6 +24,7 @@ LOOK_SECONDS = 60.0
 """Between two looks at small files, which wake no disk and start no program."""
 SYSTEM_LOOKS = 10
 """After so many of them the rest is looked at as well: units, permissions, udev's files, other programs."""
+_log = logging.getLogger(__name__)
 _RANK = (Severity.ERROR, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
 
 
@@ -59,6 +62,9 @@ class Looks(Protocol):
     ) -> HostFacts:
         """See `HostLook`."""
 
+    async def undervoltage(self) -> None:
+        """See `HostLook`."""
+
 
 class HealthWatch:
     """The host of a process and its boards."""
@@ -78,7 +84,7 @@ class HealthWatch:
         self._lock = trio.Lock()
         self._facts = HostFacts()
         self._report: HostReport | None = None
-        self._looked = 0.0
+        self._looked = -math.inf
         self._count = 0
         self._had_undervoltage = False
 
@@ -92,14 +98,32 @@ class HealthWatch:
             assert self._report is not None
             return self._report
 
-    async def _update(self) -> None:
+    async def wait(self) -> None:
+        """Until it is time to look again: after `seconds`, or at once for the first under-voltage."""
+        with trio.move_on_after(self.seconds):
+            if not self._had_undervoltage:
+                try:
+                    await self._looks().undervoltage()
+                except OSError as error:
+                    _log.info("under-voltage is looked for every %.0f s: %s", self.seconds, error)
+                else:
+                    self._had_undervoltage = True
+                    self._looked = -math.inf
+                    return
+            await trio.sleep_forever()
+
+    def _looks(self) -> Looks:
         if self._look is None:
             self._look = self._make()
-        facts = await self._look.hardware(self._facts)
+        return self._look
+
+    async def _update(self) -> None:
+        look = self._looks()
+        facts = await look.hardware(self._facts)
         facts = replace(facts, power=self._remembered(facts.power))
         if self._count % SYSTEM_LOOKS == 0:
             nodes, outputs = self._devices()
-            facts = await self._look.system(facts, nodes, outputs, is_service=True)
+            facts = await look.system(facts, nodes, outputs, is_service=True)
         self._count += 1
         self._facts = facts
         found = sorted(judge(facts), key=lambda one: _RANK.index(one.severity))

@@ -10,6 +10,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.lab.v1 import exporter_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
+from jumpstarter_exporter.first import first_of
 from jumpstarter_exporter.host_health.findings import HealthFinding
 from jumpstarter_exporter.host_health.watch import HealthWatch, HostReport
 from jumpstarter_exporter.registration.controller import Calls, Controller
@@ -67,8 +68,7 @@ class HealthReporter:
                     await self._tell(report, heard)
             except Exception:  # a fault of ours in this must not end the board
                 _log.exception("nobody is told how this host is")
-            with trio.move_on_after(self._watch.seconds):
-                await self._lost.wait()
+            await first_of(self._watch.wait, self._lost.wait)
 
     async def _tell(self, report: HostReport, heard: trio.Event) -> None:
         request = exporter_pb2.ReportHealthRequest(

@@ -50,6 +50,7 @@ from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.hardware import lack_of
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.devices.slot import Slot
+from jumpstarter_exporter.first import first_of
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, HookSeconds
 from jumpstarter_exporter.host_health.watch import HealthWatch
 from jumpstarter_exporter.logs import BoardLog
@@ -600,14 +601,7 @@ class Registered:
         served.set()
 
     async def _until_changed(self) -> None:
-        async with trio.open_nursery() as nursery:
-
-            async def first(event: trio.Event) -> None:
-                await event.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(first, self._changed)
-            nursery.start_soon(first, self._ending)
+        await first_of(self._changed.wait, self._ending.wait)
 
     async def _serve(self, lease: Lease, start: Start | None, obstacle: str) -> None:
         server = LeaseServer(

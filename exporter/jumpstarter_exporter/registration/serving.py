@@ -26,6 +26,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 from jumpstarter_exporter.boards.events import Phase
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.inventory import BoardDevices
+from jumpstarter_exporter.first import first_of
 from jumpstarter_exporter.hooks.life import HookSeconds, SessionLife
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.registration.controller import Controller
@@ -224,9 +225,8 @@ class LeaseServer:
             nursery.start_soon(listen)
             if session.obstacle:
                 session.status.become(Status.BEFORE_LEASE_HOOK, f"Waiting for the board: {session.obstacle}")
-            await self._until(
-                self._begins, self._given_back, self.ended, self.stopping, session.end_requested
-            )
+            events = (self._begins, self._given_back, self.ended, self.stopping, session.end_requested)
+            await first_of(*(event.wait for event in events))
             is_wanted = self.start is not Start.NEW or not self.ended.is_set()
             if self._begins.is_set() and is_wanted and not self.stopping.is_set():
                 await self._prepare()
@@ -268,19 +268,7 @@ class LeaseServer:
         for status in (Status.BEFORE_LEASE_HOOK, Status.BEFORE_LEASE_HOOK_FAILED):
             self.session.status.become(status, reason)
         with trio.move_on_after(REASON_SECONDS):
-            await self._until(self.ended, self.stopping)
-
-    @staticmethod
-    async def _until(*events: trio.Event) -> None:
-        """Wait for the first of them."""
-        async with trio.open_nursery() as nursery:
-
-            async def first(event: trio.Event) -> None:
-                await event.wait()
-                nursery.cancel_scope.cancel()
-
-            for event in events:
-                nursery.start_soon(first, event)
+            await first_of(self.ended.wait, self.stopping.wait)
 
     @property
     def is_kept(self) -> bool:
@@ -290,22 +278,13 @@ class LeaseServer:
 
     async def _until_over(self, life: SessionLife) -> None:
         """Wait for the lease's end, or the exporter's."""
-        async with trio.open_nursery() as nursery:
 
-            async def first(event: trio.Event) -> None:
-                await event.wait()
-                nursery.cancel_scope.cancel()
+        async def refused() -> None:
+            await first_of(life.releasing.wait, life.exiting.wait)
+            # Whoever leased it asks for the reason first, and then mostly gives it back themselves.
+            await trio.sleep(REASON_SECONDS)
 
-            async def refused(event: trio.Event) -> None:
-                await event.wait()
-                # Whoever leased it asks for the reason first, and then mostly gives it back themselves.
-                await trio.sleep(REASON_SECONDS)
-                nursery.cancel_scope.cancel()
-
-            for event in (self.ended, self.stopping, self.session.end_requested):
-                nursery.start_soon(first, event)
-            for event in (life.releasing, life.exiting):
-                nursery.start_soon(refused, event)
+        await first_of(self.ended.wait, self.stopping.wait, self.session.end_requested.wait, refused)
 
     async def _end(self, life: SessionLife) -> None:
         """Its hook, and giving it back if it is we who end it."""
@@ -324,12 +303,12 @@ class LeaseServer:
     async def _last_look(self) -> None:
         with trio.move_on_after(LAST_LOOK_SECONDS):
             while self._users:
-                await self._until(self._news())
+                await self._news().wait()
         status = self.session.status
         if self.session.end_requested.is_set():
             with trio.move_on_after(LAST_WORD_SECONDS):
                 while self._users and not status.is_told and not self.stopping.is_set():
-                    await self._until(self._news(), self.stopping)
+                    await first_of(self._news().wait, self.stopping.wait)
 
     def _news(self) -> trio.Event:
         """Set as soon as a client leaves, or asks for the status."""
@@ -358,16 +337,11 @@ class LeaseServer:
             await self._release_now()
 
     async def _release_now(self) -> None:
-        async with trio.open_nursery() as nursery:
-
-            async def ended() -> None:
-                await self._until(self.ended, self._is_known)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(ended)
+        async def release() -> None:
             await self._controller.release(self._tenant.lease)
             self.is_released = True
-            nursery.cancel_scope.cancel()
+
+        await first_of(release, self.ended.wait, self._is_known.wait)
 
     async def _tunnel(self, connection: ListenResponse, limit: trio.CapacityLimiter) -> None:
         user = read_claims(connection.router_token).client
