@@ -32,6 +32,10 @@ _MAX_TMPDIR_BYTES = 24
 if _TMPDIR_IS_TOO_LONG := len(os.fsencode(_TMPDIR)) > _MAX_TMPDIR_BYTES:
     os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 
+# Where a shell forbids to write bytecode, each of some thousand processes would compile all of our code anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 _STATE = tempfile.mkdtemp(prefix="jumpstarter-state-")
 os.environ["JUMPSTARTER_STATE_DIRECTORY"] = _STATE
 os.environ["JUMPSTARTER_RUNTIME_DIRECTORY"] = f"{_STATE}/run"
