@@ -6,6 +6,7 @@ written for others is in /run, and made anew by the next boot. A second run with
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -22,10 +23,22 @@ from jumpstarter_image.retirement import writes_without
 from jumpstarter_image.settings import Fault, read_site, secrets_to_remove
 from jumpstarter_image.site_text import NotTextError, SiteText
 
-__all__ = ["Outcome", "apply", "read_file", "remove_secrets"]
+__all__ = [
+    "MAX_RUNS",
+    "Outcome",
+    "apply",
+    "apply_until_unchanged",
+    "is_unread",
+    "read_file",
+    "remove_secrets",
+]
 
 _APPLIED = "applied"
 """A file in /run that says that this boot has had its first run."""
+_READ = "read"
+"""A file in /run with the digest of the file that was read last."""
+MAX_RUNS = 5
+"""In a row: a file that changes all the time is read again when it is saved the next time."""
 _OTHER_NAMES = ("jumpstarter.yaml.txt", "jumpstarter.yml", "jumpstarter.yml.txt", "jumpstarter.txt")
 
 
@@ -71,6 +84,51 @@ def _missing(host: Host) -> list[str]:
     if there is not None:
         return [f"there is {there}, which is not read; rename it to {host.site_file.name}"]
     return []
+
+
+def apply_until_unchanged(host: Host) -> Outcome:
+    """Run until the file is the one that was read. What went wrong in any of the runs is in the outcome.
+
+    systemd does not look at the file while the unit runs, which takes seconds on a slow host: what is saved then would
+    be read at the next boot.
+    """
+    problems: list[str] = []
+    for _ in range(MAX_RUNS):
+        digest = _digest(host)
+        outcome = apply(host)
+        problems += outcome.problems
+        if _digest(host) == digest:
+            break
+    outcome.problems = list(dict.fromkeys(problems))
+    marker = host.run_folder / _READ
+    try:
+        if _marked(marker) != digest:
+            marker.write_text(digest, encoding="ascii")
+    except OSError as error:
+        outcome.problems.append(f"{marker} cannot be written: {error.strerror}")
+    return outcome
+
+
+def is_unread(host: Host) -> bool:
+    """Whether the file is another than the one that was read: saved between the last look of a run and its end."""
+    marked = _marked(host.run_folder / _READ)
+    return bool(marked) and _digest(host) != marked
+
+
+def _digest(host: Host) -> str:
+    """Of the file; of one that cannot be read, that it cannot."""
+    try:
+        with host.site_file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        return f"error {error.errno}"
+
+
+def _marked(marker: Path) -> str:
+    try:
+        return marker.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def apply(host: Host) -> Outcome:

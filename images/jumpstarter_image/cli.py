@@ -80,10 +80,10 @@ def _check(file: Path) -> int:
 
 
 def _apply(host: Host) -> int:
-    from jumpstarter_image.apply import apply  # noqa: PLC0415
+    from jumpstarter_image.apply import apply_until_unchanged  # noqa: PLC0415
     from jumpstarter_image.status import note_problems  # noqa: PLC0415
 
-    outcome = apply(host)
+    outcome = apply_until_unchanged(host)
     try:
         note_problems(host, outcome.problems)
     except OSError as error:
@@ -115,10 +115,13 @@ def _enrol(host: Host) -> int:
 
 
 def _status(host: Host, *, write: bool) -> int:
+    from jumpstarter_image.apply import is_unread  # noqa: PLC0415
     from jumpstarter_image.sentences import status_lines  # noqa: PLC0415
     from jumpstarter_image.status import gather  # noqa: PLC0415
 
     if write:
+        if is_unread(host):
+            host.run("systemctl", "--no-block", "start", "jumpstarter-image.service")
         _write_status(host)
         return ExitCode.OK
     for line in status_lines(gather(host)):

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jumpstarter_image.apply import apply
+from jumpstarter_image.apply import MAX_RUNS, apply
 from jumpstarter_image.plan import ENROL_MARKER, SSH_KEYS, WIRED, WIRELESS, WPA
 from jumpstarter_image.status import WRITE_SECONDS, WRITES_AT_ONCE, Budget, show
 from tests.support.image_host import ImageHost
@@ -79,6 +79,59 @@ def test_a_second_run_does_nothing_at_all(machine: ImageHost) -> None:
     before = everything(machine)
     assert machine.run("apply").stdout == ""
     assert everything(machine) == before
+    assert machine.called() == []
+
+
+def test_a_file_that_is_saved_while_another_is_applied_is_applied_too(machine: ImageHost) -> None:
+    """systemd does not look at it then: here somebody saves it when the host gets its first name."""
+    saved = machine.host.site_file.with_name("saved")
+    machine.write(SITE.replace("lab-pi", "lab-two").replace("a passphrase", "another passphrase"))
+    machine.host.site_file.rename(saved)
+    machine.write(SITE)
+    facts = machine.programs.parent / "facts"
+    machine.program(
+        "hostname",
+        f'cd {facts}\necho "hostname $*" >> called\n[ $# = 0 ] || echo "$1" > name\ncat name\n'
+        f'[ "$*" != lab-pi ] || [ ! -e {saved} ] || {{ cat {saved} > {machine.host.site_file}; rm {saved}; }}',
+    )
+    done = machine.boot()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert machine.called()[:2] == ["hostname lab-pi", "hostname lab-two"]
+    assert json.loads((machine.host.state_folder / "state.json").read_text())["hostname"] == "lab-two"
+    assert "another passphrase" in (machine.root / WPA).read_text()
+    assert "passphrase:" not in machine.site()
+    # Nobody has to run it again.
+    assert machine.run("status", "--write").returncode == 0
+    assert not [call for call in machine.called() if "jumpstarter-image.service" in call]
+
+
+def test_a_file_that_changes_all_the_time_does_not_keep_a_boot(machine: ImageHost) -> None:
+    machine.write(SITE)
+    facts = machine.programs.parent / "facts"
+    machine.program(
+        "hostname", f"cd {facts}\necho x >> runs\necho '# more' >> {machine.host.site_file}\ncat name"
+    )
+    assert machine.boot().returncode == 0
+    runs = (facts / "runs").read_text().count("x")
+    assert MAX_RUNS <= runs <= 2 * MAX_RUNS
+
+
+def test_a_file_that_was_saved_at_the_end_of_a_run_is_seen_when_the_status_is_written(
+    machine: ImageHost,
+) -> None:
+    machine.write(SITE)
+    assert machine.run("status", "--write").returncode == 0
+    assert machine.called() == [], "nothing was read yet: the boot will"
+    machine.boot()
+    machine.called()
+    machine.run("status", "--write")
+    assert machine.called() == []
+    machine.write(SITE.replace("lab-pi", "lab-two"))
+    machine.run("status", "--write")
+    assert machine.called() == ["systemctl --no-block start jumpstarter-image.service"]
+    machine.run("apply")
+    machine.called()
+    machine.run("status", "--write")
     assert machine.called() == []
 
 
