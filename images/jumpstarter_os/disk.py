@@ -10,10 +10,17 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from jumpstarter_image.fat import STATUS_BYTES
+from jumpstarter_image.host import STATUS_FILE
+
 from jumpstarter_os import recipe
 
 MEGABYTE = 1 << 20
 _TYPES = {"vfat": "c", "ext4": "83"}
+NOT_STARTED = (
+    "This host has not started yet. It says here how it is, within a few minutes of its first start.\r\n"
+)
+"""The status that the host writes over."""
 
 
 def _run(*command: str | os.PathLike[str]) -> None:
@@ -39,6 +46,8 @@ def make(root: Path, image: Path, work: Path) -> None:
     shutil.copytree(root / "boot/firmware", firmware)
     for path in (root / "boot/firmware").iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    # A power cut while a file is made on FAT leaves one without its clusters; this one is never made on the host.
+    (firmware / STATUS_FILE).write_bytes(NOT_STARTED.encode().ljust(STATUS_BYTES))
     empty = work / "data"
     shutil.rmtree(empty, ignore_errors=True)
     empty.mkdir(mode=0o755)
@@ -71,7 +80,13 @@ def make(root: Path, image: Path, work: Path) -> None:
 
 def _ext4(image: Path, label: str, folder: Path, first: int, size: int) -> None:
     offset = f"offset={first * MEGABYTE}"
-    _run("mke2fs", "-q", "-t", "ext4", "-L", label, "-m", "1", "-d", folder, "-E", offset, image, f"{size}M")
+    # As for a large file system, also where it will only grow to be one: by itself mke2fs chooses blocks of 1 KiB for a
+    # small one, and 4 of 100 bytes of the card would be zeros for inodes, written on the first day.
+    large = ("-b", "4096", "-i", "16384")
+    _run(
+        *("mke2fs", "-q", "-t", "ext4", "-L", label, "-m", "1", *large, "-d", folder),
+        *("-E", offset, image, f"{size}M"),
+    )
 
 
 def _vfat(image: Path, partition: recipe.Partition, folder: Path, first: int, alone: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from jumpstarter_image.fat import STATUS_BYTES
+from jumpstarter_image.host import STATUS_FILE
 
 from jumpstarter_os import disk, recipe
 from jumpstarter_os.__main__ import PROGRAMS
@@ -69,6 +72,15 @@ def test_the_firmware_is_on_the_first_partition_alone(image: Path) -> None:
     assert "config.txt" not in read("debugfs", "-R", "ls /boot/firmware", root)
 
 
+def test_the_status_is_there_before_the_first_start_so_that_the_host_never_makes_the_file(
+    image: Path,
+) -> None:
+    status = read("mtype", "-i", f"{image}@@{places(image)[0]['start']}", f"::{STATUS_FILE}")
+    assert status.startswith("This host has not started yet.")
+    # mtype leaves out what DOS ends lines with.
+    assert len(status) in {STATUS_BYTES, STATUS_BYTES - 1}
+
+
 def test_the_root_has_files_of_root_with_their_modes(image: Path) -> None:
     root = f"{image}?offset={places(image)[1]['start']}"
     assert read("debugfs", "-R", "cat /etc/hostname", root) == "jumpstarter\n"
@@ -85,7 +97,10 @@ def test_file_systems_are_whole_and_have_their_labels(
         file.seek(place["start"])
         alone.write_bytes(file.read(place["size"]))
     read("e2fsck", "-fn", alone)
-    assert f"Filesystem volume name:   {label}\n" in read("dumpe2fs", "-h", alone)
+    said = read("dumpe2fs", "-h", alone)
+    assert f"Filesystem volume name:   {label}\n" in said
+    # It grows to a card's size with them.
+    assert re.search(r"^Block size: +4096$", said, re.MULTILINE)
 
 
 def test_what_is_packed_is_the_image_again(programs: None, tmp_path: Path) -> None:
