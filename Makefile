@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types check mutants orders fuzz bench fresh deb deb-test image image-test proto clean
+.PHONY: help demo test lint types check mutants orders fuzz bench fresh deb deb-test image image-test image-cuts proto clean
 
 help:
 	@echo 'make demo    try everything on virtual boards, no hardware needed'
@@ -19,6 +19,7 @@ help:
 	@echo 'make deb-test   as root: install, use, upgrade and remove them in fresh Debians; RELEASE=13 for one of them'
 	@echo 'make image   the image for Raspberry Pis, from the packages in dist/deb; ARCHITECTURE=amd64 LEVEL=0 for the twin of tests'
 	@echo 'make image-test   boot the twin in an emulator: from power to the first board in the lab'
+	@echo 'make image-cuts   as root: a thousand power cuts of an emulated host, of which ten are booted; CUTS_ARGS=--help'
 	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
 	@echo 'make proto   generate code from the .proto files again'
 	@echo 'make clean   remove the virtual environment and caches'
@@ -77,6 +78,12 @@ image-test: $(VENV)/.ready-dev
 	@unshare --net $(if $(filter 0,$(shell id -u)),,--map-root-user) sh -c 'PATH=$$PATH:/usr/sbin:/sbin; \
 	  ip link set lo up && ip address add 10.0.2.2/32 dev lo && \
 	  JUMPSTARTER_TEST_IMAGE=dist exec $(BIN)/python -m pytest -n 0 images/tests/boot $(PYTEST_ARGS)'
+
+# In a mount namespace, too, so that nothing stays mounted. Without root it reads file systems without mounting them.
+image-cuts: $(VENV)/.ready-dev
+	@unshare --net --mount $(if $(filter 0,$(shell id -u)),,--map-root-user) sh -c 'PATH=$$PATH:/usr/sbin:/sbin; \
+	  ip link set lo up && ip address add 10.0.2.2/32 dev lo && \
+	  PYTHONPATH=images/tests:images/tests/boot exec $(BIN)/python -m cuts $(CUTS_ARGS)'
 
 proto: $(VENV)/.ready-dev
 	$(BIN)/python proto/generate.py

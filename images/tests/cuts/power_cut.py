@@ -47,15 +47,21 @@ class Piece:
     data: bytes | memoryview
 
 
-def draw(log: WriteLog, chance: random.Random) -> Cut:
+def draw(log: WriteLog, chance: random.Random, watched: Sequence[tuple[int, int]] = ()) -> Cut:
     """A cut anywhere.
 
-    Half of them are evenly over the entries, half over the times between flushes: one flush may follow thousands of
-    writes, and what a program promises hangs on the few writes of its own.
+    Some are evenly over the entries, some over the times between flushes: one flush may follow thousands of writes, and
+    what a program promises hangs on the few writes of its own. Of the rest each is in one of the ``watched`` times.
+
+    Args:
+        log: The writes.
+        chance: Where from.
+        watched: Times between flushes, as of `WriteLog.epochs`, that are to have more cuts than others.
     """
-    if chance.random() < 0.5 or not log.entries:
+    kind = chance.randrange(3)
+    if kind == 0 or not log.entries:
         return cut_at(log, chance.randint(0, len(log.entries)), chance)
-    begin, end = chance.choice(log.epochs())
+    begin, end = chance.choice(watched if kind == 1 and watched else log.epochs())
     return cut_at(log, chance.randint(begin, end), chance)
 
 

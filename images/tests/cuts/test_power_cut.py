@@ -133,5 +133,12 @@ def test_cuts_are_drawn_in_every_time_between_flushes_also_in_short_ones() -> No
     log = log_of(made)
     points = [draw(log, random.Random(seed)).point for seed in range(400)]
     assert min(points) < 20
-    # The short one is 2 of 103 entries, and a quarter of the cuts.
+    # The short one is 2 of 103 entries, and a third of the cuts.
     assert sum(point > 101 for point in points) > 60
+
+
+def test_a_third_of_the_cuts_are_where_somebody_wants_them() -> None:
+    log = log_of([(0, 0, 1), (FLUSH, 0, 0)] * 50)
+    points = [draw(log, random.Random(seed), [(10, 12)]).point for seed in range(300)]
+    assert sum(10 <= point <= 12 for point in points) > 80
+    assert len(set(points)) > 60

@@ -41,6 +41,14 @@ def test_epochs_are_all_entries_each_with_the_flush_at_its_end(written: list[tup
         assert not any(entry.is_flush for entry in log.entries[begin : end - 1])
 
 
+def test_epochs_that_write_before_a_sector_are_told() -> None:
+    data = b"a" * SECTOR
+    made = [(100, 0, data), (0, FLUSH, b""), (9, 0, data), (0, FLUSH, b""), (10, 0, data)]
+    log = WriteLog(memoryview(packed(made)))
+    assert log.epochs() == [(0, 2), (2, 4), (4, 5)]
+    assert log.epochs_writing_before(10) == [(2, 4)]
+
+
 @given(requests, st.integers(0, 10_000))
 @example([], 40)
 @example([(0, FLUSH, b"")], 1000)

@@ -120,6 +120,14 @@ class WriteLog:
         ends = [0, *(number + 1 for number in self.flushes()), len(self.entries)]
         return [(begin, end) for begin, end in pairwise(ends) if end > begin]
 
+    def epochs_writing_before(self, sector: int) -> list[tuple[int, int]]:
+        """Those of the epochs with a write that begins before this sector."""
+        return [
+            (begin, end)
+            for begin, end in self.epochs()
+            if any(entry.count and entry.sector < sector for entry in self.entries[begin:end])
+        ]
+
 
 def packed(writes: list[tuple[int, int, bytes]], sector_bytes: int = 512) -> bytes:
     """A log of these requests: sector, flags, and data in whole sectors (of a discard: zeros, for their number)."""

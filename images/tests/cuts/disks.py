@@ -1,0 +1,235 @@
+"""Disks as power cuts left them: files that are made of the card as it was at first and of the log of its writes.
+
+The card's durable part is kept in one file that goes on from cut to cut, so cuts come in the order of their flushes.
+What is checked are copies of its partitions, which are mostly holes. The root, which is mounted read-only, is not
+copied: a write into it is a fault, and without one it is what it was.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuts.power_cut import Cut, Piece, pieces
+from cuts.write_log import WriteLog
+
+__all__ = [
+    "DATA",
+    "FAT",
+    "ROOT",
+    "Card",
+    "Partition",
+    "Rebuilt",
+    "TableError",
+    "copy_range",
+    "partitions",
+    "root_writes",
+    "whole",
+    "work_folder",
+]
+
+SECTOR_BYTES = 512
+ROOM_BYTES = 6 << 30
+"""Of memory, from which on disks are there."""
+_ENTRY = struct.Struct("<8xII")
+FAT, ROOT, DATA = 0, 1, 2
+"""The places of our partitions in the table."""
+
+
+class TableError(ValueError):
+    """The partition table cannot be read; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """In bytes from the disk's begin."""
+
+    begin: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The first byte after it."""
+        return self.begin + self.size
+
+
+def partitions(sector: bytes) -> list[Partition]:
+    """The three partitions of a card, from its first sector.
+
+    Raises:
+        TableError: see there.
+    """
+    if len(sector) < SECTOR_BYTES or sector[510:512] != b"\x55\xaa":
+        raise TableError("the first sector is no partition table")
+    found = [
+        Partition(begin * SECTOR_BYTES, size * SECTOR_BYTES)
+        for begin, size in (_ENTRY.unpack_from(sector, 446 + 16 * number) for number in range(3))
+    ]
+    end = SECTOR_BYTES
+    for number, partition in enumerate(found, 1):
+        if not partition.size:
+            raise TableError(f"partition {number} is missing")
+        if partition.begin < end:
+            raise TableError(f"partition {number} begins within what is before it")
+        end = partition.end
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a cut left: the first sector, and files with the FAT partition and the data partition."""
+
+    table: bytes
+    fat: Path
+    data: Path
+
+
+class Card:
+    """The card of a recording, rebuilt as it was at any cut.
+
+    Args:
+        base: The card as it was when the recording began.
+        log: What was written then.
+        folder: For files; as large as what is written on the card, and the root.
+    """
+
+    def __init__(self, base: Path, log: WriteLog, folder: Path) -> None:
+        self.log = log
+        self._durable = folder / "durable.img"
+        self._folder = folder
+        _copy(base, self._durable)
+        self._since = 0
+        with self._durable.open("rb") as file:
+            self.size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            self.partitions = partitions(file.read(SECTOR_BYTES))
+
+    def after(self, cut: Cut) -> Rebuilt:
+        """The disk after this cut; the files are the ones of the cut before, overwritten.
+
+        ``cut`` has at least as many flushed entries as the one before.
+        """
+        if cut.flushed < self._since:
+            raise ValueError("cuts are to come in the order of their flushes")
+        sure = Cut(cut.flushed, cut.flushed, ())
+        with self._durable.open("r+b") as file:
+            _write(file.fileno(), pieces(self.log, sure, self._since))
+        self._since = cut.flushed
+        later = list(pieces(self.log, cut, cut.flushed))
+        places = self.partitions
+        table = self._folder / "table.img"
+        with self._durable.open("rb") as file:
+            table.write_bytes(file.read(SECTOR_BYTES))
+        self._part(table, Partition(0, SECTOR_BYTES), later)
+        rebuilt = Rebuilt(table.read_bytes(), self._folder / "fat.img", self._folder / "data.img")
+        for file_, place in (
+            (rebuilt.fat, places[FAT]),
+            (rebuilt.data, Partition(places[DATA].begin, self.size - places[DATA].begin)),
+        ):
+            copy_range(self._durable, place, file_)
+            self._part(file_, place, later)
+        return rebuilt
+
+    def _part(self, path: Path, place: Partition, later: Iterable[Piece]) -> None:
+        with path.open("r+b") as file:
+            for piece in later:
+                begin = max(piece.offset, place.begin)
+                end = min(piece.offset + len(piece.data), place.end)
+                if begin < end:
+                    data = piece.data[begin - piece.offset : end - piece.offset]
+                    os.pwrite(file.fileno(), data, begin - place.begin)
+
+
+def root_writes(log: WriteLog, root: Partition) -> int:
+    """How many requests write into the root."""
+    size = log.sector_bytes
+    return sum(
+        entry.sector * size < root.end and (entry.sector + entry.count) * size > root.begin
+        for entry in log.entries
+        if entry.count
+    )
+
+
+def whole(base: Path, log: WriteLog, cut: Cut, disk: Path) -> None:
+    """Write the whole disk as it is after a cut, to be booted."""
+    _copy(base, disk)
+    with disk.open("r+b") as file:
+        _write(file.fileno(), pieces(log, cut))
+
+
+def _write(descriptor: int, written: Iterable[Piece]) -> None:
+    for piece in written:
+        # ext4 fills what it will use later with zeros; where there are holes, these stay.
+        if piece.data[:512] == bytes(512) and not any(piece.data) and _is_hole(descriptor, piece):
+            continue
+        os.pwrite(descriptor, piece.data, piece.offset)
+
+
+def _is_hole(descriptor: int, piece: Piece) -> bool:
+    end = piece.offset + len(piece.data)
+    try:
+        return os.lseek(descriptor, piece.offset, os.SEEK_DATA) >= end and os.fstat(descriptor).st_size >= end
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return os.fstat(descriptor).st_size >= end
+
+
+def _copy(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", str(source), str(target)], check=True)
+
+
+def copy_range(source: Path, place: Partition, target: Path) -> None:
+    """Make a file of a part of another one, with the same holes."""
+    with source.open("rb") as given, target.open("wb") as made:
+        made.truncate(place.size)
+        at = place.begin
+        while at < place.end:
+            try:
+                at = os.lseek(given.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # holes up to the end
+                    raise
+                break
+            hole = min(os.lseek(given.fileno(), at, os.SEEK_HOLE), place.end)
+            if at >= place.end:
+                break
+            given.seek(at)
+            made.seek(at - place.begin)
+            left = hole - at
+            while left:
+                data = given.read(min(left, 1 << 20))
+                if not data:
+                    break
+                made.write(data)
+                left -= len(data)
+            at = hole
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """A folder for as long as it is used; in memory, if there is enough: a thousand disks are gigabytes of writes."""
+    path = Path(tempfile.mkdtemp(prefix="cuts-", dir=_roomy()))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _roomy() -> Path | None:
+    memory = Path("/dev/shm")
+    try:
+        available = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        room = min(shutil.disk_usage(memory).free, int(available[1]) * 1024 if available else 0)
+    except OSError:
+        return None
+    return memory if room > ROOM_BYTES else None
