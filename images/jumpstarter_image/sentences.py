@@ -85,7 +85,8 @@ DATA = {
         "write the image to another card"
     ),
     "read-only": (
-        f"the card cannot be written any more, it may be worn out, so {_FORGETS}; write the image to another"
+        "the card cannot be written any more, it may be worn out; this host goes on with what it knew, and what "
+        "changes now is forgotten when the power goes; write the image to another card"
     ),
 }
 """What a person reads for each word that the initial file system (scripts/init-bottom/lasting) writes."""
