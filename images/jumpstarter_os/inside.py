@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import cast, get_args
 
-from jumpstarter_os import disk, firmware, recipe, rootfs
+from jumpstarter_os import disk, firmware, modules, recipe, rootfs
 
 
 def main(arguments: list[str]) -> None:
@@ -31,8 +31,12 @@ def main(arguments: list[str]) -> None:
     (work / "dtb").mkdir()
     for path in root.glob("boot/firmware/*.dtb"):
         shutil.copy(path, work / "dtb")
-    if architecture == "arm64" and (wrong := firmware.faults(root / "boot/firmware")):
-        sys.exit("\n".join(f"image: no Raspberry Pi would start it: {fault}" for fault in wrong))
+    (kernel,) = (root / "usr/lib/modules").iterdir()
+    wrong = modules.faults(kernel, is_pi=architecture == "arm64")
+    if architecture == "arm64":
+        wrong += firmware.faults(root / "boot/firmware")
+    if wrong:
+        sys.exit("\n".join(f"image: {fault}" for fault in wrong))
     disk.make(root, work / "disk.img", work)
     shutil.rmtree(root)
     print(f"image: disk, {time.monotonic() - begun:.0f} s", flush=True)

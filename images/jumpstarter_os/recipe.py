@@ -92,6 +92,15 @@ KERNEL_MODULES_LEFT_OUT = (
     "drivers/net/ethernet/netronome",
     "drivers/net/ethernet/marvell/octeontx2",
     "drivers/net/ethernet/sfc",
+    "drivers/net/wireless/intel",
+    "drivers/media/pci",
+    "drivers/media/dvb-frontends",
+    "drivers/media/tuners",
+    "drivers/media/usb/dvb-usb",
+    "drivers/media/usb/dvb-usb-v2",
+    "sound/pci",
+    "sound/hda",
+    "sound/firewire",
     "drivers/accel",
     "drivers/isdn",
     "drivers/message",
@@ -103,13 +112,38 @@ KERNEL_MODULES_LEFT_OUT = (
     "fs/btrfs",
     "fs/bcachefs",
 )
-"""Folders of kernel modules for hardware that no Raspberry Pi and no emulator has."""
+"""Folders of kernel modules for hardware that no Raspberry Pi, no emulator and no lab has: graphics cards, storage and
+network cards of servers, television, and what sits in laptops. They are packed already, so each is the download's."""
 KERNEL_MODULES_KEPT = (
     "drivers/scsi/scsi_*",
     "drivers/scsi/sd_mod*",
     "drivers/scsi/sg.*",
     "drivers/scsi/sr_mod*",
 )
+
+DEVICE_TREES = "/usr/lib/modules/*/dtb"
+DEVICE_TREES_KEPT = ("bcm2711*", "bcm2712*", "bcm2837*")
+"""Of 120 MB of descriptions of all the world's boards: Pi 4, 400 and CM4; Pi 5; Pi 3 and Zero 2 W."""
+
+RADIO_FIRMWARE = ("/usr/lib/firmware/brcm", "/usr/lib/firmware/cypress")
+RADIO_FIRMWARE_KEPT = ("43430", "43436", "43455", "43456")
+"""The radio chips of Raspberry Pis, by the numbers in their files' names."""
+
+TABLES_LEFT_OUT = (
+    # Names of PCI, ACPI and Bluetooth makers, and of network cards by their addresses; laptops' keys and sensors. Those
+    # of USB stay. What is left is compiled, by emulation, in a fraction of the time.
+    *(
+        f"/usr/lib/udev/hwdb.d/20-{name}*"
+        for name in ("OUI", "pci-vendor", "acpi", "bluetooth", "sdio", "vmbus", "dmi")
+    ),
+    *(f"/usr/lib/udev/hwdb.d/60-{name}*" for name in ("keyboard", "sensor", "evdev", "autosuspend")),
+    # Converters between encodings; UTF-8 is the C library's own.
+    "/usr/lib/*-linux-gnu/gconv/*.so",
+    # The third stage of the Pi's boot loader with a camera's part, with debugging, and without graphics.
+    *(f"/usr/lib/raspi-firmware/{name}*" for name in ("start_", "fixup_", "start4c", "start4d", "start4x")),
+    *(f"/usr/lib/raspi-firmware/fixup4{kind}.dat" for kind in ("cd", "db", "x")),
+)
+"""Data of packages that nothing here reads."""
 
 DOCUMENTATION = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
 
@@ -153,4 +187,9 @@ def excluded_paths() -> list[str]:
         "path-include=/usr/share/doc/*/copyright",
         *(f"path-exclude={base}/{folder}/*" for base in modules for folder in KERNEL_MODULES_LEFT_OUT),
         *(f"path-include={base}/{name}" for base in modules for name in KERNEL_MODULES_KEPT),
+        f"path-exclude={DEVICE_TREES}/*",
+        *(f"path-include={DEVICE_TREES}/broadcom/{name}" for name in DEVICE_TREES_KEPT),
+        *(f"path-exclude={folder}/*" for folder in RADIO_FIRMWARE),
+        *(f"path-include={folder}/*{chip}*" for folder in RADIO_FIRMWARE for chip in RADIO_FIRMWARE_KEPT),
+        *(f"path-exclude={path}" for path in TABLES_LEFT_OUT),
     ]

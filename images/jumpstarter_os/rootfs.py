@@ -83,5 +83,7 @@ def make(architecture: recipe.Architecture, root: Path, work: Path, debs: Sequen
         "EXAMPLE": str(HERE.parent / "jumpstarter.yaml"),
         "DEBS": " ".join(map(str, debs)),
         "INITRAMFS_MODULES": " ".join(recipe.INITRAMFS_MODULES),
+        # The kernel's package makes none (kernel-img.conf(5), and its hooks): customize.sh does, when all is there.
+        "INITRD": "No",
     }
     subprocess.run(command, check=True, env=environment)
