@@ -22,7 +22,11 @@ from typing import Any, Literal
 import trio
 
 Model = Literal["q35", "virt", "raspi3b"]
-COMMON = "systemd.setenv=SYSTEMD_COLORS=0 net.ifnames=0"
+COMMON = (
+    "systemd.setenv=SYSTEMD_COLORS=0 net.ifnames=0 "
+    # This machine may be so busy that what takes a second takes minutes.
+    "systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=900"
+)
 FIRMWARE_AT = "4M"
 """Where a card's first partition is, as mtools is told."""
 OUTSIDE = "10.0.2.2"
@@ -141,7 +145,7 @@ def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]
         )
         machine = [
             *chosen,
-            *("-smp", "2", "-m", str(setup.memory)),
+            *("-smp", "2", "-m", str(setup.memory), "-vga", "none"),
             *("-device", "virtio-net-pci,netdev=net"),
             *_card(setup, card),
             *("-device", "virtio-blk-pci,drive=card,write-cache=on", "-device", "virtio-rng-pci"),
