@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from jumpstarter_proto.terminal import print_error_line, print_text
 from jumpstarter_client.cli.options import Options, UsageError, take_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jumpstarter_proto.rpc import Caller
 
     from jumpstarter_client.leasing.board import Board
@@ -80,7 +83,7 @@ def shell(arguments: list[str], options: Options) -> int:
         ended=child.lease_ended,
     )
     with Portal() as portal, portal.context(place) as host, ExitStack() as stack:
-        environment = dict(os.environ, JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")
+        environment = dict(_with_j(os.environ), JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")
         if options.board:
             environment["JUMPSTARTER_BOARD"] = options.board
         greeting = ""
@@ -128,6 +131,21 @@ def _of_lease(board: Board, labels: dict[str, str]) -> dict[str, str]:
         # So that `jumpstarter lease extend 30m` needs no --client there.
         **({"JMP_CLIENT_CONFIG": str(config.path)} if config.path else {}),
     }
+
+
+def _with_j(environment: Mapping[str, str]) -> dict[str, str]:
+    """With a PATH that has `j`, which is beside the `jumpstarter` that runs.
+
+    As in a virtual environment that is not active. The folder comes last, so that it hides nothing of the user's.
+    """
+    folder, program = os.path.split(sys.argv[0])
+    path = environment.get("PATH", os.defpath)
+    if not folder or not program or shutil.which("j", path=path):
+        return dict(environment)
+    folder = os.path.abspath(folder)
+    if not os.access(os.path.join(folder, "j"), os.X_OK):
+        return dict(environment)
+    return {**environment, "PATH": f"{path}{os.pathsep}{folder}"}
 
 
 class _Child:

@@ -82,6 +82,25 @@ def test_a_shells_command_finds_the_exporter_and_its_code_is_ours(lab: FakeExpor
     assert [method for _, method, _ in lab.called] == ["on"]
 
 
+def test_j_is_found_in_a_shell_of_a_jumpstarter_that_is_not_on_the_path(
+    lab: FakeExporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a virtual environment that is not active; the user's own programs come first."""
+    system = tmp_path / "system"
+    system.mkdir()
+    for name in ("sh", "jumpstarter"):
+        (system / name).symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(system))
+    with process("jumpstarter", "shell", "--", "sh", "-c", "j rpi4 power on && echo $PATH") as command:
+        out, err = command.communicate(timeout=SECONDS)
+    assert (command.returncode, out, err) == (0, f"{system}:{SCRIPTS}\n", "")
+    assert [method for _, method, _ in lab.called] == ["on"]
+    (system / "j").symlink_to("/bin/sh")
+    with process("jumpstarter", "shell", "--", "j", "-c", "echo $PATH") as command:
+        out, err = command.communicate(timeout=SECONDS)
+    assert (command.returncode, out, err) == (0, f"{system}\n", "")
+
+
 def test_a_shell_has_an_exporter_of_its_own_from_a_file(bare: None, tmp_path: Path) -> None:
     (tmp_path / "bench.yaml").write_text(CONFIG)
     script = f"{SCRIPTS}/j power on && stat -c %a $JUMPSTARTER_HOST"
