@@ -145,7 +145,7 @@ class _Wiring:
     active_high: bool
     at_open: State
     factory: str | None = None
-    chip: int | None = None
+    chip: str | None = None
 
 
 class RelayCore(Core["_Relay"]):
@@ -231,6 +231,7 @@ class GpioRelay(_Relay):
             type: power.GpioRelay
             config:
               pin: 17            # BCM number, or a name such as GPIO17, BOARD11, J8:11
+              # chip: /dev/gpiochip1, whose line has this number or name, where it is no pin of a Raspberry Pi's header
               active_high: true  # false for relay boards that switch on with a low level
               at_open: leave     # leave | on | off: with the exporter's first use of it
               release: leave     # leave | on | off: at the end of each session that has used it
@@ -247,6 +248,13 @@ class GpioRelay(_Relay):
     """`release`, by its former name."""
     pin_factory: str | None = None
     """lgpio, rpigpio, pigpio, native, mock or another; else $GPIOZERO_PIN_FACTORY, else lgpio."""
+    chip: str | None = None
+    """A GPIO chip such as /dev/gpiochip1, whose lines `pin` numbers or names; None: the Raspberry Pi's header."""
+
+    @classmethod
+    def host_nodes(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """The chip, if one is named."""
+        return [str(chip)] if (chip := values.get("chip")) is not None else []
 
     def wiring(self) -> _Wiring:
         """As configured."""
@@ -255,7 +263,16 @@ class GpioRelay(_Relay):
             if self.release not in ("leave", at_close):
                 raise ValueError(f"at_close is {at_close} and release is {self.release}; leave at_close out")
             self.release = at_close
-        return _Wiring(self.pin, self.active_high, _state(self.at_open), factory=self.pin_factory)
+        if self.chip is not None:
+            if self.pin_factory not in (None, "lgpio"):
+                raise ValueError(
+                    f"pin_factory is {self.pin_factory}; a chip is used by lgpio, so leave it out"
+                )
+            if not self.chip.startswith("/dev/"):
+                raise ValueError(f"chip is {self.chip!r}; it takes a path such as /dev/gpiochip1")
+        return _Wiring(
+            self.pin, self.active_high, _state(self.at_open), factory=self.pin_factory, chip=self.chip
+        )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -284,11 +301,10 @@ class PowerSwitch(_Relay):
         for key, value, plain in (("drive", self.drive, "push_pull"), ("bias", self.bias, "as_is")):
             if value not in (None, plain):
                 raise ValueError(f"{key} {value!r} cannot be had through gpiozero; leave {key} out")
-        chip = self.device.removeprefix("/dev/gpiochip")
-        if not chip.isdecimal():
+        if not self.device.startswith("/dev/"):
             raise ValueError(f"device is {self.device!r}; it takes a chip such as /dev/gpiochip0")
         at_open: State = "on" if self.initial_value in ("active", "on", True) else "off"
-        return _Wiring(self.line, not self.active_low, at_open, factory="lgpio", chip=int(chip))
+        return _Wiring(self.line, not self.active_low, at_open, chip=self.device)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -19,13 +19,17 @@ from typing import Any
 
 from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing
 
+from jumpstarter_drivers.power.gpio_chip import close_chip, is_raspberry_pi, number_of, open_chip
+
 __all__ = ["Line", "acquire", "factory", "loses_outputs"]
 
 _REVERTING = frozenset({"lgpio"})
 """Factories that ask the kernel for lines, which are its own again when the process has ended."""
 _MODULES = Path("/sys/module")
 _lock = threading.Lock()
-_factories: dict[tuple[str, int | None], Any] = {}
+_factories: dict[str, Any] = {}
+_chips: dict[str, tuple[int, Any]] = {}
+"""Factories of chips by their nodes, each with the node's inode: one that is plugged in again has another."""
 _taken: set[tuple[int, str]] = set()
 
 
@@ -70,22 +74,29 @@ class Line:
             _taken.discard((id(self._factory), self.name))
 
 
-def acquire(pin: int | str, *, factory: str | None = None, chip: int | None = None) -> Line:
+def acquire(pin: int | str, *, factory: str | None = None, chip: str | None = None) -> Line:
     """Hold a line without touching it.
+
+    Args:
+        pin: What the factory calls it; with `chip`, a number or name of its lines.
+        factory: Which one; without, $GPIOZERO_PIN_FACTORY or lgpio.
+        chip: A node such as /dev/gpiochip0, or a link to one, that is used by lgpio.
 
     Raises:
         DeviceMissing: there is no such pin, no such factory, or no GPIO hardware.
         DeviceBusy: another device of this process holds the line.
     """
-    kind = factory or os.environ.get("GPIOZERO_PIN_FACTORY") or "lgpio"
-    owner = _factory(kind, chip)
+    kind = "lgpio" if chip is not None else factory or os.environ.get("GPIOZERO_PIN_FACTORY") or "lgpio"
+    owner = _factory(kind) if chip is None else _chip(chip)
     with _faults(str(pin)):
         info = next((info for _header, info in owner.board_info.find_pin(pin)), None)
     if info is None or "gpio" not in info.interfaces:
         raise DeviceMissing(
             f"this host has no GPIO pin {pin!r}; use a BCM number such as 17, or a name such as BOARD11"
+            if chip is None
+            else f"{chip} has no line {pin!r}; `gpioinfo` shows its lines"
         )
-    line = Line(owner, info, is_lost=loses_outputs(kind))
+    line = Line(owner, info, is_lost=loses_outputs(kind) and (chip is None or is_raspberry_pi(owner)))
     with _lock:
         if (id(owner), line.name) in _taken:
             raise DeviceBusy(f"{line.name} is in use by another device; give each its own pin")
@@ -106,26 +117,38 @@ def loses_outputs(kind: str) -> bool:
 
 def factory(name: str) -> Any:
     """The process's pin factory of this name: what a test looks at pins with."""
-    return _factory(name, None)
+    return _factory(name)
 
 
-def _factory(name: str, chip: int | None) -> Any:
+def _factory(name: str) -> Any:
     with _lock:
-        found = _factories.get((name, chip))
+        found = _factories.get(name)
         if found is None:
-            found = _factories[name, chip] = _make(name, chip)
+            found = _factories[name] = _make(name)
         return found
 
 
-def _make(name: str, chip: int | None) -> Any:
+def _make(name: str) -> Any:
     known = {entry.name: entry for entry in entry_points(group="gpiozero_pin_factories")}
     entry = known.get(name) or known.get(name.lower())
     if entry is None:
         installed = ", ".join(sorted(known)) or "none: install jumpstarter-sbc[exporter]"
         raise DeviceMissing(f"there is no pin factory {name!r}; installed: {installed}")
     with _faults(f"pin factory {name}"):
-        make = entry.load()
-        return make() if chip is None else make(chip)
+        return entry.load()()
+
+
+def _chip(path: str) -> Any:
+    """The factory of a chip: one for the life of the process, or for as long as the chip is plugged in."""
+    node = f"/dev/gpiochip{number_of(path)}"
+    with _lock, _faults(f"pin factory for {path}"):
+        inode = os.stat(node).st_ino
+        known = _chips.get(node)
+        if known is None or known[0] != inode:
+            if known is not None:
+                close_chip(known[1])
+            known = _chips[node] = inode, open_chip(path)
+        return known[1]
 
 
 @contextmanager

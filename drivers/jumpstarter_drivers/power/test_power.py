@@ -18,7 +18,7 @@ from jumpstarter_client.errors import (
     ExporterNotReady,
 )
 from jumpstarter_exporter.driver import export
-from jumpstarter_exporter.errors import DeviceBusy
+from jumpstarter_exporter.errors import DeviceBusy, DeviceMissing
 
 from jumpstarter_drivers.power import pins
 from jumpstarter_drivers.power.client import PowerClient, PowerReading
@@ -30,6 +30,7 @@ from jumpstarter_drivers.power.driver import (
     RelayCore,
     SyncMockPower,
 )
+from jumpstarter_drivers.power.gpio_chip import board_of, number_of
 from jumpstarter_drivers.testing import host, serve, serve_async
 
 
@@ -380,7 +381,8 @@ def test_power_switch_of_0_9_reads_its_own_keys() -> None:
     driver = PowerSwitch(line=18, active_low=True, initial_value="active", device="/dev/gpiochip4")
     wiring = driver.wiring()
     assert (wiring.pin, wiring.active_high, wiring.at_open, driver.release) == (18, False, "on", "leave")
-    assert (wiring.factory, wiring.chip) == ("lgpio", 4)
+    assert wiring.chip == "/dev/gpiochip4"
+    assert PowerSwitch.host_nodes({"device": "/dev/gpiochip4"}) == ["/dev/gpiochip4"]
     assert PowerSwitch(line=18).wiring().at_open == "off"
 
 
@@ -388,6 +390,46 @@ def test_power_switch_of_0_9_reads_its_own_keys() -> None:
 def test_power_switch_refuses_what_gpiozero_cannot_do(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         PowerSwitch(line=18, **config)
+
+
+def test_a_line_of_a_chip_is_known_by_its_number_and_its_name() -> None:
+    board = board_of("cp210x", ["", "RELAY", "GPIO0", "RELAY"])
+
+    def found(pin: int | str) -> list[str]:
+        return [info.name for _, info in board.find_pin(pin)]
+
+    assert [found(pin) for pin in (1, "1", "GPIO1", "RELAY")] == [["GPIO1"]] * 4
+    assert (found("GPIO0"), found(4), found("BOARD11"), found("")) == (["GPIO0"], [], [], [])
+    assert all("gpio" in info.interfaces for info in board.headers["LINES"].pins.values())
+
+
+def test_a_chip_is_a_node_or_a_link_to_one(tmp_path: Path) -> None:
+    (tmp_path / "gpiochip12").touch()
+    (tmp_path / "relay").symlink_to("gpiochip12")
+    (tmp_path / "null").symlink_to("/dev/null")
+    assert [number_of(str(tmp_path / name)) for name in ("gpiochip12", "relay")] == [12, 12]
+    for name, complaint in (("null", "is no GPIO chip"), ("none", "there is no GPIO chip")):
+        with pytest.raises(DeviceMissing, match=complaint):
+            number_of(str(tmp_path / name))
+
+
+def test_a_relay_of_a_chip_that_is_not_plugged_in_is_missing() -> None:
+    complaint = "there is no GPIO chip /dev/no-such-chip; plug it in"
+    with (
+        serve(GpioRelay(pin=0, chip="/dev/no-such-chip")) as client,
+        pytest.raises(DriverError, match=complaint),
+    ):
+        client.on()
+    assert GpioRelay.host_nodes({"pin": 0, "chip": "/dev/no-such-chip"}) == ["/dev/no-such-chip"]
+    assert GpioRelay.host_nodes({"pin": 0}) == []
+
+
+@pytest.mark.parametrize(
+    "config", [{"chip": "gpiochip0"}, {"chip": "/dev/gpiochip0", "pin_factory": "native"}]
+)
+def test_a_chip_is_a_path_that_lgpio_opens(config: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="chip"):
+        GpioRelay(pin=1, **config)
 
 
 def test_client_is_a_power_client() -> None:
