@@ -6,9 +6,13 @@ The parsers themselves end with a RecursionError where brackets are nested by th
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["decode_json", "parse_json"]
+__all__ = ["JSON", "decode_json", "parse_json"]
+
+JSON: TypeAlias = bool | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
+"""What JSON can say: what a driver call takes and gives, on the wire side of it."""
 
 T = TypeVar("T")
 

@@ -16,14 +16,12 @@ import pathlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TypeAlias
 
 from google.protobuf import struct_pb2
 
-__all__ = ["JSON", "from_value", "to_value"]
+from jumpstarter_proto.json_texts import JSON
 
-JSON: TypeAlias = bool | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
-"""What a driver call takes and gives, on the wire side of it."""
+__all__ = ["JSON", "from_value", "to_value"]
 
 MAX_DEPTH = 32
 """Nested deeper than this is refused, in either direction; protobuf itself gives up at about 50."""

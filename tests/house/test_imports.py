@@ -10,6 +10,7 @@ import pytest
 from jumpstarter_client.cli.deferred_imports import DEFERRED_MODULES
 
 from tests.house.rooms import PACKAGES, Module, all_modules, modules
+from tests.support.peers import ROOT
 
 # What each package may import of ours, itself aside. Everything else goes by name, through importlib.
 ALLOWED = {
@@ -116,6 +117,18 @@ def test_a_command_on_its_way_to_a_board_loads_nothing_that_it_does_not_use() ->
     # Whatever imported these before us, as a tool that starts Python with modules of its own, is none of our doing.
     before = set(_output("import sys; print(*sys.modules)").split())
     assert loaded & (unwanted | DEFERRED_MODULES) - before == set()
+
+
+@pytest.mark.parametrize("module", ["apply", "status", "enrolment"])
+def test_the_program_of_the_card_loads_no_protobuf_and_no_event_loop(module: str) -> None:
+    """It is run several times in each boot, on small machines."""
+    path = f"sys.path.insert(0, {str(ROOT / 'images')!r})"
+    loaded = set(
+        _output(f"import sys; {path}; import jumpstarter_image.{module}; print(*sys.modules)").split()
+    )
+    unwanted = {"google.protobuf", "jumpstarter_proto.value", "trio", "asyncio", "email", "http"}
+    before = set(_output("import sys; print(*sys.modules)").split())
+    assert loaded & unwanted - before == set()
 
 
 def _output(program: str) -> str:

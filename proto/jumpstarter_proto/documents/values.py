@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jumpstarter_proto.documents.document import Document
 from jumpstarter_proto.documents.errors import PathInFile, nearest
-from jumpstarter_proto.value import JSON
+from jumpstarter_proto.json_texts import JSON
 
 __all__ = ["check_keys", "check_names", "check_value", "convert", "kind_of", "usable"]
 
