@@ -396,12 +396,14 @@ async def start(setup: Setup, image: Image, folder: Path, card: Path | None = No
         )
     try:
         begun = trio.current_time()
-        qmp = await _connect(folder / "qmp.sock", process, output)
-        shell = await _connect(folder / "shell.sock", process, output)
-        machine = Machine(folder, process, qmp, shell, begun)
-        await machine._line()
-        await machine.qmp("qmp_capabilities")
-        yield machine
+        async with (
+            await _connect(folder / "qmp.sock", process, output) as qmp,
+            await _connect(folder / "shell.sock", process, output) as shell,
+        ):
+            machine = Machine(folder, process, qmp, shell, begun)
+            await machine._line()
+            await machine.qmp("qmp_capabilities")
+            yield machine
     finally:
         process.kill()
         with trio.CancelScope(shield=True):
