@@ -119,6 +119,10 @@ def test_exporter_is_upgraded_removed_and_purged(guest: Guest, packages: Package
     assert f"{EXPORTER} {OLDER}+deb" in refused.stdout
     assert f"apt purge {EXPORTER}" in refused.stdout
     assert guest.sh("jumpstarter-exporter --version").strip() == NEWER
+    # As `jumpstarter-image update` does with a version that did not become ready.
+    guest.sh(f"JUMPSTARTER_TAKE_BACK=1 dpkg --install /tmp/{older.name}")
+    assert guest.sh("jumpstarter-exporter --version").strip() == OLDER
+    guest.install(newer)
 
     guest.run("apt-get", "remove", "-y", "-qq", EXPORTER)
     assert not (guest.root / "usr/bin/jumpstarter-exporter").exists()
