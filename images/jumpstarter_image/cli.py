@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -12,10 +13,18 @@ from jumpstarter_proto.terminal import print_error_line, print_line
 
 from jumpstarter_image.host import Host
 
-__all__ = ["TRY_AGAIN", "main"]
+__all__ = ["NEITHER_IS_READY", "TAKEN_BACK", "TRY_AGAIN", "UPDATE_UNIT", "main"]
 
 TRY_AGAIN = 75
 """Exit code of `enrol` when it was not possible now: EX_TEMPFAIL of sysexits.h, after which systemd starts it again."""
+
+TAKEN_BACK = 10
+"""Exit code of `update`: the new version did not become ready, and the one before runs again."""
+NEITHER_IS_READY = 11
+"""...and neither does that."""
+UPDATE_UNIT = "jumpstarter-image-update.service"
+UPDATE_SECONDS = 2 * 3600.0
+"""As long as the unit may take."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,6 +42,13 @@ def _run(words: list[str]) -> int:
         return _apply(host)
     if options.command == "enrol":
         return _enrol(host)
+    if options.command == "update":
+        if options.root == Path("/") and os.geteuid() != 0:
+            print_error_line(
+                "jumpstarter-image: only root updates this host; sudo jumpstarter-image update ..."
+            )
+            return ExitCode.DENIED
+        return _continue_update(host) if options.go_on else _update(host, options)
     return _status(host, write=options.write)
 
 
@@ -48,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         ("apply", "read the file, and do what it says"),
         ("enrol", "become a host of the controller, once; run again until it succeeds"),
         ("status", "say how this host is"),
+        ("update", "install packages; take them back if the exporter does not become ready"),
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
@@ -55,7 +72,25 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--write", action="store_true", help="also beside jumpstarter.yaml, if it changed"
             )
+        if name == "update":
+            _add_update_options(command)
     return parser
+
+
+def _add_update_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "files", type=Path, nargs="*", metavar="FILE.deb", help="none: what apt would upgrade"
+    )
+    command.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    command.add_argument(
+        "--during-leases", action="store_true", help="also while boards are leased; the leases go on"
+    )
+    command.add_argument(
+        "--no-way-back",
+        action="store_true",
+        help="also if the version before is not kept, and cannot be taken back",
+    )
+    command.add_argument("--continue", dest="go_on", action="store_true", help=argparse.SUPPRESS)
 
 
 def _check(file: Path) -> int:
@@ -112,6 +147,77 @@ def _enrol(host: Host) -> int:
     if said:
         print_error_line(f"jumpstarter-image: {said}")
     return {Step.AGAIN: TRY_AGAIN, Step.REFUSED: ExitCode.DENIED}.get(step, ExitCode.OK)
+
+
+def _update(host: Host, options: argparse.Namespace) -> int:
+    from jumpstarter_proto.private_files import PrivateFileError  # noqa: PLC0415
+
+    from jumpstarter_image.system_packages import CommandError  # noqa: PLC0415
+    from jumpstarter_image.update_prepare import ObjectionError, Options, prepare  # noqa: PLC0415
+    from jumpstarter_image.update_record import Ending, update_lines  # noqa: PLC0415
+    from jumpstarter_image.update_run import last_record, running_record  # noqa: PLC0415
+
+    given = Options(
+        tuple(options.files),
+        during_leases=options.during_leases,
+        no_way_back=options.no_way_back,
+        is_trial=options.dry_run,
+    )
+    try:
+        if prepare(host, given, print_line) is None:
+            return ExitCode.OK
+        print_line(
+            f"it goes on if this connection ends: journalctl -fu {UPDATE_UNIT.removesuffix('.service')}"
+        )
+        host.run("systemctl", "start", UPDATE_UNIT, timeout=UPDATE_SECONDS)
+        if running_record(host) is not None:
+            print_error_line(f"jumpstarter-image: the update has not ended; see journalctl -u {UPDATE_UNIT}")
+            return ExitCode.TIMEOUT
+        record = last_record(host)
+    except ObjectionError as error:
+        print_error_line(f"jumpstarter-image: {error}")
+        return error.code
+    except (CommandError, PrivateFileError) as error:
+        print_error_line(f"jumpstarter-image: {error}; nothing was touched")
+        return ExitCode.FAILED
+    except OSError as error:
+        print_error_line(
+            f"jumpstarter-image: {error.filename}: {error.strerror}; nothing was touched, check the card"
+        )
+        return ExitCode.FAILED
+    assert record is not None
+    for line in update_lines(record):
+        print_line(line)
+    codes = {Ending.INSTALLED: ExitCode.OK, Ending.TAKEN_BACK: TAKEN_BACK, Ending.STUCK: NEITHER_IS_READY}
+    return codes.get(record.ending or Ending.STUCK, ExitCode.FAILED)
+
+
+def _continue_update(host: Host) -> int:
+    """What the unit does; it fails if a person has to come."""
+    from jumpstarter_proto.private_files import PrivateFileError  # noqa: PLC0415
+
+    from jumpstarter_image.status import show  # noqa: PLC0415
+    from jumpstarter_image.update_prepare import ObjectionError  # noqa: PLC0415
+    from jumpstarter_image.update_record import Ending, Record, update_lines  # noqa: PLC0415
+    from jumpstarter_image.update_run import continue_update  # noqa: PLC0415
+
+    def tell(record: Record) -> None:
+        if trouble := show(host).trouble:
+            print_error_line(f"jumpstarter-image: {trouble}")
+        for line in update_lines(record):
+            print_line(line)
+
+    try:
+        record = continue_update(host, tell)
+    except (ObjectionError, PrivateFileError) as error:
+        print_error_line(f"jumpstarter-image: {error}")
+        return ExitCode.FAILED
+    except OSError as error:
+        print_error_line(
+            f"jumpstarter-image: {error.filename}: {error.strerror}; it is tried again by the next start"
+        )
+        return ExitCode.FAILED
+    return ExitCode.FAILED if record is not None and record.ending is Ending.STUCK else ExitCode.OK
 
 
 def _status(host: Host, *, write: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,25 @@ class Host:
         """What ends with the boot."""
         return self.root / "run/jumpstarter-image"
 
+    @property
+    def update_folder(self) -> Path:
+        """Where an update that is going on has its record and its packages."""
+        return self.state_folder / "update"
+
+    @property
+    def last_update(self) -> Path:
+        """The record of the last one that is over."""
+        return self.state_folder / "last-update.json"
+
+    @property
+    def package_folders(self) -> tuple[Path, ...]:
+        """Where files of installed packages are kept: of those that were updated, and those of the image."""
+        return self.state_folder / "packages", self.root / "usr/lib/jumpstarter-image/packages"
+
+    def boot_id(self) -> str:
+        """The kernel's id of this boot."""
+        return (self.root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
     def machine_id(self) -> str:
         """One that no other host has; empty if it has none."""
         try:
@@ -77,11 +97,18 @@ class Host:
         except (OSError, UnicodeDecodeError):
             return ""
 
-    def run(self, *command: str, given: str = "", timeout: float = 60.0) -> Done:
-        """Run a program to its end, or to that of its time, with all that it started."""
+    def run(
+        self,
+        *command: str,
+        given: str = "",
+        timeout: float = 60.0,
+        variables: Mapping[str, str] | None = None,
+    ) -> Done:
+        """Run a program to its end, or to that of its time, with all that it started; `variables` are added."""
         environment = os.environ | {
             "LC_ALL": "C.UTF-8",
             "JUMPSTARTER_STATE_DIRECTORY": str(self.exporter_state),
+            **(variables or {}),
         }
         try:
             process = subprocess.Popen(  # noqa: S603 - programs of this host

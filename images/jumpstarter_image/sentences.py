@@ -69,6 +69,10 @@ class Facts:
     free_bytes: int | None = None
     read_only: tuple[str, ...] = ()
     """Places on the card that cannot be written."""
+    updates: tuple[str, ...] = ()
+    """Sentences on an update that is going on, or on the last one."""
+    is_root_writable: bool = False
+    """The system's own partition can be written, as by an update."""
     data: str = ""
     """How the partition for what lasts was found at the start: a word of DATA, or any other if all is well."""
 
@@ -94,7 +98,7 @@ DATA = {
 
 def status_lines(facts: Facts) -> list[str]:
     """One sentence or more in each."""
-    lines = [*_faults(facts), *_card(facts), *_name(facts), *_network(facts), *_time(facts)]
+    lines = [*_faults(facts), *_card(facts), *_updates(facts), *_name(facts), *_network(facts), *_time(facts)]
     lines += [*_controller(facts), *_boards(facts)]
     return [shown(line, MAX_TEXT) for line in lines]
 
@@ -138,6 +142,15 @@ def _card(facts: Facts) -> Iterator[str]:
         yield (
             f"Problem: the card is too small or full, only {facts.free_bytes // 1024**2} MB are free; "
             "use a larger card, 4 GB or more, or remove recordings."
+        )
+
+
+def _updates(facts: Facts) -> Iterator[str]:
+    yield from facts.updates
+    if facts.is_root_writable and not any("do not switch" in line for line in facts.updates):
+        yield (
+            "The system's partition can be written until the next start, as a program still uses files that an update "
+            "has replaced; when nobody uses this host: sudo reboot"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from jumpstarter_proto.json_texts import decode_json, parse_json
-from jumpstarter_proto.mounts import MOUNTINFO, mount_of, parse_mountinfo
+from jumpstarter_proto.mounts import MOUNTINFO, Mount, mount_of, parse_mountinfo
 
 from jumpstarter_image import fat, state
 from jumpstarter_image.apply import read_file
@@ -21,6 +21,8 @@ from jumpstarter_image.host import Host
 from jumpstarter_image.kept import Kept
 from jumpstarter_image.plan import hostname_of
 from jumpstarter_image.sentences import Board, Facts, Interface, status_bytes, status_lines
+from jumpstarter_image.update_prepare import RECORD, ObjectionError, load_record
+from jumpstarter_image.update_record import update_lines
 
 __all__ = ["WRITES_AT_ONCE", "WRITE_SECONDS", "Budget", "Shown", "gather", "note_problems", "show"]
 
@@ -46,6 +48,11 @@ def gather(host: Host) -> Facts:
     try:
         kept = state.load(host)
     except state.StateError as error:
+        problems.append(str(error))
+    updates: list[str] = []
+    try:
+        updates = _updates(host)
+    except ObjectionError as error:
         problems.append(str(error))
     site, _, faults, missing = read_file(host, kept)
     hostname = hostname_of(kept, host.machine_id())
@@ -73,6 +80,8 @@ def gather(host: Host) -> Facts:
         boards_trouble=boards_trouble,
         free_bytes=_free(host),
         read_only=tuple(_read_only(host)),
+        updates=tuple(updates),
+        is_root_writable=_is_root_writable(host),
         data=_data(host),
     )
 
@@ -223,16 +232,31 @@ def _places(host: Host) -> Iterator[_Place]:
     yield _Place("the partition with this host's state", host.data_folder)
 
 
-def _read_only(host: Host) -> Iterator[str]:
+def _mounts() -> list[Mount]:
     try:
-        mounts = list(parse_mountinfo(Path("/", MOUNTINFO).read_bytes().decode(errors="surrogateescape")))
+        return list(parse_mountinfo(Path("/", MOUNTINFO).read_bytes().decode(errors="surrogateescape")))
     except OSError:
-        return
+        return []
+
+
+def _read_only(host: Host) -> Iterator[str]:
+    mounts = _mounts()
     for place in _places(host):
         # An overlay is never read-only itself: it is asked for the place where its changes are.
         mount = mount_of(mounts, str(place.path.absolute()))
         if mount is not None and mount.is_read_only:
             yield place.name
+
+
+def _updates(host: Host) -> list[str]:
+    record = load_record(host.update_folder / RECORD) or load_record(host.last_update)
+    return [] if record is None else update_lines(record)
+
+
+def _is_root_writable(host: Host) -> bool:
+    """On a host whose start has made it read-only."""
+    mount = mount_of(_mounts(), str(host.root.absolute())) if host.data_report.exists() else None
+    return mount is not None and not mount.is_read_only
 
 
 def _data(host: Host) -> str:

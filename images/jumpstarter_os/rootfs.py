@@ -82,6 +82,8 @@ def make(architecture: recipe.Architecture, root: Path, work: Path, debs: Sequen
         "PROGRAM": str(HERE.parent / "jumpstarter_image"),
         "EXAMPLE": str(HERE.parent / "jumpstarter.yaml"),
         "DEBS": " ".join(map(str, debs)),
+        "RELEASE": recipe.RELEASE,
+        "COMPONENTS": components,
         "INITRAMFS_MODULES": " ".join(recipe.INITRAMFS_MODULES),
         # The kernel's package makes none (kernel-img.conf(5), and its hooks): customize.sh does, when all is there.
         "INITRD": "No",

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from jumpstarter_image import plan
-from jumpstarter_image.cli import TRY_AGAIN
+from jumpstarter_image.cli import TRY_AGAIN, UPDATE_UNIT
 from jumpstarter_image.host import Host
+from jumpstarter_image.system_packages import CONTROLLER, EXPORTER
+from jumpstarter_image.update_prepare import RECORD
 
 from tests.e2e.test_systemd_units import settings, verify
 from tests.support.peers import ROOT
@@ -20,8 +22,12 @@ from tests.support.systemd_tools import Tool, udevadm
 ROOTFS = ROOT / "images" / "rootfs"
 UNITS = ROOTFS / "usr/lib/systemd/system"
 SERVICES = sorted(UNITS.glob("*.service"))
-MAX_EXPOSURE = {"jumpstarter-image-enrol": 2.6, "jumpstarter-image-wifi@": 4.6}
-"""Of 10; the others 2.5. The first becomes another user, the second controls a radio."""
+MAX_EXPOSURE = {
+    "jumpstarter-image-enrol": 2.6,
+    "jumpstarter-image-wifi@": 4.6,
+    "jumpstarter-image-update": 10.0,
+}
+"""Of 10; the others 2.5. The first becomes another user, the second controls a radio, the third is apt."""
 HOST = Host(Path("/"))
 
 
@@ -57,7 +63,7 @@ def test_a_unit_is_exposed_no_more_than_its_job_needs(service: Path, systemd_ana
 def test_each_unit_runs_a_command_that_there_is() -> None:
     commands = [settings(unit)["ExecStart"][0].split() for unit in SERVICES]
     ours = [words for words in commands if words[0] == "/usr/bin/jumpstarter-image"]
-    assert sorted(words[1] for words in ours) == ["apply", "enrol", "status"]
+    assert sorted(words[1] for words in ours) == ["apply", "enrol", "status", "update"]
     for _, command, *options in ours:
         done = subprocess.run(
             [sys.executable, "-m", "jumpstarter_image", command, *options, "--help"],
@@ -102,6 +108,11 @@ def test_conditions_and_places_are_those_of_the_program() -> None:
     image = settings(UNITS / "jumpstarter-image.service")
     assert f"/var/lib/{image['StateDirectory'][0]}" == str(HOST.state_folder)
     assert {f"/{one}" for one in plan.PATHS if not one.startswith("run/")} == set()
+    update = settings(UNITS / UPDATE_UNIT)
+    assert update["ConditionPathExists"] == [str(HOST.update_folder / RECORD)]
+    assert {EXPORTER, CONTROLLER} <= set(" ".join(update["After"]).split())
+    # In a mount namespace of its own it would make nothing writable.
+    assert not {"ProtectSystem", "PrivateTmp", "ReadWritePaths", "PrivateDevices"} & update.keys()
     keys = (ROOTFS / "etc/ssh/sshd_config.d/10-jumpstarter.conf").read_text()
     assert f"AuthorizedKeysFile /{plan.SSH_KEYS.replace(plan.USER, '%u')}\n" in keys
 

@@ -1,0 +1,176 @@
+"""What an update is about and how far it is: a state machine without I/O, whose record outlives a power cut.
+
+Whoever does the steps keeps the record on the data partition before each of them, so that after a cut the record says
+what may be half done, and `restarted` what to do about it.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+__all__ = [
+    "MAX_RESTARTS",
+    "NEXT",
+    "Change",
+    "Ending",
+    "Event",
+    "Record",
+    "Step",
+    "update_lines",
+]
+
+MAX_RESTARTS = 1
+"""So many starts of the host in the middle of an installation or of its check are taken for power cuts. One more may be
+the new version's doing, and it is taken back."""
+MAX_REASON = 300
+
+
+class Step(enum.StrEnum):
+    """What is being done, or was when the power failed."""
+
+    STAGED = "staged"
+    """All files are on the data partition, and nothing else was touched."""
+    INSTALLING = "installing"
+    CHECKING = "checking"
+    """It is installed, and its services have yet to become ready."""
+    TAKING_BACK = "taking back"
+    CHECKING_BACK = "checking what was taken back"
+    ENDED = "ended"
+
+
+class Ending(enum.StrEnum):
+    """What came of it."""
+
+    INSTALLED = "installed"
+    UNTOUCHED = "untouched"
+    TAKEN_BACK = "taken back"
+    STUCK = "stuck"
+    """Neither version became ready."""
+
+
+class Event(enum.StrEnum):
+    """What happened in a step."""
+
+    DONE = "done"
+    FAILED = "failed"
+    RESTARTED = "restarted"
+    """The host was started again before the step was done."""
+
+
+NEXT: dict[tuple[Step, Event], Step | Ending] = {
+    (Step.STAGED, Event.DONE): Step.INSTALLING,
+    (Step.STAGED, Event.FAILED): Ending.UNTOUCHED,
+    (Step.STAGED, Event.RESTARTED): Ending.UNTOUCHED,
+    (Step.INSTALLING, Event.DONE): Step.CHECKING,
+    (Step.INSTALLING, Event.FAILED): Step.TAKING_BACK,
+    (Step.INSTALLING, Event.RESTARTED): Step.INSTALLING,
+    (Step.CHECKING, Event.DONE): Ending.INSTALLED,
+    (Step.CHECKING, Event.FAILED): Step.TAKING_BACK,
+    (Step.CHECKING, Event.RESTARTED): Step.CHECKING,
+    (Step.TAKING_BACK, Event.DONE): Step.CHECKING_BACK,
+    (Step.TAKING_BACK, Event.FAILED): Ending.STUCK,
+    (Step.TAKING_BACK, Event.RESTARTED): Step.TAKING_BACK,
+    (Step.CHECKING_BACK, Event.DONE): Ending.TAKEN_BACK,
+    (Step.CHECKING_BACK, Event.FAILED): Ending.STUCK,
+    (Step.CHECKING_BACK, Event.RESTARTED): Step.CHECKING_BACK,
+    # What is left to do then is done again: boards, the root, files.
+    (Step.ENDED, Event.RESTARTED): Step.ENDED,
+}
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One package that an update installs."""
+
+    name: str
+    after: str
+    """The new version."""
+    before: str = ""
+    """The version that is installed; empty for a package that is not."""
+    back: str = ""
+    """The file of that version; empty if none is kept."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.after}" + (f" in place of {self.before}" if self.before else "")
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One update, from its staging on."""
+
+    boot: str
+    """The kernel's id of the boot in which its step began."""
+    changes: tuple[Change, ...]
+    files: tuple[str, ...]
+    """Names of the packages' files in the folder of the update."""
+    step: Step = Step.STAGED
+    is_upgrade: bool = False
+    """Of Debian's packages, by apt; else of the files that were given."""
+    during_leases: bool = False
+    drained: tuple[str, ...] = ()
+    """Boards that the update has drained, and resumes."""
+    services: tuple[str, ...] = ()
+    """Those that have to be ready afterwards."""
+    invocations: dict[str, str] = {}
+    """How systemd called the runs of the services before the installation."""
+    restarts: int = 0
+    """Of the host, in this step."""
+    ending: Ending | None = None
+    reason: str = ""
+    """Why it was not installed, or was taken back."""
+    trouble: str = ""
+    """Why the version before did not become ready either."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that is left is to tidy up."""
+        return self.step is Step.ENDED
+
+    def after(self, event: Event, why: str = "") -> Record:
+        """The record once this has happened in its step. KeyError: it cannot happen there."""
+        following = NEXT[self.step, event]
+        restarts = self.restarts + 1 if event is Event.RESTARTED else 0
+        if self.step in (Step.INSTALLING, Step.CHECKING) and restarts > MAX_RESTARTS:
+            following, restarts = Step.TAKING_BACK, 0
+            why = f"the host was started again {MAX_RESTARTS + 1} times in the middle"
+        ending = following if isinstance(following, Ending) else self.ending
+        step = Step.ENDED if isinstance(following, Ending) else following
+        if self.step is Step.STAGED and event is Event.RESTARTED:
+            why = "the host was started again before it began"
+        reason, trouble = self.reason, self.trouble
+        why = why.rstrip(".")
+        if why and self.step in (Step.TAKING_BACK, Step.CHECKING_BACK):
+            trouble = trouble or why[:MAX_REASON]
+        elif why:
+            reason = reason or why[:MAX_REASON]
+        return msgspec.structs.replace(
+            self, step=step, ending=ending, restarts=restarts, reason=reason, trouble=trouble
+        )
+
+    def restarted(self, boot: str) -> Record:
+        """The record in this boot: if its step began in another one, the host was started again."""
+        if boot == self.boot:
+            return self
+        return msgspec.structs.replace(self.after(Event.RESTARTED), boot=boot)
+
+
+def update_lines(record: Record) -> list[str]:
+    """What a person reads of it in the status; nothing of a host that was never updated."""
+    names = ", ".join(map(str, record.changes[:4]))
+    if len(record.changes) > 4:
+        names += f" and {len(record.changes) - 4} packages more"
+    look = "`sudo journalctl -u jumpstarter-image-update` says more"
+    if record.ending is None:
+        return [f"Update: {names}: {record.step}; do not switch this host off."]
+    if record.ending is Ending.INSTALLED:
+        return [f"Update: {names}."]
+    if record.ending is Ending.UNTOUCHED:
+        return [f"Update: {names}: nothing was changed: {record.reason}."]
+    if record.ending is Ending.TAKEN_BACK:
+        return [f"Problem: the update to {names} was taken back: {record.reason}; {look}."]
+    resume = f" Then: sudo jumpstarter-exporter resume {' '.join(record.drained)}." if record.drained else ""
+    failed = (
+        f"Problem: the update to {names} failed: {record.reason}; and the version before was not taken back: "
+    )
+    what = "Install a version that works, or write the image to the card again."
+    return [f"{failed}{record.trouble}; {look}. {what}{resume}"]

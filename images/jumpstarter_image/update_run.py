@@ -1,0 +1,153 @@
+"""Does an update step by step, each written down before it is begun; after a power cut, goes on where that was.
+
+It runs as a service of its own (jumpstarter-image-update), which does not end with the connection of whoever asked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.terminal import print_line
+
+from jumpstarter_image import system_packages as system
+from jumpstarter_image.host import Host
+from jumpstarter_image.system_packages import CommandError
+from jumpstarter_image.update_plan import busy_boards
+from jumpstarter_image.update_prepare import RECORD, boards_of, load_record, save_record
+from jumpstarter_image.update_record import Ending, Event, Record, Step
+
+__all__ = ["continue_update", "last_record", "running_record"]
+
+Tell = Callable[[Record], None]
+
+
+def running_record(host: Host) -> Record | None:
+    """Of the update that is going on. ObjectionError."""
+    return load_record(host.update_folder / RECORD)
+
+
+def last_record(host: Host) -> Record | None:
+    """Of the last one that is over. ObjectionError."""
+    return load_record(host.last_update)
+
+
+def continue_update(host: Host, tell: Tell) -> Record | None:
+    """Do what is left of an update; returns its record, or None if there is none.
+
+    `tell` is given the record whenever it says something new.
+
+    Raises:
+        ObjectionError: The record cannot be read.
+        PrivateFileError, OSError: The data partition cannot be written: nothing more is done until the next start.
+    """
+    path = host.update_folder / RECORD
+    record = load_record(path)
+    if record is None:
+        return None
+    record = record.restarted(host.boot_id())
+    while True:
+        save_record(path, record)
+        if record.is_over:
+            break  # it is said when the root and the boards are as they were
+        tell(record)
+        try:
+            why = _do(host, record)
+        except CommandError as error:
+            why = str(error)
+        record = record.after(Event.FAILED if why else Event.DONE, why)
+    _tidy_up(host, record)
+    tell(record)
+    return record
+
+
+def _do(host: Host, record: Record) -> str:
+    """One step. Says why it failed; CommandError too."""
+    match record.step:
+        case Step.STAGED:
+            return _begin(host, record)
+        case Step.INSTALLING:
+            system.make_writable(host)
+            if record.restarts:
+                system.configure_rest(host)
+            _install(host, record)
+        case Step.TAKING_BACK:
+            return _take_back(host, record)
+        case Step.CHECKING | Step.CHECKING_BACK:
+            # A version that was taken back has a run of its own: what ran before the update is long gone.
+            before = record.invocations if record.step is Step.CHECKING else {}
+            return system.wait_ready(host, record.services, before)
+        case Step.ENDED:
+            pass
+    return ""
+
+
+def _begin(host: Host, record: Record) -> str:
+    if not record.during_leases:
+        for name in record.drained:
+            # One that has gone meanwhile is nobody's.
+            host.run("jumpstarter-exporter", "drain", name, "--socket", str(host.exporter_socket))
+        if busy := busy_boards(boards_of(host)):
+            return "; ".join(busy)
+    system.make_writable(host)
+    return ""
+
+
+def _install(host: Host, record: Record) -> None:
+    folder = host.update_folder
+    if record.is_upgrade:
+        archives = f"Dir::Cache::archives={folder / 'archives'}/"
+        _say(system.apt(host, "-o", archives, "--no-download", "upgrade").output)
+    else:
+        _say(system.install_files(host, [folder / safe_name(name) for name in record.files]))
+
+
+def _take_back(host: Host, record: Record) -> str:
+    files = [Path(change.back) for change in record.changes if change.back]
+    if not files:
+        return "no file of the version before is kept"
+    system.make_writable(host)
+    _say(system.install_files(host, files, back=True))
+    return ""
+
+
+def _tidy_up(host: Host, record: Record) -> None:
+    """What is left to do when it is over; all of it may be done again."""
+    if record.ending is Ending.INSTALLED and not record.is_upgrade:
+        _keep_files(host, record)
+    if trouble := system.make_read_only(host):
+        print_line(f"the root stays writable until the next start: {trouble}")
+    if record.ending is not Ending.STUCK:  # else nobody is there who could; the status says what to do
+        for name in record.drained:
+            host.run("jumpstarter-exporter", "resume", name, "--socket", str(host.exporter_socket))
+    save_record(host.last_update, record)
+    # First the record: without it there is no update, and what lies beside it is removed by the next one.
+    (host.update_folder / RECORD).unlink(missing_ok=True)
+    shutil.rmtree(host.update_folder, ignore_errors=True)
+
+
+def _say(output: str) -> None:
+    for line in output.splitlines():
+        print_line(line)
+
+
+def _keep_files(host: Host, record: Record) -> None:
+    """The files of what is installed now, for the way back of the next update; others of the same packages go."""
+    kept, _ = host.package_folders
+    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in record.files:
+        staged = host.update_folder / safe_name(name)
+        if staged.exists():
+            staged.replace(kept / safe_name(name))
+    folder = os.open(kept, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    packages = {name.partition("_")[0] for name in record.files}
+    for path in kept.glob("*.deb"):
+        if path.name.partition("_")[0] in packages and path.name not in record.files:
+            path.unlink()
