@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import trio
 from jumpstarter_proto.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 from jumpstarter_proto.value import JSON, from_value, to_value
 
-from jumpstarter_client.blocking import Bridge, collapse
+from jumpstarter_client.blocking import Bridge
 from jumpstarter_client.blocking_stream import BlockingStream, blocking_stream
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import DriverError, ExporterNotReady, call_error, streaming_error
@@ -235,7 +236,7 @@ class DriverClient:
     @asynccontextmanager
     async def log_stream_async(self, show_all_logs: bool = True) -> AsyncIterator[None]:
         """Print the exporter's log to stderr during the block; what its hooks say, and all the rest if asked."""
-        with collapse():
+        with collapsed():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._print_log, show_all_logs)
                 yield

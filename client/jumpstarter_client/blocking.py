@@ -22,10 +22,11 @@ from typing import Generic, Self, TypeVar, cast
 
 import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.tasks import collapsed, single
 
 from jumpstarter_client.errors import ConnectError
 
-__all__ = ["Bridge", "Portal", "collapse"]
+__all__ = ["Bridge", "Portal"]
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ class Bridge:
     @asynccontextmanager
     async def open(cls) -> AsyncIterator[Bridge]:
         """A bridge to the current loop; leaving the block cancels what threads still wait for."""
-        with collapse():
+        with collapsed():
             async with trio.open_nursery() as nursery:
                 bridge = cls(trio.lowlevel.current_trio_token(), nursery)
                 try:
@@ -184,7 +185,7 @@ async def _run(job: _Job[T]) -> None:
         with job.scope:
             job.succeed(await job.run())
     except Exception as error:  # the edge of a task: whatever it is, it belongs to the thread that waits
-        job.fail(_single(error))
+        job.fail(single(error))
     finally:
         if not job.finished:  # cancelled: the loop is ending, or the thread no longer waits
             job.fail(_closed())
@@ -214,7 +215,7 @@ class _Held(Generic[T]):
         except Exception as error:  # the edge of a task: `leave` raises it in the thread
             if not entered:
                 raise
-            self._raised = _single(error)
+            self._raised = single(error)
         finally:
             self._left.set()
 
@@ -255,29 +256,11 @@ async def _pull(items: AsyncGenerator[T, None]) -> AsyncIterator[Callable[[], Aw
         except (trio.EndOfChannel, trio.BrokenResourceError):
             return None  # the end, or an error that leaving the block raises
 
-    with collapse():
+    with collapsed():
         async with trio.open_nursery() as nursery, asked:
             nursery.start_soon(serve)
             yield next_item
             nursery.cancel_scope.cancel()
-
-
-@contextmanager
-def collapse() -> Iterator[None]:
-    """Raise the one exception of a group as itself, so that callers never see how many tasks were involved."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        single = _single(group)
-        if single is group:
-            raise
-        raise single from single.__cause__
-
-
-def _single(error: Exception) -> Exception:
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _closed() -> ConnectError:

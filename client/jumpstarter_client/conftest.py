@@ -14,13 +14,14 @@ import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, open_channel, serve_connection
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import jumpstarter_pb2, router_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
 from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
 from jumpstarter_proto.value import from_value, to_value
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import Portal, collapse
+from jumpstarter_client.blocking import Portal
 from jumpstarter_client.node import Allowed
 from jumpstarter_client.tree import open_client
 
@@ -122,7 +123,7 @@ class FakeRouter(RouterServiceServicer):
 @asynccontextmanager
 async def serving(exporter: FakeExporter, *, allow: tuple[str, ...] = ()) -> AsyncIterator[DriverClient]:
     """The root of its devices."""
-    with collapse():
+    with collapsed():
         async with trio.open_nursery() as nursery:
             ours, theirs = (
                 trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair()

@@ -29,9 +29,10 @@ from jumpstarter_proto.rpc import (
     connect_unix,
     open_channel,
 )
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import Portal, collapse
+from jumpstarter_client.blocking import Portal
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lasting import LastingChannel, open_lasting
 from jumpstarter_client.leasing.wanted import Wanted
@@ -96,7 +97,7 @@ async def connect_async(
         ConnectError, RpcError: there is no exporter to be reached; says what to do.
     """
     wanted = wanted or _of_environment(host, config)
-    with collapse():
+    with collapsed():
         async with AsyncExitStack() as stack:
             if wanted is None:
                 board = board_of(board, os.environ)
@@ -168,7 +169,7 @@ async def _opened(
 ) -> DriverClient:
     """The root behind the channel, or behind the socket of the board's own process, if the door names one."""
     try:
-        with collapse():
+        with collapsed():
             return await stack.enter_async_context(open_client(channel, allowed=allowed))
     except RpcError as error:
         if error.code is not StatusCode.FAILED_PRECONDITION:
@@ -287,7 +288,7 @@ async def open_host(
     Raises what `connect_async` raises.
     """
     wanted = wanted or _of_environment(host, config)
-    with collapse():
+    with collapsed():
         if wanted is not None:
             async with _leased(wanted, notify, ended) as got, got.lease.listen() as path:
                 if leased is not None:

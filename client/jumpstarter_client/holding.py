@@ -10,10 +10,10 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.lab.v1.devices_grpc import DevicesServiceStub
 from jumpstarter_proto.lab.v1.devices_pb2 import HoldRequest
 from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.connecting import connect_async
 
 __all__ = ["held_board"]
@@ -33,7 +33,7 @@ async def held_board(
     Raises:
         RpcError: PERMISSION_DENIED, somebody else has the board; or what `connect_async` raises.
     """
-    with collapse():
+    with collapsed():
         async with connect_async(host, board=board) as client, trio.open_nursery() as nursery:
             await nursery.start(_hold, client.connection.channel, told)
             yield client

@@ -12,9 +12,9 @@ from jumpstarter_proto.encoding import Codec, Encoding, compressor, decompressor
 from jumpstarter_proto.json_texts import parse_json
 from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.value import JSON
 
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import DriverError, streaming_error
 
@@ -52,7 +52,7 @@ async def open_resource(
     """
     request = {"kind": "resource", "uuid": uuid, "x_jmp_content_encoding": content_encoding}
     metadata = [("request", json.dumps(request, separators=(",", ":")))]
-    with collapse():
+    with collapsed():
         async with connection.router.Stream(metadata=metadata) as call:
             try:
                 headers = {k: v for k, v in await call.initial_metadata() if isinstance(v, str)}

@@ -10,9 +10,9 @@ import trio
 import trio.testing
 from google.protobuf import empty_pb2
 from jumpstarter_proto.rpc import Channel, StatusCode, open_channel, serve_connection
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.conftest import POWER, FakeExporter, entry
 from jumpstarter_client.errors import DriverError
 from jumpstarter_client.lasting import open_lasting
@@ -42,7 +42,7 @@ class Slow(FakeExporter):
     async def dial(self) -> AsyncIterator[Channel]:
         self.dialled += 1
         ours, self._end = trio.testing.memory_stream_pair()
-        with collapse():
+        with collapsed():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_connection, self._end, [self])
                 async with open_channel(ours) as channel:

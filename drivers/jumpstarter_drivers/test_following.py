@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.lasting import open_lasting
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.composite import Composite
@@ -17,6 +16,7 @@ from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.session import Session
 from jumpstarter_proto.rpc import Channel, open_channel
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_drivers.power.driver import MockPower
 
@@ -30,7 +30,7 @@ async def test_devices_that_come_go_or_are_missing_do_so_in_a_tree_that_is_open(
         @asynccontextmanager
         async def dial() -> AsyncIterator[Channel]:
             ours, theirs = trio.testing.memory_stream_pair()
-            with collapse():
+            with collapsed():
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(session.serve_connection, theirs)
                     async with open_channel(ours) as channel:

@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import Portal, collapse
+from jumpstarter_client.blocking import Portal
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.devices import Spec
 from jumpstarter_exporter.devices.cores import keeping_open, living
@@ -24,6 +24,7 @@ from jumpstarter_exporter.devices.spec import parts_of
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.session import Session
 from jumpstarter_proto.rpc import open_channel
+from jumpstarter_proto.tasks import collapsed
 
 __all__ = ["host", "serve", "serve_async"]
 
@@ -32,7 +33,7 @@ __all__ = ["host", "serve", "serve_async"]
 async def host(kind: type[Driver], **values: Any) -> AsyncIterator[BoardDevices]:
     """A device, with its parts, that outlives the sessions in the block, as it does in an exporter."""
     devices = BoardDevices("test", Spec(kind, values, parts_of(kind, values)))
-    with collapse():
+    with collapsed():
         async with living(devices), trio.open_nursery() as nursery:
             nursery.start_soon(keeping_open, devices)
             yield devices
@@ -47,7 +48,7 @@ async def serve_async(driver: Driver | BoardDevices) -> AsyncIterator[DriverClie
     Leaving the block ends the session, which closes the driver.
     """
     # A test's own exception leaves as itself, not in a group of one.
-    with collapse():
+    with collapsed():
         async with Session(driver) as session, trio.open_nursery() as nursery:
             ours, theirs = (
                 trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair()

@@ -13,11 +13,11 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.value import JSON, to_value
 
 from jumpstarter_exporter import guests
 from jumpstarter_exporter.arguments import plan
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.markers import Exported, Kind
 from jumpstarter_exporter.node import Node
 from jumpstarter_exporter.threads import DeviceThreads

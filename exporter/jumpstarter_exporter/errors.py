@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 __all__ = [
@@ -13,8 +10,6 @@ __all__ = [
     "DeviceFailed",
     "DeviceMissing",
     "ResourceError",
-    "collapsed",
-    "single",
 ]
 
 
@@ -45,22 +40,3 @@ class ResourceError(DeviceError):
     """A file on its way to or from a user cannot be had, or was cut before its end."""
 
     status = "ABORTED"
-
-
-def single(error: Exception) -> Exception:
-    """The one exception inside of groups of one, as a driver with a nursery of its own raises them."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-@contextmanager
-def collapsed() -> Iterator[None]:
-    """Raise the one exception of a group as itself, so that its class decides what the user is told."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        error = single(group)
-        if error is group:
-            raise
-        raise error from error.__cause__

@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 import outcome
 import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode, status_of
+from jumpstarter_proto.tasks import single
 
 from jumpstarter_exporter import guest_nurseries
 from jumpstarter_exporter.devices.state import Lifecycle
@@ -175,8 +176,7 @@ def tame(error: BaseException, what: str) -> Exception:
     """
     kind = "an exception"
     try:
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = single(error)
         kind = str(type(error).__name__)
         if isinstance(error, Exception):
             code, details = status_of(error)

@@ -16,11 +16,11 @@ from jumpstarter_proto.join import BrokenJoinError, join
 from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import router_pb2
 
 from jumpstarter_exporter import guests
 from jumpstarter_exporter.calls import find
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.markers import Kind
 from jumpstarter_exporter.node import Node
 from jumpstarter_exporter.resources import Pipe, encoding_named

@@ -18,12 +18,12 @@ import pytest
 import trio
 from jumpstarter_proto.encoding import compressor, decompressor
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.conftest import Serve, User, socket_pair
 from jumpstarter_exporter.driver import DeviceMissing, Driver, ResourceError, export, export_stream
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.resources import DEPTH
 
 

@@ -12,9 +12,9 @@ import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.join import BrokenJoinError, closing, join
 from jumpstarter_proto.rpc import socket_folder, tcp_listeners, unix_listener
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.errors import DriverError
 
 __all__ = ["TcpPortforwardAdapter", "UnixPortforwardAdapter", "tcp_portforward", "unix_portforward"]
@@ -86,7 +86,7 @@ async def _forward(client: DriverClient, method: str, listener: trio.SocketListe
                     _log.warning("%s: %s", client.path, error)
                     raise
 
-    with collapse():
+    with collapsed():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, serve, [listener])
             yield

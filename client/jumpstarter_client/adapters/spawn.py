@@ -11,9 +11,9 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.join import BrokenJoinError, join
 from jumpstarter_proto.rpc import StatusCode
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_client.base import LEAVE_SECONDS, DriverClient
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.errors import DriverError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def socket_adapter(client: DriverClient, method: str = "connect") -> Async
     local = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     theirs.setblocking(True)
     try:
-        with collapse():
+        with collapsed():
             async with client.stream_async(method) as remote, trio.open_nursery() as nursery:
                 joined = _Joined(local, remote)
                 nursery.start_soon(joined.run)

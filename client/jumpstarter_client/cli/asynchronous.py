@@ -14,8 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
-
-from jumpstarter_client.blocking import collapse
+from jumpstarter_proto.tasks import collapsed
 
 __all__ = ["run"]
 
@@ -40,7 +39,7 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
     ]
 
     async def main() -> None:
-        with trio.open_signal_receiver(*numbers) as signals, collapse():
+        with trio.open_signal_receiver(*numbers) as signals, collapsed():
             async with trio.open_nursery() as nursery:
 
                 async def listen() -> None:

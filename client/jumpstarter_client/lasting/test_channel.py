@@ -12,10 +12,10 @@ import trio.testing
 from google.protobuf import empty_pb2, timestamp_pb2
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel, serve_connection
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.conftest import POWER, FakeExporter, FakeRouter, echo, entry
 from jumpstarter_client.errors import DriverError
 from jumpstarter_client.lasting import FinalError, LastingChannel, open_lasting
@@ -44,7 +44,7 @@ class Way:
             raise self.refusal
         ours, theirs = trio.testing.memory_stream_pair()
         self._end = theirs
-        with collapse():
+        with collapsed():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_connection, theirs, [self.exporter, FakeRouter(self.exporter)])
                 try:

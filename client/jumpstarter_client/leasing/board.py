@@ -14,8 +14,8 @@ import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.hook_times import usual_seconds
 from jumpstarter_proto.rpc import RpcError
+from jumpstarter_proto.tasks import collapsed
 
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lasting import FinalError, LastingChannel, open_lasting
 from jumpstarter_client.leasing.acquire import AWAY
@@ -81,7 +81,7 @@ async def leased_board(
         LeaseEndedError: the lease ended in the middle, and with it what the block did.
     """
     config = wanted.applied(config)
-    with collapse():
+    with collapsed():
         async with AsyncExitStack() as stack:
             nursery, board = await _reached(stack, config, wanted, notify)
             nursery.start_soon(_watch, board, ended)
@@ -137,7 +137,7 @@ async def _ready(
     """Wait for a board, no longer than its lease."""
     began = trio.current_time()
     try:
-        with collapse():
+        with collapsed():
             async with trio.open_nursery() as nursery:
 
                 async def watch() -> None:

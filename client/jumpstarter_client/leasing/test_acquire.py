@@ -15,9 +15,9 @@ from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.remote import NO_BOARD, REASON, WAITS
 from jumpstarter_proto.rpc import Metadata, RpcError, ServerCall, StatusCode, open_channel, serve_connection
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import kubernetes_pb2
 
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.leasing.acquire import RefusedError, create, release, until_ready
 from jumpstarter_client.leasing.controller import Calls, Controller
 from jumpstarter_client.leasing.oidc import LoginError
@@ -88,7 +88,7 @@ class Access:
             raise LoginError("the token is expired, and there is no other; run `jumpstarter login`")
         ours, theirs = trio.testing.memory_stream_pair()
         self._queue.token_ends = trio.current_time() + TOKEN_SECONDS
-        with collapse():
+        with collapsed():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_connection, theirs, [self._queue])
                 async with open_channel(ours) as channel:

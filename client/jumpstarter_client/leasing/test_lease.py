@@ -11,9 +11,9 @@ import trio
 import trio.testing
 from google.protobuf import empty_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode, connect_unix, open_channel
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.lasting import FinalError
 from jumpstarter_client.leasing.acquire import RELEASE_SECONDS, NotInTimeError, RefusedError
 from jumpstarter_client.leasing.configs import ClientConfig
@@ -138,7 +138,7 @@ async def test_a_board_that_cannot_be_reached_is_tried_for_so_long_and_told_of_o
     await network.leave(ROUTER)
     async with leased(config, NEW) as lease:
         begun = trio.current_time()
-        with collapse(), trio.fail_after(500), pytest.raises(RpcError, match="for 60 s: cannot connect"):
+        with collapsed(), trio.fail_after(500), pytest.raises(RpcError, match="for 60 s: cannot connect"):
             async with lease.dial():
                 pytest.fail("there is no router")
         assert 57 < trio.current_time() - begun <= 60

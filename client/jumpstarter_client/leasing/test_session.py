@@ -9,9 +9,9 @@ import pytest
 import trio
 import trio.testing
 from jumpstarter_proto.rpc import Channel, open_channel, serve_connection
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.conftest import FakeExporter
 from jumpstarter_client.lasting import LastingChannel, open_lasting
 from jumpstarter_client.leasing.session import END_SECONDS, SessionLog, end_session, warn_of_hook
@@ -60,7 +60,7 @@ async def connected(session: FakeExporter) -> AsyncIterator[LastingChannel]:
                 yield channel
             nursery.cancel_scope.cancel()
 
-    with collapse():
+    with collapsed():
         async with open_lasting(dial) as channel:
             yield channel
 

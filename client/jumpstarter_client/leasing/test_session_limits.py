@@ -10,9 +10,9 @@ import pytest
 import trio
 import trio.testing
 from jumpstarter_proto.rpc import Channel, ServerCall, open_channel, serve_connection
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.lasting import LastingChannel, open_lasting
 from jumpstarter_client.leasing.conftest import BoardExporter
 from jumpstarter_client.leasing.session import (
@@ -72,7 +72,7 @@ async def reached(session: BoardExporter) -> AsyncIterator[LastingChannel]:
                 yield channel
             nursery.cancel_scope.cancel()
 
-    with collapse():
+    with collapsed():
         async with open_lasting(dial) as channel:
             yield channel
 

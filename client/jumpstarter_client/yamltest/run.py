@@ -14,9 +14,9 @@ from typing import Any
 import trio
 from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.cli.devices import select
 from jumpstarter_client.console.expect import Expect
 from jumpstarter_client.errors import NotFoundError
@@ -182,7 +182,7 @@ class Runner:
 
     async def _run_on(self, devices: dict[Call, Node]) -> tuple[Outcome, str, tuple[str, ...]]:
         machine, untaken = self._machine, ""
-        with collapse():
+        with collapsed():
             async with trio.open_nursery() as nursery:
                 folder = None if self._folder is None else self._folder / "consoles"
                 consoles = Consoles(nursery, folder)
@@ -305,7 +305,7 @@ class Runner:
         leading = (node.client, context) if node else (context,)
         context.seconds = call.seconds
         # A step that knows its time can say more about what did not come than that it is over.
-        with collapse(), trio.fail_after(call.seconds + MOMENT):
+        with collapsed(), trio.fail_after(call.seconds + MOMENT):
             result = await step.function(*leading, **arguments)
         if call.capture:
             context.variables[call.capture] = result

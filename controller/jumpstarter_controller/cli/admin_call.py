@@ -11,6 +11,7 @@ from typing import TypeVar
 import trio
 from jumpstarter_proto.lab.v1 import lab_grpc
 from jumpstarter_proto.rpc import open_channel
+from jumpstarter_proto.tasks import single
 from jumpstarter_proto.terminal import print_error_line
 
 from jumpstarter_controller.app import administrated
@@ -37,7 +38,4 @@ def call_admin(data: Path | None, ask: Callable[[lab_grpc.AdminServiceStub], Awa
     try:
         return trio.run(run)
     except BaseExceptionGroup as group:  # of one: what it holds, Ctrl-C included, is what happened
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from None
+        raise single(group) from None

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, cast
 import trio
 from jumpstarter_client.adapters import PexpectAdapter
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import collapse
 from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented
 from jumpstarter_client.twin import twin, twin_context, twin_iter
 from jumpstarter_client.verb import verb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import StatusCode
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.texts import shown
 
@@ -252,7 +252,7 @@ class PySerialClient(DriverClient):
                 if why := await self.waits_for_async():
                     say(f"Waiting for the port of {self.path or 'the console'}: {why}")
 
-        with collapse():
+        with collapsed():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(say_what_it_waits_for)
                 async with super().stream_async(method) as stream:
@@ -432,7 +432,7 @@ async def _forward_stdin(stream: trio.abc.HalfCloseableStream) -> None:
 def _broken() -> Iterator[None]:
     """Say in one sentence that the connection went away, however many tasks noticed."""
     try:
-        with collapse():
+        with collapsed():
             yield
     except trio.BrokenResourceError as error:
         raise DriverError(

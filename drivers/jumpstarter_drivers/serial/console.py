@@ -15,9 +15,9 @@ from contextlib import contextmanager
 
 import trio
 from jumpstarter_exporter.driver import DeviceMissing
-from jumpstarter_exporter.first import first_of
 from jumpstarter_exporter.recording import Recorder
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.tasks import first_of
 
 from jumpstarter_drivers.serial.port import Line, Port, PortLost
 

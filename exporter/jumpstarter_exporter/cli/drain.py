@@ -12,10 +12,10 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.rpc import RpcError, StatusCode, connect_unix, open_channel
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_error_line, print_line
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import sockets
 
 __all__ = [

@@ -18,6 +18,7 @@ from jumpstarter_proto.remote import Kind, Trust, split_endpoint
 from jumpstarter_proto.remote.enrolment import HOST_PREFIX, Membership, enrol, kind_of_code
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.secret_input import read_secret
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter import config as configuration
@@ -26,7 +27,6 @@ from jumpstarter_exporter.config.identities import Identities, StoredIdentity, t
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
 from jumpstarter_exporter.config.nonce import forget_nonce, pairing_nonce
 from jumpstarter_exporter.config.places import SYSTEM, ConfigNotFoundError, folders, locate
-from jumpstarter_exporter.errors import collapsed
 
 __all__ = ["AlreadyEnrolledError", "enrol_exporter", "filled_in"]
 

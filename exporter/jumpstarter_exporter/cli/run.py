@@ -13,13 +13,13 @@ import trio
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.cli.main import set_up_logging
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_file, read_files
 from jumpstarter_exporter.config.places import folders
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.logs import NameBoard
 from jumpstarter_exporter.serve import host, sockets
 from jumpstarter_exporter.serve.boards import Reading

@@ -15,10 +15,11 @@ from typing import Protocol
 
 import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.tasks import single
 
 from jumpstarter_exporter import guests
 from jumpstarter_exporter.devices.state import Layer, Lifecycle
-from jumpstarter_exporter.errors import DeviceBusy, DeviceFailed, DeviceMissing, single
+from jumpstarter_exporter.errors import DeviceBusy, DeviceFailed, DeviceMissing
 
 __all__ = ["CLOSE_SECONDS", "HANDOVER_SECONDS", "OPEN_SECONDS", "Closings", "Opening"]
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import trio
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_exporter.devices.inventory import Revision
 from jumpstarter_exporter.devices.settling import Settling
@@ -28,7 +29,6 @@ from jumpstarter_exporter.devices.udev_database import (
     record_of,
 )
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
-from jumpstarter_exporter.errors import collapsed
 
 __all__ = ["DeviceWatch", "heard_devices", "watch_devices"]
 

@@ -13,8 +13,8 @@ from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.remote import Trust, open_controller
 from jumpstarter_proto.rpc import RpcError, connect_unix, open_channel
+from jumpstarter_proto.tasks import collapsed
 
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.host_health.facts import ControllerFacts, ExporterFacts
 from jumpstarter_exporter.serve import sockets
 

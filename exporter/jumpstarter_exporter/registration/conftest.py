@@ -14,6 +14,7 @@ import trio.testing
 import yaml
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, open_channel, serve_connection
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer
 
@@ -21,7 +22,6 @@ from jumpstarter_exporter.config import ExporterConfig, load
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.driver import Driver, export
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.registration.controller import SEQUENCE, Calls, Controller
 from jumpstarter_exporter.registration.serving import LeaseServer
 from jumpstarter_exporter.registration.tenant import Tenant

@@ -9,8 +9,8 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.lab.v1 import exporter_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.tasks import first_of
 
-from jumpstarter_exporter.first import first_of
 from jumpstarter_exporter.host_health.findings import HealthFinding
 from jumpstarter_exporter.host_health.watch import HealthWatch, HostReport
 from jumpstarter_exporter.registration.controller import Calls, Controller

@@ -17,6 +17,7 @@ from pathlib import Path
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError, JumpstarterUsageError
 from jumpstarter_proto.remote import Identity, Trust, options_of
+from jumpstarter_proto.tasks import first_of
 from jumpstarter_proto.terminal import print_line
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport, GetReportResponse
@@ -50,7 +51,6 @@ from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.hardware import lack_of
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.devices.slot import Slot
-from jumpstarter_exporter.first import first_of
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, HookSeconds
 from jumpstarter_exporter.host_health.watch import HealthWatch
 from jumpstarter_exporter.logs import BoardLog

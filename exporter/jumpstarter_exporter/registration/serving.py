@@ -21,12 +21,12 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import read_claims
 from jumpstarter_proto.rpc import LimitedLog, socket_folder, unix_listener
+from jumpstarter_proto.tasks import first_of
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
 from jumpstarter_exporter.boards.events import Phase
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.inventory import BoardDevices
-from jumpstarter_exporter.first import first_of
 from jumpstarter_exporter.hooks.life import HookSeconds, SessionLife
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.registration.controller import Controller

@@ -14,11 +14,11 @@ import trio.testing
 from jumpstarter_proto.lab.v1 import boards_grpc, lab_pb2
 from jumpstarter_proto.lab.v1 import boards_pb2 as pb
 from jumpstarter_proto.rpc import Caller, RpcError, ServerCall, StatusCode, open_channel, serve_connection
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_exporter.boards.claim import claimed
 from jumpstarter_exporter.config import Enrolment, Identities, load, with_identity
 from jumpstarter_exporter.config.model import Tls
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.registration import host as module
 from jumpstarter_exporter.registration.conftest import Lab, Wired
 from jumpstarter_exporter.registration.controller import Controller

@@ -10,6 +10,7 @@ import trio
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.reach import Reach
 from jumpstarter_proto.rpc import Server, ServerCall
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1.jumpstarter_pb2 import GetReportResponse
 
 from jumpstarter_exporter.boards.claim import claimed
@@ -20,7 +21,6 @@ from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.people import person_of

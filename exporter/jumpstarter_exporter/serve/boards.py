@@ -18,6 +18,7 @@ from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.process import DescriptorStore
 from jumpstarter_proto.rpc import Server, unix_listener
+from jumpstarter_proto.tasks import collapsed, single
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.boards import claim
@@ -25,7 +26,6 @@ from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.config.model import ExporterConfig
 from jumpstarter_exporter.devices.from_file import check_board
 from jumpstarter_exporter.devices.inventory import Inventory
-from jumpstarter_exporter.errors import collapsed, single
 from jumpstarter_exporter.logs import unbind
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.board import Board, LeasedBoard, LocalBoard, is_for_leases

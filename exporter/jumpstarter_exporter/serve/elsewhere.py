@@ -13,11 +13,11 @@ from google.protobuf import empty_pb2
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, connect_unix, open_channel
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_exporter.boards.claim import Holder, holder
-from jumpstarter_exporter.errors import collapsed
 
 __all__ = ["look_elsewhere", "not_here", "on_its_host_only"]
 

@@ -21,6 +21,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.process import DescriptorStore, Inherited, ServiceManager, inherited_descriptors
 from jumpstarter_proto.rpc import Server
 from jumpstarter_proto.run_folders import sweep
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_line
 from jumpstarter_proto.texts import shown
 
@@ -30,7 +31,6 @@ from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.devices.presence import follow_presence
 from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.ending import end_in_time, hurry, named
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.board import is_for_leases
 from jumpstarter_exporter.serve.boards import GRACE_SECONDS, Boards, Reading, leaves, listen_at

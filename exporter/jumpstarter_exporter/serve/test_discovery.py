@@ -27,6 +27,7 @@ from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.private_files import open_regular
 from jumpstarter_proto.rpc import Channel, RpcError
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
@@ -38,7 +39,6 @@ from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.devices.udev_device import DeviceTree
-from jumpstarter_exporter.errors import collapsed
 from jumpstarter_exporter.node_errors import users_of
 from jumpstarter_exporter.serve import host as module
 from jumpstarter_exporter.serve.discovery import Discovery

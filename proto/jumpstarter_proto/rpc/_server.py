@@ -21,6 +21,7 @@ from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._tls import TlsStream
 from jumpstarter_proto.rpc._transport import peer_of, pid_of, uid_of
 from jumpstarter_proto.rpc._types import TOO_SLOW, Message, Metadata, Method, Options, RpcError, StatusCode
+from jumpstarter_proto.tasks import single
 
 __all__ = [
     "Interceptor",
@@ -413,7 +414,7 @@ class _Served:
             details = self._visit.why_cancelled() or details
             raise
         except Exception as error:  # a handler's outermost edge: whatever it raises is this call's status
-            error = _single(error)
+            error = single(error)
             code, details = status_of(error)
             trailing = error.trailing_metadata if isinstance(error, RpcError) else call._trailing  # noqa: SLF001
             level = logging.ERROR if _is_unexpected(error) else logging.DEBUG
@@ -470,13 +471,6 @@ class _Served:
 
 def _is_unexpected(error: BaseException) -> bool:
     return not isinstance(error, JumpstarterError) and status_of(error)[0] is StatusCode.UNKNOWN
-
-
-def _single(error: Exception) -> Exception:
-    """The one exception of nested groups of one: a handler's nursery must not hide what went wrong."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 class Server:

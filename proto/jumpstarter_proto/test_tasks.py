@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from jumpstarter_exporter.first import first_of
+from jumpstarter_proto.tasks import first_of
 
 
 async def test_the_first_one_ends_it_and_the_others_have_ended_then(
