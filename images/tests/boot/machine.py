@@ -233,6 +233,23 @@ class Machine:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    async def _hear(self) -> bytes:
+        """What the shell says next; MachineError if there is nobody to say anything."""
+        try:
+            heard = await self._shell.receive_some()
+        except trio.BrokenResourceError:
+            heard = b""
+        if not heard:
+            raise MachineError(f"QEMU has ended; its console:\n{self.console()}")
+        return bytes(heard)
+
+    async def _say(self, text: bytes) -> None:
+        """To the shell; MachineError if there is nobody to hear it."""
+        try:
+            await self._shell.send_all(text)
+        except trio.BrokenResourceError:
+            raise MachineError(f"QEMU has ended; its console:\n{self.console()}") from None
+
     async def wait_for_shell(self, seconds: float = 900) -> float:
         """Until the shell answers; seconds since the start."""
         heard = b""
@@ -240,10 +257,10 @@ class Machine:
         while b"ready-42" not in heard:
             if trio.current_time() > deadline:
                 raise MachineError(f"no shell after {seconds:.0f} s; the console:\n{self.console()}")
-            await self._shell.send_all(b"\necho ready''-$((40+2))\n")
+            await self._say(b"\necho ready''-$((40+2))\n")
             with trio.move_on_after(3):
                 while b"ready-42" not in heard:
-                    heard += await self._shell.receive_some()
+                    heard += await self._hear()
         reached = self.seconds
         await self.sh(
             "stty -echo; PS1=; export TERM=dumb PAGER=cat; bind 'set enable-bracketed-paste off' 2>/dev/null; true"
@@ -268,9 +285,9 @@ class Machine:
         found = None
         with trio.move_on_after(seconds):
             for line in lines:
-                await self._shell.send_all(line.encode() + b"\n")
+                await self._say(line.encode() + b"\n")
             while found is None:
-                heard += await self._shell.receive_some()
+                heard += await self._hear()
                 found = re.search(rf"B{tag}\r*\n(.*?)E{tag}:(\d+)".encode(), heard, re.DOTALL)
         if found is None:
             said = heard.decode(errors="replace")[-2000:]

@@ -178,6 +178,7 @@ async def _watch_controller(recorder: _Recorder, log: Path) -> None:
 
 async def _first_day(recorder: _Recorder) -> None:
     machine, story = recorder.machine, recorder.story
+    await _lay_bait(recorder)
     await machine.until(f"grep -q hostname.*{HOSTNAMES[0]} {LIBRARY}/{STATE}", seconds=PATIENCE)
     recorder.mark("applied")
     await machine.until(f"grep -q 'pairing_code.*\"\"' {LIBRARY}/{STATE}", seconds=PATIENCE)
@@ -207,7 +208,6 @@ async def _first_day(recorder: _Recorder) -> None:
         await machine.until(f"! grep -q '{PASSPHRASES[1]}' {SITE}", seconds=PATIENCE)
         recorder.mark("second passphrase out of the file")
         nursery.cancel_scope.cancel()
-    await _lay_bait(recorder)
     await machine.sh("systemctl --no-block reboot", check=False)
 
 
