@@ -25,7 +25,9 @@ Model = Literal["q35", "virt", "raspi3b"]
 COMMON = (
     "systemd.setenv=SYSTEMD_COLORS=0 net.ifnames=0 "
     # This machine may be so busy that what takes a second takes minutes.
-    "systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=900"
+    "systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=900 "
+    # Nor does a timer that comes late prove a fault of the hardware. A kernel that panics ends QEMU.
+    "no_timer_check panic=-1"
 )
 FIRMWARE_AT = "4M"
 """Where a card's first partition is, as mtools is told."""
@@ -69,6 +71,8 @@ class Setup:
     forward: Sequence[str] = ()
     """Ports of the guest that are its own at OUTSIDE, too: ``tcp:8082``."""
     root: str = "LABEL=root"
+    is_read_only: bool = False
+    """Whether the card refuses to be written, as one that is worn out."""
     log: Path | None = None
     """Where to note the card's writes and flushes (QEMU's blklogwrites), after what is there; the card is raw then."""
 
@@ -83,7 +87,8 @@ def overlay(image: Path, folder: Path, size: int) -> Path:
 
 def _card(setup: Setup, card: Path) -> list[str]:
     if setup.log is None:
-        return ["-drive", f"if=none,id=card,file={card},format=qcow2,cache=unsafe"]
+        read_only = ",readonly=on" if setup.is_read_only else ""
+        return ["-drive", f"if=none,id=card,file={card},format=qcow2,cache=unsafe{read_only}"]
     setup.log.touch()
     # The guest's flushes reach the log. Below it none is waited for: a flush stands in the log where the guest has
     # begun it, and no write that was completed meanwhile stands before it.
