@@ -29,10 +29,13 @@ __all__ = ["build", "build_entry"]
 _log = logging.getLogger(__name__)
 
 
-def build(config: ExporterConfig, *, lenient: bool = False) -> Spec:
+def build(
+    config: ExporterConfig, *, lenient: bool = False, faults: dict[PathInFile, ConfigError] | None = None
+) -> Spec:
     """The root, a composite of everything that is exported.
 
-    If `lenient`, a device that cannot be made has a `fault` and is a warning, as long as there is another one.
+    If `lenient`, a device that cannot be made has a `fault` and is a warning, as long as there is another one. With
+    `faults` it is put in there instead, by its device's place in the file.
 
     Raises:
         ConfigError: a type is unknown, a device's `config` is not what its driver takes, its driver does not
@@ -46,8 +49,10 @@ def build(config: ExporterConfig, *, lenient: bool = False) -> Spec:
         children={name: builder.device(entry)[0] for name, entry in config.entries.items()},
     )
     if builder.errors and not (lenient and builder.made):
-        raise builder.errors[0]
-    for error in builder.errors:
+        raise next(iter(builder.errors.values()))
+    if faults is not None:
+        faults |= builder.errors
+    for error in builder.errors.values() if faults is None else ():
         _log.warning("%s (the other devices are served)", error)
     try:
         layout(root)
@@ -67,7 +72,8 @@ class _Builder:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self.errors: list[ConfigError] = []
+        self.errors: dict[PathInFile, ConfigError] = {}
+        """By the places of the devices."""
         self.made = 0
         """Devices with a driver of their own."""
 
@@ -80,7 +86,7 @@ class _Builder:
             spec = self._spec(entry, children)
             made = self._try(entry, spec, tried)
         except ConfigError as error:
-            self.errors.append(error)
+            self.errors[entry.path] = error
             spec = Spec(Composite, {}, children, fault=str(error), description=entry.description)
             spec = replace(spec, required=entry.required)
             return replace(spec, type_name=entry.type or "", place=entry.path), Unavailable(reason=str(error))

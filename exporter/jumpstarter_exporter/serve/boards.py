@@ -24,7 +24,7 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.config.model import ExporterConfig
-from jumpstarter_exporter.devices.from_file import check_board
+from jumpstarter_exporter.devices.from_file import check_board, first_fault
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.logs import unbind
 from jumpstarter_exporter.serve import sockets
@@ -314,7 +314,9 @@ class Boards:
         entry.is_given_up = False
         if file is not None and file.config is not None and entry.pending:
             try:
-                check_board(file.config)  # while what runs can go on
+                assert entry.served is not None
+                assert entry.served.config is not None
+                check_board(file.config, entry.served.config)  # while what runs can go on
             except JumpstarterError as error:
                 wrong = error if isinstance(error, ConfigError) else ConfigError(str(error), file=file.path)
                 entry.file = replace(file, config=None, error=wrong)
@@ -342,9 +344,10 @@ class Boards:
             return Reloaded(name, Outcome.BROKEN, f"goes on as it was: {_why(entry.file)}")
         if board is before:
             return Reloaded(name, Outcome.UNCHANGED, "unchanged")
-        if before is None:
-            return Reloaded(name, Outcome.STARTED, "served")
-        return Reloaded(name, Outcome.RESTARTED, "restarted")
+        outcome, text = (Outcome.STARTED, "served") if before is None else (Outcome.RESTARTED, "restarted")
+        if (fault := first_fault(entry.config)) is not None:
+            return Reloaded(name, Outcome.BROKEN, f"{text}, but for what has a mistake: {fault}")
+        return Reloaded(name, outcome, text)
 
     async def resume(self, name: str) -> list[str]:
         """Serve what is not served, if it can be: that board, or all. Says which are, then."""

@@ -54,7 +54,7 @@ class Outcome(enum.Enum):
     WAITING = enum.auto()
     """It is used; what has changed is taken up when that is over."""
     BROKEN = enum.auto()
-    """Its file is; a board that is served goes on as it was."""
+    """Its file is; a board that is served goes on as it was. One that is new is served with what is right in it."""
     FAILED = enum.auto()
     """It cannot be served."""
 

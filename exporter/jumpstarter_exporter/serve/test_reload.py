@@ -169,6 +169,42 @@ async def test_a_board_whose_file_breaks_goes_on_as_it_was_and_says_so(
         assert (await listed(door))["rpi4"].change == ""
 
 
+ONE_BAD = "export: {power: {type: power.MockPower}, spare: {type: power.MokPower}}"
+
+
+async def test_a_typo_in_one_device_takes_nothing_from_a_board_that_works(host: ServedHost) -> None:
+    host.write("rpi4", TWO)
+    async with host.running() as door:
+        before = await devices(door)
+        host.write("rpi4", ONE_BAD)
+        done = await HostServiceStub(door).Reload(host_pb2.ReloadRequest())
+        assert [one.outcome for one in done.boards] == [host_pb2.ReloadedBoard.OUTCOME_BROKEN]
+        assert done.boards[0].text.startswith("goes on as it was: ")
+        assert "did you mean 'power.MockPower'?" in done.boards[0].text
+        assert await devices(door) == before
+
+
+async def test_a_device_that_was_broken_before_keeps_no_change_from_its_board(host: ServedHost) -> None:
+    host.write("rpi4", ONE_BAD)
+    async with host.running() as door:
+        host.write("rpi4", ONE_BAD.replace("}}", "}, third: {type: power.MockPower}}"))
+        said = (await reload(door))["rpi4"]
+        assert said.startswith("restarted, but for what has a mistake: ")
+        assert "export.spare.type" in said
+        assert "third" in await devices(door)
+
+
+async def test_a_new_file_with_a_typo_in_one_device_is_served_and_said_to_be_broken(host: ServedHost) -> None:
+    host.write("rpi4")
+    async with host.running() as door:
+        host.write("rock", ONE_BAD)
+        done = await HostServiceStub(door).Reload(host_pb2.ReloadRequest())
+        (rock,) = (one for one in done.boards if one.name == "rock")
+        assert rock.outcome == host_pb2.ReloadedBoard.OUTCOME_BROKEN
+        assert rock.text.startswith("served, but for what has a mistake: ")
+        assert "export.spare.type" in rock.text
+
+
 async def test_what_is_wrong_with_a_board_is_logged_once_and_again_when_it_is_something_else(
     host: ServedHost, caplog: pytest.LogCaptureFixture
 ) -> None:
