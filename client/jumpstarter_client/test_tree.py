@@ -113,7 +113,7 @@ def test_what_is_unclear_or_unknown_is_answered_with_what_there_is() -> None:
         select(tree(), "power", ["power"], takes_arguments=False)
     with pytest.raises(UsageError, match="which device"):
         select(tree(), "power", [], takes_arguments=False)
-    with pytest.raises(UnknownDeviceError, match="'serial'; there is composite, power"):
+    with pytest.raises(UnknownDeviceError, match="'serial'; there is power"):
         select(tree(), "serial", ["rpi4"], takes_arguments=False)
 
 

@@ -11,7 +11,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.boards import HostBoard
-from jumpstarter_client.cli.devices import check_made, find, with_interface
+from jumpstarter_client.cli.devices import check_made, find, what_there_is, with_interface
 from jumpstarter_client.cli.options import UnknownDeviceError, UsageError, nearest
 from jumpstarter_client.node import Node
 
@@ -135,8 +135,8 @@ def _check_made(boards: Sequence[HostBoard], interface: str, token: str) -> None
         check_made(board.root, interface, token.removeprefix(f"{board.name}."))
         if token == board.name:
             raise UnknownDeviceError(
-                f"the board {shown(board.name)} has no device with the interface {interface!r}; it has "
-                f"{', '.join(sorted({shown(node.interface) for node in board.root.walk() if node.interface}))}"
+                f"the board {shown(board.name)} has no device with the interface {interface!r}; "
+                f"it has {what_there_is(board.root)}"
             )
 
 

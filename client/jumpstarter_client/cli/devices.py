@@ -23,7 +23,7 @@ from jumpstarter_client.node import INTERFACE, Node
 if TYPE_CHECKING:
     from jumpstarter_client.boards import HostBoard
 
-__all__ = ["check_made", "devices", "find", "select", "with_interface"]
+__all__ = ["check_made", "devices", "find", "select", "what_there_is", "with_interface"]
 
 HELP = """Usage: jumpstarter devices [-o json|yaml|name]
 
@@ -85,10 +85,7 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
     if arguments and not arguments[0].startswith("-"):
         check_made(root, interface, arguments[0])
     if not nodes:
-        there = ", ".join(sorted({shown(node.interface) for node in root.walk() if node.interface}))
-        raise UnknownDeviceError(
-            f"no device has the interface {interface!r}; there is {there or 'nothing at all'}"
-        )
+        raise UnknownDeviceError(f"no device has the interface {interface!r}; there is {what_there_is(root)}")
     paths = [node.path for node in nodes]
     own = arguments.index("--") if "--" in arguments else len(arguments)  # behind it, words are the verb's
     for index in {0, own - 1} if own else ():
@@ -115,16 +112,29 @@ def select(root: Node, interface: str, arguments: list[str], takes_arguments: bo
 def check_made(root: Node, interface: str, token: str) -> None:
     """Raise UnknownDeviceError, with the reason, for a device that the exporter could not make: it has no interface."""
     named = [node for node in root.walk() if node.parent is not None and token in (node.path, node.name)]
-    # Its class, if it has one, stands for all that could not be made, and says nothing of its interface.
-    if (
-        len(named) == 1
-        and named[0].state == "failed"
-        and not named[0].labels.get(INTERFACE)
-        and named[0].reason
-    ):
+    if len(named) == 1 and _is_not_made(named[0]):
         raise UnknownDeviceError(
             f"no device {token!r} with the interface {interface!r}: it has failed: {shown(named[0].reason, _SENTENCE)}"
         )
+
+
+def what_there_is(root: Node) -> str:
+    """The interfaces of a board's devices, and the devices that the exporter could not make, which have none."""
+    nodes = list(root.walk())
+    interfaces = sorted({shown(node.interface) for node in nodes} - {"", "composite"})
+    failed = [
+        f"{shown(node.path)} has failed: {shown(node.reason, _SENTENCE)}"
+        for node in nodes
+        if _is_not_made(node)
+    ]
+    text = "; ".join([", ".join(interfaces) or "nothing at all", *failed[:MAX_FAILED]])
+    more = len(failed) - MAX_FAILED
+    return f"{text}; {more} more have failed: jumpstarter devices" if more > 0 else text
+
+
+def _is_not_made(node: Node) -> bool:
+    # Its class, if it has one, stands for all that could not be made, and says nothing of its interface.
+    return node.state == "failed" and not node.labels.get(INTERFACE) and bool(node.reason)
 
 
 def devices(arguments: list[str], options: Options) -> ExitCode:
@@ -189,6 +199,8 @@ def _facts(node: Node, prefix: str) -> dict[str, object]:
 
 
 _SENTENCE = 400
+MAX_FAILED = 3
+"""Devices whose failure an error tells."""
 MAX_NAME = 60
 """Characters of a name in the tree; `-o name` has all of it."""
 _COLOURS = {"ready": "32", "busy": "33", "starting": "33", "failed": "31", "missing": "31"}

@@ -87,6 +87,27 @@ def test_what_no_board_has_is_an_error_that_names_what_there_is() -> None:
         chosen([ROCK, board("empty")], "empty")
 
 
+def test_a_board_whose_device_could_not_be_made_is_answered_with_the_reason() -> None:
+    def broken(number: int) -> DriverInstanceReport:
+        return entry(
+            f"broken-{number}",
+            f"relay{number}",
+            "broken-root",
+            client="",
+            state="failed",
+            reason=f"rpi4.yaml:{number}:5: unknown type",
+        )
+
+    with pytest.raises(
+        UnknownDeviceError, match=r"it has nothing at all; relay1 has failed: rpi4.yaml:1:5: unknown"
+    ):
+        chosen([ROCK, board("broken", broken(1))], "broken")
+    with pytest.raises(
+        UnknownDeviceError, match=r"relay3 has failed.*; 2 more have failed: jumpstarter devices"
+    ):
+        chosen([ROCK, board("broken", *map(broken, range(1, 6)))], "broken")
+
+
 def test_the_only_board_of_a_host_costs_no_further_calls(
     command: Command, lab: FakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
