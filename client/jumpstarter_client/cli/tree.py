@@ -23,7 +23,10 @@ MAX_DESCRIPTION = 2000
 def run_tree(arguments: list[str], options: Options) -> ExitCode:
     """The command."""
     if not options.host and not options.config and not os.environ.get("JUMPSTARTER_HOST"):
-        raise UsageError("`j` works inside of `jumpstarter shell`; run that first, or set JUMPSTARTER_HOST")
+        raise UsageError(
+            "`j` works inside of `jumpstarter shell`; run that first, or set JUMPSTARTER_HOST to an exporter's "
+            "socket or HOST:PORT"
+        )
     from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for a wrong command line
 
     try:
