@@ -59,7 +59,11 @@ def sentence(*words: str) -> str:
         (("reload", "rpi4"), "`lab reload` takes no 'rpi4'; `lab reload --help` shows how it is used"),
         (
             ("drain",),
-            'Command "drain" parameter NAME requires an argument; `lab drain --help` shows how it is used',
+            "`lab drain` needs NAME; `lab drain --help` shows how it is used",
+        ),
+        (
+            ("run", "--config"),
+            'Command "run" parameter --config requires an argument; `lab run --help` shows how it is used',
         ),
         (("run", "--confg", "x"), "Unknown option: --confg. Did you mean --config?"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 
-from cyclopts import CycloptsError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 __all__ = ["usage_sentence"]
 
@@ -20,6 +20,9 @@ def usage_sentence(error: CycloptsError, program: str) -> str:
         option = _option_for(error, word)
         meant = f"did you mean {option} {shlex.quote(word)}? " if option else ""
         return f"`{command}` takes no {word!r}; {meant}`{command} --help` shows how it is used"
+    if type(error) is MissingArgumentError and error.keyword is None and error.argument is not None:
+        # Of an option that was given without a value there is a keyword, and cyclopts says that well.
+        return f"`{command}` needs {error.argument.name}; `{command} --help` shows how it is used"
     sentence = " ".join(str(error).split())
     if "Did you mean" in sentence or "Available commands" in sentence:
         return sentence
