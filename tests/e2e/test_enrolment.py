@@ -89,6 +89,18 @@ def test_two_machines_join_a_lab_and_use_it(lab: Lab) -> None:
         assert secret not in lab.exporters["one"].log.read_text()
 
 
+def test_a_files_name_means_the_one_that_run_serves_and_no_code_is_lost_to_a_new_one(lab: Lab) -> None:
+    served = lab.home / ".config" / "jumpstarter" / "exporters" / "bench.yaml"
+    served.parent.mkdir(parents=True)
+    served.write_text(EXPORT)
+    offer = pair(lab, "exporter", "bench")
+    done = run(lab, *offer["command"], "--config", served.name, given=offer["code"])
+    assert done.returncode == 0, done.stderr
+    assert f"for the board bench of {served}" in done.stdout
+    assert "where that runs: jumpstarter-exporter reload" in done.stdout
+    assert "--config" not in done.stdout
+
+
 def test_an_exporter_that_runs_takes_its_new_token_by_itself(lab: Lab) -> None:
     """From its own file to the state directory, and the next time within that."""
     daemon = lab.exporter("one", folder=lab.home)

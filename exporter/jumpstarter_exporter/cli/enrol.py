@@ -26,11 +26,12 @@ from jumpstarter_exporter.config.folder import discovered_file
 from jumpstarter_exporter.config.identities import Identities, StoredIdentity, token_place
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
 from jumpstarter_exporter.config.nonce import forget_nonce, pairing_nonce
-from jumpstarter_exporter.config.places import SYSTEM, ConfigNotFoundError, folders, locate
+from jumpstarter_exporter.config.places import SYSTEM, ConfigNotFoundError, every, folders, locate
 
 __all__ = ["AlreadyEnrolledError", "enrol_exporter", "filled_in"]
 
 VARIABLE = "JMP_PAIRING_CODE"
+_RUN_ALL = "Then run it: jumpstarter-exporter run; or, where that runs: jumpstarter-exporter reload"
 NEW = "apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n"
 
 
@@ -204,7 +205,7 @@ def _take_token(endpoint: str, board: str | None, file: Path, *, replace: bool) 
 
 def _say_whose(board: str, kept: Path, enrolment: Enrolment) -> int:
     print_line(f"{kept}: {enrolment}, for the board {board}")
-    print_line("Then run it: jumpstarter-exporter run; or, where that runs: jumpstarter-exporter reload")
+    print_line(_RUN_ALL)
     return 0
 
 
@@ -219,7 +220,10 @@ def _say_what_is_next(loaded: ExporterConfig) -> int:
             f"Put the boards below `export:` in {loaded.file}, in place of `{{}}`; "
             "`jumpstarter-exporter check` says whether that is right."
         )
-    print_line(f"Then run it: jumpstarter-exporter run --config {loaded.file}")
+    if loaded.file in every().values():
+        print_line(_RUN_ALL)
+    else:
+        print_line(f"Then run it: jumpstarter-exporter run --config {loaded.file}")
     return 0
 
 

@@ -88,7 +88,9 @@ def find(name: str | None = None) -> Path:
 
 
 def locate(config: str | Path | None) -> Path:
-    """A file for what a user says: a path, the name of a configuration, or nothing.
+    """A file for what a user says: a path, the name of a configuration, with or without `.yaml`, or nothing.
+
+    `rpi4.yaml` is the file of the working directory, and else that of the folders, if it is there.
 
     Raises:
         ConfigNotFoundError: see `find`. A path is not checked.
@@ -96,5 +98,7 @@ def locate(config: str | Path | None) -> Path:
     if config is None:
         return find()
     path = Path(config).expanduser()
+    if "/" not in str(config) and path.suffix == ".yaml" and not path.exists():
+        return every().get(path.stem, path)
     is_path = len(path.parts) > 1 or path.suffix in (".yaml", ".yml") or path.is_file()
     return path if is_path else find(str(config))

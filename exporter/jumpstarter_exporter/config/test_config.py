@@ -495,6 +495,15 @@ def test_the_only_configuration_is_found(folders: tuple[Path, Path]) -> None:
         locate("leb")
 
 
+def test_a_files_name_means_that_of_a_folder_unless_it_is_here(folders: tuple[Path, Path]) -> None:
+    own, _ = folders
+    (own / "lab.yaml").touch()
+    assert locate("lab.yaml") == own / "lab.yaml"
+    assert locate("./lab.yaml") == Path("lab.yaml")
+    Path("lab.yaml").touch()
+    assert locate("lab.yaml") == Path("lab.yaml")
+
+
 def test_a_path_is_a_path(folders: tuple[Path, Path]) -> None:
     assert locate("lab.yaml") == Path("lab.yaml")
     assert locate("some/where") == Path("some/where")

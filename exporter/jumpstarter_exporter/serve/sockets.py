@@ -47,7 +47,10 @@ def default_path() -> Path:
         return SYSTEM
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     if not os.access(runtime, os.W_OK | os.X_OK):
-        raise SocketError(f"neither {SYSTEM.parent} nor {runtime} is writable; say where with --socket PATH")
+        raise SocketError(
+            f"neither {SYSTEM.parent} nor {runtime} is writable; name a folder that is, for `jumpstarter` as well: "
+            "export JUMPSTARTER_RUNTIME_DIRECTORY=FOLDER"
+        )
     return Path(runtime) / "jumpstarter" / SYSTEM.name
 
 

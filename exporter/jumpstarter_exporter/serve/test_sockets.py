@@ -84,7 +84,7 @@ def test_default_is_the_systems_or_the_users(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sockets, "SYSTEM", system)
     monkeypatch.delenv("JUMPSTARTER_RUNTIME_DIRECTORY")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(user))
-    with pytest.raises(SocketError, match="--socket PATH"):
+    with pytest.raises(SocketError, match="export JUMPSTARTER_RUNTIME_DIRECTORY=FOLDER"):
         default_path()
     user.mkdir()
     assert default_path() == user / "jumpstarter" / "exporter.sock"
