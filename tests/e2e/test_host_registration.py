@@ -7,12 +7,15 @@ import os
 import signal
 import stat
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jumpstarter_image.kept import Kept
+from jumpstarter_image.settings import read_site
 
 from tests.e2e.lab import LIMIT, Lab, Reader
 from tests.interop import exporters
@@ -114,6 +117,15 @@ def test_a_host_is_paired_once_and_its_boards_are_leased_by_their_labels(lab: La
     (host.state / "host.yaml").unlink()
     host.start()
     available(lab, "pi4-one", "pi4-two")
+
+
+def test_pairing_a_host_also_says_what_to_write_onto_its_card(lab: Lab) -> None:
+    shown = lab.admin("pair", "host", "pi5")
+    card = shown.partition("on the card:\n\n")[2].partition("\n\n")[0]
+    site = yaml.safe_load(card)
+    assert list(site) == ["endpoint", "fingerprint", "pairingCode"]
+    assert site["pairingCode"] == shown.splitlines()[-1].strip()
+    assert read_site(textwrap.dedent(card), Kept()).faults == ()
 
 
 def test_a_host_that_is_deleted_takes_its_boards_along_and_is_told_so(lab: Lab) -> None:

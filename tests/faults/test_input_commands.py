@@ -126,7 +126,7 @@ def test_exit_codes(desk: Desk) -> None:
 
 
 OF_AN_ADMINISTRATOR = [
-    (("client", "create", "ann", "--save", "x.yaml"), "there is a client default/ann already; rotate"),
+    (("client", "create", "ann", "--save", "x.yaml"), "the client default/ann exists already; rotate"),
     (("client", "create", "a/b", "--save", "x.yaml"), "is no name; it has letters"),
     (("client", "create", "a\x1b[2J", "--save", "x.yaml"), "is no name; it has letters"),
     (("client", "create", "zoe", "--save", "nowhere/x.yaml"), "choose another place"),

@@ -36,17 +36,30 @@ The last two say what to type on the other machine, and the code for it.
     version_flags=["--version"],
     result_action="return_value",
 )
+
+
+def _with_example(sentence: str, example: str) -> str:
+    # Where all lines but the first are indented, the help loses their indent, and wraps them as a paragraph.
+    return f"{sentence}\n\nFor example:\n\n    {example}\n"
+
+
 admin = App(
     name="admin", help="Clients, hosts and exporters, and their tokens; for who may read the data folder."
 )
-client = App(name="client", help="Who leases boards.\n\n    jumpstarter-controller admin client list\n")
+client = App(
+    name="client", help=_with_example("Who leases boards.", "jumpstarter-controller admin client list")
+)
 exporter = App(
     name="exporter",
-    help="The hosts that have the boards.\n\n    jumpstarter-controller admin exporter list\n",
+    help=_with_example(
+        "Boards that can be leased; each is an exporter.", "jumpstarter-controller admin exporter list"
+    ),
 )
 host = App(
     name="host",
-    help="Hosts that register their boards by themselves.\n\n    jumpstarter-controller admin host list -o json\n",
+    help=_with_example(
+        "Hosts that register their boards by themselves.", "jumpstarter-controller admin host list -o json"
+    ),
 )
 router = App(name="router", help="Routers that run in other places than the controller.")
 app.command(admin)

@@ -198,6 +198,10 @@ def pair(
     )
     until = end.astimezone().strftime("%H:%M:%S")
     print_text(f"{where}, until {until}:\n\n    {shlex.join(command)}\n" + "\n")
+    if kind is Kind.HOST:
+        card = {"endpoint": offer.endpoint, "fingerprint": offer.fingerprint, "pairingCode": offer.code}
+        lines = "".join(f"    {key}: {value}\n" for key, value in card.items())
+        print_text(f"Or, if its card has our image, in `jumpstarter.yaml` on the card:\n\n{lines}\n")
     print_text(f"It asks for the pairing code, which is good once:\n\n    {offer.code}" + "\n")
     return 0
 

@@ -16,10 +16,12 @@ pair = App(
     name="pair",
     help="""A pairing code: another machine gets its own token with it, once, and no file is carried about.
 
-    jumpstarter-controller admin pair host pi4          a host, which then registers all of its boards by itself
+Each says what to type on the other machine:
+
+    jumpstarter-controller admin pair host pi4       all of its boards
     jumpstarter-controller admin pair exporter rpi4-1 --label board=rpi4
     jumpstarter-controller admin pair client ann
-    jumpstarter-controller admin pair client ann --renew          a new token; the old ones count no more
+    jumpstarter-controller admin pair client ann --renew
     jumpstarter-controller admin pair client ann -o json | jq -r .code
 """,
 )

@@ -91,7 +91,7 @@ def create(
     if lab.get(TYPES[kind], key) is not None:
         raise RpcError(
             StatusCode.ALREADY_EXISTS,
-            f"there is a {kind.lower()} {key} already; rotate its token, or delete it first",
+            f"the {kind.lower()} {key} exists already; rotate its token, or delete it first",
         )
     if kind is Kind.HOST and username:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "a host has a token of ours; leave the user name out")
@@ -175,7 +175,7 @@ def offer(
             others = f"; for other labels: jumpstarter-controller admin host change {key.name}"
         raise RpcError(
             StatusCode.ALREADY_EXISTS,
-            f"there is a {kind.lower()} {key} already; add --renew to give it a new token{others}",
+            f"the {kind.lower()} {key} exists already; add --renew to give it a new token{others}",
         )
     _withdraw(lab, kind, key)
     _forget_expired(lab, now)
