@@ -156,12 +156,15 @@ def wait_ready(
     runs: dict[str, str] = {}
     since = clock()
     while True:
+        asked = clock()
         now = {unit: invocation(host, unit) for unit in units}
-        if now != runs or not all(now.values()):
-            runs, since = now, clock()
-        elif clock() - since >= SETTLE_SECONDS:
+        if now != runs:
+            runs, since = now, asked
+        is_ready = all(now.values())
+        if is_ready and clock() - since >= SETTLE_SECONDS:
             return ""
-        if clock() >= end:
+        # What has become ready in time may show that it stays so.
+        if clock() >= end and not (is_ready and since < end):
             late = next((unit for unit in units if not now[unit]), units[0])
             return _why_not(host, late)
         sleep(POLL_SECONDS)
