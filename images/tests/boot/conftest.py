@@ -10,13 +10,20 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from machine import FIRMWARE_AT, Image
+
+if TYPE_CHECKING:
+    from enrolled import Story
 
 FOLDER = os.environ.get("JUMPSTARTER_TEST_IMAGE")
 collect_ignore_glob = [] if FOLDER else ["test_*.py"]
@@ -58,10 +65,71 @@ def with_file(image: Image, folder: Path, text: str) -> Image:
 
 
 @pytest.fixture
-def folder() -> Path:
+def folder() -> Iterator[Path]:
     """For sockets, whose paths are short, and files of the guest; it goes with the test."""
-    import tempfile
-
     path = Path(tempfile.mkdtemp(prefix="boot-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def snapshots() -> Iterator[list[Story]]:
+    """The story from power, once it was told to its end."""
+    told: list[Story] = []
+    yield told
+    for one in told:
+        shutil.rmtree(one.folder, ignore_errors=True)
+
+
+def _new_story() -> Story:
+    from enrolled import Story
+
+    return Story(Path(tempfile.mkdtemp(prefix="boot-")))
+
+
+@pytest.fixture
+def story(snapshots: list[Story]) -> Iterator[Story]:
+    """One that is to be told. If it comes to its end, other tests go on from there."""
+    new = _new_story()
+    yield new
+    if new.is_complete:
+        snapshots.append(new)
+    else:
+        shutil.rmtree(new.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def story_told(twin: Image, snapshots: list[Story]) -> Story:
+    """A story that was told. Told here, if the test of it did not run, or did not come to its end."""
+    if not snapshots:
+        new = _new_story()
+        snapshots.append(new)
+        try:
+            trio.run(_tell, twin, new)
+        finally:
+            if not new.is_complete:
+                snapshots.remove(new)
+                shutil.rmtree(new.folder, ignore_errors=True)
+    return snapshots[0]
+
+
+async def _tell(twin: Image, story: Story) -> None:
+    from enrolled import from_power
+
+    async with from_power(twin, story):
+        pass
+
+
+_MEASURED: list[str] = []
+
+
+@pytest.fixture
+def report() -> Callable[[str], None]:
+    """Say something that was measured, at the end of the run."""
+    return _MEASURED.append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was measured."""
+    for line in _MEASURED:
+        terminalreporter.write_line(f"measured: {line}")

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -104,7 +104,7 @@ def _card(setup: Setup, card: Path) -> list[str]:
     return ["-blockdev", json.dumps(node)]
 
 
-def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]:
+def arguments(setup: Setup, image: Image, folder: Path, card: Path, snapshot: str | None = None) -> list[str]:
     """QEMU's command line."""
     shell = f"socket,id=shell,path={folder}/shell.sock,server=on,wait=off"
     common = [
@@ -114,6 +114,8 @@ def arguments(setup: Setup, image: Image, folder: Path, card: Path) -> list[str]
     ]
     network = ["user,id=net", *(f"hostfwd={_forwarded(port)}" for port in setup.forward)]
     common += ["-netdev", ",".join(network)]
+    if snapshot is not None:
+        common += ["-loadvm", snapshot]
     if setup.model == "raspi3b":
         # What units write to the console goes to the screen, beside the shell.
         console = (
@@ -208,9 +210,14 @@ class Machine:
         file = self.folder / "console.log"
         return file.read_text(errors="replace")[-4000:] if file.exists() else ""
 
+    def processor_seconds(self) -> float:
+        """What the emulator has used of this computer's processors since the start."""
+        used = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
+
     async def qmp(self, command: str, **arguments: Any) -> Any:
         """One command of QEMU's control protocol, and its answer."""
-        with trio.fail_after(60):
+        with trio.fail_after(300):
             await self._qmp.send_all(
                 json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n"
             )
@@ -226,6 +233,21 @@ class Machine:
     async def monitor(self, line: str) -> str:
         """One line of QEMU's monitor for people, and its answer."""
         return str(await self.qmp("human-monitor-command", **{"command-line": line}))
+
+    async def save(self, snapshot: str) -> None:
+        """Keep all as it is now, in the card's file (qcow2), for `start` to go on from.
+
+        Raises:
+            MachineError: It cannot be kept, as while something is plugged in that has a file of its own.
+        """
+        if said := (await self.monitor(f"savevm {snapshot}")).strip():
+            raise MachineError(f"no snapshot: {said}")
+
+    async def cut_power(self) -> None:
+        """Switch off at once, with all that the emulator has in mind written to the card's file."""
+        with suppress(MachineError):  # as it may end before it answers
+            await self.qmp("quit")
+        await self.wait_for_end()
 
     async def _line(self) -> dict[str, Any]:
         while b"\n" not in self._rest:
@@ -283,9 +305,9 @@ class Machine:
         # A terminal takes lines of up to 4,095 bytes.
         parts = [encoded[at : at + 900] for at in range(0, len(encoded), 900)]
         lines = [": >/run/.sent", *(f"printf %s {part} >>/run/.sent" for part in parts)]
-        lines.append(
-            f"base64 -d /run/.sent >/run/.run; echo B''{tag}; bash /run/.run 2>&1 </dev/null; echo E''{tag}:$?"
-        )
+        # Through a pipe: to a terminal programs say more than their output.
+        run = "bash -c 'bash /run/.run 2>&1 </dev/null | cat; exit ${PIPESTATUS[0]}'"
+        lines.append(f"base64 -d /run/.sent >/run/.run; echo B''{tag}; {run}; echo E''{tag}:$?")
         heard = b""
         found = None
         with trio.move_on_after(seconds):
@@ -397,7 +419,9 @@ async def _connect(path: Path, process: trio.Process, output: Path) -> trio.Sock
 
 
 @asynccontextmanager
-async def start(setup: Setup, image: Image, folder: Path, card: Path | None = None) -> AsyncIterator[Machine]:
+async def start(
+    setup: Setup, image: Image, folder: Path, card: Path | None = None, snapshot: str | None = None
+) -> AsyncIterator[Machine]:
     """A computer that starts now and is switched off at the end, whatever it does then.
 
     Args:
@@ -405,12 +429,13 @@ async def start(setup: Setup, image: Image, folder: Path, card: Path | None = No
         image: What it boots.
         folder: For sockets, console and the card's changes.
         card: A file to go on with, qcow2 or, with a log, raw; a fresh one if None.
+        snapshot: One that the card's file has, to begin from instead of from power. Nothing is plugged in then.
     """
     card = card or overlay(image.disk, folder, setup.card)
     output = folder / "qemu.out"
     with output.open("wb") as file:
         process = await trio.lowlevel.open_process(
-            arguments(setup, image, folder, card),
+            arguments(setup, image, folder, card, snapshot),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -8,15 +8,16 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import trio
-from machine import OUTSIDE
+from machine import OUTSIDE, Machine
 
 BIN = Path(sys.executable).parent
+LOG = "controller.log"
 NTP_TO_UNIX = 2_208_988_800
 
 
@@ -54,6 +55,21 @@ async def ask_time(seconds: float = 60) -> tuple[int, float]:
                 return answer[1], int.from_bytes(answer[40:48]) / 2**32 - NTP_TO_UNIX
 
 
+def site_file(hostname: str, offer: Mapping[str, str]) -> str:
+    """A jumpstarter.yaml with what the controller has offered."""
+    return (
+        f"hostname: {hostname}\ntimeServer: {OUTSIDE}\nendpoint: {offer['endpoint']}\n"
+        f"fingerprint: {offer['fingerprint']}\npairingCode: {offer['code']}\n"
+    )
+
+
+async def echo(socket: Path) -> None:
+    """A board at the other end of a serial adapter: it answers what it is told, in capitals, while it is plugged in."""
+    async with await trio.open_unix_socket(socket) as stream:
+        async for data in stream:
+            await stream.send_all(data.upper())
+
+
 class Lab:
     """A controller with its router, and the commands of people outside."""
 
@@ -88,11 +104,47 @@ class Lab:
         made: dict[str, str] = json.loads(said)
         return made
 
+    async def heard(self, words: str, seconds: float = 900) -> None:
+        """Until the controller's log says so. Costs the emulated computer less than to ask for exporters.
+
+        Raises:
+            AssertionError: It did not, in that time.
+        """
+        with trio.move_on_after(seconds):
+            while words not in (self.folder / LOG).read_text():
+                await trio.sleep(0.1)
+            return
+        raise AssertionError(f"{words!r}: not after {seconds:.0f} s\n{(self.folder / LOG).read_text()}")
+
     async def exporters(self) -> list[dict[str, Any]]:
         """What the controller knows of boards."""
         said = json.loads(await self.run("jumpstarter", "exporters", "-o", "json"))
         listed: list[dict[str, Any]] = said["exporters"] if isinstance(said, dict) else said
         return listed
+
+
+async def until_listed(
+    lab: Lab,
+    machine: Machine,
+    what: str,
+    holds: Callable[[list[dict[str, Any]]], bool],
+    seconds: float = 900,
+) -> list[dict[str, Any]]:
+    """Until what the controller lists of its exporters is so, and what that is.
+
+    Raises:
+        AssertionError: It was not, in that time; with what the host says of itself.
+    """
+    listed: list[dict[str, Any]] = []
+    with trio.move_on_after(seconds):
+        while not holds(listed := await lab.exporters()):
+            await trio.sleep(0.5)
+        return listed
+    status = await machine.sh(
+        "cat /boot/firmware/jumpstarter-status.txt; journalctl -b --no-pager -u 'jumpstarter*' | tail -60",
+        check=False,
+    )
+    raise AssertionError(f"{what}: not after {seconds:.0f} s\n{listed}\n{status}\n{machine.console()}")
 
 
 @asynccontextmanager
@@ -105,7 +157,7 @@ async def lab(folder: Path, port: int = 8082) -> AsyncIterator[Lab]:
         *("--listen", f"0.0.0.0:{port}", "--endpoint", endpoint),
         *("--router-listen", f"0.0.0.0:{port + 1}", "--router-endpoint", router),
     ]
-    log = folder / "controller.log"
+    log = folder / LOG
     with log.open("wb") as file:
         process = await trio.lowlevel.open_process(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=folder
