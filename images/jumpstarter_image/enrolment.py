@@ -24,11 +24,22 @@ from jumpstarter_image.host import Done, Host
 from jumpstarter_image.kept import Kept
 from jumpstarter_image.plan import ENROL_MARKER, hostname_of, own_endpoint
 
-__all__ = ["CLOCK_SECONDS", "Enrolled", "Step", "enrol", "enrolled_as", "is_time_known", "last_trouble"]
+__all__ = [
+    "CLOCK_SECONDS",
+    "ENROL_SECONDS",
+    "Enrolled",
+    "Step",
+    "enrol",
+    "enrolled_as",
+    "is_time_known",
+    "last_trouble",
+]
 
 _TROUBLE = "enrolment"
 CLOCK_SECONDS = 180.0
 """After this time since the boot a controller's own card goes by the clock that it has: nobody may tell it the time."""
+ENROL_SECONDS = 300.0
+"""How long one try may take. While a slow host starts everything at once, the exporter alone takes a minute."""
 CONTROLLER_USER = "jumpstarter-controller"
 CONTROLLER_DATA = "var/lib/jumpstarter-controller"
 
@@ -82,7 +93,7 @@ def _enrol_by_code(host: Host, kept: Kept) -> tuple[Step, str]:
     command = ["jumpstarter-exporter", "enrol", kept.endpoint, "--replace"]
     if kept.fingerprint:
         command += ["--tls-fingerprint", kept.fingerprint]
-    done = host.run(*command, given=f"{kept.pairing_code}\n")
+    done = host.run(*command, given=f"{kept.pairing_code}\n", timeout=ENROL_SECONDS)
     reason = _reason(done.errors)
     is_ours = kept.attempt is not None and kept.attempt.identity not in ("", _identity(host))
     if done.code == ExitCode.OK or (done.code == ExitCode.DENIED and is_ours and _is_at(host, kept.endpoint)):
@@ -119,7 +130,7 @@ def _enrol_at_own_controller(host: Host, kept: Kept) -> tuple[Step, str]:
         "--tls-fingerprint",
         offer["fingerprint"],
     ]
-    done = host.run(*command, given=f"{offer['code']}\n")
+    done = host.run(*command, given=f"{offer['code']}\n", timeout=ENROL_SECONDS)
     return (Step.ENROLLED, "") if done.code == ExitCode.OK else (Step.AGAIN, _reason(done.errors))
 
 

@@ -45,6 +45,13 @@ def test_a_host_that_cannot_write_down_its_attempt_uses_no_code(machine: ImageHo
     assert not (machine.root / "used").exists()
 
 
+def test_an_enrolment_that_hangs_is_tried_again(machine: ImageHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    state.save(machine.host, CODE)
+    machine.program("jumpstarter-exporter", "exec sleep 1000")
+    monkeypatch.setattr(enrolment, "ENROL_SECONDS", 0.5)
+    assert enrol(machine.host) == (Step.AGAIN, "jumpstarter-exporter did not end within 0.5 s")
+
+
 def test_a_controller_on_the_card_goes_by_its_own_clock_when_nobody_tells_the_time(
     machine: ImageHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
