@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--into", type=Path, default=Path("dist/cuts"), help="for the recording [dist/cuts]")
     parser.add_argument("--again", action="store_true", help="use the recording that is there")
     parser.add_argument("--cuts", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=2, help="how many disks are looked at at a time [2]")
     parser.add_argument("--boots", type=int, default=10)
     parser.add_argument("--seed", type=int, default=None, help="of all that is by chance [the time]")
     parser.add_argument(
@@ -99,7 +100,7 @@ def _cut(given: argparse.Namespace, image: Image, place: Place, seed: int) -> in
         chosen = spread(cuts, given.boots)
         boots = beside.submit(_boot_all, image, place, made, looked.look(chosen))
         begun = time.monotonic()
-        made.results = looked.look(cuts)
+        made.results = looked.look(cuts, given.workers)
         made.bait = looked.look(bait_cuts(log, looked.marks, seed))
         made.check_seconds = time.monotonic() - begun
         into = place.folder if given.no_report else IMAGES

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cuts.disks import DATA, ROOT, Card, Partition, Rebuilt, TableError, copy_range, partitions, root_writes
@@ -75,21 +76,55 @@ def phase_of(marks: Mapping[str, int], point: int) -> str:
     return max(past, default=(0, "power"), key=lambda one: one[0])[1]
 
 
+@dataclass(frozen=True)
+class _Fat:
+    """The FAT partition, which is the same after most cuts."""
+
+    checked: Checked
+    before: Found
+    is_changed: bool
+    """Whether jumpstarter.yaml says something else once it is mended."""
+
+
 def check(
-    card: Card, number: int, cut: Cut, story: Story, marks: Mapping[str, int], folder: Path, *, mount: bool
+    card: Card,
+    number: int,
+    cut: Cut,
+    story: Story,
+    marks: Mapping[str, int],
+    folder: Path,
+    *,
+    mount: bool,
+    seen: dict[object, _Fat],
 ) -> Result:
-    """Rebuild the disk and look at it; ``folder`` is for what is needed meanwhile."""
+    """Rebuild the disk and look at it.
+
+    Args:
+        card: Of the recording.
+        number: The cut's.
+        cut: After which it is looked at.
+        story: What happened.
+        marks: And when, in entries of the log.
+        folder: For what is needed meanwhile.
+        mount: Whether the kernel mounts files.
+        seen: FAT partitions by what was written there, so that each is looked at once.
+    """
     result = Result(number, cut, tuple(card.log.entries[landed.number].count for landed in cut.landed))
     rebuilt = card.after(cut)
-    found = read_fat(rebuilt)
-    fat = check_fat(rebuilt.fat)
+    fat = seen.get(rebuilt.fat_writes)
+    if fat is None:
+        before = read_fat(rebuilt)
+        checked = check_fat(rebuilt.fat)
+        fat = _Fat(checked, before, is_changed=read_fat(rebuilt).site != before.site)
+        seen[rebuilt.fat_writes] = fat
+    found = replace(fat.before, table=rebuilt.table)
     moment = Moment(cut.point, marks)
-    if saved(story, moment) is not None and read_fat(rebuilt).site != found.site:
-        fat.faults.append("fsck.vfat changes what jumpstarter.yaml says")
     data, caught = _data(card, rebuilt, found, story, folder, mount=mount, moment=moment)
-    result.mended_fat, result.mended_data = fat.mended, data.mended
-    result.faults = [
-        *fat.faults,
+    result.mended_fat, result.mended_data = fat.checked.mended, data.mended
+    if fat.is_changed and saved(story, moment) is not None:
+        result.faults.append("fsck.vfat changes what jumpstarter.yaml says")
+    result.faults += [
+        *fat.checked.faults,
         *data.faults,
         *(broken_promises(story, moment, found, card.partitions) if found.is_read else ()),
     ]
@@ -126,11 +161,12 @@ def _data(
 
 
 class Looker:
-    """Looks at disks, one after the other."""
+    """Looks at the disks of a recording."""
 
     def __init__(self, base: Path, log: WriteLog, story: Story, folder: Path, *, mount: bool) -> None:
         self._base, self._log, self._story, self._folder, self._mount = base, log, story, folder, mount
         self.marks = story.counted(log)
+        self._seen: dict[object, _Fat] = {}
 
     def know_the_end(self) -> None:
         """Which files are empty in the end, too; and nothing may have been written into the root, which is whole."""
@@ -149,12 +185,22 @@ class Looker:
         with files_of(end.data, self._folder, mount=self._mount) as files:
             self._story.empty = empty_files(files)
 
-    def look(self, cuts: Sequence[tuple[int, Cut]]) -> list[Result]:
-        """All of them, in their order."""
-        card = Card(self._base, self._log, self._folder)
+    def look(self, cuts: Sequence[tuple[int, Cut]], workers: int = 1) -> list[Result]:
+        """All of them, in their order, by so many at a time: what takes time are other programs."""
+        part = -(-len(cuts) // workers) or 1
+        parts = [cuts[at : at + part] for at in range(0, len(cuts), part)]
+        with ThreadPoolExecutor(workers) as pool:
+            return [one for results in pool.map(self._look, range(len(parts)), parts) for one in results]
+
+    def _look(self, worker: int, cuts: Sequence[tuple[int, Cut]]) -> list[Result]:
+        folder = self._folder / f"worker-{worker}"
+        folder.mkdir(exist_ok=True)
+        card = Card(self._base, self._log, folder)
         results: list[Result] = []
         for number, cut in cuts:
-            one = check(card, number, cut, self._story, self.marks, self._folder, mount=self._mount)
+            one = check(
+                card, number, cut, self._story, self.marks, folder, mount=self._mount, seen=self._seen
+            )
             results.append(one)
             if one.faults:
                 print(cut_line(one, self.marks), flush=True)

@@ -91,6 +91,8 @@ class Rebuilt:
     table: bytes
     fat: Path
     data: Path
+    fat_writes: tuple[object, ...]
+    """What has got to the FAT partition: with the same, it is the same."""
 
 
 class Card:
@@ -99,19 +101,28 @@ class Card:
     Args:
         base: The card as it was when the recording began.
         log: What was written then.
-        folder: For files; as large as what is written on the card, and the root.
+        folder: For files; as large as what is written on the card.
     """
 
     def __init__(self, base: Path, log: WriteLog, folder: Path) -> None:
         self.log = log
         self._durable = folder / "durable.img"
         self._folder = folder
-        _copy(base, self._durable)
         self._since = 0
-        with self._durable.open("rb") as file:
-            self.size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            self.partitions = partitions(file.read(SECTOR_BYTES))
+        self._fat_entries = 0
+        with base.open("rb") as given, self._durable.open("wb") as made:
+            self.size = given.seek(0, os.SEEK_END)
+            given.seek(0)
+            self.partitions = partitions(given.read(SECTOR_BYTES))
+            made.truncate(self.size)
+            for place in (Partition(0, SECTOR_BYTES), self.partitions[FAT], self._rest):
+                _copy_data(given.fileno(), place, made.fileno(), 0)
+
+    @property
+    def _rest(self) -> Partition:
+        """From the data partition's begin to the card's end, to which it grows."""
+        begin = self.partitions[DATA].begin
+        return Partition(begin, self.size - begin)
 
     def after(self, cut: Cut) -> Rebuilt:
         """The disk after this cut; the files are the ones of the cut before, overwritten.
@@ -123,21 +134,32 @@ class Card:
         sure = Cut(cut.flushed, cut.flushed, ())
         with self._durable.open("r+b") as file:
             _write(file.fileno(), pieces(self.log, sure, self._since))
+        places = self.partitions
+        self._fat_entries += sum(
+            self._touches(number, places[FAT]) for number in range(self._since, cut.flushed)
+        )
         self._since = cut.flushed
         later = list(pieces(self.log, cut, cut.flushed))
-        places = self.partitions
         table = self._folder / "table.img"
         with self._durable.open("rb") as file:
             table.write_bytes(file.read(SECTOR_BYTES))
         self._part(table, Partition(0, SECTOR_BYTES), later)
-        rebuilt = Rebuilt(table.read_bytes(), self._folder / "fat.img", self._folder / "data.img")
-        for file_, place in (
-            (rebuilt.fat, places[FAT]),
-            (rebuilt.data, Partition(places[DATA].begin, self.size - places[DATA].begin)),
-        ):
+        on_fat = [landed for landed in cut.landed if self._touches(landed.number, places[FAT])]
+        rebuilt = Rebuilt(
+            table.read_bytes(),
+            self._folder / "fat.img",
+            self._folder / "data.img",
+            (self._fat_entries, *on_fat),
+        )
+        for file_, place in ((rebuilt.fat, places[FAT]), (rebuilt.data, self._rest)):
             copy_range(self._durable, place, file_)
             self._part(file_, place, later)
         return rebuilt
+
+    def _touches(self, number: int, place: Partition) -> bool:
+        entry, size = self.log.entries[number], self.log.sector_bytes
+        begin = entry.sector * size
+        return bool(entry.count) and begin < place.end and begin + entry.count * size > place.begin
 
     def _part(self, path: Path, place: Partition, later: Iterable[Piece]) -> None:
         with path.open("r+b") as file:
@@ -192,27 +214,24 @@ def copy_range(source: Path, place: Partition, target: Path) -> None:
     """Make a file of a part of another one, with the same holes."""
     with source.open("rb") as given, target.open("wb") as made:
         made.truncate(place.size)
-        at = place.begin
-        while at < place.end:
-            try:
-                at = os.lseek(given.fileno(), at, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:  # holes up to the end
-                    raise
-                break
-            hole = min(os.lseek(given.fileno(), at, os.SEEK_HOLE), place.end)
-            if at >= place.end:
-                break
-            given.seek(at)
-            made.seek(at - place.begin)
-            left = hole - at
-            while left:
-                data = given.read(min(left, 1 << 20))
-                if not data:
-                    break
-                made.write(data)
-                left -= len(data)
-            at = hole
+        _copy_data(given.fileno(), place, made.fileno(), place.begin)
+
+
+def _copy_data(given: int, place: Partition, made: int, less: int) -> None:
+    """What is no hole, to its place ``less`` so many bytes."""
+    at = place.begin
+    while at < place.end:
+        try:
+            at = os.lseek(given, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # holes up to the end
+                raise
+            return
+        hole = min(os.lseek(given, at, os.SEEK_HOLE), place.end)
+        while at < hole:
+            data = os.pread(given, min(hole - at, 1 << 20), at)
+            os.pwrite(made, data, at - less)
+            at += len(data)
 
 
 @contextmanager
