@@ -11,6 +11,8 @@ from jumpstarter_deb import roots
 
 __all__ = ["Guest"]
 
+LIMIT_SECONDS = 1200.0
+"""Of a command. On a machine with much else to do, an installation compiles Python's modules for more than 300 s."""
 MOUNTS = """
 set -e
 root=$1; cache=$2; shift 2
@@ -45,7 +47,7 @@ class Guest:
             shutil.copyfile(Path("/etc") / name, root / "etc" / name)
 
     def run(
-        self, *command: str | Path, check: bool = True, limit: float = 300
+        self, *command: str | Path, check: bool = True, limit: float = LIMIT_SECONDS
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as root; with `check` its failure is the test's, with all that it said."""
         done = subprocess.run(
@@ -62,7 +64,7 @@ class Guest:
             raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
 
-    def sh(self, script: str, *, check: bool = True, limit: float = 300) -> str:
+    def sh(self, script: str, *, check: bool = True, limit: float = LIMIT_SECONDS) -> str:
         """Run a script of the shell, and return what it prints."""
         return self.run("sh", "-euc", script, check=check, limit=limit).stdout
 

@@ -14,7 +14,7 @@ from jumpstarter_deb.guest import Guest
 from jumpstarter_deb.recipe import ARCHITECTURES, EXCLUDED, PACKAGES
 from jumpstarter_deb.trial import NEWER, OLDER, Packages
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(3600)
 MAX_PACKAGES_BESIDE = 12
 MAX_INSTALLED_MEGABYTES = 60
 EXPORTER, CONTROLLER, CLIENT = PACKAGES
