@@ -162,8 +162,9 @@ FIRMWARE_PARTITION = Partition("JUMPSTARTER", "vfat", 256)
 """What the Pi's boot loader reads, and where a person edits jumpstarter.yaml on a laptop. Room for two kernels."""
 ROOT_PARTITION = Partition("root", "ext4", 0)
 """Mounted read-only."""
-DATA_PARTITION = Partition("data", "ext4", 64)
-"""What lasts. The first boot grows it to the card's end."""
+DATA_PARTITION = Partition("data", "ext4", 160)
+"""What lasts. The first boot grows it to the card's end. More than one of ext4's groups of 128 MB, so that there is a
+second superblock: each mount writes the first one outside of the journal, and a power cut may leave half of that."""
 PARTITIONS = (FIRMWARE_PARTITION, ROOT_PARTITION, DATA_PARTITION)
 FIRST_MEGABYTE = 4
 """Where the first partition begins: cards erase in blocks of up to 4 MB."""

@@ -103,6 +103,26 @@ def test_file_systems_are_whole_and_have_their_labels(
     assert re.search(r"^Block size: +4096$", said, re.MULTILINE)
 
 
+def test_a_data_partition_whose_superblock_was_half_written_is_mended(image: Path, tmp_path: Path) -> None:
+    """As the initial file system does it: e2fsck -p, and where that was not enough, e2fsck -y."""
+    place = places(image)[2]
+    alone = tmp_path / "alone"
+    with image.open("rb") as file:
+        file.seek(place["start"])
+        alone.write_bytes(file.read(place["size"]))
+    with alone.open("r+b") as file:
+        # It is in two sectors, of which the second has the checksum.
+        file.seek(3 * 512)
+        file.write(os.urandom(512))
+    codes = [
+        subprocess.run(["e2fsck", option, alone], capture_output=True, check=False).returncode
+        for option in ("-p", "-y", "-fn")
+    ]
+    assert codes[0] >= 4
+    assert codes[1] in {1, 2}
+    assert codes[2] == 0
+
+
 def test_what_is_packed_is_the_image_again(programs: None, tmp_path: Path) -> None:
     image = tmp_path / "card.img"
     with image.open("wb") as file:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ def check_ext4(file: Path) -> Checked:
     checked = Checked()
     done = run("e2fsck", "-p", file)
     if done.returncode >= 4:
-        checked.faults.append(f"e2fsck -p ends with {done.returncode}: {_said(done)}")
+        checked.mended.append(f"e2fsck -p ends with {done.returncode}, and -y is asked")
         done = run("e2fsck", "-y", file)
         if done.returncode >= 4:
             checked.faults.append(f"e2fsck -y ends with {done.returncode}: {_said(done)}")
@@ -127,12 +128,26 @@ def may_mount(folder: Path) -> str:
     return ""
 
 
+class StillMountedError(Exception):
+    """A disk stays mounted, so that nothing may be written over it: no fault of the disk's."""
+
+
+def _unmount(point: Path) -> None:
+    """Other threads' children have our open files for a moment, between fork and exec."""
+    end = time.monotonic() + SECONDS
+    while (done := run("umount", point)).returncode:
+        if time.monotonic() > end:
+            raise StillMountedError(f"{point} cannot be unmounted: {_said(done)}")
+        time.sleep(0.05)
+
+
 @contextmanager
 def files_of(file: Path, folder: Path, *, mount: bool) -> Iterator[Path]:
     """The files of the data partition below a folder: mounted as on the host, or copied.
 
     Raises:
         OSError: it cannot be mounted or read.
+        StillMountedError: it cannot be unmounted.
     """
     point = folder / "files"
     if not mount:
@@ -151,6 +166,4 @@ def files_of(file: Path, folder: Path, *, mount: bool) -> Iterator[Path]:
     try:
         yield point
     finally:
-        done = run("umount", point)
-        if done.returncode:
-            raise OSError(f"it cannot be unmounted: {_said(done)}")
+        _unmount(point)
