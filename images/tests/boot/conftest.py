@@ -73,24 +73,29 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def snapshots() -> Iterator[list[Story]]:
+def snapshots() -> list[Story]:
     """The story from power, once it was told to its end."""
-    told: list[Story] = []
-    yield told
-    for one in told:
-        shutil.rmtree(one.folder, ignore_errors=True)
+    return []
 
 
-def _new_story() -> Story:
+@pytest.fixture(scope="session")
+def stories() -> Iterator[Path]:
+    """A folder for them, which outlives the tests."""
+    path = Path(tempfile.mkdtemp(prefix="told-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _new_story(stories: Path) -> Story:
     from enrolled import Story
 
-    return Story(Path(tempfile.mkdtemp(prefix="boot-")))
+    return Story(Path(tempfile.mkdtemp(dir=stories)))
 
 
 @pytest.fixture
-def story(snapshots: list[Story]) -> Iterator[Story]:
+def story(snapshots: list[Story], stories: Path) -> Iterator[Story]:
     """One that is to be told. If it comes to its end, other tests go on from there."""
-    new = _new_story()
+    new = _new_story(stories)
     yield new
     if new.is_complete:
         snapshots.append(new)
@@ -99,10 +104,10 @@ def story(snapshots: list[Story]) -> Iterator[Story]:
 
 
 @pytest.fixture
-def story_told(twin: Image, snapshots: list[Story]) -> Story:
+def story_told(twin: Image, snapshots: list[Story], stories: Path) -> Story:
     """A story that was told. Told here, if the test of it did not run, or did not come to its end."""
     if not snapshots:
-        new = _new_story()
+        new = _new_story(stories)
         snapshots.append(new)
         try:
             trio.run(_tell, twin, new)
