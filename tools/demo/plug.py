@@ -81,7 +81,10 @@ def _use(bench: Bench, board: int, lease: str, seconds: float) -> None:
     run("jumpstarter", "lease", "release", lease)
     bench.unplug(4)
     say("Unplugged for good: nobody can lease it, and everybody sees why.")
-    run_until(f"{re.escape(DEVICE)} is missing: unplugged at", "jumpstarter", "exporters", "show", "pi4")
+    # Its state and its devices are two reports, of which either may be the first.
+    device = re.escape(DEVICE)
+    both = rf"(?ms){device} is missing: unplugged at.*^{device} +serial +missing"
+    run_until(both, "jumpstarter", "exporters", "show", "pi4")
 
 
 def _listen(board: int) -> None:

@@ -13,6 +13,22 @@ from outside import until_listed
 
 pytestmark = pytest.mark.timeout(3000)
 
+SIMULATED_CHIP = """
+modprobe gpio-sim
+bench=/sys/kernel/config/gpio-sim/bench
+mkdir -p $bench/bank0/line3
+echo 8 >$bench/bank0/num_lines
+echo lab-sim >$bench/bank0/label
+echo RELAY >$bench/bank0/line3/name
+echo 1 >$bench/live
+chip=$(cat $bench/bank0/chip_name)
+udevadm settle
+echo /dev/$chip /sys/devices/platform/$(cat $bench/dev_name)/$chip/sim_gpio3/value
+"""
+RELAY = """\
+export:
+  power: {{type: power.GpioRelay, config: {{chip: {chip}, pin: {pin}}}}}
+"""
 STICK = """\
 apiVersion: jumpstarter.dev/v1alpha1
 kind: DeviceProfiles
@@ -34,6 +50,20 @@ def is_available(listed: list[dict[str, Any]]) -> bool:
 
 async def reload(machine: Machine) -> None:
     await machine.sh("systemctl reload jumpstarter-exporter")
+
+
+async def test_a_relay_on_a_gpio_chip_is_switched_from_outside(story_told: Story, folder: Path) -> None:
+    async with from_snapshot(story_told, folder) as (outside, machine):
+        chip, value = (await machine.sh(SIMULATED_CHIP)).split()
+        assert (await machine.sh(f"stat -c '%G %a' {chip}")).split() == ["jumpstarter", "660"]
+        await machine.put(
+            "/etc/jumpstarter/exporters/relay.yaml", RELAY.format(chip=chip, pin="RELAY").encode()
+        )
+        await reload(machine)
+        await until_listed(outside, machine, "the relay", is_available)
+        for verb, level in (("on", "1"), ("off", "0"), ("on", "1")):
+            await outside.run("jumpstarter", "power", verb, "-l", f"host={HOST}")
+            assert (await machine.sh(f"cat {value}")).strip() == level
 
 
 async def test_a_stick_that_the_admin_offers_is_flashed_from_outside(story_told: Story, folder: Path) -> None:

@@ -19,7 +19,7 @@ from cuts.disks import (
     root_writes,
     whole,
 )
-from cuts.power_cut import draw
+from cuts.power_cut import Cut, draw
 from cuts.write_log import DISCARD, FLUSH, WriteLog, packed
 
 SECTOR = 512
@@ -103,7 +103,7 @@ def test_cuts_come_in_their_order(base: Path, tmp_path: Path) -> None:
         card.after(early)
 
 
-def _by_flush(log: WriteLog) -> tuple[list, list]:  # type: ignore[type-arg]
+def _by_flush(log: WriteLog) -> tuple[list[Cut], list[Cut]]:
     drawn = [draw(log, random.Random(seed)) for seed in range(50)]
     return [cut for cut in drawn if not cut.flushed], [cut for cut in drawn if cut.flushed]
 
