@@ -7,7 +7,7 @@ board whose file says what it said is not touched. A file that is broken changes
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -255,7 +255,11 @@ class Boards:
             }
             # What is just being stopped is not served any more, as its users see it.
             before = {name: self._roll.served.get(name) for name in self._entries}
-            discovered = {entry.name for entry in self._entries.values() if entry.is_discovered}
+            discovered = {
+                entry.name: self._devices_of(entry.name)
+                for entry in self._entries.values()
+                if entry.is_discovered
+            }
             files = await trio.to_thread.run_sync(self._read, known)
             again = {name for name, board in self._roll.served.items() if board.start_again()}
             self._configured = files
@@ -278,6 +282,13 @@ class Boards:
                 for one in done
             ]
             done = [
+                replace(one, text="goes on, with devices that have changed: jumpstarter-exporter boards")
+                if one.outcome is Outcome.UNCHANGED
+                and discovered.get(one.name, {}) != self._devices_of(one.name, only=discovered)
+                else one
+                for one in done
+            ]
+            done = [
                 replace(one, outcome=Outcome.RESTARTED, text="started again, as it had stopped")
                 if one.name in again and one.outcome is Outcome.UNCHANGED
                 else one
@@ -289,6 +300,13 @@ class Boards:
             *done,
             *(Reloaded(error.file.name, Outcome.BROKEN, f"not taken up: {error}") for error in broken),
         ]
+
+    def _devices_of(self, name: str, only: Collection[str] | None = None) -> Mapping[str, object]:
+        """What the devices of a board are, by their paths; nothing of one that is not among `only`, or not served."""
+        if name not in self.inventory.boards or (only is not None and name not in only):
+            return {}
+        slots = self.inventory.boards[name].slots.items()
+        return {path: (slot.spec.kind, dict(slot.spec.values)) for path, slot in slots}
 
     def show_discovered(self, files: Mapping[str, BoardFile], waiting: Mapping[str, str]) -> None:
         """These are the discovered boards; a file with the name of one counts before it.

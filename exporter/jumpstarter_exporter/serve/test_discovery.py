@@ -533,6 +533,17 @@ async def test_a_profile_with_a_mistake_is_said_by_a_reload(relays: Bench) -> No
         assert "odd.yaml" not in await reload(door)
 
 
+async def test_a_reload_that_makes_other_devices_of_what_is_plugged_in_says_so(relays: Bench) -> None:
+    relays.plug({2: (FT232R, "A5")})
+    async with relays.discovering() as door:
+        await until(door, ft232r="ready")
+        assert await reload(door) == {"pi4": "unchanged"}
+        (relays.home / "config" / "profiles.d" / "relays.yaml").write_text(relay("rock-{id}"))
+        assert (await reload(door))["pi4"].startswith("goes on, with devices that have changed")
+        await until(door, rock="ready")
+        assert await reload(door) == {"pi4": "unchanged"}
+
+
 async def test_a_board_that_waits_for_its_first_device_is_no_fault(
     relays: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
