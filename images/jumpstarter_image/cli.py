@@ -107,7 +107,7 @@ def _check(file: Path) -> int:
         print_error_line(f"jumpstarter-image: {error}")
         return ExitCode.USAGE
     for fault in reading.faults:
-        print_error_line(f"jumpstarter-image: {fault}")
+        print_error_line(f"jumpstarter-image: {fault.sentence(file)}")
     if reading.faults:
         return ExitCode.USAGE
     print_line(f"{file}: valid for a host that is new")

@@ -26,6 +26,7 @@ __all__ = ["FILE", "KEYS", "Fault", "Reading", "read_site", "secrets_to_remove"]
 FILE = Path("jumpstarter.yaml")
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?")
+_ADDRESS_LIKE = re.compile(r"[0-9.]+|.*:.*")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _LABEL_KEY = re.compile(
     r"([a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
@@ -47,8 +48,12 @@ class Fault:
 
     def __str__(self) -> str:
         """One sentence, with its place in the file."""
+        return self.sentence(FILE)
+
+    def sentence(self, file: Path) -> str:
+        """The same, for a file that is called otherwise."""
         place = f", line {self.line}, column {self.column}" if self.line else ""
-        return f"{FILE}{place}: {self.key}{self.key and ': '}{self.message}"
+        return f"{file}{place}: {self.key}{self.key and ': '}{self.message}"
 
 
 @dataclass(frozen=True)
@@ -288,12 +293,23 @@ def _is_key(kind: str, data: str) -> bool:
     return raw[:4] == len(kind).to_bytes(4, "big") and raw[4 : 4 + len(kind)] == kind.encode()
 
 
+def _is_host(text: str) -> bool:
+    """Whether it is a host's name or its address. What looks like an address has to be one."""
+    if _ADDRESS_LIKE.fullmatch(text):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            return False
+        return True
+    return _HOST_NAME.fullmatch(text) is not None
+
+
 def _time_server(section: _Section, before: Kept) -> dict[str, Any]:
     del before
     server = section.text()
     if server == "none":
         return {"time_server": ""}
-    if not _HOST_NAME.fullmatch(server):
+    if not _is_host(server):
         raise section.error(f"{server[:60]!r} is no name or address of a time server")
     return {"time_server": server}
 
@@ -305,7 +321,7 @@ def _endpoint(section: _Section, before: Kept) -> dict[str, Any]:
         host, _ = split_host_port(endpoint, default_port=CONTROLLER_PORT)
     except AddressSyntaxError as error:
         raise section.error(str(error)) from None
-    if not _HOST_NAME.fullmatch(host):
+    if not _is_host(host):
         raise section.error(
             f"{endpoint[:60]!r} is no address of a controller; it takes HOST:PORT, such as lab:8082"
         )
