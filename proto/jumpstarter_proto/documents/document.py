@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from jumpstarter_proto.documents.bounds import MAX_BYTES, Loader, OddValueError, TooMuchError, check_bounds
-from jumpstarter_proto.documents.errors import ConfigError, PathInFile, Place
+from jumpstarter_proto.documents.errors import ConfigError, NoFileError, PathInFile, Place
 
 __all__ = ["Document"]
 
@@ -132,7 +132,7 @@ def _raw(file: Path) -> bytes:
         with file.open("rb") as stream:
             return stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError("there is no such file; check the path", file=file) from None
+        raise NoFileError("there is no such file; check the path", file=file) from None
     except OSError as error:
         raise ConfigError(f"the file cannot be read: {error.strerror}", file=file) from None
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.texts import shown
 
-__all__ = ["ConfigError", "FieldError", "PathInFile", "Place", "dotted", "nearest"]
+__all__ = ["ConfigError", "FieldError", "NoFileError", "PathInFile", "Place", "dotted", "nearest"]
 
 PathInFile: TypeAlias = tuple[str | int, ...]
 """Keys and list indices from the top of a file."""
@@ -33,6 +33,13 @@ class ConfigError(JumpstarterError):
         self.path = path
         self.line = place[0] if place else None
         self.column = place[1] if place else None
+
+
+class NoFileError(ConfigError):
+    """There is no file at the path that somebody gave."""
+
+    status = "NOT_FOUND"
+    exit_code = ExitCode.NOT_FOUND
 
 
 class FieldError(ValueError):

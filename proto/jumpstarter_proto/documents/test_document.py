@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from jumpstarter_proto.documents import ConfigError, Document, check_value
+from jumpstarter_proto.errors import ExitCode
 
 
 def read(folder: Path, text: str) -> Document:
@@ -26,6 +27,15 @@ def test_an_error_has_the_line_and_column_of_its_key_or_its_item(tmp_path: Path)
         error = document.error(path, "no")
         assert (error.line, error.column) == (line, column)
         assert str(error).startswith(f"{tmp_path / 'a.yaml'}:{line}:{column}: ")
+
+
+def test_a_file_that_is_not_there_is_another_exit_code_than_a_file_that_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a\.yaml: there is no such file; check the path") as caught:
+        Document(tmp_path / "a.yaml", "steps")
+    assert caught.value.exit_code is ExitCode.NOT_FOUND
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, "a: 1\nb: c: d\n")
+    assert caught.value.exit_code is ExitCode.USAGE
 
 
 def test_yaml_that_is_none_says_where(tmp_path: Path) -> None:
