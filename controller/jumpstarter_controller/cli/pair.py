@@ -91,8 +91,8 @@ def pair_host(
     are granted unless you say otherwise: `jumpstarter shell -l host=pi4` then works at once.
 
         jumpstarter-controller admin pair host pi4 --label site=berlin
-        jumpstarter-controller admin pair host pi4 --may-label team --may-not-label board
-        jumpstarter-controller admin pair host pi4 --renew      old tokens, and its boards', count no more
+        jumpstarter-controller admin pair host pi4 --may-label team
+        jumpstarter-controller admin pair host pi4 --renew
 
     Parameters
     ----------

@@ -73,8 +73,8 @@ def run(
 
         jumpstarter-exporter run
         jumpstarter-exporter run --config lab.yaml --socket /tmp/lab.sock
-        jumpstarter-exporter run --board rpi4      a process for one board, whose driver may crash
-        jumpstarter-exporter run --listen :8082 --tls-cert lab.crt --tls-key lab.key
+        jumpstarter-exporter run --board rpi4      a process for one board
+        jumpstarter-exporter run --listen :8082 --tls-cert a.crt --tls-key a.key
 
     Parameters
     ----------
@@ -168,9 +168,9 @@ def enrol(
     $JMP_PAIRING_CODE. The token that it is good for is kept in the state directory,
     for its owner only; no configuration is changed, and none needs a secret.
 
-        jumpstarter-exporter enrol lab:8082 --tls-fingerprint 3F:A0:…     this host
+        jumpstarter-exporter enrol lab:8082 --tls-fingerprint 3F:A0:…  this host
         jumpstarter-exporter enrol lab.example.org:8082 --config rpi4.yaml
-        jumpstarter-exporter enrol lab:8082 --board lab-pi                a discovered board
+        jumpstarter-exporter enrol lab:8082 --board lab-pi    a discovered board
 
     Parameters
     ----------
@@ -269,10 +269,10 @@ def drain(
 
     They stay so over restarts. Users of this host may use them all the same.
 
-        jumpstarter-exporter drain rpi4         to work on its wiring when its lease is over
+        jumpstarter-exporter drain rpi4         to work on its wiring
         jumpstarter-exporter drain rpi4 rock    several boards
         jumpstarter-exporter drain --all        all boards
-        jumpstarter-exporter drain --exit       end the exporter after the leases that run
+        jumpstarter-exporter drain --exit       end it after the leases that run
 
     Parameters
     ----------
@@ -391,7 +391,7 @@ def profiles_test(
     Nothing is opened.
 
         jumpstarter-exporter profiles test /dev/ttyUSB0
-        jumpstarter-exporter profiles test 1-1.4         all of what is plugged in there
+        jumpstarter-exporter profiles test 1-1.4         what is plugged in there
         jumpstarter-exporter profiles test 1-1.4 --database other-host.txt
 
     Parameters
