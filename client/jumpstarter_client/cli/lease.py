@@ -219,6 +219,7 @@ def _create(given: Arguments, options: Options) -> ExitCode:
         try:
             limit = patience or controller.config.acquisition_timeout
             ready, _ = await acquire.until_ready(controller, made, line, timeout=limit)
+            await acquire.acknowledge(controller, name, timeout=acquire.RELEASE_SECONDS)
         except BaseException:  # whatever it was, nobody waits any more
             await acquire.release(controller, name)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -18,7 +19,17 @@ from jumpstarter_client.leasing.controller import Calls, Controller, bare, is_mi
 from jumpstarter_client.leasing.progress import Progress, Stage, progress_of
 from jumpstarter_client.leasing.times import spell
 
-__all__ = ["AWAY", "NotInTimeError", "RefusedError", "Tell", "create", "new_name", "release", "until_ready"]
+__all__ = [
+    "AWAY",
+    "NotInTimeError",
+    "RefusedError",
+    "Tell",
+    "acknowledge",
+    "create",
+    "new_name",
+    "release",
+    "until_ready",
+]
 
 RELEASE_SECONDS = 30.0
 POLL_SECONDS = 2.0
@@ -27,8 +38,8 @@ REOPEN_SECONDS = 60.0
 AWAY = frozenset((StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED))
 """What a call ends with when the controller, or the way to it, is not there for the moment."""
 
-_RELEASE_LATER = AWAY | {StatusCode.RESOURCE_EXHAUSTED, StatusCode.INTERNAL}
-"""What a controller whose disk is full, or that has too much to do, says of a release that it may take yet."""
+_SAY_LATER = AWAY | {StatusCode.RESOURCE_EXHAUSTED, StatusCode.INTERNAL}
+"""What a controller whose disk is full, or that has too much to do, says of what it may take yet."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +68,8 @@ async def create(
 ) -> pb.Lease:
     """Ask for a lease of that name; once, whatever happens to the connection.
 
-    With `waits` it has to be waited for by `until_ready`: a controller of ours gives it to others otherwise.
+    With `waits` it has to be waited for by `until_ready`, and then to be acknowledged or dialled: a controller of ours
+    gives its board to others otherwise.
     `for_board`: it waits for a board to appear, if there is none yet.
 
     Raises:
@@ -96,7 +108,6 @@ async def until_ready(
     """
     name = bare(lease.name)
     said = ""
-    asked = False
     backoff = Backoff(0.1, POLL_SECONDS)
     with trio.move_on_after(timeout):
         while True:
@@ -105,10 +116,6 @@ async def until_ready(
                     opened = trio.current_time()
                     while trio.current_time() < opened + REOPEN_SECONDS:
                         progress = progress_of(lease)
-                        if progress.stage is Stage.READY and not asked:
-                            # It was free at once; the controller has to hear that we know.
-                            lease, asked = await calls.get_lease(name, waits=True), True
-                            continue
                         if progress.stage is Stage.READY:
                             return lease, progress
                         if progress.stage is Stage.FAILED:
@@ -118,7 +125,7 @@ async def until_ready(
                             backoff.reset()
                         tell(said)
                         await trio.sleep(backoff.next())
-                        lease, asked = await calls.get_lease(name, waits=True), True
+                        lease = await calls.get_lease(name, waits=True)
                 continue
             except RpcError as error:
                 if error.code not in AWAY:
@@ -131,6 +138,29 @@ async def until_ready(
         f"there was no board within {spell(timeout)} ({said or 'the controller did not answer'}); "
         "wait longer with --acquisition-timeout, or look who has them: jumpstarter exporters"
     )
+
+
+async def acknowledge(controller: Controller, name: str, *, timeout: float = math.inf) -> None:
+    """Let the controller hear that we know of our board, as who was killed while they waited never would.
+
+    A controller that goes away is waited for, for `timeout` seconds.
+
+    Raises:
+        RpcError: it could not hear us in that time, or refuses.
+        LoginError: as `Controller.open`.
+    """
+    backoff = Backoff(0.3, POLL_SECONDS)
+    deadline = trio.current_time() + timeout
+    while True:
+        try:
+            async with controller.open() as calls:
+                await calls.get_lease(name, waits=True)
+                return
+        except RpcError as error:
+            if error.code not in _SAY_LATER or trio.current_time() > deadline:
+                raise
+            _log.info("the controller has not heard yet that lease %s is taken: %s", name, error)
+        await trio.sleep(backoff.next())
 
 
 async def _cure(calls: Calls, name: str) -> str:
@@ -157,7 +187,7 @@ async def release(controller: Controller, name: str) -> None:
                     await calls.delete_lease(name)
                     return
             except RpcError as error:
-                if error.code not in _RELEASE_LATER:
+                if error.code not in _SAY_LATER:
                     _log.info("lease %s: %s", name, error)  # it has ended by itself, or never was
                     return
                 reason = error.details

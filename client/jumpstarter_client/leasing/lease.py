@@ -12,12 +12,21 @@ from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import CONNECT_SECONDS, Backoff, open_router_stream
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel
+from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lasting import FinalError
-from jumpstarter_client.leasing.acquire import RefusedError, Tell, create, new_name, release, until_ready
+from jumpstarter_client.leasing.acquire import (
+    RefusedError,
+    Tell,
+    acknowledge,
+    create,
+    new_name,
+    release,
+    until_ready,
+)
 from jumpstarter_client.leasing.carrier import carrying
 from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_client.leasing.controller import Calls, Controller, bare
@@ -29,6 +38,8 @@ CARRIED_SECONDS = 20.0
 """Less than clients wait for their first answer, so that they hear the reason."""
 NOTICE_SECONDS = 3.0
 """A user is told when a tunnel takes longer."""
+ACKNOWLEDGE_SECONDS = 3.0
+"""Most commands have dialled or ended by then, which says as much; a controller waits half a minute for it."""
 
 _log = logging.getLogger(__name__)
 
@@ -177,12 +188,25 @@ async def leased(
                 if wanted.otherwise:
                     raise RefusedError(f"{error}; {wanted.otherwise}") from None
                 raise
-            yield Lease(controller, ready, ours=ours)
+            with collapsed():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_acknowledge, controller, name)
+                    yield Lease(controller, ready, ours=ours)
+                    nursery.cancel_scope.cancel()
         finally:
             if trio.current_effective_deadline() == -math.inf:
                 controller.let_go()  # cancelled, as we are
             if ours:
                 await release(controller, name)
+
+
+async def _acknowledge(controller: Controller, name: str) -> None:
+    """Let the controller hear of a lease that is held; what is in the way of that is no matter of its user's."""
+    await trio.sleep(ACKNOWLEDGE_SECONDS)
+    try:
+        await acknowledge(controller, name)
+    except (RpcError, JumpstarterError) as error:
+        _log.info("the controller could not be told that lease %s is taken: %s", name, error)
 
 
 async def _only(calls: Calls, controller: Controller) -> pb.Lease:

@@ -15,7 +15,7 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_client.lasting import FinalError
-from jumpstarter_client.leasing.acquire import RELEASE_SECONDS, NotInTimeError, RefusedError
+from jumpstarter_client.leasing.acquire import POLL_SECONDS, RELEASE_SECONDS, NotInTimeError, RefusedError
 from jumpstarter_client.leasing.configs import ClientConfig
 from jumpstarter_client.leasing.conftest import (
     CONTROLLER,
@@ -24,9 +24,11 @@ from jumpstarter_client.leasing.conftest import (
     FakeController,
     Network,
 )
-from jumpstarter_client.leasing.lease import CARRIED_SECONDS, NotYoursError, leased
+from jumpstarter_client.leasing.lease import ACKNOWLEDGE_SECONDS, CARRIED_SECONDS, NotYoursError, leased
 from jumpstarter_client.leasing.wanted import Wanted
 
+PICKUP_SECONDS = 30.0
+"""As long waits a controller of ours."""
 NEW = Wanted(selector="board=rpi4")
 
 
@@ -122,6 +124,47 @@ async def test_a_controller_that_is_gone_at_the_end_keeps_its_user_for_half_a_mi
         async with leased(config, NEW):
             await network.leave(CONTROLLER)
     assert trio.current_time() == pytest.approx(RELEASE_SECONDS)
+
+
+@pytest.mark.parametrize("wanted", [NEW, Wanted(lease="mine")])
+async def test_a_controller_hears_of_a_lease_that_is_held_but_not_of_one_that_is_over_by_then(
+    wanted: Wanted, lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It would give the board of a command to others that has not said that it knows of it."""
+    lab.add("mine")
+    async with leased(config, wanted):
+        asked = len(lab.times("GetLease"))
+        await trio.sleep(ACKNOWLEDGE_SECONDS - 0.1)
+    await trio.sleep(1)
+    assert len(lab.times("GetLease")) == asked
+    async with leased(config, wanted):
+        await trio.sleep(10 * PICKUP_SECONDS)
+    assert len(lab.times("GetLease")) == 2 * asked + 1, "it is said once"
+
+
+async def test_a_controller_that_was_away_hears_of_a_lease_that_is_held_when_it_is_back(
+    lab: FakeController, network: Network, config: ClientConfig, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with leased(config, NEW):
+        services = await network.leave(CONTROLLER)
+        await trio.sleep(10 * RELEASE_SECONDS)
+        assert lab.times("GetLease") == []
+        network.hosts[CONTROLLER] = services
+        await trio.sleep(2 * POLL_SECONDS)
+        assert len(lab.times("GetLease")) == 1
+
+
+async def test_a_lease_is_no_worse_for_a_controller_that_cannot_be_told_that_it_is_held(
+    lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def forget() -> None:
+        raise RpcError(StatusCode.UNKNOWN, "what lease?")
+
+    lab.before["GetLease"] = forget
+    async with leased(config, NEW) as lease:
+        await trio.sleep(PICKUP_SECONDS)
+        assert len(lab.times("GetLease")) == 1
+    assert lab.released == [lease.name]
 
 
 # --- the way to its board
