@@ -59,7 +59,7 @@ for word; do
 done
 if [ "$word" = upgrade ]; then cat upgradable; else cat also 2>/dev/null; fi; exit 0""",
     "mount": """
-if [ -e card-is-broken ]; then
+if [ -e card-is-broken ] && [ $2 != remount,ro ]; then
     printf "mount: /: cannot remount read-write, is write-protected.\n  dmesg(1) may have more.\n" >&2; exit 32
 fi
 case $2 in
