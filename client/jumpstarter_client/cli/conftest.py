@@ -71,6 +71,7 @@ def command(bare: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     """Runs `jumpstarter …` (or `j …`) in this process."""
     monkeypatch.setattr("jumpstarter_client.cli.entry._end_cleanly_when_told_to", lambda: None)
     monkeypatch.setattr("gc.disable", lambda: None)
+    monkeypatch.setattr("gc.freeze", lambda: None)
 
     def command(*words: str) -> Done:
         program, *rest = words

@@ -47,7 +47,10 @@ def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
     # A command is over before the collector finds anything; it would only look, again and again.
     gc.disable()
     _end_cleanly_when_told_to()
-    sys.exit(run_guarded(lambda: _run(command), "error"))
+    code = run_guarded(lambda: _run(command), "error")
+    # While it ends the interpreter collects once more, over all modules; what is frozen it leaves alone.
+    gc.freeze()
+    sys.exit(code)
 
 
 def _run(command: Callable[[list[str], Options], int | None]) -> int:

@@ -99,6 +99,7 @@ def inspect(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jumpstarter_client.cli.entry._end_cleanly_when_told_to", lambda: None)
         patch.setattr("gc.disable", lambda: None)
+        patch.setattr("gc.freeze", lambda: None)
         patch.setattr("sys.argv", ["jumpstarter", "storage", "inspect", *words])
         with pytest.raises(SystemExit) as ended:
             run(start)
