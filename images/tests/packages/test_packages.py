@@ -14,6 +14,8 @@ from jumpstarter_deb.guest import Guest
 from jumpstarter_deb.recipe import ARCHITECTURES, EXCLUDED, PACKAGES
 from jumpstarter_deb.trial import NEWER, OLDER, Packages
 
+from tests.interop.exporters import free_port
+
 pytestmark = pytest.mark.timeout(3600)
 MAX_PACKAGES_BESIDE = 12
 MAX_INSTALLED_MEGABYTES = 60
@@ -30,7 +32,7 @@ timeout 100 sh -c 'until [ -S /run/jumpstarter/exporter.sock ]; do sleep 0.1; do
 
 CONTROL = """
 data=/var/lib/jumpstarter-controller
-ports="--listen 127.0.0.1:18082 --router-listen 127.0.0.1:18083"
+ports="--listen 127.0.0.1:$port --router-listen 127.0.0.1:$router"
 install -d -m 700 -o jumpstarter-controller -g jumpstarter-controller $data
 runuser -u jumpstarter-controller -- jumpstarter-controller run --data $data --with-router $ports >/tmp/log 2>&1 &
 pair="runuser -u jumpstarter-controller -- jumpstarter-controller admin pair host pi4 --data $data"
@@ -154,7 +156,7 @@ def test_controller_is_installed_used_upgraded_and_purged(guest: Guest, packages
     ]
     refused = guest.install(packages.file(CONTROLLER, OLDER), check=False)
     assert "may have changed /var/lib/jumpstarter-controller" in refused.stdout
-    said = guest.sh(CONTROL)
+    said = guest.sh(f"port={free_port()} router={free_port()}\n{CONTROL}")
     assert "jumpstarter-exporter enrol" in said
     guest.run("apt-get", "purge", "-y", "-qq", CONTROLLER)
     for name in ("controller", "router"):
