@@ -140,14 +140,17 @@ def _make(name: str) -> Any:
 
 def _chip(path: str) -> Any:
     """The factory of a chip: one for the life of the process, or for as long as the chip is plugged in."""
-    node = f"/dev/gpiochip{number_of(path)}"
+    number_of(path)
+    node = os.path.realpath(path)
     with _lock, _faults(f"pin factory for {path}"):
         inode = os.stat(node).st_ino
         known = _chips.get(node)
         if known is None or known[0] != inode:
             if known is not None:
+                # Also if the new one cannot be opened, as before udev has given it to us: no chip is closed twice.
+                del _chips[node]
                 close_chip(known[1])
-            known = _chips[node] = inode, open_chip(path)
+            known = _chips[node] = inode, open_chip(node)
         return known[1]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import gpiozero.devices
@@ -422,6 +424,35 @@ def test_a_relay_of_a_chip_that_is_not_plugged_in_is_missing() -> None:
         client.on()
     assert GpioRelay.host_nodes({"pin": 0, "chip": "/dev/no-such-chip"}) == ["/dev/no-such-chip"]
     assert GpioRelay.host_nodes({"pin": 0}) == []
+
+
+def test_a_chip_that_was_plugged_in_again_is_had_as_soon_as_it_can_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """udev gives a node to the exporter a moment after it is there."""
+    closed: list[int] = []
+    library = SimpleNamespace(error=OSError, gpiochip_close=lambda handle: closed.append(handle & 0xFFFF))
+    monkeypatch.setitem(sys.modules, "lgpio", library)
+    monkeypatch.setattr(pins, "_chips", {})
+    node = tmp_path / "gpiochip12"
+    handles = iter([1, None, None, 2])
+
+    def open_chip(_: str) -> Any:
+        if (handle := next(handles)) is None:
+            raise PermissionError(13, "Permission denied")
+        board = board_of("cp210x", ["RELAY"])
+        return SimpleNamespace(_handle=handle, board_info=board)
+
+    monkeypatch.setattr(pins, "open_chip", open_chip)
+    node.touch()
+    pins.acquire("RELAY", chip=str(node)).release()
+    (tmp_path / "new").touch()
+    (tmp_path / "new").replace(node)
+    for _ in range(2):
+        with pytest.raises(DeviceMissing, match="Permission denied"):
+            pins.acquire("RELAY", chip=str(node))
+    pins.acquire("RELAY", chip=str(node)).release()
+    assert closed == [1]
 
 
 @pytest.mark.parametrize(
