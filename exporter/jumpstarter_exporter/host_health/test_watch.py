@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import pytest
 import trio
 import trio.testing
 
@@ -24,11 +25,11 @@ class Host:
         self.looks = 0
         self.system_looks = 0
         self.alarmed = trio.Event()
-        self.alarm_fails = False
+        self.alarm_fault: Exception | None = None
 
     async def undervoltage(self) -> None:
-        if self.alarm_fails:
-            raise OSError(5, "Input/output error")
+        if self.alarm_fault is not None:
+            raise self.alarm_fault
         await self.alarmed.wait()
 
     async def hardware(self, facts: HostFacts | None = None) -> HostFacts:
@@ -142,11 +143,12 @@ async def test_an_undervoltage_is_looked_at_at_once_and_the_next_one_with_the_ne
     assert trio.current_time() == began + LOOK_SECONDS
 
 
+@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), ValueError("a fault of ours")])
 async def test_a_kernel_that_cannot_be_listened_to_is_looked_at_now_and_then(
-    autojump_clock: trio.testing.MockClock,
+    fault: Exception, autojump_clock: trio.testing.MockClock
 ) -> None:
     host = Host()
-    host.alarm_fails = True
+    host.alarm_fault = fault
     watch = HealthWatch(Inventory(), lambda: host)
     await watch.wait()
     assert trio.current_time() == LOOK_SECONDS

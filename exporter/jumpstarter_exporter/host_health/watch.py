@@ -106,6 +106,8 @@ class HealthWatch:
                     await self._looks().undervoltage()
                 except OSError as error:
                     _log.info("under-voltage is looked for every %.0f s: %s", self.seconds, error)
+                except Exception:  # a fault of ours in this must not end the board
+                    _log.exception("under-voltage is looked for every %.0f s", self.seconds)
                 else:
                     self._had_undervoltage = True
                     self._looked = -math.inf
