@@ -198,15 +198,20 @@ def _boards(host: Host) -> tuple[tuple[Board, ...], str]:
     data = _json(done.output)
     if done.code != 0 or not isinstance(data, Mapping):
         return (), trouble
-    return tuple(
-        Board(
-            str(board.get("name")),
-            str(board.get("problem") or ""),
-            str(board.get("use") or ""),
-            tuple(_device(device) for device in board.get("devices", [])),
-        )
-        for board in data.get("boards", [])
-    ), ""
+    try:
+        return tuple(map(_board, data.get("boards", []))), ""
+    except (AttributeError, LookupError, TypeError):
+        # Of a version that an update has just installed, say: nothing that it answers ends the update.
+        return (), "the exporter says of its boards what makes no sense; see `jumpstarter-exporter boards`"
+
+
+def _board(board: Mapping[str, Any]) -> Board:
+    return Board(
+        str(board.get("name")),
+        str(board.get("problem") or ""),
+        str(board.get("use") or ""),
+        tuple(_device(device) for device in board.get("devices", [])),
+    )
 
 
 def _device(device: Mapping[str, Any]) -> str:

@@ -82,12 +82,14 @@ def is_newer(host: Host, one: str, other: str) -> bool:
     return host.run("dpkg", "--compare-versions", one, "gt", other).code == 0
 
 
-def apt(host: Host, *words: str, timeout: float = PACKAGES_SECONDS) -> Done:
-    """Run `apt-get` without questions. CommandError."""
+def apt(
+    host: Host, command: str, *words: str, given: Iterable[str] = (), timeout: float = PACKAGES_SECONDS
+) -> Done:
+    """Run a command of `apt-get`, with these options and `given`, without questions. CommandError."""
     options = ["-y", "-q", "-o", "APT::Sandbox::User=root", "-o", "DPkg::Lock::Timeout=60"]
     options += [word for option in _CONFIGURATION for word in ("-o", f"Dpkg::Options::={option}")]
-    done = host.run("apt-get", *options, *words, timeout=timeout, variables=_QUIETLY)
-    return _checked(done, f"apt-get {next(word for word in words if not word.startswith('-'))}")
+    done = host.run("apt-get", *options, *words, command, *given, timeout=timeout, variables=_QUIETLY)
+    return _checked(done, f"apt-get {command}")
 
 
 def install_files(host: Host, files: Iterable[Path], *, back: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,6 +110,9 @@ def test_an_end_is_said_with_what_to_do() -> None:
         "Problem: the update to jumpstarter-exporter 2 in place of 1 was taken back: it ends; "
     )
     assert line.endswith("`sudo journalctl -u jumpstarter-image-update` says more.")
+    mixed = msgspec.structs.replace(at(Step.CHECKING), changes=(CHANGE, Change("libfoo", "2", "1")))
+    [line] = update_lines(mixed.after(Event.FAILED, "it ends").after(Event.DONE).after(Event.DONE))
+    assert "what it has of libfoo stays, as no version before is kept" in line
     many = Record(boot="a", changes=(CHANGE,) * 6, files=())
     assert "and 2 packages more" in update_lines(many)[0]
     stuck = Record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,6 +249,37 @@ def test_who_is_about_to_leave_is_waited_for(machine: ImagePackages, monkeypatch
     assert machine.says("root-mode") == "ro"
 
 
+def test_two_people_do_not_prepare_one_at_the_same_time(machine: ImagePackages) -> None:
+    said: list[str] = []
+
+    def while_it_is_prepared(line: str) -> None:
+        said.append(line)
+        with pytest.raises(ObjectionError, match="somebody else prepares an update"):
+            stage(machine, machine.deb("3"))
+
+    assert prepare(machine.host, Options((machine.deb("2"),)), while_it_is_prepared) is not None
+    assert said
+    assert go_on(machine) is Ending.INSTALLED
+    assert machine.installed == "2"
+
+
+@pytest.mark.parametrize("answer", ["", '{"boards": ["rpi4"]}'])
+def test_an_exporter_that_runs_and_does_not_say_who_has_its_boards_keeps_it_away(
+    machine: ImagePackages, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.fact("boards", answer)
+    assert update(machine, machine.deb("2")) == ExitCode.FAILED
+    assert "does not say who has its boards" in capsys.readouterr().err
+    assert machine.commands("mount") == []
+    machine.fact(f"unit-{system.EXPORTER}", "ActiveState=failed")
+    machine.boards()
+    stage(machine, machine.deb("2"))
+    machine.fact("boards", answer)
+    assert go_on(machine) is Ending.INSTALLED
+    machine.fact("boards", answer)
+    assert update(machine, machine.deb("3"), "--during-leases") == ExitCode.OK
+
+
 def test_only_one_update_at_a_time(machine: ImagePackages) -> None:
     stage(machine, machine.deb("2"))
     with pytest.raises(ObjectionError, match="an update is going on"):
@@ -375,6 +407,52 @@ def test_what_apt_would_upgrade_is_downloaded_before_anything_is_touched(machine
     assert [line.split()[-1] for line in apt] == ["update", "upgrade", "upgrade", "upgrade"]
     assert "--download-only" in apt[2]
     assert "--no-download" in apt[3]
+
+
+def test_what_was_downloaded_is_on_the_disk_before_the_record_says_that_it_is_there(
+    machine: ImagePackages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a network it cannot be finished otherwise."""
+    machine.install("1", "libfoo")
+    machine.fact("upgradable", "Inst libfoo [1] (2 Debian [amd64])")
+    found = machine.deb("2", name="libfoo")
+    found.rename(machine.facts / "archive" / found.name)
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    assert prepare(machine.host, Options(), lambda _: None) is not None
+    record = next(number for number, name in enumerate(synced) if "record" in name)
+    assert {found.name, "archives"} <= set(synced[:record])
+    (machine.host.update_folder / update_prepare.RECORD).unlink()
+
+
+def test_what_was_downloaded_for_nothing_takes_no_room(
+    machine: ImagePackages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.install("1", "libfoo")
+    machine.fact("upgradable", "Inst libfoo [1] (2 Debian [amd64])")
+    found = machine.deb("2", name="libfoo")
+    found.rename(machine.facts / "archive" / found.name)
+    machine.boards(rpi4="leased by ann (l1, leased)")
+    assert update(machine) == ExitCode.DENIED
+    assert not machine.host.update_folder.exists()
+
+
+def test_a_download_that_fails_is_a_sentence_that_names_the_command(
+    machine: ImagePackages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.program(
+        "apt-get",
+        "case $* in *--download-only*) echo 'E: Failed to fetch it' >&2; exit 100;; *upgrade) "
+        "echo 'Inst libfoo [1] (2 Debian [amd64])';; esac",
+    )
+    assert update(machine) == ExitCode.FAILED
+    assert "apt-get upgrade failed: E: Failed to fetch it; nothing was touched" in capsys.readouterr().err
 
 
 def test_they_cannot_be_taken_back_and_that_is_said(

@@ -5,9 +5,11 @@ Nothing else of the host is changed here. The last thing that is written is the 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +43,11 @@ __all__ = [
     "load_record",
     "prepare",
     "save_record",
+    "sync",
 ]
 
 RECORD = "record.json"
+_LOCK = "update.lock"
 
 
 class ObjectionError(Exception):
@@ -86,17 +90,27 @@ def save_record(path: Path, record: Record) -> None:
 
 
 def boards_of(host: Host) -> list[tuple[str, str]]:
-    """Boards that a controller leases, with what the exporter says of their use; none if it does not run."""
+    """Boards that a controller leases, with what the exporter says of their use; none if it does not run.
+
+    CommandError: it runs, and does not say.
+    """
     if not host.exporter_socket.exists():
         return []
     done = host.run(
         *("jumpstarter-exporter", "boards", "-o", "json", "--socket", str(host.exporter_socket)), timeout=30.0
     )
-    try:
-        listed = parse_json(done.output)["boards"] if done.code == 0 else []
-    except (ValueError, LookupError, TypeError):
+    why = " ".join(done.errors.split())[:200] or f"exit code {done.code}"
+    if done.code == 0:
+        try:
+            listed = parse_json(done.output)["boards"]
+            return [(str(one["name"]), str(one.get("use") or "")) for one in listed if one.get("exporter")]
+        except (ValueError, LookupError, TypeError, AttributeError):
+            why = "its answer makes no sense"
+    if not system.invocation(host, system.EXPORTER):
         return []
-    return [(str(one["name"]), str(one.get("use") or "")) for one in listed if one.get("exporter")]
+    raise system.CommandError(
+        f"the exporter runs and does not say who has its boards ({why}); wait until it does, or say --during-leases"
+    )
 
 
 def kept_file(host: Host, name: str, version: str) -> Path | None:
@@ -115,11 +129,39 @@ def prepare(host: Host, options: Options, tell: Callable[[str], None]) -> Record
     ObjectionError: see there. CommandError: apt or dpkg says no. OSError: the data partition cannot be written.
     """
     folder = host.update_folder
-    if load_record(folder / RECORD) is not None:
-        raise ObjectionError(
-            ExitCode.DENIED, "an update is going on: see `sudo journalctl -fu jumpstarter-image-update`"
-        )
-    shutil.rmtree(folder, ignore_errors=True)
+    with _alone(host), ExitStack() as unless_recorded:
+        if load_record(folder / RECORD) is not None:
+            raise ObjectionError(
+                ExitCode.DENIED, "an update is going on: see `sudo journalctl -fu jumpstarter-image-update`"
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        unless_recorded.callback(shutil.rmtree, folder, ignore_errors=True)
+        record = _staged(host, options, tell)
+        if record is not None:
+            save_record(folder / RECORD, record)
+            unless_recorded.pop_all()
+        return record
+
+
+@contextmanager
+def _alone(host: Host) -> Iterator[None]:
+    """While the block lasts nobody else prepares an update, who would remove these files. ObjectionError: they do."""
+    host.run_folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(host.run_folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ObjectionError(
+                ExitCode.DENIED, "somebody else prepares an update at this moment; wait for its end"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _staged(host: Host, options: Options, tell: Callable[[str], None]) -> Record | None:
+    """All of it but the record."""
     changes, debs = _files(host, options) if options.files else _upgrade(host, options)
     if not changes:
         tell("there is nothing to update")
@@ -130,29 +172,26 @@ def prepare(host: Host, options: Options, tell: Callable[[str], None]) -> Record
     if options.files and not options.no_way_back:
         _check(objection_to_way_back(changes))
     _check_room(host, debs)
-    boards = boards_of(host)
-    _check_boards(boards, options)
+    boards = [] if options.during_leases else boards_of(host)
+    _check_boards(boards)
     services = [system.EXPORTER]
     if system.invocation(host, system.CONTROLLER):
         services.append(system.CONTROLLER)
     tell(_what_happens(services, changes, options))
     if options.is_trial:
-        shutil.rmtree(folder, ignore_errors=True)
         return None
     if options.files:
-        _stage(folder, debs)
-    record = Record(
+        _stage(host.update_folder, debs)
+    return Record(
         boot=host.boot_id(),
         changes=changes,
         files=tuple(deb.file_name for deb in debs) if options.files else (),
         is_upgrade=not options.files,
         during_leases=options.during_leases,
-        drained=() if options.during_leases else drainable_boards(boards),
+        drained=drainable_boards(boards),
         services=tuple(services),
         invocations={unit: system.invocation(host, unit) for unit in services},
     )
-    save_record(folder / RECORD, record)
-    return record
 
 
 def _check(objection: Objection | None) -> None:
@@ -180,11 +219,13 @@ def _files(host: Host, options: Options) -> tuple[tuple[Change, ...], list[Deb]]
     _check(objection_to_files(debs, newer))
     if not debs:
         return (), []
-    said = system.apt(host, "--simulate", "--no-download", "install", *(deb.path for deb in debs)).output
-    simulation = parse_simulation(said)
+    given = [deb.path for deb in debs]
+    simulation = parse_simulation(
+        system.apt(host, "install", "--simulate", "--no-download", given=given).output
+    )
     _check(objection_to_simulation(simulation))
-    given = {deb.name for deb in debs}
-    if missing := [change.name for change in simulation.installed if change.name not in given]:
+    names = {deb.name for deb in debs}
+    if missing := [change.name for change in simulation.installed if change.name not in names]:
         raise ObjectionError(
             ExitCode.FAILED, f"{', '.join(missing)} is needed as well; give the files of all packages at once"
         )
@@ -194,14 +235,17 @@ def _files(host: Host, options: Options) -> tuple[tuple[Change, ...], list[Deb]]
 def _upgrade(host: Host, options: Options) -> tuple[tuple[Change, ...], list[Deb]]:
     """Everything is downloaded first: the installation needs no network, and can be finished after a power cut."""
     system.apt(host, "update")
-    simulation = parse_simulation(system.apt(host, "--simulate", "upgrade").output)
+    simulation = parse_simulation(system.apt(host, "upgrade", "--simulate").output)
     _check(objection_to_simulation(simulation))
     if not simulation.installed or options.is_trial:
         return simulation.installed, []
     archives = host.update_folder / "archives"
     (archives / "partial").mkdir(mode=0o700, parents=True)
-    system.apt(host, "-o", f"Dir::Cache::archives={archives}/", "--download-only", "upgrade")
-    found = [system.read_deb(host, path) for path in sorted(archives.glob("*.deb"))]
+    system.apt(host, "upgrade", "-o", f"Dir::Cache::archives={archives}/", "--download-only")
+    files = sorted(archives.glob("*.deb"))
+    for path in (*files, archives):
+        sync(path)
+    found = [system.read_deb(host, path) for path in files]
     return simulation.installed, [deb for deb in found if deb is not None]
 
 
@@ -223,9 +267,8 @@ def _free(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def _check_boards(boards: Sequence[tuple[str, str]], options: Options) -> None:
-    busy = busy_boards(boards)
-    if busy and not options.during_leases:
+def _check_boards(boards: Sequence[tuple[str, str]]) -> None:
+    if busy := busy_boards(boards):
         raise ObjectionError(
             ExitCode.DENIED,
             f"{'; '.join(busy)}; to let no lease follow: sudo jumpstarter-exporter drain --all; "
@@ -243,11 +286,19 @@ def _what_happens(services: Sequence[str], changes: Sequence[Change], options: O
     return f"the root is made writable, {leases}, and {names} has to be ready afterwards; {back}"
 
 
+def sync(path: Path) -> None:
+    """A file or a folder is on the disk before the record says that it is there. OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _stage(folder: Path, debs: Sequence[Deb]) -> None:
-    """Copy the files, on the disk before the record says that they are there."""
+    """Copy the files."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for deb in debs:
-        with Path(deb.path).open("rb") as source, (folder / safe_name(deb.file_name)).open("wb") as copy:
-            shutil.copyfileobj(source, copy)
-            copy.flush()
-            os.fsync(copy.fileno())
+        copy = folder / safe_name(deb.file_name)
+        shutil.copyfile(deb.path, copy)
+        sync(copy)

@@ -167,7 +167,12 @@ def update_lines(record: Record) -> list[str]:
     if record.ending is Ending.UNTOUCHED:
         return [f"Update: {names}: nothing was changed: {record.reason}."]
     if record.ending is Ending.TAKEN_BACK:
-        return [f"Problem: the update to {names} was taken back: {record.reason}; {look}."]
+        kept = [change.name for change in record.changes if not change.back]
+        stays = ""
+        if kept:
+            more = f" and {len(kept) - 4} packages more" if len(kept) > 4 else ""
+            stays = f"; what it has of {', '.join(kept[:4])}{more} stays, as no version before is kept"
+        return [f"Problem: the update to {names} was taken back: {record.reason}{stays}; {look}."]
     resume = f" Then: sudo jumpstarter-exporter resume {' '.join(record.drained)}." if record.drained else ""
     failed = (
         f"Problem: the update to {names} failed: {record.reason}; and the version before was not taken back: "

@@ -5,7 +5,6 @@ It runs as a service of its own (jumpstarter-image-update), which does not end w
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from jumpstarter_image import system_packages as system
 from jumpstarter_image.host import Host
 from jumpstarter_image.system_packages import CommandError
 from jumpstarter_image.update_plan import busy_boards
-from jumpstarter_image.update_prepare import RECORD, boards_of, load_record, save_record
+from jumpstarter_image.update_prepare import RECORD, boards_of, load_record, save_record, sync
 from jumpstarter_image.update_record import Ending, Event, Record, Step
 
 __all__ = ["continue_update", "last_record", "running_record"]
@@ -100,7 +99,7 @@ def _install(host: Host, record: Record) -> None:
     folder = host.update_folder
     if record.is_upgrade:
         archives = f"Dir::Cache::archives={folder / 'archives'}/"
-        _say(system.apt(host, "-o", archives, "--no-download", "upgrade").output)
+        _say(system.apt(host, "upgrade", "-o", archives, "--no-download").output)
     else:
         _say(system.install_files(host, [folder / safe_name(name) for name in record.files]))
 
@@ -142,11 +141,7 @@ def _keep_files(host: Host, record: Record) -> None:
         staged = host.update_folder / safe_name(name)
         if staged.exists():
             staged.replace(kept / safe_name(name))
-    folder = os.open(kept, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(kept)
     packages = {name.partition("_")[0] for name in record.files}
     for path in kept.glob("*.deb"):
         if path.name.partition("_")[0] in packages and path.name not in record.files:
