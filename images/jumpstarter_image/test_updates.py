@@ -393,6 +393,26 @@ def test_a_record_that_makes_no_sense_is_said_and_left(
     (machine.host.update_folder / update_prepare.RECORD).unlink()
 
 
+def test_a_host_that_is_shut_down_waits_for_dpkg_and_goes_on_with_the_next_start(
+    machine: ImagePackages,
+) -> None:
+    stage(machine, machine.deb("2", "shutdown"))
+    machine.run_unit()
+    record = running_record(machine.host)
+    assert record is not None
+    assert (machine.installed, record.step, record.reason) == ("2", Step.CHECKING, "")
+    machine.boot_again("2")
+    assert go_on(machine) is Ending.INSTALLED
+
+
+def test_what_fails_while_the_host_is_shut_down_is_tried_again(machine: ImagePackages) -> None:
+    stage(machine, machine.deb("2", "shutdown", "fails"))
+    machine.run_unit()
+    record = running_record(machine.host)
+    assert record is not None
+    assert (record.step, record.reason) == (Step.INSTALLING, "")
+
+
 # Debian's own packages.
 
 

@@ -6,7 +6,9 @@ It runs as a service of its own (jumpstarter-image-update), which does not end w
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jumpstarter_proto.file_names import safe_name
@@ -37,6 +39,8 @@ def last_record(host: Host) -> Record | None:
 def continue_update(host: Host, tell: Tell) -> Record | None:
     """Do what is left of an update; returns its record, or None if there is none.
 
+    SIGTERM, which the unit gets when the host is shut down, ends it as soon as dpkg has ended.
+
     `tell` is given the record whenever it says something new.
 
     Raises:
@@ -53,14 +57,36 @@ def continue_update(host: Host, tell: Tell) -> Record | None:
         if record.is_over:
             break  # it is said when the root and the boards are as they were
         tell(record)
-        try:
-            why = _do(host, record)
-        except CommandError as error:
-            why = str(error)
-        record = record.after(Event.FAILED if why else Event.DONE, why)
+        with _until_dpkg_has_ended(record) as is_to_stop:
+            try:
+                why = _do(host, record)
+            except CommandError as error:
+                why = str(error)
+            after = record.after(Event.FAILED if why else Event.DONE, why)
+            if is_to_stop():
+                # What fails while the host is shut down, as a restart of a service does, is no fault of the version's.
+                if not why:
+                    save_record(path, after)
+                print_line("the next start goes on")
+                return record if why else after
+        record = after
     _tidy_up(host, record)
     tell(record)
     return record
+
+
+@contextmanager
+def _until_dpkg_has_ended(record: Record) -> Iterator[Callable[[], bool]]:
+    """Whether the host is shut down, which waits for packages that are half there; all else ends at once."""
+    told: list[int] = []
+    if record.step not in (Step.INSTALLING, Step.TAKING_BACK):
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    try:
+        yield lambda: bool(told)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _do(host: Host, record: Record) -> str:

@@ -111,6 +111,8 @@ def test_conditions_and_places_are_those_of_the_program() -> None:
     update = settings(UNITS / UPDATE_UNIT)
     assert update["ConditionPathExists"] == [str(HOST.update_folder / RECORD)]
     assert {EXPORTER, CONTROLLER} <= set(" ".join(update["After"]).split())
+    # dpkg is not told to stop; the program waits for it.
+    assert update["KillMode"] == ["mixed"]
     # In a mount namespace of its own it would make nothing writable.
     assert not {"ProtectSystem", "PrivateTmp", "ReadWritePaths", "PrivateDevices"} & update.keys()
     keys = (ROOTFS / "etc/ssh/sshd_config.d/10-jumpstarter.conf").read_text()

@@ -1,18 +1,20 @@
 """Packages of a host of the image in a folder: small programs in the place of dpkg, apt, mount and systemctl.
 
 A package is a file whose first line is what `dpkg-deb` says of it; the lines after that say what goes wrong with it:
-`broken` (its service does not become ready), `fails` (its scripts do), `cut` (the power fails while it is unpacked).
+`broken` (its service does not become ready), `fails` (its scripts do), `cut` (the power fails while it is unpacked),
+`shutdown` (the host is shut down meanwhile).
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 from jumpstarter_image.host import Host
 
-from tests.support.image_host import ImageHost
+from tests.support.image_host import LIMIT, ImageHost
 
 __all__ = ["EXPORTER_PACKAGE", "ImagePackages"]
 
@@ -37,6 +39,7 @@ for file; do
         echo "dpkg: error processing package $name: it is older" >&2; exit 1
     fi
     if grep -q cut "$file"; then sed -i /cut/d "$file"; echo 0half > installed/$name; kill -KILL $PPID; exit 1; fi
+    if grep -q shutdown "$file"; then sed -i /shutdown/d "$file"; kill -TERM $PPID; sleep 0.1; fi
     echo "$version" > "installed/$name"
     if grep -q fails "$file"; then echo "dpkg: error processing package $name" >&2; exit 1; fi
     if grep -q broken "$file"; then state=activating; else state=active; fi
@@ -121,6 +124,16 @@ class ImagePackages(ImageHost):
         """Make it the installed version, whose service is ready."""
         self.fact(f"installed/{name}", version)
         self.fact(f"unit-{name}.service", f"ActiveState=active\nInvocationID={version}")
+
+    def run_unit(self) -> None:
+        """What systemd runs, to its end."""
+        subprocess.run(
+            ["sh", str(self._facts / "start")],
+            env=self.environment,
+            cwd=self._facts,
+            check=False,
+            timeout=LIMIT,
+        )
 
     def boot_again(self, boot: str) -> None:
         """The kernel's id of the boot; the root is read-only after each."""
