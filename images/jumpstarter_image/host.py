@@ -128,6 +128,6 @@ class Host:
                 output, errors = process.communicate(given, timeout)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+                # Its output is not read to the end: a service that it has started may hold that open for ever.
                 return Done(124, "", f"{command[0]} did not end within {timeout:g} s")
         return Done(process.returncode, output, errors)
