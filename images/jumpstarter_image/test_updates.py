@@ -249,6 +249,18 @@ def test_who_is_about_to_leave_is_waited_for(machine: ImagePackages, monkeypatch
     assert machine.says("root-mode") == "ro"
 
 
+@pytest.mark.parametrize(("code", "is_said"), [(ExitCode.UNAVAILABLE, True), (ExitCode.NOT_FOUND, False)])
+def test_a_board_that_stays_drained_is_said(
+    machine: ImagePackages, capsys: pytest.CaptureFixture[str], code: ExitCode, is_said: bool
+) -> None:
+    machine.boards(rpi4="")
+    stage(machine, machine.deb("2"))
+    machine.boot_again("2")
+    machine.program("jumpstarter-exporter", f"exit {code:d}")
+    assert go_on(machine) is Ending.UNTOUCHED
+    assert ("sudo jumpstarter-exporter resume rpi4" in capsys.readouterr().out) is is_said
+
+
 def test_two_people_do_not_prepare_one_at_the_same_time(machine: ImagePackages) -> None:
     said: list[str] = []
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.terminal import print_line
 
@@ -147,7 +148,11 @@ def _tidy_up(host: Host, record: Record) -> None:
         print_line(f"the root stays writable until the next start: {trouble}")
     if record.ending is not Ending.STUCK:  # else nobody is there who could; the status says what to do
         for name in record.drained:
-            host.run("jumpstarter-exporter", "resume", name, "--socket", str(host.exporter_socket))
+            done = host.run("jumpstarter-exporter", "resume", name, "--socket", str(host.exporter_socket))
+            if done.code not in (ExitCode.OK, ExitCode.NOT_FOUND):  # one that has gone meanwhile is nobody's
+                print_line(
+                    f"a board stays drained; when the exporter runs: sudo jumpstarter-exporter resume {name}"
+                )
     save_record(host.last_update, record)
     # First the record: without it there is no update, and what lies beside it is removed by the next one.
     (host.update_folder / RECORD).unlink(missing_ok=True)
