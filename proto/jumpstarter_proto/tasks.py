@@ -24,12 +24,16 @@ def single(error: BaseException) -> BaseException:
 
 @contextmanager
 def collapsed() -> Iterator[None]:
-    """Raise the one exception of a group as itself: its class decides what a user is told, not the number of tasks."""
+    """Raise the one exception of a group as itself: its class decides what a user is told, not the number of tasks.
+
+    Beside an exception, a cancellation that came at the same moment is dropped: what it was to end has ended.
+    """
     try:
         yield
-    except ExceptionGroup as group:
-        error = single(group)
-        if error is group:
+    except BaseExceptionGroup as group:
+        _, rest = group.split(trio.Cancelled)
+        error = single(rest or group)
+        if rest is None or isinstance(error, BaseExceptionGroup):
             raise
         raise error from error.__cause__
 
