@@ -40,6 +40,9 @@ BUSY_SECONDS = 30.0
 POLL_SECONDS = 1.0
 PACKAGES_SECONDS = 1800.0
 """For apt and dpkg, on a slow card."""
+LOCK_SECONDS = 60.0
+"""So long somebody else may use dpkg, as apt waits, too."""
+_LOCKED = "lock was locked by another process"
 _QUIETLY = {"DEBIAN_FRONTEND": "noninteractive"}
 _TAKING_BACK = {"JUMPSTARTER_TAKE_BACK": "1"}
 """The packages refuse to go back to an older version unless this is set."""
@@ -95,14 +98,22 @@ def apt(
 def install_files(host: Host, files: Iterable[Path], *, back: bool = False) -> str:
     """Install these; with `back` also where a newer version is. Returns what dpkg said. CommandError."""
     variables = _QUIETLY | (_TAKING_BACK if back else {})
-    command = ("dpkg", *_CONFIGURATION, "--install", *map(str, files))
-    done = host.run(*command, timeout=PACKAGES_SECONDS, variables=variables)
-    return _checked(done, "dpkg").output
+    return _checked(_dpkg(host, "--install", *map(str, files), variables=variables), "dpkg").output
 
 
 def configure_rest(host: Host) -> None:
     """Finish what an installation has left when the power failed. What cannot be is replaced by what follows."""
-    host.run("dpkg", *_CONFIGURATION, "--configure", "-a", timeout=PACKAGES_SECONDS, variables=_QUIETLY)
+    _dpkg(host, "--configure", "-a", variables=_QUIETLY)
+
+
+def _dpkg(host: Host, *words: str, variables: Mapping[str, str]) -> Done:
+    """Run it, when nobody else does."""
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        done = host.run("dpkg", *_CONFIGURATION, *words, timeout=PACKAGES_SECONDS, variables=variables)
+        if done.code == 0 or _LOCKED not in done.errors or time.monotonic() >= end:
+            return done
+        time.sleep(POLL_SECONDS)
 
 
 def make_writable(host: Host) -> None:

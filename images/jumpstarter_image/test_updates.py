@@ -145,6 +145,33 @@ def test_a_lease_that_has_come_in_between_keeps_it_away_as_well(machine: ImagePa
     assert machine.says("drained").split("\n") == ["drain rpi4", "resume rpi4"]
 
 
+def test_a_board_that_cannot_be_kept_from_its_next_user_keeps_it_away_as_well(machine: ImagePackages) -> None:
+    machine.boards(rpi4="")
+    stage(machine, machine.deb("2"))
+    machine.fact("no-drain", "")
+    assert go_on(machine) is Ending.UNTOUCHED
+    assert machine.installed == "1"
+    record = last_record(machine.host)
+    assert record is not None
+    assert record.reason == "rpi4 cannot be kept from its next user: jumpstarter-exporter: it does not answer"
+
+
+def test_somebody_elses_use_of_dpkg_is_waited_for_but_not_for_ever(
+    machine: ImagePackages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(machine, machine.deb("2"))
+    machine.fact("locked", "3")
+    assert go_on(machine) is Ending.INSTALLED
+    assert machine.installed == "2"
+    monkeypatch.setattr(system, "LOCK_SECONDS", 0.05)
+    stage(machine, machine.deb("3"))
+    machine.fact("locked", "100000")
+    assert go_on(machine) is Ending.STUCK
+    record = last_record(machine.host)
+    assert record is not None
+    assert "dpkg: error: dpkg frontend lock was locked by another process" in record.reason
+
+
 def test_where_there_is_no_room_it_is_said_before_anything_is_touched(
     machine: ImagePackages, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,7 +283,10 @@ def test_a_board_that_stays_drained_is_said(
     machine.boards(rpi4="")
     stage(machine, machine.deb("2"))
     machine.boot_again("2")
-    machine.program("jumpstarter-exporter", f"exit {code:d}")
+    machine.program(
+        "jumpstarter-exporter",
+        f"cd {machine.facts}\ncase $1 in boards) cat boards ;; resume) exit {code:d} ;; esac",
+    )
     assert go_on(machine) is Ending.UNTOUCHED
     assert ("sudo jumpstarter-exporter resume rpi4" in capsys.readouterr().out) is is_said
 

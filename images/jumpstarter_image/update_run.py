@@ -114,8 +114,10 @@ def _do(host: Host, record: Record) -> str:
 def _begin(host: Host, record: Record) -> str:
     if not record.during_leases:
         for name in record.drained:
-            # One that has gone meanwhile is nobody's.
-            host.run("jumpstarter-exporter", "drain", name, "--socket", str(host.exporter_socket))
+            done = host.run("jumpstarter-exporter", "drain", name, "--socket", str(host.exporter_socket))
+            if done.code not in (ExitCode.OK, ExitCode.NOT_FOUND):  # one that has gone meanwhile is nobody's
+                said = " ".join(done.errors.split())[-300:]
+                return f"{name} cannot be kept from its next user: {said or f'exit code {done.code}'}"
         if busy := busy_boards(boards_of(host)):
             return "; ".join(busy)
     system.make_writable(host)

@@ -30,6 +30,10 @@ printf "installed\t"; cat "installed/$name"
     "dpkg": f"""
 newer() {{ {_NEWER}; }}
 if [ "$1" = --compare-versions ]; then newer "$2" "$4"; exit; fi
+if [ -e locked ]; then
+    count=$(cat locked); if [ "$count" = 1 ]; then rm locked; else echo $((count - 1)) > locked; fi
+    echo "dpkg: error: dpkg frontend lock was locked by another process with pid 1" >&2; exit 2
+fi
 echo "$@" | grep -q -- --install || exit 0
 grep -q rw root-mode || {{ echo "dpkg: error: the file system is read-only" >&2; exit 2; }}
 for file; do
@@ -78,7 +82,9 @@ esac""",
     "jumpstarter-exporter": """
 case $1 in
 boards) cat boards ;;
-drain | resume) echo "$1 $2" >> drained ;;
+drain | resume)
+    [ ! -e no-drain ] || { echo "jumpstarter-exporter: it does not answer" >&2; exit 1; }
+    echo "$1 $2" >> drained ;;
 esac""",
 }
 START = """
