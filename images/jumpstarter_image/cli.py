@@ -48,6 +48,8 @@ def _run(words: list[str]) -> int:
                 "jumpstarter-image: only root updates this host; sudo jumpstarter-image update ..."
             )
             return ExitCode.DENIED
+        if options.seal:
+            return _seal(host)
         return _continue_update(host) if options.go_on else _update(host, options)
     return _status(host, write=options.write)
 
@@ -91,6 +93,7 @@ def _add_update_options(command: argparse.ArgumentParser) -> None:
         help="also if the version before is not kept, and cannot be taken back",
     )
     command.add_argument("--continue", dest="go_on", action="store_true", help=argparse.SUPPRESS)
+    command.add_argument("--seal", action="store_true", help=argparse.SUPPRESS)
 
 
 def _check(file: Path) -> int:
@@ -190,6 +193,18 @@ def _update(host: Host, options: argparse.Namespace) -> int:
         print_line(line)
     codes = {Ending.INSTALLED: ExitCode.OK, Ending.TAKEN_BACK: TAKEN_BACK, Ending.STUCK: NEITHER_IS_READY}
     return codes.get(record.ending or Ending.STUCK, ExitCode.FAILED)
+
+
+def _seal(host: Host) -> int:
+    """What the unit behind an update does: the root is read-only again, or the status says that it is not."""
+    from jumpstarter_image.system_packages import make_read_only  # noqa: PLC0415
+
+    trouble = make_read_only(host)
+    host.sealing_mark.unlink(missing_ok=True)
+    _write_status(host)
+    if trouble:
+        print_line(f"the root stays writable until the next start: {trouble}")
+    return ExitCode.OK
 
 
 def _continue_update(host: Host) -> int:

@@ -67,6 +67,11 @@ class Host:
         return self.root / "run/jumpstarter/exporter.sock"
 
     @property
+    def sealing_mark(self) -> Path:
+        """There while the root is still writable behind an update, and about to be read-only."""
+        return self.run_folder / "sealing"
+
+    @property
     def run_folder(self) -> Path:
         """What ends with the boot."""
         return self.root / "run/jumpstarter-image"

@@ -259,8 +259,10 @@ def _updates(host: Host) -> list[str]:
 
 
 def _is_root_writable(host: Host) -> bool:
-    """On a host whose start has made it read-only."""
-    mount = mount_of(_mounts(), str(host.root.absolute())) if host.data_report.exists() else None
+    """On a host whose start has made it read-only, and nobody is about to."""
+    if not host.data_report.exists() or host.sealing_mark.exists():
+        return False
+    mount = mount_of(_mounts(), str(host.root.absolute()))
     return mount is not None and not mount.is_read_only
 
 

@@ -28,7 +28,6 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImagePa
     monkeypatch.setattr(system, "READY_SECONDS", 0.3)
     monkeypatch.setattr(system, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(system, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(system, "BUSY_SECONDS", 0.05)
     yield machine
     # Whatever came of it: unless the update is still going on, the root is as it was.
     if running_record(machine.host) is None and not machine.says("is-busy"):
@@ -56,7 +55,7 @@ def test_a_new_version_is_installed_and_kept_for_the_next_way_back(
     machine: ImagePackages, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine.boards(rpi4="", rock="drained: by ann")
-    assert update(machine, machine.deb("2")) == ExitCode.OK, machine.says("unit-log")
+    assert update(machine, machine.deb("2")) == ExitCode.OK, machine.says("start-log")
     said = capsys.readouterr().out
     assert "jumpstarter-exporter: 1 -> 2" in said
     assert "boards are not leased meanwhile" in said
@@ -84,7 +83,7 @@ def test_a_version_that_does_not_work_is_taken_back_and_everybody_is_told(
     assert reason in said
     assert reason in " ".join(machine.status().split())
     # The unit's output is the console's and the journal's.
-    assert reason in " ".join(machine.says("unit-log").split())
+    assert reason in " ".join(machine.says("start-log").split())
 
 
 def test_a_service_that_still_runs_the_version_before_is_started_again(machine: ImagePackages) -> None:
@@ -252,6 +251,7 @@ def test_a_root_that_is_in_use_stays_writable_and_the_status_says_so(machine: Im
     stage(machine, machine.deb("2"))
     assert go_on(machine) is Ending.INSTALLED
     assert machine.says("root-mode") == "rw"
+    assert "the root stays writable until the next start: mount: / is busy" in machine.says("seal-log")
     # This folder is on a file system that can be written.
     assert not gather(machine.host).is_root_writable
     machine.host.data_report.parent.mkdir(parents=True, exist_ok=True)
@@ -259,10 +259,12 @@ def test_a_root_that_is_in_use_stays_writable_and_the_status_says_so(machine: Im
     facts = gather(machine.host)
     assert facts.is_root_writable
     assert any("sudo reboot" in line for line in status_lines(facts))
+    # While somebody is about to make it read-only, there is nothing to be done.
+    machine.host.sealing_mark.touch()
+    assert not gather(machine.host).is_root_writable
 
 
-def test_who_is_about_to_leave_is_waited_for(machine: ImagePackages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "BUSY_SECONDS", 60.0)
+def test_who_is_about_to_leave_is_waited_for(machine: ImagePackages) -> None:
     machine.fact("is-busy", "yes")
     stage(machine, machine.deb("2"))
     # They leave when the root is asked for a second time.
@@ -400,7 +402,7 @@ def test_at_the_begin_of_each_step_one_of_the_versions_runs_afterwards(
     assert continue_update(machine.host, lambda _: None) is None
 
 
-@pytest.mark.parametrize("name", ["make_read_only", "_keep_files"])
+@pytest.mark.parametrize("name", ["_seal", "_keep_files"])
 def test_what_is_left_to_do_at_the_end_is_done_by_the_next_start(
     machine: ImagePackages, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -415,7 +417,7 @@ def test_what_is_left_to_do_at_the_end_is_done_by_the_next_start(
     machine.boards(rpi4="")
     stage(machine, machine.deb("2"))
     with monkeypatch.context() as patch:
-        patch.setattr(update_run if name == "_keep_files" else system, name, cut_off)
+        patch.setattr(update_run, name, cut_off)
         with pytest.raises(PowerCutError):
             go_on(machine)
     machine.boot_again("2")
@@ -463,7 +465,7 @@ def test_what_apt_would_upgrade_is_downloaded_before_anything_is_touched(machine
     machine.fact("upgradable", "Inst libfoo [1] (2 Debian [amd64])")
     found = machine.deb("2", name="libfoo")
     found.rename(machine.facts / "archive" / found.name)
-    assert update(machine) == ExitCode.OK, machine.says("unit-log")
+    assert update(machine) == ExitCode.OK, machine.says("start-log")
     assert machine.says("installed/libfoo") == "2"
     apt = [line.partition("DPkg::Lock::Timeout=60 ")[2] for line in machine.commands("apt-get")]
     assert [line.split()[-1] for line in apt] == ["update", "upgrade", "upgrade", "upgrade"]

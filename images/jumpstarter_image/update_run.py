@@ -22,8 +22,9 @@ from jumpstarter_image.update_plan import busy_boards
 from jumpstarter_image.update_prepare import RECORD, boards_of, load_record, save_record, sync
 from jumpstarter_image.update_record import Ending, Event, Record, Step
 
-__all__ = ["continue_update", "last_record", "running_record"]
+__all__ = ["SEAL", "continue_update", "last_record", "running_record"]
 
+SEAL = "jumpstarter-image-seal.service"
 Tell = Callable[[Record], None]
 
 
@@ -146,8 +147,7 @@ def _tidy_up(host: Host, record: Record) -> None:
     """What is left to do when it is over; all of it may be done again."""
     if record.ending is Ending.INSTALLED and not record.is_upgrade:
         _keep_files(host, record)
-    if trouble := system.make_read_only(host):
-        print_line(f"the root stays writable until the next start: {trouble}")
+    _seal(host)
     if record.ending is not Ending.STUCK:  # else nobody is there who could; the status says what to do
         for name in record.drained:
             done = host.run("jumpstarter-exporter", "resume", name, "--socket", str(host.exporter_socket))
@@ -159,6 +159,13 @@ def _tidy_up(host: Host, record: Record) -> None:
     # First the record: without it there is no update, and what lies beside it is removed by the next one.
     (host.update_folder / RECORD).unlink(missing_ok=True)
     shutil.rmtree(host.update_folder, ignore_errors=True)
+
+
+def _seal(host: Host) -> None:
+    """Have the root made read-only, which cannot be while this program runs: it has files open that were replaced."""
+    host.sealing_mark.parent.mkdir(parents=True, exist_ok=True)
+    host.sealing_mark.touch()
+    host.run("systemctl", "--no-block", "start", SEAL)
 
 
 def _say(output: str) -> None:

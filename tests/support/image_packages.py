@@ -74,6 +74,7 @@ remount,ro) [ ! -e is-busy ] || { echo "mount: / is busy" >&2; exit 32; }; echo 
 remount,rw) echo rw > root-mode ;;
 esac""",
     "systemctl": """
+case $* in "--no-block start jumpstarter-image-seal.service") exec sh ./seal ;; esac
 case $1 in
 show) cat "unit-$2" 2>/dev/null || echo ActiveState=inactive ;;
 restart) sed -i s/^InvocationID=.*/InvocationID=again/ "unit-$2" ;;
@@ -92,6 +93,12 @@ import sys
 from jumpstarter_image import cli, system_packages as system
 system.READY_SECONDS, system.SETTLE_SECONDS, system.POLL_SECONDS = 0.5, 0.0, 0.01
 cli.main(["update", "--continue", "--root", sys.argv[1]])
+"""
+SEAL = """
+import sys
+from jumpstarter_image import cli, system_packages as system
+system.BUSY_SECONDS, system.POLL_SECONDS = 0.2, 0.01
+cli.main(["update", "--seal", "--root", sys.argv[1]])
 """
 
 
@@ -116,9 +123,10 @@ class ImagePackages(ImageHost):
         first = self.deb("1")
         first.rename(kept / first.name)
         self.install("1")
-        (self._facts / "start").write_text(
-            f"exec {sys.executable} -c '{START}' {self.root} > {self._facts}/unit-log 2>&1\n"
-        )
+        for name, program in (("start", START), ("seal", SEAL)):
+            (self._facts / name).write_text(
+                f"exec {sys.executable} -c '{program}' {self.root} > {self._facts}/{name}-log 2>&1\n"
+            )
 
     def deb(self, version: str, *what: str, name: str = EXPORTER_PACKAGE, size: int = 100) -> Path:
         """A package's file; `what` is wrong with it."""
