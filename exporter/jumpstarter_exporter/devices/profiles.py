@@ -67,7 +67,8 @@ TEMPLATE_WORDS = {
 }
 """What may stand in braces."""
 
-_HEX = re.compile(r"[0-9A-Fa-f*?\[\]!-]+")
+_HEX = re.compile(r"[0-9A-Fa-f]{4}|[0-9A-Fa-f!-]*[*?\[][0-9A-Fa-f*?\[\]!-]*")
+"""Four digits, or a glob."""
 
 
 class Ancestor(msgspec.Struct, frozen=True):

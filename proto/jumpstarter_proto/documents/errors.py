@@ -58,12 +58,15 @@ def dotted(path: PathInFile) -> str:
     return text.removeprefix(".")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What was probably meant, or all that there is; the end of a sentence about an unknown name."""
+def nearest(name: object, known: Iterable[str]) -> str:
+    """What was probably meant, or all that there is; the end of a sentence about an unknown name.
+
+    A name in a file may be anything that YAML makes of it: of `{port: 1-1,2}` it makes the key 2.
+    """
     import difflib  # noqa: PLC0415 - only for those who made a mistake
 
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known are {', '.join(map(shown, names))}" if names else "there are none"

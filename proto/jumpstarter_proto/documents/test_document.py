@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from jumpstarter_proto.documents import ConfigError, Document, check_value
+from jumpstarter_proto.documents import ConfigError, Document, check_keys, check_value
 from jumpstarter_proto.errors import ExitCode
 
 
@@ -27,6 +27,13 @@ def test_an_error_has_the_line_and_column_of_its_key_or_its_item(tmp_path: Path)
         error = document.error(path, "no")
         assert (error.line, error.column) == (line, column)
         assert str(error).startswith(f"{tmp_path / 'a.yaml'}:{line}:{column}: ")
+
+
+@pytest.mark.parametrize("key", ["2", "1.5", "2020-01-01"])
+def test_a_key_of_which_yaml_makes_no_text_is_an_unknown_one(tmp_path: Path, key: str) -> None:
+    document = read(tmp_path, f"ports: 1-1\n{key}: x\n")
+    with pytest.raises(ConfigError, match="unknown key .*; known are ports"):
+        check_keys(document, document.data, frozenset({"ports"}), ())
 
 
 def test_a_file_that_is_not_there_is_another_exit_code_than_a_file_that_is_wrong(tmp_path: Path) -> None:
