@@ -7,6 +7,7 @@ set belongs to a session; what they set in the core is set back by `restore` whe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -62,6 +63,22 @@ class Core(Generic[D]):
     def came(self) -> trio.Event:
         """Set when its hardware is plugged in, and replaced by a new one then. In the trio loop."""
         return self._slot_core().slot.came
+
+    @property
+    def why_gone(self) -> str:
+        """Why the host knows that this very device is not there, so that what has its name now is another one.
+
+        Empty if it is there, or nobody knows.
+        """
+        return "" if self._slot is None else self._slot.slot.why_gone
+
+    def held(self) -> AbstractContextManager[None]:
+        """For a block that holds the hardware, of a core that stays open while its device is away.
+
+        Raises:
+            DeviceMissing: the host knows that what is held is not this device; see `why_gone`.
+        """
+        return self._slot_core().slot.held()
 
     @property
     def descriptors(self) -> DescriptorStore:

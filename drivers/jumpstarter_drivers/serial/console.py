@@ -11,7 +11,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import trio
 from jumpstarter_exporter.driver import DeviceMissing
@@ -88,7 +88,8 @@ class Console:
     """The port and who uses it.
 
     `open_port` opens it; `gone` and `back` are told when it goes away (with the reason) and returns. `came` is an event
-    that is set when it is plugged in; None if nobody would set it, so that one has to look.
+    that is set when it is plugged in; None if nobody would set it, so that one has to look. `held` ends what is done in
+    it with DeviceMissing when the port turns out to be another device's.
     Everything is for one trio loop.
     """
 
@@ -100,6 +101,7 @@ class Console:
         gone: Callable[[str], None],
         back: Callable[[], None],
         came: Callable[[], trio.Event | None] = lambda: None,
+        held: Callable[[], AbstractContextManager[None]] = nullcontext,
         logger: logging.Logger,
         cps: float | None = None,
         buffer: int = BUFFER,
@@ -110,6 +112,7 @@ class Console:
         self._gone = gone
         self._back = back
         self._came = came
+        self._held = held
         self._logger = logger
         self._cps = cps
         self._buffer = buffer
@@ -218,16 +221,19 @@ class Console:
         self._looked.unpark_all()
         self._tell_opened(port)
         try:
-            while True:
-                data = await port.receive()
-                self.position += len(data)
-                if self._recorder is not None:
-                    self._recorder.record(data)
-                for reader in self._readers:
-                    if reader.put(data) == len(data):  # the first of a run of lost bytes
-                        self._logger.warning("a reader of %s is too slow and loses output", self._name)
+            with self._held():
+                while True:
+                    data = await port.receive()
+                    self.position += len(data)
+                    if self._recorder is not None:
+                        self._recorder.record(data)
+                    for reader in self._readers:
+                        if reader.put(data) == len(data):  # the first of a run of lost bytes
+                            self._logger.warning("a reader of %s is too slow and loses output", self._name)
         except PortLost as lost:
             return str(lost)
+        except DeviceMissing:
+            return "it was unplugged"
         finally:
             self._port = None
             self._has_port = trio.Event()

@@ -8,7 +8,6 @@ from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -94,10 +93,11 @@ class SerialCore(Core["PySerial"]):
         port, missing = await self._open_port()
         self._console = Console(
             self.settings.url,
-            partial(open_port, self.settings, self.descriptors),
+            self._reopen_port,
             gone=self.missing,
             back=self.ready,
             came=lambda: self.came if self.is_followed else None,
+            held=self.held,
             logger=self.logger,
             cps=self.config.cps,
             recorder=self.recorder if self.config.record else None,
@@ -146,9 +146,18 @@ class SerialCore(Core["PySerial"]):
         await self.console.set_line(line, value)
         self.settings.lines[line] = value
 
+    async def _reopen_port(self) -> Port:
+        if self.why_gone:  # another device may be plugged in where it was
+            raise DeviceMissing(f"{self.settings.url} is not there: {self.why_gone}")
+        port = await open_port(self.settings, self.descriptors)
+        if self.why_gone:
+            await port.aclose()
+            raise DeviceMissing(f"{self.settings.url} is not there: {self.why_gone}")
+        return port
+
     async def _open_port(self) -> tuple[Port | None, DeviceMissing | None]:
         try:
-            return await open_port(self.settings, self.descriptors), None
+            return await self._reopen_port(), None
         except DeviceMissing as missing:
             self.missing(str(missing))
             return None, missing

@@ -15,6 +15,7 @@ from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.devices.spec import Spec
+from jumpstarter_exporter.devices.state import State
 from jumpstarter_exporter.recording import Folder, Recorder
 from jumpstarter_exporter.session import Session
 from jumpstarter_proto.rpc import open_channel
@@ -161,3 +162,32 @@ async def test_a_recording_of_another_exporter_that_runs_is_left_to_it(cable: Ca
         assert former.path.is_dir()
     finally:
         former.close()
+
+
+async def test_a_device_whose_name_came_back_before_the_host_said_that_it_went_is_open(cable: Cable) -> None:
+    board = devices(str(cable.path))
+    slot = board.slots["console"]
+    async with exporter(board) as core:
+        slot.unplugged("unplugged at 12:00:01")
+        cable.write(b"it is the name that counts; ")
+        await recorded(core, b"counts; ")
+
+
+async def test_a_port_of_another_device_is_let_go_of_and_not_opened_before_its_own_is_back(
+    cable: Cable,
+) -> None:
+    board = devices(str(cable.path))
+    slot = board.slots["console"]
+    async with exporter(board) as core:
+        cable.write(b"mine; ")
+        await recorded(core, b"mine; ")
+        slot.unplugged("unplugged at 12:00:01", names_may_lead_elsewhere=True)
+        await recorded(core, b"the port went away: it was unplugged")
+        assert not await core.console.wait_for_port(0)
+        assert slot.reason == "unplugged at 12:00:01"
+        assert "unplugged at 12:00:01" in str(core.console.why_missing)
+        slot.plugged()
+        assert await core.console.wait_for_port(10)
+        cable.write(b"mine again; ")
+        await recorded(core, b"mine again; ")
+        assert slot.state is State.READY

@@ -77,6 +77,9 @@ class Slot:
         self.is_followed = False
         """Whether `came` is sure to be set when its hardware comes."""
         self._uses: set[trio.CancelScope] = set()
+        self.why_gone = ""
+        """Why the host knows that this very device is not there, whatever has its name now; see `unplugged`."""
+        self._holds: set[trio.CancelScope] = set()
         self.life.watch(self._log_change)
         if spec.fault:
             self.life.failed(spec.fault)
@@ -118,8 +121,16 @@ class Slot:
         """Whether it is not there, and whoever waits is told when it comes."""
         return bool(self.life.why_unplugged) or (self.is_followed and self.state is State.MISSING)
 
-    def unplugged(self, reason: str) -> None:
-        """The host knows that its hardware is not there. Calls that need it end. In the trio loop of the exporter."""
+    def unplugged(self, reason: str, *, names_may_lead_elsewhere: bool = False) -> None:
+        """The host knows that its hardware is not there. Calls that need it end. In the trio loop of the exporter.
+
+        If its `names_may_lead_elsewhere`, it was found by what it is: another device may be at its port by now, which
+        is let go of if it was taken for this one (see `held`).
+        """
+        if names_may_lead_elsewhere:
+            self.why_gone = reason
+            for hold in self._holds:
+                hold.cancel()
         if self.life.why_unplugged != reason:
             self.is_followed = True
             self.life.unplugged(reason, stays_open=self.spec.kind.waits_for_hardware)
@@ -137,6 +148,7 @@ class Slot:
         If it cannot be opened all the same, nobody will say when that changes.
         """
         self.is_followed = False
+        self.why_gone = ""
         self.life.plugged()
         if self.spec.fault:
             self.life.failed(self.spec.fault)
@@ -163,6 +175,24 @@ class Slot:
             raise
         if scope.cancelled_caught:
             raise DeviceMissing(f"{self} is not there: {self.life.why_unplugged or 'it was unplugged'}")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What stays open while the device is away holds its hardware in the block.
+
+        Raises:
+            DeviceMissing: the host knows that it is not this device's; see `unplugged`.
+        """
+        with trio.CancelScope() as scope:
+            self._holds.add(scope)
+            try:
+                if self.why_gone:
+                    scope.cancel()
+                yield
+            finally:
+                self._holds.discard(scope)
+        if scope.cancelled_caught:
+            raise DeviceMissing(f"{self} is not there: {self.why_gone or 'it was unplugged'}")
 
     def lend_to(self, driver: Driver) -> None:
         """Give a session's driver object what is the device's, and not the object's."""
