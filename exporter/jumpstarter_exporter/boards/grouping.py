@@ -73,6 +73,8 @@ class Unassigned:
 
     device: KnownDevice
     reason: str
+    claims: tuple[str, ...] = ()
+    """The boards that `boards.yaml` gives it to, if there are several."""
 
 
 def host_name(name: str) -> str:
@@ -111,7 +113,7 @@ def group_devices(
             members[boards[0]].append(device)
         elif boards:
             reason = f"boards.yaml gives it to {' and to '.join(boards)}; take it from one of them"
-            unassigned.append(Unassigned(device, reason))
+            unassigned.append(Unassigned(device, reason, tuple(boards)))
         else:
             where = f"it or its port {device.port}" if device.port else "it"
             unassigned.append(Unassigned(device, f"no board in boards.yaml names {where}"))

@@ -88,7 +88,7 @@ class _Entry:
         if self.board is None:
             return ""
         assert self.served is not None
-        if self.file is None:
+        if self.file is None or self.file.is_empty:
             return "no device is assigned to it any more" if self.served.is_discovered else "its file is gone"
         if self.file.config is None or self.file.says_the_same(self.served):
             return ""
@@ -392,7 +392,7 @@ class Boards:
             if (board := entry.board) is not None:
                 pending = entry.pending or entry.regrouping
                 change = pending or ("" if entry.config else _why(entry.file))
-                if not entry.config and entry.file and self._roll.changes.get(entry.name) != change:
+                if not entry.config and not pending and self._roll.changes.get(entry.name) != change:
                     _log.error("the board %s goes on as it was: %s", entry.name, change)
                 self._roll.changes[entry.name] = change
                 if pending != entry.asked:

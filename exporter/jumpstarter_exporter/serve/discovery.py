@@ -112,7 +112,7 @@ class _Content:
         for path, missing in self.tree.missing.items():
             slot = devices.slots[path]
             if missing:
-                slot.unplugged(missing)
+                slot.unplugged(missing, names_may_lead_elsewhere=True)
             else:
                 slot.plugged()
 
@@ -339,7 +339,13 @@ class Discovery:
             if name in served or name in self._configured:
                 continue
             place = discovered_file(self._directory, name)
-            error = ConfigError("nothing of it was ever plugged in", file=Path("boards.yaml"))
+            is_claimed = any(name in one.claims for one in self.unassigned)
+            why = (
+                "another board in there claims what it has"
+                if is_claimed
+                else "nothing of it was ever plugged in"
+            )
+            error = ConfigError(why, file=Path("boards.yaml"))
             found[name] = BoardFile(name, place, "", None, error, is_discovered=True, is_empty=True)
         return found
 

@@ -558,6 +558,54 @@ async def test_a_board_that_waits_for_its_first_device_is_no_fault(
     assert "pi4-rock" not in caplog.text
 
 
+async def test_the_port_of_an_unplugged_device_is_let_go_of_though_its_name_still_leads_somewhere(
+    bench: Bench,
+) -> None:
+    (bench.home / "config" / "profiles.d").mkdir()
+    bench.plug({2: (FT232R, "A5")})
+    with terminal() as path, trio.fail_after(30):
+        (bench.home / "config" / "profiles.d" / "own.yaml").write_text(CONSOLE % path)
+        async with bench.discovering() as door:
+            await until(door, ft232r="ready")
+            while not users_of(path):
+                await trio.sleep(0.01)
+            bench.plug({})
+            while users_of(path):
+                await trio.sleep(0.01)
+            assert (await devices(door))["ft232r-a5.serial"][0] == "missing"
+            bench.plug({3: (FT232R, "A5")})
+            while not users_of(path):
+                await trio.sleep(0.01)
+
+
+async def test_a_board_whose_devices_are_another_boards_now_is_served_no_more(relays: Bench) -> None:
+    rules = relays.home / "config" / "boards.yaml"
+    rules.write_text("boards: {rpi4: {ports: [1-1.2]}}")
+    relays.plug({2: (FT232R, "A5")})
+    async with relays.discovering() as door:
+        await until_served(door, "pi4-rpi4")
+        rules.write_text("boards: {rpi4: {ports: [1-1.9]}, rock: {ports: [1-1.2]}}")
+        await reload(door)
+        boards = await until_listed(door, "pi4-rock", "pi4-rpi4")
+        assert boards["pi4-rpi4"].problem == "boards.yaml: nothing of it was ever plugged in"
+        assert not boards["pi4-rpi4"].report.reports
+        await use(door, "ft232r-a5.power", "pi4-rock")
+
+
+async def test_a_board_whose_devices_another_one_claims_is_not_served_and_says_so(relays: Bench) -> None:
+    rules = relays.home / "config" / "boards.yaml"
+    rules.write_text("boards: {rpi4: {ports: [1-1.2]}}")
+    relays.plug({2: (FT232R, "A5")})
+    async with relays.discovering() as door:
+        await until_served(door, "pi4-rpi4")
+        rules.write_text("boards: {rpi4: {ports: [1-1.2]}, rock: {ports: ['1-1.*']}}")
+        await reload(door)
+        boards = await until_listed(door, "pi4-rpi4", "pi4-rock")
+        assert {one.problem for one in boards.values()} == {
+            "boards.yaml: another board in there claims what it has"
+        }
+
+
 async def test_what_no_profile_matches_is_said_once_with_what_to_do(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
