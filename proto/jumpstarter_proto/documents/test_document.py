@@ -32,7 +32,7 @@ def test_an_error_has_the_line_and_column_of_its_key_or_its_item(tmp_path: Path)
 @pytest.mark.parametrize("key", ["2", "1.5", "2020-01-01"])
 def test_a_key_of_which_yaml_makes_no_text_is_an_unknown_one(tmp_path: Path, key: str) -> None:
     document = read(tmp_path, f"ports: 1-1\n{key}: x\n")
-    with pytest.raises(ConfigError, match="unknown key .*; known are ports"):
+    with pytest.raises(ConfigError, match=r"unknown key .*; known are ports"):
         check_keys(document, document.data, frozenset({"ports"}), ())
 
 
