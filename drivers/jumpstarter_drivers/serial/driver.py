@@ -147,13 +147,19 @@ class SerialCore(Core["PySerial"]):
         self.settings.lines[line] = value
 
     async def _reopen_port(self) -> Port:
-        if self.why_gone:  # another device may be plugged in where it was
-            raise DeviceMissing(f"{self.settings.url} is not there: {self.why_gone}")
+        self._check_not_gone()
         port = await open_port(self.settings, self.descriptors)
-        if self.why_gone:
+        try:
+            self._check_not_gone()
+        except DeviceMissing:
             await port.aclose()
-            raise DeviceMissing(f"{self.settings.url} is not there: {self.why_gone}")
+            raise
         return port
+
+    def _check_not_gone(self) -> None:
+        """Another device may be plugged in where it was. DeviceMissing if it is known not to be there."""
+        if why := self.why_gone:
+            raise DeviceMissing(f"{self.settings.url} is not there: {why}")
 
     async def _open_port(self) -> tuple[Port | None, DeviceMissing | None]:
         try:
