@@ -55,6 +55,8 @@ def identify(tree: DeviceTree, hwdb: Hwdb, shared: Collection[str] = ()) -> Mapp
     for device in tree:
         unit = units.of(device)
         part = f"{unit.key}/{device.subsystem}/{tree.usb_interface(device) or ''}"
+        if device.type == "partition":  # how many the first disk has does not change who the second one is
+            part += "/partition"
         siblings = parts[part]
         siblings.append(device)
         number = f"/{len(siblings) - 1}" if len(siblings) > 1 else ""

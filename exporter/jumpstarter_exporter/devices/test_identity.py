@@ -12,7 +12,7 @@ from jumpstarter_exporter.devices.hwdb import shipped
 from jumpstarter_exporter.devices.identity import Identity, IdentitySource, identify, shared_serials
 from jumpstarter_exporter.devices.udev_device import DeviceTree
 from tests.support.udev_hosts import HOSTS
-from tools.mocked_host.udev import HUB, Host
+from tools.mocked_host.udev import DISK, HUB, Host
 
 FT232R, CP2102, CH340 = "0403:6001", "10c4:ea60", "1a86:7523"
 
@@ -54,6 +54,20 @@ def test_a_serial_number_of_its_own_counts_wherever_it_is_plugged_in() -> None:
 def test_else_the_port_counts_and_says_why(adapters: list[tuple[int, str, str]], why: str) -> None:
     found = ttys(plugged(*adapters))["1-1.2"]
     assert (found.source, found.value, found.why) == (IdentitySource.PORT, "1-1.2", why)
+
+
+def test_a_slot_of_a_card_reader_stays_who_it_is_whatever_is_on_the_card_in_another_one() -> None:
+    def second(*partitions: str) -> Identity:
+        host = Host()
+        (root,) = host.controller("/devices/pci0000:00/0000:00:14.0", 1, 2)
+        reader = host.plug(root, 1, "0bda:0306", "2012", "Card reader", DISK)
+        host.disk(reader, *partitions)
+        slot, *_ = host.disk(reader)
+        found = identify(host.tree, shipped())
+        assert len({one.key for one in found.values()}) == len(host.devices)
+        return found[slot]
+
+    assert second().key == second("vfat").key == second("vfat", "ext4").key
 
 
 def test_a_serial_number_that_two_had_at_one_time_counts_no_more_when_one_is_left() -> None:
