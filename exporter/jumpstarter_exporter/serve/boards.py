@@ -357,7 +357,8 @@ class Boards:
         if entry.file is None:
             return Reloaded(name, Outcome.WAITING, f"its file is gone; it ends after {board.user}")
         if entry.pending or entry.regrouping:
-            return Reloaded(name, Outcome.WAITING, f"changes after {board.user}")
+            whom = board.user or "those who use a board with which it exchanges devices"
+            return Reloaded(name, Outcome.WAITING, f"changes after {whom}")
         if entry.config is None:
             return Reloaded(name, Outcome.BROKEN, f"goes on as it was: {_why(entry.file)}")
         if board is before:
