@@ -12,9 +12,11 @@ import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
+from jumpstarter_exporter.config.builder import build_entry
+from jumpstarter_exporter.config.model import Entry
 from jumpstarter_exporter.devices.host_use import read_host_use
 from jumpstarter_exporter.devices.hwdb import shipped
-from jumpstarter_exporter.devices.match import Finding, match_devices
+from jumpstarter_exporter.devices.match import Finding, Match, match_devices
 from jumpstarter_exporter.devices.offer import HostUse
 from jumpstarter_exporter.devices.profiles import ProfileSet, read_host_profiles, read_profiles
 from jumpstarter_exporter.devices.suggestion import suggested, unmatched
@@ -157,6 +159,8 @@ def _lines(one: Finding) -> Iterator[str]:
         how = match.type if match.type is not None else f"known, but not driven: {match.no_driver}"
         yield f"  Offered as {match.path} by {match.profile}: {how}"
         yield from (f"    {key}: {value}" for key, value in match.config.items())
+        if fault := _fault(match):
+            yield f"    It will be failed: {fault}"
         yield from (
             f"    port {port} is never switched: {why}" for port, why in match.protected_ports.items()
         )
@@ -178,6 +182,15 @@ def _lines(one: Finding) -> Iterator[str]:
         yield f"  {elsewhere} profiles are not for {one.device.subsystem}"
 
 
+def _fault(match: Match) -> str:
+    """What its driver does not take of the profile; empty if all is well."""
+    if match.type is None:
+        return ""
+    path = ("profiles", match.profile.name)
+    entry = Entry(path, type=match.type, config=dict(match.config), description=match.description)
+    return build_entry(match.profile.document, entry).fault
+
+
 def _described(one: Finding, profiles: ProfileSet) -> dict[str, Any]:
     files = {profile.name: str(profile.document.file) for profile in profiles.profiles}
     return {
@@ -196,6 +209,7 @@ def _described(one: Finding, profiles: ProfileSet) -> dict[str, Any]:
                 "type": match.type,
                 "no_driver": match.no_driver or None,
                 "config": match.config,
+                "fault": _fault(match) or None,
                 "labels": match.labels,
                 "protected_ports": {str(port): why for port, why in match.protected_ports.items()},
             }

@@ -151,3 +151,24 @@ def test_a_file_that_is_no_database_says_how_to_write_one(
     code, _, err = run(capsys, Host(), tmp_path, "suggest")
     assert code == ExitCode.UNAVAILABLE
     assert "udevadm info --export-db >" in err
+
+
+@pytest.mark.parametrize(
+    ("driver", "wrong"),
+    [
+        ("type: serial.PySeral", "unknown type 'serial.PySeral'"),
+        ("type: serial.PySerial, config: {ulr: x}", "serial.PySerial has no key 'ulr'"),
+    ],
+)
+def test_what_the_driver_does_not_take_of_a_profile_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], driver: str, wrong: str
+) -> None:
+    (tmp_path / "mine.yaml").write_text(f"profiles: {{mine: {{match: {{subsystem: tty}}, {driver}}}}}\n")
+    database = tmp_path / "host.txt"
+    database.write_text(exported(consoles().tree))
+    words = ["profiles", "test", "/dev/ttyUSB0", "--database", str(database), "--folder", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main(words)
+    said = capsys.readouterr().out
+    assert "    It will be failed: " in said
+    assert wrong in said
