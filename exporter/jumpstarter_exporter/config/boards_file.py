@@ -11,12 +11,12 @@ from jumpstarter_proto.documents import ConfigError, Document, FieldError, check
 
 from jumpstarter_exporter.boards.grouping import MAX_NAME_LENGTH, BoardRule, GroupingRules, board_name
 from jumpstarter_exporter.config.places import folders
+from jumpstarter_exporter.config.port_patterns import check_port
 
 __all__ = ["boards_files", "parse_boards", "read_boards"]
 
 FILE = "boards.yaml"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-_PORT = re.compile(r"[0-9*?\[][0-9.*?\[\]!-]*")
 
 
 class _Board(msgspec.Struct, frozen=True):
@@ -105,7 +105,4 @@ def parse_boards(file: Path, raw: bytes, host: str) -> GroupingRules:
 
 def _check_ports(key: str, ports: list[str]) -> None:
     for index, port in enumerate(ports):
-        if not _PORT.fullmatch(port):
-            raise FieldError(
-                f"{port!r} is no USB port; it takes one such as 1-1.4, or 1-1.* for a hub", key, index
-            )
+        check_port(port, key, index)

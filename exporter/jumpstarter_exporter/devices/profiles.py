@@ -33,6 +33,7 @@ from jumpstarter_proto.documents import (
 )
 
 from jumpstarter_exporter.config.places import folders
+from jumpstarter_exporter.config.port_patterns import check_port
 
 __all__ = [
     "ADMIN_FOLDER",
@@ -109,6 +110,8 @@ class Conditions(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         """Check the values. FieldError names the one that is wrong."""
         _check_hex(self)
+        if self.port is not None:
+            check_port(self.port, "port")
 
 
 class _Keys(msgspec.Struct, frozen=True):

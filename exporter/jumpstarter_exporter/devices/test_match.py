@@ -48,6 +48,11 @@ def host_with(ids: str, serial: str = "", model: str = "", interfaces: str = UAR
     return host, host.plug(root, 1, ids, serial, model, interfaces)
 
 
+def test_no_name_is_no_device() -> None:
+    host, _ = host_with("0403:6001", "A5")
+    assert host.tree.find("") == []
+
+
 OFFERED = {
     "pi3": {"ft232r-a50285bj.serial": "serial.PySerial"},
     "pi4": {"cp2102-1-1-4.serial": "serial.PySerial"},

@@ -28,6 +28,7 @@ MISTAKES = {
     "match: {subsystem: tty, vendor: 'FTDI'}, type: serial.PySerial": r"vendor: 'FTDI' is no hex number",
     "match: {subsystem: tty, vendor: '403'}, type: serial.PySerial": r"vendor: '403' is no hex number; .* four digits",
     "match: {subsystem: tty, port: 1-1,2}, type: serial.PySerial": r"mine.match\[2\]: unknown key 2; known are",
+    "match: {subsystem: tty, port: '1-1,2'}, type: serial.PySerial": r"match.port: '1-1,2' is no USB port",
     "match: {vendor: '0403'}, type: serial.PySerial": r"mine.match: 'subsystem' is missing; add it",
     "type: serial.PySerial": r"'match' is missing",
     "type: serial.PySerial, match: ": r"'match' is missing",

@@ -147,8 +147,11 @@ class DeviceTree:
         return [
             one
             for one in self
-            if name in (one.node, one.node.removeprefix("/dev/"), *one.links)
-            or (one.subsystem and name == one.name)
+            if name
+            and (
+                name in (one.node, one.node.removeprefix("/dev/"), *one.links)
+                or (one.subsystem and name == one.name)
+            )
         ]
 
 
