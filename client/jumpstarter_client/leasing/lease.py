@@ -205,7 +205,7 @@ async def _acknowledge(controller: Controller, name: str) -> None:
     await trio.sleep(ACKNOWLEDGE_SECONDS)
     try:
         await acknowledge(controller, name)
-    except (RpcError, JumpstarterError, OSError) as error:
+    except (RpcError, JumpstarterError) as error:
         _log.info("the controller could not be told that lease %s is taken: %s", name, error)
 
 

@@ -67,10 +67,7 @@ class Monitor:
                     self._tell(self._term.missing(trio.current_time()))
                     return
                 reason = error.details
-            except (
-                JumpstarterError,
-                OSError,
-            ) as error:  # no new token for now; what runs on the board goes on
+            except JumpstarterError as error:  # no new token for now; what runs on the board goes on
                 reason = str(error)
             else:
                 return

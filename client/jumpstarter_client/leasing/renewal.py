@@ -46,7 +46,7 @@ async def fresh(config: ClientConfig) -> ClientConfig:
         return config
     try:
         return await renewed(config)
-    except JumpstarterError as error:
+    except (JumpstarterError, OSError) as error:  # the second: a folder that cannot be written, a full disk
         if left > 0:
             _log.warning("the token is good for %.0f s more and cannot be renewed: %s", left, error)
             return config

@@ -101,6 +101,21 @@ async def test_a_token_is_renewed_when_it_ends_soon(
     assert (found.identity.token == new) == bool(renewals)
 
 
+@pytest.mark.parametrize("left", [SOON - 60, -60])
+async def test_where_nothing_can_be_kept_a_token_is_used_to_its_end_and_then_said_to_be_over(
+    configured: Configured, issuer: FakeIssuer, left: float
+) -> None:
+    config = configured(left)
+    assert config.path is not None
+    config.path.with_name(f".{config.path.name}.lock").mkdir()  # which not even root opens for writing
+    if left > 0:
+        assert await fresh(config) is config
+    else:
+        with pytest.raises(LoginError, match=r"the token is expired, .*Is a directory"):
+            await fresh(config)
+    assert issuer.posts == []
+
+
 async def test_a_renewal_that_is_cancelled_keeps_what_it_was_given(
     configured: Configured, issuer: FakeIssuer, autojump_clock: trio.testing.MockClock
 ) -> None:
