@@ -264,6 +264,15 @@ def test_a_root_that_is_in_use_stays_writable_and_the_status_says_so(machine: Im
     assert not gather(machine.host).is_root_writable
 
 
+def test_a_root_that_nobody_makes_read_only_is_said_to_be_writable(machine: ImagePackages) -> None:
+    machine.fact("no-seal", "")
+    stage(machine, machine.deb("2"))
+    assert go_on(machine) is Ending.INSTALLED
+    assert machine.says("root-mode") == "rw"
+    assert not machine.host.sealing_mark.exists()
+    machine.fact("root-mode", "ro")
+
+
 def test_who_is_about_to_leave_is_waited_for(machine: ImagePackages) -> None:
     machine.fact("is-busy", "yes")
     stage(machine, machine.deb("2"))

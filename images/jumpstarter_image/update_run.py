@@ -22,7 +22,7 @@ from jumpstarter_image.update_plan import busy_boards
 from jumpstarter_image.update_prepare import RECORD, boards_of, load_record, save_record, sync
 from jumpstarter_image.update_record import Ending, Event, Record, Step
 
-__all__ = ["SEAL", "continue_update", "last_record", "running_record"]
+__all__ = ["continue_update", "last_record", "running_record"]
 
 SEAL = "jumpstarter-image-seal.service"
 Tell = Callable[[Record], None]
@@ -165,7 +165,8 @@ def _seal(host: Host) -> None:
     """Have the root made read-only, which cannot be while this program runs: it has files open that were replaced."""
     host.sealing_mark.parent.mkdir(parents=True, exist_ok=True)
     host.sealing_mark.touch()
-    host.run("systemctl", "--no-block", "start", SEAL)
+    if host.run("systemctl", "--no-block", "start", SEAL).code != 0:
+        host.sealing_mark.unlink(missing_ok=True)  # nobody is about to, and the status says what to do
 
 
 def _say(output: str) -> None:

@@ -74,7 +74,7 @@ remount,ro) [ ! -e is-busy ] || { echo "mount: / is busy" >&2; exit 32; }; echo 
 remount,rw) echo rw > root-mode ;;
 esac""",
     "systemctl": """
-case $* in "--no-block start jumpstarter-image-seal.service") exec sh ./seal ;; esac
+case $* in "--no-block start jumpstarter-image-seal.service") [ ! -e no-seal ] || exit 1; exec sh ./seal ;; esac
 case $1 in
 show) cat "unit-$2" 2>/dev/null || echo ActiveState=inactive ;;
 restart) sed -i s/^InvocationID=.*/InvocationID=again/ "unit-$2" ;;
