@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import trio
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.process import ServiceManager
+from jumpstarter_proto.process import ServiceManager, keep_what_is_there
 from jumpstarter_proto.rpc import (
     Interceptor,
     Limits,
@@ -212,6 +212,7 @@ async def serve(
                 await nursery.start(task)
             for one in served:
                 await nursery.start(one.server.serve, one.listeners)
+            keep_what_is_there()
             for line in lines:
                 print_line(line, flush=True)
             nursery.start_soon(tls.watch)

@@ -44,6 +44,10 @@ class View:
         """All of a kind, of every namespace."""
         return cast("Iterator[R]", iter(self._tables[kind].values()))
 
+    def items(self, kind: type[R]) -> Iterator[tuple[Key, R]]:
+        """All of a kind with their keys, which take longer to make than to look at."""
+        return cast("Iterator[tuple[Key, R]]", iter(self._tables[kind].items()))
+
     def count(self, kind: type[Record]) -> int:
         """How many there are of a kind."""
         return len(self._tables[kind])

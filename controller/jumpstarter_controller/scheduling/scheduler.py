@@ -47,11 +47,11 @@ class Place:
 
 def online(exporter: Exporter, presence: Presence, now: float) -> bool:
     """Whether it is registered and there."""
-    return (
-        exporter.devices > 0
-        and exporter.status is not ExporterStatus.OFFLINE
-        and presence.is_fresh(exporter.key, now)
-    )
+    return _has_not_left(exporter) and presence.is_fresh(exporter.key, now)
+
+
+def _has_not_left(exporter: Exporter) -> bool:
+    return exporter.devices > 0 and exporter.status is not ExporterStatus.OFFLINE
 
 
 class Scheduler:
@@ -210,16 +210,16 @@ class Scheduler:
     def _supply(self, lab: View, now: float) -> Supply:
         free: set[Key] = set()
         free_at: dict[Key, float] = {}
-        for exporter in lab.all(Exporter):
-            if online(exporter, self.presence, now):
-                holder = lab.holder(exporter.key)
+        for key, exporter in lab.items(Exporter):  # all of them each time, so it has to be quick
+            if _has_not_left(exporter) and self.presence.is_fresh(key, now):
+                holder = lab.holder(key)
                 if holder is None:
-                    free_at[exporter.key] = now
+                    free_at[key] = now
+                    if exporter.status in READY_STATUSES:
+                        free.add(key)
                 else:  # who is offered it has it for the whole time from when it is accepted
                     held = holder.expiry
-                    free_at[exporter.key] = end_of(holder, now) if held is None else held
-                if holder is None and exporter.status in READY_STATUSES:
-                    free.add(exporter.key)
+                    free_at[key] = end_of(holder, now) if held is None else held
         return Supply(free, free_at, self._preference)
 
     def queue(self, lab: View, now: float) -> dict[Key, Place]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -13,6 +12,7 @@ import trio
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.process import keep_what_is_there
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_exporter import config as configuration
@@ -64,9 +64,7 @@ def run_daemon(
     with collapsed():
         leads = config is None and board is None
         discovers_with = _discovery() if discovers else None
-        # What there is by now stays: looking through it for garbage again and again would block the loop.
-        gc.collect()
-        gc.freeze()
+        keep_what_is_there()
         return trio.run(
             partial(
                 host.run,

@@ -1,7 +1,8 @@
-"""What a daemon and its service manager tell each other: the same for exporter, controller and router."""
+"""What a daemon is as a process, and what it and its service manager tell each other: the same for all of ours."""
 
 from jumpstarter_proto.process.descriptor_store import DescriptorStore
+from jumpstarter_proto.process.garbage import keep_what_is_there
 from jumpstarter_proto.process.inherited_descriptors import Inherited, inherited_descriptors
 from jumpstarter_proto.process.service_manager import ServiceManager
 
-__all__ = ["DescriptorStore", "Inherited", "ServiceManager", "inherited_descriptors"]
+__all__ = ["DescriptorStore", "Inherited", "ServiceManager", "inherited_descriptors", "keep_what_is_there"]
