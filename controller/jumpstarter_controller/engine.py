@@ -18,6 +18,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller import journal
 from jumpstarter_controller.clock import Clock, uptime
+from jumpstarter_controller.feed import Feed
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Record, View
 from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.scheduling import Place as QueuePlace
@@ -94,6 +95,8 @@ class Engine:
         self.trouble = ""
         """Why the last write was refused; empty when it was not."""
         self.tally = Tally()
+        self.feed = Feed()
+        """What of `view` has changed."""
         self.failed = trio.Event()
         """The engine has ended: no change will be made any more."""
 
@@ -260,6 +263,7 @@ class Engine:
 
     def _publish(self, changes: dict[Place, Record | None]) -> None:
         touched = set(changes)
+        self.feed.note(changes, lambda place: self.view.get(*place))
         for (kind, key), record in changes.items():
             before = self.view.get(kind, key)
             journal.write(before, record)

@@ -6,7 +6,7 @@ from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, wit
 from jumpstarter_controller.scheduling.presence import OFFLINE_SECONDS, Presence
 from jumpstarter_controller.scheduling.scheduler import READY_STATUSES, Place, Scheduler, online
 from jumpstarter_controller.scheduling.times import TimesError, check_times
-from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, Waiters
+from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, WATCHED_SECONDS, Waiters
 
 __all__ = [
     "ANSWER_SECONDS",
@@ -14,6 +14,7 @@ __all__ = [
     "PICKUP_SECONDS",
     "READY_STATUSES",
     "WAITER_SECONDS",
+    "WATCHED_SECONDS",
     "Place",
     "Presence",
     "Refusal",

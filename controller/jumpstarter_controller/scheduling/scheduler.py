@@ -73,7 +73,7 @@ class Scheduler:
         later: list[Lease] = []
         due = []
         for one in lab.open_leases():
-            lease = self._settled(lab, self._noticed(lab, one), now)
+            lease = self._settled(lab, self._noticed(lab, one, now), now)
             ended = _ended(lab, lease, now) or self._abandoned(lease, now)
             if ended is not None:
                 lab.put(withdraw(ended))
@@ -103,9 +103,9 @@ class Scheduler:
         is_there = exporter is not None and online(exporter, self.presence, now)
         return settle(lab, lease, is_there, now)
 
-    def _noticed(self, lab: Lab, lease: Lease) -> Lease:
+    def _noticed(self, lab: Lab, lease: Lease, now: float) -> Lease:
         """The lease, which nobody has to be heard of for any more if its command knows that it has a board."""
-        if lease.waited and lease.accepted and self.waiters.is_picked_up(lease.key):
+        if lease.waited and lease.accepted and self.waiters.is_picked_up(lease.key, now):
             lease = replace(lease, waited=False)
             lab.put(lease)
         return lease

@@ -9,6 +9,7 @@ from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, La
 from jumpstarter_controller.scheduling import (
     PICKUP_SECONDS,
     WAITER_SECONDS,
+    WATCHED_SECONDS,
     Presence,
     Scheduler,
     Waiters,
@@ -106,3 +107,64 @@ def test_a_clock_that_is_set_ends_no_wait_and_prolongs_none(step: float) -> None
     begin = START + 10 + step
     assert queue.at(begin + WAITER_SECONDS - 1).ended is None
     assert queue.at(begin + WAITER_SECONDS).ended is not None
+
+
+class Watch:
+    """Of a command."""
+
+
+def test_who_watches_waits_for_as_long_as_the_watch_is_open_and_a_minute_more() -> None:
+    queue, watch = Queue(), Watch()
+    queue.waiters.watched(queue.lease.key, watch)
+    assert queue.at(START + 1e5).ended is None
+    queue.waiters.unwatched(queue.lease.key, watch, START + 1e5)
+    assert queue.at(START + 1e5 + WAITER_SECONDS - 1).ended is None
+    assert queue.wake == START + 1e5 + WAITER_SECONDS
+    assert "was not heard of for 60 s" in why(queue.at(queue.wake))
+
+
+def test_a_board_that_was_told_to_who_watches_is_theirs_when_their_connection_has_lasted() -> None:
+    queue, watch = Queue(), Watch()
+    queue.waiters.watched(queue.lease.key, watch)
+    queue.release_holder(START + 10)
+    queue.waiters.told(queue.lease.key, watch, START + 12)
+    assert queue.at(START + 12 + WATCHED_SECONDS - 1).waited
+    assert queue.wake == START + 12 + WATCHED_SECONDS
+    assert not queue.at(queue.wake).waited
+    queue.waiters.unwatched(queue.lease.key, watch, queue.now)
+    assert queue.at(START + 1e5).ended is None
+
+
+def test_a_board_that_was_told_to_who_has_gone_since_goes_to_others() -> None:
+    queue, watch, another = Queue(), Watch(), Watch()
+    queue.waiters.watched(queue.lease.key, watch)
+    queue.release_holder(START + 10)
+    queue.waiters.told(queue.lease.key, watch, START + 11)
+    queue.waiters.watched(queue.lease.key, another)  # it came back, and the old connection is not cut yet
+    queue.waiters.unwatched(queue.lease.key, watch, START + 40)
+    assert queue.at(START + 12 + WATCHED_SECONDS).waited, "what one was told the other may not know"
+    queue.waiters.unwatched(queue.lease.key, another, START + 80)
+    assert "did not take it" in why(queue.at(START + 80 + WAITER_SECONDS))
+
+
+def test_a_board_that_a_watch_is_too_slow_to_be_told_of_goes_to_others() -> None:
+    queue, watch = Queue(), Watch()
+    queue.waiters.watched(queue.lease.key, watch)
+    queue.release_holder(START + 10)
+    end = START + 10 + PICKUP_SECONDS + WATCHED_SECONDS
+    assert queue.at(end - 1).ended is None
+    assert queue.wake == end
+    assert "did not take it" in why(queue.at(end))
+    queue.waiters.unwatched(queue.lease.key, watch, end)
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_a_clock_that_is_set_does_not_matter_to_who_watches(step: float) -> None:
+    queue, watch = Queue(), Watch()
+    queue.waiters.watched(queue.lease.key, watch)
+    queue.release_holder(START + 10)
+    queue.waiters.told(queue.lease.key, watch, START + 11)
+    follow_clock(queue.lab, step)
+    queue.waiters.shift(step)
+    assert queue.at(START + 11 + step + WATCHED_SECONDS - 1).waited
+    assert not queue.at(START + 11 + step + WATCHED_SECONDS).waited

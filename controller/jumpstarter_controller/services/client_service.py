@@ -17,10 +17,11 @@ from msgspec.structs import replace
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
 from jumpstarter_controller.scheduling import online
-from jumpstarter_controller.selectors import Requirement, Selector, SelectorError, parse
 from jumpstarter_controller.services import changes, objects
 from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.services.lease_filters import labels_of, selector_of_filter, selector_of_tags
 from jumpstarter_controller.services.messages import (
+    code_of,
     exporter_message,
     lease_message,
     name_of,
@@ -30,7 +31,6 @@ from jumpstarter_controller.services.messages import (
 
 __all__ = ["ClientService"]
 
-TAG_PREFIX = "metadata.jumpstarter.dev/"
 MOST_PER_PAGE = 1000
 DECISION_SECONDS = 1.0
 """A client's call waits so long for an exporter to accept its lease: mostly a few milliseconds."""
@@ -70,7 +70,7 @@ class ClientService(client_grpc.ClientServiceServicer):
     ) -> pb.ListExportersResponse:
         client = await self._guard.client(call)
         _own(client, Key(namespace_of(request.parent), ""))
-        selector = _selector(request.filter)
+        selector = selector_of_filter(request.filter)
         found = [
             one
             for one in self._engine.view.all(Exporter)
@@ -91,7 +91,7 @@ class ClientService(client_grpc.ClientServiceServicer):
         lease = self._engine.view.get(Lease, key)
         if lease is None:
             raise changes.not_found("lease", key.name)
-        if code := next((one.code for one in lease.conditions if one.code), ""):
+        if code := code_of(lease):
             call.set_trailing_metadata([(REASON, code)])
         if lease.waited and lease.client == client.name and call.header(WAITS):
             self._engine.heard_of(lease)
@@ -103,16 +103,16 @@ class ClientService(client_grpc.ClientServiceServicer):
     ) -> pb.ListLeasesResponse:
         client = await self._guard.client(call)
         _own(client, Key(namespace_of(request.parent), ""))
-        selector = _selector(request.filter)
-        tags = _tag_selector(request.tag_filter)
+        selector = selector_of_filter(request.filter)
+        tags = selector_of_tags(request.tag_filter)
         only_active = not request.HasField("only_active") or request.only_active
         view = self._engine.view
         found = [
             one
             for one in (view.open_leases() if only_active else view.all(Lease))
             if one.namespace == client.namespace
-            and (not selector or selector.matches(_labels(one)))
-            and (not tags or tags.matches(_labels(one)))
+            and (not selector or selector.matches(labels_of(one)))
+            and (not tags or tags.matches(labels_of(one)))
         ]
         page, more = _page(found, request.page_size, request.page_token)
         return pb.ListLeasesResponse(leases=map(self._lease, page), next_page_token=more)
@@ -210,32 +210,6 @@ def _own(client: Client, key: Key) -> Key:
             f"namespace mismatch: this client is of {client.namespace}, not {shown(key.namespace)}",
         )
     return key
-
-
-def _selector(text: str) -> Selector:
-    try:
-        return parse(text)
-    except SelectorError as error:
-        raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
-
-
-def _tag_selector(text: str) -> Selector:
-    """A selector on tags: each of its keys is a tag's."""
-    return Selector(
-        tuple(
-            Requirement(TAG_PREFIX + one.key, one.operator, one.values)
-            for one in _selector(text).requirements
-        )
-    )
-
-
-def _labels(lease: Lease) -> dict[str, str]:
-    """What a filter sees of a lease: the equalities of its selector, and its tags."""
-    labels = {k: v for k, v in parse(lease.selector).equalities.items() if not k.startswith(TAG_PREFIX)}
-    labels |= {TAG_PREFIX + key: value for key, value in lease.tags.items()}
-    if lease.ended is not None:
-        labels["jumpstarter.dev/lease-ended"] = "true"
-    return labels
 
 
 def _page(found: Sequence[T], size: int, after: str) -> tuple[list[T], str]:

@@ -12,6 +12,7 @@ from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Exporter, ExporterDevices, Key
 from jumpstarter_controller.services.guard import Guard
 from jumpstarter_controller.services.health_reports import HealthReports
+from jumpstarter_controller.services.lab_watch import watch_lab, watch_lease
 from jumpstarter_controller.services.messages import timestamp
 
 __all__ = ["LabService"]
@@ -88,6 +89,13 @@ class LabService(exporters_grpc.LabServiceServicer):
                 finally:
                     self._engine.unwatch(Exporter, every, changed)
                 await trio.sleep(SETTLE_SECONDS)
+
+    async def Watch(self, request: pb.WatchRequest, call: ServerCall[pb.WatchRequest, pb.LabNews]) -> None:
+        session = await self._guard.client_session(call)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.watch)
+            watch = watch_lease if request.lease else watch_lab
+            await watch(self._engine, session.record, request, call)
 
     def _details(self, exporter: Exporter) -> pb.ExporterDetails:
         known = self._engine.view.get(ExporterDevices, exporter.key)

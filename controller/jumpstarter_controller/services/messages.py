@@ -6,6 +6,7 @@ import math
 
 from google.protobuf import duration_pb2, timestamp_pb2
 from jumpstarter_proto.client.v1 import client_pb2
+from jumpstarter_proto.lab.v1 import exporters_pb2
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.texts import shown
@@ -16,14 +17,17 @@ from jumpstarter_controller.scheduling import Place
 from jumpstarter_controller.selectors import Operator, Requirement, Selector, SelectorError, parse
 
 __all__ = [
+    "code_of",
     "conditions_of",
     "duration_of",
     "exporter_message",
     "kind_of",
     "lease_message",
+    "lease_news",
     "lease_v1",
     "name_of",
     "namespace_of",
+    "place_sentence",
     "seconds_of",
     "selector_of",
     "time_of",
@@ -99,7 +103,7 @@ def conditions_of(lease: Lease, place: Place | None) -> list[kubernetes_pb2.Cond
 def _condition(condition: Condition, place: Place | None) -> kubernetes_pb2.Condition:
     message = condition.message
     if condition.type is ConditionType.PENDING and place is not None:
-        message = f"{message}; {_place(place)}"
+        message = f"{message}; {place_sentence(place)}"
     return kubernetes_pb2.Condition(
         type=condition.type.value,
         status="True" if condition.holds else "False",
@@ -109,7 +113,8 @@ def _condition(condition: Condition, place: Place | None) -> kubernetes_pb2.Cond
     )
 
 
-def _place(place: Place) -> str:
+def place_sentence(place: Place) -> str:
+    """Where a lease stands in the queue, and for how long: as soon as that is another, its client is told."""
     text = "next in the queue" if place.number == 1 else f"number {place.number} in the queue"
     if place.seconds is None:
         return text
@@ -144,6 +149,21 @@ def lease_message(lease: Lease, place: Place | None, now: float) -> client_pb2.L
     if lease.ended is not None:
         message.effective_end_time.CopyFrom(timestamp(lease.ended))
     return message
+
+
+def code_of(lease: Lease) -> str:
+    """Why it stands as it does, for programs; empty where its conditions say all in Jumpstarter's words."""
+    return next((one.code for one in lease.conditions if one.code), "")
+
+
+def lease_news(lease: Lease, place: Place | None, now: float) -> exporters_pb2.LeaseNews:
+    """A lease for who watches."""
+    news = exporters_pb2.LeaseNews(lease=lease_message(lease, place, now), reason=code_of(lease))
+    if place is not None:
+        news.place = place.number
+        if place.seconds is not None:
+            news.at_the_latest.CopyFrom(duration_of(max(0.0, place.seconds)))
+    return news
 
 
 def exporter_message(exporter: Exporter, *, is_online: bool) -> client_pb2.Exporter:

@@ -26,6 +26,12 @@ LAB_SERVICE_WATCH_EXPORTERS = Method(
     exporters_pb2.WatchExportersRequest,
     exporters_pb2.ExportersChanged,
 )
+LAB_SERVICE_WATCH = Method(
+    "/jumpstarter_sbc.lab.v1.LabService/Watch",
+    Cardinality.UNARY_STREAM,
+    exporters_pb2.WatchRequest,
+    exporters_pb2.LabNews,
+)
 
 
 class LabServiceStub:
@@ -49,6 +55,11 @@ class LabServiceStub:
     ) -> AbstractAsyncContextManager[ClientCall[exporters_pb2.WatchExportersRequest, exporters_pb2.ExportersChanged]]:
         return self._channel.server_stream(LAB_SERVICE_WATCH_EXPORTERS, request, timeout=timeout, metadata=metadata)
 
+    def Watch(
+        self, request: exporters_pb2.WatchRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> AbstractAsyncContextManager[ClientCall[exporters_pb2.WatchRequest, exporters_pb2.LabNews]]:
+        return self._channel.server_stream(LAB_SERVICE_WATCH, request, timeout=timeout, metadata=metadata)
+
 
 class LabServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.LabService; override what you serve."""
@@ -62,4 +73,7 @@ class LabServiceServicer(Servicer):
     async def WatchExporters(self, request: exporters_pb2.WatchExportersRequest, call: ServerCall[exporters_pb2.WatchExportersRequest, exporters_pb2.ExportersChanged]) -> None:
         raise self.unimplemented("WatchExporters")
 
-    METHODS = (LAB_SERVICE_GET_EXPORTER_DETAILS, LAB_SERVICE_LIST_EXPORTER_DETAILS, LAB_SERVICE_WATCH_EXPORTERS)
+    async def Watch(self, request: exporters_pb2.WatchRequest, call: ServerCall[exporters_pb2.WatchRequest, exporters_pb2.LabNews]) -> None:
+        raise self.unimplemented("Watch")
+
+    METHODS = (LAB_SERVICE_GET_EXPORTER_DETAILS, LAB_SERVICE_LIST_EXPORTER_DETAILS, LAB_SERVICE_WATCH_EXPORTERS, LAB_SERVICE_WATCH)

@@ -1,0 +1,212 @@
+"""One call of LabService.Watch: what is so, then each change of it, at the speed of who reads.
+
+Nothing is queued for a reader. While one is slow, what it will be told next grows only as long as `feed` remembers how
+all was when it was told last; after that it is told everything anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import trio
+from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Client, Exporter, Key, Lease, Record
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.scheduling import Place as QueuePlace
+from jumpstarter_controller.scheduling import online
+from jumpstarter_controller.services import changes
+from jumpstarter_controller.services.messages import exporter_message, lease_news, place_sentence
+from jumpstarter_controller.services.viewer import Told, Viewer
+
+__all__ = ["watch_lab", "watch_lease"]
+
+Call: TypeAlias = ServerCall[pb.WatchRequest, pb.LabNews]
+
+PAGE_SIZE = 256 * 1024
+"""Bytes after which a message has no further record; one alone has at most a few KiB."""
+PAUSE_SECONDS = 0.1
+"""Who is told of many has so long between two messages: what changes together is one."""
+PLACE_SECONDS = 2.0
+"""Places in the queue change with everybody else's lease: so often who waits is told theirs."""
+LOOK_SECONDS = 15.0
+"""Estimates come nearer by themselves."""
+OFFER_SECONDS = 1.0
+"""An exporter that is asked mostly answers in a few milliseconds; only who waits longer is told that it was."""
+
+
+async def watch_lab(engine: Engine, client: Client, wish: pb.WatchRequest, call: Call) -> None:
+    """Many exporters and leases, until cancelled."""
+    if wish.lease or wish.waits or wish.knows:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "one lease is watched with nothing else")
+    await _Listing(engine, client, wish, call).run()
+
+
+class _Listing:
+    """What one reader has been told."""
+
+    def __init__(self, engine: Engine, client: Client, wish: pb.WatchRequest, call: Call) -> None:
+        self._engine = engine
+        self._viewer = Viewer(client.namespace, client.name, wish)
+        self._call = call
+        self._every = Key(client.namespace, "")
+        same = pb.WatchRequest()
+        same.CopyFrom(wish)
+        same.after = ""
+        self._wish = b"\0".join([*(part.encode() for part in client.key), same.SerializeToString()])
+        self._position = engine.feed.position_of(wish.after, self._wish)
+        """Of what was told last; None: of nothing."""
+        self._places: dict[Key, str] = {}
+        """Of each lease that waits, as it was told."""
+        self._placed = -PLACE_SECONDS
+        """When it was looked at places last."""
+
+    async def run(self) -> None:
+        feed = self._engine.feed
+        is_first = True
+        while True:
+            before = None if self._position is None else feed.since(self._position)
+            self._position = feed.position
+            told = self._told(before)
+            if told or before is None or is_first:
+                for message in self._messages(told, is_snapshot=before is None):
+                    await self._call.send(message)
+                is_first = False
+                await trio.sleep(PAUSE_SECONDS)
+            if feed.position == self._position:
+                pause = PLACE_SECONDS if self._places else LOOK_SECONDS
+                await self._engine.wait(Exporter, self._every, pause)
+
+    def _told(self, before: dict[Place, Record | None] | None) -> Told:
+        view = self._engine.view
+        if before is None:
+            self._places.clear()
+            return self._viewer.all(view)
+        told = self._viewer.news(before, view)
+        now = trio.current_time()
+        if self._viewer.sees_places and now >= self._placed + PLACE_SECONDS:
+            self._placed = now
+            known = {one.key for one in told.records if isinstance(one, Lease)}
+            told.records += [
+                one
+                for one in view.open_leases()
+                if not one.exporter
+                and one.key not in known
+                and self._viewer.shows(one)
+                and self._places.get(one.key) != _sentence(_place_of(self._engine, one))
+            ]
+        return told
+
+    def _messages(self, told: Told, *, is_snapshot: bool) -> Iterator[pb.LabNews]:
+        """As it is told, each made when the one before has gone."""
+        assert self._position is not None
+        message, size = pb.LabNews(snapshot=is_snapshot), 0
+        for kind, key in told.gone:
+            (message.gone_leases if kind is Lease else message.gone_exporters).append(key.name)
+            if kind is Lease:
+                self._places.pop(key, None)
+        now = self._engine.clock()
+        for record in told.records:
+            if size > PAGE_SIZE:
+                yield message
+                message, size = pb.LabNews(), 0
+            if isinstance(record, Exporter):
+                is_online = online(record, self._engine.presence, now)
+                message.exporters.append(exporter_message(record, is_online=is_online))
+                size += message.exporters[-1].ByteSize()
+            else:
+                message.leases.append(self._lease(record, now))
+                size += message.leases[-1].ByteSize()
+        message.revision = self._engine.feed.revision(self._position, self._wish)
+        yield message
+
+    def _lease(self, lease: Lease, now: float) -> pb.LeaseNews:
+        place = _place_of(self._engine, lease)
+        if lease.exporter or lease.ended is not None:
+            self._places.pop(lease.key, None)
+        else:
+            self._places[lease.key] = _sentence(place)
+        return lease_news(lease, place, now)
+
+
+async def watch_lease(engine: Engine, client: Client, wish: pb.WatchRequest, call: Call) -> None:
+    """One lease, until cancelled or deleted."""
+    if wish.exporters or wish.leases:
+        raise RpcError(StatusCode.INVALID_ARGUMENT, "one lease is watched with nothing else")
+    key = Key(client.namespace, wish.lease)
+    lease = engine.view.get(Lease, key)
+    if lease is None:
+        raise changes.not_found("lease", key.name)
+    is_command = wish.waits and lease.client == client.name
+    if is_command and wish.knows:
+        engine.heard_of(lease)
+    one = _One(engine, key, call)
+    if not is_command:
+        await one.run()
+        return
+    engine.waiters.watched(key, one)
+    one.has_command = True
+    try:
+        await one.run()
+    finally:
+        engine.waiters.unwatched(key, one, engine.clock())
+
+
+class _One:
+    """One lease, as one reader has been told of it."""
+
+    def __init__(self, engine: Engine, key: Key, call: Call) -> None:
+        self._engine = engine
+        self._key = key
+        self._call = call
+        self._told: Lease | None = None
+        self._place = ""
+        self._placed = -math.inf
+        self.has_command = False
+        """The reader is the command that waits for the lease, or has it."""
+
+    async def run(self) -> None:
+        while True:
+            lease = self._engine.view.get(Lease, self._key)
+            if lease is None:
+                raise changes.not_found("lease", self._key.name)
+            pause = self._pause(lease)
+            if pause <= 0:
+                await self._tell(lease)
+            else:
+                await self._engine.wait(Lease, self._key, pause)
+
+    def _pause(self, lease: Lease) -> float:
+        """How long there is nothing to tell, unless the lease changes."""
+        now = self._engine.clock()
+        if lease is not self._told:
+            asked = lease.offered if lease.offered is not None and lease.ended is None else -math.inf
+            return min(asked + OFFER_SECONDS - now, OFFER_SECONDS)
+        if lease.exporter or lease.ended is not None:
+            return LOOK_SECONDS
+        left = self._placed + PLACE_SECONDS - trio.current_time()
+        if left > 0:
+            return left
+        return 0.0 if _sentence(_place_of(self._engine, lease)) != self._place else PLACE_SECONDS
+
+    async def _tell(self, lease: Lease) -> None:
+        place = _place_of(self._engine, lease)
+        news = lease_news(lease, place, self._engine.clock())
+        revision = self._engine.feed.revision(self._engine.feed.position, b"")
+        await self._call.send(pb.LabNews(snapshot=self._told is None, revision=revision, leases=[news]))
+        self._told, self._place, self._placed = lease, _sentence(place), trio.current_time()
+        if self.has_command and lease.accepted:
+            self._engine.waiters.told(self._key, self, self._engine.clock())
+
+
+def _place_of(engine: Engine, lease: Lease) -> QueuePlace | None:
+    waits = not lease.exporter and lease.ended is None
+    return engine.places().get(lease.key) if waits else None
+
+
+def _sentence(place: QueuePlace | None) -> str:
+    return "" if place is None else place_sentence(place)

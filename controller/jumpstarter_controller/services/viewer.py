@@ -1,0 +1,98 @@
+"""What of a lab's changes one Watch is told: its wish, its namespace, and nothing else. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_controller.lab import Exporter, Lease, Record, View
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.selectors import Selector
+from jumpstarter_controller.services.lease_filters import labels_of, selector_of_filter, selector_of_tags
+
+__all__ = ["Told", "Viewer"]
+
+
+@dataclass
+class Told:
+    """What is to be told: records as they are now, and what is gone."""
+
+    records: list[Exporter | Lease] = field(default_factory=list)
+    gone: list[Place] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.gone)
+
+
+class Viewer:
+    """One who watches exporters and leases of a namespace."""
+
+    def __init__(self, namespace: str, client: str, wish: pb.WatchRequest) -> None:
+        """RpcError INVALID_ARGUMENT: it is no wish."""
+        self._namespace = namespace
+        self._client = client
+        self._exporters = wish.exporters
+        self._scope = wish.leases
+        if wish.leases not in pb.LeaseScope.values():
+            raise RpcError(StatusCode.INVALID_ARGUMENT, f"{wish.leases} is no scope of leases")
+        if not wish.exporters and not wish.leases:
+            raise RpcError(StatusCode.INVALID_ARGUMENT, "watch what? Ask for exporters, leases or one lease")
+        self._exporter_filter = selector_of_filter(wish.exporter_filter)
+        self._lease_filter = selector_of_filter(wish.lease_filter)
+        self._tag_filter = selector_of_tags(wish.tag_filter)
+
+    @property
+    def sees_places(self) -> bool:
+        """Whether it is told of leases that wait, which may move in the queue without a change of their own."""
+        return self._scope in (pb.LEASE_SCOPE_OWN, pb.LEASE_SCOPE_ALL)
+
+    def all(self, view: View) -> Told:
+        """Everything that is shown now."""
+        exporters = view.all(Exporter) if self._exporters else ()
+        leases = view.open_leases() if self._scope else ()
+        return Told([one for one in (*exporters, *leases) if self.shows(one)])
+
+    def news(self, before: Mapping[Place, Record | None], view: View) -> Told:
+        """What is not as it was, of what was or is shown."""
+        told = Told()
+        for place, was in before.items():
+            now = view.get(*place)
+            if now is was:
+                continue
+            if isinstance(now, Exporter | Lease) and (self.shows(now) or self._is_last_word(was, now)):
+                told.records.append(now)
+            elif self.shows(was):
+                told.gone.append(place)
+        return told
+
+    def shows(self, record: Record | None) -> bool:
+        """Whether it is part of what is watched."""
+        if record is None or record.namespace != self._namespace:
+            return False
+        if isinstance(record, Exporter):
+            return self._exporters and self._exporter_filter.matches(record.labels)
+        return isinstance(record, Lease) and record.ended is None and self._means(record)
+
+    def _is_last_word(self, was: Record | None, now: Record) -> bool:
+        """Of a lease that was shown and has ended, or ended before it could be."""
+        if not isinstance(now, Lease) or now.ended is None or now.namespace != self._namespace:
+            return False
+        if was is None:
+            return self._means(now)
+        return self.shows(was)
+
+    def _means(self, lease: Lease) -> bool:
+        if self._scope == pb.LEASE_SCOPE_NONE:
+            return False
+        if self._scope == pb.LEASE_SCOPE_OWN and lease.client != self._client:
+            return False
+        if self._scope == pb.LEASE_SCOPE_HELD and not lease.accepted:
+            return False
+        return _fits(self._lease_filter, lease) and _fits(self._tag_filter, lease)
+
+
+def _fits(selector: Selector, lease: Lease) -> bool:
+    return not selector or selector.matches(labels_of(lease))
