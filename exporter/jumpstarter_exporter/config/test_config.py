@@ -257,7 +257,7 @@ AT = "1: export.rpi4.children.power"
         ),
         (
             "export: {a: {type: nowhere.at.all.Relay}}",
-            "1: export.a.type: unknown type 'nowhere.at.all.Relay'",
+            "'nowhere.at.all.Relay'; the Python package 'nowhere' is not installed: install what brings it",
         ),
         ("export: {a: {type: 'power mock'}}", "1: export.a.type: unknown type 'power mock'"),
         ("export: {a: {type: power.GpioRely}}", "did you mean 'power.GpioRelay'?"),

@@ -10,6 +10,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -102,7 +103,15 @@ def _unknown(name: str) -> str:
 
     short = known_types()
     close = difflib.get_close_matches(name, [*short, *_aliases()], n=1)
-    return f"unknown type {name!r}; {nearest(name, close or short)}"
+    package = name.partition(".")[0]
+    cure = ""
+    if not close and package != name and package.isidentifier() and not _is_installed(package):
+        cure = f"the Python package {package!r} is not installed: install what brings it; "
+    return f"unknown type {name!r}; {cure}{nearest(name, close or short)}"
+
+
+def _is_installed(package: str) -> bool:
+    return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
 def _needs(name: str, module: str) -> str:
