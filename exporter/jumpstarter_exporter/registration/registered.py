@@ -569,6 +569,8 @@ class Registered:
         if lease is not None and lease.phase is not Phase.WAITING:
             server = self._server_of(lease)
             report = None if server is None else server.session.status.report
+            if report is not None and report.status is Status.OFFLINE and not self.is_alone():
+                return  # only the board stops, of which the controller hears next; its exporter stays
             if report is not None and report.status is not Status.AVAILABLE:
                 said = (report.status, report.message)
             elif lease.phase in (Phase.PREPARING, Phase.LEASED) and (server is not None or self._starts):

@@ -188,6 +188,9 @@ async def test_where_others_are_served_too_it_stops_and_is_leased_again_when_it_
         assert not exporter.over.is_set()
         assert inner.use.startswith("stopped: ")
         assert lab.heard[-1] == "AFTER_LEASE_HOOK", "nobody is given it"
+        assert "OFFLINE" not in lab.heard, (
+            "the exporter stays, and 0.9's controller leases it if it connects anew"
+        )
         assert inner.start_again()
         await trio.sleep(1)
         assert lab.heard[-1] == "AVAILABLE"
