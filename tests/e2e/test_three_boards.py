@@ -171,6 +171,9 @@ def test_each_of_three_boards_has_its_own_user(host: Host) -> None:
     shown = host.ok("devices")
     assert "one  leased by ann (" in shown
     assert f"two  in local use by {getpass.getuser()}\n" in shown
+    assert host.ok("devices", "--board", "one").startswith("one  leased by ann ("), (
+        "at the board's own socket, too"
+    )
 
     assert lab.status("three") == "AFTER_LEASE_HOOK"
     host.plug_in(host.home / "port-three", "three")

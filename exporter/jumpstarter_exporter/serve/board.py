@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.reach import Reach
-from jumpstarter_proto.rpc import Server, ServerCall
+from jumpstarter_proto.rpc import ServerCall
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1.jumpstarter_pb2 import GetReportResponse
 
@@ -24,7 +24,7 @@ from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.people import person_of
-from jumpstarter_exporter.services import Use, report_of, services
+from jumpstarter_exporter.services import Use, report_of
 from jumpstarter_exporter.session import Session
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class Board(Protocol):
         """Of the process, if it was to end by itself and there is no other board."""
 
     @property
-    def server(self) -> Server:
-        """For a socket of its own."""
+    def exporter(self) -> str:
+        """As what and of which controller it is leased; empty if none leases it."""
 
     @property
     def report(self) -> GetReportResponse:
@@ -150,7 +150,6 @@ class LocalBoard:
             begins_ready=False,
             board=self._log,
         )
-        self.server = Server(services(self))
         self._free = free
         occupancy = Occupancy(settings.occupancy.limits, registered=False)
         self._keeper = Keeper(occupancy, perform=self._perform, changed=lambda: None)
@@ -172,6 +171,7 @@ class LocalBoard:
         """As GetReport tells it."""
         return report_of(self._session)
 
+    exporter = ""
     use = ""
     """Any number of users share it."""
 
@@ -310,7 +310,7 @@ class LeasedBoard:
         self.name = config.board_name
         self.exiting = trio.Event()
         self.reach = config.settings.fetch.reach()
-        self.server = Server(services(self))
+        self.exporter = str(config.enrolment)
         self._registered: Registered = registered_exporter(
             config,
             inventory,

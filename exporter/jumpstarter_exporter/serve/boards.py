@@ -29,7 +29,8 @@ from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.logs import unbind
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.board import Board, LeasedBoard, LocalBoard, is_for_leases
-from jumpstarter_exporter.serve.door import Outcome, Reloaded, Roll
+from jumpstarter_exporter.serve.door import Outcome, OwnDoor, Reloaded, Roll
+from jumpstarter_exporter.services import services
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.host_health.watch import HealthWatch
@@ -682,9 +683,9 @@ class Boards:
         entry.has_socket = True  # if it could not be made, that was said once
 
     async def _serve(self, entry: _Entry, board: Board, listener: trio.abc.Listener[trio.abc.Stream]) -> None:
-        await self._nursery.start(board.server.serve, [listener])
-        if board.server not in entry.servers:
-            entry.servers.append(board.server)
+        server = Server((*services(board), OwnDoor(self._roll, entry.name)))
+        await self._nursery.start(server.serve, [listener])
+        entry.servers.append(server)
 
     # The end of all.
 

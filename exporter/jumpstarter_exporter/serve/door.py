@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jumpstarter_exporter.boards.grouping import Unassigned
     from jumpstarter_exporter.config.folder import BoardFile
 
-__all__ = ["BOARD", "Discovered", "Door", "NoDiscovery", "Outcome", "Reloaded", "Roll"]
+__all__ = ["BOARD", "Discovered", "Door", "NoDiscovery", "Outcome", "OwnDoor", "Reloaded", "Roll"]
 
 BOARD = "x-jumpstarter-board"
 HOOK_SECONDS = 10.0
@@ -287,6 +287,22 @@ class _Host(HostServiceServicer):
         return [name]
 
 
+class OwnDoor(HostServiceServicer):
+    """At a board's own socket, for users of its host: who has the board, without the others of the host."""
+
+    def __init__(self, roll: Roll, name: str) -> None:
+        self._roll = roll
+        self._name = name
+
+    async def ListBoards(  # noqa: N802 - the wire's name
+        self,
+        request: host_pb2.ListBoardsRequest,
+        call: ServerCall[host_pb2.ListBoardsRequest, host_pb2.ListBoardsResponse],
+    ) -> host_pb2.ListBoardsResponse:
+        """That one alone."""
+        return host_pb2.ListBoardsResponse(boards=[_told(self._roll, self._name)])
+
+
 def _let_its_keeper_in(call: ServerCall[Any, Any]) -> None:
     """RpcError for everybody else."""
     if call.uid not in (0, os.getuid()):
@@ -351,7 +367,10 @@ def _told(roll: Roll, name: str) -> host_pb2.Board:
     report = None if board is None else board.report
     use = "" if board is None else board.use
     file = roll.file_of(name)
-    enrolment = None if file is None or file.config is None else file.config.enrolment
+    # A file that is broken says nothing of the exporter that goes on as it was.
+    exporter = "" if board is None else board.exporter
+    if not exporter and file is not None and file.config is not None and file.config.enrolment is not None:
+        exporter = str(file.config.enrolment)
     return host_pb2.Board(
         name=name,
         problem=roll.problems.get(name, ""),
@@ -360,5 +379,5 @@ def _told(roll: Roll, name: str) -> host_pb2.Board:
         change=roll.changes.get(name, ""),
         file="" if file is None or file.is_discovered else path_text(file.path),
         discovered=file is not None and file.is_discovered,
-        exporter="" if enrolment is None else str(enrolment),
+        exporter=exporter,
     )

@@ -172,6 +172,18 @@ async def test_a_board_whose_file_breaks_goes_on_as_it_was_and_says_so(
 ONE_BAD = "export: {power: {type: power.MockPower}, spare: {type: power.MokPower}}"
 
 
+async def test_a_leased_board_whose_file_breaks_is_said_to_be_the_exporter_that_it_is(
+    host: ServedHost,
+) -> None:
+    host.write("rpi4", f"endpoint: 127.0.0.1:1\ntoken: x\nmetadata: {{namespace: lab, name: rpi4}}\n{POWER}")
+    async with host.running() as door:
+        before = (await listed(door))["rpi4"].exporter
+        assert before.startswith("exporter lab/rpi4 of ")
+        host.write("rpi4", "export: [")
+        await reload(door)
+        assert (await listed(door))["rpi4"].exporter == before
+
+
 async def test_a_typo_in_one_device_takes_nothing_from_a_board_that_works(host: ServedHost) -> None:
     host.write("rpi4", TWO)
     async with host.running() as door:
