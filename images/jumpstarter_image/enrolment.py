@@ -38,6 +38,8 @@ __all__ = [
 _TROUBLE = "enrolment"
 CLOCK_SECONDS = 180.0
 """After this time since the boot a controller's own card goes by the clock that it has: nobody may tell it the time."""
+SYNC_SECONDS = 20
+"""So long one try waits for a time server's answer: chronyd needs some seconds of a network that has just come."""
 ENROL_SECONDS = 300.0
 """How long one try may take. While a slow host starts everything at once, the exporter alone takes a minute."""
 CONTROLLER_USER = "jumpstarter-controller"
@@ -86,7 +88,7 @@ def enrol(host: Host) -> tuple[Step, str]:
 
 
 def _enrol_by_code(host: Host, kept: Kept) -> tuple[Step, str]:
-    if not is_time_known(host):
+    if not _wait_for_time(host):
         return Step.AGAIN, "the time is not known yet, without which no certificate can be checked"
     kept = kept.with_attempt(_identity(host))
     state.save(host, kept)
@@ -114,7 +116,7 @@ def _enrol_at_own_controller(host: Host, kept: Kept) -> tuple[Step, str]:
     if _is_at(host, endpoint):
         done = _admin(host, "host", "change", hostname, *granted) if granted else Done(0, "", "")
         return (Step.NOTHING_TO_DO, "") if done.code == 0 else (Step.AGAIN, _reason(done.errors))
-    if not is_time_known(host) and time.clock_gettime(time.CLOCK_BOOTTIME) < CLOCK_SECONDS:
+    if not _wait_for_time(host) and time.clock_gettime(time.CLOCK_BOOTTIME) < CLOCK_SECONDS:
         return Step.AGAIN, "the time is not known yet"
     offered = _admin(host, "pair", "host", hostname, *granted, "-o", "json")
     if offered.code != 0:
@@ -146,6 +148,13 @@ def _clean(host: Host, kept: Kept) -> None:
     site, _, _, _ = read_file(host, kept)
     if site is not None:
         remove_secrets(host, site, kept)
+
+
+def _wait_for_time(host: Host) -> bool:
+    if is_time_known(host):
+        return True
+    host.run("chronyc", "-n", "waitsync", str(SYNC_SECONDS), "0", "0", "1", timeout=SYNC_SECONDS + 10.0)
+    return is_time_known(host)
 
 
 def is_time_known(host: Host) -> bool:

@@ -31,7 +31,7 @@ WIRED = "run/systemd/network/10-jumpstarter-wired.network"
 WIRELESS = "run/systemd/network/10-jumpstarter-wireless.network"
 WPA = "run/jumpstarter-image/wpa_supplicant.conf"
 SSH_KEYS = f"run/jumpstarter-image/authorized_keys/{USER}"
-TIME = "run/systemd/timesyncd.conf.d/jumpstarter.conf"
+TIME = "run/jumpstarter-image/chrony.conf"
 EXPORTER_OPTIONS = "run/jumpstarter-image/exporter.env"
 CONTROLLER_OPTIONS = "run/jumpstarter-image/controller.env"
 ENROL_MARKER = "run/jumpstarter-image/enrol"
@@ -40,7 +40,21 @@ PATHS = (WIRED, WIRELESS, WPA, SSH_KEYS, TIME, EXPORTER_OPTIONS, CONTROLLER_OPTI
 ROUTER_PORT = 8083
 """Where `jumpstarter-controller run --with-router` has its router, unless it is told otherwise."""
 _HEADER = "# Made of jumpstarter.yaml at each boot; change that.\n"
-_DEBIAN_TIME = "0.debian.pool.ntp.org 1.debian.pool.ntp.org 2.debian.pool.ntp.org"
+NETWORK_TIME = "/run/chrony-dhcp"
+"""Where time servers are named that a network has named by DHCP (jumpstarter-image-time-sources.service)."""
+_TIME = f"""\
+driftfile /var/lib/chrony/chrony.drift
+rtcsync
+# A host without a clock of its own may be years behind, and a lab's card be told the time after days.
+makestep 1 -1
+maxupdateskew 100
+sourcedir {NETWORK_TIME}
+"""
+LOCAL_NETWORKS = (
+    *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+    *("fc00::/7", "fe80::/10"),
+)
+"""Whom a lab's card tells the time."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +150,17 @@ def _wpa(wifi: Wifi) -> str:
 
 
 def _time(kept: Kept) -> str:
+    """For chronyd. Who knows the time is trusted more than the controller's host, which may only have a clock."""
     if kept.time_server:
-        return f"{_HEADER}[Time]\nNTP={kept.time_server}\n"
-    host = _host_of(kept.endpoint) if kept.endpoint else ""
-    # A lab without a way out: the controller's host may know the time.
-    return f"{_HEADER}[Time]\nFallbackNTP={' '.join(filter(None, (_DEBIAN_TIME, host)))}\n"
+        lines = [f"server {kept.time_server} iburst trust"]
+    else:
+        lines = ["pool 2.debian.pool.ntp.org iburst maxsources 3 trust"]
+        if kept.endpoint and not kept.controller:
+            # A lab without a way out. Asked often, as it says nothing yet while it starts.
+            lines.append(f"server {_host_of(kept.endpoint)} iburst minpoll 4")
+    if kept.controller:
+        lines += [f"allow {network}" for network in LOCAL_NETWORKS]
+    return _HEADER + _TIME + "".join(f"{line}\n" for line in lines)
 
 
 def steps_after(
@@ -159,13 +179,14 @@ def steps_after(
         verb = "stop" if kept.wifi is None else "restart"
         steps += [_systemctl(verb, f"jumpstarter-image-wifi@{name}.service") for name in wireless]
     if TIME in changed:
-        steps.append(_systemctl("try-restart", "systemd-timesyncd.service"))
+        steps.append(_systemctl("try-restart", "chrony.service"))
     if is_renamed or EXPORTER_OPTIONS in changed:
         # Its boards are named after the host.
         steps.append(_systemctl("try-restart", "jumpstarter-exporter.service"))
     if CONTROLLER_OPTIONS in changed:
         verb = "restart" if kept.controller else "stop"
         steps.append(_systemctl(verb, "jumpstarter-controller.service"))
+        steps.append(_systemctl(verb, "jumpstarter-image-time-server.service"))
     is_other_host = kept.controller and not {CONTROLLER_OPTIONS, EXPORTER_OPTIONS}.isdisjoint(changed)
     if is_other_host or (ENROL_MARKER in changed and kept.is_to_enrol):
         steps.append(_systemctl("restart", "jumpstarter-image-enrol.service"))

@@ -204,6 +204,12 @@ def _time(facts: Facts) -> Iterator[str]:
     if facts.is_time_known:
         yield "Time: known."
         return
+    if facts.is_controller and not facts.time_server:
+        yield (
+            "Time: no time server has answered, so the clock of this host counts, from three minutes after its start, "
+            "for the hosts of this lab, too. If it is wrong: sudo date -s '2026-07-31 12:00', or a `timeServer`."
+        )
+        return
     server = (
         f"the time server {facts.time_server} has not answered"
         if facts.time_server

@@ -67,6 +67,20 @@ def test_a_controller_on_the_card_goes_by_its_own_clock_when_nobody_tells_the_ti
     assert enrol(machine.host) == (Step.AGAIN, "not yet")
 
 
+def test_a_time_server_that_is_about_to_answer_is_waited_for(machine: ImageHost) -> None:
+    state.save(machine.host, CODE)
+    machine.fact("clock", "no")
+    machine.program("jumpstarter-exporter", f"touch {machine.root}/used")
+    assert enrol(machine.host) == (
+        Step.AGAIN,
+        "the time is not known yet, without which no certificate can be checked",
+    )
+    assert not (machine.root / "used").exists()
+    words = f"-n waitsync {enrolment.SYNC_SECONDS} 0 0 1"
+    machine.program("chronyc", f'[ "$*" = "{words}" ] && echo yes >{machine.root.parent}/facts/clock')
+    assert enrol(machine.host) == (Step.ENROLLED, "")
+
+
 def test_the_last_codes_are_remembered() -> None:
     kept = Kept()
     for number in range(2 * MAX_USED_CODES):

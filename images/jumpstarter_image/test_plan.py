@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import configparser
+import ipaddress
 import itertools
 import os
 import shutil
@@ -63,7 +64,7 @@ def test_all_that_is_known_is_written_for_whom_it_is() -> None:
     assert "Address=10.0.0.2/8\nGateway=10.0.0.1\nDNS=10.0.0.1\nDNS=fd00::1\n" in wireless
     assert "DHCP" not in wireless
     assert files[SSH_KEYS].content == "ssh-ed25519 AAAA ann\nssh-ed25519 BBBB ben\n"
-    assert "NTP=ntp.lab\n" in files[TIME].content
+    assert time_sources(FULL) == ["server ntp.lab iburst trust"]
 
 
 def test_the_passphrase_and_the_code_are_where_only_root_reads_or_nowhere() -> None:
@@ -73,10 +74,37 @@ def test_the_passphrase_and_the_code_are_where_only_root_reads_or_nowhere() -> N
         assert file.mode == (0o600 if path == WPA else 0o644)
 
 
-def test_an_offline_lab_asks_the_controllers_host_for_the_time_last() -> None:
-    time = files_of(Kept(endpoint="[fd00::1]:8082"), "pi")[TIME].content
-    assert time.splitlines()[-1].startswith("FallbackNTP=0.debian.pool.ntp.org ")
-    assert time.endswith(" fd00::1\n")
+def time_sources(kept: Kept) -> list[str]:
+    """Whom chronyd asks, by its configuration."""
+    lines = files_of(kept, "pi")[TIME].content.splitlines()
+    return [line for line in lines if line.startswith(("server ", "pool "))]
+
+
+def test_an_offline_lab_asks_the_controllers_host_for_the_time_and_believes_all_others_more() -> None:
+    pool, host = time_sources(Kept(endpoint="[fd00::1]:8082"))
+    assert pool.startswith("pool 2.debian.pool.ntp.org ")
+    assert pool.endswith(" trust")
+    assert host == "server fd00::1 iburst minpoll 4"
+    assert time_sources(Kept(endpoint="lab")) == [pool, "server lab iburst minpoll 4"]
+    # It does not ask itself.
+    assert time_sources(Kept(endpoint="lab", controller=True)) == [pool]
+    assert time_sources(Kept(endpoint="lab", time_server="ntp")) == ["server ntp iburst trust"]
+
+
+def test_a_labs_card_tells_local_networks_the_time_and_others_nobody() -> None:
+    def allowed(kept: Kept) -> list[str]:
+        lines = files_of(kept, "pi")[TIME].content.splitlines()
+        return [line.removeprefix("allow ") for line in lines if line.startswith("allow")]
+
+    assert allowed(FULL) == []
+    networks = [ipaddress.ip_network(one) for one in allowed(Kept(controller=True, time_server="ntp"))]
+    assert all(one.is_private for one in networks)
+    for address in ("192.168.1.7", "10.0.2.2", "fe80::1"):
+        assert any(ipaddress.ip_address(address) in one for one in networks)
+
+
+def test_a_clock_that_is_years_behind_is_set_whenever_somebody_knows_the_time() -> None:
+    assert "\nmakestep 1 -1\n" in files_of(Kept(), "pi")[TIME].content
 
 
 @pytest.mark.parametrize(
@@ -149,17 +177,18 @@ def test_only_what_has_changed_is_done_again() -> None:
     assert steps(WIRED, WIRELESS) == ["networkctl reload"]
     assert steps(WPA) == ["restart jumpstarter-image-wifi@wlan0.service"]
     assert steps(WPA, kept=Kept()) == ["stop jumpstarter-image-wifi@wlan0.service"]
-    assert steps(TIME) == ["try-restart systemd-timesyncd.service"]
+    assert steps(TIME) == ["try-restart chrony.service"]
     assert steps(renamed=True) == ["try-restart jumpstarter-exporter.service"]
     assert steps(ENROL_MARKER) == ["restart jumpstarter-image-enrol.service"]
     assert steps(ENROL_MARKER, kept=Kept()) == []
     controller = Kept(controller=True)
     enrol = "restart jumpstarter-image-enrol.service"
-    assert steps(CONTROLLER_OPTIONS, kept=controller) == ["restart jumpstarter-controller.service", enrol]
+    served = ("jumpstarter-controller.service", "jumpstarter-image-time-server.service")
+    assert steps(CONTROLLER_OPTIONS, kept=controller) == [*(f"restart {unit}" for unit in served), enrol]
     exporter = "try-restart jumpstarter-exporter.service"
     assert steps(EXPORTER_OPTIONS) == [exporter]
     assert steps(EXPORTER_OPTIONS, kept=controller) == [exporter, enrol]
-    assert steps(CONTROLLER_OPTIONS, kept=Kept()) == ["stop jumpstarter-controller.service"]
+    assert steps(CONTROLLER_OPTIONS, kept=Kept()) == [f"stop {unit}" for unit in served]
 
 
 # Codes

@@ -54,6 +54,11 @@ def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
         ({"interfaces": (WIFI,), "wifi": "Lab", "wifi_trouble": "range"}, "there is no network Lab in reach"),
         ({"wifi": "Lab"}, "this host has no Wi-Fi that Linux knows"),
         ({"is_time_known": False}, "no time server has answered; local use works"),
+        ({"is_time_known": False, "is_controller": True}, "so the clock of this host counts, from three"),
+        (
+            {"is_time_known": False, "is_controller": True, "time_server": "ntp"},
+            "the time server ntp has not answered",
+        ),
         ({"is_time_known": False, "time_server": "ntp"}, "the time server ntp has not answered"),
         (
             {"refusal": "it is used.", "endpoint": "lab"},

@@ -24,7 +24,7 @@ PACKAGES = (
     "systemd",
     "systemd-sysv",
     "systemd-resolved",
-    "systemd-timesyncd",
+    "chrony",
     "udev",
     "dbus",
     "kmod",

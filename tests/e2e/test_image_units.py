@@ -6,10 +6,11 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from jumpstarter_image import plan
+from jumpstarter_image import enrolment, plan
 from jumpstarter_image.cli import TRY_AGAIN, UPDATE_UNIT
 from jumpstarter_image.host import Host
 from jumpstarter_image.system_packages import CONTROLLER, EXPORTER
@@ -31,6 +32,7 @@ MAX_EXPOSURE = {
 """Of 10; the others 2.5. The first becomes another user, the second controls a radio, the third is apt, the last
 changes the mounts of the host."""
 HOST = Host(Path("/"))
+TIME_SCRIPT = ROOTFS / "usr/sbin/jumpstarter-image-time"
 
 
 def test_systemd_takes_the_units(systemd_analyze: list[Tool], tmp_path: Path) -> None:
@@ -78,10 +80,10 @@ def test_each_unit_runs_a_command_that_there_is() -> None:
 
 def test_the_host_starts_in_an_order_in_which_each_finds_what_it_reads() -> None:
     before = " ".join(settings(UNITS / "jumpstarter-image.service")["Before"]).split()
-    assert {"network-pre.target", "systemd-networkd.service", "systemd-timesyncd.service"} <= set(before)
+    assert {"network-pre.target", "systemd-networkd.service", "chrony.service"} <= set(before)
     for unit in SERVICES:
-        # The data partition grows before anything of the host's settings is read.
-        if unit.stem not in ("jumpstarter-image", "jumpstarter-image-grow"):
+        # The data partition grows, and the clock is set, before anything of the host's settings is read.
+        if unit.stem not in ("jumpstarter-image", "jumpstarter-image-grow", "jumpstarter-image-clock"):
             assert "jumpstarter-image.service" in " ".join(settings(unit)["After"]).split()
 
 
@@ -92,6 +94,102 @@ def test_nothing_that_a_boot_waits_for_waits_for_the_network_or_the_time() -> No
         assert "online" not in wanted
         assert "time-sync" not in wanted
     assert settings(UNITS / "jumpstarter-image-enrol.service")["Type"] == ["exec"]
+
+
+def test_chronyd_reads_what_is_made_of_the_file_and_says_it_to_the_hosts_network() -> None:
+    chrony = settings(UNITS / "chrony.service.d/10-image.conf")
+    assert chrony["EnvironmentFile"] == [""]
+    assert chrony["Environment"] == [f'"DAEMON_OPTS=-F 1 -f /{plan.TIME}"']
+    server = settings(UNITS / "jumpstarter-image-time-server.service")
+    assert server["ConditionPathExists"] == [f"/{plan.CONTROLLER_OPTIONS}"]
+    assert server["PartOf"] == ["chrony.service"]
+    # A boot does not wait for its minutes.
+    assert server["Type"] == ["exec"]
+    sources = settings(UNITS / "jumpstarter-image-time-sources.service")
+    assert f"/run/{sources['RuntimeDirectory'][0]}" == plan.NETWORK_TIME
+    assert f"\nnamed={plan.NETWORK_TIME}/" in TIME_SCRIPT.read_text()
+    assert f"\nseconds={enrolment.CLOCK_SECONDS:.0f}\n" in TIME_SCRIPT.read_text()
+    [watched] = settings(UNITS / "jumpstarter-image-time-sources.path")["PathChanged"]
+    assert f"\nnetwork={watched}\n" in TIME_SCRIPT.read_text()
+
+
+class _TimeScript:
+    """The script with its places in a folder, and programs that do what the host's would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("programs", "state", "netif", "named"):
+            (folder / name).mkdir()
+        text = TIME_SCRIPT.read_text()
+        for place, instead in (
+            ("/var/lib/jumpstarter-image/", "state"),
+            ("/run/systemd/netif/", "netif"),
+            (f"{plan.NETWORK_TIME}/", "named"),
+        ):
+            assert place in text
+            text = text.replace(place, f"{folder / instead}/")
+        (folder / "script").write_text(text)
+
+    def program(self, name: str, script: str) -> None:
+        """One on the PATH, which also notes its words."""
+        file = self.folder / "programs" / name
+        file.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.folder}/called\n{script}\n')
+        file.chmod(0o755)
+
+    def run(self, verb: str) -> list[str]:
+        """The words with which programs were called."""
+        (self.folder / "called").write_text("")
+        path = f"{self.folder / 'programs'}:{os.environ['PATH']}"
+        command = ["sh", str(self.folder / "script"), verb]
+        subprocess.run(command, env=os.environ | {"PATH": path}, timeout=60, check=True)
+        return (self.folder / "called").read_text().splitlines()
+
+
+def test_the_clock_goes_on_where_it_was_and_never_back(tmp_path: Path) -> None:
+    script = _TimeScript(tmp_path)
+    script.program("date", "[ $# -gt 1 ] || echo 1000")
+    assert script.run("restore") == ["date +%s"]
+    script.run("keep")
+    kept = tmp_path / "state/clock"
+    assert abs(kept.stat().st_mtime - time.time()) < 60
+    os.utime(kept, (2000, 2000))
+    assert script.run("restore") == ["date +%s", "date -u -s @2000"]
+    os.utime(kept, (999, 999))
+    assert script.run("restore") == ["date +%s"]
+
+
+def test_time_servers_of_the_network_are_those_of_its_last_word(tmp_path: Path) -> None:
+    script = _TimeScript(tmp_path)
+    script.program("chronyc", "")
+    said = ["chronyc -n -m reload sources onoffline burst 4/4"]
+    named = tmp_path / "named/network.sources"
+    assert script.run("sources") == said
+    assert named.read_text() == ""
+    network = tmp_path / "netif/state"
+    network.write_text("OPER_STATE=routable\nDNS=10.0.0.1\nNTP=10.0.0.1 ntp.lab\n")
+    assert script.run("sources") == said
+    assert named.read_text() == "server 10.0.0.1 iburst trust\nserver ntp.lab iburst trust\n"
+    # The network says something else while chronyd is told.
+    script.program(
+        "chronyc", f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; echo NTP=10.0.0.2 >{network}; }}"
+    )
+    assert script.run("sources") == [*said, *said]
+    assert named.read_text() == "server 10.0.0.2 iburst trust\n"
+
+
+def test_the_clock_of_a_labs_card_is_given_away_after_the_time_that_others_have_to_tell_it(
+    tmp_path: Path,
+) -> None:
+    script = _TimeScript(tmp_path)
+    script.program("chronyc", "")
+    script.program("sleep", "")
+    text = (tmp_path / "script").read_text().replace("/proc/uptime", f"{tmp_path}/uptime")
+    (tmp_path / "script").write_text(text)
+    (tmp_path / "uptime").write_text("60.52 100.00\n")
+    given = "chronyc -n local stratum 10"
+    assert script.run("serve") == [f"sleep {enrolment.CLOCK_SECONDS - 60:.0f}", given]
+    (tmp_path / "uptime").write_text("181.00 100.00\n")
+    assert script.run("serve") == [given]
 
 
 def test_conditions_and_places_are_those_of_the_program() -> None:

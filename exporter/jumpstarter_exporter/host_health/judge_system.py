@@ -65,7 +65,7 @@ def judge_memory(facts: MemoryFacts) -> Iterator[HealthFinding]:
 def judge_clock(facts: ClockFacts) -> Iterator[HealthFinding]:
     """Certificates and tokens are good for a time: with a wrong clock no controller can be trusted."""
     year = time.gmtime(facts.now).tm_year
-    ntp = "let the host reach a time server: timedatectl set-ntp true, and `timedatectl timesync-status`"
+    ntp = "let it reach a time server: timedatectl set-ntp true, and `chronyc sources` or `timedatectl timesync-status`"
     if year < FIRST_YEAR:
         yield HealthFinding(
             "clock.year",

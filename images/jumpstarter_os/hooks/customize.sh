@@ -29,9 +29,14 @@ if [ -n "$DEBS" ]; then
     chroot "$root" python3.13 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/jumpstarter-image/jumpstarter_image
     chroot "$root" systemctl enable --quiet jumpstarter-image.service jumpstarter-image.path \
         jumpstarter-image-enrol.service jumpstarter-image-status.timer jumpstarter-controller.service \
-        jumpstarter-exporter.service jumpstarter-exporter.socket jumpstarter-image-update.service
+        jumpstarter-exporter.service jumpstarter-exporter.socket jumpstarter-image-update.service \
+        jumpstarter-image-time-sources.path jumpstarter-image-time-sources.service \
+        jumpstarter-image-time-server.service
 fi
-chroot "$root" systemctl enable --quiet systemd-networkd systemd-resolved systemd-timesyncd jumpstarter-image-grow.service
+chroot "$root" systemctl enable --quiet systemd-networkd systemd-resolved chrony jumpstarter-image-grow.service \
+    jumpstarter-image-clock.service jumpstarter-image-clock-keep.timer
+# The first start of a host without a clock is not before this (systemd(1), "/usr/lib/clock-epoch").
+touch "$root/usr/lib/clock-epoch"
 # wpa_supplicant is started for each radio by a rule of ours.
 chroot "$root" systemctl disable --quiet wpa_supplicant 2>/dev/null || true
 
