@@ -60,7 +60,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return processors if folders else 0
 
 
-pytest_plugins = ["pytester", "tests.support.programs", "tests.support.leaks", "tests.support.hangs"]
+pytest_plugins = [
+    "pytester",
+    "tests.support.programs",
+    "tests.support.leaks",
+    "tests.support.hangs",
+    "tests.support.autojump",
+]
 
 MISSING = "missing: "
 
