@@ -170,7 +170,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         BoardService(engine, guard, credentials),
         EnrolmentService(engine, guard, credentials, issuers=configuration.issuers),
     ]
-    served.append(Served.public(services, listeners, OPTIONS, interceptors=[guard.greet]))
+    served.append(Served.public(services, listeners, OPTIONS, interceptors=[engine.tally.count, guard.greet]))
     admin = AdminService(engine, credentials)
     folder.socket.unlink(missing_ok=True)  # ours alone: we hold the lock
     served.append(Served(Server([admin]), [unix_listener(folder.socket)]))

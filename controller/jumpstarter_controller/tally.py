@@ -5,8 +5,12 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from jumpstarter_controller.lab import Lease, Record
+
+if TYPE_CHECKING:
+    from jumpstarter_proto.rpc import ServerCall
 
 __all__ = ["Histogram", "Tally"]
 
@@ -47,8 +51,16 @@ class Tally:
         self.writes = Histogram(WRITE_BUCKETS)
         """Seconds of each write to the disk."""
         self.failed_writes = 0
+        self.requests: Counter[str] = Counter()
+        """Calls that came, by their method."""
+        self.watches = 0
+        """How many clients are told of changes now."""
         self.dials: Counter[str] = Counter()
         """By the status of their answer."""
+
+    async def count(self, call: ServerCall[Any, Any]) -> None:
+        """A call came. An interceptor."""
+        self.requests[call.method.path.lstrip("/")] += 1
 
     def note(self, before: Record | None, after: Record | None) -> None:
         """A record changed."""

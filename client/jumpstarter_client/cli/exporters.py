@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import sys
-import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.terminal import print_error_line, print_line, print_text, redraw_lines
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_client.cli.arguments import asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, take_output
@@ -20,6 +17,7 @@ if TYPE_CHECKING:
 
     from jumpstarter_client.leasing.controller import Calls, Controller
     from jumpstarter_client.leasing.exporters import Seen
+    from jumpstarter_client.leasing.known import Known
 
 __all__ = ["exporters"]
 
@@ -35,9 +33,6 @@ The exporters of a controller: which are free, who has the others and until when
 
 States are free, leased, busy (between two leases), offline and disabled.
 """
-
-WATCH_SECONDS = 2.0
-"""Where the controller does not say that something has changed, as Jumpstarter's."""
 
 
 def exporters(arguments: list[str], options: Options) -> ExitCode:
@@ -171,90 +166,29 @@ def _table(found: list[Seen]) -> str:
 
 async def _watch(controller: Controller, selector: str, output: str | None) -> None:
     """Until cancelled; the controller may go away and come back."""
-    import trio  # noqa: PLC0415
-    from jumpstarter_proto.remote import Backoff  # noqa: PLC0415
-    from jumpstarter_proto.rpc import RpcError  # noqa: PLC0415
+    from jumpstarter_proto.lab.v1.exporters_pb2 import LEASE_SCOPE_HELD, WatchRequest  # noqa: PLC0415
 
-    from jumpstarter_client.leasing.acquire import AWAY  # noqa: PLC0415
-    from jumpstarter_client.progress import is_live  # noqa: PLC0415
+    from jumpstarter_client.cli.watching import Watched, watch  # noqa: PLC0415
+    from jumpstarter_client.leasing.exporters import changes, look  # noqa: PLC0415
 
-    show = _Lines(as_json=output == "json") if output or not is_live(sys.stdout) else _Screen()
-    backoff = Backoff(0.5, 10.0)
-    while True:
-        try:
-            async with controller.open() as calls:
+    def seen(known: Known) -> list[Seen]:
+        return look(known.exporters.values(), [one.lease for one in known.leases.values()])
 
-                async def look(calls: Calls = calls) -> None:
-                    show.show(await _look(calls, selector))
-                    backoff.reset()
+    def changed(before: list[Seen] | None, found: list[Seen]) -> Iterator[tuple[str, dict[str, object]]]:
+        if before is None:
+            yield from ((f"{one.name} is {one.told}", one.as_data()) for one in found)
+            return
+        for one, sentence in changes(before, found):
+            yield sentence, one.as_data() | ({} if one in found else {"state": "deleted"})
 
-                await calls.follow_exporters(look, every=WATCH_SECONDS)
-        except RpcError as error:
-            if error.code not in AWAY or not show.has_shown:
-                raise
-            show.away(error.details)
-        await trio.sleep(backoff.next())
-
-
-class _Lines:
-    """A line for each change, for pipes and logs."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        self._seen: list[Seen] | None = None
-        self._is_away = False
-
-    @property
-    def has_shown(self) -> bool:
-        return self._seen is not None
-
-    def show(self, found: list[Seen]) -> None:
-        from jumpstarter_client.leasing.exporters import changes  # noqa: PLC0415
-
-        if self._is_away:
-            self._is_away = False
-            self._note("the controller is back")
-        stamp = time.strftime("%H:%M:%S")
-        if self._seen is None and not self._as_json:
-            for one in found:
-                print_line(f"{stamp} {one.name} is {one.told}")
-        else:
-            for one, sentence in changes(self._seen or (), found):
-                deleted = one not in found
-                data = one.as_data() | ({"state": "deleted"} if deleted else {})
-                print_line(json.dumps(data) if self._as_json else f"{stamp} {sentence}")
-        sys.stdout.flush()
-        self._seen = found
-
-    def away(self, why: str) -> None:
-        if not self._is_away:
-            self._is_away = True
-            self._note(f"the controller is away ({why}); waiting for it")
-
-    def _note(self, sentence: str) -> None:
-        print_error_line(f"{time.strftime('%H:%M:%S')} {sentence}")
-
-
-class _Screen:
-    """A table that is drawn again in its place."""
-
-    def __init__(self) -> None:
-        self._drawn = 0
-        self._table = ""
-
-    @property
-    def has_shown(self) -> bool:
-        return bool(self._table)
-
-    def show(self, found: list[Seen]) -> None:
-        self._table = _table(found)
-        self._draw(f"{time.strftime('%H:%M:%S')}  Ctrl-C ends this")
-
-    def away(self, why: str) -> None:
-        self._draw(f"{time.strftime('%H:%M:%S')}  the controller is away ({why}); waiting for it")
-
-    def _draw(self, last: str) -> None:
-        size = shutil.get_terminal_size()
-        lines = [*self._table.splitlines()[: max(1, size.lines - 2)], last]
-        redraw_lines(lines, sys.stdout, above=self._drawn, width=size.columns - 1)
-        self._drawn = len(lines)
+    await watch(
+        controller,
+        Watched(
+            request=WatchRequest(exporters=True, exporter_filter=selector, leases=LEASE_SCOPE_HELD),
+            of=seen,
+            ask=lambda calls: _look(calls, selector),
+            changes=changed,
+            table=_table,
+        ),
+        output,
+    )

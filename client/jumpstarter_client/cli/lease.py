@@ -28,6 +28,7 @@ __all__ = [
     "no_more",
     "print_lease",
     "stands",
+    "table_of",
     "taken",
 ]
 
@@ -43,6 +44,7 @@ command; these keep one for longer, for later, or for somebody else.
   jumpstarter lease create -l board=rpi4 --begin-time 2027-01-31T08:00 --duration 4h
   export JMP_LEASE=$(jumpstarter lease create -l board=rpi4 -o name)
   jumpstarter lease list                                  yours; -A: everybody's; -a: those that ended, too
+  jumpstarter lease list --watch                          until Ctrl-C; in a pipe, a line for each change
   jumpstarter lease show NAME
   jumpstarter lease extend NAME 30m                       30 minutes more; --total 2h: two hours from its begin
   jumpstarter lease transfer NAME bob
@@ -67,6 +69,7 @@ Options of list and release:
   --tag-filter SELECTOR  with these tags
   -A, --all-clients      everybody's (list)
   -a, --all              list: ended ones, too; release: all of yours
+  --watch                how they change, with their places in the queue, and how each ends (list)
 """
 
 _VERBS = {
@@ -105,7 +108,7 @@ def lease(arguments: list[str], options: Options) -> ExitCode:
         case "create":
             return _create(taken("create", rest, _CREATE, ("--allow-disabled", "--no-wait")), options)
         case "list":
-            flags = ("-a", "--all", "-A", "--all-clients")
+            flags = ("-a", "--all", "-A", "--all-clients", "--watch")
             return _list(taken("list", rest, ("--tag-filter",), flags), options)
         case _:
             return _show(taken("show", rest), options)
@@ -260,11 +263,18 @@ async def matching(
 def _list(given: Arguments, options: Options) -> ExitCode:
     no_more(given, "list")
     from jumpstarter_client.leasing.controller import bare  # noqa: PLC0415
-    from jumpstarter_client.leasing.facts import as_data, expiry, remaining, selector_of  # noqa: PLC0415
-    from jumpstarter_client.leasing.times import spell, when  # noqa: PLC0415
+    from jumpstarter_client.leasing.facts import as_data  # noqa: PLC0415
 
-    controller = controller_of(options)
     everybody, ended = "--all-clients" in given.flags, "--all" in given.flags
+    if "--watch" in given.flags:
+        if ended:
+            raise UsageError("--watch shows leases that go on, and how each ends; leave -a out")
+        if options.output in ("yaml", "name"):
+            raise UsageError("--watch goes with -o json, or with none")
+        from jumpstarter_client.cli.lease_watch import watch_leases  # noqa: PLC0415 - it imports this module
+
+        return watch_leases(given, options, everybody=everybody)
+    controller = controller_of(options)
     found = ask(
         controller,
         lambda calls: matching(calls, controller, given, options, everybody=everybody, ended=ended),
@@ -281,25 +291,32 @@ def _list(given: Arguments, options: Options) -> ExitCode:
         whose = "no leases" if everybody else "no leases of yours"
         print_error_line(f"{whose}; `jumpstarter lease create -l board=rpi4` makes one")
     else:
-        from jumpstarter_client.cli.table import table  # noqa: PLC0415
-
-        rows = []
-        for one in found:
-            end, left = expiry(one), remaining(one, now)
-            rows.append(
-                (
-                    bare(one.name),
-                    selector_of(one) or f"(exporter {one.exporter_name})",
-                    when(end) if end else "",
-                    spell(left) if left is not None else "",
-                    bare(one.client),
-                    bare(one.exporter),
-                    _short(one, now),
-                )
-            )
-        titles = ("NAME", "SELECTOR", "EXPIRES", "REMAINING", "CLIENT", "EXPORTER", "STATE")
-        print_text(table(titles, rows))
+        print_text(table_of(found, now))
     return ExitCode.OK
+
+
+def table_of(found: list[pb.Lease], now: float) -> str:
+    """Leases for people; `now` in seconds since the epoch."""
+    from jumpstarter_client.cli.table import table  # noqa: PLC0415
+    from jumpstarter_client.leasing.controller import bare  # noqa: PLC0415
+    from jumpstarter_client.leasing.facts import expiry, remaining, selector_of  # noqa: PLC0415
+    from jumpstarter_client.leasing.times import spell, when  # noqa: PLC0415
+
+    rows = []
+    for one in found:
+        end, left = expiry(one), remaining(one, now)
+        rows.append(
+            (
+                bare(one.name),
+                selector_of(one) or f"(exporter {one.exporter_name})",
+                when(end) if end else "",
+                spell(left) if left is not None else "",
+                bare(one.client),
+                bare(one.exporter),
+                _short(one, now),
+            )
+        )
+    return table(("NAME", "SELECTOR", "EXPIRES", "REMAINING", "CLIENT", "EXPORTER", "STATE"), rows)
 
 
 def _short(one: pb.Lease, now: float) -> str:

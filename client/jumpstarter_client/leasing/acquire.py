@@ -15,9 +15,10 @@ from jumpstarter_proto.remote import NO_BOARD, Backoff
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.errors import ConnectError
-from jumpstarter_client.leasing.controller import Calls, Controller, bare, is_missing
+from jumpstarter_client.leasing.controller import Controller, bare, is_missing
 from jumpstarter_client.leasing.progress import Progress, Stage, progress_of
 from jumpstarter_client.leasing.times import spell
+from jumpstarter_client.leasing.watch import ask_for_lease, watch_lease
 
 __all__ = [
     "AWAY",
@@ -33,8 +34,6 @@ __all__ = [
 
 RELEASE_SECONDS = 30.0
 POLL_SECONDS = 2.0
-REOPEN_SECONDS = 60.0
-"""A connection has one token; while one waits, that may end (`renewal.SOON` is more than this)."""
 AWAY = frozenset((StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED))
 """What a call ends with when the controller, or the way to it, is not there for the moment."""
 
@@ -107,37 +106,70 @@ async def until_ready(
         RpcError: the controller refuses to say.
     """
     name = bare(lease.name)
-    said = ""
-    backoff = Backoff(0.1, POLL_SECONDS)
+    wait = _Wait(lease, tell)
     with trio.move_on_after(timeout):
-        while True:
+        while wait.goes_on:
             try:
-                async with controller.open() as calls:
-                    opened = trio.current_time()
-                    while trio.current_time() < opened + REOPEN_SECONDS:
-                        progress = progress_of(lease)
-                        if progress.stage is Stage.READY:
-                            return lease, progress
-                        if progress.stage is Stage.FAILED:
-                            raise RefusedError(progress.message + await _cure(calls, name))
-                        if progress.message != said:
-                            said = progress.message
-                            backoff.reset()
-                        tell(said)
-                        await trio.sleep(backoff.next())
-                        lease = await calls.get_lease(name, waits=True)
+                if controller.tells:
+                    await watch_lease(controller, name, wait.see, tick=wait.say)
+                else:
+                    await ask_for_lease(controller, name, wait.see, wait.pace, wait.is_reached)
                 continue
             except RpcError as error:
+                if error.code is StatusCode.UNIMPLEMENTED and controller.tells:
+                    controller.tells = False
+                    continue
                 if error.code not in AWAY:
                     raise
-                said = "the controller is away; the wait goes on when it is back"
-                _log.info("%s: %s", said, error)
-            tell(said)
-            await trio.sleep(backoff.next())
+                wait.controller_is_away(error)
+            await trio.sleep(wait.pace.next())
+        if wait.progress.stage is Stage.FAILED:
+            raise RefusedError(wait.progress.message + await _cure(controller, name, wait.reason))
+        return wait.lease, wait.progress
     raise NotInTimeError(
-        f"there was no board within {spell(timeout)} ({said or 'the controller did not answer'}); "
+        f"there was no board within {spell(timeout)} ({wait.said or 'the controller did not answer'}); "
         "wait longer with --acquisition-timeout, or look who has them: jumpstarter exporters"
     )
+
+
+class _Wait:
+    """A lease that is waited for, as it was seen last."""
+
+    def __init__(self, lease: pb.Lease, tell: Tell) -> None:
+        self.said = ""
+        self.pace = Backoff(0.1, POLL_SECONDS)
+        self._tell = tell
+        self._look(lease, None)
+
+    @property
+    def goes_on(self) -> bool:
+        return self.progress.stage is Stage.WAITING
+
+    def see(self, lease: pb.Lease, reason: str | None) -> bool:
+        """Whether there is nothing to wait for any more."""
+        self._look(lease, reason)
+        if not self.goes_on:
+            return True
+        self.is_reached()
+        return False
+
+    def is_reached(self) -> None:
+        """The controller is there; it may have said something new."""
+        if self.progress.message != self.said:
+            self.said = self.progress.message
+            self.pace.reset()
+        self.say()
+
+    def _look(self, lease: pb.Lease, reason: str | None) -> None:
+        self.lease, self.progress, self.reason = lease, progress_of(lease), reason
+
+    def controller_is_away(self, error: RpcError) -> None:
+        self.said = "the controller is away; the wait goes on when it is back"
+        _log.info("%s: %s", self.said, error)
+        self.say()
+
+    def say(self) -> None:
+        self._tell(self.said)
 
 
 async def acknowledge(controller: Controller, name: str, *, timeout: float = math.inf) -> None:
@@ -163,10 +195,12 @@ async def acknowledge(controller: Controller, name: str, *, timeout: float = mat
         await trio.sleep(backoff.next())
 
 
-async def _cure(calls: Calls, name: str) -> str:
-    """What its user may do about a lease that was refused."""
+async def _cure(controller: Controller, name: str, reason: str | None) -> str:
+    """What its user may do about a lease that was refused. The `reason` is None where the controller was not asked."""
     try:
-        reason = await calls.end_reason(name)
+        if reason is None:
+            async with controller.open() as calls:
+                reason = await calls.end_reason(name)
     except RpcError as error:  # the controller has said already that there will be no board
         _log.info("why lease %s has ended is not known: %s", name, error)
         return ""

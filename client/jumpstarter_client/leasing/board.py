@@ -114,7 +114,7 @@ async def _reached(
             attempt.callback(nursery.cancel_scope.cancel)
             log = SessionLog(channel, everything=wanted.all_logs, hooks=lease.ours)
             nursery.start_soon(log.run)
-            monitor = Monitor(lease.controller, lease.record, lease.name, notify)
+            monitor = Monitor(lease.controller, lease.record, lease.name, notify, told=lease.heard_of)
             try:
                 report = await _ready(channel, monitor, _HookWarning(lease, notify))
             except RpcError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import math
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 
 if TYPE_CHECKING:
     from jumpstarter_proto.lab.v1.exporters_grpc import LabServiceStub
-    from jumpstarter_proto.lab.v1.exporters_pb2 import ExporterDetails
-    from jumpstarter_proto.rpc import Channel
+    from jumpstarter_proto.lab.v1.exporters_pb2 import ExporterDetails, LabNews, WatchRequest
+    from jumpstarter_proto.rpc import Channel, ClientCall
 
     from jumpstarter_client.leasing.configs import ClientConfig
 
@@ -37,6 +38,8 @@ CALL_SECONDS = 30.0
 DIAL_SECONDS = 35.0
 """A controller waits up to 30 s for an exporter before it answers a Dial."""
 PAGE = 100
+RENEWED_SECONDS = 60.0
+"""What stays open is opened anew when its token is good for so much longer; `renewal.SOON` is more."""
 WARN_SECONDS = 7 * 86400.0
 
 _WAITS = ((WAITS, "1"),)
@@ -63,6 +66,8 @@ class Controller:
         self.config = config
         self._kept: Channel | None = None
         self._kept_for = config.identity
+        self.tells = True
+        """As far as is known: it says what has changed. Otherwise it has to be asked, as Jumpstarter's own."""
         self._minded = False
         """Whether its owner has been told that the token ends."""
 
@@ -86,10 +91,10 @@ class Controller:
         config = await self._current()
         with explained():
             if self._kept is not None and not self._kept.closed and config.identity == self._kept_for:
-                yield Calls(self._kept, self._namespace)
+                yield Calls(self._kept, self._namespace, until=_until(config))
                 return
             async with _connected(config, timeout) as channel:
-                yield Calls(channel, self._namespace)
+                yield Calls(channel, self._namespace, until=_until(config))
 
     @asynccontextmanager
     async def kept_open(self) -> AsyncIterator[None]:
@@ -121,6 +126,14 @@ class Controller:
         return await fresh(self.config)
 
 
+def _until(config: ClientConfig) -> float:
+    """When another connection is due, as its token will be another."""
+    left = read_claims(config.identity.token).left if config.refresh_token else None
+    if left is None:
+        return math.inf
+    return trio.current_time() + max(RENEWED_SECONDS, left - RENEWED_SECONDS)
+
+
 def _connected(
     config: ClientConfig, timeout: float = CONNECT_SECONDS
 ) -> AbstractAsyncContextManager[Channel]:
@@ -132,7 +145,9 @@ def _connected(
 class Calls:
     """The calls of one connection; they raise RpcError."""
 
-    def __init__(self, channel: Channel, parent: str) -> None:
+    def __init__(self, channel: Channel, parent: str, *, until: float = math.inf) -> None:
+        self.until = until
+        """On trio's clock: what stays open is to be opened anew then."""
         self._channel = channel
         self._client = ClientServiceStub(channel)
         self._controller = ControllerServiceStub(channel)
@@ -246,24 +261,9 @@ class Calls:
                 return found
             request.page_token = page.next_page_token
 
-    async def follow_exporters(self, look: Callable[[], Awaitable[None]], *, every: float) -> None:
-        """Have `look` look at once, and whenever exporters or their leases may have changed, until cancelled.
-
-        With a controller that does not say when, every so many seconds.
-        """
-        from jumpstarter_proto.lab.v1 import exporters_pb2  # noqa: PLC0415
-
-        try:
-            async with self._lab().WatchExporters(exporters_pb2.WatchExportersRequest()) as call:
-                async for _ in call:
-                    await look()
-            return  # the controller ends
-        except RpcError as error:
-            if error.code is not StatusCode.UNIMPLEMENTED:
-                raise
-        while True:
-            await look()
-            await trio.sleep(every)
+    def watch(self, request: WatchRequest) -> AbstractAsyncContextManager[ClientCall[WatchRequest, LabNews]]:
+        """What the request asks for, as it is and as it changes. UNIMPLEMENTED: this controller does not tell."""
+        return self._lab().Watch(request)
 
     def _lab(self) -> LabServiceStub:
         from jumpstarter_proto.lab.v1.exporters_grpc import LabServiceStub  # noqa: PLC0415

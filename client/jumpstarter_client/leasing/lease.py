@@ -39,7 +39,8 @@ CARRIED_SECONDS = 20.0
 NOTICE_SECONDS = 3.0
 """A user is told when a tunnel takes longer."""
 ACKNOWLEDGE_SECONDS = 3.0
-"""Most commands have dialled or ended by then, which says as much; a controller waits half a minute for it."""
+"""Nearly all have dialled, watch their lease or have ended by then, which says as much; a controller waits half a
+minute for it."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,12 @@ class Lease:
         self.exporter = bare(record.exporter)
         self.ours = ours
         """It was made for this block, and ends with it."""
+        self.is_known = False
+        """The controller has heard that we know of our board, as who was killed while they waited never would."""
+
+    def heard_of(self) -> None:
+        """It has."""
+        self.is_known = True
 
     @property
     def config(self) -> ClientConfig:
@@ -119,7 +126,9 @@ class Lease:
     async def _ask(self, deadline: float) -> jumpstarter_pb2.DialResponse:
         """The controller's answer to one Dial."""
         async with self.controller.open(timeout=min(CONNECT_SECONDS, _left(deadline))) as calls:
-            return await calls.dial(self.name, _left(deadline))
+            answer = await calls.dial(self.name, _left(deadline))
+            self.heard_of()
+            return answer
 
     def listen(self) -> AbstractAsyncContextManager[str]:
         """A unix socket of which each connection is one to the exporter; its path, while the block lasts."""
@@ -190,8 +199,9 @@ async def leased(
                 raise
             with collapsed():
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_acknowledge, controller, name)
-                    yield Lease(controller, ready, ours=ours)
+                    held = Lease(controller, ready, ours=ours)
+                    nursery.start_soon(_acknowledge, held)
+                    yield held
                     nursery.cancel_scope.cancel()
         finally:
             if trio.current_effective_deadline() == -math.inf:
@@ -200,13 +210,15 @@ async def leased(
                 await release(controller, name)
 
 
-async def _acknowledge(controller: Controller, name: str) -> None:
+async def _acknowledge(lease: Lease) -> None:
     """Let the controller hear of a lease that is held; what is in the way of that is no matter of its user's."""
     await trio.sleep(ACKNOWLEDGE_SECONDS)
+    if lease.is_known:
+        return
     try:
-        await acknowledge(controller, name)
+        await acknowledge(lease.controller, lease.name)
     except (RpcError, JumpstarterError) as error:
-        _log.info("the controller could not be told that lease %s is taken: %s", name, error)
+        _log.info("the controller could not be told that lease %s is taken: %s", lease.name, error)
 
 
 async def _only(calls: Calls, controller: Controller) -> pb.Lease:

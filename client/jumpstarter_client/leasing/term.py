@@ -7,6 +7,7 @@ that is away and of its return; and once that it is over. A controller that is a
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ LOOK_SECONDS = 30.0
 WARNING_SECONDS = 300.0
 LATE_SECONDS = 1.0
 """Between two looks when the time is over, and the controller has not said so yet."""
+QUIET_SECONDS = 5.0
+"""A controller that tells by itself is asked nevertheless when it has not told of the end for so long."""
 GRACE_SECONDS = 60.0
 """After its time, a lease that nobody can ask about is over."""
 TOLERANCE = 2.0
@@ -62,6 +65,8 @@ class Term:
 
     def __init__(self, name: str, owner: str) -> None:
         self.phase = Phase.RUNS
+        self.is_told = False
+        """The controller tells of each change: nobody has to look now and then."""
         self.verdict = ""
         """Why it is over."""
         self._name = name
@@ -75,22 +80,23 @@ class Term:
         """When to call `due` next."""
         if self._looked is None:
             return 0.0
-        times = [self._looked + LOOK_SECONDS]
-        if self._ends is not None:
-            if not self._warned and self._ends - WARNING_SECONDS > self._looked:
-                times.append(self._ends - WARNING_SECONDS)
-            times.append(max(self._ends, self._looked + LATE_SECONDS))
+        times = [self._next_look(self._looked)]
+        if self._ends is not None and not self._warned and self._ends - WARNING_SECONDS > self._looked:
+            times.append(self._ends - WARNING_SECONDS)
         return min(times)
+
+    def _next_look(self, looked: float) -> float:
+        ends = math.inf if self._ends is None else self._ends
+        if self.is_told:
+            return max(ends + QUIET_SECONDS, looked + LOOK_SECONDS)
+        return min(looked + LOOK_SECONDS, max(ends, looked + LATE_SECONDS))
 
     def due(self, now: float) -> tuple[bool, list[str]]:
         """Whether to look at it now, and what to say."""
         if self.phase is Phase.OVER:
             return False, []
         said = self._warn(now)
-        looked = self._looked
-        if looked is None or now >= looked + LOOK_SECONDS:
-            return True, said
-        return self._ends is not None and now >= max(self._ends, looked + LATE_SECONDS), said
+        return self._looked is None or now >= self._next_look(self._looked), said
 
     def seen(self, look: Look, now: float) -> list[str]:
         """The controller has told how it is."""

@@ -127,21 +127,3 @@ def test_the_health_of_a_host_is_its_problems_for_people_and_everything_for_scri
         if line.startswith("health:")
     ]
     assert said.startswith("health:   good, as its host said at")
-
-
-async def test_where_nobody_says_when_it_is_looked_now_and_then(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    times: list[float] = []
-
-    async def note() -> None:
-        times.append(trio.current_time())
-
-    ours, theirs = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, theirs, [])
-        async with open_channel(ours) as channel:
-            with trio.move_on_after(7):
-                await Calls(channel, "namespaces/lab").follow_exporters(note, every=2.0)
-        nursery.cancel_scope.cancel()
-    assert [time - times[0] for time in times] == [0.0, 2.0, 4.0, 6.0]

@@ -79,6 +79,15 @@ class LabCollector(Collector):
         for code, count in sorted(tally.dials.items()):
             dials.add_metric([code], count)
         yield dials
+        requests = CounterMetricFamily(
+            "jumpstarter_requests", "Calls that came, by method.", labels=["method"]
+        )
+        for method, count in sorted(tally.requests.items()):
+            requests.add_metric([method], count)
+        yield requests
+        yield GaugeMetricFamily(
+            "jumpstarter_watches", "Clients that are told of changes, instead of asking.", tally.watches
+        )
         yield _refusals(self._refusals, "Calls without a token that counts.")
         yield _histogram("jumpstarter_store_write_seconds", "Each write to the disk.", tally.writes)
         yield CounterMetricFamily(

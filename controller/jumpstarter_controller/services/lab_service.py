@@ -1,4 +1,4 @@
-"""What clients of ours ask about exporters beside Jumpstarter's calls: their devices, and when to look again."""
+"""What clients of ours ask about exporters beside Jumpstarter's calls: their devices, and all that changes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ from jumpstarter_controller.services.lab_watch import watch_lab, watch_lease
 from jumpstarter_controller.services.messages import timestamp
 
 __all__ = ["LabService"]
-
-LOOK_SECONDS = 30.0
-"""A client looks again so often, whatever happens: that an exporter is silent is no change of it."""
-SETTLE_SECONDS = 0.5
-"""What changes within so long is one change."""
 
 PAGE_SIZE = 1024 * 1024
 """Bytes after which a page has no further exporter; one alone has at most as many, and a message may have 4 MiB."""
@@ -70,32 +65,16 @@ class LabService(exporters_grpc.LabServiceServicer):
             page.exporters.append(details)
         return page
 
-    async def WatchExporters(
-        self,
-        request: pb.WatchExportersRequest,
-        call: ServerCall[pb.WatchExportersRequest, pb.ExportersChanged],
-    ) -> None:
-        session = await self._guard.client_session(call)
-        await call.send_initial_metadata()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(session.watch)
-            every = Key(session.record.namespace, "")
-            while True:
-                changed = self._engine.watch(Exporter, every)
-                try:
-                    await call.send(pb.ExportersChanged())
-                    with trio.move_on_after(LOOK_SECONDS):
-                        await changed.wait()
-                finally:
-                    self._engine.unwatch(Exporter, every, changed)
-                await trio.sleep(SETTLE_SECONDS)
-
     async def Watch(self, request: pb.WatchRequest, call: ServerCall[pb.WatchRequest, pb.LabNews]) -> None:
         session = await self._guard.client_session(call)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.watch)
             watch = watch_lease if request.lease else watch_lab
-            await watch(self._engine, session.record, request, call)
+            self._engine.tally.watches += 1
+            try:
+                await watch(self._engine, session.record, request, call)
+            finally:
+                self._engine.tally.watches -= 1
 
     def _details(self, exporter: Exporter) -> pb.ExporterDetails:
         known = self._engine.view.get(ExporterDevices, exporter.key)

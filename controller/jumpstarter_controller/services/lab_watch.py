@@ -142,7 +142,7 @@ async def watch_lease(engine: Engine, client: Client, wish: pb.WatchRequest, cal
     if lease is None:
         raise changes.not_found("lease", key.name)
     is_command = wish.waits and lease.client == client.name
-    if is_command and wish.knows:
+    if is_command and wish.knows and lease.waited:
         engine.heard_of(lease)
     one = _One(engine, key, call)
     if not is_command:

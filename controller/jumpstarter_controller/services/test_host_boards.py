@@ -23,7 +23,6 @@ from jumpstarter_controller import lab as records
 from jumpstarter_controller.lab import Exporter, Host, Key
 from jumpstarter_controller.services import host_boards
 from jumpstarter_controller.services.conftest import ANN, Lab
-from jumpstarter_controller.services.lab_service import SETTLE_SECONDS
 
 PI4 = Key("default", "pi4")
 GIVEN = Host(namespace="default", name="pi4", uid="h", may_label=("board", "host", "team"))
@@ -321,51 +320,3 @@ async def test_a_board_that_it_may_not_have_ends_no_wait_for_one_that_it_may(lab
 async def to_the_end(call: ClientCall[Any, Any]) -> None:
     async for _ in call:
         pass
-
-
-async def test_who_watches_hears_of_each_change_in_their_namespace_and_of_no_others(
-    lab: Lab, mock_clock: trio.testing.MockClock
-) -> None:
-    host, ann = await lab.made(Kind.HOST, PI4), await lab.made(Kind.CLIENT, ANN)
-    elsewhere = await lab.made(Kind.EXPORTER, Key("elsewhere", "one"))
-    ella = await lab.made(Kind.CLIENT, Key("elsewhere", "ella"))
-    heard = {ann: 0, ella: 0}
-
-    async def settled() -> dict[Identity, int]:
-        """The time stands still: what has changed until now is told now, and nothing else comes by itself."""
-        await trio.testing.wait_all_tasks_blocked()
-        mock_clock.jump(SETTLE_SECONDS)
-        await trio.testing.wait_all_tasks_blocked()
-        return heard
-
-    async def watch(one: Identity, *, task_status: trio.TaskStatus[None]) -> None:
-        request = exporters_pb2.WatchExportersRequest()
-        async with lab.details.WatchExporters(request, metadata=one.metadata()) as call:
-            async for _ in call:
-                heard[one] += 1
-                if heard[one] == 1:
-                    task_status.started()
-
-    async with trio.open_nursery() as nursery:
-        for one in heard:
-            await nursery.start(watch, one)
-        assert await settled() == {ann: 1, ella: 1}
-        await lab.report(elsewhere, "AVAILABLE")
-        assert await settled() == {ann: 1, ella: 2}
-        for number in range(5):
-            await available(lab, await board(lab, host, f"pi4-{number}"))
-        assert await settled() == {ann: 2, ella: 2}, "what comes together is one change"
-        await leased(lab, ann, selector="host=pi4")
-        assert await settled() == {ann: 3, ella: 2}
-        assert await settled() == {ann: 3, ella: 2}
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_watch_ends_with_its_client(lab: Lab) -> None:
-    ann = await lab.made(Kind.CLIENT, ANN)
-    request = exporters_pb2.WatchExportersRequest()
-    async with lab.details.WatchExporters(request, metadata=ann.metadata()) as call:
-        await call.receive()
-        await lab.admin.Delete(lab_pb2.ObjectRequest(kind="Client", namespace="default", name="ann"))
-        with pytest.raises(RpcError, match="was deleted"), trio.fail_after(20):
-            await to_the_end(call)

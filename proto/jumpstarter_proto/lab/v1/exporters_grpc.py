@@ -20,12 +20,6 @@ LAB_SERVICE_LIST_EXPORTER_DETAILS = Method(
     exporters_pb2.ListExporterDetailsRequest,
     exporters_pb2.ListExporterDetailsResponse,
 )
-LAB_SERVICE_WATCH_EXPORTERS = Method(
-    "/jumpstarter_sbc.lab.v1.LabService/WatchExporters",
-    Cardinality.UNARY_STREAM,
-    exporters_pb2.WatchExportersRequest,
-    exporters_pb2.ExportersChanged,
-)
 LAB_SERVICE_WATCH = Method(
     "/jumpstarter_sbc.lab.v1.LabService/Watch",
     Cardinality.UNARY_STREAM,
@@ -50,11 +44,6 @@ class LabServiceStub:
     ) -> exporters_pb2.ListExporterDetailsResponse:
         return await self._channel.unary(LAB_SERVICE_LIST_EXPORTER_DETAILS, request, timeout=timeout, metadata=metadata)
 
-    def WatchExporters(
-        self, request: exporters_pb2.WatchExportersRequest, *, timeout: float | None = None, metadata: Metadata = ()
-    ) -> AbstractAsyncContextManager[ClientCall[exporters_pb2.WatchExportersRequest, exporters_pb2.ExportersChanged]]:
-        return self._channel.server_stream(LAB_SERVICE_WATCH_EXPORTERS, request, timeout=timeout, metadata=metadata)
-
     def Watch(
         self, request: exporters_pb2.WatchRequest, *, timeout: float | None = None, metadata: Metadata = ()
     ) -> AbstractAsyncContextManager[ClientCall[exporters_pb2.WatchRequest, exporters_pb2.LabNews]]:
@@ -70,10 +59,7 @@ class LabServiceServicer(Servicer):
     async def ListExporterDetails(self, request: exporters_pb2.ListExporterDetailsRequest, call: ServerCall[exporters_pb2.ListExporterDetailsRequest, exporters_pb2.ListExporterDetailsResponse]) -> exporters_pb2.ListExporterDetailsResponse:
         raise self.unimplemented("ListExporterDetails")
 
-    async def WatchExporters(self, request: exporters_pb2.WatchExportersRequest, call: ServerCall[exporters_pb2.WatchExportersRequest, exporters_pb2.ExportersChanged]) -> None:
-        raise self.unimplemented("WatchExporters")
-
     async def Watch(self, request: exporters_pb2.WatchRequest, call: ServerCall[exporters_pb2.WatchRequest, exporters_pb2.LabNews]) -> None:
         raise self.unimplemented("Watch")
 
-    METHODS = (LAB_SERVICE_GET_EXPORTER_DETAILS, LAB_SERVICE_LIST_EXPORTER_DETAILS, LAB_SERVICE_WATCH_EXPORTERS, LAB_SERVICE_WATCH)
+    METHODS = (LAB_SERVICE_GET_EXPORTER_DETAILS, LAB_SERVICE_LIST_EXPORTER_DETAILS, LAB_SERVICE_WATCH)

@@ -74,14 +74,6 @@ class LeaseNews(_message.Message):
     at_the_latest: _duration_pb2.Duration
     def __init__(self, lease: _Optional[_Union[_client_pb2.Lease, _Mapping]] = ..., reason: _Optional[str] = ..., place: _Optional[int] = ..., at_the_latest: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
-class WatchExportersRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class ExportersChanged(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
 class GetExporterDetailsRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]
