@@ -22,6 +22,7 @@ from jumpstarter_controller.selectors import SelectorError
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.exporter_streams import ExporterStreams
 from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.services.instances import INSTANCE
 from jumpstarter_controller.services.listening import Listening
 from jumpstarter_controller.services.messages import lease_v1, selector_of
 from jumpstarter_controller.services.routers import Routers
@@ -134,7 +135,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             nursery.cancel_scope.cancel()
 
     async def _listen(self, lease: Key, call: ServerCall[pb.ListenRequest, pb.ListenResponse]) -> None:
-        listener = self._listening.listen(lease)
+        listener = self._listening.listen(lease, call.header(INSTANCE) or "")
         try:
             while (connection := await listener.next()) is not None:
                 try:
@@ -142,6 +143,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 except BaseException:  # whoever listens next gets it; this exporter may not have
                     self._listening.put_back(lease, connection)
                     raise
+                listener.delivered(connection)
         finally:
             self._listening.close(lease, listener)
 

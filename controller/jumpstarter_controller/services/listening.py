@@ -6,6 +6,7 @@ They are in memory only: exporters open them again after a restart, and clients 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 
 import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode
@@ -21,13 +22,30 @@ RETURN_SECONDS = 30.0
 """An exporter whose call has ended has so long to listen again, and gets what still waited for it."""
 
 
+DELIVERED_SECONDS = 3.0
+"""An exporter that heard of a connection needs less to reach its router: one that died meanwhile may not have."""
+
+
 class Listener:
     """One exporter's open Listen call."""
 
-    def __init__(self, waiting: deque[jumpstarter_pb2.ListenResponse]) -> None:
+    def __init__(self, waiting: deque[jumpstarter_pb2.ListenResponse], process: str = "") -> None:
+        """`process` is which one of the exporter's it is, if that is known."""
         self.waiting = waiting
+        self.process = process
         self.replaced = False
         self.changed = trio.Event()
+        self._delivered: deque[tuple[float, jumpstarter_pb2.ListenResponse]] = deque(maxlen=CAPACITY)
+
+    def delivered(self, connection: jumpstarter_pb2.ListenResponse) -> None:
+        """Its exporter has been sent that."""
+        self._delivered.append((trio.current_time(), connection))
+
+    @property
+    def unproven(self) -> list[jumpstarter_pb2.ListenResponse]:
+        """What was sent just now: if its process is dead, its client waits at the router for nobody."""
+        since = trio.current_time() - DELIVERED_SECONDS
+        return [connection for at, connection in self._delivered if at >= since]
 
     def wake(self) -> None:
         """Something was put, or it was replaced."""
@@ -46,26 +64,40 @@ class Listener:
             await self.changed.wait()
 
 
+@dataclass
+class _Left:
+    """What waits where nobody listens, and until when it is kept."""
+
+    until: float = 0.0
+    waiting: deque[jumpstarter_pb2.ListenResponse] = field(default_factory=deque)
+    process: str = ""
+    unproven: list[jumpstarter_pb2.ListenResponse] = field(default_factory=list)
+
+
 class Listening:
     """The listeners of all leases."""
 
     def __init__(self) -> None:
         self._listeners: dict[Key, Listener] = {}
-        self._left: dict[Key, tuple[float, deque[jumpstarter_pb2.ListenResponse]]] = {}
-        """What waits where nobody listens, and until when it is kept."""
+        self._left: dict[Key, _Left] = {}
         self._arrivals: dict[Key, trio.Event] = {}
         """Of leases for whose listener somebody waits."""
 
-    def listen(self, lease: Key) -> Listener:
-        """Open a queue. An older one of the same lease ends, and what waits there comes along."""
+    def listen(self, lease: Key, process: str = "") -> Listener:
+        """Open a queue. An older one of the same lease ends, and what waits there comes along.
+
+        So does what another `process` of the exporter was sent last: it is dead, and may not have got to it.
+        """
         before = self._listeners.get(lease)
         if before is None:
-            waiting = self._take_left(lease)
+            left = self._take_left(lease)
         else:
-            waiting = before.waiting
+            left = _Left(0.0, before.waiting, before.process, before.unproven)
             before.replaced = True
             before.wake()
-        listener = self._listeners[lease] = Listener(waiting)
+        if process and left.process and process != left.process:
+            left.waiting.extendleft(reversed(left.unproven))
+        listener = self._listeners[lease] = Listener(left.waiting, process)
         self._arrivals.pop(lease, trio.Event()).set()
         return listener
 
@@ -82,7 +114,7 @@ class Listening:
         """The call has ended; a newer one stays. What waits is kept for a while."""
         if self._listeners.get(lease) is listener:
             del self._listeners[lease]
-            self._keep(lease, listener.waiting)
+            self._keep(lease, _Left(0.0, listener.waiting, listener.process, listener.unproven))
 
     def put_back(self, lease: Key, connection: jumpstarter_pb2.ListenResponse) -> None:
         """A connection could not be delivered: whoever listens, or listens next, gets it before all others."""
@@ -91,19 +123,20 @@ class Listening:
             listener.waiting.appendleft(connection)
             listener.wake()
         else:
-            waiting = self._take_left(lease)
-            waiting.appendleft(connection)
-            self._keep(lease, waiting)
+            left = self._take_left(lease)
+            left.waiting.appendleft(connection)
+            self._keep(lease, left)
 
-    def _take_left(self, lease: Key) -> deque[jumpstarter_pb2.ListenResponse]:
-        until, waiting = self._left.pop(lease, (0.0, deque()))
-        return waiting if trio.current_time() < until else deque()
+    def _take_left(self, lease: Key) -> _Left:
+        left = self._left.pop(lease, None)
+        return left if left is not None and trio.current_time() < left.until else _Left()
 
-    def _keep(self, lease: Key, waiting: deque[jumpstarter_pb2.ListenResponse]) -> None:
+    def _keep(self, lease: Key, left: _Left) -> None:
         now = trio.current_time()
-        self._left = {key: left for key, left in self._left.items() if left[0] > now}
-        if waiting:
-            self._left[lease] = now + RETURN_SECONDS, waiting
+        self._left = {key: other for key, other in self._left.items() if other.until > now}
+        if left.waiting or (left.process and left.unproven):
+            left.until = now + RETURN_SECONDS
+            self._left[lease] = left
 
     def has(self, lease: Key) -> bool:
         """Whether an exporter listens for connections to it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import pytest
@@ -35,7 +35,7 @@ from jumpstarter_controller.services import (
 )
 from jumpstarter_controller.services.controller_service import LISTEN_SECONDS, READY_SECONDS
 from jumpstarter_controller.services.instances import INSTANCE
-from jumpstarter_controller.services.listening import CAPACITY, RETURN_SECONDS, Listener
+from jumpstarter_controller.services.listening import CAPACITY, DELIVERED_SECONDS, RETURN_SECONDS, Listener
 
 SIGNING = ec.generate_private_key(ec.SECP256R1())
 ANN = Client(namespace="default", name="ann", uid="1")
@@ -111,9 +111,14 @@ class Rendezvous:
             yield jumpstarter_grpc.ControllerServiceStub(channel)
 
     @asynccontextmanager
-    async def listen(self) -> AsyncIterator[ClientCall[pb.ListenRequest, pb.ListenResponse]]:
+    async def listen(
+        self, process: str = ""
+    ) -> AsyncIterator[ClientCall[pb.ListenRequest, pb.ListenResponse]]:
         """An exporter's call, on a connection of its own."""
-        metadata = self.identity(Kind.EXPORTER, ONE).metadata()
+        metadata = [
+            *self.identity(Kind.EXPORTER, ONE).metadata(),
+            *([(INSTANCE, process)] if process else []),
+        ]
         async with (
             self.controller() as controller,
             controller.Listen(pb.ListenRequest(lease_name="mine"), metadata=metadata) as call,
@@ -155,6 +160,42 @@ async def test_a_connection_whose_delivery_failed_goes_to_the_exporters_next_cal
         assert [await heard(call), await heard(call)] == ["2", "3"]
         await lab.dial()
         assert await heard(call) == "4"
+
+
+@pytest.mark.parametrize(
+    ("process", "seconds", "hears"),
+    [
+        ("b", 0, ["1", "2", "3"]),
+        ("b", DELIVERED_SECONDS + 1, ["3"]),
+        ("a", 0, ["3"]),
+        ("", 0, ["3"]),
+    ],
+)
+@pytest.mark.parametrize("is_seen", [True, False])
+async def test_what_a_process_heard_of_and_died_goes_to_the_next_process_of_its_exporter(
+    lab: Rendezvous,
+    autojump_clock: trio.testing.MockClock,
+    *,
+    process: str,
+    seconds: float,
+    hears: list[str],
+    is_seen: bool,
+) -> None:
+    """Its client waits at the router: so it is not for half a minute, after which it would dial again."""
+    async with AsyncExitStack() as stack:
+        call = await stack.enter_async_context(lab.listen("a"))
+        for number in ("1", "2"):
+            await lab.dial()
+            assert await heard(call) == number
+        await trio.sleep(seconds)
+        if is_seen:
+            await stack.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+        async with lab.listen(process) as after:
+            await lab.dial()
+            assert [await heard(after) for _ in hears] == hears
+            with trio.move_on_after(60):
+                pytest.fail(f"heard {await after.receive()}, too")
 
 
 async def test_an_exporter_that_listens_no_more_cannot_be_dialled(
