@@ -10,7 +10,12 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
-from jumpstarter_proto.v1.jumpstarter_pb2 import EndSessionRequest, GetStatusRequest, GetStatusResponse
+from jumpstarter_proto.v1.jumpstarter_pb2 import (
+    EndSessionRequest,
+    EndSessionResponse,
+    GetStatusRequest,
+    GetStatusResponse,
+)
 
 from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
 from jumpstarter_client.leasing.notices import Notify
@@ -90,7 +95,7 @@ async def end_session(channel: LastingChannel, log: SessionLog, notify: Notify) 
     exporter = ExporterServiceStub(channel)
     try:
         with trio.fail_after(CALL_SECONDS):
-            reply = await exporter.EndSession(EndSessionRequest())
+            reply = await _end(exporter)
         if not reply.success:
             return
         report = await _ended(exporter, log)
@@ -105,6 +110,15 @@ async def end_session(channel: LastingChannel, log: SessionLog, notify: Notify) 
     elif report.status == common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK_FAILED:
         notify(f"warning: {report.message or 'the afterLease hook failed'}")
     warn_of_hook(report, notify)
+
+
+async def _end(exporter: ExporterServiceStub) -> EndSessionResponse:
+    """Ask for it; over another connection if one breaks meanwhile, as what was asked for twice ends once."""
+    while True:
+        try:
+            return await exporter.EndSession(EndSessionRequest())
+        except ConnectionLostError:
+            await trio.sleep(POLL_SECONDS)
 
 
 async def _ended(exporter: ExporterServiceStub, log: SessionLog) -> GetStatusResponse | None:

@@ -38,6 +38,8 @@ class Queue(client_grpc.ClientServiceServicer):
         """Each call about the lease, and whether it was one of a command that waits."""
         self.deletes: list[RpcError | None] = []
         """What it answers to each DeleteLease."""
+        self.cut: trio.Event | None = None
+        """Set by the DeleteLease during which the connection breaks."""
         self.reason: Metadata | None = None
         """Why there is no board, as its trailers say; None if there is one."""
 
@@ -70,6 +72,9 @@ class Queue(client_grpc.ClientServiceServicer):
 
     async def DeleteLease(self, request: pb.DeleteLeaseRequest, call: object) -> empty_pb2.Empty:  # noqa: N802
         answer = self.deletes.pop(0)
+        if self.cut is not None and not self.cut.is_set():
+            self.cut.set()
+            await trio.sleep_forever()
         if answer is not None:
             raise answer
         return empty_pb2.Empty()
@@ -89,9 +94,16 @@ class Access:
             raise LoginError("the token is expired, and there is no other; run `jumpstarter login`")
         ours, theirs = trio.testing.memory_stream_pair()
         self._queue.token_ends = trio.current_time() + TOKEN_SECONDS
+
+        async def cut(event: trio.Event) -> None:
+            await event.wait()
+            await trio.aclose_forcefully(theirs)
+
         with collapsed():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_connection, theirs, [self._queue])
+                if self._queue.cut is not None and not self._queue.cut.is_set():
+                    nursery.start_soon(cut, self._queue.cut)
                 async with open_channel(ours) as channel:
                     yield Calls(channel, LAB)
                 nursery.cancel_scope.cancel()
@@ -148,6 +160,39 @@ async def test_a_lease_is_given_back_though_the_controllers_disk_is_full_for_a_m
     ]
     await release(cast("Controller", Access(queue)), "x")
     assert queue.deletes == []
+
+
+@pytest.mark.parametrize("after", [None, RpcError(StatusCode.FAILED_PRECONDITION, "it has ended already")])
+async def test_a_lease_is_given_back_again_when_the_connection_breaks_before_the_answer(
+    after: RpcError | None, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = Queue()
+    queue.cut, queue.deletes = trio.Event(), [None, after]
+    began = trio.current_time()
+    await release(cast("Controller", Access(queue)), "x")
+    assert queue.deletes == [], "asked again, as the controller may have heard of it or not"
+    assert trio.current_time() - began < 1
+    assert "could not be released" not in caplog.text
+
+
+@pytest.mark.parametrize("code", [StatusCode.UNAVAILABLE, StatusCode.NOT_FOUND])
+async def test_who_finds_no_board_hears_so_though_the_controller_does_not_say_why(
+    code: StatusCode, autojump_clock: trio.testing.MockClock
+) -> None:
+    class Forgetful(Queue):
+        async def GetLease(  # noqa: N802
+            self, request: pb.GetLeaseRequest, call: ServerCall[pb.GetLeaseRequest, pb.Lease]
+        ) -> pb.Lease:
+            if any(what == "get" for what, _ in self.calls):
+                raise RpcError(code, "not now")
+            return await super().GetLease(request, call)
+
+    queue = Forgetful()
+    queue.reason = [(REASON, NO_BOARD)]
+    controller, lease = cast("Controller", Access(queue)), pb.Lease(name=f"{LAB}/leases/x")
+    with pytest.raises(RefusedError) as refused:
+        await until_ready(controller, lease, lambda _: None, timeout=60)
+    assert str(refused.value) == "the lease cannot be satisfied: no exporter matches x"
 
 
 async def test_a_lease_that_cannot_be_given_back_hides_nothing_else(

@@ -142,6 +142,53 @@ async def test_a_hook_is_waited_for_over_another_connection_when_one_breaks_duri
     assert told == ["warning: the afterLease hook failed"]
 
 
+@pytest.mark.parametrize("is_heard", [True, False])
+async def test_a_wish_to_end_is_told_again_when_the_connection_breaks_during_it(
+    is_heard: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    class Broken(BoardExporter):
+        asked = 0
+
+        async def EndSession(  # noqa: N802
+            self, request: object, call: object
+        ) -> jumpstarter_pb2.EndSessionResponse:
+            self.asked += 1
+            answer = await super().EndSession(request, call) if is_heard or self.asked > 1 else None
+            if self.asked == 1:
+                self.breaks.set()
+                await trio.sleep_forever()
+            assert answer is not None
+            return answer
+
+    session = Broken()
+    session.after = FAILED
+    told: list[str] = []
+    async with reached(session) as channel:
+        log = SessionLog(channel, hooks=True, everything=False)
+        with trio.fail_after(100):
+            await end_session(channel, log, told.append)
+    assert session.asked == 2
+    assert told == ["warning: the afterLease hook failed"]
+
+
+async def test_a_session_that_cannot_be_reached_any_more_holds_nobody_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Gone(BoardExporter):
+        async def EndSession(self, request: object, call: object) -> jumpstarter_pb2.EndSessionResponse:  # noqa: N802
+            self.breaks.set()
+            await trio.sleep_forever()
+            raise AssertionError
+
+    session = Gone()
+    told: list[str] = []
+    async with reached(session) as channel:
+        began = trio.current_time()
+        await end_session(channel, SessionLog(channel, hooks=True, everything=False), told.append)
+    assert trio.current_time() - began <= CALL_SECONDS
+    assert told == []
+
+
 async def test_a_log_is_not_read_any_longer_when_its_reader_is_cancelled(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

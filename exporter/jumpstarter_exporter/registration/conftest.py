@@ -179,6 +179,8 @@ class Lab(ControllerServiceServicer):
         """Answers to reports of a status wait for it."""
         self.hold_registration: trio.Event | None = None
         """Answers to registrations wait for it."""
+        self.breaks = trio.Event()
+        """Set it to break every connection that there is, and put another in its place."""
         self.answers = True
         self.says: list[pb.StatusResponse | RpcError | None] = []
         """On the status stream; None ends it in good order."""
@@ -285,9 +287,15 @@ class Wired(Controller):
     async def open(self) -> AsyncIterator[Calls]:
         self.opened += 1
         ours, theirs = trio.testing.memory_stream_pair()
+
+        async def breaking(breaks: trio.Event) -> None:
+            await breaks.wait()
+            await trio.aclose_forcefully(theirs)
+
         with collapsed():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_connection, theirs, self._services)
+                nursery.start_soon(breaking, self.lab.breaks)
                 async with open_channel(ours) as channel:
                     yield Calls(channel, self._sequence)
                 nursery.cancel_scope.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import jwt
 import pytest
@@ -351,6 +352,42 @@ async def test_a_lease_is_given_back_until_the_controller_has_taken_it(
         await Wired(lab).release("a")
     assert lab.heard == ["release a"] * 6
     assert lab.times[-1] - lab.times[-2] > 2, "asked less and less often"
+
+
+class Dying(Lab):
+    """Its process ends while it takes a lease back: the next one knows of that, or not."""
+
+    def __init__(self, *, is_written: bool) -> None:
+        super().__init__()
+        self.is_written = is_written
+
+    async def ReleaseLease(self, request: pb.ReleaseLeaseRequest, call: Any) -> pb.ReleaseLeaseResponse:  # noqa: N802
+        if f"release {request.name}" not in self.heard:
+            await self._hear(f"release {request.name}")
+            breaks, self.breaks = self.breaks, trio.Event()
+            breaks.set()
+            await trio.sleep_forever()
+        if self.is_written:
+            self.refusals = [RpcError(StatusCode.FAILED_PRECONDITION, "not yours any more")]
+        return await super().ReleaseLease(request, call)
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+@pytest.mark.parametrize("is_followed", [True, False])
+async def test_a_lease_is_given_back_again_when_the_connection_breaks_before_the_answer(
+    autojump_clock: trio.testing.MockClock, is_written: bool, is_followed: bool
+) -> None:
+    lab = Dying(is_written=is_written)
+    controller = Wired(lab)
+    async with trio.open_nursery() as nursery:
+        if is_followed:
+            nursery.start_soon(follow, lab, lambda _: None, controller)
+            await lab.until("AVAILABLE")
+        with trio.fail_after(3):
+            await controller.release("a")
+        nursery.cancel_scope.cancel()
+    assert [words for words in lab.heard if words.startswith("release")] == ["release a"] * 2
+    assert lab.refusals == []
 
 
 @pytest.mark.parametrize("code", [StatusCode.NOT_FOUND, StatusCode.FAILED_PRECONDITION])
