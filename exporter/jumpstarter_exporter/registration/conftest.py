@@ -27,7 +27,7 @@ from jumpstarter_exporter.registration.serving import LeaseServer
 from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.status import Status
 
-__all__ = ["ANN", "Board", "Configure", "Lab", "Tunnelled", "Wired", "lease_server", "serving"]
+__all__ = ["ANN", "Board", "Call", "Configure", "Lab", "Tunnelled", "Wired", "lease_server", "serving"]
 
 ANN = Tenant("mine", "ann")
 
@@ -297,5 +297,5 @@ class Wired(Controller):
                 nursery.start_soon(serve_connection, theirs, self._services)
                 nursery.start_soon(breaking, self.lab.breaks)
                 async with open_channel(ours) as channel:
-                    yield Calls(channel, self._sequence)
+                    yield Calls(channel, self._sequence, self._quoted)
                 nursery.cancel_scope.cancel()

@@ -23,6 +23,7 @@ from jumpstarter_proto.remote import (
     read_claims,
 )
 from jumpstarter_proto.rpc import Caller, LimitedLog, Metadata, Options, RpcError, StatusCode
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import (
     DriverInstanceReport,
@@ -49,6 +50,8 @@ STEADY_SECONDS = 5.0
 ASSIGNMENTS = (100, 5.0)
 DIALS = (256, 10.0)
 """At once, and a second: a controller that says more is heard as slowly, and has no more of this host than that."""
+MAX_QUOTED_LENGTH = 1000
+"""Characters of a line that has a controller's words."""
 INSTANCE = "jumpstarter-exporter-instance"
 SEQUENCE = "jumpstarter-status-sequence"
 """Ours: tell two processes of one exporter apart, and an old status from a new one. Other controllers ignore them."""
@@ -61,7 +64,9 @@ _log = logging.getLogger(__name__)
 class Calls:
     """What is asked over one connection."""
 
-    def __init__(self, channel: Caller, sequence: itertools.count[int]) -> None:
+    def __init__(self, channel: Caller, sequence: itertools.count[int], quoted: LimitedLog) -> None:
+        """`quoted` is for lines with the controller's words."""
+        self._quoted = quoted
         self.stub = ControllerServiceStub(channel)
         self.lab = ExporterServiceStub(channel)
         """Of controllers of ours; others answer UNIMPLEMENTED."""
@@ -106,7 +111,7 @@ class Calls:
         except RpcError as error:
             if error.code not in GONE_FOR_GOOD:
                 raise
-            _log.info("lease %s: %s", lease, error)
+            self._quoted.write(_quote(f"lease {lease}: {error}"))
 
     async def decline(self, lease: str, reasons: Sequence[Reason]) -> None:
         """Do not take a lease that was offered: somebody else serves it, and we are not available.
@@ -120,7 +125,7 @@ class Calls:
         except RpcError as error:
             if error.code not in GONE_FOR_GOOD:
                 raise
-            _log.info("lease %s: %s", lease, error)
+            self._quoted.write(_quote(f"lease {lease}: {error}"))
 
     async def unregister(self, reason: str) -> None:
         """Say goodbye."""
@@ -133,7 +138,12 @@ class Calls:
         except RpcError as error:
             if error.code not in GONE_FOR_GOOD:
                 raise
-            _log.info("lease %s: %s", lease, error)
+            self._quoted.write(_quote(f"lease {lease}: {error}"))
+
+
+def _quote(text: str) -> str:
+    """So much of it as tells what is wrong."""
+    return shown(text, MAX_QUOTED_LENGTH)
 
 
 def _sent(reasons: Sequence[Reason]) -> list[exporter_pb2.Reason]:
@@ -177,6 +187,8 @@ class Controller:
         self._sequence = itertools.count(1)
         self._hurried = trio.Event()
         self._declined = LimitedLog(_log, logging.INFO)
+        self._quoted = LimitedLog(_log, logging.INFO)
+        """What the controller causes as often as it likes, with its own words."""
         self._followed: Calls | None = None
         """On the connection of `follow`, while that is thought to be good."""
 
@@ -213,7 +225,7 @@ class Controller:
         async with open_controller(
             self.endpoint, self._trust, self._identity, metadata=self._marks, options=self._options
         ) as channel:
-            yield Calls(channel, self._sequence)
+            yield Calls(channel, self._sequence, self._quoted)
 
     async def follow(
         self,
@@ -366,7 +378,7 @@ class Controller:
                         arrived(connection)
                         await self._keep(pace)
             except JumpstarterError as error:
-                _log.info("not listening for lease %s: %s", lease, error)
+                self._quoted.write(_quote(f"not listening for lease {lease}: {error}"))
             except Exception:  # the same: it is begun again
                 _log.exception("listening for lease %s failed", lease)
             if trio.current_time() - since >= STEADY_SECONDS:
@@ -390,13 +402,14 @@ class Controller:
                     await calls.release(lease)
                     return
             except JumpstarterError as error:
-                _log.info("lease %s could not be released: %s; trying again", lease, error)
+                self._quoted.write(f"{_quote(f'lease {lease} could not be released: {error}')}; trying again")
             except Exception:  # a fault of ours: the lease must not stay for it, nor the exporter end
                 _log.exception("lease %s could not be released; trying again", lease)
             await trio.sleep(backoff.next())
 
 
 async def _wait(pause: Pause, endpoint: str, hurried: trio.Event) -> None:
-    _log.log(pause.level, "%s: %s; trying again in %.1f s", endpoint, pause.sentence, pause.seconds)
+    sentence = _quote(pause.sentence)
+    _log.log(pause.level, "%s: %s; trying again in %.1f s", endpoint, sentence, pause.seconds)
     with trio.move_on_after(pause.seconds):
         await hurried.wait()

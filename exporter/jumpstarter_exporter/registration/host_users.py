@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
-from jumpstarter_proto.rpc import RpcError, ServedConnection, ServerCall, StatusCode
+from jumpstarter_proto.rpc import LimitedLog, RpcError, ServedConnection, ServerCall, StatusCode
 
 from jumpstarter_exporter.boards.events import Admission, Refusal
 from jumpstarter_exporter.boards.keeper import Keeper
@@ -46,6 +46,7 @@ class HostUsers:
         self._left = trio.Event()
         self._why = ""
         self._nursery: trio.Nursery | None = None
+        self._told = LimitedLog(_log, logging.INFO)
         self._overriding: set[ServedConnection] = set()
 
     @property
@@ -103,7 +104,7 @@ class HostUsers:
 
     def tell(self, text: str) -> None:
         """Let them read that."""
-        _log.info("users of this host: %s", text)
+        self._told.write(f"users of this host: {text}")
         if self._session is not None:
             self._session.tell(text)
 

@@ -22,6 +22,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import read_claims
 from jumpstarter_proto.rpc import LimitedLog, socket_folder, unix_listener
 from jumpstarter_proto.tasks import first_of
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
 from jumpstarter_exporter.boards.events import Phase
@@ -56,6 +57,8 @@ WAITING_TUNNELS = 4 * TUNNELS
 """That wait for one of those to end; who comes then has to dial again."""
 MAX_FORMER_CLIENTS = 64
 """A lease that is given away more often forgets who had it first: nobody does that but a controller that lies."""
+MAX_REASON_LENGTH = 1000
+"""Characters of why a connection could not be taken, in the log: a router may have said it."""
 SILENT_SECONDS = 120.0
 """A connection on which nobody says anything is not kept longer."""
 
@@ -134,7 +137,9 @@ class LeaseServer:
         """Whose the lease was before it was given away."""
         self._moves = LimitedLog(_log, logging.INFO)
         self._left = trio.Event()
+        self._late = LimitedLog(_log, logging.INFO)
         self._refused = Repetition()
+        self._refusals = LimitedLog(_log, logging.INFO)
         self._hooks = config.settings.hooks
         self._reach = config.settings.fetch.reach()
         self._controller = controller
@@ -347,7 +352,7 @@ class LeaseServer:
         user = read_claims(connection.router_token).client
         async with limit:
             if user and user in self._former:
-                _log.info("a connection of %s comes too late: the lease was given away", user)
+                self._late.write(f"a connection of {shown(user)} comes too late: the lease was given away")
                 return
             scope = trio.CancelScope()
             self._users[scope] = user
@@ -369,5 +374,6 @@ class LeaseServer:
                 self._users_changed()
 
     def _refuse_connection(self, reason: str) -> None:
-        level = logging.INFO if self._refused.is_aloud(reason) else logging.DEBUG
-        _log.log(level, "a client's connection could not be taken: %s; it will dial again", reason)
+        if self._refused.is_aloud(reason):
+            said = shown(reason, MAX_REASON_LENGTH)
+            self._refusals.write(f"a client's connection could not be taken: {said}; it will dial again")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import jwt
 import pytest
@@ -16,13 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.lab.v1.exporter_grpc import ExporterServiceServicer
-from jumpstarter_proto.lab.v1.exporter_pb2 import Assignment, WatchAssignmentRequest
+from jumpstarter_proto.lab.v1.exporter_pb2 import (
+    AcceptLeaseRequest,
+    AcceptLeaseResponse,
+    Assignment,
+    WatchAssignmentRequest,
+)
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_exporter.registration.announcer import Announcer
-from jumpstarter_exporter.registration.conftest import Lab, Wired
+from jumpstarter_exporter.registration.conftest import Call, Lab, Wired
 from jumpstarter_exporter.registration.controller import (
     ASSIGNMENTS,
     CALL_SECONDS,
@@ -177,6 +181,11 @@ class Ours(ExporterServiceServicer):
 
     def __init__(self, *says: Assignment) -> None:
         self._says = says
+        self.refusals = 0
+
+    async def AcceptLease(self, request: AcceptLeaseRequest, call: Call) -> AcceptLeaseResponse:  # noqa: N802
+        self.refusals += 1
+        raise RpcError(StatusCode.NOT_FOUND, f"{self.refusals} " + 3000 * "x")
 
     async def WatchAssignment(  # noqa: N802
         self, request: WatchAssignmentRequest, call: ServerCall[WatchAssignmentRequest, Assignment]
@@ -184,6 +193,31 @@ class Ours(ExporterServiceServicer):
         for one in self._says:
             await call.send(one)
         await trio.sleep_forever()
+
+
+async def test_a_controller_that_offers_and_refuses_without_end_does_not_fill_the_log(
+    lab: Lab, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    ours = Ours(*(Assignment(lease=f"l{number}", client="ann", offered=True) for number in range(200)))
+    with trio.move_on_after(60):
+        await follow(lab, lambda _: None, Wired(lab, also=[ours]))
+    assert ours.refusals == 200
+    said = [one for one in caplog.messages if one.startswith("lease l")]
+    assert 0 < len(said) < 30
+    assert max(map(len, said)) < 1100
+
+
+async def test_of_why_a_controller_refuses_so_much_is_logged_as_tells_it(
+    lab: Lab, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lab.says = [RpcError(StatusCode.UNAVAILABLE, f"{number} " + 5000 * "x") for number in range(5)]
+    with trio.move_on_after(60):
+        await follow(lab, lambda _: None)
+    said = [one for one in caplog.messages if "xxx" in one]
+    assert len(said) == 5
+    assert max(map(len, said)) < 1100
 
 
 @pytest.mark.parametrize(("seconds", "nanos"), [(2**62, 0), (-(2**62), 0), (5, 2**31 - 1), (253402300800, 0)])
@@ -361,7 +395,7 @@ class Dying(Lab):
         super().__init__()
         self.is_written = is_written
 
-    async def ReleaseLease(self, request: pb.ReleaseLeaseRequest, call: Any) -> pb.ReleaseLeaseResponse:  # noqa: N802
+    async def ReleaseLease(self, request: pb.ReleaseLeaseRequest, call: Call) -> pb.ReleaseLeaseResponse:  # noqa: N802
         if f"release {request.name}" not in self.heard:
             await self._hear(f"release {request.name}")
             breaks, self.breaks = self.breaks, trio.Event()

@@ -205,3 +205,35 @@ async def test_a_leases_user_does_not_reach_the_host_by_a_url(configure: Configu
                 await exporter.DriverCall(request)
             assert refused.value.code is StatusCode.PERMISSION_DENIED
         server.stopping.set()
+
+
+async def test_connections_that_fail_for_ever_new_reasons_do_not_fill_the_log(
+    configure: Configure, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    why = {
+        f"bad{number}": RpcError(StatusCode.UNAVAILABLE, f"{number} " + 5000 * "x") for number in range(60)
+    }
+    controller = Tunnelled(**why)
+    server = lease_server(configure(), controller, ANN)
+    async with serving(server):
+        server.stopping.set()
+    said = [one for one in caplog.messages if "could not be taken" in one]
+    assert 0 < len(said) < 15
+    assert max(map(len, said)) < 1200
+
+
+async def test_who_had_the_lease_before_and_dials_on_does_not_fill_the_log(
+    configure: Configure, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    controller = Tunnelled()
+    server = lease_server(configure(), controller, ANN)
+    server.belongs_to("bob")
+    async with serving(server):
+        for number in range(60):
+            controller.dial(token("ann", str(number)))
+        await trio.testing.wait_all_tasks_blocked()
+        server.stopping.set()
+    assert 0 < sum("of ann comes too late" in one for one in caplog.messages) < 15
+    assert controller.connected == []
