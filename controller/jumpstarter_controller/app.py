@@ -108,6 +108,7 @@ async def run(settings: Settings) -> ExitCode:
     with folder.locked() as alone:
         if not alone:
             raise DataError(f"another controller uses {settings.data}; stop it, or choose another --data")
+        folder.check_whole()
         store = SqliteStore(folder.database)
         try:
             return await _run(settings, folder, Engine(store))
@@ -240,6 +241,7 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
                 ) from error
             yield stream
             return
+        folder.check_whole()
         addresses = folder.addresses()
         store = SqliteStore(folder.database)
         stack.callback(store.close)

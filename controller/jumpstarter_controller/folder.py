@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -64,9 +65,38 @@ class DataFolder:
         return self.path / "router.key"
 
     @property
+    def restoring(self) -> Path:
+        """There from the first file that a restore replaces to the last; says where the data from before is."""
+        return self.path / "restoring"
+
+    def check_whole(self) -> None:
+        """DataError if a restore was cut short: the keys may be of one lab, and the database of another."""
+        if self.restoring.exists():
+            raise DataError(
+                f"a restore to {self.path} was cut short; run it again: "
+                f"jumpstarter-controller admin restore FILE --data {self.path}"
+            )
+
+    @property
     def exists(self) -> bool:
-        """Whether there is such a folder."""
-        return self.path.is_dir()
+        """Whether there is such a folder. DataError if that is not for this user to know."""
+        try:
+            return self.path.is_dir()
+        except PermissionError:
+            raise self._denied() from None
+
+    def check_access(self) -> None:
+        """DataError if this user may not administrate it."""
+        if not os.access(self.path, os.R_OK | os.X_OK, effective_ids=True):
+            raise self._denied()
+
+    def _denied(self) -> DataError:
+        owner = "its owner"
+        with suppress(OSError, KeyError):
+            owner = pwd.getpwuid(self.path.stat().st_uid).pw_name
+        return DataError(
+            f"this user may not use {self.path}; do it as {owner} (sudo -u), or choose another with --data"
+        )
 
     def prepare(self) -> None:
         """Make the folder, for its owner only. DataError if that cannot be."""
@@ -78,11 +108,17 @@ class DataFolder:
             raise DataError(
                 f"{self.path} cannot be the data folder: {error.strerror}; choose another with --data"
             ) from None
+        self.check_access()
 
     @contextmanager
     def locked(self) -> Iterator[bool]:
         """Whether we are the only one; while the block lasts, nobody else becomes it."""
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise DataError(
+                f"{self.path / 'lock'} cannot be opened: {error.strerror}; see to it that this user may write there"
+            ) from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

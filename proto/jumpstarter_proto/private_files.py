@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["PrivateFileError", "open_regular", "read_private", "set_aside", "write_private"]
+__all__ = ["PrivateFileError", "open_regular", "read_private", "set_aside", "sync_folder", "write_private"]
 
 LARGEST = 64 * 1024
 
@@ -41,7 +41,7 @@ def write_private(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -49,7 +49,7 @@ def write_private(path: Path, data: bytes) -> None:
         raise PrivateFileError(f"{path} cannot be written: {error.strerror}; choose another place") from None
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """So that a power cut does not take back the file's new name."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

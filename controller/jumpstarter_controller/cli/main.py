@@ -281,6 +281,60 @@ def delete_policy(name: str, /, *, namespace: str = "default", data: Path | None
     return policies.delete(name, namespace, data=data)
 
 
+@admin.command(name="backup")
+def make_backup(
+    file: Path, /, *, overwrite: Annotated[bool, Parameter(negative="")] = False, data: Path | None = None
+) -> int:
+    """Write the whole lab to one file that only you can read; the controller may go on running.
+
+    In it are all records, the keys with which tokens are signed and routers are recognised, and the certificate that
+    the controller made for itself: keep it secret. The options of `run`, its --config and a certificate of --tls-cert
+    are not in it.
+
+        jumpstarter-controller admin backup lab-monday.backup
+        jumpstarter-controller admin backup lab.backup --overwrite --data /var/lib/jumpstarter-controller
+
+    Parameters
+    ----------
+    file
+        The file. What it had is replaced as a whole, or not at all.
+    overwrite
+        It may be there already.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+
+    return backup.backup(file, overwrite=overwrite, data=data)
+
+
+@admin.command(name="restore")
+def restore_backup(
+    file: Path, /, *, exactly: Annotated[bool, Parameter(negative="")] = False, data: Path | None = None
+) -> int:
+    """Make the lab what it was in a backup, while no controller runs.
+
+    Clients, hosts, exporters and policies are as in the backup. Leases are as they are now, and tokens that were
+    revoked stay so, as far as the present data can be read; what is different is said. Pairing codes are not
+    restored. The present data is kept in a folder beside it.
+
+        jumpstarter-controller admin restore lab-monday.backup
+        jumpstarter-controller admin restore lab-monday.backup --exactly
+
+    Parameters
+    ----------
+    file
+        A file of `admin backup`.
+    exactly
+        Leases and tokens, too, are as in the backup; tokens that are good again are said.
+    data
+        The folder of the controller's state; made if it is not there.
+    """
+    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+
+    return backup.bring_back(file, exactly=exactly, data=data)
+
+
 @host.command(name="list")
 def list_hosts(
     *,

@@ -1,0 +1,322 @@
+"""A backup is an SQLite file: the lab's database of one moment, and in two more tables its keys and what it is of.
+
+It is made beside the controller that runs: SQLite gives a reader the database as the last answer to anybody had it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.installed import installed_version
+from jumpstarter_proto.json_texts import decode_json
+from jumpstarter_proto.private_files import read_private, sync_folder
+
+from jumpstarter_controller.folder import Addresses, DataError, DataFolder
+from jumpstarter_controller.lab import View
+from jumpstarter_controller.lab.tables import KINDS
+from jumpstarter_controller.store import SqliteStore
+from jumpstarter_controller.store.sqlite import BUSY_SECONDS, SCHEMA
+
+__all__ = [
+    "KEPT_FILES",
+    "BackupError",
+    "BackupUsageError",
+    "Contents",
+    "beside",
+    "explained",
+    "load",
+    "read_backup",
+    "write_backup",
+]
+
+APPLICATION_ID = 0x4A53424B
+"""In the file's header: a backup is never taken for a lab's database, nor the other way round."""
+FORMAT = 1
+OTHER_PLACE = "another place for it"
+SECRETS = ("tokens.key", "router.key", "tls.key")
+KEPT_FILES = (*SECRETS, "tls.crt", "tls.before.crt", "addresses.json")
+"""What of the data folder is in a backup beside the database: with these, tokens and routers stay good."""
+TABLES = ("backup", "backup_files")
+
+
+class BackupError(JumpstarterError):
+    """A backup cannot be made, or cannot be used."""
+
+    exit_code = ExitCode.FAILED
+
+
+class BackupUsageError(BackupError):
+    """It is the wrong file, or the wrong moment."""
+
+    exit_code = ExitCode.USAGE
+
+
+class About(msgspec.Struct, frozen=True):
+    """What a backup says of itself."""
+
+    made: float
+    """When it was begun, in seconds since the epoch."""
+    version: str
+    """Of the program that made it."""
+    schema: int
+    counts: Mapping[str, int]
+    """Records by kind."""
+    digest: str
+    """SHA-256 of all else that is in it."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A backup that was read and found to be whole."""
+
+    path: Path
+    size: int
+    about: About
+    addresses: Addresses
+    """As the controller was reached."""
+    files: Mapping[str, bytes]
+    """Of `KEPT_FILES`, those that there were."""
+
+
+def write_backup(folder: DataFolder, path: Path, *, overwrite: bool = False) -> Contents:
+    """Make a backup of a lab, whether its controller runs or not. What was acknowledged before is in it.
+
+    Only its owner may read it. A crash leaves what was there before, or all of the new.
+
+    Raises:
+        DataError: there is no lab in that folder.
+        BackupError, PrivateFileError: it cannot be made; says why, and leaves nothing.
+    """
+    if folder.exists:
+        folder.check_access()
+    folder.check_whole()
+    folder.addresses()  # says what is missing
+    if not folder.database.exists():
+        raise DataError(f"there is no {folder.database.name} in {folder.path}; restore a backup first")
+    check_target(path, overwrite=overwrite)
+    made = time.time()
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    scratch = beside(part, ".check")
+    try:
+        with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with (
+            explained(f"{folder.database} cannot be copied to {path.parent}", OTHER_PLACE),
+            closing(_connect(folder.database)) as db,
+        ):
+            _check_schema(db, folder.database)
+            db.execute("VACUUM INTO ?", (str(part),))
+        with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
+            shutil.copyfile(part, scratch)
+            scratch.chmod(0o600)
+        lab = load(scratch)
+        with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
+            _complete(part, folder, made, Counter(kind.KIND for kind in KINDS for _ in lab.all(kind)))
+            contents = read_backup(part)
+            _publish(part, path, overwrite=overwrite)
+        return replace(contents, path=path)
+    finally:
+        remove(part)
+        remove(scratch)
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Whether a backup may go there. BackupUsageError if not."""
+    if path.is_dir() or (os.path.lexists(path) and not path.is_file()):
+        raise BackupUsageError(f"{path} is not a file; name one that is not there yet")
+    if path.exists() and not overwrite:
+        raise BackupUsageError(
+            f"{path} is there already; choose another name, or replace it with --overwrite"
+        )
+    if not path.parent.is_dir():
+        raise BackupUsageError(f"{path.parent} is no folder; make it first, or choose another place")
+
+
+def load(path: Path) -> View:
+    """All records of a database, brought up to our schema. StoreError: it is damaged, or of a newer version."""
+    store = SqliteStore(path)
+    try:
+        return store.load()
+    finally:
+        store.close()
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """The file whose name has something more."""
+    return path.with_name(path.name + suffix)
+
+
+def remove(database: Path) -> None:
+    """Delete a database, with what SQLite has beside it."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        with suppress(OSError):
+            beside(database, suffix).unlink(missing_ok=True)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """To read. On a disk that takes no writes, too, if there is nothing to be read beside the file."""
+    address = f"{path.absolute().as_uri()}?mode=rw"
+    db = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError as error:
+        db.close()
+        is_read_only = error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+        if not is_read_only or beside(path, "-wal").exists():
+            raise
+        db = _connect_read_only(path)
+    return db
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    """Nobody writes to it meanwhile."""
+    address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    return sqlite3.connect(address, uri=True, isolation_level=None)
+
+
+def _check_schema(db: sqlite3.Connection, path: Path) -> None:
+    (schema,) = db.execute("PRAGMA user_version").fetchone()
+    if schema > SCHEMA:
+        raise BackupUsageError(
+            f"{path} is of a newer version of the program (schema {schema}, this one knows {SCHEMA}); use that one"
+        )
+
+
+def _complete(part: Path, folder: DataFolder, made: float, counts: Mapping[str, int]) -> None:
+    """Add what is not in the database, and see to it that it is on the disk."""
+    files = {}
+    for name in KEPT_FILES:
+        file = folder.path / name
+        if file.exists():
+            files[name] = read_private(file) if name in SECRETS else file.read_bytes()
+    with closing(sqlite3.connect(part, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=OFF")  # nobody wants half of it
+        (schema,) = db.execute("PRAGMA user_version").fetchone()
+        db.execute("CREATE TABLE backup (about TEXT NOT NULL)")
+        db.execute("CREATE TABLE backup_files (name TEXT PRIMARY KEY, body BLOB NOT NULL)")
+        db.executemany("INSERT INTO backup_files VALUES (?, ?)", files.items())
+        about = About(made, installed_version(), schema, counts, _digest(db))
+        db.execute("INSERT INTO backup VALUES (?)", (msgspec.json.encode(about).decode(),))
+        db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    with part.open("rb") as whole:
+        os.fsync(whole.fileno())
+
+
+def _publish(part: Path, path: Path, *, overwrite: bool) -> None:
+    """Give it its name, which nobody else has taken meanwhile."""
+    if overwrite:
+        part.replace(path)
+    else:
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            check_target(path, overwrite=False)
+            raise
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+                raise
+            check_target(path, overwrite=False)  # as on a stick with FAT, which has no second names
+            part.replace(path)
+    sync_folder(path.parent)
+
+
+def read_backup(path: Path) -> Contents:
+    """Read a backup, and see whether it is whole.
+
+    Raises:
+        BackupError: it is no backup, is damaged, or is of a newer version.
+    """
+    if not path.is_file():
+        raise BackupUsageError(f"there is no file {path}; name a backup that `admin backup` has made")
+    try:
+        with closing(_connect_read_only(path)) as db:
+            return _read(path, db)
+    except (sqlite3.DatabaseError, OSError) as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+            raise _no_backup(path) from None
+        raise BackupError(f"the backup {path} cannot be read ({error}); use another one") from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _read(path: Path, db: sqlite3.Connection) -> Contents:
+    (mark,) = db.execute("PRAGMA application_id").fetchone()
+    if mark != APPLICATION_ID:
+        raise _no_backup(path)
+    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise _damaged(path, " ".join(verdict.split()))
+    rows = db.execute("SELECT about FROM backup").fetchall()
+    if len(rows) != 1:
+        raise _damaged(path, "it does not say what it is")
+    about = decode_json(rows[0][0], About)
+    if about.format > FORMAT:
+        raise BackupUsageError(f"{path} was made by version {about.version}, which is newer; update this one")
+    _check_schema(db, path)
+    if _digest(db) != about.digest:
+        raise _damaged(path, "its contents are not what was written")
+    files = dict(db.execute("SELECT name, body FROM backup_files"))
+    if not files.keys() <= set(KEPT_FILES):
+        raise _damaged(path, "it has files that no backup has")
+    addresses = decode_json(files["addresses.json"], Addresses)
+    return Contents(path, path.stat().st_size, about, addresses, files)
+
+
+def _no_backup(path: Path) -> BackupError:
+    return BackupUsageError(
+        f"{path} is not a backup of `jumpstarter-controller admin backup`; a copy of a data folder goes to its place "
+        "as a whole, while no controller runs"
+    )
+
+
+def _damaged(path: Path, why: str) -> BackupError:
+    return BackupError(f"the backup {path} is damaged ({why}); use another one")
+
+
+def _digest(db: sqlite3.Connection) -> str:
+    """Of all rows of all tables, but of what it is written into."""
+    found = hashlib.sha256()
+    tables = db.execute("SELECT name, sql FROM sqlite_master WHERE type='table' ORDER BY name").fetchall()
+    for name, sql in tables:
+        if name == "backup":
+            continue
+        found.update(msgspec.msgpack.encode((name, sql)))
+        table = '"' + name.replace('"', '""') + '"'
+        columns = len(db.execute(f"PRAGMA table_info({table})").fetchall())
+        order = ", ".join(map(str, range(1, columns + 1)))
+        for row in db.execute(f"SELECT * FROM {table} ORDER BY {order}"):  # noqa: S608 - quoted above
+            found.update(msgspec.msgpack.encode(row))
+    return found.hexdigest()
+
+
+@contextmanager
+def explained(what: str, otherwise: str) -> Iterator[None]:
+    """Errors of the disk as a sentence: `what` is not possible, and what to do, or choose `otherwise`."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in {errno.ENOSPC, errno.EDQUOT}:
+            way_out = f"make room there, or choose {otherwise}"
+        elif code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            way_out = "end the program that has it open, and try again"
+        elif code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            way_out = "it is damaged: keep the backups that there are, and restore one"
+        else:
+            way_out = f"choose {otherwise}, or see to it that this user may read and write there"
+        reason = getattr(error, "strerror", None) or error
+        raise BackupError(f"{what} ({reason}); {way_out}") from error

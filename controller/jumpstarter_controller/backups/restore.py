@@ -1,0 +1,238 @@
+"""Brings a lab back from a backup. The present data is kept beside it, as a data folder of its own.
+
+No step is half done: all of the new is on the disk before the first file of the old is replaced, and from then to the
+last one a note says that the restore has to be run again before the controller may start.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.private_files import sync_folder, write_private
+
+from jumpstarter_controller.backups.archive import (
+    APPLICATION_ID,
+    KEPT_FILES,
+    TABLES,
+    BackupError,
+    BackupUsageError,
+    Contents,
+    beside,
+    explained,
+    load,
+    read_backup,
+)
+from jumpstarter_controller.backups.carry_over import CarryOver, carry_over, dropped_codes, good_again
+from jumpstarter_controller.folder import DataFolder
+from jumpstarter_controller.lab import View
+from jumpstarter_controller.store import SqliteStore, StoreError
+
+__all__ = ["Restored", "restore"]
+
+STAGE = ".restore-"
+OTHER_PLACE = "another disk for the data folder"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was done."""
+
+    contents: Contents
+    kept: Path | None
+    """Where the data from before is; None if there was none."""
+    sentences: tuple[str, ...]
+    """What its user has to know."""
+
+
+def restore(folder: DataFolder, path: Path, *, exactly: bool = False) -> Restored:
+    """Make the data folder's lab the one of a backup.
+
+    Leases, and who is let in, stay as they are in the present data, if that can be read; not with `exactly`.
+
+    Raises:
+        BackupError: it cannot be restored; says why. The data is as before, or the folder says that it is not.
+        DataError, StoreError, PrivateFileError: the same, of the data folder and of the backup's database.
+    """
+    contents = read_backup(path)
+    folder.prepare()
+    with folder.locked() as alone:
+        if not alone:
+            raise BackupUsageError(
+                f"a controller uses {folder.path}; stop it first (systemctl stop jumpstarter-controller), "
+                "and restore then"
+            )
+        for left in folder.path.glob(f"{STAGE}*"):  # by a restore that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with (
+            explained(f"the backup cannot be restored to {folder.path}", OTHER_PLACE),
+            tempfile.TemporaryDirectory(prefix=STAGE, dir=folder.path) as stage,
+        ):
+            return _restore(folder, contents, Path(stage), exactly=exactly)
+
+
+def _restore(folder: DataFolder, contents: Contents, stage: Path, *, exactly: bool) -> Restored:
+    kept = _kept_before(folder) or _keep(folder, stage)
+    present, why_not = _present(kept, stage)
+    new = DataFolder(stage / "new")
+    _unpack(contents, new)
+    lab = load(new.database)
+    carried = _carried(lab, present, exactly=exactly)
+    _write(new.database, carried)
+    _give(folder.path, new.path, *new.path.iterdir(), folder.path / "lock")
+    sentences = [*carried.sentences]
+    before = None if kept is None else DataFolder(kept).signing_key
+    if before is not None and before.exists() and before.read_bytes() != contents.files.get(before.name):
+        sentences.append(
+            "tokens are signed with the backup's key; what the present one has signed is not good"
+        )
+    if present is None:
+        sentences.append(_unknown(contents, why_not))
+    write_private(folder.restoring, (kept.name if kept else "").encode())
+    _replace(folder, new)
+    folder.restoring.unlink()
+    sync_folder(folder.path)
+    return Restored(contents, kept, tuple(sentences))
+
+
+def _kept_before(folder: DataFolder) -> Path | None:
+    """Where a restore that was cut short has kept the data from before."""
+    try:
+        name = folder.restoring.read_text()
+    except FileNotFoundError:
+        return None
+    return folder.path / safe_name(name) if name else None
+
+
+def _keep(folder: DataFolder, stage: Path) -> Path | None:
+    """A copy of the present data; None if there is none."""
+    _check_alone(folder.database)
+    copies = DataFolder(stage / "kept")
+    pairs = [(folder.path / name, copies.path / name) for name in KEPT_FILES]
+    pairs += [(beside(folder.database, suffix), beside(copies.database, suffix)) for suffix in ("", "-wal")]
+    there = [pair for pair in pairs if pair[0].exists()]
+    if not there:
+        return None
+    copies.path.mkdir(0o700)
+    for pair in there:
+        _copy(*pair)
+    sync_folder(copies.path)
+    _give(folder.path, copies.path, *copies.path.iterdir())
+    first = folder.path / time.strftime("before-restore-%Y%m%dT%H%M%S")
+    for number in count(1):
+        kept = first if number == 1 else beside(first, f"-{number}")
+        if not kept.exists():
+            break
+    copies.path.rename(kept)
+    sync_folder(folder.path)
+    return kept
+
+
+def _check_alone(database: Path) -> None:
+    """BackupUsageError if some program has it open: what that writes would be lost. Closes SQLite's log, if it can."""
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(database, timeout=1.0, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise BackupUsageError(f"some program has {database} open; end it, and restore then") from error
+        # It is damaged, perhaps; that is why somebody restores.
+
+
+def _present(kept: Path | None, stage: Path) -> tuple[View | None, str]:
+    """The present records, or why they cannot be read."""
+    database = None if kept is None else DataFolder(kept).database
+    if database is None or not database.exists():
+        return None, "there is no data from after it"
+    copy = DataFolder(stage).database
+    for suffix in ("", "-wal"):
+        file = beside(database, suffix)
+        if file.exists():
+            _copy(file, beside(copy, suffix))
+    try:
+        return load(copy), ""
+    except StoreError as error:
+        return None, str(error).replace(str(copy), str(database))
+
+
+def _carried(lab: View, present: View | None, *, exactly: bool) -> CarryOver:
+    if present is not None and not exactly:
+        return carry_over(lab, present)
+    carried = dropped_codes(lab)
+    if present is not None:
+        carried.sentences += good_again(lab, present)
+    return carried
+
+
+def _unknown(contents: Contents, why_not: str) -> str:
+    made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(contents.about.made))
+    return (
+        f"which tokens were revoked after the backup ({made}) is not known, and they are good again: {why_not}; "
+        "revoke anew what was revoked: jumpstarter-controller admin client rotate --help"
+    )
+
+
+def _unpack(contents: Contents, new: DataFolder) -> None:
+    """The backup as a data folder."""
+    new.path.mkdir(0o700)
+    for name, body in contents.files.items():
+        write_private(new.path / name, body)
+    _copy(contents.path, new.database)
+    with closing(sqlite3.connect(new.database, isolation_level=None)) as db:
+        (mark,) = db.execute("PRAGMA application_id").fetchone()
+        if mark != APPLICATION_ID:
+            raise BackupError(f"{contents.path} was changed while it was read; try again")
+        for table in TABLES:
+            db.execute(f"DROP TABLE {table}")
+        db.execute("PRAGMA application_id=0")
+        db.execute("VACUUM")  # no key stays where it does not belong
+
+
+def _write(database: Path, carried: CarryOver) -> None:
+    store = SqliteStore(database)
+    try:
+        store.write(carried.changes)
+    finally:
+        store.close()
+    with database.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _replace(folder: DataFolder, new: DataFolder) -> None:
+    """Each file has one of two states; which of them some have when this is cut short does not matter."""
+    for suffix in ("-wal", "-shm"):
+        beside(folder.database, suffix).unlink(missing_ok=True)
+    new.database.replace(folder.database)
+    for name in KEPT_FILES:
+        if (new.path / name).exists():
+            (new.path / name).replace(folder.path / name)
+        else:
+            (folder.path / name).unlink(missing_ok=True)
+    sync_folder(folder.path)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """On the disk, for its owner only."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file, source.open("rb") as original:
+        shutil.copyfileobj(original, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _give(folder: Path, *paths: Path) -> None:
+    """Files that root makes belong to whom the folder belongs, so that the service can use them."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        for path in paths:
+            os.chown(path, owner.st_uid, owner.st_gid)

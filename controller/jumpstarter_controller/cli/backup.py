@@ -1,0 +1,73 @@
+"""What `admin backup` and `admin restore` do, and say."""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from jumpstarter_proto.terminal import print_error_line, print_line
+
+from jumpstarter_controller.backups import restore, write_backup
+from jumpstarter_controller.folder import DataFolder, default_folder
+
+__all__ = ["backup", "bring_back"]
+
+_WORDS = {
+    "client": "clients",
+    "host": "hosts",
+    "exporter": "exporters",
+    "policy": "policies",
+    "lease": "leases",
+}
+"""The kinds of which the numbers are said."""
+
+
+def backup(file: Path, *, overwrite: bool, data: Path | None) -> int:
+    """Make a backup, and say what is in it."""
+    contents = write_backup(DataFolder(data or default_folder()), file, overwrite=overwrite)
+    print_line(f"{file}: {_numbers(contents.about.counts)}, and the lab's keys; {_size(contents.size)}")
+    print_line("It is secret: who can read it can be anybody in the lab.")
+    _warn_if_open(file)
+    return 0
+
+
+def bring_back(file: Path, *, exactly: bool, data: Path | None) -> int:
+    """Restore a backup, and say what is different from it."""
+    folder = DataFolder(data or default_folder())
+    _warn_if_open(file)
+    done = restore(folder, file, exactly=exactly)
+    about = done.contents.about
+    made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.made))
+    print_line(f"{folder.path}: as in the backup of {made}: {_numbers(about.counts)}")
+    for sentence in done.sentences:
+        print_line(f"- {sentence}")
+    if done.kept is not None:
+        print_line(
+            f"What was there before is in {done.kept}, a data folder of its own; delete it when it is not needed."
+        )
+    print_line(
+        f"Start the controller as it was started before; it is reached at {done.contents.addresses.endpoint}."
+    )
+    return 0
+
+
+def _warn_if_open(file: Path) -> None:
+    if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
+        print_error_line(
+            f"warning: others can read {file}, in which the lab's keys are; run: chmod 600 {file}"
+        )
+
+
+def _numbers(counts: Mapping[str, int]) -> str:
+    words = [
+        f"{number} {kind if number == 1 else plural}"
+        for kind, plural in _WORDS.items()
+        if (number := counts.get(kind, 0))
+    ]
+    return ", ".join(words) or "no clients, no exporters"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1024:.0f} KiB" if size < 10 * 1024 * 1024 else f"{size / 1024 / 1024:.0f} MiB"
