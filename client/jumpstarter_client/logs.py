@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 import trio
 from google.protobuf import empty_pb2
 from google.protobuf.message import DecodeError
+from jumpstarter_proto.log_lines import NOTICE
 from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import common_pb2
@@ -16,7 +17,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
 from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
 from jumpstarter_client.lasting.log_news import LogNews
 
-__all__ = ["entries", "entry_of", "is_of_hook", "line_of"]
+__all__ = ["entries", "entry_of", "is_notice", "is_of_hook", "line_of"]
 
 MAX_SEVERITY_LENGTH = 16
 MAX_MESSAGE_LENGTH = 16 * 1024
@@ -90,6 +91,11 @@ def entry_of(data: bytes) -> LogStreamResponse:
 def is_of_hook(entry: LogStreamResponse) -> bool:
     """Whether a hook printed it."""
     return entry.source in _HOOKS
+
+
+def is_notice(entry: LogStreamResponse) -> bool:
+    """Whether the session's users are to read it, as that somebody else takes part in their lease."""
+    return NOTICE in entry.structured_fields
 
 
 def line_of(entry: LogStreamResponse) -> str:

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import trio
 from google.protobuf import timestamp_pb2
+from jumpstarter_proto.log_lines import NOTICE
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
 __all__ = ["KEPT", "BoardLog", "Entry", "NameBoard", "Reader", "SessionLog", "dispatching", "unbind"]
@@ -51,6 +52,8 @@ class Entry:
     time: float = 0.0
     """Seconds since the epoch."""
     driver_type: str = ""
+    is_notice: bool = False
+    """The session's users are to read it."""
 
     def to_wire(self) -> jumpstarter_pb2.LogStreamResponse:
         """As LogStream sends it."""
@@ -62,6 +65,7 @@ class Entry:
             source=self.source,
             driver_type=self.driver_type or None,
             timestamp=timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos),
+            structured_fields={NOTICE: "1"} if self.is_notice else None,
         )
 
 
@@ -256,6 +260,7 @@ class _Dispatcher(logging.Handler):
                     source,
                     record.created,
                     driver if from_driver else "",
+                    not from_driver and getattr(record, "is_notice", False) is True,
                 )
             )
 

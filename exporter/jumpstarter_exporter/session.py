@@ -127,7 +127,7 @@ class Session:
     def tell(self, text: str) -> None:
         """Let its users read that: in the log, and in their shells."""
         with self.log.bound():
-            _log.warning("%s", text)
+            _log.warning("%s", text, extra={"is_notice": True})
         for one in self._notices:
             with suppress(trio.WouldBlock):  # it has not read those before either
                 one.send_nowait(text)

@@ -6,8 +6,10 @@ import logging
 
 from jumpstarter_proto.texts import printable, shown
 
-__all__ = ["MAX_MESSAGE_LENGTH", "LineFormatter"]
+__all__ = ["MAX_MESSAGE_LENGTH", "NOTICE", "LineFormatter"]
 
+NOTICE = "jumpstarter.dev/notice"
+"""A structured field of a record in a session's log: its users read that, also those who do not follow the log."""
 MAX_MESSAGE_LENGTH = 8192
 """Characters of a message."""
 

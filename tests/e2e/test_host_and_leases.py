@@ -68,6 +68,20 @@ def test_nobody_at_the_host_switches_a_board_that_somebody_has_leased(lab: Lab) 
     assert "of this host takes part in the lease, with --override" in lab.run(*words).stderr
 
 
+def test_who_has_leased_a_board_reads_who_takes_part(lab: Lab) -> None:
+    lab.exporter("one")
+    lab.client("ann")
+    script = f"touch {lab.home}/inside; until test -e {lab.home}/done; do sleep 0.05; done"
+    words = ("-l", "board=rpi4", "--client", lab.home / "ann.yaml")
+    shell = lab.start("shell", *words, "--", "sh", "-c", script)
+    lab.until((lab.home / "inside").exists)
+    lab.ok("power", "on", "--override", JUMPSTARTER_HOST=door(lab))
+    (lab.home / "done").touch()
+    _, said = shell.communicate(timeout=60)
+    assert said.count(" of this host takes part in the lease, with --override") == 1, said
+    assert "INFO" not in said, "the rest is for --exporter-logs"
+
+
 def lease(lab: Lab) -> str:
     return lab.ok("lease", "list", "--client", lab.home / "ann.yaml", "-o", "name").split()[0]
 

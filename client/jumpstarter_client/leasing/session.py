@@ -19,7 +19,7 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import (
 
 from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
 from jumpstarter_client.leasing.notices import Notify
-from jumpstarter_client.logs import entries, is_of_hook, line_of
+from jumpstarter_client.logs import entries, is_notice, is_of_hook, line_of
 
 __all__ = ["SessionLog", "end_session", "warn_of_hook"]
 
@@ -49,7 +49,7 @@ _OF_HOOK = frozenset(
 
 
 class SessionLog:
-    """Prints what the hooks say, everything, or nothing, on standard error."""
+    """Prints what the hooks say and what the user is told, everything, or nothing, on standard error."""
 
     def __init__(self, channel: LastingChannel, *, hooks: bool, everything: bool) -> None:
         self._channel = channel
@@ -64,7 +64,7 @@ class SessionLog:
         try:
             async with aclosing(entries(self._channel)) as log:
                 async for entry in log:
-                    if self._everything or is_of_hook(entry):
+                    if self._everything or is_of_hook(entry) or is_notice(entry):
                         self._news.set()
                         self._news = trio.Event()
                         print_error_line(line_of(entry))
