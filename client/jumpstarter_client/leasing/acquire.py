@@ -11,7 +11,7 @@ import trio
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.identifiers import uuid7
-from jumpstarter_proto.remote import NO_BOARD, Backoff
+from jumpstarter_proto.remote import Backoff, ReasonCode
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.errors import ConnectError
@@ -204,7 +204,7 @@ async def _cure(controller: Controller, name: str, reason: str | None) -> str:
     except RpcError as error:  # the controller has said already that there will be no board
         _log.info("why lease %s has ended is not known: %s", name, error)
         return ""
-    return "; or wait until there is one: --wait-for-board" if reason == NO_BOARD else ""
+    return "; or wait until there is one: --wait-for-board" if reason == ReasonCode.NO_BOARD else ""
 
 
 async def release(controller: Controller, name: str) -> None:

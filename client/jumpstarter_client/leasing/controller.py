@@ -18,6 +18,8 @@ from jumpstarter_proto.remote import (
     REASON,
     WAITS,
     WAITS_FOR_BOARD,
+    ReasonCode,
+    means,
     open_controller,
     read_claims,
 )
@@ -53,10 +55,8 @@ def bare(resource: str) -> str:
 
 
 def is_missing(error: RpcError) -> bool:
-    """Whether it says that there is no such thing. The code is a Kubernetes API's, which says it in words only."""
-    return error.code is StatusCode.NOT_FOUND or (
-        error.code is StatusCode.UNKNOWN and "not found" in error.details
-    )
+    """Whether it says that there is no such thing, or nobody who could have it."""
+    return error.code is StatusCode.NOT_FOUND or means(error, ReasonCode.NOT_FOUND, ReasonCode.CALLER_GONE)
 
 
 class Controller:
@@ -170,7 +170,7 @@ class Calls:
         return await self._client.GetLease(request, timeout=CALL_SECONDS, metadata=_WAITS if waits else ())
 
     async def end_reason(self, name: str) -> str:
-        """Why a lease has ended, as a word for programs such as `NO_BOARD`; empty if the controller does not say."""
+        """Why a lease has ended, as a code such as `ReasonCode.NO_BOARD`; empty if the controller does not say."""
         request = pb.GetLeaseRequest(name=f"{self._parent}/leases/{name}")
         async with self._channel.server_stream(
             CLIENT_SERVICE_GET_LEASE, request, timeout=CALL_SECONDS
@@ -295,25 +295,21 @@ def _mind_the_end(config: ClientConfig) -> None:
         _log.warning("your token is good for %.0f h more; renew it: jumpstarter auth rotate", left / 3600)
 
 
-_OF_TOKENS = ("failed to authenticate token", "oidc: ")
-_OF_WISHES = ("selector ", "duration ", "begin_time ", "end_time ")
-"""How a controller begins what is UNKNOWN on the wire, and is no secret to who reads the words."""
-
-
 @contextmanager
 def explained() -> Iterator[None]:
-    """Give an error the exit code that its words deserve, and say what to do about an old token."""
+    """Give an error the exit code that its reason deserves, and say what to do about an old token."""
     try:
         yield
     except RpcError as error:
-        if "token is expired" in error.details:
-            said = RpcError(error.code, f"{error.details}; log in again: jumpstarter login")
+        if means(error, ReasonCode.TOKEN_EXPIRED):
+            sentence = f"{error.details}; log in again: jumpstarter login"
+            said = RpcError(error.code, sentence, error.trailing_metadata)
             said.exit_code = ExitCode.DENIED
             raise said from error
         if is_missing(error):
             error.exit_code = ExitCode.NOT_FOUND
-        elif "permission denied" in error.details or error.details.startswith(_OF_TOKENS):
+        elif means(error, ReasonCode.NOT_YOURS, ReasonCode.BAD_TOKEN, ReasonCode.CALLER_DENIED):
             error.exit_code = ExitCode.DENIED
-        elif error.code is StatusCode.UNKNOWN and error.details.startswith(_OF_WISHES):
+        elif means(error, ReasonCode.BAD_WISH):
             error.exit_code = ExitCode.USAGE
         raise

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import trio
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.remote import CONNECT_SECONDS, Backoff, open_router_stream
+from jumpstarter_proto.remote import CONNECT_SECONDS, Backoff, ReasonCode, means, open_router_stream
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.texts import shown
@@ -145,10 +145,7 @@ def _left(deadline: float) -> float:
 
 def _may_pass(error: RpcError) -> bool:
     """Whether dialling again can help (wire.md 4.2, and what a router and a busy exporter say)."""
-    return error.code in _PASSES or (
-        error.code is StatusCode.FAILED_PRECONDITION
-        and ("not ready" in error.details or "offline" in error.details)
-    )
+    return error.code in _PASSES or means(error, ReasonCode.NOT_READY)
 
 
 class NotYoursError(ConnectError):

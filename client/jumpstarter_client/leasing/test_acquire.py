@@ -13,7 +13,7 @@ import trio.testing
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
-from jumpstarter_proto.remote import NO_BOARD, REASON, WAITS
+from jumpstarter_proto.remote import REASON, WAITS, ReasonCode
 from jumpstarter_proto.rpc import Metadata, RpcError, ServerCall, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import kubernetes_pb2
@@ -188,7 +188,7 @@ async def test_who_finds_no_board_hears_so_though_the_controller_does_not_say_wh
             return await super().GetLease(request, call)
 
     queue = Forgetful()
-    queue.reason = [(REASON, NO_BOARD)]
+    queue.reason = [(REASON, ReasonCode.NO_BOARD.value)]
     controller, lease = cast("Controller", Access(queue)), pb.Lease(name=f"{LAB}/leases/x")
     with pytest.raises(RefusedError) as refused:
         await until_ready(controller, lease, lambda _: None, timeout=60)
@@ -206,7 +206,8 @@ async def test_a_lease_that_cannot_be_given_back_hides_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("reason", "can_wait"), [([(REASON, NO_BOARD)], True), ([(REASON, "another")], False), ([], False)]
+    ("reason", "can_wait"),
+    [([(REASON, ReasonCode.NO_BOARD.value)], True), ([(REASON, "another")], False), ([], False)],
 )
 async def test_who_finds_no_board_hears_that_one_can_be_waited_for_if_the_controller_says_so(
     reason: Metadata, can_wait: bool, autojump_clock: trio.testing.MockClock

@@ -14,7 +14,7 @@ from google.protobuf import timestamp_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.lab.v1 import exporters_grpc, exporters_pb2
-from jumpstarter_proto.remote import NO_BOARD, Identity, Kind, Trust
+from jumpstarter_proto.remote import Identity, Kind, ReasonCode, Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import kubernetes_pb2
@@ -219,7 +219,7 @@ async def test_an_old_controller_in_the_place_of_a_new_one_is_asked(
     assert old.asked
 
 
-@pytest.mark.parametrize("reason", [NO_BOARD, "another", ""])
+@pytest.mark.parametrize("reason", [ReasonCode.NO_BOARD.value, "another", ""])
 async def test_who_finds_no_board_hears_so_in_the_same_call(
     reason: str, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -227,7 +227,7 @@ async def test_who_finds_no_board_hears_so_in_the_same_call(
     access = Access(Telling(tells((1, none), reason=reason)))
     with pytest.raises(RefusedError) as refused:
         await wait(access)
-    cure = "; or wait until there is one: --wait-for-board" if reason == NO_BOARD else ""
+    cure = "; or wait until there is one: --wait-for-board" if reason == ReasonCode.NO_BOARD else ""
     assert str(refused.value) == f"the lease cannot be satisfied: no exporter matches x{cure}"
     assert access.connections == 1
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.remote import Kind, ReasonCode, refused
 from jumpstarter_proto.rpc import Metadata, RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 
@@ -90,9 +90,10 @@ def authorise(caller: Caller, found: tuple[Callable[[str], bool], str] | None) -
     kind = caller.kind.lower()
     where = f"{shown(caller.namespace)}/{shown(caller.name)}"
     if found is None:
-        raise RpcError(
+        raise refused(
             StatusCode.UNKNOWN,
             f'{kind} {where}: {kind}s.jumpstarter.dev "{shown(caller.name)}" not found; it was deleted',
+            ReasonCode.CALLER_GONE,
         )
     knows, username = found
     if caller.subject is not None:
@@ -101,7 +102,9 @@ def authorise(caller: Caller, found: tuple[Callable[[str], bool], str] | None) -
     else:
         allowed = bool(username) and username == caller.username
     if not allowed:
-        raise RpcError(StatusCode.PERMISSION_DENIED, f"permission denied for {kind} {where}")
+        raise refused(
+            StatusCode.PERMISSION_DENIED, f"permission denied for {kind} {where}", ReasonCode.CALLER_DENIED
+        )
 
 
 def bearer(metadata: Metadata) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
-from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.remote import REASON, Kind, ReasonCode
+from jumpstarter_proto.rpc import RpcError, StatusCode
 
 __all__ = ["ISSUER", "LIFETIME", "Subject", "TokenError", "TokenIssuer", "expired"]
 
@@ -23,18 +24,20 @@ REMEMBERED = 8192
 """Tokens whose signature was found to be ours."""
 
 
-class TokenError(JumpstarterError):
-    """A token that does not count. On the wire UNKNOWN, by whose text clients know what to do."""
+class TokenError(RpcError):
+    """A token that does not count. On the wire UNKNOWN, with the text that Jumpstarter's own clients look for."""
 
-    status = "UNKNOWN"
-    exit_code = ExitCode.DENIED
+    def __init__(self, sentence: str, reason: ReasonCode = ReasonCode.BAD_TOKEN) -> None:
+        super().__init__(StatusCode.UNKNOWN, sentence, [(REASON, reason.value)])
+        self.exit_code = ExitCode.DENIED
 
 
 def expired() -> TokenError:
     """Of a token whose time is over; clients look for these words."""
     return TokenError(
         "oidc: verify token: token is expired; ask who runs the lab for a new one "
-        "(jumpstarter-controller admin client rotate), or log in again"
+        "(jumpstarter-controller admin client rotate), or log in again",
+        ReasonCode.TOKEN_EXPIRED,
     )
 
 

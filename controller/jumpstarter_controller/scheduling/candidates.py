@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jumpstarter_proto.remote import NO_BOARD
+from jumpstarter_proto.remote import ReasonCode
 
 from jumpstarter_controller.lab import (
     Client,
@@ -124,14 +124,14 @@ def _named(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | Refu
             unsatisfiable,
             "ExporterNotFound",
             f"there is no exporter {lease.exporter_name}; see which there are with: jumpstarter exporters",
-            code=NO_BOARD,
+            code=ReasonCode.NO_BOARD.value,
         )
     if exporter.gone_since is not None:
         return Refusal(
             unsatisfiable,
             "ExporterNotFound",
             f"exporter {exporter.name} is {exporter.status_message}; choose another: jumpstarter exporters",
-            code=NO_BOARD,
+            code=ReasonCode.NO_BOARD.value,
         )
     if not selector.matches(exporter.labels):
         return Refusal(
@@ -163,7 +163,7 @@ def _selected(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | R
 def _no_access(lease: Lease, selector: Selector, found: list[Exporter]) -> Refusal:
     if not found:
         message = f"no exporter matches {selector}; see which there are with: jumpstarter exporters"
-        return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message, code=NO_BOARD)
+        return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message, code=ReasonCode.NO_BOARD.value)
     names = ", ".join(sorted(exporter.name for exporter in found)[:5])
     message = (
         f"no access policy lets client {lease.client} have {names} for {lease.duration:g} s; "

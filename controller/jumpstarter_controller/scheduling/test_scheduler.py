@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jumpstarter_proto.remote import NO_BOARD
+from jumpstarter_proto.remote import ReasonCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
@@ -143,7 +143,7 @@ def test_conditions(world: World, asked: dict[str, object], expected: tuple[str,
     assert (world.lease(key).ended is not None) is final
     assert world.lease(key).conditions[-1].message
     is_there_none = asked in ({"selector": "", "exporter_name": "none"}, {"selector": "board=nothing"})
-    assert world.lease(key).conditions[-1].code == (NO_BOARD if is_there_none else "")
+    assert world.lease(key).conditions[-1].code == (ReasonCode.NO_BOARD.value if is_there_none else "")
 
 
 def test_a_minute_of_silence_is_offline_and_the_return_heals(world: World) -> None:

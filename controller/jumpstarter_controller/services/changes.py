@@ -9,6 +9,7 @@ from itertools import islice
 
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.identifiers import uuid7
+from jumpstarter_proto.remote import ReasonCode, refused
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_pb2
@@ -70,14 +71,15 @@ _LISTS = {"lease": "lease list", "exporter": "exporters"}
 
 def not_found(kind: str, name: str) -> RpcError:
     """As a Kubernetes API would say it, and what to do."""
-    return RpcError(
+    return refused(
         StatusCode.UNKNOWN,
         f'{kind}s.jumpstarter.dev "{shown(name)}" not found; see which there are: jumpstarter {_LISTS.get(kind, kind)}',
+        ReasonCode.NOT_FOUND,
     )
 
 
 def _unknown(error: ValueError) -> RpcError:
-    return RpcError(StatusCode.UNKNOWN, str(error))
+    return refused(StatusCode.UNKNOWN, str(error), ReasonCode.BAD_WISH)
 
 
 def create_lease(
@@ -214,9 +216,10 @@ def owned(lab: Lab, client: Client, key: Key, call: str) -> Lease:
     if lease is None:
         raise not_found("lease", key.name)
     if lease.client != client.name:
-        raise RpcError(
+        raise refused(
             StatusCode.UNKNOWN,
             f"{call} permission denied: the lease is {lease.client}'s; ask for one of your own",
+            ReasonCode.NOT_YOURS,
         )
     return lease
 
@@ -309,7 +312,11 @@ def _new_owner(lab: Lab, lease: Lease, resource: str) -> str:
         )
     client = lab.get(Client, target)
     if client is None:
-        raise RpcError(StatusCode.UNKNOWN, f"target client not found: {shown(target.name)}; check its name")
+        raise refused(
+            StatusCode.UNKNOWN,
+            f"target client not found: {shown(target.name)}; check its name",
+            ReasonCode.NOT_FOUND,
+        )
     if not client.enabled:
         raise RpcError(
             StatusCode.UNKNOWN,

@@ -9,7 +9,7 @@ import trio
 from google.protobuf import empty_pb2
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.remote import ANSWERS
+from jumpstarter_proto.remote import ANSWERS, ReasonCode, refused
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, status_of
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_grpc
@@ -126,7 +126,11 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         session = await self._guard.exporter_session(call)
         lease = self._lease(session.record.namespace, request.lease_name)
         if lease.exporter != session.record.name:
-            raise RpcError(StatusCode.UNKNOWN, "permission denied: the lease is not this exporter's")
+            raise refused(
+                StatusCode.UNKNOWN,
+                "permission denied: the lease is not this exporter's",
+                ReasonCode.NOT_YOURS,
+            )
         self._streams.admit(session.record.key, call)
         await call.send_initial_metadata()
         async with trio.open_nursery() as nursery:
@@ -180,7 +184,11 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         """The lease, if that client may dial it."""
         lease = self._lease(client.namespace, name)
         if lease.client != client.name:
-            raise RpcError(StatusCode.UNKNOWN, f"permission denied: the lease is {lease.client}'s now")
+            raise refused(
+                StatusCode.UNKNOWN,
+                f"permission denied: the lease is {lease.client}'s now",
+                ReasonCode.NOT_YOURS,
+            )
         if lease.ended is not None:
             raise RpcError(StatusCode.UNKNOWN, f"lease {lease.name} has ended; create a new one")
         if not lease.accepted:
@@ -202,11 +210,18 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 reason = _REFUSALS[exporter.status]
                 if exporter.status_message and exporter.status is not ExporterStatus.OFFLINE:
                     reason += f": {exporter.status_message}"
-                raise RpcError(StatusCode.FAILED_PRECONDITION, reason)
+                away = exporter.status is ExporterStatus.OFFLINE
+                raise refused(
+                    StatusCode.FAILED_PRECONDITION,
+                    reason,
+                    ReasonCode.NOT_READY if away else ReasonCode.HOOK_FAILED,
+                )
             left = deadline - trio.current_time()
             if left <= 0:
-                raise RpcError(
-                    StatusCode.FAILED_PRECONDITION, "exporter is not ready (status: Available); try again"
+                raise refused(
+                    StatusCode.FAILED_PRECONDITION,
+                    "exporter is not ready (status: Available); try again",
+                    ReasonCode.NOT_READY,
                 )
             await self._engine.wait(Exporter, key, left)
 
@@ -236,7 +251,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                     f"lease {key.name} is not held by exporter {caller.name}",
                 )
             if isinstance(caller, Client) and lease.client != caller.name:
-                raise RpcError(StatusCode.UNKNOWN, "ReleaseLease permission denied")
+                raise refused(StatusCode.UNKNOWN, "ReleaseLease permission denied", ReasonCode.NOT_YOURS)
             exporter = lab.get(Exporter, caller.key) if isinstance(caller, Exporter) else None
             failed = exporter is not None and exporter.status in _FAILED
             changes.release(lab, lease, exporter.status_message if exporter and failed else "")
@@ -266,7 +281,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         client = await self._guard.client(call)
         lease = self._lease(client.namespace, request.name)
         if lease.client != client.name:
-            raise RpcError(StatusCode.UNKNOWN, "GetLease permission denied")
+            raise refused(StatusCode.UNKNOWN, "GetLease permission denied", ReasonCode.NOT_YOURS)
         exporter = self._engine.view.get(Exporter, Key(lease.namespace, lease.exporter))
         return lease_v1(lease, exporter, self._engine.places().get(lease.key))
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
 
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.remote import Kind, ReasonCode, refused
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.engine import Engine
@@ -57,9 +57,10 @@ class Session(Generic[R]):
         record = (view or self.engine.view).get(type(self.record), self.record.key)
         word = type(self.record).KIND
         if record is None or not record.knows(self.uid, self.engine.clock()):
-            raise RpcError(
+            raise refused(
                 StatusCode.UNAUTHENTICATED,
                 f"{word} {self.record.name} was deleted or has a new token; fetch its configuration",
+                ReasonCode.CALLER_DENIED,
             )
         _check_enabled(record)
         if self.expires <= self.engine.clock():

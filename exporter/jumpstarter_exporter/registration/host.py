@@ -21,7 +21,16 @@ from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.lab.v1 import boards_pb2
 from jumpstarter_proto.lab.v1.boards_grpc import BoardServiceStub
 from jumpstarter_proto.private_files import PrivateFileError
-from jumpstarter_proto.remote import Backoff, Identity, Kind, Trust, open_controller, read_claims
+from jumpstarter_proto.remote import (
+    Backoff,
+    Identity,
+    Kind,
+    ReasonCode,
+    Trust,
+    means,
+    open_controller,
+    read_claims,
+)
 from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 
@@ -242,8 +251,12 @@ class BoardRegistration:
     def _explained(self, error: RpcError) -> RpcError:
         if error.code is StatusCode.UNIMPLEMENTED:
             return RpcError(error.code, missing_token(self._board, self._enrolment.name, self._host.endpoint))
-        if f"host {self._host.namespace}/{self._host.name}" in error.details or (
-            error.code is StatusCode.UNAUTHENTICATED or "oidc:" in error.details
+        if error.code is StatusCode.UNAUTHENTICATED or means(
+            error,
+            ReasonCode.CALLER_GONE,
+            ReasonCode.CALLER_DENIED,
+            ReasonCode.BAD_TOKEN,
+            ReasonCode.TOKEN_EXPIRED,
         ):
             return RpcError(error.code, f"{error.details}; {_renewal(self._host)}")
         return error

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.remote import Backoff
+from jumpstarter_proto.remote import Backoff, ReasonCode, means
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 __all__ = ["Pace", "Patience", "Pause", "Repetition", "is_gone", "is_refusal"]
@@ -33,25 +33,22 @@ def is_refusal(error: JumpstarterError) -> bool:
     """Whether the controller has understood who we are, and does not want us."""
     if not isinstance(error, RpcError):
         return True  # the configuration makes no sense
-    # Jumpstarter's controller has one code for a token that is no good and for a moment's trouble of its own.
-    text = error.details.lower()
-    return error.code in _REFUSALS or (
-        error.code is StatusCode.UNKNOWN
-        and any(word in text for word in ("token", "not found", "authenticate"))
+    return error.code in _REFUSALS or means(
+        error,
+        ReasonCode.BAD_TOKEN,
+        ReasonCode.TOKEN_EXPIRED,
+        ReasonCode.CALLER_DENIED,
+        ReasonCode.CALLER_GONE,
+        ReasonCode.NOT_FOUND,
     )
 
 
 def is_gone(error: JumpstarterError) -> bool:
-    """Whether the controller knows no such exporter any more, in a Kubernetes API's words: its lease ended with it.
+    """Whether the controller knows no such exporter any more: its lease ended with it.
 
     With a host all of its boards have gone.
     """
-    return (
-        isinstance(error, RpcError)
-        and error.code in (StatusCode.UNKNOWN, StatusCode.NOT_FOUND)
-        and any(kind in error.details for kind in ("exporters.jumpstarter.dev", "hosts.jumpstarter.dev"))
-        and "not found" in error.details
-    )
+    return isinstance(error, RpcError) and means(error, ReasonCode.CALLER_GONE)
 
 
 @dataclass(frozen=True)

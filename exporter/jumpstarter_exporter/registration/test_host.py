@@ -13,6 +13,7 @@ import trio
 import trio.testing
 from jumpstarter_proto.lab.v1 import boards_grpc, lab_pb2
 from jumpstarter_proto.lab.v1 import boards_pb2 as pb
+from jumpstarter_proto.remote import REASON, ReasonCode
 from jumpstarter_proto.rpc import Caller, RpcError, ServerCall, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.tasks import collapsed
 
@@ -35,6 +36,11 @@ from tests.support.lock_holder import holding
 HOST = Enrolment("lab:8082", "lab", "pi4", "host-token", Tls(ca="QUJD"), Path("host.yaml"))
 PENDING = replace(HOST, name="pi4-one", token="", host=HOST)
 NOT_GRANTED = RpcError(StatusCode.PERMISSION_DENIED, "host pi4 may not set the label team; leave it out")
+DENIED = RpcError(
+    StatusCode.PERMISSION_DENIED,
+    "permission denied for host lab/pi4",
+    [(REASON, ReasonCode.CALLER_DENIED.value)],
+)
 DELETED = RpcError(StatusCode.UNKNOWN, 'host lab/pi4: hosts.jumpstarter.dev "pi4" not found; it was deleted')
 
 
@@ -183,7 +189,7 @@ async def test_a_label_that_is_refused_takes_no_board_away_that_is_there(
     assert "stays as it was" in caplog.text
     identity, _ = await known.register()
     assert (identity.token, known.problem) == ("token-3", "")
-    for error in (DELETED, RpcError(StatusCode.PERMISSION_DENIED, "permission denied for host lab/pi4")):
+    for error in (DELETED, DENIED):
         boards.failures = [error]
         with refused("admin pair host pi4 --renew"):  # that is no matter of labels
             await registration(boards, replace(PENDING, token="kept"), team="kernel").register()

@@ -5,14 +5,13 @@ from jumpstarter_proto.remote.claims import Claims, read_claims
 from jumpstarter_proto.remote.dial import CONNECT_SECONDS, open_controller, open_router, open_router_stream
 from jumpstarter_proto.remote.identity import (
     ANSWERS,
-    NO_BOARD,
-    REASON,
     WAITS,
     WAITS_FOR_BOARD,
     Identity,
     Kind,
 )
 from jumpstarter_proto.remote.options import KEEPALIVE, OptionError, options_of
+from jumpstarter_proto.remote.reasons import REASON, ReasonCode, means, reason_of, refused
 from jumpstarter_proto.remote.trust import (
     EndpointError,
     Trust,
@@ -25,7 +24,6 @@ __all__ = [
     "ANSWERS",
     "CONNECT_SECONDS",
     "KEEPALIVE",
-    "NO_BOARD",
     "REASON",
     "WAITS",
     "WAITS_FOR_BOARD",
@@ -35,13 +33,17 @@ __all__ = [
     "Identity",
     "Kind",
     "OptionError",
+    "ReasonCode",
     "Trust",
     "fetch_certificate",
     "fingerprint_of",
+    "means",
     "open_controller",
     "open_router",
     "open_router_stream",
     "options_of",
     "read_claims",
+    "reason_of",
+    "refused",
     "split_endpoint",
 ]

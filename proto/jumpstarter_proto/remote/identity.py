@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from jumpstarter_proto.rpc import Metadata
 
-__all__ = ["ANSWERS", "NO_BOARD", "REASON", "WAITS", "WAITS_FOR_BOARD", "Identity", "Kind"]
+__all__ = ["ANSWERS", "WAITS", "WAITS_FOR_BOARD", "Identity", "Kind"]
 
 WAITS = "jumpstarter-waits"
 """Of a call by a command that waits for the lease, and gives it back when it ends. Only our controllers know it."""
@@ -17,13 +17,6 @@ WAITS_FOR_BOARD = "jumpstarter-waits-for-board"
 
 ANSWERS = "jumpstarter-exporter-answers"
 """Of an exporter's Register: it accepts or declines each lease. Only our controllers know it."""
-
-
-REASON = "jumpstarter-reason"
-"""In an answer's trailing metadata: why, as a word for programs beside the sentence. Only our controllers say it."""
-
-NO_BOARD = "no-board"
-"""A `REASON`: the lease has ended because there is no exporter that it asks for. One that waits for a board goes on."""
 
 
 class Kind(enum.StrEnum):

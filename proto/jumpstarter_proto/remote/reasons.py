@@ -1,0 +1,88 @@
+"""Why a controller refuses, for programs: a code in the answer's trailer, beside the sentence for people.
+
+Controllers of Jumpstarter, and ours of v0.1.0, have sentences only. `means` looks into those, by the one table here,
+and never where there is a code.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+__all__ = ["REASON", "ReasonCode", "means", "reason_of", "refused"]
+
+REASON = "jumpstarter-reason"
+"""In an answer's trailing metadata: why, as a word for programs beside the sentence. Only our controllers say it."""
+
+
+class ReasonCode(enum.StrEnum):
+    """What a program may have to know. A peer may have others, which mean nothing to who does not know them."""
+
+    NO_BOARD = "no-board"
+    """The lease has ended because there is no exporter that it asks for. One that waits for a board goes on."""
+    NOT_FOUND = "not-found"
+    """There is no such thing."""
+    CALLER_GONE = "caller-gone"
+    """There is no such client, exporter or host as who calls; it was deleted."""
+    CALLER_DENIED = "caller-denied"
+    """The token is not of who calls, or not any more."""
+    BAD_TOKEN = "bad-token"  # noqa: S105 - no password
+    """The token is nobody's."""
+    TOKEN_EXPIRED = "token-expired"  # noqa: S105 - no password
+    """Its time is over."""
+    NOT_YOURS = "not-yours"
+    """It is somebody else's."""
+    BAD_WISH = "bad-wish"
+    """What is asked for cannot be: a selector, a duration or a time."""
+    NOT_READY = "not-ready"
+    """For the moment; it is to be tried again."""
+    HOOK_FAILED = "hook-failed"
+    """The exporter's hook; trying again does not help."""
+
+
+def refused(code: StatusCode, sentence: str, reason: ReasonCode) -> RpcError:
+    """An error with a reason beside its sentence."""
+    return RpcError(code, sentence, [(REASON, reason.value)])
+
+
+def reason_of(error: RpcError) -> str:
+    """The code that came with an error; empty where there is none."""
+    return next((str(value) for key, value in error.trailing_metadata if key == REASON), "")
+
+
+def means(error: RpcError, *reasons: ReasonCode) -> bool:
+    """Whether it was refused for one of these reasons: by its code, or by its words if it has none."""
+    if code := reason_of(error):
+        return code in reasons
+    return any(_says(error, reason) for reason in reasons)
+
+
+_Codes = frozenset[StatusCode]
+_UNKNOWN: _Codes = frozenset((StatusCode.UNKNOWN,))
+_ANY: _Codes = frozenset(StatusCode)
+
+_WORDS: dict[ReasonCode, tuple[_Codes, re.Pattern[str]]] = {
+    # A Kubernetes API's, which has no code for it.
+    ReasonCode.NOT_FOUND: (_UNKNOWN, re.compile("not found")),
+    ReasonCode.CALLER_GONE: (
+        frozenset((StatusCode.UNKNOWN, StatusCode.NOT_FOUND)),
+        re.compile(r"(exporters|hosts)\.jumpstarter\.dev.*not found", re.DOTALL),
+    ),
+    # One code for a token that is no good and for a moment's trouble of its own.
+    ReasonCode.BAD_TOKEN: (_ANY, re.compile(r"\A(failed to authenticate token|oidc: )")),
+    ReasonCode.CALLER_DENIED: (_UNKNOWN, re.compile("token|authenticate", re.IGNORECASE)),
+    ReasonCode.TOKEN_EXPIRED: (_ANY, re.compile("token is expired")),
+    ReasonCode.NOT_YOURS: (_ANY, re.compile("permission denied")),
+    ReasonCode.BAD_WISH: (_UNKNOWN, re.compile(r"\A(selector|duration|begin_time|end_time) ")),
+    ReasonCode.NOT_READY: (frozenset((StatusCode.FAILED_PRECONDITION,)), re.compile("not ready|offline")),
+}
+"""What is looked for in the sentences of peers that have no codes; where there is nothing here, nothing tells."""
+
+
+def _says(error: RpcError, reason: ReasonCode) -> bool:
+    if reason not in _WORDS:
+        return False
+    codes, words = _WORDS[reason]
+    return error.code in codes and words.search(error.details) is not None
