@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from jumpstarter_controller.housekeeping import KEEP_SECONDS, forget_ended
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
 from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
-from jumpstarter_controller.lab import Exporter
+from jumpstarter_controller.lab import Drain, Exporter
 from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import (
@@ -194,6 +195,8 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         file = settings.configuration_file
         return "" if file is None else unread(file, configuration)
 
+    if (drain := engine.view.get(Drain, Drain.PLACE)) is not None:
+        _log.warning("%s", drained_text(drain))
     try:
         return await serve(
             served, lines, *background, tls=tls, status=partial(status_text, engine, end), unread=changed
@@ -208,13 +211,22 @@ def status_text(engine: Engine, end: CertificateEnd) -> str:
     there = sum(online(one, engine.presence, now) for one in view.all(Exporter))
     leases = list(view.open_leases())
     active = sum(lease.active for lease in leases)
+    drain = view.get(Drain, Drain.PLACE)
     sentences = (
+        "" if drain is None else drained_text(drain),
         f"{there} of {view.count(Exporter)} exporters online",
         f"{active} leases active, {len(leases) - active} waiting",
         engine.trouble,
         end.last_warning,
     )
     return "; ".join(filter(None, sentences))
+
+
+def drained_text(drain: Drain) -> str:
+    """That no lease begins, since when, why, and how to change it."""
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(drain.created))
+    why = f" ({drain.reason})" if drain.reason else ""
+    return f"drained since {since}{why}: no lease begins until `jumpstarter-controller resume`"
 
 
 @asynccontextmanager

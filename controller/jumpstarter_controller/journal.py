@@ -10,6 +10,7 @@ from jumpstarter_controller.lab import (
     Client,
     Condition,
     ConditionType,
+    Drain,
     Exporter,
     ExporterDevices,
     ExporterStatus,
@@ -51,6 +52,8 @@ def entries(before: Record | None, after: Record | None) -> Iterator[Entry]:
             sentences = _exporter(_as(Exporter, before), _as(Exporter, after))
         case PairingCode():
             sentences = _existence(f"pairing code for {record.kind} {record.subject}", before, after)
+        case Drain():
+            sentences = _drain(_as(Drain, before), _as(Drain, after))
         case _:
             sentences = _existence(record.KIND, before, after)
     for level, sentence in sentences:
@@ -145,6 +148,14 @@ def _existence(word: str, before: Record | None, after: Record | None) -> _Sente
             yield logging.INFO, f"{word} used"
     elif isinstance(after, Policy):
         yield logging.INFO, f"{word} changed"
+
+
+def _drain(before: Drain | None, after: Drain | None) -> _Sentences:
+    if after is None:
+        yield logging.WARNING, "lab is resumed: leases begin again"
+    elif before is None or before.reason != after.reason:
+        why = f" ({after.reason})" if after.reason else ""
+        yield logging.WARNING, f"lab is drained{why}: no lease begins until it is resumed"
 
 
 def _host(before: Host, after: Host) -> _Sentences:

@@ -1,8 +1,8 @@
 """What of the present data goes into a lab that comes out of a backup: what happened in the world meanwhile. No I/O.
 
 A lease that has ended is not to hold a board again, and one that runs is somebody's; a token that was taken away is not
-to be good again. So leases, the state of exporters, and who is let in stay as they are now. Clients, exporters, hosts,
-policies and labels are the backup's.
+to be good again. So leases, the state of exporters, who is let in, and whether the lab is drained stay as they are now.
+Clients, exporters, hosts, policies and labels are the backup's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
     Client,
+    Drain,
     Exporter,
     ExporterDevices,
     ExporterStatus,
@@ -79,6 +80,10 @@ def carry_over(backup: View, present: View) -> CarryOver:
         if backup.get(Exporter, devices.key) is not None:
             found.put(devices, backup)
     found.sentences += _leases(found, backup, present)
+    if (drain := present.get(Drain, Drain.PLACE)) is not None:
+        found.put(drain, backup)
+    elif (former := backup.get(Drain, Drain.PLACE)) is not None:
+        found.remove(former)
     return found
 
 

@@ -33,7 +33,7 @@ from jumpstarter_controller.backups.archive import (
 )
 from jumpstarter_controller.backups.carry_over import CarryOver, carry_over, dropped_codes, good_again
 from jumpstarter_controller.folder import DataFolder
-from jumpstarter_controller.lab import View
+from jumpstarter_controller.lab import Drain, View
 from jumpstarter_controller.store import SqliteStore, StoreError
 
 __all__ = ["Restored", "restore"]
@@ -94,6 +94,8 @@ def _restore(folder: DataFolder, contents: Contents, stage: Path, *, exactly: bo
         sentences.append(
             "tokens are signed with the backup's key; what the present one has signed is not good"
         )
+    if carried.changes.get((Drain, Drain.PLACE), lab.get(Drain, Drain.PLACE)) is not None:
+        sentences.append("the lab is drained; let leases begin: jumpstarter-controller resume")
     if present is None:
         sentences.append(_unknown(contents, why_not))
     write_private(folder.restoring, (kept.name if kept else "").encode())

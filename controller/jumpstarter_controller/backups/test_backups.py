@@ -18,7 +18,7 @@ from jumpstarter_controller.backups.archive import KEPT_FILES, SECRETS, load
 from jumpstarter_controller.certificates import own_certificate
 from jumpstarter_controller.folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.identity import random_key, signing_key
-from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lease, PairingCode, Policy, Record
+from jumpstarter_controller.lab import Client, Drain, Exporter, Host, Key, Lease, PairingCode, Policy, Record
 from jumpstarter_controller.store import SqliteStore
 
 ANN = Client(namespace="lab", name="ann", uid="ann-1", labels={"team": "ci"})
@@ -333,6 +333,21 @@ def test_nothing_is_restored_beside_a_controller_or_somebody_who_has_the_databas
     after = content(lab.path)
     assert {name: after[name] for name in before} == before
     restore(lab, path)
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_lab_is_drained_after_a_restore_if_it_is_now_and_that_is_said(
+    lab: DataFolder, tmp_path: Path, *, before: bool, after: bool
+) -> None:
+    drain = Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name)
+    write(lab, [drain] if before else [])
+    path = write_backup(lab, tmp_path / "b").path
+    write(lab, [drain] if after else [], gone=[] if after else [drain])
+    for exactly, expected in ((False, after), (True, before)):
+        done = restore(lab, path, exactly=exactly)
+        assert (load(lab.database).get(Drain, Drain.PLACE) is not None) == expected
+        assert any("the lab is drained" in one for one in done.sentences) == expected
 
 
 STEPS = ("rename", "replace", "unlink", "mkdir")

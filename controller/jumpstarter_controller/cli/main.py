@@ -160,6 +160,53 @@ def run(
     return trio.run(process.run, settings)
 
 
+@app.command
+def drain(
+    *,
+    reason: str = "",
+    wait: Annotated[bool, Parameter(negative="")] = False,
+    timeout: str = "1d",
+    data: Path | None = None,
+) -> int:
+    """Let no lease begin any more, until `resume`. Leases that run go on, and who asks for one waits in the queue.
+
+    It stays so over restarts, also if the controller does not run now.
+
+        jumpstarter-controller drain --reason "new kernel, back at 14:00"
+        jumpstarter-controller drain --wait --timeout 2h && systemctl stop jumpstarter-controller
+
+    Parameters
+    ----------
+    reason
+        For those who wait; they see it.
+    wait
+        Until no lease runs; exit code 6 if some still do after the timeout.
+    timeout
+        How long to wait, such as 30m or 2h.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import drain as draining  # noqa: PLC0415
+
+    return draining.drain(reason, wait=wait, timeout=seconds(timeout), data=data)
+
+
+@app.command
+def resume(*, data: Path | None = None) -> int:
+    """Let leases begin again after `drain`; those that wait get their boards in the order of the queue.
+
+        jumpstarter-controller resume
+
+    Parameters
+    ----------
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import drain as draining  # noqa: PLC0415
+
+    return draining.resume(data=data)
+
+
 @client.command(name="create")
 def create_client(
     name: str,

@@ -17,6 +17,7 @@ __all__ = [
     "Condition",
     "ConditionType",
     "Device",
+    "Drain",
     "Exporter",
     "ExporterDevices",
     "ExporterStatus",
@@ -281,6 +282,17 @@ class Policy(Record, frozen=True, kw_only=True, omit_defaults=True):
     exporters: str = ""
     """Selector on exporters' labels; empty selects all."""
     rules: tuple[Rule, ...] = ()
+
+
+class Drain(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """While there is one, no lease begins in the whole lab: those that run go on, the others wait."""
+
+    KIND = "drain"
+    PLACE: ClassVar[Key] = Key("", "lab")
+    """Of the only one."""
+
+    reason: str = ""
+    """What who drained the lab has said."""
 
 
 class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):

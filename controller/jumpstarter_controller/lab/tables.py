@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 
 from jumpstarter_controller.lab.records import (
     Client,
+    Drain,
     Exporter,
     ExporterDevices,
     Host,
@@ -21,7 +22,7 @@ __all__ = ["Lab", "Place", "View"]
 
 R = TypeVar("R", bound=Record)
 Place = tuple[type[Record], Key]
-KINDS: tuple[type[Record], ...] = (Client, Exporter, ExporterDevices, Lease, Policy, PairingCode, Host)
+KINDS: tuple[type[Record], ...] = (Client, Exporter, ExporterDevices, Lease, Policy, PairingCode, Host, Drain)
 
 
 class View:
@@ -89,7 +90,7 @@ class View:
 def _shape(record: Record | None) -> object:
     if isinstance(record, Exporter):
         return record.uid, record.labels, record.enabled, record.devices > 0, record.gone_since
-    if isinstance(record, ExporterDevices | PairingCode | Host):
+    if isinstance(record, ExporterDevices | PairingCode | Host | Drain):
         return None
     return record
 

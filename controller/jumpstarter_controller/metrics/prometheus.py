@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.lab import Exporter
+from jumpstarter_controller.lab import Drain, Exporter
 from jumpstarter_controller.logs import Refusals
 from jumpstarter_controller.metrics.http import Page
 from jumpstarter_controller.router import RouterService
@@ -57,6 +57,10 @@ class LabCollector(Collector):
         yield from self._exporters()
         yield from self._leases()
         yield from self._hosts()
+        drain = self._engine.view.get(Drain, Drain.PLACE)
+        yield GaugeMetricFamily(
+            "jumpstarter_drained", "1 while no lease begins, as the lab is drained.", int(drain is not None)
+        )
         tally = self._engine.tally
         acquisitions = CounterMetricFamily(
             "jumpstarter_lease_acquisitions",

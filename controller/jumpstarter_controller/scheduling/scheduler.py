@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jumpstarter_proto.remote import ReasonCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
     Client,
     Condition,
     ConditionType,
+    Drain,
     Exporter,
     ExporterStatus,
     Key,
@@ -72,12 +74,16 @@ class Scheduler:
         waiting: list[Lease] = []
         later: list[Lease] = []
         due = []
+        drain = lab.get(Drain, Drain.PLACE)
         for one in lab.open_leases():
             lease = self._settled(lab, self._noticed(lab, one, now), now)
             ended = _ended(lab, lease, now) or self._abandoned(lease, now)
             if ended is not None:
                 lab.put(withdraw(ended))
                 continue
+            if lease.offered is not None and drain is not None:
+                lease = withdraw(lease)
+                lab.put(lease)
             if lease.offered is not None:
                 due.append(lease.offered + ANSWER_SECONDS)
             if lease.waited:
@@ -156,6 +162,11 @@ class Scheduler:
                 lab.put(lease.with_condition(found.waiting(now)))
             else:
                 lab.put(replace(lease, ended=now).with_condition(found.condition(now)))
+        if (drain := lab.get(Drain, Drain.PLACE)) is not None:
+            pending = _drained(drain, now)
+            for lease, _ in queue:
+                lab.put(lease.with_condition(pending))
+            return []
         if not queue:
             return []
         expiries = []
@@ -235,6 +246,8 @@ class Scheduler:
                 waiting.append((lease, found))
         if not waiting:
             return {}
+        if lab.get(Drain, Drain.PLACE) is not None:
+            return {key: Place(number, None) for key, number in Line(waiting).numbers().items()}
         promises = self._promises(lab, later)
         begins = forecast(waiting, promises, self._supply(lab, now), now)
         return {
@@ -259,6 +272,13 @@ def _pending(lab: View, found: Candidates, supply: Supply, now: float) -> Condit
         if (one := next((one for one in said if one is not None and one.reasons), None)) is not None:
             message += f"; {one.name}: {one.status_message}"
     return Condition(ConditionType.PENDING, True, reason, message, now)
+
+
+def _drained(drain: Drain, now: float) -> Condition:
+    """Why all leases wait."""
+    why = f" ({drain.reason})" if drain.reason else ""
+    message = f"the lab is drained{why}: leases that run go on, and no lease begins until it is resumed"
+    return Condition(ConditionType.PENDING, True, "NotAvailable", message, now, ReasonCode.DRAINED.value)
 
 
 def _ended(lab: View, lease: Lease, now: float) -> Lease | None:

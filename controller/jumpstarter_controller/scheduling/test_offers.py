@@ -6,7 +6,7 @@ import pytest
 from jumpstarter_proto.client.v1 import client_pb2
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.lab import Client, Drain, Exporter, ExporterStatus, Key, Lab, Lease
 from jumpstarter_controller.scheduling import ANSWER_SECONDS, Presence, Scheduler, follow_clock
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.messages import duration_of, timestamp
@@ -103,3 +103,27 @@ def test_an_older_exporter_that_comes_back_has_taken_it(world: World) -> None:
     world.lab.put(replace(world.exporter, devices=1))
     world.decide(5)
     assert (world.lease.begun, world.lease.expiry) == (NOW + 5, NOW + 605)
+
+
+def test_a_lab_that_is_drained_takes_an_offer_back_which_is_made_again_when_it_is_resumed(
+    world: World,
+) -> None:
+    drain = Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name)
+    world.lab.put(drain)
+    wake = world.decide(1)
+    assert (world.lease.exporter, world.lease.offered, world.lease.ended) == ("", None, None)
+    assert world.scheduler.queue(world.lab, NOW + 1)[MINE].seconds is None, "nobody knows when"
+    assert wake is None or wake > NOW + 1, "nothing is due"
+    world.lab.remove(drain)
+    world.decide(2)
+    assert world.lease.offered == NOW + 2
+
+
+def test_a_lab_that_is_drained_still_says_at_once_what_can_never_be(world: World) -> None:
+    world.lab.put(Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name))
+    asked = client_pb2.Lease(exporter_name="none", duration=duration_of(600))
+    changes.create_lease(world.lab, NOW, ANN, "never", asked)
+    world.decide(1)
+    never = world.lab.get(Lease, Key("lab", "never"))
+    assert never is not None
+    assert never.ended == NOW + 1

@@ -12,6 +12,13 @@ from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lab, PairingCode, Policy
 from jumpstarter_controller.services import host_boards, objects
 from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.draining import (
+    begin_drain,
+    checked_reason,
+    drain_state,
+    drain_states,
+    end_drain,
+)
 from jumpstarter_controller.services.messages import kind_of, timestamp
 from jumpstarter_controller.services.policy_changes import (
     apply_policies,
@@ -171,6 +178,25 @@ class AdminService(lab_grpc.AdminServiceServicer):
         key = Key(request.namespace, request.name)
         left = await self._engine.change(lambda lab, _: delete_policy(lab, key))
         return pb.DeletePolicyResponse(left=left)
+
+    async def DrainLab(
+        self, request: pb.DrainLabRequest, call: ServerCall[pb.DrainLabRequest, pb.DrainState]
+    ) -> pb.DrainState:
+        reason = checked_reason(request.reason)
+        await self._engine.change(lambda lab, now: begin_drain(lab, now, reason))
+        return drain_state(self._engine)
+
+    async def ResumeLab(
+        self, request: pb.ResumeLabRequest, call: ServerCall[pb.ResumeLabRequest, pb.DrainState]
+    ) -> pb.DrainState:
+        await self._engine.change(lambda lab, _: end_drain(lab))
+        return drain_state(self._engine)
+
+    async def WatchDrain(
+        self, request: pb.WatchDrainRequest, call: ServerCall[pb.WatchDrainRequest, pb.DrainState]
+    ) -> None:
+        async for state in drain_states(self._engine):
+            await call.send(state)
 
     def _object(self, kind: Kind, record: Client | Exporter | Host) -> pb.Object:
         found = pb.Object(

@@ -91,8 +91,7 @@ class ClientService(client_grpc.ClientServiceServicer):
         lease = self._engine.view.get(Lease, key)
         if lease is None:
             raise changes.not_found("lease", key.name)
-        if code := code_of(lease):
-            call.set_trailing_metadata([(REASON, code)])
+        call.set_trailing_metadata(_reason(lease))
         if lease.waited and lease.client == client.name and call.header(WAITS):
             self._engine.heard_of(lease)
             return await self._current(lease)
@@ -142,7 +141,9 @@ class ClientService(client_grpc.ClientServiceServicer):
                 waits_for_board=waits_for_board,
             )
         )
-        return await self._current(lease)
+        lease = await self._decided(lease)
+        call.set_trailing_metadata(_reason(lease))
+        return self._lease(lease)
 
     async def UpdateLease(
         self, request: pb.UpdateLeaseRequest, call: ServerCall[pb.UpdateLeaseRequest, pb.Lease]
@@ -155,6 +156,9 @@ class ClientService(client_grpc.ClientServiceServicer):
         return await self._current(lease)
 
     async def _current(self, lease: Lease) -> pb.Lease:
+        return self._lease(await self._decided(lease))
+
+    async def _decided(self, lease: Lease) -> Lease:
         """As it is after the decisions that followed the change, and the exporter's, if that is asked and answers soon.
 
         Otherwise, who asked would learn of it when they ask again.
@@ -164,7 +168,7 @@ class ClientService(client_grpc.ClientServiceServicer):
             lease = self._engine.view.get(Lease, lease.key) or lease
             left = deadline - trio.current_time()
             if lease.offered is None or lease.ended is not None or left <= 0:
-                return self._lease(lease)
+                return lease
             await self._engine.wait(Lease, lease.key, left)
 
     async def DeleteLease(
@@ -201,6 +205,12 @@ class ClientService(client_grpc.ClientServiceServicer):
 
         token, expiry = self._issue(await self._engine.change(apply))
         return pb.RotateTokenResponse(token=token, expiry=timestamp(expiry))
+
+
+def _reason(lease: Lease) -> list[tuple[str, str]]:
+    """Why it has ended or waits, as a word for programs."""
+    code = code_of(lease)
+    return [(REASON, code)] if code else []
 
 
 def _own(client: Client, key: Key) -> Key:

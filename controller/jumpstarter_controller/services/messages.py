@@ -153,7 +153,10 @@ def lease_message(lease: Lease, place: Place | None, now: float) -> client_pb2.L
 
 def code_of(lease: Lease) -> str:
     """Why it stands as it does, for programs; empty where its conditions say all in Jumpstarter's words."""
-    return next((one.code for one in lease.conditions if one.code), "")
+    waits = not lease.exporter and lease.ended is None
+    # Why it waited stays among its conditions when it waits no more.
+    codes = (one.code for one in lease.conditions if waits or one.type is not ConditionType.PENDING)
+    return next(filter(None, codes), "")
 
 
 def lease_news(lease: Lease, place: Place | None, now: float) -> exporters_pb2.LeaseNews:

@@ -27,6 +27,7 @@ MIGRATIONS: tuple[str, ...] = (
     ),
     "",  # no table, but records that versions before do not know: exporters' devices
     "",  # the same: hosts, and whose board an exporter is
+    "",  # the same: that the lab is drained
 )
 """What makes each version of the schema from the one before it, in order."""
 SCHEMA = len(MIGRATIONS)

@@ -22,6 +22,8 @@ class ReasonCode(enum.StrEnum):
 
     NO_BOARD = "no-board"
     """The lease has ended because there is no exporter that it asks for. One that waits for a board goes on."""
+    DRAINED = "drained"
+    """The lease waits because none begins in the whole lab, until who runs it lets them."""
     NOT_FOUND = "not-found"
     """There is no such thing."""
     CALLER_GONE = "caller-gone"

@@ -68,6 +68,24 @@ ADMIN_SERVICE_CHANGE_HOST = Method(
     lab_pb2.ChangeHostRequest,
     lab_pb2.Object,
 )
+ADMIN_SERVICE_DRAIN_LAB = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/DrainLab",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.DrainLabRequest,
+    lab_pb2.DrainState,
+)
+ADMIN_SERVICE_RESUME_LAB = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/ResumeLab",
+    Cardinality.UNARY_UNARY,
+    lab_pb2.ResumeLabRequest,
+    lab_pb2.DrainState,
+)
+ADMIN_SERVICE_WATCH_DRAIN = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/WatchDrain",
+    Cardinality.UNARY_STREAM,
+    lab_pb2.WatchDrainRequest,
+    lab_pb2.DrainState,
+)
 
 
 class AdminServiceStub:
@@ -126,6 +144,21 @@ class AdminServiceStub:
     ) -> lab_pb2.Object:
         return await self._channel.unary(ADMIN_SERVICE_CHANGE_HOST, request, timeout=timeout, metadata=metadata)
 
+    async def DrainLab(
+        self, request: lab_pb2.DrainLabRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.DrainState:
+        return await self._channel.unary(ADMIN_SERVICE_DRAIN_LAB, request, timeout=timeout, metadata=metadata)
+
+    async def ResumeLab(
+        self, request: lab_pb2.ResumeLabRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.DrainState:
+        return await self._channel.unary(ADMIN_SERVICE_RESUME_LAB, request, timeout=timeout, metadata=metadata)
+
+    def WatchDrain(
+        self, request: lab_pb2.WatchDrainRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> AbstractAsyncContextManager[ClientCall[lab_pb2.WatchDrainRequest, lab_pb2.DrainState]]:
+        return self._channel.server_stream(ADMIN_SERVICE_WATCH_DRAIN, request, timeout=timeout, metadata=metadata)
+
 
 class AdminServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.AdminService; override what you serve."""
@@ -160,4 +193,13 @@ class AdminServiceServicer(Servicer):
     async def ChangeHost(self, request: lab_pb2.ChangeHostRequest, call: ServerCall[lab_pb2.ChangeHostRequest, lab_pb2.Object]) -> lab_pb2.Object:
         raise self.unimplemented("ChangeHost")
 
-    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED, ADMIN_SERVICE_PAIR, ADMIN_SERVICE_APPLY_POLICIES, ADMIN_SERVICE_LIST_POLICIES, ADMIN_SERVICE_DELETE_POLICY, ADMIN_SERVICE_CHANGE_HOST)
+    async def DrainLab(self, request: lab_pb2.DrainLabRequest, call: ServerCall[lab_pb2.DrainLabRequest, lab_pb2.DrainState]) -> lab_pb2.DrainState:
+        raise self.unimplemented("DrainLab")
+
+    async def ResumeLab(self, request: lab_pb2.ResumeLabRequest, call: ServerCall[lab_pb2.ResumeLabRequest, lab_pb2.DrainState]) -> lab_pb2.DrainState:
+        raise self.unimplemented("ResumeLab")
+
+    async def WatchDrain(self, request: lab_pb2.WatchDrainRequest, call: ServerCall[lab_pb2.WatchDrainRequest, lab_pb2.DrainState]) -> None:
+        raise self.unimplemented("WatchDrain")
+
+    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED, ADMIN_SERVICE_PAIR, ADMIN_SERVICE_APPLY_POLICIES, ADMIN_SERVICE_LIST_POLICIES, ADMIN_SERVICE_DELETE_POLICY, ADMIN_SERVICE_CHANGE_HOST, ADMIN_SERVICE_DRAIN_LAB, ADMIN_SERVICE_RESUME_LAB, ADMIN_SERVICE_WATCH_DRAIN)

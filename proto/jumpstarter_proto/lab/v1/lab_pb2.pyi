@@ -236,3 +236,31 @@ class DeletePolicyResponse(_message.Message):
     LEFT_FIELD_NUMBER: _ClassVar[int]
     left: int
     def __init__(self, left: _Optional[int] = ...) -> None: ...
+
+class DrainLabRequest(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class ResumeLabRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchDrainRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DrainState(_message.Message):
+    __slots__ = ("drained", "since", "reason", "active", "waiting")
+    DRAINED_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    drained: bool
+    since: _timestamp_pb2.Timestamp
+    reason: str
+    active: int
+    waiting: int
+    def __init__(self, drained: bool = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., active: _Optional[int] = ..., waiting: _Optional[int] = ...) -> None: ...

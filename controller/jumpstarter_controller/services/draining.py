@@ -1,0 +1,92 @@
+"""A lab that is drained: its leases go on, and none begins, until it is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+
+import trio
+from jumpstarter_proto.lab.v1 import lab_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from msgspec.structs import replace
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Drain, Lab, Lease
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.services.messages import timestamp
+
+__all__ = ["begin_drain", "checked_reason", "drain_state", "drain_states", "end_drain"]
+
+MAX_REASON_LENGTH = 200
+LOOK_SECONDS = 60.0
+
+
+def checked_reason(text: str) -> str:
+    """A reason that users can be shown. RpcError INVALID_ARGUMENT if it is none."""
+    text = text.strip()
+    if len(text) > MAX_REASON_LENGTH or not text.isprintable():
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT,
+            f"a reason is one line of at most {MAX_REASON_LENGTH} characters; make it shorter",
+        )
+    return text
+
+
+def begin_drain(lab: Lab, now: float, reason: str) -> None:
+    """No lease begins from now on. A lab that is drained already stays so since then, and may get another reason."""
+    before = lab.get(Drain, Drain.PLACE)
+    if before is None:
+        lab.put(Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name, created=now, reason=reason))
+    elif reason and reason != before.reason:
+        lab.put(replace(before, reason=reason))
+
+
+def end_drain(lab: Lab) -> None:
+    """Leases begin again."""
+    drain = lab.get(Drain, Drain.PLACE)
+    if drain is not None:
+        lab.remove(drain)
+
+
+def drain_state(engine: Engine) -> pb.DrainState:
+    """How it is now."""
+    leases = engine.view.open_leases()
+    active = len(_active(leases))
+    now = engine.clock()
+    waiting = sum(not one.accepted and (one.begin_time or now) <= now for one in leases)
+    drain = engine.view.get(Drain, Drain.PLACE)
+    if drain is None:
+        return pb.DrainState(active=active, waiting=waiting)
+    return pb.DrainState(
+        drained=True, since=timestamp(drain.created), reason=drain.reason, active=active, waiting=waiting
+    )
+
+
+async def drain_states(engine: Engine) -> AsyncIterator[pb.DrainState]:
+    """As it is now, and each time that something has changed, until no lease runs or the lab is resumed."""
+    last = None
+    while True:
+        places: list[Place] = [(Drain, Drain.PLACE)]
+        places += [(Lease, lease.key) for lease in _active(engine.view.open_leases())]
+        state = drain_state(engine)
+        if state != last:
+            yield state
+            last = state
+        if not state.drained or not state.active:
+            return
+        await _any_change(engine, places)
+
+
+async def _any_change(engine: Engine, places: Iterable[Place]) -> None:
+    """Until one of these records changes, or a minute at most."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(place: Place) -> None:
+            await engine.wait(*place, LOOK_SECONDS)
+            nursery.cancel_scope.cancel()
+
+        for place in places:
+            nursery.start_soon(wait, place)
+
+
+def _active(leases: Iterable[Lease]) -> list[Lease]:
+    return [one for one in leases if one.accepted]
