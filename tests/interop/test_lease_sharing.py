@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 
 import pytest
+from jumpstarter_proto.lab.v1 import lab_pb2
 
 from tests.interop.lab import Lab, Person
 
@@ -44,6 +46,28 @@ def test_two_race_for_one_board(lab: Lab, people: tuple[Person, Person], theirs:
         finish(one)
         finish(two)
     assert lab.leases() == []
+
+
+@pytest.fixture
+def drained(lab: Lab) -> Iterator[None]:
+    """No lease begins until the block is left, whatever happens in it."""
+    lab.administrate("DrainLab", lab_pb2.DrainLabRequest(reason="new kernel"))
+    yield
+    lab.administrate("ResumeLab", lab_pb2.ResumeLabRequest())
+
+
+@pytest.mark.parametrize("theirs", [False, True], ids=["ours", "theirs"])
+def test_in_a_lab_that_is_drained_one_waits_and_hears_why(
+    lab: Lab, people: tuple[Person, Person], drained: None, theirs: bool
+) -> None:
+    with people[0].shell("-l", "board=rpi4", script="j power on", theirs=theirs) as shell:
+        lab.until(lambda: len(lab.leases()) == 1 or shell.poll() is not None)
+        [waiting] = lab.leases()
+        assert not waiting.exporter
+        assert "the lab is drained (new kernel)" in waiting.conditions[-1].message
+        lab.administrate("ResumeLab", lab_pb2.ResumeLabRequest())
+        said = finish(shell)
+    assert "the lab is drained (new kernel)" in re.sub(r"\s+", " ", said)
 
 
 @pytest.mark.parametrize("theirs", MIXES, ids=lambda one: mixed(*one))
