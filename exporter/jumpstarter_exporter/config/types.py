@@ -103,10 +103,11 @@ def _unknown(name: str) -> str:
 
     short = known_types()
     close = difflib.get_close_matches(name, [*short, *_aliases()], n=1)
-    package = name.partition(".")[0]
+    package, dot, _ = name.partition(".")
+    is_known = any(one.startswith(f"{package}.") for one in (*short, *_aliases()))
     cure = ""
-    if not close and package != name and package.isidentifier() and not _is_installed(package):
-        cure = f"the Python package {package!r} is not installed: install what brings it; "
+    if dot and package.isidentifier() and not is_known and not _is_installed(package):
+        cure, close = f"the Python package {package!r} is not installed: install what brings it; ", []
     return f"unknown type {name!r}; {cure}{nearest(name, close or short)}"
 
 
