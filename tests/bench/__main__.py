@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import boards, leasing, plugging, router, size, swarm, transport, upstream
+from tests.bench import boards, leasing, plugging, router, size, swarm, transport, upstream, watching
 from tests.bench.result import Result, table
 
 Row = Callable[[upstream.Bench, int], Result]
@@ -44,6 +44,8 @@ ROWS: dict[str, Row] = {
     "lease-one": leasing.one_lease,
     "lease-many": leasing.many_leases,
     "lease-queue": leasing.queue,
+    "watch-queue": watching.requests,
+    "watch-change": watching.change,
     "swarm": swarm.memory,
     "size": size.size,
     "packages": size.packages,

@@ -154,12 +154,12 @@ async def _ready_seconds(stub: ClientServiceStub, *, board: str) -> float:
 
 
 @contextmanager
-def lab(home: Path) -> Iterator[Lab]:
-    """A new lab in an empty folder."""
+def lab(home: Path, *options: str) -> Iterator[Lab]:
+    """A new lab in an empty folder, with more options of its controller."""
     home.mkdir()
     with ExitStack() as stack:
         opened = Lab(home, stack)
-        opened.start_controller("--log-level", "warning")
+        opened.start_controller("--log-level", "warning", *options)
         yield opened
 
 

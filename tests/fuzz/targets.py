@@ -19,6 +19,9 @@ from jumpstarter_client.cli.output import write_data
 from jumpstarter_client.connection import Connection as ClientConnection
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lasting.log_news import LogNews
+from jumpstarter_client.leasing.exporters import look
+from jumpstarter_client.leasing.facts import describe
+from jumpstarter_client.leasing.known import Known
 from jumpstarter_client.node import Allowed
 from jumpstarter_controller import policies
 from jumpstarter_controller.services.device_reports import devices_of
@@ -29,8 +32,9 @@ from jumpstarter_exporter.devices.suggestion import suggested
 from jumpstarter_exporter.devices.udev_device import parse_database
 from jumpstarter_exporter.recording import records
 from jumpstarter_proto import documents, router_frames, value
+from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.documents import ConfigError
-from jumpstarter_proto.lab.v1 import exporter_pb2
+from jumpstarter_proto.lab.v1 import exporter_pb2, exporters_pb2
 from jumpstarter_proto.rpc import Options, RpcError
 from jumpstarter_proto.rpc._channel import _parse
 from jumpstarter_proto.rpc._connection import Connection, ConnectionFault
@@ -334,6 +338,40 @@ def _profiles(data: bytes) -> None:
         profiles.combine([], [profiles.parse(_FILE, data)])
 
 
+def _lab_news(data: bytes) -> None:
+    """What a controller tells of its lab, in two messages."""
+    known = Known(most=10_000)
+    cut = len(data) // 2
+    for piece in (data, data[:cut], data[cut:]):
+        try:
+            news = _parse(exporters_pb2.LabNews, piece)
+            complete = known.take(news)
+        except RpcError:
+            continue
+        assert complete is bool(news.revision)
+    assert known._moment.size == sum(known._moment.sizes.values()) <= 10_000
+    now = 1e9
+    leases = [one.lease for one in (*known.leases.values(), *known.ended.values())]
+    with redirect_stdout(io.StringIO()) as out:
+        for seen in look(known.exporters.values(), leases):
+            devices.print_line(f"{seen.name} is {seen.told}")
+        for lease in leases:
+            devices.print_line("; ".join(describe(lease, now)))
+    assert all(line.isprintable() for line in out.getvalue().split("\n"))
+
+
+def _labs() -> list[bytes]:
+    exporter = client_pb2.Exporter(name="namespaces/lab/exporters/one", labels={"a": "b"}, status_message="x")
+    lease = client_pb2.Lease(name="namespaces/lab/leases/x", exporter=exporter.name, client="ann")
+    lease.effective_begin_time.seconds = 1
+    lease.conditions.add(type="Pending", status="True", message="soon")
+    news = exporters_pb2.LabNews(snapshot=True, revision="1", exporters=[exporter], gone_leases=["y"])
+    news.leases.add(lease=lease, reason="no-board", place=2)
+    lease.effective_end_time.seconds = 2
+    news.leases.add(lease=lease)
+    return [news.SerializeToString()]
+
+
 TARGETS = {
     "http2-server": Target(_at_server, _server_frames),
     "http2-client": Target(_at_client, _client_frames),
@@ -341,6 +379,7 @@ TARGETS = {
     "messages": Target(_messages, lambda: [b"\xff" + frame_header(3) + b"abc", b"\1" + frame_header(0)]),
     "reports": Target(_report, _reports),
     "health": Target(_health, _health_reports),
+    "lab-news": Target(_lab_news, _labs),
     "router-frames": Target(_router_frame, lambda: [b"\x0a\3abc", b"\x0a\3abc\x10\1", b"\x10\6"]),
     "recordings": Target(_recording, _recordings),
     "documents": Target(_yaml, _yamls),

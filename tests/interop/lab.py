@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -175,7 +175,16 @@ class Person:
     @contextmanager
     def shell(self, *words: str | Path, script: str, theirs: bool) -> Iterator[subprocess.Popen[str]]:
         """Either client's `shell words... -- sh -c script`, started; killed if the block leaves it behind."""
-        command = self._command(("shell", *words), ("sh", "-c", script), theirs=theirs)
+        with self._started(self._command(("shell", *words), ("sh", "-c", script), theirs=theirs)) as process:
+            yield process
+
+    def start(self, *words: str | Path) -> AbstractContextManager[subprocess.Popen[str]]:
+        """Our `jumpstarter words...`, started; killed if the block leaves it behind."""
+        return self._started(self._command(words, (), theirs=False))
+
+    @contextmanager
+    def _started(self, command: exporters.Command) -> Iterator[subprocess.Popen[str]]:
+        theirs = Path(command[0]).parent != exporters.scripts(self.installed)
         with subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

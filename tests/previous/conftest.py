@@ -42,6 +42,11 @@ class Mix:
         return "-l", f"board={self.board}"
 
     @property
+    def is_ours(self) -> bool:
+        """Whether the client is of this tree."""
+        return self.client.installed is None
+
+    @property
     def log(self) -> str:
         """What the exporter has said."""
         return self.lab.exporters[self.board].log.read_text()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import threading
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import pexpect
 import pytest
@@ -12,6 +16,47 @@ import pytest
 from tests.interop import exporters
 from tests.interop.user import LIMIT
 from tests.previous.conftest import Mix
+
+
+class Watch:
+    """A command that prints what changes until it is interrupted."""
+
+    def __init__(self, mix: Mix, *words: str) -> None:
+        self._mix = mix
+        self._words = words
+        self._lines: list[str] = []
+        self._read = 0
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        self._process = self._stack.enter_context(self._mix.client.start(*self._words))
+        self._reader = threading.Thread(target=self._take, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        with self._stack:
+            self._process.send_signal(signal.SIGINT)
+            code = self._process.wait(timeout=LIMIT)
+            self._reader.join(LIMIT)
+            assert kind is not None or code == 130
+
+    def _take(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.append(line)
+
+    def until(self, *sentences: str) -> None:
+        """Wait for one of these behind what was waited for before."""
+
+        def came() -> bool:
+            for number, line in enumerate(self._lines[self._read :], self._read + 1):
+                if any(sentence in line for sentence in sentences):
+                    self._read = number
+                    return True
+            return False
+
+        self._mix.lab.until(came)
 
 
 class Tunnels:
@@ -103,6 +148,23 @@ class Mixes(Tunnels):
         assert shell.returncode == 0, said
         assert said.splitlines()[-1] == mix.board
         assert "next in the queue" in re.sub(r"\s+", " ", said)
+
+    def test_exporters_and_leases_are_watched(self, mix: Mix) -> None:
+        """Told by a controller of this tree to a client of this tree; in all other mixes it is asked."""
+        with Watch(mix, "exporters", "--watch") as boards, ExitStack() as stack:
+            # The version before lists leases only.
+            told = stack.enter_context(Watch(mix, "lease", "list", "-A", "--watch")) if mix.is_ours else None
+            boards.until(f"{mix.board} is free")
+            name = mix.other.ours("lease", "create", *mix.selector, "-o", "name").stdout.strip()
+            boards.until(f"{mix.board} is leased: {mix.other.name}")
+            if told:
+                told.until(f"{name} of {mix.other.name} is ready")
+            mix.other.ours("lease", "release", name)
+            boards.until(f"{mix.board} is free")
+            if told:
+                told.until(
+                    f"{name} of {mix.other.name} has ended", f"{name} is not {mix.other.name}'s any more"
+                )
 
     def test_a_lease_outlives_the_controller(self, mix: Mix) -> None:
         """What runs goes on; a command that needs the board afterwards gets a new connection."""

@@ -30,7 +30,8 @@ Call: TypeAlias = ServerCall[pb.WatchRequest, pb.LabNews]
 PAGE_SIZE = 256 * 1024
 """Bytes after which a message has no further record; one alone has at most a few KiB."""
 PAUSE_SECONDS = 0.1
-"""Who is told of many has so long between two messages: what changes together is one."""
+"""Who is told of many has so long between two messages, and as long as the one took: what changes together is one."""
+MOST_PAUSE_SECONDS = 2.0
 PLACE_SECONDS = 2.0
 """Places in the queue change with everybody else's lease: so often who waits is told theirs."""
 LOOK_SECONDS = 15.0
@@ -73,10 +74,12 @@ class _Listing:
             self._position = feed.position
             told = self._told(before)
             if told or before is None or is_first:
+                began = trio.current_time()
                 for message in self._messages(told, is_snapshot=before is None):
                     await self._call.send(message)
                 is_first = False
-                await trio.sleep(PAUSE_SECONDS)
+                took = trio.current_time() - began
+                await trio.sleep(min(max(PAUSE_SECONDS, took), MOST_PAUSE_SECONDS))
             if feed.position == self._position:
                 pause = PLACE_SECONDS if self._places else LOOK_SECONDS
                 await self._engine.wait(Exporter, self._every, pause)
