@@ -93,7 +93,10 @@ def _lease(before: Lease | None, after: Lease | None) -> _Sentences:
     waits = after.condition(_PENDING)
     if waits is not None and not after.exporter:
         was = before and before.condition(_PENDING)
-        if not was or was.reason != waits.reason:  # its message may change with every step of the queue
+        if not was or (was.reason, was.code) != (
+            waits.reason,
+            waits.code,
+        ):  # its message may change with every step of the queue
             yield logging.INFO, f"lease waits: {waits.message or waits.reason}"
 
 
@@ -152,10 +155,10 @@ def _existence(word: str, before: Record | None, after: Record | None) -> _Sente
 
 def _drain(before: Drain | None, after: Drain | None) -> _Sentences:
     if after is None:
-        yield logging.WARNING, "lab is resumed: leases begin again"
+        yield logging.INFO, "lab is resumed: leases begin again"
     elif before is None or before.reason != after.reason:
         why = f" ({after.reason})" if after.reason else ""
-        yield logging.WARNING, f"lab is drained{why}: no lease begins until it is resumed"
+        yield logging.INFO, f"lab is drained{why}: no lease begins until it is resumed"
 
 
 def _host(before: Host, after: Host) -> _Sentences:

@@ -11,6 +11,7 @@ from jumpstarter_controller.lab import (
     Client,
     Condition,
     ConditionType,
+    Drain,
     Exporter,
     ExporterStatus,
     Host,
@@ -53,6 +54,18 @@ def test_a_leases_life() -> None:
     for _, _, fields in [*entries(busy, got), *entries(bobs, ended)]:
         assert fields["exporter"] == "e1"
         assert (fields["namespace"], fields["lease"]) == ("lab", "l1")
+
+
+def test_a_lab_that_is_drained() -> None:
+    drain = Drain(namespace="", name="lab")
+    why = replace(drain, reason="new kernel")
+    assert said(None, drain) == ["lab is drained: no lease begins until it is resumed"]
+    assert said(drain, why) == ["lab is drained (new kernel): no lease begins until it is resumed"]
+    assert said(why, None) == ["lab is resumed: leases begin again"]
+    busy = waits("NotAvailable", "all are leased")
+    held = replace(LEASE, conditions=(replace(busy.conditions[0], message="drained", code="drained"),))
+    assert said(busy, held) == ["lease waits: drained"]
+    assert said(held, busy) == ["lease waits: all are leased"]
 
 
 def test_a_lease_that_can_never_be_had() -> None:
