@@ -1,65 +1,87 @@
-"""The lab as a running thing: changes go through one task, and count when they are on the disk.
+"""The lab as a running thing: changes go through one task, and count when they are in the store.
 
-`change` runs a function over a draft. What happened meanwhile is written together; then everybody sees it, and
-not before, so that nothing that was seen can be lost in a crash.
+`change` runs a function over a draft. What happened meanwhile is written as one batch; then everybody sees it, and
+not before, so that nothing that was seen can be lost in a crash. Others may write to the store, too: what they have
+changed comes in by `watch`, and goes the same way out, to watchers, journal and metrics. A change that comes upon
+theirs is made again, on the records as they are then.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller import journal
+from jumpstarter_controller.batch import batch, halves_of
 from jumpstarter_controller.clock import Clock, uptime
 from jumpstarter_controller.feed import Feed
+from jumpstarter_controller.known import Known
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Record, View
 from jumpstarter_controller.lab.tables import KINDS, Place
+from jumpstarter_controller.scheduling import (
+    Absences,
+    Presence,
+    Scheduler,
+    Waiters,
+    WrittenAhead,
+    follow_clock,
+)
 from jumpstarter_controller.scheduling import Place as QueuePlace
-from jumpstarter_controller.scheduling import Presence, Scheduler, Waiters, WrittenAhead, follow_clock
-from jumpstarter_controller.store import StoreError
+from jumpstarter_controller.store import (
+    Change,
+    Conflict,
+    Event,
+    Half,
+    Store,
+    Stored,
+    StoreError,
+    TooOldError,
+    Unknown,
+    Written,
+)
+from jumpstarter_controller.store.contract import aged, applied
 from jumpstarter_controller.tally import Tally
 
-__all__ = ["Engine", "Keeper"]
+__all__ = ["Engine"]
 
 T = TypeVar("T")
 RETRY_SECONDS = 1.0
+WATCH_SECONDS = 60.0
+"""Then the store is asked anew."""
+MOST_CONFLICTS = 32
+"""Who comes upon others' changes so often in one turn is told to try again."""
 LONGEST_SLEEP = 30.0
 """A wall clock that was set, or an exporter's presence that changed without a record, is noticed so soon."""
 
 _log = logging.getLogger(__name__)
 
 
-class Keeper(Protocol):
-    """What the engine needs of a store."""
-
-    def load(self) -> Lab:
-        """Everything that was written."""
-
-    def write(self, changes: dict[Place, Record | None], /) -> None:
-        """Keep all of it or, with StoreError, none."""
-
-
 @dataclass
 class _Job:
     change: Callable[[Lab, float], Any]
+    marks: tuple[int, int] = (0, 0)
+    """Of the draft, before and behind what it has changed when it was run last."""
+    writes: set[tuple[Place, Half]] = field(default_factory=set)
+    """What that was; known when not all was written."""
     done: trio.Event = field(default_factory=trio.Event)
     result: Any = None
     error: BaseException | None = None
 
 
 class Engine:
-    """Holds a lab in memory and on the disk. `run` has to run."""
+    """Holds a lab in memory and in a store. `run` has to run."""
 
     def __init__(
         self,
-        store: Keeper,
+        store: Store,
         *,
         clock: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
@@ -69,8 +91,19 @@ class Engine:
         self.waiters = Waiters()
         self.clock = Clock(time.time, uptime) if clock is None else Clock(clock, steady)
         self._store = store
-        self._draft = store.load()
-        self._scheduler = Scheduler(self.presence, self.waiters)
+        self._id = secrets.token_hex(4)
+        self._requests = 0
+        snapshot = store.snapshot()
+        self._cursor = snapshot.cursor
+        self._known = Known(snapshot.records)
+        self._foreign: list[Event] = []
+        self._written: set[tuple[Place, Half]] = set()
+        """In this turn."""
+        self._draft = Lab()
+        for (kind, key), stored in snapshot.records.items():
+            self._draft.set(kind, key, stored.record)
+        self._absences = Absences(asks=True)
+        self._scheduler = Scheduler(self.presence, self.waiters, self._absences)
         self._view_scheduler = Scheduler(self.presence)
         self.view = View()
         """What is acknowledged."""
@@ -161,16 +194,44 @@ class Engine:
         """Make changes and timed decisions until cancelled."""
         task_status.started()
         try:
-            while True:
-                wake = await self._turn()
-                timeout = math.inf if wake is None else max(0.0, wake - self.clock())
-                with trio.move_on_after(min(timeout, LONGEST_SLEEP)):
-                    await self._work.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._follow)
+                try:
+                    await self._work_on()
+                finally:
+                    self._store.wake()
         finally:
             self.failed.set()
             self._fail(
                 self._jobs, RpcError(StatusCode.UNAVAILABLE, "the controller is shutting down; try again")
             )
+
+    async def _work_on(self) -> NoReturn:
+        while True:
+            wake = await self._turn()
+            timeout = math.inf if wake is None else max(0.0, wake - self.clock())
+            with trio.move_on_after(min(timeout, LONGEST_SLEEP)):
+                await self._work.wait()
+
+    async def _follow(self) -> NoReturn:
+        """Take in what others write."""
+        while True:
+            try:
+                seen = await trio.to_thread.run_sync(
+                    self._store.watch, self._cursor, WATCH_SECONDS, abandon_on_cancel=True
+                )
+                events, self._cursor = seen.events, seen.cursor
+            except TooOldError:
+                known = self._known.copy()
+                snapshot = await trio.to_thread.run_sync(self._store.snapshot)
+                events, self._cursor = known.since(snapshot), snapshot.cursor
+            except StoreError as error:  # whoever writes is told, too
+                _log.debug("what others have changed cannot be read: %s", error)
+                await trio.sleep(RETRY_SECONDS)
+                continue
+            if events:
+                self._foreign.extend(events)
+                self._work.set()
 
     def heard_of(self, lease: Lease) -> None:
         """The command that waits for a lease has asked for it, and knows of its board if there is one."""
@@ -185,9 +246,8 @@ class Engine:
             return
         follow_clock(self._draft, step, self._ahead)
         try:
-            await self._write()
-        except StoreError:
-            self._draft.back_to(0)
+            await self._write([])
+        except (StoreError, Conflict, Unknown):
             return
         self.clock.follow(step)
         self._ahead = self._ahead.at(self.clock())
@@ -201,65 +261,196 @@ class Engine:
 
     async def _turn(self) -> float | None:
         self._work = trio.Event()
+        self._written = set()
+        self._take_foreign()
         await self._follow_clock()
         jobs, self._jobs = self._jobs, []
-        now = self.clock()
-        for job in jobs:
-            mark = self._draft.mark()
+        for _ in range(MOST_CONFLICTS):
+            now = self.clock()
+            for job in jobs:
+                self._try(job, now)
             try:
-                job.result = job.change(self._draft, now)
-            except Exception as error:  # its caller's, whatever it is; the others go on
-                self._draft.back_to(mark)
-                job.error = error
+                wake = self._scheduler.reconcile(self._draft, now)
+            except (
+                Exception
+            ):  # the edge of one turn: a fault of ours ends the changes that brought it about, not the lab
+                if not jobs:
+                    raise
+                # A fault of ours that a change brought about: the change goes, and the lab stays.
+                _log.exception("a change cannot be scheduled")
+                self._draft.back_to(0)
+                self._fail(
+                    jobs, RpcError(StatusCode.INTERNAL, "the controller cannot do this; its log says why")
+                )
+                return now
+            try:
+                await self._write(jobs)
+            except (Conflict, Unknown):
+                jobs = self._undecided(jobs)
+                self._tell_wanted()
+                continue
+            except StoreError as error:
+                self._fail(self._undecided(jobs), error)
+                return now + RETRY_SECONDS
+            self._tell_wanted()
+            for job in jobs:
+                job.done.set()
+            return self.clock() if await self._look_for_absent() else wake
+        self._fail(
+            jobs,
+            RpcError(StatusCode.UNAVAILABLE, "others change the same records all the time; try again"),
+        )
+        return self.clock() + RETRY_SECONDS
+
+    def _try(self, job: _Job, now: float) -> None:
+        """Make a change on the draft, and note what of that is its own."""
+        mark = self._draft.mark()
+        job.error = None
         try:
-            wake = self._scheduler.reconcile(self._draft, now)
-        except (
-            Exception
-        ):  # the edge of one turn: a fault of ours ends the changes that brought it about, not the lab
-            if not jobs:
-                raise
-            # A fault of ours that a change brought about: the change goes, and the lab stays.
-            _log.exception("a change cannot be scheduled")
-            self._draft.back_to(0)
-            self._fail(jobs, RpcError(StatusCode.INTERNAL, "the controller cannot do this; its log says why"))
-            return now
-        try:
-            await self._write()
-        except StoreError as error:
-            self._draft.back_to(0)
-            self._fail(jobs, error)
-            return now + RETRY_SECONDS
+            job.result = job.change(self._draft, now)
+        except Exception as error:  # its caller's, whatever it is; the others go on
+            self._draft.back_to(mark)
+            job.error = error
+        job.marks = (mark, self._draft.mark())
+
+    def _take_back(self, jobs: list[_Job]) -> None:
+        """The draft is as it was before the turn; which halves of which records are whose is noted."""
+        for job in jobs:
+            job.writes = {
+                (place, half)
+                for place, (before, after) in self._draft.between(*job.marks).items()
+                for half in halves_of(before, after)
+            }
+        self._draft.back_to(0)
+
+    def _undecided(self, jobs: list[_Job]) -> list[_Job]:
+        """Those of which something was not written; the others hear that all of it was."""
+        left = []
+        for job in jobs:
+            if job.writes and job.writes <= self._written:
+                job.done.set()
+            else:
+                left.append(job)
+        return left
+
+    def _tell_wanted(self) -> None:
         before, self._wanted = self._wanted, self._scheduler.wanted
         for exporter in before.keys() | self._wanted.keys():
             if before.get(exporter) != self._wanted.get(exporter):
                 self._wake((Exporter, exporter))
-        for job in jobs:
-            job.done.set()
-        return wake
 
-    async def _write(self) -> None:
-        """Keep the draft's changes and show them; StoreError if they cannot be kept."""
-        changes = self._draft.changes()
+    async def _write(self, jobs: list[_Job]) -> None:
+        """Keep the draft's changes and show them. Where it stops, the draft has what was written, and no more.
+
+        Raises:
+            Conflict, Unknown: somebody else has changed a record; the draft has theirs.
+            StoreError: it cannot be kept.
+        """
+        changes = self._batch()
         self._queue = None
         if not changes:
+            self._draft.commit()
             return
+        began = time.perf_counter()
         try:
             # Shielded: a write that is under way ends, and whoever waits for it learns how.
-            began = time.perf_counter()
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._store.write, changes)
-            self.tally.writes.observe(time.perf_counter() - began)
+                done = await trio.to_thread.run_sync(self._store.commit, changes)
+        except (Conflict, Unknown) as stopped:
+            self._take_back(jobs)
+            self._note_written(changes, stopped.done)
+            await self._look_again(changes[len(stopped.done)])
+            raise
         except StoreError as error:
+            self._take_back(jobs)
+            self._note_written(changes, error.done)
             if str(error) != self.trouble:  # it tries every second, and says so once
                 self.trouble = str(error)
                 _log.error("%s", error)
             self.tally.failed_writes += 1
             raise
+        self.tally.writes.observe(time.perf_counter() - began)
         if self.trouble:
             self.trouble = ""
             _log.warning("the store can be written to again")
         self._draft.commit()
-        self._publish(changes)
+        self._note_written(changes, done)
+
+    def _batch(self) -> list[Change]:
+        changes = []
+        for place, half, record in batch(self._draft):
+            self._requests += 1
+            request = f"{self._id}-{self._requests}"
+            changes.append(Change(place, half, record, self._known.revision(place), request))
+        return changes
+
+    def _note_written(self, changes: Sequence[Change], done: Sequence[Written]) -> None:
+        """These are in the store, and in the draft if they are all of a turn's."""
+        self._written |= {(one.place, one.half) for one in changes[: len(done)]}
+        whole = len(done) == len(changes)
+        events: dict[Place, Event] = {}
+        made: set[Place] = set()
+        for change, (place, revision, age) in zip(changes, done, strict=False):
+            if change.revision is None:
+                made.add(place)
+            if whole:
+                record = self._draft.get(*place)
+                if record is not None and place in made:
+                    record = aged(record, age) if place not in events else events[place].record
+            else:
+                is_known = place in events or place not in made
+                before = events[place].record if place in events else self._draft.get(*place)
+                record = applied(before if is_known else None, change, age)
+            events[place] = Event(
+                place, revision, Stored(record, revision, change.request) if record else None
+            )
+        self._take(list(events.values()))
+
+    async def _look_again(self, change: Change) -> None:
+        """See how the record is at which a batch has stopped, which may be as it was to be."""
+        stored = await trio.to_thread.run_sync(self._store.read, change.place)
+        if stored is not None and stored.request == change.request:
+            self._written.add((change.place, change.half))
+        self._take([self._known.event(change.place, stored)])
+        self._draft.undone += 1
+
+    async def _look_for_absent(self) -> bool:
+        """Look for the records of which nobody knows that they are gone; whether there were any."""
+        if not self._absences.asked:
+            self._absences.settle()
+            return False
+        for place in list(self._absences.asked):
+            try:
+                stored = await trio.to_thread.run_sync(self._store.read, place)
+            except StoreError as error:
+                _log.debug("whether %s %s is gone is not known: %s", place[0].KIND, place[1], error)
+                await trio.sleep(RETRY_SECONDS)
+                return True
+            self._take([self._known.event(place, stored)])
+            if stored is None:
+                self._absences.prove(place)
+        return True
+
+    def _take_foreign(self) -> None:
+        """Others' changes, of which each is new to those who wait as our own would be."""
+        events, self._foreign = self._foreign, []
+        if self._take(events):
+            self._draft.undone += 1  # nobody has looked at them
+
+    def _take(self, events: Sequence[Event]) -> bool:
+        """Have records as the store says that they are, and show them; whether any is another than before."""
+        news = self._known.take(events)
+        for (kind, key), record in news.items():
+            if self._draft.get(kind, key) is not record:
+                self._draft.set(kind, key, record)
+            if record is None:
+                self._absences.prove((kind, key))
+            else:
+                self._absences.forget((kind, key))
+        if news:
+            self._queue = None
+            self._publish(news)
+        return bool(news)
 
     def _publish(self, changes: dict[Place, Record | None]) -> None:
         touched = set(changes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
@@ -22,8 +22,9 @@ from jumpstarter_controller.lab import (
     Lease,
     Record,
 )
-from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.store import StoreError, StoreFullError
+from jumpstarter_controller.store import Change, MemoryStore, StoreError, StoreFullError
+from jumpstarter_controller.store.contract import Written
+from jumpstarter_controller.store.whole import fill, lab_of
 
 ANN = Client(namespace="lab", name="ann", uid="1")
 BOARD = Exporter(
@@ -31,32 +32,24 @@ BOARD = Exporter(
 )
 
 
-class Disk:
+class Disk(MemoryStore):
     """A store that can be stopped in the middle of a write, and can be full."""
 
     def __init__(self) -> None:
-        self.kept: dict[Place, Record | None] = {}
+        super().__init__()
         self.full = False
         self.open = threading.Event()
         self.open.set()
         self.writing = threading.Event()
         self.writes = 0
 
-    def load(self) -> Lab:
-        lab = Lab()
-        for record in self.kept.values():
-            if record is not None:
-                lab.put(record)
-        lab.commit()
-        return lab
-
-    def write(self, changes: dict[Place, Record | None]) -> None:
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
         self.writing.set()
         assert self.open.wait(60)
         if self.full:
             raise StoreFullError("no room; make some")
         self.writes += 1
-        self.kept.update(changes)
+        return super().commit(changes)
 
 
 def put(*records: Record) -> Callable[[Lab, float], None]:
@@ -101,7 +94,7 @@ async def test_what_raises_leaves_no_trace_and_disturbs_nobody(disk: Disk, nurse
         asking.start_soon(ask, "broken", half)
         asking.start_soon(ask, "after", put(lease("b")))
     assert outcomes == {"before": "done", "broken": "raised", "after": "done"}
-    for lab in (engine.view, disk.load()):
+    for lab in (engine.view, lab_of(disk)):
         assert {one.name for one in lab.all(Lease)} == {"a", "b"}
         assert lab.get(Client, ANN.key) == ANN
 
@@ -168,7 +161,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(
     waits = engine.view.get(Lease, Key("lab", "waits"))
     assert waits is not None
     assert waits.active
-    assert disk.load().get(Lease, waits.key) == waits
+    assert lab_of(disk).get(Lease, waits.key) == waits
     assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == ["no room; make some"]
 
 
@@ -208,7 +201,7 @@ async def test_a_shutdown_waits_for_the_write_and_tells_everybody(disk: Disk) ->
         running.cancel_scope.cancel()
         disk.open.set()
     assert outcomes == {"ann": "kept", "one": StatusCode.UNAVAILABLE.name}
-    assert set(disk.kept) == {(Client, ANN.key)}
+    assert set(disk.snapshot().records) == {(Client, ANN.key)}
     with pytest.raises(RpcError, match="shutting down"):
         await engine.change(put(BOARD))
 
@@ -216,7 +209,7 @@ async def test_a_shutdown_waits_for_the_write_and_tells_everybody(disk: Disk) ->
 async def test_a_restart_gives_every_exporter_a_minute(
     disk: Disk, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    disk.write({(Client, ANN.key): ANN, (Exporter, BOARD.key): BOARD})
+    fill(disk, ANN, BOARD)
     engine = Engine(disk, clock=trio.current_time)
     await nursery.start(engine.run)
     await trio.sleep(50)
@@ -244,7 +237,7 @@ async def test_a_board_that_changes_hands_in_one_turn_has_its_new_holder(
     assert first.name == "first"
     # Who comes is written before who goes.
     await engine.change(put(lease("second", order=2), replace(first, release=True)))
-    for lab in (engine.view, disk.load()):
+    for lab in (engine.view, lab_of(disk)):
         held = lab.holder(BOARD.key)
         assert held is not None
         assert held.name == "second"
@@ -322,8 +315,7 @@ async def test_a_computer_that_starts_years_behind_prolongs_no_lease_when_it_lea
     right = 1e9 - trio.current_time()
     two = replace(BOARD, name="two", uid="3", labels={"board": "other"})
     old = lease("long", duration=600.0, begun=1e9 - 100, exporter="one", created=1e9 - 100)
-    put(ANN, BOARD, two, old)(written := Lab(), 0.0)
-    disk.write(written.changes())
+    fill(disk, ANN, BOARD, two, old)
     clocks = Clocks(disk, ahead=right - 1e8)
     assert "behind what was written last" in caplog.text
     engine = clocks.engine

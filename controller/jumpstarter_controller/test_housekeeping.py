@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.housekeeping import AT_ONCE, EVERY_SECONDS, forget_ended, forgettable
-from jumpstarter_controller.lab import Client, Lab, Lease
+from jumpstarter_controller.lab import Client, Lease
 from jumpstarter_controller.store import SqliteStore
+from jumpstarter_controller.store.whole import fill, lab_of
 
 
 def lease(number: int, ended: float | None) -> Lease:
@@ -59,11 +60,8 @@ async def test_they_go_from_the_disk_too(tmp_path: Path, mock_clock: trio.testin
 
     count = 2 * AT_ONCE + 7
     store = SqliteStore(tmp_path / "lab.sqlite")
-    lab = Lab()
-    lab.put(Client(namespace="lab", name="ann", uid="1"))
-    for number in range(count):
-        lab.put(lease(number, 100.0 + number))
-    store.write(lab.changes())
+    fill(store, Client(namespace="lab", name="ann", uid="1"))
+    fill(store, *(lease(number, 100.0 + number) for number in range(count)))
     now = 1000.0 + count
     engine = Engine(store, clock=lambda: now + trio.current_time())
     async with trio.open_nursery() as nursery:
@@ -75,8 +73,8 @@ async def test_they_go_from_the_disk_too(tmp_path: Path, mock_clock: trio.testin
         nursery.cancel_scope.cancel()
     store.close()
     again = SqliteStore(tmp_path / "lab.sqlite")
-    assert again.load().count(Lease) == 0
-    assert again.load().count(Client) == 1
+    assert lab_of(again).count(Lease) == 0
+    assert lab_of(again).count(Client) == 1
     again.close()
 
 
@@ -84,10 +82,7 @@ async def test_a_clock_that_is_set_forward_makes_nothing_old(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     store = SqliteStore(tmp_path / "lab.sqlite")
-    lab = Lab()
-    lab.put(Client(namespace="lab", name="ann", uid="1"))
-    lab.put(lease(1, 1000.0))
-    store.write(lab.changes())
+    fill(store, Client(namespace="lab", name="ann", uid="1"), lease(1, 1000.0))
     ahead = 0.0
     engine = Engine(store, clock=lambda: 1000.0 + ahead + trio.current_time(), steady=trio.current_time)
     async with trio.open_nursery() as nursery:

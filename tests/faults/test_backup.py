@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from jumpstarter_controller.backups import read_backup
 from jumpstarter_controller.lab import Lease
 from jumpstarter_controller.store import SqliteStore
+from jumpstarter_controller.store.whole import lab_of
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
 from jumpstarter_proto.lab.v1 import lab_grpc, lab_pb2
@@ -191,7 +192,7 @@ def leases_of(data: Path) -> dict[str, str]:
     try:
         return {
             lease.name: RELEASED if lease.ended is not None else f"{lease.duration:.0f}"
-            for lease in store.load().all(Lease)
+            for lease in lab_of(store).all(Lease)
         }
     finally:
         store.close()

@@ -16,6 +16,7 @@ import trio
 from google.protobuf.duration_pb2 import Duration
 from jumpstarter_controller.lab import Lease
 from jumpstarter_controller.store import SqliteStore, StoreError
+from jumpstarter_controller.store.whole import lab_of
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
 from jumpstarter_proto.lab.v1 import lab_pb2
@@ -157,7 +158,7 @@ def loaded(lab: Controller) -> set[str] | str:
     except StoreError as error:
         return str(error)
     try:
-        return {lease.name for lease in store.load().all(Lease)}
+        return {lease.name for lease in lab_of(store).all(Lease)}
     except StoreError as error:
         return str(error)
     finally:

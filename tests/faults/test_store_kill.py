@@ -13,6 +13,7 @@ import trio
 from google.protobuf.duration_pb2 import Duration
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
 from jumpstarter_controller.store import SqliteStore
+from jumpstarter_controller.store.whole import lab_of
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.remote import Kind
@@ -209,7 +210,7 @@ def test_kill_at_any_moment() -> None:
             trio.run(torture.round, torture.random.uniform(0.2, 0.7))
             assert torture.journal.acknowledged > before or number, "nothing was done"
             store = SqliteStore(lab.data / "lab.sqlite")
-            torture.check(store.load())
+            torture.check(lab_of(store))
             store.close()
             lab.start()
             trio.run(torture.check_token)

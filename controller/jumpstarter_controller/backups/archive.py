@@ -29,6 +29,7 @@ from jumpstarter_controller.lab import View
 from jumpstarter_controller.lab.tables import KINDS
 from jumpstarter_controller.store import SqliteStore
 from jumpstarter_controller.store.sqlite import BUSY_SECONDS, SCHEMA
+from jumpstarter_controller.store.whole import lab_of
 
 __all__ = [
     "KEPT_FILES",
@@ -150,7 +151,7 @@ def load(path: Path) -> View:
     """All records of a database, brought up to our schema. StoreError: it is damaged, or of a newer version."""
     store = SqliteStore(path)
     try:
-        return store.load()
+        return lab_of(store)
     finally:
         store.close()
 

@@ -35,6 +35,7 @@ from jumpstarter_controller.backups.carry_over import CarryOver, carry_over, dro
 from jumpstarter_controller.folder import DataFolder
 from jumpstarter_controller.lab import Drain, View
 from jumpstarter_controller.store import SqliteStore, StoreError
+from jumpstarter_controller.store.whole import overwrite
 
 __all__ = ["Restored", "restore"]
 
@@ -203,7 +204,7 @@ def _unpack(contents: Contents, new: DataFolder) -> None:
 def _write(database: Path, carried: CarryOver) -> None:
     store = SqliteStore(database)
     try:
-        store.write(carried.changes)
+        overwrite(store, carried.changes)
     finally:
         store.close()
     with database.open("rb") as file:

@@ -75,9 +75,9 @@ def redeem(codes: Iterable[PairingCode], text: str, kind: Kind, now: float, nonc
     return found
 
 
-def redeemed(code: PairingCode, nonce: str, uid: str) -> PairingCode:
-    """The code as it is after it was used by who sent that nonce, and got that uid."""
-    return replace(code, redeemer=_digest(nonce), made=uid)
+def redeemed(code: PairingCode, nonce: str, uid: str, replaced: str) -> PairingCode:
+    """The code as it is after it was used by who sent that nonce, and got that uid for the one before, if any."""
+    return replace(code, redeemer=_digest(nonce), made=uid, replaced=replaced)
 
 
 def refused() -> RpcError:

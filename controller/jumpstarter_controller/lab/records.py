@@ -46,6 +46,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all records."""
 
     KIND: ClassVar[str]
+    STATUS: ClassVar[frozenset[str]] = frozenset()
+    """Its fields that say what came of it; all others are its spec, what was asked for."""
 
     namespace: str
     name: str
@@ -110,6 +112,7 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A board's host, as it registered itself."""
 
     KIND = "exporter"
+    STATUS = frozenset(("devices", "status", "status_message", "reasons", "answers", "gone_since", "lease"))
 
     labels: dict[str, str] = {}
     username: str = ""
@@ -128,6 +131,8 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     """The labels that its host says of it, all of which it may set."""
     gone_since: float | None = None
     """When its host said that it does not have the board any more."""
+    lease: str = ""
+    """The lease that has it, or that it was offered to: nobody else can. A board is taken by a change of this alone."""
 
 
 class Host(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -164,6 +169,7 @@ class ExporterDevices(Record, frozen=True, kw_only=True, omit_defaults=True):
     """The devices of the exporter of the same name. A record of its own, because status changes more often."""
 
     KIND = "devices"
+    STATUS = frozenset(("devices", "omitted"))
 
     devices: tuple[Device, ...] = ()
     omitted: int = 0
@@ -195,11 +201,14 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
     """The right of one client to one exporter for some time: what was asked for, and what has come of it."""
 
     KIND = "lease"
+    STATUS = frozenset(("exporter", "priority", "offered", "begun", "ended", "conditions"))
 
     client: str
     """A client of the same namespace."""
     order: int = 0
-    """Leases are served in the order in which they were asked for, whatever happened to the clock in between."""
+    """Leases are served in the order in which they were asked for, whatever happened to the clock in between.
+
+    The store says it when it makes the record."""
     selector: str = ""
     """Canonical text."""
     exporter_name: str = ""
@@ -302,6 +311,7 @@ class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     KIND = "code"
+    STATUS = frozenset(("redeemer", "made", "replaced"))
 
     kind: str
     subject: str
@@ -313,4 +323,6 @@ class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
     redeemer: str = ""
     """Hash of the nonce of who used it, and may use it again; empty while nobody has."""
     made: str = ""
-    """The uid that they got."""
+    """The uid that they got, or get as soon as they ask again: a code is used before it gives anything."""
+    replaced: str = ""
+    """The uid that was there before."""

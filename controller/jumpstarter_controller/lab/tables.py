@@ -30,8 +30,12 @@ class View:
 
     def __init__(self) -> None:
         self._tables: dict[type[Record], dict[Key, Record]] = {kind: {} for kind in KINDS}
+        self._claims: dict[Key, dict[Key, None]] = {}
+        """By exporter: the active leases that say that they have it; more than one if others have written them."""
+        self._crowded: dict[Key, None] = {}
         self._held: dict[Key, Key] = {}
         self._open: dict[Key, None] = {}
+        self._taken: dict[Key, Key] = {}
         self.shape = 0
         """Grows whenever labels, policies or what else decides who may have which exporter changes."""
         self.last_order = 0
@@ -58,6 +62,15 @@ class View:
         lease = self._held.get(exporter)
         return None if lease is None else self.get(Lease, lease)
 
+    def at_odds(self) -> list[Key]:
+        """The exporters that do not have the lease that they say they have, or that several leases say they have."""
+        if self._taken == self._held and not self._crowded:
+            return []
+        every = self._taken.keys() | self._held.keys()
+        return sorted(
+            key for key in every if key in self._crowded or self._taken.get(key) != self._held.get(key)
+        )
+
     def open_leases(self) -> list[Lease]:
         """All that have not ended."""
         leases = (self.get(Lease, key) for key in self._open)
@@ -67,24 +80,50 @@ class View:
         """Put, or with None remove, without a trace of what was there."""
         table = self._tables[kind]
         before = table.get(key)
-        if isinstance(before, Lease) and before.active:
-            exporter = Key(before.namespace, before.exporter)
-            if self._held.get(exporter) == key:  # of a change as a whole, the next holder may be set first
-                del self._held[exporter]
         if record is None:
             table.pop(key, None)
         else:
             table[key] = record
         if kind is Lease:
             self._open.pop(key, None)
+            if isinstance(before, Lease) and before.active:
+                self._claim(Key(before.namespace, before.exporter), key, is_made=False)
             if isinstance(record, Lease):
                 self.last_order = max(self.last_order, record.order)
                 if record.ended is None:
                     self._open[key] = None
                 if record.active:
-                    self._held[Key(record.namespace, record.exporter)] = key
+                    self._claim(Key(record.namespace, record.exporter), key, is_made=True)
         elif _shape(before) != _shape(record):
             self.shape += 1
+        if kind is Exporter:
+            self._taken.pop(key, None)
+            if isinstance(record, Exporter) and record.lease:
+                self._taken[key] = Key(key.namespace, record.lease)
+            if len(self._claims.get(key, ())) > 1:
+                self._choose(key)
+
+    def _claim(self, exporter: Key, lease: Key, *, is_made: bool) -> None:
+        claims = self._claims.setdefault(exporter, {})
+        if is_made:
+            claims[lease] = None
+        else:
+            claims.pop(lease, None)
+        self._choose(exporter)
+
+    def _choose(self, exporter: Key) -> None:
+        """Of those who say that they have an exporter, the one of which it says so has it, or else the first."""
+        claims = self._claims[exporter]
+        if not claims:
+            del self._claims[exporter]
+            self._held.pop(exporter, None)
+        else:
+            taken = self._taken.get(exporter)
+            self._held[exporter] = taken if taken in claims else next(iter(claims))
+        if len(claims) > 1:
+            self._crowded[exporter] = None
+        else:
+            self._crowded.pop(exporter, None)
 
 
 def _shape(record: Record | None) -> object:
@@ -132,6 +171,23 @@ class Lab(View):
     def changes(self) -> dict[Place, Record | None]:
         """What is different from the last commit; None is what was removed."""
         return {(kind, key): self.get(kind, key) for kind, key, _ in self._undo}
+
+    def before(self, mark: int = 0) -> dict[Place, Record | None]:
+        """What was there before the changes since that point; None where nothing was."""
+        found: dict[Place, Record | None] = {}
+        for kind, key, record in self._undo[mark:]:
+            found.setdefault((kind, key), record)
+        return found
+
+    def between(self, start: int, end: int) -> dict[Place, tuple[Record | None, Record | None]]:
+        """What was changed between two points, as it was before and behind them."""
+        later = self.before(end)
+        found: dict[Place, tuple[Record | None, Record | None]] = {}
+        for kind, key, record in self._undo[start:end]:
+            place = (kind, key)
+            after = later[place] if place in later else self.get(kind, key)
+            found.setdefault(place, (record, after))
+        return found
 
     def touched(self, kind: type[Record]) -> set[Key]:
         """Which of a kind were changed since the last commit."""

@@ -1,5 +1,6 @@
 """Who gets which exporter, and when: decisions without I/O over the records of a lab."""
 
+from jumpstarter_controller.scheduling.absences import Absences
 from jumpstarter_controller.scheduling.candidates import Refusal, choices, longest
 from jumpstarter_controller.scheduling.clock_steps import WrittenAhead, follow_clock
 from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, withdraw
@@ -15,6 +16,7 @@ __all__ = [
     "READY_STATUSES",
     "WAITER_SECONDS",
     "WATCHED_SECONDS",
+    "Absences",
     "Place",
     "Presence",
     "Refusal",

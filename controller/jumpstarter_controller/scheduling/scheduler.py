@@ -23,11 +23,14 @@ from jumpstarter_controller.lab import (
     Lease,
     View,
 )
+from jumpstarter_controller.lab.tables import Place as RecordPlace
+from jumpstarter_controller.scheduling.absences import Absences
 from jumpstarter_controller.scheduling.candidates import Candidates, Refusal, choices
 from jumpstarter_controller.scheduling.forecast import forecast
 from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_of
 from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, assign, settle, withdraw
 from jumpstarter_controller.scheduling.presence import Presence
+from jumpstarter_controller.scheduling.references import hold_to_references
 from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, Waiters
 
 __all__ = ["READY_STATUSES", "Place", "Scheduler", "online"]
@@ -59,9 +62,12 @@ def _has_not_left(exporter: Exporter) -> bool:
 class Scheduler:
     """Reconciles a lab with the time. It keeps nothing that a restart would lose, but what it found out already."""
 
-    def __init__(self, presence: Presence, waiters: Waiters | None = None) -> None:
+    def __init__(
+        self, presence: Presence, waiters: Waiters | None = None, absences: Absences | None = None
+    ) -> None:
         self.presence = presence
         self.waiters = waiters or Waiters()
+        self.absences = absences or Absences()
         self.wanted: dict[Key, Key] = {}
         """By exporter that is there, not available, and nobody's: the first of those who wait and may have it."""
         self._choices: dict[tuple[object, ...], Candidates | Refusal] = {}
@@ -71,12 +77,15 @@ class Scheduler:
     def reconcile(self, lab: Lab, now: float) -> float | None:
         """Make all decisions that are due; the time when the next one will be, None if nothing waits for time."""
         self._note_absence(lab, now)
+        hold_to_references(lab, self.absences, now)
         waiting: list[Lease] = []
         later: list[Lease] = []
         due = []
         drain = lab.get(Drain, Drain.PLACE)
         for one in lab.open_leases():
             lease = self._settled(lab, self._noticed(lab, one, now), now)
+            if self._may_rest_on_more(lab, lease):
+                continue
             ended = _ended(lab, lease, now) or self._abandoned(lease, now)
             if ended is not None:
                 lab.put(withdraw(ended))
@@ -96,10 +105,19 @@ class Scheduler:
                     later.append(lease)
                 else:
                     waiting.append(lease)
+        hold_to_references(lab, self.absences, now)  # who has just ended has let go of its exporter
         due += self._place(lab, waiting, later, now)
         if (loss := self.presence.next_loss()) is not None:
             due.append(loss + 0.001)
         return min(due, default=None)
+
+    def _may_rest_on_more(self, lab: Lab, lease: Lease) -> bool:
+        """Whether it rests on a record that is not here, and perhaps only not yet."""
+        places: list[RecordPlace] = [(Client, Key(lease.namespace, lease.client))]
+        if lease.exporter:
+            places.append((Exporter, Key(lease.namespace, lease.exporter)))
+        missing = [one for one in places if lab.get(*one) is None]
+        return any([not self.absences.is_gone(lab, one) for one in missing])  # noqa: C419 - all are asked for
 
     def _settled(self, lab: Lab, lease: Lease, now: float) -> Lease:
         """The lease, which has begun or waits again where there is nothing to be said to an offer any more."""
@@ -177,6 +195,7 @@ class Scheduler:
         for lease, exporter, priority in line.grant(supply, promises, now):
             record = lab.get(Exporter, exporter)
             assert record is not None
+            lab.put(replace(record, lease=lease.name))
             lab.put(assign(lease, record, priority, now))
             expiries.append(now + ANSWER_SECONDS if record.answers else end_of(lease, now))
         firsts = ((key, line.first_at(key)) for key in held_up)
@@ -226,7 +245,7 @@ class Scheduler:
                 holder = lab.holder(key)
                 if holder is None:
                     free_at[key] = now
-                    if exporter.status in READY_STATUSES:
+                    if exporter.status in READY_STATUSES and not exporter.lease:
                         free.add(key)
                 else:  # who is offered it has it for the whole time from when it is accepted
                     held = holder.expiry

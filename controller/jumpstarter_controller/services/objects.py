@@ -82,8 +82,9 @@ def create(
     *,
     username: str = "",
     may_label: tuple[str, ...] = USUAL_KEYS,
+    uid: str = "",
 ) -> Client | Exporter | Host:
-    """A new one. `may_label` is a host's.
+    """A new one. `may_label` is a host's; without a `uid` one is drawn.
 
     Raises:
         RpcError: ALREADY_EXISTS, there is one of that name; INVALID_ARGUMENT, a host cannot be an issuer's user.
@@ -99,7 +100,7 @@ def create(
     record = TYPES[kind](
         namespace=key.namespace,
         name=key.name,
-        uid=str(uuid.uuid4()),
+        uid=uid or str(uuid.uuid4()),
         created=now,
         labels=dict(labels),
         **more,
@@ -108,12 +109,12 @@ def create(
     return record
 
 
-def renew(lab: Lab, record: R) -> R:
+def renew(lab: Lab, record: R, *, uid: str = "") -> R:
     """Give it a new identity: all its tokens so far count no more, and a host's boards' neither.
 
     Exporters are offline then, until they come with a new token: nobody is to get a board that cannot be reached.
     """
-    renewed = replace(record, uid=str(uuid.uuid4()))
+    renewed = replace(record, uid=uid or str(uuid.uuid4()))
     if isinstance(renewed, Client):
         renewed = replace(renewed, outgoing="", outgoing_until=0.0)
     elif isinstance(renewed, Exporter) and renewed.status is not ExporterStatus.OFFLINE:
@@ -201,20 +202,20 @@ def enrol(lab: Lab, now: float, kind: Kind, text: str, nonce: str = "") -> Clien
     """
     code = redeem(lab.all(PairingCode), text, kind, now, nonce)
     key = Key(code.namespace, code.subject)
-    if code.redeemer:
-        made = lab.get(TYPES[kind], key)
-        if made is None or made.uid != code.made:
-            raise refused()
+    made = lab.get(TYPES[kind], key)
+    if code.redeemer and made is not None and made.uid == code.made:
         return made
+    if code.redeemer and (made.uid if made is not None else "") != code.replaced:
+        raise refused()  # it was made, and something has become of it since
     _forget_expired(lab, now)
     if code.renew:
-        record = renew(lab, existing(lab, kind, key))
+        record = renew(lab, existing(lab, kind, key), uid=code.made)
     else:
-        record = create(lab, now, kind, key, code.labels, may_label=code.may_label)
-    if nonce:
-        lab.put(redeemed(code, nonce, record.uid))
-    else:
+        record = create(lab, now, kind, key, code.labels, may_label=code.may_label, uid=code.made)
+    if not nonce:
         lab.remove(code)
+    elif not code.redeemer:
+        lab.put(redeemed(code, nonce, record.uid, made.uid if made is not None else ""))
     return record
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +12,12 @@ from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_controller.lab import Exporter, ExporterDevices, Key, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab import Exporter, ExporterDevices, Key
 from jumpstarter_controller.services import device_reports, lab_service
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.services.device_reports import devices_of
+from jumpstarter_controller.store import Change
+from jumpstarter_controller.store.contract import Written
 
 
 def report(uuid: str, parent: str = "", name: str = "", **labels: str) -> pb.DriverInstanceReport:
@@ -131,13 +134,13 @@ async def test_devices_are_written_when_they_changed_and_go_with_their_exporter(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    write = lab.engine._store.write
+    commit = lab.engine._store.commit
 
-    def noted(changes: dict[Place, Record | None]) -> None:
-        written.extend(kind.__name__ for kind, _ in changes)
-        write(changes)
+    def noted(changes: Sequence[Change]) -> Sequence[Written]:
+        written.extend(kind.__name__ for kind, _ in dict.fromkeys(one.place for one in changes))
+        return commit(changes)
 
-    monkeypatch.setattr(lab.engine._store, "write", noted)
+    monkeypatch.setattr(lab.engine._store, "commit", noted)
     one = await lab.made(Kind.EXPORTER, ONE)
     written.clear()
     await register(lab, one, BOARD)

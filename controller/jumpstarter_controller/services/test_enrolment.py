@@ -217,7 +217,7 @@ async def test_a_code_is_used_for_good_or_not_at_all_when_the_disk_is_full_or_th
             def full(*_: object) -> None:
                 raise StoreError("the disk is full")
 
-            patched.setattr(SqliteStore, "write", full)
+            patched.setattr(SqliteStore, "commit", full)
             with pytest.raises(RpcError, match="the disk is full"):
                 await lab.enrol(code)
         assert (lab.exists(), lab.codes()) == (False, 1)

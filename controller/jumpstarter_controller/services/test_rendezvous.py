@@ -20,8 +20,7 @@ from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
 from jumpstarter_controller.scheduling import OFFLINE_SECONDS
 from jumpstarter_controller.services import (
     ControllerService,
@@ -36,6 +35,8 @@ from jumpstarter_controller.services import (
 from jumpstarter_controller.services.controller_service import LISTEN_SECONDS, READY_SECONDS
 from jumpstarter_controller.services.instances import INSTANCE
 from jumpstarter_controller.services.listening import CAPACITY, DELIVERED_SECONDS, RETURN_SECONDS, Listener
+from jumpstarter_controller.store import MemoryStore
+from jumpstarter_controller.store.whole import fill
 
 SIGNING = ec.generate_private_key(ec.SECP256R1())
 ANN = Client(namespace="default", name="ann", uid="1")
@@ -45,27 +46,15 @@ WINDOW = 65535
 """Bytes that a caller takes before it reads; HTTP/2 knows no smaller one from the start."""
 
 
-class Memory:
-    """A store for one test."""
-
-    def load(self) -> Lab:
-        lab = Lab()
-        lab.put(ANN)
-        lab.put(ONE)
-        lab.commit()
-        return lab
-
-    def write(self, changes: dict[Place, Record | None]) -> None:
-        pass
-
-
 class Rendezvous:
     """A controller with a lease of ann's on one. Its tokens say which dial they are of, and each fills a window."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.dials = 0
         self.nursery = nursery
-        self.engine = Engine(Memory(), clock=self.clock)
+        store = MemoryStore()
+        fill(store, ANN, ONE)
+        self.engine = Engine(store, clock=self.clock)
         self.listening = Listening()
         self.issuer = TokenIssuer(SIGNING, "lab:1", clock=self.clock)
         guard = Guard(self.engine, Authenticator(self.issuer))

@@ -1,5 +1,33 @@
-"""Where a lab's records are kept."""
+"""Where a lab is kept: what a store has to be, and those that are."""
 
-from jumpstarter_controller.store.sqlite import SqliteStore, StoreError, StoreFullError
+from jumpstarter_controller.store.contract import (
+    Change,
+    Conflict,
+    Event,
+    Half,
+    Store,
+    Stored,
+    StoreError,
+    StoreFullError,
+    TooOldError,
+    Unknown,
+    Written,
+)
+from jumpstarter_controller.store.memory import MemoryStore
+from jumpstarter_controller.store.sqlite import SqliteStore
 
-__all__ = ["SqliteStore", "StoreError", "StoreFullError"]
+__all__ = [
+    "Change",
+    "Conflict",
+    "Event",
+    "Half",
+    "MemoryStore",
+    "SqliteStore",
+    "Store",
+    "StoreError",
+    "StoreFullError",
+    "Stored",
+    "TooOldError",
+    "Unknown",
+    "Written",
+]

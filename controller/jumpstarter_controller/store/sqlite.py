@@ -1,26 +1,111 @@
-"""A lab in one SQLite file. What `write` has returned from survives a crash and a power cut.
-
-Blocking; used from one thread at a time.
-"""
+"""A lab in one SQLite file. What `commit` has returned from survives a crash and a power cut."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import msgspec
-from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.json_texts import decode_json
+from msgspec import NODEFAULT
 
-from jumpstarter_controller.lab import Lab, Record
+from jumpstarter_controller.lab import Key, Record
 from jumpstarter_controller.lab.tables import KINDS, Place
+from jumpstarter_controller.store.contract import (
+    Change,
+    Conflict,
+    Cursor,
+    Event,
+    Half,
+    Seen,
+    Snapshot,
+    Stored,
+    StoreError,
+    StoreFullError,
+    TooOldError,
+    Written,
+    aged,
+    fields_of,
+)
 
-__all__ = ["SqliteStore", "StoreError", "StoreFullError"]
+__all__ = ["SqliteStore"]
 
-MIGRATIONS: tuple[str, ...] = (
+BUSY_SECONDS = 10.0
+LOOK_SECONDS = 0.25
+"""What another process changes is noticed so soon: its file is asked whether there is something."""
+MOST_GONE = 10_000
+"""Of so many records it is known that they are gone; whoever is further behind has to take a snapshot."""
+MOST_OWN = 10_000
+"""Writes that are remembered until they have been passed over."""
+
+_log = logging.getLogger(__name__)
+_KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in KINDS}
+_ALL = "SELECT kind, namespace, name, spec, status, revision, age, request FROM records"
+_ONE = (
+    "SELECT kind, namespace, name, spec, status, revision, age, request FROM records "
+    "WHERE kind=? AND namespace=? AND name=?"
+)
+_NEWER = "SELECT kind, namespace, name, spec, status, revision, age, request FROM records WHERE revision > ?"
+_GONE = "SELECT revision, kind, namespace, name FROM gone WHERE revision > ?"
+_MAKE = (
+    "INSERT OR IGNORE INTO records (kind, namespace, name, spec, status, revision, age, request) "
+    "VALUES (?, ?, ?, ?, '{}', ?, ?, ?)"
+)
+_SWAP = {
+    Half.SPEC: (
+        "UPDATE records SET spec=?, revision=?, request=? "
+        "WHERE kind=? AND namespace=? AND name=? AND revision=?"
+    ),
+    Half.STATUS: (
+        "UPDATE records SET status=?, revision=?, request=? "
+        "WHERE kind=? AND namespace=? AND name=? AND revision=?"
+    ),
+}
+_REMOVE = "DELETE FROM records WHERE kind=? AND namespace=? AND name=? AND revision=?"
+_Row: TypeAlias = tuple[str, str, str, str, str, int, int, str]
+
+
+def _split_records(db: sqlite3.Connection) -> None:
+    """Each record in two halves, with a revision and an age, which leases had as their own number."""
+    rows = db.execute("SELECT kind, namespace, name, body FROM records").fetchall()
+    db.execute("DROP TABLE records")
+    for statement in (
+        (
+            "CREATE TABLE records (kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, "
+            "spec TEXT NOT NULL, status TEXT NOT NULL, revision INTEGER NOT NULL, age INTEGER NOT NULL, "
+            "request TEXT NOT NULL, PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID"
+        ),
+        "CREATE INDEX revisions ON records (revision)",
+        (
+            "CREATE TABLE gone (revision INTEGER PRIMARY KEY, kind TEXT NOT NULL, namespace TEXT NOT NULL, "
+            "name TEXT NOT NULL)"
+        ),
+        "CREATE TABLE numbers (last INTEGER NOT NULL, forgotten INTEGER NOT NULL)",
+    ):
+        db.execute(statement)
+    newest = 0
+    for kind, namespace, name, body in rows:
+        fields = decode_json(body, dict[str, Any])
+        age = int(fields.pop("order", 0))
+        newest = max(newest, age)
+        status = {key: fields.pop(key) for key in _KINDS[kind].STATUS if key in fields}
+        halves = (msgspec.json.encode(half).decode() for half in (fields, status))
+        db.execute(
+            "INSERT INTO records VALUES (?, ?, ?, ?, ?, 0, ?, '')", (kind, namespace, name, *halves, age)
+        )
+    db.execute("INSERT INTO numbers VALUES (?, 0)", (newest,))
+
+
+MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
     (
         "CREATE TABLE IF NOT EXISTS records (kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, "
         "body TEXT NOT NULL, PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID"
@@ -28,41 +113,35 @@ MIGRATIONS: tuple[str, ...] = (
     "",  # no table, but records that versions before do not know: exporters' devices
     "",  # the same: hosts, and whose board an exporter is
     "",  # the same: that the lab is drained
+    _split_records,
 )
 """What makes each version of the schema from the one before it, in order."""
 SCHEMA = len(MIGRATIONS)
 """Of this version. A file of an older version is brought up to it, one of a newer version is refused."""
-BUSY_SECONDS = 10.0
-_KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in KINDS}
-
-
-class StoreError(JumpstarterError):
-    """The file cannot be read or written; nothing of the write was kept."""
-
-    status = "UNAVAILABLE"
-    exit_code = ExitCode.FAILED
-
-
-class StoreFullError(StoreError):
-    """There is no room for the write; nothing of it was kept."""
-
-    status = "RESOURCE_EXHAUSTED"
 
 
 class SqliteStore:
-    """One record a row, as JSON, in a file that only its owner may read."""
+    """One record a row, its halves as JSON, in a file that only its owner may read.
+
+    Others may write to the file, each with a store of their own.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
+        """Of the connection for all but `watch`."""
+        self._watching = threading.Lock()
+        self._woken = threading.Event()
+        self._own: deque[tuple[int, int]] = deque(maxlen=MOST_OWN)
+        """From which revision, not with it, to which: what this store has written itself, and need not read again."""
         try:
             self._check_not_emptied()
             path.touch(mode=0o600)
             _sync_folder(path.parent)
-            self._db = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            self._db = self._connect()
             try:
                 self._prepare()
+                self._watcher = self._connect()
             except BaseException:  # whatever it is, nobody else can close it
                 self._db.close()
                 raise
@@ -70,6 +149,11 @@ class SqliteStore:
             raise StoreError(
                 f"{path} cannot be opened as the controller's data: {error}; {_way_out(error)}"
             ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
 
     def _check_not_emptied(self) -> None:
         """SQLite takes an empty file for a new one, and deletes the log beside it, in which everything may be."""
@@ -102,8 +186,11 @@ class SqliteStore:
     def _migrate(self, version: int) -> None:
         """Bring the file up to our schema, whole or not at all."""
         with self._transaction():
-            for statement in MIGRATIONS[version:]:
-                self._db.execute(statement)
+            for step in MIGRATIONS[version:]:
+                if isinstance(step, str):
+                    self._db.execute(step)
+                else:
+                    step(self._db)
             self._db.execute(f"PRAGMA user_version={SCHEMA}")
 
     @contextmanager
@@ -118,53 +205,204 @@ class SqliteStore:
                 self._db.execute("ROLLBACK")
             raise
 
-    def load(self) -> Lab:
-        """Everything, committed.
+    def snapshot(self) -> Snapshot:
+        """As `Store.snapshot`.
 
         Raises:
             StoreError: the file is damaged; says which record.
         """
-        lab = Lab()
-        try:
-            for kind, namespace, name, body in self._db.execute(
-                "SELECT kind, namespace, name, body FROM records"
-            ):
-                try:
-                    lab.put(decode_json(body, _KINDS[kind]))
-                except (KeyError, ValueError) as error:
-                    raise StoreError(
-                        f"{self._path}: {kind} {namespace}/{name} is damaged ({error}); bring a backup back"
-                    ) from error
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._path} cannot be read: {error}; bring a backup back") from error
-        lab.commit()
-        return lab
+        with self._lock, self._reading(self._db):
+            rows = self._db.execute(_ALL).fetchall()
+            last, _ = _numbers(self._db)
+        records = {}
+        for row in rows:
+            try:
+                records[_KINDS[row[0]], Key(row[1], row[2])] = _stored(row)
+            except (KeyError, ValueError) as error:
+                raise StoreError(
+                    f"{self._path}: {row[0]} {row[1]}/{row[2]} is damaged ({error}); bring a backup back"
+                ) from error
+        return Snapshot(records, last)
 
-    def write(self, changes: Mapping[Place, Record | None]) -> None:
-        """Keep all of these changes, or none.
-
-        Raises:
-            StoreError: none was kept; says why.
-        """
-        gone = [(kind.KIND, *key) for (kind, key), record in changes.items() if record is None]
-        new = [
-            (kind.KIND, *key, msgspec.json.encode(record).decode())
-            for (kind, key), record in changes.items()
-            if record is not None
-        ]
+    def read(self, place: Place) -> Stored | None:
+        """As `Store.read`."""
+        with self._lock, self._reading(self._db):
+            row = self._db.execute(_ONE, (place[0].KIND, *place[1])).fetchone()
         try:
-            with self._transaction():
-                self._db.executemany("DELETE FROM records WHERE kind=? AND namespace=? AND name=?", gone)
-                self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", new)
+            return None if row is None else _stored(row)
+        except ValueError as error:
+            raise StoreError(
+                f"{self._path}: {_words(place)} is damaged ({error}); bring a backup back"
+            ) from error
+
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        """As `Store.commit`; makes all of them or none."""
+        done: list[Written] = []
+        try:
+            with self._lock, self._transaction():
+                before, forgotten = _numbers(self._db)
+                number = before
+                seen: dict[Place, int | None] = {}
+                has_gone = False
+                for change in changes:
+                    number += 1
+                    place = change.place
+                    self._make(change, seen.get(place, change.revision), number)
+                    seen[place] = None if change.record is None else number
+                    has_gone = has_gone or change.record is None
+                    done.append(Written(place, number, number))
+                if has_gone:
+                    forgotten = self._forget(forgotten)
+                self._db.execute("UPDATE numbers SET last=?, forgotten=?", (number, forgotten))
         except sqlite3.Error as error:
             kind = StoreFullError if _is_full(error) else StoreError
             raise kind(
                 f"the controller cannot write to {self._path} ({error}); nothing was changed: {_way_out(error)}"
             ) from error
+        self._own.append((before, number))
+        return done
+
+    def _make(self, change: Change, seen: int | None, number: int) -> None:
+        kind, (namespace, name) = change.place
+        at = (kind.KIND, namespace, name)
+        if change.record is None:
+            made = self._db.execute(_REMOVE, (*at, seen)).rowcount
+            self._db.execute("INSERT INTO gone VALUES (?, ?, ?, ?)", (number, *at))
+        elif seen is None:
+            spec = _text(change.record, Half.SPEC)
+            made = self._db.execute(_MAKE, (*at, spec, number, number, change.request)).rowcount
+        else:
+            text = _text(change.record, change.half)
+            made = self._db.execute(_SWAP[change.half], (text, number, change.request, *at, seen)).rowcount
+        if not made:
+            raise Conflict(change.place)
+
+    def _forget(self, forgotten: int) -> int:
+        """Keep no more than the youngest of what is gone; up to where all of that is forgotten."""
+        row = self._db.execute(
+            "SELECT revision FROM gone ORDER BY revision DESC LIMIT 1 OFFSET ?", (MOST_GONE,)
+        ).fetchone()
+        if row is None:
+            return forgotten
+        self._db.execute("DELETE FROM gone WHERE revision <= ?", row)
+        return int(row[0])
+
+    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+        """As `Store.watch`; gives the caller's own changes, too, in a while."""
+        due = time.monotonic() + seconds
+        version = None
+        with self._watching:
+            while True:
+                if version != (version := self._version()):
+                    seen = self._since(cursor)
+                    if seen.events:
+                        return seen
+                    cursor = seen.cursor
+                left = due - time.monotonic()
+                if left <= 0 or self._woken.wait(min(left, LOOK_SECONDS)):
+                    self._woken.clear()
+                    return Seen((), cursor)
+
+    def _version(self) -> int:
+        """Another one when another connection, which may be ours, has written something."""
+        with self._reading(self._watcher, in_one=False):
+            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+
+    def _since(self, cursor: Cursor) -> Seen:
+        if not isinstance(cursor, int):
+            raise TooOldError
+        db = self._watcher
+        with self._reading(db):
+            last, forgotten = _numbers(db)
+            if self._is_own(cursor, last):
+                return Seen((), last)
+            rows = db.execute(_NEWER, (cursor,)).fetchall()
+            gone = db.execute(_GONE, (cursor,)).fetchall()
+        if not forgotten <= cursor <= last:
+            raise TooOldError
+        events = [
+            Event((_KINDS[kind], Key(namespace, name)), number, None)
+            for number, kind, namespace, name in gone
+            if kind in _KINDS
+        ]
+        for row in rows:
+            try:
+                events.append(Event((_KINDS[row[0]], Key(row[1], row[2])), row[5], _stored(row)))
+            except (KeyError, ValueError) as error:
+                _log.warning(
+                    "somebody has written %s %s/%s, which is no record of a lab (%s); it is left alone: "
+                    "take it away again, or the controller will not start",
+                    *row[:3],
+                    error,
+                )
+        return Seen(tuple(sorted(events, key=lambda one: one.revision)), last)
+
+    def _is_own(self, cursor: int, last: int) -> bool:
+        """Whether nobody else has written between these."""
+        count = sum(end - max(start, cursor) for start, end in list(self._own) if end > cursor)
+        return 0 < last - cursor <= count
+
+    def wake(self) -> None:
+        """As `Store.wake`."""
+        self._woken.set()
+
+    @contextmanager
+    def _reading(self, db: sqlite3.Connection, *, in_one: bool = True) -> Iterator[None]:
+        """All that the block reads is of one moment."""
+        try:
+            if in_one:
+                db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if db.in_transaction:
+                    db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path} cannot be read: {error}; {_way_out(error)}") from error
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
+        """As `Store.close`."""
+        self.wake()
+        with self._watching, self._lock:
+            self._watcher.close()
+            self._db.close()
+
+
+def _numbers(db: sqlite3.Connection) -> tuple[int, int]:
+    """The last revision, and that up to which it is not known what is gone."""
+    last, forgotten = db.execute("SELECT last, forgotten FROM numbers").fetchone()
+    return int(last), int(forgotten)
+
+
+def _stored(row: _Row) -> Stored:
+    """KeyError, ValueError: it is no record."""
+    kind = _KINDS[row[0]]
+    fields = decode_json(row[3], dict[str, Any]) | decode_json(row[4], dict[str, Any])
+    record = msgspec.convert(fields, kind)
+    return Stored(aged(record, row[6]), row[5], row[7])
+
+
+def _text(record: Record, half: Half) -> str:
+    """One half of it as JSON; what is as it always is left out."""
+    fields = {name: getattr(record, name) for name in fields_of(type(record), half)}
+    defaults = _defaults(type(record))
+    return msgspec.json.encode(
+        {name: value for name, value in fields.items() if value != defaults.get(name, NODEFAULT)}
+    ).decode()
+
+
+@cache
+def _defaults(kind: type[Record]) -> dict[str, object]:
+    return {
+        field.name: field.default if field.default is not NODEFAULT else field.default_factory()
+        for field in msgspec.structs.fields(kind)
+        if field.default is not NODEFAULT or field.default_factory is not NODEFAULT
+    }
+
+
+def _words(place: Place) -> str:
+    kind, key = place
+    return f"{kind.KIND} {key}"
 
 
 def _is_full(error: Exception) -> bool:

@@ -25,11 +25,11 @@ from jumpstarter_controller.lab import (
     Lab,
     Lease,
     Policy,
-    Record,
     Rule,
 )
-from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.store import SqliteStore, StoreError, sqlite
+from jumpstarter_controller.store import Change, Half, SqliteStore, StoreError, sqlite
+from jumpstarter_controller.store.contract import aged, key_of
+from jumpstarter_controller.store.whole import fill, lab_of, overwrite
 
 CLIENT = Client(namespace="lab", name="ann", uid="1", labels={"team": "ci"})
 LEASE = Lease(
@@ -53,14 +53,14 @@ RECORDS = [
 
 def loaded(path: Path) -> Lab:
     with closing(SqliteStore(path)) as store:
-        return store.load()
+        return lab_of(store)
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "lab.sqlite"
     store = SqliteStore(path)
-    store.write({(type(record), record.key): record for record in RECORDS})
-    store.write({(Lease, LEASE.key): None})
+    fill(store, *RECORDS)
+    overwrite(store, {key_of(LEASE): None})
     store.close()
     lab = loaded(path)
     assert lab.get(Client, CLIENT.key) == CLIENT
@@ -77,7 +77,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, body: str) -> None:
     path = tmp_path / "lab.sqlite"
     SqliteStore(path).close()
     with closing(sqlite3.connect(path)) as db:
-        db.execute("INSERT INTO records VALUES ('lease', 'lab', 'x', ?)", (body,))
+        db.execute("INSERT INTO records VALUES ('lease', 'lab', 'x', ?, '{}', 1, 1, '')", (body,))
         db.commit()
     with pytest.raises(StoreError, match="lease lab/x is damaged"):
         loaded(path)
@@ -115,7 +115,7 @@ def test_a_file_of_the_first_version_goes_up_by_itself_and_the_older_program_ref
     assert loaded(path).get(Exporter, Key("lab", "e")) == Exporter(namespace="lab", name="e", devices=2)
     devices = ExporterDevices(namespace="lab", name="e", devices=(Device("rpi4.power", "power"),), omitted=1)
     with closing(SqliteStore(path)) as store:
-        store.write({(ExporterDevices, devices.key): devices})
+        fill(store, devices)
     assert loaded(path).get(ExporterDevices, devices.key) == devices
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (sqlite.SCHEMA,)
@@ -141,21 +141,18 @@ def test_a_migration_that_is_cut_short_leaves_the_file_as_it_was(
 
 def test_a_full_disk_keeps_the_store_whole(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "lab.sqlite")
-    store.write({(Client, CLIENT.key): CLIENT})
+    fill(store, CLIENT)
     # SQLite's own limit stands for the disk's: the same error from the same call.
     (pages,) = store._db.execute("PRAGMA page_count").fetchone()
     store._db.execute(f"PRAGMA max_page_count={pages}")
-    many: dict[Place, Record | None] = {
-        (Lease, Key("lab", f"l{n}")): Lease(namespace="lab", name=f"l{n}", client="x" * 500)
-        for n in range(100)
-    }
+    many = [Lease(namespace="lab", name=f"l{n}", client="x" * 500) for n in range(100)]
     with pytest.raises(StoreError, match="nothing was changed"):
-        store.write(many)
+        fill(store, *many)
     store._db.execute("PRAGMA max_page_count=1000000")
-    assert [one.name for one in store.load().all(Client)] == ["ann"]
-    assert not list(store.load().all(Lease))
-    store.write(many)
-    assert store.load().count(Lease) == 100
+    assert [one.name for one in lab_of(store).all(Client)] == ["ann"]
+    assert not list(lab_of(store).all(Lease))
+    fill(store, *many)
+    assert lab_of(store).count(Lease) == 100
     store.close()
 
 
@@ -163,19 +160,19 @@ def test_each_failure_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     path = tmp_path / "lab.sqlite"
     store = SqliteStore(path)
-    change: dict[Place, Record | None] = {(Client, CLIENT.key): CLIENT}
+    change = [Change(key_of(CLIENT), Half.SPEC, CLIENT, None)]
     store._db.execute("PRAGMA query_only=1")
     with pytest.raises(StoreError, match="let the controller's user write") as error:
-        store.write(change)
+        store.commit(change)
     assert error.value.status == "UNAVAILABLE"
     store._db.execute("PRAGMA query_only=0")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="end the program that has it open"):
-            store.write(change)
+            store.commit(change)
         other.execute("ROLLBACK")
-    assert store.load().count(Client) == 0
-    store.write(change)
+    assert lab_of(store).count(Client) == 0
+    store.commit(change)
     store.close()
     assert loaded(path).get(Client, CLIENT.key) == CLIENT
 
@@ -183,14 +180,17 @@ def test_each_failure_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_write_that_fails_in_the_middle_is_undone_and_the_next_one_is_made(tmp_path: Path) -> None:
     path = tmp_path / "lab.sqlite"
     store = SqliteStore(path)
-    store.write({(Client, CLIENT.key): CLIENT})
+    fill(store, CLIENT)
     with pytest.raises(UnicodeEncodeError):  # a key that no service lets through
-        store.write({(Client, CLIENT.key): None, (Client, Key("lab", "\ud800")): None})
-    store.write({(Lease, LEASE.key): LEASE})
+        fill(store, LEASE, Client(namespace="lab", name="\ud800"))
+    assert lab_of(store).count(Lease) == 0
+    fill(store, LEASE)
     store.close()
     lab = loaded(path)
     assert lab.get(Client, CLIENT.key) == CLIENT
-    assert lab.get(Lease, LEASE.key) == LEASE
+    found = lab.get(Lease, LEASE.key)
+    assert found is not None
+    assert aged(found, 0) == LEASE
 
 
 def open_files(folder: Path) -> set[str]:
@@ -205,7 +205,7 @@ def open_files(folder: Path) -> set[str]:
 def test_a_store_that_is_closed_or_never_opened_holds_no_file(tmp_path: Path) -> None:
     path = tmp_path / "lab.sqlite"
     store = SqliteStore(path)
-    store.write({(Client, CLIENT.key): CLIENT})
+    fill(store, CLIENT)
     assert open_files(tmp_path) == {str(path), f"{path}-wal", f"{path}-shm"}
     store.close()
     assert open_files(tmp_path) == set()
@@ -219,7 +219,7 @@ def test_a_store_that_is_closed_or_never_opened_holds_no_file(tmp_path: Path) ->
 def test_an_emptied_file_does_not_take_its_log_along(tmp_path: Path) -> None:
     path = tmp_path / "lab.sqlite"
     store = SqliteStore(path)
-    store.write({(Client, CLIENT.key): CLIENT})
+    fill(store, CLIENT)
     whole = path.read_bytes()
     path.write_bytes(b"")
     with pytest.raises(StoreError, match="bring a backup back"):
@@ -233,12 +233,13 @@ CHILD = """
 import sys
 from pathlib import Path
 from jumpstarter_controller.lab import Lease
-from jumpstarter_controller.store import SqliteStore
+from jumpstarter_controller.store import Change, Half, SqliteStore
+from jumpstarter_controller.store.contract import key_of
 store = SqliteStore(Path(sys.argv[1]))
-number = store.load().count(Lease)
+number = len(store.snapshot().records)
 while True:
     records = [Lease(namespace="lab", name=f"{number}-{half}", client="ann") for half in "ab"]
-    store.write({(Lease, record.key): record for record in records})
+    store.commit([Change(key_of(record), Half.SPEC, record, None) for record in records])
     print(number, flush=True)
     number += 1
 """
@@ -255,7 +256,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path
         os.kill(child.pid, signal.SIGKILL)
         child.communicate()
         store = SqliteStore(path)
-        names = {lease.name for lease in store.load().all(Lease)}
+        names = {lease.name for lease in lab_of(store).all(Lease)}
         store.close()
         assert f"{last}-a" in names
         halves = [name.rpartition("-")[0] for name in names]

@@ -1,0 +1,63 @@
+"""Which records a controller knows of its store, so that nothing old takes the place of something newer. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from jumpstarter_controller.lab import Record
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.store.contract import Event, Snapshot, Stored
+
+__all__ = ["Known"]
+
+
+class Known:
+    """The revision of each record as it was seen last."""
+
+    def __init__(self, records: Mapping[Place, Stored]) -> None:
+        self._revisions = {place: stored.revision for place, stored in records.items()}
+        self._gone: dict[Place, int] = {}
+        """Of records that are gone, until the store has said so."""
+
+    def copy(self) -> Known:
+        """As it is now."""
+        copy = Known({})
+        copy._revisions, copy._gone = dict(self._revisions), dict(self._gone)
+        return copy
+
+    def revision(self, place: Place) -> int | None:
+        """What a change of it is made upon; None if there is no such record."""
+        return self._revisions.get(place)
+
+    def take(self, events: Sequence[Event]) -> dict[Place, Record | None]:
+        """What is new in these: each record as it is now, None where it is gone."""
+        news: dict[Place, Record | None] = {}
+        for event in events:
+            place = event.place
+            if event.revision <= self._revisions.get(place, -1):
+                continue
+            if (gone := self._gone.get(place)) is not None and event.revision <= gone:
+                if event.stored is None:
+                    del self._gone[place]  # whatever else comes is newer
+                continue
+            self._gone.pop(place, None)
+            if event.stored is not None:
+                self._revisions[place] = event.revision
+                news[place] = event.stored.record
+                continue
+            self._gone[place] = event.revision
+            if self._revisions.pop(place, None) is not None:
+                news[place] = None
+        return news
+
+    def event(self, place: Place, stored: Stored | None) -> Event:
+        """What was read of a record, as an event."""
+        if stored is not None:
+            return Event(place, stored.revision, stored)
+        return Event(place, self._revisions.get(place, 0) + 1, None)
+
+    def since(self, snapshot: Snapshot) -> list[Event]:
+        """What a snapshot that was taken later has changed; a record that it has not is gone."""
+        found = [Event(place, stored.revision, stored) for place, stored in snapshot.records.items()]
+        gone = self._revisions.keys() - snapshot.records.keys()
+        return [*found, *(self.event(place, None) for place in gone)]

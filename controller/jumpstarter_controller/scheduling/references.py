@@ -1,0 +1,47 @@
+"""Which lease has an exporter, as the exporter says: the one record that decides it. No I/O.
+
+A lease begins with its exporter's reference to it, then with its own status; it ends with its status, then the
+reference goes. What was written last before a crash, or by somebody else, is brought together again here.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from jumpstarter_controller.lab import Condition, ConditionType, Exporter, Key, Lab, Lease
+from jumpstarter_controller.scheduling.absences import Absences
+
+__all__ = ["hold_to_references"]
+
+
+def hold_to_references(lab: Lab, absences: Absences, now: float) -> None:
+    """Each exporter has the lease that it says it has, if that says so, too; no other lease has it."""
+    for key in lab.at_odds():
+        exporter = lab.get(Exporter, key)
+        if exporter is None:
+            continue  # its lease ends
+        lease = Key(exporter.namespace, exporter.lease)
+        is_known = not exporter.lease or lab.get(Lease, lease) is not None
+        if is_known or absences.is_gone(lab, (Lease, lease)):
+            _settle(lab, exporter, now)
+
+
+def _settle(lab: Lab, exporter: Exporter, now: float) -> None:
+    claims = [
+        one
+        for one in lab.open_leases()
+        if (one.namespace, one.exporter) == (exporter.namespace, exporter.name)
+    ]
+    rightful = next((one for one in claims if one.name == exporter.lease), None)
+    if rightful is None:  # as records of before 0.2 are, whose exporters say nothing
+        rightful = min(claims, key=lambda one: (one.order, one.key), default=None)
+        lab.put(replace(exporter, lease="" if rightful is None else rightful.name))
+    for lease in claims:
+        if lease is rightful:
+            continue
+        if lease.begun is None:
+            lab.put(replace(lease, exporter="", priority=0, offered=None))
+        else:
+            why = f"exporter {exporter.name} was leased to lease {exporter.lease} before"
+            condition = Condition(ConditionType.READY, False, "Released", why, now)
+            lab.put(replace(lease, ended=now).with_condition(condition))

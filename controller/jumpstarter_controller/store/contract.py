@@ -1,0 +1,232 @@
+"""What the engine needs of a store, and no more than Kubernetes can give. Blocking: for a thread of one's own.
+
+A record has two halves: its **spec**, what somebody asked for, and its **status**, what came of it. A change compares
+and swaps one half of one record by the record's revision. Changes come in a batch, which is a list in order and no
+transaction: it may stop behind any of them. Others may write, too.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple, Protocol, TypeVar
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from msgspec.structs import replace
+
+from jumpstarter_controller.lab import Key, Lease, Record
+from jumpstarter_controller.lab.tables import Place
+
+__all__ = [
+    "Change",
+    "Conflict",
+    "Event",
+    "Half",
+    "Seen",
+    "Snapshot",
+    "Store",
+    "StoreError",
+    "StoreFullError",
+    "Stored",
+    "TooOldError",
+    "Unknown",
+    "Written",
+    "aged",
+    "applied",
+    "blank",
+    "fields_of",
+    "key_of",
+    "merged",
+]
+
+R = TypeVar("R", bound=Record)
+
+
+class Half(enum.Enum):
+    """Of a record. Its labels and its identity belong to the spec."""
+
+    SPEC = "spec"
+    STATUS = "status"
+
+
+class Stored(NamedTuple):
+    """A record as the store has it."""
+
+    record: Record
+    revision: int
+    """Of the record, both halves together: a later one is greater."""
+    request: str = ""
+    """Who wrote it last, by the id that they gave."""
+
+
+class Change(NamedTuple):
+    """One half of one record as it is to be, or its end."""
+
+    place: Place
+    half: Half
+    """The end of a record is a change of its spec."""
+    record: Record | None
+    """Of which only that half counts; None: it is to go."""
+    revision: int | None
+    """As which it was seen; None: there is none yet, and this makes it, with a status that says nothing.
+
+    When a change before it in its batch is of the same record, that one's outcome counts instead.
+    """
+    request: str = ""
+    """An id for `Unknown`."""
+
+
+class Event(NamedTuple):
+    """A record is so, or is gone, since that revision."""
+
+    place: Place
+    revision: int
+    stored: Stored | None
+
+    @property
+    def record(self) -> Record | None:
+        """As it is; None: it is gone."""
+        return None if self.stored is None else self.stored.record
+
+
+class Written(NamedTuple):
+    """What came of a change: the record's revision from then on, and the age of one that was made."""
+
+    place: Place
+    revision: int
+    age: int = 0
+
+
+Cursor = Hashable
+"""How far somebody has seen. Only the store that gave it knows what it means."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All records at one moment."""
+
+    records: Mapping[Place, Stored]
+    cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What has happened since a cursor; of several changes of a record perhaps the last one only."""
+
+    events: Sequence[Event]
+    cursor: Cursor
+
+
+class StoreError(JumpstarterError):
+    """The store cannot be read or written; a change that was not `done` before was not made."""
+
+    status = "UNAVAILABLE"
+    exit_code = ExitCode.FAILED
+
+    done: Sequence[Written] = ()
+    """Of the changes of the batch that were made before it."""
+
+
+class StoreFullError(StoreError):
+    """There is no room for the change."""
+
+    status = "RESOURCE_EXHAUSTED"
+
+
+@dataclass
+class _Stopped(Exception):  # noqa: N818 - of the two below
+    place: Place
+    """Of the change at which the batch stopped."""
+    done: Sequence[Written] = field(default_factory=tuple)
+    """Of those before it."""
+
+
+class Conflict(_Stopped):
+    """The record is not as it was seen: somebody else has changed it, made it or taken it away."""
+
+
+class Unknown(_Stopped):
+    """Whether the change was made is not known: read the record again, and look at its request's id."""
+
+
+class TooOldError(Exception):
+    """What has happened since that cursor is not known any more, or the cursor is no cursor: take a snapshot."""
+
+
+class Store(Protocol):
+    """Records that others may change, too. One thread may `watch` while another calls the rest."""
+
+    def snapshot(self) -> Snapshot:
+        """Everything. Whoever has committed finds what that has written in it.
+
+        Raises:
+            StoreError: it cannot be read; says what to do.
+        """
+
+    def read(self, place: Place) -> Stored | None:
+        """The record as it is now, not as it was a moment ago. StoreError as `snapshot`."""
+
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        """Make these changes in their order; what came of each.
+
+        Raises:
+            Conflict, Unknown: it stopped at one; says at which, and what came of those before.
+            StoreError: it stopped, too.
+        """
+
+    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+        """What others have changed since then, as soon as there is something; nothing after so many seconds.
+
+        Changes of one kind come in their order; of different kinds some may be late. The caller's own may come, too.
+
+        Raises:
+            TooOldError: take a snapshot.
+            StoreError: as `snapshot`.
+        """
+
+    def wake(self) -> None:
+        """The `watch` that waits returns at once, or else the next one."""
+
+    def close(self) -> None:
+        """Let go of it. Nobody uses it any more."""
+
+
+def applied(before: Record | None, change: Change, age: int) -> Record | None:
+    """A record after a change; None: it is gone. `age` is that of one that is made."""
+    record = change.record
+    if record is None:
+        return None
+    if before is None:
+        return aged(blank(record), age)
+    pair = (record, before) if change.half is Half.SPEC else (before, record)
+    return aged(merged(*pair), getattr(before, "order", 0))
+
+
+def merged(spec: R, status: R) -> R:
+    """A record with the one's spec and the other's status."""
+    return replace(spec, **{name: getattr(status, name) for name in spec.STATUS})
+
+
+def blank(record: R) -> R:
+    """The record as it is made: with a status that says nothing."""
+    defaults = dict(zip(record.__struct_fields__[::-1], record.__struct_defaults__[::-1], strict=False))
+    return replace(record, **{name: defaults[name] for name in record.STATUS})
+
+
+def aged(record: R, age: int) -> R:
+    """The record with the key that says which of two is older; only of leases it matters."""
+    return replace(record, order=age) if isinstance(record, Lease) else record
+
+
+@cache
+def fields_of(kind: type[Record], half: Half) -> tuple[str, ...]:
+    """The names of a half's fields, without the age, which is the store's to say."""
+    names = (name for name in kind.__struct_fields__ if name != "order")
+    return tuple(name for name in names if (name in kind.STATUS) == (half is Half.STATUS))
+
+
+def key_of(record: Record) -> Place:
+    """Where it stands."""
+    return type(record), Key(record.namespace, record.name)

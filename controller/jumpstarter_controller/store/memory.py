@@ -1,0 +1,106 @@
+"""Records in memory, with all that the contract says: for tests, and for who wants no file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from itertools import count
+
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.store.contract import (
+    Change,
+    Conflict,
+    Cursor,
+    Event,
+    Seen,
+    Snapshot,
+    Stored,
+    TooOldError,
+    Written,
+    applied,
+)
+
+__all__ = ["MemoryStore"]
+
+MOST_EVENTS = 10_000
+"""Whoever is further behind has to take a snapshot."""
+
+
+class MemoryStore:
+    """A store that several may use at once, each from threads of their own."""
+
+    def __init__(self, most_events: int = MOST_EVENTS) -> None:
+        self._most_events = most_events
+        self._records: dict[Place, Stored] = {}
+        self._events: list[Event] = []
+        self._forgotten = 0
+        """So many events were forgotten before those."""
+        self._numbers = count(1)
+        self._changed = threading.Condition()
+        self._woken = False
+
+    def snapshot(self) -> Snapshot:
+        """As `Store.snapshot`."""
+        with self._changed:
+            return Snapshot(dict(self._records), self._forgotten + len(self._events))
+
+    def read(self, place: Place) -> Stored | None:
+        """As `Store.read`."""
+        with self._changed:
+            return self._records.get(place)
+
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        """As `Store.commit`; keeps what was before a conflict, as Kubernetes would."""
+        done: list[Written] = []
+        for change in changes:
+            done.append(self._make(change, done))
+        return done
+
+    def _make(self, change: Change, done: Sequence[Written]) -> Written:
+        place = change.place
+        with self._changed:
+            stored = self._records.get(place)
+            seen = change.revision
+            for one in done:
+                if one.place == place:
+                    seen = stored.revision if stored is not None else None
+            is_gone = stored is None and change.record is None
+            if is_gone or seen != (None if stored is None else stored.revision):
+                raise Conflict(place, tuple(done))
+            number = next(self._numbers)
+            record = applied(None if stored is None else stored.record, change, number)
+            event = Event(place, number, Stored(record, number, change.request) if record else None)
+            if event.stored is None:
+                del self._records[place]
+            else:
+                self._records[place] = event.stored
+            self._events.append(event)
+            if len(self._events) > self._most_events:
+                del self._events[0]
+                self._forgotten += 1
+            self._changed.notify_all()
+            return Written(place, number, number)
+
+    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+        """As `Store.watch`; gives the caller's own changes, too."""
+        if not isinstance(cursor, int):
+            raise TooOldError
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._woken or self._forgotten + len(self._events) > cursor, seconds
+            )
+            self._woken = False
+            end = self._forgotten + len(self._events)
+            if not self._forgotten <= cursor <= end:
+                raise TooOldError
+            return Seen(tuple(self._events[cursor - self._forgotten :]), end)
+
+    def wake(self) -> None:
+        """As `Store.wake`."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """As `Store.close`; the records stay, for the next."""
+        self.wake()

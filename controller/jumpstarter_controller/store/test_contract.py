@@ -1,0 +1,380 @@
+"""What every store has to be, against a plain dictionary; and that stores which are not are found out.
+
+A third store needs an `Adapter`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from msgspec.structs import replace as changed
+
+from jumpstarter_controller.lab import (
+    Client,
+    Condition,
+    ConditionType,
+    Exporter,
+    ExporterStatus,
+    Key,
+    Lease,
+    PairingCode,
+    Record,
+)
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.store.contract import (
+    Change,
+    Conflict,
+    Cursor,
+    Half,
+    Seen,
+    Snapshot,
+    Store,
+    Stored,
+    TooOldError,
+    Unknown,
+    Written,
+    aged,
+    blank,
+    key_of,
+    merged,
+)
+from jumpstarter_controller.store.memory import MemoryStore
+from jumpstarter_controller.store.sqlite import SqliteStore
+
+SECONDS = 5.0
+"""Events have to come, and none of these stores needs long."""
+
+
+@dataclass
+class Adapter:
+    """How the suite gets at a store: two handles on the same records, as two processes have them."""
+
+    open: Callable[[], Store]
+
+
+@contextmanager
+def memory(kind: Callable[[], MemoryStore] = MemoryStore) -> Iterator[Adapter]:
+    one = kind()
+    yield Adapter(lambda: one)
+
+
+@contextmanager
+def sqlite() -> Iterator[Adapter]:
+    with tempfile.TemporaryDirectory(prefix="store-", dir="/dev/shm") as folder:
+        yield Adapter(lambda: SqliteStore(Path(folder) / "lab.sqlite"))
+
+
+def made(kind: type[Record], name: str, text: str) -> Record:
+    """A record of which both halves have that text in them."""
+    if kind is Client:
+        return Client(namespace="lab", name=name, labels={"team": text})
+    if kind is Exporter:
+        status = ExporterStatus.AVAILABLE
+        return Exporter(
+            namespace="lab", name=name, labels={"board": text}, status=status, status_message=text, lease=text
+        )
+    if kind is PairingCode:
+        return PairingCode(
+            namespace="lab", name=name, kind="Client", subject=text, digest="", expires=1.5, redeemer=text
+        )
+    condition = Condition(ConditionType.READY, True, "Ready", text, 2.0)
+    return Lease(
+        namespace="lab", name=name, client="ann", selector=text, exporter=text, conditions=(condition,)
+    )
+
+
+PLACES: st.SearchStrategy[tuple[type[Record], str]] = st.tuples(
+    st.sampled_from([Client, Exporter, Lease, PairingCode]), st.sampled_from("ab")
+)
+TEXTS = st.sampled_from(["", "x", "y", "ä\u2028\U0001f600", "z" * 300])
+
+
+class Contract(RuleBasedStateMachine):
+    """Does what users of a store do, from two handles."""
+
+    adapter: Callable[[], object]
+
+    @initialize()
+    def begin(self) -> None:
+        self._context = self.adapter()
+        adapter = self._context.__enter__()  # type: ignore[attr-defined]
+        self.handles: list[Store] = [adapter.open(), adapter.open()]
+        self.model: dict[Place, Stored] = {}
+        self.newest: dict[Place, int] = {}
+        """By record: the last revision that was given, also of records that are gone."""
+        self.number = 0
+        self.mirrors = [dict(one.snapshot().records) for one in self.handles]
+        self.cursors: list[Cursor] = [one.snapshot().cursor for one in self.handles]
+        self.gone: list[dict[Place, int]] = [{}, {}]
+        """By handle: since when it knows that a record is gone."""
+        self.ages: list[int] = []
+
+    def teardown(self) -> None:
+        if hasattr(self, "handles"):
+            for one in self.handles:
+                one.close()
+            self._context.__exit__(None, None, None)  # type: ignore[attr-defined]
+
+    @rule(data=st.data(), handle=st.sampled_from([0, 1]), length=st.integers(1, 4))
+    def commit(self, data: st.DataObject, handle: int, length: int) -> None:
+        changes = [self._change(data) for _ in range(length)]
+        stops, after = self._expected(changes)
+        store = self.handles[handle]
+        try:
+            done = list(store.commit(changes))
+        except Conflict as conflict:
+            assert stops is not None, "nothing was in the way"
+            assert conflict.place == changes[stops].place  # noqa: PT017
+            done = list(conflict.done)
+            assert len(done) in {0, stops}, "as far as it got, or nothing at all"
+        except Unknown as unknown:
+            done = list(unknown.done)
+            left = changes[len(done)]
+            assert left.place == unknown.place  # noqa: PT017
+            found = store.read(left.place)
+            if found is not None and found.request == left.request:
+                done.append(Written(left.place, found.revision, getattr(found.record, "order", 0)))
+        else:
+            assert stops is None, f"{changes[stops or 0]} was written over what it did not know"
+            assert len(done) == len(changes)
+        self._take(changes, done, after)
+        for outcome in done:  # which nobody has to tell who wrote it
+            self._learn(handle, outcome.place)
+
+    def _change(self, data: st.DataObject) -> Change:
+        kind, name = data.draw(PLACES)
+        place: Place = (kind, Key("lab", name))
+        stored = self.model.get(place)
+        half = data.draw(st.sampled_from(Half)) if stored is not None else Half.SPEC
+        goes = stored is not None and data.draw(st.integers(0, 4)) == 0
+        record = None if goes else made(kind, name, data.draw(TEXTS))
+        half = Half.SPEC if goes else half
+        revision = stored.revision if stored is not None else None
+        if data.draw(st.integers(0, 5)) == 0:
+            revision = data.draw(st.sampled_from([None, 0, self.newest.get(place, 1)]))
+        self.number += 1
+        return Change(place, half, record, revision, f"request-{self.number}")
+
+    def _expected(self, changes: Sequence[Change]) -> tuple[int | None, list[dict[Place, Stored]]]:
+        """At which change a batch has to stop, and the records after each of those before it."""
+        records, written = dict(self.model), set[Place]()
+        after: list[dict[Place, Stored]] = []
+        for number, change in enumerate(changes):
+            stored = records.get(change.place)
+            seen = change.revision
+            if change.place in written:
+                seen = None if stored is None else stored.revision
+            if change.record is None and stored is None:
+                return number, after
+            if seen != (None if stored is None else stored.revision):
+                return number, after
+            written.add(change.place)
+            if change.record is None:
+                del records[change.place]
+            else:
+                if stored is None:
+                    record = blank(change.record)
+                elif change.half is Half.SPEC:
+                    record = merged(change.record, stored.record)
+                else:
+                    record = merged(stored.record, change.record)
+                records[change.place] = Stored(record, -number - 1, change.request)
+            after.append(dict(records))
+        return None, after
+
+    def _take(
+        self, changes: Sequence[Change], done: Sequence[Written], after: list[dict[Place, Stored]]
+    ) -> None:
+        """What was written has come of what was asked, in its order."""
+        for number, (change, outcome) in enumerate(zip(changes, done, strict=False)):
+            place = change.place
+            assert outcome.place == place
+            assert outcome.revision > self.newest.get(place, -1), "an older revision than before"
+            self.newest[place] = outcome.revision
+            expected, was = after[number].get(place), self.model.get(place)
+            if expected is None:
+                self.model.pop(place)
+                continue
+            age = outcome.age if was is None else getattr(was.record, "order", 0)
+            record = aged(expected.record, age)
+            if isinstance(record, Lease) and was is None:
+                assert all(age > one for one in self.ages), "who comes later is younger"
+                self.ages.append(age)
+            self.model[place] = Stored(record, outcome.revision, change.request)
+
+    def _learn(self, handle: int, place: Place) -> None:
+        if place in self.model:
+            self.mirrors[handle][place] = self.model[place]
+        else:
+            self.mirrors[handle].pop(place, None)
+            self.gone[handle][place] = self.newest[place]
+
+    @rule(handle=st.sampled_from([0, 1]), place=PLACES)
+    def read(self, handle: int, place: tuple[type[Record], str]) -> None:
+        at = (place[0], Key("lab", place[1]))
+        assert self.handles[handle].read(at) == self.model.get(at)
+
+    @rule(handle=st.sampled_from([0, 1]))
+    def fall_behind(self, handle: int) -> None:
+        """A reader comes anew."""
+        snapshot = self.handles[handle].snapshot()
+        self.mirrors[handle], self.cursors[handle] = dict(snapshot.records), snapshot.cursor
+
+    @rule(handle=st.sampled_from([0, 1]), cursor=st.sampled_from([-1, 10**9, "tomorrow", None, (1, 2)]))
+    def come_from_nowhere(self, handle: int, cursor: Cursor) -> None:
+        with pytest.raises(TooOldError):
+            self.handles[handle].watch(cursor, 0)
+
+    @rule(handle=st.sampled_from([0, 1]))
+    def follow(self, handle: int) -> None:
+        """Whoever watches comes to have what there is, and no record goes back to what it was."""
+        store, mirror, due = self.handles[handle], self.mirrors[handle], time.monotonic() + SECONDS
+        while mirror != self.model:
+            assert time.monotonic() < due, "an event was lost"
+            try:
+                seen = store.watch(self.cursors[handle], 0.05)
+            except TooOldError:
+                self.fall_behind(handle)
+                return
+            self.cursors[handle] = seen.cursor
+            for event in seen.events:
+                known = mirror.get(event.place)
+                newest = self.gone[handle].get(event.place, -1) if known is None else known.revision
+                if newest >= event.revision:
+                    continue
+                if event.stored is None:
+                    mirror.pop(event.place, None)
+                    self.gone[handle][event.place] = event.revision
+                else:
+                    assert event.stored.revision == event.revision
+                    mirror[event.place] = event.stored
+
+    @invariant()
+    def what_was_written_is_there(self) -> None:
+        for store in getattr(self, "handles", ()):
+            assert dict(store.snapshot().records) == self.model
+
+
+def ageless(record: Record) -> Record:
+    return aged(record, 0)
+
+
+def machine(adapter: Callable[[], object]) -> type[Contract]:
+    return type("Machine", (Contract,), {"adapter": staticmethod(adapter)})
+
+
+@pytest.mark.parametrize("adapter", [memory, sqlite])
+def test_a_store_is_what_the_contract_says(adapter: Callable[[], object]) -> None:
+    run_state_machine_as_test(
+        machine(adapter),
+        settings=settings(max_examples=60 if adapter is memory else 25, stateful_step_count=25),
+    )
+
+
+class LosesEvents(MemoryStore):
+    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+        seen = super().watch(cursor, seconds)
+        return replace(seen, events=seen.events[1:])
+
+
+class LooksAwhile(MemoryStore):
+    """Its swap is none: it takes whatever revision it is given."""
+
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        known = self.snapshot().records
+        revisions = (known[one.place].revision if one.place in known else None for one in changes)
+        return super().commit(
+            [one._replace(revision=revision) for one, revision in zip(changes, revisions, strict=True)]
+        )
+
+
+class InAnotherOrder(MemoryStore):
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        return list(reversed(super().commit(list(reversed(changes)))))
+
+
+class IsBehind(MemoryStore):
+    """Its snapshot is that of before the last commit, as a cache's may be."""
+
+    _cached: Snapshot | None = None
+
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        self._cached = super().snapshot()
+        return super().commit(changes)
+
+    def snapshot(self) -> Snapshot:
+        return self._cached or super().snapshot()
+
+
+class DoesNotKnowAndHasWritten(MemoryStore):
+    """Nobody could find out."""
+
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        super().commit([one._replace(request="") for one in changes[:1]])
+        raise Unknown(changes[0].place)
+
+
+class RefusesAndHasWritten(MemoryStore):
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        super().commit(changes)
+        raise Conflict(changes[0].place)
+
+
+class Forgets(MemoryStore):
+    """It keeps a status that was there when its record was made anew."""
+
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        done = super().commit(changes)
+        for change, one in zip(changes, done, strict=True):
+            if change.revision is None and change.record is not None and one.place in self._records:
+                kept = self._records[one.place]
+                self._records[one.place] = kept._replace(record=aged(change.record, one.age))
+        return done
+
+
+class MakesAnewWithoutAge(MemoryStore):
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        return [one._replace(age=0) for one in super().commit(changes)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        LosesEvents,
+        LooksAwhile,
+        InAnotherOrder,
+        IsBehind,
+        DoesNotKnowAndHasWritten,
+        RefusesAndHasWritten,
+        Forgets,
+        MakesAnewWithoutAge,
+    ],
+)
+def test_a_store_that_is_not_is_found_out(wrong: type[MemoryStore], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "SECONDS", 0.1)
+    with pytest.raises((AssertionError, ExceptionGroup, Conflict)):
+        run_state_machine_as_test(
+            machine(lambda: memory(wrong)),
+            settings=settings(
+                max_examples=300,
+                stateful_step_count=25,
+                phases=[Phase.generate],
+                database=None,
+                derandomize=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+
+def test_a_place_is_where_a_record_stands() -> None:
+    record = made(Client, "a", "x")
+    assert key_of(changed(record, labels={})) == (Client, Key("lab", "a"))

@@ -1,0 +1,41 @@
+"""A store as a whole: everything that is in it, and records written as they are, whatever was there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jumpstarter_controller.lab import Lab, Record
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.store.contract import Change, Half, Store, key_of
+
+__all__ = ["fill", "lab_of", "overwrite"]
+
+
+def lab_of(store: Store) -> Lab:
+    """All records. StoreError as `Store.snapshot`."""
+    lab = Lab()
+    for (kind, key), stored in store.snapshot().records.items():
+        lab.set(kind, key, stored.record)
+    return lab
+
+
+def overwrite(store: Store, records: Mapping[Place, Record | None]) -> None:
+    """Have both halves of these records so; None: it goes, if it is there. New leases come behind all others.
+
+    Raises:
+        Conflict, Unknown, StoreError: as `Store.commit`; some may be so.
+    """
+    known = store.snapshot().records
+    changes: list[Change] = []
+    for place, record in sorted(records.items(), key=lambda one: getattr(one[1], "order", 0)):
+        revision = known[place].revision if place in known else None
+        if record is not None:
+            changes += [Change(place, half, record, revision) for half in Half]
+        elif revision is not None:
+            changes.append(Change(place, Half.SPEC, None, revision))
+    store.commit(changes)
+
+
+def fill(store: Store, *records: Record) -> None:
+    """`overwrite` with these."""
+    overwrite(store, {key_of(record): record for record in records})
