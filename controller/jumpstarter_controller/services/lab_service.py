@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import trio
 from jumpstarter_proto.lab.v1 import exporters_grpc
 from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
@@ -9,7 +13,7 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.lab import Exporter, ExporterDevices, Key
+from jumpstarter_controller.lab import Client, Exporter, ExporterDevices, Key
 from jumpstarter_controller.services.guard import Guard
 from jumpstarter_controller.services.health_reports import HealthReports
 from jumpstarter_controller.services.lab_watch import watch_lab, watch_lease
@@ -17,6 +21,8 @@ from jumpstarter_controller.services.messages import timestamp
 
 __all__ = ["LabService"]
 
+MOST_WATCHES = 64
+"""Of one client, of exporters and leases."""
 PAGE_SIZE = 1024 * 1024
 """Bytes after which a page has no further exporter; one alone has at most as many, and a message may have 4 MiB."""
 
@@ -28,6 +34,8 @@ class LabService(exporters_grpc.LabServiceServicer):
         self._engine = engine
         self._guard = guard
         self._health = health
+        self._watches: Counter[Key] = Counter()
+        """Of each client, but for those of one lease."""
 
     async def GetExporterDetails(
         self,
@@ -69,12 +77,28 @@ class LabService(exporters_grpc.LabServiceServicer):
         session = await self._guard.client_session(call)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.watch)
-            watch = watch_lease if request.lease else watch_lab
-            self._engine.tally.watches += 1
-            try:
+            with self._counted(session.record, request):
+                watch = watch_lease if request.lease else watch_lab
                 await watch(self._engine, session.record, request, call)
-            finally:
-                self._engine.tally.watches -= 1
+
+    @contextmanager
+    def _counted(self, client: Client, request: pb.WatchRequest) -> Iterator[None]:
+        """One watch more. Each that is about a lab, and not about one lease, costs something with each change."""
+        if not request.lease:
+            if self._watches[client.key] >= MOST_WATCHES:
+                raise RpcError(
+                    StatusCode.RESOURCE_EXHAUSTED,
+                    f"client {client.name} watches {MOST_WATCHES} times already, and may no more; end some",
+                )
+            self._watches[client.key] += 1
+        self._engine.tally.watches += 1
+        try:
+            yield
+        finally:
+            self._engine.tally.watches -= 1
+            if not request.lease:
+                self._watches[client.key] -= 1
+                self._watches += Counter()  # without those that are none
 
     def _details(self, exporter: Exporter) -> pb.ExporterDetails:
         known = self._engine.view.get(ExporterDevices, exporter.key)

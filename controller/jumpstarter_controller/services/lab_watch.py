@@ -27,8 +27,8 @@ __all__ = ["watch_lab", "watch_lease"]
 
 Call: TypeAlias = ServerCall[pb.WatchRequest, pb.LabNews]
 
-PAGE_SIZE = 256 * 1024
-"""Bytes after which a message has no further record; one alone has at most a few KiB."""
+PAGE_SIZE = 32 * 1024
+"""Bytes after which a message has no further record, of which one has a few KiB; all that is held for a slow reader."""
 PAUSE_SECONDS = 0.1
 """Who is told of many has so long between two messages, and as long as the one took: what changes together is one."""
 MOST_PAUSE_SECONDS = 2.0
@@ -76,7 +76,7 @@ class _Listing:
             if told or before is None or is_first:
                 began = trio.current_time()
                 for message in self._messages(told, is_snapshot=before is None):
-                    await self._call.send(message)
+                    await self._call.send_data(message)
                 is_first = False
                 took = trio.current_time() - began
                 await trio.sleep(min(max(PAUSE_SECONDS, took), MOST_PAUSE_SECONDS))
@@ -104,8 +104,8 @@ class _Listing:
             ]
         return told
 
-    def _messages(self, told: Told, *, is_snapshot: bool) -> Iterator[pb.LabNews]:
-        """As it is told, each made when the one before has gone."""
+    def _messages(self, told: Told, *, is_snapshot: bool) -> Iterator[bytes]:
+        """As it is told, each made when the one before has gone. What is sent is smaller than a message."""
         assert self._position is not None
         message, size = pb.LabNews(snapshot=is_snapshot), 0
         for kind, key in told.gone:
@@ -115,7 +115,9 @@ class _Listing:
         now = self._engine.clock()
         for record in told.records:
             if size > PAGE_SIZE:
-                yield message
+                data = message.SerializeToString()
+                del message
+                yield data
                 message, size = pb.LabNews(), 0
             if isinstance(record, Exporter):
                 is_online = online(record, self._engine.presence, now)
@@ -125,7 +127,7 @@ class _Listing:
                 message.leases.append(self._lease(record, now))
                 size += message.leases[-1].ByteSize()
         message.revision = self._engine.feed.revision(self._position, self._wish)
-        yield message
+        yield message.SerializeToString()
 
     def _lease(self, lease: Lease, now: float) -> pb.LeaseNews:
         place = _place_of(self._engine, lease)
