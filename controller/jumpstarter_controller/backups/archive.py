@@ -6,6 +6,8 @@ It is made beside the controller that runs: SQLite gives a reader the database a
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import hashlib
 import os
 import secrets
@@ -27,7 +29,7 @@ from jumpstarter_proto.private_files import read_private, sync_folder
 from jumpstarter_controller.folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.lab import View
 from jumpstarter_controller.lab.tables import KINDS
-from jumpstarter_controller.store import SqliteStore
+from jumpstarter_controller.store import SqliteStore, StoreError
 from jumpstarter_controller.store.sqlite import BUSY_SECONDS, SCHEMA
 from jumpstarter_controller.store.whole import lab_of
 
@@ -37,6 +39,7 @@ __all__ = [
     "BackupUsageError",
     "Contents",
     "beside",
+    "copy_private",
     "explained",
     "load",
     "read_backup",
@@ -47,6 +50,8 @@ APPLICATION_ID = 0x4A53424B
 """In the file's header: a backup is never taken for a lab's database, nor the other way round."""
 FORMAT = 1
 OTHER_PLACE = "another place for it"
+LEFT_SECONDS = 60.0
+"""So old is what nobody writes any more."""
 SECRETS = ("tokens.key", "router.key", "tls.key")
 KEPT_FILES = (*SECRETS, "tls.crt", "tls.before.crt", "addresses.json")
 """What of the data folder is in a backup beside the database: with these, tokens and routers stay good."""
@@ -110,29 +115,76 @@ def write_backup(folder: DataFolder, path: Path, *, overwrite: bool = False) -> 
         raise DataError(f"there is no {folder.database.name} in {folder.path}; restore a backup first")
     check_target(path, overwrite=overwrite)
     made = time.time()
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    scratch = beside(part, ".check")
-    try:
-        with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
-            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    with _part(path) as part:
         with (
             explained(f"{folder.database} cannot be copied to {path.parent}", OTHER_PLACE),
             closing(_connect(folder.database)) as db,
         ):
             _check_schema(db, folder.database)
             db.execute("VACUUM INTO ?", (str(part),))
+        counts = _counts(part, folder.database)
         with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
-            shutil.copyfile(part, scratch)
-            scratch.chmod(0o600)
-        lab = load(scratch)
-        with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
-            _complete(part, folder, made, Counter(kind.KIND for kind in KINDS for _ in lab.all(kind)))
+            _complete(part, folder, made, counts)
             contents = read_backup(part)
             _publish(part, path, overwrite=overwrite)
         return replace(contents, path=path)
+
+
+@contextmanager
+def _part(path: Path) -> Iterator[Path]:
+    """A file beside `path`, for its owner only, that is gone afterwards, as are those of processes that were killed."""
+    with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}"):
+            if left.stat().st_mtime < time.time() - LEFT_SECONDS:
+                _remove_left(left)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield part
     finally:
         remove(part)
+        os.close(descriptor)
+
+
+def _remove_left(part: Path) -> None:
+    """Delete what a killed process has left; not what another one is just writing."""
+    descriptor = os.open(part, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove(part)
+        remove(beside(part, ".check"))
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _counts(part: Path, database: Path) -> Mapping[str, int]:
+    """How many records of each kind there are; each is read as it would be after a restore."""
+    scratch = beside(part, ".check")
+    what = f"the backup of {database} cannot be checked in {part.parent}"
+    try:
+        with explained(what, OTHER_PLACE):
+            copy_private(part, scratch)
+        lab = load(scratch)
+    except StoreError as error:
+        if isinstance(error.__cause__, OSError | sqlite3.Error):
+            with explained(what, OTHER_PLACE):
+                raise error.__cause__ from None
+        raise BackupError(str(error).replace(str(scratch), str(database))) from None
+    finally:
         remove(scratch)
+    return Counter(kind.KIND for kind in KINDS for _ in lab.all(kind))
+
+
+def copy_private(source: Path, target: Path) -> None:
+    """Copy a file, to be on the disk, for its owner only."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file, source.open("rb") as original:
+        shutil.copyfileobj(original, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:

@@ -27,6 +27,7 @@ from jumpstarter_controller.backups.archive import (
     BackupUsageError,
     Contents,
     beside,
+    copy_private,
     explained,
     load,
     read_backup,
@@ -126,7 +127,7 @@ def _keep(folder: DataFolder, stage: Path) -> Path | None:
         return None
     copies.path.mkdir(0o700)
     for pair in there:
-        _copy(*pair)
+        copy_private(*pair)
     sync_folder(copies.path)
     _give(folder.path, copies.path, *copies.path.iterdir())
     first = folder.path / time.strftime("before-restore-%Y%m%dT%H%M%S")
@@ -161,7 +162,7 @@ def _present(kept: Path | None, stage: Path) -> tuple[View | None, str]:
     for suffix in ("", "-wal"):
         file = beside(database, suffix)
         if file.exists():
-            _copy(file, beside(copy, suffix))
+            copy_private(file, beside(copy, suffix))
     try:
         return load(copy), ""
     except StoreError as error:
@@ -190,7 +191,7 @@ def _unpack(contents: Contents, new: DataFolder) -> None:
     new.path.mkdir(0o700)
     for name, body in contents.files.items():
         write_private(new.path / name, body)
-    _copy(contents.path, new.database)
+    copy_private(contents.path, new.database)
     with closing(sqlite3.connect(new.database, isolation_level=None)) as db:
         (mark,) = db.execute("PRAGMA application_id").fetchone()
         if mark != APPLICATION_ID:
@@ -222,15 +223,6 @@ def _replace(folder: DataFolder, new: DataFolder) -> None:
         else:
             (folder.path / name).unlink(missing_ok=True)
     sync_folder(folder.path)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """On the disk, for its owner only."""
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file, source.open("rb") as original:
-        shutil.copyfileobj(original, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _give(folder: Path, *paths: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
@@ -448,3 +449,30 @@ def test_another_user_is_told_who_may_use_the_folder(lab: DataFolder, tmp_path: 
                 use()
     finally:
         os.seteuid(0)
+
+
+def test_what_a_killed_backup_has_left_goes_with_the_next_one_and_what_another_one_writes_stays(
+    lab: DataFolder, tmp_path: Path
+) -> None:
+    left, written, young = (tmp_path / f".b.{number}" for number in ("0" * 8, "1" * 8, "2" * 8))
+    for part in (left, written, young):
+        part.write_bytes(b"secret")
+    for part in (left, written):
+        os.utime(part, (1.0, 1.0))
+    with written.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        write_backup(lab, tmp_path / "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [written.name, young.name, "b", "data"]
+
+
+def test_what_root_restores_belongs_to_whom_the_folder_belongs(lab: DataFolder, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes files of others")
+    path = write_backup(lab, tmp_path / "b").path
+    for folder in (lab.path, tmp_path / "new"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for file in (folder, *folder.iterdir()):
+            os.chown(file, 65534, 65534)
+        done = restore(DataFolder(folder), path)
+        assert (done.kept is None) == (folder != lab.path)
+        assert {file.stat().st_uid for file in folder.rglob("*")} == {65534}
