@@ -367,13 +367,20 @@ class ClientService:
             name = request.name.rpartition("/")[2]
             if (found := lab.exporters.get(name)) is None:
                 context.abort(StatusCode.UNKNOWN, f'exporters.jumpstarter.dev "{name}" not found')
-            return client_pb2.Exporter(
-                name=request.name,
-                labels=found.labels,
-                online=found.is_online(lab.now),
-                status=PREFIX + (found.status or "UNSPECIFIED"),
-                enabled=True,
-            )
+            return _exporter_message(lab, name, found)
+
+    def ListExporters(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Those that have labels like `k=v`."""
+        lab = self._controller
+        asked = {tuple(one.split("=")) for one in request.filter.split(",") if one}
+        with lab.changed:
+            lab.caller(context, "Client")
+            found = [
+                _exporter_message(lab, name, one)
+                for name, one in lab.exporters.items()
+                if asked <= set(one.labels.items())
+            ]
+            return client_pb2.ListExportersResponse(exporters=found)
 
     def CreateLease(self, request: Any, context: Any) -> Any:  # noqa: N802
         """It returns at once; the first turn of the reconciler is over before the client asks again."""
@@ -417,6 +424,16 @@ class ClientService:
             lease.release = True
             lab.reconcile(lease)
         return empty_pb2.Empty()
+
+
+def _exporter_message(lab: UpstreamController, name: str, found: ExporterObject) -> Any:
+    return client_pb2.Exporter(
+        name=f"{PARENT}/exporters/{name}",
+        labels=found.labels,
+        online=found.is_online(lab.now),
+        status=PREFIX + (found.status or "UNSPECIFIED"),
+        enabled=True,
+    )
 
 
 def _notify(lab: UpstreamController) -> None:
