@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.e2e.lab import LIMIT, Lab, Reader
@@ -148,6 +150,30 @@ def test_a_reader_who_sleeps_keeps_nobody_waiting_and_is_told_how_it_is_then(
     lab.until(lambda: "last of bob is ready" in watch.text["out"])
     lab.ok("lease", "release", "last", "--client", bob)
     lab.until(lambda: "last of bob has ended" in watch.text["out"])
+
+
+def test_leases_on_a_terminal_are_one_table_that_is_drawn_again(lab: Watched, ann: Path) -> None:
+    watch = pexpect.spawn(
+        str(exporters.scripts() / "jumpstarter"),
+        ["lease", "list", "--watch", "--client", str(ann)],
+        env={**os.environ, **lab.environment, "TERM": "xterm"},
+        encoding="utf-8",
+        dimensions=(24, 160),
+        timeout=LIMIT,
+    )
+    watch.expect("Ctrl-C ends this")
+    held = made(lab, ann)
+    watch.expect(f"{held} .*ann +one +ready")
+    lab.ok("lease", "create", "-n", "one", "--lease-id", "second", "--no-wait", "--client", ann)
+    watch.expect("second .*waiting: .*next in the queue")
+    lab.ok("lease", "release", held, "--client", ann)
+    watch.expect("second .*ann +one +ready")
+    watch.expect("Ctrl-C ends this")
+    watch.sendintr()
+    watch.expect(pexpect.EOF)
+    watch.close()
+    assert watch.exitstatus == 130
+    assert "Traceback" not in (watch.before or "")
 
 
 @pytest.mark.parametrize(

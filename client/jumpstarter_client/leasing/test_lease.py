@@ -142,6 +142,16 @@ async def test_a_controller_hears_of_a_lease_that_is_held_but_not_of_one_that_is
     assert len(lab.times("GetLease")) == 2 * asked + 1, "it is said once"
 
 
+async def test_who_has_dialled_has_said_enough(
+    lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with leased(config, NEW) as lease:
+        async with lease.dial():
+            pass
+        await trio.sleep(10 * PICKUP_SECONDS)
+    assert lab.times("GetLease") == []
+
+
 async def test_a_controller_that_was_away_hears_of_a_lease_that_is_held_when_it_is_back(
     lab: FakeController, network: Network, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -20,7 +20,7 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_controller.lab import Exporter, Key, Lease
 from jumpstarter_controller.lab import Lab as Records
 from jumpstarter_controller.scheduling import WAITER_SECONDS, WATCHED_SECONDS
-from jumpstarter_controller.services import lab_watch
+from jumpstarter_controller.services import lab_service, lab_watch
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 
 BOB = Key("default", "bob")
@@ -216,6 +216,26 @@ async def test_what_changes_together_is_one_message(lab: Lab, ann: Identity, one
             await lab.made(Kind.EXPORTER, Key("default", f"e{number}"))
         await reader.until(lambda: len(reader.exporters) == 6)
         assert len(reader.messages) <= 4
+
+
+async def test_a_client_may_watch_so_often_at_a_time(
+    lab: Lab, ann: Identity, bob: Identity, one: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab_service, "MOST_WATCHES", 2)
+    for _ in range(3):
+        async with watching(lab, ann, exporters=True) as first, watching(lab, ann, exporters=True) as second:
+            for reader in (first, second):
+                await reader.next()
+            with pytest.raises(RpcError, match="watches 2 times already") as refused:
+                async with watching(lab, ann, exporters=True) as third:
+                    await third.next()
+            assert refused.value.code is StatusCode.RESOURCE_EXHAUSTED
+            async with watching(lab, ann, lease="mine") as other, watching(lab, bob, exporters=True) as his:
+                await other.next()
+                await his.next()
+                assert lab.engine.tally.watches == 4
+        await trio.testing.wait_all_tasks_blocked()
+        assert lab.engine.tally.watches == 0
 
 
 async def test_a_client_that_loses_its_token_is_told_no_more(lab: Lab, ann: Identity, one: Identity) -> None:
