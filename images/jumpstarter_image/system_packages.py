@@ -129,6 +129,8 @@ def make_read_only(host: Host) -> str:
     """
     os.sync()
     host.run("mount", "-o", "remount,bind,ro", str(host.root / DPKG))
+    # dpkg's triggers have made its table of hardware anew, and udevd still has the one before open.
+    host.run("udevadm", "control", "--reload")
     end = time.monotonic() + BUSY_SECONDS
     while True:
         done = host.run("mount", "-o", "remount,ro", str(host.root))

@@ -45,6 +45,7 @@ for file; do
     if grep -q cut "$file"; then sed -i /cut/d "$file"; echo 0half > installed/$name; kill -KILL $PPID; exit 1; fi
     if grep -q shutdown "$file"; then sed -i /shutdown/d "$file"; kill -TERM $PPID; sleep 0.1; fi
     echo "$version" > "installed/$name"
+    touch udevd-has-table-before
     if grep -q fails "$file"; then echo "dpkg: error processing package $name" >&2; exit 1; fi
     if grep -q broken "$file"; then state=activating; else state=active; fi
     if ! grep -q idle "$file"; then
@@ -70,9 +71,12 @@ if [ -e card-is-broken ] && [ $2 != remount,ro ]; then
     printf "mount: /: cannot remount read-write, is write-protected.\n  dmesg(1) may have more.\n" >&2; exit 32
 fi
 case $2 in
-remount,ro) [ ! -e is-busy ] || { echo "mount: / is busy" >&2; exit 32; }; echo ro > root-mode ;;
+remount,ro)
+    if [ -e is-busy ] || [ -e udevd-has-table-before ]; then echo "mount: / is busy" >&2; exit 32; fi
+    echo ro > root-mode ;;
 remount,rw) echo rw > root-mode ;;
 esac""",
+    "udevadm": 'if [ "$*" = "control --reload" ]; then rm -f udevd-has-table-before; fi',
     "systemctl": """
 case $* in "--no-block start jumpstarter-image-seal.service") [ ! -e no-seal ] || exit 1; exec sh ./seal ;; esac
 case $1 in
