@@ -23,6 +23,8 @@ PROGRAMS = {
     "newuidmap": "uidmap",
 }
 """What is needed, and the package of Debian that has it."""
+FOREIGN_PROGRAMS = {"arch-test": "arch-test"}
+"""...and for another architecture than this machine's, as mmdebstrap asks whether its programs run."""
 
 
 def packages(folder: Path, architecture: recipe.Architecture) -> list[Path] | None:
@@ -48,9 +50,11 @@ def main() -> int:
     given = parser.parse_args()
     architecture: recipe.Architecture = given.architecture
 
-    missing = disk.missing_programs(list(PROGRAMS))
+    is_foreign = architecture == "arm64" and os.uname().machine != "aarch64"
+    programs = PROGRAMS | (FOREIGN_PROGRAMS if is_foreign else {})
+    missing = disk.missing_programs(list(programs))
     if missing:
-        needed = " ".join(sorted({PROGRAMS[name] for name in missing}))
+        needed = " ".join(sorted({programs[name] for name in missing}))
         print(f"{', '.join(missing)} not found; sudo apt install {needed}", file=sys.stderr)
         return 1
     debs = packages(given.debs, architecture)
