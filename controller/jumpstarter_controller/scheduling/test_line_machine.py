@@ -1,5 +1,5 @@
 """The scheduler under any order of events: restarts, clocks that are set, commands that are killed while they wait,
-exporters that come, go and are disabled, that accept what they are offered, decline it, or say nothing.
+exporters that come, go and are disabled, that accept what they are offered, decline it, or say nothing; drains.
 
 What must hold is written here a second time and naively, lease by lease and exporter by exporter.
 """
@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from jumpstarter_controller.lab import (
     Client,
     ConditionType,
+    Drain,
     Exporter,
     ExporterStatus,
     Key,
@@ -137,6 +138,8 @@ class Machine(RuleBasedStateMachine):
     def decide(self) -> None:
         waiting = self.waiting()
         self.wake = self.scheduler.reconcile(self.lab, self.now)
+        if self.is_drained:
+            assert not any(self.lease(key).active for key in waiting), "it begins in a lab that is drained"
         self.lab.commit()
         for lease in self.lab.all(Lease):
             self.waiters.written(lease.key, lease)
@@ -331,6 +334,24 @@ class Machine(RuleBasedStateMachine):
             self.lab.remove(policy)
         self.decide()
 
+    @property
+    def is_drained(self) -> bool:
+        return self.lab.get(Drain, Drain.PLACE) is not None
+
+    @rule()
+    def drain(self) -> None:
+        self.lab.put(Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name))
+        running = [one for one in self.lab.open_leases() if one.accepted]
+        self.decide()
+        for lease in running:
+            assert self.lease(lease.key).exporter == lease.exporter, "what runs goes on"
+
+    @rule()
+    def resume(self) -> None:
+        if (drain := self.lab.get(Drain, Drain.PLACE)) is not None:
+            self.lab.remove(drain)
+        self.decide()
+
     @rule(passed=seconds)
     def wait(self, passed: float) -> None:
         end = self.now + passed
@@ -453,7 +474,8 @@ class Machine(RuleBasedStateMachine):
                 priority = self.priority(lease, exporter)
                 if not lease.exporter and not is_later and priority is not None:
                     found.append((-priority, lease.order, lease.key))
-            expected = min(found)[2] if found and is_held_up and self.is_there(exporter) else None
+            is_held_up = is_held_up and self.is_there(exporter) and not self.is_drained
+            expected = min(found)[2] if found and is_held_up else None
             assert self.scheduler.wanted.get(exporter.key) == expected
 
     @invariant()
@@ -542,6 +564,10 @@ class Machine(RuleBasedStateMachine):
             assert client is not None
             assert client.enabled, "no board will ever be for it"
             return
+        assert (last.code == "drained") == self.is_drained
+        if self.is_drained:
+            assert last.reason == "NotAvailable"
+            return
         here = [one for one in mine if self.is_there(one)]
         ready = [one for one in here if self.lab.holder(one.key) is None and one.status in READY]
         if not here:
@@ -566,7 +592,9 @@ class Machine(RuleBasedStateMachine):
         }
         assert set(places) == waiting
         assert all(1 <= place.number <= len(places) for place in places.values())
-        if places:
+        if self.is_drained:
+            assert all(place.seconds is None for place in places.values()), "nobody knows when"
+        elif places:
             self.live_on({key: place.seconds for key, place in places.items() if place.seconds is not None})
 
     def live_on(self, promised: dict[Key, float]) -> None:
@@ -596,7 +624,8 @@ class Machine(RuleBasedStateMachine):
             assert abs(lease.begun - self.now - after) < 0.001
 
     def teardown(self) -> None:
-        """When every exporter is there and every lease runs out, each gets its turn."""
+        """When every exporter is there, and every lease runs out, and none is held back, each gets its turn."""
+        self.resume()
         for exporter in list(self.lab.all(Exporter)):
             self.presence.connected(exporter.key, self.now)
             self.lab.put(replace(exporter, devices=1))
