@@ -75,7 +75,10 @@ _Row: TypeAlias = tuple[str, str, str, str, str, int, int, str]
 
 
 def _split_records(db: sqlite3.Connection) -> None:
-    """Each record in two halves, with a revision and an age, which leases had as their own number."""
+    """Each record in two halves, with a revision and an age, which leases had as their own number.
+
+    ValueError: one is no record; says which.
+    """
     rows = db.execute("SELECT kind, namespace, name, body FROM records").fetchall()
     db.execute("DROP TABLE records")
     for statement in (
@@ -94,10 +97,13 @@ def _split_records(db: sqlite3.Connection) -> None:
         db.execute(statement)
     newest = 0
     for kind, namespace, name, body in rows:
-        fields = decode_json(body, dict[str, Any])
-        age = int(fields.pop("order", 0))
+        try:
+            fields = decode_json(body, dict[str, Any])
+            age = int(fields.pop("order", 0))
+            status = {key: fields.pop(key) for key in _KINDS[kind].STATUS if key in fields}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{kind} {namespace}/{name} is damaged ({error})") from None
         newest = max(newest, age)
-        status = {key: fields.pop(key) for key in _KINDS[kind].STATUS if key in fields}
         halves = (msgspec.json.encode(half).decode() for half in (fields, status))
         db.execute(
             "INSERT INTO records VALUES (?, ?, ?, ?, ?, 0, ?, '')", (kind, namespace, name, *halves, age)
@@ -185,13 +191,16 @@ class SqliteStore:
 
     def _migrate(self, version: int) -> None:
         """Bring the file up to our schema, whole or not at all."""
-        with self._transaction():
-            for step in MIGRATIONS[version:]:
-                if isinstance(step, str):
-                    self._db.execute(step)
-                else:
-                    step(self._db)
-            self._db.execute(f"PRAGMA user_version={SCHEMA}")
+        try:
+            with self._transaction():
+                for step in MIGRATIONS[version:]:
+                    if isinstance(step, str):
+                        self._db.execute(step)
+                    else:
+                        step(self._db)
+                self._db.execute(f"PRAGMA user_version={SCHEMA}")
+        except ValueError as error:
+            raise StoreError(f"{self._path}: {error}; bring a backup back") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -379,6 +388,8 @@ def _stored(row: _Row) -> Stored:
     kind = _KINDS[row[0]]
     fields = decode_json(row[3], dict[str, Any]) | decode_json(row[4], dict[str, Any])
     record = msgspec.convert(fields, kind)
+    if record.key != row[1:3]:
+        raise ValueError(f"in it, it is called {record.key}")
     return Stored(aged(record, row[6]), row[5], row[7])
 
 

@@ -72,14 +72,38 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
-@pytest.mark.parametrize("body", ["{}", "{", '{"new":' + "[" * 3000])
-def test_a_damaged_record_is_named(tmp_path: Path, body: str) -> None:
+NO_RECORDS = [
+    ("lease", "{}"),
+    ("lease", "{"),
+    ("lease", "[]"),
+    ("lease", '{"new":' + "[" * 3000),
+    ("lease", '{"namespace":"lab","name":"y","client":"ann"}'),
+    ("lease", '{"namespace":"lab","name":"x","client":"ann","order":[]}'),
+    ("lease", '{"namespace":"lab","name":"x","client":5}'),
+    ("strange", '{"namespace":"lab","name":"x"}'),
+]
+"""What no code of ours writes: kind and body."""
+
+
+@pytest.mark.parametrize(("kind", "body"), NO_RECORDS)
+def test_a_damaged_record_is_named(tmp_path: Path, kind: str, body: str) -> None:
     path = tmp_path / "lab.sqlite"
     SqliteStore(path).close()
     with closing(sqlite3.connect(path)) as db:
-        db.execute("INSERT INTO records VALUES ('lease', 'lab', 'x', ?, '{}', 1, 1, '')", (body,))
+        db.execute("INSERT INTO records VALUES (?, 'lab', 'x', ?, '{}', 1, 1, '')", (kind, body))
         db.commit()
-    with pytest.raises(StoreError, match="lease lab/x is damaged"):
+    with pytest.raises(StoreError, match=f"{kind} lab/x is damaged"):
+        loaded(path)
+
+
+@pytest.mark.parametrize(("kind", "body"), NO_RECORDS)
+def test_a_damaged_record_of_an_older_version_is_named(tmp_path: Path, kind: str, body: str) -> None:
+    path = tmp_path / "lab.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in OLD:
+            db.execute(statement)
+        db.execute("INSERT INTO records VALUES (?, 'lab', 'x', ?)", (kind, body))
+    with pytest.raises(StoreError, match=f"{kind} lab/x is damaged"):
         loaded(path)
 
 
