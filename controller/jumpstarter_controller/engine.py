@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -20,42 +19,26 @@ import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller import journal
-from jumpstarter_controller.batch import batch, halves_of
+from jumpstarter_controller.batch import halves_of
 from jumpstarter_controller.clock import Clock, uptime
 from jumpstarter_controller.feed import Feed
-from jumpstarter_controller.known import Known
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Record, View
 from jumpstarter_controller.lab.tables import KINDS, Place
+from jumpstarter_controller.ledger import RETRY_SECONDS, Ledger
+from jumpstarter_controller.scheduling import Place as QueuePlace
 from jumpstarter_controller.scheduling import (
-    Absences,
     Presence,
     Scheduler,
     Waiters,
     WrittenAhead,
     follow_clock,
 )
-from jumpstarter_controller.scheduling import Place as QueuePlace
-from jumpstarter_controller.store import (
-    Change,
-    Conflict,
-    Event,
-    Half,
-    Store,
-    Stored,
-    StoreError,
-    TooOldError,
-    Unknown,
-    Written,
-)
-from jumpstarter_controller.store.contract import aged, applied
+from jumpstarter_controller.store import Conflict, Half, Store, StoreError, Unknown
 from jumpstarter_controller.tally import Tally
 
 __all__ = ["Engine"]
 
 T = TypeVar("T")
-RETRY_SECONDS = 1.0
-WATCH_SECONDS = 60.0
-"""Then the store is asked anew."""
 MOST_CONFLICTS = 32
 """Who comes upon others' changes so often in one turn is told to try again."""
 LONGEST_SLEEP = 30.0
@@ -90,20 +73,10 @@ class Engine:
         self.presence = Presence()
         self.waiters = Waiters()
         self.clock = Clock(time.time, uptime) if clock is None else Clock(clock, steady)
-        self._store = store
-        self._id = secrets.token_hex(4)
-        self._requests = 0
-        snapshot = store.snapshot()
-        self._cursor = snapshot.cursor
-        self._known = Known(snapshot.records)
-        self._foreign: list[Event] = []
-        self._written: set[tuple[Place, Half]] = set()
-        """In this turn."""
-        self._draft = Lab()
-        for (kind, key), stored in snapshot.records.items():
-            self._draft.set(kind, key, stored.record)
-        self._absences = Absences(asks=True)
-        self._scheduler = Scheduler(self.presence, self.waiters, self._absences)
+        self.tally = Tally()
+        self._ledger = Ledger(store, self.tally, self._publish, self._look_around)
+        self._draft = self._ledger.draft
+        self._scheduler = Scheduler(self.presence, self.waiters, self._ledger.absences)
         self._view_scheduler = Scheduler(self.presence)
         self.view = View()
         """What is acknowledged."""
@@ -125,13 +98,18 @@ class Engine:
         self._watchers: dict[Place, set[trio.Event]] = {}
         self._queue: dict[Key, QueuePlace] | None = None
         self._wanted: dict[Key, Key] = {}
-        self.trouble = ""
-        """Why the last write was refused; empty when it was not."""
-        self.tally = Tally()
         self.feed = Feed()
         """What of `view` has changed."""
         self.failed = trio.Event()
         """The engine has ended: no change will be made any more."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the last write was refused; empty when it was not."""
+        return self._ledger.trouble
+
+    def _look_around(self) -> None:
+        self._work.set()
 
     def _online_at_the_end(self) -> list[Key]:
         return [
@@ -195,11 +173,11 @@ class Engine:
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._follow)
+                nursery.start_soon(self._ledger.follow)
                 try:
                     await self._work_on()
                 finally:
-                    self._store.wake()
+                    self._ledger.wake()
         finally:
             self.failed.set()
             self._fail(
@@ -212,26 +190,6 @@ class Engine:
             timeout = math.inf if wake is None else max(0.0, wake - self.clock())
             with trio.move_on_after(min(timeout, LONGEST_SLEEP)):
                 await self._work.wait()
-
-    async def _follow(self) -> NoReturn:
-        """Take in what others write."""
-        while True:
-            try:
-                seen = await trio.to_thread.run_sync(
-                    self._store.watch, self._cursor, WATCH_SECONDS, abandon_on_cancel=True
-                )
-                events, self._cursor = seen.events, seen.cursor
-            except TooOldError:
-                known = self._known.copy()
-                snapshot = await trio.to_thread.run_sync(self._store.snapshot)
-                events, self._cursor = known.since(snapshot), snapshot.cursor
-            except StoreError as error:  # whoever writes is told, too
-                _log.debug("what others have changed cannot be read: %s", error)
-                await trio.sleep(RETRY_SECONDS)
-                continue
-            if events:
-                self._foreign.extend(events)
-                self._work.set()
 
     def heard_of(self, lease: Lease) -> None:
         """The command that waits for a lease has asked for it, and knows of its board if there is one."""
@@ -261,8 +219,7 @@ class Engine:
 
     async def _turn(self) -> float | None:
         self._work = trio.Event()
-        self._written = set()
-        self._take_foreign()
+        self._ledger.begin()
         await self._follow_clock()
         jobs, self._jobs = self._jobs, []
         for _ in range(MOST_CONFLICTS):
@@ -295,7 +252,7 @@ class Engine:
             self._tell_wanted()
             for job in jobs:
                 job.done.set()
-            return self.clock() if await self._look_for_absent() else wake
+            return self.clock() if await self._ledger.look_for_absent() else wake
         self._fail(
             jobs,
             RpcError(StatusCode.UNAVAILABLE, "others change the same records all the time; try again"),
@@ -313,21 +270,25 @@ class Engine:
             job.error = error
         job.marks = (mark, self._draft.mark())
 
-    def _take_back(self, jobs: list[_Job]) -> None:
-        """The draft is as it was before the turn; which halves of which records are whose is noted."""
-        for job in jobs:
-            job.writes = {
-                (place, half)
-                for place, (before, after) in self._draft.between(*job.marks).items()
-                for half in halves_of(before, after)
-            }
-        self._draft.back_to(0)
+    async def _write(self, jobs: list[_Job]) -> None:
+        """Keep what is in the draft, and show it; whose each change is, is noted first. Raises as `Ledger.keep`."""
+
+        def undone() -> None:
+            for job in jobs:
+                job.writes = {
+                    (place, half)
+                    for place, (before, after) in self._draft.between(*job.marks).items()
+                    for half in halves_of(before, after)
+                }
+
+        self._queue = None
+        await self._ledger.keep(undone)
 
     def _undecided(self, jobs: list[_Job]) -> list[_Job]:
         """Those of which something was not written; the others hear that all of it was."""
         left = []
         for job in jobs:
-            if job.writes and job.writes <= self._written:
+            if job.writes and job.writes <= self._ledger.written:
                 job.done.set()
             else:
                 left.append(job)
@@ -339,120 +300,9 @@ class Engine:
             if before.get(exporter) != self._wanted.get(exporter):
                 self._wake((Exporter, exporter))
 
-    async def _write(self, jobs: list[_Job]) -> None:
-        """Keep the draft's changes and show them. Where it stops, the draft has what was written, and no more.
-
-        Raises:
-            Conflict, Unknown: somebody else has changed a record; the draft has theirs.
-            StoreError: it cannot be kept.
-        """
-        changes = self._batch()
-        self._queue = None
-        if not changes:
-            self._draft.commit()
-            return
-        began = time.perf_counter()
-        try:
-            # Shielded: a write that is under way ends, and whoever waits for it learns how.
-            with trio.CancelScope(shield=True):
-                done = await trio.to_thread.run_sync(self._store.commit, changes)
-        except (Conflict, Unknown) as stopped:
-            self._take_back(jobs)
-            self._note_written(changes, stopped.done)
-            await self._look_again(changes[len(stopped.done)])
-            raise
-        except StoreError as error:
-            self._take_back(jobs)
-            self._note_written(changes, error.done)
-            if str(error) != self.trouble:  # it tries every second, and says so once
-                self.trouble = str(error)
-                _log.error("%s", error)
-            self.tally.failed_writes += 1
-            raise
-        self.tally.writes.observe(time.perf_counter() - began)
-        if self.trouble:
-            self.trouble = ""
-            _log.warning("the store can be written to again")
-        self._draft.commit()
-        self._note_written(changes, done)
-
-    def _batch(self) -> list[Change]:
-        changes = []
-        for place, half, record in batch(self._draft):
-            self._requests += 1
-            request = f"{self._id}-{self._requests}"
-            changes.append(Change(place, half, record, self._known.revision(place), request))
-        return changes
-
-    def _note_written(self, changes: Sequence[Change], done: Sequence[Written]) -> None:
-        """These are in the store, and in the draft if they are all of a turn's."""
-        self._written |= {(one.place, one.half) for one in changes[: len(done)]}
-        whole = len(done) == len(changes)
-        events: dict[Place, Event] = {}
-        made: set[Place] = set()
-        for change, (place, revision, age) in zip(changes, done, strict=False):
-            if change.revision is None:
-                made.add(place)
-            if whole:
-                record = self._draft.get(*place)
-                if record is not None and place in made:
-                    record = aged(record, age) if place not in events else events[place].record
-            else:
-                is_known = place in events or place not in made
-                before = events[place].record if place in events else self._draft.get(*place)
-                record = applied(before if is_known else None, change, age)
-            events[place] = Event(
-                place, revision, Stored(record, revision, change.request) if record else None
-            )
-        self._take(list(events.values()))
-
-    async def _look_again(self, change: Change) -> None:
-        """See how the record is at which a batch has stopped, which may be as it was to be."""
-        stored = await trio.to_thread.run_sync(self._store.read, change.place)
-        if stored is not None and stored.request == change.request:
-            self._written.add((change.place, change.half))
-        self._take([self._known.event(change.place, stored)])
-        self._draft.undone += 1
-
-    async def _look_for_absent(self) -> bool:
-        """Look for the records of which nobody knows that they are gone; whether there were any."""
-        if not self._absences.asked:
-            self._absences.settle()
-            return False
-        for place in list(self._absences.asked):
-            try:
-                stored = await trio.to_thread.run_sync(self._store.read, place)
-            except StoreError as error:
-                _log.debug("whether %s %s is gone is not known: %s", place[0].KIND, place[1], error)
-                await trio.sleep(RETRY_SECONDS)
-                return True
-            self._take([self._known.event(place, stored)])
-            if stored is None:
-                self._absences.prove(place)
-        return True
-
-    def _take_foreign(self) -> None:
-        """Others' changes, of which each is new to those who wait as our own would be."""
-        events, self._foreign = self._foreign, []
-        if self._take(events):
-            self._draft.undone += 1  # nobody has looked at them
-
-    def _take(self, events: Sequence[Event]) -> bool:
-        """Have records as the store says that they are, and show them; whether any is another than before."""
-        news = self._known.take(events)
-        for (kind, key), record in news.items():
-            if self._draft.get(kind, key) is not record:
-                self._draft.set(kind, key, record)
-            if record is None:
-                self._absences.prove((kind, key))
-            else:
-                self._absences.forget((kind, key))
-        if news:
-            self._queue = None
-            self._publish(news)
-        return bool(news)
-
     def _publish(self, changes: dict[Place, Record | None]) -> None:
+        """Everybody sees these, which are in the store."""
+        self._queue = None
         touched = set(changes)
         self.feed.note(changes, lambda place: self.view.get(*place))
         for (kind, key), record in changes.items():

@@ -134,13 +134,13 @@ async def test_devices_are_written_when_they_changed_and_go_with_their_exporter(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    commit = lab.engine._store.commit
+    commit = lab.engine._ledger._store.commit
 
     def noted(changes: Sequence[Change]) -> Sequence[Written]:
         written.extend(kind.__name__ for kind, _ in dict.fromkeys(one.place for one in changes))
         return commit(changes)
 
-    monkeypatch.setattr(lab.engine._store, "commit", noted)
+    monkeypatch.setattr(lab.engine._ledger._store, "commit", noted)
     one = await lab.made(Kind.EXPORTER, ONE)
     written.clear()
     await register(lab, one, BOARD)

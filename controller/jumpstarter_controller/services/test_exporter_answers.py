@@ -281,11 +281,11 @@ async def test_an_offer_outlives_its_controller(lab: Lab) -> None:
     async with watching(lab, one) as watch, trio.open_nursery() as nursery:
         nursery.start_soon(ask, lab, ann)
         await until_offered(watch)
-        again = Engine(lab.engine._store, clock=lab.engine.clock)
+        again = Engine(lab.engine._ledger._store, clock=lab.engine.clock)
         assert again.view.get(Lease, MINE) == record(lab)
         assert again.view.holder(ONE) == record(lab)
         await accept(lab, one)
-        again = Engine(lab.engine._store, clock=lab.engine.clock)
+        again = Engine(lab.engine._ledger._store, clock=lab.engine.clock)
         assert again.view.get(Lease, MINE) == record(lab)
         assert record(lab).begun is not None
 

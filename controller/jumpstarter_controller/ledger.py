@@ -1,0 +1,211 @@
+"""A draft of a lab, and the store that it is kept in: batches go in, and what others have written comes out.
+
+What the store does not take, or what somebody else was first at, leaves the draft as the store has it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import trio
+
+from jumpstarter_controller.batch import batch
+from jumpstarter_controller.known import Known
+from jumpstarter_controller.lab import Lab, Record
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.scheduling import Absences
+from jumpstarter_controller.store import (
+    Change,
+    Conflict,
+    Event,
+    Half,
+    Store,
+    Stored,
+    StoreError,
+    TooOldError,
+    Unknown,
+    Written,
+)
+from jumpstarter_controller.store.contract import aged, applied
+from jumpstarter_controller.tally import Tally
+
+__all__ = ["RETRY_SECONDS", "Ledger"]
+
+RETRY_SECONDS = 1.0
+WATCH_SECONDS = 60.0
+"""Then the store is asked anew."""
+
+_log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """One task changes the draft and calls `begin` and `keep`; `follow` has to run beside it."""
+
+    def __init__(
+        self,
+        store: Store,
+        tally: Tally,
+        publish: Callable[[dict[Place, Record | None]], None],
+        has_news: Callable[[], None],
+    ) -> None:
+        """`publish` gets records that are in the store now, None for those that are gone; `has_news`: call `begin`."""
+        snapshot = store.snapshot()
+        self.draft = Lab()
+        for (kind, key), stored in snapshot.records.items():
+            self.draft.set(kind, key, stored.record)
+        self.absences = Absences(asks=True)
+        self.written: set[tuple[Place, Half]] = set()
+        """Since `begin`."""
+        self.trouble = ""
+        """Why the last write was refused; empty when it was not."""
+        self._store = store
+        self._tally = tally
+        self._publish = publish
+        self._has_news = has_news
+        self._cursor = snapshot.cursor
+        self._known = Known(snapshot.records)
+        self._foreign: list[Event] = []
+        self._id = secrets.token_hex(4)
+        self._requests = 0
+
+    def wake(self) -> None:
+        """`follow` waits no more; for who cancels it."""
+        self._store.wake()
+
+    async def follow(self) -> NoReturn:
+        """Take in what others write."""
+        while True:
+            try:
+                seen = await trio.to_thread.run_sync(
+                    self._store.watch, self._cursor, WATCH_SECONDS, abandon_on_cancel=True
+                )
+                events, self._cursor = seen.events, seen.cursor
+            except TooOldError:
+                known = self._known.copy()
+                snapshot = await trio.to_thread.run_sync(self._store.snapshot)
+                events, self._cursor = known.since(snapshot), snapshot.cursor
+            except StoreError as error:  # whoever writes is told, too
+                _log.debug("what others have changed cannot be read: %s", error)
+                await trio.sleep(RETRY_SECONDS)
+                continue
+            if events:
+                self._foreign.extend(events)
+                self._has_news()
+
+    def begin(self) -> None:
+        """Have others' changes in the draft, and show them."""
+        self.written = set()
+        events, self._foreign = self._foreign, []
+        if self._take(events):
+            self.draft.undone += 1  # nobody has looked at them
+
+    async def keep(self, undone: Callable[[], None]) -> None:
+        """Write the draft's changes, and show them. Where that stops, the draft has what was written, and no more.
+
+        `undone` is called before the draft is taken back to that.
+
+        Raises:
+            Conflict, Unknown: somebody else has changed a record; the draft has theirs.
+            StoreError: it cannot be kept.
+        """
+        changes = self._batch()
+        if not changes:
+            self.draft.commit()
+            return
+        began = time.perf_counter()
+        try:
+            # Shielded: a write that is under way ends, and whoever waits for it learns how.
+            with trio.CancelScope(shield=True):
+                done = await trio.to_thread.run_sync(self._store.commit, changes)
+        except (Conflict, Unknown) as stopped:
+            undone()
+            self.draft.back_to(0)
+            self._note(changes, stopped.done)
+            await self._look_again(changes[len(stopped.done)])
+            raise
+        except StoreError as error:
+            undone()
+            self.draft.back_to(0)
+            self._note(changes, error.done)
+            if str(error) != self.trouble:  # it tries every second, and says so once
+                self.trouble = str(error)
+                _log.error("%s", error)
+            self._tally.failed_writes += 1
+            raise
+        self._tally.writes.observe(time.perf_counter() - began)
+        if self.trouble:
+            self.trouble = ""
+            _log.warning("the store can be written to again")
+        self.draft.commit()
+        self._note(changes, done)
+
+    def _batch(self) -> list[Change]:
+        changes = []
+        for place, half, record in batch(self.draft):
+            self._requests += 1
+            request = f"{self._id}-{self._requests}"
+            changes.append(Change(place, half, record, self._known.revision(place), request))
+        return changes
+
+    def _note(self, changes: Sequence[Change], done: Sequence[Written]) -> None:
+        """These are in the store, and in the draft if they are all of a batch's."""
+        self.written |= {(one.place, one.half) for one in changes[: len(done)]}
+        whole = len(done) == len(changes)
+        events: dict[Place, Event] = {}
+        for change, (place, revision, age) in zip(changes, done, strict=False):
+            earlier = events.get(place)
+            if earlier is not None:
+                record = earlier.record if whole else applied(earlier.record, change, age)
+            elif whole:
+                record = self.draft.get(*place)
+                if record is not None and change.revision is None:
+                    record = aged(record, age)
+            else:
+                before = None if change.revision is None else self.draft.get(*place)
+                record = applied(before, change, age)
+            stored = None if record is None else Stored(record, revision, change.request)
+            events[place] = Event(place, revision, stored)
+        self._take(list(events.values()))
+
+    async def _look_again(self, change: Change) -> None:
+        """See how the record is at which a batch has stopped, which may be as it was to be."""
+        stored = await trio.to_thread.run_sync(self._store.read, change.place)
+        if stored is not None and stored.request == change.request:
+            self.written.add((change.place, change.half))
+        self._take([self._known.event(change.place, stored)])
+        self.draft.undone += 1
+
+    async def look_for_absent(self) -> bool:
+        """Look for the records of which nobody knows that they are gone; whether there were any."""
+        if not self.absences.asked:
+            self.absences.settle()
+            return False
+        for place in list(self.absences.asked):
+            try:
+                stored = await trio.to_thread.run_sync(self._store.read, place)
+            except StoreError as error:
+                _log.debug("whether %s %s is gone is not known: %s", place[0].KIND, place[1], error)
+                await trio.sleep(RETRY_SECONDS)
+                return True
+            self._take([self._known.event(place, stored)])
+            if stored is None:
+                self.absences.prove(place)
+        return True
+
+    def _take(self, events: Sequence[Event]) -> bool:
+        """Have records as the store says that they are, and show them; whether any is another than before."""
+        news = self._known.take(events)
+        for (kind, key), record in news.items():
+            if self.draft.get(kind, key) is not record:
+                self.draft.set(kind, key, record)
+            if record is None:
+                self.absences.prove((kind, key))
+            else:
+                self.absences.forget((kind, key))
+        if news:
+            self._publish(news)
+        return bool(news)
