@@ -25,7 +25,7 @@ from jumpstarter_client.leasing.controller import Calls, Controller
 from jumpstarter_client.leasing.known import Known
 from jumpstarter_client.leasing.monitor import HOLD_SECONDS, Monitor
 from jumpstarter_client.leasing.progress import Stage
-from jumpstarter_client.leasing.watch import ANSWER_SECONDS, watch_lab, watch_lease
+from jumpstarter_client.leasing.watch import ANSWER_SECONDS, BURST, LOOKS_PER_SECOND, watch_lab, watch_lease
 
 LAB = "namespaces/lab"
 WAITING = pb.Lease(name=f"{LAB}/leases/x", client=f"{LAB}/clients/ann")
@@ -249,11 +249,9 @@ async def test_a_controller_that_takes_the_call_and_says_nothing_is_away(
     assert trio.current_time() <= ANSWER_SECONDS + 2
 
 
-async def test_a_controller_that_tells_of_other_leases_or_without_end_is_bounded(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+async def test_a_controller_that_tells_without_end_is_not_listened_to(
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
-    monkeypatch.setattr("jumpstarter_client.leasing.known.MOST_BYTES", 1)
-    monkeypatch.setattr(Known, "__init__", _small(Known.__init__))
     sent = 0
 
     async def floods(telling: Telling) -> None:
@@ -263,15 +261,49 @@ async def test_a_controller_that_tells_of_other_leases_or_without_end_is_bounded
             exporters = [pb.Exporter(name=f"{LAB}/exporters/{sent}", status_message="x" * 10_000)]
             await telling.say(exporters_pb2.LabNews(snapshot=sent % 3 == 0, exporters=exporters))
 
-    with pytest.raises(RpcError, match="tells of more than"):
+    with pytest.raises(RpcError, match="tells of more than 1 MiB"):
         await wait(Access(Telling(floods)))
+    assert sent < 1000
 
 
-def _small(init: Callable[..., None]) -> Callable[..., None]:
-    def made(self: Known) -> None:
-        init(self, 1_000_000)
+async def test_a_controller_that_never_comes_to_an_end_with_what_it_tells_is_away(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def trickles(telling: Telling) -> None:
+        while True:
+            await telling.say(exporters_pb2.LabNews())
+            await trio.sleep(0.5)
 
-    return made
+    async def begins_well(telling: Telling) -> None:
+        await telling.tell(waiting("number 2"), snapshot=True)
+        await trickles(telling)
+
+    for script in (trickles, begins_well):
+        began = trio.current_time()
+        with pytest.raises(RpcError, match="did not say within 30 s how it is"):
+            await watch_lease(Access(Telling(script)).as_controller(), "x", lambda *_: False)
+        assert trio.current_time() - began == pytest.approx(ANSWER_SECONDS, abs=1)
+
+
+async def test_a_controller_that_tells_faster_than_anybody_reads_is_looked_at_now_and_then(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Twenty times at once, for what happens at the same time; the first news is never late."""
+    looks: list[float] = []
+
+    async def hurries(telling: Telling) -> None:
+        for number in range(2000):
+            await telling.tell(waiting(f"number {number}"), snapshot=number == 0)
+        await telling.tell(ready())
+
+    def see(lease: pb.Lease, _: str | None) -> bool:
+        looks.append(trio.current_time())
+        return bool(lease.exporter)
+
+    await watch_lease(Access(Telling(hurries)).as_controller(), "x", see)
+    assert len(looks) == 2001
+    assert looks[BURST - 1] - looks[0] < 0.1
+    assert looks[-1] - looks[0] == pytest.approx(2000 / LOOKS_PER_SECOND, rel=0.1)
 
 
 async def test_what_is_watched_goes_on_from_where_it_was_known(

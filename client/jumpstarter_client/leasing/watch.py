@@ -24,7 +24,11 @@ REOPEN_SECONDS = 60.0
 """A connection has one token; while one asks, that may end (`renewal.SOON` is more than this)."""
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 30.0
-"""For the first of what is to be told."""
+"""For the first of what is to be told, and for the rest of what has begun to be told."""
+LOOKS_PER_SECOND = 20.0
+BURST = 20
+MOST_LEASE_BYTES = 1024 * 1024
+"""Of one lease, and what else a controller tells of it."""
 
 See = Callable[["pb.Lease", "str | None"], bool]
 """Gets a lease each time that it was looked at, and why it is as it is, for programs: empty where the lease says all,
@@ -49,7 +53,7 @@ async def watch_lease(
     """
     from jumpstarter_proto.lab.v1.exporters_pb2 import WatchRequest  # noqa: PLC0415 - not for who gets a board at once
 
-    known = Known()
+    known = Known(MOST_LEASE_BYTES)
 
     def look() -> bool:
         found = known.leases.get(name) or known.ended.get(name)
@@ -85,24 +89,40 @@ async def _follow(
     calls: Calls, request: WatchRequest, known: Known, look: Callable[[], bool], tick: Callable[[], None]
 ) -> None:
     answer_by = trio.current_time() + ANSWER_SECONDS
+    pace = _Pace()
     try:
         async with calls.watch(request) as call:
             while trio.current_time() < calls.until:
                 with trio.move_on_after(TICK_SECONDS) as waiting:
                     news = await call.receive()
                 if waiting.cancelled_caught:
-                    if trio.current_time() > answer_by:
-                        raise RpcError(
-                            StatusCode.DEADLINE_EXCEEDED,
-                            f"the controller did not say within {ANSWER_SECONDS:.0f} s how it is",
-                        )
                     tick()
                 elif known.take(news):
                     answer_by = math.inf
                     if look():
                         return
+                    await trio.sleep(pace.next(trio.current_time()))
+                else:  # the rest of it has to follow
+                    answer_by = min(answer_by, trio.current_time() + ANSWER_SECONDS)
+                if trio.current_time() > answer_by:
+                    raise RpcError(
+                        StatusCode.DEADLINE_EXCEEDED,
+                        f"the controller did not say within {ANSWER_SECONDS:.0f} s how it is",
+                    )
     except trio.EndOfChannel:  # it has nothing more to tell for now: who watches comes back
         raise RpcError(StatusCode.UNAVAILABLE, "the controller ended the watch") from None
+
+
+class _Pace:
+    """How fast news is looked at: some at once, and then so many a second, however fast a controller tells."""
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    def next(self, now: float) -> float:
+        """How long to wait before the next."""
+        self._next = max(self._next, now - BURST / LOOKS_PER_SECOND) + 1 / LOOKS_PER_SECOND
+        return max(0.0, self._next - now)
 
 
 async def ask_for_lease(
