@@ -39,6 +39,20 @@ def built(architecture: str) -> Image:
     return image
 
 
+def built_package(name: str, version: str, architecture: str = "amd64") -> Path:
+    """One of ours beside those of the image, of another version."""
+    assert FOLDER is not None
+    found = sorted(
+        (Path(FOLDER).resolve() / "next").glob(f"jumpstarter-{name}_{version}+*_{architecture}.deb")
+    )
+    if not found:
+        pytest.skip(
+            f"missing: version {version} of jumpstarter-{name}; make deb DEB_ARGS='--release 13 --architecture "
+            f"{architecture} --package jumpstarter-{name} --version {version} --output {FOLDER}/next'"
+        )
+    return found[0]
+
+
 @pytest.fixture
 def twin() -> Image:
     """The image for amd64."""
