@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 from google.protobuf.duration_pb2 import Duration
-from jumpstarter_controller.backups import read_backup
+from jumpstarter_controller.backups import read_backup, write_backup
+from jumpstarter_controller.folder import DataFolder
 from jumpstarter_controller.lab import Lease
 from jumpstarter_controller.store import SqliteStore
 from jumpstarter_controller.store.whole import lab_of
@@ -239,7 +240,7 @@ def test_a_lab_that_dies_in_a_storm_is_restored(*, is_present_known: bool) -> No
             (lab.data / "lab.sqlite-wal").unlink()  # SQLite could make all of it anew from this
             (lab.data / "tokens.key").unlink()
         said = done(lab.data, "restore", backup)
-        assert ("good again" in said) != is_present_known, said
+        assert ("valid again" in said) != is_present_known, said
         found = leases_of(lab.data)
         for name, acknowledged in before.leases.items():
             if acknowledged:
@@ -305,8 +306,10 @@ def test_a_disk_that_takes_no_writes_is_backed_up_or_says_why_not(tmp_path: Path
         with controller(tmp_path, disk / "data") as lab:
             trio.run(lab.create, Kind.CLIENT, "ann")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        assert "1 client" in done(lab.data, "backup", tmp_path / "b")
+        write_backup(DataFolder(lab.data), tmp_path / "b")
         assert read_backup(tmp_path / "b").about.counts == {"client": 1}
+        still_open = [one.resolve() for one in Path("/proc/self/fd").iterdir()]
+        assert not any(one.is_relative_to(disk) for one in still_open)
         ended = command(lab.data, "restore", tmp_path / "b")
         assert ended.returncode != 0
         assert "Traceback" not in ended.stderr

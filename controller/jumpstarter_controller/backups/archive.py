@@ -54,7 +54,7 @@ LEFT_SECONDS = 60.0
 """So old is what nobody writes any more."""
 SECRETS = ("tokens.key", "router.key", "tls.key")
 KEPT_FILES = (*SECRETS, "tls.crt", "tls.before.crt", "addresses.json")
-"""What of the data folder is in a backup beside the database: with these, tokens and routers stay good."""
+"""What of the data folder is in a backup beside the database: with these, tokens and routers stay valid."""
 TABLES = ("backup", "backup_files")
 
 

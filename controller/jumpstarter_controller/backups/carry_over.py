@@ -1,7 +1,7 @@
 """What of the present data goes into a lab that comes out of a backup: what happened in the world meanwhile. No I/O.
 
-A lease that has ended is not to hold a board again, and one that runs is somebody's; a token that was taken away is not
-to be good again. So leases, the state of exporters, who is let in, and whether the lab is drained stay as they are now.
+A lease that has ended is not to hold a board again, and one that runs is somebody's; a token that was revoked is not to
+be valid again. So leases, the state of exporters, who is let in, and whether the lab is drained stay as they are now.
 Clients, exporters, hosts, policies and labels are the backup's.
 """
 
@@ -28,7 +28,7 @@ from jumpstarter_controller.lab import (
 )
 from jumpstarter_controller.lab.tables import Place
 
-__all__ = ["CarryOver", "carry_over", "dropped_codes", "good_again"]
+__all__ = ["CarryOver", "carry_over", "dropped_codes", "valid_again"]
 
 Subject = Client | Exporter | Host
 SUBJECTS: tuple[type[Subject], ...] = (Client, Exporter, Host)
@@ -53,7 +53,7 @@ class CarryOver:
 
 
 def dropped_codes(backup: View) -> CarryOver:
-    """The backup without its pairing codes: one that was used since would be good again."""
+    """The backup without its pairing codes: one that was used since would be valid again."""
     found = CarryOver()
     codes = list(backup.all(PairingCode))
     for code in codes:
@@ -87,8 +87,8 @@ def carry_over(backup: View, present: View) -> CarryOver:
     return found
 
 
-def good_again(backup: View, present: View) -> list[str]:
-    """Sentences about tokens that are not good now, and are when the backup is restored as it is."""
+def valid_again(backup: View, present: View) -> list[str]:
+    """Sentences about tokens that are invalid now, and valid when the backup is restored as it is."""
     sentences = []
     for kind in SUBJECTS:
         gone, rotated, disabled = _taken_away(backup, present, kind)
@@ -136,7 +136,7 @@ def _tokens(found: CarryOver, backup: View, present: View, kind: type[Subject]) 
     if gone:
         names = _names(str(one.key) for one in gone)
         yield (
-            f"{kind.KIND}s that were deleted after the backup are there again, and their old tokens are not good: "
+            f"{kind.KIND}s that were deleted after the backup are there again, and their old tokens are invalid: "
             f"{names}; delete them, or give them new tokens: jumpstarter-controller admin pair {kind.KIND} NAME --renew"
         )
         if users := [one for one in gone if one.username]:

@@ -32,7 +32,7 @@ from jumpstarter_controller.backups.archive import (
     load,
     read_backup,
 )
-from jumpstarter_controller.backups.carry_over import CarryOver, carry_over, dropped_codes, good_again
+from jumpstarter_controller.backups.carry_over import CarryOver, carry_over, dropped_codes, valid_again
 from jumpstarter_controller.folder import DataFolder
 from jumpstarter_controller.lab import Drain, View
 from jumpstarter_controller.store import SqliteStore, StoreError
@@ -94,7 +94,7 @@ def _restore(folder: DataFolder, contents: Contents, stage: Path, *, exactly: bo
     before = None if kept is None else DataFolder(kept).signing_key
     if before is not None and before.exists() and before.read_bytes() != contents.files.get(before.name):
         sentences.append(
-            "tokens are signed with the backup's key; what the present one has signed is not good"
+            "tokens are signed with the backup's key; those that the present key has signed are invalid"
         )
     if carried.changes.get((Drain, Drain.PLACE), lab.get(Drain, Drain.PLACE)) is not None:
         sentences.append("the lab is drained; let leases begin: jumpstarter-controller resume")
@@ -157,7 +157,7 @@ def _present(kept: Path | None, stage: Path) -> tuple[View | None, str]:
     """The present records, or why they cannot be read."""
     database = None if kept is None else DataFolder(kept).database
     if database is None or not database.exists():
-        return None, "there is no data from after it"
+        return None, "there is none"
     copy = DataFolder(stage).database
     for suffix in ("", "-wal"):
         file = beside(database, suffix)
@@ -174,15 +174,15 @@ def _carried(lab: View, present: View | None, *, exactly: bool) -> CarryOver:
         return carry_over(lab, present)
     carried = dropped_codes(lab)
     if present is not None:
-        carried.sentences += good_again(lab, present)
+        carried.sentences += valid_again(lab, present)
     return carried
 
 
 def _unknown(contents: Contents, why_not: str) -> str:
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(contents.about.made))
     return (
-        f"which tokens were revoked after the backup ({made}) is not known, and they are good again: {why_not}; "
-        "revoke anew what was revoked: jumpstarter-controller admin client rotate --help"
+        f"tokens that were revoked after the backup ({made}) are valid again, as the present data cannot be read "
+        f"({why_not}); revoke them once more: jumpstarter-controller admin client rotate --help"
     )
 
 

@@ -7,14 +7,15 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from jumpstarter_proto.errors import JumpstarterError
 from msgspec.structs import replace
 
-from jumpstarter_controller.backups import BackupError, read_backup, restore, write_backup
+from jumpstarter_controller.backups import BackupError, archive, read_backup, restore, write_backup
 from jumpstarter_controller.backups.archive import KEPT_FILES, SECRETS, load
 from jumpstarter_controller.certificates import own_certificate
 from jumpstarter_controller.folder import Addresses, DataError, DataFolder
@@ -48,6 +49,15 @@ def write(folder: DataFolder, records: Iterable[Record], gone: Iterable[Record] 
         store, {(type(one), one.key): one for one in records} | {(type(one), one.key): None for one in gone}
     )
     store.close()
+
+
+def open_files(folder: Path) -> set[str]:
+    """What this process has open of a folder."""
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one of this listing
+            found.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return {path for path in found if path.startswith(str(folder))}
 
 
 @pytest.fixture
@@ -95,7 +105,7 @@ def test_a_lab_comes_back_on_another_machine_as_itself_but_for_pairing_codes(
         assert ageless(found.get(type(record), record.key)) == (None if record is CODE else ageless(record))
     codes, unknown = done.sentences
     assert "client lab/new" in codes
-    assert "no data from after it" in unknown
+    assert "there is none" in unknown
     keys = (lab.path / "tokens.key").read_bytes()
     assert keys not in other.database.read_bytes(), "a key stayed in the database"
 
@@ -207,6 +217,23 @@ def test_a_backup_that_is_not_whole_is_refused_and_nothing_is_changed(
     assert [one.name for one in lab.path.iterdir() if one.is_dir()] == []
 
 
+def test_a_backup_with_a_file_of_another_name_and_one_of_a_newer_format_are_refused(
+    lab: DataFolder, tmp_path: Path
+) -> None:
+    path = write_backup(lab, tmp_path / "b").path
+    about = read_backup(path).about
+    whole = path.read_bytes()
+    for name, number, words in (("../tokens.key", 1, "no backup has"), ("tls.before.crt", 2, "is newer")):
+        path.write_bytes(whole)
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("INSERT INTO backup_files VALUES (?, x'00')", (name,))
+            forged = msgspec.structs.replace(about, format=number, digest=archive._digest(db))
+            db.execute("UPDATE backup SET about=?", (msgspec.json.encode(forged).decode(),))
+        with pytest.raises(BackupError, match=words):
+            restore(lab, path)
+    assert not (tmp_path / "tokens.key").exists()
+
+
 def test_a_backup_of_a_newer_version_is_refused(lab: DataFolder, tmp_path: Path) -> None:
     path = write_backup(lab, tmp_path / "b").path
     with closing(sqlite3.connect(path)) as db:
@@ -258,7 +285,7 @@ def test_revoked_tokens_stay_revoked_and_leases_are_as_they_are_now(lab: DataFol
     for words in (
         "clients that got new tokens after the backup keep them, and the old ones stay revoked: lab/ann",
         "clients that were deleted after the backup are there again",
-        "their old tokens are not good: lab/bob, lab/eve",
+        "their old tokens are invalid: lab/bob, lab/eve",
         "disabled: lab/eve",
         "hosts that got new tokens",
         "exporters that got new tokens",
@@ -267,10 +294,10 @@ def test_revoked_tokens_stay_revoked_and_leases_are_as_they_are_now(lab: DataFol
         "make new ones for client lab/new",
     ):
         assert words in said, said
-    assert "not known" not in said
+    assert "cannot be read" not in said
 
 
-def test_exactly_names_the_tokens_that_are_good_again(lab: DataFolder, tmp_path: Path) -> None:
+def test_exactly_names_the_tokens_that_are_valid_again(lab: DataFolder, tmp_path: Path) -> None:
     path = write_backup(lab, tmp_path / "b").path
     write(
         lab,
@@ -292,7 +319,7 @@ def test_exactly_names_the_tokens_that_are_good_again(lab: DataFolder, tmp_path:
 
 
 @pytest.mark.parametrize("damage", ["noise", "newer", "absent"])
-def test_where_the_present_data_cannot_be_read_the_tokens_are_said_to_be_good_again(
+def test_where_the_present_data_cannot_be_read_the_tokens_are_said_to_be_valid_again(
     lab: DataFolder, tmp_path: Path, damage: str
 ) -> None:
     path = write_backup(lab, tmp_path / "b").path
@@ -307,7 +334,7 @@ def test_where_the_present_data_cannot_be_read_the_tokens_are_said_to_be_good_ag
     there = content(lab.path)
     done = restore(lab, path)
     assert load(lab.database).get(Client, ANN.key) == ANN
-    assert "good again" in done.sentences[-1]
+    assert "valid again" in done.sentences[-1]
     assert done.kept is not None
     if damage == "newer":  # SQLite has closed its log in it
         with closing(sqlite3.connect(done.kept / "lab.sqlite")) as db:
@@ -422,7 +449,7 @@ def test_a_restore_that_is_cut_short_at_any_step_is_run_again_and_no_controller_
         marked += cut_there
         done = restore(folder, path)
         found = load(folder.database).get(Client, ANN.key)
-        assert found == replace(ANN, uid="ann-2"), "what was revoked is good again after the second try"
+        assert found == replace(ANN, uid="ann-2"), "what was revoked is valid again after the second try"
         if cut_there:
             assert done.kept is not None
             kept = content(done.kept)
@@ -463,6 +490,7 @@ def test_what_a_killed_backup_has_left_goes_with_the_next_one_and_what_another_o
         fcntl.flock(other, fcntl.LOCK_EX)
         write_backup(lab, tmp_path / "b")
     assert sorted(path.name for path in tmp_path.iterdir()) == [written.name, young.name, "b", "data"]
+    assert open_files(tmp_path) == set()
 
 
 def test_what_root_restores_belongs_to_whom_the_folder_belongs(lab: DataFolder, tmp_path: Path) -> None:

@@ -373,7 +373,7 @@ def restore_backup(
     file
         A file of `admin backup`.
     exactly
-        Leases and tokens, too, are as in the backup; tokens that are good again are said.
+        Leases and tokens, too, are as in the backup; tokens that are valid again are named.
     data
         The folder of the controller's state; made if it is not there.
     """
