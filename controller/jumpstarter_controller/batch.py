@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from jumpstarter_controller.lab import Exporter, ExporterDevices, Lab, Lease, PairingCode, Policy, Record
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.store.contract import Half, blank, fields_of
+from jumpstarter_controller.store.contract import Half, blank, differs
 
 __all__ = ["batch", "halves_of"]
 
@@ -32,14 +32,10 @@ def halves_of(before: Record | None, after: Record | None) -> Iterator[Half]:
     """What of a record is another one; its making and its end count as its spec."""
     if before is None and after is None:
         return
-    if before is None or after is None or _differs(before, after, Half.SPEC):
+    if before is None or after is None or differs(before, after, Half.SPEC):
         yield Half.SPEC
-    if after is not None and _differs(before or blank(after), after, Half.STATUS):
+    if after is not None and differs(before or blank(after), after, Half.STATUS):
         yield Half.STATUS
-
-
-def _differs(one: Record, other: Record, half: Half) -> bool:
-    return any(getattr(one, name) != getattr(other, name) for name in fields_of(type(one), half))
 
 
 def _rank(place: Place, half: Half, before: Record | None, after: Record | None) -> int:

@@ -8,13 +8,15 @@ transaction: it may stop behind any of them. Others may write, too.
 from __future__ import annotations
 
 import enum
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple, Protocol, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from msgspec.structs import replace
+from msgspec import NODEFAULT
+from msgspec.structs import fields, replace
 
 from jumpstarter_controller.lab import Key, Lease, Record
 from jumpstarter_controller.lab.tables import Place
@@ -36,9 +38,11 @@ __all__ = [
     "aged",
     "applied",
     "blank",
-    "fields_of",
+    "defaults_of",
+    "differs",
     "key_of",
     "merged",
+    "values_of",
 ]
 
 R = TypeVar("R", bound=Record)
@@ -206,13 +210,12 @@ def applied(before: Record | None, change: Change, age: int) -> Record | None:
 
 def merged(spec: R, status: R) -> R:
     """A record with the one's spec and the other's status."""
-    return replace(spec, **{name: getattr(status, name) for name in spec.STATUS})
+    return replace(spec, **values_of(status, Half.STATUS))
 
 
 def blank(record: R) -> R:
     """The record as it is made: with a status that says nothing."""
-    defaults = dict(zip(record.__struct_fields__[::-1], record.__struct_defaults__[::-1], strict=False))
-    return replace(record, **{name: defaults[name] for name in record.STATUS})
+    return replace(record, **_nothing(type(record)))
 
 
 def aged(record: R, age: int) -> R:
@@ -220,11 +223,49 @@ def aged(record: R, age: int) -> R:
     return replace(record, order=age) if isinstance(record, Lease) else record
 
 
+def differs(one: Record, other: Record, half: Half) -> bool:
+    """Whether that half of two records of a kind is another. Often asked."""
+    if not (get := _getter(type(one), half)):
+        return False
+    is_other: bool = get(one) != get(other)
+    return is_other
+
+
+def values_of(record: Record, half: Half) -> dict[str, Any]:
+    """The fields of a half by name, without the age, which is the store's to say."""
+    names = fields_of(type(record), half)
+    if not (get := _getter(type(record), half)):
+        return {}
+    return dict(zip(names, get(record), strict=True)) if len(names) > 1 else {names[0]: get(record)}
+
+
 @cache
 def fields_of(kind: type[Record], half: Half) -> tuple[str, ...]:
-    """The names of a half's fields, without the age, which is the store's to say."""
+    """The names of a half's fields, without the age."""
     names = (name for name in kind.__struct_fields__ if name != "order")
     return tuple(name for name in names if (name in kind.STATUS) == (half is Half.STATUS))
+
+
+@cache
+def _getter(kind: type[Record], half: Half) -> Callable[[Record], Any] | None:
+    names = fields_of(kind, half)
+    return attrgetter(*names) if names else None
+
+
+@cache
+def _nothing(kind: type[Record]) -> dict[str, Any]:
+    """A status that says nothing. Its values are never changed."""
+    return {name: value for name, value in defaults_of(kind).items() if name in kind.STATUS}
+
+
+@cache
+def defaults_of(kind: type[Record]) -> dict[str, Any]:
+    """What a field of a kind is if nobody says otherwise."""
+    return {
+        field.name: field.default if field.default is not NODEFAULT else field.default_factory()
+        for field in fields(kind)
+        if field.default is not NODEFAULT or field.default_factory is not NODEFAULT
+    }
 
 
 def key_of(record: Record) -> Place:

@@ -10,13 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 from jumpstarter_proto.json_texts import decode_json
-from msgspec import NODEFAULT
 
 from jumpstarter_controller.lab import Key, Record
 from jumpstarter_controller.lab.tables import KINDS, Place
@@ -34,7 +32,8 @@ from jumpstarter_controller.store.contract import (
     TooOldError,
     Written,
     aged,
-    fields_of,
+    defaults_of,
+    values_of,
 )
 
 __all__ = ["SqliteStore"]
@@ -395,20 +394,13 @@ def _stored(row: _Row) -> Stored:
 
 def _text(record: Record, half: Half) -> str:
     """One half of it as JSON; what is as it always is left out."""
-    fields = {name: getattr(record, name) for name in fields_of(type(record), half)}
-    defaults = _defaults(type(record))
-    return msgspec.json.encode(
-        {name: value for name, value in fields.items() if value != defaults.get(name, NODEFAULT)}
-    ).decode()
-
-
-@cache
-def _defaults(kind: type[Record]) -> dict[str, object]:
-    return {
-        field.name: field.default if field.default is not NODEFAULT else field.default_factory()
-        for field in msgspec.structs.fields(kind)
-        if field.default is not NODEFAULT or field.default_factory is not NODEFAULT
+    usual = defaults_of(type(record))
+    fields = {
+        name: value
+        for name, value in values_of(record, half).items()
+        if name not in usual or value != usual[name]
     }
+    return msgspec.json.encode(fields).decode()
 
 
 def _words(place: Place) -> str:
