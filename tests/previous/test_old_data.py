@@ -136,6 +136,33 @@ def test_it_is_backed_up_and_restored_by_this_tree(lab: Controller, tmp_path: Pa
     trio.run(look, lab)
 
 
+def test_the_commands_of_this_tree_work_while_the_controller_of_then_still_runs_or_say_why_not(
+    lab: Controller, previous: Environment, tmp_path: Path
+) -> None:
+    """As between the installation of a package and the restart of the service."""
+    lab.log.mkdir()
+    program = previous.bin / "jumpstarter-controller"
+    lab.daemon = exporters.Daemon([program, *lab.command()[1:]], lab.log)
+    assert lab.daemon.first_line().startswith("Listening on ")
+    before = schema(lab)
+    assert (
+        administer(lab.data, "client", "create", "eve", "--save", str(tmp_path / "eve.yaml")).returncode == 0
+    )
+    done = administer(lab.data, "backup", str(tmp_path / "lab.backup"))
+    assert done.returncode == 0, done.stderr
+    assert "5 clients" in done.stdout
+    assert schema(lab) == before, "it is the older one's still"
+    command = [exporters.scripts() / "jumpstarter-controller", "drain", "--data", lab.data]
+    drained = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if "DrainLab" not in Path(previous.site_packages, "jumpstarter_proto/lab/v1/lab_grpc.py").read_text():
+        assert drained.returncode != 0
+        assert "older version than this command; restart it" in drained.stderr
+    lab.kill()
+    restored = administer(lab.data, "restore", str(tmp_path / "lab.backup"))
+    assert restored.returncode == 0, restored.stderr
+    assert schema(lab) == SCHEMA
+
+
 def test_the_version_before_refuses_it_from_then_on_and_says_why(
     lab: Controller, previous: Environment
 ) -> None:

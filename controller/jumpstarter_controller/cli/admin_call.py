@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 from jumpstarter_proto.lab.v1 import lab_grpc
-from jumpstarter_proto.rpc import open_channel
+from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel
 from jumpstarter_proto.tasks import single
 from jumpstarter_proto.terminal import print_error_line
 
@@ -22,10 +22,14 @@ __all__ = ["CALL_SECONDS", "call_admin"]
 
 CALL_SECONDS = 30.0
 T = TypeVar("T")
+_OLDER = "the controller that runs is of an older version than this command; restart it, and try again"
 
 
 def call_admin(data: Path | None, ask: Callable[[lab_grpc.AdminServiceStub], Awaitable[T]]) -> T:
-    """What `ask` gets. Raises what it raises, and why the folder cannot be administrated."""
+    """What `ask` gets. Raises what it raises, and why the folder cannot be administrated.
+
+    RpcError: UNIMPLEMENTED, the controller that runs is of a version that does not know the call.
+    """
 
     async def run() -> T:
         folder = data or default_folder()
@@ -33,7 +37,12 @@ def call_admin(data: Path | None, ask: Callable[[lab_grpc.AdminServiceStub], Awa
             if warning := end_warning(DataFolder(folder).addresses().certificate_ends, time.time()):
                 print_error_line(f"warning: {warning}")
         async with administrated(folder) as stream, open_channel(stream) as channel:
-            return await ask(lab_grpc.AdminServiceStub(channel))
+            try:
+                return await ask(lab_grpc.AdminServiceStub(channel))
+            except RpcError as error:
+                if error.code is StatusCode.UNIMPLEMENTED:
+                    raise RpcError(error.code, _OLDER) from error
+                raise
 
     try:
         return trio.run(run)
