@@ -308,7 +308,7 @@ def explained() -> Iterator[None]:
             raise said from error
         if is_missing(error):
             error.exit_code = ExitCode.NOT_FOUND
-        elif means(error, ReasonCode.NOT_YOURS, ReasonCode.BAD_TOKEN, ReasonCode.CALLER_DENIED):
+        elif means(error, ReasonCode.NOT_YOURS, ReasonCode.BAD_TOKEN):
             error.exit_code = ExitCode.DENIED
         elif means(error, ReasonCode.BAD_WISH):
             error.exit_code = ExitCode.USAGE

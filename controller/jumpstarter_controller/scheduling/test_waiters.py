@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from jumpstarter_controller.app import OPTIONS
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
 from jumpstarter_controller.scheduling import (
     PICKUP_SECONDS,
@@ -133,6 +134,11 @@ def test_a_board_that_was_told_to_who_watches_is_theirs_when_their_connection_ha
     assert not queue.at(queue.wake).waited
     queue.waiters.unwatched(queue.lease.key, watch, queue.now)
     assert queue.at(START + 1e5).ended is None
+
+
+def test_a_connection_whose_other_end_is_silent_is_cut_before_a_watch_on_it_counts() -> None:
+    assert OPTIONS.keepalive_interval is not None
+    assert OPTIONS.keepalive_interval + OPTIONS.keepalive_timeout < WATCHED_SECONDS
 
 
 def test_a_board_that_was_told_to_who_has_gone_since_goes_to_others() -> None:
