@@ -27,6 +27,7 @@ from jumpstarter_controller.housekeeping import KEEP_SECONDS, forget_ended
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
 from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
+from jumpstarter_controller.journal import Journal, JournalLimits
 from jumpstarter_controller.lab import Drain, Exporter
 from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_controller.scheduling import online
@@ -93,6 +94,7 @@ class Settings:
     metrics_listen: str | None = None
     keep_ended: float = KEEP_SECONDS
     """Seconds for which ended leases can still be asked for."""
+    journal: JournalLimits = JournalLimits()  # noqa: RUF009 - frozen
     configuration: Configuration = Configuration()  # noqa: RUF009 - frozen
     configuration_file: Path | None = None
     """Where that is from."""
@@ -131,8 +133,10 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     tokens = RouterTokens(random_key(folder.router_key))
     all_routers = list(settings.routers)
     served: list[Served] = []
+    journal = journal_of(folder, engine, settings.journal)
     background: list[Background] = [
         engine.run,
+        journal.run,
         partial(forget_ended, engine, settings.keep_ended),
         partial(end.watch, tls),
     ]
@@ -173,7 +177,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         EnrolmentService(engine, guard, credentials, issuers=configuration.issuers),
     ]
     served.append(Served.public(services, listeners, OPTIONS, interceptors=[engine.tally.count, guard.greet]))
-    admin = AdminService(engine, credentials)
+    admin = AdminService(engine, credentials, journal)
     folder.socket.unlink(missing_ok=True)  # ours alone: we hold the lock
     served.append(Served(Server([admin]), [unix_listener(folder.socket)]))
     # As clients look at them; whom those believe is not ours to know where the certificate is from elsewhere.
@@ -259,13 +263,28 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
         stack.callback(store.close)
         engine = Engine(store)
         issuer = _issuer(folder, addresses)
-        admin = AdminService(engine, Credentials(issuer, addresses))
+        journal = journal_of(folder, engine)
+        admin = AdminService(engine, Credentials(issuer, addresses), journal)
         near, far = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
+            await nursery.start(journal.run)
             await nursery.start(engine.run)
             nursery.start_soon(Server([admin]).serve_connection, far)
             yield near
             nursery.cancel_scope.cancel()
+
+
+def journal_of(folder: DataFolder, engine: Engine, limits: JournalLimits | None = None) -> Journal:
+    """The journal of what that engine does. A clock that is set forward makes nothing in it older."""
+    clock = engine.clock
+    journal = Journal(
+        folder.journal,
+        clock,
+        oldest=lambda seconds: clock() - max(0.0, clock.moved) - seconds,
+        limits=limits,
+    )
+    engine.record = journal.write
+    return journal
 
 
 def _addresses(endpoint: str, certificate: Certificate, configuration: Configuration) -> Addresses:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_controller import journal
 from jumpstarter_controller.batch import halves_of
 from jumpstarter_controller.clock import Clock, uptime
 from jumpstarter_controller.feed import Feed
+from jumpstarter_controller.journal import JournalEntry, Source, ignore, wording
+from jumpstarter_controller.journal.entry import entry_of
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Record, View
 from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.ledger import RETRY_SECONDS, Ledger
@@ -98,6 +99,8 @@ class Engine:
         self._watchers: dict[Place, set[trio.Event]] = {}
         self._queue: dict[Key, QueuePlace] | None = None
         self._wanted: dict[Key, Key] = {}
+        self.record: Callable[[JournalEntry, Source], None] = ignore
+        """Takes what the journal is to keep."""
         self.feed = Feed()
         """What of `view` has changed."""
         self.failed = trio.Event()
@@ -307,7 +310,7 @@ class Engine:
         self.feed.note(changes, lambda place: self.view.get(*place))
         for (kind, key), record in changes.items():
             before = self.view.get(kind, key)
-            journal.write(before, record)
+            wording.write(before, record, self.tell)
             self.tally.note(before, record)
             # What holds an exporter, or held it, is news for that exporter.
             if kind is Lease:
@@ -321,6 +324,10 @@ class Engine:
             self.view.set(kind, key, record)
         for place in touched:
             self._wake(place)
+
+    def tell(self, sentence: str, fields: Mapping[str, str], then: float | None = None) -> None:
+        """Have the journal keep that it happened, with whom it concerns as fields of a log's line."""
+        self.record(*entry_of(self.clock() if then is None else then, sentence, fields))
 
     def _wake(self, place: Place) -> None:
         for event in self._watchers.pop(place, ()):

@@ -50,6 +50,11 @@ class DataFolder:
         return self.path / "lab.sqlite"
 
     @property
+    def journal(self) -> Path:
+        """Who did what; no part of the lab."""
+        return self.path / "journal.sqlite"
+
+    @property
     def socket(self) -> Path:
         """Where a running controller is administrated."""
         return self.path / "admin.sock"

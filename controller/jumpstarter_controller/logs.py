@@ -19,7 +19,7 @@ from jumpstarter_proto.texts import printable, shown
 
 from jumpstarter_controller.lab import Client, Exporter, Host, Lease, PairingCode, Policy, Record
 
-__all__ = ["FIELDS", "JsonFormatter", "Refusals", "TextFormatter", "about", "configure"]
+__all__ = ["FIELDS", "JsonFormatter", "Refusals", "TextFormatter", "about", "configure", "without_tokens"]
 
 FIELDS = ("namespace", "lease", "client", "exporter", "host", "policy", "code", "router", "peer")
 """In the order of a line."""
@@ -73,7 +73,12 @@ def _fields(record: logging.LogRecord) -> dict[str, str]:
 
 def _clean(text: str) -> str:
     """On one line, and without tokens."""
-    return _TOKEN.sub("[token]", shown(text, MAX_MESSAGE_LENGTH))
+    return without_tokens(shown(text, MAX_MESSAGE_LENGTH))
+
+
+def without_tokens(text: str) -> str:
+    """The text with a word in place of each token."""
+    return _TOKEN.sub("[token]", text)
 
 
 class TextFormatter(logging.Formatter):

@@ -86,6 +86,8 @@ def run(
     tls_key: Path | None = None,
     max_leases: Annotated[int, Parameter(validator=Number(gte=1))] = 256,
     keep_ended: str = "30d",
+    keep_journal: str = "30d",
+    max_journal_mib: Annotated[int, Parameter(validator=Number(gte=1))] = 64,
     metrics_listen: str | None = None,
     config: Path | None = None,
     log_level: Level = "info",
@@ -123,6 +125,10 @@ def run(
         How many leases one client may have that have not ended.
     keep_ended
         How long ended leases can still be asked for, such as 12h or 30d; at most 5,000 of them.
+    keep_journal
+        How long `admin journal` can still say who did what, such as 12h or 30d.
+    max_journal_mib
+        And how much of that is kept, in MiB on the disk, whichever is less.
     metrics_listen
         [HOST]:PORT for Prometheus and for probes: /metrics, /healthz and /readyz, over plain HTTP.
     config
@@ -138,6 +144,7 @@ def run(
     from jumpstarter_controller import logs  # noqa: PLC0415
     from jumpstarter_controller.configuration import Configuration, load  # noqa: PLC0415
     from jumpstarter_controller.folder import default_folder  # noqa: PLC0415
+    from jumpstarter_controller.journal import JournalLimits  # noqa: PLC0415
     from jumpstarter_controller.services.routers import Router  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
@@ -154,6 +161,7 @@ def run(
         most_leases=max_leases,
         metrics_listen=metrics_listen,
         keep_ended=seconds(keep_ended),
+        journal=JournalLimits(seconds(keep_journal), max_journal_mib),
         configuration=Configuration() if config is None else load(config),
         configuration_file=config,
     )
@@ -335,8 +343,8 @@ def make_backup(
     """Write the whole lab to one file that only you can read; the controller may go on running.
 
     In it are all records, the keys with which tokens are signed and routers are recognised, and the certificate that
-    the controller made for itself: keep it secret. The options of `run`, its --config and a certificate of --tls-cert
-    are not in it.
+    the controller made for itself: keep it secret. The options of `run`, its --config, a certificate of --tls-cert
+    and the journal are not in it.
 
         jumpstarter-controller admin backup lab-monday.backup
         jumpstarter-controller admin backup lab.backup --overwrite --data /var/lib/jumpstarter-controller
@@ -380,6 +388,54 @@ def restore_backup(
     from jumpstarter_controller.cli import backup  # noqa: PLC0415
 
     return backup.bring_back(file, exactly=exactly, data=data)
+
+
+@admin.command(name="journal")
+def read_journal(
+    *,
+    board: str = "",
+    client: str = "",
+    lease: str = "",
+    since: str = "1d",
+    until: str = "",
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=100_000))] = 10_000,
+    namespace: str = "",
+    output: Annotated[Literal["table", "json", "yaml"], Parameter(["--output", "-o"])] = "table",
+    data: Path | None = None,
+) -> int:
+    """Show who leased, extended, released and was refused what, and who switched a board, in order of time.
+
+    Exporters of ours report the name of each call that is no mere look: never its arguments. Whoever causes too much is
+    cut down to a number.
+
+        jumpstarter-controller admin journal --board rpi4-1 --since 2h
+        jumpstarter-controller admin journal --client ann --since 2026-11-28T18:00 --until 2026-11-29 -o json
+
+    Parameters
+    ----------
+    board
+        Of that exporter only, and of its leases.
+    client
+        Of that client only.
+    lease
+        Of that lease only.
+    since
+        How long ago it begins, such as 2h or 7d, or when, such as 2026-11-28T18:00.
+    until
+        How long ago it ends, or when; otherwise now.
+    limit
+        At most so many; the newest, if there are more.
+    namespace
+        Of that namespace only.
+    output
+        As lines to read, or as data.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import journal  # noqa: PLC0415
+
+    wanted = journal.Wanted(board, client, lease, since, until, limit, namespace)
+    return journal.show(wanted, output, data=data)
 
 
 @host.command(name="list")

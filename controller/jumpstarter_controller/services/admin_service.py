@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from jumpstarter_proto.lab.v1 import lab_grpc
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.remote import Kind
@@ -9,6 +11,7 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.journal import Journal, JournalEntry, JournalQuery
 from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lab, PairingCode, Policy
 from jumpstarter_controller.services import host_boards, objects
 from jumpstarter_controller.services.credentials import Credentials
@@ -31,13 +34,17 @@ __all__ = ["AdminService"]
 
 CODE_SECONDS = (10.0, 86400.0)
 """A pairing code is good so long, at least and at most."""
+MAX_ENTRIES = 100_000
+PAGE = 500
+"""Entries in one message."""
 
 
 class AdminService(lab_grpc.AdminServiceServicer):
     """jumpstarter_sbc.lab.v1.AdminService."""
 
-    def __init__(self, engine: Engine, credentials: Credentials) -> None:
+    def __init__(self, engine: Engine, credentials: Credentials, journal: Journal) -> None:
         self._engine = engine
+        self._journal = journal
         self._credentials = credentials
 
     async def Create(
@@ -198,6 +205,33 @@ class AdminService(lab_grpc.AdminServiceServicer):
         async for state in drain_states(self._engine):
             await call.send(state)
 
+    async def ReadJournal(
+        self, request: pb.ReadJournalRequest, call: ServerCall[pb.ReadJournalRequest, pb.JournalPage]
+    ) -> None:
+        now = self._engine.clock()
+        since, until = request.since_seconds, request.until_seconds
+        if math.isnan(since) or math.isnan(until) or request.limit > MAX_ENTRIES:
+            raise RpcError(
+                StatusCode.INVALID_ARGUMENT, f"ask for a time, and for at most {MAX_ENTRIES} entries"
+            )
+        query = JournalQuery(
+            since=now - since if request.HasField("since_seconds") else 0.0,
+            until=now - until if request.HasField("until_seconds") else math.inf,
+            namespace=request.namespace,
+            board=request.board,
+            client=request.client,
+            lease=request.lease,
+            limit=request.limit or JournalQuery.limit,
+        )
+        entries, left = await self._journal.read(query)
+        page = pb.JournalPage(left=left, trouble=self._journal.trouble)
+        for start in range(0, len(entries), PAGE):
+            page.entries.extend(map(_entry, entries[start : start + PAGE]))
+            await call.send(page)
+            page = pb.JournalPage()
+        if not entries:
+            await call.send(page)
+
     def _object(self, kind: Kind, record: Client | Exporter | Host) -> pb.Object:
         found = pb.Object(
             kind=kind.value,
@@ -214,6 +248,27 @@ class AdminService(lab_grpc.AdminServiceServicer):
             found.may_label.extend(record.may_label)
             found.boards.extend(one.name for one in host_boards.boards_of(self._engine.view, record.key))
         return found
+
+
+def _entry(one: JournalEntry) -> pb.JournalEntry:
+    return pb.JournalEntry(
+        time=timestamp(one.time),
+        namespace=one.namespace,
+        board=one.board,
+        client=one.client,
+        lease=one.lease,
+        what=one.what,
+        more=one.more,
+        is_call=one.is_call,
+        user=one.user,
+        session=one.session,
+        device=one.device,
+        method=one.method,
+        status=one.status,
+        seconds=one.seconds,
+        received_bytes=one.received,
+        sent_bytes=one.sent,
+    )
 
 
 def _key(request: pb.CreateRequest | pb.ObjectRequest | pb.PairRequest | pb.SetEnabledRequest) -> Key:

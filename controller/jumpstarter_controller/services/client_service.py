@@ -28,6 +28,7 @@ from jumpstarter_controller.services.messages import (
     namespace_of,
     timestamp,
 )
+from jumpstarter_controller.services.wishes import wish
 
 __all__ = ["ClientService"]
 
@@ -125,22 +126,23 @@ class ClientService(client_grpc.ClientServiceServicer):
         self, request: pb.CreateLeaseRequest, call: ServerCall[pb.CreateLeaseRequest, pb.Lease]
     ) -> pb.Lease:
         client = await self._guard.client(call)
-        _own(client, Key(namespace_of(request.parent), ""))
-        if not request.HasField("lease"):
-            raise RpcError(StatusCode.INVALID_ARGUMENT, "the request has no lease")
         waited, waits_for_board = bool(call.header(WAITS)), bool(call.header(WAITS_FOR_BOARD))
-        lease = await self._engine.change(
-            lambda lab, now: changes.create_lease(
-                lab,
-                now,
-                client,
-                request.lease_id,
-                request.lease,
-                most_open=self._most_leases,
-                waited=waited,
-                waits_for_board=waits_for_board,
+        with wish(self._engine, client, "a lease", request.lease_id):
+            _own(client, Key(namespace_of(request.parent), ""))
+            if not request.HasField("lease"):
+                raise RpcError(StatusCode.INVALID_ARGUMENT, "the request has no lease")
+            lease = await self._engine.change(
+                lambda lab, now: changes.create_lease(
+                    lab,
+                    now,
+                    client,
+                    request.lease_id,
+                    request.lease,
+                    most_open=self._most_leases,
+                    waited=waited,
+                    waits_for_board=waits_for_board,
+                )
             )
-        )
         lease = await self._decided(lease)
         call.set_trailing_metadata(_reason(lease))
         return self._lease(lease)
@@ -149,10 +151,11 @@ class ClientService(client_grpc.ClientServiceServicer):
         self, request: pb.UpdateLeaseRequest, call: ServerCall[pb.UpdateLeaseRequest, pb.Lease]
     ) -> pb.Lease:
         client = await self._guard.client(call)
-        key = _own(client, name_of(request.lease.name, "leases"))
-        lease = await self._engine.change(
-            lambda lab, now: changes.update_lease(lab, now, client, key, request.lease)
-        )
+        with wish(self._engine, client, "to change a lease", request.lease.name.rpartition("/")[2]):
+            key = _own(client, name_of(request.lease.name, "leases"))
+            lease = await self._engine.change(
+                lambda lab, now: changes.update_lease(lab, now, client, key, request.lease)
+            )
         return await self._current(lease)
 
     async def _current(self, lease: Lease) -> pb.Lease:
@@ -183,7 +186,9 @@ class ClientService(client_grpc.ClientServiceServicer):
                 raise RpcError(StatusCode.FAILED_PRECONDITION, f"lease {key.name} was released before")
             lab.put(replace(lease, release=True))  # of one that has ended by itself it is only noted
 
-        await self._engine.change(apply)
+        done = "lease released by its client"
+        with wish(self._engine, client, "to release a lease", key.name, done):
+            await self._engine.change(apply)
         return empty_pb2.Empty()
 
     async def RotateToken(

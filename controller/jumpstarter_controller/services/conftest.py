@@ -18,8 +18,9 @@ from jumpstarter_proto.rpc import Server, open_channel
 from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
+from jumpstarter_controller.app import journal_of
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.folder import Addresses
+from jumpstarter_controller.folder import Addresses, DataFolder
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.services import (
@@ -95,18 +96,20 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     routers = Routers([Router("router:1")], lambda _left, _fields: "router-token")
     streams = ExporterStreams(engine, guard)
     health = HealthReports(engine)
+    journal = journal_of(DataFolder(tmp_path), engine)
     server = Server(
         [
             ControllerService(engine, guard, Listening(), routers, streams),
             ExporterService(engine, streams, health),
             ClientService(engine, guard, credentials.token),
             LabService(engine, guard, health),
-            AdminService(engine, credentials),
+            AdminService(engine, credentials, journal),
             BoardService(engine, guard, credentials),
         ]
     )
     near, far = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
+        await nursery.start(journal.run)
         await nursery.start(engine.run)
         nursery.start_soon(server.serve_connection, far)
         async with open_channel(near) as channel:

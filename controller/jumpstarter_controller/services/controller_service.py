@@ -26,6 +26,7 @@ from jumpstarter_controller.services.instances import INSTANCE
 from jumpstarter_controller.services.listening import Listening
 from jumpstarter_controller.services.messages import lease_v1, selector_of
 from jumpstarter_controller.services.routers import Routers
+from jumpstarter_controller.services.wishes import wish
 
 __all__ = ["ControllerService"]
 
@@ -184,6 +185,9 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         """The lease, if that client may dial it."""
         lease = self._lease(client.namespace, name)
         if lease.client != client.name:
+            self._engine.tell(
+                f"refused: a connection: the lease is {lease.client}'s", about(client, lease=lease.name)
+            )
             raise refused(
                 StatusCode.UNKNOWN,
                 f"permission denied: the lease is {lease.client}'s now",
@@ -256,7 +260,9 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             failed = exporter is not None and exporter.status in _FAILED
             changes.release(lab, lease, exporter.status_message if exporter and failed else "")
 
-        await self._engine.change(apply)
+        who = "given back by its exporter" if isinstance(caller, Exporter) else "released by its client"
+        with wish(self._engine, caller, "to release a lease", key.name, f"lease {who}"):
+            await self._engine.change(apply)
         return pb.ReleaseLeaseResponse()
 
     async def RequestLease(
@@ -270,9 +276,12 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         except SelectorError as error:
             raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
         asked = client_pb2.Lease(selector=selector, duration=request.duration)
-        lease = await self._engine.change(
-            lambda lab, now: changes.create_lease(lab, now, client, "", asked, most_open=self._most_leases)
-        )
+        with wish(self._engine, client, "a lease"):
+            lease = await self._engine.change(
+                lambda lab, now: changes.create_lease(
+                    lab, now, client, "", asked, most_open=self._most_leases
+                )
+            )
         return pb.RequestLeaseResponse(name=lease.name)
 
     async def GetLease(

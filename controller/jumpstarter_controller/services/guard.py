@@ -15,6 +15,7 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Authenticator, Caller, authorise, expired
+from jumpstarter_controller.journal.entry import stranger_refused
 from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lab, View
 from jumpstarter_controller.logs import Refusals
 from jumpstarter_controller.services import objects
@@ -133,6 +134,7 @@ class Guard:
             said = {key: call.header(f"jumpstarter-{key}") or "" for key in ("namespace", "name")}
             fields = {"namespace": said["namespace"], kind.lower(): said["name"], "peer": call.peer}
             self.refusals.note(error, **fields)
+            self._engine.record(*stranger_refused(self._engine.clock(), error, fields))
             raise
 
     async def _known(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> Session[R]:

@@ -15,8 +15,9 @@ from jumpstarter_proto.lab.v1 import enrolment_grpc, enrolment_pb2, lab_grpc, la
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import Attempts, RpcError, Server, StatusCode, open_channel
 
+from jumpstarter_controller.app import journal_of
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.folder import Addresses
+from jumpstarter_controller.folder import Addresses, DataFolder
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Host, Key, PairingCode
 from jumpstarter_controller.services import Guard
@@ -63,8 +64,9 @@ async def running(file: Path, attempts: Attempts | None = None) -> AsyncIterator
     issuer = TokenIssuer(SIGNING, "lab:1", clock=lambda: now[0])
     guard = Guard(engine, Authenticator(issuer))
     credentials = Credentials(issuer, Addresses("lab:1", "PEM", "AB:CD"))
+    journal = journal_of(DataFolder(file.parent), engine)
     server = Server(
-        [AdminService(engine, credentials), EnrolmentService(engine, guard, credentials, attempts)]
+        [AdminService(engine, credentials, journal), EnrolmentService(engine, guard, credentials, attempts)]
     )
     near, far = trio.testing.memory_stream_pair()
     try:

@@ -86,6 +86,12 @@ ADMIN_SERVICE_WATCH_DRAIN = Method(
     lab_pb2.WatchDrainRequest,
     lab_pb2.DrainState,
 )
+ADMIN_SERVICE_READ_JOURNAL = Method(
+    "/jumpstarter_sbc.lab.v1.AdminService/ReadJournal",
+    Cardinality.UNARY_STREAM,
+    lab_pb2.ReadJournalRequest,
+    lab_pb2.JournalPage,
+)
 
 
 class AdminServiceStub:
@@ -159,6 +165,11 @@ class AdminServiceStub:
     ) -> AbstractAsyncContextManager[ClientCall[lab_pb2.WatchDrainRequest, lab_pb2.DrainState]]:
         return self._channel.server_stream(ADMIN_SERVICE_WATCH_DRAIN, request, timeout=timeout, metadata=metadata)
 
+    def ReadJournal(
+        self, request: lab_pb2.ReadJournalRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> AbstractAsyncContextManager[ClientCall[lab_pb2.ReadJournalRequest, lab_pb2.JournalPage]]:
+        return self._channel.server_stream(ADMIN_SERVICE_READ_JOURNAL, request, timeout=timeout, metadata=metadata)
+
 
 class AdminServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.AdminService; override what you serve."""
@@ -202,4 +213,7 @@ class AdminServiceServicer(Servicer):
     async def WatchDrain(self, request: lab_pb2.WatchDrainRequest, call: ServerCall[lab_pb2.WatchDrainRequest, lab_pb2.DrainState]) -> None:
         raise self.unimplemented("WatchDrain")
 
-    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED, ADMIN_SERVICE_PAIR, ADMIN_SERVICE_APPLY_POLICIES, ADMIN_SERVICE_LIST_POLICIES, ADMIN_SERVICE_DELETE_POLICY, ADMIN_SERVICE_CHANGE_HOST, ADMIN_SERVICE_DRAIN_LAB, ADMIN_SERVICE_RESUME_LAB, ADMIN_SERVICE_WATCH_DRAIN)
+    async def ReadJournal(self, request: lab_pb2.ReadJournalRequest, call: ServerCall[lab_pb2.ReadJournalRequest, lab_pb2.JournalPage]) -> None:
+        raise self.unimplemented("ReadJournal")
+
+    METHODS = (ADMIN_SERVICE_CREATE, ADMIN_SERVICE_DELETE, ADMIN_SERVICE_LIST, ADMIN_SERVICE_ROTATE, ADMIN_SERVICE_SET_ENABLED, ADMIN_SERVICE_PAIR, ADMIN_SERVICE_APPLY_POLICIES, ADMIN_SERVICE_LIST_POLICIES, ADMIN_SERVICE_DELETE_POLICY, ADMIN_SERVICE_CHANGE_HOST, ADMIN_SERVICE_DRAIN_LAB, ADMIN_SERVICE_RESUME_LAB, ADMIN_SERVICE_WATCH_DRAIN, ADMIN_SERVICE_READ_JOURNAL)

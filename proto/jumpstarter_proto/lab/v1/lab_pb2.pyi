@@ -264,3 +264,67 @@ class DrainState(_message.Message):
     active: int
     waiting: int
     def __init__(self, drained: bool = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., active: _Optional[int] = ..., waiting: _Optional[int] = ...) -> None: ...
+
+class ReadJournalRequest(_message.Message):
+    __slots__ = ("namespace", "board", "client", "lease", "since_seconds", "until_seconds", "limit")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    board: str
+    client: str
+    lease: str
+    since_seconds: float
+    until_seconds: float
+    limit: int
+    def __init__(self, namespace: _Optional[str] = ..., board: _Optional[str] = ..., client: _Optional[str] = ..., lease: _Optional[str] = ..., since_seconds: _Optional[float] = ..., until_seconds: _Optional[float] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class JournalPage(_message.Message):
+    __slots__ = ("entries", "left", "trouble")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[JournalEntry]
+    left: int
+    trouble: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[JournalEntry, _Mapping]]] = ..., left: _Optional[int] = ..., trouble: _Optional[str] = ...) -> None: ...
+
+class JournalEntry(_message.Message):
+    __slots__ = ("time", "namespace", "board", "client", "lease", "what", "more", "is_call", "user", "session", "device", "method", "status", "seconds", "received_bytes", "sent_bytes")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    IS_CALL_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    time: _timestamp_pb2.Timestamp
+    namespace: str
+    board: str
+    client: str
+    lease: str
+    what: str
+    more: int
+    is_call: bool
+    user: str
+    session: str
+    device: str
+    method: str
+    status: str
+    seconds: float
+    received_bytes: int
+    sent_bytes: int
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., namespace: _Optional[str] = ..., board: _Optional[str] = ..., client: _Optional[str] = ..., lease: _Optional[str] = ..., what: _Optional[str] = ..., more: _Optional[int] = ..., is_call: bool = ..., user: _Optional[str] = ..., session: _Optional[str] = ..., device: _Optional[str] = ..., method: _Optional[str] = ..., status: _Optional[str] = ..., seconds: _Optional[float] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...

@@ -1,9 +1,9 @@
-"""What happened, in words: from each record as it was and as it is. The engine writes it when it is on the disk."""
+"""What happened, in words: from each record as it was and as it is. The engine tells it when it is on the disk."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from jumpstarter_controller.lab import (
@@ -33,11 +33,14 @@ _OLD_ONES = {False: "the old ones count no more", True: "the old one counts for 
 _READY, _PENDING = ConditionType.READY, ConditionType.PENDING
 
 
-def write(before: Record | None, after: Record | None) -> None:
-    """Log what that change means."""
-    if _log.isEnabledFor(logging.WARNING):
-        for level, sentence, fields in entries(before, after):
-            _log.log(level, "%s", sentence, extra=fields)
+def write(
+    before: Record | None, after: Record | None, keep: Callable[[str, Mapping[str, str]], None]
+) -> None:
+    """Log what that change means, and have it kept."""
+    for level, sentence, fields in entries(before, after):
+        _log.log(level, "%s", sentence, extra=fields)
+        if level >= logging.INFO:
+            keep(sentence, fields)
 
 
 def entries(before: Record | None, after: Record | None) -> Iterator[Entry]:

@@ -6,7 +6,7 @@ import logging
 
 from msgspec.structs import replace
 
-from jumpstarter_controller.journal import entries
+from jumpstarter_controller.journal.wording import entries
 from jumpstarter_controller.lab import (
     Client,
     Condition,

@@ -1,0 +1,71 @@
+"""Whatever sources do: what they cause is let through or counted, never both, and never more than is promised."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jumpstarter_controller.journal import rates
+from jumpstarter_controller.journal.entry import JournalEntry
+from jumpstarter_controller.journal.rates import BURST, PER_SECOND, Rates
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["ann", "bob", "cem"]),
+        st.integers(1, 400),
+        st.floats(0, 60),
+        st.integers(0, 50),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_nothing_is_lost_without_a_count_and_nobody_gets_more_than_is_promised(
+    steps: list[tuple[str, int, float, int]],
+) -> None:
+    found, now = Rates(), 0.0
+    came: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
+    for who, number, pause, more in steps:
+        now += pause
+        for one in found.due(now):
+            counted[one.client] += one.more
+        for index in range(number):
+            beside = more if index == 0 else 0
+            came[who] += 1 + beside
+            kept[who] += found.admit(JournalEntry(now, client=who), (who,), now, beside)
+        assert kept[who] <= BURST + now * PER_SECOND + 1
+    for one in found.due(now, all_of_it=True):
+        counted[one.client] += one.more
+    assert kept + counted == came
+    assert not found.is_counting
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=200))
+def test_sources_without_number_take_no_memory_without_end(sources: list[int]) -> None:
+    before, rates.MAX_SOURCES = rates.MAX_SOURCES, 20
+    try:
+        found = Rates()
+        for number in sources:
+            found.admit(JournalEntry(0.0), (str(number),), 0.0)
+        assert len(found._buckets) <= 21
+    finally:
+        rates.MAX_SOURCES = before
+
+
+def test_a_count_names_what_all_of_them_share() -> None:
+    found = Rates()
+    for number in range(BURST + 2):
+        found.admit(JournalEntry(0.0, "lab", board="one", client="ann", lease=str(number)), ("x",), 0.0)
+    (entry,) = found.due(0.0, all_of_it=True)
+    assert (entry.namespace, entry.board, entry.client, entry.lease, entry.more) == (
+        "lab",
+        "one",
+        "ann",
+        "",
+        2,
+    )
