@@ -45,6 +45,8 @@ MOST_GONE = 10_000
 """Of so many records it is known that they are gone; whoever is further behind has to take a snapshot."""
 MOST_OWN = 10_000
 """Writes that are remembered until they have been passed over."""
+MOST_NO_RECORDS = 100
+"""Each is spoken of once."""
 
 _log = logging.getLogger(__name__)
 _KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in KINDS}
@@ -139,6 +141,10 @@ class SqliteStore:
         self._woken = threading.Event()
         self._own: deque[tuple[int, int]] = deque(maxlen=MOST_OWN)
         """From which revision, not with it, to which: what this store has written itself, and need not read again."""
+        self._no_records: deque[_Row] = deque(maxlen=MOST_NO_RECORDS)
+        """Rows of which it was said that they are none."""
+        self._newest = 0
+        """The greatest revision that was seen."""
         try:
             self._check_not_emptied()
             path.touch(mode=0o600)
@@ -147,6 +153,7 @@ class SqliteStore:
             try:
                 self._prepare()
                 self._watcher = self._connect()
+                self._file = _identity(path)
             except BaseException:  # whatever it is, nobody else can close it
                 self._db.close()
                 raise
@@ -182,16 +189,17 @@ class SqliteStore:
                 f"{self._path} was written by a newer version (schema {version}, we know {SCHEMA}); update this one"
             )
         if version < SCHEMA:
-            self._migrate(version)
+            self._migrate()
         for suffix in ("-wal", "-shm"):
             side = self._path.with_name(self._path.name + suffix)
             if side.exists():
                 os.chmod(side, 0o600)
 
-    def _migrate(self, version: int) -> None:
+    def _migrate(self) -> None:
         """Bring the file up to our schema, whole or not at all."""
         try:
             with self._transaction():
+                (version,) = self._db.execute("PRAGMA user_version").fetchone()  # another may have been first
                 for step in MIGRATIONS[version:]:
                     if isinstance(step, str):
                         self._db.execute(step)
@@ -200,6 +208,41 @@ class SqliteStore:
                 self._db.execute(f"PRAGMA user_version={SCHEMA}")
         except ValueError as error:
             raise StoreError(f"{self._path}: {error}; bring a backup back") from error
+
+    def _check_file(self) -> None:
+        """StoreError if ours is not the file that others find: what is written to it would be lost."""
+        try:
+            same = _identity(self._path) == self._file
+        except OSError as error:
+            raise StoreError(
+                f"{self._path} is there no more ({error.strerror}); nothing was changed: "
+                "bring a backup back, and start the controller again"
+            ) from error
+        if not same:
+            raise StoreError(
+                f"{self._path} was replaced while the controller runs; nothing was changed: "
+                "start the controller again, and it goes on with what is there"
+            )
+
+    def _numbers(self, db: sqlite3.Connection) -> tuple[int, int]:
+        """The last revision, and that up to which it is not known what is gone.
+
+        Raises:
+            sqlite3.DatabaseError: somebody has damaged them.
+            StoreError: somebody has written an older copy over the file: what we know is newer.
+        """
+        newest = self._newest  # another thread may write, and what it writes from now on need not be seen
+        row = db.execute("SELECT last, forgotten FROM numbers").fetchone()
+        if row is None or not all(isinstance(one, int) for one in row):
+            raise sqlite3.DatabaseError(f"its table of numbers is damaged: {row}")
+        last, forgotten = row
+        if last < newest:
+            raise StoreError(
+                f"{self._path} was brought back to an older copy while the controller runs; nothing was changed: "
+                "start the controller again, and it goes on with what is there"
+            )
+        self._newest = max(newest, last)
+        return last, forgotten
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -221,11 +264,11 @@ class SqliteStore:
         """
         with self._lock, self._reading(self._db):
             rows = self._db.execute(_ALL).fetchall()
-            last, _ = _numbers(self._db)
+            last, _ = self._numbers(self._db)
         records = {}
         for row in rows:
             try:
-                records[_KINDS[row[0]], Key(row[1], row[2])] = _stored(row)
+                records[_KINDS[row[0]], Key(row[1], row[2])] = _stored(row, last)
             except (KeyError, ValueError) as error:
                 raise StoreError(
                     f"{self._path}: {row[0]} {row[1]}/{row[2]} is damaged ({error}); bring a backup back"
@@ -235,9 +278,10 @@ class SqliteStore:
     def read(self, place: Place) -> Stored | None:
         """As `Store.read`."""
         with self._lock, self._reading(self._db):
+            last, _ = self._numbers(self._db)
             row = self._db.execute(_ONE, (place[0].KIND, *place[1])).fetchone()
         try:
-            return None if row is None else _stored(row)
+            return None if row is None else _stored(row, last)
         except ValueError as error:
             raise StoreError(
                 f"{self._path}: {_words(place)} is damaged ({error}); bring a backup back"
@@ -248,7 +292,7 @@ class SqliteStore:
         done: list[Written] = []
         try:
             with self._lock, self._transaction():
-                before, forgotten = _numbers(self._db)
+                before, forgotten = self._numbers(self._db)
                 number = before
                 seen: dict[Place, int | None] = {}
                 has_gone = False
@@ -262,11 +306,13 @@ class SqliteStore:
                 if has_gone:
                     forgotten = self._forget(forgotten)
                 self._db.execute("UPDATE numbers SET last=?, forgotten=?", (number, forgotten))
+                self._check_file()
         except sqlite3.Error as error:
             kind = StoreFullError if _is_full(error) else StoreError
             raise kind(
                 f"the controller cannot write to {self._path} ({error}); nothing was changed: {_way_out(error)}"
             ) from error
+        self._newest = number
         self._own.append((before, number))
         return done
 
@@ -301,6 +347,7 @@ class SqliteStore:
         version = None
         with self._watching:
             while True:
+                self._check_file()
                 if version != (version := self._version()):
                     seen = self._since(cursor)
                     if seen.events:
@@ -321,7 +368,7 @@ class SqliteStore:
             raise TooOldError
         db = self._watcher
         with self._reading(db):
-            last, forgotten = _numbers(db)
+            last, forgotten = self._numbers(db)
             if self._is_own(cursor, last):
                 return Seen((), last)
             rows = db.execute(_NEWER, (cursor,)).fetchall()
@@ -331,12 +378,15 @@ class SqliteStore:
         events = [
             Event((_KINDS[kind], Key(namespace, name)), number, None)
             for number, kind, namespace, name in gone
-            if kind in _KINDS
+            if kind in _KINDS and number <= last
         ]
         for row in rows:
             try:
-                events.append(Event((_KINDS[row[0]], Key(row[1], row[2])), row[5], _stored(row)))
+                events.append(Event((_KINDS[row[0]], Key(row[1], row[2])), row[5], _stored(row, last)))
             except (KeyError, ValueError) as error:
+                if row in self._no_records:
+                    continue
+                self._no_records.append(row)
                 _log.warning(
                     "somebody has written %s %s/%s, which is no record of a lab (%s); it is left alone: "
                     "take it away again, or the controller will not start",
@@ -346,9 +396,11 @@ class SqliteStore:
         return Seen(tuple(sorted(events, key=lambda one: one.revision)), last)
 
     def _is_own(self, cursor: int, last: int) -> bool:
-        """Whether nobody else has written between these."""
-        count = sum(end - max(start, cursor) for start, end in list(self._own) if end > cursor)
-        return 0 < last - cursor <= count
+        """Whether nobody else has written between these; what we have written since `last` says nothing of it."""
+        while self._own and self._own[0][1] <= cursor:
+            self._own.popleft()
+        own = [(max(start, cursor), min(end, last)) for start, end in list(self._own)]
+        return 0 < last - cursor <= sum(end - start for start, end in own if end > start)
 
     def wake(self) -> None:
         """As `Store.wake`."""
@@ -376,15 +428,11 @@ class SqliteStore:
             self._db.close()
 
 
-def _numbers(db: sqlite3.Connection) -> tuple[int, int]:
-    """The last revision, and that up to which it is not known what is gone."""
-    last, forgotten = db.execute("SELECT last, forgotten FROM numbers").fetchone()
-    return int(last), int(forgotten)
-
-
-def _stored(row: _Row) -> Stored:
-    """KeyError, ValueError: it is no record."""
+def _stored(row: _Row, last: int) -> Stored:
+    """`last` is the newest revision that there is. KeyError, ValueError: it is no record."""
     kind = _KINDS[row[0]]
+    if not all(isinstance(one, int) for one in row[5:7]) or row[5] > last:
+        raise ValueError(f"its revision {row[5]} or its age {row[6]} was never given")
     fields = decode_json(row[3], dict[str, Any]) | decode_json(row[4], dict[str, Any])
     record = msgspec.convert(fields, kind)
     if record.key != row[1:3]:
@@ -427,6 +475,12 @@ def _way_out(error: Exception) -> str:
             return "look after its disk and the system's log, and try again"
         case _:
             return "choose another folder with --data, or look after this one"
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Of the file that has that name now."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _sync_folder(folder: Path) -> None:

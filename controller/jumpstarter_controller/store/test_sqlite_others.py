@@ -1,0 +1,153 @@
+"""What others do to the file of a store that has it open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from jumpstarter_controller.lab import Client, Exporter, Key, Record
+from jumpstarter_controller.store import Change, Half, SqliteStore, StoreError, sqlite
+from jumpstarter_controller.store.contract import key_of
+from jumpstarter_controller.store.test_sqlite import OLD
+from jumpstarter_controller.store.whole import fill, lab_of
+
+ANN, BOB, EVE, FAY = (Client(namespace="lab", name=name, uid=name) for name in ("ann", "bob", "eve", "fay"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lab.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    with closing(SqliteStore(path)) as store:
+        fill(store, ANN)
+        yield store
+
+
+@pytest.fixture
+def other(store: SqliteStore, path: Path) -> Iterator[SqliteStore]:
+    with closing(SqliteStore(path)) as other:
+        yield other
+
+
+def making(record: Record) -> list[Change]:
+    return [Change(key_of(record), Half.SPEC, record, None)]
+
+
+def test_what_another_writes_while_we_write_is_seen(
+    store: SqliteStore, other: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cursor = store.snapshot().cursor
+    other.commit(making(BOB))
+    numbers = store._numbers
+
+    def meanwhile(db: sqlite3.Connection) -> tuple[int, int]:
+        found = numbers(db)
+        if db is store._watcher:
+            monkeypatch.undo()
+            store.commit([*making(EVE), *making(FAY)])
+        return found
+
+    monkeypatch.setattr(store, "_numbers", meanwhile)
+    places: set[object] = set()
+    while key_of(BOB) not in places:
+        seen = store.watch(cursor, 0)
+        assert seen.events, "another's change was passed over"
+        places |= {one.place for one in seen.events}
+        cursor = seen.cursor
+
+
+@pytest.mark.parametrize("numbers", [("soon", 1), (10**9, 1), (None, "old")])
+def test_a_row_with_numbers_that_were_never_given_is_named_once_and_stops_nothing(
+    store: SqliteStore,
+    other: SqliteStore,
+    path: Path,
+    caplog: pytest.LogCaptureFixture,
+    numbers: tuple[object, object],
+) -> None:
+    revision, age = numbers
+    cursor = store.snapshot().cursor
+    with closing(sqlite3.connect(path)) as db:
+        (last,) = db.execute("UPDATE numbers SET last = last + 1 RETURNING last").fetchone()
+        row = ("client", "lab", "eve", '{"namespace":"lab","name":"eve"}', "{}", revision or last, age, "")
+        db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        db.commit()
+    for record in (BOB, FAY):
+        other.commit(making(record))
+        seen = store.watch(cursor, 0)
+        assert [one.place for one in seen.events] == [key_of(record)]
+        cursor = seen.cursor
+    assert caplog.text.count("client lab/eve, which is no record") == 1
+    for look in (store.snapshot, lambda: store.read(key_of(EVE))):
+        with pytest.raises(StoreError, match="client lab/eve is damaged"):
+            look()
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM numbers", "UPDATE numbers SET last = 'many'"])
+def test_damaged_numbers_are_a_sentence(store: SqliteStore, path: Path, statement: str) -> None:
+    cursor = store.snapshot().cursor
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(statement)
+        db.commit()
+    for use in (store.snapshot, lambda: store.watch(cursor, 0), lambda: store.commit(making(BOB))):
+        with pytest.raises(StoreError, match="table of numbers is damaged"):
+            use()
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy"))
+    os.replace(path.with_name("copy"), path)
+
+
+def brought_back(path: Path) -> None:
+    """As SQLite's own shell does with `.restore`, which puts another database into the same file."""
+    with closing(sqlite3.connect(path.with_name("old"))) as old, closing(sqlite3.connect(path)) as db:
+        old.backup(db)
+
+
+@pytest.mark.parametrize(
+    ("happens", "said"),
+    [(removed, "there no more"), (replaced, "was replaced"), (brought_back, "an older copy")],
+)
+def test_nothing_is_acknowledged_that_nobody_would_find(
+    store: SqliteStore, path: Path, happens: Callable[[Path], None], said: str
+) -> None:
+    with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(path.with_name("old"))) as old:
+        db.backup(old)
+    store.commit(making(BOB))
+    cursor = store.snapshot().cursor
+    happens(path)
+    with pytest.raises(StoreError, match=f"{said}.*start the controller again"):
+        store.commit(making(EVE))
+    with pytest.raises(StoreError, match=said):
+        store.watch(cursor, 0)
+
+
+def test_two_that_open_a_file_of_an_older_version_at_once_bring_it_up_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in OLD:
+            db.execute(statement)
+    migrate = SqliteStore._migrate
+
+    def second(store: SqliteStore) -> None:
+        monkeypatch.undo()
+        SqliteStore(path).close()
+        migrate(store)
+
+    monkeypatch.setattr(sqlite.SqliteStore, "_migrate", second)
+    with closing(SqliteStore(path)) as store:
+        assert lab_of(store).get(Exporter, Key("lab", "e")) is not None
