@@ -95,6 +95,8 @@ class Engine:
             # It had no chance to be heard while we were away.
             self.presence.saw(exporter, now)
         self._jobs: list[_Job] = []
+        self._current: list[_Job] = []
+        """Those of this turn."""
         self._work = trio.Event()
         self._watchers: dict[Place, set[trio.Event]] = {}
         self._queue: dict[Key, QueuePlace] | None = None
@@ -184,7 +186,8 @@ class Engine:
         finally:
             self.failed.set()
             self._fail(
-                self._jobs, RpcError(StatusCode.UNAVAILABLE, "the controller is shutting down; try again")
+                [*self._current, *self._jobs],
+                RpcError(StatusCode.UNAVAILABLE, "the controller is shutting down; try again"),
             )
 
     async def _work_on(self) -> NoReturn:
@@ -225,6 +228,7 @@ class Engine:
         self._ledger.begin()
         await self._follow_clock()
         jobs, self._jobs = self._jobs, []
+        self._current = jobs
         for _ in range(MOST_CONFLICTS):
             now = self.clock()
             for job in jobs:
@@ -255,7 +259,9 @@ class Engine:
             self._tell_wanted()
             for job in jobs:
                 job.done.set()
-            return self.clock() if await self._ledger.look_for_absent() else wake
+            seconds = await self._ledger.look_for_absent()
+            times = [wake, None if seconds is None else self.clock() + seconds]
+            return min((one for one in times if one is not None), default=None)
         self._fail(
             jobs,
             RpcError(StatusCode.UNAVAILABLE, "others change the same records all the time; try again"),
@@ -340,8 +346,9 @@ class Engine:
     @staticmethod
     def _fail(jobs: list[_Job], error: Exception) -> None:
         for job in jobs:
-            job.error = job.error or error
-            job.done.set()
+            if not job.done.is_set():
+                job.error = job.error or error
+                job.done.set()
 
     async def wait(self, kind: type[Record], key: Key, seconds: float) -> None:
         """Until that record changes, or the lease that holds that exporter, at most so long."""

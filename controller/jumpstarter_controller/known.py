@@ -10,6 +10,9 @@ from jumpstarter_controller.store.contract import Event, Snapshot, Stored
 
 __all__ = ["Known"]
 
+MOST_GONE = 10_000
+"""Nothing comes so late."""
+
 
 class Known:
     """The revision of each record as it was seen last."""
@@ -46,6 +49,8 @@ class Known:
                 news[place] = event.stored.record
                 continue
             self._gone[place] = event.revision
+            if len(self._gone) > MOST_GONE:
+                del self._gone[next(iter(self._gone))]
             if self._revisions.pop(place, None) is not None:
                 news[place] = None
         return news

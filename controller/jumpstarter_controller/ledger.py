@@ -59,7 +59,7 @@ class Ledger:
             self.draft.set(kind, key, stored.record)
         self.absences = Absences(asks=True)
         self.written: set[tuple[Place, Half]] = set()
-        """Since `begin`."""
+        """Of what `keep` was to write the last time, what is in the store."""
         self.trouble = ""
         """Why the last write was refused; empty when it was not."""
         self._store = store
@@ -77,28 +77,40 @@ class Ledger:
         self._store.wake()
 
     async def follow(self) -> NoReturn:
-        """Take in what others write."""
+        """Take in what others write. What cannot be read is said once, and tried again every second."""
+        said = ""
         while True:
             try:
-                seen = await trio.to_thread.run_sync(
-                    self._store.watch, self._cursor, WATCH_SECONDS, abandon_on_cancel=True
-                )
-                events, self._cursor = seen.events, seen.cursor
-            except TooOldError:
-                known = self._known.copy()
-                snapshot = await trio.to_thread.run_sync(self._store.snapshot)
-                events, self._cursor = known.since(snapshot), snapshot.cursor
-            except StoreError as error:  # whoever writes is told, too
-                _log.debug("what others have changed cannot be read: %s", error)
+                events = await self._others()
+            except StoreError as error:
+                if str(error) != said:
+                    said = str(error)
+                    _log.error("what others have changed cannot be read: %s", error)
                 await trio.sleep(RETRY_SECONDS)
                 continue
+            if said:
+                said = ""
+                _log.warning("what others have changed can be read again")
             if events:
                 self._foreign.extend(events)
                 self._has_news()
 
+    async def _others(self) -> Sequence[Event]:
+        """What they have changed since the last time, after a while perhaps nothing. StoreError: it cannot be read."""
+        try:
+            seen = await trio.to_thread.run_sync(
+                self._store.watch, self._cursor, WATCH_SECONDS, abandon_on_cancel=True
+            )
+        except TooOldError:
+            known = self._known.copy()
+            snapshot = await trio.to_thread.run_sync(self._store.snapshot)
+            self._cursor = snapshot.cursor
+            return known.since(snapshot)
+        self._cursor = seen.cursor
+        return seen.events
+
     def begin(self) -> None:
         """Have others' changes in the draft, and show them."""
-        self.written = set()
         events, self._foreign = self._foreign, []
         if self._take(events):
             self.draft.undone += 1  # nobody has looked at them
@@ -112,6 +124,7 @@ class Ledger:
             Conflict, Unknown: somebody else has changed a record; the draft has theirs.
             StoreError: it cannot be kept.
         """
+        self.written = set()
         changes = self._batch()
         if not changes:
             self.draft.commit()
@@ -125,16 +138,14 @@ class Ledger:
             undone()
             self.draft.back_to(0)
             self._note(changes, stopped.done)
-            await self._look_again(changes[len(stopped.done)])
+            with trio.CancelScope(shield=True):
+                await self._look_again(changes[len(stopped.done)])
             raise
         except StoreError as error:
             undone()
             self.draft.back_to(0)
             self._note(changes, error.done)
-            if str(error) != self.trouble:  # it tries every second, and says so once
-                self.trouble = str(error)
-                _log.error("%s", error)
-            self._tally.failed_writes += 1
+            self._refuse(error)
             raise
         self._tally.writes.observe(time.perf_counter() - began)
         if self.trouble:
@@ -142,6 +153,13 @@ class Ledger:
             _log.warning("the store can be written to again")
         self.draft.commit()
         self._note(changes, done)
+
+    def _refuse(self, error: StoreError) -> None:
+        """A write came to nothing: it is tried every second, and said once."""
+        if str(error) != self.trouble:
+            self.trouble = str(error)
+            _log.error("%s", error)
+        self._tally.failed_writes += 1
 
     def _batch(self) -> list[Change]:
         changes = []
@@ -173,28 +191,37 @@ class Ledger:
 
     async def _look_again(self, change: Change) -> None:
         """See how the record is at which a batch has stopped, which may be as it was to be."""
-        stored = await trio.to_thread.run_sync(self._store.read, change.place)
+        try:
+            stored = await trio.to_thread.run_sync(self._store.read, change.place)
+        except StoreError as error:
+            self._refuse(error)
+            raise
         if stored is not None and stored.request == change.request:
             self.written.add((change.place, change.half))
         self._take([self._known.event(change.place, stored)])
         self.draft.undone += 1
 
-    async def look_for_absent(self) -> bool:
-        """Look for the records of which nobody knows that they are gone; whether there were any."""
-        if not self.absences.asked:
-            self.absences.settle()
-            return False
-        for place in list(self.absences.asked):
+    async def look_for_absent(self) -> float | None:
+        """Look for the records of which nobody knows that they are gone; seconds until the next decision, if at all.
+
+        One that cannot be read is neither there nor gone, and keeps nothing else waiting.
+        """
+        is_known = False
+        asked = list(self.absences.asked)
+        for place in asked:
             try:
                 stored = await trio.to_thread.run_sync(self._store.read, place)
             except StoreError as error:
                 _log.debug("whether %s %s is gone is not known: %s", place[0].KIND, place[1], error)
-                await trio.sleep(RETRY_SECONDS)
-                return True
+                continue
+            is_known = True
             self._take([self._known.event(place, stored)])
             if stored is None:
                 self.absences.prove(place)
-        return True
+        if is_known:
+            return 0.0
+        self.absences.settle()
+        return RETRY_SECONDS if asked else None
 
     def _take(self, events: Sequence[Event]) -> bool:
         """Have records as the store says that they are, and show them; whether any is another than before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jumpstarter_proto.remote import ReasonCode
@@ -198,7 +198,15 @@ def _rules(policies: list[Policy], client: Client | None, exporter: Exporter) ->
     if client is None:
         return
     for policy in policies:
-        if parse(policy.exporters).matches(exporter.labels):
+        if _matches(policy.exporters, exporter.labels):
             for rule in policy.rules:
-                if any(parse(clients).matches(client.labels) for clients in rule.clients):
+                if any(_matches(clients, client.labels) for clients in rule.clients):
                     yield rule
+
+
+def _matches(selector: str, labels: Mapping[str, str]) -> bool:
+    """Whether it selects them. What somebody else has written and cannot be parsed selects nothing."""
+    try:
+        return parse(selector).matches(labels)
+    except SelectorError:
+        return False

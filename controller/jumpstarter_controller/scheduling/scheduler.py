@@ -28,7 +28,7 @@ from jumpstarter_controller.scheduling.absences import Absences
 from jumpstarter_controller.scheduling.candidates import Candidates, Refusal, choices
 from jumpstarter_controller.scheduling.forecast import forecast
 from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_of
-from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, assign, settle, withdraw
+from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, assign, settle, withdraw
 from jumpstarter_controller.scheduling.presence import Presence
 from jumpstarter_controller.scheduling.references import hold_to_references
 from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, Waiters
@@ -121,6 +121,9 @@ class Scheduler:
 
     def _settled(self, lab: Lab, lease: Lease, now: float) -> Lease:
         """The lease, which has begun or waits again where there is nothing to be said to an offer any more."""
+        if lease.accepted and lease.begun is None:  # somebody else has written it, and it would never end
+            lease = accept(lease, now)
+            lab.put(lease)
         if lease.offered is None:
             return lease
         exporter = lab.get(Exporter, Key(lease.namespace, lease.exporter))

@@ -32,7 +32,11 @@ def selector_of_tags(text: str) -> Selector:
 
 def labels_of(lease: Lease) -> dict[str, str]:
     """What a filter sees of a lease: the equalities of its selector, and its tags."""
-    labels = {k: v for k, v in parse(lease.selector).equalities.items() if not k.startswith(TAG_PREFIX)}
+    try:
+        equalities = parse(lease.selector).equalities
+    except SelectorError:  # somebody else has written it, and it has ended
+        equalities = {}
+    labels = {k: v for k, v in equalities.items() if not k.startswith(TAG_PREFIX)}
     labels |= {TAG_PREFIX + key: value for key, value in lease.tags.items()}
     if lease.ended is not None:
         labels["jumpstarter.dev/lease-ended"] = "true"

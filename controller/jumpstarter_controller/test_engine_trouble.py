@@ -1,0 +1,218 @@
+"""A store that others have damaged, or that cannot be read for a while, keeps nobody else waiting and stops nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import trio
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from msgspec.structs import replace
+
+from jumpstarter_controller import ledger
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease, Policy, Rule
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.store import Change, Conflict, StoreError, TooOldError
+from jumpstarter_controller.store.contract import Cursor, Seen, Snapshot, Stored, Written, key_of
+from jumpstarter_controller.store.whole import fill, lab_of
+from jumpstarter_controller.test_engine_others import (
+    ANN,
+    BOARD,
+    MINE,
+    WAIT,
+    Shared,
+    lease,
+    put,
+    running,
+    until,
+)
+
+BOB = Client(namespace="lab", name="bob", uid="3")
+
+
+class Unreadable(Shared):
+    """Some of it cannot be read while there is something wrong with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrong = ""
+        """With all of it."""
+        self.damaged: set[Place] = set()
+        self.is_forgetful = False
+        self.refused = 0
+
+    def snapshot(self) -> Snapshot:
+        if self.wrong:
+            self.refused += 1
+            raise StoreError(self.wrong)
+        return super().snapshot()
+
+    def read(self, place: Place) -> Stored | None:
+        if place in self.damaged:
+            raise StoreError(f"{place[0].KIND} {place[1]} is damaged; bring a backup back")
+        return super().read(place)
+
+    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+        if self.is_forgetful:
+            self.is_forgetful = bool(self.wrong)
+            raise TooOldError
+        return super().watch(cursor, seconds)
+
+
+@pytest.fixture
+def store() -> Unreadable:
+    store = Unreadable()
+    fill(store, ANN, BOARD)
+    return store
+
+
+async def test_a_store_that_cannot_be_read_is_said_once_and_followed_again(
+    store: Unreadable,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger, "RETRY_SECONDS", 0.01)
+    engine = Engine(store)
+    await running(engine, nursery)
+    store.wrong, store.is_forgetful = "client lab/eve is damaged; bring a backup back", True
+    store.wake()
+    with trio.fail_after(WAIT):
+        while store.refused < 3:
+            await trio.sleep(0.01)
+        await engine.change(put(lease()))
+    store.others(BOB)
+    store.wrong = ""
+    with trio.fail_after(WAIT):
+        while engine.view.get(Client, BOB.key) is None:
+            await engine.wait(Client, BOB.key, math.inf)
+    assert caplog.text.count("cannot be read: client lab/eve is damaged") == 1
+    assert caplog.text.count("can be read again") == 1
+
+
+async def test_a_record_that_cannot_be_read_keeps_no_other_waiting(
+    store: Unreadable, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "RETRY_SECONDS", math.inf)
+    store.damaged = {key_of(BOB)}
+    store.others(replace(lease("bobs"), client="bob"), replace(lease(), client="nobody"))
+    engine = Engine(store)
+    with trio.fail_after(WAIT):
+        await running(engine, nursery)
+        ended = await until(engine, lambda one: one is not None and one.ended is not None)
+        assert ended is not None
+        assert ended.conditions[-1].message == "client nobody was deleted"
+        for _ in range(3):
+            await engine.change(lambda *_: None)
+    bobs = engine.view.get(Lease, Key("lab", "bobs"))
+    assert bobs is not None
+    assert bobs.ended is None, "that it cannot be read does not say that it is gone"
+
+
+async def test_a_record_at_which_every_write_stops_is_said_as_what_is_wrong(
+    store: Unreadable, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(store)
+    await running(engine, nursery)
+
+    def ahead() -> None:
+        store.others(replace(ANN, labels={"a": "b"}))
+        store.damaged = {key_of(ANN)}
+
+    store.ahead = [ahead]
+    with pytest.raises(StoreError, match="client lab/ann is damaged"):
+        await engine.change(put(replace(ANN, username="ann@lab")))
+    assert "client lab/ann is damaged" in engine.trouble
+    assert "client lab/ann is damaged" in caplog.text
+    store.damaged = set()
+    await engine.change(put(BOB))
+    assert not engine.trouble
+
+
+async def test_a_policy_that_cannot_be_parsed_lets_nobody_in_and_stops_nothing(
+    store: Unreadable, nursery: trio.Nursery
+) -> None:
+    engine = Engine(store)
+    await running(engine, nursery)
+    rules = (Rule(("team in",)), Rule(("",)))
+    store.others(
+        Policy(namespace="lab", name="exporters", exporters="board in (", rules=rules),
+        Policy(namespace="lab", name="clients", rules=rules[:1]),
+        lease(),
+    )
+    ended = await until(engine, lambda one: one is not None and one.ended is not None)
+    assert ended is not None
+    assert "no access policy" in ended.conditions[-1].message
+    store.others(Policy(namespace="lab", name="all", rules=rules), lease("later"))
+    later = Key("lab", "later")
+    with trio.fail_after(WAIT):
+        while (found := engine.view.get(Lease, later)) is None or not found.active:
+            await engine.wait(Lease, later, math.inf)
+
+
+async def test_a_change_that_was_stopped_where_the_turn_has_written_before_is_not_taken_for_made(
+    store: Unreadable, nursery: trio.Nursery
+) -> None:
+    engine = Engine(store)
+    await running(engine, nursery)
+
+    def change(lab: Lab, _: float) -> None:
+        ann = lab.get(Client, ANN.key)
+        assert ann is not None
+        lab.put(replace(ann, labels=ann.labels | {"bob": str(lab.get(Client, BOB.key) is not None)}))
+        if lab.get(Client, BOB.key) is None:
+            lab.put(BOB)
+
+    def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
+        """Ann's is written; then somebody else makes Bob, and is first at Ann's, too, the next time."""
+        assert [one.place for one in changes] == [key_of(ANN), key_of(BOB)]
+        done = commit(changes[:1])
+        store.others(replace(BOB, labels={"made": "elsewhere"}))
+        ann = lab_of(store).get(Client, ANN.key)
+        assert ann is not None
+        store.ahead = [lambda: store.others(replace(ann, username="ann@lab"))]
+        raise Conflict(key_of(BOB), done)
+
+    store.stops = stops
+    await engine.change(change)
+    ann = lab_of(store).get(Client, ANN.key)
+    assert ann is not None
+    assert ann.labels == {"bob": "True"}
+    assert ann.username == "ann@lab"
+
+
+async def test_who_waits_for_a_change_at_which_the_engine_ends_hears_that(
+    store: Unreadable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(store)
+
+    def fault(_: object) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    async def run() -> None:
+        with pytest.RaisesGroup(ZeroDivisionError):
+            await engine.run()
+
+    monkeypatch.setattr(store, "commit", fault)
+    with trio.fail_after(WAIT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            with pytest.raises(RpcError) as error:
+                await engine.change(put(BOB))
+    assert error.value.code is StatusCode.UNAVAILABLE
+
+
+async def test_a_lease_that_somebody_else_gives_a_board_begins_and_ends_in_time(
+    store: Unreadable, nursery: trio.Nursery
+) -> None:
+    engine = Engine(store)
+    await running(engine, nursery)
+    store.others(lease(exporter="one", duration=0.5))
+    begun = await until(engine, lambda one: one is not None and one.begun is not None)
+    assert begun is not None
+    assert begun.exporter == "one"
+    await until(engine, lambda one: one is not None and one.ended is not None)
+    assert engine.view.get(Exporter, BOARD.key) == BOARD
+    assert engine.view.get(Lease, MINE) == lab_of(store).get(Lease, MINE)
