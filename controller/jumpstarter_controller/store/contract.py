@@ -14,11 +14,12 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import msgspec
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from msgspec import NODEFAULT
 from msgspec.structs import fields, replace
 
-from jumpstarter_controller.lab import Key, Lease, Record
+from jumpstarter_controller.lab import Key, Lease, Policy, Record
 from jumpstarter_controller.lab.tables import Place
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "aged",
     "applied",
     "blank",
+    "check_numbers",
     "defaults_of",
     "differs",
     "key_of",
@@ -46,6 +48,8 @@ __all__ = [
 ]
 
 R = TypeVar("R", bound=Record)
+LATEST = 253402300799
+"""The end of the year 9999 in seconds since the epoch; no number in a record is larger."""
 
 
 class Half(enum.Enum):
@@ -266,6 +270,20 @@ def defaults_of(kind: type[Record]) -> dict[str, Any]:
         for field in fields(kind)
         if field.default is not NODEFAULT or field.default_factory is not NODEFAULT
     }
+
+
+def check_numbers(record: Record) -> None:
+    """Whether somebody else's record has numbers with which one can reckon. ValueError: it has not; says which."""
+    parts: list[msgspec.Struct] = [record]
+    if isinstance(record, Lease):
+        parts += record.conditions
+    elif isinstance(record, Policy):
+        parts += record.rules
+    for part in parts:
+        for name in part.__struct_fields__:
+            value = getattr(part, name)
+            if isinstance(value, int | float) and not -LATEST <= value <= LATEST:
+                raise ValueError(f"its {name} is {str(value)[:20]}")
 
 
 def key_of(record: Record) -> Place:

@@ -32,6 +32,7 @@ from jumpstarter_controller.store.contract import (
     TooOldError,
     Written,
     aged,
+    check_numbers,
     defaults_of,
     values_of,
 )
@@ -437,6 +438,7 @@ def _stored(row: _Row, last: int) -> Stored:
     record = msgspec.convert(fields, kind)
     if record.key != row[1:3]:
         raise ValueError(f"in it, it is called {record.key}")
+    check_numbers(record)
     return Stored(aged(record, row[6]), row[5], row[7])
 
 

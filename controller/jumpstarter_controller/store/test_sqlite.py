@@ -72,6 +72,7 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
+FAR_AWAY = '{"type":"Ready","holds":true,"reason":"","since":1e99}'
 NO_RECORDS = [
     ("lease", "{}"),
     ("lease", "{"),
@@ -81,6 +82,12 @@ NO_RECORDS = [
     ("lease", '{"namespace":"lab","name":"x","client":"ann","order":[]}'),
     ("lease", '{"namespace":"lab","name":"x","client":5}'),
     ("strange", '{"namespace":"lab","name":"x"}'),
+    ("lease", '{"namespace":"lab","name":"x","client":"ann","duration":-1e300}'),
+    ("lease", '{"namespace":"lab","name":"x","client":"ann","begin_time":1' + "0" * 400 + "}"),
+    ("lease", '{"namespace":"lab","name":"x","client":"ann","duration":1' + "0" * 5000 + "}"),
+    ("lease", '{"namespace":"lab","name":"x","client":"a","conditions":[' + FAR_AWAY + "]}"),
+    ("exporter", '{"namespace":"lab","name":"x","devices":1' + "0" * 400 + "}"),
+    ("policy", '{"namespace":"lab","name":"x","rules":[{"clients":[],"priority":1' + "0" * 30 + "}]}"),
 ]
 """What no code of ours writes: kind and body."""
 
