@@ -33,6 +33,7 @@ from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterSe
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import (
     BoardService,
+    CallReports,
     ClientService,
     ControllerService,
     ExporterService,
@@ -170,7 +171,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     health = HealthReports(engine)
     services = [
         ControllerService(engine, guard, listening, routers, streams, most_leases=settings.most_leases),
-        ExporterService(engine, streams, health),
+        ExporterService(engine, streams, health, CallReports(engine, journal)),
         ClientService(engine, guard, credentials.token, settings.most_leases),
         LabService(engine, guard, health),
         BoardService(engine, guard, credentials),

@@ -20,7 +20,9 @@ from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
 from jumpstarter_proto.value import from_value
 
 from jumpstarter_exporter import calls, streams
+from jumpstarter_exporter.call_notes import Caller, noted, noted_reset
 from jumpstarter_exporter.devices.changes import subscribed
+from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.report import NAME, instance_reports
 from jumpstarter_exporter.status import Status
 
@@ -80,6 +82,15 @@ async def _entered(entrance: Entrance, call: ServerCall[Any, Any], use: Use) -> 
         call.connection.working -= works
 
 
+async def _caller(entrance: Entrance, session: Session, call: ServerCall[Any, Any]) -> Caller:
+    """Who makes a call, as far as the journal wants to know: a lease's own socket is its hooks'."""
+    if call.uid is None or not session.is_noted:
+        return Caller()
+    if entrance is session and session.lease is not None:
+        return Caller(is_hook=True)
+    return Caller(await person_of(call))
+
+
 def services(entrance: Entrance) -> tuple[Servicer, ...]:
     """All of them, behind an entrance."""
     return _Exporter(entrance), _Router(entrance), _Devices(entrance)
@@ -112,7 +123,9 @@ class _Exporter(ExporterServiceServicer):
         async with _entered(self._entrance, call, Use(request.uuid, request.method, does=True)) as session:
             node = session.node(request.uuid)
             arguments = [from_value(argument) for argument in request.args]
-            result = await calls.call(node, request.method, arguments)
+            caller = await _caller(self._entrance, session, call)
+            with noted(session.note, caller, node, request.method):
+                result = await calls.call(node, request.method, arguments)
         return jumpstarter_pb2.DriverCallResponse(uuid=str(uuid4()), result=result)
 
     async def StreamingDriverCall(  # noqa: N802
@@ -124,7 +137,9 @@ class _Exporter(ExporterServiceServicer):
         async with _entered(self._entrance, call, Use(request.uuid, request.method, does=True)) as session:
             node = session.node(request.uuid)
             arguments = [from_value(argument) for argument in request.args]
-            await calls.stream_results(node, request.method, arguments, send)
+            caller = await _caller(self._entrance, session, call)
+            with noted(session.note, caller, node, request.method):
+                await calls.stream_results(node, request.method, arguments, send)
 
     async def LogStream(self, request: empty_pb2.Empty, call: LogCall) -> None:  # noqa: N802
         async with _entered(self._entrance, call, Use(follows=True)) as session:
@@ -140,7 +155,8 @@ class _Exporter(ExporterServiceServicer):
         call: ServerCall[jumpstarter_pb2.ResetRequest, jumpstarter_pb2.ResetResponse],
     ) -> jumpstarter_pb2.ResetResponse:
         async with _entered(self._entrance, call, Use(does=True)) as session:
-            await session.reset()
+            with noted_reset(session.note, await _caller(self._entrance, session, call)):
+                await session.reset()
         return jumpstarter_pb2.ResetResponse()
 
     async def GetStatus(  # noqa: N802
@@ -182,7 +198,9 @@ class _Router(RouterServiceServicer):
         async with _entered(self._entrance, call, Use(request.uuid, does=True, is_held=is_held)) as session:
             node = session.node(request.uuid)
             if request.kind == "driver":
-                await streams.serve_driver_stream(node, request.method, call)
+                caller = await _caller(self._entrance, session, call)
+                with noted(session.note, caller, node, request.method) as moved:
+                    await streams.serve_driver_stream(node, request.method, call, moved)
             else:
                 await streams.serve_resource(node, request.x_jmp_content_encoding, call)
 

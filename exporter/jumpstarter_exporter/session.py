@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import trio
 from jumpstarter_proto.rpc import (
@@ -27,6 +28,7 @@ from jumpstarter_proto.rpc import (
 from jumpstarter_proto.rpc import serve_connection as serve_rpc
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
+from jumpstarter_exporter.call_notes import CallNote
 from jumpstarter_exporter.devices.cores import living
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.driver import Driver
@@ -68,7 +70,9 @@ class Session:
         board: BoardLog | None = None,
         interceptors: Sequence[Interceptor] = (),
         options: Options | None = None,
+        on_call: Callable[[CallNote], None] | None = None,
     ) -> None:
+        """`on_call` is told of each call that is no mere look."""
         self.tree = Tree(devices)
         if visible_since is None and lease is not None:
             visible_since = time.time()
@@ -83,6 +87,8 @@ class Session:
         """Set when the lease's user is done."""
         self.obstacle = ""
         """Why its devices cannot be used yet."""
+        self._on_call = on_call
+        self._id = uuid4().hex[:8]
         self._board = board or BoardLog()
         self._services = services(self)
         self._interceptors = interceptors
@@ -109,6 +115,16 @@ class Session:
         node = self.tree.find(use.uuid)
         method = node.methods.get(use.method) if node is not None else None
         return not use.does or (method is not None and method.reads)
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether somebody keeps what is done."""
+        return self._on_call is not None
+
+    def note(self, call: CallNote) -> None:
+        """A call was made, or has begun."""
+        if self._on_call is not None:
+            self._on_call(replace(call, lease=self.lease or "", session=self._id))
 
     @contextmanager
     def call(self) -> Iterator[None]:

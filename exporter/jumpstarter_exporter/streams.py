@@ -20,6 +20,7 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import router_pb2
 
 from jumpstarter_exporter import guests
+from jumpstarter_exporter.call_notes import Moved
 from jumpstarter_exporter.calls import find
 from jumpstarter_exporter.markers import Kind
 from jumpstarter_exporter.node import Node
@@ -35,6 +36,10 @@ LEAVE_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 Call: TypeAlias = ServerCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
+
+
+class _UserLeftError(RpcError):
+    """Nobody hears it."""
 
 
 class StreamRequest(msgspec.Struct, frozen=True):
@@ -68,8 +73,8 @@ def parse_request(header: str | None) -> StreamRequest:
         raise RpcError(StatusCode.UNKNOWN, f"Unexpected <class 'ValueError'>: {error}") from None
 
 
-async def serve_driver_stream(node: Node, method_name: str, call: Call) -> None:
-    """Connect a user with what a driver's stream method yields, until both directions have ended.
+async def serve_driver_stream(node: Node, method_name: str, call: Call, moved: Moved | None = None) -> None:
+    """Connect a user with what a driver's stream method yields, until both directions have ended. `moved` counts.
 
     Raises:
         RpcError: ABORTED, the device's side broke off in the middle.
@@ -85,7 +90,16 @@ async def serve_driver_stream(node: Node, method_name: str, call: Call) -> None:
         async with getattr(node.driver, method.attribute)() as device:
             confirms = call.header(CONFIRM[0]) == CONFIRM[1]
             await call.send_initial_metadata([CONFIRM] if confirms else [])
-            await _connect(call, RouterStream.server(call, confirms=confirms), device, str(node))
+            user = RouterStream.server(call, confirms=confirms)
+            try:
+                await _connect(call, user, device, str(node))
+            except _UserLeftError:
+                if moved is not None:
+                    moved.user_left = True
+                raise
+            finally:
+                if moved is not None:
+                    moved.received, moved.sent = user.received, user.sent
 
     with node.in_use():
         await node.run(f"{method_name}()", serve, grace=guests.CLEAN_UP_SECONDS)
@@ -102,7 +116,8 @@ async def _connect(call: Call, user: RouterStream, device: _ByteStream, name: st
         else:
             _log.warning("%s: the connection broke off: %s", name, error)
         # Never an end of data: the user would take what came so far for all there is.
-        raise RpcError(
+        kind = _UserLeftError if error.side is user else RpcError
+        raise kind(
             StatusCode.ABORTED, f"the connection to {name} broke off ({error}); connect again"
         ) from error
 

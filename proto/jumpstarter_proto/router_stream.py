@@ -114,6 +114,8 @@ class RouterStream(trio.abc.HalfCloseableStream):
     """
 
     def __init__(self, frames: _Frames, *, confirms: bool = False, is_servers: bool = False) -> None:
+        self.received = self.sent = 0
+        """Bytes of data from the peer, and to it."""
         self._frames = frames
         self._is_servers = is_servers
         self._confirms = confirms
@@ -203,6 +205,7 @@ class RouterStream(trio.abc.HalfCloseableStream):
         if kind == router_pb2.FRAME_TYPE_DATA:
             if not self._received_eof:
                 self._rest = payload
+                self.received += len(payload)
             return
         if kind == router_pb2.FRAME_TYPE_GOAWAY:
             self._received_eof = True
@@ -232,6 +235,7 @@ class RouterStream(trio.abc.HalfCloseableStream):
                     view = memoryview(data)
                     for start in range(0, len(data), most):
                         await self._frames.send(pack(view[start : start + most]))
+                self.sent += len(data)
                 if self._owes_confirm:
                     await self._send_rest()
             except RpcError as error:

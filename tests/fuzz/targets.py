@@ -24,6 +24,8 @@ from jumpstarter_client.leasing.facts import describe
 from jumpstarter_client.leasing.known import Known
 from jumpstarter_client.node import Allowed
 from jumpstarter_controller import policies
+from jumpstarter_controller.lab import Key
+from jumpstarter_controller.services.call_reports import MAX_AGE, call_entry
 from jumpstarter_controller.services.device_reports import devices_of
 from jumpstarter_controller.services.health_reports import MAX_FINDINGS, MAX_MEASURES, SEVERITIES, health_of
 from jumpstarter_exporter.devices import hwdb, profiles
@@ -193,6 +195,26 @@ def _health_reports() -> list[bytes]:
     finding = exporter_pb2.HealthFinding(key="disk.space", severity="ok", subject="/", sentence="a", cure="b")
     request = exporter_pb2.ReportHealthRequest(findings=[finding] * 3, measures={"temperature_celsius": 51.5})
     return [request.SerializeToString()]
+
+
+def _calls(data: bytes) -> None:
+    try:
+        request = _parse(exporter_pb2.ReportCallsRequest, data)
+    except RpcError:
+        return
+    for call in request.calls:
+        entry = call_entry(call, Key("default", "one"), 1e9, lambda _: None, {"power"})
+        assert 1e9 - MAX_AGE <= entry.time <= 1e9
+        texts = (entry.device, entry.method, entry.user, entry.session, entry.status, entry.what)
+        assert all(text.isprintable() for text in texts)
+        assert sum(map(len, texts)) < 10_000
+
+
+def _call_reports() -> list[bytes]:
+    call = exporter_pb2.DeviceCall(
+        device="power", method="on", lease="l1", user="ana", status="OK", age_seconds=1.5, seconds=0.25
+    )
+    return [exporter_pb2.ReportCallsRequest(reporter="r", first=7, calls=[call] * 2).SerializeToString()]
 
 
 def _report(data: bytes) -> None:
@@ -378,6 +400,7 @@ TARGETS = {
     "headers": Target(_headers, _header_blocks),
     "messages": Target(_messages, lambda: [b"\xff" + frame_header(3) + b"abc", b"\1" + frame_header(0)]),
     "reports": Target(_report, _reports),
+    "calls": Target(_calls, _call_reports),
     "health": Target(_health, _health_reports),
     "lab-news": Target(_lab_news, _labs),
     "router-frames": Target(_router_frame, lambda: [b"\x0a\3abc", b"\x0a\3abc\x10\1", b"\x10\6"]),

@@ -46,7 +46,7 @@ class Rates:
     def admit(self, entry: JournalEntry, source: Source, now: float, more: int = 0) -> bool:
         """Whether an entry is kept; otherwise it is counted. `more` are counted beside it."""
         bucket = self._bucket(source, now)
-        is_kept = bucket.tokens >= 1 and not bucket.left_out
+        is_kept = bucket.tokens >= 1
         if is_kept:
             bucket.tokens -= 1
         else:

@@ -1,6 +1,7 @@
 """The controller's gRPC services over an engine."""
 
 from jumpstarter_controller.services.board_service import BoardService
+from jumpstarter_controller.services.call_reports import CallReports
 from jumpstarter_controller.services.client_service import ClientService
 from jumpstarter_controller.services.controller_service import ControllerService
 from jumpstarter_controller.services.exporter_service import ExporterService
@@ -13,6 +14,7 @@ from jumpstarter_controller.services.routers import Router, Routers
 
 __all__ = [
     "BoardService",
+    "CallReports",
     "ClientService",
     "ControllerService",
     "ExporterService",

@@ -22,9 +22,11 @@ from jumpstarter_controller.app import journal_of
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses, DataFolder
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
+from jumpstarter_controller.journal import Journal
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.services import (
     BoardService,
+    CallReports,
     ClientService,
     ControllerService,
     ExporterService,
@@ -54,6 +56,7 @@ class Lab:
     details: exporters_grpc.LabServiceStub
     exporter: exporter_grpc.ExporterServiceStub
     boards: boards_grpc.BoardServiceStub
+    journal: Journal
 
     async def made(self, kind: Kind, key: Key) -> Identity:
         request = lab_pb2.CreateRequest(kind=kind.value, namespace=key.namespace, name=key.name)
@@ -100,7 +103,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     server = Server(
         [
             ControllerService(engine, guard, Listening(), routers, streams),
-            ExporterService(engine, streams, health),
+            ExporterService(engine, streams, health, CallReports(engine, journal)),
             ClientService(engine, guard, credentials.token),
             LabService(engine, guard, health),
             AdminService(engine, credentials, journal),
@@ -122,6 +125,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
                 exporters_grpc.LabServiceStub(channel),
                 exporter_grpc.ExporterServiceStub(channel),
                 boards_grpc.BoardServiceStub(channel),
+                journal,
             )
         nursery.cancel_scope.cancel()
     store.close()

@@ -9,6 +9,7 @@ from jumpstarter_proto.rpc import ServerCall
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import ExporterStatus, Key, Lab, Reason
 from jumpstarter_controller.services import changes
+from jumpstarter_controller.services.call_reports import CallReports
 from jumpstarter_controller.services.exporter_streams import ExporterStreams
 from jumpstarter_controller.services.health_reports import HealthReports, health_of
 from jumpstarter_controller.services.messages import timestamp
@@ -19,10 +20,13 @@ __all__ = ["ExporterService"]
 class ExporterService(exporter_grpc.ExporterServiceServicer):
     """jumpstarter_sbc.lab.v1.ExporterService."""
 
-    def __init__(self, engine: Engine, streams: ExporterStreams, health: HealthReports) -> None:
+    def __init__(
+        self, engine: Engine, streams: ExporterStreams, health: HealthReports, calls: CallReports
+    ) -> None:
         self._engine = engine
         self._streams = streams
         self._health = health
+        self._calls = calls
 
     async def WatchAssignment(
         self, request: pb.WatchAssignmentRequest, call: ServerCall[pb.WatchAssignmentRequest, pb.Assignment]
@@ -89,3 +93,12 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
         exporter = await self._streams.caller(call)
         self._health.keep(exporter, health_of(request, self._engine.clock()))
         return pb.ReportHealthResponse()
+
+    async def ReportCalls(
+        self,
+        request: pb.ReportCallsRequest,
+        call: ServerCall[pb.ReportCallsRequest, pb.ReportCallsResponse],
+    ) -> pb.ReportCallsResponse:
+        exporter = await self._streams.caller(call)
+        self._calls.take(exporter, request)
+        return pb.ReportCallsResponse()

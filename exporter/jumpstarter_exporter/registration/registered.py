@@ -56,6 +56,7 @@ from jumpstarter_exporter.host_health.watch import HealthWatch
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.rapid_failures import RapidFailures
 from jumpstarter_exporter.registration.announcer import Announcer
+from jumpstarter_exporter.registration.call_reports import CallReporter
 from jumpstarter_exporter.registration.controller import Calls, Controller
 from jumpstarter_exporter.registration.health import HealthReporter
 from jumpstarter_exporter.registration.host import BoardRegistration, identity_of, registration_of
@@ -149,6 +150,7 @@ class Registered:
         `health` is what the controller is told of the host.
         """
         self._health = None if health is None else HealthReporter(controller, health)
+        self._calls = CallReporter(controller)
         self._registration = registration
         self._trouble = f"not registered yet with {controller.endpoint}"
         """Why the controller does not lease it."""
@@ -237,6 +239,7 @@ class Registered:
                     nursery.start_soon(self._registration.keep)
                 if self._health is not None:
                     nursery.start_soon(self._health.run)
+                nursery.start_soon(self._calls.run)
                 nursery.start_soon(self._announce_devices)
                 nursery.start_soon(self._watch_hardware)
                 nursery.start_soon(self._look_for_hardware)
@@ -252,6 +255,7 @@ class Registered:
                     # First, so that nobody is sent here any more.
                     leaving.start_soon(self._leave)
                     await served.wait()
+                await self._calls.flush()
                 nursery.cancel_scope.cancel()
 
     @property
@@ -415,7 +419,13 @@ class Registered:
 
     def _host_session(self) -> Session:
         settings = self._config.settings
-        return Session(self._devices, name=self._config.exporter_name, motd=settings.motd, board=self._log)
+        return Session(
+            self._devices,
+            name=self._config.exporter_name,
+            motd=settings.motd,
+            board=self._log,
+            on_call=self._calls.note,
+        )
 
     # What the controller says.
 
@@ -425,6 +435,7 @@ class Registered:
         )
 
     async def _introduce(self, calls: Calls) -> None:
+        self._calls.disconnected()
         if self._health is not None:
             self._health.disconnected()
         await self._announcer.introduce(calls)
@@ -435,6 +446,7 @@ class Registered:
 
     def _failed(self, error: Exception) -> None:
         self._is_away = True
+        self._calls.disconnected()
         if self._health is not None:
             self._health.disconnected()
         self._trouble = f"not leased: {error}"
@@ -482,8 +494,9 @@ class Registered:
         return ()
 
     def _waits(self, tenant: Tenant | None) -> None:
+        self._calls.connected()  # only controllers of ours say who waits
         if self._health is not None:
-            self._health.connected()  # only controllers of ours say who waits
+            self._health.connected()
         self._keeper.wants(None if tenant is None else Lease(tenant.lease, tenant.client, declinable=True))
 
     def _told(self, wanted: Tenant | None) -> None:
@@ -617,6 +630,7 @@ class Registered:
             prepare=self._take_the_board,
             users_changed=self._look_who_is_there,
             record=self._record,
+            on_call=self._calls.note,
         )
         self._server = server
         server.session.status.on_change = self._session_became

@@ -26,6 +26,7 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
 from jumpstarter_exporter.boards.events import Phase
+from jumpstarter_exporter.call_notes import CallNote
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.hooks.life import HookSeconds, SessionLife
@@ -98,11 +99,12 @@ class LeaseServer:
         prepare: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         users_changed: Callable[[], None] = lambda: None,
         record: Callable[[Phase], Awaitable[None]] = _record_nothing,
+        on_call: Callable[[CallNote], None] | None = None,
     ) -> None:
         """`prepare` is awaited before its first hook; `users_changed` is called when a connection comes or goes.
 
         `record` is awaited before users hear that the board is ready, before its last hook, and before it is given
-        back.
+        back. `on_call` is told of each call that is no mere look.
         """
         self.ended = trio.Event()
         self.stopping = trio.Event()
@@ -129,6 +131,7 @@ class LeaseServer:
             motd=config.settings.motd,
             begins_ready=False,
             board=board,
+            on_call=on_call,
         )
         self.session.obstacle = obstacle
         self._users: dict[trio.CancelScope, str] = {}

@@ -38,6 +38,12 @@ EXPORTER_SERVICE_REPORT_HEALTH = Method(
     exporter_pb2.ReportHealthRequest,
     exporter_pb2.ReportHealthResponse,
 )
+EXPORTER_SERVICE_REPORT_CALLS = Method(
+    "/jumpstarter_sbc.lab.v1.ExporterService/ReportCalls",
+    Cardinality.UNARY_UNARY,
+    exporter_pb2.ReportCallsRequest,
+    exporter_pb2.ReportCallsResponse,
+)
 
 
 class ExporterServiceStub:
@@ -71,6 +77,11 @@ class ExporterServiceStub:
     ) -> exporter_pb2.ReportHealthResponse:
         return await self._channel.unary(EXPORTER_SERVICE_REPORT_HEALTH, request, timeout=timeout, metadata=metadata)
 
+    async def ReportCalls(
+        self, request: exporter_pb2.ReportCallsRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> exporter_pb2.ReportCallsResponse:
+        return await self._channel.unary(EXPORTER_SERVICE_REPORT_CALLS, request, timeout=timeout, metadata=metadata)
+
 
 class ExporterServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.ExporterService; override what you serve."""
@@ -90,4 +101,7 @@ class ExporterServiceServicer(Servicer):
     async def ReportHealth(self, request: exporter_pb2.ReportHealthRequest, call: ServerCall[exporter_pb2.ReportHealthRequest, exporter_pb2.ReportHealthResponse]) -> exporter_pb2.ReportHealthResponse:
         raise self.unimplemented("ReportHealth")
 
-    METHODS = (EXPORTER_SERVICE_WATCH_ASSIGNMENT, EXPORTER_SERVICE_ACCEPT_LEASE, EXPORTER_SERVICE_DECLINE_LEASE, EXPORTER_SERVICE_REPORT_STATUS, EXPORTER_SERVICE_REPORT_HEALTH)
+    async def ReportCalls(self, request: exporter_pb2.ReportCallsRequest, call: ServerCall[exporter_pb2.ReportCallsRequest, exporter_pb2.ReportCallsResponse]) -> exporter_pb2.ReportCallsResponse:
+        raise self.unimplemented("ReportCalls")
+
+    METHODS = (EXPORTER_SERVICE_WATCH_ASSIGNMENT, EXPORTER_SERVICE_ACCEPT_LEASE, EXPORTER_SERVICE_DECLINE_LEASE, EXPORTER_SERVICE_REPORT_STATUS, EXPORTER_SERVICE_REPORT_HEALTH, EXPORTER_SERVICE_REPORT_CALLS)

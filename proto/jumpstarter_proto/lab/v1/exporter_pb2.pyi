@@ -115,3 +115,45 @@ class ReportHealthRequest(_message.Message):
 class ReportHealthResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class DeviceCall(_message.Message):
+    __slots__ = ("device", "method", "lease", "user", "by_hook", "session", "status", "age_seconds", "seconds", "received_bytes", "sent_bytes")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    BY_HOOK_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    method: str
+    lease: str
+    user: str
+    by_hook: bool
+    session: str
+    status: str
+    age_seconds: float
+    seconds: float
+    received_bytes: int
+    sent_bytes: int
+    def __init__(self, device: _Optional[str] = ..., method: _Optional[str] = ..., lease: _Optional[str] = ..., user: _Optional[str] = ..., by_hook: bool = ..., session: _Optional[str] = ..., status: _Optional[str] = ..., age_seconds: _Optional[float] = ..., seconds: _Optional[float] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
+
+class ReportCallsRequest(_message.Message):
+    __slots__ = ("reporter", "first", "calls", "omitted")
+    REPORTER_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    OMITTED_FIELD_NUMBER: _ClassVar[int]
+    reporter: str
+    first: int
+    calls: _containers.RepeatedCompositeFieldContainer[DeviceCall]
+    omitted: int
+    def __init__(self, reporter: _Optional[str] = ..., first: _Optional[int] = ..., calls: _Optional[_Iterable[_Union[DeviceCall, _Mapping]]] = ..., omitted: _Optional[int] = ...) -> None: ...
+
+class ReportCallsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

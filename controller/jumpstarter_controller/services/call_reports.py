@@ -1,0 +1,125 @@
+"""From what exporters report of their boards' calls to the journal. Exporters are not trusted; nothing here fails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
+from jumpstarter_proto.rpc import StatusCode
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.journal import Journal, JournalEntry
+from jumpstarter_controller.lab import Exporter, ExporterDevices, Key, Lease
+
+__all__ = ["MAX_CALLS", "CallReports", "call_entry"]
+
+MAX_CALLS = 512
+"""Of one report; of more only the number is kept."""
+MAX_AGE = 86400.0
+"""What is said to be older is taken to be so old."""
+MAX_SECONDS = 366 * 86400.0
+MAX_BYTES = 2**53
+MAX_NAME_LENGTH = 255
+MAX_METHOD_LENGTH = 64
+MAX_USER_LENGTH = 64
+MAX_OMITTED = 10**9
+
+
+def call_entry(
+    call: pb.DeviceCall,
+    exporter: Key,
+    now: float,
+    lease_of: Callable[[str], Lease | None],
+    devices: Collection[str] | None,
+) -> JournalEntry:
+    """What is kept of a call. `devices` are the exporter's, None if they are not all known."""
+    notes = []
+    name = shown(call.lease, MAX_NAME_LENGTH)
+    lease = lease_of(call.lease) if call.lease else None
+    if lease is not None and (lease.namespace, lease.exporter) != exporter:
+        lease = None
+    if lease is None and name:
+        notes.append(f"said to be of lease {name}, which is not this exporter's")
+    device = shown(call.device, MAX_NAME_LENGTH)
+    if device and devices is not None and call.device not in devices:
+        notes.append("no device that it has registered")
+    user = shown(call.user, MAX_USER_LENGTH)
+    if call.by_hook:
+        notes.append("by a hook")
+    elif not name and not user:
+        notes.append("by somebody who is no user of its host")
+    return JournalEntry(
+        time=now - _within(call.age_seconds, MAX_AGE),
+        namespace=exporter.namespace,
+        board=exporter.name,
+        client="" if lease is None else lease.client,
+        lease="" if lease is None else lease.name,
+        what="; ".join(notes),
+        is_call=True,
+        user=user,
+        session=shown(call.session, MAX_USER_LENGTH),
+        device=device,
+        method=shown(call.method, MAX_METHOD_LENGTH),
+        status=call.status if not call.status or call.status in StatusCode.__members__ else "UNKNOWN",
+        seconds=_within(call.seconds, MAX_SECONDS),
+        received=min(call.received_bytes, MAX_BYTES),
+        sent=min(call.sent_bytes, MAX_BYTES),
+    )
+
+
+def _within(value: float, most: float) -> float:
+    return min(max(value, 0.0), most) if math.isfinite(value) else 0.0
+
+
+@dataclass(frozen=True)
+class _Taken:
+    uid: str
+    reporter: str
+    next: int
+
+
+class CallReports:
+    """Takes the reports of all exporters, each call once."""
+
+    def __init__(self, engine: Engine, journal: Journal) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._taken: dict[Key, _Taken] = {}
+
+    def take(self, exporter: Exporter, request: pb.ReportCallsRequest) -> None:
+        """Have the journal keep it."""
+        omitted = min(request.omitted, MAX_OMITTED)
+        again = self._again(exporter, request, len(request.calls) + omitted)
+        calls = request.calls[again : again + MAX_CALLS]
+        left = len(request.calls) + omitted - again - len(calls)
+        view, now, key = self._engine.view, self._engine.clock(), exporter.key
+        known = view.get(ExporterDevices, key)
+        devices = None
+        if known is not None and not known.omitted:
+            devices = {device.path for device in known.devices}
+
+        def lease_of(name: str) -> Lease | None:
+            return view.get(Lease, Key(key.namespace, name))
+
+        source = ("calls", key.namespace, key.name)
+        for call in calls:
+            self._journal.write(call_entry(call, key, now, lease_of, devices), source)
+        if left > 0:
+            rest = JournalEntry(now, key.namespace, key.name, is_call=True)
+            self._journal.count(rest, source, left)
+
+    def _again(self, exporter: Exporter, request: pb.ReportCallsRequest, count: int) -> int:
+        """How many of these were taken before, when the answer got lost."""
+        before = self._taken.get(exporter.key)
+        reporter = request.reporter[:MAX_USER_LENGTH]
+        known = 0
+        if before is not None and (before.uid, before.reporter) == (exporter.uid, reporter):
+            known = before.next
+        self._taken[exporter.key] = _Taken(exporter.uid, reporter, request.first + count)
+        if len(self._taken) > self._engine.view.count(Exporter):
+            for key in [one for one in self._taken if self._engine.view.get(Exporter, one) is None]:
+                del self._taken[key]
+        return min(count, max(0, known - request.first))

@@ -1,0 +1,151 @@
+"""What the journal keeps of the calls that exporters report, whatever they say."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
+from jumpstarter_proto.lab.v1 import lab_pb2
+from jumpstarter_proto.remote import Identity, Kind
+from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.v1 import jumpstarter_pb2
+
+from jumpstarter_controller.journal.rates import BURST
+from jumpstarter_controller.lab import Key
+from jumpstarter_controller.services.call_reports import MAX_AGE, MAX_CALLS, call_entry
+from jumpstarter_controller.services.conftest import ANN, ONE, Lab
+
+ON = pb.DeviceCall(device="power", method="on", status="OK", seconds=0.25, age_seconds=2.0, session="s1")
+
+
+async def entries(lab: Lab, **how: str) -> list[lab_pb2.JournalEntry]:
+    async with lab.admin.ReadJournal(lab_pb2.ReadJournalRequest(**how)) as call:  # type: ignore[arg-type]
+        return [entry async for page in call for entry in page.entries]
+
+
+async def calls(lab: Lab, **how: str) -> list[lab_pb2.JournalEntry]:
+    return [entry for entry in await entries(lab, **how) if entry.is_call]
+
+
+async def report(lab: Lab, one: Identity, *calls: pb.DeviceCall, first: int = 0, omitted: int = 0) -> None:
+    request = pb.ReportCallsRequest(reporter="r", first=first, calls=calls, omitted=omitted)
+    await lab.exporter.ReportCalls(request, metadata=one.metadata())
+
+
+def changed(call: pb.DeviceCall, **fields: object) -> pb.DeviceCall:
+    found = pb.DeviceCall()
+    found.CopyFrom(call)
+    found.MergeFrom(pb.DeviceCall(**fields))  # type: ignore[arg-type]
+    return found
+
+
+@pytest.fixture
+async def one(lab: Lab) -> Identity:
+    return await lab.made(Kind.EXPORTER, ONE)
+
+
+async def test_who_switched_the_board_is_the_leases_client(lab: Lab, one: Identity) -> None:
+    ann = await lab.made(Kind.CLIENT, ANN)
+    lease = await lab.leased(ann, one)
+    await report(lab, one, changed(ON, lease=lease))
+    (call,) = await calls(lab, board="one")
+    assert (call.client, call.lease, call.device, call.method, call.status) == (
+        "ann",
+        lease,
+        "power",
+        "on",
+        "OK",
+    )
+    assert call.time.ToNanoseconds() / 1e9 == pytest.approx(lab.engine.clock() - 2.0, abs=1.0)
+    assert (call.seconds, call.session, call.user) == (0.25, "s1", "")
+    assert call in await entries(lab, client="ann")
+    assert call in await entries(lab, lease=lease)
+
+
+async def test_a_lease_of_another_exporter_is_believed_by_nobody(lab: Lab, one: Identity) -> None:
+    ann = await lab.made(Kind.CLIENT, ANN)
+    lease = await lab.leased(ann, one)
+    two = await lab.made(Kind.EXPORTER, Key("default", "two"))
+    await report(lab, two, changed(ON, lease=lease), changed(ON, lease="\x1b[2Jnone"))
+    found = await calls(lab)
+    assert [(call.board, call.client, call.lease) for call in found] == [("two", "", "")] * 2
+    assert found[0].what == "said to be of lease mine, which is not this exporter's"
+    assert "\\x1b[2Jnone" in found[1].what
+
+
+async def test_a_device_that_it_has_not_registered_is_marked(lab: Lab, one: Identity) -> None:
+    reports = [
+        jumpstarter_pb2.DriverInstanceReport(uuid="0"),
+        jumpstarter_pb2.DriverInstanceReport(
+            uuid="1", parent_uuid="0", labels={"jumpstarter.dev/name": "power"}
+        ),
+    ]
+    await lab.controller.Register(jumpstarter_pb2.RegisterRequest(reports=reports), metadata=one.metadata())
+    await report(lab, one, changed(ON, user="ana"), changed(ON, user="ana", device="reactor"))
+    assert [call.what for call in await calls(lab)] == ["", "no device that it has registered"]
+
+
+async def test_a_user_of_its_host_a_hook_and_somebody_else_are_told_apart(lab: Lab, one: Identity) -> None:
+    await report(lab, one, changed(ON, user="ana"), changed(ON, by_hook=True), ON)
+    found = await calls(lab)
+    assert [call.user for call in found] == ["ana", "", ""]
+    assert [call.what for call in found] == ["", "by a hook", "by somebody who is no user of its host"]
+
+
+async def test_a_report_whose_answer_got_lost_counts_once(lab: Lab, one: Identity) -> None:
+    for _ in range(2):
+        await report(lab, one, ON, ON)
+    await report(lab, one, ON, first=2, omitted=3)
+    await report(lab, one, ON, first=2, omitted=3)
+    await report(lab, one, ON, first=6)
+    await lab.journal.flush(is_last=True)
+    found = await calls(lab)
+    assert [call.more for call in found if call.more] == [3]
+    assert len(found) == 4 + 1
+
+
+async def test_a_flood_becomes_a_number(lab: Lab, one: Identity) -> None:
+    await report(lab, one, *[ON] * (MAX_CALLS + 100), omitted=7)
+    async with lab.admin.ReadJournal(lab_pb2.ReadJournalRequest()) as call:
+        assert len([1 async for page in call for entry in page.entries if entry.is_call]) == BURST
+    await lab.journal.flush(is_last=True)
+    found = await calls(lab)
+    assert len(found) == BURST + 1
+    assert found[-1].more == MAX_CALLS + 107 - BURST
+    assert (found[-1].board, found[-1].is_call) == ("one", True)
+
+
+async def test_only_exporters_report(lab: Lab, one: Identity) -> None:
+    ann = await lab.made(Kind.CLIENT, ANN)
+    with pytest.raises(RpcError) as refused:
+        await report(lab, ann, ON)
+    assert refused.value.code is StatusCode.INVALID_ARGUMENT
+    assert await calls(lab) == []
+
+
+@given(
+    st.builds(
+        pb.DeviceCall,
+        device=st.text(max_size=400),
+        method=st.text(max_size=400),
+        lease=st.text(max_size=400),
+        user=st.text(max_size=400),
+        session=st.text(max_size=400),
+        status=st.sampled_from(["", "OK", "ok", "\n"]),
+        age_seconds=st.floats(),
+        seconds=st.floats(),
+        received_bytes=st.integers(0, 2**64 - 1),
+    )
+)
+def test_whatever_is_reported_is_an_entry_within_bounds(call: pb.DeviceCall) -> None:
+    entry = call_entry(call, ONE, 1e9, lambda _: None, {"power"})
+    assert 1e9 - MAX_AGE <= entry.time <= 1e9
+    assert math.isfinite(entry.seconds)
+    assert entry.seconds >= 0
+    texts = [entry.device, entry.method, entry.user, entry.session, entry.what, entry.status]
+    assert all(text.isprintable() for text in texts)
+    assert sum(map(len, texts)) < 10 * 1000
+    assert (entry.lease, entry.client) == ("", "")

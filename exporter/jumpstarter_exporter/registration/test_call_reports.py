@@ -1,0 +1,160 @@
+"""What a controller is told of calls: each once, in order, within bounds, and nothing where nobody wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+from jumpstarter_proto.lab.v1 import exporter_grpc, exporter_pb2
+from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, StatusCode
+
+from jumpstarter_exporter.call_notes import Caller, CallNote
+from jumpstarter_exporter.registration.call_reports import (
+    BATCH_SECONDS,
+    MAX_BATCH,
+    MAX_WAITING,
+    CallReporter,
+)
+from jumpstarter_exporter.registration.conftest import Lab, Wired
+
+Request = exporter_pb2.ReportCallsRequest
+Response = exporter_pb2.ReportCallsResponse
+
+
+class Ours(exporter_grpc.ExporterServiceServicer):
+    """A controller of ours, that takes calls as the real one does; an answer of it may get lost."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.loses = 0
+
+    async def ReportCalls(  # noqa: N802 - the wire's name
+        self, request: Request, call: ServerCall[Request, Response]
+    ) -> Response:
+        self.requests.append(request)
+        if self.loses:
+            self.loses -= 1
+            raise RpcError(StatusCode.UNAVAILABLE, "the answer got lost")
+        return Response()
+
+    @property
+    def methods(self) -> list[str]:
+        """Of the calls, each once."""
+        found: dict[int, str] = {}
+        for request in self.requests:
+            for number, one in enumerate(request.calls):
+                assert found.setdefault(request.first + number, one.method) == one.method
+        return [found[number] for number in sorted(found)]
+
+
+class Older(exporter_grpc.ExporterServiceServicer):
+    """One that does not have the call."""
+
+
+@asynccontextmanager
+async def reporting(lab: Lab, *also: Servicer) -> AsyncIterator[tuple[CallReporter, Wired]]:
+    wired = Wired(lab, also=also)
+    reporter = CallReporter(wired)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reporter.run)
+        yield reporter, wired
+        nursery.cancel_scope.cancel()
+
+
+def note(method: str) -> CallNote:
+    return CallNote("power", method, Caller("ana"), trio.current_time(), "OK", 0.5, lease="l1", session="s1")
+
+
+async def test_calls_are_told_within_a_second_or_two_with_their_age_and_nothing_else(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours = Ours()
+    async with reporting(lab, ours) as (reporter, _):
+        reporter.connected()
+        reporter.note(note("on"))
+        reporter.note(note("off"))
+        await trio.sleep(BATCH_SECONDS * 2)
+        (request,) = ours.requests
+        assert [one.method for one in request.calls] == ["on", "off"]
+        one = request.calls[0]
+        assert (one.device, one.lease, one.user, one.status, one.session) == (
+            "power",
+            "l1",
+            "ana",
+            "OK",
+            "s1",
+        )
+        assert BATCH_SECONDS <= one.age_seconds < BATCH_SECONDS * 2
+        await trio.sleep(1000)
+        assert len(ours.requests) == 1
+
+
+async def test_while_the_controller_is_away_calls_are_kept_up_to_a_bound_and_then_counted(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours = Ours()
+    async with reporting(lab, ours) as (reporter, _):
+        for number in range(MAX_WAITING + 30):
+            reporter.note(note(str(number)))
+        await trio.sleep(1000)
+        assert ours.requests == []
+        reporter.connected()
+        await trio.sleep(100)
+        assert ours.methods == [str(number) for number in range(MAX_WAITING)]
+        assert sum(request.omitted for request in ours.requests) == 30
+        assert all(len(request.calls) <= MAX_BATCH for request in ours.requests)
+
+
+async def test_what_may_not_have_arrived_is_told_again_the_same(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours = Ours()
+    async with reporting(lab, ours) as (reporter, _):
+        ours.loses = 2
+        reporter.connected()
+        reporter.note(note("on"))
+        await trio.sleep(BATCH_SECONDS * 1.5)
+        reporter.note(note("off"))
+        await trio.sleep(100)
+        assert ours.methods == ["on", "off"]
+        assert [(one.first, len(one.calls)) for one in ours.requests] == [(0, 1)] * 3 + [(1, 1)]
+        assert len({one.reporter for one in ours.requests}) == 1
+
+
+async def test_an_older_controller_is_asked_once_and_nothing_is_kept_for_it(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with reporting(lab, Older()) as (reporter, wired):
+        reporter.connected()
+        reporter.note(note("on"))
+        await trio.sleep(10)
+        opened = wired.opened
+        for _ in range(10):
+            reporter.note(note("on"))
+            reporter.connected()
+            await trio.sleep(100)
+        assert wired.opened == opened
+        assert not reporter._waiting
+
+
+async def test_another_controller_than_ours_is_told_nothing(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with reporting(lab) as (reporter, wired):
+        for _ in range(2 * MAX_WAITING):
+            reporter.note(note("on"))
+        await trio.sleep(1000)
+        assert wired.opened == 0
+        assert len(reporter._waiting) == MAX_WAITING
+
+
+async def test_what_is_left_is_told_at_the_end(lab: Lab, autojump_clock: trio.testing.MockClock) -> None:
+    ours = Ours()
+    async with reporting(lab, ours) as (reporter, _):
+        reporter.connected()
+        for number in range(MAX_BATCH + 1):
+            reporter.note(note(str(number)))
+        await reporter.flush()
+        assert len(ours.methods) == MAX_BATCH + 1
