@@ -187,7 +187,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     if settings.metrics_listen is not None:
         from jumpstarter_controller.metrics import prometheus  # noqa: PLC0415 - for who asks for it
 
-        collectors: list[Collector] = [prometheus.LabCollector(engine, guard.refusals, health)]
+        collectors: list[Collector] = [prometheus.LabCollector(engine, guard.refusals, health, journal)]
         if router is not None:
             collectors.append(prometheus.RouterCollector(router))
         task, line = await metrics_on(

@@ -78,6 +78,7 @@ def test_a_labs_numbers(lab: Lab) -> None:
     assert found["jumpstarter_store_write_seconds_count"] > 3
     assert 0 < found["jumpstarter_store_write_seconds_sum"] < 60
     assert found["jumpstarter_store_failed_writes_total"] == 0
+    assert found["jumpstarter_journal_lost_entries_total"] == 0
     assert found["process_resident_memory_bytes"] > 10_000_000
     carried = metrics(ports[1])
     assert carried["jumpstarter_router_bytes_total{direction=in}"] > 100

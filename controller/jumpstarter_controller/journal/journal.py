@@ -84,14 +84,14 @@ class Journal:
                 with trio.move_on_after(TELL_SECONDS if self._rates.is_counting else LOOK_SECONDS):
                     await self._news.wait()
                 await trio.sleep(RETRY_SECONDS if self.trouble else WRITE_SECONDS)
-                await self.flush()
+                await self.flush(trim=True)
         finally:
             with trio.move_on_after(LAST_SECONDS, shield=True):
                 await self.flush(is_last=True)
                 await trio.to_thread.run_sync(self._file.close, limiter=self._thread)
 
-    async def flush(self, *, is_last: bool = False) -> None:
-        """Write what waits. When it cannot be, it goes on waiting."""
+    async def flush(self, *, trim: bool = False, is_last: bool = False) -> None:
+        """Write what waits, and `trim` what is too old. When it cannot be written, it goes on waiting."""
         async with self._lock:
             self._news = trio.Event()
             for entry in self._rates.due(trio.current_time(), all_of_it=is_last):
@@ -101,6 +101,8 @@ class Journal:
             if untold:
                 what = f"{untold} entries of the journal were lost: {self.trouble or 'there were too many'}"
                 batch.append(JournalEntry(self._clock(), what=what))
+            if not batch and not trim:
+                return
             try:
                 await trio.to_thread.run_sync(
                     self._file.append, batch, self._oldest(self._limits.seconds), limiter=self._thread

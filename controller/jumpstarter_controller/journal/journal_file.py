@@ -114,7 +114,7 @@ class JournalFile:
         return self._db
 
     def _open(self) -> sqlite3.Connection:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._make()
         db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -138,6 +138,19 @@ class JournalFile:
             db.close()
             raise
         return db
+
+    def _make(self) -> None:
+        """For its owner only, who is the folder's, also where root administrates it."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return
+        try:
+            if os.geteuid() == 0:
+                owner = self._path.parent.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(descriptor)
 
     def _put_aside(self, why: str) -> None:
         aside = self._beside(f".{why}")

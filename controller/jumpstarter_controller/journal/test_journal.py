@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -65,6 +66,24 @@ async def test_what_waits_is_read_too_and_kept_at_the_end(tmp_path: Path) -> Non
     assert (tmp_path / "j").stat().st_mode & 0o777 == 0o600
     async with running(tmp_path / "j") as journal:
         assert words((await journal.read(ALL))[0]) == ["one", "two"]
+
+
+async def test_whoever_does_nothing_makes_no_file(tmp_path: Path) -> None:
+    async with running(tmp_path / "j"):
+        pass
+    assert not (tmp_path / "j").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_makes_belongs_to_whom_the_folder_belongs(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    folder.mkdir()
+    os.chown(folder, 12345, 12346)
+    file = JournalFile(folder / "j", 1024 * 1024)
+    file.append([event("one")], 0.0)
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+    file.close()
+    assert owners == {(12345, 12346)}
 
 
 async def test_a_query_finds_a_boards_leases_from_their_beginning_and_counts_what_is_older(

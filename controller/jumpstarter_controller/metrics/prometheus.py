@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.journal import Journal
 from jumpstarter_controller.lab import Drain, Exporter
 from jumpstarter_controller.logs import Refusals
 from jumpstarter_controller.metrics.http import Page
@@ -47,8 +48,9 @@ def page(*collectors: Collector) -> Callable[[], Awaitable[Page]]:
 class LabCollector(Collector):
     """A controller. `collect` has to run where the engine does."""
 
-    def __init__(self, engine: Engine, refusals: Refusals, health: HealthReports) -> None:
+    def __init__(self, engine: Engine, refusals: Refusals, health: HealthReports, journal: Journal) -> None:
         self._engine = engine
+        self._journal = journal
         self._refusals = refusals
         self._health = health
 
@@ -96,6 +98,9 @@ class LabCollector(Collector):
         yield _histogram("jumpstarter_store_write_seconds", "Each write to the disk.", tally.writes)
         yield CounterMetricFamily(
             "jumpstarter_store_failed_writes", "Writes that the disk did not take.", tally.failed_writes
+        )
+        yield CounterMetricFamily(
+            "jumpstarter_journal_lost_entries", "What the journal could not keep.", self._journal.lost
         )
 
     def _exporters(self) -> Iterator[Metric]:

@@ -104,7 +104,7 @@ async def test_numbers_that_are_known_are_metrics_of_exporters_that_are_there(la
     warning = finding(severity="warning")
     reports.keep(one, kept(finding(), warning, temperature_celsius=51.5, chosen_by_a_peer=1.0))
     registry = CollectorRegistry()
-    registry.register(LabCollector(lab.engine, Refusals(logging.getLogger(__name__)), reports))
+    registry.register(LabCollector(lab.engine, Refusals(logging.getLogger(__name__)), reports, lab.journal))
     text = generate_latest(registry).decode()
     name = 'exporter="one",namespace="default"'
     assert f"jumpstarter_host_temperature_celsius{{{name}}} 51.5" in text
