@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 from jumpstarter_proto.remote import Backoff
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.terminal import print_error_line, print_line, redraw_lines
 
 from jumpstarter_client.leasing.acquire import AWAY
 from jumpstarter_client.leasing.known import Known
-from jumpstarter_client.leasing.watch import watch_lab
+from jumpstarter_client.leasing.watch import has_to_be_asked, watch_lab
 from jumpstarter_client.progress import is_live
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ async def watch(controller: Controller, watched: Watched[T], output: str | None)
                     backoff.reset()
                     await trio.sleep(LOOK_SECONDS)
         except RpcError as error:
-            if error.code is StatusCode.UNIMPLEMENTED and controller.tells:
+            if controller.tells and has_to_be_asked(error):
                 controller.tells = False
                 continue
             if error.code not in AWAY or not show.has_shown:

@@ -18,7 +18,7 @@ from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.leasing.controller import Controller, bare, is_missing
 from jumpstarter_client.leasing.progress import Progress, Stage, progress_of
 from jumpstarter_client.leasing.times import spell
-from jumpstarter_client.leasing.watch import ask_for_lease, watch_lease
+from jumpstarter_client.leasing.watch import ask_for_lease, has_to_be_asked, watch_lease
 
 __all__ = [
     "AWAY",
@@ -116,7 +116,7 @@ async def until_ready(
                     await ask_for_lease(controller, name, wait.see, wait.pace, wait.is_reached)
                 continue
             except RpcError as error:
-                if error.code is StatusCode.UNIMPLEMENTED and controller.tells:
+                if controller.tells and has_to_be_asked(error):
                     controller.tells = False
                     continue
                 if error.code not in AWAY:

@@ -262,7 +262,7 @@ class Calls:
             request.page_token = page.next_page_token
 
     def watch(self, request: WatchRequest) -> AbstractAsyncContextManager[ClientCall[WatchRequest, LabNews]]:
-        """What the request asks for, as it is and as it changes. UNIMPLEMENTED: this controller does not tell."""
+        """What the request asks for, as it is and as it changes. See `leasing.watch` for those that do not tell."""
         return self._lab().Watch(request)
 
     def _lab(self) -> LabServiceStub:

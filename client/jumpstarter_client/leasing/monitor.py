@@ -18,7 +18,7 @@ from jumpstarter_client.leasing.acquire import AWAY
 from jumpstarter_client.leasing.controller import Controller, is_missing
 from jumpstarter_client.leasing.notices import Notify
 from jumpstarter_client.leasing.term import Look, Phase, Term
-from jumpstarter_client.leasing.watch import watch_lease
+from jumpstarter_client.leasing.watch import has_to_be_asked, watch_lease
 
 __all__ = ["LeaseEndedError", "Monitor"]
 
@@ -103,7 +103,7 @@ class Monitor:
                 await watch_lease(self._controller, self._name, see, knows=True)
                 continue
             except RpcError as error:
-                if error.code is StatusCode.UNIMPLEMENTED:
+                if has_to_be_asked(error):
                     self._controller.tells = self._term.is_told = False
                     return
                 failure: JumpstarterError = error

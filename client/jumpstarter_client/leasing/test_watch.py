@@ -14,7 +14,7 @@ from google.protobuf import timestamp_pb2
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.lab.v1 import exporters_grpc, exporters_pb2
-from jumpstarter_proto.remote import Identity, Kind, ReasonCode, Trust
+from jumpstarter_proto.remote import Identity, Kind, ReasonCode, Trust, refused
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import kubernetes_pb2
@@ -194,6 +194,31 @@ async def test_who_waits_with_an_old_controller_asks_it(autojump_clock: trio.tes
     assert await wait(access) == (Stage.READY, ["waiting for the controller", "the queue"])
     assert not access.tells
     assert 50 < len(old.asked) < 120
+
+
+async def test_what_is_behind_a_gateway_that_knows_no_watch_is_asked(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    old = Old()
+    old.ready_at = 100
+    access = Access(Telling(fails(StatusCode.PERMISSION_DENIED, "the peer answered HTTP 403")), old)
+    assert (await wait(access))[0] is Stage.READY
+    held = Held(Access(Telling(fails(StatusCode.PERMISSION_DENIED)), old))
+    with trio.move_on_after(100):
+        await held.monitor.run()
+    assert not [sentence for sentence in held.said if "away" in sentence]
+
+
+async def test_who_is_refused_is_told_why(autojump_clock: trio.testing.MockClock) -> None:
+    denied = refused(StatusCode.PERMISSION_DENIED, "the token is not yours", ReasonCode.CALLER_DENIED)
+
+    async def denies(_: Telling) -> None:
+        raise denied
+
+    access = Access(Telling(denies), Old())
+    with pytest.raises(RpcError, match="not yours"):
+        await wait(access)
+    assert access.tells
 
 
 async def test_a_controller_that_is_restarted_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
+from jumpstarter_proto.remote import reason_of
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.leasing.known import Known
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from jumpstarter_client.leasing.controller import Calls, Controller
 
-__all__ = ["See", "ask_for_lease", "watch_lab", "watch_lease"]
+__all__ = ["See", "ask_for_lease", "has_to_be_asked", "watch_lab", "watch_lease"]
 
 REOPEN_SECONDS = 60.0
 """A connection has one token; while one asks, that may end (`renewal.SOON` is more than this)."""
@@ -35,6 +36,17 @@ See = Callable[["pb.Lease", "str | None"], bool]
 None where the controller was not asked for that. Whether that is enough."""
 
 
+def has_to_be_asked(error: RpcError) -> bool:
+    """Whether a watch was refused because there is none: by the controller, or by what is in front of it.
+
+    A gateway that lets only calls through that it knows answers with 403, which may also mean that we are refused
+    altogether; then what we ask is refused, too, and says why.
+    """
+    if error.code is StatusCode.PERMISSION_DENIED:
+        return not reason_of(error)
+    return error.code is StatusCode.UNIMPLEMENTED
+
+
 async def watch_lease(
     controller: Controller,
     name: str,
@@ -49,7 +61,7 @@ async def watch_lease(
     once a second. It also returns when another connection is due.
 
     Raises:
-        RpcError: UNIMPLEMENTED, it has to be asked; others as each call.
+        RpcError: if it `has_to_be_asked`, and as each call.
     """
     from jumpstarter_proto.lab.v1.exporters_pb2 import WatchRequest  # noqa: PLC0415 - not for who gets a board at once
 
