@@ -62,6 +62,7 @@ def test_who_waits_asks_nothing_and_gets_the_board_from_a_restarted_controller(
 ) -> None:
     held = made(lab, ann)
     waiting = Reader(lab.start("lease", "create", "-n", "one", "--lease-id", "bobs", "--client", bob))
+    lab.until(lambda: "next in the queue" in waiting.text["err"])
     third = Reader(lab.start("lease", "create", "-n", "one", "--lease-id", "third", "--client", ann))
     lab.until(lambda: "number 2 in the queue" in third.text["err"])
     lab.until(lambda: lab.watches() == 2)
