@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,10 +14,13 @@ from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.journal import Journal, JournalEntry, Source
 from jumpstarter_controller.journal.rates import BURST
-from jumpstarter_controller.lab import Key
-from jumpstarter_controller.services.call_reports import MAX_AGE, MAX_CALLS, call_entry
+from jumpstarter_controller.lab import Exporter, Key
+from jumpstarter_controller.services.call_reports import MAX_AGE, MAX_CALLS, CallReports, call_entry
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
+from jumpstarter_controller.store import MemoryStore
 
 ON = pb.DeviceCall(device="power", method="on", status="OK", seconds=0.25, age_seconds=2.0, session="s1")
 
@@ -124,6 +128,35 @@ async def test_only_exporters_report(lab: Lab, one: Identity) -> None:
         await report(lab, ann, ON)
     assert refused.value.code is StatusCode.INVALID_ARGUMENT
     assert await calls(lab) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 3)), max_size=20))
+def test_what_is_reported_again_counts_once(batches: list[tuple[int, int, int]]) -> None:
+    """Calls, omitted ones, and how often that is sent."""
+    kept: list[str] = []
+    counted, first, made = 0, 0, 0
+
+    class Paper(Journal):
+        def write(self, entry: JournalEntry, source: Source, more: int = 0) -> None:
+            kept.append(entry.method)
+
+        def count(self, entry: JournalEntry, source: Source, more: int) -> None:
+            nonlocal counted
+            counted += more
+
+    engine = Engine(MemoryStore(), clock=lambda: 1000.0)
+    reports = CallReports(engine, Paper(Path("nowhere"), lambda: 1000.0))
+    exporter = Exporter(namespace="default", name="one", uid="1")
+    engine.view.set(Exporter, ONE, exporter)
+    for number, omitted, times in batches:
+        calls = [pb.DeviceCall(method=str(made + index)) for index in range(number)]
+        request = pb.ReportCallsRequest(reporter="r", first=first, calls=calls, omitted=omitted)
+        for _ in range(times):
+            reports.take(exporter, request)
+        made += number
+        first += number + omitted
+    assert kept == [str(number) for number in range(made)]
+    assert counted == first - made
 
 
 @given(

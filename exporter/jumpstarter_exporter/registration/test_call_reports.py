@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 
 import trio
 import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jumpstarter_proto.lab.v1 import exporter_grpc, exporter_pb2
 from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, StatusCode
 
@@ -158,3 +160,46 @@ async def test_what_is_left_is_told_at_the_end(lab: Lab, autojump_clock: trio.te
             reporter.note(note(str(number)))
         await reporter.flush()
         assert len(ours.methods) == MAX_BATCH + 1
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("note"), st.integers(1, 700)),
+        st.tuples(st.just("lose"), st.integers(1, 3)),
+        st.tuples(st.just("wait"), st.integers(0, 40)),
+        st.tuples(st.sampled_from(["away", "back"]), st.just(0)),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(STEPS)
+def test_whatever_gets_lost_each_call_is_told_in_order_or_counted(steps: list[tuple[str, int]]) -> None:
+    async def run() -> None:
+        ours, made = Ours(), 0
+        async with reporting(Lab(), ours) as (reporter, _):
+            for step, number in steps:
+                match step:
+                    case "note":
+                        for _ in range(number):
+                            reporter.note(note(str(made)))
+                            made += 1
+                    case "lose":
+                        ours.loses = number
+                    case "away":
+                        reporter.disconnected()
+                    case "back":
+                        reporter.connected()
+                    case _:
+                        await trio.sleep(number)
+                assert len(reporter._waiting) <= MAX_WAITING
+            ours.loses = 0
+            reporter.connected()
+            await trio.sleep(200)
+        omitted = {request.first: request.omitted for request in ours.requests}
+        told = [int(method) for method in ours.methods]
+        assert told == sorted(set(told))
+        assert len(told) + sum(omitted.values()) == made
+
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
