@@ -95,6 +95,8 @@ class Engine:
             # It had no chance to be heard while we were away.
             self.presence.saw(exporter, now)
         self._jobs: list[_Job] = []
+        self._moved: dict[tuple[Place, bool], float] = {}
+        """Specs, and statuses (True), that have followed a step of the clock that others have not yet: by how much."""
         self._current: list[_Job] = []
         """Those of this turn."""
         self._work = trio.Event()
@@ -205,14 +207,22 @@ class Engine:
 
     async def _follow_clock(self) -> None:
         """The wall clock was set: what lasts a time goes on lasting it. When it cannot be written, next time."""
-        step = self.clock.step()
-        if not step:
+        for _ in range(MOST_CONFLICTS):
+            step = self.clock.step()
+            if not step and not self._moved:
+                return
+            follow_clock(self._draft, step, self._ahead, self._moved)
+            try:
+                await self._write([])
+            except (StoreError, Conflict, Unknown) as error:
+                self._moved |= {(place, half is Half.STATUS): step for place, half in self._ledger.written}
+                if isinstance(error, StoreError):
+                    return
+            else:
+                break
+        else:
             return
-        follow_clock(self._draft, step, self._ahead)
-        try:
-            await self._write([])
-        except (StoreError, Conflict, Unknown):
-            return
+        self._moved = {}
         self.clock.follow(step)
         self._ahead = self._ahead.at(self.clock())
         self.presence.shift(step)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pytest
 import trio
@@ -12,7 +14,7 @@ from msgspec.structs import replace
 
 from jumpstarter_controller import ledger
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease, Policy, Rule
+from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease, PairingCode, Policy, Rule
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.store import Change, Conflict, StoreError, TooOldError
 from jumpstarter_controller.store.contract import Cursor, Seen, Snapshot, Stored, Written, key_of
@@ -216,3 +218,46 @@ async def test_a_lease_that_somebody_else_gives_a_board_begins_and_ends_in_time(
     await until(engine, lambda one: one is not None and one.ended is not None)
     assert engine.view.get(Exporter, BOARD.key) == BOARD
     assert engine.view.get(Lease, MINE) == lab_of(store).get(Lease, MINE)
+
+
+@pytest.mark.parametrize("step", [86400.0, -3600.0])
+async def test_what_has_followed_a_clock_that_was_set_follows_it_once_wherever_the_store_stops(
+    store: Unreadable, nursery: trio.Nursery, step: float
+) -> None:
+    ahead = 1e9
+    engine = Engine(store, clock=lambda: time.monotonic() + ahead, steady=time.monotonic)
+    code = PairingCode(namespace="lab", name="c", kind="Client", subject="x", digest="", expires=2e9)
+    leased = lease(begin_time=engine.clock() - 1, begun=engine.clock() - 1, exporter="one", duration=600.0)
+    store.others(code, leased, replace(BOARD, lease="mine"), replace(ANN, outgoing="0", outgoing_until=2e9))
+    await running(engine, nursery)
+    await until(engine, lambda one: one is not None)
+    stopped = 0
+
+    def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
+        nonlocal stopped
+        stopped += 1
+        done = commit(changes[:1])
+        if len(changes) > 2:
+            store.stops = stops
+        if stopped % 2:
+            raise Conflict(changes[1].place, done)
+        error = StoreError("the network is gone; look after it")
+        error.done = done
+        raise error
+
+    store.stops = stops
+    ahead += step
+    with trio.fail_after(WAIT):
+        while engine.clock.step():
+            with suppress(StoreError):
+                await engine.change(lambda *_: None)
+    kept = lab_of(store)
+    for lab in (engine.view, kept):
+        moved = lab.get(Lease, MINE)
+        assert moved is not None
+        assert moved.ended is None
+        assert moved.begun == pytest.approx(leased.begun + step, abs=1)
+        assert moved.begin_time == pytest.approx(leased.begin_time + step, abs=1)
+        assert [one.expires for one in lab.all(PairingCode)] == pytest.approx([2e9 + step], abs=1)
+        assert [one.outgoing_until for one in lab.all(Client)] == pytest.approx([2e9 + step], abs=1)
+    assert stopped > 2

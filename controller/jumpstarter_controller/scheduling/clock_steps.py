@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
+from jumpstarter_controller.clock import STEP_SECONDS
 from jumpstarter_controller.lab import Client, Key, Lab, Lease, PairingCode, Record, View
+from jumpstarter_controller.lab.tables import Place
 
 __all__ = ["WrittenAhead", "follow_clock"]
 
@@ -55,25 +58,37 @@ class WrittenAhead:
         return WrittenAhead() if now >= self.newest - TOLERANCE_SECONDS else self
 
 
-def follow_clock(lab: Lab, step: float, ahead: WrittenAhead = WrittenAhead()) -> None:
+def follow_clock(
+    lab: Lab,
+    step: float,
+    ahead: WrittenAhead = WrittenAhead(),
+    moved: Mapping[tuple[Place, bool], float] = MappingProxyType({}),
+) -> None:
     """Move all durations that have begun by the `step` of the clock, in seconds; forward is positive.
 
     A lease that has begun ends after its duration, unless an end was asked for by the time of day. A lease that begins
     later begins at its time of day. Pairing codes, and tokens that were replaced, last as long as was said. What was
-    written `ahead` of our clock stays.
+    written `ahead` of our clock stays. Of a record that was `moved` already, by so much, its spec or (True) its status
+    has the rest to go: no more than once, wherever the store has stopped.
     """
+
+    def rest(record: Record, *, of_status: bool) -> float:
+        seconds = step - moved.get(((type(record), record.key), of_status), 0.0)
+        return seconds if abs(seconds) >= STEP_SECONDS else 0.0
+
     for lease in lab.open_leases():
+        by = rest(lease, of_status=True)
         if lease.offered is not None:
-            lab.put(replace(lease, offered=lease.offered + step))
+            lab.put(replace(lease, offered=lease.offered + by))
         if lease.begun is None or ahead.has(lease, lease.begun):
             continue
         begin = lease.begin_time
         if begin is not None and lease.end_time is None:
-            begin += step
-        lab.put(replace(lease, begun=lease.begun + step, begin_time=begin))
+            begin += rest(lease, of_status=False)
+        lab.put(replace(lease, begun=lease.begun + by, begin_time=begin))
     for client in list(lab.all(Client)):
         if client.outgoing and not ahead.has(client, client.outgoing_until):
-            lab.put(replace(client, outgoing_until=client.outgoing_until + step))
+            lab.put(replace(client, outgoing_until=client.outgoing_until + rest(client, of_status=False)))
     for code in list(lab.all(PairingCode)):
         if not ahead.has(code, code.expires):
-            lab.put(replace(code, expires=code.expires + step))
+            lab.put(replace(code, expires=code.expires + rest(code, of_status=False)))
