@@ -227,7 +227,8 @@ async def test_what_has_followed_a_clock_that_was_set_follows_it_once_wherever_t
     ahead = 1e9
     engine = Engine(store, clock=lambda: time.monotonic() + ahead, steady=time.monotonic)
     code = PairingCode(namespace="lab", name="c", kind="Client", subject="x", digest="", expires=2e9)
-    leased = lease(begin_time=engine.clock() - 1, begun=engine.clock() - 1, exporter="one", duration=600.0)
+    began = engine.clock() - 1
+    leased = lease(begin_time=began, begun=began, exporter="one", duration=600.0)
     store.others(code, leased, replace(BOARD, lease="mine"), replace(ANN, outgoing="0", outgoing_until=2e9))
     await running(engine, nursery)
     await until(engine, lambda one: one is not None)
@@ -256,8 +257,8 @@ async def test_what_has_followed_a_clock_that_was_set_follows_it_once_wherever_t
         moved = lab.get(Lease, MINE)
         assert moved is not None
         assert moved.ended is None
-        assert moved.begun == pytest.approx(leased.begun + step, abs=1)
-        assert moved.begin_time == pytest.approx(leased.begin_time + step, abs=1)
+        assert moved.begun == pytest.approx(began + step, abs=1)
+        assert moved.begin_time == pytest.approx(began + step, abs=1)
         assert [one.expires for one in lab.all(PairingCode)] == pytest.approx([2e9 + step], abs=1)
         assert [one.outgoing_until for one in lab.all(Client)] == pytest.approx([2e9 + step], abs=1)
     assert stopped > 2
