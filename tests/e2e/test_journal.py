@@ -54,7 +54,7 @@ def test_who_leased_extended_released_and_was_refused_is_known_also_after_kill_9
             "lease created",
             "lease ready on one",
             "lease changed",
-            "refused",
+            "was refused to release a lease",
             "lease released by its client",
             "lease ended",
         ]
@@ -62,7 +62,7 @@ def test_who_leased_extended_released_and_was_refused_is_known_also_after_kill_9
         assert [one["time"] for one in entries] == sorted(one["time"] for one in entries)
         bobs = words(journal(lab, "--client", "bob"))
         assert bobs[0] == "client created"
-        assert any(what.startswith("refused, at ") for what in bobs), bobs
+        assert any(what.startswith("was refused, at ") for what in bobs), bobs
         # The board's entries are its leases' from their beginning on.
         assert set(said) <= {
             what.split(":")[0].split(" after")[0] for what in words(journal(lab, "--board", "one"))

@@ -405,11 +405,10 @@ def read_journal(
 ) -> int:
     """Show who leased, extended, released and was refused what, and who switched a board, in order of time.
 
-    Exporters of ours report the name of each call that is no mere look: never its arguments. Whoever causes too much is
-    cut down to a number.
+    Exporters report the name of each call that is no mere look, never its arguments. Too many of them become a number.
 
         jumpstarter-controller admin journal --board rpi4-1 --since 2h
-        jumpstarter-controller admin journal --client ann --since 2026-11-28T18:00 --until 2026-11-29 -o json
+        jumpstarter-controller admin journal --client ann --since 7d --until 1d -o json
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def entry_of(time: float, sentence: str, fields: Mapping[str, str]) -> tuple[Jou
 
 def stranger_refused(time: float, error: Exception, fields: Mapping[str, str]) -> tuple[JournalEntry, Source]:
     """That somebody was refused who says that they are the one in the fields. All of them are one source."""
-    entry, _ = entry_of(time, f"refused, at {fields.get('peer', '')}: {error}", fields)
+    entry, _ = entry_of(time, f"was refused, at {fields.get('peer', '')}: {error}", fields)
     return entry, ("strangers",)
 
 

@@ -23,7 +23,6 @@ WRITE_SECONDS = 1.0
 RETRY_SECONDS = 5.0
 LOOK_SECONDS = 3600.0
 """What is too old goes so soon, also where nothing happens."""
-LAST_SECONDS = 5.0
 MAX_WAITING = 10_000
 """Entries in memory; a disk that takes nothing loses what comes then."""
 
@@ -77,7 +76,7 @@ class Journal:
         self._news.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write until cancelled; what is there by then is written, too, if the disk takes it in a few seconds."""
+        """Write until cancelled; what is there by then is written, too, if the disk takes it within `BUSY_SECONDS`."""
         task_status.started()
         try:
             while True:
@@ -86,7 +85,7 @@ class Journal:
                 await trio.sleep(RETRY_SECONDS if self.trouble else WRITE_SECONDS)
                 await self.flush(trim=True)
         finally:
-            with trio.move_on_after(LAST_SECONDS, shield=True):
+            with trio.CancelScope(shield=True):  # SQLite gives up by itself
                 await self.flush(is_last=True)
                 await trio.to_thread.run_sync(self._file.close, limiter=self._thread)
 

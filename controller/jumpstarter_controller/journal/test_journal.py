@@ -19,7 +19,7 @@ import trio.testing
 from jumpstarter_controller.journal import Journal, JournalEntry, JournalLimits, JournalQuery, journal_file
 from jumpstarter_controller.journal.journal import MAX_WAITING, WRITE_SECONDS
 from jumpstarter_controller.journal.journal_file import JournalError, JournalFile
-from jumpstarter_controller.journal.rates import BURST
+from jumpstarter_controller.journal.rates import BURST, TELL_SECONDS
 
 ANN = ("client", "default", "ann")
 ALL = JournalQuery()
@@ -128,6 +128,41 @@ async def test_how_many_were_left_out_is_kept_at_the_end(tmp_path: Path) -> None
             journal.write(event("again"), ANN)
     async with running(tmp_path / "j") as journal:
         assert (await journal.read(ALL))[0][-1].more == 5
+
+
+async def test_a_number_is_written_soon_also_where_nothing_else_happens(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path / "j") as journal:
+        await trio.sleep(5)
+        journal.count(event("", client="ann"), ANN, 5)
+        await trio.sleep(TELL_SECONDS * 1.5)
+        file = JournalFile(tmp_path / "j", 1024 * 1024)
+        assert [one.more for one in file.read(ALL)[0]] == [5]
+        file.close()
+
+
+async def test_what_could_not_be_written_is_tried_again_by_itself(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    folder = tmp_path / "away"
+    async with running(folder / "j") as journal:
+        journal.write(event("one"), ANN)
+        await trio.sleep(2)
+        assert journal.trouble
+        folder.mkdir()
+        await trio.sleep(10)
+        file = JournalFile(folder / "j", 1024 * 1024)
+        assert words(file.read(ALL)[0]) == ["one"]
+        file.close()
+
+
+def test_a_file_that_is_made_takes_no_descriptor_with_it(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file.append([event("one")], 0.0)
+    file.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_what_is_too_old_goes(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +56,15 @@ def test_sources_without_number_take_no_memory_without_end(sources: list[int]) -
         assert len(found._buckets) <= 21
     finally:
         rates.MAX_SOURCES = before
+
+
+def test_whoever_did_nothing_for_long_makes_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "MAX_SOURCES", 20)
+    found = Rates()
+    for number in range(20):
+        found.admit(JournalEntry(0.0), (str(number),), 0.0)
+    kept = [found.admit(JournalEntry(0.0), (who,), 1000.0) for who in ("a", "b") for _ in range(BURST)]
+    assert all(kept)
 
 
 def test_a_count_names_what_all_of_them_share() -> None:

@@ -6,7 +6,7 @@ import logging
 
 from msgspec.structs import replace
 
-from jumpstarter_controller.journal.wording import entries
+from jumpstarter_controller.journal.wording import entries, write
 from jumpstarter_controller.lab import (
     Client,
     Condition,
@@ -31,6 +31,13 @@ def said(before: Record | None, after: Record | None) -> list[str]:
 
 def waits(reason: str, message: str) -> Lease:
     return replace(LEASE, conditions=(Condition(ConditionType.PENDING, True, reason, message),))
+
+
+def test_what_is_said_is_kept_without_what_only_debugging_wants() -> None:
+    kept: list[tuple[str, str]] = []
+    for before, after in ((None, LEASE), (LEASE, None)):
+        write(before, after, lambda sentence, fields: kept.append((sentence, fields["client"])))
+    assert kept == [("lease created: board=rpi4, for 60 s", "ann")]
 
 
 def test_a_leases_life() -> None:

@@ -186,7 +186,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         lease = self._lease(client.namespace, name)
         if lease.client != client.name:
             self._engine.tell(
-                f"refused: a connection: the lease is {lease.client}'s", about(client, lease=lease.name)
+                f"was refused a connection: the lease is {lease.client}'s", about(client, lease=lease.name)
             )
             raise refused(
                 StatusCode.UNKNOWN,

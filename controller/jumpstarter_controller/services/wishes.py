@@ -25,7 +25,7 @@ def wish(
         yield
     except JumpstarterError as error:
         if status_of(error)[0] is not StatusCode.UNAVAILABLE:
-            engine.tell(f"refused: {verb}: {error}", fields)
+            engine.tell(f"was refused {verb}: {error}", fields)
         raise
     if done:
         engine.tell(done, fields, then)
