@@ -139,7 +139,7 @@ class Ledger:
             self.draft.back_to(0)
             self._note(changes, stopped.done)
             with trio.CancelScope(shield=True):
-                await self._look_again(changes[len(stopped.done)])
+                await self._look_again(changes[len(stopped.done)], stopped)
             raise
         except StoreError as error:
             undone()
@@ -189,14 +189,18 @@ class Ledger:
             events[place] = Event(place, revision, stored)
         self._take(list(events.values()))
 
-    async def _look_again(self, change: Change) -> None:
+    async def _look_again(self, change: Change, stopped: Conflict | Unknown) -> None:
         """See how the record is at which a batch has stopped, which may be as it was to be."""
         try:
             stored = await trio.to_thread.run_sync(self._store.read, change.place)
         except StoreError as error:
             self._refuse(error)
             raise
-        if stored is not None and stored.request == change.request:
+        if stored is None:  # who has taken it away is not said
+            is_made = change.record is None and isinstance(stopped, Unknown)
+        else:
+            is_made = stored.request == change.request
+        if is_made:
             self.written.add((change.place, change.half))
         self._take([self._known.event(change.place, stored)])
         self.draft.undone += 1

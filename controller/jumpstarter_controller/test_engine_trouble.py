@@ -16,7 +16,7 @@ from jumpstarter_controller import ledger
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease, PairingCode, Policy, Rule
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.store import Change, Conflict, StoreError, TooOldError
+from jumpstarter_controller.store import Change, Conflict, StoreError, TooOldError, Unknown
 from jumpstarter_controller.store.contract import Cursor, Seen, Snapshot, Stored, Written, key_of
 from jumpstarter_controller.store.whole import fill, lab_of
 from jumpstarter_controller.test_engine_others import (
@@ -262,3 +262,24 @@ async def test_what_has_followed_a_clock_that_was_set_follows_it_once_wherever_t
         assert [one.expires for one in lab.all(PairingCode)] == pytest.approx([2e9 + step], abs=1)
         assert [one.outgoing_until for one in lab.all(Client)] == pytest.approx([2e9 + step], abs=1)
     assert stopped > 2
+
+
+async def test_a_record_of_whose_end_nobody_knows_is_taken_away_once(
+    store: Unreadable, nursery: trio.Nursery
+) -> None:
+    store.others(BOB)
+    engine = Engine(store)
+    await running(engine, nursery)
+
+    def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
+        commit(changes)
+        raise Unknown(changes[0].place)
+
+    def delete(lab: Lab, _: float) -> None:
+        client = lab.get(Client, BOB.key)
+        assert client is not None, "it is gone: this has done it"
+        lab.remove(client)
+
+    store.stops = stops
+    await engine.change(delete)
+    assert engine.view.get(Client, BOB.key) is None
