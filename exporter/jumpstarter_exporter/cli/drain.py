@@ -202,7 +202,7 @@ def asked(ask: Callable[[HostServiceStub], Awaitable[Answer]], socket: Path | No
     async def call() -> Answer:
         try:
             with collapsed():
-                async with open_channel(await connect_unix(socket or sockets.default_path())) as channel:
+                async with open_channel(await connect_unix(socket or sockets.path_to_ask())) as channel:
                     stub = HostServiceStub(channel)
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(_tell_progress, stub)

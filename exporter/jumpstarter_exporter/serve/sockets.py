@@ -20,7 +20,17 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.rpc import socket_address
 
-__all__ = ["GROUP", "MODE", "SYSTEM", "SocketError", "claimed", "default_path", "of_board", "shared_group"]
+__all__ = [
+    "GROUP",
+    "MODE",
+    "SYSTEM",
+    "SocketError",
+    "claimed",
+    "default_path",
+    "of_board",
+    "path_to_ask",
+    "shared_group",
+]
 
 SYSTEM = Path("/run/jumpstarter/exporter.sock")
 GROUP = "jumpstarter"
@@ -52,6 +62,16 @@ def default_path() -> Path:
             "export JUMPSTARTER_RUNTIME_DIRECTORY=FOLDER"
         )
     return Path(runtime) / "jumpstarter" / SYSTEM.name
+
+
+def path_to_ask() -> Path:
+    """Where the exporter of this host is asked: at the service's socket, if this process may use it; else at its own.
+
+    As `jumpstarter` does. SocketError: there is no place for either.
+    """
+    if not os.environ.get("JUMPSTARTER_RUNTIME_DIRECTORY") and os.access(SYSTEM, os.W_OK):
+        return SYSTEM
+    return default_path()
 
 
 def of_board(door: Path, name: str) -> Path:

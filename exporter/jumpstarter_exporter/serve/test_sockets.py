@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from jumpstarter_exporter.serve import sockets
-from jumpstarter_exporter.serve.sockets import SocketError, claimed, default_path
+from jumpstarter_exporter.serve.sockets import SocketError, claimed, default_path, path_to_ask
 
 
 def bound(path: Path) -> socket.socket:
@@ -90,6 +92,46 @@ def test_default_is_the_systems_or_the_users(tmp_path: Path, monkeypatch: pytest
     assert default_path() == user / "jumpstarter" / "exporter.sock"
     system.parent.mkdir(parents=True)
     assert default_path() == system
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """As a user who is not root, whoever runs the tests."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def test_who_may_use_the_services_socket_but_not_make_one_there_asks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a user of the group jumpstarter does, who has no session of their own, as by SSH to the image."""
+    tmp_path.chmod(0o755)
+    # Relative, as not all folders above are open to others.
+    monkeypatch.chdir(tmp_path)
+    system = Path("run/exporter.sock")
+    system.parent.mkdir()
+    monkeypatch.setattr(sockets, "SYSTEM", system)
+    monkeypatch.delenv("JUMPSTARTER_RUNTIME_DIRECTORY")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "user")
+    system.parent.chmod(0o555)
+    with as_nobody(), pytest.raises(SocketError, match="export JUMPSTARTER_RUNTIME_DIRECTORY=FOLDER"):
+        path_to_ask()
+    system.parent.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(system))
+        system.chmod(0o666)
+        system.parent.chmod(0o555)
+        with as_nobody():
+            assert path_to_ask() == system
+            monkeypatch.setenv("JUMPSTARTER_RUNTIME_DIRECTORY", "/chosen")
+            assert path_to_ask() == Path("/chosen/exporter.sock")
+        system.parent.chmod(0o755)
 
 
 def test_a_program_that_is_just_being_started_keeps_the_path_from_nobody(tmp_path: Path) -> None:
