@@ -69,7 +69,7 @@ class Setup:
     append: str = ""
     extra: Sequence[str] = ()
     forward: Sequence[str] = ()
-    """Ports of the guest that are its own at OUTSIDE, too: ``tcp:8082``."""
+    """Ports of the guest that are its own at OUTSIDE, too: ``tcp:8082``. It reaches itself there as well."""
     root: str = "LABEL=root"
     is_read_only: bool = False
     """Whether the card refuses to be written, as one that is worn out."""
@@ -173,7 +173,7 @@ def arguments(setup: Setup, image: Image, folder: Path, card: Path, snapshot: st
 
 def _forwarded(port: str) -> str:
     kind, _, number = port.partition(":")
-    return f"{kind}:{OUTSIDE}:{number}-:{number}"
+    return f"{kind}::{number}-:{number}"
 
 
 def _device_tree(image: Image, folder: Path) -> Path:
