@@ -158,8 +158,13 @@ def _wait_for_time(host: Host) -> bool:
 
 
 def is_time_known(host: Host) -> bool:
-    """Whether the clock was set since the boot by who knows the time."""
-    return host.run("timedatectl", "show", "-p", "NTPSynchronized", "--value").output.strip() == "yes"
+    """Whether the clock was set since the boot by who knows the time.
+
+    The kernel says so late where the clock was years behind: chronyd has set it, and yet knows little of its rate.
+    """
+    if host.run("timedatectl", "show", "-p", "NTPSynchronized", "--value").output.strip() == "yes":
+        return True
+    return host.run("chronyc", "-n", "waitsync", "1", "0", "0", "1").code == 0
 
 
 def enrolled_as(host: Host) -> Enrolled | None:

@@ -50,6 +50,9 @@ makestep 1 -1
 maxupdateskew 100
 sourcedir {NETWORK_TIME}
 """
+NEAR_SERVER = "iburst minpoll 4"
+"""How one on the same network is asked: each 16 s at first, as it may start later than this host. chronyd believes
+what it has heard three times, which takes minutes else."""
 LOCAL_NETWORKS = (
     *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
     *("fc00::/7", "fe80::/10"),
@@ -152,12 +155,12 @@ def _wpa(wifi: Wifi) -> str:
 def _time(kept: Kept) -> str:
     """For chronyd. Who knows the time is trusted more than the controller's host, which may only have a clock."""
     if kept.time_server:
-        lines = [f"server {kept.time_server} iburst trust"]
+        lines = [f"server {kept.time_server} {NEAR_SERVER} trust"]
     else:
         lines = ["pool 2.debian.pool.ntp.org iburst maxsources 3 trust"]
         if kept.endpoint and not kept.controller:
-            # A lab without a way out. Asked often, as it says nothing yet while it starts.
-            lines.append(f"server {_host_of(kept.endpoint)} iburst minpoll 4")
+            # A lab without a way out.
+            lines.append(f"server {_host_of(kept.endpoint)} {NEAR_SERVER}")
     if kept.controller:
         lines += [f"allow {network}" for network in LOCAL_NETWORKS]
     return _HEADER + _TIME + "".join(f"{line}\n" for line in lines)

@@ -81,6 +81,13 @@ def test_a_time_server_that_is_about_to_answer_is_waited_for(machine: ImageHost)
     assert enrol(machine.host) == (Step.ENROLLED, "")
 
 
+def test_a_clock_that_was_set_is_right_before_the_kernel_says_so(machine: ImageHost) -> None:
+    machine.fact("clock", "no")
+    assert not enrolment.is_time_known(machine.host)
+    machine.program("chronyc", '[ "$*" = "-n waitsync 1 0 0 1" ]')
+    assert enrolment.is_time_known(machine.host)
+
+
 def test_the_last_codes_are_remembered() -> None:
     kept = Kept()
     for number in range(2 * MAX_USED_CODES):

@@ -64,7 +64,7 @@ def test_all_that_is_known_is_written_for_whom_it_is() -> None:
     assert "Address=10.0.0.2/8\nGateway=10.0.0.1\nDNS=10.0.0.1\nDNS=fd00::1\n" in wireless
     assert "DHCP" not in wireless
     assert files[SSH_KEYS].content == "ssh-ed25519 AAAA ann\nssh-ed25519 BBBB ben\n"
-    assert time_sources(FULL) == ["server ntp.lab iburst trust"]
+    assert time_sources(FULL) == ["server ntp.lab iburst minpoll 4 trust"]
 
 
 def test_the_passphrase_and_the_code_are_where_only_root_reads_or_nowhere() -> None:
@@ -88,7 +88,7 @@ def test_an_offline_lab_asks_the_controllers_host_for_the_time_and_believes_all_
     assert time_sources(Kept(endpoint="lab")) == [pool, "server lab iburst minpoll 4"]
     # It does not ask itself.
     assert time_sources(Kept(endpoint="lab", controller=True)) == [pool]
-    assert time_sources(Kept(endpoint="lab", time_server="ntp")) == ["server ntp iburst trust"]
+    assert time_sources(Kept(endpoint="lab", time_server="ntp")) == ["server ntp iburst minpoll 4 trust"]
 
 
 def test_a_labs_card_tells_local_networks_the_time_and_others_nobody() -> None:

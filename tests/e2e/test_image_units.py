@@ -168,13 +168,15 @@ def test_time_servers_of_the_network_are_those_of_its_last_word(tmp_path: Path) 
     network = tmp_path / "netif/state"
     network.write_text("OPER_STATE=routable\nDNS=10.0.0.1\nNTP=10.0.0.1 ntp.lab\n")
     assert script.run("sources") == said
-    assert named.read_text() == "server 10.0.0.1 iburst trust\nserver ntp.lab iburst trust\n"
+    assert (
+        named.read_text() == "server 10.0.0.1 iburst minpoll 4 trust\nserver ntp.lab iburst minpoll 4 trust\n"
+    )
     # The network says something else while chronyd is told.
     script.program(
         "chronyc", f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; echo NTP=10.0.0.2 >{network}; }}"
     )
     assert script.run("sources") == [*said, *said]
-    assert named.read_text() == "server 10.0.0.2 iburst trust\n"
+    assert named.read_text() == "server 10.0.0.2 iburst minpoll 4 trust\n"
 
 
 def test_the_clock_of_a_labs_card_is_given_away_after_the_time_that_others_have_to_tell_it(
