@@ -231,8 +231,9 @@ def _controller(facts: Facts) -> Iterator[str]:
             "it knows, with --renew)."
         )
     elif facts.trouble:
+        trouble = facts.trouble if facts.trouble.endswith("?") else facts.trouble.rstrip(".") + "."
         yield (
-            f"Controller: not enrolled yet: {facts.trouble.rstrip('.')}. It is tried again by itself, "
+            f"Controller: not enrolled yet: {trouble} It is tried again by itself, "
             "and when jumpstarter.yaml changes."
         )
     elif facts.is_waiting:

@@ -65,6 +65,7 @@ def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
             "at lab refused: it is used. It is tried again with a new",
         ),
         ({"trouble": "no such host"}, "not enrolled yet: no such host. It is tried again by itself"),
+        ({"trouble": "is it there?"}, "not enrolled yet: is it there? It is tried again by itself"),
         ({"is_controller": True}, "this host is its own controller"),
         ({}, "Controller: none; to lease these boards from elsewhere add `endpoint`"),
         ({"enrolled": "pi of old:1", "endpoint": "new:1"}, "names new:1; to move there add a `pairingCode`"),
