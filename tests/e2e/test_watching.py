@@ -111,6 +111,7 @@ def test_leases_are_watched_in_a_pipe_through_a_restart_of_the_controller(
     lab.ok("lease", "create", "-n", "one", "--lease-id", "bobs", "--no-wait", "--client", bob)
     lab.until(lambda: "bobs of bob is waiting: " in everybody.text["out"])
     lab.until(lambda: "next in the queue" in everybody.text["out"])
+    lab.until(lambda: '"waiting"' in own.text["out"])
     lab.kill_controller()
     lab.until(lambda: "the controller is away" in everybody.text["err"])
     lab.start_controller()
@@ -118,6 +119,7 @@ def test_leases_are_watched_in_a_pipe_through_a_restart_of_the_controller(
     lab.ok("lease", "release", held, "--client", ann)
     lab.until(lambda: f"{held} of ann has ended: it was released\n" in everybody.text["out"])
     lab.until(lambda: "bobs of bob is ready: one is leased" in everybody.text["out"])
+    lab.until(lambda: '"ready"' in own.text["out"])  # what changes meanwhile is told as one
     lab.ok("lease", "release", "bobs", "--client", bob)
     lab.until(lambda: "bobs of bob has ended" in everybody.text["out"])
     lab.until(lambda: '"ended"' in own.text["out"])
