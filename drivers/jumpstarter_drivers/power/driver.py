@@ -16,8 +16,6 @@ from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, Driver, exp
 
 from jumpstarter_drivers.power import pins
 from jumpstarter_drivers.power.reading import PowerReading
-from jumpstarter_drivers.power.usb_hub.switch import SocketSwitch
-from jumpstarter_drivers.power.usb_hub.topology import parse_port
 
 __all__ = ["GpioRelay", "HubPort", "MockPower", "PowerInterface", "PowerSwitch", "SyncMockPower"]
 
@@ -334,6 +332,10 @@ class HubPort(PowerInterface):
 
     def __post_init__(self) -> None:
         """Read the names. ValueError for one that is none."""
+        # Half a megabyte, which hosts whose boards have other switches are spared.
+        from jumpstarter_drivers.power.usb_hub.switch import SocketSwitch  # noqa: PLC0415
+        from jumpstarter_drivers.power.usb_hub.topology import parse_port  # noqa: PLC0415
+
         super().__post_init__()
         self._socket = SocketSwitch(
             parse_port(self.port, self.hub),
@@ -345,6 +347,8 @@ class HubPort(PowerInterface):
     @classmethod
     def host_nodes(cls, values: Mapping[str, Any]) -> Sequence[str]:
         """The hub."""
+        from jumpstarter_drivers.power.usb_hub.topology import parse_port  # noqa: PLC0415 - see above
+
         with suppress(ValueError):  # which its constructor says
             return [parse_port(values.get("port", ""), values.get("hub")).hub]
         return []

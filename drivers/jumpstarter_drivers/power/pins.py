@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +128,8 @@ def _factory(name: str) -> Any:
 
 
 def _make(name: str) -> Any:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - one megabyte that a host without GPIO never needs
+
     known = {entry.name: entry for entry in entry_points(group="gpiozero_pin_factories")}
     entry = known.get(name) or known.get(name.lower())
     if entry is None:
