@@ -132,6 +132,8 @@ def test_leases_are_watched_in_a_pipe_through_a_restart_of_the_controller(
         "ended",
     ]
     assert states[-1]["reason"] == "it was released"
+    assert (states[0]["state"], states[0]["queue_position"]) == ("waiting", 1)
+    assert {one["queue_position"] for one in states if one["state"] != "waiting"} == {None}
     for one in (everybody, own):
         one.process.send_signal(signal.SIGINT)
         assert one.process.wait(timeout=LIMIT) == 130

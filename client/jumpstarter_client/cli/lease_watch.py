@@ -31,6 +31,8 @@ class SeenLease:
     """One lease, as the controller told of it last."""
 
     record: pb.Lease
+    queue_position: int | None = None
+    """1 is next; None: it does not wait in the queue, or the controller has not told."""
     told_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -68,13 +70,17 @@ def lease_changes(
     old = {one.name: one for one in before or () if not one.has_ended}
     for one in found:
         was = old.pop(one.name, None)
-        if was is None or was.sentence != one.sentence:
-            yield one.sentence, as_data(one.now, time.time())
+        if was is None or (was.sentence, was.queue_position) != (one.sentence, one.queue_position):
+            yield one.sentence, _data(one)
     for gone in old.values():  # no more is said of it, or it is somebody else's
         yield (
             f"{gone.name} is not {bare(gone.record.client)}'s any more",
-            as_data(gone.now, time.time()) | {"state": "ended", "reason": ""},
+            _data(gone) | {"state": "ended", "reason": "", "queue_position": None},
         )
+
+
+def _data(one: SeenLease) -> dict[str, object]:
+    return as_data(one.now, time.time()) | {"queue_position": one.queue_position}
 
 
 def watch_leases(given: Arguments, options: Options, *, everybody: bool) -> ExitCode:
@@ -84,12 +90,15 @@ def watch_leases(given: Arguments, options: Options, *, everybody: bool) -> Exit
     shown: dict[str, SeenLease] = {}
 
     def seen(known: Known) -> list[SeenLease]:
-        records = {name: one.lease for name, one in sorted({**known.leases, **known.ended}.items())}
         before = shown.copy()
         shown.clear()
-        for name, record in records.items():
-            was = before.get(name)
-            shown[name] = was if was is not None and was.record == record else SeenLease(record)
+        for name, news in sorted({**known.leases, **known.ended}.items()):
+            was, found = before.get(name), SeenLease(news.lease, news.place or None)
+            is_same = was is not None and (was.record, was.queue_position) == (
+                found.record,
+                found.queue_position,
+            )
+            shown[name] = was if was is not None and is_same else found
         return list(shown.values())
 
     async def look(calls: Calls) -> list[SeenLease]:
