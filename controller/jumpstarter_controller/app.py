@@ -204,14 +204,19 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         _log.warning("%s", drained_text(drain))
     try:
         return await serve(
-            served, lines, *background, tls=tls, status=partial(status_text, engine, end), unread=changed
+            served,
+            lines,
+            *background,
+            tls=tls,
+            status=partial(status_text, engine, journal, end),
+            unread=changed,
         )
     finally:
         folder.socket.unlink(missing_ok=True)
 
 
-def status_text(engine: Engine, end: CertificateEnd) -> str:
-    """How many exporters and leases there are, and what is in the way of new ones, for `systemctl status`."""
+def status_text(engine: Engine, journal: Journal, end: CertificateEnd) -> str:
+    """How many exporters and leases there are, and what is wrong, for `systemctl status`."""
     now, view = engine.clock(), engine.view
     there = sum(online(one, engine.presence, now) for one in view.all(Exporter))
     leases = list(view.open_leases())
@@ -222,6 +227,7 @@ def status_text(engine: Engine, end: CertificateEnd) -> str:
         f"{there} of {view.count(Exporter)} exporters online",
         f"{active} leases active, {len(leases) - active} waiting",
         engine.trouble,
+        journal.trouble and f"entries of the journal may get lost: {journal.trouble}",
         end.last_warning,
     )
     return "; ".join(filter(None, sentences))

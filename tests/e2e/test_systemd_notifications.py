@@ -139,3 +139,20 @@ def test_the_status_says_how_many_exporters_and_leases_there_are(lab: Lab, syste
     )
     while "1 of 1 exporters online" not in systemd.recv(4096).decode():
         pass
+
+
+def test_the_status_says_that_the_journal_cannot_be_written(lab: Lab, systemd: socket.socket) -> None:
+    lab.data.mkdir(0o700)
+    (lab.data / "journal.sqlite").mkdir()
+    listen = f"127.0.0.1:{lab.port}"
+    start(lab, systemd, "jumpstarter-controller", "run", "--data", lab.data, "--listen", listen)
+    idle = "0 of 0 exporters online; 0 leases active, 0 waiting"
+    assert systemd.recv(4096).decode() == f"READY=1\nSTATUS={idle}"
+    lab.admin("client", "create", "ann", "--save", lab.home / "ann.yaml")
+    file = lab.data / "journal.sqlite"
+    why = systemd.recv(4096).decode()
+    assert why.startswith(f"STATUS={idle}; entries of the journal may get lost: {file}: unable to open")
+    assert "make room on its disk" in why
+    file.rmdir()
+    assert systemd.recv(4096).decode() == f"STATUS={idle}"
+    assert "client created" in lab.admin("journal", "--client", "ann")

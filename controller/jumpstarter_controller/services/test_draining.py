@@ -125,7 +125,7 @@ async def test_it_stays_drained_in_the_next_process_and_who_waits_too(lab: Lab, 
             own_certificate(tmp_path, [])
             end = CertificateEnd(own_certificate(tmp_path, []))
             since = time.strftime("%Y-%m-%d %H:%M", time.localtime(drained.created))
-            assert status_text(engine, end).startswith(
+            assert status_text(engine, lab.journal, end).startswith(
                 f"drained since {since} (another room): no lease begins until `jumpstarter-controller resume`; "
             )
             nursery.cancel_scope.cancel()
