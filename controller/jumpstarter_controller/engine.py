@@ -181,10 +181,7 @@ class Engine:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ledger.follow)
-                try:
-                    await self._work_on()
-                finally:
-                    self._ledger.wake()
+                await self._work_on()
         finally:
             self.failed.set()
             self._fail(

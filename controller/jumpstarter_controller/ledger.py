@@ -72,12 +72,17 @@ class Ledger:
         self._id = secrets.token_hex(4)
         self._requests = 0
 
-    def wake(self) -> None:
-        """`follow` waits no more; for who cancels it."""
-        self._store.wake()
-
     async def follow(self) -> NoReturn:
-        """Take in what others write. What cannot be read is said once, and tried again every second."""
+        """Take in what others write. What cannot be read is said once, and tried again every second.
+
+        When cancelled, nothing waits for others any more: neither its thread, nor a write that is under way.
+        """
+        try:
+            await self._follow()
+        finally:
+            self._store.wake()
+
+    async def _follow(self) -> NoReturn:
         said = ""
         while True:
             try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 import trio
@@ -16,7 +18,15 @@ from jumpstarter_controller import ledger
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease, PairingCode, Policy, Rule
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.store import Change, Conflict, StoreError, TooOldError, Unknown
+from jumpstarter_controller.store import (
+    Change,
+    Conflict,
+    SqliteStore,
+    StoreError,
+    TooOldError,
+    Unknown,
+    sqlite,
+)
 from jumpstarter_controller.store.contract import Cursor, Seen, Snapshot, Stored, Written, key_of
 from jumpstarter_controller.store.whole import fill, lab_of
 from jumpstarter_controller.test_engine_others import (
@@ -283,3 +293,35 @@ async def test_a_record_of_whose_end_nobody_knows_is_taken_away_once(
     store.stops = stops
     await engine.change(delete)
     assert engine.view.get(Client, BOB.key) is None
+
+
+async def test_an_engine_that_ends_does_not_wait_for_another_that_has_its_store_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 3600.0)
+    path = tmp_path / "lab.sqlite"
+    refused: list[StoreError] = []
+
+    async def ask(engine: Engine) -> None:
+        with pytest.raises(StoreError, match="end the program that has it open") as error:
+            await engine.change(put(BOB))
+        refused.append(error.value)
+
+    with closing(SqliteStore(path)) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        engine = Engine(store)
+        waits = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def seen(statement: str) -> None:
+            if "BEGIN IMMEDIATE" in statement:
+                token.run_sync_soon(waits.set)
+
+        store._db.set_trace_callback(seen)
+        with trio.fail_after(WAIT):
+            async with trio.open_nursery() as asking, trio.open_nursery() as nursery:
+                await nursery.start(engine.run)
+                other.execute("BEGIN IMMEDIATE")
+                asking.start_soon(ask, engine)
+                await waits.wait()
+                nursery.cancel_scope.cancel()
+    assert len(refused) == 1

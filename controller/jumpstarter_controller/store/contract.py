@@ -195,7 +195,7 @@ class Store(Protocol):
         """
 
     def wake(self) -> None:
-        """The `watch` that waits returns at once, or else the next one."""
+        """The `watch` that waits returns at once, or else the next one; a `commit` that waits for others gives up."""
 
     def close(self) -> None:
         """Let go of it. Nobody uses it any more."""

@@ -140,6 +140,8 @@ class SqliteStore:
         """Of the connection for all but `watch`."""
         self._watching = threading.Lock()
         self._woken = threading.Event()
+        self._wakes = 0
+        """How often it was woken: whoever waits to write gives up when this changes."""
         self._own: deque[tuple[int, int]] = deque(maxlen=MOST_OWN)
         """From which revision, not with it, to which: what this store has written itself, and need not read again."""
         self._no_records: deque[_Row] = deque(maxlen=MOST_NO_RECORDS)
@@ -248,7 +250,7 @@ class SqliteStore:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All that the block writes, or nothing of it."""
-        self._db.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             yield
             self._db.execute("COMMIT")
@@ -256,6 +258,25 @@ class SqliteStore:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+    def _begin(self) -> None:
+        """Begin a transaction that writes: wait `BUSY_SECONDS` for another writer, but no longer than until `wake`."""
+        due, wakes = time.monotonic() + BUSY_SECONDS, self._wakes
+        self._set_busy_timeout(min(LOOK_SECONDS, BUSY_SECONDS))
+        try:
+            while True:
+                try:
+                    self._db.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if not _is_busy(error) or time.monotonic() >= due or self._wakes != wakes:
+                        raise
+                else:
+                    return
+        finally:
+            self._set_busy_timeout(BUSY_SECONDS)
+
+    def _set_busy_timeout(self, seconds: float) -> None:
+        self._db.execute(f"PRAGMA busy_timeout={seconds * 1000:.0f}")
 
     def snapshot(self) -> Snapshot:
         """As `Store.snapshot`.
@@ -405,6 +426,7 @@ class SqliteStore:
 
     def wake(self) -> None:
         """As `Store.wake`."""
+        self._wakes += 1
         self._woken.set()
 
     @contextmanager
@@ -460,6 +482,10 @@ def _words(place: Place) -> str:
 
 def _is_full(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def _is_busy(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _way_out(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from jumpstarter_controller.store.contract import key_of
 from jumpstarter_controller.store.test_sqlite import OLD
 from jumpstarter_controller.store.whole import fill, lab_of
 
+WAIT = 30.0
 ANN, BOB, EVE, FAY = (Client(namespace="lab", name=name, uid=name) for name in ("ann", "bob", "eve", "fay"))
 
 
@@ -151,3 +153,41 @@ def test_two_that_open_a_file_of_an_older_version_at_once_bring_it_up_once(
     monkeypatch.setattr(sqlite.SqliteStore, "_migrate", second)
     with closing(SqliteStore(path)) as store:
         assert lab_of(store).get(Exporter, Key("lab", "e")) is not None
+
+
+def test_who_waits_to_write_gives_up_when_the_store_is_closed(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 3600.0)
+    tries = threading.Semaphore(0)
+    store._db.set_trace_callback(lambda statement: tries.release() if "BEGIN" in statement else None)
+    ends: list[str] = []
+
+    def write() -> None:
+        with pytest.raises(StoreError, match="end the program that has it open") as refused:
+            store.commit(making(BOB))
+        ends.append(str(refused.value))
+
+    writer = threading.Thread(target=write)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        writer.start()
+        for _ in range(2):  # it has waited, and goes on waiting
+            assert tries.acquire(timeout=WAIT)
+        store.close()
+        writer.join(WAIT)
+    assert len(ends) == 1
+
+
+def test_who_waits_to_write_does_when_it_can(store: SqliteStore, path: Path) -> None:
+    tries = threading.Semaphore(0)
+    store._db.set_trace_callback(lambda statement: tries.release() if "BEGIN" in statement else None)
+    writer = threading.Thread(target=store.commit, args=[making(BOB)])
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        writer.start()
+        for _ in range(2):
+            assert tries.acquire(timeout=WAIT)
+        db.execute("ROLLBACK")
+    writer.join(WAIT)
+    assert lab_of(store).get(Client, BOB.key) == BOB
