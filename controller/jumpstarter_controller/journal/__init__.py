@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from jumpstarter_controller.journal.entry import JournalEntry, Source, ignore
+from jumpstarter_controller.journal.entry import CallReport, JournalEntry, Source, ignore
 from jumpstarter_controller.journal.journal import Journal, JournalLimits
 from jumpstarter_controller.journal.journal_file import JournalError, JournalQuery
 
-__all__ = ["Journal", "JournalEntry", "JournalError", "JournalLimits", "JournalQuery", "Source", "ignore"]
+__all__ = [
+    "CallReport",
+    "Journal",
+    "JournalEntry",
+    "JournalError",
+    "JournalLimits",
+    "JournalQuery",
+    "Source",
+    "ignore",
+]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.logs import without_tokens
 
-__all__ = ["JournalEntry", "Source", "entry_of", "ignore", "stranger_refused"]
+__all__ = ["Board", "CallReport", "JournalEntry", "Source", "entry_of", "ignore", "stranger_refused"]
 
 MAX_NAME_LENGTH = 255
 """Characters of a name."""
 MAX_SENTENCE_LENGTH = 500
 
+Board: TypeAlias = tuple[str, str]
+"""The namespace and the name of its exporter."""
 Source: TypeAlias = tuple[str, ...]
 """Who causes entries, as far as they are counted together: what kind of one, and the name."""
 
@@ -49,6 +51,19 @@ class JournalEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """Bytes from the user to the device."""
     sent: int = 0
     """Bytes from the device to the user."""
+
+
+class CallReport(NamedTuple):
+    """How many calls an exporter has reported, so that none counts twice whose answer got lost."""
+
+    uid: str
+    """The exporter's."""
+    reporter: str
+    """Which of its processes counts, as it calls itself."""
+    next: int
+    """The number of the first call that was not reported yet."""
+    time: float
+    """When it was reported, in seconds since the epoch."""
 
 
 def entry_of(time: float, sentence: str, fields: Mapping[str, str]) -> tuple[JournalEntry, Source]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from jumpstarter_controller.journal.entry import JournalEntry, Source
+from jumpstarter_controller.journal.entry import Board, CallReport, JournalEntry, Source
 from jumpstarter_controller.journal.journal_file import JournalError, JournalFile, JournalQuery
 from jumpstarter_controller.journal.rates import TELL_SECONDS, Rates
 
@@ -55,6 +55,8 @@ class Journal:
         self._oldest = oldest or (lambda seconds: clock() - seconds)
         self._rates = Rates()
         self._waiting: deque[JournalEntry] = deque()
+        self._reports: dict[Board, CallReport] = {}
+        """Those whose entries wait, too."""
         self._news = trio.Event()
         self._lock = trio.Lock()
         self._thread = trio.CapacityLimiter(1)
@@ -74,6 +76,15 @@ class Journal:
         """There were so many more of which nothing else is known."""
         self._rates.count(entry, source, trio.current_time(), more)
         self._news.set()
+
+    def note_report(self, board: Board, report: CallReport) -> None:
+        """The entries of a report were all written or counted: they and this get to the disk together."""
+        self._reports[board] = report
+        self._news.set()
+
+    async def reports(self) -> dict[Board, CallReport]:
+        """The last report of each exporter that was noted before the start. JournalError: the file cannot be read."""
+        return await trio.to_thread.run_sync(self._file.reports, limiter=self._thread)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until cancelled; what is there by then is written, too, if the disk takes it within `BUSY_SECONDS`."""
@@ -95,18 +106,24 @@ class Journal:
             self._news = trio.Event()
             for entry in self._rates.due(trio.current_time(), all_of_it=is_last):
                 self._put(entry)
-            batch = list(self._waiting)
+            batch, reports = list(self._waiting), self._reports
             untold = self._untold
             if untold:
                 what = f"{untold} entries of the journal were lost: {self.trouble or 'there were too many'}"
                 batch.append(JournalEntry(self._clock(), what=what))
-            if not batch and not trim:
+            if not batch and not reports and not trim:
                 return
+            self._reports = {}
             try:
                 await trio.to_thread.run_sync(
-                    self._file.append, batch, self._oldest(self._limits.seconds), limiter=self._thread
+                    self._file.append,
+                    batch,
+                    self._oldest(self._limits.seconds),
+                    reports,
+                    limiter=self._thread,
                 )
             except JournalError as error:
+                self._reports = reports | self._reports
                 if str(error) != self.trouble:
                     self.trouble = str(error)
                     _log.error("entries of the journal may get lost: %s", error)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.json_texts import decode_json
 
-from jumpstarter_controller.journal.entry import JournalEntry
+from jumpstarter_controller.journal.entry import Board, CallReport, JournalEntry
 
 __all__ = ["JournalError", "JournalFile", "JournalQuery"]
 
@@ -58,8 +59,17 @@ class JournalFile:
         self._max_bytes = max_bytes
         self._db: sqlite3.Connection | None = None
 
-    def append(self, entries: Sequence[JournalEntry], before: float) -> None:
-        """Add entries; what is older than `before`, or more than is kept, goes. JournalError if it cannot be."""
+    def append(
+        self,
+        entries: Sequence[JournalEntry],
+        before: float,
+        reports: Mapping[Board, CallReport] = MappingProxyType({}),
+    ) -> None:
+        """Add entries, and with them which reports they are from; what is older than `before`, or too much, goes.
+
+        Raises:
+            JournalError: nothing was added.
+        """
         rows = [
             (one.time, one.is_call, one.namespace, one.board, one.client, one.lease, _body(one))
             for one in entries
@@ -73,7 +83,16 @@ class JournalFile:
                     "VALUES (?, ?, ?, ?, ?, ?, ?)",
                     rows,
                 )
+                db.executemany(
+                    "INSERT OR REPLACE INTO reports (namespace, board, uid, reporter, next, time) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        (*board, one.uid, one.reporter, str(one.next), one.time)
+                        for board, one in reports.items()
+                    ],
+                )
                 db.execute("DELETE FROM entries WHERE time < ?", (before,))
+                db.execute("DELETE FROM reports WHERE time < ?", (before,))
             self._shrink(db)
         except (OSError, sqlite3.Error) as error:
             raise self._failed(error) from error
@@ -95,6 +114,24 @@ class JournalFile:
             with suppress(ValueError):  # a row that no code of ours wrote
                 found.append(decode_json(body, JournalEntry))
         return found, count - len(rows)
+
+    def reports(self) -> dict[Board, CallReport]:
+        """Which report of each exporter was the last, if there is a file. JournalError if that cannot be read."""
+        if not self._path.exists():
+            return {}
+        try:
+            rows = (
+                self._opened()
+                .execute("SELECT namespace, board, uid, reporter, next, time FROM reports")
+                .fetchall()
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise self._failed(error) from error
+        found = {}
+        for namespace, board, uid, reporter, number, time in rows:
+            with suppress(TypeError, ValueError):  # a row that no code of ours wrote
+                found[namespace, board] = CallReport(uid, reporter, int(number), time)
+        return found
 
     def close(self) -> None:
         """Open it again at the next use."""
@@ -134,6 +171,10 @@ class JournalFile:
                     "lease TEXT NOT NULL, body TEXT NOT NULL); CREATE INDEX times ON entries (time); "
                     f"CREATE INDEX calls ON entries (call, number); PRAGMA user_version={SCHEMA}; COMMIT;"
                 )
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS reports (namespace TEXT NOT NULL, board TEXT NOT NULL, uid TEXT NOT NULL, "
+                "reporter TEXT NOT NULL, next TEXT NOT NULL, time REAL NOT NULL, PRIMARY KEY (namespace, board))"
+            )  # beside the schema's version: versions before this one go on without it
         except BaseException:  # whatever it is, nobody else can close it
             db.close()
             raise

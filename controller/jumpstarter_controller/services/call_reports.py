@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from contextlib import suppress
 
+import trio
 from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
 from jumpstarter_proto.rpc import StatusCode
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.journal import Journal, JournalEntry
+from jumpstarter_controller.journal import CallReport, Journal, JournalEntry, JournalError
 from jumpstarter_controller.lab import Exporter, ExporterDevices, Key, Lease
 
 __all__ = ["MAX_CALLS", "CallReports", "call_entry"]
@@ -74,23 +75,21 @@ def _within(value: float, most: float) -> float:
     return min(max(value, 0.0), most) if math.isfinite(value) else 0.0
 
 
-@dataclass(frozen=True)
-class _Taken:
-    uid: str
-    reporter: str
-    next: int
-
-
 class CallReports:
     """Takes the reports of all exporters, each call once."""
 
     def __init__(self, engine: Engine, journal: Journal) -> None:
         self._engine = engine
         self._journal = journal
-        self._taken: dict[Key, _Taken] = {}
+        self._taken: dict[Key, CallReport] = {}
+        """The last of each exporter."""
+        self._remembering = trio.Lock()
+        self._has_remembered = False
 
-    def take(self, exporter: Exporter, request: pb.ReportCallsRequest) -> None:
+    async def take(self, exporter: Exporter, request: pb.ReportCallsRequest) -> None:
         """Have the journal keep it."""
+        if not self._has_remembered:
+            await self._remember()
         omitted = min(request.omitted, MAX_OMITTED)
         again = self._again(exporter, request, len(request.calls) + omitted)
         calls = request.calls[again : again + MAX_CALLS]
@@ -110,6 +109,20 @@ class CallReports:
         if left > 0:
             rest = JournalEntry(now, key.namespace, key.name, is_call=True)
             self._journal.count(rest, source, left)
+        if (report := self._taken.get(key)) is not None:
+            self._journal.note_report(key, report)
+
+    async def _remember(self) -> None:
+        """Which reports came to the controller that ran before; not, where the journal cannot be read at first."""
+        async with self._remembering:
+            if self._has_remembered:
+                return
+            found = {}
+            with suppress(JournalError):  # who writes it says why
+                found = await self._journal.reports()
+            for (namespace, name), report in found.items():
+                self._taken.setdefault(Key(namespace, name), report)
+            self._has_remembered = True
 
     def _again(self, exporter: Exporter, request: pb.ReportCallsRequest, count: int) -> int:
         """How many of these were taken before, when the answer got lost."""
@@ -118,7 +131,8 @@ class CallReports:
         known = 0
         if before is not None and (before.uid, before.reporter) == (exporter.uid, reporter):
             known = before.next
-        self._taken[exporter.key] = _Taken(exporter.uid, reporter, request.first + count)
+        following = max(known, request.first + count)
+        self._taken[exporter.key] = CallReport(exporter.uid, reporter, following, self._engine.clock())
         if len(self._taken) > self._engine.view.count(Exporter):
             for key in [one for one in self._taken if self._engine.view.get(Exporter, one) is None]:
                 del self._taken[key]

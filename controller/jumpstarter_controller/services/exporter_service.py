@@ -100,5 +100,5 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
         call: ServerCall[pb.ReportCallsRequest, pb.ReportCallsResponse],
     ) -> pb.ReportCallsResponse:
         exporter = await self._streams.caller(call)
-        self._calls.take(exporter, request)
+        await self._calls.take(exporter, request)
         return pb.ReportCallsResponse()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+import trio
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
 from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
+from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.journal import Journal, JournalEntry, Source
+from jumpstarter_controller.journal import CallReport, Journal, JournalEntry, JournalQuery, Source
+from jumpstarter_controller.journal.journal_file import JournalFile
 from jumpstarter_controller.journal.rates import BURST
 from jumpstarter_controller.lab import Exporter, Key
 from jumpstarter_controller.services.call_reports import MAX_AGE, MAX_CALLS, CallReports, call_entry
@@ -130,11 +136,17 @@ async def test_only_exporters_report(lab: Lab, one: Identity) -> None:
     assert await calls(lab) == []
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 3)), max_size=20))
-def test_what_is_reported_again_counts_once(batches: list[tuple[int, int, int]]) -> None:
-    """Calls, omitted ones, and how often that is sent."""
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.integers(0, 9), st.lists(st.booleans(), min_size=1, max_size=3)),
+        max_size=20,
+    )
+)
+@settings(deadline=None, max_examples=30)
+def test_what_is_reported_again_counts_once(batches: list[tuple[int, int, list[bool]]]) -> None:
+    """Calls, omitted ones, and how often that is sent: each time, whether to a controller that was restarted."""
     kept: list[str] = []
-    counted, first, made = 0, 0, 0
+    counted = 0
 
     class Paper(Journal):
         def write(self, entry: JournalEntry, source: Source, more: int = 0) -> None:
@@ -145,18 +157,91 @@ def test_what_is_reported_again_counts_once(batches: list[tuple[int, int, int]])
             counted += more
 
     engine = Engine(MemoryStore(), clock=lambda: 1000.0)
-    reports = CallReports(engine, Paper(Path("nowhere"), lambda: 1000.0))
     exporter = Exporter(namespace="default", name="one", uid="1")
     engine.view.set(Exporter, ONE, exporter)
-    for number, omitted, times in batches:
-        calls = [pb.DeviceCall(method=str(made + index)) for index in range(number)]
-        request = pb.ReportCallsRequest(reporter="r", first=first, calls=calls, omitted=omitted)
-        for _ in range(times):
-            reports.take(exporter, request)
-        made += number
-        first += number + omitted
-    assert kept == [str(number) for number in range(made)]
-    assert counted == first - made
+
+    async def run(file: Path) -> int:
+        journal = Paper(file, lambda: 1000.0)
+        reports = CallReports(engine, journal)
+        first = made = 0
+        for number, omitted, times in batches:
+            calls = [pb.DeviceCall(method=str(made + index)) for index in range(number)]
+            request = pb.ReportCallsRequest(reporter="r", first=first, calls=calls, omitted=omitted)
+            for is_restarted in times:
+                if is_restarted:
+                    await journal.flush()
+                    journal = Paper(file, lambda: 1000.0)
+                    reports = CallReports(engine, journal)
+                await reports.take(exporter, request)
+            made += number
+            first += number + omitted
+        assert kept == [str(number) for number in range(made)]
+        return first - made
+
+    with TemporaryDirectory() as folder:
+        assert counted == trio.run(run, Path(folder) / "journal")
+
+
+async def test_a_report_that_a_controller_had_written_when_it_was_killed_counts_once(tmp_path: Path) -> None:
+    engine = Engine(MemoryStore(), clock=lambda: 1000.0)
+    exporter = Exporter(namespace="default", name="one", uid="1")
+    engine.view.set(Exporter, ONE, exporter)
+    requests = [
+        pb.ReportCallsRequest(
+            reporter="r", first=2**64 - 1 if name == "far" else index, calls=[changed(ON, method=name)]
+        )
+        for index, name in enumerate(("written", "not written", "far"))
+    ]
+
+    def started() -> tuple[Journal, CallReports]:
+        journal = Journal(tmp_path / "journal", lambda: 1000.0)
+        return journal, CallReports(engine, journal)
+
+    async def methods(journal: Journal) -> list[str]:
+        return [entry.method for entry in (await journal.read(JournalQuery()))[0]]
+
+    journal, reports = started()
+    await reports.take(exporter, requests[0])
+    await journal.flush()
+    await reports.take(exporter, requests[1])
+    journal, reports = started()
+    assert await methods(journal) == ["written"]
+    for request in requests:
+        await reports.take(exporter, request)
+    assert await methods(journal) == ["written", "not written", "far"]
+    journal, reports = started()
+    for request in requests:
+        await reports.take(exporter, request)
+    assert await methods(journal) == ["written", "not written", "far"]
+    await reports.take(replace(exporter, uid="2"), requests[0])
+    assert len(await methods(journal)) == 4, "it is another exporter of that name"
+
+
+async def test_what_was_reported_before_is_forgotten_with_its_entries_and_a_damaged_note_is_none(
+    tmp_path: Path,
+) -> None:
+    file = JournalFile(tmp_path / "journal", 1024 * 1024)
+    assert file.reports() == {}
+    assert not (tmp_path / "journal").exists()
+    old, young = CallReport("1", "r", 2, 10.0), CallReport("2", "r", 3, 20.0)
+    file.append([], 0.0, {("default", "old"): old, ("default", "young"): young})
+    assert file.reports() == {("default", "old"): old, ("default", "young"): young}
+    with closing(sqlite3.connect(tmp_path / "journal")) as db:
+        db.execute("INSERT INTO reports VALUES ('default', 'bad', '3', 'r', 'many', 30.0)")
+        db.commit()
+    file.append([], 15.0)
+    assert file.reports() == {("default", "young"): young}
+    file.close()
+
+
+async def test_a_journal_that_cannot_be_read_keeps_no_report_waiting(
+    lab: Lab, one: Identity, tmp_path: Path
+) -> None:
+    (tmp_path / "journal.sqlite").mkdir()
+    await report(lab, one, ON)
+    (tmp_path / "journal.sqlite").rmdir()
+    await report(lab, one, ON)
+    assert len(await calls(lab)) == 1
 
 
 @given(
