@@ -17,7 +17,7 @@ from jumpstarter_proto.documents import MAX_BYTES, ConfigError
 from jumpstarter_proto.file_names import safe_name
 
 from jumpstarter_exporter.config.model import ExporterConfig
-from jumpstarter_exporter.config.places import every
+from jumpstarter_exporter.config.places import every, misnamed
 from jumpstarter_exporter.config.reader import load
 
 __all__ = ["BoardFile", "SourceFile", "boards_of", "discovered_file", "nodes_in", "read_file", "read_files"]
@@ -130,10 +130,19 @@ def nodes_in(content: bytes) -> frozenset[str]:
 def read_files(places: Iterable[Path] | None = None) -> list[SourceFile]:
     """The files of the configuration folders, by default the user's and the system's. Blocking.
 
+    One whose name ends with `.yml` is among them with that as its problem: it would be missed without a word else.
+
     Raises:
         PrivateFileError: a folder cannot be read: that says nothing about which boards there are.
     """
-    return [read_file(path) for path in every(places, must_see=True).values()]
+    places = None if places is None else list(places)
+    found = [read_file(path) for path in every(places, must_see=True).values()]
+    return found + [
+        SourceFile(
+            path, problem=f"only files whose names end with .yaml are read; rename it to {path.stem}.yaml"
+        )
+        for path in misnamed(places)
+    ]
 
 
 def read_file(path: Path) -> SourceFile:

@@ -41,23 +41,32 @@ def every(places: Iterable[Path] | None = None, *, must_see: bool = False) -> di
     """
     found: dict[str, Path] = {}
     for folder in reversed(list(folders() if places is None else places)):
-        try:
-            found |= {path.stem: path for path in _files_in(folder)}
-        except OSError as error:
-            if must_see:
-                raise PrivateFileError(
-                    f"{folder} cannot be read: {error.strerror}; use sudo, or change who may read it"
-                ) from None
+        found |= {path.stem: path for path in _files_in(folder, must_see) if path.suffix == ".yaml"}
     return found
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """What ends with `.yaml`, but no editor's backup, lock or hidden file."""
+def misnamed(places: Iterable[Path] | None = None) -> list[Path]:
+    """Files that are meant to be configurations and are none, for their names do not end with `.yaml`.
+
+    Raises:
+        PrivateFileError: as `every`.
+    """
+    files = [file for folder in (folders() if places is None else places) for file in _files_in(folder, True)]
+    return [file for file in files if file.suffix != ".yaml" and file.suffix.lower() in (".yaml", ".yml")]
+
+
+def _files_in(folder: Path, must_see: bool) -> list[Path]:
+    """All but editors' backups, locks and hidden files."""
     try:
-        files = sorted(folder.iterdir())
+        return sorted(file for file in folder.iterdir() if file.name[0] not in ".#~")
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [file for file in files if file.name.endswith(".yaml") and file.name[0] not in ".#~"]
+    except OSError as error:
+        if not must_see:
+            return []
+        raise PrivateFileError(
+            f"{folder} cannot be read: {error.strerror}; use sudo, or change who may read it"
+        ) from None
 
 
 def find(name: str | None = None) -> Path:

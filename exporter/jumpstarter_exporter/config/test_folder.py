@@ -107,6 +107,17 @@ def test_a_folder(tmp_path: Path) -> None:
     assert f"named good, as {tmp_path / 'good.yaml'}; give one of them another" in found[6]
 
 
+def test_a_file_whose_name_ends_otherwise_is_no_board_and_not_passed_over(tmp_path: Path) -> None:
+    for name in ("good.yaml", "good.yml", "other.yml", "loud.YAML", "notes.md", "good.yml~", ".hidden.yml"):
+        (tmp_path / name).write_text(DEVICES)
+    assert lines(tmp_path) == [
+        "good: right",
+        f"{tmp_path / 'good.yml'}: only files whose names end with .yaml are read; rename it to good.yaml",
+        "loud: only files whose names end with .yaml are read; rename it to loud.yaml",
+        "other: only files whose names end with .yaml are read; rename it to other.yaml",
+    ]
+
+
 def test_a_reload_finds_what_has_changed_by_content(tmp_path: Path) -> None:
     for name in ("stays", "changes", "breaks", "goes"):
         (tmp_path / f"{name}.yaml").write_text(f"metadata: {{name: {name}-1}}\n" + DEVICES)
