@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -155,7 +155,8 @@ def fresh() -> MemoryStore:
 def copied(store: MemoryStore) -> MemoryStore:
     other = MemoryStore()
     other._records = dict(store._records)
-    other._numbers = copy.copy(store._numbers)
+    here = next(store._numbers)
+    store._numbers, other._numbers = itertools.count(here), itertools.count(here)
     return other
 
 

@@ -200,9 +200,10 @@ async def test_a_device_that_breaks_off_is_never_an_end_of_data(serve: Serve) ->
             "Unexpected <class 'ValueError'>: ",
         ),
         (
+            # Nested too deeply, or for a Python that goes deeper cut off.
             '{"new":' + "[" * 3000,
             StatusCode.UNKNOWN,
-            "Unexpected <class 'ValueError'>: it is nested too deeply",
+            "Unexpected <class 'ValueError'>: ",
         ),
         (
             {"kind": "driver", "uuid": str(uuid4())},

@@ -237,18 +237,19 @@ def _places(host: Host) -> Iterator[_Place]:
     yield _Place("the partition with this host's state", host.data_folder)
 
 
-def _mounts() -> list[Mount]:
+def _mount_of(host: Host, path: Path) -> Mount | None:
+    """None: the kernel does not say, as of the root in a chroot."""
     try:
-        return list(parse_mountinfo(Path("/", MOUNTINFO).read_bytes().decode(errors="surrogateescape")))
+        text = (host.root / MOUNTINFO).read_bytes().decode(errors="surrogateescape")
     except OSError:
-        return []
+        return None
+    return mount_of(parse_mountinfo(text), "/" + path.relative_to(host.root).as_posix().removeprefix("."))
 
 
 def _read_only(host: Host) -> Iterator[str]:
-    mounts = _mounts()
     for place in _places(host):
         # An overlay is never read-only itself: it is asked for the place where its changes are.
-        mount = mount_of(mounts, str(place.path.absolute()))
+        mount = _mount_of(host, place.path)
         if mount is not None and mount.is_read_only:
             yield place.name
 
@@ -262,7 +263,7 @@ def _is_root_writable(host: Host) -> bool:
     """On a host whose start has made it read-only, and nobody is about to."""
     if not host.data_report.exists() or host.sealing_mark.exists():
         return False
-    mount = mount_of(_mounts(), str(host.root.absolute()))
+    mount = _mount_of(host, host.root)
     return mount is not None and not mount.is_read_only
 
 

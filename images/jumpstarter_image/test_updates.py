@@ -252,15 +252,24 @@ def test_a_root_that_is_in_use_stays_writable_and_the_status_says_so(machine: Im
     assert go_on(machine) is Ending.INSTALLED
     assert machine.says("root-mode") == "rw"
     assert "the root stays writable until the next start: mount: / is busy" in machine.says("seal-log")
-    # This folder is on a file system that can be written.
+    machine.mounted("/ rw", "/boot/firmware ro")
     assert not gather(machine.host).is_root_writable
     machine.host.data_report.parent.mkdir(parents=True, exist_ok=True)
     machine.host.data_report.write_text("kept\n")
     facts = gather(machine.host)
     assert facts.is_root_writable
+    assert facts.read_only == ("the partition with jumpstarter.yaml",)
     assert any("sudo reboot" in line for line in status_lines(facts))
     # While somebody is about to make it read-only, there is nothing to be done.
     machine.host.sealing_mark.touch()
+    assert not gather(machine.host).is_root_writable
+    machine.host.sealing_mark.unlink()
+    machine.mounted("/ ro", "/data rw")
+    facts = gather(machine.host)
+    assert not facts.is_root_writable
+    assert facts.read_only == ("the partition with jumpstarter.yaml",)
+    # In a chroot the kernel does not say.
+    machine.mounted("/data rw")
     assert not gather(machine.host).is_root_writable
 
 

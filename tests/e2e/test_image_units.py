@@ -18,7 +18,7 @@ from jumpstarter_image.update_prepare import RECORD
 
 from tests.e2e.test_systemd_units import settings, verify
 from tests.support.peers import ROOT
-from tests.support.systemd_tools import Tool, udevadm
+from tests.support.systemd_tools import Tool
 
 ROOTFS = ROOT / "images" / "rootfs"
 UNITS = ROOTFS / "usr/lib/systemd/system"
@@ -221,12 +221,12 @@ def test_conditions_and_places_are_those_of_the_program() -> None:
     assert f"AuthorizedKeysFile /{plan.SSH_KEYS.replace(plan.USER, '%u')}\n" in keys
 
 
-def test_udev_takes_the_rule(tmp_path: Path) -> None:
+def test_udev_takes_the_rule(udevadm: list[str]) -> None:
     [rules] = (ROOTFS / "usr/lib/udev/rules.d").iterdir()
     found = re.findall(r'"(jumpstarter-image-[^"]*)"', rules.read_text())
     assert found == ["jumpstarter-image-wifi@$name.service"]
     done = subprocess.run(
-        [*udevadm(), "verify", "--resolve-names=never", "--no-summary", str(rules)],
+        [*udevadm, "verify", "--resolve-names=never", "--no-summary", str(rules)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -160,6 +160,16 @@ class ImagePackages(ImageHost):
         path.write_text(f"{boot}\n")
         self.fact("root-mode", "ro")
 
+    def mounted(self, *mounts: str) -> None:
+        """Have file systems there, each as `TARGET ro` or `TARGET rw`."""
+        path = self.root / "proc/self/mountinfo"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = (
+            f"{number} 1 179:{number} / {target} rw,relatime - ext4 /dev/mmcblk0p{number} {mode}\n"
+            for number, (target, mode) in enumerate((mount.split() for mount in mounts), 2)
+        )
+        path.write_text("".join(lines))
+
     def boards(self, **uses: str) -> None:
         """What the exporter says of boards that a controller leases."""
         boards = [{"name": name, "exporter": "one", "use": use or None} for name, use in uses.items()]
