@@ -28,7 +28,7 @@ from jumpstarter_controller.lab import (
 from jumpstarter_controller.services.messages import exporter_message, lease_news
 from jumpstarter_controller.services.viewer import Viewer
 from jumpstarter_controller.store import MemoryStore
-from jumpstarter_controller.store.contract import LATEST, check_numbers, key_of
+from jumpstarter_controller.store.contract import LATEST, check_bounds, key_of
 from jumpstarter_controller.store.whole import fill, overwrite
 from jumpstarter_controller.test_engine_others import ANN, BOARD
 
@@ -123,7 +123,7 @@ def test_whatever_records_another_writes_the_lab_goes_on(written: list[Record]) 
             await nursery.start(engine.run)
             engine.presence.connected(BOARD.key, engine.clock())
             for record in written:
-                check_numbers(record)
+                check_bounds(record)
                 overwrite(store, {key_of(record): record})
             with trio.fail_after(WAIT):
                 for _ in range(4):

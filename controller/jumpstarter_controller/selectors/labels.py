@@ -11,7 +11,8 @@ _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _DNS = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _RULE = "letters, digits, '-', '_' and '.', at most 63, a letter or digit first and last"
 
-
+MAX_LABELS = 128
+"""Of one object. Each has less than 400 characters."""
 _MOST_SHOWN = 80
 """Characters of what is wrong, in the sentence that says so."""
 
@@ -44,7 +45,11 @@ def check_value(key: str, value: str) -> None:
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
-    """LabelError for the first that is wrong."""
+    """LabelError for the first that is wrong, or if there are too many."""
+    if len(labels) > MAX_LABELS:
+        raise LabelError(
+            f"there are {len(labels)} labels, and at most {MAX_LABELS} are allowed; leave some out"
+        )
     for key, value in labels.items():
         check_key(key)
         check_value(key, value)

@@ -33,10 +33,13 @@ from jumpstarter_controller.services.wishes import wish
 __all__ = ["ClientService"]
 
 MOST_PER_PAGE = 1000
+MAX_PAGE_BYTES = 3 * 1024 * 1024
+"""Callers take messages of 4 MiB."""
 DECISION_SECONDS = 1.0
 """A client's call waits so long for an exporter to accept its lease: mostly a few milliseconds."""
 
 T = TypeVar("T", Exporter, Lease)
+M = TypeVar("M", pb.Exporter, pb.Lease)
 
 
 class ClientService(client_grpc.ClientServiceServicer):
@@ -77,8 +80,8 @@ class ClientService(client_grpc.ClientServiceServicer):
             for one in self._engine.view.all(Exporter)
             if one.namespace == client.namespace and selector.matches(one.labels)
         ]
-        page, more = _page(found, request.page_size, request.page_token)
-        return pb.ListExportersResponse(exporters=map(self._exporter, page), next_page_token=more)
+        page, more = _page(found, request.page_size, request.page_token, self._exporter)
+        return pb.ListExportersResponse(exporters=page, next_page_token=more)
 
     def _exporter(self, exporter: Exporter) -> pb.Exporter:
         is_online = online(exporter, self._engine.presence, self._engine.clock())
@@ -114,8 +117,8 @@ class ClientService(client_grpc.ClientServiceServicer):
             and (not selector or selector.matches(labels_of(one)))
             and (not tags or tags.matches(labels_of(one)))
         ]
-        page, more = _page(found, request.page_size, request.page_token)
-        return pb.ListLeasesResponse(leases=map(self._lease, page), next_page_token=more)
+        page, more = _page(found, request.page_size, request.page_token, self._lease)
+        return pb.ListLeasesResponse(leases=page, next_page_token=more)
 
     def _lease(self, lease: Lease) -> pb.Lease:
         waits = not lease.exporter and lease.ended is None
@@ -227,10 +230,16 @@ def _own(client: Client, key: Key) -> Key:
     return key
 
 
-def _page(found: Sequence[T], size: int, after: str) -> tuple[list[T], str]:
-    """One page in the order of names, and the token of the next; size 0 is everything."""
+def _page(found: Sequence[T], size: int, after: str, message_of: Callable[[T], M]) -> tuple[list[M], str]:
+    """One page in the order of names, and the token of the next; size 0 is as much as fits into a message."""
     ordered = sorted((one for one in found if one.name > after), key=lambda one: one.name)
-    if size <= 0 or len(ordered) <= size:
-        return ordered, ""
-    page = ordered[: min(size, MOST_PER_PAGE)]
-    return page, page[-1].name
+    most = min(size, MOST_PER_PAGE) if size > 0 else len(ordered)
+    page: list[M] = []
+    total = 0
+    for one in ordered[:most]:
+        message = message_of(one)
+        total += message.ByteSize()
+        if page and total > MAX_PAGE_BYTES:
+            break
+        page.append(message)
+    return page, ordered[len(page) - 1].name if len(page) < len(ordered) else ""

@@ -44,6 +44,7 @@ TYPES: dict[Kind, type[Client | Exporter | Host]] = {
     Kind.EXPORTER: Exporter,
     Kind.HOST: Host,
 }
+MAX_USERNAME_LENGTH = 1024
 MOST_CODES = 1000
 """Codes that may wait to be used."""
 NO_TOKEN = "its token counts no more; it has not come with a new one yet"  # noqa: S105 - what an exporter lacks
@@ -87,7 +88,8 @@ def create(
     """A new one. `may_label` is a host's; without a `uid` one is drawn.
 
     Raises:
-        RpcError: ALREADY_EXISTS, there is one of that name; INVALID_ARGUMENT, a host cannot be an issuer's user.
+        RpcError: ALREADY_EXISTS, there is one of that name; INVALID_ARGUMENT, a host cannot be an issuer's user, or
+            the user's name is too long.
     """
     if lab.get(TYPES[kind], key) is not None:
         raise RpcError(
@@ -96,6 +98,10 @@ def create(
         )
     if kind is Kind.HOST and username:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "a host has a token of ours; leave the user name out")
+    if len(username) > MAX_USERNAME_LENGTH:
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT, f"a user's name has at most {MAX_USERNAME_LENGTH} characters"
+        )
     more: dict[str, Any] = {"may_label": may_label} if kind is Kind.HOST else {"username": username}
     record = TYPES[kind](
         namespace=key.namespace,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,8 +18,9 @@ from jumpstarter_controller.lab import Exporter, ExporterDevices, Key
 from jumpstarter_controller.services import device_reports, lab_service
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.services.device_reports import devices_of
-from jumpstarter_controller.store import Change
+from jumpstarter_controller.store import Change, SqliteStore
 from jumpstarter_controller.store.contract import Written
+from jumpstarter_controller.store.whole import fill, lab_of
 
 
 def report(uuid: str, parent: str = "", name: str = "", **labels: str) -> pb.DriverInstanceReport:
@@ -52,6 +55,23 @@ def test_devices_of_an_exporter_that_reports_no_states_have_none() -> None:
     )
     assert (device.state, device.reason, device.interface) == ("", "", "")
     assert device.client == "jumpstarter_driver_power.Client"
+
+
+def test_the_most_that_is_kept_of_an_exporters_devices_is_no_more_than_a_record_may_have(
+    tmp_path: Path,
+) -> None:
+    text = "\x01" * device_reports.MAX_TEXT_LENGTH
+    reports = [
+        report("r"),
+        *(report(f"d{number}", "r", "\x01" * 61, reason=text[:1]) for number in range(4094)),
+    ]
+    reports[1:1] = [report("x", "r", "x", reason=text)]
+    found, _ = devices_of(reports)
+    assert sum(len(one.path) + len(one.reason) for one in found) > device_reports.MAX_TOTAL_LENGTH - 10_000
+    record = ExporterDevices(namespace="lab", name="x" * 63, devices=found)
+    with closing(SqliteStore(tmp_path / "lab.sqlite")) as store:
+        fill(store, record)
+        assert lab_of(store).get(ExporterDevices, record.key) == record
 
 
 uuids = st.sampled_from(["", "a", "b", "c"])

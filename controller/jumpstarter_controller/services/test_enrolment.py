@@ -20,6 +20,7 @@ from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses, DataFolder
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Host, Key, PairingCode
+from jumpstarter_controller.selectors.labels import MAX_LABELS
 from jumpstarter_controller.services import Guard
 from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.credentials import Credentials
@@ -280,3 +281,15 @@ async def test_what_no_host_may_ever_set_is_granted_to_none(lab: Lab, key: str) 
     with pytest.raises(RpcError) as caught:
         await lab.pair("Host", may_label=[key])
     assert caught.value.code is StatusCode.INVALID_ARGUMENT
+
+
+async def test_labels_and_names_of_users_have_bounds(lab: Lab) -> None:
+    labels = {f"l{number}": "" for number in range(MAX_LABELS + 1)}
+    with pytest.raises(RpcError, match="at most 128") as refused:
+        await lab.pair(labels=labels)
+    assert refused.value.code is StatusCode.INVALID_ARGUMENT
+    labels.popitem()
+    await lab.pair(labels=labels)
+    request = lab_pb2.CreateRequest(kind="Client", namespace="default", name="ann", username="x" * 1025)
+    with pytest.raises(RpcError, match="at most 1024 characters"):
+        await lab.admin.Create(request)

@@ -19,7 +19,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from msgspec import NODEFAULT
 from msgspec.structs import fields, replace
 
-from jumpstarter_controller.lab import Key, Lease, Policy, Record
+from jumpstarter_controller.lab import ExporterDevices, Key, Lease, Policy, Record
 from jumpstarter_controller.lab.tables import Place
 
 __all__ = [
@@ -39,10 +39,11 @@ __all__ = [
     "aged",
     "applied",
     "blank",
-    "check_numbers",
+    "check_bounds",
     "defaults_of",
     "differs",
     "key_of",
+    "max_bytes",
     "merged",
     "values_of",
 ]
@@ -50,6 +51,12 @@ __all__ = [
 R = TypeVar("R", bound=Record)
 LATEST = 253402300799
 """The end of the year 9999 in seconds since the epoch; no number in a record is larger."""
+MAX_NAME_LENGTH = 253
+"""Characters, as in Kubernetes."""
+MAX_HALF_BYTES = 512 * 1024
+"""Several records fit into one message of gRPC."""
+_MAX_BYTES = {ExporterDevices: 2 * 1024 * 1024, Policy: 8 * 1024 * 1024}
+"""Of kinds that are sent one by one."""
 
 
 class Half(enum.Enum):
@@ -272,8 +279,10 @@ def defaults_of(kind: type[Record]) -> dict[str, Any]:
     }
 
 
-def check_numbers(record: Record) -> None:
-    """Whether somebody else's record has numbers with which one can reckon. ValueError: it has not; says which."""
+def check_bounds(record: Record) -> None:
+    """Check that somebody else's record has names and numbers that we can use. ValueError says which it has not."""
+    if max(map(len, record.key)) > MAX_NAME_LENGTH:
+        raise ValueError(f"its name or namespace has more than {MAX_NAME_LENGTH} characters")
     parts: list[msgspec.Struct] = [record]
     if isinstance(record, Lease):
         parts += record.conditions
@@ -284,6 +293,11 @@ def check_numbers(record: Record) -> None:
             value = getattr(part, name)
             if isinstance(value, int | float) and not -LATEST <= value <= LATEST:
                 raise ValueError(f"its {name} is {str(value)[:20]}")
+
+
+def max_bytes(kind: type[Record]) -> int:
+    """How large one half of a record of that kind may be, as JSON. What we write ourselves is smaller."""
+    return _MAX_BYTES.get(kind, MAX_HALF_BYTES)
 
 
 def key_of(record: Record) -> Place:

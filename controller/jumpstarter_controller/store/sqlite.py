@@ -15,10 +15,12 @@ from typing import Any, TypeAlias
 
 import msgspec
 from jumpstarter_proto.json_texts import decode_json
+from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.lab import Key, Record
 from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.store.contract import (
+    MAX_NAME_LENGTH,
     Change,
     Conflict,
     Cursor,
@@ -32,8 +34,9 @@ from jumpstarter_controller.store.contract import (
     TooOldError,
     Written,
     aged,
-    check_numbers,
+    check_bounds,
     defaults_of,
+    max_bytes,
     values_of,
 )
 
@@ -51,13 +54,26 @@ MOST_NO_RECORDS = 100
 
 _log = logging.getLogger(__name__)
 _KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in KINDS}
-_ALL = "SELECT kind, namespace, name, spec, status, revision, age, request FROM records"
-_ONE = (
-    "SELECT kind, namespace, name, spec, status, revision, age, request FROM records "
-    "WHERE kind=? AND namespace=? AND name=?"
+_PLACE = (
+    f"substr(kind, 1, {MAX_NAME_LENGTH}), substr(namespace, 1, {MAX_NAME_LENGTH + 1}), "
+    f"substr(name, 1, {MAX_NAME_LENGTH + 1})"
 )
-_NEWER = "SELECT kind, namespace, name, spec, status, revision, age, request FROM records WHERE revision > ?"
-_GONE = "SELECT revision, kind, namespace, name FROM gone WHERE revision > ?"
+_LIMIT = " ".join(f"WHEN '{kind.KIND}' THEN {max_bytes(kind) + 1}" for kind in KINDS)
+_HALF = f"substr(CAST({{0}} AS BLOB), 1, CASE kind {_LIMIT} ELSE 1 END)"
+_NUMBER = "CASE typeof({0}) WHEN 'integer' THEN {0} END"
+_ROW = ", ".join(
+    (
+        _PLACE,
+        *(_HALF.format(half.value) for half in Half),
+        *(_NUMBER.format(name) for name in ("revision", "age")),
+        f"substr(request, 1, {MAX_NAME_LENGTH})",
+    )
+)
+"""All of a record, and of what somebody else has written no more than shows that it is too large."""
+_ALL = f"SELECT {_ROW} FROM records"  # noqa: S608 - all of it is above
+_ONE = f"{_ALL} WHERE kind=? AND namespace=? AND name=?"
+_NEWER = f"{_ALL} WHERE revision > ?"
+_GONE = f"SELECT revision, {_PLACE} FROM gone WHERE revision > ?"  # noqa: S608
 _MAKE = (
     "INSERT OR IGNORE INTO records (kind, namespace, name, spec, status, revision, age, request) "
     "VALUES (?, ?, ?, ?, '{}', ?, ?, ?)"
@@ -73,7 +89,7 @@ _SWAP = {
     ),
 }
 _REMOVE = "DELETE FROM records WHERE kind=? AND namespace=? AND name=? AND revision=?"
-_Row: TypeAlias = tuple[str, str, str, str, str, int, int, str]
+_Row: TypeAlias = tuple[str, str, str, bytes, bytes, int | None, int | None, str]
 
 
 def _split_records(db: sqlite3.Connection) -> None:
@@ -144,8 +160,8 @@ class SqliteStore:
         """How often it was woken: whoever waits to write gives up when this changes."""
         self._own: deque[tuple[int, int]] = deque(maxlen=MOST_OWN)
         """From which revision, not with it, to which: what this store has written itself, and need not read again."""
-        self._no_records: deque[_Row] = deque(maxlen=MOST_NO_RECORDS)
-        """Rows of which it was said that they are none."""
+        self._no_records: deque[int] = deque(maxlen=MOST_NO_RECORDS)
+        """Hashes of rows of which it was said that they are none."""
         self._newest = 0
         """The greatest revision that was seen."""
         try:
@@ -166,9 +182,10 @@ class SqliteStore:
             ) from error
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        # One row that is no text must not keep all others from being read.
+        db.text_factory = lambda text: text.decode(errors="replace")
+        return db
 
     def _check_not_emptied(self) -> None:
         """SQLite takes an empty file for a new one, and deletes the log beside it, in which everything may be."""
@@ -293,7 +310,8 @@ class SqliteStore:
                 records[_KINDS[row[0]], Key(row[1], row[2])] = _stored(row, last)
             except (KeyError, ValueError) as error:
                 raise StoreError(
-                    f"{self._path}: {row[0]} {row[1]}/{row[2]} is damaged ({error}); bring a backup back"
+                    f"{self._path}: {shown(row[0])} {shown(row[1])}/{shown(row[2])} is damaged ({error}); "
+                    "bring a backup back"
                 ) from error
         return Snapshot(records, last)
 
@@ -406,13 +424,13 @@ class SqliteStore:
             try:
                 events.append(Event((_KINDS[row[0]], Key(row[1], row[2])), row[5], _stored(row, last)))
             except (KeyError, ValueError) as error:
-                if row in self._no_records:
+                if hash(row) in self._no_records:
                     continue
-                self._no_records.append(row)
+                self._no_records.append(hash(row))
                 _log.warning(
                     "somebody has written %s %s/%s, which is no record of a lab (%s); it is left alone: "
                     "take it away again, or the controller will not start",
-                    *row[:3],
+                    *map(shown, row[:3]),
                     error,
                 )
         return Seen(tuple(sorted(events, key=lambda one: one.revision)), last)
@@ -454,14 +472,17 @@ class SqliteStore:
 def _stored(row: _Row, last: int) -> Stored:
     """`last` is the newest revision that there is. KeyError, ValueError: it is no record."""
     kind = _KINDS[row[0]]
-    if not all(isinstance(one, int) for one in row[5:7]) or row[5] > last:
-        raise ValueError(f"its revision {row[5]} or its age {row[6]} was never given")
-    fields = decode_json(row[3], dict[str, Any]) | decode_json(row[4], dict[str, Any])
+    spec, status, revision, age, request = row[3:]
+    if revision is None or age is None or revision > last:
+        raise ValueError(f"its revision {revision} or its age {age} was never given")
+    if max(len(spec), len(status)) > (most := max_bytes(kind)):
+        raise ValueError(f"it is larger than {most >> 10} KiB")
+    fields = decode_json(spec, dict[str, Any]) | decode_json(status, dict[str, Any])
     record = msgspec.convert(fields, kind)
+    check_bounds(record)
     if record.key != row[1:3]:
-        raise ValueError(f"in it, it is called {record.key}")
-    check_numbers(record)
-    return Stored(aged(record, row[6]), row[5], row[7])
+        raise ValueError(f"in it, it is called {shown(str(record.key))}")
+    return Stored(aged(record, age), revision, request)
 
 
 def _text(record: Record, half: Half) -> str:
@@ -477,7 +498,7 @@ def _text(record: Record, half: Half) -> str:
 
 def _words(place: Place) -> str:
     kind, key = place
-    return f"{kind.KIND} {key}"
+    return f"{kind.KIND} {shown(str(key))}"
 
 
 def _is_full(error: Exception) -> bool:

@@ -28,7 +28,7 @@ from jumpstarter_controller.lab import (
     Rule,
 )
 from jumpstarter_controller.store import Change, Half, SqliteStore, StoreError, sqlite
-from jumpstarter_controller.store.contract import aged, key_of
+from jumpstarter_controller.store.contract import MAX_HALF_BYTES, aged, key_of
 from jumpstarter_controller.store.whole import fill, lab_of, overwrite
 
 CLIENT = Client(namespace="lab", name="ann", uid="1", labels={"team": "ci"})
@@ -88,6 +88,10 @@ NO_RECORDS = [
     ("lease", '{"namespace":"lab","name":"x","client":"a","conditions":[' + FAR_AWAY + "]}"),
     ("exporter", '{"namespace":"lab","name":"x","devices":1' + "0" * 400 + "}"),
     ("policy", '{"namespace":"lab","name":"x","rules":[{"clients":[],"priority":1' + "0" * 30 + "}]}"),
+    pytest.param(
+        "client", f'{{"namespace":"lab","name":"x","username":"{"é" * (MAX_HALF_BYTES // 2)}"}}', id="large"
+    ),
+    pytest.param("policy", f'{{"namespace":"lab","name":"x","rules":[{"0," * 2**22}0]}}', id="large policy"),
 ]
 """What no code of ours writes: kind and body."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from jumpstarter_controller.lab import Client, Exporter, Key, Record
 from jumpstarter_controller.store import Change, Half, SqliteStore, StoreError, sqlite
-from jumpstarter_controller.store.contract import key_of
+from jumpstarter_controller.store.contract import MAX_HALF_BYTES, key_of
 from jumpstarter_controller.store.test_sqlite import OLD
 from jumpstarter_controller.store.whole import fill, lab_of
 
@@ -91,6 +91,58 @@ def test_a_row_with_numbers_that_were_never_given_is_named_once_and_stops_nothin
     for look in (store.snapshot, lambda: store.read(key_of(EVE))):
         with pytest.raises(StoreError, match="client lab/eve is damaged"):
             look()
+
+
+LARGE = '{"namespace":"lab","name":"x","client":"ann","selector":"' + "x" * MAX_HALF_BYTES + '"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "why"),
+    [
+        pytest.param("x", LARGE, "larger than 512 KiB", id="large"),
+        pytest.param("x", LARGE * 40, "larger than 512 KiB", id="very large"),
+        pytest.param(
+            "x" * 254, '{"namespace":"lab","client":"ann","name":"' + "x" * 254 + '"}', "253 char", id="name"
+        ),
+        pytest.param(
+            "y" * 10**7, '{"namespace":"lab","client":"ann","name":"x"}', "it is called lab/x", id="other"
+        ),
+        pytest.param("\x1b[2J", "{}", "missing required field", id="escape"),
+        pytest.param(b"\xff", b"\xff", "malformed", id="no text"),
+    ],
+)
+def test_no_more_of_a_row_is_read_than_shows_that_it_is_no_record(
+    store: SqliteStore,
+    other: SqliteStore,
+    path: Path,
+    *,
+    caplog: pytest.LogCaptureFixture,
+    name: str | bytes,
+    spec: str | bytes,
+    why: str,
+) -> None:
+    cursor = store.snapshot().cursor
+    with closing(sqlite3.connect(path)) as db:
+        (last,) = db.execute("UPDATE numbers SET last = last + 1 RETURNING last").fetchone()
+        db.execute(
+            "INSERT INTO records VALUES ('lease', 'lab', CAST(? AS TEXT), CAST(? AS TEXT), '{}', ?, 1, ?)",
+            (name, spec, last, "r" * 10**7),
+        )
+        db.commit()
+    for record in (BOB, FAY):
+        other.commit(making(record))
+        seen = store.watch(cursor, 0)
+        assert [one.place for one in seen.events] == [key_of(record)]
+        cursor = seen.cursor
+    (line,) = (one.getMessage() for one in caplog.records if "no record of a lab" in one.getMessage())
+    assert why in line
+    assert line.isprintable()
+    assert len(line) < 1000
+    (row,) = store._db.execute(f"{sqlite._ALL} WHERE kind='lease'").fetchall()
+    assert sum(len(part) for part in row if isinstance(part, str | bytes)) <= MAX_HALF_BYTES + 1000
+    with pytest.raises(StoreError, match="is damaged") as error:
+        store.snapshot()
+    assert len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM numbers", "UPDATE numbers SET last = 'many'"])
