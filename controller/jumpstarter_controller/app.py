@@ -227,6 +227,7 @@ def status_text(engine: Engine, journal: Journal, end: CertificateEnd) -> str:
         f"{there} of {view.count(Exporter)} exporters online",
         f"{active} leases active, {len(leases) - active} waiting",
         engine.trouble,
+        engine.damage,
         journal.trouble and f"entries of the journal may get lost: {journal.trouble}",
         end.last_warning,
     )

@@ -34,7 +34,7 @@ from jumpstarter_controller.scheduling import (
     WrittenAhead,
     follow_clock,
 )
-from jumpstarter_controller.store import Conflict, Half, Store, StoreError, Unknown
+from jumpstarter_controller.store import Conflict, DamagedError, Half, Store, StoreError, Unknown
 from jumpstarter_controller.tally import Tally
 
 __all__ = ["Engine"]
@@ -114,6 +114,13 @@ class Engine:
     def trouble(self) -> str:
         """Why the last write was refused; empty when it was not."""
         return self._ledger.trouble
+
+    @property
+    def damage(self) -> str:
+        """Which records somebody has damaged; empty when there is none."""
+        first = next(iter(self._draft.damaged.values()), "")
+        others = len(self._draft.damaged) - 1
+        return f"{first} (and {others} more)" if others > 0 else first
 
     def _look_around(self) -> None:
         self._work.set()
@@ -266,7 +273,7 @@ class Engine:
             self._tell_wanted()
             for job in jobs:
                 job.done.set()
-            seconds = await self._ledger.look_for_absent()
+            seconds = await self._ledger.look_again()
             times = [wake, None if seconds is None else self.clock() + seconds]
             return min((one for one in times if one is not None), default=None)
         self._fail(
@@ -284,7 +291,18 @@ class Engine:
         except Exception as error:  # its caller's, whatever it is; the others go on
             self._draft.back_to(mark)
             job.error = error
+        else:
+            if self._draft.damaged:
+                self._refuse_damaged(job, mark)
         job.marks = (mark, self._draft.mark())
+
+    def _refuse_damaged(self, job: _Job, mark: int) -> None:
+        """Nothing of a change is made that changes a damaged record, too."""
+        for place in self._draft.between(mark, self._draft.mark()):
+            if (why := self._draft.damaged.get(place)) is not None:
+                self._draft.back_to(mark)
+                job.error = DamagedError(why)
+                return
 
     async def _write(self, jobs: list[_Job]) -> None:
         """Keep what is in the draft, and show it; whose each change is, is noted first. Raises as `Ledger.keep`."""

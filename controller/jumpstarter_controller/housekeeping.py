@@ -63,7 +63,8 @@ def _removal(keys: list[Key]) -> Callable[[Lab, float], None]:
     def apply(lab: Lab, _: float) -> None:
         for key in keys:
             lease = lab.get(Lease, key)
-            if lease is not None and lease.ended is not None:
+            is_damaged = (Lease, key) in lab.damaged
+            if lease is not None and lease.ended is not None and not is_damaged:
                 lab.remove(lease)
 
     return apply

@@ -28,6 +28,11 @@ class Known:
         copy._revisions, copy._gone = dict(self._revisions), dict(self._gone)
         return copy
 
+    def distrust(self, place: Place) -> None:
+        """Somebody has changed it, nobody knows how: what is read of it next is new, even if its revision is not."""
+        if place in self._revisions:
+            self._revisions[place] -= 1
+
     def revision(self, place: Place) -> int | None:
         """What a change of it is made upon; None if there is no such record."""
         return self._revisions.get(place)

@@ -21,6 +21,7 @@ from jumpstarter_controller.scheduling import Absences
 from jumpstarter_controller.store import (
     Change,
     Conflict,
+    DamagedError,
     Event,
     Half,
     Store,
@@ -38,6 +39,8 @@ __all__ = ["RETRY_SECONDS", "Ledger"]
 RETRY_SECONDS = 1.0
 WATCH_SECONDS = 60.0
 """Then the store is asked anew."""
+MAX_REPAIRS = 16
+"""So many damaged records are looked at in one turn."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class Ledger:
         self._cursor = snapshot.cursor
         self._known = Known(snapshot.records)
         self._foreign: list[Event] = []
+        self._repairs_due = 0.0
         self._id = secrets.token_hex(4)
         self._requests = 0
 
@@ -130,6 +134,7 @@ class Ledger:
             StoreError: it cannot be kept.
         """
         self.written = set()
+        self.draft.restore_damaged()
         changes = self._batch()
         if not changes:
             self.draft.commit()
@@ -144,7 +149,10 @@ class Ledger:
             self.draft.back_to(0)
             self._note(changes, stopped.done)
             with trio.CancelScope(shield=True):
-                await self._look_again(changes[len(stopped.done)], stopped)
+                left = changes[
+                    len(stopped.done) :
+                ]  # a store that makes all or nothing stops behind some of them
+                await self._look_at(next(one for one in left if one.place == stopped.place), stopped)
             raise
         except StoreError as error:
             undone()
@@ -194,10 +202,13 @@ class Ledger:
             events[place] = Event(place, revision, stored)
         self._take(list(events.values()))
 
-    async def _look_again(self, change: Change, stopped: Conflict | Unknown) -> None:
+    async def _look_at(self, change: Change, stopped: Conflict | Unknown) -> None:
         """See how the record is at which a batch has stopped, which may be as it was to be."""
         try:
             stored = await trio.to_thread.run_sync(self._store.read, change.place)
+        except DamagedError as error:
+            self._leave_alone(change.place, error)
+            return
         except StoreError as error:
             self._refuse(error)
             raise
@@ -210,12 +221,41 @@ class Ledger:
         self._take([self._known.event(change.place, stored)])
         self.draft.undone += 1
 
-    async def look_for_absent(self) -> float | None:
-        """Look for the records of which nobody knows that they are gone; seconds until the next decision, if at all.
+    def _leave_alone(self, place: Place, error: DamagedError) -> None:
+        """Somebody has damaged the record: it stays as it was, and is written no more until it can be read."""
+        kind, key = place
+        self.draft.damaged[place] = (
+            f"{kind.KIND} {key} was damaged in the controller's store, and cannot be changed until that is repaired: "
+            f"{error}"
+        )
+        self.draft.undone += 1
+        self._known.distrust(place)
+        self._repairs_due = time.monotonic() + RETRY_SECONDS
+        _log.error("%s; all else goes on", self.draft.damaged[place])
 
-        One that cannot be read is neither there nor gone, and keeps nothing else waiting.
+    async def _look_for_repairs(self) -> bool:
+        """Whether a record that was damaged can be read again."""
+        if not self.draft.damaged or time.monotonic() < self._repairs_due:
+            return False
+        self._repairs_due = time.monotonic() + RETRY_SECONDS
+        is_repaired = False
+        for place in list(self.draft.damaged)[:MAX_REPAIRS]:
+            try:
+                stored = await trio.to_thread.run_sync(self._store.read, place)
+            except StoreError:
+                self.draft.damaged[place] = self.draft.damaged.pop(place)  # the next turn looks at others
+                continue
+            is_repaired = True
+            self._take([self._known.event(place, stored)])
+        return is_repaired
+
+    async def look_again(self) -> float | None:
+        """Look for records of which nobody knows that they are gone, and for damaged ones that are repaired.
+
+        Returns seconds until the next decision, if there is one to wait for. A record that cannot be read is neither
+        there nor gone, and keeps nothing else waiting.
         """
-        is_known = False
+        is_known = await self._look_for_repairs()
         asked = list(self.absences.asked)
         for place in asked:
             try:
@@ -230,12 +270,15 @@ class Ledger:
         if is_known:
             return 0.0
         self.absences.settle()
-        return RETRY_SECONDS if asked else None
+        return RETRY_SECONDS if asked or self.draft.damaged else None
 
     def _take(self, events: Sequence[Event]) -> bool:
         """Have records as the store says that they are, and show them; whether any is another than before."""
         news = self._known.take(events)
         for (kind, key), record in news.items():
+            if self.draft.damaged.pop((kind, key), None) is not None:
+                self.draft.undone += 1
+                _log.warning("%s %s is damaged no more", kind.KIND, key)
             if self.draft.get(kind, key) is not record:
                 self.draft.set(kind, key, record)
             if record is None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace as changed
+from pathlib import Path
 
 import pytest
 import trio
@@ -14,7 +16,7 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.engine import MOST_CONFLICTS, Engine
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Record
-from jumpstarter_controller.store import Change, Half, MemoryStore, StoreError, Unknown
+from jumpstarter_controller.store import Change, Half, MemoryStore, SqliteStore, StoreError, Unknown, sqlite
 from jumpstarter_controller.store.contract import Seen, Written, key_of
 from jumpstarter_controller.store.whole import fill, lab_of, overwrite
 
@@ -157,6 +159,33 @@ async def test_a_change_that_comes_upon_anothers_is_made_again_on_the_records_as
     assert await engine.change(count) == 21
     assert await engine.change(count) == 22
     assert engine.view.get(Client, ANN.key) == lab_of(store).get(Client, ANN.key)
+
+
+async def test_a_change_that_comes_upon_anothers_behind_another_change_is_made_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a store that makes all of a batch or nothing."""
+    monkeypatch.setattr(sqlite, "LOOK_SECONDS", 3600.0)
+    bob = Client(namespace="lab", name="bob", uid="3")
+    with closing(SqliteStore(tmp_path / "lab")) as store, closing(SqliteStore(tmp_path / "lab")) as other:
+        fill(store, ANN, bob)
+        engine = Engine(store)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            fill(other, replace(ANN, labels={"team": "a"}))
+
+            def change(lab: Lab, _: float) -> None:
+                for key in (bob.key, ANN.key):
+                    client = lab.get(Client, key)
+                    assert client is not None
+                    lab.put(replace(client, username=f"{key.name}@lab"))
+
+            await engine.change(change)
+            nursery.cancel_scope.cancel()
+        ann = lab_of(other).get(Client, ANN.key)
+        assert ann is not None
+        assert (ann.labels, ann.username) == ({"team": "a"}, "ann@lab")
 
 
 async def test_a_board_that_another_takes_first_is_not_leased_twice(

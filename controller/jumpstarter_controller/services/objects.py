@@ -233,5 +233,5 @@ def _withdraw(lab: Lab, kind: Kind, key: Key) -> None:
 
 def _forget_expired(lab: Lab, now: float) -> None:
     for code in list(lab.all(PairingCode)):
-        if code.expires <= now:
+        if code.expires <= now and (PairingCode, code.key) not in lab.damaged:
             lab.remove(code)

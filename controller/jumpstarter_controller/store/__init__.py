@@ -3,6 +3,7 @@
 from jumpstarter_controller.store.contract import (
     Change,
     Conflict,
+    DamagedError,
     Event,
     Half,
     Store,
@@ -19,6 +20,7 @@ from jumpstarter_controller.store.sqlite import SqliteStore
 __all__ = [
     "Change",
     "Conflict",
+    "DamagedError",
     "Event",
     "Half",
     "MemoryStore",

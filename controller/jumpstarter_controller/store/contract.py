@@ -25,6 +25,7 @@ from jumpstarter_controller.lab.tables import Place
 __all__ = [
     "Change",
     "Conflict",
+    "DamagedError",
     "Event",
     "Half",
     "Seen",
@@ -144,6 +145,10 @@ class StoreError(JumpstarterError):
     """Of the changes of the batch that were made before it."""
 
 
+class DamagedError(StoreError):
+    """What is there is no record of a lab: somebody else has damaged it. Others can be read and written."""
+
+
 class StoreFullError(StoreError):
     """There is no room for the change."""
 
@@ -181,7 +186,12 @@ class Store(Protocol):
         """
 
     def read(self, place: Place) -> Stored | None:
-        """The record as it is now, not as it was a moment ago. StoreError as `snapshot`."""
+        """The record as it is now, not as it was a moment ago.
+
+        Raises:
+            DamagedError: it is none.
+            StoreError: as `snapshot`.
+        """
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
         """Make these changes in their order; what came of each.

@@ -24,6 +24,7 @@ from jumpstarter_controller.store.contract import (
     Change,
     Conflict,
     Cursor,
+    DamagedError,
     Event,
     Half,
     Seen,
@@ -323,8 +324,8 @@ class SqliteStore:
         try:
             return None if row is None else _stored(row, last)
         except ValueError as error:
-            raise StoreError(
-                f"{self._path}: {_words(place)} is damaged ({error}); bring a backup back"
+            raise DamagedError(
+                f"{self._path}: {_words(place)} is damaged ({error}); repair it, or bring a backup back"
             ) from error
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
