@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types check mutants orders fuzz bench fresh deb deb-test image image-test image-cuts proto clean
+.PHONY: help demo test lint types check mutants orders fuzz bench kube-server kube-test fresh deb deb-test image image-test \
+  image-cuts proto clean
 
 help:
 	@echo 'make demo    try everything on virtual boards, no hardware needed'
@@ -21,6 +22,7 @@ help:
 	@echo 'make image-test   boot the twin in an emulator: from power to the first board in the lab'
 	@echo 'make image-cuts   as root: a thousand power cuts of an emulated host, of which ten are booted; CUTS_ARGS=--help'
 	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
+	@echo 'make kube-test   what a Kubernetes API server is needed for; builds one, once, with Go in 13 minutes of a processor'
 	@echo 'make proto   generate code from the .proto files again'
 	@echo 'make clean   remove the virtual environment and caches'
 
@@ -54,6 +56,13 @@ fuzz: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+# Kept in ~/.cache/jumpstarter-kube; with it, `make test` runs these tests, too.
+kube-server: $(VENV)/.ready-dev
+	@$(BIN)/python -m tests.kube.server.build
+
+kube-test: kube-server
+	JUMPSTARTER_TEST_KUBE=1 $(BIN)/python -m pytest tests/kube $(PYTEST_ARGS)
 
 # PYTEST_ARGS goes to its `make test`; FRESH_ARGS are options of tools/fresh: --quiet, --limit SECONDS, --optional.
 fresh:

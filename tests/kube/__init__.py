@@ -1,0 +1,1 @@
+"""Kubernetes: the controller's objects and store against a real API server."""

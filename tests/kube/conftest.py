@@ -1,0 +1,57 @@
+"""The API server that the tests of this folder share, and a namespace for each of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.kube.server import build
+from tests.kube.server.cluster import Cluster
+from tests.kube.server.hold import shared
+from tests.support.peers import ROOT
+
+DEFINITIONS = ROOT / "deploy" / "crds"
+LIMIT_SECONDS = 300
+"""Of a test, with the start of the server in it."""
+REASON = "not built: a Kubernetes API server; `make kube-server` builds one, once (Go; 13 minutes of processor time)"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LIMIT_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def kube_programs() -> Path:
+    """The folder with kube-apiserver, etcd and kubectl; who has none skips, unless $JUMPSTARTER_TEST_KUBE is set."""
+    if not build.is_built():
+        if os.environ.get("JUMPSTARTER_TEST_KUBE"):
+            pytest.fail(REASON)
+        pytest.skip(REASON)
+    return build.folder()
+
+
+@pytest.fixture(scope="session")
+def cluster(kube_programs: Path) -> Iterator[Cluster]:
+    """A real API server, the same for all processes of this session."""
+    with shared(kube_programs) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def lab_cluster(cluster: Cluster) -> Cluster:
+    """The same, which knows the kinds of objects in `deploy/crds`."""
+    for file in sorted(DEFINITIONS.glob("*.yaml")):
+        cluster.define(yaml.safe_load(file.read_text()))
+    return cluster
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> str:
+    """A new one."""
+    return cluster.make_namespace()
