@@ -16,8 +16,8 @@ from jumpstarter_controller.selectors import (
     Selector,
     SelectorError,
     check_labels,
-    parse,
 )
+from jumpstarter_controller.selectors.label_selector import label_selector
 from jumpstarter_controller.selectors.labels import LabelError
 
 __all__ = ["as_data", "read_policies", "written"]
@@ -172,7 +172,7 @@ def as_data(policy: pb.Policy) -> dict[str, Any]:
         "kind": KIND,
         "metadata": {"namespace": policy.namespace, "name": policy.name},
         "spec": {
-            "exporterSelector": _label_selector(policy.exporters),
+            "exporterSelector": label_selector(policy.exporters),
             "policies": [_rule_document(rule) for rule in policy.rules],
         },
     }
@@ -182,20 +182,8 @@ def _rule_document(rule: pb.PolicyRule) -> dict[str, Any]:
     found: dict[str, Any] = {"description": rule.description} if rule.description else {}
     found |= {
         "priority": rule.priority,
-        "from": [{"clientSelector": _label_selector(one)} for one in rule.clients],
+        "from": [{"clientSelector": label_selector(one)} for one in rule.clients],
     }
     if rule.HasField("maximum_duration"):
         found["maximumDuration"] = f"{rule.maximum_duration:.9f}".rstrip("0").rstrip(".") + "s"
     return found
-
-
-def _label_selector(text: str) -> dict[str, Any]:
-    selector = parse(text)
-    found: dict[str, Any] = {"matchLabels": selector.equalities} if selector.equalities else {}
-    expressions = [
-        {"key": one.key, "operator": one.operator.value}
-        | ({"values": list(one.values)} if one.values else {})
-        for one in selector.requirements
-        if one.operator is not Operator.EQUALS
-    ]
-    return found | ({"matchExpressions": expressions} if expressions else {})
