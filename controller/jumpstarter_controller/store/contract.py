@@ -3,6 +3,8 @@
 A record has two halves: its **spec**, what somebody asked for, and its **status**, what came of it. A change compares
 and swaps one half of one record by the record's revision. Changes come in a batch, which is a list in order and no
 transaction: it may stop behind any of them. Others may write, too.
+
+Names, labels and selectors are such as Kubernetes takes. A store may refuse others, and may be of one namespace.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What every store has to be, against a plain dictionary; and that stores which are not are found out.
 
-A third store needs an `Adapter`.
+Another store needs an `Adapter`; that of Kubernetes is in tests/kube, as it needs an API server.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ class Adapter:
     """How the suite gets at a store: two handles on the same records, as two processes have them."""
 
     open: Callable[[], Store]
+    namespace: str = "lab"
+    """Of all records. A store may be of one."""
 
 
 @contextmanager
@@ -124,22 +126,41 @@ def sqlite() -> Iterator[Adapter]:
         yield Adapter(lambda: SqliteStore(Path(folder) / "lab.sqlite"))
 
 
-def made(kind: type[Record], name: str, text: str) -> Record:
-    """A record of which both halves have that text in them."""
+def made(kind: type[Record], key: Key, text: str) -> Record:
+    """A record of which both halves have that text in them; its labels and its selector are such as may be."""
+    namespace, name = key
+    label = text if text.isascii() else "long"
+    label = label[:63]
     if kind is Client:
-        return Client(namespace="lab", name=name, labels={"team": text})
+        return Client(namespace=namespace, name=name, labels={"team": label}, username=text)
     if kind is Exporter:
         status = ExporterStatus.AVAILABLE
         return Exporter(
-            namespace="lab", name=name, labels={"board": text}, status=status, status_message=text, lease=text
+            namespace=namespace,
+            name=name,
+            labels={"board": label},
+            status=status,
+            status_message=text,
+            lease=text,
         )
     if kind is PairingCode:
         return PairingCode(
-            namespace="lab", name=name, kind="Client", subject=text, digest="", expires=1.5, redeemer=text
+            namespace=namespace,
+            name=name,
+            kind="Client",
+            subject=text,
+            digest="",
+            expires=1.5,
+            redeemer=text,
         )
     condition = Condition(ConditionType.READY, True, "Ready", text, 2.0)
     return Lease(
-        namespace="lab", name=name, client="ann", selector=text, exporter=text, conditions=(condition,)
+        namespace=namespace,
+        name=name,
+        client="ann",
+        selector=f"board={label}",
+        exporter=text,
+        conditions=(condition,),
     )
 
 
@@ -158,6 +179,7 @@ class Contract(RuleBasedStateMachine):
     def begin(self) -> None:
         self._context = self.adapter()
         adapter = self._context.__enter__()  # type: ignore[attr-defined]
+        self.namespace: str = adapter.namespace
         self.handles: list[Store] = [adapter.open(), adapter.open()]
         self.model: dict[Place, Stored] = {}
         self.newest: dict[Place, int] = {}
@@ -207,11 +229,11 @@ class Contract(RuleBasedStateMachine):
 
     def _change(self, data: st.DataObject) -> Change:
         kind, name = data.draw(PLACES)
-        place: Place = (kind, Key("lab", name))
+        place: Place = (kind, Key(self.namespace, name))
         stored = self.model.get(place)
         half = data.draw(st.sampled_from(Half)) if stored is not None else Half.SPEC
         goes = stored is not None and data.draw(st.integers(0, 4)) == 0
-        record = None if goes else made(kind, name, data.draw(TEXTS))
+        record = None if goes else made(kind, place[1], data.draw(TEXTS))
         half = Half.SPEC if goes else half
         revision = stored.revision if stored is not None else None
         if data.draw(st.integers(0, 5)) == 0:
@@ -275,7 +297,7 @@ class Contract(RuleBasedStateMachine):
 
     @rule(handle=st.sampled_from([0, 1]), place=PLACES)
     def read(self, handle: int, place: tuple[type[Record], str]) -> None:
-        at = (place[0], Key("lab", place[1]))
+        at = (place[0], Key(self.namespace, place[1]))
         assert self.handles[handle].read(at) == self.model.get(at)
 
     @rule(handle=st.sampled_from([0, 1]))
@@ -502,5 +524,5 @@ def test_a_store_that_is_not_is_found_out(wrong: type[MemoryStore], monkeypatch:
 
 
 def test_a_place_is_where_a_record_stands() -> None:
-    record = made(Client, "a", "x")
+    record = made(Client, Key("lab", "a"), "x")
     assert key_of(changed(record, labels={})) == (Client, Key("lab", "a"))
