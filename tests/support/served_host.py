@@ -12,6 +12,7 @@ import trio
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
 from jumpstarter_exporter.serve import host as daemon
 from jumpstarter_exporter.serve.discovery import Discovery
+from jumpstarter_exporter.serve.network import Network
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.rpc import Channel, RpcError, connect_unix, open_channel
@@ -42,17 +43,19 @@ class ServedHost:
         """The files, as a daemon reads them."""
         return boards_of(read_files([self.folder]), before)
 
-    async def serve(self, *, leads: bool = False, discovery: Discovery | None = None) -> None:
+    async def serve(
+        self, *, leads: bool = False, discovery: Discovery | None = None, network: Network | None = None
+    ) -> None:
         """The daemon, to its end."""
-        await daemon.run(self.read({}), self.door, None, self.read, leads=leads, discovery=discovery)
+        await daemon.run(self.read({}), self.door, network, self.read, leads=leads, discovery=discovery)
 
     @asynccontextmanager
     async def running(
-        self, *, leads: bool = False, discovery: Discovery | None = None
+        self, *, leads: bool = False, discovery: Discovery | None = None, network: Network | None = None
     ) -> AsyncIterator[Channel]:
         """A connection to the door of the daemon, which ends by a signal after that."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(self.serve, leads=leads, discovery=discovery))
+            nursery.start_soon(partial(self.serve, leads=leads, discovery=discovery, network=network))
             with trio.fail_after(START_SECONDS):
                 while True:
                     try:
