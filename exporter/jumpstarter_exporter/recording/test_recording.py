@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,75 @@ async def test_a_full_disk_costs_output_that_is_said_and_never_waits(
     assert kept.endswith(b"after")
     assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING"]
     assert "No space left on device; make room" in caplog.text
+
+
+class Disk:
+    """Takes so many records of a recording, and says then that it is full."""
+
+    def __init__(self) -> None:
+        self.room = 0
+        self.folder: Folder | None = None
+        self._write = os.write
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        """In place of `os.write`."""
+        if self.folder is not None and descriptor == self.folder._file:
+            if not self.room:
+                self._write(descriptor, data[:5])
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.room -= 1
+        return self._write(descriptor, data)
+
+
+STEPS = st.lists(st.one_of(st.sampled_from(["say", "mark", "rest"]), st.integers(0, 5)), max_size=40)
+
+
+@settings(max_examples=50, deadline=None)
+@given(STEPS)
+@example(["say", "rest", "say", "mark", "say", "rest", 2, "rest", "say"])
+@example(["say", "rest", *["say"] * 12, "mark", 3, "rest", "say", "rest", "mark"])
+def test_whatever_a_disk_takes_each_word_is_in_its_place_or_a_gap_is(steps: list[str | int]) -> None:
+    said: deque[tuple[Kind, bytes]] = deque()
+    disk = Disk()
+
+    async def run(folder: Path) -> None:
+        recorder = Recorder(folder, logger=LOG)
+        disk.folder = recorder._folder
+        async with trio.open_nursery() as nursery:
+            await nursery.start(recorder.run)
+            for step in steps:
+                match step:
+                    case "say":
+                        said.append((Kind.DATA, b"word %03d" % len(said) + b"." * 300))
+                        recorder.record(said[-1][1])
+                    case "mark":
+                        said.append((Kind.MARK, b"mark %03d" % len(said)))
+                        recorder.mark(said[-1][1].decode())
+                    case int(room):
+                        disk.room = room
+                    case _ if recorder._size:
+                        await recorder._written.park()
+                waiting = sum(len(record.data) + RECORD_BYTES for record in recorder._waiting)
+                assert recorder._size >= waiting, "what waits again counts again"
+            disk.room = 1000
+            nursery.cancel_scope.cancel()
+
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
+        patched.setattr("jumpstarter_exporter.recording.folder.os.write", disk.write)
+        patched.setattr(module, "WAITING", 4000)
+        patched.setattr(module, "JOIN_NANOSECONDS", 0)
+        patched.setattr(module, "RETRY_SECONDS", 0.001)
+        trio.run(run, Path(name))
+        found = everything(Folder(Path(name)))
+    for record in found:
+        if record.kind is Kind.GAP:
+            missing = int(record.data.split()[0])
+            while missing:
+                missing -= len(said.popleft()[1])
+                assert missing >= 0, "a part of a word is not lost"
+        else:
+            assert (record.kind, record.data) == said.popleft()
+    assert not said
 
 
 async def test_without_a_place_nothing_is_recorded_and_nothing_fails(
