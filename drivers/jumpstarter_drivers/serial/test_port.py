@@ -243,3 +243,23 @@ async def test_rfc2217_server_that_dies_is_lost() -> None:
     with trio.fail_after(10), pytest.raises(PortLost):
         await port.receive()
     await port.aclose()
+
+
+@old_threads
+async def test_a_port_that_is_open_when_nobody_waits_for_it_any_more_is_closed() -> None:
+    came, answers, left = threading.Event(), threading.Event(), threading.Event()
+    server = Rfc2217Server()
+
+    def serve(connection: socket.socket) -> None:
+        came.set()
+        answers.wait(10)
+        server(connection)
+        left.set()
+
+    with tcp_server(serve) as number:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(open_port, settings(f"rfc2217://127.0.0.1:{number}"))
+            await trio.to_thread.run_sync(came.wait, 10)
+            nursery.cancel_scope.cancel()
+        answers.set()
+        assert await trio.to_thread.run_sync(left.wait, 20), "the server's only client is still there"
