@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import random
@@ -212,6 +213,27 @@ async def test_device_that_stops_answering_costs_a_timeout_and_its_descriptor_is
     assert not closed.is_set()
     answer.set()
     assert await trio.to_thread.run_sync(closed.wait, 10)
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has it open."""
+    links = Path("/proc/self/fd").iterdir()
+    return any(os.path.realpath(link) == os.path.realpath(path) for link in links)
+
+
+async def test_a_device_that_is_open_when_nobody_waits_for_it_any_more_is_closed(card: Path) -> None:
+    opened = device(card, io_timeout=0.2)
+    # A lease, in the kernel's sense, lets nobody else open a file before its holder gives it up.
+    with card.open("rb+") as holder:
+        fcntl.fcntl(holder, fcntl.F_SETSIG, signal.SIGURG)  # ignored, unlike SIGIO
+        fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        with pytest.raises(DeviceGone, match="has not answered"):
+            await opened.__aenter__()
+        assert opened._limiter.borrowed_tokens == 1
+        fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    while opened._limiter.borrowed_tokens:  # the thread is there
+        await trio.sleep(0.01)
+    assert not is_open(card)
 
 
 @pytest.mark.parametrize(
