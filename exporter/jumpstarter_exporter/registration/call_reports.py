@@ -126,12 +126,13 @@ class CallReporter:
 
     def _refuse(self, heard: trio.Event) -> None:
         """Nobody wants to know, until there is another controller."""
+        if heard is not self._heard:
+            return  # there is: it is told what this one did not take
         self._batch, self._omitted = None, 0
         self._waiting.clear()
         self._news = trio.Event()
-        if heard is self._heard:
-            self._is_refused = True
-            self._heard = trio.Event()
+        self._is_refused = True
+        self._heard = trio.Event()
 
     def _request(self, calls: list[CallNote], omitted: int) -> exporter_pb2.ReportCallsRequest:
         now = trio.current_time()

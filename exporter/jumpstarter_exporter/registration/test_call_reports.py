@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 import trio.testing
 from hypothesis import given, settings
@@ -53,6 +54,23 @@ class Ours(exporter_grpc.ExporterServiceServicer):
 
 class Older(exporter_grpc.ExporterServiceServicer):
     """One that does not have the call."""
+
+
+class Replaced(Ours):
+    """An older one of which the answer takes its time: a controller of ours has come to its place by then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_asked, self.may_answer = trio.Event(), trio.Event()
+
+    async def ReportCalls(  # noqa: N802 - the wire's name
+        self, request: Request, call: ServerCall[Request, Response]
+    ) -> Response:
+        if self.was_asked.is_set():
+            return await super().ReportCalls(request, call)
+        self.was_asked.set()
+        await self.may_answer.wait()
+        raise self.unimplemented("ReportCalls")
 
 
 @asynccontextmanager
@@ -139,6 +157,27 @@ async def test_an_older_controller_is_asked_once_and_nothing_is_kept_for_it(
             await trio.sleep(100)
         assert wired.opened == opened
         assert not reporter._waiting
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+async def test_what_an_older_controller_did_not_take_is_told_to_the_one_that_has_come_meanwhile(
+    lab: Lab, autojump_clock: trio.testing.MockClock, is_back: bool
+) -> None:
+    replaced = Replaced()
+    async with reporting(lab, replaced) as (reporter, _):
+        reporter.connected()
+        reporter.note(note("on"))
+        await replaced.was_asked.wait()
+        reporter.note(note("cycle"))
+        reporter.disconnected()
+        if is_back:
+            reporter.connected()
+        replaced.may_answer.set()
+        await trio.testing.wait_all_tasks_blocked()
+        reporter.connected()
+        reporter.note(note("off"))
+        await trio.sleep(10)
+        assert replaced.methods == ["on", "cycle", "off"]
 
 
 async def test_another_controller_than_ours_is_told_nothing(

@@ -43,6 +43,26 @@ class Older(exporter_grpc.ExporterServiceServicer):
     """One that does not have the call."""
 
 
+class Replaced(Ours):
+    """One of which the answer takes its time: another has come to its place by then."""
+
+    def __init__(self, *, knows: bool) -> None:
+        super().__init__()
+        self.knows = knows
+        self.may_answer = trio.Event()
+
+    async def ReportHealth(  # noqa: N802 - the wire's name
+        self, request: Request, call: ServerCall[Request, Response]
+    ) -> Response:
+        if not self.heard:
+            self.heard.append((trio.current_time(), request))
+            await self.may_answer.wait()
+            if not self.knows:
+                raise self.unimplemented("ReportHealth")
+            return Response()
+        return await super().ReportHealth(request, call)
+
+
 async def at_rest() -> None:
     """As long as it takes for a look and a call, and no longer than it takes to the next look."""
     await trio.sleep(5)
@@ -135,6 +155,28 @@ async def test_an_older_one_of_ours_is_asked_once_for_each_connection(
             told.reporter.connected()
             await trio.sleep(3 * REFRESH_SECONDS)
             assert told.wired.opened == 2
+
+
+@pytest.mark.parametrize("knows", [True, False])
+@pytest.mark.parametrize("is_back", [True, False])
+async def test_the_one_that_has_come_meanwhile_is_told_whatever_the_one_before_has_answered(
+    lab: Lab, autojump_clock: trio.testing.MockClock, knows: bool, is_back: bool
+) -> None:
+    replaced = Replaced(knows=knows)
+    told = Told(lab, replaced)
+    async with trio.open_nursery() as nursery:
+        with running(told, nursery):
+            told.reporter.connected()
+            await at_rest()
+            assert len(replaced.heard) == 1
+            told.reporter.disconnected()
+            if is_back:
+                told.reporter.connected()
+            replaced.may_answer.set()
+            await trio.testing.wait_all_tasks_blocked()
+            told.reporter.connected()
+            await at_rest()
+            assert len(replaced.heard) == 2
 
 
 async def test_long_findings_are_cut(lab: Lab, autojump_clock: trio.testing.MockClock) -> None:
