@@ -39,6 +39,8 @@ __all__ = ["RETRY_SECONDS", "Ledger"]
 RETRY_SECONDS = 1.0
 WATCH_SECONDS = 60.0
 """Then the store is asked anew."""
+END_SECONDS = 1.0
+"""So long a watch may take to end when it has been told to."""
 MAX_REPAIRS = 16
 """So many damaged records are looked at in one turn."""
 
@@ -72,6 +74,8 @@ class Ledger:
         self._cursor = snapshot.cursor
         self._known = Known(snapshot.records)
         self._foreign: list[Event] = []
+        self._watching = trio.CapacityLimiter(1)
+        """Taken as long as a thread watches, even one that nobody waits for any more."""
         self._repairs_due = 0.0
         self._id = secrets.token_hex(4)
         self._requests = 0
@@ -79,12 +83,17 @@ class Ledger:
     async def follow(self) -> NoReturn:
         """Take in what others write. What cannot be read is said once, and tried again every second.
 
-        When cancelled, nothing waits for others any more: neither its thread, nor a write that is under way.
+        When cancelled, nothing waits for others any more: neither its thread, nor a write that is under way. A thread
+        that takes longer than `END_SECONDS` to end is left to itself.
         """
         try:
             await self._follow()
         finally:
             self._store.wake()
+            # Whoever watches the store next would be woken in its place.
+            with trio.CancelScope(shield=True), trio.move_on_after(END_SECONDS):
+                async with self._watching:
+                    pass
 
     async def _follow(self) -> NoReturn:
         said = ""
@@ -108,7 +117,11 @@ class Ledger:
         """What they have changed since the last time, after a while perhaps nothing. StoreError: it cannot be read."""
         try:
             seen = await trio.to_thread.run_sync(
-                self._store.watch, self._cursor, WATCH_SECONDS, abandon_on_cancel=True
+                self._store.watch,
+                self._cursor,
+                WATCH_SECONDS,
+                abandon_on_cancel=True,
+                limiter=self._watching,
             )
         except TooOldError:
             known = self._known.copy()

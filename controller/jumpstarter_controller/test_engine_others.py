@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace as changed
@@ -14,10 +15,11 @@ import trio.testing
 from jumpstarter_proto.rpc import RpcError
 from msgspec.structs import replace
 
+from jumpstarter_controller import ledger
 from jumpstarter_controller.engine import MOST_CONFLICTS, Engine
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Record
 from jumpstarter_controller.store import Change, Half, MemoryStore, SqliteStore, StoreError, Unknown, sqlite
-from jumpstarter_controller.store.contract import Seen, Written, key_of
+from jumpstarter_controller.store.contract import Cursor, Seen, Written, key_of
 from jumpstarter_controller.store.whole import fill, lab_of, overwrite
 
 ANN = Client(namespace="lab", name="ann", uid="1")
@@ -381,3 +383,41 @@ async def test_what_is_older_than_what_it_has_written_itself_is_nothing_new(
     client = engine.view.get(Client, ANN.key)
     assert client is not None
     assert client.labels == {"team": "b"}
+
+
+class Lingering(Shared):
+    """A store whose watch ends a while after it was told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = threading.Event()
+        self.begun = threading.Event()
+        self.ended = threading.Event()
+
+    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+        self.begun.set()
+        try:
+            return super().watch(cursor, seconds)
+        finally:
+            self.may_end.wait(WAIT)
+            self.ended.set()
+
+
+@pytest.mark.parametrize("is_stuck", [False, True])
+async def test_who_stops_waits_for_its_watch_but_not_for_one_that_is_stuck(
+    monkeypatch: pytest.MonkeyPatch, is_stuck: bool
+) -> None:
+    monkeypatch.setattr(ledger, "END_SECONDS", 0.01 if is_stuck else WAIT)
+    store = Lingering()
+    fill(store, ANN, BOARD)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Engine(store).run)
+        await trio.to_thread.run_sync(store.begun.wait, WAIT)
+        timer = threading.Timer(0.05, store.may_end.set)
+        if not is_stuck:
+            timer.start()
+        nursery.cancel_scope.cancel()
+    assert store.ended.is_set() is not is_stuck
+    store.may_end.set()
+    timer.cancel()
+    assert store.ended.wait(WAIT)
