@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 import trio
+from jumpstarter_proto.remote import ReasonCode, reason_of
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller.batch import halves_of
@@ -25,7 +26,7 @@ from jumpstarter_controller.journal import JournalEntry, Source, ignore, wording
 from jumpstarter_controller.journal.entry import entry_of
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Record, View
 from jumpstarter_controller.lab.tables import KINDS, Place
-from jumpstarter_controller.ledger import RETRY_SECONDS, Ledger
+from jumpstarter_controller.ledger import RETRY_SECONDS, Ledger, OutOfDateError
 from jumpstarter_controller.scheduling import Place as QueuePlace
 from jumpstarter_controller.scheduling import (
     Presence,
@@ -77,7 +78,7 @@ class Engine:
         self.tally = Tally()
         self._ledger = Ledger(store, self.tally, self._publish, self._look_around)
         self._draft = self._ledger.draft
-        self._scheduler = Scheduler(self.presence, self.waiters, self._ledger.absences)
+        self._scheduler = Scheduler(self.presence, self.waiters, self._ledger.evidence)
         self._view_scheduler = Scheduler(self.presence)
         self.view = View()
         """What is acknowledged."""
@@ -240,15 +241,14 @@ class Engine:
     async def _turn(self) -> float | None:
         self._work = trio.Event()
         self._ledger.begin()
+        self._ledger.evidence.begin()
         await self._follow_clock()
         jobs, self._jobs = self._jobs, []
         self._current = jobs
         for _ in range(MOST_CONFLICTS):
             now = self.clock()
-            for job in jobs:
-                self._try(job, now)
             try:
-                wake = self._scheduler.reconcile(self._draft, now)
+                wake = await self._decide(jobs, now)
             except (
                 Exception
             ):  # the edge of one turn: a fault of ours ends the changes that brought it about, not the lab
@@ -263,7 +263,7 @@ class Engine:
                 return now
             try:
                 await self._write(jobs)
-            except (Conflict, Unknown):
+            except (Conflict, Unknown, OutOfDateError):
                 jobs = self._undecided(jobs)
                 self._tell_wanted()
                 continue
@@ -273,7 +273,7 @@ class Engine:
             self._tell_wanted()
             for job in jobs:
                 job.done.set()
-            seconds = await self._ledger.look_again()
+            seconds = await self._ledger.look_for_repairs()
             times = [wake, None if seconds is None else self.clock() + seconds]
             return min((one for one in times if one is not None), default=None)
         self._fail(
@@ -281,6 +281,23 @@ class Engine:
             RpcError(StatusCode.UNAVAILABLE, "others change the same records all the time; try again"),
         )
         return self.clock() + RETRY_SECONDS
+
+    async def _decide(self, jobs: list[_Job], now: float) -> float | None:
+        """Have all that is to be written in the draft, and noted on what it rests; when there is more to decide."""
+        evidence = self._ledger.evidence
+        while True:
+            evidence.decide_anew()
+            for job in jobs:
+                self._try(job, now)
+            if any(isinstance(job.error, RpcError) and _rests_on_records(job.error) for job in jobs):
+                evidence.is_current(*KINDS)
+            wake = self._scheduler.reconcile(self._draft, now)
+            while evidence.places:
+                if await self._ledger.look_for_absent():
+                    break
+                wake = self._scheduler.reconcile(self._draft, now)
+            else:
+                return wake
 
     def _try(self, job: _Job, now: float) -> None:
         """Make a change on the draft, and note what of that is its own."""
@@ -383,3 +400,8 @@ class Engine:
                 await event.wait()
         finally:
             self.unwatch(kind, key, event)
+
+
+def _rests_on_records(error: RpcError) -> bool:
+    """Whether a request that is refused would not be if records were others."""
+    return error.code is not StatusCode.INVALID_ARGUMENT and reason_of(error) != ReasonCode.BAD_WISH.value

@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
 import trio
 
 from jumpstarter_controller.batch import batch
 from jumpstarter_controller.known import Known
-from jumpstarter_controller.lab import Lab, Record
+from jumpstarter_controller.lab import Lab, Policy, Record
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.scheduling import Absences
+from jumpstarter_controller.scheduling import Evidence
 from jumpstarter_controller.store import (
     Change,
     Conflict,
@@ -31,10 +31,10 @@ from jumpstarter_controller.store import (
     Unknown,
     Written,
 )
-from jumpstarter_controller.store.contract import aged, applied
+from jumpstarter_controller.store.contract import Cursor, aged, applied
 from jumpstarter_controller.tally import Tally
 
-__all__ = ["RETRY_SECONDS", "Ledger"]
+__all__ = ["RETRY_SECONDS", "Ledger", "OutOfDateError"]
 
 RETRY_SECONDS = 1.0
 WATCH_SECONDS = 60.0
@@ -45,6 +45,22 @@ MAX_REPAIRS = 16
 """So many damaged records are looked at in one turn."""
 
 _log = logging.getLogger(__name__)
+
+
+class OutOfDateError(Exception):
+    """It has to be decided again."""
+
+
+class _NotKnownError(Exception):
+    """Whether something is newer cannot be read."""
+
+
+class _NewerError(Exception):
+    """Something is newer."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        super().__init__()
+        self.events = events
 
 
 class Ledger:
@@ -62,7 +78,7 @@ class Ledger:
         self.draft = Lab()
         for (kind, key), stored in snapshot.records.items():
             self.draft.set(kind, key, stored.record)
-        self.absences = Absences(asks=True)
+        self.evidence = Evidence(asks=True)
         self.written: set[tuple[Place, Half]] = set()
         """Of what `keep` was to write the last time, what is in the store."""
         self.trouble = ""
@@ -134,8 +150,13 @@ class Ledger:
     def begin(self) -> None:
         """Have others' changes in the draft, and show them."""
         events, self._foreign = self._foreign, []
-        if self._take(events):
+        self._take_foreign(events)
+
+    def _take_foreign(self, events: Sequence[Event]) -> None:
+        if news := self._take(events):
             self.draft.undone += 1  # nobody has looked at them
+            if any(kind is Policy for kind, _ in news):
+                self.evidence.note_policies()
 
     async def keep(self, undone: Callable[[], None]) -> None:
         """Write the draft's changes, and show them. Where that stops, the draft has what was written, and no more.
@@ -144,27 +165,42 @@ class Ledger:
 
         Raises:
             Conflict, Unknown: somebody else has changed a record; the draft has theirs.
+            OutOfDateError: what was decided rests on what others have changed, which the draft has, or on what cannot
+                be known; nothing was written.
             StoreError: it cannot be kept.
         """
         self.written = set()
         self.draft.restore_damaged()
-        changes = self._batch()
-        if not changes:
+        changes, kinds = self._batch(), tuple(self.evidence.kinds)
+        if not changes and not kinds:
             self.draft.commit()
             return
+        if kinds and self._is_news(self._foreign):
+            undone()
+            self.draft.back_to(0)
+            self.begin()
+            raise OutOfDateError
         began = time.perf_counter()
         try:
             # Shielded: a write that is under way ends, and whoever waits for it learns how.
             with trio.CancelScope(shield=True):
-                done = await trio.to_thread.run_sync(self._store.commit, changes)
+                done = await trio.to_thread.run_sync(self._commit, self._cursor, changes, kinds)
+        except (_NewerError, _NotKnownError) as error:
+            undone()
+            self.draft.back_to(0)
+            if isinstance(error, _NewerError):
+                self._take_foreign(error.events)
+            else:
+                _log.debug("what is decided has to wait: %s", error.__cause__)
+                self.evidence.fail(*kinds)
+            raise OutOfDateError from error
         except (Conflict, Unknown) as stopped:
             undone()
             self.draft.back_to(0)
             self._note(changes, stopped.done)
             with trio.CancelScope(shield=True):
-                left = changes[
-                    len(stopped.done) :
-                ]  # a store that makes all or nothing stops behind some of them
+                # A store that makes all of a batch or nothing may stop behind some that are not made.
+                left = changes[len(stopped.done) :]
                 await self._look_at(next(one for one in left if one.place == stopped.place), stopped)
             raise
         except StoreError as error:
@@ -173,11 +209,13 @@ class Ledger:
             self._note(changes, error.done)
             self._refuse(error)
             raise
+        self.draft.commit()
+        if not changes:
+            return
         self._tally.writes.observe(time.perf_counter() - began)
         if self.trouble:
             self.trouble = ""
             _log.warning("the store can be written to again")
-        self.draft.commit()
         self._note(changes, done)
 
     def _refuse(self, error: StoreError) -> None:
@@ -199,6 +237,8 @@ class Ledger:
         """These are in the store, and in the draft if they are all of a batch's."""
         self.written |= {(one.place, one.half) for one in changes[: len(done)]}
         whole = len(done) == len(changes)
+        if not whole and any(one.place[0] is Policy for one in changes):
+            self.evidence.note_policies()
         events: dict[Place, Event] = {}
         for change, (place, revision, age) in zip(changes, done, strict=False):
             earlier = events.get(place)
@@ -231,7 +271,7 @@ class Ledger:
             is_made = stored.request == change.request
         if is_made:
             self.written.add((change.place, change.half))
-        self._take([self._known.event(change.place, stored)])
+        self._take_foreign([self._known.event(change.place, stored)])
         self.draft.undone += 1
 
     def _leave_alone(self, place: Place, error: DamagedError) -> None:
@@ -246,7 +286,7 @@ class Ledger:
         self._repairs_due = time.monotonic() + RETRY_SECONDS
         _log.error("%s; all else goes on", self.draft.damaged[place])
 
-    async def _look_for_repairs(self) -> bool:
+    async def _is_repaired(self) -> bool:
         """Whether a record that was damaged can be read again."""
         if not self.draft.damaged or time.monotonic() < self._repairs_due:
             return False
@@ -262,31 +302,56 @@ class Ledger:
             self._take([self._known.event(place, stored)])
         return is_repaired
 
-    async def look_again(self) -> float | None:
-        """Look for records of which nobody knows that they are gone, and for damaged ones that are repaired.
+    async def look_for_absent(self) -> bool:
+        """Look for the records that may be absent. Whether one is there: the draft has it, and no changes of its own.
 
-        Returns seconds until the next decision, if there is one to wait for. A record that cannot be read is neither
-        there nor gone, and keeps nothing else waiting.
+        One that cannot be read is neither there nor gone, and keeps nothing else waiting.
         """
-        is_known = await self._look_for_repairs()
-        asked = list(self.absences.asked)
-        for place in asked:
+        found: list[Event] = []
+        for place in list(self.evidence.places):
             try:
                 stored = await trio.to_thread.run_sync(self._store.read, place)
             except StoreError as error:
                 _log.debug("whether %s %s is gone is not known: %s", place[0].KIND, place[1], error)
+                self.evidence.fail(place)
                 continue
-            is_known = True
-            self._take([self._known.event(place, stored)])
             if stored is None:
-                self.absences.prove(place)
-        if is_known:
-            return 0.0
-        self.absences.settle()
-        return RETRY_SECONDS if asked or self.draft.damaged else None
+                self.evidence.prove_gone(place)
+            else:
+                self.evidence.fail(place)
+                found.append(self._known.event(place, stored))
+        if not self._is_news(found):
+            return False
+        self.draft.back_to(0)
+        self._take_foreign(found)
+        return True
 
-    def _take(self, events: Sequence[Event]) -> bool:
-        """Have records as the store says that they are, and show them; whether any is another than before."""
+    def _is_news(self, events: Sequence[Event]) -> bool:
+        return bool(events) and bool(self._known.copy().take(events))
+
+    def _commit(
+        self, cursor: Cursor, changes: Sequence[Change], kinds: Collection[type[Record]]
+    ) -> Sequence[Written]:
+        """In a thread: write changes, if what was decided still rests on all records of these kinds as they are now."""
+        if kinds:
+            try:
+                newer = self._store.newer(cursor, kinds)
+            except TooOldError:
+                newer = self._known.since(self._store.snapshot())
+            except StoreError as error:
+                raise _NotKnownError from error
+            if self._is_news(newer):
+                raise _NewerError(newer)
+        return self._store.commit(changes) if changes else ()
+
+    async def look_for_repairs(self) -> float | None:
+        """See which damaged records are repaired; seconds until it is to be decided again, if not only upon news."""
+        if await self._is_repaired():
+            return 0.0
+        return RETRY_SECONDS if self.evidence.is_open or self.draft.damaged else None
+
+    def _take(self, events: Sequence[Event]) -> Collection[Place]:
+        """Have records as the store says that they are, and show them; which are others than before."""
         news = self._known.take(events)
         for (kind, key), record in news.items():
             if self.draft.damaged.pop((kind, key), None) is not None:
@@ -294,10 +359,6 @@ class Ledger:
                 _log.warning("%s %s is damaged no more", kind.KIND, key)
             if self.draft.get(kind, key) is not record:
                 self.draft.set(kind, key, record)
-            if record is None:
-                self.absences.prove((kind, key))
-            else:
-                self.absences.forget((kind, key))
         if news:
             self._publish(news)
-        return bool(news)
+        return news

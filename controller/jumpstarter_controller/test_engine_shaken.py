@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 import trio
@@ -82,6 +82,10 @@ class Shaken(MemoryStore):
                 told += events
                 self._held[kind] = []
         return Seen(told, seen.cursor)
+
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+        held = [event for kind in kinds for event in self._held[kind]]
+        return [*held, *super().newer(cursor, kinds)]
 
 
 def _after(changes: Sequence[Change], done: Sequence[Written]) -> list[Change]:

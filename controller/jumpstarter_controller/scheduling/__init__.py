@@ -1,8 +1,8 @@
 """Who gets which exporter, and when: decisions without I/O over the records of a lab."""
 
-from jumpstarter_controller.scheduling.absences import Absences
 from jumpstarter_controller.scheduling.candidates import Refusal, choices, longest
 from jumpstarter_controller.scheduling.clock_steps import WrittenAhead, follow_clock
+from jumpstarter_controller.scheduling.evidence import POLICY_SECONDS, Evidence
 from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, withdraw
 from jumpstarter_controller.scheduling.presence import OFFLINE_SECONDS, Presence
 from jumpstarter_controller.scheduling.scheduler import READY_STATUSES, Place, Scheduler, online
@@ -13,10 +13,11 @@ __all__ = [
     "ANSWER_SECONDS",
     "OFFLINE_SECONDS",
     "PICKUP_SECONDS",
+    "POLICY_SECONDS",
     "READY_STATUSES",
     "WAITER_SECONDS",
     "WATCHED_SECONDS",
-    "Absences",
+    "Evidence",
     "Place",
     "Presence",
     "Refusal",

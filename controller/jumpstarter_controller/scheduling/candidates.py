@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from jumpstarter_proto.remote import ReasonCode
 
@@ -17,12 +18,16 @@ from jumpstarter_controller.lab import (
     Key,
     Lease,
     Policy,
+    Record,
     Rule,
     View,
 )
 from jumpstarter_controller.selectors import Selector, SelectorError, parse
 
 __all__ = ["Candidates", "Refusal", "choices", "longest", "matching", "priority_of"]
+
+
+Kinds: TypeAlias = tuple[type[Record], ...]
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,17 @@ class Refusal:
     """Whatever exporters there will be, it can have none."""
     code: str = ""
     """The condition's."""
+    rests_on: Kinds = ()
+    """Records of these kinds; empty: on the lease alone."""
 
     def condition(self, now: float) -> Condition:
         """As a condition of the lease."""
         return Condition(self.type, True, self.reason, self.message, now, self.code)
+
+    def unsettled(self, now: float) -> Condition:
+        """As a condition of a lease about which it is decided when policies have settled."""
+        message = f"policies have just been changed, so it is decided in a moment: {self.message}"
+        return Condition(ConditionType.PENDING, True, "PoliciesChanged", message, now)
 
     def waiting(self, now: float) -> Condition:
         """As a condition of a lease that waits for a board to appear."""
@@ -89,6 +101,7 @@ def choices(lab: View, lease: Lease) -> Candidates | Refusal:
             "NoAccess",
             f"client {client.name} is disabled; ask who runs the lab to enable it",
             is_final=True,
+            rests_on=(Client,),
         )
     found = _named(lab, lease, selector) if lease.exporter_name else _selected(lab, lease, selector)
     if isinstance(found, Refusal):
@@ -125,6 +138,7 @@ def _named(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | Refu
             "ExporterNotFound",
             f"there is no exporter {lease.exporter_name}; see which there are with: jumpstarter exporters",
             code=ReasonCode.NO_BOARD.value,
+            rests_on=(Exporter,),
         )
     if exporter.gone_since is not None:
         return Refusal(
@@ -132,18 +146,21 @@ def _named(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | Refu
             "ExporterNotFound",
             f"exporter {exporter.name} is {exporter.status_message}; choose another: jumpstarter exporters",
             code=ReasonCode.NO_BOARD.value,
+            rests_on=(Exporter,),
         )
     if not selector.matches(exporter.labels):
         return Refusal(
             unsatisfiable,
             "SelectorMismatch",
             f"exporter {exporter.name} does not match {selector}; leave the selector or the name out",
+            rests_on=(Exporter,),
         )
     if not exporter.enabled and not lease.allow_disabled:
         return Refusal(
             unsatisfiable,
             "ExporterDisabled",
             f"exporter {exporter.name} is disabled; ask who runs the lab to enable it",
+            rests_on=(Exporter,),
         )
     return [exporter]
 
@@ -156,6 +173,7 @@ def _selected(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | R
             ConditionType.UNSATISFIABLE,
             "AllDisabled",
             f"every exporter that matches {selector} is disabled; ask who runs the lab to enable one",
+            rests_on=(Exporter,),
         )
     return usable
 
@@ -163,13 +181,15 @@ def _selected(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | R
 def _no_access(lease: Lease, selector: Selector, found: list[Exporter]) -> Refusal:
     if not found:
         message = f"no exporter matches {selector}; see which there are with: jumpstarter exporters"
-        return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message, code=ReasonCode.NO_BOARD.value)
+        code = ReasonCode.NO_BOARD.value
+        return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message, code=code, rests_on=(Exporter,))
     names = ", ".join(sorted(exporter.name for exporter in found)[:5])
     message = (
         f"no access policy lets client {lease.client} have {names} for {lease.duration:g} s; "
         "ask for less time, or who runs the lab for access"
     )
-    return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message)
+    rests_on = (Client, Exporter, Policy)
+    return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message, rests_on=rests_on)
 
 
 def priority_of(lab: View, client: Client | None, exporter: Exporter, duration: float) -> int | None:

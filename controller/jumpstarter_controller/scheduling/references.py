@@ -9,12 +9,12 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Condition, ConditionType, Exporter, Key, Lab, Lease
-from jumpstarter_controller.scheduling.absences import Absences
+from jumpstarter_controller.scheduling.evidence import Evidence
 
 __all__ = ["hold_to_references"]
 
 
-def hold_to_references(lab: Lab, absences: Absences, now: float) -> None:
+def hold_to_references(lab: Lab, evidence: Evidence, now: float) -> None:
     """Each exporter has the lease that it says it has, if that says so, too; no other lease has it."""
     for key in lab.at_odds():
         exporter = lab.get(Exporter, key)
@@ -22,11 +22,11 @@ def hold_to_references(lab: Lab, absences: Absences, now: float) -> None:
             continue  # its lease ends
         lease = Key(exporter.namespace, exporter.lease)
         is_known = not exporter.lease or lab.get(Lease, lease) is not None
-        if is_known or absences.is_gone(lab, (Lease, lease)):
-            _settle(lab, exporter, now)
+        if is_known or evidence.is_gone(lab, (Lease, lease)):
+            _settle(lab, exporter, evidence, now)
 
 
-def _settle(lab: Lab, exporter: Exporter, now: float) -> None:
+def _settle(lab: Lab, exporter: Exporter, evidence: Evidence, now: float) -> None:
     claims = [
         one
         for one in lab.open_leases()
@@ -41,7 +41,7 @@ def _settle(lab: Lab, exporter: Exporter, now: float) -> None:
             continue
         if lease.begun is None:
             lab.put(replace(lease, exporter="", priority=0, offered=None))
-        else:
+        elif evidence.is_current(Exporter, Lease):
             why = f"exporter {exporter.name} was leased to lease {exporter.lease} before"
             condition = Condition(ConditionType.READY, False, "Released", why, now)
             lab.put(replace(lease, ended=now).with_condition(condition))

@@ -21,11 +21,12 @@ from jumpstarter_controller.lab import (
     Key,
     Lab,
     Lease,
+    Policy,
     View,
 )
 from jumpstarter_controller.lab.tables import Place as RecordPlace
-from jumpstarter_controller.scheduling.absences import Absences
 from jumpstarter_controller.scheduling.candidates import Candidates, Refusal, choices
+from jumpstarter_controller.scheduling.evidence import Evidence
 from jumpstarter_controller.scheduling.forecast import forecast
 from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_of
 from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, assign, settle, withdraw
@@ -63,11 +64,11 @@ class Scheduler:
     """Reconciles a lab with the time. It keeps nothing that a restart would lose, but what it found out already."""
 
     def __init__(
-        self, presence: Presence, waiters: Waiters | None = None, absences: Absences | None = None
+        self, presence: Presence, waiters: Waiters | None = None, evidence: Evidence | None = None
     ) -> None:
         self.presence = presence
         self.waiters = waiters or Waiters()
-        self.absences = absences or Absences()
+        self.evidence = evidence or Evidence()
         self.wanted: dict[Key, Key] = {}
         """By exporter that is there, not available, and nobody's: the first of those who wait and may have it."""
         self._choices: dict[tuple[object, ...], Candidates | Refusal] = {}
@@ -76,8 +77,9 @@ class Scheduler:
 
     def reconcile(self, lab: Lab, now: float) -> float | None:
         """Make all decisions that are due; the time when the next one will be, None if nothing waits for time."""
+        self.evidence.note_time(now)
         self._note_absence(lab, now)
-        hold_to_references(lab, self.absences, now)
+        hold_to_references(lab, self.evidence, now)
         waiting: list[Lease] = []
         later: list[Lease] = []
         due = []
@@ -107,7 +109,7 @@ class Scheduler:
                     later.append(lease)
                 else:
                     waiting.append(lease)
-        hold_to_references(lab, self.absences, now)  # who has just ended has let go of its exporter
+        hold_to_references(lab, self.evidence, now)  # who has just ended has let go of its exporter
         due += self._place(lab, waiting, later, now)
         if (loss := self.presence.next_loss()) is not None:
             due.append(loss + 0.001)
@@ -119,7 +121,7 @@ class Scheduler:
         if lease.exporter:
             places.append((Exporter, Key(lease.namespace, lease.exporter)))
         missing = [one for one in places if lab.get(*one) is None]
-        return any([not self.absences.is_gone(lab, one) for one in missing])  # noqa: C419 - all are asked for
+        return any([not self.evidence.is_gone(lab, one) for one in missing])  # noqa: C419 - all are asked for
 
     def _settled(self, lab: Lab, lease: Lease, now: float) -> Lease:
         """The lease, which has begun or waits again where there is nothing to be said to an offer any more."""
@@ -174,8 +176,9 @@ class Scheduler:
         return [*self.presence.adrift(), *recorded]
 
     def _place(self, lab: Lab, waiting: list[Lease], later: list[Lease], now: float) -> list[float]:
-        """Give exporters to those who wait; the expiries of those who got one."""
+        """Give exporters to those who wait; when those end who got one, and when it is decided about others."""
         self.wanted = {}
+        expiries: list[float] = []
         queue: list[tuple[Lease, Candidates]] = []
         for lease in waiting:
             found = self.choices(lab, lease)
@@ -183,16 +186,20 @@ class Scheduler:
                 queue.append((lease, found))
             elif lease.waits_for_board and not found.is_final:
                 lab.put(lease.with_condition(found.waiting(now)))
-            else:
-                lab.put(replace(lease, ended=now).with_condition(found.condition(now)))
+            elif self.evidence.is_current(*found.rests_on):
+                settled = self.evidence.policies_settle(now) if Policy in found.rests_on else None
+                if settled is None:
+                    lab.put(replace(lease, ended=now).with_condition(found.condition(now)))
+                else:
+                    lab.put(lease.with_condition(found.unsettled(now)))
+                    expiries.append(settled)
         if (drain := lab.get(Drain, Drain.PLACE)) is not None:
             pending = _drained(drain, now)
             for lease, _ in queue:
                 lab.put(lease.with_condition(pending))
-            return []
+            return expiries
         if not queue:
-            return []
-        expiries = []
+            return expiries
         supply = self._supply(lab, now)
         promises = self._promises(lab, later)
         line = Line(queue)

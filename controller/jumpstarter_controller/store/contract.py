@@ -10,7 +10,7 @@ Names, labels and selectors are such as Kubernetes takes. A store may refuse oth
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from operator import attrgetter
@@ -211,6 +211,12 @@ class Store(Protocol):
         Raises:
             TooOldError: take a snapshot.
             StoreError: as `snapshot`.
+        """
+
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+        """What others have changed of these kinds since then, as it is now: unlike `watch`, it is late with nothing.
+
+        The caller's own changes may come, too. Raises as `watch`.
         """
 
     def wake(self) -> None:

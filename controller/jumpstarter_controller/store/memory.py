@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 
+from jumpstarter_controller.lab import Record
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.store.contract import (
     Change,
@@ -90,10 +91,18 @@ class MemoryStore:
                 lambda: self._woken or self._forgotten + len(self._events) > cursor, seconds
             )
             self._woken = False
-            end = self._forgotten + len(self._events)
-            if not self._forgotten <= cursor <= end:
-                raise TooOldError
-            return Seen(tuple(self._events[cursor - self._forgotten :]), end)
+            return Seen(self._since(cursor), self._forgotten + len(self._events))
+
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+        """As `Store.newer`."""
+        with self._changed:
+            return [one for one in self._since(cursor) if one.place[0] in kinds]
+
+    def _since(self, cursor: Cursor) -> Sequence[Event]:
+        end = self._forgotten + len(self._events)
+        if not isinstance(cursor, int) or not self._forgotten <= cursor <= end:
+            raise TooOldError
+        return tuple(self._events[cursor - self._forgotten :])
 
     def wake(self) -> None:
         """As `Store.wake`."""

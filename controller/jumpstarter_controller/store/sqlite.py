@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -161,6 +161,8 @@ class SqliteStore:
         """How often it was woken: whoever waits to write gives up when this changes."""
         self._own: deque[tuple[int, int]] = deque(maxlen=MOST_OWN)
         """From which revision, not with it, to which: what this store has written itself, and need not read again."""
+        self._alone = (0, 0)
+        """The same, of what was written last with nobody else in between."""
         self._no_records: deque[int] = deque(maxlen=MOST_NO_RECORDS)
         """Hashes of rows of which it was said that they are none."""
         self._newest = 0
@@ -355,6 +357,8 @@ class SqliteStore:
             ) from error
         self._newest = number
         self._own.append((before, number))
+        start, end = self._alone
+        self._alone = (start if end == before else before, number)
         return done
 
     def _make(self, change: Change, seen: int | None, number: int) -> None:
@@ -390,7 +394,7 @@ class SqliteStore:
             while True:
                 self._check_file()
                 if version != (version := self._version()):
-                    seen = self._since(cursor)
+                    seen = self._since(self._watcher, cursor)
                     if seen.events:
                         return seen
                     cursor = seen.cursor
@@ -404,13 +408,18 @@ class SqliteStore:
         with self._reading(self._watcher, in_one=False):
             return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
 
-    def _since(self, cursor: Cursor) -> Seen:
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+        """As `Store.newer`; gives the caller's own changes, too, if others have written in between."""
+        self._check_file()
+        with self._lock:
+            return [one for one in self._since(self._db, cursor).events if one.place[0] in kinds]
+
+    def _since(self, db: sqlite3.Connection, cursor: Cursor) -> Seen:
         if not isinstance(cursor, int):
             raise TooOldError
-        db = self._watcher
         with self._reading(db):
             last, forgotten = self._numbers(db)
-            if self._is_own(cursor, last):
+            if self._is_alone(cursor, last) if db is self._db else self._is_own(cursor, last):
                 return Seen((), last)
             rows = db.execute(_NEWER, (cursor,)).fetchall()
             gone = db.execute(_GONE, (cursor,)).fetchall()
@@ -435,6 +444,11 @@ class SqliteStore:
                     error,
                 )
         return Seen(tuple(sorted(events, key=lambda one: one.revision)), last)
+
+    def _is_alone(self, cursor: int, last: int) -> bool:
+        """Whether nobody else has written between these: for who may be further behind than `watch`."""
+        start, end = self._alone
+        return start <= cursor <= last == end
 
     def _is_own(self, cursor: int, last: int) -> bool:
         """Whether nobody else has written between these; what we have written since `last` says nothing of it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,6 +112,10 @@ class Delays:
             self._late.setdefault(event.place[0], []).append(event)
         told = [kind for kind in self._late if self._random.random() < 0.5]
         return replace(seen, events=[event for kind in told for event in self._late.pop(kind)])
+
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+        late = [event for kind in kinds for event in self._late.get(kind, [])]
+        return [*late, *self._store.newer(cursor, kinds)]
 
 
 @contextmanager
@@ -310,6 +314,8 @@ class Contract(RuleBasedStateMachine):
     def come_from_nowhere(self, handle: int, cursor: Cursor) -> None:
         with pytest.raises(TooOldError):
             self.handles[handle].watch(cursor, 0)
+        with pytest.raises(TooOldError):
+            self.handles[handle].newer(cursor, [Client])
 
     @rule(handle=st.sampled_from([0, 1]))
     def follow(self, handle: int) -> None:
@@ -323,17 +329,37 @@ class Contract(RuleBasedStateMachine):
                 self.fall_behind(handle)
                 return
             self.cursors[handle] = seen.cursor
-            for event in seen.events:
-                known = mirror.get(event.place)
-                newest = self.gone[handle].get(event.place, -1) if known is None else known.revision
-                if newest >= event.revision:
-                    continue
-                if event.stored is None:
-                    mirror.pop(event.place, None)
-                    self.gone[handle][event.place] = event.revision
-                else:
-                    assert event.stored.revision == event.revision
-                    mirror[event.place] = event.stored
+            self._hear(handle, seen.events)
+
+    @rule(
+        handle=st.sampled_from([0, 1]), kinds=st.sets(st.sampled_from([Client, Exporter, Lease, PairingCode]))
+    )
+    def catch_up(self, handle: int, kinds: set[type[Record]]) -> None:
+        """Whoever asks what is newer has what there is of these kinds, at once."""
+        try:
+            events = self.handles[handle].newer(self.cursors[handle], kinds)
+        except TooOldError:
+            self.fall_behind(handle)
+            return
+        assert {one.place[0] for one in events} <= kinds
+        self._hear(handle, events)
+        mirror = self.mirrors[handle]
+        for place in self.model.keys() | mirror.keys():
+            assert place[0] not in kinds or mirror.get(place) == self.model.get(place), "it is late"
+
+    def _hear(self, handle: int, events: Sequence[Event]) -> None:
+        mirror = self.mirrors[handle]
+        for event in events:
+            known = mirror.get(event.place)
+            newest = self.gone[handle].get(event.place, -1) if known is None else known.revision
+            if newest >= event.revision:
+                continue
+            if event.stored is None:
+                mirror.pop(event.place, None)
+                self.gone[handle][event.place] = event.revision
+            else:
+                assert event.stored.revision == event.revision
+                mirror[event.place] = event.stored
 
     @invariant()
     def what_was_written_is_there(self) -> None:
@@ -478,6 +504,21 @@ class GoesOnBehindAConflict(MemoryStore):
             raise
 
 
+class KnowsNothingNewer(MemoryStore):
+    """It answers from what it has heard."""
+
+    _heard: Cursor = 0
+
+    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+        seen = super().watch(cursor, seconds)
+        self._heard = seen.cursor
+        return seen
+
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+        late = {one.place for one in super().newer(self._heard, kinds)}
+        return [one for one in super().newer(cursor, kinds) if one.place not in late]
+
+
 class KnowsEveryCursor(MemoryStore):
     """Whoever is too far behind, or ahead, hears nothing instead of that."""
 
@@ -497,6 +538,7 @@ class KnowsEveryCursor(MemoryStore):
         WritesBothHalves,
         GoesOnBehindAConflict,
         KnowsEveryCursor,
+        KnowsNothingNewer,
         LosesEvents,
         LooksAwhile,
         InAnotherOrder,

@@ -145,6 +145,19 @@ def test_no_more_of_a_row_is_read_than_shows_that_it_is_no_record(
     assert len(str(error.value)) < 1000
 
 
+def test_what_another_has_written_between_two_of_ours_is_newer(
+    store: SqliteStore, other: SqliteStore
+) -> None:
+    cursor = store.snapshot().cursor
+    store.commit(making(BOB))
+    assert not store.newer(cursor, [Client])
+    other.commit(making(EVE))
+    store.commit(making(FAY))
+    assert key_of(EVE) in {one.place for one in store.newer(cursor, [Client])}
+    assert not store.newer(cursor, [Exporter])
+    assert not store.newer(store.snapshot().cursor, [Client])
+
+
 @pytest.mark.parametrize("statement", ["DELETE FROM numbers", "UPDATE numbers SET last = 'many'"])
 def test_damaged_numbers_are_a_sentence(store: SqliteStore, path: Path, statement: str) -> None:
     cursor = store.snapshot().cursor
