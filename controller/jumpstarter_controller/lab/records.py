@@ -311,7 +311,7 @@ class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     KIND = "code"
-    STATUS = frozenset(("redeemer", "made", "replaced"))
+    STATUS = frozenset(("redeemer", "made", "replaced", "issued"))
 
     kind: str
     subject: str
@@ -326,3 +326,5 @@ class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
     """The uid that they got, or get as soon as they ask again: a code is used before it gives anything."""
     replaced: str = ""
     """The uid that was there before."""
+    issued: bool = False
+    """What it was for is there, and its token may be out: when that is gone, it does not come back with this code."""

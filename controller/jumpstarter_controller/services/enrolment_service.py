@@ -59,6 +59,10 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
             record = await self._engine.change(
                 lambda lab, now: objects.enrol(lab, now, kind, request.code, request.nonce)
             )
+            if request.nonce:
+                record = await self._engine.change(
+                    lambda lab, now: objects.confirm(lab, now, kind, request.code, request.nonce)
+                )
         except RpcError as error:
             if error.code is not StatusCode.PERMISSION_DENIED:
                 self._attempts.give_back(peer, taken)

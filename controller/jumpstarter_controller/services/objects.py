@@ -29,6 +29,7 @@ __all__ = [
     "NO_TOKEN",
     "TYPES",
     "check_names",
+    "confirm",
     "create",
     "delete",
     "enrol",
@@ -201,7 +202,9 @@ def offer(
 def enrol(lab: Lab, now: float, kind: Kind, text: str, nonce: str = "") -> Client | Exporter | Host:
     """Use a code: it goes, and what it is for comes, in one change.
 
-    With a nonce it stays until it expires, for whoever asks again with the same one: they get what they had got.
+    With a nonce it stays until it expires, for whoever asks again with the same one: they get what they had got. Before
+    they are told, `confirm` has to have been written: until then nobody can have a token, so that what is missing is
+    made; from then on it has been taken away.
 
     Raises:
         RpcError: PERMISSION_DENIED, it counts no more or never did; ALREADY_EXISTS, what it would make is there.
@@ -211,7 +214,7 @@ def enrol(lab: Lab, now: float, kind: Kind, text: str, nonce: str = "") -> Clien
     made = lab.get(TYPES[kind], key)
     if code.redeemer and made is not None and made.uid == code.made:
         return made
-    if code.redeemer and (made.uid if made is not None else "") != code.replaced:
+    if code.issued or (code.redeemer and (made.uid if made is not None else "") != code.replaced):
         raise refused()  # it was made, and something has become of it since
     _forget_expired(lab, now)
     if code.renew:
@@ -223,6 +226,17 @@ def enrol(lab: Lab, now: float, kind: Kind, text: str, nonce: str = "") -> Clien
     elif not code.redeemer:
         lab.put(redeemed(code, nonce, record.uid, made.uid if made is not None else ""))
     return record
+
+
+def confirm(lab: Lab, now: float, kind: Kind, text: str, nonce: str) -> Client | Exporter | Host:
+    """What `enrol` has made, whose token goes out now. RpcError PERMISSION_DENIED: it is gone again."""
+    code = redeem(lab.all(PairingCode), text, kind, now, nonce)
+    made = lab.get(TYPES[kind], Key(code.namespace, code.subject))
+    if made is None or made.uid != code.made:
+        raise refused()
+    if not code.issued:
+        lab.put(replace(code, issued=True))
+    return made
 
 
 def _withdraw(lab: Lab, kind: Kind, key: Key) -> None:

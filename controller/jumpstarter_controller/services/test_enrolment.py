@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from jumpstarter_controller.services import Guard
 from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.enrolment_service import EnrolmentService
-from jumpstarter_controller.store import SqliteStore, StoreError
+from jumpstarter_controller.store import Change, SqliteStore, StoreError, Written
+from jumpstarter_controller.store.whole import overwrite
 
 SIGNING = ec.generate_private_key(ec.SECP256R1())
 RPI4 = Key("default", "rpi4")
@@ -274,6 +275,61 @@ async def test_whoever_has_used_a_code_gets_the_same_answer_again_and_nobody_els
         lab.now[0] += 600
         with pytest.raises(RpcError, match="wrong, used, expired"):
             await lab.enrol(renewed, "Host", "new")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("renew", [False, True])
+async def test_what_another_process_deletes_does_not_come_back_with_the_code_that_it_came_with(
+    tmp_path: Path, is_restarted: bool, renew: bool
+) -> None:
+    file = tmp_path / "lab.sqlite"
+    async with AsyncExitStack() as stack:
+        lab = await stack.enter_async_context(running(file))
+        if renew:
+            await lab.enrol(await lab.pair())
+        code = await lab.pair(renew=renew)
+        await lab.enrol(code, nonce="mine")
+        await lab.enrol(code, nonce="mine")
+        if is_restarted:
+            await stack.aclose()
+        with closing(SqliteStore(file)) as other:
+            overwrite(other, {(Exporter, RPI4): None})
+        if is_restarted:
+            lab = await stack.enter_async_context(running(file))
+        with trio.fail_after(30):
+            while lab.exists():
+                await lab.engine.wait(Exporter, RPI4, 1.0)
+        with pytest.raises(RpcError, match="wrong, used, expired"):
+            await lab.enrol(code, nonce="mine")
+        assert not lab.exists()
+        await lab.enrol(await lab.pair(), nonce="mine")
+        assert lab.exists()
+
+
+async def test_who_could_not_be_told_that_it_was_made_is_told_the_next_time_also_if_it_was_not_made_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lab.sqlite"
+    commit = SqliteStore.commit
+    async with running(file) as lab:
+        code = await lab.pair()
+
+        def full(store: SqliteStore, changes: Sequence[Change]) -> Sequence[Written]:
+            if not any(one.place == (Exporter, RPI4) for one in changes):
+                raise StoreError("the disk is full")
+            return commit(store, changes)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SqliteStore, "commit", full)
+            with pytest.raises(RpcError, match="the disk is full"):
+                await lab.enrol(code, nonce="mine")
+        made = lab.engine.view.get(Exporter, RPI4)
+        assert made is not None
+    with closing(SqliteStore(file)) as store:  # as if it had died behind the first record
+        overwrite(store, {(Exporter, RPI4): None})
+    async with running(file) as lab:
+        credential = await lab.enrol(code, nonce="mine")
+        assert lab.issuer.verify(credential.token)[0].uid == made.uid
 
 
 @pytest.mark.parametrize("key", ["a b", "jumpstarter.dev/host", ""])
