@@ -1,4 +1,4 @@
-"""Who may change what a host serves: root and the exporter's own user, and nobody else who can ask what there is."""
+"""Who may change what a host serves, or hears where it is: root and the exporter's own user, not all who use it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jumpstarter_proto.lab.v1.host_grpc import HOST_SERVICE_LIST_BOARDS, HostSer
 from jumpstarter_proto.rpc import Channel, Method, RpcError, StatusCode, connect_tcp, open_channel
 
 from jumpstarter_exporter.serve.network import Network
-from tests.support.served_host import ServedHost, listed
+from tests.support.served_host import POWER, ServedHost, listed
 
 CHANGES = [method for method in HostServiceServicer.METHODS if method is not HOST_SERVICE_LIST_BOARDS]
 NOBODY = 65534
@@ -70,16 +70,38 @@ async def test_another_user_of_the_host_changes_nothing(host: ServedHost, method
         await refused(user, method)
 
 
-@pytest.mark.parametrize("method", CHANGES, ids=lambda method: method.name)
-async def test_a_user_of_the_network_changes_nothing(
-    host: ServedHost, method: Method[Any, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    host.write("rpi4")
-    async with host.running(network=Network("127.0.0.1", 0)):
+@asynccontextmanager
+async def user_of_the_network(
+    host: ServedHost, capsys: pytest.CaptureFixture[str], *, leads: bool = False
+) -> AsyncIterator[tuple[Channel, Channel]]:
+    """One, and the door."""
+    async with host.running(leads=leads, network=Network("127.0.0.1", 0)) as door:
         said = ""
         while "127.0.0.1:" not in said:
             await trio.sleep(0.01)
             said += capsys.readouterr().out
         port = int(said.rpartition("127.0.0.1:")[2].split()[0])
         async with open_channel(await connect_tcp("127.0.0.1", port)) as user:
-            await refused(user, method)
+            yield user, door
+
+
+@pytest.mark.parametrize("method", CHANGES, ids=lambda method: method.name)
+async def test_a_user_of_the_network_changes_nothing(
+    host: ServedHost, method: Method[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.write("rpi4")
+    async with user_of_the_network(host, capsys) as (user, _):
+        await refused(user, method)
+
+
+async def test_a_user_of_the_network_is_not_told_where_the_host_has_its_files_and_sockets(
+    host: ServedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.write("rpi4")
+    host.write("own", f"ownProcess: true\n{POWER}")
+    async with user_of_the_network(host, capsys, leads=True) as (user, door):
+        here, there = await listed(door), await listed(user)
+        assert set(here) == set(there) == {"rpi4", "own"}
+        assert all(str(host.folder) in board.file for board in here.values())
+        assert not any(str(host.home) in str(board) for board in there.values())
+        assert "to users of its host only" in there["own"].problem
