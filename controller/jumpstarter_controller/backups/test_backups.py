@@ -29,6 +29,7 @@ ANN = Client(namespace="lab", name="ann", uid="ann-1", labels={"team": "ci"})
 BOB = Client(namespace="lab", name="bob", uid="bob-1")
 EVE = Client(namespace="lab", name="eve", uid="eve-1", username="oidc:eve")
 BOARD = Exporter(namespace="lab", name="rpi4", uid="rpi4-1", labels={"board": "rpi4"}, devices=2)
+SPARE = Exporter(namespace="lab", name="spare", uid="spare-1", username="oidc:spare")
 HOST = Host(namespace="lab", name="pi4", uid="pi4-1")
 POLICY = Policy(namespace="lab", name="all", exporters="board=rpi4")
 CODE = PairingCode(
@@ -39,7 +40,7 @@ ACTIVE = Lease(
 )
 WAITING = Lease(namespace="lab", name="waiting", uid="l2", client="bob", selector="board=rpi4", order=2)
 ENDED = Lease(namespace="lab", name="ended", uid="l3", client="bob", ended=5.0, order=3)
-ALL = (ANN, BOB, EVE, BOARD, HOST, POLICY, CODE, ACTIVE, WAITING, ENDED)
+ALL = (ANN, BOB, EVE, BOARD, SPARE, HOST, POLICY, CODE, ACTIVE, WAITING, ENDED)
 
 
 def write(folder: DataFolder, records: Iterable[Record], gone: Iterable[Record] = ()) -> None:
@@ -140,7 +141,7 @@ def test_what_is_there_is_not_overwritten_unless_told_to(lab: DataFolder, tmp_pa
         write_backup(lab, target)
     assert target.read_text() == "precious"
     write_backup(lab, target, overwrite=True)
-    assert read_backup(target).about.counts["exporter"] == 1
+    assert read_backup(target).about.counts["exporter"] == 2
     for bad, words in (
         (tmp_path, "not a file"),
         (tmp_path / "none" / "x", "no folder"),
@@ -261,7 +262,7 @@ def test_revoked_tokens_stay_revoked_and_leases_are_as_they_are_now(lab: DataFol
             moved,
             new_lease,
         ],
-        gone=[BOB, EVE, POLICY, ENDED],
+        gone=[BOB, EVE, SPARE, POLICY, ENDED],
     )
     done = restore(lab, path)
     found = load(lab.database)
@@ -274,7 +275,10 @@ def test_revoked_tokens_stay_revoked_and_leases_are_as_they_are_now(lab: DataFol
     assert eve is not None
     assert bob.uid not in {"bob-1", ""}
     assert bob.enabled
+    spare = found.get(Exporter, SPARE.key)
+    assert spare is not None
     assert not eve.enabled, "who is let in by another issuer's token"
+    assert not spare.enabled, "the same"
     assert found.get(Client, made.key) is None
     leases = {lease.name: lease for lease in found.all(Lease)}
     assert leases["active"].ended == 6.0
@@ -289,6 +293,8 @@ def test_revoked_tokens_stay_revoked_and_leases_are_as_they_are_now(lab: DataFol
         "disabled: lab/eve",
         "hosts that got new tokens",
         "exporters that got new tokens",
+        "exporters that were deleted after the backup are there again",
+        "users of another issuer are disabled: lab/spare",
         "clients that were made after the backup are gone: lab/new",
         "leases end, as their client or exporter was made after the backup: lab/theirs",
         "make new ones for client lab/new",
