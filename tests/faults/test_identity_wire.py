@@ -329,6 +329,14 @@ def test_somebody_elses_lease(lab: Lab) -> None:
     assert "is not held by exporter spare" in details
     report = pb.ReportStatusRequest(status=2, release_lease=True)  # type: ignore[arg-type]
     assert lab.call(CONTROLLER_SERVICE["ReportStatus"], report, lab.who("spare"))[0] is Code.OK
+    listing = lab.channel.unary_unary(
+        CONTROLLER_SERVICE["ListLeases"].path,
+        lambda one: one.SerializeToString(),
+        pb.ListLeasesResponse.FromString,
+    )
+    for name, own in (("bob", []), ("far", []), ("ann", ["mine"])):
+        found = listing(pb.ListLeasesRequest(), metadata=lab.who(name), timeout=CALL_SECONDS)
+        assert found.names == own, name
     get = client_pb2.GetLeaseRequest(name=LEASE)
     stub = lab.channel.unary_unary(
         CLIENT_SERVICE["GetLease"].path, lambda one: one.SerializeToString(), client_pb2.Lease.FromString

@@ -132,6 +132,20 @@ async def test_nobody_is_told_of_another_namespace(lab: Lab, one: Identity) -> N
             await reader.next()
 
 
+async def test_nobody_is_told_of_a_lease_of_another_namespace_that_was_soon_over(
+    lab: Lab, ann: Identity, one: Identity, mock_clock: trio.testing.MockClock
+) -> None:
+    stranger = await lab.made(Kind.CLIENT, Key("elsewhere", "eve"))
+    async with watching(lab, stranger, exporters=True, leases=pb.LEASE_SCOPE_ALL) as reader:
+        await reader.next()
+        await asked(lab, ann, "short")
+        await released(lab, ann, "short")
+        await lab.made(Kind.EXPORTER, Key("elsewhere", "two"))
+        mock_clock.jump(lab_watch.PAUSE_SECONDS)
+        await reader.next()
+        assert (set(reader.exporters), reader.leases) == ({"two"}, {})
+
+
 async def test_who_does_not_call_as_a_client_is_told_nothing(lab: Lab, one: Identity) -> None:
     for metadata in ((), one.metadata()):
         with pytest.raises(RpcError):

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 import trio
 import trio.testing
 from google.protobuf import duration_pb2
 from jumpstarter_proto.client.v1 import client_pb2
-from jumpstarter_proto.lab.v1 import lab_pb2
+from jumpstarter_proto.lab.v1 import boards_pb2, lab_pb2
 from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import ClientCall, RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_controller.identity import Subject
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus
+from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.services.objects import NO_TOKEN, OUTGOING_SECONDS
+from jumpstarter_controller.store.contract import Change, Written
 
 Taking = Callable[[Lab, lab_pb2.ObjectRequest], Awaitable[object]]
 
@@ -107,6 +109,94 @@ async def test_a_dial_that_waits_is_refused(lab: Lab, taken: Taking) -> None:
     assert [error.code for error in ends] == [StatusCode.UNAUTHENTICATED]
     with pytest.raises(RpcError, match=r"permission denied|not found"):
         await lab.controller.Dial(pb.DialRequest(lease_name=name), metadata=ann.metadata())
+
+
+async def transferred(lab: Lab, ann: Identity, lease: str) -> None:
+    await lab.made(Kind.CLIENT, Key("default", "bob"))
+    theirs = client_pb2.Lease(name=lease, client="namespaces/default/clients/bob")
+    await lab.client.UpdateLease(client_pb2.UpdateLeaseRequest(lease=theirs), metadata=ann.metadata())
+
+
+async def released(lab: Lab, ann: Identity, lease: str) -> None:
+    await lab.client.DeleteLease(client_pb2.DeleteLeaseRequest(name=lease), metadata=ann.metadata())
+
+
+@pytest.mark.parametrize(("lost", "why"), [(transferred, "the lease is bob's now"), (released, "has ended")])
+async def test_a_dial_that_waits_is_refused_when_the_lease_is_not_its_clients_any_more(
+    lab: Lab, lost: Callable[[Lab, Identity, str], Awaitable[None]], why: str
+) -> None:
+    one, ann = await lab.made(Kind.EXPORTER, ONE), await lab.made(Kind.CLIENT, ANN)
+    name = await lab.leased(ann, one)
+
+    async def dial() -> None:
+        with pytest.raises(RpcError, match=why):
+            await lab.controller.Dial(pb.DialRequest(lease_name=name), metadata=ann.metadata())
+
+    async with (
+        lab.controller.Listen(pb.ListenRequest(lease_name=name), metadata=one.metadata()) as listen,
+        trio.open_nursery() as nursery,
+    ):
+        await listen.initial_metadata()
+        nursery.start_soon(dial)
+        await trio.testing.wait_all_tasks_blocked()
+        await lost(lab, ann, f"namespaces/default/leases/{name}")
+        await lab.report(one, "LEASE_READY")
+
+
+@contextmanager
+def waiting_disk(lab: Lab) -> Iterator[threading.Event]:
+    """Nothing is written before that is set."""
+    may_write = threading.Event()
+    store = lab.engine._ledger._store
+    commit = store.commit
+
+    def wait(changes: Sequence[Change]) -> Sequence[Written]:
+        may_write.wait(20)
+        return commit(changes)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(store, "commit", wait)
+        yield may_write
+
+
+async def renews(lab: Lab, ann: Identity) -> None:
+    await lab.client.RotateToken(client_pb2.RotateTokenRequest(), metadata=ann.metadata())
+
+
+async def registers(lab: Lab, pi4: Identity) -> None:
+    await lab.boards.RegisterBoard(boards_pb2.RegisterBoardRequest(name="pi4"), metadata=pi4.metadata())
+
+
+async def retires(lab: Lab, pi4: Identity) -> None:
+    await lab.boards.RetireBoard(boards_pb2.RetireBoardRequest(name="pi4"), metadata=pi4.metadata())
+
+
+@pytest.mark.parametrize("taken", [deleted, rotated])
+@pytest.mark.parametrize(
+    ("kind", "asks"), [(Kind.CLIENT, renews), (Kind.HOST, registers), (Kind.HOST, retires)]
+)
+async def test_who_asks_while_their_token_is_taken_away_gets_nothing(
+    lab: Lab, taken: Taking, kind: Kind, asks: Callable[[Lab, Identity], Awaitable[None]]
+) -> None:
+    whom = lab_pb2.ObjectRequest(kind=kind.value, namespace="default", name="pi4")
+    identity = await lab.made(kind, Key("default", "pi4"))
+    if asks is retires:
+        await registers(lab, identity)
+    ends: list[StatusCode] = []
+
+    async def ask() -> None:
+        with pytest.raises(RpcError) as refused:
+            await asks(lab, identity)
+        ends.append(refused.value.code)
+
+    with waiting_disk(lab) as may_write:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(taken, lab, whom)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            may_write.set()
+    assert ends == [StatusCode.UNAUTHENTICATED]
 
 
 async def test_a_deleted_clients_lease_ends(lab: Lab) -> None:
