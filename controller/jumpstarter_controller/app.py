@@ -115,7 +115,7 @@ async def run(settings: Settings) -> ExitCode:
         folder.check_whole()
         store = SqliteStore(folder.database)
         try:
-            return await _run(settings, folder, Engine(store))
+            return await _run(settings, folder, Engine(store, most_leases=settings.most_leases))
         finally:
             store.close()
 

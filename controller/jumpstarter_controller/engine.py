@@ -70,15 +70,21 @@ class Engine:
         *,
         clock: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
+        most_leases: int | None = None,
     ) -> None:
-        """`clock` is the wall clock; a given one is never set in the middle, unless there is a `steady` one, too."""
+        """`clock` is the wall clock; a given one is never set in the middle, unless there is a `steady` one, too.
+
+        When others make more than `most_leases` of a client, the youngest end.
+        """
         self.presence = Presence()
         self.waiters = Waiters()
         self.clock = Clock(time.time, uptime) if clock is None else Clock(clock, steady)
         self.tally = Tally()
         self._ledger = Ledger(store, self.tally, self._publish, self._look_around)
         self._draft = self._ledger.draft
-        self._scheduler = Scheduler(self.presence, self.waiters, self._ledger.evidence)
+        self._scheduler = Scheduler(
+            self.presence, self.waiters, self._ledger.evidence, most_leases=most_leases
+        )
         self._view_scheduler = Scheduler(self.presence)
         self.view = View()
         """What is acknowledged."""

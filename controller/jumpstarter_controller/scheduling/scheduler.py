@@ -32,6 +32,7 @@ from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_o
 from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, assign, settle, withdraw
 from jumpstarter_controller.scheduling.presence import Presence
 from jumpstarter_controller.scheduling.references import hold_to_references
+from jumpstarter_controller.scheduling.surplus import surplus_of
 from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, Waiters
 
 __all__ = ["READY_STATUSES", "Place", "Scheduler", "online"]
@@ -64,11 +65,18 @@ class Scheduler:
     """Reconciles a lab with the time. It keeps nothing that a restart would lose, but what it found out already."""
 
     def __init__(
-        self, presence: Presence, waiters: Waiters | None = None, evidence: Evidence | None = None
+        self,
+        presence: Presence,
+        waiters: Waiters | None = None,
+        evidence: Evidence | None = None,
+        *,
+        most_leases: int | None = None,
     ) -> None:
+        """`most_leases` of a client go on, if others have made more."""
         self.presence = presence
         self.waiters = waiters or Waiters()
         self.evidence = evidence or Evidence()
+        self._most_leases = most_leases
         self.wanted: dict[Key, Key] = {}
         """By exporter that is there, not available, and nobody's: the first of those who wait and may have it."""
         self._choices: dict[tuple[object, ...], Candidates | Refusal] = {}
@@ -109,6 +117,9 @@ class Scheduler:
                     later.append(lease)
                 else:
                     waiting.append(lease)
+        if surplus := self._end_surplus(lab, now):
+            waiting = [one for one in waiting if one.key not in surplus]
+            later = [one for one in later if one.key not in surplus]
         hold_to_references(lab, self.evidence, now)  # who has just ended has let go of its exporter
         due += self._place(lab, waiting, later, now)
         if (loss := self.presence.next_loss()) is not None:
@@ -122,6 +133,20 @@ class Scheduler:
             places.append((Exporter, Key(lease.namespace, lease.exporter)))
         missing = [one for one in places if lab.get(*one) is None]
         return any([not self.evidence.is_gone(lab, one) for one in missing])  # noqa: C419 - all are asked for
+
+    def _end_surplus(self, lab: Lab, now: float) -> set[Key]:
+        """End the youngest leases of clients that have too many; which these are."""
+        ended: set[Key] = set()
+        if self._most_leases is None:
+            return ended
+        for lease in surplus_of(lab.open_leases(), self._most_leases, now):
+            if (Lease, lease.key) in lab.damaged or not self.evidence.is_current(Lease):
+                continue
+            why = f"client {lease.client} has {self._most_leases} older leases, and may have no more"
+            condition = Condition(ConditionType.READY, False, "Released", why, now)
+            lab.put(withdraw(replace(lease, ended=now).with_condition(condition)))
+            ended.add(lease.key)
+        return ended
 
     def _settled(self, lab: Lab, lease: Lease, now: float) -> Lease:
         """The lease, which has begun or waits again where there is nothing to be said to an offer any more."""

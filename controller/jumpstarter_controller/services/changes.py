@@ -120,12 +120,7 @@ def create_lease(
     _check_name("a lease", name)
     if asked.exporter_name:
         _check_name("an exporter", asked.exporter_name)
-    if sum(one.client == client.name for one in lab.open_leases()) >= most_open:
-        raise RpcError(
-            StatusCode.RESOURCE_EXHAUSTED,
-            f"client {client.name} has {most_open} leases that have not ended, and may have no more; "
-            "release some: jumpstarter lease list",
-        )
+    _check_number(lab, client, most_open, "release some: jumpstarter lease list")
     key = Key(client.namespace, name)
     if lab.get(Lease, key) is not None:
         raise RpcError(
@@ -151,6 +146,15 @@ def create_lease(
     )
     lab.put(lease)
     return lease
+
+
+def _check_number(lab: Lab, client: Client, most_open: int, way_out: str) -> None:
+    owner = (client.namespace, client.name)
+    if sum((one.namespace, one.client) == owner for one in lab.open_leases()) >= most_open:
+        raise RpcError(
+            StatusCode.RESOURCE_EXHAUSTED,
+            f"client {client.name} has {most_open} leases that have not ended, and may have no more; {way_out}",
+        )
 
 
 def _check_name(what: str, name: str) -> None:
@@ -224,8 +228,16 @@ def owned(lab: Lab, client: Client, key: Key, call: str) -> Lease:
     return lease
 
 
-def update_lease(lab: Lab, now: float, client: Client, key: Key, asked: client_pb2.Lease) -> Lease:
-    """Change duration, begin, end or owner, whichever the message has."""
+def update_lease(
+    lab: Lab,
+    now: float,
+    client: Client,
+    key: Key,
+    asked: client_pb2.Lease,
+    *,
+    most_open: int = MOST_OPEN_LEASES,
+) -> Lease:
+    """Change duration, begin, end or owner, whichever the message has. RpcError says why not."""
     lease = owned(lab, client, key, "UpdateLease")
     if lease.ended is not None:
         raise RpcError(
@@ -236,7 +248,7 @@ def update_lease(lab: Lab, now: float, client: Client, key: Key, asked: client_p
         lease = _retimed(lease, now, asked)
         _check_allowed(lab, lease, client)
     if asked.client:
-        lease = replace(lease, client=_new_owner(lab, lease, asked.client))
+        lease = replace(lease, client=_new_owner(lab, lease, asked.client, most_open))
     if lease.accepted:
         lease = replace(lease, waited=False)  # somebody looks after it
     lab.put(lease)
@@ -295,7 +307,7 @@ def _retimed(lease: Lease, now: float, asked: client_pb2.Lease) -> Lease:
     return changed
 
 
-def _new_owner(lab: Lab, lease: Lease, resource: str) -> str:
+def _new_owner(lab: Lab, lease: Lease, resource: str, most_open: int) -> str:
     target = name_of(resource, "clients")
     if target.namespace != lease.namespace:
         raise RpcError(
@@ -322,6 +334,7 @@ def _new_owner(lab: Lab, lease: Lease, resource: str) -> str:
             StatusCode.UNKNOWN,
             f"target client {client.name} is disabled; choose another, or ask who runs the lab to enable it",
         )
+    _check_number(lab, client, most_open, "choose another, or ask them to release some")
     _check_allowed(lab, lease, client)
     return client.name
 

@@ -157,7 +157,9 @@ class ClientService(client_grpc.ClientServiceServicer):
         with wish(self._engine, client, "to change a lease", request.lease.name.rpartition("/")[2]):
             key = _own(client, name_of(request.lease.name, "leases"))
             lease = await self._engine.change(
-                lambda lab, now: changes.update_lease(lab, now, client, key, request.lease)
+                lambda lab, now: changes.update_lease(
+                    lab, now, client, key, request.lease, most_open=self._most_leases
+                )
             )
         return await self._current(lease)
 

@@ -152,8 +152,23 @@ def test_a_client_has_a_bounded_number_of_open_leases(lab: Lab) -> None:
         lambda: changes.create_lease(lab, NOW, ANN, "", asked(), most_open=3),
     )
     changes.create_lease(lab, NOW, BOB, "", asked(), most_open=3)
+    elsewhere = replace(ANN, namespace="other")
+    lab.put(elsewhere)
+    changes.create_lease(lab, NOW, elsewhere, "", asked(), most_open=3)
     lab.put(replace(first, ended=NOW))
     changes.create_lease(lab, NOW, ANN, "", asked(), most_open=3)
+
+
+def test_nobody_is_given_more_leases_than_they_may_have(lab: Lab) -> None:
+    lease = held(lab)
+    changes.create_lease(lab, NOW, BOB, "", asked())
+    wish = client_pb2.Lease(client=f"namespaces/{NS}/clients/bob")
+
+    def give(most_open: int) -> Lease:
+        return changes.update_lease(lab, NOW, ANN, lease.key, wish, most_open=most_open)
+
+    refused(StatusCode.RESOURCE_EXHAUSTED, "client bob has 1 leases .*; choose another", lambda: give(1))
+    assert give(2).client == "bob"
 
 
 def limit(lab: Lab, longest: float) -> None:

@@ -39,6 +39,7 @@ class MemoryStore:
         self._numbers = count(1)
         self._changed = threading.Condition()
         self._woken = False
+        self._wakes = 0
 
     def snapshot(self) -> Snapshot:
         """As `Store.snapshot`."""
@@ -87,8 +88,10 @@ class MemoryStore:
         if not isinstance(cursor, int):
             raise TooOldError
         with self._changed:
+            wakes = self._wakes
             self._changed.wait_for(
-                lambda: self._woken or self._forgotten + len(self._events) > cursor, seconds
+                lambda: self._woken or self._wakes != wakes or self._forgotten + len(self._events) > cursor,
+                seconds,
             )
             self._woken = False
             return Seen(self._since(cursor), self._forgotten + len(self._events))
@@ -105,9 +108,10 @@ class MemoryStore:
         return tuple(self._events[cursor - self._forgotten :])
 
     def wake(self) -> None:
-        """As `Store.wake`."""
+        """As `Store.wake`, for all who use it."""
         with self._changed:
             self._woken = True
+            self._wakes += 1
             self._changed.notify_all()
 
     def close(self) -> None:

@@ -1,0 +1,32 @@
+"""Leases that are more than their client may have, because others have made some at the same moment. No I/O.
+
+A request for one too many is refused. What several controllers, or other writers, make at once is noticed when all of
+it is known: the youngest end, and everybody who decides it says the same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from jumpstarter_controller.lab import Key, Lease
+
+__all__ = ["IN_FLIGHT_SECONDS", "surplus_of"]
+
+IN_FLIGHT_SECONDS = 60.0
+"""What has begun so long ago was made before the others, or when the limit was another: it goes on."""
+
+
+def surplus_of(leases: Sequence[Lease], most: int, now: float) -> list[Lease]:
+    """Of leases that have not ended, those that are to end for a client to have no more than so many."""
+    if len(leases) <= most:
+        return []
+    by_client: defaultdict[Key, list[Lease]] = defaultdict(list)
+    for lease in leases:
+        by_client[Key(lease.namespace, lease.client)].append(lease)
+    found: list[Lease] = []
+    for owned in by_client.values():
+        if len(owned) > most:
+            owned.sort(key=lambda one: (one.order, one.created, one.key))
+            found += [one for one in owned[most:] if one.begun is None or now - one.begun < IN_FLIGHT_SECONDS]
+    return found
