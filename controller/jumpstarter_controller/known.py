@@ -67,7 +67,7 @@ class Known:
         return Event(place, self._revisions.get(place, 0) + 1, None)
 
     def since(self, snapshot: Snapshot) -> list[Event]:
-        """What a snapshot that was taken later has changed; a record that it has not is gone."""
+        """What a snapshot that was taken later has changed; a record that it has not, not even damaged, is gone."""
         found = [Event(place, stored.revision, stored) for place, stored in snapshot.records.items()]
-        gone = self._revisions.keys() - snapshot.records.keys()
+        gone = self._revisions.keys() - snapshot.records.keys() - snapshot.damaged
         return [*found, *(self.event(place, None) for place in gone)]

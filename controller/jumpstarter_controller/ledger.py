@@ -9,6 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import NoReturn
 
 import trio
@@ -141,7 +142,7 @@ class Ledger:
             )
         except TooOldError:
             known = self._known.copy()
-            snapshot = await trio.to_thread.run_sync(self._store.snapshot)
+            snapshot = await trio.to_thread.run_sync(partial(self._store.snapshot, whole=False))
             self._cursor = snapshot.cursor
             return known.since(snapshot)
         self._cursor = seen.cursor
@@ -337,7 +338,7 @@ class Ledger:
             try:
                 newer = self._store.newer(cursor, kinds)
             except TooOldError:
-                newer = self._known.since(self._store.snapshot())
+                newer = self._known.since(self._store.snapshot(whole=False))
             except StoreError as error:
                 raise _NotKnownError from error
             if self._is_news(newer):

@@ -24,7 +24,15 @@ from jumpstarter_controller.housekeeping import _removal
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.services import changes
-from jumpstarter_controller.store import Change, DamagedError, Half, MemoryStore, SqliteStore, StoreError
+from jumpstarter_controller.store import (
+    Change,
+    DamagedError,
+    Half,
+    MemoryStore,
+    SqliteStore,
+    StoreError,
+    sqlite,
+)
 from jumpstarter_controller.store.contract import Cursor, Seen, Stored, key_of
 from jumpstarter_controller.store.whole import fill, lab_of
 from jumpstarter_controller.test_engine_others import ANN, BOARD, MINE, WAIT, lease, put, running, until
@@ -202,6 +210,28 @@ async def test_a_damaged_lease_is_left_alone_and_others_that_are_forgotten_go(
     board = engine.view.get(Exporter, BOARD.key)
     assert board is not None
     assert board.lease == "mine"
+
+
+async def test_who_is_too_far_behind_looks_at_everything_that_is_not_damaged(
+    store: SqliteStore, path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "MOST_GONE", 2)
+    engine = Engine(store)
+    with closing(SqliteStore(path)) as other:
+        more = [Client(namespace="lab", name=f"c{number}", uid="5") for number in range(5)]
+        fill(other, *more[:4])
+        damage(path, key_of(ANN))
+        for client in (*more[:4], BOB):
+            (revision,) = other._db.execute(
+                "SELECT revision FROM records WHERE name=?", [client.name]
+            ).fetchone()
+            other.commit([Change(key_of(client), Half.SPEC, None, revision)])
+        other.commit([Change(key_of(more[4]), Half.SPEC, more[4], None)])
+    await running(engine, nursery)
+    with trio.fail_after(WAIT):
+        while engine.view.get(Client, more[4].key) is None or engine.view.get(Client, BOB.key) is not None:
+            await engine.wait(Client, more[4].key, math.inf)
+    assert engine.view.get(Client, ANN.key) == ANN, "it is damaged, and not gone"
 
 
 class Vandalised(MemoryStore):

@@ -56,11 +56,11 @@ class Unreadable(Shared):
         self.is_forgetful = False
         self.refused = 0
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, whole: bool = True) -> Snapshot:
         if self.wrong:
             self.refused += 1
             raise StoreError(self.wrong)
-        return super().snapshot()
+        return super().snapshot(whole=whole)
 
     def read(self, place: Place) -> Stored | None:
         if place in self.damaged:

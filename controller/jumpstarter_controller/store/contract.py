@@ -127,6 +127,8 @@ class Snapshot:
 
     records: Mapping[Place, Stored]
     cursor: Cursor
+    damaged: frozenset[Place] = frozenset()
+    """Places at which there is something that is no record."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +182,8 @@ class TooOldError(Exception):
 class Store(Protocol):
     """Records that others may change, too. One thread may `watch` while another calls the rest."""
 
-    def snapshot(self) -> Snapshot:
-        """Everything. Whoever has committed finds what that has written in it.
+    def snapshot(self, *, whole: bool = True) -> Snapshot:
+        """Everything, or unless it is to be `whole`, all that is not damaged. Committed changes of one's own are in it.
 
         Raises:
             StoreError: it cannot be read; says what to do.

@@ -41,7 +41,7 @@ class MemoryStore:
         self._woken = False
         self._wakes = 0
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, whole: bool = True) -> Snapshot:
         """As `Store.snapshot`."""
         with self._changed:
             return Snapshot(dict(self._records), self._forgotten + len(self._events))

@@ -298,7 +298,7 @@ class SqliteStore:
     def _set_busy_timeout(self, seconds: float) -> None:
         self._db.execute(f"PRAGMA busy_timeout={seconds * 1000:.0f}")
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, whole: bool = True) -> Snapshot:
         """As `Store.snapshot`.
 
         Raises:
@@ -307,16 +307,21 @@ class SqliteStore:
         with self._lock, self._reading(self._db):
             rows = self._db.execute(_ALL).fetchall()
             last, _ = self._numbers(self._db)
-        records = {}
+        records: dict[Place, Stored] = {}
+        damaged: set[Place] = set()
         for row in rows:
             try:
                 records[_KINDS[row[0]], Key(row[1], row[2])] = _stored(row, last)
             except (KeyError, ValueError) as error:
+                if not whole:
+                    if row[0] in _KINDS:
+                        damaged.add((_KINDS[row[0]], Key(row[1], row[2])))
+                    continue
                 raise StoreError(
                     f"{self._path}: {shown(row[0])} {shown(row[1])}/{shown(row[2])} is damaged ({error}); "
                     "bring a backup back"
                 ) from error
-        return Snapshot(records, last)
+        return Snapshot(records, last, frozenset(damaged))
 
     def read(self, place: Place) -> Stored | None:
         """As `Store.read`."""

@@ -414,7 +414,7 @@ class IsBehind(MemoryStore):
         self._cached = super().snapshot()
         return super().commit(changes)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, whole: bool = True) -> Snapshot:
         return self._cached or super().snapshot()
 
 
