@@ -278,14 +278,12 @@ class Ledger:
     def _leave_alone(self, place: Place, error: DamagedError) -> None:
         """Somebody has damaged the record: it stays as it was, and is written no more until it can be read."""
         kind, key = place
-        self.draft.damaged[place] = (
-            f"{kind.KIND} {key} was damaged in the controller's store, and cannot be changed until that is repaired: "
-            f"{error}"
-        )
+        why = f"{kind.KIND} {key} was damaged in the controller's store, and cannot be changed until it is repaired"
+        self.draft.damaged[place] = f"{why}; who runs the lab finds more in the controller's log"
         self.draft.undone += 1
         self._known.distrust(place)
         self._repairs_due = time.monotonic() + RETRY_SECONDS
-        _log.error("%s; all else goes on", self.draft.damaged[place])
+        _log.error("%s; all else goes on: %s", why, error)
 
     async def _is_repaired(self) -> bool:
         """Whether a record that was damaged can be read again."""

@@ -81,6 +81,28 @@ def test_leases_that_another_process_makes_extends_and_releases_are_followed_by_
     assert "Traceback" not in said
 
 
+def test_a_lease_that_is_damaged_goes_on_and_nobody_else_notices(lab: Lab) -> None:
+    lab.exporter("two")
+    ann, bob = lab.client("ann"), lab.client("bob")
+    lab.ok("lease", "create", "-n", "one", "--lease-id", "mine", "--client", ann)
+    with closing(sqlite3.connect(lab.data / "lab.sqlite", timeout=LIMIT, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        (number,) = db.execute("UPDATE numbers SET last = last + 1 RETURNING last").fetchone()
+        (spec,) = db.execute("SELECT spec FROM records WHERE kind = 'lease'").fetchone()
+        db.execute("UPDATE records SET spec = 'nothing', revision = ? WHERE kind = 'lease'", [number])
+        db.execute("COMMIT")
+        code, said = lab.refused("lease", "release", "mine", "--client", ann)
+        assert "lease default/mine was damaged in the controller's store" in said
+        assert (code, said.count("\n")) == (4, 1), said
+        lab.ok("power", "on", "--lease", "mine", "--client", ann)
+        lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "bobs", "--client", bob)
+        lab.ok("lease", "release", "bobs", "--client", bob)
+        db.execute("UPDATE records SET spec = ? WHERE kind = 'lease' AND name = 'mine'", [spec])
+    lab.until(lambda: "lease default/mine is damaged no more" in lab.controller.log.read_text())
+    lab.ok("lease", "release", "mine", "--client", ann)
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+
+
 def test_what_is_no_record_is_said_and_disturbs_nobody(lab: Lab) -> None:
     ann = lab.client("ann")
     with closing(sqlite3.connect(lab.data / "lab.sqlite", timeout=LIMIT)) as db:
