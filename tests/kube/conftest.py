@@ -26,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(LIMIT_SECONDS))
 
 
+def define_all(cluster: Cluster) -> None:
+    """Apply `deploy/crds`."""
+    for file in sorted(DEFINITIONS.glob("*.yaml")):
+        cluster.define(yaml.safe_load(file.read_text()))
+
+
 @pytest.fixture(scope="session")
 def kube_programs() -> Path:
     """The folder with kube-apiserver, etcd and kubectl; who has none skips, unless $JUMPSTARTER_TEST_KUBE is set."""
@@ -46,8 +52,7 @@ def cluster(kube_programs: Path) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def lab_cluster(cluster: Cluster) -> Cluster:
     """The same, which knows the kinds of objects in `deploy/crds`."""
-    for file in sorted(DEFINITIONS.glob("*.yaml")):
-        cluster.define(yaml.safe_load(file.read_text()))
+    define_all(cluster)
     return cluster
 
 

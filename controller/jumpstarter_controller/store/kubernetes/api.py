@@ -1,0 +1,241 @@
+"""Requests to an API server, blocking. The package `kubernetes` says where it is and who asks; all else is HTTP.
+
+Its typed client is not used: it would make an object of its own of each of ours.
+"""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from socket import SHUT_RDWR, SO_KEEPALIVE, SOL_SOCKET, socket
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import urllib3
+import yaml
+from jumpstarter_proto.json_texts import decode_json
+from kubernetes import client, config
+from kubernetes.config.config_exception import ConfigException
+
+from jumpstarter_controller.store.contract import StoreError
+from jumpstarter_controller.store.kubernetes.fields import Object
+
+__all__ = ["Api", "Stream", "UnansweredError", "WrongAnswerError", "connect"]
+
+MERGE_PATCH = "application/merge-patch+json"
+MANAGER = "jumpstarter-controller"
+"""What managedFields call us."""
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 15.0
+"""A server that has not answered by then may have done what it was asked for, or not."""
+PIECE_BYTES = 64 * 1024
+
+
+@dataclass
+class UnansweredError(Exception):
+    """There is no answer."""
+
+    why: str
+    may_have_arrived: bool
+    """The server may have done it."""
+
+    def __str__(self) -> str:
+        return self.why
+
+
+@dataclass
+class WrongAnswerError(Exception):
+    """The answer is another than 2xx."""
+
+    status: int
+    message: str
+    retry_seconds: float | None = None
+    """When the server wants to be asked again, if it says so."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class _Status(msgspec.Struct):
+    """The part of a Status object that is read."""
+
+    message: str = ""
+
+
+class Api:
+    """One API server, as one user. All may be called from several threads."""
+
+    def __init__(self, configuration: Any) -> None:
+        self.host = str(configuration.host)
+        self._configuration = configuration
+        context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+        if not configuration.verify_ssl:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if configuration.cert_file:
+            context.load_cert_chain(configuration.cert_file, configuration.key_file)
+        options: dict[str, Any] = {
+            "ssl_context": context,
+            "retries": False,
+            "maxsize": 16,
+            "socket_options": [
+                *urllib3.connection.HTTPConnection.default_socket_options,
+                (SOL_SOCKET, SO_KEEPALIVE, 1),
+            ],
+        }
+        if name := getattr(configuration, "tls_server_name", None):
+            options["server_hostname"] = name
+        proxy = configuration.proxy
+        self._pool: urllib3.PoolManager = (
+            urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+        )
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        query: Mapping[str, str] | None = None,
+        kind: str = "application/json",
+    ) -> Object:
+        """One request, and the object in its answer.
+
+        Raises:
+            UnansweredError, WrongAnswerError: how it failed.
+        """
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS)
+        with self._sent(
+            method, path, body, query, kind=kind, timeout=timeout, preload_content=True
+        ) as answer:
+            return _checked(answer, answer.data)
+
+    @contextmanager
+    def stream(self, path: str, query: Mapping[str, str], seconds: float) -> Iterator[Stream]:
+        """An answer that is read as it comes; silence of so many seconds is the end of it.
+
+        Raises:
+            UnansweredError, WrongAnswerError: how it failed, also later.
+        """
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds)
+        with self._sent("GET", path, None, query, kind="", timeout=timeout, preload_content=False) as answer:
+            stream = Stream(answer)
+            try:
+                if answer.status != 200:
+                    _checked(answer, answer.read(PIECE_BYTES))
+                yield stream
+            finally:
+                stream.end()
+                answer.close()
+
+    @contextmanager
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        body: Object | None,
+        query: Mapping[str, str] | None,
+        *,
+        kind: str,
+        timeout: urllib3.Timeout,
+        preload_content: bool,
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        headers = {"Accept": "application/json", "Content-Type": kind, "User-Agent": MANAGER}
+        try:
+            for one in self._configuration.auth_settings().values():
+                headers[one["key"]] = one["value"]
+            yield self._pool.request(
+                method,
+                self.host + path + (f"?{urlencode(query)}" if query else ""),
+                body=None if body is None else msgspec.json.encode(body),
+                headers={key: value for key, value in headers.items() if value},
+                timeout=timeout,
+                preload_content=preload_content,
+            )
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
+            raise UnansweredError(_words(error), may_have_arrived=False) from error
+        except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:
+            raise UnansweredError(_words(error), may_have_arrived=True) from error
+
+    def close(self) -> None:
+        """No connection is kept."""
+        self._pool.clear()
+
+
+class Stream:
+    """An answer that is still coming."""
+
+    def __init__(self, answer: urllib3.BaseHTTPResponse) -> None:
+        self._answer = answer
+        self._lock = threading.Lock()
+        connection = answer.connection
+        self._socket: socket | None = getattr(connection, "sock", None)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Bytes as they come, until the server ends it."""
+        yield from self._answer.stream(PIECE_BYTES, decode_content=True)
+
+    def end(self) -> None:
+        """End it, from any thread: who waits for a piece gets an error or the end."""
+        with self._lock:
+            if self._socket is not None:
+                with suppress(OSError):
+                    # Below TLS, whose state belongs to the thread that reads.
+                    socket.shutdown(self._socket, SHUT_RDWR)
+                self._socket = None
+
+
+def _checked(answer: urllib3.BaseHTTPResponse, data: bytes) -> Object:
+    if 200 <= answer.status < 300:
+        try:
+            return decode_json(data, dict[str, Any])
+        except ValueError as error:
+            raise UnansweredError(f"its answer is no object: {error}", may_have_arrived=True) from None
+    try:
+        message = decode_json(data, _Status).message
+    except ValueError:
+        message = data[:500].decode(errors="replace")
+    after = answer.headers.get("Retry-After", "")
+    raise WrongAnswerError(
+        answer.status, message or f"HTTP status {answer.status}", float(after) if after.isdecimal() else None
+    )
+
+
+def _words(error: BaseException) -> str:
+    """Without the addresses of objects that urllib3 has in front."""
+    return str(error).rpartition(">: ")[2] or type(error).__name__
+
+
+def connect(kubeconfig: Path | None, context: str | None = None) -> Api:
+    """By a kubeconfig; without one as a Pod does, or else by the user's own.
+
+    Raises:
+        StoreError: it cannot be used; says why.
+    """
+    configuration = client.Configuration()
+    try:
+        with tempfile.TemporaryDirectory(prefix="jumpstarter-") as folder:  # for keys that are in the file
+            if kubeconfig is None and _is_pod():
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                config.load_kube_config(
+                    config_file=None if kubeconfig is None else str(kubeconfig),
+                    context=context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                    temp_file_path=folder,
+                )
+            return Api(configuration)
+    except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise StoreError(
+            f"the way to the API server is not known: {error}; name a kubeconfig with --kubeconfig"
+        ) from error
+
+
+def _is_pod() -> bool:
+    return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists()

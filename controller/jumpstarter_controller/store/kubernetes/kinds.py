@@ -1,0 +1,368 @@
+"""Each kind of record and its object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from jumpstarter_proto.durations import TimeFormatError, go_seconds
+
+from jumpstarter_controller.lab import (
+    Client,
+    Condition,
+    ConditionType,
+    Drain,
+    Exporter,
+    ExporterDevices,
+    ExporterStatus,
+    Host,
+    Lease,
+    PairingCode,
+    Policy,
+    Record,
+    Rule,
+)
+from jumpstarter_controller.selectors import SelectorError, parse
+from jumpstarter_controller.selectors.label_selector import label_selector, selector_text
+from jumpstarter_controller.store.kubernetes.fields import (
+    Field,
+    Object,
+    at,
+    dig,
+    duration_at,
+    note,
+    reference_at,
+    selector_at,
+    time_at,
+)
+from jumpstarter_controller.store.kubernetes.mapping import (
+    GROUP,
+    LAB_GROUP,
+    WRITTEN,
+    Mapping,
+    mark_in_conditions,
+)
+from jumpstarter_controller.store.kubernetes.texts import duration_text, read_time, time_text
+
+__all__ = ["MAPPINGS"]
+
+_TOKEN_UID = note("migrated-uid", prefix="jumpstarter.dev/")
+"""Of clients and exporters: the uid that tokens name, where it is not the object's. Jumpstarter's own annotation."""
+_TAG_PREFIX = "metadata.jumpstarter.dev/"
+_LABELS = at("metadata.labels")
+_MAX_MESSAGE = 32768
+_WORDS = {one: one.name.title().replace("_", "") for one in ExporterStatus}
+_STATUSES = {word: one for one, word in _WORDS.items()}
+
+
+class _WithConditions(Mapping):
+    """Its status has a list of conditions, in which ours is the first."""
+
+    def mark(self, item: Object) -> dict[str, Any]:
+        return mark_in_conditions(item)
+
+    def write_mark(self, item: Object, mark: dict[str, Any], now: float) -> None:
+        text = msgspec.json.encode(mark).decode()
+        others = [one for one in _conditions(item) if one.get("type") != WRITTEN]
+        own = _condition(item, WRITTEN, True, "Written", text, since=now)
+        item.setdefault("status", {})["conditions"] = [own, *others]
+
+
+class _Exporter(_WithConditions):
+    """Devices are counted; that they are listed is Jumpstarter's own exporters' way."""
+
+    def values(self, item: Object) -> dict[str, Any]:
+        found, mark = super().values(item), self.mark(item)
+        listed = _listed(item)
+        found["devices"] = mark.get("devices", 0) if mark.get("listed", -1) == listed else listed
+        return found
+
+    def marks(self, item: Object, record: Record) -> dict[str, Any]:
+        assert isinstance(record, Exporter)
+        found = super().marks(item, record)
+        return (
+            found
+            if record.devices == _listed(item)
+            else found | {"devices": record.devices, "listed": _listed(item)}
+        )
+
+    def write_status(self, item: Object, record: Record, news: dict[str, Any], now: float) -> None:
+        assert isinstance(record, Exporter)
+        is_there = record.status not in {ExporterStatus.UNSPECIFIED, ExporterStatus.OFFLINE}
+        online = ("Seen", "") if is_there else ("Offline", record.status_message or "It is not connected")
+        registered = ("Register", "") if record.devices else ("Unregister", "")
+        item.setdefault("status", {})["conditions"] = _with(
+            item,
+            _condition(item, "Online", is_there, *online, since=now),
+            _condition(item, "Registered", record.devices > 0, *registered, since=now),
+        )
+
+
+class _Lease(_WithConditions):
+    def values(self, item: Object) -> dict[str, Any]:
+        found = super().values(item)
+        status = item.get("status") or {}
+        if status.get("ended"):
+            times = [one.get("lastTransitionTime") for one in _conditions(item)]
+            end = status.get("endTime") or next(
+                (one for one in reversed(times) if one), item["metadata"]["creationTimestamp"]
+            )
+            found["ended"] = read_time(end)
+        codes = self.mark(item).get("codes", {})
+        found["conditions"] = [
+            Condition(
+                ConditionType(one["type"]),
+                one.get("status") == "True",
+                one.get("reason", ""),
+                one.get("message", ""),
+                read_time(one["lastTransitionTime"]),
+                codes.get(one["type"], ""),
+            )
+            for one in _conditions(item)
+            if one.get("type") in set(ConditionType)
+        ]
+        return found
+
+    def write_status(self, item: Object, record: Record, news: dict[str, Any], now: float) -> None:
+        assert isinstance(record, Lease)
+        status = item.setdefault("status", {})
+        status["ended"] = record.ended is not None
+        if "ended" in news:
+            _ENDED.write(item, record.ended)
+        if "conditions" in news:
+            own = set(ConditionType)
+            others = [one for one in _conditions(item) if one.get("type") not in own]
+            status["conditions"] = [*others, *(_lease_condition(item, one) for one in record.conditions)]
+
+    def marks(self, item: Object, record: Record) -> dict[str, Any]:
+        assert isinstance(record, Lease)
+        codes = {one.type.value: one.code for one in record.conditions if one.code}
+        return super().marks(item, record) | ({"codes": codes} if codes else {})
+
+    def project_spec(self, item: Object, record: Record) -> None:
+        assert isinstance(record, Lease)
+        labels = parse(record.selector).equalities
+        labels = {key: value for key, value in labels.items() if not key.startswith(_TAG_PREFIX)}
+        labels |= {f"{_TAG_PREFIX}{key}": value for key, value in record.tags.items()}
+        if labels:
+            item["metadata"].setdefault("labels", {}).update(labels)
+
+
+class _Policy(Mapping):
+    """A rule that cannot be read admits nobody, and the policy stays one: without any, everybody would be admitted."""
+
+    @property
+    def has_mark(self) -> bool:
+        return False
+
+    def values(self, item: Object) -> dict[str, Any]:
+        found = super().values(item)
+        try:
+            found["exporters"] = selector_text(dig(item, "spec", "exporterSelector"))
+        except SelectorError:
+            found["rules"] = []
+        return found
+
+
+class _WithoutStatus(Mapping):
+    @property
+    def has_mark(self) -> bool:
+        return False
+
+
+def _listed(item: Object) -> int:
+    """How many devices Jumpstarter's own controller has listed."""
+    found = dig(item, "status", "devices")
+    return len(found) if isinstance(found, list) else 0
+
+
+def _conditions(item: Object) -> list[Object]:
+    found = dig(item, "status", "conditions")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _condition(item: Object, kind: str, status: bool, reason: str, message: str, *, since: float) -> Object:
+    return {
+        "type": kind,
+        "status": "True" if status else "False",
+        "reason": reason,
+        "message": message[:_MAX_MESSAGE],
+        "lastTransitionTime": time_text(since),
+        "observedGeneration": item["metadata"].get("generation", 0),
+    }
+
+
+def _lease_condition(item: Object, one: Condition) -> Object:
+    return _condition(item, one.type.value, one.holds, one.reason, one.message, since=one.since)
+
+
+def _with(item: Object, *news: Object) -> list[Object]:
+    """The conditions with these in the place of those of their types, or behind all others."""
+    by_type = {one["type"]: one for one in news}
+    found = []
+    for one in _conditions(item):
+        new = by_type.pop(one.get("type", ""), None)
+        if new is not None and new["status"] == one.get("status"):
+            same = all(new[key] == one.get(key) for key in ("reason", "message"))
+            new = one if same else new | {"lastTransitionTime": one["lastTransitionTime"]}
+        found.append(one if new is None else new)
+    return [*found, *by_type.values()]
+
+
+def _rules(given: Any) -> list[Rule]:
+    return [_rule(one) for one in given]
+
+
+def _rule(given: Object) -> Rule:
+    """What cannot be read admits nobody, and so does what others may take away, which nobody here can grant."""
+    description = str(given.get("description", ""))
+    try:
+        clients = tuple(selector_text(one.get("clientSelector")) for one in given.get("from") or ())
+        maximum = given.get("maximumDuration")
+        rule = msgspec.convert(
+            {
+                "clients": () if given.get("spotAccess") else clients,
+                "priority": given.get("priority", 0),
+                "maximum_duration": None if maximum is None else go_seconds(maximum),
+                "description": description,
+            },
+            Rule,
+        )
+    except (SelectorError, TimeFormatError, TypeError, AttributeError, msgspec.ValidationError):
+        return Rule(clients=(), description=description)
+    return rule
+
+
+def _rule_objects(rules: Sequence[Rule]) -> list[Object]:
+    return list(map(_rule_object, rules))
+
+
+def _rule_object(rule: Rule) -> Object:
+    found: Object = {"description": rule.description} if rule.description else {}
+    found |= {
+        "priority": rule.priority,
+        "from": [{"clientSelector": label_selector(one)} for one in rule.clients],
+    }
+    if rule.maximum_duration is not None:
+        found["maximumDuration"] = duration_text(rule.maximum_duration)
+    return found
+
+
+_ENDED = time_at("status.endTime")
+
+
+def _all() -> Iterator[Mapping]:
+    yield _WithConditions(
+        Client,
+        GROUP,
+        "clients",
+        "Client",
+        spec={
+            "labels": _LABELS,
+            "username": at("spec.username"),
+            "enabled": note("enabled", bool),
+            "outgoing": note("outgoing"),
+            "outgoing_until": note("outgoing_until", float),
+        },
+        uid=_TOKEN_UID,
+    )
+    yield _Exporter(
+        Exporter,
+        GROUP,
+        "exporters",
+        "Exporter",
+        spec={
+            "labels": _LABELS,
+            "username": at("spec.username"),
+            "enabled": at("spec.enabled"),
+            "host": note("host"),
+            "said": note("said", dict[str, str]),
+        },
+        status={
+            "status": Field(
+                ("status", "exporterStatus"),
+                lambda word: _STATUSES.get(word, ExporterStatus.UNSPECIFIED),
+                lambda one: _WORDS[one],
+            ),
+            "status_message": at("status.statusMessage"),
+            "lease": reference_at("status.leaseRef"),
+        },
+        marked=("reasons", "answers", "gone_since"),
+        uid=_TOKEN_UID,
+    )
+    yield _Lease(
+        Lease,
+        GROUP,
+        "leases",
+        "Lease",
+        spec={
+            "client": reference_at("spec.clientRef"),
+            "selector": selector_at("spec.selector"),
+            "exporter_name": reference_at("spec.exporterRef"),
+            "duration": duration_at("spec.duration"),
+            "begin_time": time_at("spec.beginTime"),
+            "end_time": time_at("spec.endTime"),
+            "tags": at("spec.tags"),
+            "context": at("spec.context"),
+            "allow_disabled": at("spec.allowDisabled"),
+            "release": at("spec.release"),
+            "release_reason": note("release_reason"),
+            "waited": note("waited", bool),
+            "waits_for_board": note("waits_for_board", bool),
+        },
+        status={
+            "exporter": reference_at("status.exporterRef"),
+            "priority": at("status.priority"),
+            "begun": time_at("status.beginTime"),
+        },
+        marked=("offered",),
+    )
+    yield _Policy(
+        Policy,
+        GROUP,
+        "exporteraccesspolicies",
+        "ExporterAccessPolicy",
+        spec={
+            "exporters": Field(("spec", "exporterSelector"), lambda _: "", label_selector),
+            "rules": Field(("spec", "policies"), _rules, _rule_objects),
+        },
+    )
+    yield _WithoutStatus(
+        Host,
+        LAB_GROUP,
+        "hosts",
+        "Host",
+        spec={"labels": at("spec.labels"), "may_label": at("spec.mayLabel")},
+    )
+    yield Mapping(
+        PairingCode,
+        LAB_GROUP,
+        "pairingcodes",
+        "PairingCode",
+        spec={
+            "kind": at("spec.kind"),
+            "subject": at("spec.subject"),
+            "digest": at("spec.digest"),
+            "expires": time_at("spec.expires"),
+            "labels": at("spec.labels"),
+            "may_label": at("spec.mayLabel"),
+            "renew": at("spec.renew"),
+        },
+        status={name: at(f"status.{name}") for name in ("redeemer", "made", "replaced", "issued")},
+    )
+    yield Mapping(
+        ExporterDevices,
+        LAB_GROUP,
+        "exporterdevices",
+        "ExporterDevices",
+        spec={},
+        status={name: at(f"status.{name}") for name in ("devices", "omitted")},
+    )
+    yield _WithoutStatus(
+        Drain, LAB_GROUP, "drains", "Drain", spec={"reason": at("spec.reason")}, is_of_the_lab=True
+    )
+
+
+MAPPINGS: dict[type[Record], Mapping] = {one.record: one for one in _all()}
+"""By the kind of record."""

@@ -1,0 +1,471 @@
+"""A lab in the objects of one namespace of a Kubernetes cluster."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from jumpstarter_proto.json_texts import decode_json
+
+from jumpstarter_controller.lab import Lease, Record
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.store.contract import (
+    Change,
+    Conflict,
+    Cursor,
+    DamagedError,
+    Event,
+    Half,
+    Seen,
+    Snapshot,
+    Stored,
+    StoreError,
+    TooOldError,
+    Unknown,
+    Written,
+)
+from jumpstarter_controller.store.kubernetes.api import (
+    MANAGER,
+    MERGE_PATCH,
+    Api,
+    UnansweredError,
+    WrongAnswerError,
+)
+from jumpstarter_controller.store.kubernetes.fields import Object
+from jumpstarter_controller.store.kubernetes.follower import Followers, Versions
+from jumpstarter_controller.store.kubernetes.kinds import MAPPINGS
+from jumpstarter_controller.store.kubernetes.mapping import (
+    API_VERSION,
+    NoRecordError,
+    place_of,
+    revision_of,
+)
+from jumpstarter_controller.store.kubernetes.mapping import (
+    Mapping as KindMapping,
+)
+from jumpstarter_controller.store.kubernetes.patch import merge_patch
+
+__all__ = ["KubernetesStore"]
+
+PAGE = 500
+"""Objects of one answer to a list."""
+RETRY_SECONDS = 10.0
+"""For so long a request is made again while the server is busy or does not answer."""
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 2.0
+MAX_GONE = 10_000
+"""Objects of which it is known that they are gone. Whoever is further behind has to take a snapshot."""
+MAX_REJECTED = 1000
+"""Objects of which it was said that they are no records."""
+BUSY = 429
+RETRIED = {BUSY, 500, 502, 503, 504}
+CONFLICT, MISSING, EXPIRED = 409, 404, 410
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class KubernetesStore:
+    """One record an object. Others may write to them, too, as with kubectl.
+
+    An object that is no record is left alone and said once. A lease counts as if it was not there, so that its board is
+    free for others; all else stays as it was known before (`DamagedError`).
+    """
+
+    def __init__(self, api: Api, namespace: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._clock = clock
+        self._paths = {
+            kind: f"/apis/{one.group}/{API_VERSION}/namespaces/{namespace}/{one.plural}"
+            for kind, one in MAPPINGS.items()
+        }
+        self._followers = Followers(api, self._paths, self._event)
+        self._lock = threading.Lock()
+        self._items: dict[Place, tuple[int, bytes]] = {}
+        """The objects as they were last seen, as JSON without who manages which field."""
+        self._gone: dict[Place, int] = {}
+        """Objects that are gone, at that revision at the latest."""
+        self._forgotten: dict[type[Record], int] = {}
+        """By kind: what was gone up to then is not known any more."""
+        self._rejected: dict[Place, str] = {}
+        """Objects that are no records, and why."""
+        self._said: deque[tuple[Place, str]] = deque(maxlen=MAX_REJECTED)
+        self._last_age = 0
+        self._wakes = 0
+        """How often it was woken: whoever waits for the server gives up when this changes."""
+        self._waiting = threading.Condition()
+
+    # Reading
+
+    def snapshot(self) -> Snapshot:
+        """As `Store.snapshot`."""
+        records: dict[Place, Stored] = {}
+        versions: dict[type[Record], int] = {}
+        for kind in MAPPINGS:
+            events, versions[kind] = self._list(kind)
+            records |= {one.place: one.stored for one in events if one.stored is not None}
+        return Snapshot(records, Versions.of(versions))
+
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+        """As `Store.newer`; lists these kinds."""
+        if not isinstance(cursor, Versions):
+            raise TooOldError
+        found: list[Event] = []
+        for kind, seen in cursor.by_kind:
+            if kind in kinds:
+                if seen < self._forgotten.get(kind, 0):
+                    raise TooOldError
+                found += (one for one in self._list(kind)[0] if one.revision > seen)
+        return found
+
+    def _list(self, kind: type[Record]) -> tuple[list[Event], int]:
+        """Each object of a kind as it is now, those that are gone, and of which resource version that is."""
+        items, version = self._patiently(lambda: self._pages(kind))
+        mapping, events = MAPPINGS[kind], []
+        there: set[Place] = set()
+        for item in items:
+            place, revision = place_of(mapping, item), revision_of(item)
+            there.add(place)
+            if (event := self._told(place, revision, self._seen(place, mapping, item))) is not None:
+                events.append(event)
+        with self._lock:
+            known = {place: revision for place, (revision, _) in self._items.items() if place[0] is kind}
+            known |= {place: revision for place, revision in self._gone.items() if place[0] is kind}
+        for place, revision in known.items():
+            if place not in there and revision <= version:
+                self._forget(place, version)
+                events.append(Event(place, version, None))
+        return events, version
+
+    def _pages(self, kind: type[Record]) -> tuple[list[Object], int]:
+        items: list[Object] = []
+        query = {"limit": str(PAGE)}
+        while True:
+            try:
+                answer = self._api.ask("GET", self._paths[kind], query=query)
+            except WrongAnswerError as error:
+                if error.status != EXPIRED or "continue" not in query:
+                    raise
+                items, query = [], {"limit": str(PAGE)}  # what the pages are of is not known any more
+                continue
+            metadata = answer["metadata"]
+            items += answer["items"]
+            if not (go_on := metadata.get("continue")):
+                return items, int(metadata["resourceVersion"])
+            query["continue"] = go_on
+
+    def read(self, place: Place) -> Stored | None:
+        """As `Store.read`.
+
+        Raises:
+            DamagedError: there is an object that is no record.
+            StoreError: the server does not answer.
+        """
+        item = self._patiently(lambda: self._get(place))
+        if item is None:
+            return None
+        stored = self._seen(place, MAPPINGS[place[0]], item)
+        if stored is None and place[0] is not Lease:
+            self._check_damage(place)
+        return stored
+
+    def _check_damage(self, place: Place) -> None:
+        if why := self._rejected.get(place):
+            raise DamagedError(f"{_words(place)} is no record ({why}); correct or delete it with kubectl")
+
+    def _get(self, place: Place) -> Object | None:
+        try:
+            item = self._api.ask("GET", self._path(place))
+        except WrongAnswerError as error:
+            if _is_gone(error):
+                self._forget(place)
+                return None
+            raise
+        return item
+
+    def _path(self, place: Place) -> str:
+        return f"{self._paths[place[0]]}/{place[1].name}"
+
+    def _seen(self, place: Place, mapping: KindMapping, item: Object) -> Stored | None:
+        """The record of an object that has come from the server; None if it is none."""
+        item["metadata"].pop("managedFields", None)
+        revision = revision_of(item)
+        with self._lock:
+            known = self._items.get(place)
+            if known is None or known[0] <= revision:
+                self._items[place] = revision, msgspec.json.encode(item)
+        try:
+            stored = mapping.read(item)
+        except NoRecordError as error:
+            self._reject(place, str(error), is_ending="deletionTimestamp" in item["metadata"])
+            return None
+        self._rejected.pop(place, None)
+        return stored
+
+    def _reject(self, place: Place, why: str, *, is_ending: bool) -> None:
+        if is_ending:
+            self._rejected.pop(place, None)
+            return
+        self._rejected[place] = why
+        if (place, why) not in self._said:
+            self._said.append((place, why))
+            _log.warning(
+                "somebody has written %s, which is no record of a lab: %s; it is left alone and counts for nothing "
+                "until it is corrected or deleted",
+                _words(place),
+                why,
+            )
+
+    def _forget(self, place: Place, revision: int | None = None) -> None:
+        """It is gone, which whoever asks what is newer has to hear, whoever was told in between."""
+        with self._lock:
+            known = self._items.get(place)
+            if known is not None and (revision is None or known[0] <= revision):
+                del self._items[place]
+                self._gone[place] = revision or known[0]
+            while len(self._gone) > MAX_GONE:
+                oldest = next(iter(self._gone))
+                self._forgotten[oldest[0]] = max(self._forgotten.get(oldest[0], 0), self._gone.pop(oldest))
+        self._rejected.pop(place, None)
+
+    # Watching
+
+    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+        """As `Store.watch`; gives the caller's own changes, too."""
+        if not isinstance(cursor, Versions):
+            raise TooOldError
+        with self._lock:
+            seen = dict(cursor.by_kind)
+            self._gone = {place: one for place, one in self._gone.items() if one > seen.get(place[0], 0)}
+        events, reached = self._followers.since(cursor, seconds)
+        return Seen(events, reached)
+
+    def _event(self, kind: type[Record], word: str, item: Object) -> Event | None:
+        mapping = MAPPINGS[kind]
+        place, revision = place_of(mapping, item), revision_of(item)
+        if word == "DELETED":
+            self._forget(place, revision)
+            return Event(place, revision, None)
+        return self._told(place, revision, self._seen(place, mapping, item))
+
+    def _told(self, place: Place, revision: int, stored: Stored | None) -> Event | None:
+        """What is to be said of an object: nothing of one that somebody has damaged, unless it is a lease."""
+        if stored is None and place[0] is not Lease and place in self._rejected:
+            return None
+        return Event(place, revision, stored)
+
+    def wake(self) -> None:
+        """As `Store.wake`."""
+        with self._waiting:
+            self._wakes += 1
+            self._waiting.notify_all()
+        self._followers.wake()
+
+    def close(self) -> None:
+        """As `Store.close`."""
+        self.wake()
+        self._followers.close()
+        self._api.close()
+
+    # Writing
+
+    def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
+        """As `Store.commit`; one request for each, so that it may stop behind any of them."""
+        done: list[Written] = []
+        seen: dict[Place, int | None] = {}
+        try:
+            for change in changes:
+                written = self._write(change, seen.get(change.place, change.revision))
+                seen[change.place] = None if change.record is None else written.revision
+                done.append(written)
+        except (Conflict, Unknown, StoreError) as stopped:
+            stopped.done = tuple(done)
+            raise
+        return done
+
+    def _write(self, change: Change, seen: int | None) -> Written:
+        place, mapping = change.place, MAPPINGS[change.place[0]]
+        if place[1].namespace != ("" if mapping.is_of_the_lab else self._namespace):
+            raise StoreError(
+                f"{_words(place)} cannot be kept: this controller's records are in the namespace {self._namespace}"
+            )
+        attempt = _Attempt(self, change, seen)
+        try:
+            return self._patiently(attempt)
+        except StoreError as error:
+            if attempt.may_be_made:
+                raise Unknown(place) from error
+            raise
+
+    def age(self) -> int:
+        """Of a record that is made now: later than those that this store has made before."""
+        with self._lock:
+            self._last_age = max(self._last_age + 1, round(self._clock() * 1_000_000))
+            return self._last_age
+
+    def item(self, place: Place, revision: int) -> Object | None:
+        """The object as it was at that revision, if it is known or still so."""
+        with self._lock:
+            known = self._items.get(place)
+        if known is None or known[0] != revision:
+            item = self._get(place)
+            if item is None or revision_of(item) != revision:
+                return None
+            self._seen(place, MAPPINGS[place[0]], item)
+            return item
+        return decode_json(known[1], dict[str, Any])
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask again while the server is busy, for some seconds. StoreError: it stays so, or refuses; says why."""
+        due = time.monotonic() + RETRY_SECONDS
+        pause, wakes = FIRST_PAUSE_SECONDS, self._wakes
+        while True:
+            try:
+                return ask()
+            except UnansweredError as error:
+                failure: Exception = error
+                wait = pause
+            except WrongAnswerError as error:
+                if error.status not in RETRIED:
+                    raise self._refusal(error) from error
+                failure = error
+                wait = error.retry_seconds or pause
+            if time.monotonic() + wait > due or self._is_woken(wakes, wait):
+                raise StoreError(
+                    f"the API server at {self._api.host} does not answer ({failure}); look after it, "
+                    "and the controller goes on by itself"
+                ) from failure
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def _is_woken(self, wakes: int, seconds: float) -> bool:
+        with self._waiting:
+            return self._waiting.wait_for(lambda: self._wakes != wakes, seconds)
+
+    def _refusal(self, error: WrongAnswerError) -> StoreError:
+        match error.status:
+            case 401:
+                how = "renew its token or its kubeconfig"
+            case 403:
+                how = "give its user the role that docs/kubernetes.md shows"
+            case 404:
+                how = "apply the definitions in deploy/crds"
+            case _:
+                how = "nothing was changed"
+        return StoreError(
+            f"the API server at {self._api.host} refuses the controller: {error.message}; {how}"
+        )
+
+    # What an attempt needs
+
+    @property
+    def namespace(self) -> str:
+        """Where the objects are."""
+        return self._namespace
+
+    def send(
+        self, method: str, place: Place, body: Object, *, kind: str = "application/json", below: str = ""
+    ) -> Object:
+        """One request about a record's object; below it, such as `/status`. Raises as `Api.ask`."""
+        path = self._paths[place[0]] if method == "POST" else self._path(place) + below
+        return self._api.ask(method, path, body, {"fieldManager": MANAGER}, kind)
+
+    def now(self) -> float:
+        """By the store's clock."""
+        return self._clock()
+
+    def learn(self, place: Place, item: Object) -> Written:
+        """What came of a write."""
+        self._seen(place, MAPPINGS[place[0]], item)
+        return Written(place, revision_of(item), MAPPINGS[place[0]].age(item))
+
+    def check_made(self, place: Place) -> None:
+        """DamagedError if the object that is in the way of a new one is no record."""
+        self.read(place)
+        self._check_damage(place)
+
+    def lose(self, place: Place) -> None:
+        """It is gone."""
+        self._forget(place)
+
+
+class _Attempt:
+    """A change, which is tried again as long as the answer does not say how it went.
+
+    Each try names the revision upon which the change is made, so that it is made once at most. If an earlier one may
+    have been made, the object says by its request's id whether it was.
+    """
+
+    def __init__(self, store: KubernetesStore, change: Change, seen: int | None) -> None:
+        self._store = store
+        self._change = change
+        self._seen = seen
+        self.may_be_made = False
+
+    def __call__(self) -> Written:
+        if self.may_be_made and (written := self._find()) is not None:
+            return written
+        try:
+            written = self._send()
+        except UnansweredError as error:
+            self.may_be_made = self.may_be_made or error.may_have_arrived
+            raise
+        except WrongAnswerError as error:
+            if error.status == CONFLICT or (self._seen is not None and _is_gone(error)):
+                if self.may_be_made and (written := self._find()) is not None:
+                    return written
+                if self._seen is None:
+                    self._store.check_made(self._change.place)
+                raise Conflict(self._change.place) from error
+            self.may_be_made = self.may_be_made or (error.status in RETRIED and error.status != BUSY)
+            raise
+        return written
+
+    def _find(self) -> Written | None:
+        """What came of an earlier try, if it was made."""
+        change, store = self._change, self._store
+        stored = store.read(change.place)
+        if change.record is None:
+            return Written(change.place, (self._seen or 0) + 1) if stored is None else None
+        if stored is None or stored.request != change.request or not change.request:
+            return None
+        return Written(change.place, stored.revision, getattr(stored.record, "order", 0))
+
+    def _send(self) -> Written:
+        change, store = self._change, self._store
+        place, mapping = change.place, MAPPINGS[change.place[0]]
+        if change.record is None:
+            if not self._seen:
+                raise Conflict(place)
+            store.send("DELETE", place, {"preconditions": {"resourceVersion": str(self._seen)}})
+            store.lose(place)
+            return Written(place, self._seen + 1)
+        if self._seen is None:
+            item = mapping.made(change.record, store.namespace, change.request, store.age())
+            return store.learn(place, store.send("POST", place, item))
+        before = store.item(place, self._seen)
+        if before is None:
+            raise Conflict(place)
+        try:
+            after = mapping.changed(before, change.record, change.half, change.request, store.now())
+        except NoRecordError:
+            raise Conflict(place) from None
+        patch = merge_patch(before, after)
+        patch.setdefault("metadata", {})["resourceVersion"] = str(self._seen)
+        below = "/status" if change.half is Half.STATUS and mapping.has_mark else ""
+        return store.learn(place, store.send("PATCH", place, patch, kind=MERGE_PATCH, below=below))
+
+
+def _is_gone(error: WrongAnswerError) -> bool:
+    """Whether it is the object that is missing, and not the definition of its kind."""
+    return error.status == MISSING and "could not find the requested resource" not in error.message
+
+
+def _words(place: Place) -> str:
+    kind, key = place
+    return f"{kind.KIND} {key}"
