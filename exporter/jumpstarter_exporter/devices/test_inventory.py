@@ -21,7 +21,7 @@ from jumpstarter_exporter.devices.layout import TreeError
 from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.devices.state import State
-from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.driver import DeviceBusy, Driver
 
 
 @dataclass(kw_only=True, eq=False)
@@ -187,3 +187,18 @@ def test_nobody_is_told_of_a_change_while_others_cannot_look() -> None:
     inventory.replace("one", board(a=relay(2)))
     inventory.remove("one")
     assert answered == [True] * 3
+
+
+def test_a_device_that_somebody_has_is_given_back_by_nobody_else() -> None:
+    """A session gives back what it could not open, and may do so twice: others may have it by then."""
+    slot = Inventory().add("lab", board(a=relay(1))).slots["a"]
+    one, other = "one session", "another"
+    slot.claim(one)
+    slot.claim(one)
+    slot.give_back(one)
+    slot.claim(other)
+    slot.give_back(one)
+    with pytest.raises(DeviceBusy, match="in use in another session"):
+        slot.claim(one)
+    slot.give_back(other)
+    slot.claim(one)
