@@ -15,7 +15,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jumpstarter_proto.join import BrokenJoinError, closing, join
+from jumpstarter_proto.join import QUIET_SECONDS, BrokenJoinError, closing, join
 from jumpstarter_proto.rpc.conftest import socket_pair, tls_pair
 from tests.support.joined import ROOM, Program, Wire, joined_over, play, tcp, wire
 
@@ -170,6 +170,17 @@ async def test_leaving_a_join_passes_on_what_has_come_and_then_resets(
                 got += len(await service.receive_some())
             with pytest.raises(trio.BrokenResourceError):
                 await service.receive_some()
+
+
+async def test_leaving_a_join_of_which_nobody_says_anything_takes_a_moment_only(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    (program, near), (service, far) = wire(), wire()
+    with trio.move_on_after(60):
+        await join(near, far)
+    assert trio.current_time() == pytest.approx(60 + QUIET_SECONDS)
+    for one in (program, service):
+        await trio.aclose_forcefully(one)
 
 
 async def test_the_end_of_a_console_s_user_ends_all_once_it_was_taken(
