@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from jumpstarter_proto.errors import ExitCode
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.conftest import FakeExporter, echo, entry, serving
+from jumpstarter_client.leasing.monitor import LeaseEndedError
 from jumpstarter_client.yamltest.events import Event, RunEnded, StepEnded
 from jumpstarter_client.yamltest.machine import Outcome
 from jumpstarter_client.yamltest.reader import read
@@ -85,6 +87,36 @@ async def test_an_interruption_is_the_outcome_of_a_test_whose_clean_up_is_done(
     assert isinstance(ended, RunEnded)
     assert (ended.outcome, ended.reason) == (Outcome.INTERRUPTED, "SIGTERM")
     assert ended.seconds == pytest.approx(13)
+
+
+@pytest.mark.parametrize("is_interrupted", [True, False])
+async def test_a_board_that_is_lost_is_why_the_step_that_runs_could_not_be_done_unless_somebody_ended_it(
+    root: DriverClient,
+    exporter: FakeExporter,
+    tmp_path: Path,
+    autojump_clock: trio.testing.MockClock,
+    is_interrupted: bool,
+) -> None:
+    run = Run(root, tmp_path / "a.yaml", f"steps:\n  - wait: 1000\n  - log: never\nalways:{OFF}\n")
+    why = "the lease has ended: its time is over"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run.run)
+        await trio.sleep(10)
+        if is_interrupted:
+            run.runner.interrupt("Ctrl-C")
+        for error in (LeaseEndedError(why), LeaseEndedError("once more")):
+            run.runner.lose_board(error)
+    steps, ended = [one for one in run.events if isinstance(one, StepEnded)], run.events[-1]
+    assert isinstance(ended, RunEnded)
+    assert [one.title.split()[0] for one in steps] == ["wait", "wait", "call"]
+    if is_interrupted:
+        assert (steps[0].outcome, steps[0].reason) == (Outcome.INTERRUPTED, "interrupted")
+        assert (ended.outcome, ended.reason) == (Outcome.INTERRUPTED, "Ctrl-C")
+        assert ended.exit_code is ExitCode.INTERRUPTED
+    else:
+        assert (steps[0].outcome, steps[0].reason) == (Outcome.ERROR, why)
+        assert (ended.outcome, ended.reason) == (Outcome.ERROR, why)
+        assert ended.exit_code is ExitCode.LEASE_ENDED
 
 
 async def test_a_clean_up_has_its_time_and_no_more(
