@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -197,6 +198,39 @@ def test_no_more_rows_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert 80 < len(entries) <= 100
     assert entries[-1].what == "999"
     file.close()
+
+
+async def test_what_is_lost_while_it_is_written_that_others_were_is_said_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write, append = threading.Event(), JournalFile.append
+
+    def wait(file: JournalFile, *batch: Any) -> None:
+        may_write.wait(20)
+        append(file, *batch)
+
+    monkeypatch.setattr(JournalFile, "append", wait)
+    journal = Journal(tmp_path / "j", lambda: 1000.0)
+
+    def lose(count: int) -> None:
+        for number in range(count):
+            journal.write(event("x"), ("client", str(number)))
+
+    lose(MAX_WAITING + 7)
+    assert journal.lost == 7
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.flush)
+        await trio.testing.wait_all_tasks_blocked()
+        lose(3)
+        may_write.set()
+    await journal.flush()
+    entries, _ = await journal.read(JournalQuery(limit=MAX_WAITING + 10))
+    assert journal.lost == 10
+    assert [what.partition(":")[0] for what in words(entries) if what != "x"] == [
+        "7 entries of the journal were lost",
+        "3 entries of the journal were lost",
+    ]
+    journal._file.close()
 
 
 async def test_a_disk_that_takes_nothing_loses_entries_counts_them_and_says_so(
