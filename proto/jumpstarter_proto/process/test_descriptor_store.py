@@ -223,11 +223,17 @@ async def test_what_nobody_has_taken_at_the_end_is_kept(
     manager: Manager, terminal: Terminal, mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     store = DescriptorStore(manager.told, {terminal.name: terminal.port})
-    nursery.start_soon(store.run)
+    ended = trio.Event()
+
+    async def run() -> None:
+        await store.run()
+        ended.set()
+
+    nursery.start_soon(run)
     store.hold()
     await wait_all_tasks_blocked()
     mock_clock.jump(CLAIM_SECONDS)
-    await wait_all_tasks_blocked()
+    await ended.wait()
     assert manager.heard() == []
     assert is_open(terminal.port)
 
