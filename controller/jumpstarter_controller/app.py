@@ -22,7 +22,7 @@ from jumpstarter_controller.certificate_end import CertificateEnd
 from jumpstarter_controller.certificates import Certificate, own_certificate
 from jumpstarter_controller.configuration import Configuration, unread
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.folder import Addresses, DataError, DataFolder
+from jumpstarter_controller.folder import Addresses, DataError, DataFolder, KubernetesLab
 from jumpstarter_controller.housekeeping import KEEP_SECONDS, forget_ended
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
 from jumpstarter_controller.identity.oidc import Issuer
@@ -62,7 +62,7 @@ from jumpstarter_controller.serving import (
     split_address,
     tls_of,
 )
-from jumpstarter_controller.store import SqliteStore
+from jumpstarter_controller.store.opening import open_store
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -99,6 +99,8 @@ class Settings:
     configuration: Configuration = Configuration()  # noqa: RUF009 - frozen
     configuration_file: Path | None = None
     """Where that is from."""
+    kubernetes: KubernetesLab | None = None
+    """Where the records are; None: in the folder."""
 
 
 async def run(settings: Settings) -> ExitCode:
@@ -113,7 +115,7 @@ async def run(settings: Settings) -> ExitCode:
         if not alone:
             raise DataError(f"another controller uses {settings.data}; stop it, or choose another --data")
         folder.check_whole()
-        store = SqliteStore(folder.database)
+        store = open_store(folder, settings.kubernetes)
         try:
             return await _run(settings, folder, Engine(store, most_leases=settings.most_leases))
         finally:
@@ -128,7 +130,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
     listeners = await listen(settings.listen, tls)
     endpoint = settings.endpoint or reachable(settings.listen, listeners)
     configuration = settings.configuration
-    addresses = _addresses(endpoint, certificate, configuration)
+    addresses = _addresses(endpoint, certificate, settings)
     folder.remember(addresses)
     issuer = _issuer(folder, addresses)
     tokens = RouterTokens(random_key(folder.router_key))
@@ -161,7 +163,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
 
     def shown_anew() -> None:
         try:
-            credentials.addresses = _addresses(endpoint, certificate, configuration)
+            credentials.addresses = _addresses(endpoint, certificate, settings)
             folder.remember(credentials.addresses)
         except (OSError, JumpstarterError) as error:  # as when the disk is full; the next start does it
             _log.warning("who is enrolled may get the certificate before: %s", error)
@@ -267,7 +269,7 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
             return
         folder.check_whole()
         addresses = folder.addresses()
-        store = SqliteStore(folder.database)
+        store = open_store(folder, addresses.kubernetes)
         stack.callback(store.close)
         engine = Engine(store)
         issuer = _issuer(folder, addresses)
@@ -295,13 +297,14 @@ def journal_of(folder: DataFolder, engine: Engine, limits: JournalLimits | None 
     return journal
 
 
-def _addresses(endpoint: str, certificate: Certificate, configuration: Configuration) -> Addresses:
+def _addresses(endpoint: str, certificate: Certificate, settings: Settings) -> Addresses:
     return Addresses(
         endpoint,
         certificate.pinned(),
         certificate.fingerprint(),
-        configuration.token_seconds,
+        settings.configuration.token_seconds,
         certificate.ends(),
+        settings.kubernetes,
     )
 
 

@@ -15,13 +15,22 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import write_private
 
-__all__ = ["Addresses", "DataError", "DataFolder", "default_folder"]
+__all__ = ["Addresses", "DataError", "DataFolder", "KubernetesLab", "default_folder"]
 
 
 class DataError(JumpstarterError):
     """The data folder cannot be used."""
 
     exit_code = ExitCode.USAGE
+
+
+class KubernetesLab(msgspec.Struct, frozen=True):
+    """Where the records of a lab are that is not in the folder."""
+
+    namespace: str = ""
+    """Empty: that of the kubeconfig's context, or of the Pod."""
+    kubeconfig: str = ""
+    """Its file; empty: the Pod's own account, or else the user's own kubeconfig."""
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -36,6 +45,8 @@ class Addresses(msgspec.Struct, frozen=True):
     """How long its tokens are good, if not for a year."""
     certificate_ends: float = 0.0
     """Of the certificate that it shows, in seconds since the epoch."""
+    kubernetes: KubernetesLab | None = None
+    """Where its records are; None: in the folder."""
 
 
 @dataclass(frozen=True)

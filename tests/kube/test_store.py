@@ -182,6 +182,7 @@ def test_a_client_that_somebody_damages_stays_as_it_was(
     assert reader.until(lambda one: True).place[1].name == "bob"
     with pytest.raises(DamagedError, match=r"ann is no record \(its lab.jumpstarter.dev/enabled"):
         store.read(key_of(ann))
+    assert store.snapshot(whole=False).damaged == {key_of(ann)}
     with pytest.raises(Conflict):
         store.commit([changing(replace(ann, username="x"), made, Half.SPEC)])
     annotate("false")

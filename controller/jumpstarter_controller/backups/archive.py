@@ -111,6 +111,11 @@ def write_backup(folder: DataFolder, path: Path, *, overwrite: bool = False) -> 
         folder.check_access()
     folder.check_whole()
     folder.addresses()  # says what is missing
+    if folder.addresses().kubernetes is not None:
+        raise DataError(
+            f"the records of the lab of {folder.path} are in Kubernetes; back up the cluster as you do it always, "
+            "and the folder"
+        )
     if not folder.database.exists():
         raise DataError(f"there is no {folder.database.name} in {folder.path}; restore a backup first")
     check_target(path, overwrite=overwrite)

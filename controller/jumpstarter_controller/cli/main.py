@@ -76,6 +76,9 @@ admin.command(pair)
 def run(
     *,
     data: Path | None = None,
+    store: Literal["sqlite", "kubernetes"] = "sqlite",
+    namespace: str = "",
+    kubeconfig: Path | None = None,
     listen: str = ":8082",
     endpoint: str | None = None,
     with_router: Annotated[bool, Parameter(negative="")] = False,
@@ -100,11 +103,18 @@ def run(
         jumpstarter-controller run --with-router
         jumpstarter-controller run --with-router --data lab --listen :9082
         jumpstarter-controller run --router munich.lab:8083,site=munich
+        jumpstarter-controller run --with-router --store kubernetes --namespace lab
 
     Parameters
     ----------
     data
         The folder of its state: one SQLite file and its keys.
+    store
+        Where the records are: in that file, or in objects of a Kubernetes cluster. The keys stay in the folder.
+    namespace
+        Of the objects; otherwise that of the kubeconfig or of the Pod.
+    kubeconfig
+        How the cluster is reached; otherwise as a Pod does, or as kubectl does.
     listen
         [HOST]:PORT for clients and exporters.
     endpoint
@@ -143,13 +153,19 @@ def run(
     from jumpstarter_controller import app as process  # noqa: PLC0415
     from jumpstarter_controller import logs  # noqa: PLC0415
     from jumpstarter_controller.configuration import Configuration, load  # noqa: PLC0415
-    from jumpstarter_controller.folder import default_folder  # noqa: PLC0415
+    from jumpstarter_controller.folder import DataError, KubernetesLab, default_folder  # noqa: PLC0415
     from jumpstarter_controller.journal import JournalLimits  # noqa: PLC0415
     from jumpstarter_controller.services.routers import Router  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
+    lab = None
+    if store == "kubernetes":
+        lab = KubernetesLab(namespace, "" if kubeconfig is None else str(kubeconfig.absolute()))
+    elif namespace or kubeconfig is not None:
+        raise DataError("--namespace and --kubeconfig are for a lab in Kubernetes; add --store kubernetes")
     settings = process.Settings(
         data=data or default_folder(),
+        kubernetes=lab,
         listen=listen,
         endpoint=endpoint,
         with_router=with_router,

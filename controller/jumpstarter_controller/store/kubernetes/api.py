@@ -35,6 +35,8 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 """A server that has not answered by then may have done what it was asked for, or not."""
 PIECE_BYTES = 64 * 1024
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""What a Pod has of its account."""
 
 
 @dataclass
@@ -71,8 +73,10 @@ class _Status(msgspec.Struct):
 class Api:
     """One API server, as one user. All may be called from several threads."""
 
-    def __init__(self, configuration: Any) -> None:
+    def __init__(self, configuration: Any, namespace: str) -> None:
         self.host = str(configuration.host)
+        self.namespace = namespace
+        """Where the kubeconfig or the Pod is at home."""
         self._configuration = configuration
         context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
         if not configuration.verify_ssl:
@@ -222,20 +226,23 @@ def connect(kubeconfig: Path | None, context: str | None = None) -> Api:
         with tempfile.TemporaryDirectory(prefix="jumpstarter-") as folder:  # for keys that are in the file
             if kubeconfig is None and _is_pod():
                 config.load_incluster_config(client_configuration=configuration)
-            else:
-                config.load_kube_config(
-                    config_file=None if kubeconfig is None else str(kubeconfig),
-                    context=context,
-                    client_configuration=configuration,
-                    persist_config=False,
-                    temp_file_path=folder,
-                )
-            return Api(configuration)
-    except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+                return Api(configuration, (ACCOUNT / "namespace").read_text().strip())
+            file = None if kubeconfig is None else str(kubeconfig)
+            config.load_kube_config(
+                config_file=file,
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
+                temp_file_path=folder,
+            )
+            contexts, active = config.list_kube_config_contexts(config_file=file)
+            chosen = next((one for one in contexts if one["name"] == context), active)
+            return Api(configuration, str(chosen["context"].get("namespace") or "default"))
+    except (ConfigException, KeyError, OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise StoreError(
             f"the way to the API server is not known: {error}; name a kubeconfig with --kubeconfig"
         ) from error
 
 
 def _is_pod() -> bool:
-    return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists()
+    return (ACCOUNT / "token").exists()

@@ -103,14 +103,15 @@ class KubernetesStore:
 
     # Reading
 
-    def snapshot(self) -> Snapshot:
-        """As `Store.snapshot`."""
+    def snapshot(self, *, whole: bool = True) -> Snapshot:
+        """As `Store.snapshot`, without what is damaged in any case."""
         records: dict[Place, Stored] = {}
         versions: dict[type[Record], int] = {}
         for kind in MAPPINGS:
             events, versions[kind] = self._list(kind)
             records |= {one.place: one.stored for one in events if one.stored is not None}
-        return Snapshot(records, Versions.of(versions))
+        damaged = frozenset(place for place in self._rejected.copy() if place[0] is not Lease)
+        return Snapshot(records, Versions.of(versions), damaged)
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
         """As `Store.newer`; lists these kinds."""

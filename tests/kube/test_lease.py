@@ -1,0 +1,179 @@
+"""A lab in Kubernetes: the same commands as ever, and what kubectl does counts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.lab import Lab
+from tests.kube.conftest import DEFINITIONS
+from tests.kube.server.cluster import Cluster
+
+LEASE = """
+apiVersion: jumpstarter.dev/v1alpha1
+kind: Lease
+metadata: {name: nightly}
+spec: {clientRef: {name: ann}, duration: 30m, selector: {matchLabels: {board: rpi4}}}
+"""
+
+
+class KubeLab(Lab):
+    """Its records are in a namespace of its own."""
+
+    def __init__(self, home: Path, stack: ExitStack, *, cluster: Cluster) -> None:
+        super().__init__(home, stack)
+        self.cluster = cluster
+        self.namespace = cluster.make_namespace()
+
+    def kubectl(self, *words: str, **how: Any) -> str:
+        return self.cluster.kubectl(*words, "--namespace", self.namespace, **how)
+
+    def object(self, kind: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("get", f"{kind}.jumpstarter.dev", name, "-o", "json"))
+        return found
+
+    def start_controller(self, *options: str) -> Any:
+        kubeconfig = str(self.cluster.kubeconfig)
+        own = ("--store", "kubernetes", "--kubeconfig", kubeconfig, "--namespace", self.namespace)
+        return super().start_controller(*own, *options)
+
+
+@pytest.fixture(scope="module")
+def lab(lab_cluster: Cluster) -> Iterator[KubeLab]:
+    with KubeLab.opened(cluster=lab_cluster) as lab:
+        lab.exporter("one")
+        lab.client("ann")
+        yield lab
+
+
+@pytest.fixture
+def ann(lab: KubeLab) -> Iterator[Path]:
+    client = lab.home / "ann.yaml"
+    yield client
+    lab.ok("lease", "release", "--all", "--client", client)
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+
+
+def test_one_lease_from_its_creation_to_its_release(lab: KubeLab, ann: Path) -> None:
+    made = lab.ok(
+        "lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--tag", "run=7", "--client", ann
+    )
+    assert made == "mine: one is yours\n"
+    lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
+    lease = lab.object("leases", "mine")
+    assert lease["spec"]["clientRef"] == {"name": "ann"}
+    assert lease["spec"]["selector"] == {"matchLabels": {"board": "rpi4"}}
+    assert lease["metadata"]["labels"] == {"board": "rpi4", "metadata.jumpstarter.dev/run": "7"}
+    assert lease["status"]["ended"] is False
+    assert lease["status"]["exporterRef"] == {"name": "one"}
+    assert lease["status"]["beginTime"]
+    assert lease["status"]["conditions"][-1]["reason"] == "Ready"
+    exporter = lab.object("exporters", "one")
+    assert exporter["status"]["leaseRef"] == {"name": "mine"}
+    lab.until(lambda: lab.object("exporters", "one")["status"]["exporterStatus"] == "LeaseReady")
+    shown = lab.kubectl("get", "exporters.jumpstarter.dev,leases.jumpstarter.dev").split("\n")
+    assert shown[1].split()[:4] == ["exporter.jumpstarter.dev/one", "true", "LeaseReady", "mine"]
+    assert shown[4].split()[:4] == ["lease.jumpstarter.dev/mine", "false", "ann", "one"]
+    assert lab.ok("lease", "release", "mine", "--client", ann) == "mine is released\n"
+    lab.until(lambda: "leaseRef" not in lab.object("exporters", "one")["status"])
+    ended = lab.object("leases", "mine")
+    assert ended["spec"]["release"] is True
+    assert ended["status"]["ended"] is True
+    assert ended["status"]["conditions"][-1]["reason"] == "Released"
+
+
+def test_a_lease_of_kubectls_is_served_extended_and_released(lab: KubeLab, ann: Path) -> None:
+    lab.kubectl("create", "-f", "-", input=LEASE)
+    lab.until(lambda: lab.object("leases", "nightly").get("status", {}).get("beginTime"))
+    lab.ok("power", "on", "rpi4", "--lease", "nightly", "--client", ann)
+    lab.kubectl("patch", "jl", "nightly", "--type=merge", "-p", '{"spec": {"duration": "1h"}}')
+    lab.until(
+        lambda: (
+            lab.leases(ann)["nightly"]["duration"] == "1h0m0s"
+            or lab.leases(ann)["nightly"]["duration"] == 3600
+        )
+    )
+    lab.kubectl("patch", "jl", "nightly", "--type=merge", "-p", '{"spec": {"release": true}}')
+    lab.until(lambda: lab.object("leases", "nightly")["status"]["ended"])
+    code, sentence = lab.refused("power", "on", "--lease", "nightly", "--client", ann)
+    assert (code, "has ended" in sentence) == (4, True), sentence
+
+
+def test_a_lease_that_kubectl_deletes_frees_its_board(lab: KubeLab, ann: Path) -> None:
+    lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "gone", "--client", ann)
+    lab.kubectl("delete", "jl", "gone")
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    assert "leaseRef" not in lab.object("exporters", "one")["status"]
+
+
+def test_an_exporter_that_kubectl_disables_gets_no_lease(lab: KubeLab, ann: Path) -> None:
+    lab.kubectl("patch", "je", "one", "--type=merge", "-p", '{"spec": {"enabled": false}}')
+    try:
+        lab.until(
+            lambda: (
+                json.loads(lab.admin("exporter", "list", "-o", "json"))["exporters"][0]["enabled"] is False
+            )
+        )
+        code, sentence = lab.refused("lease", "create", "-l", "board=rpi4", "--client", ann)
+        assert (code, "disabled" in sentence) == (code, True), sentence
+    finally:
+        lab.kubectl("patch", "je", "one", "--type=merge", "-p", '{"spec": {"enabled": true}}')
+    lab.until(lambda: json.loads(lab.admin("exporter", "list", "-o", "json"))["exporters"][0]["enabled"])
+
+
+def test_a_lease_that_nobody_can_read_stops_nobody(lab: KubeLab, ann: Path) -> None:
+    lab.kubectl("create", "-f", "-", input=LEASE.replace("30m", "banana").replace("nightly", "fruit"))
+    lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "other", "--client", ann)
+    lab.until(lambda: "'banana' is no duration" in lab.controller.log.read_text())
+    lab.kubectl("delete", "jl", "fruit")
+
+
+def test_a_controller_that_is_killed_goes_on_with_what_is_there(lab_cluster: Cluster) -> None:
+    with KubeLab.opened(cluster=lab_cluster) as lab:
+        lab.exporter("one")
+        ann = lab.client("ann")
+        lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--client", ann)
+        lab.kill_controller()
+        lab.start_controller()
+        lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
+        lab.ok("lease", "release", "mine", "--client", ann)
+        lab.until(lambda: lab.status("one") == "AVAILABLE")
+        lab.controller.process.terminate()
+        lab.controller.process.wait()
+        listed = json.loads(lab.admin("exporter", "list", "-o", "json"))["exporters"]  # without a controller
+        assert [one["name"] for one in listed] == ["one"]
+
+
+def test_a_controller_needs_no_more_than_its_role(lab_cluster: Cluster, tmp_path: Path) -> None:
+    config = json.loads(lab_cluster.kubeconfig.read_text()) | {"current-context": "alice"}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(json.dumps(config))
+    alice = Cluster(kubeconfig, lab_cluster.programs)
+
+    class AlicesLab(KubeLab):
+        def start_controller(self, *options: str) -> Any:
+            mine = ("-n", self.namespace)
+            lab_cluster.kubectl("apply", *mine, "-f", str(DEFINITIONS.parent / "role.yaml"))
+            lab_cluster.kubectl(
+                "create", "rolebinding", "it", "--role=jumpstarter-controller", "--user=alice", *mine
+            )
+            self.cluster = alice
+            return super().start_controller(*options)
+
+    with AlicesLab.opened(cluster=lab_cluster) as lab:
+        lab.exporter("one")
+        ann = lab.client("ann")
+        lab.admin("pair", "client", "bob")
+        lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--client", ann)
+        lab.ok("lease", "release", "mine", "--client", ann)
+        lab.until(lambda: lab.status("one") == "AVAILABLE")
+        lab.admin("client", "delete", "ann")
+        with pytest.raises(subprocess.CalledProcessError):
+            lab.kubectl("get", "secrets")
+        assert "forbidden" not in lab.controller.log.read_text()
