@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
+from typing import TypeVar
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.rpc import Channel, RpcError, StatusCode
 from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
-from jumpstarter_proto.v1.jumpstarter_pb2 import (
-    EndSessionRequest,
-    EndSessionResponse,
-    GetStatusRequest,
-    GetStatusResponse,
-)
+from jumpstarter_proto.v1.jumpstarter_pb2 import EndSessionRequest, GetStatusRequest, GetStatusResponse
 
 from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
 from jumpstarter_client.leasing.notices import Notify
@@ -23,6 +21,7 @@ from jumpstarter_client.logs import entries, is_notice, is_of_hook, line_of
 
 __all__ = ["SessionLog", "end_session", "warn_of_hook"]
 
+T = TypeVar("T")
 END_SECONDS = 300.0
 """For an afterLease hook."""
 CALL_SECONDS = 5.0
@@ -92,13 +91,8 @@ async def end_session(channel: LastingChannel, log: SessionLog, notify: Notify) 
 
     A session that cannot be reached any more is not waited for: the lease's release ends it as well.
     """
-    exporter = ExporterServiceStub(channel)
     try:
-        with trio.fail_after(CALL_SECONDS):
-            reply = await _end(exporter)
-        if not reply.success:
-            return
-        report = await _ended(exporter, log)
+        report = await _ended(channel, log)
     except trio.TooSlowError:
         return
     except RpcError as error:
@@ -112,22 +106,21 @@ async def end_session(channel: LastingChannel, log: SessionLog, notify: Notify) 
     warn_of_hook(report, notify)
 
 
-async def _end(exporter: ExporterServiceStub) -> EndSessionResponse:
-    """Ask for it; over another connection if one breaks meanwhile, as what was asked for twice ends once."""
-    while True:
-        try:
-            return await exporter.EndSession(EndSessionRequest())
-        except ConnectionLostError:
-            await trio.sleep(POLL_SECONDS)
-
-
-async def _ended(exporter: ExporterServiceStub, log: SessionLog) -> GetStatusResponse | None:
-    """The status after the hook; None if it takes too long."""
+async def _ended(channel: LastingChannel, log: SessionLog) -> GetStatusResponse | None:
+    """The status after the hook, an empty one where there is no session; None if it takes too long."""
+    exporter = ExporterServiceStub(channel)
+    asked: Channel | None = None
     ran = False
     with trio.move_on_after(END_SECONDS):
         while True:
             with trio.fail_after(CALL_SECONDS):
-                report = await _status(exporter)
+                # An exporter that was restarted knows nothing of the wish, and who is asked twice ends once.
+                if (connection := await channel.established()) is not asked:
+                    reply = await _over_any(partial(exporter.EndSession, EndSessionRequest()))
+                    if not reply.success:
+                        return GetStatusResponse()
+                    asked = connection
+                report = await _over_any(partial(exporter.GetStatus, GetStatusRequest()))
             if report.status in _ENDED:
                 # A hook may be over before anybody asks; where none ran there is nothing to wait for.
                 if ran or not _OF_HOOK.isdisjoint((report.status, report.previous_status)):
@@ -138,10 +131,10 @@ async def _ended(exporter: ExporterServiceStub, log: SessionLog) -> GetStatusRes
     return None
 
 
-async def _status(exporter: ExporterServiceStub) -> GetStatusResponse:
-    """The status; over another connection if one breaks meanwhile, as asking twice does no harm."""
+async def _over_any(call: Callable[[], Awaitable[T]]) -> T:
+    """What it answers; over another connection if one breaks meanwhile, as asking twice does no harm."""
     while True:
         try:
-            return await exporter.GetStatus(GetStatusRequest())
+            return await call()
         except ConnectionLostError:
             await trio.sleep(POLL_SECONDS)

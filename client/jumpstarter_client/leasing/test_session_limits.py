@@ -171,6 +171,29 @@ async def test_a_wish_to_end_is_told_again_when_the_connection_breaks_during_it(
     assert told == ["warning: the afterLease hook failed"]
 
 
+@pytest.mark.parametrize("hook", [LEASED, HOOK], ids=["before its hook", "in its hook"])
+async def test_an_exporter_that_is_restarted_after_it_has_heard_the_wish_hears_it_again(
+    hook: common_pb2.ExporterStatus, autojump_clock: trio.testing.MockClock
+) -> None:
+    class Restarted(BoardExporter):
+        async def GetStatus(self, request: object, call: object) -> jumpstarter_pb2.GetStatusResponse:  # noqa: N802
+            report = await super().GetStatus(request, call)
+            if self.after == hook:
+                # The next process has the lease anew.
+                self.status, self.after = LEASED, FAILED
+                self.breaks.set()
+            return report
+
+    session = Restarted()
+    session.after = hook
+    told: list[str] = []
+    async with reached(session) as channel:
+        with trio.fail_after(CALL_SECONDS):
+            await end_session(channel, SessionLog(channel, hooks=True, everything=False), told.append)
+    assert session.ended == 2
+    assert told == ["warning: the afterLease hook failed"]
+
+
 async def test_a_session_that_cannot_be_reached_any_more_holds_nobody_up(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
