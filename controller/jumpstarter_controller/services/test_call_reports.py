@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,6 +30,13 @@ from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.store import MemoryStore
 
 ON = pb.DeviceCall(device="power", method="on", status="OK", seconds=0.25, age_seconds=2.0, session="s1")
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What is closed at the end of a test."""
+    with ExitStack() as stack:
+        yield stack
 
 
 async def entries(lab: Lab, **how: str) -> list[lab_pb2.JournalEntry]:
@@ -160,8 +168,9 @@ def test_what_is_reported_again_counts_once(batches: list[tuple[int, int, list[b
     exporter = Exporter(namespace="default", name="one", uid="1")
     engine.view.set(Exporter, ONE, exporter)
 
-    async def run(file: Path) -> int:
+    async def run(file: Path, stack: ExitStack) -> int:
         journal = Paper(file, lambda: 1000.0)
+        stack.callback(journal._file.close)
         reports = CallReports(engine, journal)
         first = made = 0
         for number, omitted, times in batches:
@@ -171,6 +180,7 @@ def test_what_is_reported_again_counts_once(batches: list[tuple[int, int, list[b
                 if is_restarted:
                     await journal.flush()
                     journal = Paper(file, lambda: 1000.0)
+                    stack.callback(journal._file.close)
                     reports = CallReports(engine, journal)
                 await reports.take(exporter, request)
             made += number
@@ -178,11 +188,13 @@ def test_what_is_reported_again_counts_once(batches: list[tuple[int, int, list[b
         assert kept == [str(number) for number in range(made)]
         return first - made
 
-    with TemporaryDirectory() as folder:
-        assert counted == trio.run(run, Path(folder) / "journal")
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        assert counted == trio.run(run, Path(folder) / "journal", stack)
 
 
-async def test_a_report_that_a_controller_had_written_when_it_was_killed_counts_once(tmp_path: Path) -> None:
+async def test_a_report_that_a_controller_had_written_when_it_was_killed_counts_once(
+    tmp_path: Path, stack: ExitStack
+) -> None:
     engine = Engine(MemoryStore(), clock=lambda: 1000.0)
     exporter = Exporter(namespace="default", name="one", uid="1")
     engine.view.set(Exporter, ONE, exporter)
@@ -195,6 +207,7 @@ async def test_a_report_that_a_controller_had_written_when_it_was_killed_counts_
 
     def started() -> tuple[Journal, CallReports]:
         journal = Journal(tmp_path / "journal", lambda: 1000.0)
+        stack.callback(journal._file.close)
         return journal, CallReports(engine, journal)
 
     async def methods(journal: Journal) -> list[str]:
