@@ -64,9 +64,11 @@ def faulty(cluster: Cluster, folder: Path) -> Iterator[Faults]:
             try:
                 headers = {key: value for key, value in self.headers.items() if key.lower() != "host"}
                 connection.request(self.command, self.path, body, headers)
+                connections.append(connection.sock)
                 answer = connection.getresponse()
                 if is_watch:
-                    self._pass_on(answer)
+                    with suppress(OSError):
+                        self._pass_on(answer)
                     return
                 data = answer.read()
             finally:
@@ -112,5 +114,5 @@ def faulty(cluster: Cluster, folder: Path) -> Iterator[Faults]:
         thread.join()
         for connection in connections:  # which their users keep open for the next request
             with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
         server.server_close()

@@ -336,6 +336,21 @@ def test_a_watch_that_waits_is_woken(store: KubernetesStore) -> None:
     assert time.monotonic() - began < LIMIT
 
 
+def test_a_watch_that_waits_ends_with_its_store(
+    lab_cluster: Cluster, faults: Faults, namespace: str, ann: Client
+) -> None:
+    """Also behind a proxy that closes its connections, as which its answers to watches are."""
+    for kubeconfig in (lab_cluster.kubeconfig, faults.kubeconfig):
+        store = KubernetesStore(connect(kubeconfig), namespace)
+        reader = Reader(store)
+        name = f"of-{kubeconfig.name}"
+        fill(store, replace(ann, name=name))
+        reader.of((Client, Key(namespace, name)))
+        began = time.monotonic()
+        store.close()
+        assert time.monotonic() - began < LIMIT
+
+
 def test_more_than_one_page_is_listed(
     store: KubernetesStore, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ Its typed client is not used: it would make an object of its own of each of ours
 
 from __future__ import annotations
 
+import os
 import ssl
 import tempfile
 import threading
@@ -177,20 +178,20 @@ class Stream:
     def __init__(self, answer: urllib3.BaseHTTPResponse) -> None:
         self._answer = answer
         self._lock = threading.Lock()
-        connection = answer.connection
-        self._socket: socket | None = getattr(connection, "sock", None)
+        # Below TLS and what else reads it, all of which belongs to the thread that reads.
+        self._socket: socket | None = socket(fileno=os.dup(answer.fileno()))
 
     def pieces(self) -> Iterator[bytes]:
         """Bytes as they come, until the server ends it."""
-        yield from self._answer.stream(PIECE_BYTES, decode_content=True)
+        while piece := self._answer.read1(PIECE_BYTES):
+            yield piece
 
     def end(self) -> None:
         """End it, from any thread: who waits for a piece gets an error or the end."""
         with self._lock:
             if self._socket is not None:
-                with suppress(OSError):
-                    # Below TLS, whose state belongs to the thread that reads.
-                    socket.shutdown(self._socket, SHUT_RDWR)
+                with self._socket, suppress(OSError):
+                    self._socket.shutdown(SHUT_RDWR)
                 self._socket = None
 
 
