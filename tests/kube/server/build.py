@@ -64,7 +64,7 @@ def build(programs: Sequence[str] = PROGRAMS) -> Path:
         for name in programs:
             if not os.access(path / name, os.X_OK):
                 began = time.monotonic()
-                print(f"building {name}; the first build takes minutes", flush=True)
+                print(f"building {name}, which takes minutes the first time", flush=True)
                 unfinished = path / f".{name}.part"
                 _go("build", "-ldflags", _linker_flags(), "-o", str(unfinished), PACKAGES[name])
                 unfinished.rename(path / name)
@@ -84,8 +84,9 @@ def _linker_flags() -> str:
 
 
 def _go(*arguments: str) -> str:
-    """What `go` printed. A Go that is too old for `go.mod` fetches the one that it names."""
-    environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": " ".join(FLAGS)}
+    """What `go` printed. A Go that is too old for `go.mod` fetches the one that it names, also where it would not."""
+    environment = {"GOTOOLCHAIN": "auto", **os.environ}
+    environment |= {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": " ".join(FLAGS)}
     try:
         done = subprocess.run(
             ["nice", "-n", str(LOWEST_PRIORITY), "go", *arguments],
