@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.lab import Lab
+from tests.e2e.lab import LIMIT, Lab
+from tests.interop import exporters
 from tests.kube.conftest import DEFINITIONS
 from tests.kube.faulty import faulty
 from tests.kube.server.cluster import Cluster
+from tests.support.administration import administer
 
 LEASE = """
 apiVersion: jumpstarter.dev/v1alpha1
@@ -149,6 +151,31 @@ def test_a_controller_that_is_killed_goes_on_with_what_is_there(lab_cluster: Clu
         lab.controller.process.wait()
         listed = json.loads(lab.admin("exporter", "list", "-o", "json"))["exporters"]  # without a controller
         assert [one["name"] for one in listed] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (("--namespace", "lab"), 2, "add --store kubernetes"),
+        (("--kubeconfig", "nowhere"), 2, "add --store kubernetes"),
+        (("--store", "kubernetes", "--kubeconfig", "nowhere"), 1, "the way to the API server is not known"),
+    ],
+)
+def test_a_controller_that_cannot_start_says_why(
+    tmp_path: Path, options: tuple[str, ...], code: int, sentence: str
+) -> None:
+    program = exporters.scripts() / "jumpstarter-controller"
+    command = [program, "run", "--data", tmp_path / "data", "--listen", "127.0.0.1:0", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False, cwd=tmp_path)
+    assert (done.returncode, sentence in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_lab_in_kubernetes_is_in_no_backup_of_a_folder(lab: KubeLab) -> None:
+    done = administer(lab.data, "backup", lab.home / "lab.backup")
+    assert done.returncode != 0
+    assert "are in Kubernetes; back up the cluster" in done.stderr
+    assert not (lab.home / "lab.backup").exists()
 
 
 def test_a_controller_needs_no_more_than_its_role(lab_cluster: Cluster, tmp_path: Path) -> None:
