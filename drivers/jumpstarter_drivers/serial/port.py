@@ -181,20 +181,28 @@ async def open_port(settings: Settings, descriptors: DescriptorStore = _NOTHING_
         DeviceFailed: it is there, and cannot be used.
     """
     # Connecting to a network port takes up to 5 s (rfc2217: 8 s). A session that ends does not wait for it;
-    # the thread then closes what nobody wants any more.
+    # what nobody wants any more is then closed by the thread, or here, if it was just open.
+    opened: list[Any] = []
     abandoned = False
 
-    def work() -> Any:
-        serial = _open(settings, descriptors)
+    def work() -> None:
+        opened.append(_open(settings, descriptors))
         if abandoned:
-            serial.close()
-        return serial
+            close_unwanted()
+
+    def close_unwanted() -> None:
+        with suppress(IndexError):  # the other one has closed it
+            opened.pop().close()
 
     try:
-        serial = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+        await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
     except trio.Cancelled:
         abandoned = True
+        if opened:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(close_unwanted, limiter=trio.CapacityLimiter(1))
         raise
+    serial = opened.pop()
     return (
         _FdPort(serial)
         if _is_terminal(serial) or settings.url.startswith("socket://")

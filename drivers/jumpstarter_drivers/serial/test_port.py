@@ -6,12 +6,14 @@ import os
 import socket
 import termios
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import serial as pyserial
 import serial.rfc2217
 import trio
+import trio.testing
 from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing
 
 from jumpstarter_drivers.serial.conftest import Cable, tcp_server, upper
@@ -262,4 +264,25 @@ async def test_a_port_that_is_open_when_nobody_waits_for_it_any_more_is_closed()
             await trio.to_thread.run_sync(came.wait, 10)
             nursery.cancel_scope.cancel()
         answers.set()
+        assert await trio.to_thread.run_sync(left.wait, 20), "the server's only client is still there"
+
+
+@old_threads
+async def test_a_port_that_is_open_in_the_moment_when_its_opener_is_cancelled_is_closed() -> None:
+    left = threading.Event()
+    server = Rfc2217Server()
+
+    def serve(connection: socket.socket) -> None:
+        server(connection)
+        left.set()
+
+    with tcp_server(serve) as number:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(open_port, settings(f"rfc2217://127.0.0.1:{number}"))
+            await trio.testing.wait_all_tasks_blocked()
+            # The event loop has much to do, and hears of nothing while a thread opens it and is done.
+            for is_opening in (True, False):
+                while any("open_port" in one.name for one in threading.enumerate()) is not is_opening:
+                    time.sleep(0.001)
+            nursery.cancel_scope.cancel()
         assert await trio.to_thread.run_sync(left.wait, 20), "the server's only client is still there"
