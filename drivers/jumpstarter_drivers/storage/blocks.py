@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -149,25 +149,33 @@ class Device:
         self._descriptor = _Descriptor(-1)
         self._identity = _Identity(0, 0, 0)
         self._given_up = False
+        self._opened: list[int] = []
+        """Its number, until it is somebody's."""
         self.is_block_device = False
         self.size = 0
         """Bytes that it holds now: a block device's capacity, a file's length."""
 
     async def __aenter__(self) -> Self:
-        fd, facts, self.size = await self._bounded(self._open)
-        self._descriptor = _Descriptor(fd)
+        try:
+            facts, self.size = await self._bounded(self._open)
+        except DeviceGone:
+            if self._opened:  # in this moment
+                await self._close(self._close_unwanted)
+            raise
+        self._descriptor = _Descriptor(self._opened.pop())
         self._identity = _Identity.of(facts)
         self.is_block_device = stat.S_ISBLK(facts.st_mode)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._close(self._descriptor.release)
+
+    async def _close(self, close: Callable[[], None]) -> None:
         # Closing a device that does not answer may take for ever, and nothing depends on its end.
         with trio.move_on_after(self._io_timeout, shield=True):
-            await trio.to_thread.run_sync(
-                self._descriptor.release, abandon_on_cancel=True, limiter=self._limiter
-            )
+            await trio.to_thread.run_sync(close, abandon_on_cancel=True, limiter=self._limiter)
 
-    def _open(self) -> tuple[int, os.stat_result, int]:
+    def _open(self) -> tuple[os.stat_result, int]:
         fd = os.open(self.path, _flags(self.path.stat().st_mode, self._writable))
         try:
             facts = os.fstat(fd)
@@ -175,9 +183,15 @@ class Device:
         except OSError:
             os.close(fd)
             raise
+        self._opened.append(fd)
         if self._given_up:
-            os.close(fd)  # nobody waits for it any more, and it would keep the device busy
-        return fd, facts, size
+            self._close_unwanted()
+        return facts, size
+
+    def _close_unwanted(self) -> None:
+        """Nobody waits for it any more, and it would keep the device busy. Whoever is last closes it, once."""
+        with suppress(IndexError):
+            os.close(self._opened.pop())
 
     async def room(self) -> int | None:
         """Bytes that an image may take: the capacity, or the file plus what its file system has free.

@@ -11,8 +11,9 @@ import resource
 import signal
 import stat
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -221,18 +222,50 @@ def is_open(path: Path) -> bool:
     return any(os.path.realpath(link) == os.path.realpath(path) for link in links)
 
 
-async def test_a_device_that_is_open_when_nobody_waits_for_it_any_more_is_closed(card: Path) -> None:
-    opened = device(card, io_timeout=0.2)
-    # A lease, in the kernel's sense, lets nobody else open a file before its holder gives it up.
+@contextmanager
+def held(card: Path) -> Iterator[None]:
+    """Nobody can open it for the block: somebody has a lease of it, in the kernel's sense."""
     with card.open("rb+") as holder:
         fcntl.fcntl(holder, fcntl.F_SETSIG, signal.SIGURG)  # ignored, unlike SIGIO
         fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield
+
+
+async def until_left(opened: Device) -> None:
+    """Until no thread does anything for it any more."""
+    while opened._limiter.borrowed_tokens:
+        await trio.sleep(0.01)
+
+
+async def test_a_device_that_is_open_when_nobody_waits_for_it_any_more_is_closed(card: Path) -> None:
+    opened = device(card, io_timeout=0.2)
+    with held(card):
         with pytest.raises(DeviceGone, match="has not answered"):
             await opened.__aenter__()
         assert opened._limiter.borrowed_tokens == 1
-        fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    while opened._limiter.borrowed_tokens:  # the thread is there
-        await trio.sleep(0.01)
+    await until_left(opened)
+    assert not is_open(card)
+
+
+async def test_a_device_that_is_open_in_the_moment_when_its_time_is_over_is_closed(card: Path) -> None:
+    opened = device(card, io_timeout=0.5)
+    ends: list[DeviceGone] = []
+
+    async def use() -> None:
+        with pytest.raises(DeviceGone, match="has not answered") as gone:
+            await opened.__aenter__()
+        ends.append(gone.value)
+
+    async with trio.open_nursery() as nursery:
+        with held(card):
+            nursery.start_soon(use)
+            await trio.testing.wait_all_tasks_blocked()
+            late = trio.current_time() + opened._io_timeout
+        # The event loop has much to do, and hears of nothing while a thread opens it and is done.
+        while not ends and (trio.current_time() <= late or not is_open(card)):
+            time.sleep(0.01)
+    assert ends
+    await until_left(opened)
     assert not is_open(card)
 
 
