@@ -106,14 +106,13 @@ class Journal:
             self._news = trio.Event()
             for entry in self._rates.due(trio.current_time(), all_of_it=is_last):
                 self._put(entry)
-            batch, reports = list(self._waiting), self._reports
+            batch, reports = list(self._waiting), self._reports.copy()
             untold = self._untold
             if untold:
                 what = f"{untold} entries of the journal were lost: {self.trouble or 'there were too many'}"
                 batch.append(JournalEntry(self._clock(), what=what))
             if not batch and not reports and not trim:
                 return
-            self._reports = {}
             try:
                 await trio.to_thread.run_sync(
                     self._file.append,
@@ -123,7 +122,6 @@ class Journal:
                     limiter=self._thread,
                 )
             except JournalError as error:
-                self._reports = reports | self._reports
                 if str(error) != self.trouble:
                     self.trouble = str(error)
                     _log.error("entries of the journal may get lost: %s", error)
@@ -131,6 +129,9 @@ class Journal:
                 return
             for _ in range(len(batch) - bool(untold)):
                 self._waiting.popleft()
+            self._reports = {
+                board: report for board, report in self._reports.items() if reports.get(board) != report
+            }
             self._untold -= untold
             if self.trouble:
                 self.trouble = ""

@@ -17,7 +17,14 @@ import pytest
 import trio
 import trio.testing
 
-from jumpstarter_controller.journal import Journal, JournalEntry, JournalLimits, JournalQuery, journal_file
+from jumpstarter_controller.journal import (
+    CallReport,
+    Journal,
+    JournalEntry,
+    JournalLimits,
+    JournalQuery,
+    journal_file,
+)
 from jumpstarter_controller.journal.journal import MAX_WAITING, WRITE_SECONDS
 from jumpstarter_controller.journal.journal_file import JournalError, JournalFile
 from jumpstarter_controller.journal.rates import BURST, TELL_SECONDS
@@ -156,6 +163,36 @@ async def test_what_could_not_be_written_is_tried_again_by_itself(
         file = JournalFile(folder / "j", 1024 * 1024)
         assert words(file.read(ALL)[0]) == ["one"]
         file.close()
+
+
+async def test_which_reports_its_entries_are_from_is_kept_at_the_end_however_busy_its_file_is(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    read = JournalFile.read
+
+    def slow(file: JournalFile, query: JournalQuery) -> tuple[list[JournalEntry], int]:
+        begun.set()
+        assert may_end.wait(10)
+        return read(file, query)
+
+    monkeypatch.setattr(JournalFile, "read", slow)
+    report = CallReport("uid", "process", 7, 1000.0)
+    async with running(tmp_path / "j") as journal:
+        nursery.start_soon(journal.read, ALL)
+        await trio.to_thread.run_sync(begun.wait)
+        journal.write(call(1), ANN)
+        journal.note_report(("default", "one"), report)
+        with trio.CancelScope() as left:  # as whoever asks for the journal leaves while another reads it
+            async with trio.open_nursery() as others:
+                others.start_soon(journal.flush)
+                await trio.testing.wait_all_tasks_blocked()
+                left.cancel()
+        may_end.set()
+    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    with closing(file):
+        assert file.reports() == {("default", "one"): report}
+        assert len(read(file, ALL)[0]) == 1
 
 
 def test_a_file_that_is_made_takes_no_descriptor_with_it(tmp_path: Path) -> None:
