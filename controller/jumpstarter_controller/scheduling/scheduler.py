@@ -93,7 +93,7 @@ class Scheduler:
         due = []
         drain = lab.get(Drain, Drain.PLACE)
         for one in lab.open_leases():
-            if (Lease, one.key) in lab.damaged:
+            if lab.damaged and (Lease, one.key) in lab.damaged:
                 continue
             lease = self._settled(lab, self._noticed(lab, one, now), now)
             if self._may_rest_on_more(lab, lease):

@@ -6,10 +6,10 @@ it is known: the youngest end, and everybody who decides it says the same.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
-from jumpstarter_controller.lab import Key, Lease
+from jumpstarter_controller.lab import Lease
 
 __all__ = ["IN_FLIGHT_SECONDS", "surplus_of"]
 
@@ -21,12 +21,11 @@ def surplus_of(leases: Sequence[Lease], most: int, now: float) -> list[Lease]:
     """Of leases that have not ended, those that are to end for a client to have no more than so many."""
     if len(leases) <= most:
         return []
-    by_client: defaultdict[Key, list[Lease]] = defaultdict(list)
-    for lease in leases:
-        by_client[Key(lease.namespace, lease.client)].append(lease)
+    counts = Counter((one.namespace, one.client) for one in leases)  # done each time, so it has to be quick
     found: list[Lease] = []
-    for owned in by_client.values():
-        if len(owned) > most:
+    for (namespace, client), count in counts.items():
+        if count > most:
+            owned = [one for one in leases if one.client == client and one.namespace == namespace]
             owned.sort(key=lambda one: (one.order, one.created, one.key))
             found += [one for one in owned[most:] if one.begun is None or now - one.begun < IN_FLIGHT_SECONDS]
     return found

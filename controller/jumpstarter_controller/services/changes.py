@@ -149,8 +149,8 @@ def create_lease(
 
 
 def _check_number(lab: Lab, client: Client, most_open: int, way_out: str) -> None:
-    owner = (client.namespace, client.name)
-    if sum((one.namespace, one.client) == owner for one in lab.open_leases()) >= most_open:
+    namespace, name = client.key
+    if sum(one.client == name and one.namespace == namespace for one in lab.open_leases()) >= most_open:
         raise RpcError(
             StatusCode.RESOURCE_EXHAUSTED,
             f"client {client.name} has {most_open} leases that have not ended, and may have no more; {way_out}",
