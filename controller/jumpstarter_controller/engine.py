@@ -339,6 +339,8 @@ class Engine:
                 }
 
         self._queue = None
+        # A write is shielded: without this, who is cancelled would try again as often as others get ahead.
+        await trio.lowlevel.checkpoint_if_cancelled()
         await self._ledger.keep(undone)
 
     def _undecided(self, jobs: list[_Job]) -> list[_Job]:

@@ -92,7 +92,7 @@ class Ledger:
         self._known = Known(snapshot.records)
         self._foreign: list[Event] = []
         self._watching = trio.CapacityLimiter(1)
-        """Taken as long as a thread watches, even one that nobody waits for any more."""
+        """Taken as long as a thread looks what others change, even one that nobody waits for any more."""
         self._repairs_due = 0.0
         self._id = secrets.token_hex(4)
         self._requests = 0
@@ -142,7 +142,9 @@ class Ledger:
             )
         except TooOldError:
             known = self._known.copy()
-            snapshot = await trio.to_thread.run_sync(partial(self._store.snapshot, whole=False))
+            snapshot = await trio.to_thread.run_sync(
+                partial(self._store.snapshot, whole=False), abandon_on_cancel=True, limiter=self._watching
+            )
             self._cursor = snapshot.cursor
             return known.since(snapshot)
         self._cursor = seen.cursor

@@ -341,6 +341,35 @@ async def test_who_comes_upon_others_all_the_time_is_told_so_and_the_next_one_is
     assert client.labels == {"n": str(MOST_CONFLICTS - 1)}
 
 
+async def test_who_is_stopped_while_others_are_first_does_not_try_again(store: Shared) -> None:
+    engine = Engine(store)
+    begun, may_end = threading.Event(), threading.Event()
+    numbers = iter(range(1000))
+
+    def ahead() -> None:
+        begun.set()
+        assert may_end.wait(WAIT)
+        store.others(replace(ANN, labels={"n": str(next(numbers))}))
+
+    store.ahead = [ahead] * MOST_CONFLICTS
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        commits = store.commits
+
+        async def asks() -> None:
+            with pytest.raises(RpcError, match="shutting down"):
+                await engine.change(put(replace(ANN, username="ann@lab")))
+
+        async with trio.open_nursery() as callers:
+            callers.start_soon(asks)
+            assert await trio.to_thread.run_sync(begun.wait, WAIT)
+            nursery.cancel_scope.cancel()
+            may_end.set()
+            with trio.CancelScope(shield=True):
+                await engine.failed.wait()
+    assert store.commits == commits + 1
+
+
 async def test_who_is_too_far_behind_looks_at_everything(nursery: trio.Nursery) -> None:
     store = MemoryStore(most_events=2)
     fill(store, ANN, BOARD)

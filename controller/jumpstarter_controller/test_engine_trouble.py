@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -306,3 +307,30 @@ async def test_an_engine_that_ends_does_not_wait_for_another_that_has_its_store_
                 await waits.wait()
                 nursery.cancel_scope.cancel()
     assert len(refused) == 1
+
+
+async def test_an_engine_that_ends_does_not_wait_until_everything_was_read(
+    store: Unreadable, nursery: trio.Nursery
+) -> None:
+    begun, woken = threading.Event(), threading.Event()
+    wake = store.wake
+
+    def slow(*, whole: bool = True) -> Snapshot:
+        """As with a server that does not answer: it is asked again, but no longer than until `wake`."""
+        begun.set()
+        assert woken.wait(2 * WAIT)
+        raise StoreError("the server does not answer")
+
+    def wakes() -> None:
+        woken.set()
+        wake()
+
+    engine = Engine(store)
+    await running(engine, nursery)
+    store.snapshot, store.wake, store.is_forgetful = slow, wakes, True  # type: ignore[method-assign]
+    store.others(BOB)
+    assert await trio.to_thread.run_sync(begun.wait, WAIT)
+    nursery.cancel_scope.cancel()
+    with trio.CancelScope(shield=True), trio.fail_after(WAIT):
+        await engine.failed.wait()
+    assert woken.is_set()
