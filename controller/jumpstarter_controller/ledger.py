@@ -181,6 +181,7 @@ class Ledger:
         if kinds and self._is_news(self._foreign):
             undone()
             self.draft.back_to(0)
+            self.evidence.note_newer(*kinds)
             self.begin()
             raise OutOfDateError
         began = time.perf_counter()
@@ -193,6 +194,7 @@ class Ledger:
             self.draft.back_to(0)
             if isinstance(error, _NewerError):
                 self._take_foreign(error.events)
+                self.evidence.note_newer(*kinds)
             else:
                 _log.debug("what is decided has to wait: %s", error.__cause__)
                 self.evidence.fail(*kinds)
@@ -336,14 +338,18 @@ class Ledger:
         """In a thread: write changes, if what was decided still rests on all records of these kinds as they are now."""
         if kinds:
             try:
-                newer = self._store.newer(cursor, kinds)
-            except TooOldError:
-                newer = self._known.since(self._store.snapshot(whole=False))
+                newer = self._newer(cursor, kinds)
             except StoreError as error:
                 raise _NotKnownError from error
             if self._is_news(newer):
                 raise _NewerError(newer)
         return self._store.commit(changes) if changes else ()
+
+    def _newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+        try:
+            return self._store.newer(cursor, kinds)
+        except TooOldError:
+            return self._known.since(self._store.snapshot(whole=False))
 
     async def look_for_repairs(self) -> float | None:
         """See which damaged records are repaired; seconds until it is to be decided again, if not only upon news."""

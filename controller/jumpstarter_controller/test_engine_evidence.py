@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Collection, Sequence
+from itertools import count
 
 import pytest
 import trio
 import trio.testing
 from jumpstarter_proto.client.v1 import client_pb2
-from jumpstarter_proto.rpc import RpcError
+from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller import ledger
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.lab import Client, Exporter, Lab, Lease, Policy, Record, Rule
+from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease, Policy, Record, Rule
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.scheduling import POLICY_SECONDS
 from jumpstarter_controller.services.changes import create_lease, update_lease
 from jumpstarter_controller.services.policy_changes import apply_policies
 from jumpstarter_controller.store import Change, Event, Stored, StoreError, TooOldError, Written
-from jumpstarter_controller.store.contract import Cursor, Seen, key_of
+from jumpstarter_controller.store.contract import Cursor, Seen, Snapshot, key_of
 from jumpstarter_controller.store.whole import fill, lab_of, overwrite
 from jumpstarter_controller.test_engine_others import (
     ANN,
@@ -49,6 +50,8 @@ class Deaf(Shared):
         self.asked: list[set[type[Record]]] = []
         self.wrong = ""
         self.is_forgetful = False
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Somebody else does this whenever it is asked what is newer."""
         self._late: list[Event] = []
         self._ears = threading.Lock()
 
@@ -60,13 +63,19 @@ class Deaf(Shared):
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
         self.asked.append(set(kinds))
-        if self.wrong:
-            raise StoreError(self.wrong)
+        self.meanwhile()
         if self.is_forgetful:
             raise TooOldError
+        if self.wrong:
+            raise StoreError(self.wrong)
         newer = super().newer(cursor, kinds)
         with self._ears:
             return [*(one for one in self._late if one.place[0] in kinds), *newer]
+
+    def snapshot(self, *, whole: bool = True) -> Snapshot:
+        if self.wrong:
+            raise StoreError(self.wrong)
+        return super().snapshot(whole=whole)
 
 
 @pytest.fixture
@@ -151,12 +160,14 @@ async def test_a_lease_is_refused_in_the_same_write_when_nothing_is_newer(
     assert store.asked == [{Exporter}]
 
 
+@pytest.mark.parametrize("is_forgetful", [False, True])
 async def test_what_cannot_be_looked_up_is_not_decided_and_is_when_it_can(
-    store: Deaf, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    store: Deaf, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, is_forgetful: bool
 ) -> None:
     monkeypatch.setattr(ledger, "RETRY_SECONDS", 0.01)
     engine = Engine(store)
     await running(engine, nursery)
+    store.is_forgetful = is_forgetful
     store.wrong = "the network is gone; look after it"
     await asks(engine, selector="board=rpi5")
     while len(store.asked) < 3:
@@ -165,7 +176,43 @@ async def test_what_cannot_be_looked_up_is_not_decided_and_is_when_it_can(
     assert found is not None
     assert found.ended is None
     await engine.change(put(Client(namespace="lab", name="bob", uid="3")))
+    assert not engine.trouble
     store.wrong = ""
+    await until(engine, lambda one: one is not None and one.ended is not None)
+
+
+async def test_while_others_change_something_all_the_time_requests_are_answered_and_nothing_else_waits(
+    store: Deaf, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "RETRY_SECONDS", 0.01)
+    engine = Engine(store)
+    await running(engine, nursery)
+    numbers = count()
+    store.meanwhile = lambda: fill(store, replace(OTHER, status_message=str(next(numbers))))
+    refusals: list[str] = []
+
+    def forbidden(lab: Lab, now: float) -> None:
+        raise RpcError(StatusCode.NOT_FOUND, "there is no such lease")
+
+    async def is_refused() -> None:
+        with pytest.raises(RpcError) as caught:
+            await engine.change(forbidden)
+        refusals.append(caught.value.details)
+
+    with trio.fail_after(WAIT):
+        async with trio.open_nursery() as others:
+            others.start_soon(is_refused)
+            others.start_soon(engine.change, put(Client(namespace="lab", name="bob", uid="3")))
+            others.start_soon(engine.change, put(lease(selector="board=rpi5")))
+    assert refusals == ["there is no such lease"]
+    assert engine.view.get(Client, Key("lab", "bob")) is not None
+    other = engine.view.get(Exporter, OTHER.key)
+    assert other is not None
+    assert other.status_message
+    waiting = engine.view.get(Lease, MINE)
+    assert waiting is not None
+    assert waiting.ended is None
+    store.meanwhile = lambda: None
     await until(engine, lambda one: one is not None and one.ended is not None)
 
 

@@ -3,7 +3,7 @@
 That a record is not there proves nothing: it may be on its way. Nor do records that are there: they may have been
 changed since they were heard of, and of a batch of policies some may be still to come. Who decides what cannot be taken
 back asks here. Whoever has a store looks there, before the decision is written: when something is otherwise, or is not
-known, it is decided again.
+known, it is decided again; but not for ever, where others change something all the time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from jumpstarter_controller.lab.tables import Place
 
 __all__ = ["POLICY_SECONDS", "Evidence"]
 
+MAX_NEWER = 4
+"""When so often in one turn something was newer, what rests on it waits for a later turn, and all else goes on."""
 POLICY_SECONDS = 2.0
 """So long after somebody else has changed a policy nothing is decided that rests on policies."""
 
@@ -29,6 +31,7 @@ class Evidence:
         """Which have to be looked up before it can be decided: answer with `prove_gone` or `fail`."""
         self.kinds: set[type[Record]] = set()
         """What was decided rests on all records of these: if some have changed, or with `fail`, decide again."""
+        self._newer = 0
         self._policies_changed = -POLICY_SECONDS
         self._has_new_policies = False
 
@@ -41,6 +44,7 @@ class Evidence:
         """A moment later: what was known may be otherwise."""
         self._gone.clear()
         self._unknown.clear()
+        self._newer = 0
         self.decide_anew()
 
     def decide_anew(self) -> None:
@@ -83,6 +87,12 @@ class Evidence:
         """The store does not have it."""
         self.places.discard(place)
         self._gone.add(place)
+
+    def note_newer(self, *kinds: type[Record]) -> None:
+        """What was decided rests on these, and something of them is newer."""
+        self._newer += 1
+        if self._newer >= MAX_NEWER:
+            self.fail(*kinds)
 
     def fail(self, *questions: Place | type[Record]) -> None:
         """It cannot be found out at this moment."""
