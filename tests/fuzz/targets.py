@@ -61,6 +61,7 @@ from jumpstarter_proto.rpc.test_http2 import (
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from tests.fuzz.images import image, images
+from tests.fuzz.kubernetes_objects import watch, watches
 from tests.support.peers import ROOT
 from tests.support.udev_hosts import exported, vm
 
@@ -410,6 +411,7 @@ TARGETS = {
     "log-records": Target(_log_record, _log_records),
     "values": Target(_value, _values),
     "images": Target(image, images),
+    "kubernetes": Target(watch, watches),
     "udev": Target(_udev, _udev_databases),
     "profiles": Target(
         _profiles, lambda: [file.document.file.read_bytes() for file in profiles.shipped()] + [b"enable: [a]"]

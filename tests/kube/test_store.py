@@ -115,6 +115,10 @@ class Reader:
                     return event
         raise AssertionError("it was not told")
 
+    def settle(self) -> None:
+        """What the store itself does about what was read."""
+        self._store.watch(self._cursor, 0)
+
     def _news(self) -> Sequence[Event]:
         try:
             seen = self._store.watch(self._cursor, 1)
@@ -158,11 +162,24 @@ def test_a_lease_that_no_store_can_read_is_left_alone_and_stops_nothing(
     bad = Lease(namespace=namespace, name="bad", client="ann", selector="board=rpi4", duration=60.0)
     with pytest.raises(DamagedError, match=r"banana.*correct or delete it with kubectl"):
         store.commit([making(bad)])
+
+    def flag() -> str:
+        conditions = lab_cluster.ask("GET", f"{path}/bad").get("status", {}).get("conditions") or ()
+        return next(
+            (one["message"] for one in conditions if one["type"] == "lab.jumpstarter.dev/Readable"), ""
+        )
+
+    reader.settle()
+    assert "its duration: 'banana' is no duration" in flag()
     lab_cluster.ask("PATCH", f"{path}/bad", {"spec": {"duration": "30m"}}, "application/merge-patch+json")
-    event = reader.of(place)
+    event = reader.until(lambda one: one.record is not None)
     assert isinstance(event.record, Lease)
+    reader.settle()
+    assert flag() == ""
+    stored = store.read(place)
+    assert stored is not None
+    assert stored.record == event.record
     assert event.record.duration == 1800.0
-    assert store.read(place) == event.stored
 
 
 def test_a_client_that_somebody_damages_stays_as_it_was(

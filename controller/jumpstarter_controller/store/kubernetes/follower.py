@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -20,6 +21,8 @@ from jumpstarter_controller.store.kubernetes.informer import (
 )
 
 __all__ = ["Followers", "Versions"]
+
+_log = logging.getLogger(__name__)
 
 MAX_EVENTS = 10_000
 """Of a kind. Whoever is further behind has to take a snapshot."""
@@ -105,6 +108,12 @@ class _Follower:
         except (UnansweredError, ValueError) as error:
             with self._changed:
                 return informer.failed(str(error))
+        except (
+            Exception
+        ) as error:  # the edge of the thread: a fault of ours must not leave a lab that hears nothing
+            _log.exception("the watch of %s cannot be read", self._path)
+            with self._changed:
+                return informer.failed(f"the watch of {self._path} cannot be read: {error}")
         return informer.ended()
 
     def _take(self, informer: Informer, piece: bytes) -> None:

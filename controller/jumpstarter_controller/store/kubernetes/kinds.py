@@ -39,6 +39,7 @@ from jumpstarter_controller.store.kubernetes.fields import (
 from jumpstarter_controller.store.kubernetes.mapping import (
     GROUP,
     LAB_GROUP,
+    READABLE,
     WRITTEN,
     Mapping,
     mark_in_conditions,
@@ -67,6 +68,23 @@ class _WithConditions(Mapping):
         others = [one for one in _conditions(item) if one.get("type") != WRITTEN]
         own = _condition(item, WRITTEN, True, "Written", text, since=now)
         item.setdefault("status", {})["conditions"] = [own, *others]
+
+    def flagged(self, item: Object, why: str, now: float) -> Object:
+        before = _conditions(item)
+        others = [one for one in before if one.get("type") != READABLE]
+        new = _condition(item, READABLE, False, "Invalid", why, since=now)
+        if why and any(
+            one.get("type") == READABLE and one.get("message") == new["message"] for one in before
+        ):
+            return item
+        if not why and len(others) == len(before):
+            return item
+        status = (item.get("status") or {}) | {"conditions": [*others, new] if why else others}
+        return item | {"status": self.completed(status)}
+
+    def completed(self, status: Object) -> Object:
+        """The status with what its schema requires."""
+        return status
 
 
 class _Exporter(_WithConditions):
@@ -100,6 +118,9 @@ class _Exporter(_WithConditions):
 
 
 class _Lease(_WithConditions):
+    def completed(self, status: Object) -> Object:
+        return {"ended": False} | status
+
     def values(self, item: Object) -> dict[str, Any]:
         found = super().values(item)
         status = item.get("status") or {}
@@ -146,7 +167,7 @@ class _Lease(_WithConditions):
         labels = {key: value for key, value in labels.items() if not key.startswith(_TAG_PREFIX)}
         labels |= {f"{_TAG_PREFIX}{key}": value for key, value in record.tags.items()}
         if labels:
-            item["metadata"].setdefault("labels", {}).update(labels)
+            item["metadata"]["labels"] = (dig(item, "metadata", "labels") or {}) | labels
 
 
 class _Policy(Mapping):
@@ -205,7 +226,11 @@ def _with(item: Object, *news: Object) -> list[Object]:
         new = by_type.pop(one.get("type", ""), None)
         if new is not None and new["status"] == one.get("status"):
             same = all(new[key] == one.get(key) for key in ("reason", "message"))
-            new = one if same else new | {"lastTransitionTime": one["lastTransitionTime"]}
+            new = (
+                one
+                if same
+                else new | {"lastTransitionTime": one.get("lastTransitionTime", new["lastTransitionTime"])}
+            )
         found.append(one if new is None else new)
     return [*found, *by_type.values()]
 

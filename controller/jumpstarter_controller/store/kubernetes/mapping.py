@@ -29,6 +29,8 @@ __all__ = ["API_VERSION", "GROUP", "LAB_GROUP", "Mapping", "NoRecordError", "pla
 GROUP = "jumpstarter.dev"
 LAB_GROUP = "lab.jumpstarter.dev"
 API_VERSION = "v1alpha1"
+READABLE = f"{PREFIX}Readable"
+"""The type of the condition that an object gets which is no record."""
 WRITTEN = f"{PREFIX}Written"
 """The type of the condition that has what is ours in a status."""
 TICKS = 1_000_000
@@ -69,12 +71,13 @@ class Mapping:
         if dig(item, "metadata", "deletionTimestamp") is not None:
             raise NoRecordError("it is being deleted")
         try:
+            _check_shape(item)
             values = self.values(item)
             record = msgspec.convert(values, self.record)
             check_bounds(record)
             request = self._last_request(item)
             return Stored(aged(record, self.age(item)), revision_of(item), request)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise NoRecordError(str(error)) from None
 
     def values(self, item: Object) -> dict[str, Any]:
@@ -129,7 +132,7 @@ class Mapping:
             NoRecordError: what is there is no record.
         """
         before = self.read(item).record
-        item = copy.deepcopy(item)
+        item = copy.deepcopy({key: value for key, value in item.items() if value is not None})
         usual, was = defaults_of(self.record), values_of(before, half)
         news = {name: value for name, value in values_of(record, half).items() if value != was[name]}
         fields = self.spec if half is Half.SPEC else self.status
@@ -182,11 +185,23 @@ class Mapping:
         """Put it there."""
         item.setdefault("status", {})["written"] = mark
 
+    def flagged(self, item: Object, why: str, now: float) -> Object:
+        """The object with a condition that says why it is no record; without it where `why` is empty."""
+        return item
+
     def write_status(self, item: Object, record: Record, news: dict[str, Any], now: float) -> None:
         """What of the status is more than a field; `news` is what of the record is another than before."""
 
     def project_spec(self, item: Object, record: Record) -> None:
         """What is in the object for others to read, and not read back."""
+
+
+def _check_shape(item: Object) -> None:
+    """ValueError if a part that is written to is none of its kind; no API server lets that in."""
+    parts = (("metadata",), ("metadata", "labels"), ("metadata", "annotations"), ("spec",), ("status",))
+    for path in parts:
+        if not isinstance(dig(item, *path), dict | None):
+            raise ValueError(f"its {path[-1]} has no fields")  # noqa: TRY004 - it is data
 
 
 def mark_in_conditions(item: Object) -> dict[str, Any]:
@@ -198,11 +213,16 @@ def mark_in_conditions(item: Object) -> dict[str, Any]:
 
 
 def place_of(mapping: Mapping, item: Object) -> Place:
-    """Where its record stands."""
-    metadata = item["metadata"]
-    return mapping.record, Key("" if mapping.is_of_the_lab else metadata["namespace"], metadata["name"])
+    """Where its record stands. ValueError: it has no name."""
+    namespace, name = (
+        ("" if mapping.is_of_the_lab else dig(item, "metadata", "namespace")),
+        dig(item, "metadata", "name"),
+    )
+    if not isinstance(namespace, str) or not isinstance(name, str):
+        raise ValueError("an object has no name")  # noqa: TRY004 - it is data
+    return mapping.record, Key(namespace, name)
 
 
 def revision_of(item: Object) -> int:
-    """Of one object a later one is greater (KEP-5504: resource versions are numbers that can be compared)."""
-    return int(item["metadata"]["resourceVersion"])
+    """Of one object a later one is greater (KEP-5504: resource versions can be compared). ValueError: it has none."""
+    return int(str(dig(item, "metadata", "resourceVersion")))

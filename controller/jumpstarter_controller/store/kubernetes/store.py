@@ -95,6 +95,8 @@ class KubernetesStore:
         """By kind: what was gone up to then is not known any more."""
         self._rejected: dict[Place, str] = {}
         """Objects that are no records, and why."""
+        self._unflagged: set[Place] = set()
+        """Objects whose condition does not say whether they are records."""
         self._said: deque[tuple[Place, str]] = deque(maxlen=MAX_REJECTED)
         self._last_age = 0
         self._wakes = 0
@@ -205,9 +207,32 @@ class KubernetesStore:
             stored = mapping.read(item)
         except NoRecordError as error:
             self._reject(place, str(error), is_ending="deletionTimestamp" in item["metadata"])
-            return None
-        self._rejected.pop(place, None)
+            stored = None
+        else:
+            self._rejected.pop(place, None)
+        if mapping.flagged(item, self._rejected.get(place, ""), 0.0) is not item:
+            self._unflagged.add(place)
         return stored
+
+    def _flag(self) -> None:
+        """Have objects that are no records say so in a condition, and those that are again say it no more.
+
+        Whoever was first, or does not let us, is right.
+        """
+        while self._unflagged:
+            place = self._unflagged.pop()
+            mapping = MAPPINGS[place[0]]
+            with self._lock:
+                known = self._items.get(place)
+            if known is None:
+                continue
+            item = decode_json(known[1], dict[str, Any])
+            patch = merge_patch(item, mapping.flagged(item, self._rejected.get(place, ""), self._clock()))
+            patch["metadata"] = {"resourceVersion": str(known[0])}
+            try:
+                self.send("PATCH", place, patch, kind=MERGE_PATCH, below="/status")
+            except (UnansweredError, WrongAnswerError) as error:
+                _log.debug("%s gets no condition: %s", _words(place), error)
 
     def _reject(self, place: Place, why: str, *, is_ending: bool) -> None:
         if is_ending:
@@ -241,6 +266,7 @@ class KubernetesStore:
         """As `Store.watch`; gives the caller's own changes, too."""
         if not isinstance(cursor, Versions):
             raise TooOldError
+        self._flag()
         with self._lock:
             seen = dict(cursor.by_kind)
             self._gone = {place: one for place, one in self._gone.items() if one > seen.get(place[0], 0)}
