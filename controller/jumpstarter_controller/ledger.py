@@ -44,6 +44,8 @@ END_SECONDS = 1.0
 """So long a watch may take to end when it has been told to."""
 MAX_REPAIRS = 16
 """So many damaged records are looked at in one turn."""
+LOOK_SECONDS = 1.0
+"""When a turn has looked up records for so long, the others wait for a later turn: all requests wait for this one."""
 
 _log = logging.getLogger(__name__)
 
@@ -295,11 +297,14 @@ class Ledger:
             return False
         self._repairs_due = time.monotonic() + RETRY_SECONDS
         is_repaired = False
+        due = time.monotonic() + LOOK_SECONDS
         for place in list(self.draft.damaged)[:MAX_REPAIRS]:
             try:
                 stored = await trio.to_thread.run_sync(self._store.read, place)
             except StoreError:
                 self.draft.damaged[place] = self.draft.damaged.pop(place)  # the next turn looks at others
+                if time.monotonic() >= due:
+                    break
                 continue
             is_repaired = True
             self._take([self._known.event(place, stored)])
@@ -311,7 +316,11 @@ class Ledger:
         One that cannot be read is neither there nor gone, and keeps nothing else waiting.
         """
         found: list[Event] = []
-        for place in list(self.evidence.places):
+        due = time.monotonic() + LOOK_SECONDS
+        for number, place in enumerate(list(self.evidence.places)):
+            if number and time.monotonic() >= due:
+                self.evidence.fail(*self.evidence.places)
+                break
             try:
                 stored = await trio.to_thread.run_sync(self._store.read, place)
             except StoreError as error:

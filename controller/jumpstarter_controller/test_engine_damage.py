@@ -241,6 +241,7 @@ class Vandalised(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.damaged: set[Place] = set()
+        self.reads = 0
 
     def damage(self, place: Place) -> None:
         if self._touch(place):
@@ -258,6 +259,7 @@ class Vandalised(MemoryStore):
         return stored is not None
 
     def read(self, place: Place) -> Stored | None:
+        self.reads += 1
         if place in self.damaged:
             raise DamagedError(f"{place[0].KIND} {place[1]} is no record")
         return super().read(place)
@@ -268,6 +270,33 @@ class Vandalised(MemoryStore):
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
         return [one for one in super().newer(cursor, kinds) if one.place not in self.damaged]
+
+
+async def test_a_store_that_answers_slowly_is_asked_for_few_damaged_records_in_one_turn(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(ledger, "LOOK_SECONDS", 0.0)
+    store = Vandalised()
+    clients = [Client(namespace="lab", name=f"c{number}", uid=str(number)) for number in range(8)]
+    fill(store, BOARD, *clients)
+    engine = Engine(store)
+    await running(engine, nursery)
+    for client in clients:
+        store.damage(key_of(client))
+        with pytest.raises(DamagedError):
+            await engine.change(put(replace(client, username="ann@lab")))
+    for _ in range(3):
+        store.reads = 0
+        engine._ledger._repairs_due = 0.0
+        await engine.change(lambda *_: None)
+        await engine.change(lambda *_: None)
+        assert store.reads < len(clients)
+    for client in clients:
+        store.repair(key_of(client))
+    with trio.fail_after(WAIT):
+        while engine.damage:
+            await engine.change(lambda *_: None)
 
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])

@@ -56,6 +56,7 @@ class Unreadable(Shared):
         self.damaged: set[Place] = set()
         self.is_forgetful = False
         self.refused = 0
+        self.reads = 0
 
     def snapshot(self, *, whole: bool = True) -> Snapshot:
         if self.wrong:
@@ -64,6 +65,7 @@ class Unreadable(Shared):
         return super().snapshot(whole=whole)
 
     def read(self, place: Place) -> Stored | None:
+        self.reads += 1
         if place in self.damaged:
             raise DamagedError(f"{place[0].KIND} {place[1]} is no record")
         return super().read(place)
@@ -123,6 +125,30 @@ async def test_a_record_that_cannot_be_read_keeps_no_other_waiting(
     bobs = engine.view.get(Lease, Key("lab", "bobs"))
     assert bobs is not None
     assert bobs.ended is None, "that it cannot be read does not say that it is gone"
+
+
+async def test_a_store_that_answers_slowly_is_asked_for_few_records_in_one_turn(
+    store: Unreadable, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(ledger, "LOOK_SECONDS", 0.0)
+    engine = Engine(store)
+    await running(engine, nursery)
+    bobs = [replace(lease(f"bobs{number}"), client=f"bob{number}") for number in range(8)]
+    store.damaged = {(Client, Key("lab", one.client)) for one in bobs}
+    store.others(*bobs)
+    with trio.fail_after(WAIT):
+        while engine.view.get(Lease, bobs[-1].key) is None:
+            await engine.wait(Lease, bobs[-1].key, math.inf)
+    for _ in range(3):
+        store.reads = 0
+        await engine.change(lambda *_: None)
+        assert store.reads < len(bobs)
+    store.damaged = set()
+    with trio.fail_after(WAIT):
+        for one in bobs:
+            while (found := engine.view.get(Lease, one.key)) is None or found.ended is None:
+                await engine.wait(Lease, one.key, math.inf)
 
 
 async def test_a_policy_that_cannot_be_parsed_lets_nobody_in_and_stops_nothing(
