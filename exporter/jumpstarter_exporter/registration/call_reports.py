@@ -94,7 +94,7 @@ class CallReporter:
         """Tell what is left, if there is somebody who hears it now."""
         with trio.move_on_after(LAST_SECONDS):
             try:
-                while self._heard.is_set() and (self._waiting or self._omitted):
+                while self._heard.is_set() and (self._batch or self._waiting or self._omitted):
                     await self._tell()
             except JumpstarterError as error:
                 _log.info("the controller does not know what was done last with the board: %s", error)

@@ -143,6 +143,19 @@ async def test_what_may_not_have_arrived_is_told_again_the_same(
         assert len({one.reporter for one in ours.requests}) == 1
 
 
+async def test_what_may_not_have_arrived_is_told_at_the_end_also_where_nothing_else_is_left(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours = Ours()
+    async with reporting(lab, ours) as (reporter, _):
+        ours.loses = 1
+        reporter.connected()
+        reporter.note(note("on"))
+        await trio.sleep(BATCH_SECONDS * 1.5)
+        await reporter.flush()
+        assert [(one.first, len(one.calls)) for one in ours.requests] == [(0, 1)] * 2
+
+
 async def test_an_older_controller_is_asked_once_and_nothing_is_kept_for_it(
     lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
