@@ -48,23 +48,24 @@ async def forget_ended(
     while True:
         now = engine.clock() - max(0.0, engine.clock.moved)
         keys = forgettable(engine.view.all(Lease), now, keep, most)
+        count = 0
         try:
             for start in range(0, len(keys), AT_ONCE):
-                await engine.change(_removal(keys[start : start + AT_ONCE]))
+                count += await engine.change(_removal(keys[start : start + AT_ONCE]))
         except (StoreError, RpcError) as error:  # a full disk, or the end
             _log.debug("ended leases stay for now: %s", error)
         else:
-            if keys:
-                _log.info("%d ended leases forgotten", len(keys))
+            if count:
+                _log.info("%d ended leases forgotten", count)
         await trio.sleep(EVERY_SECONDS)
 
 
-def _removal(keys: list[Key]) -> Callable[[Lab, float], None]:
-    def apply(lab: Lab, _: float) -> None:
-        for key in keys:
-            lease = lab.get(Lease, key)
-            is_damaged = (Lease, key) in lab.damaged
-            if lease is not None and lease.ended is not None and not is_damaged:
-                lab.remove(lease)
+def _removal(keys: list[Key]) -> Callable[[Lab, float], int]:
+    def apply(lab: Lab, _: float) -> int:
+        found = (lab.get(Lease, key) for key in keys if (Lease, key) not in lab.damaged)
+        ended = [lease for lease in found if lease is not None and lease.ended is not None]
+        for lease in ended:
+            lab.remove(lease)
+        return len(ended)
 
     return apply
