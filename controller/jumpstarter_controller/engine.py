@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 @dataclass
 class _Job:
     change: Callable[[Lab, float], Any]
+    rests_on: Collection[type[Record]] = KINDS
+    """Of which kinds the records are on which it rests when it is refused."""
     marks: tuple[int, int] = (0, 0)
     """Of the draft, before and behind what it has changed when it was run last."""
     writes: set[tuple[Place, Half]] = field(default_factory=set)
@@ -139,17 +141,20 @@ class Engine:
             if one.devices and one.status is not ExporterStatus.OFFLINE
         ]
 
-    async def change(self, change: Callable[[Lab, float], T]) -> T:
+    async def change(
+        self, change: Callable[[Lab, float], T], *, rests_on: Collection[type[Record]] = KINDS
+    ) -> T:
         """Run `change(lab, now)` over the draft and return its result when it is on the disk.
 
         What it raises comes back, and nothing of it is kept. When cancelled, the change is made nevertheless.
+        Before it is refused the store is asked for records of the kinds on which that rests, if it has newer ones.
 
         Raises:
             StoreError: the disk does not take it; nothing was changed.
         """
         if self.failed.is_set():
             raise RpcError(StatusCode.UNAVAILABLE, "the controller is shutting down; try again")
-        job = _Job(change)
+        job = _Job(change, rests_on)
         self._jobs.append(job)
         self._work.set()
         await job.done.wait()
@@ -295,8 +300,9 @@ class Engine:
             evidence.decide_anew()
             for job in jobs:
                 self._try(job, now)
-            if any(isinstance(job.error, RpcError) and _rests_on_records(job.error) for job in jobs):
-                evidence.is_current(*KINDS)
+            for job in jobs:
+                if isinstance(job.error, RpcError) and _rests_on_records(job.error):
+                    evidence.is_current(*job.rests_on)
             wake = self._scheduler.reconcile(self._draft, now)
             while evidence.places:
                 if await self._ledger.look_for_absent():

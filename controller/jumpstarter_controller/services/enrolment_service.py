@@ -13,6 +13,7 @@ from jumpstarter_proto.rpc import Attempts, RpcError, ServerCall, StatusCode, ne
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity.oidc import IssuerSettings
+from jumpstarter_controller.lab import PairingCode
 from jumpstarter_controller.logs import about
 from jumpstarter_controller.services import objects
 from jumpstarter_controller.services.credentials import Credentials
@@ -55,13 +56,16 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
                 StatusCode.RESOURCE_EXHAUSTED,
                 f"too many wrong pairing codes; try again in {math.ceil(wait)} s",
             )
+        rests_on = (PairingCode, objects.TYPES[kind])  # strangers call this, and it must not cost much
         try:
             record = await self._engine.change(
-                lambda lab, now: objects.enrol(lab, now, kind, request.code, request.nonce)
+                lambda lab, now: objects.enrol(lab, now, kind, request.code, request.nonce),
+                rests_on=rests_on,
             )
             if request.nonce:
                 record = await self._engine.change(
-                    lambda lab, now: objects.confirm(lab, now, kind, request.code, request.nonce)
+                    lambda lab, now: objects.confirm(lab, now, kind, request.code, request.nonce),
+                    rests_on=rests_on,
                 )
         except RpcError as error:
             if error.code is not StatusCode.PERMISSION_DENIED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,14 @@ from jumpstarter_controller.app import journal_of
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses, DataFolder
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
-from jumpstarter_controller.lab import Client, Exporter, Host, Key, PairingCode
+from jumpstarter_controller.lab import Client, Exporter, Host, Key, PairingCode, Record
 from jumpstarter_controller.selectors.labels import MAX_LABELS
 from jumpstarter_controller.services import Guard
 from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.enrolment_service import EnrolmentService
-from jumpstarter_controller.store import Change, SqliteStore, StoreError, Written
+from jumpstarter_controller.store import Change, Event, SqliteStore, StoreError, Written
+from jumpstarter_controller.store.contract import Cursor
 from jumpstarter_controller.store.whole import overwrite
 
 SIGNING = ec.generate_private_key(ec.SECP256R1())
@@ -111,6 +112,21 @@ async def test_a_code_becomes_an_object_and_its_token_once(lab: Lab) -> None:
     assert (subject.kind, subject.uid) == (Kind.EXPORTER, record.uid)
     assert await refused(lab, code) is StatusCode.PERMISSION_DENIED
     assert lab.codes() == 0
+
+
+async def test_of_a_stranger_with_a_wrong_code_the_store_is_asked_for_little(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[type[Record]]] = []
+    newer = SqliteStore.newer
+
+    def noted(store: SqliteStore, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+        asked.append(set(kinds))
+        return newer(store, cursor, kinds)
+
+    monkeypatch.setattr(SqliteStore, "newer", noted)
+    assert await refused(lab, "AAAA-AAAA-AAAA") is StatusCode.PERMISSION_DENIED
+    assert asked == [{PairingCode, Exporter}]
 
 
 async def test_of_many_at_once_one_wins(lab: Lab) -> None:
