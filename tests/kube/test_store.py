@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,12 +35,14 @@ from jumpstarter_controller.store import (
     Written,
 )
 from jumpstarter_controller.store.contract import Cursor, key_of
-from jumpstarter_controller.store.kubernetes import KubernetesStore, connect
+from jumpstarter_controller.store.kubernetes import KubernetesStore, api, connect
 from jumpstarter_controller.store.kubernetes import store as module
 from jumpstarter_controller.store.kubernetes.follower import Versions
 from jumpstarter_controller.store.whole import fill
+from kubernetes.config import incluster_config
 from msgspec.structs import replace
 
+from tests.kube.conftest import DEFINITIONS, define_all
 from tests.kube.faulty import CUT_AFTER, CUT_BEFORE, Faults, faulty
 from tests.kube.server.cluster import ApiServer, Cluster
 
@@ -488,6 +491,34 @@ def test_who_may_not_read_is_told_which_verb_is_missing(lab_cluster: Cluster, na
         store.snapshot()
 
 
+def test_a_pod_uses_its_account_and_its_namespace(
+    lab_cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab_cluster.ask("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "it"}})
+    lab_cluster.kubectl("apply", "-n", namespace, "-f", str(DEFINITIONS.parent / "role.yaml"))
+    account = f"--serviceaccount={namespace}:it"
+    lab_cluster.kubectl(
+        "create", "rolebinding", "it", "--role=jumpstarter-controller", account, "-n", namespace
+    )
+    asked = f"/api/v1/namespaces/{namespace}/serviceaccounts/it/token"
+    token = lab_cluster.ask("POST", asked, {"spec": {}})["status"]["token"]
+    config = json.loads(lab_cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
+    (tmp_path / "token").write_text(token)
+    (tmp_path / "namespace").write_text(namespace)
+    (tmp_path / "ca.crt").write_bytes(base64.b64decode(config["certificate-authority-data"]))
+    monkeypatch.setattr(api, "ACCOUNT", tmp_path)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(lab_cluster.port))
+    found = connect(None)
+    assert found.namespace == namespace
+    ann = Client(namespace=namespace, name="ann")
+    with closing(KubernetesStore(found, namespace)) as store:
+        store.commit([making(ann)])
+        assert store.snapshot().records.keys() == {key_of(ann)}
+
+
 @contextmanager
 def own_server(programs: Path, folder: Path) -> Iterator[ApiServer]:
     server = ApiServer(programs, folder)
@@ -506,8 +537,6 @@ def test_a_server_without_our_definitions_is_a_sentence_and_one_that_comes_back_
         with closing(KubernetesStore(connect(server.cluster.kubeconfig), namespace)) as store:
             with pytest.raises(StoreError, match="apply the definitions in deploy/crds"):
                 store.snapshot()
-            from tests.kube.conftest import define_all
-
             define_all(server.cluster)
             ann = Client(namespace=namespace, name="ann")
             fill(store, ann)
