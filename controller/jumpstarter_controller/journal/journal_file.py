@@ -93,7 +93,7 @@ class JournalFile:
                 )
                 db.execute("DELETE FROM entries WHERE time < ?", (before,))
                 db.execute("DELETE FROM reports WHERE time < ?", (before,))
-            self._shrink(db)
+                self._shrink(db)
         except (OSError, sqlite3.Error) as error:
             raise self._failed(error) from error
 

@@ -227,6 +227,26 @@ def test_no_more_than_its_bytes_are_kept_the_newest_and_no_board_pushes_the_leas
     assert (tmp_path / "j").stat().st_size <= 1.2 * 1024 * 1024
 
 
+def test_when_what_is_too_much_cannot_go_nothing_is_added_and_later_it_is_once(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with closing(JournalFile(path, 128 * 1024)) as file, closing(sqlite3.connect(path)) as other:
+        file.append([event("x" * 400, float(number)) for number in range(200)], 0.0)
+        other.execute(
+            "CREATE TRIGGER full BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        )
+        more = [event(f"more {number}" + "x" * 400, 1000.0 + number) for number in range(200)]
+        for _ in range(3):
+            with pytest.raises(JournalError, match="no room"):
+                file.append(more, 0.0, {("default", "one"): CallReport("uid", "process", 7, 1000.0)})
+        assert not file.reports()
+        assert all(one.what.startswith("x") for one in file.read(ALL)[0])
+        other.execute("DROP TRIGGER full")
+        file.append(more, 0.0)
+        times = [one.time for one in file.read(ALL)[0]]
+        assert times[-len(more) :] == [one.time for one in more][-len(times) :]
+        assert len(times) == len(set(times))
+
+
 def test_no_more_rows_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_file, "MAX_ROWS", 100)
     file = JournalFile(tmp_path / "j", 1024 * 1024)
