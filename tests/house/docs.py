@@ -19,6 +19,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 SEPARATOR = "\x1e"
+ASK_TENTHS = 20
 TIMEOUT = 60.0
 
 
@@ -116,6 +119,7 @@ def _execute(command: list[str], home: Path) -> str:
         "LANG": "C.UTF-8",
         "TERM": "dumb",
         "COLUMNS": "100",
+        "PYTHONFAULTHANDLER": "1",  # for what hangs: see `_ask`
     }
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
@@ -131,6 +135,7 @@ def _execute(command: list[str], home: Path) -> str:
             status = process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             status = -1
+            _ask(process)
         finally:
             _end(process.pid)
             process.wait()
@@ -140,6 +145,16 @@ def _execute(command: list[str], home: Path) -> str:
         why = f"did not end within {TIMEOUT:.0f} s" if status == -1 else f"exited with {status}"
         raise DocumentError(f"{shlex.join(command)} {why}:\n{text}")
     return text
+
+
+def _ask(process: subprocess.Popen[bytes]) -> None:
+    """Have all Python programs of its group say where they are, which ends them."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGABRT)
+        for _ in range(ASK_TENTHS):
+            time.sleep(0.1)
+            process.poll()
+            os.killpg(process.pid, 0)
 
 
 def _end(group: int) -> None:

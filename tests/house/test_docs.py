@@ -75,6 +75,16 @@ def test_background_work_of_a_block_ends_with_it(tmp_path: Path) -> None:
     assert ended
 
 
+def test_what_hangs_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docs, "TIMEOUT", 5.0)
+    (tmp_path / "hang.py").write_text(
+        "import time\ndef waits_for_nobody(): time.sleep(600)\nwaits_for_nobody()\n"
+    )
+    text = "<!-- test -->\n```console\n$ python -S hang.py\n```\n"
+    with pytest.raises(docs.DocumentError, match=r"(?s)did not end within 5 s:.*in waits_for_nobody"):
+        docs.run(document(tmp_path, text), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("shown", "output", "same"),
     [
