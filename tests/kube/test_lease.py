@@ -235,3 +235,41 @@ def test_a_lease_costs_few_writes(lab_cluster: Cluster, tmp_path: Path, hooks: s
             lab.until(lambda: lab.status("one") == "AVAILABLE")
             writes = [one for one in proxy.seen if not one.startswith("GET")]
             assert 4 <= len(writes) <= most, writes
+
+
+POLICY = """
+apiVersion: jumpstarter.dev/v1alpha1
+kind: ExporterAccessPolicy
+metadata: {name: kernel}
+spec:
+  exporterSelector: {matchLabels: {board: rpi4}}
+  policies: [{from: [{clientSelector: {matchLabels: {team: kernel}}}]}]
+"""
+
+
+def test_a_policy_of_kubectls_admits_whom_it_names(lab: KubeLab, ann: Path) -> None:
+    lab.kubectl("apply", "-f", "-", input=POLICY)
+    lab.until(lambda: "kernel" in lab.admin("policy", "list", "-o", "name"))
+    code, sentence = lab.refused("lease", "create", "-l", "board=rpi4", "--client", ann)
+    assert "polic" in sentence, (code, sentence)
+    lab.kubectl("label", "jc", "ann", "team=kernel")
+    lab.until(lambda: "team=kernel" in lab.admin("client", "list"))
+    assert lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "kernel", "--client", ann)
+    lab.kubectl("delete", "jp", "kernel")
+
+
+def test_labels_of_kubectls_choose_the_board(lab: KubeLab, ann: Path) -> None:
+    lab.kubectl("label", "je", "one", "rack=7")
+    lab.until(lambda: "rack=7" in lab.admin("exporter", "list"))
+    assert lab.ok("lease", "create", "-l", "rack=7", "--lease-id", "racked", "--client", ann)
+    lab.kubectl("label", "je", "one", "rack-")
+
+
+def test_a_client_that_kubectl_deletes_is_none_and_its_lease_ends(lab: KubeLab, ann: Path) -> None:
+    bob = lab.client("bob")
+    lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "of-bob", "--client", bob)
+    lab.kubectl("delete", "jc", "bob")
+    lab.until(lambda: lab.object("leases", "of-bob")["status"]["ended"])
+    _, sentence = lab.refused("lease", "list", "--client", bob)
+    assert "bob" in sentence
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
