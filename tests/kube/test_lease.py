@@ -17,6 +17,7 @@ from tests.kube.conftest import DEFINITIONS
 from tests.kube.faulty import faulty
 from tests.kube.server.cluster import Cluster
 from tests.support.administration import administer
+from tests.support.peers import Environment
 
 LEASE = """
 apiVersion: jumpstarter.dev/v1alpha1
@@ -235,6 +236,32 @@ def test_a_lease_costs_few_writes(lab_cluster: Cluster, tmp_path: Path, hooks: s
             lab.until(lambda: lab.status("one") == "AVAILABLE")
             writes = [one for one in proxy.seen if not one.startswith("GET")]
             assert 4 <= len(writes) <= most, writes
+
+
+def test_jumpstarters_own_administration_reads_leases_and_clients(
+    lab: KubeLab, ann: Path, upstream: Environment
+) -> None:
+    """Exporters it reads only with a Secret, which nothing makes yet."""
+    later = LEASE.replace("nightly", "later").replace(
+        "duration", "beginTime: '2036-01-01T00:00:00Z', duration"
+    )
+    lab.kubectl("create", "-f", "-", input=later)
+    lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "read", "--client", ann)
+
+    def get(kind: str) -> dict[str, list[str]]:
+        where = ("--namespace", lab.namespace, "--kubeconfig", str(lab.cluster.kubeconfig))
+        command = [upstream.bin / "jmp", "admin", "get", kind, *where]
+        done = subprocess.run(
+            command, env=lab.environment, capture_output=True, text=True, timeout=LIMIT, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[1:]}
+
+    assert "ann" in get("clients")
+    leases = get("leases")
+    assert "Ready" in leases["read"]
+    assert "later" in leases
+    lab.kubectl("delete", "jl", "later")
 
 
 POLICY = """
