@@ -24,7 +24,16 @@ from jumpstarter_controller.clock import Clock, uptime
 from jumpstarter_controller.feed import Feed
 from jumpstarter_controller.journal import JournalEntry, Source, ignore, wording
 from jumpstarter_controller.journal.entry import entry_of
-from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab, Lease, Record, View
+from jumpstarter_controller.lab import (
+    Exporter,
+    ExporterDevices,
+    ExporterStatus,
+    Key,
+    Lab,
+    Lease,
+    Record,
+    View,
+)
 from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.ledger import RETRY_SECONDS, Ledger, OutOfDateError
 from jumpstarter_controller.scheduling import Place as QueuePlace
@@ -43,6 +52,8 @@ __all__ = ["Engine"]
 T = TypeVar("T")
 MOST_CONFLICTS = 32
 """Who comes upon others' changes so often in one turn is told to try again."""
+REFUSAL_KINDS = tuple(kind for kind in KINDS if kind is not ExporterDevices)
+"""Of these kinds are the records for which requests are refused. None is for devices, which are large."""
 LONGEST_SLEEP = 30.0
 """A wall clock that was set, or an exporter's presence that changed without a record, is noticed so soon."""
 
@@ -52,7 +63,7 @@ _log = logging.getLogger(__name__)
 @dataclass
 class _Job:
     change: Callable[[Lab, float], Any]
-    rests_on: Collection[type[Record]] = KINDS
+    rests_on: Collection[type[Record]]
     """Of which kinds the records are on which it rests when it is refused."""
     marks: tuple[int, int] = (0, 0)
     """Of the draft, before and behind what it has changed when it was run last."""
@@ -142,7 +153,7 @@ class Engine:
         ]
 
     async def change(
-        self, change: Callable[[Lab, float], T], *, rests_on: Collection[type[Record]] = KINDS
+        self, change: Callable[[Lab, float], T], *, rests_on: Collection[type[Record]] = REFUSAL_KINDS
     ) -> T:
         """Run `change(lab, now)` over the draft and return its result when it is on the disk.
 

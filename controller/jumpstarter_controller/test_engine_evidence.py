@@ -16,7 +16,17 @@ from msgspec.structs import replace
 
 from jumpstarter_controller import ledger
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease, Policy, Record, Rule
+from jumpstarter_controller.lab import (
+    Client,
+    Exporter,
+    ExporterDevices,
+    Key,
+    Lab,
+    Lease,
+    Policy,
+    Record,
+    Rule,
+)
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.scheduling import POLICY_SECONDS
 from jumpstarter_controller.services.changes import create_lease, update_lease
@@ -205,6 +215,10 @@ async def test_while_others_change_something_all_the_time_requests_are_answered_
             others.start_soon(engine.change, put(Client(namespace="lab", name="bob", uid="3")))
             others.start_soon(engine.change, put(lease(selector="board=rpi5")))
     assert refusals == ["there is no such lease"]
+    assert Lease in store.asked[0]
+    assert all(ExporterDevices not in kinds for kinds in store.asked), (
+        "they are large, and nobody is refused for them"
+    )
     assert engine.view.get(Client, Key("lab", "bob")) is not None
     other = engine.view.get(Exporter, OTHER.key)
     assert other is not None
