@@ -7,6 +7,7 @@ What ends by itself a moment after its test, such as a thread that was told to, 
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import shutil
 import signal
@@ -31,6 +32,13 @@ KEPT_THREADS = ("Trio thread", "execnet", "MainThread", "pytest_timeout", "Dummy
 Left = frozenset[tuple[str, str]]
 """The kind of each thing, and which one it is."""
 
+OURS = (
+    "driver",
+    *(f"jumpstarter_{room}" for room in ("client", "controller", "drivers", "exporter", "proto")),
+)
+LEVELS = {"root": logging.WARNING} | dict.fromkeys(OURS, logging.NOTSET)
+"""Of loggers where nobody has set one up."""
+
 _folder: Path | None = None
 _allowed: set[tuple[str, str]] = set()
 _shared: set[int] = set()
@@ -40,7 +48,7 @@ _before: Left = frozenset()
 
 def found() -> Left:
     """What there is now."""
-    return frozenset().union(*(set(look()) for look in (_threads, _processes, _sockets, _files)))
+    return frozenset().union(*(set(look()) for look in (_threads, _processes, _sockets, _files, _levels)))
 
 
 def left_behind(before: Left) -> Left:
@@ -107,6 +115,13 @@ def _files() -> Iterator[tuple[str, str]]:
             yield "temporary file", name
 
 
+def _levels() -> Iterator[tuple[str, str]]:
+    """What a test hears by `caplog` must not depend on which ones ran before it."""
+    for name, usual in LEVELS.items():
+        if (level := logging.getLogger(name).level) != usual:
+            yield "log level", f"{name} {logging.getLevelName(level)}"
+
+
 def _clear(left: Left) -> None:
     """Take away what would disturb the tests after it."""
     for kind, what in left:
@@ -115,6 +130,9 @@ def _clear(left: Left) -> None:
             with suppress(OSError):
                 os.kill(number, signal.SIGKILL)
                 os.waitpid(number, 0)
+        elif kind == "log level":
+            name = what.split()[0]
+            logging.getLogger(name).setLevel(LEVELS[name])
         elif kind == "temporary file" and _folder is not None:
             path = _folder / what
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

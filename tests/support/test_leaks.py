@@ -11,9 +11,10 @@ LEAKS = {
     "process": "kept.append(subprocess.Popen(['sleep', '1000']))",
     "socket": "kept.append(socket.socket())",
     "temporary file": "tempfile.mkstemp(prefix='forgotten-')",
+    "log level": "logging.getLogger('jumpstarter_exporter').setLevel(logging.INFO)",
     "an orphan": "subprocess.run('sleep 1000 & :', shell=True, check=True)",
 }
-HEAD = "import socket, subprocess, tempfile, threading, os\nimport pytest\nkept = []\n"
+HEAD = "import logging, socket, subprocess, tempfile, threading, os\nimport pytest\nkept = []\n"
 PLUGINS = ("-p", "tests.support.programs", "-p", "tests.support.leaks", "-p", "no:cacheprovider")
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from jumpstarter_proto.errors import ExitCode
 
-from jumpstarter_exporter.cli.main import main
+from jumpstarter_exporter.cli.main import _OURS, main
 
 Capture = pytest.CaptureFixture[str]
 
@@ -33,6 +35,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def log_settings() -> Iterator[None]:
+    """As they were before, which a process that ends does not need."""
+    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in ("root", *_OURS)]
+    handlers, levels = list(root.handlers), [one.level for one in loggers]
+    yield
+    root.handlers[:] = handlers
+    for one, level in zip(loggers, levels, strict=True):
+        one.setLevel(level)
 
 
 def run(*words: str) -> int:
