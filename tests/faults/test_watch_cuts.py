@@ -96,16 +96,19 @@ async def test_what_is_known_in_the_end_is_what_is_so(
     async with trio.open_nursery() as nursery:
         for reader in readers:
             nursery.start_soon(reader.run)
-        for _ in range(ROUNDS):
-            await lab.engine.change(change(chance))
-            await trio.sleep(chance.choice([0, 0.001, 0.01]))
+        rounds = 0
+        with trio.fail_after(60):
+            # On a slow machine a reader may have been told little by then.
+            while rounds < ROUNDS or not all(reader.cuts > 5 and len(reader.ways) == 2 for reader in readers):
+                await lab.engine.change(change(chance))
+                await trio.sleep(chance.choice([0, 0.001, 0.01]))
+                rounds += 1
         for reader in readers:
             reader.is_calm = True
         with trio.move_on_after(10):
             while not all(knows(lab, reader) for reader in readers):
                 await trio.sleep(0.01)
         assert [knows(lab, reader) for reader in readers] == [True] * 3
-        assert all(reader.cuts > 5 and len(reader.ways) == 2 for reader in readers)
         nursery.cancel_scope.cancel()
 
 
