@@ -160,7 +160,11 @@ def test_a_controller_that_is_killed_goes_on_with_what_is_there(lab_cluster: Clu
     [
         (("--namespace", "lab"), 2, "add --store kubernetes"),
         (("--kubeconfig", "nowhere"), 2, "add --store kubernetes"),
-        (("--store", "kubernetes", "--kubeconfig", "nowhere"), 1, "the way to the API server is not known"),
+        (
+            ("--store", "kubernetes", "--kubeconfig", "nowhere"),
+            1,
+            "check the path after --kubeconfig",
+        ),
     ],
 )
 def test_a_controller_that_cannot_start_says_why(

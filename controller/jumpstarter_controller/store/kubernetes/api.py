@@ -222,6 +222,8 @@ def connect(kubeconfig: Path | None, context: str | None = None) -> Api:
     Raises:
         StoreError: it cannot be used; says why.
     """
+    if kubeconfig is not None and not kubeconfig.exists():
+        raise StoreError(f"there is no kubeconfig {kubeconfig}; check the path after --kubeconfig")
     configuration = client.Configuration()
     try:
         with tempfile.TemporaryDirectory(prefix="jumpstarter-") as folder:  # for keys that are in the file

@@ -365,8 +365,8 @@ class KubernetesStore:
                 wait = error.retry_seconds or pause
             if time.monotonic() + wait > due or self._is_woken(wakes, wait):
                 raise StoreError(
-                    f"the API server at {self._api.host} does not answer ({failure}); look after it, "
-                    "and the controller goes on by itself"
+                    f"the API server at {self._api.host} does not answer ({failure}); look after it: "
+                    "a controller that runs goes on by itself, one that starts has to be started again"
                 ) from failure
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
