@@ -101,9 +101,9 @@ def install_files(host: Host, files: Iterable[Path], *, back: bool = False) -> s
     return _checked(_dpkg(host, "--install", *map(str, files), variables=variables), "dpkg").output
 
 
-def configure_rest(host: Host) -> None:
-    """Finish what an installation has left when the power failed. What cannot be is replaced by what follows."""
-    _dpkg(host, "--configure", "-a", variables=_QUIETLY)
+def configure_rest(host: Host) -> Done:
+    """Finish what an installation has left. After a power cut, what cannot be is replaced by what follows."""
+    return _dpkg(host, "--configure", "-a", variables=_QUIETLY)
 
 
 def _dpkg(host: Host, *words: str, variables: Mapping[str, str]) -> Done:

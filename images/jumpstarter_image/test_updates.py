@@ -551,6 +551,34 @@ def test_they_cannot_be_taken_back_and_that_is_said(
     assert "Problem: the update to libfoo 2 in place of 1 failed" in said
 
 
+def test_one_of_debians_that_fails_leaves_a_host_whose_services_are_ready_and_whose_boards_can_be_leased(
+    machine: ImagePackages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.boards(rpi4="")
+    machine.install("1", "libfoo")
+    machine.fact("upgradable", "Inst libfoo [1] (2 Debian [amd64])")
+    found = machine.deb("2", "fails", name="libfoo")
+    found.rename(machine.facts / "archive" / found.name)
+    assert update(machine) == cli.TAKEN_BACK
+    said = " ".join(capsys.readouterr().out.split())
+    assert "failed: " in said
+    assert "the services are ready with what there is" in said
+    assert machine.says("drained").split("\n") == ["drain rpi4", "resume rpi4"]
+
+
+def test_one_of_debians_that_dpkg_cannot_finish_is_said_to_be_so(
+    machine: ImagePackages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.install("1", "libfoo")
+    machine.fact("upgradable", "Inst libfoo [1] (2 Debian [amd64])")
+    found = machine.deb("2", "fails", name="libfoo")
+    found.rename(machine.facts / "archive" / found.name)
+    machine.fact("unconfigurable", "libfoo")
+    assert update(machine) == cli.NEITHER_IS_READY
+    said = " ".join(capsys.readouterr().out.split())
+    assert "dpkg cannot finish what there is: dpkg: error processing package libfoo" in said
+
+
 # Readiness.
 
 

@@ -58,6 +58,10 @@ class ObjectionError(Exception):
         self.code = code
 
 
+LARGEST_RECORD = 4 * 1024 * 1024
+"""Of all packages that a Debian has, and more."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the person wants."""
@@ -75,7 +79,7 @@ def load_record(path: Path) -> Record | None:
     if not path.exists():
         return None
     try:
-        return decode_json(read_private(path), Record)
+        return decode_json(read_private(path, at_most=LARGEST_RECORD), Record)
     except (ValueError, PrivateFileError) as error:
         raise ObjectionError(
             ExitCode.FAILED,

@@ -25,6 +25,7 @@ MAX_RESTARTS = 1
 """So many starts of the host in the middle of an installation or of its check are taken for power cuts. One more may be
 the new version's doing, and it is taken back."""
 MAX_REASON = 300
+NO_WAY_BACK = "no file of the version before is kept"
 
 
 class Step(enum.StrEnum):
@@ -167,6 +168,9 @@ def update_lines(record: Record) -> list[str]:
     if record.ending is Ending.UNTOUCHED:
         return [f"Update: {names}: nothing was changed: {record.reason}."]
     if record.ending is Ending.TAKEN_BACK:
+        if not any(change.back for change in record.changes):
+            why = f"{record.reason}; {NO_WAY_BACK}, and the services are ready with what there is"
+            return [f"Problem: the update to {names} failed: {why}; {look}."]
         kept = [change.name for change in record.changes if not change.back]
         stays = ""
         if kept:
@@ -174,8 +178,8 @@ def update_lines(record: Record) -> list[str]:
             stays = f"; what it has of {', '.join(kept[:4])}{more} stays, as no version before is kept"
         return [f"Problem: the update to {names} was taken back: {record.reason}{stays}; {look}."]
     resume = f" Then: sudo jumpstarter-exporter resume {' '.join(record.drained)}." if record.drained else ""
-    failed = (
-        f"Problem: the update to {names} failed: {record.reason}; and the version before was not taken back: "
-    )
+    has_way_back = any(change.back for change in record.changes)
+    then = "the version before was not taken back" if has_way_back else NO_WAY_BACK
     what = "Install a version that works, or write the image to the card again."
-    return [f"{failed}{record.trouble}; {look}. {what}{resume}"]
+    failed = f"Problem: the update to {names} failed: {record.reason}"
+    return [f"{failed}; and {then}: {record.trouble}; {look}. {what}{resume}"]

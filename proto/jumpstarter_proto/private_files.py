@@ -90,13 +90,18 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_private(path: Path) -> bytes:
-    """Read a file that only its owner can read, at most 64 KiB. PrivateFileError when others can, or nobody."""
+def read_private(path: Path, at_most: int = LARGEST) -> bytes:
+    """Read a file that only its owner can read, of so many bytes. PrivateFileError: others can, nobody can, or more."""
     try:
         with open_regular(path) as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
                 raise PrivateFileError(f"{path} can be read by others (mode {mode:o}); run: chmod 600 {path}")
-            return file.read(LARGEST)
+            data = file.read(at_most + 1)
     except OSError as error:
         raise PrivateFileError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > at_most:
+        raise PrivateFileError(
+            f"{path} has more than {at_most // 1024} KiB, so it is none of ours; look at what wrote it"
+        )
+    return data

@@ -38,6 +38,15 @@ def test_it_is_its_owners_alone_and_the_only_file(secret: Path) -> None:
     assert list(secret.parent.iterdir()) == [secret]
 
 
+def test_one_that_is_too_large_is_named_and_no_part_of_it_read(secret: Path) -> None:
+    write_private(secret, b"x" * 64 * 1024)
+    assert len(read_private(secret)) == 64 * 1024
+    write_private(secret, b"x" * (64 * 1024 + 1))
+    with pytest.raises(PrivateFileError, match="secret has more than 64 KiB"):
+        read_private(secret)
+    assert len(read_private(secret, at_most=128 * 1024)) == 64 * 1024 + 1
+
+
 def test_what_the_disk_does_not_take_leaves_what_was_there_and_nothing_else(
     secret: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

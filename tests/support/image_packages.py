@@ -34,6 +34,9 @@ if [ -e locked ]; then
     count=$(cat locked); if [ "$count" = 1 ]; then rm locked; else echo $((count - 1)) > locked; fi
     echo "dpkg: error: dpkg frontend lock was locked by another process with pid 1" >&2; exit 2
 fi
+if echo "$@" | grep -q -- --configure && [ -e unconfigurable ]; then
+    echo "dpkg: error processing package $(cat unconfigurable)" >&2; exit 1
+fi
 echo "$@" | grep -q -- --install || exit 0
 grep -q rw root-mode || {{ echo "dpkg: error: the file system is read-only" >&2; exit 2; }}
 for file; do
