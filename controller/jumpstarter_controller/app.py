@@ -17,6 +17,7 @@ import trio.testing
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Trust, split_endpoint
 from jumpstarter_proto.rpc import Options, RpcError, Server, connect_unix, unix_listener
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_controller.certificate_end import CertificateEnd
 from jumpstarter_controller.certificates import Certificate, own_certificate
@@ -57,11 +58,14 @@ from jumpstarter_controller.serving import (
     given_certificate,
     listen,
     metrics_on,
+    probe_pages,
     reachable,
     serve,
     split_address,
     tls_of,
 )
+from jumpstarter_controller.startup import Startup, read_all
+from jumpstarter_controller.store import Snapshot, Store
 from jumpstarter_controller.store.opening import open_store
 
 if TYPE_CHECKING:
@@ -117,12 +121,53 @@ async def run(settings: Settings) -> ExitCode:
         folder.check_whole()
         store = open_store(folder, settings.kubernetes)
         try:
-            return await _run(settings, folder, Engine(store, most_leases=settings.most_leases))
+            with collapsed():
+                async with trio.open_nursery() as nursery:
+                    code = await _start(settings, folder, store, nursery)
+                    nursery.cancel_scope.cancel()
+            return code
         finally:
             store.close()
 
 
-async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCode:
+async def _start(settings: Settings, folder: DataFolder, store: Store, nursery: trio.Nursery) -> ExitCode:
+    """Serve as soon as the store can be read; what goes on meanwhile, and is served by, runs in the nursery."""
+    startup = Startup()
+    line = ""
+    if settings.metrics_listen is not None:
+        task, line = await metrics_on(settings.metrics_listen, startup.pages)
+        await nursery.start(task)
+    snapshot: Snapshot | None = None
+    if settings.kubernetes is not None:
+        await _check_arguments(settings)
+
+        async def read() -> None:
+            nonlocal snapshot
+            snapshot = await read_all(store, startup.say)
+
+        if (code := await startup.run(read)) is not None:
+            return code
+    engine = Engine(store, snapshot=snapshot, most_leases=settings.most_leases)
+    return await _run(settings, folder, engine, startup, line)
+
+
+async def _check_arguments(settings: Settings) -> None:
+    """What cannot be served with is said at once, however long the store may take.
+
+    Raises:
+        CertificateError, AddressError: what is wrong.
+    """
+    if (given := given_certificate(settings.certificate, settings.key)) is not None:
+        tls_of(given)
+    addresses = [settings.listen, settings.router_listen] if settings.with_router else [settings.listen]
+    for address in addresses:
+        for listener in await listen(address, None):
+            await listener.aclose()
+
+
+async def _run(
+    settings: Settings, folder: DataFolder, engine: Engine, startup: Startup, metrics_line: str
+) -> ExitCode:
     certificate = _certificate(settings, folder)
     end = CertificateEnd(certificate)
     end.renew_in_time()
@@ -192,11 +237,9 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
         collectors: list[Collector] = [prometheus.LabCollector(engine, guard.refusals, health, journal)]
         if router is not None:
             collectors.append(prometheus.RouterCollector(router))
-        task, line = await metrics_on(
-            settings.metrics_listen, prometheus.page(*collectors), served, lambda: engine.trouble, end.warning
-        )
-        background.append(task)
-        lines.append(line)
+        page = prometheus.page(*collectors)
+        startup.pages |= probe_pages(page, served, lambda: engine.trouble, end.warning)
+        lines.append(metrics_line)
 
     def changed() -> str:
         file = settings.configuration_file
@@ -212,6 +255,7 @@ async def _run(settings: Settings, folder: DataFolder, engine: Engine) -> ExitCo
             tls=tls,
             status=partial(status_text, engine, journal, end),
             unread=changed,
+            startup=startup,
         )
     finally:
         folder.socket.unlink(missing_ok=True)

@@ -44,7 +44,7 @@ from jumpstarter_controller.scheduling import (
     WrittenAhead,
     follow_clock,
 )
-from jumpstarter_controller.store import Conflict, DamagedError, Half, Store, StoreError, Unknown
+from jumpstarter_controller.store import Conflict, DamagedError, Half, Snapshot, Store, StoreError, Unknown
 from jumpstarter_controller.tally import Tally
 
 __all__ = ["Engine"]
@@ -84,16 +84,18 @@ class Engine:
         clock: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
         most_leases: int | None = None,
+        snapshot: Snapshot | None = None,
     ) -> None:
         """`clock` is the wall clock; a given one is never set in the middle, unless there is a `steady` one, too.
 
+        `snapshot` is the store's, where it was taken already.
         When others make more than `most_leases` of a client, the youngest end.
         """
         self.presence = Presence()
         self.waiters = Waiters()
         self.clock = Clock(time.time, uptime) if clock is None else Clock(clock, steady)
         self.tally = Tally()
-        self._ledger = Ledger(store, self.tally, self._publish, self._look_around)
+        self._ledger = Ledger(store, self.tally, self._publish, self._look_around, snapshot)
         self._draft = self._ledger.draft
         self._scheduler = Scheduler(
             self.presence, self.waiters, self._ledger.evidence, most_leases=most_leases
@@ -132,8 +134,8 @@ class Engine:
 
     @property
     def trouble(self) -> str:
-        """Why the last write was refused; empty when it was not."""
-        return self._ledger.trouble
+        """Why the last write was refused, or what others write cannot be read; empty when all is well."""
+        return self._ledger.trouble or self._ledger.deafness
 
     @property
     def damage(self) -> str:

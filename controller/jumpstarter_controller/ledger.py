@@ -16,7 +16,7 @@ import trio
 
 from jumpstarter_controller.batch import batch
 from jumpstarter_controller.known import Known
-from jumpstarter_controller.lab import Lab, Policy, Record
+from jumpstarter_controller.lab import Drain, Lab, Policy, Record
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.scheduling import Evidence
 from jumpstarter_controller.store import (
@@ -25,6 +25,7 @@ from jumpstarter_controller.store import (
     DamagedError,
     Event,
     Half,
+    Snapshot,
     Store,
     Stored,
     StoreError,
@@ -75,9 +76,10 @@ class Ledger:
         tally: Tally,
         publish: Callable[[dict[Place, Record | None]], None],
         has_news: Callable[[], None],
+        snapshot: Snapshot | None = None,
     ) -> None:
         """`publish` gets records that are in the store now, None for those that are gone; `has_news`: call `begin`."""
-        snapshot = store.snapshot()
+        snapshot = snapshot or store.snapshot()
         self.draft = Lab()
         for (kind, key), stored in snapshot.records.items():
             self.draft.set(kind, key, stored.record)
@@ -86,6 +88,9 @@ class Ledger:
         """Of what `keep` was to write the last time, what is in the store."""
         self.trouble = ""
         """Why the last write was refused; empty when it was not."""
+        self._trouble_passes = False
+        self.deafness = ""
+        """Why it cannot be read what others have changed; empty when it can."""
         self._store = store
         self._tally = tally
         self._publish = publish
@@ -115,18 +120,17 @@ class Ledger:
                     pass
 
     async def _follow(self) -> NoReturn:
-        said = ""
         while True:
             try:
                 events = await self._others()
             except StoreError as error:
-                if str(error) != said:
-                    said = str(error)
+                if str(error) != self.deafness:
+                    self.deafness = str(error)
                     _log.error("what others have changed cannot be read: %s", error)
                 await trio.sleep(RETRY_SECONDS)
                 continue
-            if said:
-                said = ""
+            if self.deafness:
+                self.deafness = ""
                 _log.warning("what others have changed can be read again")
             if events:
                 self._foreign.extend(events)
@@ -179,6 +183,8 @@ class Ledger:
         changes, kinds = self._batch(), tuple(self.evidence.kinds)
         if not changes and not kinds:
             self.draft.commit()
+            if self.trouble and self._trouble_passes:
+                await self._look_for_store()
             return
         if kinds and self._is_news(self._foreign):
             undone()
@@ -225,8 +231,19 @@ class Ledger:
             _log.warning("the store can be written to again")
         self._note(changes, done)
 
+    async def _look_for_store(self) -> None:
+        """What could not be written is not wanted any more: when the store can be read, all is well."""
+        try:
+            await trio.to_thread.run_sync(self._store.read, (Drain, Drain.PLACE))
+        except StoreError as error:
+            self._refuse(error)
+        else:
+            self.trouble = ""
+            _log.warning("the store answers again")
+
     def _refuse(self, error: StoreError) -> None:
         """A write came to nothing: it is tried every second, and said once."""
+        self._trouble_passes = error.passes
         if str(error) != self.trouble:
             self.trouble = str(error)
             _log.error("%s", error)
@@ -364,7 +381,8 @@ class Ledger:
         """See which damaged records are repaired; seconds until it is to be decided again, if not only upon news."""
         if await self._is_repaired():
             return 0.0
-        return RETRY_SECONDS if self.evidence.is_open or self.draft.damaged else None
+        is_open = self.evidence.is_open or self.draft.damaged or self.trouble
+        return RETRY_SECONDS if is_open else None
 
     def _take(self, events: Sequence[Event]) -> Collection[Place]:
         """Have records as the store says that they are, and show them; which are others than before."""

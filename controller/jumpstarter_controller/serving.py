@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import trio
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.process import ServiceManager, keep_what_is_there
+from jumpstarter_proto.process import keep_what_is_there
 from jumpstarter_proto.rpc import (
     Interceptor,
     Limits,
@@ -31,6 +31,7 @@ from jumpstarter_proto.terminal import print_line
 from jumpstarter_controller.certificates import Certificate, CertificateError
 from jumpstarter_controller.metrics import Page, serve_http
 from jumpstarter_controller.standard import Health, Reflection
+from jumpstarter_controller.startup import Startup
 
 __all__ = [
     "EVERY_INTERFACE",
@@ -40,6 +41,7 @@ __all__ = [
     "given_certificate",
     "listen",
     "metrics_on",
+    "probe_pages",
     "reachable",
     "serve",
     "split_address",
@@ -147,19 +149,17 @@ def tls_of(certificate: Certificate) -> ServerTls:
         ) from None
 
 
-async def metrics_on(
-    address: str,
+def probe_pages(
     page: Callable[[], Awaitable[Page]],
     served: Sequence[Served],
     trouble: Callable[[], str] = lambda: "",
     warning: Callable[[], str] = lambda: "",
-) -> tuple[Background, str]:
-    """What answers scrapers and probes on `[HOST]:PORT`, and the line that says so.
+) -> dict[str, Callable[[], Awaitable[Page]]]:
+    """What scrapers and probes are answered, by path.
 
     `page` makes /metrics. /readyz is 503 while something that is `served` takes no calls, or there is `trouble`.
     What will be one is a `warning`, made in a thread: both pages have it beside their "ok".
     """
-    listeners = await listen(address, None)
 
     async def ready() -> Page:
         if not all(one.health.serving for one in served if one.health is not None):
@@ -172,7 +172,14 @@ async def metrics_on(
         sentence = await trio.to_thread.run_sync(warning, abandon_on_cancel=True)
         return Page(f"ok\nwarning: {sentence}\n".encode() if sentence else b"ok\n")
 
-    pages = {"/metrics": page, "/healthz": healthy, "/readyz": ready}
+    return {"/metrics": page, "/healthz": healthy, "/readyz": ready}
+
+
+async def metrics_on(
+    address: str, pages: Mapping[str, Callable[[], Awaitable[Page]]]
+) -> tuple[Background, str]:
+    """What answers scrapers and probes on `[HOST]:PORT` with these pages, and the line that says so."""
+    listeners = await listen(address, None)
     return partial(serve_http, listeners, pages), f"Metrics on http://{reachable(address, listeners)}/metrics"
 
 
@@ -183,6 +190,7 @@ async def serve(
     tls: ServerTls,
     status: Callable[[], str] = lambda: "",
     unread: Callable[[], str] = lambda: "",
+    startup: Startup | None = None,
 ) -> ExitCode:
     """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens. SIGHUP has `tls` read again.
 
@@ -191,7 +199,8 @@ async def serve(
 
     Then calls with one answer may end, streams have a moment, and everybody hears a goodbye. A second signal ends it.
 
-    What runs in the `background` starts before, with `task_status`, and ends after.
+    What runs in the `background` starts before, with `task_status`, and ends after. `startup` is what has been said of
+    the process until now.
     """
     changed = ""
 
@@ -203,7 +212,9 @@ async def serve(
             if changed:
                 _log.warning("%s", changed)
 
-    manager = ServiceManager(lambda: "; ".join(filter(None, (status(), tls.trouble, changed))))
+    startup = startup or Startup()
+    startup.status = lambda: "; ".join(filter(None, (status(), tls.trouble, changed)))
+    manager = startup.manager
 
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:

@@ -42,10 +42,10 @@ class KubeLab(Lab):
         found: dict[str, Any] = json.loads(self.kubectl("get", f"{kind}.jumpstarter.dev", name, "-o", "json"))
         return found
 
-    def start_controller(self, *options: str) -> Any:
+    def launch_controller(self, *options: str) -> Any:
         kubeconfig = str(self.cluster.kubeconfig)
         own = ("--store", "kubernetes", "--kubeconfig", kubeconfig, "--namespace", self.namespace)
-        return super().start_controller(*own, *options)
+        return super().launch_controller(*own, *options)
 
 
 @pytest.fixture(scope="module")

@@ -456,6 +456,23 @@ def test_a_server_that_is_busy_for_too_long_is_a_sentence_and_nothing_was_change
         shaken.snapshot()
 
 
+def test_a_server_that_is_away_is_asked_once_until_it_answers(
+    faults: Faults, shaken: KubernetesStore, ann: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.3)
+    faults.always = lambda: 503
+    for _ in range(2):
+        faults.seen.clear()
+        with pytest.raises(StoreError):
+            shaken.read(key_of(ann))
+    assert len(faults.seen) == 1
+    faults.always = lambda: 0
+    assert shaken.read(key_of(ann)) is None
+    answers = iter([503])
+    faults.always = lambda: next(answers, 0)
+    assert shaken.read(key_of(ann)) is None
+
+
 def test_no_server_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.3)
     config = {

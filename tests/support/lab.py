@@ -74,6 +74,12 @@ class Lab:
 
         Without options, those of the time before.
         """
+        self.launch_controller(*options)
+        assert self.controller.first_line() == f"Listening on 127.0.0.1:{self.port}"
+        return self.controller
+
+    def launch_controller(self, *options: str) -> Daemon:
+        """The same, which may not be ready yet."""
         self._options = options or self._options
         listen = f"127.0.0.1:{self.port}"
         command: Command = [exporters.scripts(self._installed) / "jumpstarter-controller", "run"]
@@ -81,7 +87,6 @@ class Lab:
         if "--router" not in self._options:
             command += ["--with-router", "--router-listen", f"127.0.0.1:{self.router_port}"]
         self.controller = self._controllers.enter_context(exporters.running(command, self._folder()))
-        assert self.controller.first_line() == f"Listening on {listen}"
         return self.controller
 
     def kill_controller(self) -> None:

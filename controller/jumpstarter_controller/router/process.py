@@ -20,6 +20,7 @@ from jumpstarter_controller.serving import (
     given_certificate,
     listen,
     metrics_on,
+    probe_pages,
     reachable,
     serve,
     tls_of,
@@ -75,7 +76,8 @@ async def run(settings: RouterSettings) -> ExitCode:
         from jumpstarter_controller.metrics import prometheus  # noqa: PLC0415 - for who asks for it
 
         page = prometheus.page(prometheus.RouterCollector(service))
-        task, line = await metrics_on(settings.metrics_listen, page, served, warning=end.warning)
+        pages = probe_pages(page, served, warning=end.warning)
+        task, line = await metrics_on(settings.metrics_listen, pages)
         background.append(task)
         lines.append(line)
 

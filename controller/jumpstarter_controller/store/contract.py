@@ -147,6 +147,8 @@ class StoreError(JumpstarterError):
 
     done: Sequence[Written] = ()
     """Of the changes of the batch that were made before it."""
+    passes = False
+    """When nothing is to be written any more, it is over as soon as something can be read; otherwise with a write."""
 
 
 class DamagedError(StoreError):

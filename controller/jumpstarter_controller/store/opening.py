@@ -33,4 +33,6 @@ def open_store(folder: DataFolder, lab: KubernetesLab | None) -> Store:
     if folder.database.exists():
         _log.warning("%s is not used: the records of this lab are in Kubernetes", folder.database)
     api = connect(Path(lab.kubeconfig) if lab.kubeconfig else None)
-    return KubernetesStore(api, lab.namespace or api.namespace)
+    store = KubernetesStore(api, lab.namespace or api.namespace)
+    store.expect_no_answer()
+    return store

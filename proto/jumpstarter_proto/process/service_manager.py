@@ -60,6 +60,10 @@ class ServiceManager:
         self._sent_status = ""
         self._is_failing = False
 
+    def starting(self, seconds: float) -> None:
+        """It does not serve yet, and works on it: it may take so many seconds more."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}", *self._new_status())
+
     def ready(self) -> None:
         """It listens."""
         self._send("READY=1", *self._new_status())

@@ -60,6 +60,8 @@ class WrongAnswerError(Exception):
     message: str
     retry_seconds: float | None = None
     """When the server wants to be asked again, if it says so."""
+    path: str = ""
+    """What was asked for."""
 
     def __str__(self) -> str:
         return self.message
@@ -118,7 +120,7 @@ class Api:
         with self._sent(
             method, path, body, query, kind=kind, timeout=timeout, preload_content=True
         ) as answer:
-            return _checked(answer, answer.data)
+            return _checked(path, answer, answer.data)
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, str], seconds: float) -> Iterator[Stream]:
@@ -132,7 +134,7 @@ class Api:
             stream = Stream(answer)
             try:
                 if answer.status != 200:
-                    _checked(answer, answer.read(PIECE_BYTES))
+                    _checked(path, answer, answer.read(PIECE_BYTES))
                 yield stream
             finally:
                 stream.end()
@@ -195,7 +197,7 @@ class Stream:
                 self._socket = None
 
 
-def _checked(answer: urllib3.BaseHTTPResponse, data: bytes) -> Object:
+def _checked(path: str, answer: urllib3.BaseHTTPResponse, data: bytes) -> Object:
     if 200 <= answer.status < 300:
         try:
             return decode_json(data, dict[str, Any])
@@ -207,7 +209,10 @@ def _checked(answer: urllib3.BaseHTTPResponse, data: bytes) -> Object:
         message = data[:500].decode(errors="replace")
     after = answer.headers.get("Retry-After", "")
     raise WrongAnswerError(
-        answer.status, message or f"HTTP status {answer.status}", float(after) if after.isdecimal() else None
+        answer.status,
+        message or f"HTTP status {answer.status}",
+        float(after) if after.isdecimal() else None,
+        path,
     )
 
 

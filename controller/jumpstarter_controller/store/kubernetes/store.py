@@ -55,7 +55,8 @@ __all__ = ["KubernetesStore"]
 PAGE = 500
 """Objects of one answer to a list."""
 RETRY_SECONDS = 10.0
-"""For so long a request is made again while the server is busy or does not answer."""
+"""For so long a request is made again while the server is busy or does not answer. All others wait for that: when it
+was in vain, those that follow are made once, until one is answered."""
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 MAX_GONE = 10_000
@@ -68,6 +69,12 @@ CONFLICT, MISSING, EXPIRED = 409, 404, 410
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+class _ServerError(StoreError):
+    """The API server does not answer, or refuses."""
+
+    passes = True
 
 
 class KubernetesStore:
@@ -102,6 +109,12 @@ class KubernetesStore:
         self._wakes = 0
         """How often it was woken: whoever waits for the server gives up when this changes."""
         self._waiting = threading.Condition()
+        self._is_away = False
+        """The server has not answered the last request, however often it was made."""
+
+    def expect_no_answer(self) -> None:
+        """The server may be away: until it has answered once, nothing is asked twice."""
+        self._is_away = True
 
     # Reading
 
@@ -350,23 +363,32 @@ class KubernetesStore:
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         """Ask again while the server is busy, for some seconds. StoreError: it stays so, or refuses; says why."""
-        due = time.monotonic() + RETRY_SECONDS
+        due = time.monotonic() + (0.0 if self._is_away else RETRY_SECONDS)
         pause, wakes = FIRST_PAUSE_SECONDS, self._wakes
         while True:
             try:
-                return ask()
+                found = ask()
             except UnansweredError as error:
                 failure: Exception = error
                 wait = pause
             except WrongAnswerError as error:
                 if error.status not in RETRIED:
+                    self._is_away = False
                     raise self._refusal(error) from error
                 failure = error
                 wait = error.retry_seconds or pause
-            if time.monotonic() + wait > due or self._is_woken(wakes, wait):
-                raise StoreError(
-                    f"the API server at {self._api.host} does not answer ({failure}); look after it: "
-                    "a controller that runs goes on by itself, one that starts has to be started again"
+            except (Conflict, DamagedError):
+                self._is_away = False
+                raise
+            else:
+                self._is_away = False
+                return found
+            is_late = time.monotonic() + wait > due
+            if is_late or self._is_woken(wakes, wait):
+                self._is_away = self._is_away or is_late
+                raise _ServerError(
+                    f"the API server at {self._api.host} does not answer ({failure}); look after it: a controller "
+                    "goes on by itself as soon as it does"
                 ) from failure
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
@@ -381,10 +403,13 @@ class KubernetesStore:
             case 403:
                 how = "give its user the role that docs/kubernetes.md shows"
             case 404:
-                how = "apply the definitions in deploy/crds"
+                kind = error.path.partition("/apis/")[2].partition("/")[0]
+                how = f"it does not know the objects of {kind}: apply the definitions in deploy/crds"
+            case 400 if "unknown field" in error.message:
+                how = "its definitions are of another version: apply those in deploy/crds of this one"
             case _:
                 how = "nothing was changed"
-        return StoreError(
+        return _ServerError(
             f"the API server at {self._api.host} refuses the controller: {error.message}; {how}"
         )
 
@@ -400,7 +425,10 @@ class KubernetesStore:
     ) -> Object:
         """One request about a record's object; below it, such as `/status`. Raises as `Api.ask`."""
         path = self._paths[place[0]] if method == "POST" else self._path(place) + below
-        return self._api.ask(method, path, body, {"fieldManager": MANAGER}, kind)
+        query = {"fieldManager": MANAGER}
+        if method != "DELETE":  # a definition that is too old drops a field with a word, and not without
+            query["fieldValidation"] = "Strict"
+        return self._api.ask(method, path, body, query, kind)
 
     def now(self) -> float:
         """By the store's clock."""

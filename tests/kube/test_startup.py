@@ -1,0 +1,133 @@
+"""A controller that starts where its lab cannot be read yet: it says why, and serves as soon as it can."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.lab import LIMIT
+from tests.interop import exporters
+from tests.kube.conftest import DEFINITIONS, define_all
+from tests.kube.server.cluster import ApiServer, Cluster
+from tests.kube.test_lease import KubeLab
+
+
+class WaitingLab(KubeLab):
+    """Its controller answers probes."""
+
+    def launch_waiting(self) -> None:
+        self.probes = exporters.free_port()
+        self.launch_controller("--metrics-listen", f"127.0.0.1:{self.probes}")
+
+    def ready(self) -> str:
+        """What /readyz says; empty before it listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.probes}/readyz", timeout=30) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.read().decode()
+        except OSError:
+            return ""
+
+    def drain(self, *, fails: bool = False) -> str:
+        command = [
+            exporters.scripts() / "jumpstarter-controller",
+            "drain",
+            "--reason",
+            "x",
+            "--data",
+            self.data,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        assert (done.returncode != 0) == fails, done.stderr
+        return done.stderr
+
+    def serves(self) -> None:
+        assert self.controller.first_line() == f"Listening on 127.0.0.1:{self.port}"
+        self.until(lambda: self.ready() == "ok\n")
+
+
+@pytest.fixture
+def server(kube_programs: Path, tmp_path: Path) -> Iterator[ApiServer]:
+    server = ApiServer(kube_programs, tmp_path / "server")
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_controller_waits_for_its_api_server_and_for_the_definitions(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        lab = WaitingLab(tmp_path / "lab", stack, cluster=server.cluster)
+        lab.home.mkdir()
+        server.kill("kube-apiserver")
+        lab.launch_waiting()
+        lab.until(lambda: "does not answer" in lab.ready())
+        server.start()
+        lab.until(lambda: "apply the definitions in deploy/crds" in lab.ready())
+        old = yaml.safe_load((DEFINITIONS / "lab.jumpstarter.dev_drains.yaml").read_text())
+        schema = old["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+        schema["spec"]["properties"] = {"because": {"type": "string"}}
+        old["spec"]["versions"][0]["additionalPrinterColumns"] = []
+        define_all(server.cluster)
+        server.cluster.define(old)
+        lab.serves()
+        log = lab.controller.log.read_text()
+        assert log.count("apply the definitions in deploy/crds") == 1, log
+        assert "Traceback" not in log
+        said = lab.drain(fails=True)  # what an old definition has no field for is not lost without a word
+        assert "unknown field" in said
+        assert "definitions are of another version" in said
+        define_all(server.cluster)
+        lab.until(lambda: lab.ready() == "ok\n")
+        lab.drain()
+
+
+def test_a_controller_that_may_not_read_says_which_verb_it_lacks_and_ends_when_it_is_told_to(
+    lab_cluster: Cluster, tmp_path: Path
+) -> None:
+    config = json.loads(lab_cluster.kubeconfig.read_text()) | {"current-context": "alice"}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(json.dumps(config))
+    with ExitStack() as stack:
+        lab = WaitingLab(tmp_path / "lab", stack, cluster=lab_cluster)
+        lab.home.mkdir()
+        lab.cluster = Cluster(kubeconfig, lab_cluster.programs)
+        lab.launch_waiting()
+        lab.until(lambda: 'cannot list resource "clients"' in lab.ready())
+        lab.controller.process.terminate()
+        assert lab.controller.process.wait(30) == 0
+        lab.launch_waiting()
+        lab.until(lambda: 'cannot list resource "clients"' in lab.ready())
+        mine = ("-n", lab.namespace)
+        lab_cluster.kubectl("apply", *mine, "-f", str(DEFINITIONS.parent / "role.yaml"))
+        lab_cluster.kubectl(
+            "create", "rolebinding", "it", "--role=jumpstarter-controller", "--user=alice", *mine
+        )
+        lab.serves()
+
+
+def test_what_no_api_server_would_change_is_said_at_once(lab_cluster: Cluster, tmp_path: Path) -> None:
+    with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as taken:
+        lab = WaitingLab(tmp_path / "lab", stack, cluster=lab_cluster)
+        lab.home.mkdir()
+        config = json.loads(lab_cluster.kubeconfig.read_text())
+        config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_text(json.dumps(config))
+        lab.cluster = Cluster(kubeconfig, lab_cluster.programs)
+        lab.port = taken.getsockname()[1]
+        lab.launch_waiting()
+        assert lab.controller.process.wait(30) == 2
+        assert f"cannot listen on 127.0.0.1:{lab.port}" in lab.controller.log.read_text()
