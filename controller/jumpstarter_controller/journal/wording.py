@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from jumpstarter_controller.lab import (
     Client,
-    Condition,
     ConditionType,
     Drain,
     Exporter,
@@ -30,7 +29,6 @@ Entry = tuple[int, str, dict[str, str]]
 _log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
 _OLD_ONES = {False: "the old ones count no more", True: "the old one counts for a day more"}
-_READY, _PENDING = ConditionType.READY, ConditionType.PENDING
 
 
 def write(
@@ -91,23 +89,16 @@ def _lease(before: Lease | None, after: Lease | None) -> _Sentences:
         yield logging.INFO, f"lease ready on {after.exporter} after {waited:.1f} s"
     if after.ended is not None:
         if before is None or before.ended is None:
-            yield logging.INFO, f"lease ended: {_why(after)}"
+            yield logging.INFO, f"lease ended: {after.outcome}"
         return
-    waits = after.condition(_PENDING)
+    waits = after.condition(ConditionType.PENDING)
     if waits is not None and not after.exporter:
-        was = before and before.condition(_PENDING)
+        was = before and before.condition(ConditionType.PENDING)
         if not was or (was.reason, was.code) != (
             waits.reason,
             waits.code,
         ):  # its message may change with every step of the queue
             yield logging.INFO, f"lease waits: {waits.message or waits.reason}"
-
-
-def _why(lease: Lease) -> str:
-    last: Condition | None = lease.condition(_READY)
-    if last is None or last.holds:
-        last = lease.condition(ConditionType.UNSATISFIABLE) or lease.condition(ConditionType.INVALID)
-    return "" if last is None else last.message or last.reason
 
 
 def _exporter(before: Exporter | None, after: Exporter | None) -> _Sentences:

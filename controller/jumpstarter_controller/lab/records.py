@@ -256,6 +256,14 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
         start = self.begin_time if self.begin_time is not None else self.begun
         return None if start is None else start + self.duration
 
+    @property
+    def outcome(self) -> str:
+        """Why it has ended, in words; empty where nobody has said it."""
+        last = self.condition(ConditionType.READY)
+        if last is None or last.holds:
+            last = self.condition(ConditionType.UNSATISFIABLE) or self.condition(ConditionType.INVALID)
+        return "" if last is None else last.message or last.reason
+
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of that type, if it was ever set."""
         return next((one for one in self.conditions if one.type is kind), None)

@@ -25,7 +25,11 @@ def open_store(folder: DataFolder, lab: KubernetesLab | None) -> Store:
         return SqliteStore(folder.database)
     try:
         # Only for who asks for it: it is large.
-        from jumpstarter_controller.store.kubernetes import KubernetesStore, connect  # noqa: PLC0415
+        from jumpstarter_controller.store.kubernetes import (  # noqa: PLC0415
+            EventRecorder,
+            KubernetesStore,
+            connect,
+        )
     except ModuleNotFoundError as error:
         raise DataError(
             f"a lab in Kubernetes needs the package {error.name}; install jumpstarter-sbc[controller,kubernetes]"
@@ -33,6 +37,7 @@ def open_store(folder: DataFolder, lab: KubernetesLab | None) -> Store:
     if folder.database.exists():
         _log.warning("%s is not used: the records of this lab are in Kubernetes", folder.database)
     api = connect(Path(lab.kubeconfig) if lab.kubeconfig else None)
-    store = KubernetesStore(api, lab.namespace or api.namespace)
+    namespace = lab.namespace or api.namespace
+    store = KubernetesStore(api, namespace, events=EventRecorder(api, namespace))
     store.expect_no_answer()
     return store

@@ -52,6 +52,8 @@ _TOKEN_UID = note("migrated-uid", prefix="jumpstarter.dev/")
 """Of clients and exporters: the uid that tokens name, where it is not the object's. Jumpstarter's own annotation."""
 _TAG_PREFIX = "metadata.jumpstarter.dev/"
 _LABELS = at("metadata.labels")
+_ENDED_LABEL = "jumpstarter.dev/lease-ended"
+"""By which Jumpstarter's controller and its tools leave ended leases out."""
 _MAX_MESSAGE = 32768
 _WORDS = {one: one.name.title().replace("_", "") for one in ExporterStatus}
 _STATUSES = {word: one for one, word in _WORDS.items()}
@@ -156,6 +158,12 @@ class _Lease(_WithConditions):
             others = [one for one in _conditions(item) if one.get("type") not in own]
             status["conditions"] = [*others, *(_lease_condition(item, one) for one in record.conditions)]
 
+    def labelled(self, item: Object) -> Object:
+        labels = dig(item, "metadata", "labels") or {}
+        if not dig(item, "status", "ended") or labels.get(_ENDED_LABEL) == "true":
+            return item
+        return item | {"metadata": item["metadata"] | {"labels": labels | {_ENDED_LABEL: "true"}}}
+
     def marks(self, item: Object, record: Record) -> dict[str, Any]:
         assert isinstance(record, Lease)
         codes = {one.type.value: one.code for one in record.conditions if one.code}
@@ -166,6 +174,8 @@ class _Lease(_WithConditions):
         labels = parse(record.selector).equalities
         labels = {key: value for key, value in labels.items() if not key.startswith(_TAG_PREFIX)}
         labels |= {f"{_TAG_PREFIX}{key}": value for key, value in record.tags.items()}
+        if record.release:  # it ends with the next write
+            labels[_ENDED_LABEL] = "true"
         if labels:
             item["metadata"]["labels"] = (dig(item, "metadata", "labels") or {}) | labels
 

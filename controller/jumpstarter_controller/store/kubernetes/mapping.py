@@ -189,6 +189,10 @@ class Mapping:
         """The object with a condition that says why it is no record; without it where `why` is empty."""
         return item
 
+    def labelled(self, item: Object) -> Object:
+        """The object with the labels that follow from its status, which no write of a status can set."""
+        return item
+
     def write_status(self, item: Object, record: Record, news: dict[str, Any], now: float) -> None:
         """What of the status is more than a field; `news` is what of the record is another than before."""
 

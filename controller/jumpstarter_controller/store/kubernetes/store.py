@@ -36,6 +36,7 @@ from jumpstarter_controller.store.kubernetes.api import (
     UnansweredError,
     WrongAnswerError,
 )
+from jumpstarter_controller.store.kubernetes.events import EventRecorder
 from jumpstarter_controller.store.kubernetes.fields import Object
 from jumpstarter_controller.store.kubernetes.follower import Followers, Versions
 from jumpstarter_controller.store.kubernetes.kinds import MAPPINGS
@@ -65,6 +66,8 @@ MAX_REJECTED = 1000
 """Objects of which it was said that they are no records."""
 BUSY = 429
 RETRIED = {BUSY, 500, 502, 503, 504}
+MAX_LABELLED = 100
+"""Objects that get labels before the next watch."""
 CONFLICT, MISSING, EXPIRED = 409, 404, 410
 
 _log = logging.getLogger(__name__)
@@ -84,7 +87,16 @@ class KubernetesStore:
     free for others; all else stays as it was known before (`DamagedError`).
     """
 
-    def __init__(self, api: Api, namespace: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        events: EventRecorder | None = None,
+    ) -> None:
+        """`events` is told of what is written here, and closed with the store."""
+        self._recorder = events
         self._api = api
         self._namespace = namespace
         self._clock = clock
@@ -104,6 +116,8 @@ class KubernetesStore:
         """Objects that are no records, and why."""
         self._unflagged: set[Place] = set()
         """Objects whose condition does not say whether they are records."""
+        self._unlabelled: dict[Place, None] = {}
+        """Objects whose labels do not say what their status does."""
         self._said: deque[tuple[Place, str]] = deque(maxlen=MAX_REJECTED)
         self._last_age = 0
         self._wakes = 0
@@ -225,6 +239,8 @@ class KubernetesStore:
             self._rejected.pop(place, None)
         if mapping.flagged(item, self._rejected.get(place, ""), 0.0) is not item:
             self._unflagged.add(place)
+        if mapping.labelled(item) is not item:
+            self._unlabelled[place] = None
         return stored
 
     def _flag(self) -> None:
@@ -246,6 +262,24 @@ class KubernetesStore:
                 self.send("PATCH", place, patch, kind=MERGE_PATCH, below="/status")
             except (UnansweredError, WrongAnswerError) as error:
                 _log.debug("%s gets no condition: %s", _words(place), error)
+
+    def _label(self) -> None:
+        """Have labels say what the status does, of some objects at a time. Whoever was first is right."""
+        for place in list(self._unlabelled)[:MAX_LABELLED]:
+            del self._unlabelled[place]
+            with self._lock:
+                known = self._items.get(place)
+            if known is None:
+                continue
+            item = decode_json(known[1], dict[str, Any])
+            patch = merge_patch(item, MAPPINGS[place[0]].labelled(item))
+            if not patch:
+                continue
+            patch["metadata"]["resourceVersion"] = str(known[0])
+            try:
+                self.learn(place, self.send("PATCH", place, patch, kind=MERGE_PATCH))
+            except (UnansweredError, WrongAnswerError) as error:
+                _log.debug("%s gets no label: %s", _words(place), error)
 
     def _reject(self, place: Place, why: str, *, is_ending: bool) -> None:
         if is_ending:
@@ -280,6 +314,7 @@ class KubernetesStore:
         if not isinstance(cursor, Versions):
             raise TooOldError
         self._flag()
+        self._label()
         with self._lock:
             seen = dict(cursor.by_kind)
             self._gone = {place: one for place, one in self._gone.items() if one > seen.get(place[0], 0)}
@@ -311,6 +346,8 @@ class KubernetesStore:
         """As `Store.close`."""
         self.wake()
         self._followers.close()
+        if self._recorder is not None:
+            self._recorder.close()
         self._api.close()
 
     # Writing
@@ -439,6 +476,11 @@ class KubernetesStore:
         self._seen(place, MAPPINGS[place[0]], item)
         return Written(place, revision_of(item), MAPPINGS[place[0]].age(item))
 
+    def tell(self, place: Place, before: Object | None, after: Object) -> None:
+        """An object was made or changed here."""
+        if self._recorder is not None:
+            self._recorder.note(MAPPINGS[place[0]], before, after)
+
     def check_made(self, place: Place) -> None:
         """DamagedError if the object that is in the way of a new one is no record."""
         self.read(place)
@@ -502,7 +544,9 @@ class _Attempt:
             return Written(place, self._seen + 1)
         if self._seen is None:
             item = mapping.made(change.record, store.namespace, change.request, store.age())
-            return store.learn(place, store.send("POST", place, item))
+            made = store.send("POST", place, item)
+            store.tell(place, None, made)
+            return store.learn(place, made)
         before = store.item(place, self._seen)
         if before is None:
             raise Conflict(place)
@@ -513,7 +557,9 @@ class _Attempt:
         patch = merge_patch(before, after)
         patch.setdefault("metadata", {})["resourceVersion"] = str(self._seen)
         below = "/status" if change.half is Half.STATUS and mapping.has_mark else ""
-        return store.learn(place, store.send("PATCH", place, patch, kind=MERGE_PATCH, below=below))
+        made = store.send("PATCH", place, patch, kind=MERGE_PATCH, below=below)
+        store.tell(place, before, made)
+        return store.learn(place, made)
 
 
 def _is_gone(error: WrongAnswerError) -> bool:
