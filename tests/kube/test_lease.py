@@ -14,7 +14,6 @@ import pytest
 from tests.e2e.lab import LIMIT, Lab
 from tests.interop import exporters
 from tests.kube.conftest import DEFINITIONS
-from tests.kube.faulty import faulty
 from tests.kube.server.cluster import Cluster
 from tests.support.administration import administer
 from tests.support.peers import Environment
@@ -211,35 +210,6 @@ def test_a_controller_needs_no_more_than_its_role(lab_cluster: Cluster, tmp_path
         with pytest.raises(subprocess.CalledProcessError):
             lab.kubectl("get", "secrets")
         assert "forbidden" not in lab.controller.log.read_text()
-
-
-HOOKS = """
-hooks:
-  beforeLease: {script: "true"}
-  afterLease: {script: "true"}
-"""
-
-
-@pytest.mark.parametrize(("hooks", "most"), [("", 12), (HOOKS, 13)], ids=["without hooks", "with hooks"])
-def test_a_lease_costs_few_writes(lab_cluster: Cluster, tmp_path: Path, hooks: str, most: int) -> None:
-    """From its creation until its board is free again."""
-    with faulty(lab_cluster, tmp_path) as proxy:
-
-        class CountedLab(KubeLab):
-            def start_controller(self, *options: str) -> Any:
-                self.cluster = Cluster(proxy.kubeconfig, lab_cluster.programs)
-                daemon = super().start_controller(*options)
-                self.cluster = lab_cluster
-                return daemon
-
-        with CountedLab.opened(cluster=lab_cluster) as lab:
-            lab.exporter("one", hooks=hooks)
-            ann = lab.client("ann")
-            proxy.seen.clear()
-            lab.ok("power", "on", "-l", "board=rpi4", "--client", ann)
-            lab.until(lambda: lab.status("one") == "AVAILABLE")
-            writes = [one for one in proxy.seen if not one.startswith("GET")]
-            assert 4 <= len(writes) <= most, writes
 
 
 def test_jumpstarters_own_administration_reads_leases_and_clients(

@@ -208,6 +208,12 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 raise changes.not_found("exporter", key.name)
             if exporter.status in _MAY_DIAL:
                 return exporter
+            if exporter.answers and exporter.status is ExporterStatus.AVAILABLE:
+                await self._listening.until(lease, LISTEN_SECONDS)
+                if self._listening.has(lease):
+                    return exporter  # it has accepted the lease, and says so only if that takes long
+                if self._engine.view.get(Exporter, key) is not exporter:
+                    continue
             if exporter.status is ExporterStatus.BEFORE_LEASE_HOOK_FAILED and self._listening.has(lease):
                 return exporter  # its session says why; a client that cannot ask goes on asking for minutes
             if exporter.status is not ExporterStatus.AVAILABLE:

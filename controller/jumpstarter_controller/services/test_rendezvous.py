@@ -17,6 +17,7 @@ from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import ClientCall, Options, RpcError, Server, StatusCode, open_channel
 from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
+from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer
@@ -346,6 +347,39 @@ async def test_a_dial_does_not_wait_for_ever_for_an_exporter_that_never_begins(
             await lab.dial()
     assert caught.value.code is StatusCode.FAILED_PRECONDITION
     assert trio.current_time() - began == pytest.approx(READY_SECONDS, abs=0.1)
+
+
+async def test_an_exporter_that_accepts_leases_is_dialled_as_soon_as_it_listens(
+    lab: Rendezvous, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It says that it prepares the board only if that takes long."""
+
+    def answers(draft: Lab, _: float) -> None:
+        record = draft.get(Exporter, ONE.key)
+        assert record is not None
+        draft.put(replace(record, answers=True))
+
+    await lab.engine.change(answers)
+    await lab.report(ExporterStatus.AVAILABLE)
+    tokens: list[str] = []
+
+    async def dial() -> None:
+        tokens.append(await lab.dial())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dial)
+        await trio.sleep(LISTEN_SECONDS / 2)
+        assert not tokens
+        async with lab.listen() as call:
+            assert await heard(call) == "1"
+        await trio.testing.wait_all_tasks_blocked()
+        assert tokens == ["1"]
+        nursery.start_soon(dial)
+        await trio.sleep(2 * LISTEN_SECONDS)
+        assert len(tokens) == 1, "nobody listens any more"
+        await lab.report(ExporterStatus.LEASE_READY)
+        async with lab.listen() as call:
+            assert await heard(call) == "2"
 
 
 async def test_an_audit_stream_ends_with_its_exporters_token(

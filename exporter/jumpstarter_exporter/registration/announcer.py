@@ -8,6 +8,7 @@ the way and arrives late changes nothing either.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import trio
@@ -22,7 +23,7 @@ from jumpstarter_exporter.status import Reason, Status
 __all__ = ["SETTLE_SECONDS", "Announcer"]
 
 SETTLE_SECONDS = 1.0
-"""Devices that change are told when they have had time to change back."""
+"""Devices that change are told when they have had time to change back, and so is what is to pass."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Announcer:
         self._reasons: Sequence[Reason] = ()
         self._version = 1
         self._told = 0
+        self._due = -math.inf
+        """The newest is told then, if nothing has followed it."""
         self._registered: object = None
         self._wanted: object = None
         self._lock = trio.Lock()
@@ -56,11 +59,17 @@ class Announcer:
         """The newest, told or not."""
         return self._status[0]
 
-    def become(self, status: Status, message: str, reasons: Sequence[Reason] = ()) -> None:
-        """A new status; what came before it is not told any more. Nothing follows `leave`."""
+    def become(
+        self, status: Status, message: str, reasons: Sequence[Reason] = (), *, passing: bool = False
+    ) -> None:
+        """A new status; what came before it is not told any more. Nothing follows `leave`.
+
+        `passing`: another one follows in a moment, and this one is told only if that takes `SETTLE_SECONDS`.
+        """
         if not self._left:
             self._status, self._reasons = (status, message), reasons
             self._version += 1
+            self._due = trio.current_time() + SETTLE_SECONDS if passing else -math.inf
             self._news.set()
 
     def devices_changed(self) -> None:
@@ -112,6 +121,11 @@ class Announcer:
     async def _tell_all(self) -> None:
         backoff = Backoff(0.3, 10.0)
         while not self._left and not self._is_told:
+            if (left := self._due - trio.current_time()) > 0:
+                self._news = trio.Event()
+                with trio.move_on_after(left):
+                    await self._news.wait()
+                continue
             try:
                 async with self._lock:
                     if not self._is_told:

@@ -577,8 +577,13 @@ class Registered:
         return self._server if self._server is not None and self._server.lease == lease.name else None
 
     def _announce(self) -> None:
-        """Say how we are: in the words of the lease that is served, if it has the board."""
+        """Say how we are: in the words of the lease that is served, if it has the board.
+
+        What a hook does its session says. Without one, a controller that has asked us first knows that the lease
+        begins, and that it is over, and mostly hears the next status as soon.
+        """
         lease, said = self._keeper.lease, self._keeper.status
+        passing = False
         if lease is not None and lease.phase is not Phase.WAITING:
             server = self._server_of(lease)
             report = None if server is None else server.session.status.report
@@ -588,9 +593,13 @@ class Registered:
                 said = (report.status, report.message)
             elif lease.phase in (Phase.PREPARING, Phase.LEASED) and (server is not None or self._starts):
                 return  # in a moment its session says what it does
+            else:
+                passing = lease.phase is Phase.CLEANING or (
+                    lease.phase is Phase.PREPARING and lease.declinable
+                )
         if (news := ("" if lease is None else lease.name, *said, self._reasons)) != self._said:
             self._said = news
-            self._announcer.become(*said, self._reasons)
+            self._announcer.become(*said, self._reasons, passing=passing)
 
     @property
     def _reasons(self) -> list[status.Reason]:

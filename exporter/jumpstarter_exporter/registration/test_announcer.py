@@ -77,6 +77,40 @@ async def test_the_newest_status_is_told_last_whatever_happens_to_the_older(
     assert lab.sequence == sorted(set(lab.sequence)), "one that arrives late is known by its number"
 
 
+async def test_a_status_that_passes_is_told_only_if_it_stays(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with announcing(lab) as announcer:
+        lab.heard.clear()
+        announcer.become(Status.BEFORE_LEASE_HOOK, "", passing=True)
+        await trio.sleep(SETTLE_SECONDS / 2)
+        announcer.become(Status.LEASE_READY, "")
+        await trio.sleep(2 * SETTLE_SECONDS)
+        assert lab.heard == ["LEASE_READY"]
+        announcer.become(Status.AFTER_LEASE_HOOK, "", passing=True)
+        await trio.sleep(SETTLE_SECONDS / 2)
+        assert lab.heard == ["LEASE_READY"]
+        await trio.sleep(SETTLE_SECONDS)
+        assert lab.heard == ["LEASE_READY", "AFTER_LEASE_HOOK"]
+        announcer.become(Status.AVAILABLE, "")
+        await trio.testing.wait_all_tasks_blocked()
+        assert lab.heard[2:] == ["AVAILABLE"]
+
+
+async def test_a_status_that_passes_is_told_at_once_with_a_new_connection_and_at_the_end(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with announcing(lab) as announcer:
+        lab.heard.clear()
+        announcer.become(Status.BEFORE_LEASE_HOOK, "", passing=True)
+        async with Wired(lab).open() as calls:
+            await announcer.introduce(calls)
+        assert lab.heard[-1] == "BEFORE_LEASE_HOOK"
+        announcer.become(Status.AFTER_LEASE_HOOK, "", passing=True)
+        await announcer.stop()
+        assert lab.heard[-1] == "AFTER_LEASE_HOOK"
+
+
 async def test_a_new_connection_waits_for_a_report_that_is_on_its_way(lab: Lab) -> None:
     controller = Wired(lab)
     announcer = Announcer(controller, dict, devices, AVAILABLE)
