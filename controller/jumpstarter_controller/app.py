@@ -148,7 +148,7 @@ async def _start(settings: Settings, folder: DataFolder, store: Store, nursery: 
         if (code := await startup.run(read)) is not None:
             return code
     engine = Engine(store, snapshot=snapshot, most_leases=settings.most_leases)
-    return await _run(settings, folder, engine, startup, line)
+    return await _run(settings, folder, store, engine, startup, metrics_line=line)
 
 
 async def _check_arguments(settings: Settings) -> None:
@@ -166,7 +166,13 @@ async def _check_arguments(settings: Settings) -> None:
 
 
 async def _run(
-    settings: Settings, folder: DataFolder, engine: Engine, startup: Startup, metrics_line: str
+    settings: Settings,
+    folder: DataFolder,
+    store: Store,
+    engine: Engine,
+    startup: Startup,
+    *,
+    metrics_line: str,
 ) -> ExitCode:
     certificate = _certificate(settings, folder)
     end = CertificateEnd(certificate)
@@ -204,6 +210,10 @@ async def _run(
     guard = Guard(engine, Authenticator(issuer, external), configuration.provisioned)
     listening = Listening()
     credentials = Credentials(issuer, addresses)
+    if settings.kubernetes is not None:
+        from jumpstarter_controller.kube_identity.opening import keeper_of  # noqa: PLC0415 - for who asks for it
+
+        background.append(keeper_of(store, engine, credentials).run)
     routers = Routers(all_routers, tokens.issue)
 
     def shown_anew() -> None:

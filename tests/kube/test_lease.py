@@ -207,15 +207,22 @@ def test_a_controller_needs_no_more_than_its_role(lab_cluster: Cluster, tmp_path
         lab.ok("lease", "release", "mine", "--client", ann)
         lab.until(lambda: lab.status("one") == "AVAILABLE")
         lab.admin("client", "delete", "ann")
-        with pytest.raises(subprocess.CalledProcessError):
-            lab.kubectl("get", "secrets")
+        lab.until(lambda: has_credential(lab, "one"))
+        for words in (("get", "configmaps"), ("delete", "secret", "one-exporter"), ("get", "pods")):
+            with pytest.raises(subprocess.CalledProcessError):
+                lab.kubectl(*words)
         assert "forbidden" not in lab.controller.log.read_text()
+
+
+def has_credential(lab: KubeLab, name: str, kind: str = "exporters") -> bool:
+    """Whether its Secret is written; after that nothing more is, until its token ends."""
+    return "credential" in (lab.object(kind, name).get("status") or {})
 
 
 def test_jumpstarters_own_administration_reads_leases_and_clients(
     lab: KubeLab, ann: Path, upstream: Environment
 ) -> None:
-    """Exporters it reads only with a Secret, which nothing makes yet."""
+    """test_credentials has what it makes, and rotates."""
     later = LEASE.replace("nightly", "later").replace(
         "duration", "beginTime: '2036-01-01T00:00:00Z', duration"
     )

@@ -11,7 +11,7 @@ import pytest
 
 from tests.kube.conftest import define_all
 from tests.kube.server.cluster import ApiServer, Cluster
-from tests.kube.test_lease import KubeLab
+from tests.kube.test_lease import KubeLab, has_credential
 
 WRITES = ["create", "update", "patch", "delete", "deletecollection"]
 POLICY: dict[str, Any] = {
@@ -69,6 +69,7 @@ def test_a_lease_costs_few_writes(audited: AuditedCluster, hooks: str, most: int
     with KubeLab.opened(cluster=audited) as lab:
         lab.exporter("one", hooks=hooks)
         ann = lab.client("ann")
+        lab.until(lambda: has_credential(lab, "one") and has_credential(lab, "ann", "clients"))
         before = len(audited.writes(lab.namespace))
         lab.ok("power", "on", "-l", "board=rpi4", "--client", ann)
         lab.until(lambda: lab.status("one") == "AVAILABLE")

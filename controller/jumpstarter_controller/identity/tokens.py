@@ -74,14 +74,14 @@ class TokenIssuer:
         self._key = key
         self._public = key.public_key()
         self._endpoint = endpoint
-        self._lifetime = lifetime
+        self.lifetime = lifetime
         self._clock = clock
         self._known: dict[bytes, tuple[Subject, float]] = {}
 
     def issue(self, subject: Subject, lifetime: float | None = None) -> tuple[str, float]:
         """A token, and when it ends in seconds since the epoch."""
         now = int(self._clock())
-        expiry = now + int(self._lifetime if lifetime is None else lifetime)
+        expiry = now + int(self.lifetime if lifetime is None else lifetime)
         claims = {"iss": ISSUER, "aud": [self._endpoint], "sub": str(subject), "iat": now, "exp": expiry}
         return jwt.encode(claims, self._key, algorithm="ES256"), float(expiry)
 
@@ -93,15 +93,15 @@ class TokenIssuer:
         Raises:
             TokenError: forged, expired, or for another endpoint.
         """
-        subject, expiry = self._signed(token)
+        subject, expiry = self.signed(token)
         if expiry <= self._clock():
             raise expired()
         return subject, expiry
 
-    def _signed(self, token: str) -> tuple[Subject, float]:
+    def signed(self, token: str) -> tuple[Subject, float]:
         """What we once signed: for whom, and until when. The same token is looked up, not computed again.
 
-        Whether it still counts is not part of that.
+        Whether it still counts is not part of that. TokenError: it is not ours, or for another endpoint.
         """
         digest = hashlib.sha256(token.encode()).digest()
         found = self._known.get(digest)

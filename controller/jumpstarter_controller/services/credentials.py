@@ -29,6 +29,15 @@ class Credentials:
         self._issuer = issuer
         self.addresses = addresses
 
+    @property
+    def lifetime(self) -> float:
+        """How long tokens are good, in seconds."""
+        return self._issuer.lifetime
+
+    def signed(self, token: str) -> tuple[Subject, float]:
+        """Whom a token of ours names, and when it ends or has ended; TokenError: it is not ours."""
+        return self._issuer.signed(token)
+
     def token(self, record: Client | Exporter | Host) -> tuple[str, float]:
         """A token, and when it ends in seconds since the epoch."""
         kind = _KINDS[type(record)]

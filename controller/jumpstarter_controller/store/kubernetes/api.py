@@ -36,6 +36,9 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 """A server that has not answered by then may have done what it was asked for, or not."""
 PIECE_BYTES = 64 * 1024
+PAGE = 500
+"""Objects of one answer to a list."""
+EXPIRED = 410
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """What a Pod has of its account."""
 
@@ -121,6 +124,28 @@ class Api:
             method, path, body, query, kind=kind, timeout=timeout, preload_content=True
         ) as answer:
             return _checked(path, answer, answer.data)
+
+    def pages(self, path: str) -> tuple[list[Object], int]:
+        """All objects of a list, and of which resource version that is.
+
+        Raises:
+            UnansweredError, WrongAnswerError: how it failed.
+        """
+        items: list[Object] = []
+        query = {"limit": str(PAGE)}
+        while True:
+            try:
+                answer = self.ask("GET", path, query=query)
+            except WrongAnswerError as error:
+                if error.status != EXPIRED or "continue" not in query:
+                    raise
+                items, query = [], {"limit": str(PAGE)}  # what the pages are of is not known any more
+                continue
+            metadata = answer["metadata"]
+            items += answer["items"]
+            if not (go_on := metadata.get("continue")):
+                return items, int(metadata["resourceVersion"])
+            query["continue"] = go_on
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, str], seconds: float) -> Iterator[Stream]:

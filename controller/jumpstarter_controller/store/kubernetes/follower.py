@@ -20,7 +20,7 @@ from jumpstarter_controller.store.kubernetes.informer import (
     State,
 )
 
-__all__ = ["Followers", "Versions"]
+__all__ = ["Follower", "Followers", "Versions"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class _Log:
     events: deque[Event] = field(default_factory=deque)
 
 
-class _Follower:
+class Follower:
     """Reads one watch until it is told to stop."""
 
     def __init__(
@@ -137,7 +137,7 @@ class Followers:
         self._api = api
         self._paths = paths
         self._event = event
-        self._followers: dict[type[Record], _Follower] = {}
+        self._followers: dict[type[Record], Follower] = {}
         self._changed = threading.Condition()
         self._is_woken = False
         self._is_closed = False
@@ -182,7 +182,7 @@ class Followers:
                 if self._is_closed:
                     return
                 path = self._paths[kind]
-                self._followers[kind] = _Follower(self._api, path, version, event, self._changed)
+                self._followers[kind] = Follower(self._api, path, version, event, self._changed)
 
     def _news(self, seen: Mapping[type[Record], int]) -> list[Event]:
         """All that is later, which is forgotten up to there: nobody asks for that again."""
@@ -212,7 +212,7 @@ class Followers:
                 raise StoreError(one.trouble)
 
     @staticmethod
-    def _end(follower: _Follower) -> None:
+    def _end(follower: Follower) -> None:
         follower.stop()
         follower.thread.join()
 

@@ -25,6 +25,7 @@ from jumpstarter_controller.lab import (
 )
 from jumpstarter_controller.selectors import SelectorError, parse
 from jumpstarter_controller.selectors.label_selector import label_selector, selector_text
+from jumpstarter_controller.store.kubernetes.conditions import condition_of, conditions_of, with_conditions
 from jumpstarter_controller.store.kubernetes.fields import (
     Field,
     Object,
@@ -44,7 +45,7 @@ from jumpstarter_controller.store.kubernetes.mapping import (
     Mapping,
     mark_in_conditions,
 )
-from jumpstarter_controller.store.kubernetes.texts import duration_text, read_time, time_text
+from jumpstarter_controller.store.kubernetes.texts import duration_text, read_time
 
 __all__ = ["MAPPINGS"]
 
@@ -54,7 +55,6 @@ _TAG_PREFIX = "metadata.jumpstarter.dev/"
 _LABELS = at("metadata.labels")
 _ENDED_LABEL = "jumpstarter.dev/lease-ended"
 """By which Jumpstarter's controller and its tools leave ended leases out."""
-_MAX_MESSAGE = 32768
 _WORDS = {one: one.name.title().replace("_", "") for one in ExporterStatus}
 _STATUSES = {word: one for one, word in _WORDS.items()}
 
@@ -67,14 +67,14 @@ class _WithConditions(Mapping):
 
     def write_mark(self, item: Object, mark: dict[str, Any], now: float) -> None:
         text = msgspec.json.encode(mark).decode()
-        others = [one for one in _conditions(item) if one.get("type") != WRITTEN]
-        own = _condition(item, WRITTEN, True, "Written", text, since=now)
+        others = [one for one in conditions_of(item) if one.get("type") != WRITTEN]
+        own = condition_of(item, WRITTEN, True, "Written", text, since=now)
         item.setdefault("status", {})["conditions"] = [own, *others]
 
     def flagged(self, item: Object, why: str, now: float) -> Object:
-        before = _conditions(item)
+        before = conditions_of(item)
         others = [one for one in before if one.get("type") != READABLE]
-        new = _condition(item, READABLE, False, "Invalid", why, since=now)
+        new = condition_of(item, READABLE, False, "Invalid", why, since=now)
         if why and any(
             one.get("type") == READABLE and one.get("message") == new["message"] for one in before
         ):
@@ -112,10 +112,10 @@ class _Exporter(_WithConditions):
         is_there = record.status not in {ExporterStatus.UNSPECIFIED, ExporterStatus.OFFLINE}
         online = ("Seen", "") if is_there else ("Offline", record.status_message or "It is not connected")
         registered = ("Register", "") if record.devices else ("Unregister", "")
-        item.setdefault("status", {})["conditions"] = _with(
+        item.setdefault("status", {})["conditions"] = with_conditions(
             item,
-            _condition(item, "Online", is_there, *online, since=now),
-            _condition(item, "Registered", record.devices > 0, *registered, since=now),
+            condition_of(item, "Online", is_there, *online, since=now),
+            condition_of(item, "Registered", record.devices > 0, *registered, since=now),
         )
 
 
@@ -127,7 +127,7 @@ class _Lease(_WithConditions):
         found = super().values(item)
         status = item.get("status") or {}
         if status.get("ended"):
-            times = [one.get("lastTransitionTime") for one in _conditions(item)]
+            times = [one.get("lastTransitionTime") for one in conditions_of(item)]
             end = status.get("endTime") or next(
                 (one for one in reversed(times) if one), item["metadata"]["creationTimestamp"]
             )
@@ -142,7 +142,7 @@ class _Lease(_WithConditions):
                 read_time(one["lastTransitionTime"]),
                 codes.get(one["type"], ""),
             )
-            for one in _conditions(item)
+            for one in conditions_of(item)
             if one.get("type") in set(ConditionType)
         ]
         return found
@@ -155,7 +155,7 @@ class _Lease(_WithConditions):
             _ENDED.write(item, record.ended)
         if "conditions" in news:
             own = set(ConditionType)
-            others = [one for one in _conditions(item) if one.get("type") not in own]
+            others = [one for one in conditions_of(item) if one.get("type") not in own]
             status["conditions"] = [*others, *(_lease_condition(item, one) for one in record.conditions)]
 
     def labelled(self, item: Object) -> Object:
@@ -208,41 +208,8 @@ def _listed(item: Object) -> int:
     return len(found) if isinstance(found, list) else 0
 
 
-def _conditions(item: Object) -> list[Object]:
-    found = dig(item, "status", "conditions")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-
-
-def _condition(item: Object, kind: str, status: bool, reason: str, message: str, *, since: float) -> Object:
-    return {
-        "type": kind,
-        "status": "True" if status else "False",
-        "reason": reason,
-        "message": message[:_MAX_MESSAGE],
-        "lastTransitionTime": time_text(since),
-        "observedGeneration": item["metadata"].get("generation", 0),
-    }
-
-
 def _lease_condition(item: Object, one: Condition) -> Object:
-    return _condition(item, one.type.value, one.holds, one.reason, one.message, since=one.since)
-
-
-def _with(item: Object, *news: Object) -> list[Object]:
-    """The conditions with these in the place of those of their types, or behind all others."""
-    by_type = {one["type"]: one for one in news}
-    found = []
-    for one in _conditions(item):
-        new = by_type.pop(one.get("type", ""), None)
-        if new is not None and new["status"] == one.get("status"):
-            same = all(new[key] == one.get(key) for key in ("reason", "message"))
-            new = (
-                one
-                if same
-                else new | {"lastTransitionTime": one.get("lastTransitionTime", new["lastTransitionTime"])}
-            )
-        found.append(one if new is None else new)
-    return [*found, *by_type.values()]
+    return condition_of(item, one.type.value, one.holds, one.reason, one.message, since=one.since)
 
 
 def _rules(given: Any) -> list[Rule]:

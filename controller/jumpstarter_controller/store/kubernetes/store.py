@@ -53,8 +53,6 @@ from jumpstarter_controller.store.kubernetes.patch import merge_patch
 
 __all__ = ["KubernetesStore"]
 
-PAGE = 500
-"""Objects of one answer to a list."""
 RETRY_SECONDS = 10.0
 """For so long a request is made again while the server is busy or does not answer. All others wait for that: when it
 was in vain, those that follow are made once, until one is answered."""
@@ -68,7 +66,7 @@ BUSY = 429
 RETRIED = {BUSY, 500, 502, 503, 504}
 MAX_LABELLED = 100
 """Objects that get labels before the next watch."""
-CONFLICT, MISSING, EXPIRED = 409, 404, 410
+CONFLICT, MISSING = 409, 404
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -125,6 +123,8 @@ class KubernetesStore:
         self._waiting = threading.Condition()
         self._is_away = False
         """The server has not answered the last request, however often it was made."""
+        self.on_seen: Callable[[Place], None] = _ignore
+        """Called, in any thread, when an object is another than before, also in what is not in its record."""
 
     def expect_no_answer(self) -> None:
         """The server may be away: until it has answered once, nothing is asked twice."""
@@ -156,7 +156,7 @@ class KubernetesStore:
 
     def _list(self, kind: type[Record]) -> tuple[list[Event], int]:
         """Each object of a kind as it is now, those that are gone, and of which resource version that is."""
-        items, version = self._patiently(lambda: self._pages(kind))
+        items, version = self._patiently(lambda: self._api.pages(self._paths[kind]))
         mapping, events = MAPPINGS[kind], []
         there: set[Place] = set()
         for item in items:
@@ -172,23 +172,6 @@ class KubernetesStore:
                 self._forget(place, version)
                 events.append(Event(place, version, None))
         return events, version
-
-    def _pages(self, kind: type[Record]) -> tuple[list[Object], int]:
-        items: list[Object] = []
-        query = {"limit": str(PAGE)}
-        while True:
-            try:
-                answer = self._api.ask("GET", self._paths[kind], query=query)
-            except WrongAnswerError as error:
-                if error.status != EXPIRED or "continue" not in query:
-                    raise
-                items, query = [], {"limit": str(PAGE)}  # what the pages are of is not known any more
-                continue
-            metadata = answer["metadata"]
-            items += answer["items"]
-            if not (go_on := metadata.get("continue")):
-                return items, int(metadata["resourceVersion"])
-            query["continue"] = go_on
 
     def read(self, place: Place) -> Stored | None:
         """As `Store.read`.
@@ -230,6 +213,8 @@ class KubernetesStore:
             known = self._items.get(place)
             if known is None or known[0] <= revision:
                 self._items[place] = revision, msgspec.json.encode(item)
+        if known is None or known[0] < revision:
+            self.on_seen(place)
         try:
             stored = mapping.read(item)
         except NoRecordError as error:
@@ -398,6 +383,17 @@ class KubernetesStore:
             return item
         return decode_json(known[1], dict[str, Any])
 
+    def latest(self, place: Place) -> Object | None:
+        """The object as it was last seen."""
+        with self._lock:
+            known = self._items.get(place)
+        return None if known is None else decode_json(known[1], dict[str, Any])
+
+    def places(self, *kinds: type[Record]) -> list[Place]:
+        """Where there is an object of these kinds."""
+        with self._lock:
+            return [place for place in self._items if place[0] in kinds]
+
     def _patiently(self, ask: Callable[[], T]) -> T:
         """Ask again while the server is busy, for some seconds. StoreError: it stays so, or refuses; says why."""
         due = time.monotonic() + (0.0 if self._is_away else RETRY_SECONDS)
@@ -411,7 +407,7 @@ class KubernetesStore:
             except WrongAnswerError as error:
                 if error.status not in RETRIED:
                     self._is_away = False
-                    raise self._refusal(error) from error
+                    raise self.refusal(error) from error
                 failure = error
                 wait = error.retry_seconds or pause
             except (Conflict, DamagedError):
@@ -433,7 +429,8 @@ class KubernetesStore:
         with self._waiting:
             return self._waiting.wait_for(lambda: self._wakes != wakes, seconds)
 
-    def _refusal(self, error: WrongAnswerError) -> StoreError:
+    def refusal(self, error: WrongAnswerError) -> StoreError:
+        """What the API server's answer means for who runs the controller."""
         match error.status:
             case 401:
                 how = "renew its token or its kubeconfig"
@@ -451,6 +448,11 @@ class KubernetesStore:
         )
 
     # What an attempt needs
+
+    @property
+    def api(self) -> Api:
+        """The API server."""
+        return self._api
 
     @property
     def namespace(self) -> str:
@@ -570,3 +572,7 @@ def _is_gone(error: WrongAnswerError) -> bool:
 def _words(place: Place) -> str:
     kind, key = place
     return f"{kind.KIND} {key}"
+
+
+def _ignore(_: Place) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,354 @@
+"""Keeps the Secrets and the statuses of clients and exporters as their objects need them.
+
+It acts upon what it reads anew: an object or a Secret may be older in a watch than what somebody has just written. When
+another replica or a person is first, it looks again.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+import trio
+from jumpstarter_proto.errors import JumpstarterError
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.identity import Subject
+from jumpstarter_controller.kube_identity.secret_watch import SecretWatch, SeenSecret
+from jumpstarter_controller.kube_identity.secrets import (
+    KEY,
+    KINDS,
+    Content,
+    Owner,
+    Step,
+    next_step,
+    secret_name,
+    why_blocked,
+)
+from jumpstarter_controller.kube_identity.status import next_look, with_credential, with_trouble
+from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Record
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.logs import about
+from jumpstarter_controller.services import objects
+from jumpstarter_controller.store import DamagedError
+from jumpstarter_controller.store.kubernetes.api import (
+    MANAGER,
+    MERGE_PATCH,
+    UnansweredError,
+    WrongAnswerError,
+)
+from jumpstarter_controller.store.kubernetes.fields import Object, dig
+from jumpstarter_controller.store.kubernetes.kinds import MAPPINGS
+from jumpstarter_controller.store.kubernetes.mapping import NoRecordError
+from jumpstarter_controller.store.kubernetes.patch import merge_patch
+from jumpstarter_controller.store.kubernetes.store import KubernetesStore
+
+__all__ = ["CredentialKeeper", "SecretTokens"]
+
+WORKERS = 4
+"""Objects that are looked after at the same time."""
+MAX_TRIES = 8
+"""So often in a row others may be first."""
+PAUSE_SECONDS = 0.1
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 60.0
+LOOK_SECONDS = 30.0
+"""A wall clock that was set is noticed so soon."""
+MAX_SAID = 1000
+MISSING, CONFLICT = 404, 409
+_log = logging.getLogger(__name__)
+
+
+class SecretTokens(Protocol):
+    """Where the tokens in Secrets are from."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where they are good."""
+
+    @property
+    def renew_seconds(self) -> float:
+        """So long before its end a token is replaced."""
+
+    async def for_secret(self, record: Client | Exporter) -> tuple[str, float]:
+        """A new one, and when it ends in seconds since the epoch."""
+
+    async def content(self, token: str) -> Content:
+        """What a token says that is in a Secret; it may be anybody's."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """An object and its Secret, and what they need."""
+
+    place: Place
+    record: Client | Exporter
+    item: Object
+    secret: Object | None
+    """Without what is in it."""
+    step: Step
+    after: Object
+    """The object with the status that it is to have."""
+    expires: float
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing is to be written."""
+        return self.after is self.item and self.step in {Step.KEEP, Step.BLOCKED}
+
+
+class CredentialKeeper:
+    """`run` has to run, on one replica of a controller."""
+
+    def __init__(self, store: KubernetesStore, engine: Engine, tokens: SecretTokens) -> None:
+        self._store = store
+        self._engine = engine
+        self._tokens = tokens
+        self._watch = SecretWatch(store, lambda name: _kind_of(name) is not None, self._notice_secrets)
+        self._pending: dict[Place, None] = {}
+        self._busy: set[Place] = set()
+        self._later: dict[Place, float] = {}
+        """When to look again, though nothing has happened."""
+        self._failures: dict[Place, int] = {}
+        self._rotated: dict[Place, str] = {}
+        """The uid of an object whose token was rotated, and of which no token was in its Secret yet."""
+        self._news = trio.Event()
+        self._said: dict[str, None] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look after them until cancelled."""
+        token = trio.lowlevel.current_trio_token()
+
+        def seen(place: Place) -> None:
+            if place[0] in KINDS:
+                token.run_sync_soon(self._notice, place)
+
+        self._store.on_seen = seen
+        task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch.run)
+                await self._watch.listed.wait()
+                for place in self._store.places(*KINDS):
+                    self._notice(place)
+                for _ in range(WORKERS):
+                    nursery.start_soon(self._work)
+        finally:
+            self._store.on_seen = lambda _: None
+
+    # What there is to do
+
+    def _notice(self, place: Place) -> None:
+        self._pending[place] = None
+        self._news.set()
+
+    def _notice_secrets(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (kind := _kind_of(name)) is not None:
+                of = name.removesuffix(secret_name(kind, ""))
+                self._notice((kind, Key(self._store.namespace, of)))
+
+    def _take(self) -> Place | None:
+        now = self._engine.clock()
+        for place in [place for place, due in self._later.items() if due <= now]:
+            del self._later[place]
+            self._pending[place] = None
+        found = next((one for one in self._pending if one not in self._busy), None)
+        if found is not None:
+            del self._pending[found]
+        return found
+
+    async def _work(self) -> None:
+        while True:
+            place = self._take()
+            if place is None:
+                self._news = trio.Event() if self._news.is_set() else self._news
+                left = min(self._later.values(), default=math.inf) - self._engine.clock()
+                with trio.move_on_after(max(0.0, min(left, LOOK_SECONDS))):
+                    await self._news.wait()
+                continue
+            self._busy.add(place)
+            try:
+                due = await self._tend(place)
+            finally:
+                self._busy.discard(place)
+            self._later.pop(place, None)
+            if due is not None:
+                self._later[place] = due
+            if place in self._pending:
+                self._news.set()
+
+    async def _tend(self, place: Place) -> float | None:
+        """Do what an object needs; when to look again, in seconds since the epoch."""
+        try:
+            for attempt in range(MAX_TRIES):
+                state = await self._known(place)
+                if state is not None and not state.is_done:
+                    state = await self._read(place)
+                    if state is not None and not state.is_done:
+                        await self._act(state)
+                        await trio.sleep(PAUSE_SECONDS * attempt)
+                        continue
+                self._failures.pop(place, None)
+                if state is None or state.step is Step.BLOCKED:
+                    return None  # until somebody changes it
+                return next_look(state.expires, self._engine.clock(), self._tokens.renew_seconds)
+        except DamagedError:
+            return None  # until somebody repairs it, of which the store tells
+        except (UnansweredError, WrongAnswerError, JumpstarterError) as error:
+            sentence = self._store.refusal(error) if isinstance(error, WrongAnswerError) else error
+            self._say(place, str(sentence))
+        failures = self._failures[place] = self._failures.get(place, 0) + 1
+        pause = FIRST_RETRY_SECONDS * float(2 ** min(failures - 1, 10))
+        return self._engine.clock() + min(pause, LONGEST_RETRY_SECONDS)
+
+    def _say(self, place: Place, why: str) -> None:
+        """Once for each reason, not for each object."""
+        reason = why.replace(secret_name(place[0], place[1].name), "*")
+        if reason not in self._said:
+            if len(self._said) >= MAX_SAID:
+                self._said.clear()
+            self._said[reason] = None
+            _log.warning("%s %s has no token in its Secret yet: %s", place[0].KIND, place[1], why)
+
+    # What an object needs
+
+    async def _known(self, place: Place) -> _State | None:
+        """By what was seen last, which may be old."""
+        seen = self._watch.secrets.get(secret_name(place[0], place[1].name))
+        return await self._state(place, self._store.latest(place), seen)
+
+    async def _read(self, place: Place) -> _State | None:
+        """By what is there now."""
+        await trio.to_thread.run_sync(self._store.read, place)
+        name = secret_name(place[0], place[1].name)
+        try:
+            seen = SeenSecret.of(await self._ask("GET", f"{self._watch.path}/{name}"))
+        except WrongAnswerError as error:
+            if error.status != MISSING:
+                raise
+            seen = None
+        return await self._state(place, self._store.latest(place), seen)
+
+    async def _state(self, place: Place, item: Object | None, seen: SeenSecret | None) -> _State | None:
+        """None: nothing is to be done, as there is no such object, or it is being deleted or is damaged."""
+        kind, key = place
+        if item is None:
+            return None
+        try:
+            record = MAPPINGS[kind].read(item).record
+        except NoRecordError:
+            return None
+        assert isinstance(record, Client | Exporter)
+        name, now = secret_name(kind, key.name), self._engine.clock()
+        content = await self._tokens.content(seen.token) if seen is not None and seen.token else None
+        shell = None if seen is None else seen.shell
+        step = next_step(
+            shell,
+            content,
+            Owner.of(item),
+            Subject(KINDS[kind], key.namespace, key.name, record.uid),
+            is_out=dig(item, "status", "credential", "name") == name
+            and self._rotated.get(place) != record.uid,
+            renew_at=now + self._tokens.renew_seconds,
+        )
+        endpoint, expires = self._tokens.endpoint, 0.0 if content is None else content.expires
+        if step is Step.BLOCKED:
+            assert shell is not None
+            after = with_trouble(item, endpoint, why_blocked(shell), now)
+        elif step in {Step.KEEP, Step.ADOPT}:
+            after = with_credential(item, endpoint, name, expires, now)
+        else:
+            after = item
+        return _State(place, record, item, shell, step, after, expires)
+
+    # What is done
+
+    async def _act(self, state: _State) -> None:
+        """One step; when others are first, none."""
+        try:
+            match state.step:
+                case Step.ROTATE:
+                    await self._rotate(state)
+                case Step.WRITE:
+                    state = await self._write(state)
+                case Step.ADOPT:
+                    await self._send(state, {})
+            if state.after is not state.item:
+                await self._write_status(state)
+        except WrongAnswerError as error:
+            if error.status not in {CONFLICT, MISSING}:
+                raise
+
+    async def _rotate(self, state: _State) -> None:
+        """No token from before counts any more."""
+        kind, key = state.place
+
+        def apply(lab: Lab, _: float) -> str:
+            record = lab.get(kind, key)
+            if not isinstance(record, Client | Exporter) or record.uid != state.record.uid:
+                return ""  # somebody else has done it, or it is not known here yet
+            return objects.renew(lab, record).uid
+
+        if uid := await self._engine.change(apply):
+            self._rotated[state.place] = uid
+            _log.warning(
+                "the Secret %s was deleted or emptied: the tokens of %s %s from before count no more",
+                secret_name(kind, key.name),
+                kind.KIND,
+                key,
+                extra=about(state.record),
+            )
+
+    async def _write(self, state: _State) -> _State:
+        token, expires = await self._tokens.for_secret(state.record)
+        await self._send(state, {KEY: base64.b64encode(token.encode()).decode()})
+        self._rotated.pop(state.place, None)
+        _log.info("a new token is in its Secret", extra=about(state.record))
+        name = secret_name(state.place[0], state.place[1].name)
+        after = with_credential(state.item, self._tokens.endpoint, name, expires, self._engine.clock())
+        return replace(state, after=after)
+
+    async def _send(self, state: _State, data: Object) -> None:
+        """Write the Secret as it was read, with its owner, and with this in it."""
+        name, owner = secret_name(state.place[0], state.place[1].name), Owner.of(state.item)
+        metadata: Object = {"ownerReferences": owner.references(state.secret)}
+        if state.secret is None:
+            metadata |= {"name": name, "namespace": self._store.namespace}
+            secret = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "type": "Opaque",
+                "metadata": metadata,
+                "data": data,
+            }
+            answer = await self._ask("POST", self._watch.path, secret)
+        else:
+            metadata["resourceVersion"] = dig(state.secret, "metadata", "resourceVersion")
+            patch = {"metadata": metadata} | ({"data": data} if data else {})
+            answer = await self._ask("PATCH", f"{self._watch.path}/{name}", patch)
+        seen = SeenSecret.of(answer)
+        self._watch.learn(name, seen, seen.revision)
+
+    async def _write_status(self, state: _State) -> None:
+        patch = merge_patch(state.item, state.after)
+        patch["metadata"] = {"resourceVersion": state.item["metadata"]["resourceVersion"]}
+        answer = await trio.to_thread.run_sync(
+            partial(self._store.send, "PATCH", state.place, patch, kind=MERGE_PATCH, below="/status")
+        )
+        await trio.to_thread.run_sync(self._store.learn, state.place, answer)
+
+    async def _ask(self, method: str, path: str, body: Object | None = None) -> Object:
+        kind = MERGE_PATCH if method == "PATCH" else "application/json"
+        query = None if body is None else {"fieldManager": MANAGER}
+        return await trio.to_thread.run_sync(self._store.api.ask, method, path, body, query, kind)
+
+
+def _kind_of(name: str) -> type[Record] | None:
+    """Of whose Secret that could be the name; None: of nobody's."""
+    return next((kind for kind in KINDS if name.endswith(secret_name(kind, "")) and name[0] != "-"), None)

@@ -1,0 +1,161 @@
+"""What has to become of the Secret with the token of a client or an exporter. No I/O.
+
+Secrets are `NAME-client` and `NAME-exporter`, as Jumpstarter's own administration expects them. Who deletes or empties
+one has rotated the token. What a Secret holds is never in a message.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+from dataclasses import dataclass
+
+from jumpstarter_proto.remote import Kind
+
+from jumpstarter_controller.identity import Subject
+from jumpstarter_controller.lab import Client, Exporter, Record
+from jumpstarter_controller.store.kubernetes.fields import Object, dig
+
+__all__ = [
+    "KEY",
+    "KINDS",
+    "Content",
+    "Owner",
+    "Step",
+    "content_of",
+    "next_step",
+    "secret_name",
+    "why_blocked",
+]
+
+KEY = "token"
+"""In a Secret's data."""
+KINDS: dict[type[Record], Kind] = {Client: Kind.CLIENT, Exporter: Kind.EXPORTER}
+"""Of the records that have a Secret."""
+
+
+def secret_name(kind: type[Record], name: str) -> str:
+    """Of the Secret of that client or exporter."""
+    return f"{name}-{KINDS[kind].lower()}"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The object that a Secret belongs to."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+    @classmethod
+    def of(cls, item: Object) -> Owner:
+        """An object as an owner."""
+        metadata = item["metadata"]
+        return cls(item["apiVersion"], item["kind"], metadata["name"], metadata["uid"])
+
+    @property
+    def reference(self) -> Object:
+        """For `ownerReferences`: the Secret goes with the object."""
+        return {
+            "apiVersion": self.api_version,
+            "kind": self.kind,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+
+    def references(self, secret: Object | None) -> list[Object]:
+        """The Secret's owners with this one as its controller, and those beside it that others have set."""
+        found = dig(secret, "metadata", "ownerReferences")
+        others = [one for one in found if not self._is_named(one)] if isinstance(found, list) else []
+        return [*others, self.reference]
+
+    def controls(self, secret: Object) -> bool:
+        """Whether it does so already."""
+        return _controller(secret) == self.reference
+
+    def may_take(self, secret: Object) -> bool:
+        """Whether nobody else controls it. An object of the same name that is gone is nobody."""
+        controller = _controller(secret)
+        return controller is None or self._is_named(controller)
+
+    def _is_named(self, reference: Object) -> bool:
+        group = str(reference.get("apiVersion", "")).partition("/")[0]
+        mine = self.api_version.partition("/")[0]
+        return (group, reference.get("kind"), reference.get("name")) == (mine, self.kind, self.name)
+
+
+def _controller(secret: Object) -> Object | None:
+    found = dig(secret, "metadata", "ownerReferences")
+    if not isinstance(found, list):
+        return None
+    return next((one for one in found if isinstance(one, dict) and one.get("controller")), None)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is known of a token."""
+
+    subject: Subject | None = None
+    """Whom it names; None if it is not one of ours."""
+    expires: float = 0.0
+    """In seconds since the epoch."""
+
+
+def content_of(secret: Object) -> str:
+    """The token in it; empty where there is none, or nothing that could be one."""
+    text = dig(secret, "data", KEY)
+    if not isinstance(text, str):
+        return ""
+    try:
+        return base64.b64decode(text, validate=True).strip().decode("ascii")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return "?"  # somebody has put something there, which is replaced
+
+
+class Step(enum.Enum):
+    """What is to be done."""
+
+    KEEP = "keep"
+    ADOPT = "adopt"
+    """Its token is good; its object has to control it."""
+    WRITE = "write"
+    """Put a new token into it, or make it."""
+    ROTATE = "rotate"
+    """Somebody has taken the token away: no token from before may count, and then a new one is written."""
+    BLOCKED = "blocked"
+    """It is somebody else's."""
+
+
+def next_step(
+    secret: Object | None,
+    content: Content | None,
+    owner: Owner,
+    subject: Subject,
+    *,
+    is_out: bool,
+    renew_at: float,
+) -> Step:
+    """What is to be done with a Secret that holds this; None: no token.
+
+    `is_out`: a token of this subject was in it before. `renew_at`: one that ends before that time is replaced.
+    """
+    if secret is not None and not owner.may_take(secret):
+        return Step.BLOCKED
+    if secret is None or content is None:
+        return Step.ROTATE if is_out else Step.WRITE
+    if content.subject != subject or content.expires <= renew_at:
+        return Step.WRITE
+    return Step.KEEP if owner.controls(secret) else Step.ADOPT
+
+
+def why_blocked(secret: Object) -> str:
+    """Whose it is, and what to do."""
+    controller, name = _controller(secret) or {}, dig(secret, "metadata", "name")
+    return (
+        f"the Secret {name} belongs to {controller.get('kind')} {controller.get('name')}, so no token can be in it; "
+        "give that another name"
+    )
