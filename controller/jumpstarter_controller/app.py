@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
 from jumpstarter_controller.journal import Journal, JournalLimits
 from jumpstarter_controller.lab import Drain, Exporter
+from jumpstarter_controller.replicas import Leadership, share_files
 from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import (
@@ -64,9 +65,9 @@ from jumpstarter_controller.serving import (
     split_address,
     tls_of,
 )
-from jumpstarter_controller.startup import Startup, read_all
+from jumpstarter_controller.startup import Startup, retried
 from jumpstarter_controller.store import Snapshot, Store
-from jumpstarter_controller.store.opening import open_store
+from jumpstarter_controller.store.opening import Shared, open_store
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -119,36 +120,67 @@ async def run(settings: Settings) -> ExitCode:
         if not alone:
             raise DataError(f"another controller uses {settings.data}; stop it, or choose another --data")
         folder.check_whole()
-        store = open_store(folder, settings.kubernetes)
+        store, shared = open_store(folder, settings.kubernetes)
+        leadership = None if shared is None else Leadership(shared.lock, folder.replica())
         try:
             with collapsed():
                 async with trio.open_nursery() as nursery:
-                    code = await _start(settings, folder, store, nursery)
+                    code = await _start(settings, folder, store, shared, leadership, nursery=nursery)
                     nursery.cancel_scope.cancel()
             return code
         finally:
+            if leadership is not None:
+                await leadership.resign()
             store.close()
 
 
-async def _start(settings: Settings, folder: DataFolder, store: Store, nursery: trio.Nursery) -> ExitCode:
+async def _start(
+    settings: Settings,
+    folder: DataFolder,
+    store: Store,
+    shared: Shared | None,
+    leadership: Leadership | None,
+    *,
+    nursery: trio.Nursery,
+) -> ExitCode:
     """Serve as soon as the store can be read; what goes on meanwhile, and is served by, runs in the nursery."""
     startup = Startup()
     line = ""
     if settings.metrics_listen is not None:
         task, line = await metrics_on(settings.metrics_listen, startup.pages)
         await nursery.start(task)
+    if leadership is None or shared is None:
+        engine = Engine(store, most_leases=settings.most_leases)
+        return await _run(settings, folder, store, engine, startup, metrics_line=line)
+    await _check_arguments(settings)
     snapshot: Snapshot | None = None
-    if settings.kubernetes is not None:
-        await _check_arguments(settings)
 
-        async def read() -> None:
-            nonlocal snapshot
-            snapshot = await read_all(store, startup.say)
+    async def read() -> None:
+        nonlocal snapshot
+        await leadership.until_leads(startup.say)
+        files, precious = _shared_files(settings, folder), (folder.signing_key, folder.router_key)
+        await retried(partial(share_files, shared.secret, files, precious), startup.say)
+        snapshot = await retried(store.snapshot, startup.say)
 
-        if (code := await startup.run(read)) is not None:
-            return code
-    engine = Engine(store, snapshot=snapshot, most_leases=settings.most_leases)
+    nursery.start_soon(leadership.run)
+    if (code := await startup.run(read)) is not None:
+        return code
+    engine = Engine(store, snapshot=snapshot, most_leases=settings.most_leases, leads=leadership.leads)
+    leadership.on_change = engine.look_around
+    nursery.start_soon(leadership.until_followed)
     return await _run(settings, folder, store, engine, startup, metrics_line=line)
+
+
+def _shared_files(settings: Settings, folder: DataFolder) -> dict[Path, Callable[[], object]]:
+    """What all controllers of a lab have in common, and how it is made."""
+    files: dict[Path, Callable[[], object]] = {
+        folder.signing_key: partial(signing_key, folder.signing_key),
+        folder.router_key: partial(random_key, folder.router_key),
+    }
+    if settings.certificate is None:
+        own = [folder.path / "tls.crt", folder.path / "tls.key"]
+        files |= dict.fromkeys(own, partial(_certificate, settings, folder))
+    return files
 
 
 async def _check_arguments(settings: Settings) -> None:
@@ -323,9 +355,9 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
             return
         folder.check_whole()
         addresses = folder.addresses()
-        store = open_store(folder, addresses.kubernetes)
+        store, shared = open_store(folder, addresses.kubernetes)
         stack.callback(store.close)
-        engine = Engine(store)
+        engine = Engine(store, leads=lambda: shared is None)  # a controller may run elsewhere
         issuer = _issuer(folder, addresses)
         journal = journal_of(folder, engine)
         admin = AdminService(engine, Credentials(issuer, addresses), journal)

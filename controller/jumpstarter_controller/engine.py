@@ -85,17 +85,22 @@ class Engine:
         steady: Callable[[], float] | None = None,
         most_leases: int | None = None,
         snapshot: Snapshot | None = None,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         """`clock` is the wall clock; a given one is never set in the middle, unless there is a `steady` one, too.
 
-        `snapshot` is the store's, where it was taken already.
+        `snapshot` is the store's, where it was taken already. While it does not lead it makes what it is asked for, and
+        decides nothing: another does.
         When others make more than `most_leases` of a client, the youngest end.
         """
         self.presence = Presence()
         self.waiters = Waiters()
         self.clock = Clock(time.time, uptime) if clock is None else Clock(clock, steady)
         self.tally = Tally()
-        self._ledger = Ledger(store, self.tally, self._publish, self._look_around, snapshot)
+        self.leads = leads
+        """Whether this engine decides about leases in this moment."""
+        self._led = False
+        self._ledger = Ledger(store, self.tally, self._publish, self.look_around, snapshot)
         self._draft = self._ledger.draft
         self._scheduler = Scheduler(
             self.presence, self.waiters, self._ledger.evidence, most_leases=most_leases
@@ -144,7 +149,8 @@ class Engine:
         others = len(self._draft.damaged) - 1
         return f"{first} (and {others} more)" if others > 0 else first
 
-    def _look_around(self) -> None:
+    def look_around(self) -> None:
+        """Something has changed beside the records."""
         self._work.set()
 
     def _online_at_the_end(self) -> list[Key]:
@@ -240,6 +246,9 @@ class Engine:
             step = self.clock.step()
             if not step and not self._moved:
                 return
+            if not self.leads():  # who leads has the records follow
+                self._moved = {}
+                break
             follow_clock(self._draft, step, self._ahead, self._moved)
             try:
                 await self._write([])
@@ -316,13 +325,20 @@ class Engine:
             for job in jobs:
                 if isinstance(job.error, RpcError) and _rests_on_records(job.error):
                     evidence.is_current(*job.rests_on)
-            wake = self._scheduler.reconcile(self._draft, now)
+            wake = self._reconcile(now)
             while evidence.places:
                 if await self._ledger.look_for_absent():
                     break
-                wake = self._scheduler.reconcile(self._draft, now)
+                wake = self._reconcile(now)
             else:
                 return wake
+
+    def _reconcile(self, now: float) -> float | None:
+        leads = self.leads()
+        if leads and not self._led:
+            self._draft.undone += 1  # what others have decided until now is looked at as if it was new
+        self._led = leads
+        return self._scheduler.reconcile(self._draft, now) if leads else None
 
     def _try(self, job: _Job, now: float) -> None:
         """Make a change on the draft, and note what of that is its own."""

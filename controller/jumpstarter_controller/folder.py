@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
+import re
+import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -79,6 +82,17 @@ class DataFolder:
     def router_key(self) -> Path:
         """Shared with routers."""
         return self.path / "router.key"
+
+    def replica(self) -> str:
+        """The name of the controller of this folder among those of its lab: this host's, and a number of its own.
+
+        Whoever has the folder locked is the only one of that name, also where a process before had it.
+        """
+        path = self.path / "replica"
+        if not path.exists():
+            write_private(path, secrets.token_hex(4).encode())
+        host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-")[:50] or "host"
+        return f"{host}-{path.read_text().strip()}"
 
     @property
     def restoring(self) -> Path:

@@ -47,7 +47,7 @@ async def forget_ended(
     task_status.started()
     while True:
         now = engine.clock() - max(0.0, engine.clock.moved)
-        keys = forgettable(engine.view.all(Lease), now, keep, most)
+        keys = forgettable(engine.view.all(Lease), now, keep, most) if engine.leads() else []
         count = 0
         try:
             for start in range(0, len(keys), AT_ONCE):

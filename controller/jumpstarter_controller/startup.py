@@ -10,6 +10,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import TypeVar
 
 import trio
 from jumpstarter_proto.errors import ExitCode
@@ -18,17 +19,18 @@ from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_controller.metrics import Page
-from jumpstarter_controller.store import Snapshot, Store, StoreError
+from jumpstarter_controller.store import StoreError
 
-__all__ = ["Startup", "read_all"]
+__all__ = ["Startup", "retried"]
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
-"""Between two tries to read the lab's records."""
+"""Between two tries of what the API server has not answered."""
 EXTEND_SECONDS = 30.0
 """A service manager is told so often that the start goes on, and may take twice as long again."""
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Startup:
@@ -86,15 +88,15 @@ class Startup:
         return Page(f"{sentence}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-async def read_all(store: Store, say: Callable[[str], None]) -> Snapshot:
-    """All records, as soon as they can be read; what stands against that is said.
+async def retried(ask: Callable[[], T], say: Callable[[str], None]) -> T:
+    """What it gives in a thread, as soon as that does not fail with a StoreError; why it does is said.
 
     When cancelled, its thread is left to itself.
     """
     backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
     while True:
         try:
-            return await trio.to_thread.run_sync(store.snapshot, abandon_on_cancel=True)
+            return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
         except StoreError as error:
             say(str(error))
         await trio.sleep(backoff.next())

@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from jumpstarter_controller.folder import DataError, DataFolder, KubernetesLab
+from jumpstarter_controller.replicas import Lock, SharedSecret
 from jumpstarter_controller.store.contract import Store
 from jumpstarter_controller.store.sqlite import SqliteStore
 
-__all__ = ["open_store"]
+__all__ = ["Shared", "open_store"]
 
 _log = logging.getLogger(__name__)
 
 
-def open_store(folder: DataFolder, lab: KubernetesLab | None) -> Store:
-    """The store in which the records are.
+@dataclass(frozen=True)
+class Shared:
+    """What the controllers of a lab have in common beside its records."""
+
+    lock: Lock
+    secret: SharedSecret
+
+
+def open_store(folder: DataFolder, lab: KubernetesLab | None) -> tuple[Store, Shared | None]:
+    """The store in which the records are, and what is shared; None where there can be one controller only.
 
     Raises:
         DataError: what it needs is not installed.
         StoreError: it cannot be used; says why.
     """
     if lab is None:
-        return SqliteStore(folder.database)
+        return SqliteStore(folder.database), None
     try:
         # Only for who asks for it: it is large.
         from jumpstarter_controller.store.kubernetes import (  # noqa: PLC0415
             EventRecorder,
             KubernetesStore,
+            LeaderLock,
             connect,
+        )
+        from jumpstarter_controller.store.kubernetes import (  # noqa: PLC0415
+            SharedSecret as KubernetesSecret,
         )
     except ModuleNotFoundError as error:
         raise DataError(
@@ -40,4 +54,4 @@ def open_store(folder: DataFolder, lab: KubernetesLab | None) -> Store:
     namespace = lab.namespace or api.namespace
     store = KubernetesStore(api, namespace, events=EventRecorder(api, namespace))
     store.expect_no_answer()
-    return store
+    return store, Shared(LeaderLock(api, namespace), KubernetesSecret(api, namespace))

@@ -2,6 +2,8 @@
 
 from jumpstarter_controller.store.kubernetes.api import Api, connect
 from jumpstarter_controller.store.kubernetes.events import EventRecorder
+from jumpstarter_controller.store.kubernetes.lock import LeaderLock
+from jumpstarter_controller.store.kubernetes.shared_secret import SharedSecret
 from jumpstarter_controller.store.kubernetes.store import KubernetesStore
 
-__all__ = ["Api", "EventRecorder", "KubernetesStore", "connect"]
+__all__ = ["Api", "EventRecorder", "KubernetesStore", "LeaderLock", "SharedSecret", "connect"]

@@ -27,7 +27,7 @@ from kubernetes.config.config_exception import ConfigException
 from jumpstarter_controller.store.contract import StoreError
 from jumpstarter_controller.store.kubernetes.fields import Object
 
-__all__ = ["Api", "Stream", "UnansweredError", "WrongAnswerError", "connect"]
+__all__ = ["Api", "Stream", "UnansweredError", "WrongAnswerError", "connect", "refusal"]
 
 MERGE_PATCH = "application/merge-patch+json"
 MANAGER = "jumpstarter-controller"
@@ -113,13 +113,15 @@ class Api:
         body: Object | None = None,
         query: Mapping[str, str] | None = None,
         kind: str = "application/json",
+        *,
+        seconds: float = ANSWER_SECONDS,
     ) -> Object:
-        """One request, and the object in its answer.
+        """One request, and the object in its answer, which may take so many seconds.
 
         Raises:
             UnansweredError, WrongAnswerError: how it failed.
         """
-        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS)
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
         with self._sent(
             method, path, body, query, kind=kind, timeout=timeout, preload_content=True
         ) as answer:
@@ -199,6 +201,23 @@ class Api:
         self._pool.clear()
 
 
+def refusal(host: str, error: WrongAnswerError) -> str:
+    """What an API server has refused, and what to do about it."""
+    match error.status:
+        case 401:
+            how = "renew its token or its kubeconfig"
+        case 403:
+            how = "give its user the role that docs/kubernetes.md shows"
+        case 404:
+            kind = error.path.partition("/apis/")[2].partition("/")[0]
+            how = f"it does not know the objects of {kind}: apply the definitions in deploy/crds"
+        case 400 if "unknown field" in error.message:
+            how = "its definitions are of another version: apply those in deploy/crds of this one"
+        case _:
+            how = "nothing was changed"
+    return f"the API server at {host} refuses the controller: {error.message}; {how}"
+
+
 class Stream:
     """An answer that is still coming."""
 
@@ -231,7 +250,7 @@ def _checked(path: str, answer: urllib3.BaseHTTPResponse, data: bytes) -> Object
     try:
         message = decode_json(data, _Status).message
     except ValueError:
-        message = data[:500].decode(errors="replace")
+        message = data[:500].decode(errors="replace").strip()
     after = answer.headers.get("Retry-After", "")
     raise WrongAnswerError(
         answer.status,

@@ -35,6 +35,7 @@ from jumpstarter_controller.store.kubernetes.api import (
     Api,
     UnansweredError,
     WrongAnswerError,
+    refusal,
 )
 from jumpstarter_controller.store.kubernetes.events import EventRecorder
 from jumpstarter_controller.store.kubernetes.fields import Object
@@ -431,21 +432,7 @@ class KubernetesStore:
 
     def refusal(self, error: WrongAnswerError) -> StoreError:
         """What the API server's answer means for who runs the controller."""
-        match error.status:
-            case 401:
-                how = "renew its token or its kubeconfig"
-            case 403:
-                how = "give its user the role that docs/kubernetes.md shows"
-            case 404:
-                kind = error.path.partition("/apis/")[2].partition("/")[0]
-                how = f"it does not know the objects of {kind}: apply the definitions in deploy/crds"
-            case 400 if "unknown field" in error.message:
-                how = "its definitions are of another version: apply those in deploy/crds of this one"
-            case _:
-                how = "nothing was changed"
-        return _ServerError(
-            f"the API server at {self._api.host} refuses the controller: {error.message}; {how}"
-        )
+        return _ServerError(refusal(self._api.host, error))
 
     # What an attempt needs
 

@@ -1,0 +1,134 @@
+"""Leads a lab, or waits to: the task that reads and writes the record of who leads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn, Protocol, TypeVar
+
+import trio
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+
+from jumpstarter_controller.clock import uptime
+from jumpstarter_controller.replicas.election import Claim, Election
+from jumpstarter_controller.store import StoreError
+
+__all__ = ["Leadership", "Lock"]
+
+RESIGN_SECONDS = 2.0
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class FollowedError(JumpstarterError):
+    """Another leads."""
+
+    exit_code = ExitCode.FAILED
+
+
+class Lock(Protocol):
+    """The record, in a place that all replicas see. Blocking."""
+
+    def read(self) -> tuple[Claim | None, str]:
+        """What it says, and its version, empty when there is none. StoreError: it cannot be read."""
+
+    def write(self, claim: Claim, version: str) -> str | None:
+        """Write it over that version; its new one, None if another was first. StoreError: who knows."""
+
+
+class Leadership:
+    """One replica's. `run` has to run."""
+
+    def __init__(self, lock: Lock, identity: str, *, clock: Callable[[], float] = uptime) -> None:
+        self.trouble = ""
+        """Why the record cannot be read or written; empty when it can."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when it begins to lead, and when another does."""
+        self._lock = lock
+        self._election = Election(identity, clock)
+        self._limiter = trio.CapacityLimiter(1)
+        self._changed = trio.Event()
+        self._said = False
+
+    def leads(self) -> bool:
+        """Whether this replica leads in this moment."""
+        return self._election.leads
+
+    @property
+    def holder(self) -> str:
+        """Who leads, as far as is known; empty for nobody."""
+        return self._election.holder
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Lead, or wait to, until cancelled. The record still says so then: see `resign`."""
+        task_status.started()
+        while True:
+            try:
+                await self._turn()
+            except StoreError as error:
+                self._election.refused()
+                if str(error) != self.trouble:
+                    self.trouble = str(error)
+                    _log.warning("which controller leads cannot be seen or said: %s", error)
+            else:
+                self.trouble = ""
+            self._tell()
+            await trio.sleep(self._election.pause())
+
+    async def _turn(self) -> None:
+        election = self._election
+        if election.is_to_look:
+            election.observe(*await self._do(self._lock.read))
+        while (claim := election.proposal()) is not None:
+            election.begin()
+            version = await self._do(partial(self._lock.write, claim, election.version))
+            if version is not None:
+                election.granted(claim, version)
+                return
+            election.observe(*await self._do(self._lock.read))
+
+    async def _do(self, ask: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._limiter)
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+        leads = self.leads()
+        if leads != self._said:
+            self._said = leads
+            _log.info("this controller leads the lab" if leads else "this controller leads the lab no more")
+            self.on_change()
+
+    async def until_leads(self, say: Callable[[str], None]) -> None:
+        """Until this replica leads; what it waits for is said."""
+        while not self.leads():
+            if self.trouble:
+                say(self.trouble)
+            elif self.holder:
+                say(f"controller {self.holder} leads this lab; this one takes over when that ends")
+            await self._changed.wait()
+
+    async def until_followed(self) -> NoReturn:
+        """Until another leads. FollowedError: it does."""
+        while not self.holder or self.holder == self._election.identity:
+            await self._changed.wait()
+        raise FollowedError(
+            f"controller {self.holder} leads this lab now, as this one could not say in time that it is there; "
+            "it ends, and can be started again"
+        )
+
+    async def resign(self) -> None:
+        """Let another lead at once. Call it when `run` has ended, and nothing is decided any more."""
+        election = self._election
+        with trio.CancelScope(shield=True), trio.move_on_after(RESIGN_SECONDS):
+            try:
+                while (claim := election.resign()) is not None:
+                    version = await self._do(partial(self._lock.write, claim, election.version))
+                    if version is not None:
+                        election.granted(claim, version)
+                    else:  # the last write of `run` came before
+                        election.observe(*await self._do(self._lock.read))
+            except StoreError as error:
+                _log.info("another controller can lead some seconds later: %s", error)

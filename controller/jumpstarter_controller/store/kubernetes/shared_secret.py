@@ -1,0 +1,71 @@
+"""The Secret with the files that all controllers of a lab have in common. Blocking."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+from jumpstarter_controller.store.contract import StoreError
+from jumpstarter_controller.store.kubernetes.api import (
+    MANAGER,
+    MERGE_PATCH,
+    Api,
+    UnansweredError,
+    WrongAnswerError,
+    refusal,
+)
+from jumpstarter_controller.store.kubernetes.fields import Object
+
+__all__ = ["SharedSecret"]
+
+MISSING, CONFLICT = 404, 409
+
+
+class SharedSecret:
+    """One object of a namespace."""
+
+    NAME = "jumpstarter-controller-keys"
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self._api = api
+        self._path = f"/api/v1/namespaces/{namespace}/secrets"
+
+    def read(self) -> dict[str, bytes] | None:
+        """What is in it by name; None: there is no such Secret. StoreError: it cannot be read."""
+        item = self._ask("GET", f"{self._path}/{self.NAME}", None)
+        if item is None:
+            return None
+        found = {}
+        for name, text in (item.get("data") or {}).items():
+            try:
+                found[str(name)] = base64.b64decode(text, validate=True)
+            except (binascii.Error, TypeError):
+                continue
+        return found
+
+    def make(self, files: Mapping[str, bytes]) -> bool:
+        """Make it; False: another was first. StoreError: it cannot be made, or that is not known."""
+        body: Object = {"metadata": {"name": self.NAME}, "type": "Opaque", "data": _encoded(files)}
+        return self._ask("POST", self._path, body) is not None
+
+    def add(self, files: Mapping[str, bytes]) -> None:
+        """Put these into it. StoreError: they cannot be."""
+        self._ask("PATCH", f"{self._path}/{self.NAME}", {"data": _encoded(files)})
+
+    def _ask(self, method: str, path: str, body: Object | None) -> Object | None:
+        query = {} if body is None else {"fieldManager": MANAGER}
+        try:
+            return self._api.ask(
+                method, path, body, query, MERGE_PATCH if method == "PATCH" else "application/json"
+            )
+        except WrongAnswerError as error:
+            if error.status in {MISSING, CONFLICT}:
+                return None
+            raise StoreError(refusal(self._api.host, error)) from error
+        except UnansweredError as error:
+            raise StoreError(f"the API server at {self._api.host} does not answer ({error})") from error
+
+
+def _encoded(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: base64.b64encode(data).decode() for name, data in files.items()}

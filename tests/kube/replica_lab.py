@@ -1,0 +1,114 @@
+"""A lab with several controllers behind one address, on a real API server, and a router that is none of theirs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.interop import exporters
+from tests.interop.exporters import Daemon
+from tests.kube.server.cluster import Cluster
+from tests.kube.service import service
+from tests.kube.test_lease import KubeLab
+from tests.support.administration import administer
+
+__all__ = ["ReplicaLab"]
+
+
+@dataclass
+class Replica:
+    """A controller, which may have ended."""
+
+    data: Path
+    port: int
+    probes: int
+    daemon: Daemon
+
+    def ready(self) -> str:
+        """What /readyz says; empty before it listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.probes}/readyz", timeout=30) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.read().decode()
+        except OSError:
+            return ""
+
+    @property
+    def lives(self) -> bool:
+        return self.daemon.process.poll() is None
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.daemon.process.kill()
+        self.daemon.process.wait()
+
+    def stop(self) -> None:
+        """As it should end."""
+        self.daemon.process.send_signal(signal.SIGTERM)
+        assert self.daemon.process.wait(30) == 0
+
+
+class ReplicaLab(KubeLab):
+    """`replicas` by number. Commands of `admin` go to the first that lives."""
+
+    def __init__(self, home: Path, stack: ExitStack, *, cluster: Cluster) -> None:
+        super().__init__(home, stack, cluster=cluster)
+        self.service = stack.enter_context(service(self.port))
+        self.replicas: list[Replica] = []
+
+    def start_replica(self, number: int | None = None, *, wait: bool = True) -> Replica:
+        """One more, or one again."""
+        if number is None:
+            number = len(self.replicas)
+            ports = [exporters.free_port() for _ in range(2)]
+        else:
+            ports = [self.replicas[number].port, self.replicas[number].probes]
+        data = self.home / f"data-{number}"
+        command: list[str | Path] = [exporters.scripts() / "jumpstarter-controller", "run", "--data", data]
+        command += ["--listen", f"127.0.0.1:{ports[0]}", "--endpoint", f"127.0.0.1:{self.port}"]
+        command += ["--store", "kubernetes", "--kubeconfig", str(self.cluster.kubeconfig)]
+        command += ["--namespace", self.namespace, "--metrics-listen", f"127.0.0.1:{ports[1]}"]
+        command += ["--router", f"127.0.0.1:{self.router_port}", "--log-level", "info"]
+        daemon = self._controllers.enter_context(exporters.running(command, self._folder()))
+        replica = Replica(data, *ports, daemon)
+        self.replicas[number:] = [replica, *self.replicas[number + 1 :]]
+        if wait:
+            assert daemon.first_line() == f"Listening on 127.0.0.1:{self.port}"
+            self.until(lambda: replica.ready() == "ok\n")
+            self.serve_by(*range(len(self.replicas)))
+        self.choose()
+        return replica
+
+    def serve_by(self, *numbers: int) -> None:
+        """Connections go to these."""
+        self.service.backends = [self.replicas[number].port for number in numbers]
+
+    def choose(self) -> None:
+        """Administrate through the first that lives."""
+        living = next((one for one in self.replicas if one.lives), None)
+        if living is not None:
+            self.data, self.controller = living.data, living.daemon
+
+    def start_router(self) -> None:
+        """The one that all controllers know."""
+        file = self.home / "router.pem"
+        done = administer(self.data, "router", "create", f"127.0.0.1:{self.router_port}", "--save", file)
+        assert done.returncode == 0, done.stderr
+        command = [exporters.scripts() / "jumpstarter-router", "--key", file]
+        daemon = self.daemon(*command, "--listen", f"127.0.0.1:{self.router_port}")
+        daemon.first_line()
+
+    def leader(self) -> dict[str, Any]:
+        """The record of who leads."""
+        found: dict[str, Any] = json.loads(
+            self.kubectl("get", "leases.coordination.k8s.io", "jumpstarter-controller", "-o", "json")
+        )["spec"]
+        return found
