@@ -60,6 +60,7 @@ bench: $(VENV)/.ready-dev
 # Kept in ~/.cache/jumpstarter-kube; with it, `make test` runs these tests, too.
 kube-server: $(VENV)/.ready-dev
 	@$(BIN)/python -m tests.kube.server.build
+	@$(BIN)/python -m tests.kube.helm.build
 
 kube-test: kube-server
 	JUMPSTARTER_TEST_KUBE=1 $(BIN)/python -m pytest tests/kube $(PYTEST_ARGS)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.kube.audit import AuditedCluster, audited_server
+from tests.kube.helm import build as helm_build
 from tests.kube.server import build
 from tests.kube.server.cluster import Cluster
 from tests.kube.server.hold import shared
@@ -18,6 +20,8 @@ DEFINITIONS = ROOT / "deploy" / "crds"
 LIMIT_SECONDS = 300
 """Of a test, with the start of the server in it."""
 REASON = "not built: a Kubernetes API server; `make kube-server` builds one, once (Go; 13 minutes of processor time)"
+
+NO_HELM = "not built: Helm; `make kube-server` builds it, once (Go; half a minute behind the API server)"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,6 +58,24 @@ def lab_cluster(cluster: Cluster) -> Cluster:
     """The same, which knows the kinds of objects in `deploy/crds`."""
     define_all(cluster)
     return cluster
+
+
+@pytest.fixture(scope="module")
+def audited(kube_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditedCluster]:
+    """One of the module's own, which knows these kinds, too, and writes down who asks it for what."""
+    with audited_server(kube_programs, tmp_path_factory.mktemp("audited")) as found:
+        define_all(found)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """The program; who has none skips, unless $JUMPSTARTER_TEST_KUBE is set."""
+    if not helm_build.is_built():
+        if os.environ.get("JUMPSTARTER_TEST_KUBE"):
+            pytest.fail(NO_HELM)
+        pytest.skip(NO_HELM)
+    return helm_build.program()
 
 
 @pytest.fixture
