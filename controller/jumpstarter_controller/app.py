@@ -72,6 +72,8 @@ from jumpstarter_controller.store.opening import Shared, open_store
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
+    from jumpstarter_controller.kube_identity.accounts import Accounts
+
 __all__ = ["Settings", "administrated", "run", "status_text"]
 
 _log = logging.getLogger(__name__)
@@ -161,6 +163,10 @@ async def _start(
         files, precious = _shared_files(settings, folder), (folder.signing_key, folder.router_key)
         await retried(partial(share_files, shared.secret, files, precious), startup.say)
         snapshot = await retried(store.snapshot, startup.say)
+        if settings.kubernetes is not None and settings.kubernetes.tokens == "serviceaccounts":
+            from jumpstarter_controller.kube_identity.accounts import wait_for_reviews  # noqa: PLC0415
+
+            await wait_for_reviews(store, startup.say)
 
     nursery.start_soon(leadership.run)
     if (code := await startup.run(read)) is not None:
@@ -239,13 +245,14 @@ async def _run(
     if certificate.self_signed:
         lines.append(f"Certificate fingerprint {certificate.fingerprint()}")
     external = tuple(Issuer(one) for one in configuration.issuers)
-    guard = Guard(engine, Authenticator(issuer, external), configuration.provisioned)
+    accounts = _accounts(store, addresses)
+    guard = Guard(engine, Authenticator(issuer, external, accounts), configuration.provisioned)
     listening = Listening()
-    credentials = Credentials(issuer, addresses)
+    credentials = Credentials(issuer, addresses, accounts)
     if settings.kubernetes is not None:
-        from jumpstarter_controller.kube_identity.opening import keeper_of  # noqa: PLC0415 - for who asks for it
+        from jumpstarter_controller.kube_identity.opening import keepers_of  # noqa: PLC0415 - for who asks for it
 
-        background.append(keeper_of(store, engine, credentials).run)
+        background += keepers_of(store, engine, credentials, accounts)
     routers = Routers(all_routers, tokens.issue)
 
     def shown_anew() -> None:
@@ -360,7 +367,8 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
         engine = Engine(store, leads=lambda: shared is None)  # a controller may run elsewhere
         issuer = _issuer(folder, addresses)
         journal = journal_of(folder, engine)
-        admin = AdminService(engine, Credentials(issuer, addresses), journal)
+        credentials = Credentials(issuer, addresses, _accounts(store, addresses))
+        admin = AdminService(engine, credentials, journal)
         near, far = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
             await nursery.start(journal.run)
@@ -397,6 +405,15 @@ def _addresses(endpoint: str, certificate: Certificate, settings: Settings) -> A
 def _issuer(folder: DataFolder, addresses: Addresses) -> TokenIssuer:
     lifetime = addresses.token_seconds or LIFETIME
     return TokenIssuer(signing_key(folder.signing_key), addresses.endpoint, lifetime=lifetime)
+
+
+def _accounts(store: Store, addresses: Addresses) -> Accounts | None:
+    """Who makes the tokens, if it is not the controller itself."""
+    if addresses.kubernetes is None or addresses.kubernetes.tokens == "own":
+        return None
+    from jumpstarter_controller.kube_identity.opening import accounts_of  # noqa: PLC0415 - for who asks for it
+
+    return accounts_of(store, addresses)
 
 
 def _certificate(settings: Settings, folder: DataFolder) -> Certificate:

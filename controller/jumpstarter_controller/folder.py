@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
@@ -34,6 +35,8 @@ class KubernetesLab(msgspec.Struct, frozen=True):
     """Empty: that of the kubeconfig's context, or of the Pod."""
     kubeconfig: str = ""
     """Its file; empty: the Pod's own account, or else the user's own kubeconfig."""
+    tokens: Literal["own", "serviceaccounts"] = "own"
+    """Who makes the tokens: the controller with its key, or the API server for ServiceAccounts."""
 
 
 class Addresses(msgspec.Struct, frozen=True):

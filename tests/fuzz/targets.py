@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import zlib
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
@@ -24,6 +26,8 @@ from jumpstarter_client.leasing.facts import describe
 from jumpstarter_client.leasing.known import Known
 from jumpstarter_client.node import Allowed
 from jumpstarter_controller import policies
+from jumpstarter_controller.identity import Subject
+from jumpstarter_controller.kube_identity.claims import audiences_of, claims_of
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.services.call_reports import MAX_AGE, call_entry
 from jumpstarter_controller.services.device_reports import devices_of
@@ -37,6 +41,7 @@ from jumpstarter_proto import documents, router_frames, value
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.lab.v1 import exporter_pb2, exporters_pb2
+from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import Options, RpcError
 from jumpstarter_proto.rpc._channel import _parse
 from jumpstarter_proto.rpc._connection import Connection, ConnectionFault
@@ -338,6 +343,20 @@ def _values() -> list[bytes]:
     return [value.to_value({"a": [1, "x", None, True, {"b": 2.5}]}).SerializeToString()]
 
 
+def _account_token(data: bytes) -> None:
+    """Which anybody may send who reaches the controller."""
+    text = data.decode("utf-8", "replace")
+    claims_of(text)
+    claims_of(f"e30.{base64.urlsafe_b64encode(data).decode()}.e30")
+
+
+def _account_tokens() -> list[bytes]:
+    subject = Subject(Kind.CLIENT, "lab", "ann", "uid")
+    account = {"serviceaccount": {"name": "ann-client", "uid": "u"}}
+    claims = {"aud": audiences_of(subject, "lab:1"), "exp": 2e9, "iat": 1e9, "kubernetes.io": account}
+    return [json.dumps(claims).encode()]
+
+
 SHIPPED = profiles.combine(profiles.shipped(), [])
 
 
@@ -412,6 +431,7 @@ TARGETS = {
     "values": Target(_value, _values),
     "images": Target(image, images),
     "kubernetes": Target(watch, watches),
+    "account-tokens": Target(_account_token, _account_tokens),
     "udev": Target(_udev, _udev_databases),
     "profiles": Target(
         _profiles, lambda: [file.document.file.read_bytes() for file in profiles.shipped()] + [b"enable: [a]"]

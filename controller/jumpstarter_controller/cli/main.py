@@ -79,6 +79,7 @@ def run(
     store: Literal["sqlite", "kubernetes"] = "sqlite",
     namespace: str = "",
     kubeconfig: Path | None = None,
+    tokens: Literal["own", "serviceaccounts"] = "own",
     listen: str = ":8082",
     endpoint: str | None = None,
     with_router: Annotated[bool, Parameter(negative="")] = False,
@@ -115,6 +116,8 @@ def run(
         Of the objects; otherwise that of the kubeconfig or of the Pod.
     kubeconfig
         How the cluster is reached; otherwise as a Pod does, or as kubectl does.
+    tokens
+        Signed by the controller's own key, or of ServiceAccounts of the cluster; docs/kubernetes.md compares them.
     listen
         [HOST]:PORT for clients and exporters.
     endpoint
@@ -160,9 +163,11 @@ def run(
     logs.configure(log_level, log_format)
     lab = None
     if store == "kubernetes":
-        lab = KubernetesLab(namespace, "" if kubeconfig is None else str(kubeconfig.absolute()))
-    elif namespace or kubeconfig is not None:
-        raise DataError("--namespace and --kubeconfig are for a lab in Kubernetes; add --store kubernetes")
+        lab = KubernetesLab(namespace, "" if kubeconfig is None else str(kubeconfig.absolute()), tokens)
+    elif namespace or kubeconfig is not None or tokens != "own":
+        raise DataError(
+            "--namespace, --kubeconfig and --tokens are for a lab in Kubernetes; add --store kubernetes"
+        )
     settings = process.Settings(
         data=data or default_folder(),
         kubernetes=lab,

@@ -13,7 +13,15 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.identity.tokens import Subject, TokenError, TokenIssuer
 
-__all__ = ["Authenticator", "Caller", "ExternalIssuer", "authorise", "bearer", "name_from_username"]
+__all__ = [
+    "AccountTokens",
+    "Authenticator",
+    "Caller",
+    "ExternalIssuer",
+    "authorise",
+    "bearer",
+    "name_from_username",
+]
 
 PREFIX = "internal:"
 
@@ -44,11 +52,32 @@ class ExternalIssuer(Protocol):
         """Whom a token names, and when it ends in seconds since the epoch. TokenError if it does not count."""
 
 
+class AccountTokens(Protocol):
+    """Tokens that name a subject of ours, and that somebody else signs."""
+
+    def names_subject(self, token: str) -> bool:
+        """Whether it says so; it may be forged."""
+
+    async def verify(self, token: str) -> tuple[Subject, float]:
+        """Whom a token names, and when it ends in seconds since the epoch.
+
+        Raises:
+            TokenError: it does not count.
+            RpcError: UNAVAILABLE, nobody knows whether it does.
+        """
+
+
 class Authenticator:
     """Our own tokens, and those of other issuers."""
 
-    def __init__(self, issuer: TokenIssuer, external: tuple[ExternalIssuer, ...] = ()) -> None:
+    def __init__(
+        self,
+        issuer: TokenIssuer,
+        external: tuple[ExternalIssuer, ...] = (),
+        accounts: AccountTokens | None = None,
+    ) -> None:
         self._issuer = issuer
+        self._accounts = accounts
         self._external = {one.url: one for one in external}
 
     async def caller(self, metadata: Metadata, wanted: Kind) -> Caller:
@@ -60,7 +89,10 @@ class Authenticator:
         token = bearer(metadata)
         external = self._external.get(_issuer_of(token)) if self._external else None
         subject: Subject | None = None
-        if external is not None:
+        if self._accounts is not None and self._accounts.names_subject(token):
+            subject, expires = await self._accounts.verify(token)
+            username = PREFIX + str(subject)
+        elif external is not None:
             username, expires = await external.verify(token)
             if username.startswith(PREFIX):
                 raise TokenError(

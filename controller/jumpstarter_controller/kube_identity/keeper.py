@@ -19,12 +19,13 @@ from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Subject
-from jumpstarter_controller.kube_identity.secret_watch import SecretWatch, SeenSecret
+from jumpstarter_controller.kube_identity.name_watch import NameWatch
 from jumpstarter_controller.kube_identity.secrets import (
     KEY,
     KINDS,
     Content,
     Owner,
+    SeenSecret,
     Step,
     next_step,
     secret_name,
@@ -72,8 +73,8 @@ class SecretTokens(Protocol):
         """Where they are good."""
 
     @property
-    def renew_seconds(self) -> float:
-        """So long before its end a token is replaced."""
+    def note(self) -> str:
+        """What an object is to say of such a token, beside when it ends; empty: nothing."""
 
     async def for_secret(self, record: Client | Exporter) -> tuple[str, float]:
         """A new one, and when it ends in seconds since the epoch."""
@@ -94,7 +95,7 @@ class _State:
     step: Step
     after: Object
     """The object with the status that it is to have."""
-    expires: float
+    content: Content
 
     @property
     def is_done(self) -> bool:
@@ -109,7 +110,9 @@ class CredentialKeeper:
         self._store = store
         self._engine = engine
         self._tokens = tokens
-        self._watch = SecretWatch(store, lambda name: _kind_of(name) is not None, self._notice_secrets)
+        self._watch = NameWatch(
+            store, "secrets", SeenSecret.of, lambda name: _kind_of(name) is not None, self.notice
+        )
         self._pending: dict[Place, None] = {}
         self._busy: set[Place] = set()
         self._later: dict[Place, float] = {}
@@ -147,7 +150,8 @@ class CredentialKeeper:
         self._pending[place] = None
         self._news.set()
 
-    def _notice_secrets(self, names: Iterable[str]) -> None:
+    def notice(self, names: Iterable[str]) -> None:
+        """What is called so, and belongs to a client or an exporter, is another than before."""
         for name in names:
             if (kind := _kind_of(name)) is not None:
                 of = name.removesuffix(secret_name(kind, ""))
@@ -197,7 +201,7 @@ class CredentialKeeper:
                 self._failures.pop(place, None)
                 if state is None or state.step is Step.BLOCKED:
                     return None  # until somebody changes it
-                return next_look(state.expires, self._engine.clock(), self._tokens.renew_seconds)
+                return next_look(state.content.expires, self._engine.clock(), state.content.renew_at)
         except DamagedError:
             return None  # until somebody repairs it, of which the store tells
         except (UnansweredError, WrongAnswerError, JumpstarterError) as error:
@@ -220,7 +224,7 @@ class CredentialKeeper:
 
     async def _known(self, place: Place) -> _State | None:
         """By what was seen last, which may be old."""
-        seen = self._watch.secrets.get(secret_name(place[0], place[1].name))
+        seen = self._watch.seen.get(secret_name(place[0], place[1].name))
         return await self._state(place, self._store.latest(place), seen)
 
     async def _read(self, place: Place) -> _State | None:
@@ -255,17 +259,18 @@ class CredentialKeeper:
             Subject(KINDS[kind], key.namespace, key.name, record.uid),
             is_out=dig(item, "status", "credential", "name") == name
             and self._rotated.get(place) != record.uid,
-            renew_at=now + self._tokens.renew_seconds,
+            now=now,
         )
-        endpoint, expires = self._tokens.endpoint, 0.0 if content is None else content.expires
+        endpoint = self._tokens.endpoint
         if step is Step.BLOCKED:
             assert shell is not None
             after = with_trouble(item, endpoint, why_blocked(shell), now)
         elif step in {Step.KEEP, Step.ADOPT}:
-            after = with_credential(item, endpoint, name, expires, now)
+            assert content is not None
+            after = with_credential(item, endpoint, name, content.expires, now=now, note=self._tokens.note)
         else:
             after = item
-        return _State(place, record, item, shell, step, after, expires)
+        return _State(place, record, item, shell, step, after, content or Content())
 
     # What is done
 
@@ -311,7 +316,14 @@ class CredentialKeeper:
         self._rotated.pop(state.place, None)
         _log.info("a new token is in its Secret", extra=about(state.record))
         name = secret_name(state.place[0], state.place[1].name)
-        after = with_credential(state.item, self._tokens.endpoint, name, expires, self._engine.clock())
+        after = with_credential(
+            state.item,
+            self._tokens.endpoint,
+            name,
+            expires,
+            now=self._engine.clock(),
+            note=self._tokens.note,
+        )
         return replace(state, after=after)
 
     async def _send(self, state: _State, data: Object) -> None:

@@ -1,18 +1,36 @@
-"""What looks after the Secrets of a lab in Kubernetes, as its controller runs it."""
+"""What looks after the identity of a lab's objects in Kubernetes, as its controller runs it."""
 
 from __future__ import annotations
 
 from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.folder import Addresses
+from jumpstarter_controller.identity.tokens import LIFETIME
+from jumpstarter_controller.kube_identity.account_tokens import AccountSecretTokens
+from jumpstarter_controller.kube_identity.accounts import Accounts
 from jumpstarter_controller.kube_identity.keeper import CredentialKeeper
 from jumpstarter_controller.kube_identity.own_tokens import OwnTokens
 from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.serving import Background
 from jumpstarter_controller.store import Store
 from jumpstarter_controller.store.kubernetes import KubernetesStore
 
-__all__ = ["keeper_of"]
+__all__ = ["accounts_of", "keepers_of"]
 
 
-def keeper_of(store: Store, engine: Engine, credentials: Credentials) -> CredentialKeeper:
-    """The keeper of a store that is in Kubernetes."""
+def accounts_of(store: Store, addresses: Addresses) -> Accounts:
+    """Issues and verifies the tokens of that controller, whose store is in Kubernetes."""
     assert isinstance(store, KubernetesStore)
-    return CredentialKeeper(store, engine, OwnTokens(credentials))
+    return Accounts(store, addresses.endpoint, addresses.token_seconds or LIFETIME)
+
+
+def keepers_of(
+    store: Store, engine: Engine, credentials: Credentials, accounts: Accounts | None
+) -> list[Background]:
+    """What has to run on one replica; `accounts` make the tokens, or else the controller itself."""
+    assert isinstance(store, KubernetesStore)
+    if accounts is None:
+        return [CredentialKeeper(store, engine, OwnTokens(credentials)).run]
+    tokens = AccountSecretTokens(store, accounts, credentials)
+    keeper = CredentialKeeper(store, engine, tokens)
+    tokens.changed = keeper.notice
+    return [tokens.run, keeper.run]

@@ -17,7 +17,7 @@ class OwnTokens:
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
-        self.renew_seconds = min(7 * DAY, credentials.lifetime / 10)
+        self.note = ""
 
     @property
     def endpoint(self) -> str:
@@ -26,11 +26,12 @@ class OwnTokens:
 
     async def for_secret(self, record: Client | Exporter) -> tuple[str, float]:
         """A new one, and when it ends in seconds since the epoch."""
-        return self._credentials.token(record)
+        return await self._credentials.token(record)
 
     async def content(self, token: str) -> Content:
         """What a token says that is in a Secret; it may be anybody's."""
         try:
-            return Content(*self._credentials.signed(token))
+            subject, expires = self._credentials.signed(token)
         except TokenError:
             return Content()
+        return Content(subject, expires, expires - min(7 * DAY, self._credentials.lifetime / 10))

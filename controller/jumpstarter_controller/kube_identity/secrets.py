@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jumpstarter_proto.remote import Kind
 
 from jumpstarter_controller.identity import Subject
 from jumpstarter_controller.lab import Client, Exporter, Record
 from jumpstarter_controller.store.kubernetes.fields import Object, dig
+from jumpstarter_controller.store.kubernetes.mapping import revision_of
 
 __all__ = [
     "KEY",
@@ -102,7 +103,25 @@ class Content:
     subject: Subject | None = None
     """Whom it names; None if it is not one of ours."""
     expires: float = 0.0
-    """In seconds since the epoch."""
+    """In seconds since the epoch, as the next."""
+    renew_at: float = 0.0
+    """When a new one is to take its place."""
+
+
+@dataclass(frozen=True)
+class SeenSecret:
+    """A Secret as it was seen."""
+
+    revision: int
+    shell: Object
+    """Without what is in it."""
+    token: str = field(repr=False)
+    """Empty where somebody has emptied it."""
+
+    @classmethod
+    def of(cls, secret: Object) -> SeenSecret:
+        """A Secret as it came from the server."""
+        return cls(revision_of(secret), {"metadata": secret["metadata"]}, content_of(secret))
 
 
 def content_of(secret: Object) -> str:
@@ -137,17 +156,17 @@ def next_step(
     subject: Subject,
     *,
     is_out: bool,
-    renew_at: float,
+    now: float,
 ) -> Step:
     """What is to be done with a Secret that holds this; None: no token.
 
-    `is_out`: a token of this subject was in it before. `renew_at`: one that ends before that time is replaced.
+    `is_out`: a token of this subject was in it before.
     """
     if secret is not None and not owner.may_take(secret):
         return Step.BLOCKED
     if secret is None or content is None:
         return Step.ROTATE if is_out else Step.WRITE
-    if content.subject != subject or content.expires <= renew_at:
+    if content.subject != subject or content.renew_at <= now:
         return Step.WRITE
     return Step.KEEP if owner.controls(secret) else Step.ADOPT
 

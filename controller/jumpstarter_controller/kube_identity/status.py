@@ -18,12 +18,19 @@ DAY = 86400.0
 _THRESHOLDS = ((0.0, "Expired"), (7 * DAY, "ExpiresWithin7Days"), (30 * DAY, "ExpiresWithin30Days"))
 
 
-def with_credential(item: Object, endpoint: str, secret: str, expires: float, now: float) -> Object:
-    """The object, saying where it reaches the controller, with which Secret, and how long; the same if it does so."""
+def with_credential(
+    item: Object, endpoint: str, secret: str, expires: float, *, now: float, note: str = ""
+) -> Object:
+    """The object, saying where it reaches the controller, with which Secret, and how long; the same if it does so.
+
+    `note` is what else there is to know of such a token.
+    """
     left = expires - now
     reason = next((reason for most, reason in _THRESHOLDS if left <= most), "Valid")
     end = time_text(int(expires))
-    message = f"The token in the Secret {secret} {'expired' if left <= 0 else 'expires'} on {end}"
+    message = f"The token in the Secret {secret} {'expired' if left <= 0 else 'expires'} on {end}" + (
+        f"; {note}" if note else ""
+    )
     condition = condition_of(item, EXPIRING, reason != "Valid", reason, message, since=now)
     conditions = [one for one in with_conditions(item, condition) if one.get("type") != CREDENTIAL]
     return _with_status(
@@ -43,9 +50,9 @@ def with_trouble(item: Object, endpoint: str, why: str, now: float) -> Object:
     return _with_status(item, {"endpoint": endpoint, "conditions": with_conditions(item, trouble)})
 
 
-def next_look(expires: float, now: float, renew_seconds: float) -> float:
+def next_look(expires: float, now: float, renew_at: float) -> float:
     """When something of that is another: seconds since the epoch."""
-    times = [expires - renew_seconds, *(expires - most for most, _ in _THRESHOLDS)]
+    times = [renew_at, *(expires - most for most, _ in _THRESHOLDS)]
     return min((one for one in times if one > now), default=now + DAY)
 
 

@@ -42,19 +42,20 @@ secrets = st.none() | references.map(lambda found: {"metadata": {"name": "x", "o
 contents = st.none() | st.builds(
     Content,
     st.none() | st.sampled_from([SUBJECT, Subject(Kind.CLIENT, "lab", "ann", "before")]),
+    st.just(200.0),
     st.integers(0, 100).map(float),
 )
 
 
 @given(secrets, contents, st.booleans(), st.integers(0, 100))
 def test_a_secret_ends_with_a_good_token_that_its_object_controls(
-    secret: dict[str, Any] | None, content: Content | None, is_out: bool, renew_at: int
+    secret: dict[str, Any] | None, content: Content | None, is_out: bool, now: int
 ) -> None:
     """Whatever stood there: in at most three steps, and nobody else's Secret is touched."""
     subject, taken = SUBJECT, []
     content = None if secret is None else content
     while True:
-        step = next_step(secret, content, OWNER, subject, is_out=is_out, renew_at=renew_at)
+        step = next_step(secret, content, OWNER, subject, is_out=is_out, now=now)
         taken.append(step)
         if step in {Step.KEEP, Step.BLOCKED}:
             break
@@ -62,7 +63,7 @@ def test_a_secret_ends_with_a_good_token_that_its_object_controls(
             subject, is_out = Subject(Kind.CLIENT, "lab", "ann", "rotated"), False
             continue
         secret = {"metadata": {"name": "x", "ownerReferences": OWNER.references(secret)}}
-        content = Content(subject, renew_at + 1.0) if step is Step.WRITE else content
+        content = Content(subject, 200.0, now + 1.0) if step is Step.WRITE else content
     assert len(taken) <= 3
     assert secret is not None
     controllers = [one for one in secret["metadata"]["ownerReferences"] if one.get("controller")]
@@ -73,7 +74,7 @@ def test_a_secret_ends_with_a_good_token_that_its_object_controls(
     else:
         assert controllers == [OWNER.reference]
         assert content is not None
-        assert (content.subject, content.expires > renew_at) == (subject, True)
+        assert (content.subject, content.renew_at > now) == (subject, True)
         assert (Step.ROTATE in taken) == (subject != SUBJECT)
 
 
@@ -109,7 +110,7 @@ DAY = 86400.0
 def test_a_status_says_how_long_a_token_is_good(left: int) -> None:
     item = {"metadata": {"generation": 1}, "status": None}
     now, expires = 1e9, 1e9 + left * DAY
-    first = with_credential(item, "lab:8082", "ann-client", expires, now)
+    first = with_credential(item, "lab:8082", "ann-client", expires, now=now)
     assert first is not item
     assert item == {"metadata": {"generation": 1}, "status": None}
     assert first["status"]["credential"] == {"name": "ann-client"}
@@ -117,9 +118,11 @@ def test_a_status_says_how_long_a_token_is_good(left: int) -> None:
     word = "Expired" if left == 0 else "7Days" if left <= 7 else "30Days" if left <= 30 else "Valid"
     assert word in condition["reason"]
     assert (condition["type"], condition["status"]) == (EXPIRING, str(word != "Valid"))
-    look = next_look(expires, now, 7 * DAY)
+    look = next_look(expires, now, expires - 7 * DAY)
     assert look > now
-    assert with_credential(first, "lab:8082", "ann-client", expires, look - 1) is first, "no news until then"
+    assert with_credential(first, "lab:8082", "ann-client", expires, now=look - 1) is first, (
+        "no news until then"
+    )
 
 
 def test_a_status_says_why_there_is_no_token_until_there_is_one() -> None:
@@ -128,6 +131,6 @@ def test_a_status_says_why_there_is_no_token_until_there_is_one() -> None:
     wrong = with_trouble(item, "lab:8082", "the Secret is another's", 1e9)
     assert [one["type"] for one in wrong["status"]["conditions"]] == ["Online", CREDENTIAL]
     assert with_trouble(wrong, "lab:8082", "the Secret is another's", 2e9) is wrong
-    right = with_credential(wrong, "lab:8082", "ann-client", 2e9, 1e9)
+    right = with_credential(wrong, "lab:8082", "ann-client", 2e9, now=1e9)
     assert [one["type"] for one in right["status"]["conditions"]] == ["Online", EXPIRING]
     assert item == before

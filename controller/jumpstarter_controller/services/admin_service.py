@@ -55,7 +55,7 @@ class AdminService(lab_grpc.AdminServiceServicer):
         record = await self._engine.change(
             lambda lab, now: objects.create(lab, now, kind, key, labels, username=request.username)
         )
-        return self._credentials.of(record)
+        return await self._credentials.of(record)
 
     async def Rotate(
         self, request: pb.ObjectRequest, call: ServerCall[pb.ObjectRequest, pb.Credential]
@@ -64,7 +64,7 @@ class AdminService(lab_grpc.AdminServiceServicer):
         record = await self._engine.change(
             lambda lab, _: objects.renew(lab, objects.existing(lab, kind, key))
         )
-        return self._credentials.of(record)
+        return await self._credentials.of(record)
 
     async def Delete(
         self, request: pb.ObjectRequest, call: ServerCall[pb.ObjectRequest, pb.Object]

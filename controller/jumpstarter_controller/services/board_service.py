@@ -57,7 +57,7 @@ class BoardService(boards_grpc.BoardServiceServicer):
                 extra=about(session.record, peer=call.peer),
             )
             raise
-        return self._credentials.of(record)
+        return await self._credentials.of(record)
 
     async def RetireBoard(
         self, request: pb.RetireBoardRequest, call: ServerCall[pb.RetireBoardRequest, pb.RetireBoardResponse]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import trio
@@ -49,7 +49,7 @@ class ClientService(client_grpc.ClientServiceServicer):
         self,
         engine: Engine,
         guard: Guard,
-        issue: Callable[[Client], tuple[str, float]],
+        issue: Callable[[Client], Awaitable[tuple[str, float]]],
         most_leases: int = changes.MOST_OPEN_LEASES,
     ) -> None:
         self._engine = engine
@@ -213,7 +213,7 @@ class ClientService(client_grpc.ClientServiceServicer):
             session.check(lab)
             return objects.renew_own(lab, now, lab.get(Client, client.key) or client, session.uid)
 
-        token, expiry = self._issue(await self._engine.change(apply))
+        token, expiry = await self._issue(await self._engine.change(apply))
         return pb.RotateTokenResponse(token=token, expiry=timestamp(expiry))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.remote import Kind
@@ -12,7 +13,7 @@ from jumpstarter_controller.identity import Subject, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Host
 from jumpstarter_controller.logs import about
 
-__all__ = ["Credentials"]
+__all__ = ["Credentials", "TokenSource"]
 
 _KINDS: dict[type[Client | Exporter | Host], Kind] = {
     Client: Kind.CLIENT,
@@ -22,11 +23,20 @@ _KINDS: dict[type[Client | Exporter | Host], Kind] = {
 _log = logging.getLogger(__name__)
 
 
+class TokenSource(Protocol):
+    """Somebody else who makes the tokens of a lab."""
+
+    async def issue(self, subject: Subject) -> tuple[str, float]:
+        """A token, and when it ends in seconds since the epoch. StoreError: there is none; says why."""
+
+
 class Credentials:
     """Issues them for the controller that is reached at `addresses`."""
 
-    def __init__(self, issuer: TokenIssuer, addresses: Addresses) -> None:
+    def __init__(self, issuer: TokenIssuer, addresses: Addresses, source: TokenSource | None = None) -> None:
+        """Tokens are the `source`'s if there is one."""
         self._issuer = issuer
+        self._source = source
         self.addresses = addresses
 
     @property
@@ -38,20 +48,22 @@ class Credentials:
         """Whom a token of ours names, and when it ends or has ended; TokenError: it is not ours."""
         return self._issuer.signed(token)
 
-    def token(self, record: Client | Exporter | Host) -> tuple[str, float]:
-        """A token, and when it ends in seconds since the epoch."""
-        kind = _KINDS[type(record)]
+    async def token(self, record: Client | Exporter | Host) -> tuple[str, float]:
+        """A token, and when it ends in seconds since the epoch. StoreError: there is none; says why."""
+        subject = Subject(_KINDS[type(record)], record.namespace, record.name, record.uid)
+        issued = self._issuer.issue(subject) if self._source is None else await self._source.issue(subject)
         _log.info("token issued", extra=about(record))
-        return self._issuer.issue(Subject(kind, record.namespace, record.name, record.uid))
+        return issued
 
-    def of(self, record: Client | Exporter | Host) -> pb.Credential:
+    async def of(self, record: Client | Exporter | Host) -> pb.Credential:
         """A token and what goes with it."""
         kind = _KINDS[type(record)]
+        token, _ = await self.token(record)
         return pb.Credential(
             kind=kind.value,
             namespace=record.namespace,
             name=record.name,
             endpoint=self.addresses.endpoint,
-            token=self.token(record)[0],
+            token=token,
             ca=self.addresses.ca,
         )

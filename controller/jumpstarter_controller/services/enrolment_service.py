@@ -74,7 +74,7 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
             raise
         self._attempts.give_back(peer, taken)
         _log.info("enrolled", extra=about(record, peer=call.peer))
-        return self._credentials.of(record)
+        return await self._credentials.of(record)
 
     async def ListIssuers(
         self,

@@ -1,25 +1,22 @@
-"""The Secrets of a lab's clients and exporters as they are in the namespace, followed by a watch."""
+"""Objects of a namespace that are not records, such as Secrets, by their names, followed by a watch."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import NoReturn
+from typing import Generic, NoReturn, Protocol, TypeVar
 
 import trio
 
-from jumpstarter_controller.kube_identity.secrets import content_of
 from jumpstarter_controller.store.contract import Event
 from jumpstarter_controller.store.kubernetes.api import UnansweredError, WrongAnswerError
 from jumpstarter_controller.store.kubernetes.fields import Object, dig
 from jumpstarter_controller.store.kubernetes.follower import Follower
-from jumpstarter_controller.store.kubernetes.mapping import revision_of
 from jumpstarter_controller.store.kubernetes.store import KubernetesStore
 
-__all__ = ["SecretWatch", "SeenSecret"]
+__all__ = ["NameWatch", "Seen"]
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -28,37 +25,36 @@ END_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class SeenSecret:
-    """One of them."""
+class Seen(Protocol):
+    """One of them, as far as it matters."""
 
-    revision: int
-    shell: Object
-    """The Secret without what is in it."""
-    token: str = field(repr=False)
-    """Empty where somebody has emptied it."""
-
-    @classmethod
-    def of(cls, secret: Object) -> SeenSecret:
-        """A Secret as it came from the server."""
-        return cls(revision_of(secret), {"metadata": secret["metadata"]}, content_of(secret))
+    @property
+    def revision(self) -> int:
+        """A later one is greater."""
 
 
-class SecretWatch:
-    """`run` has to run. What is known is in `secrets`, by name."""
+T = TypeVar("T", bound=Seen)
+
+
+class NameWatch(Generic[T]):
+    """`run` has to run. What is known is in `seen`, by name."""
 
     def __init__(
         self,
         store: KubernetesStore,
+        plural: str,
+        parse: Callable[[Object], T],
         is_wanted: Callable[[str], bool],
         changed: Callable[[Iterable[str]], None],
     ) -> None:
-        """`changed` gets the names of those that are others than before."""
+        """`changed` gets the names of those that are others than before; `parse` is called in other threads."""
         self._store = store
-        self.path = f"/api/v1/namespaces/{store.namespace}/secrets"
+        self.path = f"/api/v1/namespaces/{store.namespace}/{plural}"
+        self._plural = plural
+        self._parse = parse
         self._is_wanted = is_wanted
         self._changed = changed
-        self.secrets: dict[str, SeenSecret] = {}
+        self.seen: dict[str, T] = {}
         self.listed = trio.Event()
         """Set when all of them were seen once."""
         self._said = ""
@@ -68,7 +64,7 @@ class SecretWatch:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                secrets, version = await trio.to_thread.run_sync(
+                items, version = await trio.to_thread.run_sync(
                     self._store.api.pages, self.path, abandon_on_cancel=True
                 )
             except (UnansweredError, WrongAnswerError, ValueError, KeyError) as error:
@@ -77,14 +73,14 @@ class SecretWatch:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
             self._said, pause = "", FIRST_PAUSE_SECONDS
-            self._take_all(secrets)
+            self._take_all(items)
             await self._follow(version)
 
     def _say(self, error: Exception) -> None:
         sentence = self._store.refusal(error) if isinstance(error, WrongAnswerError) else error
         if str(sentence) != self._said:
             self._said = str(sentence)
-            _log.warning("the Secrets of clients and exporters cannot be looked after: %s", sentence)
+            _log.warning("the %s of clients and exporters cannot be looked after: %s", self._plural, sentence)
 
     async def _follow(self, version: int) -> None:
         """Until the server does not know any more what has happened since."""
@@ -99,36 +95,34 @@ class SecretWatch:
             with trio.CancelScope(shield=True), trio.move_on_after(END_SECONDS):
                 await trio.to_thread.run_sync(follower.thread.join, abandon_on_cancel=True)
 
-    def _event(self, token: trio.lowlevel.TrioToken, word: str, secret: Object) -> Event | None:
+    def _event(self, token: trio.lowlevel.TrioToken, word: str, item: Object) -> Event | None:
         """In the watch's thread."""
-        name = str(dig(secret, "metadata", "name"))
+        name = str(dig(item, "metadata", "name"))
         if self._is_wanted(name):
-            seen = SeenSecret.of(secret)
+            seen = self._parse(item)
             token.run_sync_soon(self.learn, name, None if word == "DELETED" else seen, seen.revision)
         return None
 
-    def _take_all(self, secrets: list[Object]) -> None:
-        found = {str(dig(one, "metadata", "name")): one for one in secrets}
-        seen = {name: SeenSecret.of(one) for name, one in found.items() if self._is_wanted(name)}
+    def _take_all(self, items: list[Object]) -> None:
+        found = {str(dig(one, "metadata", "name")): one for one in items}
+        seen = {name: self._parse(one) for name, one in found.items() if self._is_wanted(name)}
         others = {
             name
-            for name in seen.keys() | self.secrets.keys()
-            if name not in seen
-            or name not in self.secrets
-            or seen[name].revision != self.secrets[name].revision
+            for name in seen.keys() | self.seen.keys()
+            if name not in seen or name not in self.seen or seen[name].revision != self.seen[name].revision
         }
-        self.secrets = seen
+        self.seen = seen
         self.listed.set()
         self._changed(others)
 
-    def learn(self, name: str, seen: SeenSecret | None, revision: int) -> None:
+    def learn(self, name: str, seen: T | None, revision: int) -> None:
         """It is so, or is gone, since that revision."""
-        known = self.secrets.get(name)
+        known = self.seen.get(name)
         if known is not None and known.revision > revision:
             return
         if seen is None:
-            self.secrets.pop(name, None)
+            self.seen.pop(name, None)
         else:
-            self.secrets[name] = seen
+            self.seen[name] = seen
         if known is None or known.revision != revision:
             self._changed([name])

@@ -1,0 +1,102 @@
+"""Tokens of ServiceAccounts in Secrets: of those who cannot renew theirs, so that they are good as long as can be."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import trio
+
+from jumpstarter_controller.identity import Subject, TokenError
+from jumpstarter_controller.kube_identity.accounts import Accounts
+from jumpstarter_controller.kube_identity.claims import account_name, claims_of
+from jumpstarter_controller.kube_identity.name_watch import NameWatch
+from jumpstarter_controller.kube_identity.review_cache import digest_of
+from jumpstarter_controller.kube_identity.secrets import KINDS, Content
+from jumpstarter_controller.lab import Client, Exporter
+from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.store.kubernetes.fields import Object, dig
+from jumpstarter_controller.store.kubernetes.mapping import revision_of
+from jumpstarter_controller.store.kubernetes.store import KubernetesStore
+
+__all__ = ["AccountSecretTokens"]
+
+DAY = 86400.0
+LIFETIME = 365 * DAY
+"""At least, where the API server gives as much."""
+MAX_REVIEWED = 16384
+
+
+@dataclass(frozen=True)
+class _SeenAccount:
+    revision: int
+    uid: str
+
+    @classmethod
+    def of(cls, account: Object) -> _SeenAccount:
+        return cls(revision_of(account), str(dig(account, "metadata", "uid")))
+
+
+class AccountSecretTokens:
+    """`SecretTokens` of a controller whose tokens are of ServiceAccounts. `run` has to run."""
+
+    def __init__(self, store: KubernetesStore, accounts: Accounts, credentials: Credentials) -> None:
+        self._accounts = accounts
+        self._credentials = credentials
+        self._reviewed: OrderedDict[bytes, Content] = OrderedDict()
+        self.changed: Callable[[Iterable[str]], None] = lambda _: None
+        """Called with the names of accounts that are others than before; those of Secrets are the same."""
+        self.watch = NameWatch(
+            store,
+            "serviceaccounts",
+            _SeenAccount.of,
+            _is_wanted,
+            lambda names: self.changed(names),  # noqa: PLW0108 - it is set later
+        )
+        accounts.on_account = self._learn
+        self.note = "Jumpstarter 0.9's programs do not renew it by themselves"
+
+    def _learn(self, account: Object) -> None:
+        name, seen = str(dig(account, "metadata", "name")), _SeenAccount.of(account)
+        if _is_wanted(name):
+            self.watch.learn(name, seen, seen.revision)
+
+    @property
+    def endpoint(self) -> str:
+        """Where they are good."""
+        return self._credentials.addresses.endpoint
+
+    async def for_secret(self, record: Client | Exporter) -> tuple[str, float]:
+        """A new one, and when it ends in seconds since the epoch."""
+        subject = Subject(KINDS[type(record)], record.namespace, record.name, record.uid)
+        return await self._accounts.issue(subject, max(LIFETIME, self._credentials.lifetime))
+
+    async def content(self, token: str) -> Content:
+        """What a token says that is in a Secret; it may be anybody's. RpcError: nobody knows whether it is good."""
+        claims, digest = claims_of(token), digest_of(token)
+        if claims is None or self.endpoint not in claims.audiences:
+            return Content()
+        await self.watch.listed.wait()
+        account = self.watch.seen.get(account_name(claims.subject))
+        if account is None or account.uid != claims.account_uid:
+            return Content()  # somebody has deleted the account, and its tokens are not good any more
+        if (known := self._reviewed.get(digest)) is None:
+            try:
+                subject, expires = await self._accounts.verify(token)
+            except TokenError:
+                return Content()
+            lifetime = claims.expires - claims.issued
+            known = self._reviewed[digest] = Content(subject, expires, expires - min(7 * DAY, lifetime / 5))
+            while len(self._reviewed) > MAX_REVIEWED:
+                self._reviewed.popitem(last=False)
+        return known
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow the accounts until cancelled."""
+        task_status.started()
+        await self.watch.run()
+
+
+def _is_wanted(name: str) -> bool:
+    return name.endswith(("-client", "-exporter"))

@@ -1,0 +1,293 @@
+"""Tokens of ServiceAccounts: the API server signs them, and says whether one is good.
+
+Each client, exporter and host has an account, which is made when its first token is, and goes with its object.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import trio
+from jumpstarter_proto.remote import Backoff
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_controller.identity import Subject, TokenError, expired
+from jumpstarter_controller.kube_identity.claims import AccountClaims, account_name, audiences_of, claims_of
+from jumpstarter_controller.kube_identity.patient import PatientApi
+from jumpstarter_controller.kube_identity.review_cache import Review, ReviewCache, digest_of
+from jumpstarter_controller.kube_identity.secrets import Owner
+from jumpstarter_controller.lab import Key
+from jumpstarter_controller.services.objects import TYPES
+from jumpstarter_controller.store import Store, StoreError
+from jumpstarter_controller.store.kubernetes.api import MERGE_PATCH, WrongAnswerError
+from jumpstarter_controller.store.kubernetes.fields import Object, dig
+from jumpstarter_controller.store.kubernetes.store import KubernetesStore
+
+__all__ = ["Accounts", "wait_for_reviews"]
+
+REVIEW_SECONDS = 5.0
+"""A call waits so long for the API server to say whether its token is good."""
+REQUEST_SECONDS = 10.0
+SHORTEST_SECONDS = 600
+"""The API server makes no token for less."""
+LONGEST_SECONDS = 2**32
+MAX_SKEW_SECONDS = 5.0
+MAX_TRIES = 5
+"""So often others may make or delete an account while a token of it is asked for."""
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 10.0
+"""Between two looks whether tokens may be reviewed."""
+FORBIDDEN, MISSING, CONFLICT = 403, 404, 409
+REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
+_log = logging.getLogger(__name__)
+
+
+class Accounts:
+    """Issues tokens for one endpoint, and verifies them."""
+
+    def __init__(
+        self,
+        store: KubernetesStore,
+        endpoint: str,
+        lifetime: float,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._api = PatientApi(store)
+        self._path = f"/api/v1/namespaces/{store.namespace}/serviceaccounts"
+        self._endpoint = endpoint
+        self._lifetime = lifetime
+        self._clock = clock
+        self._cache = ReviewCache()
+        self._asked: dict[bytes, trio.Event] = {}
+        """Tokens that are being reviewed."""
+        self.skew = 0.0
+        """By how much this machine's clock is ahead of the API server's."""
+        self._is_said = False
+        self.on_account: Callable[[Object], None] = lambda _: None
+        """Called with each ServiceAccount that was read or made."""
+
+    # Tokens
+
+    async def issue(self, subject: Subject, lifetime: float | None = None) -> tuple[str, float]:
+        """A token, and when it ends by this machine's clock, in seconds since the epoch.
+
+        Raises:
+            StoreError: there is none; says why.
+        """
+        wanted = min(max(int(lifetime or self._lifetime), SHORTEST_SECONDS), LONGEST_SECONDS)
+        spec = {"audiences": audiences_of(subject, self._endpoint), "expirationSeconds": wanted}
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = f"{self._path}/{account_name(subject)}/token"
+        await self._have_account(subject)
+        try:
+            for _ in range(MAX_TRIES):
+                try:
+                    answer = await self._api.ask("POST", path, request, seconds=REQUEST_SECONDS)
+                except WrongAnswerError as error:
+                    if error.status != MISSING:
+                        raise
+                    await self._have_account(subject)  # somebody has deleted it meanwhile
+                else:
+                    return self._issued(answer, wanted)
+        except WrongAnswerError as error:
+            raise self._store.refusal(error) from error
+        raise StoreError(
+            f"somebody deletes the ServiceAccount {account_name(subject)} all the time; find out who"
+        )
+
+    def _issued(self, answer: Object, wanted: int) -> tuple[str, float]:
+        token = dig(answer, "status", "token")
+        claims = claims_of(token) if isinstance(token, str) else None
+        if claims is None:
+            raise StoreError(f"the API server at {self._store.api.host} gave no token that can be used")
+        self._follow_clock(claims.issued)
+        if (granted := claims.expires - claims.issued) < wanted - MAX_SKEW_SECONDS and not self._is_said:
+            self._is_said = True
+            _log.warning(
+                "the API server makes tokens for %.0f s at most, not for %d s; programs that do not renew theirs need "
+                "a new one as often",
+                granted,
+                wanted,
+            )
+        return token, claims.expires + self.skew
+
+    def _follow_clock(self, issued: float) -> None:
+        skew = self._clock() - issued
+        skew = skew if abs(skew) > MAX_SKEW_SECONDS else 0.0
+        if abs(skew - self.skew) > MAX_SKEW_SECONDS:
+            _log.warning(
+                "this machine's clock is %.0f s %s the API server's; tokens end by the latter",
+                abs(skew),
+                "behind" if skew < 0 else "ahead of",
+            )
+        self.skew = skew
+
+    async def _have_account(self, subject: Subject) -> None:
+        """Make the ServiceAccount, or take over one that nobody controls. StoreError: it is somebody else's."""
+        kind, key = TYPES[subject.kind], Key(subject.namespace, subject.name)
+        name = account_name(subject)
+        try:
+            for _ in range(MAX_TRIES):
+                await trio.to_thread.run_sync(self._store.read, (kind, key))
+                item = self._store.latest((kind, key))
+                if item is None:
+                    raise StoreError(f"{kind.KIND} {key} was deleted meanwhile")
+                try:
+                    await self._make(name, Owner.of(item))
+                except WrongAnswerError as error:
+                    if error.status != CONFLICT:
+                        raise
+                else:
+                    return
+        except WrongAnswerError as error:
+            raise self._store.refusal(error) from error
+        raise StoreError(f"others change the ServiceAccount {name} all the time; try again")
+
+    async def _make(self, name: str, owner: Owner) -> None:
+        try:
+            account = await self._api.ask("GET", f"{self._path}/{name}", seconds=REQUEST_SECONDS)
+        except WrongAnswerError as error:
+            if error.status != MISSING:
+                raise
+            metadata: Object = {"name": name, "ownerReferences": owner.references(None)}
+            account = {
+                "apiVersion": "v1",
+                "kind": "ServiceAccount",
+                "metadata": metadata,
+                "automountServiceAccountToken": False,
+            }
+            self.on_account(await self._api.ask("POST", self._path, account, seconds=REQUEST_SECONDS))
+            return
+        self.on_account(account)
+        if owner.controls(account):
+            return
+        if not owner.may_take(account):
+            raise StoreError(f"the ServiceAccount {name} belongs to something else; give that another name")
+        patch = {
+            "metadata": {
+                "resourceVersion": dig(account, "metadata", "resourceVersion"),
+                "ownerReferences": owner.references(account),
+            }
+        }
+        await self._api.ask("PATCH", f"{self._path}/{name}", patch, seconds=REQUEST_SECONDS, kind=MERGE_PATCH)
+
+    # Reviews
+
+    def names_subject(self, token: str) -> bool:
+        """Whether it is a token of a ServiceAccount that was made for a lab, or says so."""
+        return claims_of(token) is not None
+
+    async def verify(self, token: str) -> tuple[Subject, float]:
+        """Whom a token names, and when it ends in seconds since the epoch.
+
+        Raises:
+            TokenError: it is not good.
+            RpcError: UNAVAILABLE, the API server does not say whether it is.
+        """
+        review = await self._reviewed(token)
+        # What is good now may have ended by a clock that is wrong.
+        expires = max(review.claims.expires + self.skew, self._clock() + 1.0)
+        return review.claims.subject, expires
+
+    async def _reviewed(self, token: str) -> Review:
+        claims, digest = claims_of(token), digest_of(token)
+        if claims is None:
+            raise TokenError("failed to authenticate token: it is no token of this lab; log in again")
+        while True:
+            known = self._cache.fresh(digest, trio.current_time())
+            if isinstance(known, TokenError):
+                raise known
+            if known is not None and claims.expires + self.skew > self._clock():
+                return known
+            if (asked := self._asked.get(digest)) is None:
+                break
+            await asked.wait()  # one asks for all who come with the same
+            if known is not None:
+                break
+        done = self._asked[digest] = trio.Event()
+        try:
+            return await self._review(token, digest, claims)
+        finally:
+            if self._asked.get(digest) is done:
+                del self._asked[digest]
+            done.set()
+
+    async def _review(self, token: str, digest: bytes, claims: AccountClaims) -> Review:
+        endpoint, name = self._endpoint, account_name(claims.subject)
+        try:
+            status = await self._ask_review(token, endpoint)
+        except (StoreError, WrongAnswerError) as error:
+            if (stale := self._cache.stale(digest, trio.current_time())) is not None:
+                _log.info("the API server does not review a token; what it said before holds: %s", error)
+                return stale
+            sentence = (
+                reviews_refused(self._store, error) if isinstance(error, WrongAnswerError) else str(error)
+            )
+            raise RpcError(
+                StatusCode.UNAVAILABLE, f"whether this token is good cannot be found out: {sentence}"
+            ) from error
+        user = str(dig(status, "user", "username"))
+        audiences = status.get("audiences")
+        if (
+            status.get("authenticated") is True
+            and isinstance(audiences, list)
+            and endpoint in audiences
+            and claims.subject.namespace == self._store.namespace
+            and user == f"system:serviceaccount:{self._store.namespace}:{name}"
+        ):
+            return self._cache.accept(digest, claims, trio.current_time())
+        refusal = _refusal(str(status.get("error", "")))
+        self._cache.refuse(digest, refusal, trio.current_time())
+        raise refusal
+
+    async def _ask_review(self, token: str, endpoint: str) -> Object:
+        review = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [endpoint]},
+        }
+        answer = await self._api.ask("POST", REVIEWS, review, seconds=REVIEW_SECONDS)
+        status = answer.get("status")
+        return status if isinstance(status, dict) else {}
+
+
+def _refusal(why: str) -> TokenError:
+    """What the API server has against a token. Its words may be long, and are not for strangers."""
+    if "expired" in why:
+        return expired()
+    if "audience" in why:
+        return TokenError(
+            "oidc: the token is for another controller; use the configuration that this one wrote"
+        )
+    return TokenError("failed to authenticate token: it was revoked, or is forged; log in again")
+
+
+async def wait_for_reviews(store: Store, say: Callable[[str], None]) -> None:
+    """Until the controller may have tokens reviewed; what stands against that is said."""
+    assert isinstance(store, KubernetesStore)
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "none"}}
+    backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+    while True:
+        try:
+            await PatientApi(store).ask("POST", REVIEWS, review, seconds=REQUEST_SECONDS)
+        except WrongAnswerError as error:
+            say(f"{reviews_refused(store, error)}, or run with --tokens own")
+        except StoreError as error:
+            say(str(error))
+        else:
+            return
+        await trio.sleep(backoff.next())
+
+
+def reviews_refused(store: KubernetesStore, error: WrongAnswerError) -> str:
+    """Why no token can be reviewed, and what to do about it."""
+    if error.status != FORBIDDEN:
+        return str(store.refusal(error))
+    return (
+        f"the API server at {store.api.host} refuses the controller: {error.message}; "
+        "apply deploy/service-accounts.yaml"
+    )

@@ -1,0 +1,70 @@
+"""Requests to an API server that may be made twice, within a bound."""
+
+from __future__ import annotations
+
+import random
+
+import trio
+
+from jumpstarter_controller.store import StoreError
+from jumpstarter_controller.store.kubernetes.api import UnansweredError, WrongAnswerError
+from jumpstarter_controller.store.kubernetes.fields import Object
+from jumpstarter_controller.store.kubernetes.store import RETRIED, KubernetesStore
+
+__all__ = ["PatientApi"]
+
+MAX_THREADS = 8
+"""Requests at the same time; one that is given up keeps its thread until the server or the connection ends it."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 1.0
+
+
+class PatientApi:
+    """Asks again while the API server is busy. Whoever waits is not kept longer than they say."""
+
+    def __init__(self, store: KubernetesStore) -> None:
+        self.store = store
+        self._threads = trio.CapacityLimiter(MAX_THREADS)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        seconds: float,
+        kind: str = "application/json",
+    ) -> Object:
+        """One answer.
+
+        Raises:
+            WrongAnswerError: the server refuses, and is not busy.
+            StoreError: there is no answer after so many seconds; says why.
+        """
+        failure: Exception | None = None
+        pause = FIRST_PAUSE_SECONDS
+        with trio.move_on_after(seconds):
+            while True:
+                try:
+                    return await trio.to_thread.run_sync(
+                        self.store.api.ask,
+                        method,
+                        path,
+                        body,
+                        None,
+                        kind,
+                        abandon_on_cancel=True,
+                        limiter=self._threads,
+                    )
+                except UnansweredError as error:
+                    failure, wait = error, pause
+                except WrongAnswerError as error:
+                    if error.status not in RETRIED:
+                        raise
+                    failure, wait = error, error.retry_seconds or pause
+                await trio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - not all at once
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        why = failure or f"nothing within {seconds:.0f} s"
+        raise StoreError(
+            f"the API server at {self.store.api.host} does not answer ({why}); try again"
+        ) from failure

@@ -1,0 +1,85 @@
+"""What the API server said of tokens, for a while. No I/O.
+
+A token is known by its hash. What was said is good for `FRESH_SECONDS`, and while the API server does not answer for
+`STALE_SECONDS`. That a client, an exporter or a host was deleted or has a new token counts at once, whatever is here:
+who calls is looked up among the records each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from jumpstarter_controller.identity import TokenError
+from jumpstarter_controller.kube_identity.claims import AccountClaims
+
+__all__ = [
+    "FRESH_SECONDS",
+    "MAX_ENTRIES",
+    "REFUSED_SECONDS",
+    "STALE_SECONDS",
+    "Review",
+    "ReviewCache",
+    "digest_of",
+]
+
+FRESH_SECONDS = 120.0
+STALE_SECONDS = 3600.0
+REFUSED_SECONDS = 10.0
+"""Of a token that is not good: a new one is another token, but an API server may be behind."""
+MAX_ENTRIES = 8192
+"""Of tokens that are good, and as many of those that are not."""
+
+
+def digest_of(token: str) -> bytes:
+    """By which it is known."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+@dataclass(frozen=True)
+class Review:
+    """What was said of a token."""
+
+    claims: AccountClaims
+    since: float
+    """By a clock that is never set."""
+
+
+class ReviewCache:
+    """Times are those of a clock that is never set, in seconds."""
+
+    def __init__(self) -> None:
+        self._good: OrderedDict[bytes, Review] = OrderedDict()
+        self._bad: OrderedDict[bytes, tuple[TokenError, float]] = OrderedDict()
+
+    def fresh(self, digest: bytes, now: float) -> Review | TokenError | None:
+        """What was said a moment ago; None: ask."""
+        if (bad := self._bad.get(digest)) is not None:
+            if now < bad[1] + REFUSED_SECONDS:
+                return bad[0]
+            del self._bad[digest]
+        good = self._good.get(digest)
+        return good if good is not None and now < good.since + FRESH_SECONDS else None
+
+    def stale(self, digest: bytes, now: float) -> Review | None:
+        """What was said before, for when nobody answers now."""
+        good = self._good.get(digest)
+        return good if good is not None and now < good.since + STALE_SECONDS else None
+
+    def accept(self, digest: bytes, claims: AccountClaims, now: float) -> Review:
+        """It is good."""
+        self._bad.pop(digest, None)
+        review = self._good[digest] = Review(claims, now)
+        self._good.move_to_end(digest)
+        while len(self._good) > MAX_ENTRIES:
+            self._good.popitem(last=False)
+        return review
+
+    def refuse(self, digest: bytes, error: TokenError, now: float) -> None:
+        """It is not."""
+        self._good.pop(digest, None)
+        self._bad[digest] = error, now
+        self._bad.move_to_end(digest)
+        while len(self._bad) > MAX_ENTRIES:
+            self._bad.popitem(last=False)
