@@ -7,7 +7,6 @@ import os
 import pty
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,17 +158,6 @@ def test_no_identity_is_lost_to_another(lab: Lab) -> None:
     assert "--replace makes it one of 127.0.0.1:1" in done.stderr
     assert enrol_as("three", "--config", one, "--replace").returncode == 0
     assert yaml.safe_load(kept.read_text())["metadata"]["name"] == "three"
-
-
-def test_a_tokens_end_is_said_before_it_comes() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "controller.yaml"
-        file.write_text("authentication: {internal: {tokenLifetime: 100h}}\n")
-        with Lab.opened("--config", str(file)) as lab:
-            daemon = lab.exporter("one")
-            lab.until(lambda: "good for 100 h more; make a code with" in daemon.log.read_text())
-            said = lab.run("lease", "list", "--client", lab.client("ann")).stderr
-            assert "your token is good for 100 h more; renew it: jumpstarter auth rotate" in said
 
 
 def test_what_is_wrong_is_said_before_the_code_is_used(lab: Lab) -> None:

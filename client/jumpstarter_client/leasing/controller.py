@@ -12,7 +12,7 @@ import trio
 from google.protobuf import field_mask_pb2
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.client.v1.client_grpc import CLIENT_SERVICE_GET_LEASE, ClientServiceStub
-from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import (
     CONNECT_SECONDS,
     REASON,
@@ -117,18 +117,30 @@ class Controller:
     async def _current(self) -> ClientConfig:
         """With a token that is good for a while."""
         if not self.config.refresh_token:
-            if not self._minded:
-                self._minded = True
-                _mind_the_end(self.config)
+            if not self._minded and (read_claims(self.config.identity.token).renewal_seconds or 1.0) <= 0:
+                await self._renew()
             return self.config
         from jumpstarter_client.leasing.renewal import fresh  # noqa: PLC0415 - others' tokens are good for long
 
         return await fresh(self.config)
 
+    async def _renew(self) -> None:
+        """Have a new token of the controller, if it makes one; else say when this one ends, once."""
+        from jumpstarter_client.leasing.renewal import is_due, renewed_by_controller  # noqa: PLC0415 - see below
+
+        try:
+            if is_due(self.config):
+                self.config = await renewed_by_controller(self.config)
+                return
+        except (JumpstarterError, OSError) as error:
+            _log.debug("the token is not renewed: %s", error)
+        self._minded = True
+        _mind_the_end(self.config)
+
 
 def _until(config: ClientConfig) -> float:
     """When another connection is due, as its token will be another."""
-    left = read_claims(config.identity.token).left if config.refresh_token else None
+    left = read_claims(config.identity.token).left
     if left is None:
         return math.inf
     return trio.current_time() + max(RENEWED_SECONDS, left - RENEWED_SECONDS)

@@ -1,4 +1,4 @@
-"""Tokens of other issuers are short-lived: a configuration that has a refresh token gets new ones in time.
+"""A configuration gets a new token before its own ends: of its issuer, if it has a refresh token, or of its controller.
 
 The file is where they are kept: several commands may use one, and a refresh token mostly counts once. So one renews
 at a time, and the others take what it wrote.
@@ -25,7 +25,7 @@ from jumpstarter_client.leasing.oidc import LoginError, Provider, discover, rene
 from jumpstarter_client.leasing.oidc.provider import CLIENT_ID
 from jumpstarter_client.leasing.tokens import replace_tokens
 
-__all__ = ["SOON", "fresh", "issuers", "provider_of", "renewed"]
+__all__ = ["SOON", "fresh", "is_due", "issuers", "provider_of", "renewed", "renewed_by_controller"]
 
 SOON = 120.0
 """A token that is good for less is renewed before it is used."""
@@ -78,6 +78,34 @@ async def renewed(config: ClientConfig, *, least: float = SOON) -> ClientConfig:
             replace_tokens(config.path, tokens.token, tokens.refresh)
         identity = replace(current.identity, token=tokens.token)
         return replace(config, identity=identity, refresh_token=tokens.refresh)
+
+
+def is_due(config: ClientConfig) -> bool:
+    """Whether its controller should be asked for a new token."""
+    claims = read_claims(config.identity.token)
+    seconds = claims.renewal_seconds
+    return seconds is not None and seconds <= 0 < (claims.left or 0.0) and config.path is not None
+
+
+async def renewed_by_controller(config: ClientConfig) -> ClientConfig:
+    """Get a new token of the controller and keep it, or take what another command has got meanwhile.
+
+    All tokens from before are good until they end, in other copies of the configuration, too.
+
+    Raises:
+        RpcError: it cannot be had; UNIMPLEMENTED, the controller makes none this way.
+        JumpstarterError, OSError: it cannot be kept.
+    """
+    assert config.path is not None
+    async with _alone(config.path):
+        current = load(str(config.path), os.environ)
+        if current.identity.token != config.identity.token and not is_due(current):
+            return _with(config, current)
+        async with open_controller(current.endpoint, current.trust, current.identity) as channel:
+            stub = enrolment_grpc.EnrolmentServiceStub(channel)
+            reply = await stub.RenewToken(enrolment_pb2.RenewTokenRequest(), timeout=CALL_SECONDS)
+        replace_tokens(config.path, reply.token)
+        return replace(config, identity=replace(current.identity, token=reply.token))
 
 
 def _with(config: ClientConfig, current: ClientConfig) -> ClientConfig:

@@ -15,16 +15,29 @@ import trio.testing
 import yaml
 from jumpstarter_proto.https import Reply
 from jumpstarter_proto.lab.v1.enrolment_grpc import EnrolmentServiceServicer
-from jumpstarter_proto.lab.v1.enrolment_pb2 import Issuer, ListIssuersRequest, ListIssuersResponse
+from jumpstarter_proto.lab.v1.enrolment_pb2 import (
+    Issuer,
+    ListIssuersRequest,
+    ListIssuersResponse,
+    RenewTokenRequest,
+)
+from jumpstarter_proto.lab.v1.lab_pb2 import Credential
 from jumpstarter_proto.remote import Trust
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.leasing.configs import ClientConfig, load
 from jumpstarter_client.leasing.conftest import CONTROLLER, FakeIssuer, Network
-from jumpstarter_client.leasing.controller import CALL_SECONDS
+from jumpstarter_client.leasing.controller import CALL_SECONDS, Controller
 from jumpstarter_client.leasing.joining import Login, by_issuer
 from jumpstarter_client.leasing.oidc import LoginError
-from jumpstarter_client.leasing.renewal import LOCK_SECONDS, SOON, fresh, renewed
+from jumpstarter_client.leasing.renewal import (
+    LOCK_SECONDS,
+    SOON,
+    fresh,
+    is_due,
+    renewed,
+    renewed_by_controller,
+)
 
 
 class Enrolment(EnrolmentServiceServicer):
@@ -188,3 +201,74 @@ async def test_a_controller_that_does_not_say_who_somebody_is_is_given_up(
         await by_issuer(CONTROLLER, trust, Login(), lambda _: None)
     assert caught.value.code is StatusCode.DEADLINE_EXCEEDED
     assert trio.current_time() < CALL_SECONDS + 10
+
+
+class RenewingController(Enrolment):
+    """A controller that makes tokens, or not."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.failure: RpcError | None = None
+
+    async def RenewToken(self, request: RenewTokenRequest, call: object) -> Credential:  # noqa: N802
+        if self.failure is not None:
+            raise self.failure
+        self.made.append(jwt.encode({"iat": time.time(), "exp": time.time() + 9000}, "x" * 32))
+        return Credential(token=self.made[-1])
+
+
+@pytest.fixture
+def own(configured: Configured, network: Network) -> tuple[ClientConfig, RenewingController]:
+    """A configuration whose token of the controller's own is about to end."""
+    network.hosts[CONTROLLER] = [controller := RenewingController()]
+    config = configured(0)
+    assert config.path is not None
+    data = yaml.safe_load(config.path.read_text())
+    del data["refresh_token"]
+    data["token"] = jwt.encode({"iat": time.time() - 8000, "exp": time.time() + 1000}, "x" * 32)
+    config.path.write_text(yaml.safe_dump(data))
+    return load(str(config.path), {}), controller
+
+
+async def test_the_controllers_own_tokens_are_renewed_once_for_all_who_use_a_file(
+    own: tuple[ClientConfig, RenewingController],
+) -> None:
+    config, controller = own
+    assert is_due(config)
+    found: list[ClientConfig] = []
+
+    async def renew() -> None:
+        found.append(await renewed_by_controller(config))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(renew)
+    assert {one.identity.token for one in found} == set(controller.made)
+    assert len(controller.made) == 1
+    assert load(str(config.path), {}).identity.token == controller.made[0]
+    assert not is_due(found[0])
+
+
+async def test_a_token_that_is_not_renewed_goes_on_to_be_used(
+    own: tuple[ClientConfig, RenewingController], caplog: pytest.LogCaptureFixture
+) -> None:
+    config, controller = own
+    controller.failure = RpcError(StatusCode.UNIMPLEMENTED, "what?")
+    asked = Controller(config)
+    for _ in range(2):
+        async with asked.open():
+            pass
+    assert asked.config == config
+    assert caplog.text.count("renew it: jumpstarter auth rotate") == 1
+
+
+async def test_who_begins_with_an_old_token_goes_on_with_the_new_one(
+    own: tuple[ClientConfig, RenewingController],
+) -> None:
+    config, controller = own
+    asked = Controller(config)
+    for _ in range(2):
+        async with asked.open():
+            pass
+    assert asked.config.identity.token == controller.made[0]
+    assert len(controller.made) == 1

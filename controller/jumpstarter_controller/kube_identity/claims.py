@@ -10,13 +10,12 @@ import base64
 from dataclasses import dataclass
 
 from jumpstarter_proto.json_texts import parse_json
+from jumpstarter_proto.remote.claims import SUBJECT_AUDIENCE
 
 from jumpstarter_controller.identity import Subject
 
 __all__ = ["AccountClaims", "account_name", "audiences_of", "claims_of"]
 
-PREFIX = "urn:jumpstarter:"
-"""Of the audience that is a subject."""
 MAX_LENGTH = 16 * 1024
 
 
@@ -38,7 +37,7 @@ def account_name(subject: Subject) -> str:
 
 def audiences_of(subject: Subject, endpoint: str) -> list[str]:
     """For whom a token of that subject is."""
-    return [endpoint, f"{PREFIX}{subject}"]
+    return [endpoint, f"{SUBJECT_AUDIENCE}{subject}"]
 
 
 def claims_of(token: str) -> AccountClaims | None:
@@ -51,11 +50,11 @@ def claims_of(token: str) -> AccountClaims | None:
         if not isinstance(claims, dict):
             return None
         audiences = claims["aud"]
-        subjects = [one for one in audiences if isinstance(one, str) and one.startswith(PREFIX)]
+        subjects = [one for one in audiences if isinstance(one, str) and one.startswith(SUBJECT_AUDIENCE)]
         (subject,) = subjects
         account = claims["kubernetes.io"]["serviceaccount"]["uid"]
         return AccountClaims(
-            Subject.parse(subject.removeprefix(PREFIX)),
+            Subject.parse(subject.removeprefix(SUBJECT_AUDIENCE)),
             float(claims["exp"]),
             float(claims["iat"]),
             str(account),

@@ -1,4 +1,4 @@
-"""Enrolment: whoever brings a pairing code gets the token that it is for. The only calls without a token."""
+"""Enrolment: whoever brings a pairing code gets the token that it is for, and whoever has one a new one in time."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from jumpstarter_controller.services.messages import kind_of
 
 __all__ = ["EnrolmentService"]
 
+MAX_RENEWALS_PER_MINUTE = 30
+"""Of one client, exporter or host."""
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +47,7 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
         self._issuers = issuers
         self._credentials = credentials
         self._attempts = attempts or Attempts()
+        self._renewals = Attempts(per_peer=MAX_RENEWALS_PER_MINUTE, overall=100 * MAX_RENEWALS_PER_MINUTE)
 
     async def Enrol(
         self, request: pb.EnrolRequest, call: ServerCall[pb.EnrolRequest, lab_pb2.Credential]
@@ -75,6 +78,24 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
         self._attempts.give_back(peer, taken)
         _log.info("enrolled", extra=about(record, peer=call.peer))
         return await self._credentials.of(record)
+
+    async def RenewToken(
+        self, request: pb.RenewTokenRequest, call: ServerCall[pb.RenewTokenRequest, lab_pb2.Credential]
+    ) -> lab_pb2.Credential:
+        session = await self._guard.any_session(call)
+        if session.external:
+            raise RpcError(
+                StatusCode.FAILED_PRECONDITION,
+                "this token is another issuer's, which alone can make a new one; log in again",
+            )
+        whose = session.record
+        if wait := self._renewals.take(f"{whose.KIND} {whose.key}", trio.current_time()):
+            raise RpcError(
+                StatusCode.RESOURCE_EXHAUSTED,
+                f"{whose.KIND} {whose.name} asks for too many tokens; try again in {math.ceil(wait)} s",
+            )
+        session.check()
+        return await self._credentials.of(self._engine.view.get(type(whose), whose.key) or whose)
 
     async def ListIssuers(
         self,

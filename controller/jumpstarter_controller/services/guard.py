@@ -127,6 +127,18 @@ class Guard:
             return await self.exporter(call)
         return await self.client(call)
 
+    async def any_session(
+        self, call: ServerCall[Any, Any]
+    ) -> Session[Client] | Session[Exporter] | Session[Host]:
+        """Whoever calls, by the call's own word for what it is. RpcError says why it is nobody."""
+        match call.header("jumpstarter-kind"):
+            case Kind.HOST:
+                return await self.host_session(call)
+            case Kind.EXPORTER:
+                return await self.exporter_session(call)
+            case _:
+                return await self.client_session(call)
+
     async def _session(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> Session[R]:
         try:
             return await self._known(call, kind, of)

@@ -24,7 +24,7 @@ from jumpstarter_controller.selectors.labels import MAX_LABELS
 from jumpstarter_controller.services import Guard
 from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.credentials import Credentials
-from jumpstarter_controller.services.enrolment_service import EnrolmentService
+from jumpstarter_controller.services.enrolment_service import MAX_RENEWALS_PER_MINUTE, EnrolmentService
 from jumpstarter_controller.store import Change, Event, SqliteStore, StoreError, Written
 from jumpstarter_controller.store.contract import Cursor
 from jumpstarter_controller.store.whole import overwrite
@@ -365,3 +365,36 @@ async def test_labels_and_names_of_users_have_bounds(lab: Lab) -> None:
     request = lab_pb2.CreateRequest(kind="Client", namespace="default", name="ann", username="x" * 1025)
     with pytest.raises(RpcError, match="at most 1024 characters"):
         await lab.admin.Create(request)
+
+
+@pytest.mark.parametrize("kind", ["Client", "Exporter", "Host"])
+async def test_who_has_a_token_gets_another_and_both_count_until_a_rotation(lab: Lab, kind: str) -> None:
+    credential = await lab.enrol(await lab.pair(kind), kind)
+
+    def metadata(token: str) -> list[tuple[str, str]]:
+        about = {"namespace": "default", "name": "rpi4", "kind": kind}
+        return [
+            ("authorization", f"Bearer {token}"),
+            *((f"jumpstarter-{key}", one) for key, one in about.items()),
+        ]
+
+    async def renew(token: str) -> lab_pb2.Credential:
+        request = enrolment_pb2.RenewTokenRequest()
+        return await lab.enrolment.RenewToken(request, metadata=metadata(token))
+
+    lab.now[0] += 1
+    renewed = await renew(credential.token)
+    assert renewed.token != credential.token
+    assert (renewed.kind, renewed.name, renewed.endpoint, renewed.ca) == (kind, "rpi4", "lab:1", "PEM")
+    assert lab.issuer.verify(renewed.token)[0] == lab.issuer.verify(credential.token)[0]
+    for token in (credential.token, renewed.token):
+        await renew(token)
+    with pytest.raises(RpcError, match="missing authorization header"):
+        await lab.enrolment.RenewToken(enrolment_pb2.RenewTokenRequest())
+    for _ in range(MAX_RENEWALS_PER_MINUTE - 3):
+        await renew(renewed.token)
+    with pytest.raises(RpcError, match=f"{kind.lower()} rpi4 asks for too many tokens; try again in"):
+        await renew(renewed.token)
+    await lab.admin.Rotate(lab_pb2.ObjectRequest(kind=kind, namespace="default", name="rpi4"))
+    with pytest.raises(RpcError, match="permission denied"):
+        await renew(renewed.token)

@@ -7,10 +7,13 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Protocol
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.lab.v1 import exporter_pb2
+from jumpstarter_proto.lab.v1.enrolment_grpc import EnrolmentServiceStub
 from jumpstarter_proto.lab.v1.exporter_grpc import ExporterServiceStub
 from jumpstarter_proto.remote import (
     ANSWERS,
@@ -23,6 +26,7 @@ from jumpstarter_proto.remote import (
     read_claims,
 )
 from jumpstarter_proto.rpc import Caller, LimitedLog, Metadata, Options, RpcError, StatusCode
+from jumpstarter_proto.tasks import first_of
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import (
@@ -40,11 +44,15 @@ from jumpstarter_exporter.registration.patience import Pace, Patience, Pause, is
 from jumpstarter_exporter.registration.tenant import Tenant, tenant_of
 from jumpstarter_exporter.status import Reason, Status
 
-__all__ = ["Calls", "Controller", "accept_all"]
+__all__ = ["Calls", "Controller", "Renewal", "accept_all"]
 
 CALL_SECONDS = 10.0
 WARN_SECONDS = 30 * 86400.0
 """Before a token's end it is said aloud."""
+RENEWAL_PAUSES = 5.0, 600.0
+"""Between two tries to get a new token, the first and the longest."""
+RENEWAL_LOOK_SECONDS = 3600.0
+MAKES_NO_TOKENS = frozenset((StatusCode.UNIMPLEMENTED, StatusCode.FAILED_PRECONDITION))
 STEADY_SECONDS = 5.0
 """What lasted so long has worked, and its end is the first failure again."""
 ASSIGNMENTS = (100, 5.0)
@@ -70,6 +78,8 @@ class Calls:
         self.stub = ControllerServiceStub(channel)
         self.lab = ExporterServiceStub(channel)
         """Of controllers of ours; others answer UNIMPLEMENTED."""
+        self.enrolment = EnrolmentServiceStub(channel)
+        """Likewise."""
         self._sequence = sequence
 
     async def register(self, labels: Mapping[str, str], reports: Sequence[DriverInstanceReport]) -> None:
@@ -159,6 +169,16 @@ def ignore(_: Tenant | None) -> None:
     """Whoever waits, waits."""
 
 
+class Renewal(Protocol):
+    """Has new tokens made."""
+
+    def seconds(self, identity: Identity) -> float | None:
+        """Until one should be made, by this machine's clock; it may be due since long. None: never."""
+
+    async def renew(self, calls: Calls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+        """Have one made, and keep it. RpcError: there is none now, or (`MAKES_NO_TOKENS`) never on this connection."""
+
+
 class Controller:
     """Connections to one controller as one exporter."""
 
@@ -171,11 +191,14 @@ class Controller:
         *,
         reread: Callable[[], Awaitable[tuple[Identity, Trust]]] | None = None,
         register: Callable[[], Awaitable[tuple[Identity, Trust]]] | None = None,
+        renewal: Renewal | None = None,
     ) -> None:
         """`reread` says who we are by now, when the controller does not take us for who we were.
 
-        `register` makes us somebody, first of all and whenever the controller does not take us any more.
+        `register` makes us somebody, first of all and whenever the controller does not take us any more. `renewal` has
+        new tokens made before ours end.
         """
+        self._renewal = renewal
         self.endpoint = endpoint
         self._reread = reread
         self._register = register
@@ -186,6 +209,8 @@ class Controller:
         self._marks = [(INSTANCE, uuid.uuid4().hex)]
         self._sequence = itertools.count(1)
         self._hurried = trio.Event()
+        self._renewed = trio.Event()
+        """Set when there is a new token: what stays open begins anew with it."""
         self._declined = LimitedLog(_log, logging.INFO)
         self._quoted = LimitedLog(_log, logging.INFO)
         """What the controller causes as often as it likes, with its own words."""
@@ -254,17 +279,21 @@ class Controller:
                 async with self.open() as calls:
                     await introduce(calls)
                     _log.info("registered with %s", self.endpoint)
-                    self._mind_the_end()
                     self._followed = calls
-                    while True:
-                        began = trio.current_time()
-                        try:
-                            if not await self._hear_ours(calls, told, pace, answer, waits):
-                                await self._hear(calls, told, pace)
-                        finally:
-                            if trio.current_time() - began >= STEADY_SECONDS:
-                                patience.worked()
-                        await _wait(patience.ended(), self.endpoint, self._hurried)
+
+                    async def hear(calls: Calls = calls) -> None:
+                        while True:
+                            began = trio.current_time()
+                            try:
+                                if not await self._hear_ours(calls, told, pace, answer, waits):
+                                    await self._hear(calls, told, pace)
+                            finally:
+                                if trio.current_time() - began >= STEADY_SECONDS:
+                                    patience.worked()
+                            await _wait(patience.ended(), self.endpoint, self._hurried)
+
+                    await first_of(hear, partial(self._until_renewed, calls))
+                    continue  # with the new token
             except JumpstarterError as error:
                 pause = patience.failed(error)
                 failed(error)
@@ -305,10 +334,36 @@ class Controller:
         self._identity, self._trust = identity, trust
         return True
 
+    async def _until_renewed(self, calls: Calls) -> None:
+        """Returns when there is a new token, as the one that we have was about to end."""
+        backoff = Backoff(*RENEWAL_PAUSES)
+        if self._renewal is None and self._register is None:
+            self._mind_the_end()
+        while self._renewal is not None:
+            if (seconds := self._renewal.seconds(self._identity)) is None:
+                break
+            if seconds > 0:  # in steps, as the wall clock may be set
+                await trio.sleep(min(seconds, RENEWAL_LOOK_SECONDS))
+                continue
+            try:
+                self._identity, self._trust = await self._renewal.renew(calls, self._identity, self._trust)
+            except JumpstarterError as error:
+                if isinstance(error, RpcError) and error.code in MAKES_NO_TOKENS:
+                    self._mind_the_end()
+                    break
+                _log.info("the token is not renewed yet: %s", error)
+                await trio.sleep(backoff.next())
+                continue
+            if (self._renewal.seconds(self._identity) or 1.0) > 0:
+                _log.info("there is a new token, as the one before was about to end")
+                self._renewed.set()
+                self._renewed = trio.Event()
+                return
+            break  # by our clock it is due again: once for each connection is enough
+        await trio.sleep_forever()
+
     def _mind_the_end(self) -> None:
         """A token is good for so long that its end comes as a surprise."""
-        if self._register is not None:
-            return  # it is registered again then
         left = read_claims(self._identity.token).left
         if left is not None and left < WARN_SECONDS:
             _log.warning(
@@ -371,12 +426,18 @@ class Controller:
         backoff = Backoff(0.3, 10.0)
         pace = Pace(*DIALS)
         while True:
-            since = trio.current_time()
-            try:
+            since, renewed = trio.current_time(), self._renewed
+
+            async def hear() -> None:
                 async with self.open() as calls, calls.stub.Listen(ListenRequest(lease_name=lease)) as call:
                     async for connection in call:
                         arrived(connection)
                         await self._keep(pace)
+
+            try:
+                await first_of(hear, renewed.wait)
+                if renewed.is_set():
+                    continue
             except JumpstarterError as error:
                 self._quoted.write(_quote(f"not listening for lease {lease}: {error}"))
             except Exception:  # the same: it is begun again

@@ -18,8 +18,9 @@ from weakref import WeakValueDictionary
 import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.file_names import safe_name
-from jumpstarter_proto.lab.v1 import boards_pb2
+from jumpstarter_proto.lab.v1 import boards_pb2, enrolment_pb2
 from jumpstarter_proto.lab.v1.boards_grpc import BoardServiceStub
+from jumpstarter_proto.lab.v1.enrolment_grpc import EnrolmentServiceStub
 from jumpstarter_proto.private_files import PrivateFileError
 from jumpstarter_proto.remote import (
     Backoff,
@@ -37,6 +38,7 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.identities import Identities, StoredIdentity
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
+from jumpstarter_exporter.registration.controller import Calls
 
 __all__ = [
     "BoardRegistration",
@@ -54,7 +56,6 @@ SETTLE_SECONDS = 0.5
 """Labels that change are told when they have had time to change back."""
 GONE_RETRY_SECONDS = 0.5, 60.0
 """The first and the longest pause before a controller is told again that boards are gone."""
-WARN_SECONDS = 30 * 86400.0
 LOCKS = "registering"
 """A folder in the state directory, of files that are empty."""
 LOCK_LOOK_SECONDS = 0.05
@@ -184,6 +185,7 @@ class BoardRegistration:
 
     async def _register(self) -> tuple[Identity, Trust]:
         await trio.to_thread.run_sync(self._reread)
+        await self._renew_host()
         labels = self._wanted
         try:
             async with self._open(self._host) as channel:
@@ -233,14 +235,43 @@ class BoardRegistration:
         host = self._identities.find_host()
         if host is not None and (host.endpoint, host.name) == (self._host.endpoint, self._host.name):
             self._host = host
-        left = read_claims(self._host.token).left
-        if left is not None and left < WARN_SECONDS:
+
+    async def _renew_host(self) -> None:
+        """Have a new token of the host's made, if the one that it has is about to end."""
+        claims = read_claims(self._host.token)
+        if claims.left is None or (claims.renewal_seconds or 1.0) > 0:
+            return
+        try:
+            async with self._open(self._host) as channel:
+                request = enrolment_pb2.RenewTokenRequest()
+                credential = await EnrolmentServiceStub(channel).RenewToken(request, timeout=CALL_SECONDS)
+            before, renewed = self._host, replace(self._host, token=credential.token)
+            await trio.to_thread.run_sync(self._keep_host, before, renewed)
+        except (RpcError, PrivateFileError) as error:
             _log.warning(
-                "the token of host %s is good for %.0f h more; %s",
+                "the token of host %s is good for %.0f h more, and is not renewed (%s); %s",
                 self._host.name,
-                left / 3600,
+                claims.left / 3600,
+                error,
                 _renewal(self._host),
             )
+        else:
+            self._host = renewed
+            _log.info("host %s has a new token, as the one before was about to end", renewed.name)
+
+    def _keep_host(self, before: Enrolment, renewed: Enrolment) -> None:
+        current = self._identities.find_host()
+        if current is not None and current.token == before.token:  # else somebody has enrolled it meanwhile
+            self._identities.save_host(renewed)
+
+    def seconds(self, identity: Identity) -> float | None:
+        """Until the board or its host should get a new token; see `Renewal`."""
+        found = (read_claims(token).renewal_seconds for token in (identity.token, self._host.token))
+        return min((one for one in found if one is not None), default=None)
+
+    async def renew(self, calls: Calls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+        """Have them made: registering the board once more is a new token."""
+        return await self.register()
 
     async def _save(self) -> None:
         try:

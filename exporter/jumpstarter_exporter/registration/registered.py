@@ -61,6 +61,7 @@ from jumpstarter_exporter.registration.controller import Calls, Controller
 from jumpstarter_exporter.registration.health import HealthReporter
 from jumpstarter_exporter.registration.host import BoardRegistration, identity_of, registration_of
 from jumpstarter_exporter.registration.host_users import HostUsers
+from jumpstarter_exporter.registration.renewal import OwnRenewal
 from jumpstarter_exporter.registration.serving import LeaseServer, Start
 from jumpstarter_exporter.registration.tenant import Tenant
 from jumpstarter_exporter.report import board_reports
@@ -105,7 +106,14 @@ def registered_exporter(
     records = RecordFile(state_directory(os.environ), config.board_name, config.file)
     if enrolment.host is not None:
         registration = registration_of(config)
-        controller = Controller(enrolment.endpoint, trust, identity, options, register=registration.register)
+        controller = Controller(
+            enrolment.endpoint,
+            trust,
+            identity,
+            options,
+            register=registration.register,
+            renewal=registration,
+        )
         if before is not None:
             controller.go_on_for(before.controller)
         return Registered(
@@ -125,7 +133,9 @@ def registered_exporter(
     async def reread() -> tuple[Identity, Trust]:
         return await trio.to_thread.run_sync(read)
 
-    controller = Controller(enrolment.endpoint, trust, identity, options, reread=reread)
+    controller = Controller(
+        enrolment.endpoint, trust, identity, options, reread=reread, renewal=OwnRenewal(config)
+    )
     if before is not None:
         controller.go_on_for(before.controller)
     return Registered(config, controller, inventory, records=records, socket=socket, health=health)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import jwt
 import pytest
@@ -310,6 +311,53 @@ async def test_the_end_of_a_token_is_said_a_month_before(
     with trio.move_on_after(1):
         await follow(lab, lambda _: None, Wired(lab, token=token))
     assert ("enrol again" in caplog.text) is said
+
+
+class Renewals:
+    """Tokens that are due at once, as those of a clock that is off, or for which there is no other."""
+
+    def __init__(self, *outcomes: RpcError | float) -> None:
+        self.outcomes = list(outcomes)
+        self.left = -1.0
+        self.asked: list[float] = []
+
+    def seconds(self, identity: Identity) -> float | None:
+        return self.left
+
+    async def renew(self, calls: Calls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+        self.asked.append(trio.current_time())
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, RpcError):
+            raise outcome
+        self.left = outcome
+        return replace(identity, token=f"token-{len(self.asked)}"), trust
+
+
+async def test_a_token_is_renewed_in_time_and_used_on_a_connection_of_its_own(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    renewals = Renewals(AWAY, AWAY, 1e9)
+    with trio.move_on_after(120):
+        await follow(lab, lambda _: None, Wired(lab, renewal=renewals))
+    first, second, third = renewals.asked
+    assert 0 < second - first <= 5
+    assert second < third <= 30
+    assert lab.heard == ["register 1 {}", "AVAILABLE"] * 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "times"),
+    [(RpcError(StatusCode.UNIMPLEMENTED, "what?"), 1), (-1.0, 1)],
+    ids=["never", "due again"],
+)
+async def test_a_token_that_is_due_all_the_time_is_asked_for_once_a_connection(
+    lab: Lab, autojump_clock: trio.testing.MockClock, outcome: RpcError | float, times: int
+) -> None:
+    renewals = Renewals(outcome, outcome)
+    with trio.move_on_after(3600):
+        await follow(lab, lambda _: None, Wired(lab, renewal=renewals))
+    assert len(renewals.asked) == times
+    assert lab.heard == ["register 1 {}", "AVAILABLE"]
 
 
 CALLS: list[Callable[[Calls], Awaitable[None]]] = [

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 from jumpstarter_proto.json_texts import parse_json
 
-__all__ = ["Claims", "read_claims"]
+__all__ = ["SUBJECT_AUDIENCE", "Claims", "read_claims"]
 
 OWN = "https://localhost:8085"
 """Jumpstarter's name for a controller's own tokens."""
+SUBJECT_AUDIENCE = "urn:jumpstarter:"
+"""Of a token that the controller's cluster signs: the audience that says whose it is begins so."""
+RENEWAL_SECONDS = 30 * 86400.0
+"""A token that is good for longer than three times that is renewed so long before its end."""
 LATEST = 253_370_764_800.0
 """The year 9999, in seconds since the epoch: a later time is a date in no time zone."""
 
@@ -27,6 +31,8 @@ class Claims:
     audiences: tuple[str, ...] = ()
     client: str = ""
     """Whose connection a router's token is for, if its controller is ours."""
+    issued: float | None = None
+    """Seconds since the epoch."""
 
     @property
     def left(self) -> float | None:
@@ -34,9 +40,20 @@ class Claims:
         return None if self.expires is None else self.expires - time.time()
 
     @property
+    def renewal_seconds(self) -> float | None:
+        """Seconds until it should be renewed, by this machine's clock: a third of its time, or a month, before its end.
+
+        It may be due since long. None if it does not say when it ends.
+        """
+        if self.expires is None or self.left is None:
+            return None
+        lifetime = 0.0 if self.issued is None else self.expires - self.issued
+        return self.left - (min(RENEWAL_SECONDS, lifetime / 3) if lifetime > 0 else RENEWAL_SECONDS)
+
+    @property
     def is_own(self) -> bool:
-        """Whether the controller itself issued it."""
-        return self.issuer == OWN
+        """Whether the controller itself issued it, or its cluster for it."""
+        return self.issuer == OWN or any(one.startswith(SUBJECT_AUDIENCE) for one in self.audiences)
 
 
 def read_claims(token: str) -> Claims:
@@ -59,6 +76,7 @@ def read_claims(token: str) -> Claims:
         _time(expires),
         tuple(one for one in audiences if isinstance(one, str)) if isinstance(audiences, list) else (),
         client if isinstance(client, str) else "",
+        _time(claims.get("iat")),
     )
 
 

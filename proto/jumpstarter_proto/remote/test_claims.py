@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.remote.claims import LATEST, Claims, read_claims
+from jumpstarter_proto.remote.claims import LATEST, SUBJECT_AUDIENCE, Claims, read_claims
 
 
 def token(claims: object) -> str:
@@ -70,3 +70,25 @@ def test_how_long_it_is_good() -> None:
     assert left is not None
     assert 99 < left <= 100
     assert read_claims(token({})).left is None
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "left", "due"),
+    [(365, 31, False), (365, 29, True), (9, 3.1, False), (9, 2.9, True), (None, 31, False), (None, 29, True)],
+)
+def test_a_token_is_renewed_a_third_of_its_time_or_a_month_before_its_end(
+    lifetime: float | None, left: float, due: bool
+) -> None:
+    expires = time.time() + left * 86400
+    claims = {"exp": expires} | ({} if lifetime is None else {"iat": expires - lifetime * 86400})
+    seconds = read_claims(token(claims)).renewal_seconds
+    assert seconds is not None
+    assert (seconds <= 0) is due
+    assert read_claims(token({"iat": 1})).renewal_seconds is None
+
+
+def test_a_token_that_the_controllers_cluster_signs_is_the_controllers() -> None:
+    found = read_claims(
+        token({"iss": "https://kubernetes.default.svc", "aud": ["lab:8082", f"{SUBJECT_AUDIENCE}x"]})
+    )
+    assert found.is_own

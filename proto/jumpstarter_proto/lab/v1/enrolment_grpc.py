@@ -21,6 +21,12 @@ ENROLMENT_SERVICE_LIST_ISSUERS = Method(
     enrolment_pb2.ListIssuersRequest,
     enrolment_pb2.ListIssuersResponse,
 )
+ENROLMENT_SERVICE_RENEW_TOKEN = Method(
+    "/jumpstarter_sbc.lab.v1.EnrolmentService/RenewToken",
+    Cardinality.UNARY_UNARY,
+    enrolment_pb2.RenewTokenRequest,
+    lab_pb2.Credential,
+)
 ENROLMENT_SERVICE_WHO_AM_I = Method(
     "/jumpstarter_sbc.lab.v1.EnrolmentService/WhoAmI",
     Cardinality.UNARY_UNARY,
@@ -45,6 +51,11 @@ class EnrolmentServiceStub:
     ) -> enrolment_pb2.ListIssuersResponse:
         return await self._channel.unary(ENROLMENT_SERVICE_LIST_ISSUERS, request, timeout=timeout, metadata=metadata)
 
+    async def RenewToken(
+        self, request: enrolment_pb2.RenewTokenRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> lab_pb2.Credential:
+        return await self._channel.unary(ENROLMENT_SERVICE_RENEW_TOKEN, request, timeout=timeout, metadata=metadata)
+
     async def WhoAmI(
         self, request: enrolment_pb2.WhoAmIRequest, *, timeout: float | None = None, metadata: Metadata = ()
     ) -> enrolment_pb2.WhoAmIResponse:
@@ -60,7 +71,10 @@ class EnrolmentServiceServicer(Servicer):
     async def ListIssuers(self, request: enrolment_pb2.ListIssuersRequest, call: ServerCall[enrolment_pb2.ListIssuersRequest, enrolment_pb2.ListIssuersResponse]) -> enrolment_pb2.ListIssuersResponse:
         raise self.unimplemented("ListIssuers")
 
+    async def RenewToken(self, request: enrolment_pb2.RenewTokenRequest, call: ServerCall[enrolment_pb2.RenewTokenRequest, lab_pb2.Credential]) -> lab_pb2.Credential:
+        raise self.unimplemented("RenewToken")
+
     async def WhoAmI(self, request: enrolment_pb2.WhoAmIRequest, call: ServerCall[enrolment_pb2.WhoAmIRequest, enrolment_pb2.WhoAmIResponse]) -> enrolment_pb2.WhoAmIResponse:
         raise self.unimplemented("WhoAmI")
 
-    METHODS = (ENROLMENT_SERVICE_ENROL, ENROLMENT_SERVICE_LIST_ISSUERS, ENROLMENT_SERVICE_WHO_AM_I)
+    METHODS = (ENROLMENT_SERVICE_ENROL, ENROLMENT_SERVICE_LIST_ISSUERS, ENROLMENT_SERVICE_RENEW_TOKEN, ENROLMENT_SERVICE_WHO_AM_I)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from jumpstarter_proto.lab.v1 import lab_pb2 as jumpstarter__proto_dot_lab_dot_v1_dot_lab__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(jumpstarter_proto/lab/v1/enrolment.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\"jumpstarter_proto/lab/v1/lab.proto\"9\n\x0c\x45nrolRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\t\"\x0f\n\rWhoAmIRequest\"1\n\x0eWhoAmIResponse\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x14\n\x12ListIssuersRequest\"F\n\x13ListIssuersResponse\x12/\n\x07issuers\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Issuer\"4\n\x06Issuer\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\n\n\x02\x63\x61\x18\x03 \x01(\t2\xa6\x02\n\x10\x45nrolmentService\x12Q\n\x05\x45nrol\x12$.jumpstarter_sbc.lab.v1.EnrolRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12\x66\n\x0bListIssuers\x12*.jumpstarter_sbc.lab.v1.ListIssuersRequest\x1a+.jumpstarter_sbc.lab.v1.ListIssuersResponse\x12W\n\x06WhoAmI\x12%.jumpstarter_sbc.lab.v1.WhoAmIRequest\x1a&.jumpstarter_sbc.lab.v1.WhoAmIResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(jumpstarter_proto/lab/v1/enrolment.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\"jumpstarter_proto/lab/v1/lab.proto\"9\n\x0c\x45nrolRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\t\"\x13\n\x11RenewTokenRequest\"\x0f\n\rWhoAmIRequest\"1\n\x0eWhoAmIResponse\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x14\n\x12ListIssuersRequest\"F\n\x13ListIssuersResponse\x12/\n\x07issuers\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Issuer\"4\n\x06Issuer\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\n\n\x02\x63\x61\x18\x03 \x01(\t2\x83\x03\n\x10\x45nrolmentService\x12Q\n\x05\x45nrol\x12$.jumpstarter_sbc.lab.v1.EnrolRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12\x66\n\x0bListIssuers\x12*.jumpstarter_sbc.lab.v1.ListIssuersRequest\x1a+.jumpstarter_sbc.lab.v1.ListIssuersResponse\x12[\n\nRenewToken\x12).jumpstarter_sbc.lab.v1.RenewTokenRequest\x1a\".jumpstarter_sbc.lab.v1.Credential\x12W\n\x06WhoAmI\x12%.jumpstarter_sbc.lab.v1.WhoAmIRequest\x1a&.jumpstarter_sbc.lab.v1.WhoAmIResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +34,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLREQUEST']._serialized_start=104
   _globals['_ENROLREQUEST']._serialized_end=161
-  _globals['_WHOAMIREQUEST']._serialized_start=163
-  _globals['_WHOAMIREQUEST']._serialized_end=178
-  _globals['_WHOAMIRESPONSE']._serialized_start=180
-  _globals['_WHOAMIRESPONSE']._serialized_end=229
-  _globals['_LISTISSUERSREQUEST']._serialized_start=231
-  _globals['_LISTISSUERSREQUEST']._serialized_end=251
-  _globals['_LISTISSUERSRESPONSE']._serialized_start=253
-  _globals['_LISTISSUERSRESPONSE']._serialized_end=323
-  _globals['_ISSUER']._serialized_start=325
-  _globals['_ISSUER']._serialized_end=377
-  _globals['_ENROLMENTSERVICE']._serialized_start=380
-  _globals['_ENROLMENTSERVICE']._serialized_end=674
+  _globals['_RENEWTOKENREQUEST']._serialized_start=163
+  _globals['_RENEWTOKENREQUEST']._serialized_end=182
+  _globals['_WHOAMIREQUEST']._serialized_start=184
+  _globals['_WHOAMIREQUEST']._serialized_end=199
+  _globals['_WHOAMIRESPONSE']._serialized_start=201
+  _globals['_WHOAMIRESPONSE']._serialized_end=250
+  _globals['_LISTISSUERSREQUEST']._serialized_start=252
+  _globals['_LISTISSUERSREQUEST']._serialized_end=272
+  _globals['_LISTISSUERSRESPONSE']._serialized_start=274
+  _globals['_LISTISSUERSRESPONSE']._serialized_end=344
+  _globals['_ISSUER']._serialized_start=346
+  _globals['_ISSUER']._serialized_end=398
+  _globals['_ENROLMENTSERVICE']._serialized_start=401
+  _globals['_ENROLMENTSERVICE']._serialized_end=788
 # @@protoc_insertion_point(module_scope)

@@ -17,6 +17,10 @@ class EnrolRequest(_message.Message):
     nonce: str
     def __init__(self, kind: _Optional[str] = ..., code: _Optional[str] = ..., nonce: _Optional[str] = ...) -> None: ...
 
+class RenewTokenRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class WhoAmIRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -1,0 +1,70 @@
+"""Who an exporter is goes on beyond the end of its token: a controller of ours makes another in time.
+
+It is kept where the one before was: in the state directory, or in the exporter's own file. Where that cannot be written
+the state directory has it from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import trio
+from jumpstarter_proto.documents import edited
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.lab.v1 import enrolment_pb2
+from jumpstarter_proto.private_files import PrivateFileError, write_private
+from jumpstarter_proto.remote import Identity, Trust, read_claims
+
+from jumpstarter_exporter.config import ExporterConfig, load, with_identity
+from jumpstarter_exporter.config.identities import Identities
+from jumpstarter_exporter.config.model import Enrolment
+from jumpstarter_exporter.registration.controller import CALL_SECONDS, Calls
+
+__all__ = ["OwnRenewal"]
+
+_log = logging.getLogger(__name__)
+
+
+class OwnRenewal:
+    """Of an exporter that somebody has enrolled, or given a token to."""
+
+    def __init__(self, config: ExporterConfig, identities: Identities | None = None) -> None:
+        self._config = config
+        self._identities = identities or Identities()
+
+    def seconds(self, identity: Identity) -> float | None:
+        """See `Renewal`."""
+        return read_claims(identity.token).renewal_seconds
+
+    async def renew(self, calls: Calls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+        """See `Renewal`."""
+        credential = await calls.enrolment.RenewToken(enrolment_pb2.RenewTokenRequest(), timeout=CALL_SECONDS)
+        try:
+            await trio.to_thread.run_sync(self._keep, identity.token, credential.token)
+        except (JumpstarterError, OSError) as error:
+            _log.warning("the new token is lost when this process ends, as it cannot be kept: %s", error)
+        return replace(identity, token=credential.token), trust
+
+    def _keep(self, before: str, token: str) -> None:
+        """Put it in the place of the one before, unless somebody else has put another there meanwhile."""
+        config, identities = self._config, self._identities
+        current = config if config.discovered is not None else load(config.file, lenient=True)
+        enrolment = with_identity(current, identities).enrolment
+        if enrolment is None or enrolment.token != before:
+            return
+        stored = identities.find(config.board_name)
+        new = replace(enrolment, token=token)
+        if stored is not None and stored.enrolment.token == before:
+            identities.save(stored.board, new, stored.config)
+            return
+        try:
+            _write(new)
+        except (PrivateFileError, OSError) as error:
+            kept = identities.save(config.board_name, new, config.file)
+            _log.warning("%s; the new token is in %s, which counts from now on", error, kept)
+
+
+def _write(enrolment: Enrolment) -> None:
+    text = enrolment.file.read_text(encoding="utf-8")
+    write_private(enrolment.file, edited(text, {("token",): enrolment.token}).encode())
