@@ -28,8 +28,8 @@ class Faults:
         self.kubeconfig = kubeconfig
         self.next: list[int] = []
         self.always: Callable[[], int] = lambda: PASS
-        self.refuses: Callable[[str], int] = lambda _: PASS
-        """By path: what comes before all that."""
+        self.refuses: Callable[[str, str], int] = lambda _method, _path: PASS
+        """What comes before all that."""
         self.seen: list[str] = []
         """Methods and paths of all requests."""
 
@@ -55,7 +55,7 @@ def faulty(cluster: Cluster, folder: Path) -> Iterator[Faults]:
             body = self.rfile.read(length) if length else None
             is_watch = "watch=true" in self.path
             faults.seen.append(f"{self.command} {self.path.partition('?')[0]}")
-            fault = faults.refuses(self.path.partition("?")[0])
+            fault = faults.refuses(self.command, self.path.partition("?")[0])
             if not fault and not is_watch:
                 fault = faults.next.pop(0) if faults.next else faults.always()
             if fault == CUT_BEFORE:

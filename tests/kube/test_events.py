@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.store import Change
 from jumpstarter_controller.store.contract import Half, key_of
@@ -18,6 +19,7 @@ from jumpstarter_controller.store.kubernetes import EventRecorder, KubernetesSto
 from jumpstarter_controller.store.kubernetes.events import CLOSE_SECONDS, OBJECT_BURST
 from msgspec.structs import replace
 
+from tests.kube.conftest import DEFINITIONS
 from tests.kube.faulty import faulty
 from tests.kube.server.cluster import Cluster
 from tests.kube.test_lease import KubeLab
@@ -119,7 +121,7 @@ def test_a_server_that_takes_no_events_is_in_nobodys_way(
 ) -> None:
     with faulty(lab_cluster, tmp_path) as proxy:
         held = threading.Event()
-        proxy.refuses = lambda path: (held.wait(60) and 0) or 403 if path.endswith("/events") else 0
+        proxy.refuses = lambda _, path: (held.wait(60) and 0) or 403 if path.endswith("/events") else 0
         api = connect(proxy.kubeconfig)
         store = KubernetesStore(api, namespace, events=EventRecorder(api, namespace))
         lease = Lease(namespace=namespace, name="mine", client="ann", exporter_name="one", duration=60.0)
@@ -147,16 +149,10 @@ def test_who_may_not_write_events_is_told_once_and_leases_go_on(lab_cluster: Clu
 
     class AlicesLab(KubeLab):
         def start_controller(self, *options: str) -> Any:
-            mine = ("-n", self.namespace)
-            for number, group in enumerate(("jumpstarter.dev", "lab.jumpstarter.dev")):
-                role = f"all-{number}"
-                rules = [{"apiGroups": [group], "resources": ["*"], "verbs": ["*"]}]
-                self.cluster.ask(
-                    "POST",
-                    f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.namespace}/roles",
-                    {"metadata": {"name": role}, "rules": rules},
-                )
-                self.cluster.kubectl("create", "rolebinding", role, f"--role={role}", "--user=alice", *mine)
+            role = yaml.safe_load((DEFINITIONS.parent / "role.yaml").read_text())
+            role["rules"] = [one for one in role["rules"] if one["resources"] != ["events"]]
+            self.kubectl("apply", "-f", "-", input=yaml.safe_dump(role))
+            self.kubectl("create", "rolebinding", "it", "--role=jumpstarter-controller", "--user=alice")
             admin, self.cluster = self.cluster, Cluster(kubeconfig, lab_cluster.programs)
             daemon = super().start_controller(*options)
             self.cluster = admin

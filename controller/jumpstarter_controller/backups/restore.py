@@ -38,7 +38,7 @@ from jumpstarter_controller.lab import Drain, View
 from jumpstarter_controller.store import SqliteStore, StoreError
 from jumpstarter_controller.store.whole import overwrite
 
-__all__ = ["Restored", "restore"]
+__all__ = ["Restored", "check_alone", "give", "keep_data", "restore"]
 
 STAGE = ".restore-"
 OTHER_PLACE = "another disk for the data folder"
@@ -82,14 +82,14 @@ def restore(folder: DataFolder, path: Path, *, exactly: bool = False) -> Restore
 
 
 def _restore(folder: DataFolder, contents: Contents, stage: Path, *, exactly: bool) -> Restored:
-    kept = _kept_before(folder) or _keep(folder, stage)
+    kept = _kept_before(folder) or keep_data(folder, stage)
     present, why_not = _present(kept, stage)
     new = DataFolder(stage / "new")
     _unpack(contents, new)
     lab = load(new.database)
     carried = _carried(lab, present, exactly=exactly)
     _write(new.database, carried)
-    _give(folder.path, new.path, *new.path.iterdir(), folder.path / "lock")
+    give(folder.path, new.path, *new.path.iterdir(), folder.path / "lock")
     sentences = [*carried.sentences]
     before = None if kept is None else DataFolder(kept).signing_key
     if before is not None and before.exists() and before.read_bytes() != contents.files.get(before.name):
@@ -116,9 +116,9 @@ def _kept_before(folder: DataFolder) -> Path | None:
     return folder.path / safe_name(name) if name else None
 
 
-def _keep(folder: DataFolder, stage: Path) -> Path | None:
-    """A copy of the present data; None if there is none."""
-    _check_alone(folder.database)
+def keep_data(folder: DataFolder, stage: Path, why: str = "restore") -> Path | None:
+    """A copy of the present data, from before something; None if there is none."""
+    check_alone(folder.database)
     copies = DataFolder(stage / "kept")
     pairs = [(folder.path / name, copies.path / name) for name in KEPT_FILES]
     pairs += [(beside(folder.database, suffix), beside(copies.database, suffix)) for suffix in ("", "-wal")]
@@ -129,8 +129,8 @@ def _keep(folder: DataFolder, stage: Path) -> Path | None:
     for pair in there:
         copy_private(*pair)
     sync_folder(copies.path)
-    _give(folder.path, copies.path, *copies.path.iterdir())
-    first = folder.path / time.strftime("before-restore-%Y%m%dT%H%M%S")
+    give(folder.path, copies.path, *copies.path.iterdir())
+    first = folder.path / time.strftime(f"before-{why}-%Y%m%dT%H%M%S")
     for number in count(1):
         kept = first if number == 1 else beside(first, f"-{number}")
         if not kept.exists():
@@ -140,7 +140,7 @@ def _keep(folder: DataFolder, stage: Path) -> Path | None:
     return kept
 
 
-def _check_alone(database: Path) -> None:
+def check_alone(database: Path) -> None:
     """BackupUsageError if some program has it open: what that writes would be lost. Closes SQLite's log, if it can."""
     if not database.exists():
         return
@@ -225,7 +225,7 @@ def _replace(folder: DataFolder, new: DataFolder) -> None:
     sync_folder(folder.path)
 
 
-def _give(folder: Path, *paths: Path) -> None:
+def give(folder: Path, *paths: Path) -> None:
     """Files that root makes belong to whom the folder belongs, so that the service can use them."""
     if os.geteuid() == 0:
         owner = folder.stat()

@@ -1,18 +1,21 @@
-"""What `admin backup` and `admin restore` do, and say."""
+"""What `admin backup`, `restore`, `export` and `import` do, and say."""
 
 from __future__ import annotations
 
 import stat
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+import trio
 from jumpstarter_proto.terminal import print_error_line, print_line
 
 from jumpstarter_controller.backups import restore, write_backup
-from jumpstarter_controller.folder import DataFolder, default_folder
+from jumpstarter_controller.backups.kubernetes import Moved, export_lab, import_lab
+from jumpstarter_controller.folder import DataFolder, KubernetesLab, default_folder
 
-__all__ = ["backup", "bring_back"]
+__all__ = ["backup", "bring_back", "export", "import_"]
 
 _WORDS = {
     "client": "clients",
@@ -51,6 +54,56 @@ def bring_back(file: Path, *, exactly: bool, data: Path | None) -> int:
         f"Start the controller as it was started before; it is reached at {done.contents.addresses.endpoint}."
     )
     return 0
+
+
+def export(namespace: str, kubeconfig: Path | None, *, overwrite: bool, data: Path | None) -> int:
+    """Move the lab to Kubernetes, and say what was done."""
+    folder = DataFolder(data or default_folder())
+    target = KubernetesLab(namespace, _absolute(kubeconfig))
+    done = trio.run(partial(export_lab, folder, target, overwrite=overwrite))
+    there = "is already" if done.was_done else "is now"
+    print_line(
+        f"The lab {there} in the namespace {done.namespace}: {_numbers(done.counts)}, and the lab's keys."
+    )
+    _say_rest(done)
+    print_line(
+        f"Start a controller with --store kubernetes --namespace {done.namespace}, reached at {done.endpoint} as "
+        "before: clients, exporters and hosts go on with the tokens that they have."
+    )
+    return 0
+
+
+def import_(namespace: str, kubeconfig: Path | None, *, overwrite: bool, data: Path | None) -> int:
+    """Move the lab from Kubernetes to the folder, and say what was done."""
+    folder = DataFolder(data or default_folder())
+    source = KubernetesLab(namespace, _absolute(kubeconfig)) if namespace or kubeconfig is not None else None
+    done = trio.run(partial(import_lab, folder, source, overwrite=overwrite))
+    there = "is already" if done.was_done else "is now"
+    print_line(f"The lab {there} in {folder.path}: {_numbers(done.counts)}, and the lab's keys.")
+    _say_rest(done)
+    where = (
+        f"reached at {done.endpoint} as before"
+        if done.endpoint
+        else "reached at the same --endpoint as before"
+    )
+    print_line(
+        f"Start a controller on it without --store, {where}: clients, exporters and hosts go on with the tokens that "
+        "they have."
+    )
+    return 0
+
+
+def _say_rest(done: Moved) -> None:
+    for sentence in done.sentences:
+        print_line(f"- {sentence}")
+    if done.kept is not None:
+        print_line(
+            f"What was there before is in {done.kept}, a data folder of its own; delete it when it is not needed."
+        )
+
+
+def _absolute(kubeconfig: Path | None) -> str:
+    return "" if kubeconfig is None else str(kubeconfig.absolute())
 
 
 def _warn_if_open(file: Path) -> None:

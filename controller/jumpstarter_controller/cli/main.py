@@ -411,6 +411,69 @@ def restore_backup(
     return backup.bring_back(file, exactly=exactly, data=data)
 
 
+@admin.command(name="export")
+def export_lab(
+    *,
+    namespace: str = "",
+    kubeconfig: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    data: Path | None = None,
+) -> int:
+    """Move the lab from its file to objects of a Kubernetes cluster, while no controller runs.
+
+    Records, uids and keys are the same, so that all tokens stay valid. The file is kept in a folder beside. One that
+    was cut short leaves the lab where it was, and goes on when it is run again.
+
+        jumpstarter-controller admin export --namespace lab
+        jumpstarter-controller admin export --namespace lab --kubeconfig cluster.yaml
+
+    Parameters
+    ----------
+    namespace
+        Of the cluster, which the lab's own has to be called, too; otherwise that of the kubeconfig.
+    kubeconfig
+        How the cluster is reached; otherwise as kubectl does.
+    overwrite
+        What else is in the namespace is replaced, or goes.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+
+    return backup.export(namespace, kubeconfig, overwrite=overwrite, data=data)
+
+
+@admin.command(name="import")
+def import_lab(
+    *,
+    namespace: str = "",
+    kubeconfig: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    data: Path | None = None,
+) -> int:
+    """Move the lab from a Kubernetes cluster to a file in its folder, while no controller runs.
+
+    The reverse of `admin export`. The objects stay, and no lease begins there any more.
+
+        jumpstarter-controller admin import
+        jumpstarter-controller admin import --namespace lab --data /var/lib/jumpstarter-controller
+
+    Parameters
+    ----------
+    namespace
+        Where the lab is; otherwise where it was exported to from this folder.
+    kubeconfig
+        How the cluster is reached; otherwise as kubectl does.
+    overwrite
+        A lab that the folder has is kept beside.
+    data
+        The folder of the controller's state; made if it is not there.
+    """
+    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+
+    return backup.import_(namespace, kubeconfig, overwrite=overwrite, data=data)
+
+
 @admin.command(name="journal")
 def read_journal(
     *,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jumpstarter_controller.folder import DataError, DataFolder, KubernetesLab
 from jumpstarter_controller.replicas import Lock, SharedSecret
 from jumpstarter_controller.store.contract import Store
 from jumpstarter_controller.store.sqlite import SqliteStore
 
-__all__ = ["Shared", "open_store"]
+if TYPE_CHECKING:
+    from jumpstarter_controller.store.kubernetes import KubernetesStore
+
+__all__ = ["Shared", "open_kubernetes", "open_store"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +37,13 @@ def open_store(folder: DataFolder, lab: KubernetesLab | None) -> tuple[Store, Sh
     """
     if lab is None:
         return SqliteStore(folder.database), None
+    if folder.database.exists():
+        _log.warning("%s is not used: the records of this lab are in Kubernetes", folder.database)
+    return open_kubernetes(lab)
+
+
+def open_kubernetes(lab: KubernetesLab) -> tuple[KubernetesStore, Shared]:
+    """The objects of a lab, and what its controllers share. Raises as `open_store`."""
     try:
         # Only for who asks for it: it is large.
         from jumpstarter_controller.store.kubernetes import (  # noqa: PLC0415
@@ -48,8 +59,6 @@ def open_store(folder: DataFolder, lab: KubernetesLab | None) -> tuple[Store, Sh
         raise DataError(
             f"a lab in Kubernetes needs the package {error.name}; install jumpstarter-sbc[controller,kubernetes]"
         ) from None
-    if folder.database.exists():
-        _log.warning("%s is not used: the records of this lab are in Kubernetes", folder.database)
     api = connect(Path(lab.kubeconfig) if lab.kubeconfig else None)
     namespace = lab.namespace or api.namespace
     store = KubernetesStore(api, namespace, events=EventRecorder(api, namespace))

@@ -434,6 +434,11 @@ class KubernetesStore:
         """What the API server's answer means for who runs the controller."""
         return _ServerError(refusal(self._api.host, error))
 
+    @property
+    def rejected(self) -> dict[Place, str]:
+        """Objects that were seen and are no records, and why."""
+        return self._rejected.copy()
+
     # What an attempt needs
 
     @property

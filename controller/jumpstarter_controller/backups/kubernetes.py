@@ -1,0 +1,423 @@
+"""Moves a lab from the file in its folder to the objects of a Kubernetes namespace, and back.
+
+Names, uids and keys stay, so that every token does. The namespace has the name that the lab has. Nothing of the place
+that the lab leaves is lost: the file is kept beside, the objects stay and are drained. A move that was cut short leaves
+the lab where it was, and goes on when it is run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+from jumpstarter_proto.private_files import read_private, sync_folder, write_private
+from jumpstarter_proto.tasks import collapsed
+from jumpstarter_proto.texts import shown
+from msgspec.structs import replace
+
+from jumpstarter_controller.backups.archive import (
+    SECRETS,
+    BackupError,
+    BackupUsageError,
+    beside,
+    explained,
+    load,
+    remove,
+)
+from jumpstarter_controller.backups.moves import (
+    MOVING,
+    MovePlan,
+    is_same,
+    namespaces_of,
+    plan_of,
+    records_of,
+    request_of,
+)
+from jumpstarter_controller.backups.restore import OTHER_PLACE, check_alone, give, keep_data
+from jumpstarter_controller.folder import DataError, DataFolder, KubernetesLab
+from jumpstarter_controller.lab import Drain, Lease, Record, View
+from jumpstarter_controller.replicas import Leadership, SharedSecret
+from jumpstarter_controller.store import Change, Half, Snapshot, SqliteStore, Store, StoreError
+from jumpstarter_controller.store.contract import key_of
+from jumpstarter_controller.store.opening import Shared, open_kubernetes
+from jumpstarter_controller.store.whole import fill
+
+if TYPE_CHECKING:
+    from jumpstarter_controller.store.kubernetes import KubernetesStore
+
+__all__ = ["Moved", "export_lab", "import_lab"]
+
+LEAD_SECONDS = 20.0
+"""A controller that was killed leads for some seconds more."""
+CHANGES = 50
+"""Are written at a time; between them it is looked whether we still may."""
+MOST_NAMED = 8
+STAGE = ".move-"
+SHARED_FILES = (*SECRETS, "tls.crt")
+MOVED = "the lab was moved to a file; its controller is elsewhere"
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What was done."""
+
+    namespace: str
+    counts: Mapping[str, int]
+    """Records by kind."""
+    endpoint: str
+    """As the controller was reached; empty where nobody knows."""
+    kept: Path | None = None
+    """Where what was there before is."""
+    was_done: bool = False
+    """It was there already."""
+    sentences: tuple[str, ...] = ()
+    """What its user has to know."""
+
+
+async def export_lab(folder: DataFolder, target: KubernetesLab, *, overwrite: bool = False) -> Moved:
+    """Move the lab of a folder to a namespace. With `overwrite` what else is there goes.
+
+    Raises:
+        BackupError: it cannot be; says why. The lab is in its folder as before.
+        DataError, StoreError, PrivateFileError: the same.
+    """
+    folder.check_access()
+    with folder.locked() as alone, collapsed():
+        _check_stopped(folder, is_stopped=alone)
+        folder.check_whole()
+        addresses = folder.addresses()
+        if not folder.database.exists() and addresses.kubernetes is None:
+            raise DataError(f"there is no {folder.database.name} in {folder.path}; restore a backup first")
+        if not folder.database.exists():
+            return await _exported_before(folder)
+        check_alone(folder.database)
+        lab = await _in_thread(partial(load, folder.database))
+        async with _opened(target, folder) as (store, shared, namespace):
+            _check_namespace(lab, namespace)
+            request = request_of(read_private(folder.signing_key))
+            snapshot = await _in_thread(store.snapshot)
+            plan = plan_of(lab, snapshot, request)
+            files = _files(folder)
+            secret = await _in_thread(shared.secret.read)
+            _check_target(namespace, plan, _differing(secret, files), shared.secret.NAME, overwrite=overwrite)
+            was_drained = await _drain(store, snapshot, MOVING, request)
+            await _share(shared.secret, secret, files)
+            await _write(store, plan, namespace)
+            await _settle_drain(store, lab.get(Drain, Drain.PLACE), request)
+        kept = await _in_thread(partial(_set_aside, folder, replace(target, namespace=namespace)))
+        sentences = (
+            [] if plan.done == 0 and not was_drained else ["an export that was cut short was completed"]
+        )
+        if plan.others:
+            sentences.append(f"replaced, or gone: {_named(plan.others)}")
+        if lab.get(Drain, Drain.PLACE) is not None:
+            sentences.append("the lab is drained; let leases begin: jumpstarter-controller resume")
+        return Moved(namespace, _counts(lab), addresses.endpoint, kept, sentences=tuple(sentences))
+
+
+async def import_lab(folder: DataFolder, source: KubernetesLab | None, *, overwrite: bool = False) -> Moved:
+    """Move the lab of a namespace to a folder. With `overwrite` it takes the place of what is there, which is kept.
+
+    Without `source` it is where the folder's lab was exported to. Raises as `export_lab`.
+    """
+    folder.prepare()
+    with folder.locked() as alone, collapsed():
+        _check_stopped(folder, is_stopped=alone)
+        folder.check_whole()
+        try:
+            addresses = folder.addresses()
+        except DataError:
+            addresses = None
+        source = source or (addresses.kubernetes if addresses else None)
+        if source is None:
+            raise BackupUsageError(
+                f"the lab of {folder.path} is not in Kubernetes; say where it is with --namespace or --kubeconfig"
+            )
+        async with _opened(source, folder) as (store, shared, namespace):
+            snapshot = await _in_thread(store.snapshot)
+            if snapshot.damaged:
+                raise BackupError(
+                    f"objects that are no records cannot be moved: {_named(sorted(snapshot.damaged, key=str))}; "
+                    "correct or delete them with kubectl"
+                )
+            left = [place for place in store.rejected if place[0] is Lease]
+            lab = _lab_of(snapshot)
+            files = await _in_thread(shared.secret.read) or {}
+            has_all = await _in_thread(partial(_is_here, folder, snapshot))
+            if folder.database.exists() and not has_all and not overwrite:
+                raise BackupUsageError(
+                    f"{folder.database} is there already, and is another lab or another state of it; choose another "
+                    "--data, or keep it beside the new one with --overwrite"
+                )
+            kept = None
+            if not has_all:
+                kept = await _in_thread(partial(_take_in, folder, lab, files, shared.secret.NAME))
+            if addresses is not None:
+                folder.remember(replace(addresses, kubernetes=None))
+            request = request_of(read_private(folder.signing_key))
+            await _drain(store, snapshot, replace(MOVING, reason=MOVED), request)
+        sentences = [f"leases that nobody can read stay behind: {_named(left)}"] if left else []
+        sentences.append(
+            f"the objects stay in the namespace {namespace}, and no lease begins there; delete them when they are not "
+            "needed"
+        )
+        if source.tokens != "own":
+            sentences.append("tokens of ServiceAccounts are not valid here: whoever has one needs another")
+        endpoint = addresses.endpoint if addresses else ""
+        return Moved(namespace, _counts(lab), endpoint, kept, was_done=has_all, sentences=tuple(sentences))
+
+
+def _check_stopped(folder: DataFolder, *, is_stopped: bool) -> None:
+    if not is_stopped:
+        raise BackupUsageError(
+            f"a controller uses {folder.path}; stop it first (systemctl stop jumpstarter-controller)"
+        )
+
+
+async def _exported_before(folder: DataFolder) -> Moved:
+    """What the folder's lab consists of, which is in Kubernetes."""
+    addresses = folder.addresses()
+    assert addresses.kubernetes is not None
+    store, _ = await _in_thread(partial(open_kubernetes, addresses.kubernetes))
+    try:
+        lab = _lab_of(await _in_thread(store.snapshot))
+        return Moved(store.namespace, _counts(lab), addresses.endpoint, was_done=True)
+    finally:
+        await _in_thread(store.close)
+
+
+@asynccontextmanager
+async def _opened(
+    lab: KubernetesLab, folder: DataFolder
+) -> AsyncIterator[tuple[KubernetesStore, Shared, str]]:
+    """The lab's objects, while no controller uses them.
+
+    Raises:
+        BackupUsageError: one does.
+        FollowedError, in the block: another has begun to.
+    """
+    store, shared = await _in_thread(partial(open_kubernetes, lab))
+    leadership = Leadership(shared.lock, folder.replica())
+    said = ""
+
+    def say(sentence: str) -> None:
+        nonlocal said
+        said = sentence
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leadership.run)
+            with trio.move_on_after(LEAD_SECONDS) as waiting:
+                await leadership.until_leads(say)
+            if waiting.cancelled_caught and leadership.trouble:
+                raise StoreError(leadership.trouble)
+            if waiting.cancelled_caught:
+                raise BackupUsageError(
+                    f"controller {leadership.holder} runs on the namespace {store.namespace}; stop it first (kubectl "
+                    f"scale --namespace {store.namespace} --replicas 0 deployment ...)"
+                )
+            nursery.start_soon(leadership.until_followed)
+            yield store, shared, store.namespace
+            nursery.cancel_scope.cancel()
+    finally:
+        await leadership.resign()
+        with trio.CancelScope(shield=True):
+            await _in_thread(store.close)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """It ends, also when this is cancelled: what it writes is known then."""
+    return await trio.to_thread.run_sync(work)
+
+
+def _check_namespace(lab: View, namespace: str) -> None:
+    """A token names its namespace, and so does whoever has it."""
+    found = namespaces_of(lab) - {namespace}
+    if not found:
+        return
+    names = ", ".join(sorted(found))
+    what = f"the namespaces {names}" if len(found) > 1 else f"the namespace {names}"
+    raise BackupUsageError(
+        f"the lab has {what}, and would be in the namespace {namespace} of the cluster, where no token of it is valid; "
+        "say --namespace, and make one of that name in the cluster if there is none. A lab in Kubernetes has one"
+    )
+
+
+def _check_target(
+    namespace: str, plan: MovePlan, keys: Sequence[str], secret: str, *, overwrite: bool
+) -> None:
+    if overwrite or not (plan.others or keys):
+        return
+    words = [_named(plan.others)] if plan.others else []
+    if keys:
+        words.append(f"other keys, in the Secret {secret}")
+    raise BackupUsageError(
+        f"the namespace {namespace} has what is not this lab's, or another state of it: {', '.join(words)}; nothing "
+        "was changed. Choose another cluster, or have all of it replaced with --overwrite"
+    )
+
+
+def _files(folder: DataFolder) -> dict[str, bytes]:
+    found = {}
+    for name in SHARED_FILES:
+        path = folder.path / name
+        if path.exists():
+            found[name] = read_private(path) if name in SECRETS else path.read_bytes()
+    return found
+
+
+def _differing(secret: Mapping[str, bytes] | None, files: Mapping[str, bytes]) -> list[str]:
+    return [name for name, body in (secret or {}).items() if name in files and files[name] != body]
+
+
+async def _share(secret: SharedSecret, there: Mapping[str, bytes] | None, files: Mapping[str, bytes]) -> None:
+    if there is None:
+        if not await _in_thread(partial(secret.make, files)):
+            raise BackupError(f"somebody has just made the Secret {secret.NAME}; run it again")
+    elif any(there.get(name) != body for name, body in files.items()):
+        await _in_thread(partial(secret.add, files))
+
+
+async def _write(store: Store, plan: MovePlan, namespace: str) -> None:
+    """Make the plan's changes. What is written already stays; whoever runs it again goes on from there."""
+    total = len(plan.changes)
+    written = 0
+    revisions: dict[object, int] = {}
+    try:
+        while written < total:
+            part = [
+                one._replace(revision=revisions.get(one.place, one.revision))
+                for one in plan.changes[written : written + CHANGES]
+            ]
+            for done in await _in_thread(partial(store.commit, part)):
+                revisions[done.place] = done.revision
+            written += len(part)
+    except Exception as error:
+        raise BackupError(
+            f"{written} of {total} changes to the namespace {namespace} were made, and then: {error}. The lab is in "
+            "its folder as before; run the same command again to go on"
+        ) from error
+
+
+async def _drain(store: Store, snapshot: Snapshot, drain: Drain, request: str) -> bool:
+    """Have no lease begin in the namespace; whether it was so because of a move of this lab."""
+    stored = snapshot.records.get((Drain, Drain.PLACE))
+    if stored is not None and stored.request != request:
+        return False
+    if stored is not None and stored.record.reason == drain.reason:  # type: ignore[attr-defined]
+        return True
+    revision = None if stored is None else stored.revision
+    await _in_thread(partial(store.commit, [Change(key_of(drain), Half.SPEC, drain, revision, request)]))
+    return stored is not None
+
+
+async def _settle_drain(store: Store, wanted: Drain | None, request: str) -> None:
+    """The lab is there: it is drained if it was."""
+    place = (Drain, Drain.PLACE)
+    stored = await _in_thread(partial(store.read, place))
+    if stored is None and wanted is None:
+        return
+    revision = None if stored is None else stored.revision
+    await _in_thread(partial(store.commit, [Change(place, Half.SPEC, wanted, revision, request)]))
+
+
+def _set_aside(folder: DataFolder, lab: KubernetesLab) -> Path | None:
+    """The folder's lab is in Kubernetes from now on; the file is kept with the keys, as a folder of its own."""
+    with (
+        explained(f"{folder.database} cannot be kept beside", OTHER_PLACE),
+        _stage(folder) as stage,
+    ):
+        kept = keep_data(folder, stage, "export")
+        folder.remember(replace(folder.addresses(), kubernetes=lab))
+        remove(folder.database)
+        sync_folder(folder.path)
+    return kept
+
+
+def _is_here(folder: DataFolder, snapshot: Snapshot) -> bool:
+    if not folder.database.exists():
+        return False
+    try:
+        return is_same(load(folder.database), (one.record for one in snapshot.records.values()))
+    except StoreError:
+        return False
+
+
+def _take_in(folder: DataFolder, lab: View, files: Mapping[str, bytes], secret: str) -> Path | None:
+    """Make the folder's file that lab's; where what was there is."""
+    if "tokens.key" not in files and not folder.signing_key.exists():
+        raise BackupUsageError(
+            f"the lab's keys are neither in the Secret {secret} nor in {folder.path}, and without them no token is "
+            "valid; copy tokens.key and router.key there first"
+        )
+    with (
+        explained(f"the lab cannot be written to {folder.path}", OTHER_PLACE),
+        _stage(folder) as stage,
+    ):
+        new = DataFolder(stage / "new")
+        new.path.mkdir(0o700)
+        store = SqliteStore(new.database)
+        try:
+            fill(store, *records_of(lab), *_drain_of(lab))
+        finally:
+            store.close()
+        with new.database.open("rb") as file:
+            os.fsync(file.fileno())
+        kept = None
+        if folder.database.exists() or _differing(files, _files(folder)):
+            kept = keep_data(folder, stage, "import")
+            remove(folder.database)
+        names = [name for name in SHARED_FILES if name in files]
+        for name in names:
+            write_private(folder.path / name, files[name])
+        give(folder.path, new.database, *(folder.path / name for name in names))
+        for suffix in ("-wal", "-shm"):
+            beside(folder.database, suffix).unlink(missing_ok=True)
+        new.database.replace(folder.database)
+        sync_folder(folder.path)
+    return kept
+
+
+def _drain_of(lab: View) -> list[Record]:
+    """The lab's own drain, not that of a move."""
+    drain = lab.get(Drain, Drain.PLACE)
+    return [] if drain is None or drain.reason in {MOVING.reason, MOVED} else [drain]
+
+
+@contextmanager
+def _stage(folder: DataFolder) -> Iterator[Path]:
+    """A folder in it, for a while."""
+    for left in folder.path.glob(f"{STAGE}*"):  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=STAGE, dir=folder.path) as stage:
+        yield Path(stage)
+
+
+def _lab_of(snapshot: Snapshot) -> View:
+    lab = View()
+    for (kind, key), stored in snapshot.records.items():
+        lab.set(kind, key, stored.record)
+    return lab
+
+
+def _counts(lab: View) -> Mapping[str, int]:
+    return Counter(record.KIND for record in records_of(lab))
+
+
+def _named(places: Sequence[tuple[type[Record], object]]) -> str:
+    words = [f"{kind.KIND} {shown(str(key))}" for kind, key in places[:MOST_NAMED]]
+    more = len(places) - len(words)
+    return ", ".join(words) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,104 @@
+"""What is to be written so that the objects of a namespace are a lab, and what is there already. No I/O.
+
+An export that was cut short is known by the id of its requests, which the lab's own key makes: what it has written is
+ours, and is completed. All else that is there is somebody's, and is replaced only when that is wanted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from jumpstarter_controller.batch import halves_of
+from jumpstarter_controller.lab import (
+    Client,
+    Drain,
+    Exporter,
+    ExporterDevices,
+    Host,
+    Lease,
+    PairingCode,
+    Policy,
+    Record,
+    View,
+)
+from jumpstarter_controller.lab.tables import KINDS, Place
+from jumpstarter_controller.store import Change, Half, Snapshot
+from jumpstarter_controller.store.contract import aged, key_of
+
+__all__ = ["MOVING", "MovePlan", "is_same", "namespaces_of", "plan_of", "records_of", "request_of"]
+
+MOVING = Drain(namespace="", name=Drain.PLACE.name, reason="it is being moved; see its administrator")
+"""While it is under way, no lease begins, also if somebody starts a controller."""
+_ORDER: tuple[type[Record], ...] = (Policy, Client, Host, Exporter, ExporterDevices, PairingCode, Lease)
+"""In which they are made: what others rest on is first."""
+
+
+@dataclass
+class MovePlan:
+    """How a namespace differs from a lab."""
+
+    changes: list[Change] = field(default_factory=list)
+    """What makes it the lab, in order."""
+    others: list[Place] = field(default_factory=list)
+    """What is there of somebody else's: it is replaced, or goes."""
+    done: int = 0
+    """Records that are there already."""
+
+
+def request_of(key: bytes) -> str:
+    """The id of the requests that move the lab which signs with that key."""
+    return f"export-{hashlib.sha256(key).hexdigest()[:12]}"
+
+
+def namespaces_of(lab: View) -> set[str]:
+    """Those of its records."""
+    return {one.namespace for kind in _ORDER for one in lab.all(kind)}
+
+
+def records_of(lab: View) -> Iterator[Record]:
+    """All but the drain, in the order in which they are made. Leases keep theirs."""
+    for kind in _ORDER:
+        yield from sorted(lab.all(kind), key=lambda one: (getattr(one, "order", 0), one.key))
+
+
+def plan_of(lab: View, there: Snapshot, request: str) -> MovePlan:
+    """How to make the namespace of a snapshot that lab."""
+    plan = MovePlan()
+    wanted = {key_of(record): record for record in records_of(lab)}
+    for place, record in wanted.items():
+        stored = there.records.get(place)
+        if stored is not None and aged(stored.record, 0) == aged(record, 0):
+            plan.done += 1
+            continue
+        if place in there.damaged or (stored is not None and stored.request != request):
+            plan.others.append(place)
+        before = None if stored is None else stored.record
+        revision = None if stored is None else stored.revision
+        plan.changes += [Change(place, half, record, revision, request) for half in halves_of(before, record)]
+    extra = [place for place in there.records.keys() | there.damaged if place not in wanted]
+    for place in sorted(extra, key=lambda one: (-_rank(one), one[1])):
+        stored = there.records.get(place)
+        if place[0] is Drain:
+            if (
+                stored is not None
+                and stored.request != request
+                and lab.get(Drain, Drain.PLACE) != stored.record
+            ):
+                plan.others.append(place)
+            continue
+        plan.others.append(place)
+        if stored is not None:
+            plan.changes.append(Change(place, Half.SPEC, None, stored.revision, request))
+    return plan
+
+
+def _rank(place: Place) -> int:
+    return _ORDER.index(place[0]) if place[0] in _ORDER else -1
+
+
+def is_same(lab: View, records: Iterable[Record]) -> bool:
+    """Whether these are the lab's records, but for whether it is drained."""
+    ours = {key_of(one): aged(one, 0) for kind in KINDS for one in lab.all(kind) if kind is not Drain}
+    return ours == {key_of(one): aged(one, 0) for one in records if not isinstance(one, Drain)}
