@@ -164,18 +164,26 @@ def is_in_hook(process: int | None) -> bool:
 
 async def _to_its_end(process: trio.Process, timeout: float, terminal: int, logger: logging.Logger) -> str:
     lines = _Lines(logger)
+    reading, is_left = trio.CancelScope(shield=True), trio.Event()
+
+    async def read() -> None:
+        with reading:
+            await _read(terminal, lines)
+        is_left.set()
+
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_read, terminal, lines)
-            with trio.move_on_after(timeout) as limit:
-                await process.wait()
-            if limit.cancelled_caught:
-                await _kill(process)
-            nursery.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
+            nursery.start_soon(read)
+            limit = trio.move_on_after(timeout)
+            try:
+                with limit:
+                    await process.wait()
+            finally:
+                if limit.cancelled_caught or process.returncode is None:
+                    with trio.CancelScope(shield=True):
+                        await _kill(process, is_left)
+                reading.deadline = trio.current_time() + DRAIN_SECONDS
     finally:
-        if process.returncode is None:
-            with trio.CancelScope(shield=True):
-                await _kill(process)
         lines.end()
     if limit.cancelled_caught:
         return f"Hook timed out after {timeout:g} seconds"
@@ -192,16 +200,21 @@ def _failure(code: int | None) -> str:
     return f"Hook failed with exit code {code}" if code else ""
 
 
-async def _kill(process: trio.Process) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with trio.move_on_after(KILL_SECONDS):
-            await process.wait()
-            break
-    # What it started and left behind, and did not end with it.
+async def _kill(process: trio.Process, is_left: trio.Event) -> None:
+    """Its whole group is asked to end, and has the time for it until nobody uses the hook's terminal any more.
+
+    A shell mostly ends at once, and what it runs, as a program that writes to the board, has to put that in order.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with trio.move_on_after(KILL_SECONDS):
+        await process.wait()
+        await is_left.wait()
+    # Also what has no terminal, and did not end with the others.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    with trio.move_on_after(KILL_SECONDS):
+        await process.wait()
 
 
 async def _read(terminal: int, lines: _Lines) -> None:

@@ -139,7 +139,39 @@ async def test_what_a_hook_started_is_killed_though_the_hook_itself_ended_when_a
 ) -> None:
     async with running.begun("(trap '' TERM; echo begun; exec sleep 1000) & wait"):
         mock_clock.jump(30)
+        await trio.testing.wait_all_tasks_blocked()
+        assert running.witness.is_kept, "it has not had its time"
+        mock_clock.jump(KILL_SECONDS)
     assert running.results == ["Hook timed out after 30 seconds"]
+
+
+# What takes a moment to put the board in order: as the child of a shell that ends at once, or waits for it.
+CHILD = "trap 'sleep 0.1; echo put back; exit' TERM; echo begun; read -r _"
+SHELLS = {
+    "ends at once": f"({CHILD}) <&1 & wait",
+    "waits": f"trap : TERM; ({CHILD})",
+    "says something": f"trap 'wait; exit 3' TERM; ({CHILD}) <&1 & wait",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+async def test_what_a_hook_started_is_asked_to_end_and_has_the_time_for_it(
+    running: Running, mock_clock: trio.testing.MockClock, shell: str
+) -> None:
+    async with running.begun(SHELLS[shell]):
+        mock_clock.jump(30)
+        assert await running.output.line() == "put back"
+    assert running.results == ["Hook timed out after 30 seconds"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+async def test_cancelling_asks_what_a_hook_started_and_its_last_words_are_heard(
+    running: Running, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, shell: str
+) -> None:
+    async with running.begun(SHELLS[shell]) as scope:
+        scope.cancel()
+    assert caplog.messages[-1] == "put back"
+    assert running.results == []
 
 
 async def test_a_hook_that_ends_when_asked_has_the_time_for_it(
