@@ -181,7 +181,8 @@ class Runner:
     # --- on the board
 
     async def _run_on(self, devices: dict[Call, Node]) -> tuple[Outcome, str, tuple[str, ...]]:
-        machine, untaken = self._machine, ""
+        machine = self._machine
+        untaken: JumpstarterError | None = None
         with collapsed():
             async with trio.open_nursery() as nursery:
                 folder = None if self._folder is None else self._folder / "consoles"
@@ -212,12 +213,13 @@ class Runner:
                     try:
                         await consoles.leave()
                     except JumpstarterError as error:
-                        self._exit_code, untaken = error.exit_code, _sentence(error)
+                        untaken = error
                     nursery.cancel_scope.cancel()
         end = machine.next()
         assert isinstance(end, End)
-        if untaken and end.outcome is Outcome.PASSED:
-            end = End(Outcome.ERROR, untaken)
+        if untaken is not None and end.outcome is Outcome.PASSED:
+            end = End(Outcome.ERROR, _sentence(untaken))
+            self._exit_code = untaken.exit_code
         return end.outcome, end.reason, tuple(str(path) for path in consoles.logs.values())
 
     async def _run_main(self, context: _Context, devices: dict[Call, Node]) -> None:
@@ -275,9 +277,13 @@ class Runner:
         except (JumpstarterError, OSError, ValueError, trio.BrokenResourceError) as error:
             code = getattr(error, "exit_code", ExitCode.FAILED)
             outcome = Outcome.ERROR if code in _NOT_THE_BOARD else Outcome.FAILED
-            self._exit_code = code
             reason = _sentence(error)
+            was_good = self._machine.outcome is Outcome.PASSED
             self._machine.failed(f"{title}: {reason}", outcome)
+            if (
+                was_good and self._machine.outcome is Outcome.ERROR
+            ):  # the test ends with this, whatever follows
+                self._exit_code = code
         except trio.Cancelled:
             if self._loss is not None and not self._interruption:
                 outcome, reason = Outcome.ERROR, _sentence(self._loss)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.conftest import FakeExporter, echo, entry, serving
@@ -117,6 +119,86 @@ async def test_a_board_that_is_lost_is_why_the_step_that_runs_could_not_be_done_
         assert (steps[0].outcome, steps[0].reason) == (Outcome.ERROR, why)
         assert (ended.outcome, ended.reason) == (Outcome.ERROR, why)
         assert ended.exit_code is ExitCode.LEASE_ENDED
+
+
+def refuse(code: StatusCode) -> Callable[..., None]:
+    """A method of a device that ends with that status."""
+
+    def method(*_: object) -> None:
+        raise RpcError(code, f"it is {code.name}")
+
+    return method
+
+
+CODES = {
+    StatusCode.UNAVAILABLE: ExitCode.UNAVAILABLE,
+    StatusCode.PERMISSION_DENIED: ExitCode.DENIED,
+    StatusCode.UNKNOWN: ExitCode.FAILED,
+}
+"""What a test ends with whose step ends so."""
+
+
+@pytest.mark.parametrize("later", [None, *CODES])
+@pytest.mark.parametrize("first", CODES)
+async def test_the_first_thing_that_goes_wrong_is_the_exit_code_whatever_the_clean_up_ends_with(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, first: StatusCode, later: StatusCode | None
+) -> None:
+    exporter.methods["on"] = refuse(first)
+    if later is not None:
+        exporter.methods["off"] = refuse(later)
+    steps = ("  - call: {device: rpi4.power, method: 'on'}", "  - call: {device: rpi4.power, method: 'off'}")
+    text = "steps:\n{}\nalways:\n{}\n".format(*steps)
+    ended = await Run(root, tmp_path / "a.yaml", text).run()
+    assert ended.exit_code is CODES[first]
+    assert f"it is {first.name}" in ended.reason
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_a_clean_up_that_fails_is_the_exit_code_of_a_test_whose_steps_were_done(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, code: StatusCode
+) -> None:
+    exporter.methods["off"] = refuse(code)
+    text = (
+        "steps:\n  - log: done\nalways:\n  - call: {device: rpi4.power, method: 'off'}\n  - log: done, too\n"
+    )
+    assert (await Run(root, tmp_path / "a.yaml", text).run()).exit_code is CODES[code]
+
+
+async def test_a_try_that_another_one_made_good_is_no_part_of_the_exit_code(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    tries: list[str] = []
+
+    def once() -> None:
+        tries.append("on")
+        if len(tries) == 1:
+            refuse(StatusCode.UNAVAILABLE)()
+
+    exporter.methods["on"] = once
+    text = "steps:\n  - call: {device: rpi4.power, method: 'on'}\n    retries: 1\nalways:\n  - wait: 10h\n"
+    ended = await Run(root, tmp_path / "a.yaml", text).run()
+    assert (ended.outcome, ended.exit_code) == (Outcome.ERROR, ExitCode.FAILED)
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_a_console_that_cannot_be_opened_is_the_exit_code_and_no_step_is_begun(
+    exporter: FakeExporter, tmp_path: Path, code: StatusCode
+) -> None:
+    async def closed(_: object, __: object) -> None:
+        refuse(code)()
+
+    exporter.stream = closed
+    exporter.reports.append(entry("port", "serial", "board", SERIAL))
+    exporter.methods["off"] = refuse(StatusCode.UNIMPLEMENTED)
+    async with serving(exporter) as fresh:
+        run = Run(
+            fresh,
+            tmp_path / "a.yaml",
+            "steps:\n  - serial.send: hello\nalways:\n  - call: {device: rpi4.power, method: 'off'}\n",
+        )
+        ended = await run.run()
+    assert (ended.outcome, ended.exit_code) == (Outcome.ERROR, CODES[code])
+    assert [title for title, _ in run.steps] == ["call"]
 
 
 async def test_a_clean_up_has_its_time_and_no_more(
