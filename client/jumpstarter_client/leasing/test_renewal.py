@@ -178,6 +178,37 @@ async def test_one_renews_and_the_others_take_what_it_wrote(
     assert len(issuer.posts) == 1
 
 
+@pytest.mark.parametrize("lifetime", [SOON / 2, 3600])
+async def test_a_refresh_token_that_counts_once_is_used_once_however_many_renew_and_however_short_tokens_live(
+    configured: Configured, issuer: FakeIssuer, autojump_clock: trio.testing.MockClock, lifetime: float
+) -> None:
+    config, counts, given = configured(10), ["old"], list[str]()
+
+    async def answer() -> Reply:
+        used = issuer.posts[-1][0]["refresh_token"]
+        await trio.sleep(1)
+        if used != counts[-1]:
+            return Reply(400, {"error": "invalid_grant"})  # and some issuers take all others back with it
+        counts.append(f"number {len(counts)}")
+        given.append(token(lifetime + len(counts)))
+        return Reply(200, {"access_token": given[-1], "refresh_token": counts[-1]})
+
+    issuer.answer = answer
+    found: list[ClientConfig] = []
+
+    async def command() -> None:
+        found.append(await renewed(config))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(command)
+    assert {one.identity.token for one in found} == set(given)
+    kept = load(str(config.path), {})
+    assert (kept.identity.token, kept.refresh_token) == (given[-1], counts[-1])
+    assert {one.refresh_token for one in found} == set(counts[1:])
+
+
 async def test_whoever_has_renewed_or_failed_to_lets_the_next_one_do_it(
     configured: Configured, issuer: FakeIssuer, autojump_clock: trio.testing.MockClock
 ) -> None:
