@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jumpstarter_controller.app import OPTIONS
@@ -122,6 +126,42 @@ def test_who_watches_waits_for_as_long_as_the_watch_is_open_and_a_minute_more() 
     assert queue.at(START + 1e5 + WAITER_SECONDS - 1).ended is None
     assert queue.wake == START + 1e5 + WAITER_SECONDS
     assert "was not heard of for 60 s" in why(queue.at(queue.wake))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 150),
+            st.sampled_from(("watches", "ends a watch", "asks", "others change something")),
+        )
+    )
+)
+def test_a_lease_that_waits_is_in_the_line_until_a_minute_after_the_last_sign_of_its_command(
+    events: list[tuple[int, str]],
+) -> None:
+    queue, watches, last = Queue(), list[Watch](), START
+    for pause, what in events:
+        now = queue.now + pause
+        due = math.inf if watches else last + WAITER_SECONDS
+        while queue.wake is not None and queue.now < queue.wake <= now:
+            queue.at(queue.wake)
+        if due <= now:
+            assert queue.now == due
+            assert "was not heard of" in why(queue.lease)
+            return
+        before, last = last, now
+        if what == "watches":
+            watches.append(Watch())
+            queue.waiters.watched(queue.lease.key, watches[-1])
+        elif what == "asks":
+            queue.waiters.heard(queue.lease, now)
+        elif what == "ends a watch" and watches:
+            queue.waiters.unwatched(queue.lease.key, watches.pop(0), now)
+        else:
+            last = before
+        queue.at(now)
+        assert queue.lease.ended is None
 
 
 def test_a_board_that_was_told_to_who_watches_is_theirs_when_their_connection_has_lasted() -> None:
