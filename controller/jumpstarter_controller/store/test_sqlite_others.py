@@ -244,6 +244,29 @@ def test_who_waits_to_write_gives_up_when_the_store_is_closed(
     assert len(ends) == 1
 
 
+def test_who_waits_to_write_looks_now_and_then_and_reads_wait_as_long_as_before(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked without a pause would have a processor for itself while a backup is made."""
+
+    def patience() -> list[tuple[int]]:
+        return [db.execute("PRAGMA busy_timeout").fetchone() for db in (store._db, store._watcher)]
+
+    before = patience()
+    assert before == [(sqlite.BUSY_SECONDS * 1000,)] * 2
+    fill(store, EVE)
+    assert patience() == before
+    looks, seconds = [], 3 * sqlite.LOOK_SECONDS
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", seconds)
+    store._db.set_trace_callback(lambda statement: looks.append(statement) if "BEGIN" in statement else None)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="end the program that has it open"):
+            store.commit(making(BOB))
+    assert 0 < len(looks) <= seconds / sqlite.LOOK_SECONDS + 1
+    assert patience()[0] == (seconds * 1000,)
+
+
 def test_who_waits_to_write_does_when_it_can(store: SqliteStore, path: Path) -> None:
     tries = threading.Semaphore(0)
     store._db.set_trace_callback(lambda statement: tries.release() if "BEGIN" in statement else None)
