@@ -147,6 +147,24 @@ async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
         server.ended.set()
 
 
+@pytest.mark.parametrize(
+    "owners", [["bob", "ann"], ["bob", "ann", "bob"], ["bob", "carl", "ann", "carl", "bob"]]
+)
+async def test_who_gets_a_lease_back_is_let_in_and_all_who_had_it_in_between_are_not(
+    configure: Configure, autojump_clock: trio.testing.MockClock, owners: list[str]
+) -> None:
+    controller = Tunnelled()
+    server = lease_server(configure(), controller, ANN)
+    async with serving(server):
+        for number, owner in enumerate(owners):
+            server.belongs_to(owner)
+            for name in {"ann", *owners[: number + 1]}:
+                controller.dial(token(name, str(number)))
+            await trio.testing.wait_all_tasks_blocked()
+        assert controller.connected == [token(owner, str(number)) for number, owner in enumerate(owners)]
+        server.ended.set()
+
+
 class Deaf(Tunnelled):
     """Says when nobody hears any more of clients that dial."""
 
