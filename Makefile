@@ -12,7 +12,7 @@ help:
 	@echo 'make demo    try everything on virtual boards, no hardware needed'
 	@echo 'make test    run all tests'
 	@echo 'make check   lint and types'
-	@echo 'make mutants FOLDER=...   remove limits and clean-up there one at a time, and name what no test notices'
+	@echo 'make mutants FOLDER=...   remove limits, filters and clean-up there one at a time, and name what no test notices'
 	@echo 'make orders  5 MB through each kind of stream in a thousand random orders of ends, delays and resets; ORDERS=1000'
 	@echo 'make fuzz    random bytes for what parses those of peers, SECONDS=600 for each target; TARGETS=... for some'
 	@echo 'make fresh   as root: both on a fresh Debian 12 and 13, as a plain user; RELEASE=13 for one of them'

@@ -1,4 +1,4 @@
-"""Find the statements and expressions that limit or clean up, and the text that each is replaced with.
+"""Find the statements and expressions that limit, leave out or clean up, and the text that each is replaced with.
 
 Source outside of the replaced text stays as it is, so line numbers stay the same up to that place.
 """
@@ -19,7 +19,7 @@ HUGE = "1_000_000_000"
 
 DEADLINE_SCOPES = {"move_on_after", "fail_after", "move_on_at", "fail_at"}
 BOUNDED = {"CapacityLimiter": INFINITE, "open_memory_channel": INFINITE, "Semaphore": HUGE}
-ENDING_METHODS = {"cancel", "set", "close", "aclose", "kill", "terminate"}
+ENDING_METHODS = {"cancel", "set", "close", "aclose", "kill", "terminate", "release"}
 ENDING_FUNCTIONS = {"killpg", "aclose_forcefully"}
 CLEAN_UP_EXCEPTIONS = {"Cancelled", "BaseException", "Exception", "KeyboardInterrupt"}
 LIMIT_KEYWORD = re.compile(r"(?:.*_)?(timeout|seconds|deadline|maxlen)")
@@ -221,12 +221,22 @@ class _Finder(ast.NodeVisitor):
                 self._replace_body(node.body[:-1], "pass", "except")
         self.generic_visit(node)
 
+    def visit_comprehension(self, node: ast.comprehension) -> None:
+        for test in node.ifs:
+            if not any(
+                isinstance(part, ast.NamedExpr) for part in ast.walk(test)
+            ):  # else a name would be missing
+                self._replace(test, "True")
+        self.generic_visit(node)
+
     def visit_Expr(self, node: ast.Expr) -> None:
         call = node.value.value if isinstance(node.value, ast.Await) else node.value
         if isinstance(call, ast.Call):
             is_method = isinstance(call.func, ast.Attribute) and not call.args and not call.keywords
             if (is_method and _leaf(call.func) in ENDING_METHODS) or _leaf(call.func) in ENDING_FUNCTIONS:
                 self._replace(node, "pass")
+            if ast.unparse(call.func) == "os.killpg":
+                self._replace(call.func, "os.kill", shown=call, note="one process only")
         self.generic_visit(node)
 
     # How it is written down.
