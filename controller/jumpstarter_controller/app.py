@@ -20,7 +20,7 @@ from jumpstarter_proto.rpc import Options, RpcError, Server, connect_unix, unix_
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_controller.certificate_end import CertificateEnd
-from jumpstarter_controller.certificates import Certificate, own_certificate
+from jumpstarter_controller.certificates import Certificate, own_certificate, replica_certificate
 from jumpstarter_controller.configuration import Configuration, unread
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses, DataError, DataFolder, KubernetesLab
@@ -30,7 +30,9 @@ from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
 from jumpstarter_controller.journal import Journal, JournalLimits
 from jumpstarter_controller.lab import Drain, Exporter
-from jumpstarter_controller.replicas import Leadership, share_files
+from jumpstarter_controller.replicas import Registry, share_files
+from jumpstarter_controller.replicas.peers import peer_server_context
+from jumpstarter_controller.replicas.replica import Replica, own_address
 from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import (
@@ -44,6 +46,8 @@ from jumpstarter_controller.services import (
     HealthReports,
     LabService,
     Listening,
+    Rendezvous,
+    ReplicaService,
     Router,
     Routers,
 )
@@ -108,6 +112,10 @@ class Settings:
     """Where that is from."""
     kubernetes: KubernetesLab | None = None
     """Where the records are; None: in the folder."""
+    replica_listen: str = ":0"
+    """For other controllers of a lab in Kubernetes."""
+    replica_endpoint: str | None = None
+    """HOST:PORT as they reach it; otherwise this host's address towards the API server."""
 
 
 async def run(settings: Settings) -> ExitCode:
@@ -123,16 +131,16 @@ async def run(settings: Settings) -> ExitCode:
             raise DataError(f"another controller uses {settings.data}; stop it, or choose another --data")
         folder.check_whole()
         store, shared = open_store(folder, settings.kubernetes)
-        leadership = None if shared is None else Leadership(shared.lock, folder.replica())
+        replica = None if shared is None else Replica(shared, folder.replica())
         try:
             with collapsed():
                 async with trio.open_nursery() as nursery:
-                    code = await _start(settings, folder, store, shared, leadership, nursery=nursery)
+                    code = await _start(settings, folder, store, shared, replica, nursery=nursery)
                     nursery.cancel_scope.cancel()
             return code
         finally:
-            if leadership is not None:
-                await leadership.resign()
+            if replica is not None:
+                await replica.leave()
             store.close()
 
 
@@ -141,7 +149,7 @@ async def _start(
     folder: DataFolder,
     store: Store,
     shared: Shared | None,
-    leadership: Leadership | None,
+    replica: Replica | None,
     *,
     nursery: trio.Nursery,
 ) -> ExitCode:
@@ -151,7 +159,7 @@ async def _start(
     if settings.metrics_listen is not None:
         task, line = await metrics_on(settings.metrics_listen, startup.pages)
         await nursery.start(task)
-    if leadership is None or shared is None:
+    if replica is None or shared is None:
         engine = Engine(store, most_leases=settings.most_leases)
         return await _run(settings, folder, store, engine, startup, metrics_line=line)
     await _check_arguments(settings)
@@ -159,22 +167,41 @@ async def _start(
 
     async def read() -> None:
         nonlocal snapshot
-        await leadership.until_leads(startup.say)
+        await replica.leadership.until_known(startup.say)
         files, precious = _shared_files(settings, folder), (folder.signing_key, folder.router_key)
         await retried(partial(share_files, shared.secret, files, precious), startup.say)
+        registry = await _registry(settings, folder, shared, replica)
+        await retried(registry.join, startup.say)
+        nursery.start_soon(registry.run)
+        await replica.leadership.until_open(lambda: replica.members.living, startup.say)
         snapshot = await retried(store.snapshot, startup.say)
         if settings.kubernetes is not None and settings.kubernetes.tokens == "serviceaccounts":
             from jumpstarter_controller.kube_identity.accounts import wait_for_reviews  # noqa: PLC0415
 
             await wait_for_reviews(store, startup.say)
 
-    nursery.start_soon(leadership.run)
+    nursery.start_soon(replica.leadership.run)
     if (code := await startup.run(read)) is not None:
         return code
-    engine = Engine(store, snapshot=snapshot, most_leases=settings.most_leases, leads=leadership.leads)
-    leadership.on_change = engine.look_around
-    nursery.start_soon(leadership.until_followed)
-    return await _run(settings, folder, store, engine, startup, metrics_line=line)
+    engine = Engine(
+        store,
+        snapshot=snapshot,
+        most_leases=settings.most_leases,
+        leads=replica.leadership.leads,
+        replica=replica.identity,
+    )
+    replica.drive(engine)
+    return await _run(settings, folder, store, engine, startup, metrics_line=line, replica=replica)
+
+
+async def _registry(settings: Settings, folder: DataFolder, shared: Shared, replica: Replica) -> Registry:
+    """Listen for other controllers of the lab. AddressError: that cannot be."""
+    certificate = replica_certificate(folder.path)
+    address = settings.replica_listen
+    listeners = await listen(address, None, peer_server_context(certificate))
+    host = await trio.to_thread.run_sync(own_address, shared.place)
+    reached = settings.replica_endpoint or reachable(address, listeners, host)
+    return replica.prepare(reached, listeners, certificate)
 
 
 def _shared_files(settings: Settings, folder: DataFolder) -> dict[Path, Callable[[], object]]:
@@ -186,6 +213,8 @@ def _shared_files(settings: Settings, folder: DataFolder) -> dict[Path, Callable
     if settings.certificate is None:
         own = [folder.path / "tls.crt", folder.path / "tls.key"]
         files |= dict.fromkeys(own, partial(_certificate, settings, folder))
+    replicas = [folder.path / "replicas.crt", folder.path / "replicas.key"]
+    files |= dict.fromkeys(replicas, partial(replica_certificate, folder.path))
     return files
 
 
@@ -211,6 +240,7 @@ async def _run(
     startup: Startup,
     *,
     metrics_line: str,
+    replica: Replica | None = None,
 ) -> ExitCode:
     certificate = _certificate(settings, folder)
     end = CertificateEnd(certificate)
@@ -252,7 +282,9 @@ async def _run(
     if settings.kubernetes is not None:
         from jumpstarter_controller.kube_identity.opening import keepers_of  # noqa: PLC0415 - for who asks for it
 
-        background += keepers_of(store, engine, credentials, accounts)
+        keepers = partial(keepers_of, store, engine, credentials, accounts)
+        assert replica is not None
+        background.append(partial(replica.leadership.while_leads, keepers))
     routers = Routers(all_routers, tokens.issue)
 
     def shown_anew() -> None:
@@ -263,10 +295,16 @@ async def _run(
             _log.warning("who is enrolled may get the certificate before: %s", error)
 
     tls.on_change = shown_anew
-    streams = ExporterStreams(engine, guard)
+    streams = ExporterStreams(engine, guard, None if replica is None else replica.peers)
+    rendezvous = Rendezvous(listening, None if replica is None else replica.peers)
+    background.append(streams.run)
+    if replica is not None:
+        peers = Server([ReplicaService(engine, listening, streams.instances)])
+        served.append(Served(peers, replica.listeners))
+        background.append(partial(replica.relay, engine))
     health = HealthReports(engine)
     services = [
-        ControllerService(engine, guard, listening, routers, streams, most_leases=settings.most_leases),
+        ControllerService(engine, guard, rendezvous, routers, streams, most_leases=settings.most_leases),
         ExporterService(engine, streams, health, CallReports(engine, journal)),
         ClientService(engine, guard, credentials.token, settings.most_leases),
         LabService(engine, guard, health),
@@ -287,7 +325,7 @@ async def _run(
         if router is not None:
             collectors.append(prometheus.RouterCollector(router))
         page = prometheus.page(*collectors)
-        startup.pages |= probe_pages(page, served, lambda: engine.trouble, end.warning)
+        startup.pages |= probe_pages(page, served, partial(_trouble, engine, replica), end.warning)
         lines.append(metrics_line)
 
     def changed() -> str:
@@ -308,6 +346,11 @@ async def _run(
         )
     finally:
         folder.socket.unlink(missing_ok=True)
+
+
+def _trouble(engine: Engine, replica: Replica | None) -> str:
+    """Why requests should go to other controllers; empty when all is well."""
+    return engine.trouble or (replica.leadership.trouble if replica is not None else "")
 
 
 def status_text(engine: Engine, journal: Journal, end: CertificateEnd) -> str:

@@ -20,7 +20,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.private_files import read_private, write_private
 from jumpstarter_proto.remote import fingerprint_of
 
-__all__ = ["Certificate", "CertificateError", "issue", "own_certificate", "renew"]
+__all__ = ["Certificate", "CertificateError", "issue", "own_certificate", "renew", "replica_certificate"]
 
 DAYS = 3650
 """Users pin it, so its end is everybody's bad day; a year would only make that day come sooner."""
@@ -100,11 +100,21 @@ class Certificate:
 def own_certificate(folder: Path, hosts: list[str], days: float = DAYS) -> Certificate:
     """A self-signed certificate for these hosts in that folder, made the first time and kept from then on."""
     made = Certificate(folder / "tls.crt", folder / "tls.key", True)
+    hosts = [*hosts, "localhost", socket.gethostname(), "127.0.0.1", "::1"]
+    return _made(made, "jumpstarter controller", hosts, days)
+
+
+def replica_certificate(folder: Path) -> Certificate:
+    """The one by which the controllers of a lab know each other, made the first time: they alone have its key."""
+    made = Certificate(folder / "replicas.crt", folder / "replicas.key", True)
+    return _made(made, "jumpstarter replicas", ["localhost"], DAYS)
+
+
+def _made(made: Certificate, common_name: str, hosts: list[str], days: float) -> Certificate:
     if made.chain.exists() and made.key.exists():
         return made
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "jumpstarter controller")])
-    hosts = [*hosts, "localhost", socket.gethostname(), "127.0.0.1", "::1"]
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     certificate = _signed(name, hosts, key.public_key(), name, key, authority=True, days=days)
     write_private(made.key, _private_pem(key))
     write_private(made.chain, certificate.public_bytes(serialization.Encoding.PEM))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -50,12 +50,16 @@ from jumpstarter_controller.tally import Tally
 __all__ = ["Engine"]
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 MOST_CONFLICTS = 32
 """Who comes upon others' changes so often in one turn is told to try again."""
 REFUSAL_KINDS = tuple(kind for kind in KINDS if kind is not ExporterDevices)
 """Of these kinds are the records for which requests are refused. None is for devices, which are large."""
 LONGEST_SLEEP = 30.0
 """A wall clock that was set, or an exporter's presence that changed without a record, is noticed so soon."""
+
+FIND_SECONDS = 1.0
+"""So late may be what another controller of the lab has acknowledged."""
 
 _log = logging.getLogger(__name__)
 
@@ -86,17 +90,19 @@ class Engine:
         most_leases: int | None = None,
         snapshot: Snapshot | None = None,
         leads: Callable[[], bool] = lambda: True,
+        replica: str = "",
     ) -> None:
         """`clock` is the wall clock; a given one is never set in the middle, unless there is a `steady` one, too.
 
         `snapshot` is the store's, where it was taken already. While it does not lead it makes what it is asked for, and
-        decides nothing: another does.
+        decides nothing: another does. `replica` is which of several controllers of a lab it is; empty: it is alone.
         When others make more than `most_leases` of a client, the youngest end.
         """
         self.presence = Presence()
         self.waiters = Waiters()
         self.clock = Clock(time.time, uptime) if clock is None else Clock(clock, steady)
         self.tally = Tally()
+        self.replica = replica
         self.leads = leads
         """Whether this engine decides about leases in this moment."""
         self._led = False
@@ -118,6 +124,8 @@ class Engine:
                 "the clock is %.0f s behind what was written last; leases from before wait for it to be set",
                 self._ahead.newest - now,
             )
+        for one in self.view.all(Exporter) if replica else ():
+            self._note_replica(one.key, one, now)
         for exporter in self._online_at_the_end():
             # It had no chance to be heard while we were away.
             self.presence.saw(exporter, now)
@@ -338,7 +346,10 @@ class Engine:
         if leads and not self._led:
             self._draft.undone += 1  # what others have decided until now is looked at as if it was new
         self._led = leads
-        return self._scheduler.reconcile(self._draft, now) if leads else None
+        if leads:
+            return self._scheduler.reconcile(self._draft, now)
+        self._scheduler.find_wanted(self._draft, now)
+        return None
 
     def _try(self, job: _Job, now: float) -> None:
         """Make a change on the draft, and note what of that is its own."""
@@ -412,9 +423,50 @@ class Engine:
                 if isinstance(lease, Lease) and lease.active:
                     touched.add((Exporter, Key(lease.namespace, lease.exporter)))
         for (kind, key), record in changes.items():
+            if kind is Exporter and self.replica:
+                self._note_presence(key, record)
             self.view.set(kind, key, record)
         for place in touched:
             self._wake(place)
+
+    def _note_presence(self, key: Key, record: Record | None) -> None:
+        """Another controller may have written what it has heard of an exporter."""
+        now, before = self.clock(), self.view.get(Exporter, key)
+        if isinstance(record, Exporter) and record.status is not ExporterStatus.OFFLINE:
+            is_said = record.status is not (ExporterStatus.OFFLINE if before is None else before.status)
+            if is_said and record.status is not ExporterStatus.UNSPECIFIED:
+                self.presence.saw(key, now)
+        self._note_replica(key, record, now)
+
+    def _note_replica(self, key: Key, record: Record | None, now: float) -> None:
+        replica = record.replica if isinstance(record, Exporter) else ""
+        self.presence.elsewhere(key, "" if replica == self.replica else replica, now)
+
+    def others_live(self, replicas: Iterable[str]) -> None:
+        """These other controllers of the lab live."""
+        self.presence.lives(replicas, self.clock())
+        self._queue = None
+        self._work.set()
+
+    def heard_elsewhere(self, waiters: Mapping[Key, bool]) -> None:
+        """Another controller has heard of commands that wait for leases; True: they know of their boards."""
+        for lease, knows in waiters.items():
+            self.waiters.heard_elsewhere(lease, self.clock(), knows=knows)
+        if any(waiters.values()):
+            self._work.set()
+
+    def waiters_to_tell(self) -> dict[Key, bool]:
+        """What the controller that leads is to be told by `heard_elsewhere`."""
+        return self.waiters.to_tell(self.view.open_leases(), self.clock())
+
+    async def find(self, kind: type[R], key: Key) -> R | None:
+        """That record. One that another controller has just made may take a moment to be seen here."""
+        found = self.view.get(kind, key)
+        if found is None and self.replica:
+            with trio.move_on_after(FIND_SECONDS):
+                while (found := self.view.get(kind, key)) is None:
+                    await self.wait(kind, key, FIND_SECONDS)
+        return found
 
     def tell(self, sentence: str, fields: Mapping[str, str], then: float | None = None) -> None:
         """Have the journal keep that it happened, with whom it concerns as fields of a log's line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -106,12 +107,14 @@ def split_address(address: str) -> tuple[str, int]:
         raise AddressError(f"where to listen: {error}") from None
 
 
-async def listen(address: str, tls: ServerTls | None) -> list[trio.abc.Listener[Any]]:
-    """Listeners on `[HOST]:PORT`, with TLS if there are files for it. AddressError if that cannot be."""
+async def listen(
+    address: str, tls: ServerTls | None, context: ssl.SSLContext | None = None
+) -> list[trio.abc.Listener[Any]]:
+    """Listeners on `[HOST]:PORT`, with TLS by files or by a context, if given. AddressError if that cannot be."""
     host, port = split_address(address)
-    context = None if tls is None else lambda: tls.context
+    contexts = context if tls is None else lambda: tls.context
     try:
-        return list(await tcp_listeners(host or None, port, ssl_context=context))
+        return list(await tcp_listeners(host or None, port, ssl_context=contexts))
     except OSError as error:
         raise AddressError(f"cannot listen on {address}: {error.strerror or error}; choose another") from None
 

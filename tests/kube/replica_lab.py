@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
@@ -11,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jumpstarter_controller.folder import DataFolder
+
+from tests.e2e.lab import LIMIT
 from tests.interop import exporters
 from tests.interop.exporters import Daemon
 from tests.kube.server.cluster import Cluster
@@ -54,6 +59,46 @@ class Replica:
         """As it should end."""
         self.daemon.process.send_signal(signal.SIGTERM)
         assert self.daemon.process.wait(30) == 0
+
+
+PROGRAM = """
+import sys
+from jumpstarter_client import env
+
+with env() as board:
+    board.rpi4.power.off()
+    open(sys.argv[1], "w").close()
+    with open(sys.argv[2]) as told:
+        told.read()
+    board.rpi4.power.on()
+"""
+"""Of a user: one connection to the board, which has to last until a file is there."""
+
+
+class Session:
+    """A program in a shell, with a connection to a board through the router."""
+
+    def __init__(self, lab: ReplicaLab, lease: str, client: Path) -> None:
+        self._lab = lab
+        ready, self._go = lab.home / "ready", lab.home / "go"
+        os.mkfifo(self._go)
+        command = (sys.executable, "-c", PROGRAM, ready, self._go)
+        self._shell = lab.start("shell", "--lease", lease, "--client", client, "--", *command)
+        lab.until(lambda: ready.exists() or self._shell.poll() is not None)
+        assert self._shell.poll() is None, self._shell.communicate()
+        self._ended = self._streams_ended()
+
+    def _streams_ended(self) -> int:
+        return self._lab.router.log.read_text().count("stream ended")
+
+    def goes_on(self) -> None:
+        """It is there, on the same connection; it ends."""
+        assert self._shell.poll() is None
+        assert self._streams_ended() == self._ended
+        self._go.write_text("go")
+        out, err = self._shell.communicate(timeout=LIMIT)
+        assert self._shell.returncode == 0, (out, err)
+        assert "Traceback" not in err
 
 
 class ReplicaLab(KubeLab):
@@ -102,9 +147,19 @@ class ReplicaLab(KubeLab):
         file = self.home / "router.pem"
         done = administer(self.data, "router", "create", f"127.0.0.1:{self.router_port}", "--save", file)
         assert done.returncode == 0, done.stderr
-        command = [exporters.scripts() / "jumpstarter-router", "--key", file]
-        daemon = self.daemon(*command, "--listen", f"127.0.0.1:{self.router_port}")
-        daemon.first_line()
+        command = [exporters.scripts() / "jumpstarter-router", "--key", file, "--log-level", "info"]
+        self.router = self.daemon(*command, "--listen", f"127.0.0.1:{self.router_port}")
+        self.router.first_line()
+
+    def identity(self, number: int) -> str:
+        """What a controller is called among the others."""
+        return DataFolder(self.replicas[number].data).replica()
+
+    def leads(self) -> int | None:
+        """The number of the one that leads, as the record says."""
+        holder = self.leader().get("holderIdentity", "")
+        names = [self.identity(number) for number in range(len(self.replicas))]
+        return names.index(holder) if holder in names else None
 
     def leader(self) -> dict[str, Any]:
         """The record of who leads."""

@@ -354,6 +354,8 @@ def test_objects_of_jumpstarters_own_controller_are_a_lab_whose_leases_go_on(
             merge = "application/merge-patch+json"
             lab_cluster.ask("PATCH", f"{path}/{one}/status", {"status": status}, merge)
         lab.start_controller()
+        for secret in ("c1-client", "e1-exporter"):  # which were lost: who has none gets another uid, once
+            lab.until(lambda secret=secret: secret in lab.kubectl("get", "secrets", "-o", "name"))
         config, c1 = lab.home / "e1.yaml", lab.home / "c1.yaml"
         lab.admin("exporter", "rotate", "e1", "--save", config)
         lab.admin("client", "rotate", "c1", "--save", c1)

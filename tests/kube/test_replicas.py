@@ -1,46 +1,108 @@
-"""Two controllers of one lab: one leads, and the other takes over."""
+"""Two controllers of one lab: each serves everything, one decides, and either may die at any moment."""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.kube.replica_lab import ReplicaLab
+from tests.kube.replica_lab import ReplicaLab, Session
 from tests.kube.server.cluster import Cluster
 
 TAKE_OVER_SECONDS = 10.0
+BOTH = [(0, 1), (1, 0), (1, 1)]
 
 
-@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "stopped"])
-def test_a_second_controller_stands_by_and_takes_over(
-    lab_cluster: Cluster, tmp_path: Path, *, is_killed: bool
-) -> None:
+@pytest.fixture
+def lab(lab_cluster: Cluster, tmp_path: Path) -> Iterator[ReplicaLab]:
+    """Two controllers, of which the first leads, and a router."""
     with ExitStack() as stack:
         lab = ReplicaLab(tmp_path, stack, cluster=lab_cluster)
-        first = lab.start_replica()
+        lab.start_replica()
         lab.start_router()
-        lab.exporter("one")
-        ann = lab.client("ann")
+        lab.start_replica()
+        assert lab.leads() == 0
+        yield lab
+
+
+def replica_of(lab: ReplicaLab, exporter: str) -> str:
+    """Which controller has its connection, as its object says."""
+    conditions = lab.object("exporters", exporter)["status"]["conditions"]
+    mark = next(one["message"] for one in conditions if one["type"] == "lab.jumpstarter.dev/Written")
+    return str(json.loads(mark).get("replica", ""))
+
+
+@pytest.mark.parametrize(("exporter", "client"), BOTH)
+def test_every_controller_serves_everything(lab: ReplicaLab, exporter: int, client: int) -> None:
+    lab.serve_by(exporter)
+    lab.exporter("one")
+    assert replica_of(lab, "one") == lab.identity(exporter)
+    lab.serve_by(client)
+    ann = lab.client("ann")
+    made = lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--client", ann)
+    assert "mine: one is yours\n" in made
+    lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
+    lab.ok("lease", "release", "mine", "--client", ann)
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    lab.ok("power", "on", "-l", "board=rpi4", "--client", ann)
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    for replica in lab.replicas:
+        log = replica.daemon.log.read_text()
+        assert "Traceback" not in log, log
+
+
+def test_a_controller_that_leads_is_followed(lab: ReplicaLab) -> None:
+    lab.exporter("one")
+    ann = lab.client("ann")
+    lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--client", ann)
+    before = lab.leader()
+    lab.replicas[0].stop()
+    lab.choose()
+    began = time.monotonic()
+    lab.until(lambda: lab.leads() == 1)
+    assert time.monotonic() - began < TAKE_OVER_SECONDS / 2
+    assert lab.leader()["leaseTransitions"] == before["leaseTransitions"] + 1
+    lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
+    lab.ok("lease", "release", "mine", "--client", ann)
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+
+
+STEPS = ["free", "waiting", "leased", "in session"]
+
+
+@pytest.mark.parametrize("dies", [0, 1], ids=["who leads", "who does not"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_controller_that_is_killed_loses_no_lease_and_ends_no_session(
+    lab: ReplicaLab, step: str, dies: int
+) -> None:
+    lab.exporter("one")
+    ann, bob = lab.client("ann"), lab.client("bob")
+    session = waiting = None
+    if step != "free":
         lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--client", ann)
-        second = lab.start_replica(wait=False)
-        lab.until(lambda: "leads this lab; this one takes over when that ends" in second.ready())
-        before = lab.leader()
-        began = time.monotonic()
-        if is_killed:
-            first.kill()
-        else:
-            first.stop()
-        lab.serve_by(1)
-        assert second.daemon.first_line() == f"Listening on 127.0.0.1:{lab.port}"
-        took = time.monotonic() - began
-        assert took < TAKE_OVER_SECONDS
-        lab.choose()
-        after = lab.leader()
-        assert after["holderIdentity"] != before["holderIdentity"]
-        assert after["leaseTransitions"] == before["leaseTransitions"] + 1
-        lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
+    if step == "waiting":
+        waiting = lab.start("lease", "create", "-l", "board=rpi4", "--lease-id", "next", "--client", bob)
+        lab.until(lambda: "next" in lab.leases(bob))
+    if step == "in session":
+        session = Session(lab, "mine", ann)
+    lab.replicas[dies].kill()
+    began = time.monotonic()
+    lab.choose()
+    if session is not None:
+        session.goes_on()
+    if step != "free":
         lab.ok("lease", "release", "mine", "--client", ann)
-        lab.until(lambda: lab.status("one") == "AVAILABLE")
+        assert time.monotonic() - began < TAKE_OVER_SECONDS
+    if waiting is not None:
+        out, err = waiting.communicate(timeout=60)
+        assert (waiting.returncode, "next: one is yours" in out) == (0, True), err
+    else:
+        lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "next", "--client", bob)
+    lab.ok("power", "on", "rpi4", "--lease", "next", "--client", bob)
+    lab.ok("lease", "release", "next", "--client", bob)
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    assert "Traceback" not in lab.controller.log.read_text()

@@ -46,7 +46,7 @@ from jumpstarter_controller.backups.moves import (
 from jumpstarter_controller.backups.restore import OTHER_PLACE, check_alone, give, keep_data
 from jumpstarter_controller.folder import DataError, DataFolder, KubernetesLab
 from jumpstarter_controller.lab import Drain, Lease, Record, View
-from jumpstarter_controller.replicas import Leadership, SharedSecret
+from jumpstarter_controller.replicas import ANNOUNCE_SECONDS, Leadership, ReplicaRecords, SharedSecret
 from jumpstarter_controller.store import Change, Half, Snapshot, SqliteStore, Store, StoreError
 from jumpstarter_controller.store.contract import key_of
 from jumpstarter_controller.store.opening import Shared, open_kubernetes
@@ -59,6 +59,7 @@ __all__ = ["Moved", "export_lab", "import_lab"]
 
 LEAD_SECONDS = 20.0
 """A controller that was killed leads for some seconds more."""
+LOOK_SECONDS = 2.0
 CHANGES = 50
 """Are written at a time; between them it is looked whether we still may."""
 MOST_NAMED = 8
@@ -230,12 +231,28 @@ async def _opened(
                     f"scale --namespace {store.namespace} --replicas 0 deployment ...)"
                 )
             nursery.start_soon(leadership.until_followed)
+            if name := await _find_follower(shared.replicas):
+                raise BackupUsageError(
+                    f"controller {name} runs on the namespace {store.namespace}; stop it first"
+                )
             yield store, shared, store.namespace
             nursery.cancel_scope.cancel()
     finally:
         await leadership.resign()
         with trio.CancelScope(shield=True):
             await _in_thread(store.close)
+
+
+async def _find_follower(records: ReplicaRecords) -> str:
+    """A controller that lives and does not lead; empty if there is none.
+
+    One that was stopped has taken its record away; whether one was killed is seen after a while.
+    """
+    before = await _in_thread(records.all)
+    if before:
+        await trio.sleep(ANNOUNCE_SECONDS + LOOK_SECONDS)
+    after = await _in_thread(records.all) if before else {}
+    return next((name for name, one in after.items() if before.get(name) != one), "")
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

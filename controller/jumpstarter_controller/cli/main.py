@@ -85,6 +85,8 @@ def run(
     with_router: Annotated[bool, Parameter(negative="")] = False,
     router_listen: str = ":8083",
     router_endpoint: str | None = None,
+    replica_listen: str = ":0",
+    replica_endpoint: str | None = None,
     router: Annotated[list[str] | None, Parameter(negative="")] = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
@@ -128,6 +130,10 @@ def run(
         [HOST]:PORT of the router.
     router_endpoint
         HOST:PORT as others reach the router.
+    replica_listen
+        [HOST]:PORT for the other controllers of a lab in Kubernetes; a port is chosen unless it is given.
+    replica_endpoint
+        HOST:PORT as they reach it, if that is another.
     router
         HOST:PORT[,KEY=VALUE...] of a `jumpstarter-router` and the labels of its exporters; once for each.
     tls_cert
@@ -176,6 +182,8 @@ def run(
         with_router=with_router,
         router_listen=router_listen,
         router_endpoint=router_endpoint,
+        replica_listen=replica_listen,
+        replica_endpoint=replica_endpoint,
         routers=tuple(map(Router.parse, router or [])),
         certificate=tls_cert,
         key=tls_key,

@@ -112,7 +112,9 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A board's host, as it registered itself."""
 
     KIND = "exporter"
-    STATUS = frozenset(("devices", "status", "status_message", "reasons", "answers", "gone_since", "lease"))
+    STATUS = frozenset(
+        ("devices", "status", "status_message", "reasons", "answers", "gone_since", "lease", "replica")
+    )
 
     labels: dict[str, str] = {}
     username: str = ""
@@ -133,6 +135,8 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     """When its host said that it does not have the board any more."""
     lease: str = ""
     """The lease that has it, or that it was offered to: nobody else can. A board is taken by a change of this alone."""
+    replica: str = ""
+    """Which of several controllers has its connection; empty: none has, or there is one controller only."""
 
 
 class Host(Record, frozen=True, kw_only=True, omit_defaults=True):

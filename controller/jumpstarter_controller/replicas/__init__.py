@@ -1,7 +1,22 @@
-"""Several controllers of one lab: which of them leads, and what they have in common."""
+"""Several controllers of one lab: which of them leads, who else lives, and what they have in common."""
 
 from jumpstarter_controller.replicas.election import Claim, Election
 from jumpstarter_controller.replicas.leadership import Leadership, Lock
+from jumpstarter_controller.replicas.members import ANNOUNCE_SECONDS, LIFETIME_SECONDS, Announced, Members
+from jumpstarter_controller.replicas.registry import Registry, ReplicaRecords
 from jumpstarter_controller.replicas.shared_files import SharedSecret, share_files
 
-__all__ = ["Claim", "Election", "Leadership", "Lock", "SharedSecret", "share_files"]
+__all__ = [
+    "ANNOUNCE_SECONDS",
+    "LIFETIME_SECONDS",
+    "Announced",
+    "Claim",
+    "Election",
+    "Leadership",
+    "Lock",
+    "Members",
+    "Registry",
+    "ReplicaRecords",
+    "SharedSecret",
+    "share_files",
+]

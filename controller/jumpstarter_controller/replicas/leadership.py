@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 from typing import NoReturn, Protocol, TypeVar
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_controller.clock import uptime
 from jumpstarter_controller.replicas.election import Claim, Election
@@ -118,6 +119,43 @@ class Leadership:
             f"controller {self.holder} leads this lab now, as this one could not say in time that it is there; "
             "it ends, and can be started again"
         )
+
+    async def until_known(self, say: Callable[[str], None]) -> None:
+        """Until it is known who leads; what stands against that is said."""
+        while not self.leads() and (self.trouble or self.holder in {"", self._election.identity}):
+            if self.trouble:
+                say(self.trouble)
+            await self._changed.wait()
+
+    async def until_open(
+        self, controllers: Callable[[], Collection[str]], say: Callable[[str], None]
+    ) -> None:
+        """Until this replica leads, or one of the `controllers` does: a command that moves the lab wants it alone."""
+        while not self.leads() and self.holder not in controllers():
+            if self.holder:
+                say(
+                    f"{self.holder}, which is no controller that lives, has this lab; this one serves after that"
+                )
+            await self._changed.wait()
+
+    async def while_leads(
+        self,
+        tasks: Callable[[], Iterable[Callable[[], Awaitable[object]]]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> NoReturn:
+        """Run new `tasks` whenever this replica begins to lead, and end them when it does not any more."""
+        task_status.started()
+        while True:
+            while not self.leads():
+                await self._changed.wait()
+            with collapsed():
+                async with trio.open_nursery() as nursery:
+                    for task in tasks():
+                        nursery.start_soon(task)
+                    while self.leads():
+                        await self._changed.wait()
+                    nursery.cancel_scope.cancel()
 
     async def resign(self) -> None:
         """Let another lead at once. Call it when `run` has ended, and nothing is decided any more."""

@@ -1,8 +1,13 @@
-"""Which exporters are there. Seen by the minute, so it is not stored: after a restart all get a minute to return."""
+"""Which exporters are there. Seen by the minute, so it is not stored: after a restart all get a minute to return.
+
+Of several controllers each knows which exporters are connected to it; which are to another is in their records, and
+holds while that other lives.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from jumpstarter_controller.lab import Key
 
@@ -18,13 +23,17 @@ class Presence:
     def __init__(self) -> None:
         self._seen: dict[Key, float] = {}
         self._connections: dict[Key, int] = {}
+        self._replicas: dict[Key, str] = {}
+        """Which other controller has a connection of it, as its record says."""
+        self._living: frozenset[str] = frozenset()
+        """Other controllers that live."""
         self._adrift: dict[Key, None] = {}
         """Heard of, without a connection, and not known to be offline: the few that time can take away."""
 
     def saw(self, exporter: Key, now: float) -> None:
         """It said something."""
         self._seen[exporter] = now
-        if exporter not in self._connections:
+        if not self.is_connected(exporter):
             self._adrift[exporter] = None
 
     def connected(self, exporter: Key, now: float) -> None:
@@ -42,12 +51,35 @@ class Presence:
             self._connections.pop(exporter, None)
         self.saw(exporter, now)
 
+    def elsewhere(self, exporter: Key, replica: str, now: float) -> None:
+        """Its record says that another controller has its connection; empty: none has."""
+        if replica == self._replicas.get(exporter, ""):
+            return
+        if replica:
+            self._replicas[exporter] = replica
+        else:
+            del self._replicas[exporter]
+        self._adrift.pop(exporter, None)
+        self.saw(exporter, now)
+
+    def lives(self, replicas: Iterable[str], now: float) -> None:
+        """These other controllers live; who was connected to one that does not has a minute to return."""
+        before, self._living = self._living, frozenset(replicas)
+        for exporter, replica in self._replicas.items():
+            if (replica in before) != (replica in self._living):
+                self._adrift.pop(exporter, None)
+                self.saw(exporter, now)
+
     def forget(self, exporter: Key) -> None:
         """It was deleted or says that it leaves."""
         self._seen.pop(exporter, None)
 
     def is_connected(self, exporter: Key) -> bool:
-        """Whether a status stream of it is open now."""
+        """Whether a status stream of it is open now, here or at another controller."""
+        return exporter in self._connections or self._replicas.get(exporter) in self._living
+
+    def is_here(self, exporter: Key) -> bool:
+        """Whether a status stream of it is open at this controller."""
         return exporter in self._connections
 
     def last_seen(self, exporter: Key) -> float | None:
@@ -60,7 +92,7 @@ class Presence:
         One that was heard of in the future, by a clock that was set back since, counts for a minute, too.
         """
         seen = self._seen.get(exporter)
-        return exporter in self._connections or (seen is not None and abs(now - seen) <= OFFLINE_SECONDS)
+        return self.is_connected(exporter) or (seen is not None and abs(now - seen) <= OFFLINE_SECONDS)
 
     def adrift(self) -> list[Key]:
         """Whose presence is a matter of time: no connection, and nobody has said `settled`."""

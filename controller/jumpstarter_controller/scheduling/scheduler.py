@@ -189,7 +189,7 @@ class Scheduler:
                 continue
             was_here = self.presence.last_seen(key) is not None
             why = "nothing was heard of it for a minute" if was_here else "it has not connected yet"
-            lab.put(replace(exporter, status=ExporterStatus.OFFLINE, status_message=why))
+            lab.put(replace(exporter, status=ExporterStatus.OFFLINE, status_message=why, replica=""))
             self.presence.settled(key)
 
     def _in_doubt(self, lab: Lab) -> list[Key]:
@@ -244,6 +244,21 @@ class Scheduler:
                     why[id(found)] = _pending(lab, found, supply, now)
                 lab.put(lease.with_condition(why[id(found)]))
         return expiries
+
+    def find_wanted(self, lab: View, now: float) -> None:
+        """Find out who is `wanted`, and decide nothing."""
+        found = ((one, self.choices(lab, one)) for one in lab.open_leases() if not one.exporter)
+        queue = [
+            (one, candidates)
+            for one, candidates in found
+            if isinstance(candidates, Candidates) and (one.begin_time is None or one.begin_time <= now)
+        ]
+        self.wanted = {}
+        if queue and lab.get(Drain, Drain.PLACE) is None:
+            supply, line = self._supply(lab, now), Line(queue)
+            held_up = [key for key in supply.free_at if key not in supply.free and lab.holder(key) is None]
+            firsts = ((key, line.first_at(key)) for key in held_up)
+            self.wanted = {key: first.key for key, first in firsts if first is not None}
 
     def _preference(self, exporter: Key) -> tuple[bool, Key]:
         """Of equals: one whose connection is open now, then by name."""

@@ -18,7 +18,8 @@ EVENTS = st.lists(
         st.tuples(st.sampled_from(["saw", "connected", "disconnected", "forget"]), keys),
         st.tuples(st.sampled_from(["registers", "leaves", "reports", "removed"]), keys),
         st.tuples(st.just("passes"), st.sampled_from([-3600.0, -61.0, 0.0, 1.0, 30.0, 59.0, 61.0, 3600.0])),
-        st.tuples(st.sampled_from(["written", "refused"]), st.none()),
+        st.tuples(st.sampled_from(["joins", "quits"]), keys),
+        st.tuples(st.sampled_from(["written", "refused", "dies", "returns"]), st.none()),
     ),
     max_size=40,
 )
@@ -30,18 +31,35 @@ class Plain:
     def __init__(self) -> None:
         self.seen: dict[Key, float] = {}
         self.connections = dict.fromkeys(KEYS, 0)
+        self.elsewhere: set[Key] = set()
+        """Whose record names another controller."""
+        self.lives = True
+        """That other one."""
 
     def tell(self, event: str, key: Key, now: float) -> None:
         if event == "forget":
             self.seen.pop(key, None)
             return
+        if event in {"joins", "quits"}:
+            if (key in self.elsewhere) is not (event == "joins"):
+                self.seen[key] = now
+            (self.elsewhere.add if event == "joins" else self.elsewhere.discard)(key)
+            return
         self.seen[key] = now
         change = {"saw": 0, "connected": 1, "disconnected": -1}[event]
         self.connections[key] = max(0, self.connections[key] + change)
 
+    def tell_of_other(self, now: float, *, lives: bool) -> None:
+        if lives is not self.lives:
+            self.seen |= dict.fromkeys(self.elsewhere, now)
+        self.lives = lives
+
+    def is_connected(self, key: Key) -> bool:
+        return self.connections[key] > 0 or (self.lives and key in self.elsewhere)
+
     def is_fresh(self, key: Key, now: float) -> bool:
         seen = self.seen.get(key)
-        return self.connections[key] > 0 or (seen is not None and abs(now - seen) <= OFFLINE_SECONDS)
+        return self.is_connected(key) or (seen is not None and abs(now - seen) <= OFFLINE_SECONDS)
 
     def turn(self, now: float) -> None:
         """Whoever is gone stays gone until heard of, whatever the clock does."""
@@ -53,7 +71,7 @@ class Plain:
         return [
             self.seen[one.key] + OFFLINE_SECONDS
             for one in lab.all(Exporter)
-            if is_live(one) and not self.connections[one.key] and self.is_fresh(one.key, now)
+            if is_live(one) and not self.is_connected(one.key) and self.is_fresh(one.key, now)
         ]
 
 
@@ -93,12 +111,20 @@ def change(lab: Lab, event: str, key: Key) -> None:
 def test_whoever_is_not_there_is_offline_after_each_turn(events: list[tuple[str, object]]) -> None:
     now = 1_000_000.0
     lab, presence, plain = Lab(), Presence(), Plain()
+    presence.lives(["other"], now)
     scheduler = Scheduler(presence)
     refuses = False
     """The disk takes nothing: what a turn has changed is undone."""
     for event, argument in events:
         if isinstance(argument, float):
             now += argument
+        elif event in {"joins", "quits"}:
+            assert isinstance(argument, Key)
+            plain.tell(event, argument, now)
+            presence.elsewhere(argument, "other" if event == "joins" else "", now)
+        elif event in {"dies", "returns"}:
+            plain.tell_of_other(now, lives=event == "returns")
+            presence.lives(["other"] if event == "returns" else [], now)
         elif event in {"saw", "connected", "disconnected", "forget"}:
             assert isinstance(argument, Key)
             plain.tell(event, argument, now)

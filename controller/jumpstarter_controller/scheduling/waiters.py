@@ -12,6 +12,7 @@ to know it when the watch has lasted longer than a connection whose other end is
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from jumpstarter_controller.lab import Key, Lease
 
@@ -24,6 +25,10 @@ PICKUP_SECONDS = 30.0
 WATCHED_SECONDS = 60.0
 """A watch that is open so long after its command was told of its board has an end that reads. A controller cuts
 connections that have been silent for 50 s (`app.OPTIONS`)."""
+
+
+TELL_SECONDS = 20.0
+"""That a command was heard of is told for so long."""
 
 
 class Waiters:
@@ -40,6 +45,29 @@ class Waiters:
         self._heard[lease.key] = now
         if lease.accepted:
             self._picked_up[lease.key] = None
+
+    def heard_elsewhere(self, lease: Key, now: float, *, knows: bool) -> None:
+        """Another controller has heard of its command, which `knows` of its board or not."""
+        self._heard[lease] = now
+        if knows:
+            self._picked_up[lease] = None
+
+    def to_tell(self, leases: Iterable[Lease], now: float) -> dict[Key, bool]:
+        """Of which leases another controller that decides is to be told: their commands watch, or have been heard of.
+
+        True: the command knows of its board.
+        """
+        found = {}
+        for lease in leases:
+            if not lease.waited or (lease.key not in self._watches and lease.key not in self._heard):
+                continue
+            if self.is_picked_up(lease.key, now):
+                found[lease.key] = True
+                continue
+            is_watched = lease.key in self._watches and self.limit(lease, now) > now
+            if is_watched or now - self._heard.get(lease.key, -math.inf) < TELL_SECONDS:
+                found[lease.key] = False
+        return found
 
     def watched(self, lease: Key, watch: object) -> None:
         """Its command watches it, until `unwatched`."""

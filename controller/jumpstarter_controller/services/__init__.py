@@ -10,6 +10,8 @@ from jumpstarter_controller.services.guard import Guard
 from jumpstarter_controller.services.health_reports import HealthReports
 from jumpstarter_controller.services.lab_service import LabService
 from jumpstarter_controller.services.listening import Listening
+from jumpstarter_controller.services.rendezvous import Rendezvous
+from jumpstarter_controller.services.replica_service import ReplicaService
 from jumpstarter_controller.services.routers import Router, Routers
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "HealthReports",
     "LabService",
     "Listening",
+    "Rendezvous",
+    "ReplicaService",
     "Router",
     "Routers",
 ]

@@ -92,7 +92,7 @@ class ClientService(client_grpc.ClientServiceServicer):
     ) -> pb.Lease:
         client = await self._guard.client(call)
         key = _own(client, name_of(request.name, "leases"))
-        lease = self._engine.view.get(Lease, key)
+        lease = await self._engine.find(Lease, key)
         if lease is None:
             raise changes.not_found("lease", key.name)
         call.set_trailing_metadata(_reason(lease))

@@ -35,6 +35,7 @@ from jumpstarter_controller.services import (
     HealthReports,
     LabService,
     Listening,
+    Rendezvous,
     Router,
     Routers,
 )
@@ -102,7 +103,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     journal = journal_of(DataFolder(tmp_path), engine)
     server = Server(
         [
-            ControllerService(engine, guard, Listening(), routers, streams),
+            ControllerService(engine, guard, Rendezvous(Listening()), routers, streams),
             ExporterService(engine, streams, health, CallReports(engine, journal)),
             ClientService(engine, guard, credentials.token),
             LabService(engine, guard, health),

@@ -23,8 +23,8 @@ from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.exporter_streams import ExporterStreams
 from jumpstarter_controller.services.guard import Guard
 from jumpstarter_controller.services.instances import INSTANCE
-from jumpstarter_controller.services.listening import Listening
 from jumpstarter_controller.services.messages import lease_v1, selector_of
+from jumpstarter_controller.services.rendezvous import Rendezvous
 from jumpstarter_controller.services.routers import Routers
 from jumpstarter_controller.services.wishes import wish
 
@@ -60,7 +60,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         self,
         engine: Engine,
         guard: Guard,
-        listening: Listening,
+        rendezvous: Rendezvous,
         routers: Routers,
         streams: ExporterStreams,
         *,
@@ -68,7 +68,8 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     ) -> None:
         self._engine = engine
         self._guard = guard
-        self._listening = listening
+        self._rendezvous = rendezvous
+        self._listening = rendezvous.listening
         self._routers = routers
         self._streams = streams
         self._most_leases = most_leases
@@ -125,6 +126,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         self, request: pb.ListenRequest, call: ServerCall[pb.ListenRequest, pb.ListenResponse]
     ) -> None:
         session = await self._guard.exporter_session(call)
+        await self._engine.find(Lease, Key(session.record.namespace, request.lease_name))
         lease = self._lease(session.record.namespace, request.lease_name)
         if lease.exporter != session.record.name:
             raise refused(
@@ -132,15 +134,19 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 "permission denied: the lease is not this exporter's",
                 ReasonCode.NOT_YOURS,
             )
-        self._streams.admit(session.record.key, call)
+        await self._streams.admit(session.record.key, call)
         await call.send_initial_metadata()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.watch)
-            await self._listen(lease.key, call)
+            await self._listen(lease.key, call, nursery)
             nursery.cancel_scope.cancel()
 
-    async def _listen(self, lease: Key, call: ServerCall[pb.ListenRequest, pb.ListenResponse]) -> None:
-        listener = self._listening.listen(lease, call.header(INSTANCE) or "")
+    async def _listen(
+        self, lease: Key, call: ServerCall[pb.ListenRequest, pb.ListenResponse], nursery: trio.Nursery
+    ) -> None:
+        process = call.header(INSTANCE) or ""
+        listener = self._listening.listen(lease, process)
+        nursery.start_soon(self._rendezvous.take, lease, process, listener)
         try:
             while (connection := await listener.next()) is not None:
                 try:
@@ -168,16 +174,17 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         self, request: pb.DialRequest, call: ServerCall[pb.DialRequest, pb.DialResponse]
     ) -> pb.DialResponse:
         session = await self._guard.client_session(call)
+        await self._engine.find(Lease, Key(session.record.namespace, request.lease_name))
         lease = self._dialled(session.record, request.lease_name)
         if lease.waited:
             self._engine.heard_of(lease)
         exporter = await self._ready(Key(lease.namespace, lease.exporter), lease.key)
-        await self._listening.until(lease.key, LISTEN_SECONDS)
-        session.check()  # that took a while
-        lease = self._dialled(session.record, request.lease_name)
-        left = math.inf if lease.expiry is None else lease.expiry - self._engine.clock()
-        endpoint, token = self._routers.choose(exporter.labels, left, about(lease))
-        self._listening.push(lease.key, pb.ListenResponse(router_endpoint=endpoint, router_token=token))
+        async with self._rendezvous.found(lease.key, LISTEN_SECONDS) as push:
+            session.check()  # that took a while
+            lease = self._dialled(session.record, request.lease_name)
+            left = math.inf if lease.expiry is None else lease.expiry - self._engine.clock()
+            endpoint, token = self._routers.choose(exporter.labels, left, about(lease))
+            await push(pb.ListenResponse(router_endpoint=endpoint, router_token=token))
         _log.info("lease dialled", extra=about(lease, router=endpoint, peer=call.peer))
         return pb.DialResponse(router_endpoint=endpoint, router_token=token)
 
@@ -209,12 +216,12 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             if exporter.status in _MAY_DIAL:
                 return exporter
             if exporter.answers and exporter.status is ExporterStatus.AVAILABLE:
-                await self._listening.until(lease, LISTEN_SECONDS)
-                if self._listening.has(lease):
+                if await self._rendezvous.is_listening(lease, LISTEN_SECONDS):
                     return exporter  # it has accepted the lease, and says so only if that takes long
                 if self._engine.view.get(Exporter, key) is not exporter:
                     continue
-            if exporter.status is ExporterStatus.BEFORE_LEASE_HOOK_FAILED and self._listening.has(lease):
+            has_failed = exporter.status is ExporterStatus.BEFORE_LEASE_HOOK_FAILED
+            if has_failed and await self._rendezvous.is_listening(lease, 0.0):
                 return exporter  # its session says why; a client that cannot ask goes on asking for minutes
             if exporter.status is not ExporterStatus.AVAILABLE:
                 reason = _REFUSALS[exporter.status]

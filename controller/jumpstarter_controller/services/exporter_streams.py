@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, TypeVar
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
+import trio
 from google.protobuf.message import Message
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import NOT_ANSWERING, Exporter, ExporterStatus, Key, Lab
 from jumpstarter_controller.logs import about
+from jumpstarter_controller.replicas.peers import Peers
+from jumpstarter_controller.scheduling import OFFLINE_SECONDS
 from jumpstarter_controller.services.guard import Guard
-from jumpstarter_controller.services.instances import Instances
+from jumpstarter_controller.services.instances import INSTANCE, Instances
+from jumpstarter_controller.store import StoreError
 
 __all__ = ["ExporterStreams"]
 
 TICK_SECONDS = 30.0
 """An open status stream looks again so often, if nothing wakes it; each costs a lab of many exporters something."""
+
+RETURN_SECONDS = 3.0
+"""An exporter whose stream has ended is mostly back by then, and its record need not be written."""
+RETRY_SECONDS = 1.0
+MAX_AT_ONCE = 64
+ADMIT_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
@@ -28,24 +42,90 @@ M = TypeVar("M", bound=Message)
 class ExporterStreams:
     """The status streams of all exporters, and which process of each is served."""
 
-    def __init__(self, engine: Engine, guard: Guard) -> None:
+    def __init__(self, engine: Engine, guard: Guard, peers: Peers | None = None) -> None:
+        """`peers` are the other controllers of the lab; None: there are none."""
         self._engine = engine
         self._guard = guard
+        self._peers = peers
         self.instances = Instances()
+        self._unsure: dict[Key, float] = {}
+        """Whose record may not say where they are connected, and when to look at that."""
+        self._news = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Until cancelled, have records say which exporters are not connected to this controller any more."""
+        engine = self._engine
+        since = trio.current_time() + OFFLINE_SECONDS
+        self._unsure = {
+            one.key: since
+            for one in engine.view.all(Exporter)
+            if engine.replica and one.replica == engine.replica
+        }
+        task_status.started()
+        while True:
+            now = trio.current_time()
+            due = [key for key, when in self._unsure.items() if when <= now][:MAX_AT_ONCE]
+            if due:
+                try:
+                    await engine.change(partial(self._say, due))
+                except JumpstarterError as error:
+                    _log.debug("where exporters are connected cannot be said: %s", error)
+                    self._unsure |= dict.fromkeys(due, now + RETRY_SECONDS)
+                else:
+                    for key in due:
+                        self._unsure.pop(key, None)
+                continue
+            self._news = trio.Event()
+            with trio.move_on_at(min(self._unsure.values(), default=math.inf)):
+                await self._news.wait()
+
+    def _say(self, keys: Sequence[Key], lab: Lab, _: float) -> None:
+        for key in keys:
+            record = lab.get(Exporter, key)
+            if record is None:
+                continue
+            if self._engine.presence.is_here(key):
+                lab.put(replace(record, replica=self._engine.replica))
+            elif record.replica == self._engine.replica:
+                lab.put(replace(record, replica=""))
+
+    def _look_at(self, key: Key, seconds: float) -> None:
+        if self._engine.replica:
+            self._unsure[key] = trio.current_time() + seconds
+            self._news.set()
 
     async def caller(self, call: ServerCall[Any, Any]) -> Exporter:
         """The calling exporter, if this process of it is served. RpcError says why not."""
         exporter = await self._guard.exporter(call)
-        self.admit(exporter.key, call)
+        await self.admit(exporter.key, call)
         return exporter
 
-    def admit(self, exporter: Key, call: ServerCall[Any, Any]) -> None:
-        """RpcError ALREADY_EXISTS, if another process of that exporter is served."""
+    async def admit(self, exporter: Key, call: ServerCall[Any, Any]) -> None:
+        """RpcError ALREADY_EXISTS, if another process of that exporter is served, here or by another controller."""
         try:
             self.instances.admit(exporter, call)
         except RpcError:
             self._engine.wake(Exporter, exporter)  # the one that is served is told
             raise
+        process = call.header(INSTANCE)
+        record = self._engine.view.get(Exporter, exporter)
+        if self._peers is None or not process or record is None or self._engine.presence.is_here(exporter):
+            return
+        if record.replica in self._peers.names():
+            await self._admit_there(record, process, call.peer)
+
+    async def _admit_there(self, exporter: Exporter, process: str, peer: str) -> None:
+        assert self._peers is not None
+        request = pb.AdmitProcessRequest(
+            namespace=exporter.namespace, exporter=exporter.name, process=process, peer=peer
+        )
+        try:
+            async with self._peers.reach(exporter.replica) as other:
+                await other.AdmitProcess(request, timeout=ADMIT_SECONDS)
+        except RpcError as error:
+            if error.code is StatusCode.ALREADY_EXISTS:
+                raise
+            _log.debug("controller %s does not say whom it serves: %s", exporter.replica, error)
 
     async def report(
         self,
@@ -77,12 +157,18 @@ class ExporterStreams:
         session = await self._guard.exporter_session(call)
         exporter = session.record
         key, engine = exporter.key, self._engine
-        self.admit(key, call)
+        await self.admit(key, call)
         disputed = self.instances.opened(key, call)
         engine.presence.connected(key, engine.clock())
         _log.info("exporter connected", extra=about(exporter, peer=call.peer))
         try:
-            await engine.change(_back_online(key))
+            try:
+                await engine.change(_back_online(key, engine.replica))
+            except StoreError as error:
+                if not engine.replica:
+                    raise
+                _log.debug("that an exporter is connected here is said later: %s", error)
+                self._look_at(key, RETRY_SECONDS)
             sent: M | None = None
             while True:
                 session.check()
@@ -101,6 +187,7 @@ class ExporterStreams:
             self.instances.closed(key, call)
             _log.info("exporter's connection has ended", extra=about(exporter, peer=call.peer))
             engine.presence.disconnected(key, engine.clock())
+            self._look_at(key, RETURN_SECONDS)
 
     def _check_answers(self, key: Key) -> None:
         """Whoever did not answer an offer has to introduce itself again."""
@@ -110,12 +197,16 @@ class ExporterStreams:
                 raise RpcError(StatusCode.ABORTED, f"{reason.sentence}; connect again")
 
 
-def _back_online(key: Key) -> Callable[[Lab, float], None]:
-    """Exporters before 0.8 report nothing: one that comes back is not offline any more."""
+def _back_online(key: Key, replica: str) -> Callable[[Lab, float], None]:
+    """It is connected to `replica`, and not offline any more: exporters before 0.8 report nothing."""
 
     def apply(lab: Lab, _: float) -> None:
         record = lab.get(Exporter, key)
-        if record is not None and record.status is ExporterStatus.OFFLINE:
-            lab.put(replace(record, status=ExporterStatus.UNSPECIFIED, status_message="", reasons=()))
+        if record is None:
+            return
+        if record.status is ExporterStatus.OFFLINE:
+            record = replace(record, status=ExporterStatus.UNSPECIFIED, status_message="", reasons=())
+        if (after := replace(record, replica=replica)) != lab.get(Exporter, key):
+            lab.put(after)
 
     return apply

@@ -151,7 +151,10 @@ class Guard:
 
     async def _known(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> Session[R]:
         caller = await self._authenticator.caller(call.metadata, kind)
-        record = self._engine.view.get(of, Key(caller.namespace, caller.name))
+        key = Key(caller.namespace, caller.name)
+        record = (
+            self._engine.view.get(of, key) if caller.subject is None else await self._engine.find(of, key)
+        )
         if record is None and of is Client and caller.subject is None:
             await self._provision(caller)
             record = self._engine.view.get(of, Key(caller.namespace, caller.name))

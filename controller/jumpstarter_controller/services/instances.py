@@ -53,16 +53,19 @@ class Instances:
         self._served: dict[Key, _Served] = {}
 
     def admit(self, exporter: Key, call: ServerCall[Any, Any]) -> None:
-        """Let this process's call in.
+        """Let this process's call in. RpcError as `admit_process`."""
+        self.admit_process(exporter, call.header(INSTANCE) or "", call.peer)
+
+    def admit_process(self, exporter: Key, instance: str, peer: str) -> None:
+        """Let a process in that calls from `peer`.
 
         Raises:
             RpcError: ALREADY_EXISTS, another process is served.
         """
-        instance = call.header(INSTANCE)
         served = self._served.get(exporter)
         if not instance or served is None or served.instance == instance or not served.is_held:
             return
-        served.by = call.peer or "elsewhere"
+        served.by = peer or "elsewhere"
         served.disputed.set()
         _log.warning(
             "two processes are exporter %s: one at %s is served, one at %s is refused",

@@ -143,7 +143,7 @@ async def watch_lease(engine: Engine, client: Client, wish: pb.WatchRequest, cal
     if wish.exporters or wish.leases:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "one lease is watched with nothing else")
     key = Key(client.namespace, wish.lease)
-    lease = engine.view.get(Lease, key)
+    lease = await engine.find(Lease, key)
     if lease is None:
         raise changes.not_found("lease", key.name)
     is_command = wish.waits and lease.client == client.name

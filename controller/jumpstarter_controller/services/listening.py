@@ -6,6 +6,7 @@ They are in memory only: exporters open them again after a restart, and clients 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -46,6 +47,11 @@ class Listener:
         """What was sent just now: if its process is dead, its client waits at the router for nobody."""
         since = trio.current_time() - DELIVERED_SECONDS
         return [connection for at, connection in self._delivered if at >= since]
+
+    def put_first(self, connections: Sequence[jumpstarter_pb2.ListenResponse]) -> None:
+        """These are older than all that waits."""
+        self.waiting.extendleft(reversed(connections))
+        self.wake()
 
     def wake(self) -> None:
         """Something was put, or it was replaced."""
@@ -100,6 +106,20 @@ class Listening:
         listener = self._listeners[lease] = Listener(left.waiting, process)
         self._arrivals.pop(lease, trio.Event()).set()
         return listener
+
+    def take(self, lease: Key, process: str = "") -> list[jumpstarter_pb2.ListenResponse]:
+        """End the call of its exporter, which listens at another controller now; what that is to deliver, in order."""
+        before = self._listeners.pop(lease, None)
+        if before is None:
+            left = self._take_left(lease)
+        else:
+            left = _Left(0.0, before.waiting, before.process, before.unproven)
+            before.replaced = True
+            before.wake()
+        unproven = left.unproven if process and left.process and process != left.process else []
+        found = [*unproven, *left.waiting]
+        left.waiting.clear()
+        return found
 
     async def until(self, lease: Key, seconds: float) -> None:
         """Wait until an exporter listens for connections to it, but not longer than that."""

@@ -36,6 +36,7 @@ from jumpstarter_controller.services import (
 from jumpstarter_controller.services.controller_service import LISTEN_SECONDS, READY_SECONDS
 from jumpstarter_controller.services.instances import INSTANCE
 from jumpstarter_controller.services.listening import CAPACITY, DELIVERED_SECONDS, RETURN_SECONDS, Listener
+from jumpstarter_controller.services.rendezvous import Rendezvous as MeetingPlace
 from jumpstarter_controller.store import MemoryStore
 from jumpstarter_controller.store.whole import fill
 
@@ -64,7 +65,7 @@ class Rendezvous:
                 ControllerService(
                     self.engine,
                     guard,
-                    self.listening,
+                    MeetingPlace(self.listening),
                     Routers([Router("router:1")], lambda *_: self.token()),
                     ExporterStreams(self.engine, guard),
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumpstarter_controller.folder import DataError, DataFolder, KubernetesLab
-from jumpstarter_controller.replicas import Lock, SharedSecret
+from jumpstarter_controller.replicas import Lock, ReplicaRecords, SharedSecret
 from jumpstarter_controller.store.contract import Store
 from jumpstarter_controller.store.sqlite import SqliteStore
 
@@ -26,6 +26,9 @@ class Shared:
 
     lock: Lock
     secret: SharedSecret
+    replicas: ReplicaRecords
+    place: str
+    """URL of where that is."""
 
 
 def open_store(folder: DataFolder, lab: KubernetesLab | None) -> tuple[Store, Shared | None]:
@@ -50,6 +53,7 @@ def open_kubernetes(lab: KubernetesLab) -> tuple[KubernetesStore, Shared]:
             EventRecorder,
             KubernetesStore,
             LeaderLock,
+            ReplicaLeases,
             connect,
         )
         from jumpstarter_controller.store.kubernetes import (  # noqa: PLC0415
@@ -63,4 +67,6 @@ def open_kubernetes(lab: KubernetesLab) -> tuple[KubernetesStore, Shared]:
     namespace = lab.namespace or api.namespace
     store = KubernetesStore(api, namespace, events=EventRecorder(api, namespace))
     store.expect_no_answer()
-    return store, Shared(LeaderLock(api, namespace), KubernetesSecret(api, namespace))
+    return store, Shared(
+        LeaderLock(api, namespace), KubernetesSecret(api, namespace), ReplicaLeases(api, namespace), api.host
+    )

@@ -290,7 +290,7 @@ def _all() -> Iterator[Mapping]:
             "status_message": at("status.statusMessage"),
             "lease": reference_at("status.leaseRef"),
         },
-        marked=("reasons", "answers", "gone_since"),
+        marked=("reasons", "answers", "gone_since", "replica"),
         uid=_TOKEN_UID,
     )
     yield _Lease(

@@ -98,6 +98,7 @@ RECORDS: dict[type[Record], st.SearchStrategy[Record]] = {
         reasons=st.lists(st.builds(Reason, TEXTS, TEXTS), max_size=2).map(tuple),
         gone_since=st.none() | TIMES,
         lease=TEXTS,
+        replica=TEXTS,
     ),
     Lease: st.builds(
         Lease,
@@ -175,6 +176,7 @@ def full(kind: type[Record], namespace: str = "lab") -> Record:
             said=labels,
             gone_since=NOW,
             lease="one",
+            replica="pod-1",
         ),
         Lease(
             **common,

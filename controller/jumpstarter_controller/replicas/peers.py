@@ -1,0 +1,63 @@
+"""Connections between the controllers of a lab: TLS with one certificate, whose key only they have, on both ends.
+
+Who shows another certificate is refused before a call is read, and is told nothing.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from jumpstarter_proto.lab.v1.replicas_grpc import ReplicaServiceStub
+from jumpstarter_proto.remote import split_endpoint
+from jumpstarter_proto.rpc import RpcError, StatusCode, connect_tcp, open_channel, server_ssl_context
+
+from jumpstarter_controller.certificates import Certificate
+from jumpstarter_controller.replicas.members import Members
+
+__all__ = ["Peers", "peer_server_context"]
+
+CONNECT_SECONDS = 2.0
+"""One that does not answer by then is dead, whatever its record says."""
+
+
+def peer_server_context(certificate: Certificate) -> ssl.SSLContext:
+    """For connections of other replicas, and of nobody else."""
+    context = server_ssl_context(certificate.chain, certificate.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificate.chain)
+    return context
+
+
+def _client_context(chain: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # who has the key is a replica, at whatever address
+    context.load_verify_locations(chain)
+    context.load_cert_chain(chain, key, password=lambda: "")
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+class Peers:
+    """The other replicas, to be called."""
+
+    def __init__(self, members: Members, certificate: Certificate) -> None:
+        self.members = members
+        self._context = _client_context(certificate.chain, certificate.key)
+
+    def names(self) -> list[str]:
+        """Of those that live."""
+        return list(self.members.living)
+
+    @asynccontextmanager
+    async def reach(self, name: str) -> AsyncIterator[ReplicaServiceStub]:
+        """A connection to one of them. RpcError: UNAVAILABLE, it cannot be reached, or is none."""
+        address = self.members.living.get(name)
+        if address is None:
+            raise RpcError(StatusCode.UNAVAILABLE, f"controller {name} is not there")
+        host, port = split_endpoint(address)
+        stream = await connect_tcp(host, port, ssl_context=self._context, timeout=CONNECT_SECONDS)
+        async with open_channel(stream, authority=address, scheme="https") as channel:
+            yield ReplicaServiceStub(channel)

@@ -1,0 +1,91 @@
+"""Says that this replica lives and where, and sees who else does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NoReturn, Protocol, TypeVar
+
+import trio
+
+from jumpstarter_controller.replicas.members import ANNOUNCE_SECONDS, Announced, Members
+from jumpstarter_controller.store import StoreError
+
+__all__ = ["Registry", "ReplicaRecords"]
+
+LOOK_SECONDS = 2.0
+LEAVE_SECONDS = 2.0
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class ReplicaRecords(Protocol):
+    """A record for each replica, in a place that all see. Blocking; StoreError: it cannot be read or written."""
+
+    def all(self) -> Mapping[str, Announced]:
+        """All of them, by name."""
+
+    def write(self, name: str, address: str) -> None:
+        """One's own, anew."""
+
+    def remove(self, name: str) -> None:
+        """That one is gone."""
+
+
+class Registry:
+    """`run` has to run."""
+
+    def __init__(self, records: ReplicaRecords, members: Members, address: str) -> None:
+        self.members = members
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when other replicas live than before."""
+        self._records = records
+        self._address = address
+        self._limiter = trio.CapacityLimiter(1)
+
+    def join(self) -> None:
+        """Blocking: say that this replica lives, and see who else does. StoreError: it cannot be said or seen."""
+        self._records.write(self.members.identity, self._address)
+        self.members.observe(self._records.all())
+
+    async def look(self) -> None:
+        """See who lives now. What cannot be seen stays as it was."""
+        try:
+            found = await self._do(self._records.all)
+        except StoreError as error:
+            _log.debug("which controllers there are cannot be seen: %s", error)
+            return
+        if self.members.observe(found):
+            _log.info("other controllers of this lab: %s", ", ".join(sorted(self.members.living)) or "none")
+            self.on_change()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Until cancelled. Its record stays then: see `leave`."""
+        task_status.started()
+        due = trio.current_time() + ANNOUNCE_SECONDS
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            await self.look()
+            if trio.current_time() < due:
+                continue
+            try:
+                await self._do(partial(self._records.write, self.members.identity, self._address))
+                for name in self.members.forgettable():
+                    await self._do(partial(self._records.remove, name))
+            except StoreError as error:
+                _log.debug("that this controller lives cannot be said: %s", error)
+            else:
+                due = trio.current_time() + ANNOUNCE_SECONDS
+
+    async def leave(self) -> None:
+        """This replica is gone. Call it when `run` has ended."""
+        with trio.CancelScope(shield=True), trio.move_on_after(LEAVE_SECONDS):
+            try:
+                await self._do(partial(self._records.remove, self.members.identity))
+            except StoreError as error:
+                _log.info("others learn some seconds later that this controller has ended: %s", error)
+
+    async def _do(self, ask: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._limiter)

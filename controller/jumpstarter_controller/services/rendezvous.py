@@ -1,0 +1,153 @@
+"""Where a client's Dial and an exporter's Listen meet, which may be calls to different controllers of a lab."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
+from jumpstarter_proto.lab.v1.replicas_grpc import ReplicaServiceStub
+from jumpstarter_proto.rpc import RpcError
+from jumpstarter_proto.tasks import collapsed
+from jumpstarter_proto.v1 import jumpstarter_pb2
+
+from jumpstarter_controller.lab import Key
+from jumpstarter_controller.replicas.peers import Peers
+from jumpstarter_controller.services.listening import Listener, Listening
+
+__all__ = ["Push", "Rendezvous"]
+
+Push = Callable[[jumpstarter_pb2.ListenResponse], Awaitable[None]]
+"""Hands a connection to the exporter. RpcError: UNAVAILABLE, it listens no more; RESOURCE_EXHAUSTED, too many wait."""
+GRACE_SECONDS = 2.0
+"""For another controller to answer, beyond the time that it was given."""
+
+_log = logging.getLogger(__name__)
+
+
+class Rendezvous:
+    """Asks the other controllers, if there are `peers`, for what is not here."""
+
+    def __init__(self, listening: Listening, peers: Peers | None = None) -> None:
+        self.listening = listening
+        self._peers = peers
+
+    @property
+    def _others(self) -> list[str]:
+        return self._peers.names() if self._peers is not None else []
+
+    @asynccontextmanager
+    async def found(self, lease: Key, seconds: float) -> AsyncIterator[Push]:
+        """How the lease's exporter is handed connections, as soon as it listens somewhere, within so many seconds.
+
+        When it does not, pushing says so.
+        """
+        others = [] if self.listening.has(lease) else self._others
+        if not others:
+            await self.listening.until(lease, seconds)
+            yield self._push_here(lease)
+            return
+        search = _Search(len(others) + 1)
+        with collapsed():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._search_here, lease, seconds, search)
+                for name in others:
+                    nursery.start_soon(self._search_there, name, lease, seconds, search)
+                await search.over.wait()
+                yield search.push or self._push_here(lease)
+                nursery.cancel_scope.cancel()
+
+    async def is_listening(self, lease: Key, seconds: float) -> bool:
+        """Whether its exporter listens somewhere, within so many seconds."""
+        async with self.found(lease, seconds) as push:
+            return self.listening.has(lease) or isinstance(push, _PushThere)
+
+    def _push_here(self, lease: Key) -> Push:
+        async def push(connection: jumpstarter_pb2.ListenResponse) -> None:
+            self.listening.push(lease, connection)
+
+        return push
+
+    async def _search_here(self, lease: Key, seconds: float, search: _Search) -> None:
+        await self.listening.until(lease, seconds)
+        search.end(self._push_here(lease) if self.listening.has(lease) else None)
+
+    async def _search_there(self, name: str, lease: Key, seconds: float, search: _Search) -> None:
+        assert self._peers is not None
+        push: Push | None = None
+        try:
+            async with self._peers.reach(name) as peer:
+                request = pb.FindListenerRequest(namespace=lease.namespace, lease=lease.name, seconds=seconds)
+                if (await peer.FindListener(request, timeout=seconds + GRACE_SECONDS)).listens:
+                    push = _PushThere(peer, lease)
+                search.end(push)
+                if push is not None:
+                    await trio.sleep_forever()  # the connection stays until it was used
+        except RpcError as error:
+            _log.debug("controller %s does not say whether an exporter listens there: %s", name, error)
+            if push is None:
+                search.end(None)
+
+    async def take(self, lease: Key, process: str, listener: Listener) -> None:
+        """The exporter listens here now: no other controller has its calls, nor what waits for it."""
+        async with trio.open_nursery() as nursery:
+            for name in self._others:
+                nursery.start_soon(self._take, name, lease, process, listener)
+
+    async def _take(self, name: str, lease: Key, process: str, listener: Listener) -> None:
+        assert self._peers is not None
+        request = pb.TakeListenerRequest(namespace=lease.namespace, lease=lease.name, process=process)
+        try:
+            async with self._peers.reach(name) as peer:
+                answer = await peer.TakeListener(request, timeout=GRACE_SECONDS)
+        except RpcError as error:
+            _log.debug("controller %s may still have a call of an exporter: %s", name, error)
+            return
+        listener.put_first([_connection(one) for one in answer.waiting])
+
+
+class _Search:
+    """Whoever finds it first has found it; it is over when somebody has, or nobody."""
+
+    def __init__(self, tasks: int) -> None:
+        self.over = trio.Event()
+        self.push: Push | None = None
+        self._tasks = tasks
+
+    def end(self, push: Push | None) -> None:
+        """One of the tasks has an answer."""
+        self._tasks -= 1
+        self.push = self.push or push
+        if self.push is not None or not self._tasks:
+            self.over.set()
+
+
+class _PushThere:
+    def __init__(self, peer: ReplicaServiceStub, lease: Key) -> None:
+        self._peer = peer
+        self._lease = lease
+
+    async def __call__(self, connection: jumpstarter_pb2.ListenResponse) -> None:
+        await self._peer.HandOver(
+            pb.HandOverRequest(
+                namespace=self._lease.namespace,
+                lease=self._lease.name,
+                connection=router_connection(connection),
+            ),
+            timeout=GRACE_SECONDS,
+        )
+
+
+def router_connection(connection: jumpstarter_pb2.ListenResponse) -> pb.RouterConnection:
+    """As controllers say it to each other."""
+    return pb.RouterConnection(
+        router_endpoint=connection.router_endpoint, router_token=connection.router_token
+    )
+
+
+def _connection(said: pb.RouterConnection) -> jumpstarter_pb2.ListenResponse:
+    return jumpstarter_pb2.ListenResponse(
+        router_endpoint=said.router_endpoint, router_token=said.router_token
+    )

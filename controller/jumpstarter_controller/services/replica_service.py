@@ -1,0 +1,80 @@
+"""What other controllers of the lab call. Who calls has the key that only they have (`replicas.peers`)."""
+
+from __future__ import annotations
+
+from jumpstarter_proto.lab.v1 import replicas_grpc
+from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, ServerCall
+from jumpstarter_proto.v1 import jumpstarter_pb2
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Exporter, Key
+from jumpstarter_controller.services.instances import Instances
+from jumpstarter_controller.services.listening import Listening
+from jumpstarter_controller.services.rendezvous import router_connection
+
+__all__ = ["ReplicaService"]
+
+MAX_SECONDS = 5.0
+
+
+class ReplicaService(replicas_grpc.ReplicaServiceServicer):
+    """jumpstarter_sbc.lab.v1.ReplicaService."""
+
+    def __init__(self, engine: Engine, listening: Listening, instances: Instances) -> None:
+        self._engine = engine
+        self._listening = listening
+        self._instances = instances
+
+    async def FindListener(
+        self,
+        request: pb.FindListenerRequest,
+        call: ServerCall[pb.FindListenerRequest, pb.FindListenerResponse],
+    ) -> pb.FindListenerResponse:
+        call.trust("controller")
+        lease = Key(request.namespace, request.lease)
+        await self._listening.until(lease, max(0.0, min(request.seconds, MAX_SECONDS)))
+        return pb.FindListenerResponse(listens=self._listening.has(lease))
+
+    async def HandOver(
+        self, request: pb.HandOverRequest, call: ServerCall[pb.HandOverRequest, pb.HandOverResponse]
+    ) -> pb.HandOverResponse:
+        call.trust("controller")
+        said = request.connection
+        self._listening.push(
+            Key(request.namespace, request.lease),
+            jumpstarter_pb2.ListenResponse(
+                router_endpoint=said.router_endpoint, router_token=said.router_token
+            ),
+        )
+        return pb.HandOverResponse()
+
+    async def TakeListener(
+        self,
+        request: pb.TakeListenerRequest,
+        call: ServerCall[pb.TakeListenerRequest, pb.TakeListenerResponse],
+    ) -> pb.TakeListenerResponse:
+        call.trust("controller")
+        waiting = self._listening.take(Key(request.namespace, request.lease), request.process)
+        return pb.TakeListenerResponse(waiting=map(router_connection, waiting))
+
+    async def AdmitProcess(
+        self,
+        request: pb.AdmitProcessRequest,
+        call: ServerCall[pb.AdmitProcessRequest, pb.AdmitProcessResponse],
+    ) -> pb.AdmitProcessResponse:
+        call.trust("controller")
+        key = Key(request.namespace, request.exporter)
+        try:
+            self._instances.admit_process(key, request.process, request.peer)
+        except RpcError:
+            self._engine.wake(Exporter, key)  # the one that is served is told
+            raise
+        return pb.AdmitProcessResponse()
+
+    async def NoteWaiters(
+        self, request: pb.NoteWaitersRequest, call: ServerCall[pb.NoteWaitersRequest, pb.NoteWaitersResponse]
+    ) -> pb.NoteWaitersResponse:
+        call.trust("controller")
+        self._engine.heard_elsewhere({Key(one.namespace, one.lease): one.knows for one in request.waiters})
+        return pb.NoteWaitersResponse()

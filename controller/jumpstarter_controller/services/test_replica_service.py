@@ -1,0 +1,168 @@
+"""Controllers of a lab hand connections to each other over TLS, and to nobody else."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, Server, StatusCode
+from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
+
+from jumpstarter_controller.certificates import Certificate, replica_certificate
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
+from jumpstarter_controller.replicas import Announced, Members
+from jumpstarter_controller.replicas.peers import Peers, peer_server_context
+from jumpstarter_controller.services.instances import Instances
+from jumpstarter_controller.services.listening import CAPACITY, Listening
+from jumpstarter_controller.services.rendezvous import Rendezvous
+from jumpstarter_controller.services.replica_service import ReplicaService
+from jumpstarter_controller.services.test_instances import call
+from jumpstarter_controller.serving import listen, reachable
+from jumpstarter_controller.store import MemoryStore
+
+LEASE = Key("lab", "mine")
+
+
+def connection(number: int) -> ListenResponse:
+    return ListenResponse(router_endpoint="router:1", router_token=f"token-{number}")
+
+
+@asynccontextmanager
+async def replica(certificate: Certificate) -> AsyncIterator[tuple[str, Instances, Listening, Engine]]:
+    """One that others reach, and where."""
+    engine, listening, instances = Engine(MemoryStore(), replica="other"), Listening(), Instances()
+    service = ReplicaService(engine, listening, instances)
+    listeners = await listen("127.0.0.1:0", None, peer_server_context(certificate))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        await nursery.start(Server([service]).serve, listeners)
+        yield reachable("127.0.0.1:0", listeners), instances, listening, engine
+        nursery.cancel_scope.cancel()
+
+
+def peers_at(certificate: Certificate, **addresses: str) -> Peers:
+    members = Members("me", trio.current_time)
+    members.observe({name: Announced(address, "1") for name, address in addresses.items()})
+    return Peers(members, certificate)
+
+
+async def test_a_connection_goes_to_where_the_exporter_listens(tmp_path: Path) -> None:
+    certificate = replica_certificate(tmp_path)
+    async with replica(certificate) as (address, _, there, _):
+        here = Listening()
+        dead = "127.0.0.1:1"
+        meeting = Rendezvous(here, peers_at(certificate, other=address, dead=dead))
+        listener = there.listen(LEASE)
+        async with meeting.found(LEASE, 1.0) as push:
+            await push(connection(1))
+        assert await listener.next() == connection(1)
+        assert await meeting.is_listening(LEASE, 0.0)
+        for number in range(CAPACITY):
+            there.push(LEASE, connection(number))
+        with pytest.raises(RpcError) as caught:
+            async with meeting.found(LEASE, 1.0) as push:
+                await push(connection(9))
+        assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_who_listens_nowhere_is_waited_for_and_then_it_is_said(tmp_path: Path) -> None:
+    certificate = replica_certificate(tmp_path)
+    async with replica(certificate) as (address, _, there, _), trio.open_nursery() as nursery:
+        here = Listening()
+        meeting = Rendezvous(here, peers_at(certificate, other=address))
+        assert not await meeting.is_listening(LEASE, 0.0)
+        with pytest.raises(RpcError) as caught:
+            async with meeting.found(LEASE, 0.0) as push:
+                await push(connection(1))
+        assert caught.value.code is StatusCode.UNAVAILABLE
+
+        async def dial() -> None:
+            async with meeting.found(LEASE, 60.0) as push:
+                await push(connection(2))
+
+        nursery.start_soon(dial)
+        await trio.testing.wait_all_tasks_blocked()
+        listener = there.listen(LEASE)
+        assert await listener.next() == connection(2)
+        nursery.start_soon(dial)
+        there.close(LEASE, listener)
+        listener = here.listen(LEASE)
+        assert await listener.next() == connection(2)
+
+
+async def test_an_exporter_that_listens_here_now_gets_what_waited_for_it_there(tmp_path: Path) -> None:
+    certificate = replica_certificate(tmp_path)
+    async with replica(certificate) as (address, _, there, _):
+        here = Listening()
+        meeting = Rendezvous(here, peers_at(certificate, other=address))
+        before = there.listen(LEASE, "process")
+        for number in range(2):
+            there.push(LEASE, connection(number))
+        after = here.listen(LEASE, "process")
+        here.push(LEASE, connection(2))
+        await meeting.take(LEASE, "process", after)
+        assert [await after.next() for _ in range(3)] == [connection(number) for number in range(3)]
+        assert await before.next() is None
+        assert not there.has(LEASE)
+
+
+async def test_a_process_is_served_by_one_controller_only(tmp_path: Path) -> None:
+    certificate = replica_certificate(tmp_path)
+    async with replica(certificate) as (address, instances, _, _):
+        instances.opened(Key("lab", "one"), call("a"))
+        async with peers_at(certificate, other=address).reach("other") as peer:
+            request = pb.AdmitProcessRequest(namespace="lab", exporter="one", process="a", peer="there")
+            await peer.AdmitProcess(request)
+            request.process = "b"
+            with pytest.raises(RpcError, match="is served by another process already") as caught:
+                await peer.AdmitProcess(request)
+        assert caught.value.code is StatusCode.ALREADY_EXISTS
+
+
+async def test_who_leads_hears_of_commands_that_wait_elsewhere(tmp_path: Path) -> None:
+    certificate = replica_certificate(tmp_path)
+
+    def make(lab: Lab, now: float) -> None:
+        lab.put(Client(namespace="lab", name="ann", uid="1"))
+        lab.put(Exporter(namespace="lab", name="one", uid="2", devices=1))
+        lab.put(Lease(namespace="lab", name="mine", client="ann", selector="", duration=60.0, waited=True))
+
+    async with replica(certificate) as (address, _, _, engine):
+        await engine.change(make)
+        lease = engine.view.get(Lease, LEASE)
+        assert lease is not None
+        async with peers_at(certificate, other=address).reach("other") as peer:
+            await peer.NoteWaiters(
+                pb.NoteWaitersRequest(waiters=[pb.Waiter(namespace="lab", lease="mine", knows=True)])
+            )
+        assert engine.waiters.is_picked_up(LEASE, engine.clock())
+
+
+def without_certificate(trusted: Certificate) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(trusted.chain)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+@pytest.mark.parametrize("who", ["stranger", "nobody"])
+async def test_nobody_else_is_answered(tmp_path: Path, who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    stranger = replica_certificate(tmp_path / "other")
+    certificate = replica_certificate(tmp_path)
+    async with replica(certificate) as (address, _, _, _):
+        peers = peers_at(stranger, other=address)
+        if who == "nobody":
+            monkeypatch.setattr(peers, "_context", without_certificate(certificate))
+        with pytest.raises(RpcError) as caught:
+            async with peers.reach("other") as peer:
+                await peer.FindListener(pb.FindListenerRequest(namespace="lab", lease="mine"))
+        assert caught.value.code is StatusCode.UNAVAILABLE
