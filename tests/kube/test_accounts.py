@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -218,14 +219,41 @@ async def test_an_api_server_that_does_not_review_is_not_a_refusal(
     assert (await accounts.verify(known))[0] == subject
     assert faults.seen.count(f"POST {REVIEWS}") == asked, "what was said is remembered"
     for status in (500, 429, 503, 403, 401):
-        faults.refuses = lambda path, status=status: status if path == REVIEWS else 0  # type: ignore[misc]
+        faults.refuses = lambda _, path, status=status: status if path == REVIEWS else 0  # type: ignore[misc]
         with pytest.raises(RpcError, match="whether this token is good cannot be found out") as raised:
             await accounts.verify(unknown)
         assert raised.value.code is StatusCode.UNAVAILABLE
         assert not isinstance(raised.value, TokenError)
         assert (await accounts.verify(known))[0] == subject
-    faults.refuses = lambda path: 0
+    faults.refuses = lambda *_: 0
     assert (await accounts.verify(unknown))[0] == subject
+
+
+async def test_an_api_server_that_is_slow_keeps_nobody_longer_than_may_be(
+    faults: Faults, accounts: Accounts, ann: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REVIEW_SECONDS", 0.5)
+    known, _ = await accounts.issue(subject_of(ann))
+    unknown, _ = await accounts.issue(subject_of(ann))
+    await accounts.verify(known)
+    answers = threading.Event()
+
+    def wait(_: str, path: str) -> int:
+        if path == REVIEWS:
+            answers.wait(30)
+        return 0
+
+    faults.refuses = wait
+    try:
+        began = trio.current_time()
+        with pytest.raises(RpcError, match="does not answer") as raised:
+            await accounts.verify(unknown)
+        assert raised.value.code is StatusCode.UNAVAILABLE
+        assert trio.current_time() - began < 10
+        assert (await accounts.verify(known))[0] == subject_of(ann)
+    finally:
+        answers.set()
+    assert (await accounts.verify(unknown))[0] == subject_of(ann)
 
 
 async def test_one_review_is_for_all_who_come_with_the_same_token(

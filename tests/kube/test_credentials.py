@@ -171,6 +171,23 @@ def lab_client(name: str) -> str:
     )
 
 
+def test_what_stands_in_the_way_of_a_token_is_in_a_condition_until_it_is_gone(lab: CredentialLab) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kim-client"}, "immutable": True}
+    lab.kubectl("create", "-f", "-", input=json.dumps(secret))
+    lab.kubectl("create", "-f", "-", input=lab_client("kim"))
+    lab.until(lambda: "immutable" in lab.kubectl("describe", "jc", "kim"))
+    assert "credential" not in lab.status_of("clients", "kim")
+    assert lab.controller.log.read_text().count("client test-") <= 20
+    lab.kubectl("delete", "secret", "kim-client")
+    lab.until(lambda: lab.status_of("clients", "kim").get("credential"))
+    assert "immutable" not in lab.kubectl("describe", "jc", "kim")
+    assert lab.accepts(lab.config("kim", lab.token("kim-client")))
+    name = "l" + "o" * 247 + "ng"  # for an object, but not with `-client` behind it
+    lab.kubectl("create", "-f", "-", input=lab_client(name))
+    lab.until(lambda: "must be no more than 253" in lab.kubectl("describe", "jc", name))
+    lab.kubectl("delete", "jc", name)
+
+
 def test_our_own_rotation_is_in_the_secret_too(lab: CredentialLab) -> None:
     made(lab, "ida")
     before = lab.token("ida-client")

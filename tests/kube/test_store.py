@@ -376,7 +376,7 @@ def test_more_than_one_page_is_listed(
 ) -> None:
     records = [Client(namespace=namespace, name=f"c{number}") for number in range(7)]
     fill(store, *records)
-    monkeypatch.setattr(module, "PAGE", 2)
+    monkeypatch.setattr(api, "PAGE", 2)
     assert store.snapshot().records.keys() == {key_of(one) for one in records}
 
 
@@ -534,6 +534,33 @@ def test_a_pod_uses_its_account_and_its_namespace(
     with closing(KubernetesStore(found, namespace)) as store:
         store.commit([making(ann)])
         assert store.snapshot().records.keys() == {key_of(ann)}
+
+    monkeypatch.setattr(api, "RELOAD_SECONDS", 0.0)
+    (tmp_path / "token").write_text("one-that-has-ended")
+    with closing(KubernetesStore(connect(None), namespace)) as store:
+        with pytest.raises(StoreError, match="refuses the controller: Unauthorized; renew its token"):
+            store.snapshot()
+        (tmp_path / "token").write_text(token)  # as a Pod's is replaced before it ends
+        cursor = store.snapshot().cursor
+        assert store.snapshot().records.keys() == {key_of(ann)}
+        store.watch(cursor, 0.0)
+
+
+def test_a_kubeconfig_whose_token_has_ended_is_read_again(
+    lab_cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "RELOAD_SECONDS", 0.0)
+    text = lab_cluster.kubeconfig.read_text()
+    config = json.loads(text)
+    for one in config["users"]:
+        one["user"]["token"] = "ended"
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps(config))
+    with closing(KubernetesStore(connect(file), namespace)) as store:
+        with pytest.raises(StoreError, match="Unauthorized"):
+            store.snapshot()
+        file.write_text(text)
+        assert not store.snapshot().records
 
 
 @contextmanager

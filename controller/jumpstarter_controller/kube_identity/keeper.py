@@ -58,10 +58,14 @@ MAX_TRIES = 8
 PAUSE_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
+LEAD_SECONDS = 0.5
+"""Between two looks whether this replica leads by now."""
 LOOK_SECONDS = 30.0
 """A wall clock that was set is noticed so soon."""
 MAX_SAID = 1000
 MISSING, CONFLICT = 404, 409
+LASTING = {400, 403, 422}
+"""Such a refusal goes on until somebody changes something: a quota, a role, a Secret that cannot be changed."""
 _log = logging.getLogger(__name__)
 
 
@@ -104,7 +108,7 @@ class _State:
 
 
 class CredentialKeeper:
-    """`run` has to run, on one replica of a controller."""
+    """`run` has to run; the replica that leads acts."""
 
     def __init__(self, store: KubernetesStore, engine: Engine, tokens: SecretTokens) -> None:
         self._store = store
@@ -169,6 +173,9 @@ class CredentialKeeper:
 
     async def _work(self) -> None:
         while True:
+            if not self._engine.leads():  # who leads does it
+                await trio.sleep(LEAD_SECONDS)
+                continue
             place = self._take()
             if place is None:
                 self._news = trio.Event() if self._news.is_set() else self._news
@@ -207,6 +214,8 @@ class CredentialKeeper:
         except (UnansweredError, WrongAnswerError, JumpstarterError) as error:
             sentence = self._store.refusal(error) if isinstance(error, WrongAnswerError) else error
             self._say(place, str(sentence))
+            if isinstance(error, WrongAnswerError) and error.status in LASTING:
+                await self._tell(place, str(sentence))
         failures = self._failures[place] = self._failures.get(place, 0) + 1
         pause = FIRST_RETRY_SECONDS * float(2 ** min(failures - 1, 10))
         return self._engine.clock() + min(pause, LONGEST_RETRY_SECONDS)
@@ -219,6 +228,18 @@ class CredentialKeeper:
                 self._said.clear()
             self._said[reason] = None
             _log.warning("%s %s has no token in its Secret yet: %s", place[0].KIND, place[1], why)
+
+    async def _tell(self, place: Place, why: str) -> None:
+        """Have the object say so, if that can be; its token is asked for again later."""
+        item = self._store.latest(place)
+        if item is None:
+            return
+        after = with_trouble(item, self._tokens.endpoint, why, self._engine.clock())
+        try:
+            if after is not item:
+                await self._write_status(place, item, after)
+        except (UnansweredError, WrongAnswerError) as error:
+            _log.debug("%s %s does not say why it has no token: %s", place[0].KIND, place[1], error)
 
     # What an object needs
 
@@ -285,7 +306,7 @@ class CredentialKeeper:
                 case Step.ADOPT:
                     await self._send(state, {})
             if state.after is not state.item:
-                await self._write_status(state)
+                await self._write_status(state.place, state.item, state.after)
         except WrongAnswerError as error:
             if error.status not in {CONFLICT, MISSING}:
                 raise
@@ -347,13 +368,13 @@ class CredentialKeeper:
         seen = SeenSecret.of(answer)
         self._watch.learn(name, seen, seen.revision)
 
-    async def _write_status(self, state: _State) -> None:
-        patch = merge_patch(state.item, state.after)
-        patch["metadata"] = {"resourceVersion": state.item["metadata"]["resourceVersion"]}
+    async def _write_status(self, place: Place, item: Object, after: Object) -> None:
+        patch = merge_patch(item, after)
+        patch["metadata"] = {"resourceVersion": item["metadata"]["resourceVersion"]}
         answer = await trio.to_thread.run_sync(
-            partial(self._store.send, "PATCH", state.place, patch, kind=MERGE_PATCH, below="/status")
+            partial(self._store.send, "PATCH", place, patch, kind=MERGE_PATCH, below="/status")
         )
-        await trio.to_thread.run_sync(self._store.learn, state.place, answer)
+        await trio.to_thread.run_sync(self._store.learn, place, answer)
 
     async def _ask(self, method: str, path: str, body: Object | None = None) -> Object:
         kind = MERGE_PATCH if method == "PATCH" else "application/json"

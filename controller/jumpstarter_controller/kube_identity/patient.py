@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import trio
 
@@ -47,12 +48,7 @@ class PatientApi:
             while True:
                 try:
                     return await trio.to_thread.run_sync(
-                        self.store.api.ask,
-                        method,
-                        path,
-                        body,
-                        None,
-                        kind,
+                        partial(self.store.api.ask, method, path, body, kind=kind, seconds=seconds),
                         abandon_on_cancel=True,
                         limiter=self._threads,
                     )

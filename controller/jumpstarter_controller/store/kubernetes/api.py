@@ -5,13 +5,16 @@ Its typed client is not used: it would make an object of its own of each of ours
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from socket import SHUT_RDWR, SO_KEEPALIVE, SOL_SOCKET, socket
 from typing import Any
@@ -39,6 +42,9 @@ PIECE_BYTES = 64 * 1024
 PAGE = 500
 """Objects of one answer to a list."""
 EXPIRED = 410
+UNAUTHENTICATED = 401
+RELOAD_SECONDS = 1.0
+"""Who we are is read again so often at most."""
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """What a Pod has of its account."""
 
@@ -79,7 +85,13 @@ class _Status(msgspec.Struct):
 class Api:
     """One API server, as one user. All may be called from several threads."""
 
-    def __init__(self, configuration: Any, namespace: str) -> None:
+    def __init__(
+        self, configuration: Any, namespace: str, reload: Callable[[], object] = lambda: None
+    ) -> None:
+        """`reload` has the configuration say who we are by now."""
+        self._reload = reload
+        self._reloading = threading.Lock()
+        self._reloaded = -math.inf
         self.host = str(configuration.host)
         self.namespace = namespace
         """Where the kubeconfig or the Pod is at home."""
@@ -121,6 +133,35 @@ class Api:
         Raises:
             UnansweredError, WrongAnswerError: how it failed.
         """
+        for _ in range(2):
+            try:
+                return self._ask(method, path, body, query, kind=kind, seconds=seconds)
+            except WrongAnswerError as error:
+                if error.status != UNAUTHENTICATED:
+                    raise
+                refusal = error
+            self._authenticate_anew()
+        raise refusal
+
+    def _authenticate_anew(self) -> None:
+        """What the files say of our token by now: it may have ended, and a new one be there, as a Pod's."""
+        with self._reloading:
+            if time.monotonic() < self._reloaded + RELOAD_SECONDS:
+                return
+            self._reloaded = time.monotonic()
+            with suppress(ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+                self._reload()
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Object | None,
+        query: Mapping[str, str] | None,
+        *,
+        kind: str,
+        seconds: float,
+    ) -> Object:
         timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
         with self._sent(
             method, path, body, query, kind=kind, timeout=timeout, preload_content=True
@@ -160,6 +201,8 @@ class Api:
         with self._sent("GET", path, None, query, kind="", timeout=timeout, preload_content=False) as answer:
             stream = Stream(answer)
             try:
+                if answer.status == UNAUTHENTICATED:
+                    self._authenticate_anew()  # for the next one
                 if answer.status != 200:
                     _checked(path, answer, answer.read(PIECE_BYTES))
                 yield stream
@@ -277,19 +320,28 @@ def connect(kubeconfig: Path | None, context: str | None = None) -> Api:
     try:
         with tempfile.TemporaryDirectory(prefix="jumpstarter-") as folder:  # for keys that are in the file
             if kubeconfig is None and _is_pod():
-                config.load_incluster_config(client_configuration=configuration)
-                return Api(configuration, (ACCOUNT / "namespace").read_text().strip())
+                load = partial(config.load_incluster_config, client_configuration=configuration)
+                load()
+                return Api(configuration, (ACCOUNT / "namespace").read_text().strip(), load)
             file = None if kubeconfig is None else str(kubeconfig)
-            config.load_kube_config(
-                config_file=file,
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-                temp_file_path=folder,
-            )
+
+            def load_file(folder: str) -> None:
+                config.load_kube_config(
+                    config_file=file,
+                    context=context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                    temp_file_path=folder,
+                )
+
+            def load_again() -> None:
+                with tempfile.TemporaryDirectory(prefix="jumpstarter-") as folder:
+                    load_file(folder)
+
+            load_file(folder)
             contexts, active = config.list_kube_config_contexts(config_file=file)
             chosen = next((one for one in contexts if one["name"] == context), active)
-            return Api(configuration, str(chosen["context"].get("namespace") or "default"))
+            return Api(configuration, str(chosen["context"].get("namespace") or "default"), load_again)
     except (ConfigException, KeyError, OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise StoreError(
             f"the way to the API server is not known: {error}; name a kubeconfig with --kubeconfig"
