@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import tomllib
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jumpstarter_controller.cli.main import app
 from jumpstarter_controller.cli.router import app as router_app
 from jumpstarter_controller.store.kubernetes.kinds import MAPPINGS
 
+from tests.interop import exporters
 from tests.kube.audit import AuditedCluster
 from tests.kube.conftest import DEFINITIONS
 from tests.kube.server.cluster import Cluster
@@ -67,6 +69,7 @@ EVERYTHING = {
     "serviceAccount": {"annotations": {"example.org/owner": "lab"}},
 }
 SEVERAL = {**ENDPOINT, **ROUTERS, "controller": {"replicas": 3}, "ingress": {"enabled": True}}
+ACCOUNTS = {**ENDPOINT, "tokens": "serviceaccounts"}
 ADDRESSES = {**SEVERAL, "endpoint": "[2001:db8::1]:8082", "ingress": {"enabled": False}}
 BARE = {
     **ENDPOINT,
@@ -75,6 +78,19 @@ BARE = {
     "rbac": {"create": False},
 }
 Template = Callable[..., list[dict[str, Any]]]
+
+
+OWN_MOUNTS = ("unshare", "--mount", "--map-root-user")
+READ_ONLY = """
+mount --make-rprivate /
+for folder in "$0" "$1"; do mount --bind "$folder" "$folder"; done
+mount -o remount,bind,ro /
+if touch "$0/../probe" 2>/dev/null; then echo 'the root can be written to' >&2; exit 1; fi
+export TMPDIR="$1" PYTHONDONTWRITEBYTECODE=1
+shift
+exec "$@"
+"""
+"""Runs a command that can write to two folders and to nothing else."""
 
 
 class ChartError(Exception):
@@ -113,8 +129,8 @@ def pods(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     "values",
-    [ENDPOINT, EVERYTHING, SEVERAL, ADDRESSES, BARE],
-    ids=["least", "all", "several", "addresses", "bare"],
+    [ENDPOINT, EVERYTHING, SEVERAL, ADDRESSES, ACCOUNTS, BARE],
+    ids=["least", "all", "several", "addresses", "accounts", "bare"],
 )
 def test_an_api_server_takes_all_that_it_gives(
     template: Template, lab_cluster: Cluster, values: dict[str, Any]
@@ -150,9 +166,11 @@ def test_an_api_server_takes_all_that_it_gives(
     kinds = {one["kind"] for one in objects}
     assert {"CustomResourceDefinition", "Deployment", "Service"} <= kinds
     assert ("Role" in kinds) == ("ServiceAccount" in kinds) == (values is not BARE)
-    assert not kinds & {"ClusterRole", "ClusterRoleBinding", "Secret"}
+    assert not kinds & {"ClusterRole", "Secret"}
+    assert ("ClusterRoleBinding" in kinds) == (values is ACCOUNTS)
     for one in objects:
-        assert one["kind"] == "CustomResourceDefinition" or one["metadata"]["namespace"] == namespace
+        is_everywhere = one["kind"] in {"CustomResourceDefinition", "ClusterRoleBinding"}
+        assert is_everywhere or one["metadata"]["namespace"] == namespace
 
 
 @pytest.mark.parametrize(
@@ -185,6 +203,13 @@ def test_its_definitions_and_its_role_are_those_of_the_project(template: Templat
     assert found == {one["metadata"]["name"]: one for one in definitions}
     (role,) = of_kind(objects, "Role")
     assert role["rules"] == yaml.safe_load((DEFINITIONS.parent / "role.yaml").read_text())["rules"]
+    accounts = list(yaml.safe_load_all((DEFINITIONS.parent / "service-accounts.yaml").read_text()))
+    objects = template(ACCOUNTS)
+    assert of_kind(objects, "Role")[-1]["rules"] == accounts[0]["rules"]
+    (binding,) = of_kind(objects, "ClusterRoleBinding")
+    assert binding["roleRef"] == accounts[-1]["roleRef"]
+    account = {"kind": "ServiceAccount", "name": "boards", "namespace": "lab"}
+    assert all(one["subjects"] == [account] for one in objects if one["kind"].endswith("Binding"))
 
 
 @pytest.mark.parametrize("values", [ENDPOINT, EVERYTHING, SEVERAL], ids=["least", "all", "several"])
@@ -231,7 +256,7 @@ def test_its_pods_may_do_little_and_their_commands_are_ours(
 def test_an_account_with_its_role_can_run_a_lab_and_has_nothing_that_is_not_needed(
     template: Template, audited: AuditedCluster, tmp_path: Path
 ) -> None:
-    """The process of the Deployment, with the token of its account, on this machine."""
+    """The process of the Deployment, on this machine: with the token of its account, and a root that is read-only."""
 
     class ChartedLab(KubeLab):
         def launch_controller(self, *options: str) -> Any:
@@ -243,19 +268,44 @@ def test_an_account_with_its_role_can_run_a_lab_and_has_nothing_that_is_not_need
             config = json.loads(audited.kubeconfig.read_text())
             config["users"] = [{"name": "admin", "user": {"token": token}}]
             (tmp_path / "kubeconfig").write_text(json.dumps(config))
-            admin, self.cluster = self.cluster, Cluster(tmp_path / "kubeconfig", audited.programs)
+            here = {
+                "--data": self.data,
+                "--listen": f"127.0.0.1:{self.port}",
+                "--endpoint": f"127.0.0.1:{self.port}",
+                "--router-listen": f"127.0.0.1:{self.router_port}",
+                "--router-endpoint": f"127.0.0.1:{self.router_port}",
+                "--replica-listen": "127.0.0.1:0",
+                "--metrics-listen": f"127.0.0.1:{probes}",
+            }
             (pod,) = pods(objects)
-            kept = [
-                one
-                for one in pod["containers"][0]["args"]
-                if one.partition("=")[0] in {"--max-leases", "--keep-ended", "--log-level", "--log-format"}
+            command, *words = [*pod["containers"][0]["command"], *pod["containers"][0]["args"]]
+            names = [one.partition("=")[0] for one in words]
+            assert here.keys() <= set(names)
+            words = [
+                f"{name}={here[name]}" if name in here else one
+                for name, one in zip(names, words, strict=True)
             ]
-            daemon = super().launch_controller(*kept, *options)
-            self.cluster = admin
-            return daemon
+            words += ["--kubeconfig", str(tmp_path / "kubeconfig"), "--namespace", self.namespace]
+            own = [self.data, self.home / "tmp"]
+            for folder in own:
+                folder.mkdir(mode=0o700, exist_ok=True)
+            ours = exporters.scripts() / command
+            self.controller = self._controllers.enter_context(
+                exporters.running(
+                    [*OWN_MOUNTS, "sh", "-euc", READ_ONLY, *own, ours, *words],
+                    self._folder(),
+                )
+            )
+            return self.controller
 
+    probes = exporters.free_port()
+    if subprocess.run([*OWN_MOUNTS, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("missing: mount namespaces of one's own; `unshare --mount --map-root-user true` says why")
     policy = tmp_path / "policy.yaml"
     with ChartedLab.opened(cluster=audited) as lab:
+        for path in ("healthz", "readyz"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{probes}/{path}") as answer:
+                assert answer.read() == b"ok\n"
         lab.exporter("one")
         ann = lab.client("ann")
         lab.admin("pair", "client", "bob")

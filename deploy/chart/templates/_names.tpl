@@ -6,6 +6,12 @@
 {{- .Values.serviceAccount.name | default (include "name" .) -}}
 {{- end -}}
 
+{{- define "subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "account" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end -}}
+
 {{- define "image" -}}
 {{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
