@@ -26,6 +26,7 @@ from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.folder import Addresses, DataError, DataFolder, KubernetesLab
 from jumpstarter_controller.housekeeping import KEEP_SECONDS, forget_ended
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
+from jumpstarter_controller.identity.jumpstarter_key import JUMPSTARTER_AUDIENCE, jumpstarter_key
 from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
 from jumpstarter_controller.journal import Journal, JournalLimits
@@ -112,6 +113,8 @@ class Settings:
     """Where that is from."""
     kubernetes: KubernetesLab | None = None
     """Where the records are; None: in the folder."""
+    jumpstarter_key: Path | None = None
+    """The CONTROLLER_KEY of a controller of Jumpstarter 0.9, whose tokens go on to count."""
     replica_listen: str = ":0"
     """For other controllers of a lab in Kubernetes."""
     replica_endpoint: str | None = None
@@ -276,7 +279,9 @@ async def _run(
         lines.append(f"Certificate fingerprint {certificate.fingerprint()}")
     external = tuple(Issuer(one) for one in configuration.issuers)
     accounts = _accounts(store, addresses)
-    guard = Guard(engine, Authenticator(issuer, external, accounts), configuration.provisioned)
+    guard = Guard(
+        engine, Authenticator(issuer, external, accounts, former=_former(settings)), configuration.provisioned
+    )
     listening = Listening()
     credentials = Credentials(issuer, addresses, accounts)
     if settings.kubernetes is not None:
@@ -448,6 +453,27 @@ def _addresses(endpoint: str, certificate: Certificate, settings: Settings) -> A
 def _issuer(folder: DataFolder, addresses: Addresses) -> TokenIssuer:
     lifetime = addresses.token_seconds or LIFETIME
     return TokenIssuer(signing_key(folder.signing_key), addresses.endpoint, lifetime=lifetime)
+
+
+def _former(settings: Settings) -> TokenIssuer | None:
+    """Whose tokens go on to count. DataError: the file with its key cannot be read."""
+    file = settings.jumpstarter_key
+    if file is None:
+        return None
+    try:
+        secret = file.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read: {error.strerror}; check the path after --jumpstarter-key"
+        ) from None
+    if not secret:
+        raise DataError(f"{file} is empty; put the value of CONTROLLER_KEY there, without a line end")
+    _log.warning(
+        "tokens of the Jumpstarter controller whose key is in %s are valid here; whoever has one of them can find its "
+        "key by trying, so give everybody a new token, and leave --jumpstarter-key out then",
+        file,
+    )
+    return TokenIssuer(jumpstarter_key(secret), JUMPSTARTER_AUDIENCE)
 
 
 def _accounts(store: Store, addresses: Addresses) -> Accounts | None:

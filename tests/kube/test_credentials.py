@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jumpstarter_controller.identity import Subject, TokenIssuer
+from jumpstarter_controller.identity.jumpstarter_key import JUMPSTARTER_AUDIENCE, jumpstarter_key
+from jumpstarter_proto.remote import Kind
 
 from tests.e2e.lab import LIMIT
 from tests.interop import exporters
@@ -195,6 +198,34 @@ def test_our_own_rotation_is_in_the_secret_too(lab: CredentialLab) -> None:
     lab.until(lambda: lab.token("ida-client") != before)
     assert lab.accepts(lab.config("ida", lab.token("ida-client")))
     assert lab.accepts(lab.home / "ida.yaml")
+
+
+def test_tokens_of_a_jumpstarter_controller_go_on_while_its_key_is_there(
+    lab_cluster: Cluster, tmp_path: Path
+) -> None:
+    """What is in the Secret is ours from the start; copies of what was there before are valid."""
+    key = tmp_path / "controller.key"
+    key.write_bytes(b"its CONTROLLER_KEY")
+    with CredentialLab.opened(cluster=lab_cluster) as lab:
+        made(lab, "ann")
+        uid = lab.object("clients", "ann")["metadata"]["uid"]
+        former = TokenIssuer(jumpstarter_key(key.read_bytes()), JUMPSTARTER_AUDIENCE)
+        token, _ = former.issue(Subject(Kind.CLIENT, lab.namespace, "ann", uid))
+        file = lab.config("ann", token)
+        assert not lab.accepts(file)
+        lab.kill_controller()
+        lab.start_controller("--jumpstarter-key", str(key))
+        assert lab.accepts(file)
+        data = base64.b64encode(token.encode()).decode()
+        lab.kubectl(
+            "patch", "secret", "ann-client", "--type=merge", "-p", f'{{"data": {{"token": "{data}"}}}}'
+        )
+        lab.until(lambda: lab.token("ann-client") != token)
+        assert lab.accepts(file)
+        assert "leave --jumpstarter-key out then" in lab.controller.log.read_text()
+        lab.kubectl("delete", "secret", "ann-client")
+        lab.until(lambda: lab.has_secret("ann-client"))
+        assert not lab.accepts(file)
 
 
 def test_jumpstarters_own_administration(lab: CredentialLab, upstream: Environment) -> None:

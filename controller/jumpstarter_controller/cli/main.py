@@ -80,6 +80,7 @@ def run(
     namespace: str = "",
     kubeconfig: Path | None = None,
     tokens: Literal["own", "serviceaccounts"] = "own",
+    jumpstarter_key: Path | None = None,
     listen: str = ":8082",
     endpoint: str | None = None,
     with_router: Annotated[bool, Parameter(negative="")] = False,
@@ -120,6 +121,8 @@ def run(
         How the cluster is reached; otherwise as a Pod does, or as kubectl does.
     tokens
         Signed by the controller's own key, or of ServiceAccounts of the cluster; docs/kubernetes.md compares them.
+    jumpstarter_key
+        A file with the CONTROLLER_KEY of a Jumpstarter 0.9 controller, whose tokens go on to be valid here.
     listen
         [HOST]:PORT for clients and exporters.
     endpoint
@@ -177,6 +180,7 @@ def run(
     settings = process.Settings(
         data=data or default_folder(),
         kubernetes=lab,
+        jumpstarter_key=jumpstarter_key,
         listen=listen,
         endpoint=endpoint,
         with_router=with_router,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from jumpstarter_proto.remote import Kind, ReasonCode, refused
+from jumpstarter_proto.remote import Kind, ReasonCode, reason_of, refused
 from jumpstarter_proto.rpc import Metadata, RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 
@@ -75,8 +75,12 @@ class Authenticator:
         issuer: TokenIssuer,
         external: tuple[ExternalIssuer, ...] = (),
         accounts: AccountTokens | None = None,
+        *,
+        former: TokenIssuer | None = None,
     ) -> None:
+        """`former` has issued tokens that go on to count."""
         self._issuer = issuer
+        self._former = former
         self._accounts = accounts
         self._external = {one.url: one for one in external}
 
@@ -99,7 +103,7 @@ class Authenticator:
                     f"oidc: nobody of another issuer may be called {PREFIX}…; ask who runs the lab"
                 )
         else:
-            subject, expires = self._issuer.verify(token)
+            subject, expires = self._own(token)
             username = PREFIX + str(subject)
         namespace = _single(metadata, "jumpstarter-namespace")
         kind = _single(metadata, "jumpstarter-kind")
@@ -109,6 +113,17 @@ class Authenticator:
                 StatusCode.INVALID_ARGUMENT, f"object kind mismatch: this call is for a {wanted.value}"
             )
         return Caller(wanted, namespace, name, subject, username, expires)
+
+    def _own(self, token: str) -> tuple[Subject, float]:
+        try:
+            return self._issuer.verify(token)
+        except TokenError as error:
+            if self._former is None or reason_of(error) == ReasonCode.TOKEN_EXPIRED:
+                raise
+            try:
+                return self._former.verify(token)
+            except TokenError as other:
+                raise (other if reason_of(other) == ReasonCode.TOKEN_EXPIRED else error) from None
 
 
 def authorise(caller: Caller, found: tuple[Callable[[str], bool], str] | None) -> None:

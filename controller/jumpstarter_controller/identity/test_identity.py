@@ -26,6 +26,7 @@ from jumpstarter_controller.identity import (
     signing_key,
 )
 from jumpstarter_controller.identity.authenticate import name_from_username
+from jumpstarter_controller.identity.jumpstarter_key import JUMPSTARTER_AUDIENCE, jumpstarter_key
 from jumpstarter_controller.identity.keys import ROUTER_KEY_BYTES
 from jumpstarter_controller.identity.tokens import LONGEST
 
@@ -188,3 +189,43 @@ def test_a_code_is_redeemed_once_and_in_time(order: list[int], later: float) -> 
         assert caught.value.code is StatusCode.PERMISSION_DENIED
     with pytest.raises(RpcError):
         redeem(left, made[0][0], Kind.CLIENT, 0.0)
+
+
+KEYS = {
+    b"secret": 0xFBFD4262982603FFE19E6133BE19A8135D3944F3BE88E8783F04234D40754C3B,
+    b"": 0x7E774BDBD9FEF761436ED3986DDA3F9C91FC3C92EA0E91DBBF5615D2111CF4D2,
+    b"0123456789abcdef0123456789abcdef": 0xAA8408F3E93A370012BFFE3728A86CF4B4597BF8C135450078A1DA72836FAC37,
+    b"jumpstarter": 0xE3D8AF6285549244A1281BC4E1B00C1323C833D4875490FCE22A86E0FBA42914,
+    b"a\n": 0x5F23241F69D6BEF2E1140008A0A16E184A62C4B7C799B9540CC110CC90A052B0,
+}
+"""Made by Go 1.26 with filippo.io/keygen 1.0.0, which a controller of Jumpstarter 0.9 uses."""
+
+
+@pytest.mark.parametrize("secret", KEYS)
+def test_the_key_of_a_jumpstarter_controller_is_the_one_that_go_makes(secret: bytes) -> None:
+    assert jumpstarter_key(secret).private_numbers().private_value == KEYS[secret]
+
+
+async def test_tokens_of_a_former_controller_count_until_they_end_and_no_others() -> None:
+    former = TokenIssuer(jumpstarter_key(b"secret"), JUMPSTARTER_AUDIENCE, clock=lambda: 1000.0)
+    both = Authenticator(issuer(), former=former)
+    about = [("jumpstarter-namespace", "lab"), ("jumpstarter-name", "ann"), ("jumpstarter-kind", "Client")]
+
+    async def subject(authenticator: Authenticator, token: str) -> Subject | None:
+        caller = await authenticator.caller([("authorization", f"Bearer {token}"), *about], Kind.CLIENT)
+        return caller.subject
+
+    old, ended = former.issue(ANN)[0], former.issue(ANN, -5.0)[0]
+    assert await subject(both, old) == ANN
+    assert await subject(both, issuer().issue(ANN)[0]) == ANN
+    with pytest.raises(TokenError, match="token is expired"):
+        await subject(both, ended)
+    with pytest.raises(TokenError, match="token is expired"):
+        await subject(both, issuer().issue(ANN, -5.0)[0])
+    with pytest.raises(TokenError, match="is for another controller, not lab:8082"):
+        await subject(both, issuer(endpoint="other:1").issue(ANN)[0])
+    with pytest.raises(TokenError, match="failed to authenticate token"):
+        await subject(Authenticator(issuer()), old)
+    other = TokenIssuer(jumpstarter_key(b"other"), JUMPSTARTER_AUDIENCE, clock=lambda: 1000.0)
+    with pytest.raises(TokenError, match="failed to authenticate token"):
+        await subject(both, other.issue(ANN)[0])
