@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -237,6 +238,35 @@ def test_what_somebody_else_has_in_the_namespace_stays_unless_it_is_to_go(lab: M
     lab.is_in_cluster = True
     lab.start_controller()
     lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", lab.home / "ann.yaml")
+
+
+def test_an_import_that_is_cut_short_leaves_the_lab_where_it_was_or_is_completed(
+    lab: MovingLab, lab_cluster: Cluster, tmp_path: Path
+) -> None:
+    lab.fill()
+    lab.stop()
+    before = lab.records()
+    lab.move("export")
+    words = ("import", "--namespace", lab.namespace, "--kubeconfig")
+    (lab.data / "lab.sqlite").mkdir()  # nobody can write there
+    (lab.data / "lab.sqlite" / "in-the-way").touch()
+    done = support.administer(lab.data, *words, lab.cluster.kubeconfig, "--overwrite")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert lab.names("drains.lab.jumpstarter.dev") == [], "leases can begin where the lab is"
+    shutil.rmtree(lab.data / "lab.sqlite")
+    with faulty(lab_cluster, tmp_path) as proxy:
+        proxy.refuses = lambda method, path: 403 if method == "PATCH" and "/drains/" in path else 0
+        done = support.administer(lab.data, *words, proxy.kubeconfig)
+        assert done.returncode != 0
+        assert (
+            f"the lab is in {lab.data} now, but the namespace {lab.namespace} does not say so" in done.stderr
+        )
+    assert lab.names("drains.lab.jumpstarter.dev") != [], "leases can begin where the lab is"
+    assert lab.records() == before
+    assert "already in" in lab.move("import")
+    drain = json.loads(lab.kubectl("get", "drains.lab.jumpstarter.dev", "lab", "-o", "json"))
+    assert drain["spec"]["reason"] == moves.MOVED
 
 
 def test_a_lab_with_another_namespace_is_not_moved(lab: MovingLab) -> None:

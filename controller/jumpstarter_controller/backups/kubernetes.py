@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
+from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.private_files import read_private, sync_folder, write_private
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.texts import shown
@@ -114,7 +115,7 @@ async def export_lab(folder: DataFolder, target: KubernetesLab, *, overwrite: bo
             files = _files(folder)
             secret = await _in_thread(shared.secret.read)
             _check_target(namespace, plan, _differing(secret, files), shared.secret.NAME, overwrite=overwrite)
-            was_drained = await _drain(store, snapshot, MOVING, request)
+            was_drained = await _drain(store, MOVING, request)
             await _share(shared.secret, secret, files)
             await _write(store, plan, namespace)
             await _settle_drain(store, lab.get(Drain, Drain.PLACE), request)
@@ -163,13 +164,25 @@ async def import_lab(folder: DataFolder, source: KubernetesLab | None, *, overwr
                     f"{folder.database} is there already, and is another lab or another state of it; choose another "
                     "--data, or keep it beside the new one with --overwrite"
                 )
+            request = request_of(_signing_key(folder, files, shared.secret.NAME))
+            was_drained = await _drain(store, MOVING, request)
             kept = None
-            if not has_all:
-                kept = await _in_thread(partial(_take_in, folder, lab, files, shared.secret.NAME))
-            if addresses is not None:
-                folder.remember(replace(addresses, kubernetes=None))
-            request = request_of(read_private(folder.signing_key))
-            await _drain(store, snapshot, replace(MOVING, reason=MOVED), request)
+            try:
+                if not has_all:
+                    kept = await _in_thread(partial(_take_in, folder, lab, files))
+                if addresses is not None:
+                    folder.remember(replace(addresses, kubernetes=None))
+            except JumpstarterError:
+                if not was_drained:
+                    await _undrain(store, request)
+                raise
+            try:
+                await _drain(store, replace(MOVING, reason=MOVED), request)
+            except StoreError as error:
+                raise BackupError(
+                    f"the lab is in {folder.path} now, but the namespace {namespace} does not say so: {error}; run the "
+                    "same command again to complete it"
+                ) from error
         sentences = [f"leases that nobody can read stay behind: {_named(left)}"] if left else []
         sentences.append(
             f"the objects stay in the namespace {namespace}, and no lease begins there; delete them when they are not "
@@ -212,17 +225,11 @@ async def _opened(
     """
     store, shared = await _in_thread(partial(open_kubernetes, lab))
     leadership = Leadership(shared.lock, folder.replica())
-    said = ""
-
-    def say(sentence: str) -> None:
-        nonlocal said
-        said = sentence
-
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leadership.run)
             with trio.move_on_after(LEAD_SECONDS) as waiting:
-                await leadership.until_leads(say)
+                await leadership.until_leads(lambda _: None)
             if waiting.cancelled_caught and leadership.trouble:
                 raise StoreError(leadership.trouble)
             if waiting.cancelled_caught:
@@ -329,20 +336,27 @@ async def _write(store: Store, plan: MovePlan, namespace: str) -> None:
         ) from error
 
 
-async def _drain(store: Store, snapshot: Snapshot, drain: Drain, request: str) -> bool:
+async def _drain(store: Store, drain: Drain, request: str) -> bool:
     """Have no lease begin in the namespace; whether it was so because of a move of this lab."""
-    stored = snapshot.records.get((Drain, Drain.PLACE))
+    stored = await _in_thread(partial(store.read, key_of(drain)))
     if stored is not None and stored.request != request:
-        return False
-    if stored is not None and stored.record.reason == drain.reason:  # type: ignore[attr-defined]
-        return True
-    revision = None if stored is None else stored.revision
-    await _in_thread(partial(store.commit, [Change(key_of(drain), Half.SPEC, drain, revision, request)]))
+        return False  # for its administrator's own reason
+    if not (isinstance(before := stored and stored.record, Drain) and before.reason == drain.reason):
+        revision = None if stored is None else stored.revision
+        change = Change(key_of(drain), Half.SPEC, drain, revision, request)
+        await _in_thread(partial(store.commit, [change]))
     return stored is not None
 
 
+async def _undrain(store: Store, request: str) -> None:
+    """The lab stays where it was, and leases begin again."""
+    stored = await _in_thread(partial(store.read, key_of(MOVING)))
+    if stored is not None and stored.request == request:
+        await _settle_drain(store, None, request)
+
+
 async def _settle_drain(store: Store, wanted: Drain | None, request: str) -> None:
-    """The lab is there: it is drained if it was."""
+    """Have the lab drained if it was, and else not any more."""
     place = (Drain, Drain.PLACE)
     stored = await _in_thread(partial(store.read, place))
     if stored is None and wanted is None:
@@ -373,13 +387,20 @@ def _is_here(folder: DataFolder, snapshot: Snapshot) -> bool:
         return False
 
 
-def _take_in(folder: DataFolder, lab: View, files: Mapping[str, bytes], secret: str) -> Path | None:
-    """Make the folder's file that lab's; where what was there is."""
-    if "tokens.key" not in files and not folder.signing_key.exists():
+def _signing_key(folder: DataFolder, files: Mapping[str, bytes], secret: str) -> bytes:
+    """The lab's. BackupUsageError: nobody has it."""
+    if key := files.get(folder.signing_key.name):
+        return key
+    if not folder.signing_key.exists():
         raise BackupUsageError(
             f"the lab's keys are neither in the Secret {secret} nor in {folder.path}, and without them no token is "
             "valid; copy tokens.key and router.key there first"
         )
+    return read_private(folder.signing_key)
+
+
+def _take_in(folder: DataFolder, lab: View, files: Mapping[str, bytes]) -> Path | None:
+    """Make the folder's file that lab's; where what was there is."""
     with (
         explained(f"the lab cannot be written to {folder.path}", OTHER_PLACE),
         _stage(folder) as stage,
