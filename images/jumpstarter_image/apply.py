@@ -52,6 +52,8 @@ class Outcome:
     """Of the file, which was not used then."""
     problems: list[str] = field(default_factory=list)
     """Sentences about the rest."""
+    is_booting: bool = False
+    """It was the first run of this boot."""
     changed: list[str] = field(default_factory=list)
     """Paths below the root that were written or removed."""
 
@@ -93,13 +95,15 @@ def apply_until_unchanged(host: Host) -> Outcome:
     be read at the next boot.
     """
     problems: list[str] = []
+    is_booting = False
     for _ in range(MAX_RUNS):
         digest = _digest(host)
         outcome = apply(host)
         problems += outcome.problems
+        is_booting |= outcome.is_booting
         if _digest(host) == digest:
             break
-    outcome.problems = list(dict.fromkeys(problems))
+    outcome.problems, outcome.is_booting = list(dict.fromkeys(problems)), is_booting
     marker = host.run_folder / _READ
     try:
         if _marked(marker) != digest:
@@ -158,7 +162,7 @@ def _make_real(host: Host, outcome: Outcome) -> None:
     outcome.hostname = hostname_of(kept, host.machine_id())
     files = files_of(kept, outcome.hostname)
     marker = host.run_folder / _APPLIED
-    is_booting = not marker.exists()
+    is_booting = outcome.is_booting = not marker.exists()
     for path in PATHS:
         try:
             if _put(host.root / path, files.get(path)):

@@ -126,7 +126,7 @@ def _apply(host: Host) -> int:
         note_problems(host, outcome.problems)
     except OSError as error:
         outcome.problems.append(f"{host.run_folder} cannot be written: {error.strerror}")
-    if not _write_status(host):
+    if not _write_status(host, is_starting=outcome.is_booting):
         # It says so already; the console of this boot has not heard it.
         for sentence in (*map(str, outcome.faults), *outcome.problems):
             print_line(sentence)
@@ -250,11 +250,11 @@ def _status(host: Host, *, write: bool) -> int:
     return ExitCode.OK
 
 
-def _write_status(host: Host) -> bool:
+def _write_status(host: Host, *, is_starting: bool = False) -> bool:
     """Also to the console and the journal, if it says something new. Says whether it did."""
     from jumpstarter_image.status import show  # noqa: PLC0415
 
-    shown = show(host)
+    shown = show(host, is_starting=is_starting)
     if shown.trouble:
         print_error_line(f"jumpstarter-image: {shown.trouble}")
     if shown.is_new:

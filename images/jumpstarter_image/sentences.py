@@ -73,6 +73,8 @@ class Facts:
     """Sentences on an update that is going on, or on the last one."""
     is_root_writable: bool = False
     """The system's own partition can be written, as by an update."""
+    is_starting: bool = False
+    """What it finds outside of its card is not known yet."""
     data: str = ""
     """How the partition for what lasts was found at the start: a word of DATA, or any other if all is well."""
 
@@ -98,8 +100,14 @@ DATA = {
 
 def status_lines(facts: Facts) -> list[str]:
     """One sentence or more in each."""
-    lines = [*_faults(facts), *_card(facts), *_updates(facts), *_name(facts), *_network(facts), *_time(facts)]
-    lines += [*_controller(facts), *_boards(facts)]
+    lines = [*_faults(facts), *_card(facts), *_updates(facts), *_name(facts)]
+    if facts.is_starting:
+        lines += [
+            *_controller(facts),
+            "It is starting. In two minutes there is more here: the network, the boards.",
+        ]
+    else:
+        lines += [*_network(facts), *_time(facts), *_controller(facts), *_boards(facts)]
     return [shown(line, MAX_TEXT) for line in lines]
 
 

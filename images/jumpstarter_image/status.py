@@ -41,8 +41,11 @@ _WIFI_EVENTS = (
 )
 
 
-def gather(host: Host) -> Facts:
-    """Everything, as it is now. What cannot be found out is left out, or a sentence."""
+def gather(host: Host, *, is_starting: bool = False) -> Facts:
+    """Everything, as it is now. What cannot be found out is left out, or a sentence.
+
+    `is_starting`: before anything runs that could be asked, and each program costs a slow host a part of a second.
+    """
     problems = list(_noted(host))
     kept = Kept()
     try:
@@ -57,18 +60,18 @@ def gather(host: Host) -> Facts:
     site, _, faults, missing = read_file(host, kept)
     hostname = hostname_of(kept, host.machine_id())
     enrolled = enrolled_as(host)
-    boards, boards_trouble = _boards(host)
+    boards, boards_trouble = _boards(host) if not is_starting else ((), "")
     return Facts(
         hostname=hostname,
         faults=tuple(map(str, faults)),
         problems=tuple(dict.fromkeys((*problems, *missing))),
         has_file=site is not None or bool(faults) or host.site_file.exists(),
-        other_host=_other_host(host),
-        interfaces=tuple(_interfaces(host)),
+        other_host="" if is_starting else _other_host(host),
+        interfaces=() if is_starting else tuple(_interfaces(host)),
         wifi="" if kept.wifi is None else kept.wifi.ssid,
-        wifi_trouble=_wifi_trouble(host) if kept.wifi is not None else "",
+        wifi_trouble=_wifi_trouble(host) if kept.wifi is not None and not is_starting else "",
         has_keys=bool(kept.ssh_keys),
-        is_time_known=is_time_known(host),
+        is_time_known=is_starting or is_time_known(host),
         time_server=kept.time_server,
         enrolled="" if enrolled is None else f"{enrolled.name} of {enrolled.endpoint}",
         endpoint=kept.endpoint,
@@ -82,6 +85,7 @@ def gather(host: Host) -> Facts:
         read_only=tuple(_read_only(host)),
         updates=tuple(updates),
         is_root_writable=_is_root_writable(host),
+        is_starting=is_starting,
         data=_data(host),
     )
 
@@ -97,9 +101,9 @@ class Shown:
     """Why it could not be."""
 
 
-def show(host: Host) -> Shown:
+def show(host: Host, *, is_starting: bool = False) -> Shown:
     """Write the status, if it is another and was not written often just now."""
-    lines = status_lines(gather(host))
+    lines = status_lines(gather(host, is_starting=is_starting))
     if _budget(host).left < 1:
         return Shown(lines, is_new=False)
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from jumpstarter_image import state
 from jumpstarter_image.kept import Kept, Wifi
-from jumpstarter_image.sentences import Board, Interface
+from jumpstarter_image.sentences import Board, Interface, status_lines
 from jumpstarter_image.status import gather
 from tests.support.image_host import ImageHost
 
@@ -44,6 +44,18 @@ def test_why_there_is_no_wifi_is_what_its_program_said_last(
 ) -> None:
     machine.fact("journal-jumpstarter-image-wifi@*", said)
     assert gather(machine.host).wifi_trouble == trouble
+
+
+def test_while_it_starts_no_program_is_asked_and_the_status_says_when_there_is_more(
+    machine: ImageHost,
+) -> None:
+    machine.fact("called", "")
+    facts = gather(machine.host, is_starting=True)
+    assert machine.asked() == []
+    text = " ".join(status_lines(facts))
+    assert "It is starting. In two minutes there is more here" in text
+    assert "Boards:" not in text
+    assert "Network cable" not in text
 
 
 def test_another_host_of_this_name_is_what_the_resolver_has_found(machine: ImageHost) -> None:

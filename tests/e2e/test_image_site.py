@@ -65,6 +65,7 @@ def test_a_code_on_the_card_makes_it_a_host_of_the_controller_once(lab: Lab, mac
     before = identity.read_bytes(), machine.site(), machine.status()
     assert machine.boot().returncode == 0
     assert machine.run("enrol").returncode == 0
+    assert machine.run("status", "--write").returncode == 0
     assert (identity.read_bytes(), machine.site(), machine.status()) == before
     for text in (machine.status(), done.stdout):
         assert made["code"] not in text

@@ -71,6 +71,10 @@ class ImageHost:
         changing = ("hostname ", "systemctl ", "networkctl ")
         return [line for line in lines if line.startswith(changing) and line != "hostname "]
 
+    def asked(self) -> list[str]:
+        """How programs were called, whatever they do, since `called` was asked last."""
+        return (self._facts / "called").read_text().split("\n")[1:-1]
+
     @property
     def environment(self) -> dict[str, str]:
         """With the programs before those of this tree, and those before the machine's."""
