@@ -28,10 +28,10 @@ FOREIGN_PROGRAMS = {"arch-test": "arch-test"}
 
 
 def packages(folder: Path, architecture: recipe.Architecture) -> list[Path] | None:
-    """Our packages that the image installs, or None if one of them is missing or there are several of it."""
+    """Our packages that the image installs, of each the one that was made last; None if one of them is missing."""
     pattern = f"_*+deb{recipe.RELEASE_NUMBER}_{architecture}.deb"
-    found = [sorted(folder.resolve().glob(f"{name}{pattern}")) for name in recipe.OURS]
-    return [one for ones in found for one in ones] if all(len(ones) == 1 for ones in found) else None
+    found = [list(folder.resolve().glob(f"{name}{pattern}")) for name in recipe.OURS]
+    return [max(ones, key=lambda one: one.stat().st_mtime_ns) for ones in found] if all(found) else None
 
 
 def main() -> int:
@@ -60,10 +60,10 @@ def main() -> int:
     debs = packages(given.debs, architecture)
     if debs is None:
         wanted = f"{' and '.join(recipe.OURS)} for {architecture} and Debian {recipe.RELEASE_NUMBER}"
-        print(
-            f"{given.debs} has not just one package of each of {wanted}; make them: make deb", file=sys.stderr
-        )
+        print(f"{given.debs} lacks a package of {wanted}; make them: make deb", file=sys.stderr)
         return 1
+    for deb in debs:
+        print(f"image: {deb.name}")
     begun = time.monotonic()
     name = f"jumpstarter-{architecture}"
     work = given.into.resolve() / f"{name}.build"
