@@ -58,6 +58,7 @@ EVERYTHING = {
             }
         ],
     },
+    "jumpstarterKey": {"secretName": "jumpstarter-controller-secret"},
     "router": {"endpoint": "router.example.org:443"},
     "service": {
         "type": "NodePort",
@@ -66,6 +67,7 @@ EVERYTHING = {
         "routerNodePort": 30083,
     },
     "ingress": {"enabled": True},
+    "networkPolicy": {"enabled": True},
     "serviceAccount": {"annotations": {"example.org/owner": "lab"}},
 }
 SEVERAL = {**ENDPOINT, **ROUTERS, "controller": {"replicas": 3}, "ingress": {"enabled": True}}
@@ -379,3 +381,30 @@ def test_the_container_file_copies_what_there_is_and_does_not_run_as_root() -> N
     extras = re.search(r"'\.\[([a-z,]+)\]'", "\n".join(lines))
     assert extras is not None
     assert {"controller", "kubernetes"} == set(extras[1].split(","))
+
+
+def test_only_controllers_reach_the_port_that_is_theirs(template: Template) -> None:
+    values = SEVERAL | {"networkPolicy": {"enabled": True}}
+    objects = template(values)
+    (policy,) = of_kind(objects, "NetworkPolicy")
+    everybody, controllers = policy["spec"]["ingress"]
+    assert "from" not in everybody
+    (peer,) = controllers["from"]
+    labels = [one["spec"]["template"]["metadata"]["labels"] for one in of_kind(objects, "Deployment")]
+    assert all(policy["spec"]["podSelector"]["matchLabels"].items() <= one.items() for one in labels)
+    assert [peer["podSelector"]["matchLabels"].items() <= one.items() for one in labels] == [
+        True,
+        False,
+        False,
+    ]
+    ports = {
+        one["containerPort"]: one["name"]
+        for pod in pods(objects)
+        for container in pod["containers"]
+        for one in container["ports"]
+    }
+    named = (
+        {ports[one["port"]] for one in everybody["ports"]},
+        {ports[one["port"]] for one in controllers["ports"]},
+    )
+    assert named == ({"controller", "router", "probes"}, {"replicas"})
