@@ -56,6 +56,7 @@ from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.changes import MOST_OPEN_LEASES
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.enrolment_service import EnrolmentService
+from jumpstarter_controller.services.guard import subject_exists
 from jumpstarter_controller.services.router_watch import watch_routers
 from jumpstarter_controller.serving import (
     EVERY_INTERFACE,
@@ -279,9 +280,10 @@ async def _run(
         lines.append(f"Certificate fingerprint {certificate.fingerprint()}")
     external = tuple(Issuer(one) for one in configuration.issuers)
     accounts = _accounts(store, addresses)
-    guard = Guard(
-        engine, Authenticator(issuer, external, accounts, former=_former(settings)), configuration.provisioned
+    authenticator = Authenticator(
+        issuer, external, accounts, former=_former(settings), exists=partial(subject_exists, engine)
     )
+    guard = Guard(engine, authenticator, configuration.provisioned)
     listening = Listening()
     credentials = Credentials(issuer, addresses, accounts)
     if settings.kubernetes is not None:

@@ -123,6 +123,27 @@ def test_a_token_of_another_account_or_for_another_audience_is_nobodys(lab: Acco
     assert lab.accepts(lab.config("fay", lab.token("fay-client")))
 
 
+def test_a_token_that_names_nobody_costs_the_api_server_nothing(lab_cluster: Cluster, tmp_path: Path) -> None:
+    with faulty(lab_cluster, tmp_path) as proxy:
+
+        class CountedLab(AccountLab):
+            def start_controller(self, *options: str) -> Any:
+                self.cluster = Cluster(proxy.kubeconfig, lab_cluster.programs)
+                daemon = super().start_controller(*options)
+                self.cluster = lab_cluster
+                return daemon
+
+        with CountedLab.opened(cluster=lab_cluster) as lab:
+            made(lab, "ann")
+            head, _, signature = lab.token("ann-client").split(".")
+            claims = claims_of(lab.token("ann-client"))
+            claims["aud"][1] += "-of-another"
+            body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+            asked = proxy.seen.count(f"POST {REVIEWS}")
+            assert not lab.accepts(lab.config("ann", f"{head}.{body}.{signature}"))
+            assert proxy.seen.count(f"POST {REVIEWS}") == asked
+
+
 def test_a_lab_that_changes_to_accounts_loses_nobody(lab_cluster: Cluster) -> None:
     with CredentialLab.opened(cluster=lab_cluster) as lab:
         ann = lab.client("ann")
@@ -269,6 +290,47 @@ async def test_one_review_is_for_all_who_come_with_the_same_token(
         with pytest.raises(TokenError, match="failed to authenticate token"):
             await accounts.verify(forged)
     assert faults.seen.count(f"POST {REVIEWS}") == 2
+
+
+async def test_who_waits_for_the_same_review_hears_the_same_failure_at_once(
+    faults: Faults, accounts: Accounts, ann: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REVIEW_SECONDS", 0.5)
+    token, _ = await accounts.issue(subject_of(ann))
+    faults.refuses = lambda _, path: 503 if path == REVIEWS else 0
+    failures: list[StatusCode] = []
+
+    async def fail() -> None:
+        with pytest.raises(RpcError, match="cannot be found out") as raised:
+            await accounts.verify(token)
+        failures.append(raised.value.code)
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(fail)
+    assert failures == [StatusCode.UNAVAILABLE] * 30
+    assert trio.current_time() - began < 10, "not one after the other"
+
+
+async def test_who_makes_up_tokens_of_somebody_is_stopped_and_good_ones_cost_nothing(
+    faults: Faults, accounts: Accounts, ann: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_WRONG_PER_MINUTE", 3)
+    accounts = Accounts(accounts._store, ENDPOINT, 3600.0)
+    token, _ = await accounts.issue(subject_of(ann))
+    others = [(await accounts.issue(subject_of(ann)))[0] for _ in range(4)]
+    for other in others:
+        await accounts.verify(other)
+    for number in range(3):
+        with pytest.raises(TokenError, match="it was revoked, or is forged"):
+            await accounts.verify(f"{token[:-4]}AAA{number}")
+    with pytest.raises(RpcError, match="too many wrong tokens of ann; try again in") as raised:
+        await accounts.verify(f"{token[:-4]}AAA9")
+    assert raised.value.code is StatusCode.RESOURCE_EXHAUSTED
+    assert (await accounts.verify(others[0]))[0] == subject_of(ann), (
+        "what is known to be good is not asked for"
+    )
 
 
 async def test_a_clock_that_is_off_ends_no_token(lab_cluster: Cluster, faults: Faults, ann: Client) -> None:

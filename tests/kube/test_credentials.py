@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jumpstarter_proto.remote import Kind
 
 from tests.e2e.lab import LIMIT
 from tests.interop import exporters
+from tests.kube.replica_lab import ReplicaLab
 from tests.kube.server.cluster import Cluster
 from tests.kube.test_lease import KubeLab
 from tests.support.peers import Environment
@@ -198,6 +200,39 @@ def test_our_own_rotation_is_in_the_secret_too(lab: CredentialLab) -> None:
     lab.until(lambda: lab.token("ida-client") != before)
     assert lab.accepts(lab.config("ida", lab.token("ida-client")))
     assert lab.accepts(lab.home / "ida.yaml")
+
+
+class ReplicaCredentialLab(ReplicaLab, CredentialLab):
+    """Two controllers, and the Secrets of both."""
+
+
+def test_a_rotation_counts_at_each_of_two_controllers_and_is_one(
+    lab_cluster: Cluster, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        lab = ReplicaCredentialLab(tmp_path, stack, cluster=lab_cluster)
+        lab.start_replica()
+        lab.start_replica()
+        made(lab, "ann")
+        before = lab.config("ann", lab.token("ann-client"))
+        for number in (0, 1):
+            lab.serve_by(number)
+            assert lab.accepts(before)
+        lab.kubectl("delete", "secret", "ann-client")
+        lab.until(lambda: lab.has_secret("ann-client"))
+        after = lab.config("ann", lab.token("ann-client"))
+        for number in (0, 1):
+            lab.serve_by(number)
+            lab.until(lambda: not lab.accepts(before), limit=20)
+            assert lab.accepts(after)
+        logs = [one.daemon.log.read_text() for one in lab.replicas]
+        assert [log.count("was deleted or emptied") for log in logs] == [1, 0]
+        lab.replicas[0].kill()
+        lab.serve_by(1)
+        lab.until(lambda: lab.leads() == 1)
+        assert lab.accepts(after)
+        made(lab, "bob")
+        assert lab.accepts(lab.config("bob", lab.token("bob-client")))
 
 
 def test_tokens_of_a_jumpstarter_controller_go_on_while_its_key_is_there(

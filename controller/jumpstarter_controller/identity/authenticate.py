@@ -55,8 +55,8 @@ class ExternalIssuer(Protocol):
 class AccountTokens(Protocol):
     """Tokens that name a subject of ours, and that somebody else signs."""
 
-    def names_subject(self, token: str) -> bool:
-        """Whether it says so; it may be forged."""
+    def claimed_subject(self, token: str) -> Subject | None:
+        """Whom it names; it may be forged. None: it is no such token."""
 
     async def verify(self, token: str) -> tuple[Subject, float]:
         """Whom a token names, and when it ends in seconds since the epoch.
@@ -77,8 +77,14 @@ class Authenticator:
         accounts: AccountTokens | None = None,
         *,
         former: TokenIssuer | None = None,
+        exists: Callable[[Subject], bool] = lambda _: True,
     ) -> None:
-        """`former` has issued tokens that go on to count."""
+        """`former` has issued tokens that go on to count.
+
+        `exists` says whether there is such a subject. Where there is none, who signed its token does not matter, and
+        nobody is asked: whoever makes up tokens costs others nothing.
+        """
+        self._exists = exists
         self._issuer = issuer
         self._former = former
         self._accounts = accounts
@@ -93,8 +99,11 @@ class Authenticator:
         token = bearer(metadata)
         external = self._external.get(_issuer_of(token)) if self._external else None
         subject: Subject | None = None
-        if self._accounts is not None and self._accounts.names_subject(token):
-            subject, expires = await self._accounts.verify(token)
+        claimed = None if self._accounts is None else self._accounts.claimed_subject(token)
+        if self._accounts is not None and claimed is not None:
+            # One that does not exist is nobody, and is refused as such (`authorise`).
+            found = await self._accounts.verify(token) if self._exists(claimed) else (claimed, 0.0)
+            subject, expires = found
             username = PREFIX + str(subject)
         elif external is not None:
             username, expires = await external.verify(token)

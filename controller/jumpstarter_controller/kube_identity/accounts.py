@@ -6,17 +6,19 @@ Each client, exporter and host has an account, which is made when its first toke
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import trio
 from jumpstarter_proto.remote import Backoff
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.rpc import Attempts, RpcError, StatusCode
 
 from jumpstarter_controller.identity import Subject, TokenError, expired
 from jumpstarter_controller.kube_identity.claims import AccountClaims, account_name, audiences_of, claims_of
 from jumpstarter_controller.kube_identity.patient import PatientApi
-from jumpstarter_controller.kube_identity.review_cache import Review, ReviewCache, digest_of
+from jumpstarter_controller.kube_identity.review_cache import Refusal, Review, ReviewCache, digest_of
 from jumpstarter_controller.kube_identity.secrets import Owner
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.services.objects import TYPES
@@ -33,6 +35,8 @@ REQUEST_SECONDS = 10.0
 SHORTEST_SECONDS = 600
 """The API server makes no token for less."""
 LONGEST_SECONDS = 2**32
+MAX_WRONG_PER_MINUTE = 60
+"""Of tokens that name one subject: each costs the API server a request."""
 MAX_SKEW_SECONDS = 5.0
 MAX_TRIES = 5
 """So often others may make or delete an account while a token of it is asked for."""
@@ -42,6 +46,15 @@ LONGEST_PAUSE_SECONDS = 10.0
 FORBIDDEN, MISSING, CONFLICT = 403, 404, 409
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Asked:
+    """A review that is under way, and what came of it; nothing, if who asked was cancelled."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    review: Review | None = None
+    failure: str = ""
 
 
 class Accounts:
@@ -62,8 +75,9 @@ class Accounts:
         self._lifetime = lifetime
         self._clock = clock
         self._cache = ReviewCache()
-        self._asked: dict[bytes, trio.Event] = {}
+        self._asked: dict[bytes, _Asked] = {}
         """Tokens that are being reviewed."""
+        self._attempts = Attempts(MAX_WRONG_PER_MINUTE, 100 * MAX_WRONG_PER_MINUTE)
         self.skew = 0.0
         """By how much this machine's clock is ahead of the API server's."""
         self._is_said = False
@@ -177,9 +191,10 @@ class Accounts:
 
     # Reviews
 
-    def names_subject(self, token: str) -> bool:
-        """Whether it is a token of a ServiceAccount that was made for a lab, or says so."""
-        return claims_of(token) is not None
+    def claimed_subject(self, token: str) -> Subject | None:
+        """Whom a token of a ServiceAccount names; it may be forged. None: it is no such token of a lab."""
+        claims = claims_of(token)
+        return None if claims is None else claims.subject
 
     async def verify(self, token: str) -> tuple[Subject, float]:
         """Whom a token names, and when it ends in seconds since the epoch.
@@ -199,28 +214,44 @@ class Accounts:
             raise TokenError("failed to authenticate token: it is no token of this lab; log in again")
         while True:
             known = self._cache.fresh(digest, trio.current_time())
-            if isinstance(known, TokenError):
-                raise known
-            if known is not None and claims.expires + self.skew > self._clock():
-                return known
+            if isinstance(known, Review):
+                if claims.expires + self.skew > self._clock():
+                    return known
+            elif known is not None:
+                raise known()
             if (asked := self._asked.get(digest)) is None:
-                break
-            await asked.wait()  # one asks for all who come with the same
-            if known is not None:
-                break
-        done = self._asked[digest] = trio.Event()
+                return await self._ask_for_all(token, digest, claims)
+            await asked.done.wait()
+            if asked.review is not None:
+                return asked.review
+            if asked.failure:
+                raise RpcError(StatusCode.UNAVAILABLE, asked.failure)
+
+    async def _ask_for_all(self, token: str, digest: bytes, claims: AccountClaims) -> Review:
+        """Whoever comes with the same token meanwhile waits, and hears the same."""
+        asked = self._asked[digest] = _Asked()
         try:
-            return await self._review(token, digest, claims)
+            asked.review = await self._review(token, digest, claims)
+        except RpcError as error:
+            asked.failure = "" if isinstance(error, TokenError) else error.details
+            raise
         finally:
-            if self._asked.get(digest) is done:
-                del self._asked[digest]
-            done.set()
+            del self._asked[digest]
+            asked.done.set()
+        return asked.review
 
     async def _review(self, token: str, digest: bytes, claims: AccountClaims) -> Review:
         endpoint, name = self._endpoint, account_name(claims.subject)
+        whose, taken = str(claims.subject), trio.current_time()
+        if wait := self._attempts.take(whose, taken):
+            raise RpcError(
+                StatusCode.RESOURCE_EXHAUSTED,
+                f"too many wrong tokens of {claims.subject.name}; try again in {math.ceil(wait)} s",
+            )
         try:
             status = await self._ask_review(token, endpoint)
         except (StoreError, WrongAnswerError) as error:
+            self._attempts.give_back(whose, taken)
             if (stale := self._cache.stale(digest, trio.current_time())) is not None:
                 _log.info("the API server does not review a token; what it said before holds: %s", error)
                 return stale
@@ -239,10 +270,11 @@ class Accounts:
             and claims.subject.namespace == self._store.namespace
             and user == f"system:serviceaccount:{self._store.namespace}:{name}"
         ):
+            self._attempts.give_back(whose, taken)
             return self._cache.accept(digest, claims, trio.current_time())
         refusal = _refusal(str(status.get("error", "")))
         self._cache.refuse(digest, refusal, trio.current_time())
-        raise refusal
+        raise refusal()
 
     async def _ask_review(self, token: str, endpoint: str) -> Object:
         review = {
@@ -255,14 +287,18 @@ class Accounts:
         return status if isinstance(status, dict) else {}
 
 
-def _refusal(why: str) -> TokenError:
+def _refusal(why: str) -> Refusal:
     """What the API server has against a token. Its words may be long, and are not for strangers."""
     if "expired" in why:
-        return expired()
-    if "audience" in why:
-        return TokenError(
-            "oidc: the token is for another controller; use the configuration that this one wrote"
-        )
+        return expired
+    return _of_another if "audience" in why else _revoked
+
+
+def _of_another() -> TokenError:
+    return TokenError("oidc: the token is for another controller; use the configuration that this one wrote")
+
+
+def _revoked() -> TokenError:
     return TokenError("failed to authenticate token: it was revoked, or is forged; log in again")
 
 

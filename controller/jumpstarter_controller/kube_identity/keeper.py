@@ -58,8 +58,6 @@ MAX_TRIES = 8
 PAUSE_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
-LEAD_SECONDS = 0.5
-"""Between two looks whether this replica leads by now."""
 LOOK_SECONDS = 30.0
 """A wall clock that was set is noticed so soon."""
 MAX_SAID = 1000
@@ -108,7 +106,7 @@ class _State:
 
 
 class CredentialKeeper:
-    """`run` has to run; the replica that leads acts."""
+    """`run` has to run, on the replica that leads."""
 
     def __init__(self, store: KubernetesStore, engine: Engine, tokens: SecretTokens) -> None:
         self._store = store
@@ -173,9 +171,6 @@ class CredentialKeeper:
 
     async def _work(self) -> None:
         while True:
-            if not self._engine.leads():  # who leads does it
-                await trio.sleep(LEAD_SECONDS)
-                continue
             place = self._take()
             if place is None:
                 self._news = trio.Event() if self._news.is_set() else self._news

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jumpstarter_controller.identity import TokenError
@@ -19,6 +20,7 @@ __all__ = [
     "MAX_ENTRIES",
     "REFUSED_SECONDS",
     "STALE_SECONDS",
+    "Refusal",
     "Review",
     "ReviewCache",
     "digest_of",
@@ -37,6 +39,10 @@ def digest_of(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+Refusal = Callable[[], TokenError]
+"""Makes the error anew for each who is refused: one that is raised again and again grows."""
+
+
 @dataclass(frozen=True)
 class Review:
     """What was said of a token."""
@@ -51,9 +57,9 @@ class ReviewCache:
 
     def __init__(self) -> None:
         self._good: OrderedDict[bytes, Review] = OrderedDict()
-        self._bad: OrderedDict[bytes, tuple[TokenError, float]] = OrderedDict()
+        self._bad: OrderedDict[bytes, tuple[Refusal, float]] = OrderedDict()
 
-    def fresh(self, digest: bytes, now: float) -> Review | TokenError | None:
+    def fresh(self, digest: bytes, now: float) -> Review | Refusal | None:
         """What was said a moment ago; None: ask."""
         if (bad := self._bad.get(digest)) is not None:
             if now < bad[1] + REFUSED_SECONDS:
@@ -76,10 +82,10 @@ class ReviewCache:
             self._good.popitem(last=False)
         return review
 
-    def refuse(self, digest: bytes, error: TokenError, now: float) -> None:
+    def refuse(self, digest: bytes, refusal: Refusal, now: float) -> None:
         """It is not."""
         self._good.pop(digest, None)
-        self._bad[digest] = error, now
+        self._bad[digest] = refusal, now
         self._bad.move_to_end(digest)
         while len(self._bad) > MAX_ENTRIES:
             self._bad.popitem(last=False)

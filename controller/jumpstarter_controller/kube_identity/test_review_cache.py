@@ -23,6 +23,12 @@ from jumpstarter_controller.kube_identity.review_cache import (
 )
 
 SUBJECT = Subject(Kind.CLIENT, "lab", "ann", "uid")
+
+
+def refused() -> TokenError:
+    return TokenError("no")
+
+
 CLAIMS = AccountClaims(SUBJECT, 9e9, 1e9, "account", ("lab:8082",))
 steps = st.tuples(
     st.sampled_from("abcdef"),
@@ -42,12 +48,12 @@ def test_what_was_said_last_holds_as_long_as_it_may(steps: list[tuple[str, str, 
             cache.accept(digest, CLAIMS, now)
             said[digest] = step, now
         elif step == "refuse":
-            cache.refuse(digest, TokenError("no"), now)
+            cache.refuse(digest, refused, now)
             said[digest] = step, now
         word, since = said.get(digest, ("", 0.0))
         found, age = cache.fresh(digest, now), now - since
         assert isinstance(found, Review) == (word == "accept" and age < FRESH_SECONDS)
-        assert isinstance(found, TokenError) == (word == "refuse" and age < REFUSED_SECONDS)
+        assert (found is refused) == (word == "refuse" and age < REFUSED_SECONDS)
         assert (cache.stale(digest, now) is not None) == (word == "accept" and age < STALE_SECONDS)
 
 
@@ -56,10 +62,10 @@ def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = ReviewCache()
     for number, name in enumerate((b"a", b"b", b"a", b"c")):
         cache.accept(name, CLAIMS, float(number))
-        cache.refuse(name + b"!", TokenError("no"), float(number))
+        cache.refuse(name + b"!", refused, float(number))
     kept = [name for name in (b"a", b"b", b"c") if cache.fresh(name, 4.0)]
-    refused = [name for name in (b"a!", b"b!", b"c!") if cache.fresh(name, 4.0)]
-    assert (kept, refused) == ([b"a", b"c"], [b"a!", b"c!"])
+    bad = [name for name in (b"a!", b"b!", b"c!") if cache.fresh(name, 4.0)]
+    assert (kept, bad) == ([b"a", b"c"], [b"a!", b"c!"])
 
 
 def token(claims: Any) -> str:

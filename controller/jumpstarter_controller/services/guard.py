@@ -14,13 +14,13 @@ from jumpstarter_proto.remote import Kind, ReasonCode, refused
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.identity import Authenticator, Caller, authorise, expired
+from jumpstarter_controller.identity import Authenticator, Caller, Subject, authorise, expired
 from jumpstarter_controller.journal.entry import stranger_refused
 from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lab, View
 from jumpstarter_controller.logs import Refusals
 from jumpstarter_controller.services import objects
 
-__all__ = ["Guard", "Session"]
+__all__ = ["Guard", "Session", "subject_exists"]
 
 _log = logging.getLogger(__name__)
 
@@ -181,6 +181,12 @@ class Guard:
 
         await self._engine.change(apply)
         _log.info("client made for a user of another issuer", extra={"client": caller.name})
+
+
+def subject_exists(engine: Engine, subject: Subject) -> bool:
+    """Whether there is a client, an exporter or a host with tokens that name this."""
+    record = engine.view.get(objects.TYPES[subject.kind], Key(subject.namespace, subject.name))
+    return record is not None and record.knows(subject.uid, engine.clock())
 
 
 def _check_enabled(record: Client | Exporter | Host) -> None:
