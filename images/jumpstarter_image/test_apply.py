@@ -164,6 +164,11 @@ def test_without_a_file_what_was_known_goes_on_and_the_status_says_so(machine: I
     status = machine.status()
     assert "there is no jumpstarter.yaml beside this file" in status
     assert "there is jumpstarter.yaml.txt, which is not read; rename it to jumpstarter.yaml" in status
+    machine.host.site_file.with_name("jumpstarter.yaml.txt").unlink()
+    machine.boot()
+    status = machine.status()
+    assert "there is no jumpstarter.yaml beside this file" in status
+    assert "which is not read" not in status
 
 
 def test_a_mistake_changes_nothing_is_said_with_its_place_and_goes_when_it_is_corrected(
@@ -340,3 +345,17 @@ def test_a_power_cut_between_any_two_steps_loses_no_secret_and_the_next_boot_fin
             break
     assert is_over
     assert number > 10
+
+
+def test_only_interfaces_with_a_radio_get_another_network(machine: ImageHost) -> None:
+    for name in ("eth0", "wlan0/wireless", "wlan1/phy80211", "lo"):
+        (machine.root / "sys/class/net" / name).mkdir(parents=True, exist_ok=True)
+    machine.write(SITE)
+    machine.boot()
+    machine.called()
+    machine.write(SITE.replace("Lab", "Another"))
+    assert machine.run("apply").returncode == 0
+    restarts = [line for line in machine.called() if "jumpstarter-image-wifi@" in line]
+    assert restarts == [
+        f"systemctl --no-block restart jumpstarter-image-wifi@{name}.service" for name in ("wlan0", "wlan1")
+    ]

@@ -62,6 +62,7 @@ def test_a_key_that_is_missing_or_empty_means_as_it_was() -> None:
     after = read_site("wifi: {ssid: Lab}\nhostname: new\n", KNOWN)
     assert after.faults == ()
     assert after.kept == msgspec.structs.replace(KNOWN, hostname="new")
+    assert read_site("wifi: {ssid: Lab, country: , passphrase: }\nhostname: new\n", KNOWN) == after
 
 
 def test_what_was_set_is_taken_back_by_a_word() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ def test_a_new_version_is_installed_and_kept_for_the_next_way_back(
     said = capsys.readouterr().out
     assert "jumpstarter-exporter: 1 -> 2" in said
     assert "boards are not leased meanwhile" in said
+    assert said.count("what was there is taken back if not") == 1
     assert machine.installed == "2"
     assert machine.kept == ["jumpstarter-exporter_2_amd64.deb"]
     # What somebody else has drained stays so.
@@ -133,6 +135,16 @@ def test_a_board_that_somebody_has_keeps_an_update_away_unless_told_otherwise(
     assert (machine.installed, machine.commands("mount")) == ("1", [])
     assert update(machine, machine.deb("2"), "--during-leases") == ExitCode.OK
     assert (machine.installed, machine.says("drained")) == ("2", "")
+
+
+def test_a_board_without_a_controller_is_nobodys_to_wait_for_and_is_not_drained(
+    machine: ImagePackages,
+) -> None:
+    boards = [{"name": "mine", "exporter": None, "use": "in local use by bob"}]
+    boards += [{"name": "rpi4", "exporter": "one", "use": None}]
+    machine.fact("boards", json.dumps({"boards": boards}))
+    assert update(machine, machine.deb("2")) == ExitCode.OK
+    assert machine.says("drained").split("\n") == ["drain rpi4", "resume rpi4"]
 
 
 def test_a_lease_that_has_come_in_between_keeps_it_away_as_well(machine: ImagePackages) -> None:
@@ -580,6 +592,24 @@ def test_one_of_debians_that_dpkg_cannot_finish_is_said_to_be_so(
 
 
 # Readiness.
+
+
+def test_of_several_services_the_one_is_named_that_is_not_ready(machine: ImagePackages) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    machine.install("1", "jumpstarter-controller")
+    for late, name in ((system.EXPORTER, "exporter"), (system.CONTROLLER, "controller")):
+        for unit in (system.EXPORTER, system.CONTROLLER):
+            machine.fact(f"unit-{unit}", "ActiveState=active\nInvocationID=run")
+        machine.fact(f"unit-{late}", "ActiveState=failed\nResult=exit-code\nExecMainStatus=7")
+        units = [system.EXPORTER, system.CONTROLLER]
+        said = system.wait_ready(machine.host, units, {}, clock=lambda: now, sleep=sleep)
+        assert said.startswith(f"jumpstarter-{name} was not ready"), said
+        assert said.endswith("it ends with exit code 7")
 
 
 def test_a_service_has_to_stay_ready(machine: ImagePackages, monkeypatch: pytest.MonkeyPatch) -> None:

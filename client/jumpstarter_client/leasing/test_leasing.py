@@ -10,6 +10,7 @@ from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.v1 import kubernetes_pb2
 
 from jumpstarter_client.leasing.configs import ClientConfigError, load
+from jumpstarter_client.leasing.facts import standing
 from jumpstarter_client.leasing.progress import Stage, progress_of
 from jumpstarter_client.leasing.times import TimeFormatError, moment, seconds, spell
 from jumpstarter_client.leasing.wanted import Wanted
@@ -132,3 +133,31 @@ def test_files_that_make_no_sense(tmp_path: Path, text: str) -> None:
         load(str(path), {})
     with pytest.raises(ClientConfigError, match="there is no configuration"):
         load(str(tmp_path / "none.yaml"), {})
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ((("Unsatisfiable", "True", "no such board"),), ("unsatisfiable", "no such board")),
+        (
+            (("Pending", "True", "all are leased"), ("Unsatisfiable", "False", "no such board")),
+            ("waiting", "all are leased"),
+        ),
+        (
+            (("Pending", "True", "all are leased"), ("Invalid", "False", "no selector")),
+            ("waiting", "all are leased"),
+        ),
+        (
+            (("Pending", "True", "all are leased"), ("Ready", "False", "ann has released it")),
+            ("ended", "ann has released it"),
+        ),
+    ],
+)
+def test_how_a_lease_stands_is_what_holds_now_and_why_it_ended_what_was_said_of_that(
+    conditions: tuple[tuple[str, str, str], ...], expected: tuple[str, str]
+) -> None:
+    lease = client_pb2.Lease()
+    for kind, status, message in conditions:
+        lease.conditions.append(kubernetes_pb2.Condition(type=kind, status=status, message=message))
+    found = standing(lease, 1000.0)
+    assert (found.state, found.sentence) == expected

@@ -28,7 +28,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_client.leasing.configs import ClientConfig, load
 from jumpstarter_client.leasing.conftest import CONTROLLER, FakeIssuer, Network
 from jumpstarter_client.leasing.controller import CALL_SECONDS, Controller
-from jumpstarter_client.leasing.joining import Login, by_issuer
+from jumpstarter_client.leasing.joining import Login, _provider, by_issuer
 from jumpstarter_client.leasing.oidc import LoginError
 from jumpstarter_client.leasing.renewal import (
     LOCK_SECONDS,
@@ -303,3 +303,19 @@ async def test_who_begins_with_an_old_token_goes_on_with_the_new_one(
             pass
     assert asked.config.identity.token == controller.made[0]
     assert len(controller.made) == 1
+
+
+async def test_of_several_issuers_the_one_that_was_asked_for_is_asked_with_what_the_controller_says_of_it(
+    issuer: FakeIssuer,
+) -> None:
+    known = [
+        Issuer(url="https://another.lab", audiences=["theirs"]),
+        Issuer(url=FakeIssuer.url, audiences=["ours"]),
+    ]
+    provider = await _provider(CONTROLLER, known, Login(issuer=FakeIssuer.url))
+    assert (provider.issuer, provider.audiences) == (FakeIssuer.url, ("ours",))
+    with pytest.raises(
+        LoginError, match=r"which issuer\? --issuer https://another.lab or --issuer https://id.lab"
+    ):
+        await _provider(CONTROLLER, known, Login())
+    assert (await _provider(CONTROLLER, known[1:], Login())).audiences == ("ours",)

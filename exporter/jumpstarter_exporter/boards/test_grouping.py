@@ -181,6 +181,11 @@ def test_a_board_in_use_loses_no_device_and_gets_none_of_anothers_and_in_the_end
             if board != wanted.get(key):
                 assert board in assignment.waiting
                 assert assignment.waiting & in_use
+        moved = {key for key in now.keys() | wanted.keys() if now.get(key) != wanted.get(key)}
+        for board in assignment.waiting:
+            assert any(board in (now.get(key), wanted.get(key)) for key in moved), (
+                "nothing is to change there"
+            )
         assert wanted.keys() <= now.keys()
         before = now
     if steps:

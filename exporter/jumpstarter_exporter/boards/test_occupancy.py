@@ -26,6 +26,7 @@ from jumpstarter_exporter.boards.events import (
     Tell,
     Wait,
 )
+from jumpstarter_exporter.boards.local_use import LocalUse
 from jumpstarter_exporter.boards.occupancy import Limits, Occupancy
 from jumpstarter_exporter.status import Status
 
@@ -713,3 +714,17 @@ def test_a_lease_that_we_ended_does_not_begin_again_also_behind_a_restart() -> N
     assert status(again) is Status.AVAILABLE
     assert again.gone(3) == []
     assert again.assigned(FOREIGN, 4) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+
+
+def test_who_was_told_to_go_is_not_told_again_and_others_have_their_time() -> None:
+    use = LocalUse(grace=3)
+    use.take("desk", "bob", 0)
+    assert use.expire(10, 10) == ["desk"]
+    assert (use.deadline(10), use.expire(10, 11)) == (None, []), (
+        "else one would look without a pause until they go"
+    )
+    use.take("bench", "eve", 12)
+    assert use.deadline(10) == 22
+    use.leave("desk", 13)
+    use.leave("bench", 14)
+    assert use.deadline(10) == 17
