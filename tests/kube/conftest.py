@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -16,11 +18,13 @@ from tests.kube.server.cluster import Cluster
 from tests.kube.server.hold import shared
 from tests.support.peers import ROOT
 
+if TYPE_CHECKING:
+    from tests.kube.charted import Template
+
 DEFINITIONS = ROOT / "deploy" / "crds"
 LIMIT_SECONDS = 300
 """Of a test, with the start of the server in it."""
 REASON = "not built: a Kubernetes API server; `make kube-server` builds one, once (Go; 13 minutes of processor time)"
-
 NO_HELM = "not built: Helm; `make kube-server` builds it, once (Go; half a minute behind the API server)"
 
 
@@ -76,6 +80,14 @@ def helm() -> Path:
             pytest.fail(NO_HELM)
         pytest.skip(NO_HELM)
     return helm_build.program()
+
+
+@pytest.fixture
+def template(helm: Path, tmp_path: Path) -> Template:
+    """`charted.rendered`, with that program."""
+    from tests.kube.charted import rendered
+
+    return partial(rendered, helm, tmp_path)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The Helm chart and the container file: a real API server takes what they give, and that is enough for a lab."""
+"""The Helm chart and the container file: what they give, which a real API server takes."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ import json
 import re
 import subprocess
 import tomllib
-import urllib.request
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from jumpstarter_controller.cli.main import app
 from jumpstarter_controller.cli.router import app as router_app
-from jumpstarter_controller.store.kubernetes.kinds import MAPPINGS
 
-from tests.interop import exporters
-from tests.kube.audit import AuditedCluster
+from tests.kube.charted import ChartError, Template, of_kind, pods
 from tests.kube.conftest import DEFINITIONS
 from tests.kube.server.cluster import Cluster
-from tests.kube.test_lease import KubeLab
 from tests.support.peers import ROOT
 
-CHART = ROOT / "deploy" / "chart"
 ENDPOINT = {"endpoint": "lab.example.org:8082"}
 ROUTERS = {
     "routers": [
@@ -33,6 +26,7 @@ ROUTERS = {
     ],
     "tls": {"secretName": "lab-tls"},
 }
+FILED = [{"name": "one", "endpoint": "router-1.example.org:443", "secretName": "router-one"}]
 EVERYTHING = {
     **ENDPOINT,
     "image": {
@@ -71,6 +65,7 @@ EVERYTHING = {
     "serviceAccount": {"annotations": {"example.org/owner": "lab"}},
 }
 SEVERAL = {**ENDPOINT, **ROUTERS, "controller": {"replicas": 3}, "ingress": {"enabled": True}}
+WITH_FILES = {**ENDPOINT, "routers": FILED, "controller": {"replicas": 2}}
 ACCOUNTS = {**ENDPOINT, "tokens": "serviceaccounts"}
 ADDRESSES = {**SEVERAL, "endpoint": "[2001:db8::1]:8082", "ingress": {"enabled": False}}
 BARE = {
@@ -79,60 +74,12 @@ BARE = {
     "serviceAccount": {"create": False, "name": "mine"},
     "rbac": {"create": False},
 }
-Template = Callable[..., list[dict[str, Any]]]
-
-
-OWN_MOUNTS = ("unshare", "--mount", "--map-root-user")
-READ_ONLY = """
-mount --make-rprivate /
-for folder in "$0" "$1"; do mount --bind "$folder" "$folder"; done
-mount -o remount,bind,ro /
-if touch "$0/../probe" 2>/dev/null; then echo 'the root can be written to' >&2; exit 1; fi
-export TMPDIR="$1" PYTHONDONTWRITEBYTECODE=1
-shift
-exec "$@"
-"""
-"""Runs a command that can write to two folders and to nothing else."""
-
-
-class ChartError(Exception):
-    """Helm refuses."""
-
-
-@pytest.fixture
-def template(helm: Path, tmp_path: Path) -> Template:
-    """The objects that the chart gives with some values."""
-
-    def rendered(values: dict[str, Any], *options: str, namespace: str = "lab") -> list[dict[str, Any]]:
-        (tmp_path / "values.yaml").write_text(json.dumps(values))
-        command = [helm, "template", "boards", CHART, "-f", tmp_path / "values.yaml"]
-        done = subprocess.run(
-            [*command, "--namespace", namespace, *options],
-            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        if done.returncode != 0:
-            raise ChartError(done.stderr)
-        return [one for one in yaml.safe_load_all(done.stdout) if one]
-
-    return rendered
-
-
-def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [one for one in objects if one["kind"] == kind]
-
-
-def pods(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [one["spec"]["template"]["spec"] for one in of_kind(objects, "Deployment")]
 
 
 @pytest.mark.parametrize(
     "values",
-    [ENDPOINT, EVERYTHING, SEVERAL, ADDRESSES, ACCOUNTS, BARE],
-    ids=["least", "all", "several", "addresses", "accounts", "bare"],
+    [ENDPOINT, EVERYTHING, SEVERAL, WITH_FILES, ADDRESSES, ACCOUNTS, BARE],
+    ids=["least", "all", "several", "files", "addresses", "accounts", "bare"],
 )
 def test_an_api_server_takes_all_that_it_gives(
     template: Template, lab_cluster: Cluster, values: dict[str, Any]
@@ -186,6 +133,10 @@ def test_an_api_server_takes_all_that_it_gives(
         ({**ENDPOINT, "controller": {"replicas": 2}}, "/routers"),
         ({**ENDPOINT, "controller": {"keepEnded": "banana"}}, "/controller/keepEnded"),
         ({**ENDPOINT, "routers": [{"name": "one", "endpoint": "r:1"}]}, "/tls/secretName"),
+        (
+            {**ENDPOINT, "routers": [FILED[0], {"name": "two", "endpoint": "r:2"}]},
+            "/tls/secretName",
+        ),
         ({**ENDPOINT, **ROUTERS, "routers": [{"name": "Not A Name", "endpoint": "r:1"}]}, "/routers/0/name"),
         ({**ENDPOINT, "service": {"type": "ExternalName"}}, "/service/type"),
         ({**ENDPOINT, "ingress": {"enabled": True}}, "set router.endpoint to another name"),
@@ -214,7 +165,9 @@ def test_its_definitions_and_its_role_are_those_of_the_project(template: Templat
     assert all(one["subjects"] == [account] for one in objects if one["kind"].endswith("Binding"))
 
 
-@pytest.mark.parametrize("values", [ENDPOINT, EVERYTHING, SEVERAL], ids=["least", "all", "several"])
+@pytest.mark.parametrize(
+    "values", [ENDPOINT, EVERYTHING, SEVERAL, WITH_FILES], ids=["least", "all", "several", "files"]
+)
 def test_its_pods_may_do_little_and_their_commands_are_ours(
     template: Template, values: dict[str, Any]
 ) -> None:
@@ -253,112 +206,6 @@ def test_its_pods_may_do_little_and_their_commands_are_ours(
         assert all(one["appProtocol"] in {"https", "http"} for one in service["spec"]["ports"])
     for budget in of_kind(objects, "PodDisruptionBudget"):
         assert any(budget["spec"]["selector"]["matchLabels"].items() <= one.items() for one in labels)
-
-
-def test_an_account_with_its_role_can_run_a_lab_and_has_nothing_that_is_not_needed(
-    template: Template, audited: AuditedCluster, tmp_path: Path
-) -> None:
-    """The process of the Deployment, on this machine: with the token of its account, and a root that is read-only."""
-
-    class ChartedLab(KubeLab):
-        def launch_controller(self, *options: str) -> Any:
-            objects = template(ENDPOINT, namespace=self.namespace)
-            parts = [one for one in objects if one["kind"] in {"ServiceAccount", "Role", "RoleBinding"}]
-            audited.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(parts))
-            asked = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/boards/token"
-            token = audited.ask("POST", asked, {"spec": {}})["status"]["token"]
-            config = json.loads(audited.kubeconfig.read_text())
-            config["users"] = [{"name": "admin", "user": {"token": token}}]
-            (tmp_path / "kubeconfig").write_text(json.dumps(config))
-            here = {
-                "--data": self.data,
-                "--listen": f"127.0.0.1:{self.port}",
-                "--endpoint": f"127.0.0.1:{self.port}",
-                "--router-listen": f"127.0.0.1:{self.router_port}",
-                "--router-endpoint": f"127.0.0.1:{self.router_port}",
-                "--replica-listen": "127.0.0.1:0",
-                "--metrics-listen": f"127.0.0.1:{probes}",
-            }
-            (pod,) = pods(objects)
-            command, *words = [*pod["containers"][0]["command"], *pod["containers"][0]["args"]]
-            names = [one.partition("=")[0] for one in words]
-            assert here.keys() <= set(names)
-            words = [
-                f"{name}={here[name]}" if name in here else one
-                for name, one in zip(names, words, strict=True)
-            ]
-            words += ["--kubeconfig", str(tmp_path / "kubeconfig"), "--namespace", self.namespace]
-            own = [self.data, self.home / "tmp"]
-            for folder in own:
-                folder.mkdir(mode=0o700, exist_ok=True)
-            ours = exporters.scripts() / command
-            has_mounts = (
-                subprocess.run([*OWN_MOUNTS, "true"], check=False, capture_output=True).returncode == 0
-            )
-            if not has_mounts:
-                print("no mount namespaces here: the root of the controller is not read-only")
-            prefix = [*OWN_MOUNTS, "sh", "-euc", READ_ONLY, *own] if has_mounts else []
-            self.controller = self._controllers.enter_context(
-                exporters.running(
-                    [*prefix, ours, *words],
-                    self._folder(),
-                )
-            )
-            return self.controller
-
-    probes = exporters.free_port()
-    policy = tmp_path / "policy.yaml"
-    with ChartedLab.opened(cluster=audited) as lab:
-        for path in ("healthz", "readyz"):
-            with urllib.request.urlopen(f"http://127.0.0.1:{probes}/{path}") as answer:
-                assert answer.read() == b"ok\n"
-        lab.exporter("one")
-        ann = lab.client("ann")
-        lab.admin("pair", "client", "bob")
-        lab.admin("pair", "host", "pi4")
-        lab.admin("host", "list")
-        policy.write_text(
-            "apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterAccessPolicy\nmetadata: {name: all}\n"
-            "spec: {exporterSelector: {}, policies: [{from: [{clientSelector: {}}]}]}\n"
-        )
-        lab.admin("policy", "apply", policy)
-        policy.write_text(policy.read_text().replace("from", "priority: 1, from"))
-        lab.admin("policy", "apply", policy)
-        lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--client", ann)
-        lab.ok("lease", "release", "mine", "--client", ann)
-        lab.until(lambda: lab.status("one") == "AVAILABLE")
-        lab.admin("client", "disable", "ann")
-        lab.admin("policy", "delete", "all")
-        lab.admin("client", "rotate", "ann", "--save", ann)
-        lab.admin("client", "delete", "ann")
-        for _ in range(2):
-            exporter = lab.exporters["one"].process
-            exporter.terminate()
-            exporter.wait()
-            lab.start_exporter("one")
-        log = lab.controller.log.read_text()
-        assert "forbidden" not in log
-        assert "cannot be written" not in log
-        lab.controller.process.terminate()
-        lab.controller.process.wait()
-        used = audited.used(lab.namespace, f"system:serviceaccount:{lab.namespace}:boards")
-    rules = yaml.safe_load((DEFINITIONS.parent / "role.yaml").read_text())["rules"]
-    allowed = {
-        (group, resource, verb)
-        for rule in rules
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-    assert used <= allowed
-    records = {
-        (one.group, one.plural, verb)
-        for one in MAPPINGS.values()
-        for verb in ("get", "list", "watch", "create", "patch", "delete")
-    }
-    statuses = {(one.group, f"{one.plural}/status", "patch") for one in MAPPINGS.values() if one.has_mark}
-    assert allowed - used <= records | statuses, "what the store does to each kind of record, and no more"
-    assert records | statuses <= allowed
 
 
 def test_the_container_file_copies_what_there_is_and_does_not_run_as_root() -> None:

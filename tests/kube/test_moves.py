@@ -368,7 +368,7 @@ def test_objects_of_jumpstarters_own_controller_are_a_lab_whose_leases_go_on(
             {"jumpstarter.dev/lease-ended": "true"},
         ),
     ]
-    with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="lab-") as home:
+    with tempfile.TemporaryDirectory(prefix="lab-") as home, ExitStack() as stack:
         lab = KubeLab(Path(home), stack, cluster=lab_cluster)
         specs = {}
         for kind, one, spec, status, labels in objects:
