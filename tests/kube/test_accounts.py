@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+from jumpstarter_client.leasing.configs import load
 from jumpstarter_controller.identity import Subject, TokenError
 from jumpstarter_controller.kube_identity import accounts as module
 from jumpstarter_controller.kube_identity.accounts import Accounts
@@ -20,15 +21,19 @@ from jumpstarter_controller.lab import Client
 from jumpstarter_controller.store import Change, Half, StoreError
 from jumpstarter_controller.store.contract import key_of
 from jumpstarter_controller.store.kubernetes import KubernetesStore, connect
-from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.lab.v1.enrolment_grpc import EnrolmentServiceStub
+from jumpstarter_proto.lab.v1.enrolment_pb2 import RenewTokenRequest
+from jumpstarter_proto.remote import Kind, open_controller
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
+from tests.e2e.test_host_registration import Host, available
 from tests.kube.conftest import DEFINITIONS
 from tests.kube.faulty import Faults, faulty
 from tests.kube.server.cluster import Cluster
 from tests.kube.test_credentials import POWER, CredentialLab, made
 from tests.kube.test_lease import has_credential
 from tests.kube.test_startup import WaitingLab
+from tests.support import oidc
 
 ENDPOINT = "lab:8082"
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -121,6 +126,59 @@ def test_a_token_of_another_account_or_for_another_audience_is_nobodys(lab: Acco
         token = lab.kubectl("create", "token", account, *words).strip()
         assert not lab.accepts(lab.config("fay", token)), account
     assert lab.accepts(lab.config("fay", lab.token("fay-client")))
+
+
+async def test_a_host_its_boards_and_whoever_renews_have_accounts(lab: AccountLab) -> None:
+    host = Host(lab, one="metadata: {labels: {board: rpi5}}\n")
+    await trio.to_thread.run_sync(host.enrol)
+    await trio.to_thread.run_sync(host.start)
+    await trio.to_thread.run_sync(available, lab, "pi4-one")
+    for account, kind, name in (
+        ("pi4-host", "hosts.lab", "pi4"),
+        ("pi4-one-exporter", "exporters", "pi4-one"),
+    ):
+        (owner,) = lab.account(account)["metadata"]["ownerReferences"]
+        assert owner["uid"] == lab.object(kind, name)["metadata"]["uid"]
+    ann = await trio.to_thread.run_sync(lab.client, "renewer")
+    lab.ok("power", "on", "-l", "board=rpi5", "--client", ann)
+    config = load(str(ann), {})
+    async with open_controller(config.endpoint, config.trust, config.identity) as channel:
+        stub = EnrolmentServiceStub(channel)
+        renewed = await stub.RenewToken(RenewTokenRequest(), timeout=60)
+    assert claims_of(renewed.token)["aud"] == claims_of(config.identity.token)["aud"]
+    assert renewed.token != config.identity.token
+    assert await trio.to_thread.run_sync(lab.accepts, lab.config("renewer", renewed.token))
+
+
+class ForeignLab(AccountLab):
+    """It takes another issuer's users, who become clients by themselves."""
+
+    def __init__(self, home: Path, stack: ExitStack, *, cluster: Cluster, provider: oidc.Provider) -> None:
+        super().__init__(home, stack, cluster=cluster)
+        self.provider = provider
+
+    def start_controller(self, *options: str) -> Any:
+        authority = str(self.provider.ca)
+        issuer = {"url": self.provider.url, "audiences": [oidc.AUDIENCE], "certificateAuthority": authority}
+        username = {"claim": "preferred_username", "prefix": "lab:"}
+        config = {
+            "authentication": {"jwt": [{"issuer": issuer, "claimMappings": {"username": username}}]},
+            "provisioning": {"enabled": True, "namespaces": [self.namespace]},
+        }
+        (self.home / "config.yaml").write_text(json.dumps(config))
+        return super().start_controller("--config", str(self.home / "config.yaml"), *options)
+
+
+def test_users_of_another_issuer_come_as_ever(lab_cluster: Cluster, tmp_path: Path) -> None:
+    provider = oidc.Provider(tmp_path / "oidc")
+    with provider.running(), ForeignLab.opened(cluster=lab_cluster, provider=provider) as lab:
+        made(lab, "ann")
+        robot = provider.robot_token()
+        assert lab.accepts(lab.config("robot", robot))
+        assert lab.object("clients", "robot")["spec"]["username"].startswith("lab:")
+        assert lab.accepts(lab.config("ann", lab.token("ann-client")))
+        _, sentence = lab.refused("lease", "list", "--client", lab.config("ann", robot))
+        assert "'ann' was given, 'robot' is this user's" in sentence
 
 
 def test_a_token_that_names_nobody_costs_the_api_server_nothing(lab_cluster: Cluster, tmp_path: Path) -> None:
