@@ -254,6 +254,28 @@ def test_the_begin_of_a_started_lease_stays(lab: Lab) -> None:
     )
 
 
+LABELS = st.dictionaries(
+    st.sampled_from(
+        ["board", "team", "jumpstarter.dev/model", "jumpstarter.dev/vendor", "jumpstarter.devil/x"]
+    ),
+    st.sampled_from(["a", "b"]),
+)
+
+
+@given(LABELS, LABELS, st.booleans())
+def test_an_exporter_sets_the_labels_that_are_its_own_and_takes_none_from_the_lab(
+    before: dict[str, str], said: dict[str, str], is_of_a_host: bool
+) -> None:
+    """Policies choose boards by label."""
+    lab = Lab()
+    host = "pi4" if is_of_a_host else ""
+    lab.put(Exporter(namespace=NS, name="one", uid="3", labels=before, host=host))
+    after = changes.register(lab, Key(NS, "one"), said, ()).labels
+    for key in {*before, *said}:
+        is_own = key.startswith("jumpstarter.dev/") and not is_of_a_host
+        assert after.get(key) == (said if is_own else before).get(key)
+
+
 def test_an_exporter_has_a_bounded_number_of_devices(lab: Lab) -> None:
     key, report = Key(NS, "one"), jumpstarter_pb2.DriverInstanceReport(uuid="1")
     assert changes.register(lab, key, {}, [report] * changes.MAX_DEVICES).devices == changes.MAX_DEVICES

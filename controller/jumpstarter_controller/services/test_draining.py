@@ -155,6 +155,18 @@ async def test_who_waits_for_the_last_lease_hears_of_its_end(lab: Lab) -> None:
             await anext(states)
 
 
+async def test_who_waits_in_the_line_keeps_nobody_waiting_for_the_last_lease(lab: Lab) -> None:
+    ann, _ = await people(lab)
+    await drain(lab)
+    for name in ("first", "second"):
+        await lab.client.CreateLease(asked(name), metadata=ann.metadata())
+    state = await drain(lab)
+    assert (state.active, state.waiting) == (0, 2)
+    with trio.fail_after(10):
+        async with lab.admin.WatchDrain(lab_pb2.WatchDrainRequest()) as call:
+            assert [(one.active, one.waiting) async for one in call] == [(0, 2)]
+
+
 async def test_who_waits_for_the_last_lease_hears_that_the_lab_is_resumed(lab: Lab) -> None:
     ann, _ = await people(lab)
     await lab.client.CreateLease(asked("first"), metadata=ann.metadata())

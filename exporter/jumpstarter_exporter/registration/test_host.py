@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.lab.v1 import boards_grpc, lab_pb2
 from jumpstarter_proto.lab.v1 import boards_pb2 as pb
 from jumpstarter_proto.remote import REASON, ReasonCode
@@ -249,12 +250,17 @@ async def test_boards_whose_files_are_gone_are_told_and_forgotten_and_no_others(
     assert {one.stem for one in identities.every()} == {"kept", "own", "others"}
 
 
-async def test_a_gone_board_that_the_controller_refuses_keeps_no_other_from_being_told(
+async def test_a_gone_board_that_the_controller_refuses_or_a_damaged_one_keeps_no_other_from_being_told(
     boards: Boards, identities: Identities
 ) -> None:
     identities.save_host(HOST)
     for name in ("a", "b"):
         identities.save(name, replace(PENDING, name=f"pi4-{name}", token="t"), None)
+    [*_, last] = identities.every()
+    damaged = last.with_name(f"0{last.suffix}")
+    damaged.write_text("no: identity")
+    damaged.chmod(0o600)
+    assert isinstance(identities.every()[damaged], ConfigError)
     boards.failures = [
         RpcError(StatusCode.PERMISSION_DENIED, "exporter pi4-a is nobody's board, not host pi4's")
     ]
