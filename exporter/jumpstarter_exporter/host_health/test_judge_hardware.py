@@ -132,6 +132,16 @@ def test_what_is_mounted_read_only(
     assert [(one.key, one.severity.value) for one in judge_storage(facts)] == found
 
 
+def test_room_is_judged_where_something_can_be_written() -> None:
+    mounts = [
+        MountFacts("/", "/dev/mmcblk0p2", is_read_only=True, is_planned_read_only=True),
+        MountFacts("/data", "/dev/mmcblk0p3", is_read_only=False, is_planned_read_only=False),
+    ]
+    spaces = [FilesystemSpace(mount.target, ("the system",), 10**9, 0, 0, 0) for mount in mounts]
+    found = told(list(judge_storage(StorageFacts(tuple(mounts), tuple(spaces)))))
+    assert found == [("disk.space", "error", "/data")]
+
+
 def test_errors_of_a_file_system_and_wear() -> None:
     mount = MountFacts("/", "/dev/mmcblk0p2", is_read_only=False, is_planned_read_only=False, errors=3)
     wear = (
@@ -190,6 +200,11 @@ def test_a_hub_without_a_supply() -> None:
     behind = [UsbUnit(f"1-1.2.{number}", "adapter", milliamperes=200) for number in (1, 2, 3)]
     assert told(list(judge_usb(pi4(hub, *behind)))) == [("usb.hub-power", "warning", "1-1.2")]
     assert [one.severity for one in judge_usb(pi4(hub, *behind[:2]))] == [Severity.OK]
+    disk = UsbUnit("1-1.2.4", "disk with a supply", is_self_powered=True, milliamperes=500)
+    assert [one.severity for one in judge_usb(pi4(hub, *behind[:2], disk))] == [Severity.OK]
+    # What is behind it is fed by the host all the same.
+    found = told(list(judge_usb(pi4(hub, *behind[:2], budget=300))))
+    assert found == [("usb.power", "warning", "")]
 
 
 def test_slots_of_the_controller_of_a_raspberry_pi_4() -> None:

@@ -218,6 +218,17 @@ def test_the_services_user_has_the_groups_of_its_unit_as_well(tmp_path: Path) ->
         read_system.account_named(HostFiles(tmp_path), "nobody")
 
 
+def test_who_asks_is_named_as_in_the_list_of_users(tmp_path: Path) -> None:
+    us = os.geteuid()
+    others = "".join(f"other{one}:x:{one}:{one}::/:/bin/sh\n" for one in (us + 1, us + 2))
+    groups = "dialout:x:20:pi,ann\nlp:x:7:pi\n"
+    found = read_system.current_account(
+        write(tmp_path, {"etc/passwd": f"{others}ann:x:{us}:1::/:/bin/sh\n", "etc/group": groups})
+    )
+    assert (found.name, found.uid, found.groups) == ("ann", us, frozenset({"dialout"}))
+    assert read_system.current_account(write(tmp_path, {"etc/passwd": others})).name == str(us)
+
+
 def test_who_may_use_a_node_is_said_by_its_permissions(tmp_path: Path) -> None:
     group = os.getgid()
     groups = f"console:x:{group}:jumpstarter\n"
