@@ -48,7 +48,16 @@ from jumpstarter_controller.backups.restore import OTHER_PLACE, check_alone, giv
 from jumpstarter_controller.folder import DataError, DataFolder, KubernetesLab
 from jumpstarter_controller.lab import Drain, Lease, Record, View
 from jumpstarter_controller.replicas import ANNOUNCE_SECONDS, Leadership, ReplicaRecords, SharedSecret
-from jumpstarter_controller.store import Change, Half, Snapshot, SqliteStore, Store, StoreError
+from jumpstarter_controller.store import (
+    Change,
+    Conflict,
+    Half,
+    Snapshot,
+    SqliteStore,
+    Store,
+    StoreError,
+    Unknown,
+)
 from jumpstarter_controller.store.contract import key_of
 from jumpstarter_controller.store.opening import Shared, open_kubernetes
 from jumpstarter_controller.store.whole import fill
@@ -104,7 +113,7 @@ async def export_lab(folder: DataFolder, target: KubernetesLab, *, overwrite: bo
         if not folder.database.exists() and addresses.kubernetes is None:
             raise DataError(f"there is no {folder.database.name} in {folder.path}; restore a backup first")
         if not folder.database.exists():
-            return await _exported_before(folder)
+            return await _exported_before(folder, target)
         check_alone(folder.database)
         lab = await _in_thread(partial(load, folder.database))
         async with _opened(target, folder) as (store, shared, namespace):
@@ -115,19 +124,31 @@ async def export_lab(folder: DataFolder, target: KubernetesLab, *, overwrite: bo
             files = _files(folder)
             secret = await _in_thread(shared.secret.read)
             _check_target(namespace, plan, _differing(secret, files), shared.secret.NAME, overwrite=overwrite)
-            was_drained = await _drain(store, MOVING, request)
+            own_drain = lab.get(Drain, Drain.PLACE)
+            was_drained = await _drain(store, own_drain or MOVING, request)
             await _share(shared.secret, secret, files)
             await _write(store, plan, namespace)
-            await _settle_drain(store, lab.get(Drain, Drain.PLACE), request)
-        kept = await _in_thread(partial(_set_aside, folder, replace(target, namespace=namespace)))
+            kept = await _in_thread(partial(_set_aside, folder, replace(target, namespace=namespace)))
+            await _begin_there(store, own_drain, request, namespace)
         sentences = (
             [] if plan.done == 0 and not was_drained else ["an export that was cut short was completed"]
         )
         if plan.others:
             sentences.append(f"replaced, or gone: {_named(plan.others)}")
-        if lab.get(Drain, Drain.PLACE) is not None:
+        if own_drain is not None:
             sentences.append("the lab is drained; let leases begin: jumpstarter-controller resume")
         return Moved(namespace, _counts(lab), addresses.endpoint, kept, sentences=tuple(sentences))
+
+
+async def _begin_there(store: Store, own_drain: Drain | None, request: str, namespace: str) -> None:
+    """The lab is in the namespace, and nowhere else: leases may begin there, if they might where it was."""
+    try:
+        await _settle_drain(store, own_drain, request)
+    except (StoreError, Conflict, Unknown) as error:
+        raise BackupError(
+            f"the lab is in the namespace {namespace} now, but no lease begins there yet: {error}; run the same "
+            "command again to complete it"
+        ) from error
 
 
 async def import_lab(folder: DataFolder, source: KubernetesLab | None, *, overwrite: bool = False) -> Moved:
@@ -169,6 +190,7 @@ async def import_lab(folder: DataFolder, source: KubernetesLab | None, *, overwr
             kept = None
             try:
                 if not has_all:
+                    lab = _lab_of(await _in_thread(store.snapshot))  # as it is now
                     kept = await _in_thread(partial(_take_in, folder, lab, files))
                 if addresses is not None:
                     folder.remember(replace(addresses, kubernetes=None))
@@ -201,13 +223,21 @@ def _check_stopped(folder: DataFolder, *, is_stopped: bool) -> None:
         )
 
 
-async def _exported_before(folder: DataFolder) -> Moved:
-    """What the folder's lab consists of, which is in Kubernetes."""
+async def _exported_before(folder: DataFolder, target: KubernetesLab) -> Moved:
+    """What the folder's lab consists of, which is in Kubernetes. BackupUsageError: in another namespace."""
     addresses = folder.addresses()
-    assert addresses.kubernetes is not None
-    store, _ = await _in_thread(partial(open_kubernetes, addresses.kubernetes))
+    where = addresses.kubernetes
+    assert where is not None
+    if target.namespace not in {"", where.namespace}:
+        raise BackupUsageError(f"the lab of {folder.path} is in the namespace {where.namespace} already")
+    where = replace(where, kubeconfig=target.kubeconfig or where.kubeconfig)
+    store, _ = await _in_thread(partial(open_kubernetes, where))
     try:
         lab = _lab_of(await _in_thread(store.snapshot))
+        drain = lab.get(Drain, Drain.PLACE)
+        if drain is not None and drain.reason == MOVING.reason:
+            request = request_of(read_private(folder.signing_key))
+            await _begin_there(store, None, request, store.namespace)
         return Moved(store.namespace, _counts(lab), addresses.endpoint, was_done=True)
     finally:
         await _in_thread(store.close)
@@ -356,13 +386,14 @@ async def _undrain(store: Store, request: str) -> None:
 
 
 async def _settle_drain(store: Store, wanted: Drain | None, request: str) -> None:
-    """Have the lab drained if it was, and else not any more."""
+    """Have the lab drained if it was, for its administrator's reason, and else not any more."""
     place = (Drain, Drain.PLACE)
     stored = await _in_thread(partial(store.read, place))
     if stored is None and wanted is None:
         return
     revision = None if stored is None else stored.revision
-    await _in_thread(partial(store.commit, [Change(place, Half.SPEC, wanted, revision, request)]))
+    of_whom = request if wanted is None else ""  # or else the next move would take it for its own
+    await _in_thread(partial(store.commit, [Change(place, Half.SPEC, wanted, revision, of_whom)]))
 
 
 def _set_aside(folder: DataFolder, lab: KubernetesLab) -> Path | None:
