@@ -16,6 +16,7 @@ import trio
 from jumpstarter_client.leasing.configs import load
 from jumpstarter_controller.identity import Subject, TokenError
 from jumpstarter_controller.kube_identity import accounts as module
+from jumpstarter_controller.kube_identity import review_cache
 from jumpstarter_controller.kube_identity.accounts import Accounts
 from jumpstarter_controller.lab import Client
 from jumpstarter_controller.store import Change, Half, StoreError
@@ -197,9 +198,11 @@ def test_a_token_that_names_nobody_costs_the_api_server_nothing(lab_cluster: Clu
             claims = claims_of(lab.token("ann-client"))
             claims["aud"][1] += "-of-another"
             body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-            asked = proxy.seen.count(f"POST {REVIEWS}")
-            assert not lab.accepts(lab.config("ann", f"{head}.{body}.{signature}"))
-            assert proxy.seen.count(f"POST {REVIEWS}") == asked
+            file = lab.config("ann", f"{head}.{body}.{signature}")  # which makes a client to look like
+            reviewed = 1 + 2  # whether that may be, and the tokens in the Secrets of both
+            lab.until(lambda: proxy.seen.count(f"POST {REVIEWS}") == reviewed)
+            assert not lab.accepts(file)
+            assert proxy.seen.count(f"POST {REVIEWS}") == reviewed
 
 
 def test_a_lab_that_changes_to_accounts_loses_nobody(lab_cluster: Cluster) -> None:
@@ -348,6 +351,30 @@ async def test_one_review_is_for_all_who_come_with_the_same_token(
         with pytest.raises(TokenError, match="failed to authenticate token"):
             await accounts.verify(forged)
     assert faults.seen.count(f"POST {REVIEWS}") == 2
+
+
+async def test_what_was_good_before_holds_while_nobody_answers_and_keeps_nobody_waiting(
+    faults: Faults, accounts: Accounts, ann: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review_cache, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(module, "REVIEW_SECONDS", 60.0)
+    token, _ = await accounts.issue(subject_of(ann))
+    await accounts.verify(token)
+    faults.refuses = lambda _, path: 503 if path == REVIEWS else 0
+    began = trio.current_time()
+    for _ in range(20):
+        assert (await accounts.verify(token))[0] == subject_of(ann)
+    assert trio.current_time() - began < 15
+    monkeypatch.setattr(module, "AWAY_SECONDS", 0.0)
+    faults.refuses = lambda *_: 0
+    asked = faults.seen.count(f"POST {REVIEWS}")
+    assert (await accounts.verify(token))[0] == subject_of(ann)
+    assert faults.seen.count(f"POST {REVIEWS}") == asked + 1
+    monkeypatch.setattr(review_cache, "STALE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "REVIEW_SECONDS", 0.5)
+    faults.refuses = lambda _, path: 503 if path == REVIEWS else 0
+    with pytest.raises(RpcError, match="cannot be found out"):
+        await accounts.verify(token)
 
 
 async def test_who_waits_for_the_same_review_hears_the_same_failure_at_once(

@@ -31,6 +31,10 @@ __all__ = ["Accounts", "wait_for_reviews"]
 
 REVIEW_SECONDS = 5.0
 """A call waits so long for the API server to say whether its token is good."""
+STALE_REVIEW_SECONDS = 1.0
+"""And so long with one that was good before, for then that holds."""
+AWAY_SECONDS = 10.0
+"""When it did not say so, it is not asked again so long about tokens that were good before."""
 REQUEST_SECONDS = 10.0
 SHORTEST_SECONDS = 600
 """The API server makes no token for less."""
@@ -78,11 +82,19 @@ class Accounts:
         self._asked: dict[bytes, _Asked] = {}
         """Tokens that are being reviewed."""
         self._attempts = Attempts(MAX_WRONG_PER_MINUTE, 100 * MAX_WRONG_PER_MINUTE)
-        self.skew = 0.0
-        """By how much this machine's clock is ahead of the API server's."""
+        self._failed = -math.inf
+        """When the API server did not review a token the last time."""
+        self._said_skew = 0.0
         self._is_said = False
         self.on_account: Callable[[Object], None] = lambda _: None
         """Called with each ServiceAccount that was read or made."""
+
+    @property
+    def skew(self) -> float:
+        """By how much this machine's clock is ahead of the API server's; a few seconds are nothing."""
+        server = self._store.api.server_time()
+        skew = 0.0 if server is None else self._clock() - server
+        return skew if abs(skew) > MAX_SKEW_SECONDS else 0.0
 
     # Tokens
 
@@ -118,7 +130,7 @@ class Accounts:
         claims = claims_of(token) if isinstance(token, str) else None
         if claims is None:
             raise StoreError(f"the API server at {self._store.api.host} gave no token that can be used")
-        self._follow_clock(claims.issued)
+        self._mind_the_clock()
         if (granted := claims.expires - claims.issued) < wanted - MAX_SKEW_SECONDS and not self._is_said:
             self._is_said = True
             _log.warning(
@@ -129,16 +141,14 @@ class Accounts:
             )
         return token, claims.expires + self.skew
 
-    def _follow_clock(self, issued: float) -> None:
-        skew = self._clock() - issued
-        skew = skew if abs(skew) > MAX_SKEW_SECONDS else 0.0
-        if abs(skew - self.skew) > MAX_SKEW_SECONDS:
+    def _mind_the_clock(self) -> None:
+        if abs(self.skew - self._said_skew) > MAX_SKEW_SECONDS:
+            self._said_skew = self.skew
             _log.warning(
                 "this machine's clock is %.0f s %s the API server's; tokens end by the latter",
-                abs(skew),
-                "behind" if skew < 0 else "ahead of",
+                abs(self.skew),
+                "behind" if self.skew < 0 else "ahead of",
             )
-        self.skew = skew
 
     async def _have_account(self, subject: Subject) -> None:
         """Make the ServiceAccount, or take over one that nobody controls. StoreError: it is somebody else's."""
@@ -241,18 +251,22 @@ class Accounts:
         return asked.review
 
     async def _review(self, token: str, digest: bytes, claims: AccountClaims) -> Review:
-        endpoint, name = self._endpoint, account_name(claims.subject)
         whose, taken = str(claims.subject), trio.current_time()
-        if wait := self._attempts.take(whose, taken):
+        stale = self._cache.stale(digest, taken)
+        if stale is not None and taken < self._failed + AWAY_SECONDS:
+            return stale
+        if stale is None and (wait := self._attempts.take(whose, taken)):
             raise RpcError(
                 StatusCode.RESOURCE_EXHAUSTED,
                 f"too many wrong tokens of {claims.subject.name}; try again in {math.ceil(wait)} s",
             )
+        is_wrong = False
         try:
-            status = await self._ask_review(token, endpoint)
+            status = await self._ask_review(token, REVIEW_SECONDS if stale is None else STALE_REVIEW_SECONDS)
+            is_wrong = not self._is_good(status, claims)
         except (StoreError, WrongAnswerError) as error:
-            self._attempts.give_back(whose, taken)
-            if (stale := self._cache.stale(digest, trio.current_time())) is not None:
+            self._failed = trio.current_time()
+            if stale is not None:
                 _log.info("the API server does not review a token; what it said before holds: %s", error)
                 return stale
             sentence = (
@@ -261,28 +275,35 @@ class Accounts:
             raise RpcError(
                 StatusCode.UNAVAILABLE, f"whether this token is good cannot be found out: {sentence}"
             ) from error
-        user = str(dig(status, "user", "username"))
-        audiences = status.get("audiences")
-        if (
-            status.get("authenticated") is True
-            and isinstance(audiences, list)
-            and endpoint in audiences
-            and claims.subject.namespace == self._store.namespace
-            and user == f"system:serviceaccount:{self._store.namespace}:{name}"
-        ):
-            self._attempts.give_back(whose, taken)
+        finally:
+            if not is_wrong:
+                self._attempts.give_back(whose, taken)
+        self._mind_the_clock()
+        if not is_wrong:
             return self._cache.accept(digest, claims, trio.current_time())
         refusal = _refusal(str(status.get("error", "")))
         self._cache.refuse(digest, refusal, trio.current_time())
         raise refusal()
 
-    async def _ask_review(self, token: str, endpoint: str) -> Object:
+    def _is_good(self, status: Object, claims: AccountClaims) -> bool:
+        """Whether the API server says that it is a token of that subject's account, for this endpoint."""
+        audiences, namespace = status.get("audiences"), self._store.namespace
+        return (
+            status.get("authenticated") is True
+            and isinstance(audiences, list)
+            and self._endpoint in audiences
+            and claims.subject.namespace == namespace
+            and dig(status, "user", "username")
+            == f"system:serviceaccount:{namespace}:{account_name(claims.subject)}"
+        )
+
+    async def _ask_review(self, token: str, seconds: float) -> Object:
         review = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
-            "spec": {"token": token, "audiences": [endpoint]},
+            "spec": {"token": token, "audiences": [self._endpoint]},
         }
-        answer = await self._api.ask("POST", REVIEWS, review, seconds=REVIEW_SECONDS)
+        answer = await self._api.ask("POST", REVIEWS, review, seconds=seconds)
         status = answer.get("status")
         return status if isinstance(status, dict) else {}
 

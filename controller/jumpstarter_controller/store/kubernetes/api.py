@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from socket import SHUT_RDWR, SO_KEEPALIVE, SOL_SOCKET, socket
@@ -92,6 +93,8 @@ class Api:
         self._reload = reload
         self._reloading = threading.Lock()
         self._reloaded = -math.inf
+        self._date: tuple[float, float] | None = None
+        """The server's, and when that was by a clock that is never set."""
         self.host = str(configuration.host)
         self.namespace = namespace
         """Where the kubeconfig or the Pod is at home."""
@@ -226,7 +229,7 @@ class Api:
         try:
             for one in self._configuration.auth_settings().values():
                 headers[one["key"]] = one["value"]
-            yield self._pool.request(
+            answer = self._pool.request(
                 method,
                 self.host + path + (f"?{urlencode(query)}" if query else ""),
                 body=None if body is None else msgspec.json.encode(body),
@@ -234,10 +237,23 @@ class Api:
                 timeout=timeout,
                 preload_content=preload_content,
             )
+            self._note_date(answer.headers.get("Date", ""))
+            yield answer
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
             raise UnansweredError(_words(error), may_have_arrived=False) from error
         except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:
             raise UnansweredError(_words(error), may_have_arrived=True) from error
+
+    def _note_date(self, text: str) -> None:
+        with suppress(ValueError, TypeError):
+            self._date = parsedate_to_datetime(text).timestamp(), time.monotonic()
+
+    def server_time(self) -> float | None:
+        """What the server's clock says, to a second, in seconds since the epoch; None before its first answer."""
+        if self._date is None:
+            return None
+        date, then = self._date
+        return date + time.monotonic() - then
 
     def close(self) -> None:
         """No connection is kept."""
