@@ -5,7 +5,8 @@ run in order in one empty directory that is also $HOME, with the scripts of this
 
 - `console`: each `$ ` line is a command (`> ` lines continue it) for one bash per block; what follows up to
   the next `$ ` must be its output, where `...` stands for anything, also over several lines. Where no output
-  is shown, any will do. Each command must succeed.
+  is shown, any will do. Each command must succeed. A port that a document names (`127.0.0.1:28082`) is a free
+  one in each run: another run beside this one, or anybody's program, may have that.
 - `python`: a program of its own; it must succeed.
 - any other language, marked `<!-- test file=NAME -->`: its text is written to that file.
 """
@@ -16,11 +17,12 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,7 @@ BLOCK = re.compile(
     r"(?P=indent)```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
+PORT = re.compile(r"(?<=127\.0\.0\.1:)[1-9]\d{3,4}")
 SEPARATOR = "\x1e"
 ASK_TENTHS = 20
 TIMEOUT = 60.0
@@ -60,13 +63,23 @@ def blocks(text: str) -> list[Block]:
 
 def run(document: Path, home: Path) -> int:
     """Run a document's marked blocks in `home` and say how many there were. DocumentError names the line."""
-    found = blocks(document.read_text())
+    found = blocks(with_free_ports(document.read_text()))
     for block in found:
         try:
             _run_block(block, home)
         except DocumentError as error:
             raise DocumentError(f"{document}:{block.line}: {error}") from None
     return len(found)
+
+
+def with_free_ports(text: str) -> str:
+    """The same text with other ports of this machine, each number another one, in all its places the same."""
+    with ExitStack() as held:
+        ports: dict[str, str] = {}
+        for number in dict.fromkeys(PORT.findall(text)):
+            listener = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+            ports[number] = str(listener.getsockname()[1])
+    return PORT.sub(lambda port: ports[port[0]], text)
 
 
 def _run_block(block: Block, home: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import select
+import socket
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,15 @@ def test_what_hangs_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_shown_output_matches_with_gaps(shown: str, output: str, *, same: bool) -> None:
     assert docs.matches(shown, output) is same
+
+
+def test_a_port_that_a_document_names_is_a_free_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        other = docs.with_free_ports(
+            f"$ echo 127.0.0.1:{port} 127.0.0.1:28082\n127.0.0.1:{port} 127.0.0.1:28082"
+        )
+    found = re.findall(r"127\.0\.0\.1:(\d+)", other)
+    assert found[:2] == found[2:]
+    assert len({*found, str(port), "28082"}) == 4
+    assert docs.with_free_ports("127.0.0.1:0 and 10.0.0.1:8082") == "127.0.0.1:0 and 10.0.0.1:8082"
