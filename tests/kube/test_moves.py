@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -35,6 +36,8 @@ spec:
   policies: [{description: everybody, priority: 7, maximumDuration: 2h, from: [{clientSelector: {}}]}]
 """
 SECRET = "jumpstarter-controller-keys"
+SERVICE = 65532
+"""A user's number."""
 
 
 class MovingLab(KubeLab):
@@ -148,6 +151,17 @@ def test_a_lab_moves_to_kubernetes_and_back_and_its_leases_go_on(lab: MovingLab)
     lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
     lab.ok("lease", "release", "mine", "--client", ann)
     lab.until(lambda: lab.status("one") == "AVAILABLE")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
+def test_who_moves_a_lab_as_root_leaves_the_service_its_files(lab: MovingLab) -> None:
+    lab.client("ann")
+    lab.stop()
+    for word in ("export", "import"):
+        for path in (lab.data, *lab.data.rglob("*")):
+            os.chown(path, SERVICE, SERVICE)
+        lab.move(word)
+        assert [path.name for path in lab.data.rglob("*") if path.stat().st_uid != SERVICE] == []
 
 
 def test_a_lab_that_comes_again_replaces_what_it_has_left_only_when_that_is_wanted(lab: MovingLab) -> None:

@@ -255,6 +255,7 @@ async def _opened(
     """
     store, shared = await _in_thread(partial(open_kubernetes, lab))
     leadership = Leadership(shared.lock, folder.replica())
+    give(folder.path, folder.path / "replica", folder.path / "lock")
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leadership.run)
