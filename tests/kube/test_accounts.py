@@ -31,10 +31,11 @@ from tests.e2e.test_host_registration import Host, available
 from tests.kube.conftest import DEFINITIONS
 from tests.kube.faulty import Faults, faulty
 from tests.kube.server.cluster import Cluster
-from tests.kube.test_credentials import POWER, CredentialLab, made
+from tests.kube.test_credentials import POWER, CredentialLab, administered_by_jmp, made
 from tests.kube.test_lease import has_credential
 from tests.kube.test_startup import WaitingLab
 from tests.support import oidc
+from tests.support.peers import Environment
 
 ENDPOINT = "lab:8082"
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -151,6 +152,10 @@ async def test_a_host_its_boards_and_whoever_renews_have_accounts(lab: AccountLa
     assert await trio.to_thread.run_sync(lab.accepts, lab.config("renewer", renewed.token))
 
 
+def test_jumpstarters_own_administration_and_shell(lab: AccountLab, upstream: Environment) -> None:
+    administered_by_jmp(lab, upstream)
+
+
 class ForeignLab(AccountLab):
     """It takes another issuer's users, who become clients by themselves."""
 
@@ -218,6 +223,12 @@ def test_a_lab_that_changes_to_accounts_loses_nobody(lab_cluster: Cluster) -> No
         lab.admin("client", "rotate", "ann", "--save", lab.home / "rotated.yaml")
         assert not lab.accepts(ann)
         assert lab.accepts(lab.home / "rotated.yaml")
+        lab.controller.process.terminate()
+        lab.controller.process.wait()
+        lab.admin("client", "rotate", "ann", "--save", lab.home / "offline.yaml")
+        lab.start_controller("--tokens", "serviceaccounts")
+        assert not lab.accepts(lab.home / "rotated.yaml")
+        assert lab.accepts(lab.home / "offline.yaml")
 
 
 class WaitingAccountLab(WaitingLab):

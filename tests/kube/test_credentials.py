@@ -264,6 +264,10 @@ def test_tokens_of_a_jumpstarter_controller_go_on_while_its_key_is_there(
 
 
 def test_jumpstarters_own_administration(lab: CredentialLab, upstream: Environment) -> None:
+    administered_by_jmp(lab, upstream)
+
+
+def administered_by_jmp(lab: CredentialLab, upstream: Environment) -> None:
     """`jmp admin` of 0.9: create, get, rotate and delete, and its `jmp shell` with what it has saved."""
     endpoint = f"127.0.0.1:{lab.port}"
     lab.admin("client", "create", "observer", "--save", lab.home / "observer.yaml")

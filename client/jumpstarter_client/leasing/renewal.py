@@ -101,6 +101,7 @@ async def renewed_by_controller(config: ClientConfig) -> ClientConfig:
         current = load(str(config.path), os.environ)
         if current.identity.token != config.identity.token and not is_due(current):
             return _with(config, current)
+        replace_tokens(config.path, current.identity.token)  # where none can be kept, none is asked for
         async with open_controller(current.endpoint, current.trust, current.identity) as channel:
             stub = enrolment_grpc.EnrolmentServiceStub(channel)
             reply = await stub.RenewToken(enrolment_pb2.RenewTokenRequest(), timeout=CALL_SECONDS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -291,6 +293,21 @@ async def test_a_token_that_is_not_renewed_goes_on_to_be_used(
             pass
     assert asked.config == config
     assert caplog.text.count("renew it: jumpstarter auth rotate") == 1
+
+
+async def test_no_token_is_made_that_cannot_be_kept(
+    own: tuple[ClientConfig, RenewingController], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    config, controller = own
+    monkeypatch.setattr(os, "replace", full)
+    asked = Controller(config)
+    async with asked.open():
+        pass
+    assert controller.made == []
+    assert asked.config == config
 
 
 async def test_who_begins_with_an_old_token_goes_on_with_the_new_one(
