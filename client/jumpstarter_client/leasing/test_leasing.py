@@ -10,7 +10,7 @@ from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.v1 import kubernetes_pb2
 
 from jumpstarter_client.leasing.configs import ClientConfigError, load
-from jumpstarter_client.leasing.facts import standing
+from jumpstarter_client.leasing.facts import expiry, remaining, standing
 from jumpstarter_client.leasing.progress import Stage, progress_of
 from jumpstarter_client.leasing.times import TimeFormatError, moment, seconds, spell
 from jumpstarter_client.leasing.wanted import Wanted
@@ -161,3 +161,15 @@ def test_how_a_lease_stands_is_what_holds_now_and_why_it_ended_what_was_said_of_
         lease.conditions.append(kubernetes_pb2.Condition(type=kind, status=status, message=message))
     found = standing(lease, 1000.0)
     assert (found.state, found.sentence) == expected
+
+
+def test_times_of_a_lease_are_seconds_and_fractions_of_them() -> None:
+    lease = client_pb2.Lease()
+    lease.effective_begin_time.FromNanoseconds(1_000_500_000_000)
+    lease.duration.FromMilliseconds(60_250)
+    assert expiry(lease) == 1060.75
+    assert remaining(lease, 1030.5) == 30.25
+    lease.effective_duration.FromMilliseconds(20_125)
+    assert remaining(lease, 5.0) == 40.125, "by the controller's clock"
+    lease.effective_end_time.FromNanoseconds(1_040_250_000_000)
+    assert (expiry(lease), remaining(lease, 1030.5)) == (1040.25, None)

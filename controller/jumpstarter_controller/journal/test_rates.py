@@ -79,3 +79,15 @@ def test_a_count_names_what_all_of_them_share() -> None:
         "",
         2,
     )
+
+
+def test_a_count_that_nobody_was_told_yet_does_not_make_room_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rates, "MAX_SOURCES", 2)
+    found = Rates()
+    for _ in range(BURST + 7):
+        found.admit(JournalEntry(0.0, client="ann"), ("ann",), 0.0)
+    for who in ("bob", "cem", "dan"):
+        assert found.admit(JournalEntry(0.0, client=who), (who,), 1000.0)
+    assert [(one.client, one.more) for one in found.due(1000.0)] == [("ann", 7)]

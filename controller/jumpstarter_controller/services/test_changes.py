@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Policy, Rule
 from jumpstarter_controller.scheduling import Presence, Scheduler
 from jumpstarter_controller.services import changes
-from jumpstarter_controller.services.messages import duration_of, timestamp
+from jumpstarter_controller.services.messages import duration_of, seconds_of, time_of, timestamp
 
 NS = "lab"
 NOW = 1_800_000_000.0
@@ -297,3 +297,13 @@ def test_what_exporters_write_does_nothing_to_a_terminal(lab: Lab) -> None:
     record = lab.get(Exporter, key)
     assert record is not None
     assert record.status_message == "bye\\x07"
+
+
+@given(st.integers(0, 4_000_000_000_000))
+def test_times_and_durations_are_seconds_and_nanoseconds(milliseconds: int) -> None:
+    seconds = milliseconds / 1000
+    for message in (timestamp(seconds), duration_of(seconds)):
+        assert message.seconds == milliseconds // 1000
+        assert abs(message.nanos - milliseconds % 1000 * 1_000_000) < 1000
+    assert abs(time_of(timestamp(seconds)) - seconds) < 1e-6
+    assert abs(seconds_of(duration_of(seconds)) - seconds) < 1e-6

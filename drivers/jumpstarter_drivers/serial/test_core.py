@@ -89,6 +89,17 @@ async def test_a_console_is_recorded_between_sessions_and_its_port_is_opened_onc
     assert seen.count(b"the port was opened") == 1
 
 
+async def test_a_record_has_its_time_in_seconds_by_the_clock_that_users_are_told(cable: Cable) -> None:
+    board = devices(str(cable.path))
+    async with exporter(board) as core, user(board) as client:
+        begin = cast("float", await client.call_async("clock"))
+        cable.write(b"now; ")
+        await recorded(core, b"now; ")
+        times = [record.time async for record in client.history.aio() if b"now; " in record.data]
+        assert times
+        assert begin <= times[0] <= times[-1] <= cast("float", await client.call_async("clock"))
+
+
 async def test_a_lease_sees_what_was_recorded_from_its_begin_on_and_local_users_all(cable: Cable) -> None:
     board = devices(str(cable.path))
     async with exporter(board) as core:

@@ -243,6 +243,8 @@ def test_whenever_a_controller_says_that_a_lease_ends_there_is_a_sentence_for_it
     tenant = tenant_of("a", "ann", end)
     assert tenant is not None
     assert bool(_for_people(tenant.until)) == (tenant.until is not None)
+    if 0 <= end.nanos < 10**9 and 0 <= end.seconds < 10**11:
+        assert tenant.until == pytest.approx(end.seconds + end.nanos / 10**9)
 
 
 BAD_NAMES = ["x" * (MAX_NAME_LENGTH + 1), "\x1b[2J", "two\nlines", "turned\u202e", "nul\0"]
