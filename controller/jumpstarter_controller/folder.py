@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import pwd
 import re
@@ -87,15 +88,17 @@ class DataFolder:
         return self.path / "router.key"
 
     def replica(self) -> str:
-        """The name of the controller of this folder among those of its lab: this host's, and a number of its own.
+        """The name of the controller of this folder among those of its lab: this host's, and the folder's own number.
 
-        Whoever has the folder locked is the only one of that name, also where a process before had it.
+        Whoever has the folder locked is the only one of that name, also where a process before had it. A copy of the
+        folder is another.
         """
         path = self.path / "replica"
         if not path.exists():
-            write_private(path, secrets.token_hex(4).encode())
+            write_private(path, secrets.token_hex(16).encode())
+        place = f"{path.read_text()} {self.path.resolve()} {self.path.stat().st_ino}"
         host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-")[:50] or "host"
-        return f"{host}-{path.read_text().strip()}"
+        return f"{host}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
     @property
     def restoring(self) -> Path:

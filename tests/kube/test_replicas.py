@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -106,3 +108,60 @@ def test_a_controller_that_is_killed_loses_no_lease_and_ends_no_session(
     lab.ok("lease", "release", "next", "--client", bob)
     lab.until(lambda: lab.status("one") == "AVAILABLE")
     assert "Traceback" not in lab.controller.log.read_text()
+
+
+def test_a_pairing_code_counts_once_whoever_redeems_it(lab: ReplicaLab) -> None:
+    offer = json.loads(lab.admin("pair", "client", "carl", "-o", "json"))
+    lab.serve_by(0, 1)
+    words = [*offer["command"][1:], "--pairing-code"]
+    logins = [
+        lab.start(*words, "--alias", f"carl-{number}", JMP_PAIRING_CODE=offer["code"]) for number in range(4)
+    ]
+    outcomes = [(one.communicate(timeout=60)[1], one.returncode) for one in logins]
+    assert [code for _, code in outcomes].count(0) == 1, outcomes
+    assert len([said for said, code in outcomes if code and "wrong, used, expired" in said]) == 3, outcomes
+
+
+def test_a_second_process_of_an_exporter_is_refused_by_the_other_controller(lab: ReplicaLab) -> None:
+    lab.serve_by(0)
+    first = lab.exporter("one")
+    lab.serve_by(1)
+    (lab.home / "copy.yaml").write_text((lab.home / "one.yaml").read_text())
+    second = lab.start_exporter("copy", wait=False)
+    lab.until(lambda: "served by another process already" in second.log.read_text())
+    lab.until(lambda: "another process, at ipv4:127.0.0.1" in first.log.read_text())
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+
+
+def test_leases_go_on_while_others_write_the_same_objects_all_the_time(lab: ReplicaLab) -> None:
+    lab.exporter("one")
+    ann, bob = lab.client("ann"), lab.client("bob")
+    path = f"/apis/jumpstarter.dev/v1alpha1/namespaces/{lab.namespace}/exporters/one"
+    over = threading.Event()
+    written = itertools.count()
+
+    def storm() -> None:
+        while not over.is_set():
+            body = {"metadata": {"annotations": {"storm": str(next(written))}}}
+            lab.cluster.ask("PATCH", path, body, "application/merge-patch+json")
+
+    threads = [threading.Thread(target=storm) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(3):
+            lab.serve_by(number % 2)
+            commands = [
+                lab.start("power", "on", "-l", "board=rpi4", "--client", client) for client in (ann, bob)
+            ]
+            for command in commands:
+                _, err = command.communicate(timeout=60)
+                assert command.returncode == 0, err
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert next(written) > 20
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    for replica in lab.replicas:
+        assert "Traceback" not in replica.daemon.log.read_text()
