@@ -73,10 +73,43 @@ def test_a_controller_that_leads_is_followed(lab: ReplicaLab) -> None:
     lab.until(lambda: lab.status("one") == "AVAILABLE")
 
 
+dies = pytest.mark.parametrize("dies", [0, 1], ids=["who leads", "who does not"])
 STEPS = ["free", "waiting", "leased", "in session"]
 
 
-@pytest.mark.parametrize("dies", [0, 1], ids=["who leads", "who does not"])
+HOOKS = """
+hooks:
+  beforeLease: {{script: "until test -e {go}; do sleep 0.05; done"}}
+  afterLease: {{script: "until test -e {go}; do sleep 0.05; done"}}
+"""
+
+
+@dies
+@pytest.mark.parametrize("step", ["BEFORE_LEASE_HOOK", "AFTER_LEASE_HOOK"])
+def test_a_controller_that_is_killed_while_a_hook_runs_is_not_missed(
+    lab: ReplicaLab, step: str, dies: int
+) -> None:
+    go = lab.home / "go"
+    lab.exporter("one", hooks=HOOKS.format(go=go))
+    ann = lab.client("ann")
+    lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--client", ann)
+    if step == "AFTER_LEASE_HOOK":
+        go.touch()
+        lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
+        go.unlink()
+        lab.ok("lease", "release", "mine", "--client", ann)
+    lab.until(lambda: lab.status("one") == step)
+    lab.replicas[dies].kill()
+    lab.choose()
+    go.touch()
+    if step == "BEFORE_LEASE_HOOK":
+        lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
+        lab.ok("lease", "release", "mine", "--client", ann)
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    assert "Traceback" not in lab.controller.log.read_text()
+
+
+@dies
 @pytest.mark.parametrize("step", STEPS)
 def test_a_controller_that_is_killed_loses_no_lease_and_ends_no_session(
     lab: ReplicaLab, step: str, dies: int

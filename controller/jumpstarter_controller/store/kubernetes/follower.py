@@ -209,7 +209,9 @@ class Followers:
             raise TooOldError
         for one in informers:
             if one.trouble:
-                raise StoreError(one.trouble)
+                raise StoreError(
+                    f"the API server at {self._api.host} does not say what changes: {one.trouble}"
+                )
 
     @staticmethod
     def _end(follower: Follower) -> None:
