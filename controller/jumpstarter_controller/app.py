@@ -201,10 +201,12 @@ async def _start(
 async def _registry(settings: Settings, folder: DataFolder, shared: Shared, replica: Replica) -> Registry:
     """Listen for other controllers of the lab. AddressError: that cannot be."""
     certificate = replica_certificate(folder.path)
-    address = settings.replica_listen
+    host, port = split_address(settings.replica_listen)
+    own = await trio.to_thread.run_sync(own_address, shared.place)
+    # Every interface would get a port of its own, if each may choose one.
+    address = settings.replica_listen if host or port else f"[{own}]:0" if ":" in own else f"{own}:0"
     listeners = await listen(address, None, peer_server_context(certificate))
-    host = await trio.to_thread.run_sync(own_address, shared.place)
-    reached = settings.replica_endpoint or reachable(address, listeners, host)
+    reached = settings.replica_endpoint or reachable(address, listeners, own)
     return replica.prepare(reached, listeners, certificate)
 
 

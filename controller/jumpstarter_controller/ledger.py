@@ -142,7 +142,7 @@ class Ledger:
             seen = await trio.to_thread.run_sync(
                 self._store.watch,
                 self._cursor,
-                WATCH_SECONDS,
+                RETRY_SECONDS if self.deafness else WATCH_SECONDS,  # that it can be read again is known soon
                 abandon_on_cancel=True,
                 limiter=self._watching,
             )

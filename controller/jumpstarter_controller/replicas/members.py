@@ -15,6 +15,8 @@ ANNOUNCE_SECONDS = 10.0
 """Between two writes of a replica's own record: each of them costs the API server something."""
 LIFETIME_SECONDS = 25.0
 """A record that is not written again for so long is a dead replica's."""
+KNOWN_SECONDS = 300.0
+"""One that is dead may live for so long, for who has nobody else to ask."""
 FORGET_SECONDS = 3600.0
 """And is taken away so much later."""
 
@@ -37,6 +39,8 @@ class Members:
         self._seen: dict[str, tuple[Announced, float]] = {}
         self.living: dict[str, str] = {}
         """Address by name, of all others that live."""
+        self.known: dict[str, str] = {}
+        """The same of those, too, of which that is not known: they may have been busy."""
 
     def observe(self, found: Mapping[str, Announced]) -> bool:
         """All records are so. Whether other replicas live than before, or elsewhere."""
@@ -50,6 +54,11 @@ class Members:
             name: one.address
             for name, (one, since) in seen.items()
             if name != self.identity and now < since + LIFETIME_SECONDS
+        }
+        self.known = {
+            name: one.address
+            for name, (one, since) in seen.items()
+            if name != self.identity and now < since + KNOWN_SECONDS
         }
         changed, self.living = living != self.living, living
         return changed

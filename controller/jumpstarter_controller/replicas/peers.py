@@ -19,7 +19,7 @@ from jumpstarter_controller.replicas.members import Members
 
 __all__ = ["Peers", "peer_server_context"]
 
-CONNECT_SECONDS = 2.0
+CONNECT_SECONDS = 3.0
 """One that does not answer by then is dead, whatever its record says."""
 
 
@@ -48,13 +48,13 @@ class Peers:
         self._context = _client_context(certificate.chain, certificate.key)
 
     def names(self) -> list[str]:
-        """Of those that live."""
-        return list(self.members.living)
+        """Of those that may live."""
+        return list(self.members.known)
 
     @asynccontextmanager
     async def reach(self, name: str) -> AsyncIterator[ReplicaServiceStub]:
         """A connection to one of them. RpcError: UNAVAILABLE, it cannot be reached, or is none."""
-        address = self.members.living.get(name)
+        address = self.members.known.get(name)
         if address is None:
             raise RpcError(StatusCode.UNAVAILABLE, f"controller {name} is not there")
         host, port = split_endpoint(address)

@@ -15,6 +15,7 @@ from jumpstarter_controller.store import StoreError
 __all__ = ["Registry", "ReplicaRecords"]
 
 LOOK_SECONDS = 2.0
+RETRY_SECONDS = 1.0
 LEAVE_SECONDS = 2.0
 T = TypeVar("T")
 
@@ -43,7 +44,9 @@ class Registry:
         """Called when other replicas live than before."""
         self._records = records
         self._address = address
-        self._limiter = trio.CapacityLimiter(1)
+        self._reading = trio.CapacityLimiter(1)
+        self._writing = trio.CapacityLimiter(1)
+        """Its record is not written any more when it has been removed, whoever still waits for that."""
 
     def join(self) -> None:
         """Blocking: say that this replica lives, and see who else does. StoreError: it cannot be said or seen."""
@@ -53,7 +56,7 @@ class Registry:
     async def look(self) -> None:
         """See who lives now. What cannot be seen stays as it was."""
         try:
-            found = await self._do(self._records.all)
+            found = await _do(self._reading, self._records.all)
         except StoreError as error:
             _log.debug("which controllers there are cannot be seen: %s", error)
             return
@@ -63,29 +66,36 @@ class Registry:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Until cancelled. Its record stays then: see `leave`."""
-        task_status.started()
-        due = trio.current_time() + ANNOUNCE_SECONDS
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._announce)
+            task_status.started()
+            while True:
+                await trio.sleep(LOOK_SECONDS)
+                await self.look()
+
+    async def _announce(self) -> NoReturn:
+        """Apart from looking: one who is late with it is thought dead."""
+        pause = ANNOUNCE_SECONDS
         while True:
-            await trio.sleep(LOOK_SECONDS)
-            await self.look()
-            if trio.current_time() < due:
-                continue
+            await trio.sleep(pause)
             try:
-                await self._do(partial(self._records.write, self.members.identity, self._address))
+                await _do(self._writing, partial(self._records.write, self.members.identity, self._address))
                 for name in self.members.forgettable():
-                    await self._do(partial(self._records.remove, name))
+                    await _do(self._writing, partial(self._records.remove, name))
             except StoreError as error:
                 _log.debug("that this controller lives cannot be said: %s", error)
+                pause = RETRY_SECONDS
             else:
-                due = trio.current_time() + ANNOUNCE_SECONDS
+                pause = ANNOUNCE_SECONDS
 
     async def leave(self) -> None:
         """This replica is gone. Call it when `run` has ended."""
         with trio.CancelScope(shield=True), trio.move_on_after(LEAVE_SECONDS):
             try:
-                await self._do(partial(self._records.remove, self.members.identity))
+                await _do(self._writing, partial(self._records.remove, self.members.identity))
             except StoreError as error:
                 _log.info("others learn some seconds later that this controller has ended: %s", error)
 
-    async def _do(self, ask: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._limiter)
+
+async def _do(limiter: trio.CapacityLimiter, ask: Callable[[], T]) -> T:
+    return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=limiter)

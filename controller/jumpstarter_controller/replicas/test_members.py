@@ -28,6 +28,7 @@ def test_others_live_as_long_as_their_records_change() -> None:
     lab.now += LIFETIME_SECONDS
     assert lab.see(me="1", other="5")
     assert lab.members.living == {}
+    assert lab.members.known == {"other": "other:1"}
     assert lab.see(me="1", other="6")
 
 

@@ -21,7 +21,7 @@ __all__ = ["Push", "Rendezvous"]
 
 Push = Callable[[jumpstarter_pb2.ListenResponse], Awaitable[None]]
 """Hands a connection to the exporter. RpcError: UNAVAILABLE, it listens no more; RESOURCE_EXHAUSTED, too many wait."""
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 3.0
 """For another controller to answer, beyond the time that it was given."""
 
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Rendezvous:
                 if push is not None:
                     await trio.sleep_forever()  # the connection stays until it was used
         except RpcError as error:
-            _log.debug("controller %s does not say whether an exporter listens there: %s", name, error)
+            _log.info("controller %s does not say whether an exporter listens there: %s", name, error)
             if push is None:
                 search.end(None)
 
@@ -103,7 +103,7 @@ class Rendezvous:
             async with self._peers.reach(name) as peer:
                 answer = await peer.TakeListener(request, timeout=GRACE_SECONDS)
         except RpcError as error:
-            _log.debug("controller %s may still have a call of an exporter: %s", name, error)
+            _log.info("controller %s may still have a call of an exporter: %s", name, error)
             return
         listener.put_first([_connection(one) for one in answer.waiting])
 
