@@ -462,8 +462,10 @@ class Engine:
     async def find(self, kind: type[R], key: Key) -> R | None:
         """That record. One that another controller has just made may take a moment to be seen here."""
         found = self.view.get(kind, key)
-        if found is None and self.presence.has_others:
+        if found is None and self.replica:
             with trio.move_on_after(FIND_SECONDS):
+                if not await self._ledger.may_be_there((kind, key)):
+                    return None
                 while (found := self.view.get(kind, key)) is None:
                     await self.wait(kind, key, FIND_SECONDS)
         return found

@@ -327,6 +327,16 @@ class Ledger:
             self._take([self._known.event(place, stored)])
         return is_repaired
 
+    async def may_be_there(self, place: Place) -> bool:
+        """Whether the store has a record, also one that nobody has heard of yet. Not for a store of one thread.
+
+        When cancelled, its thread is left to itself.
+        """
+        try:
+            return await trio.to_thread.run_sync(self._store.read, place, abandon_on_cancel=True) is not None
+        except StoreError:
+            return True
+
     async def look_for_absent(self) -> bool:
         """Look for the records that may be absent. Whether one is there: the draft has it, and no changes of its own.
 

@@ -70,11 +70,6 @@ class Presence:
                 self._adrift.pop(exporter, None)
                 self.saw(exporter, now)
 
-    @property
-    def has_others(self) -> bool:
-        """Whether other controllers live."""
-        return bool(self._living)
-
     def forget(self, exporter: Key) -> None:
         """It was deleted or says that it leaves."""
         self._seen.pop(exporter, None)

@@ -1,0 +1,114 @@
+"""Engines of several controllers on one store: each makes what it is asked for, one decides."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+
+from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.store import MemoryStore
+
+ANN, ONE, MINE = Key("lab", "ann"), Key("lab", "one"), Key("lab", "mine")
+
+
+def people(lab: Lab, _: float) -> None:
+    lab.put(Client(namespace="lab", name="ann", uid="1"))
+    lab.put(
+        Exporter(
+            namespace="lab",
+            name="one",
+            uid="2",
+            labels={"board": "rpi4"},
+            devices=1,
+            status=ExporterStatus.AVAILABLE,
+            replica="other",
+        )
+    )
+
+
+def wish(lab: Lab, now: float) -> None:
+    lab.put(
+        Lease(namespace="lab", name="mine", client="ann", selector="board=rpi4", duration=60.0, created=now)
+    )
+
+
+@asynccontextmanager
+async def running(*engines: Engine) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        for engine in engines:
+            await nursery.start(engine.run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def until(engine: Engine, *, has_board: bool) -> Lease:
+    """The lease, as soon as that engine knows that it has a board, or has none."""
+    while True:
+        lease = engine.view.get(Lease, MINE)
+        if lease is not None and bool(lease.exporter) is has_board:
+            return lease
+        await engine.wait(Lease, MINE, 60.0)
+
+
+async def test_only_who_leads_decides_and_all_hear_of_it() -> None:
+    store, leads = MemoryStore(), {"one": False, "other": False}
+    one = Engine(store, replica="one", leads=lambda: leads["one"])
+    other = Engine(store, replica="other", leads=lambda: leads["other"])
+    async with running(one, other):
+        await other.change(people)
+        await one.change(wish)
+        for engine in (one, other):
+            lease = await until(engine, has_board=False)
+            assert lease.conditions == ()  # nobody has looked at it
+        one.others_live(["other"])
+        leads["one"] = True
+        one.look_around()
+        assert (await until(other, has_board=True)).exporter == "one"
+        assert (await until(one, has_board=True)).exporter == "one"
+
+
+async def test_an_exporter_is_there_as_long_as_its_controller_lives() -> None:
+    store = MemoryStore()
+    now = [1000.0]
+    other = Engine(store, replica="other", leads=lambda: False)
+    async with running(other):
+        await other.change(people)
+    one = Engine(store, replica="one", clock=lambda: now[0])
+    one.others_live(["other"])
+    async with running(one):
+        now[0] += 3600
+        one.look_around()
+        await one.change(wish)
+        assert (await until(one, has_board=True)).exporter == "one"
+        one.others_live([])
+        now[0] += 61
+        one.look_around()
+        await one.change(lambda *_: None)
+        record = one.view.get(Exporter, ONE)
+        assert record is not None
+        assert (record.status, record.replica) == (ExporterStatus.OFFLINE, "")
+
+
+async def test_what_another_controller_has_just_made_is_found() -> None:
+    store = MemoryStore()
+    one = Engine(store, replica="one")
+    other = Engine(store, replica="other", leads=lambda: False)
+    found: list[Client | None] = []
+
+    async def find() -> None:
+        found.append(await other.find(Client, ANN))
+
+    async with running(one), trio.open_nursery() as nursery:
+        assert await other.find(Client, ANN) is None
+        await one.change(people)
+        assert other.view.get(Client, ANN) is None
+        nursery.start_soon(find)
+        await trio.testing.wait_all_tasks_blocked()
+        async with running(other):
+            while not found:
+                await other.wait(Client, ANN, 0.01)
+    assert found[0] is not None
