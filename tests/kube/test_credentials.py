@@ -17,6 +17,7 @@ from jumpstarter_proto.remote import Kind
 
 from tests.e2e.lab import LIMIT
 from tests.interop import exporters
+from tests.kube.faulty import faulty
 from tests.kube.replica_lab import ReplicaLab
 from tests.kube.server.cluster import Cluster
 from tests.kube.test_lease import KubeLab
@@ -313,3 +314,43 @@ def administered_by_jmp(lab: CredentialLab, upstream: Environment) -> None:
     lab.jmp(upstream, "delete", "exporter", "jo", "--nointeractive")
     _, sentence = lab.refused("lease", "list", "--client", rotated)
     assert "was deleted" in sentence
+
+
+def test_faults_in_the_middle_of_a_rotation_end_in_one_good_token(
+    lab_cluster: Cluster, tmp_path: Path
+) -> None:
+    with faulty(lab_cluster, tmp_path) as proxy:
+
+        class ShakenLab(CredentialLab):
+            def start_controller(self, *options: str) -> Any:
+                self.cluster = Cluster(proxy.kubeconfig, lab_cluster.programs)
+                daemon = super().start_controller(*options)
+                self.cluster = lab_cluster
+                return daemon
+
+        with ShakenLab.opened(cluster=lab_cluster) as lab:
+            made(lab, "ann")
+            secrets = f"/api/v1/namespaces/{lab.namespace}/secrets"
+            client = f"/apis/jumpstarter.dev/v1alpha1/namespaces/{lab.namespace}/clients/ann"
+            tokens = [lab.token("ann-client")]
+            for method, path, status in (
+                ("POST", secrets, 500),
+                ("GET", f"{secrets}/ann-client", 503),
+                ("PATCH", client, 409),
+            ):
+                before, asked = len(tokens), proxy.seen.count(f"{method} {path}")
+                proxy.refuses = lambda *what, bad=(method, path), status=status: status if what == bad else 0  # type: ignore[misc]
+                lab.kubectl("delete", "secret", "ann-client")
+                lab.until(lambda asked=asked, what=f"{method} {path}": proxy.seen.count(what) > asked + 1)  # type: ignore[misc]
+                proxy.refuses = lambda *_: 0
+                lab.until(lambda: lab.has_secret("ann-client"))
+                tokens.append(lab.token("ann-client"))
+                assert not lab.accepts(lab.config("ann", tokens[before - 1]))
+                assert lab.accepts(lab.config("ann", tokens[before]))
+            assert lab.controller.log.read_text().count("was deleted or emptied") == len(tokens) - 1
+            lab.kill_controller()
+            lab.kubectl("delete", "secret", "ann-client")
+            lab.start_controller()
+            lab.until(lambda: lab.has_secret("ann-client"))
+            assert not lab.accepts(lab.config("ann", tokens[-1])), "it was deleted while nobody looked"
+            assert lab.accepts(lab.config("ann", lab.token("ann-client")))
