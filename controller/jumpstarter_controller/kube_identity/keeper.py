@@ -211,6 +211,10 @@ class CredentialKeeper:
             self._say(place, str(sentence))
             if isinstance(error, WrongAnswerError) and error.status in LASTING:
                 await self._tell(place, str(sentence))
+        except (
+            Exception
+        ):  # the edge of one object: a fault of ours must not take the tokens of all others away
+            _log.exception("the token of %s %s cannot be looked after", place[0].KIND, place[1])
         failures = self._failures[place] = self._failures.get(place, 0) + 1
         pause = FIRST_RETRY_SECONDS * float(2 ** min(failures - 1, 10))
         return self._engine.clock() + min(pause, LONGEST_RETRY_SECONDS)
