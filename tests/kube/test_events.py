@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lease
+from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.store import Change
 from jumpstarter_controller.store.contract import Half, key_of
 from jumpstarter_controller.store.kubernetes import EventRecorder, KubernetesStore, connect
+from jumpstarter_controller.store.kubernetes import events as module
 from jumpstarter_controller.store.kubernetes.events import CLOSE_SECONDS, OBJECT_BURST
 from msgspec.structs import replace
 
@@ -165,3 +166,83 @@ def test_who_may_not_write_events_is_told_once_and_leases_go_on(lab_cluster: Clu
         log = lab.controller.log.read_text()
         assert log.count("Events cannot be written") == 1
         assert 'cannot create resource "events"' in log
+
+
+@pytest.fixture
+def flap(lab_cluster: Cluster, namespace: str) -> Iterator[Callable[[str], None]]:
+    """Have an exporter come and go."""
+    api = connect(lab_cluster.kubeconfig)
+    revisions: dict[str, int] = {}
+    with closing(KubernetesStore(api, namespace, events=EventRecorder(api, namespace))) as store:
+
+        def change(name: str) -> None:
+            exporter = Exporter(namespace=namespace, name=name)
+            if name not in revisions:
+                (made,) = store.commit([Change(key_of(exporter), Half.SPEC, exporter, None)])
+                revisions[name] = made.revision
+            for status in (ExporterStatus.AVAILABLE, ExporterStatus.OFFLINE):
+                changed = replace(exporter, status=status)
+                (made,) = store.commit([Change(key_of(exporter), Half.STATUS, changed, revisions[name])])
+                revisions[name] = made.revision
+
+        yield change
+
+
+def counts(cluster: Cluster, namespace: str, name: str) -> list[int]:
+    """How often each Event of an object says that it has happened, when they are all there."""
+    found: list[int] = []
+    due = time.monotonic() + 30
+    while time.monotonic() < due:
+        items = [one for one in events(cluster, namespace) if one["involvedObject"]["name"] == name]
+        found = sorted(one["count"] for one in items)
+        if sum(found) == 4:
+            break
+        time.sleep(0.02)
+    return found
+
+
+def test_what_happens_again_is_counted_for_a_while(
+    lab_cluster: Cluster, namespace: str, flap: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flap("one")
+    flap("one")
+    assert counts(lab_cluster, namespace, "one") == [2, 2]
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.0)
+    flap("two")
+    flap("two")
+    assert counts(lab_cluster, namespace, "two") == [1, 1, 1, 1]
+
+
+def test_of_some_objects_it_is_known_what_was_told(
+    lab_cluster: Cluster, namespace: str, flap: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr(module, "OBJECT_BURST", 2)
+    for name in ("one", "two", "three", "one", "two", "three"):
+        flap(name)  # each time two Events, which is all that there is room for
+    for name in ("one", "two", "three"):
+        assert counts(lab_cluster, namespace, name) == [1, 1, 1, 1]
+
+
+def test_so_many_changes_wait_to_be_told(
+    lab_cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 2)
+    with faulty(lab_cluster, tmp_path) as proxy:
+        held, asked = threading.Event(), threading.Event()
+
+        def hold(_: str, path: str) -> int:
+            if path.endswith("/events"):
+                asked.set()
+                held.wait(60)
+            return 0
+
+        proxy.refuses = hold
+        api = connect(proxy.kubeconfig)
+        with closing(KubernetesStore(api, namespace, events=EventRecorder(api, namespace))) as store:
+            for number in range(6):
+                client = Client(namespace=namespace, name=f"c{number}", uid=str(number))
+                store.commit([Change(key_of(client), Half.SPEC, client, None)])
+                assert asked.wait(60)
+            held.set()
+    assert len(events(lab_cluster, namespace)) == 3, "one that was being told, and those that waited"
