@@ -342,9 +342,28 @@ def test_nothing_moves_while_a_controller_runs(
     assert done.returncode == 2
     assert f"runs on the namespace {lab.namespace}; stop it first" in done.stderr
     lab.stop()
+    secret = f"/api/v1/namespaces/{lab.namespace}/secrets/{SECRET}"
+    without = {"data": {"tls.key": None, "tls.crt": None}}  # as where the certificate is from elsewhere
+    lab.cluster.ask("PATCH", secret, without, "application/merge-patch+json")
     done = support.administer(tmp_path / "elsewhere", *words)
     assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "elsewhere" / "tls.key").exists()
     assert (tmp_path / "elsewhere" / "tokens.key").read_bytes() == (lab.data / "tokens.key").read_bytes()
+
+
+def test_a_controller_that_was_killed_is_in_nobodys_way_for_long(
+    lab: MovingLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves, "ANNOUNCE_SECONDS", 0.5)
+    lab.client("ann")
+    lab.stop()
+    lab.move("export")
+    lab.is_in_cluster = True
+    lab.start_controller()
+    lab.kill_controller()
+    records = lab.kubectl("get", "leases.coordination.k8s.io", "-o", "name").split()
+    assert len(records) == 2, "who leads, and that it lives"
+    assert f"now in {lab.data}: 1 client" in lab.move("import")
 
 
 def test_objects_of_jumpstarters_own_controller_are_a_lab_whose_leases_go_on(

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ from jumpstarter_controller.backups.moves import (
 )
 from jumpstarter_controller.backups.restore import OTHER_PLACE, check_alone, give, keep_data
 from jumpstarter_controller.folder import DataError, DataFolder, KubernetesLab
-from jumpstarter_controller.lab import Drain, Lease, Record, View
+from jumpstarter_controller.lab import Drain, Record, View
 from jumpstarter_controller.replicas import ANNOUNCE_SECONDS, Leadership, ReplicaRecords, SharedSecret
 from jumpstarter_controller.store import (
     Change,
@@ -176,7 +176,7 @@ async def import_lab(folder: DataFolder, source: KubernetesLab | None, *, overwr
                     f"objects that are no records cannot be moved: {_named(sorted(snapshot.damaged, key=str))}; "
                     "correct or delete them with kubectl"
                 )
-            left = [place for place in store.rejected if place[0] is Lease]
+            left = list(store.rejected)  # of leases, which count for nothing
             lab = _lab_of(snapshot)
             files = await _in_thread(shared.secret.read) or {}
             has_all = await _in_thread(partial(_is_here, folder, snapshot))
@@ -232,15 +232,13 @@ async def _exported_before(folder: DataFolder, target: KubernetesLab) -> Moved:
         raise BackupUsageError(f"the lab of {folder.path} is in the namespace {where.namespace} already")
     where = replace(where, kubeconfig=target.kubeconfig or where.kubeconfig)
     store, _ = await _in_thread(partial(open_kubernetes, where))
-    try:
+    with closing(store):
         lab = _lab_of(await _in_thread(store.snapshot))
         drain = lab.get(Drain, Drain.PLACE)
         if drain is not None and drain.reason == MOVING.reason:
             request = request_of(read_private(folder.signing_key))
             await _begin_there(store, None, request, store.namespace)
         return Moved(store.namespace, _counts(lab), addresses.endpoint, was_done=True)
-    finally:
-        await _in_thread(store.close)
 
 
 @asynccontextmanager
@@ -256,29 +254,28 @@ async def _opened(
     store, shared = await _in_thread(partial(open_kubernetes, lab))
     leadership = Leadership(shared.lock, folder.replica())
     give(folder.path, folder.path / "replica", folder.path / "lock")
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(leadership.run)
-            with trio.move_on_after(LEAD_SECONDS) as waiting:
-                await leadership.until_leads(lambda _: None)
-            if waiting.cancelled_caught and leadership.trouble:
-                raise StoreError(leadership.trouble)
-            if waiting.cancelled_caught:
-                raise BackupUsageError(
-                    f"controller {leadership.holder} runs on the namespace {store.namespace}; stop it first (kubectl "
-                    f"scale --namespace {store.namespace} --replicas 0 deployment ...)"
-                )
-            nursery.start_soon(leadership.until_followed)
-            if name := await _find_follower(shared.replicas):
-                raise BackupUsageError(
-                    f"controller {name} runs on the namespace {store.namespace}; stop it first"
-                )
-            yield store, shared, store.namespace
-            nursery.cancel_scope.cancel()
-    finally:
-        await leadership.resign()
-        with trio.CancelScope(shield=True):
-            await _in_thread(store.close)
+    with closing(store):
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(leadership.run)
+                with trio.move_on_after(LEAD_SECONDS) as waiting:
+                    await leadership.until_leads(lambda _: None)
+                if waiting.cancelled_caught and leadership.trouble:
+                    raise StoreError(leadership.trouble)
+                if waiting.cancelled_caught:
+                    raise BackupUsageError(
+                        f"controller {leadership.holder} runs on the namespace {store.namespace}; stop it first "
+                        f"(kubectl scale --namespace {store.namespace} --replicas 0 deployment ...)"
+                    )
+                nursery.start_soon(leadership.until_followed)
+                if name := await _find_follower(shared.replicas):
+                    raise BackupUsageError(
+                        f"controller {name} runs on the namespace {store.namespace}; stop it first"
+                    )
+                yield store, shared, store.namespace
+                nursery.cancel_scope.cancel()
+        finally:
+            await leadership.resign()
 
 
 async def _find_follower(records: ReplicaRecords) -> str:
