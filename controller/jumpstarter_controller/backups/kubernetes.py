@@ -339,8 +339,10 @@ async def _share(secret: SharedSecret, there: Mapping[str, bytes] | None, files:
     if there is None:
         if not await _in_thread(partial(secret.make, files)):
             raise BackupError(f"somebody has just made the Secret {secret.NAME}; run it again")
-    elif any(there.get(name) != body for name, body in files.items()):
-        await _in_thread(partial(secret.add, files))
+        return
+    differs = any(there.get(name) != body for name, body in files.items())
+    if differs and not await _in_thread(partial(secret.add, files)):
+        raise BackupError(f"somebody else has changed the Secret {secret.NAME} in this moment; run it again")
 
 
 async def _write(store: Store, plan: MovePlan, namespace: str) -> None:

@@ -31,8 +31,8 @@ class SharedSecret(Protocol):
     def make(self, files: Mapping[str, bytes]) -> bool:
         """Make it; False: another was first. StoreError: who knows."""
 
-    def add(self, files: Mapping[str, bytes]) -> None:
-        """Put these into it. StoreError: they cannot be."""
+    def add(self, files: Mapping[str, bytes]) -> bool:
+        """Put these into it; False: it is not as it was read. StoreError: who knows."""
 
 
 def share_files(
@@ -46,31 +46,37 @@ def share_files(
     Raises:
         StoreError: the Secret cannot be read or written, or somebody has emptied it.
     """
+    while (found := _agreed(secret, files, precious)) is None:
+        pass  # others do the same in this moment
+    for path in files:
+        _take_over(path, found[path.name])
+
+
+def _agreed(
+    secret: SharedSecret, files: Mapping[Path, Callable[[], object]], precious: Collection[Path]
+) -> dict[str, bytes] | None:
+    """What is in it when all is; None: another has changed it meanwhile."""
     found = secret.read()
     if found is None:
         ours = {path.name: _made(path, make) for path, make in files.items()}
-        if secret.make(ours):
-            return
-        found = secret.read() or {}
+        return ours if secret.make(ours) else None
     missing = {path.name: path for path in files if not found.get(path.name)}
-    if missing:
-        ours = {
-            name: _made(path, files[path])
-            for name, path in missing.items()
-            if path.exists() or path not in precious
-        }
-        if lost := sorted(missing.keys() - ours.keys()):
-            raise StoreError(
-                f"somebody has taken {', '.join(lost)} out of the Secret {secret.NAME}, and this controller has no "
-                "copy; put it back, or delete the Secret to have new keys made: all tokens are invalid then"
-            )
-        _log.warning(
-            "the Secret %s had no %s; it has this controller's", secret.NAME, ", ".join(sorted(ours))
+    if not missing:
+        return found
+    ours = {
+        name: _made(path, files[path])
+        for name, path in missing.items()
+        if path.exists() or path not in precious
+    }
+    if lost := sorted(missing.keys() - ours.keys()):
+        raise StoreError(
+            f"somebody has taken {', '.join(lost)} out of the Secret {secret.NAME}, and this controller has no "
+            "copy; put it back, or delete the Secret to have new keys made: all tokens are invalid then"
         )
-        secret.add(ours)
-        found |= ours
-    for path in files:
-        _take_over(path, found[path.name])
+    if not secret.add(ours):
+        return None
+    _log.warning("the Secret %s had no %s; it has this controller's", secret.NAME, ", ".join(sorted(ours)))
+    return found | ours
 
 
 def _made(path: Path, make: Callable[[], object]) -> bytes:

@@ -21,6 +21,8 @@ class Shared:
         self.files: dict[str, bytes] | None = None
         self.first: dict[str, bytes] | None = None
         """What another makes in the moment before."""
+        self.second: dict[str, bytes] | None = None
+        """And what it adds."""
 
     def read(self) -> dict[str, bytes] | None:
         return None if self.files is None else dict(self.files)
@@ -32,9 +34,14 @@ class Shared:
         self.files = dict(files)
         return True
 
-    def add(self, files: Mapping[str, bytes]) -> None:
+    def add(self, files: Mapping[str, bytes]) -> bool:
         assert self.files is not None
+        if self.second is not None:
+            self.files |= self.second
+            self.second = None
+            return False
         self.files |= files
+        return True
 
 
 def files_of(folder: Path, word: bytes) -> dict[Path, Callable[[], object]]:
@@ -73,3 +80,12 @@ def test_what_somebody_has_taken_out_is_put_back_or_named(tmp_path: Path) -> Non
     with pytest.raises(StoreError, match=r"has taken a.key, b.key out of the Secret keys"):
         share_files(shared, files, files)
     assert not (tmp_path / "two/a.key").exists()
+
+
+def test_who_adds_in_the_same_moment_as_another_takes_the_others(tmp_path: Path) -> None:
+    shared = Shared()
+    shared.files = {"a.key": b"old a"}
+    shared.second = {"b.key": b"other b"}
+    share_files(shared, files_of(tmp_path / "one", b"one "), ())
+    assert shared.files == {"a.key": b"old a", "b.key": b"other b"}
+    assert (tmp_path / "one/b.key").read_bytes() == b"other b"

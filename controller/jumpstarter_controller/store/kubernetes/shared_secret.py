@@ -30,12 +30,15 @@ class SharedSecret:
     def __init__(self, api: Api, namespace: str) -> None:
         self._api = api
         self._path = f"/api/v1/namespaces/{namespace}/secrets"
+        self._version = ""
+        """As it was read last."""
 
     def read(self) -> dict[str, bytes] | None:
         """What is in it by name; None: there is no such Secret. StoreError: it cannot be read."""
         item = self._ask("GET", f"{self._path}/{self.NAME}", None)
         if item is None:
             return None
+        self._version = str(item["metadata"]["resourceVersion"])
         found = {}
         for name, text in (item.get("data") or {}).items():
             try:
@@ -49,9 +52,10 @@ class SharedSecret:
         body: Object = {"metadata": {"name": self.NAME}, "type": "Opaque", "data": _encoded(files)}
         return self._ask("POST", self._path, body) is not None
 
-    def add(self, files: Mapping[str, bytes]) -> None:
-        """Put these into it. StoreError: they cannot be."""
-        self._ask("PATCH", f"{self._path}/{self.NAME}", {"data": _encoded(files)})
+    def add(self, files: Mapping[str, bytes]) -> bool:
+        """Put these into it; False: it is not as it was read. StoreError: who knows."""
+        body: Object = {"metadata": {"resourceVersion": self._version}, "data": _encoded(files)}
+        return self._ask("PATCH", f"{self._path}/{self.NAME}", body) is not None
 
     def _ask(self, method: str, path: str, body: Object | None) -> Object | None:
         query = {} if body is None else {"fieldManager": MANAGER}
