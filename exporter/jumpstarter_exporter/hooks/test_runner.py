@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -23,6 +24,8 @@ from jumpstarter_exporter.hooks.runner import (
     LINES_AT_ONCE,
     command_of,
     environment_of,
+    is_in_hook,
+    kill_hooks,
     run_hook,
 )
 
@@ -206,9 +209,37 @@ async def test_what_a_hook_leaves_running_does_not_hold_it_up(
 ) -> None:
     with trio.fail_after(20):
         assert await run(witness.keep + "sleep 1000 & echo $!") == ""
+        left = int(await hook_output.line())
+        group = os.getpgid(left)
+        for one in members(group) - {left}:  # what ends it with an exporter that is killed
+            await ended(one)
+        assert members(group) == {left}
         assert witness.is_kept
-        os.kill(int(await hook_output.line()), signal.SIGKILL)
+        assert not is_in_hook(left)
+        kill_hooks()  # as at the end of the exporter, when others may have the numbers of hooks that are over
+        assert witness.is_kept
+        os.kill(left, signal.SIGKILL)
         await witness.ended()
+
+
+def members(group: int) -> set[int]:
+    """Of a process group, those that run."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its, *_ = path.read_text().rpartition(")")[2].split()
+            if int(its) == group and state != "Z":
+                found.add(int(path.parent.name))
+    return found
+
+
+async def ended(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(process)
+        try:
+            await trio.lowlevel.wait_readable(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @pytest.mark.parametrize("program", ["/bin/sh", "/no/such/shell"])
