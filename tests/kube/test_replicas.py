@@ -16,6 +16,7 @@ from tests.kube.replica_lab import ReplicaLab, Session
 from tests.kube.server.cluster import Cluster
 
 TAKE_OVER_SECONDS = 10.0
+WRITTEN = "lab.jumpstarter.dev/Written"
 BOTH = [(0, 1), (1, 0), (1, 1)]
 
 
@@ -34,8 +35,8 @@ def lab(lab_cluster: Cluster, tmp_path: Path) -> Iterator[ReplicaLab]:
 def replica_of(lab: ReplicaLab, exporter: str) -> str:
     """Which controller has its connection, as its object says."""
     conditions = lab.object("exporters", exporter)["status"]["conditions"]
-    mark = next(one["message"] for one in conditions if one["type"] == "lab.jumpstarter.dev/Written")
-    return str(json.loads(mark).get("replica", ""))
+    marks = (one["message"] for one in conditions if one["type"] == WRITTEN)
+    return str(json.loads(next(marks, "{}")).get("replica", ""))
 
 
 @pytest.mark.parametrize(("exporter", "client"), BOTH)
@@ -198,3 +199,23 @@ def test_leases_go_on_while_others_write_the_same_objects_all_the_time(lab: Repl
     lab.until(lambda: lab.status("one") == "AVAILABLE")
     for replica in lab.replicas:
         assert "Traceback" not in replica.daemon.log.read_text()
+
+
+def test_an_exporter_that_was_thought_gone_is_back_at_once(lab: ReplicaLab) -> None:
+    """As when the controller that it is connected to could not say for a while that it lives."""
+    lab.serve_by(1)
+    lab.exporter("one")
+    path = f"/apis/jumpstarter.dev/v1alpha1/namespaces/{lab.namespace}/exporters/one/status"
+    for status in ({"exporterStatus": "Offline"}, {}):
+        lab.until(lambda: replica_of(lab, "one") == lab.identity(1))
+        found = lab.object("exporters", "one")
+        conditions = found["status"]["conditions"]
+        for one in conditions:
+            if one["type"] == WRITTEN:
+                mark = json.loads(one["message"])
+                one["message"] = json.dumps({key: value for key, value in mark.items() if key != "replica"})
+        body = {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"]}}
+        body["status"] = status | {"conditions": conditions}
+        lab.cluster.ask("PATCH", path, body, "application/merge-patch+json")
+        lab.until(lambda: replica_of(lab, "one") == lab.identity(1))
+        lab.until(lambda: lab.status("one") == "AVAILABLE")

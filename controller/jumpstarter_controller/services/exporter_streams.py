@@ -170,9 +170,11 @@ class ExporterStreams:
                 _log.debug("that an exporter is connected here is said later: %s", error)
                 self._look_at(key, RETRY_SECONDS)
             sent: M | None = None
+            is_known = False
             while True:
                 session.check()
                 self._check_answers(key)
+                is_known = self._check_known(key, is_known=is_known)
                 now = current(key)
                 if sent is not None and (first := between(sent, now)) is not None:
                     await call.send(first)
@@ -188,6 +190,23 @@ class ExporterStreams:
             _log.info("exporter's connection has ended", extra=about(exporter, peer=call.peer))
             engine.presence.disconnected(key, engine.clock())
             self._look_at(key, RETURN_SECONDS)
+
+    def _check_known(self, key: Key, *, is_known: bool) -> bool:
+        """Whether its record has said that it is connected to this controller.
+
+        RpcError ABORTED: it did, and another controller has taken it for gone since.
+        """
+        record = self._engine.view.get(Exporter, key)
+        if record is None or not self._engine.replica or record.replica == self._engine.replica:
+            return True
+        if is_known and not record.replica:
+            if record.status is ExporterStatus.OFFLINE:
+                raise RpcError(
+                    StatusCode.ABORTED,
+                    f"{record.status_message or 'it was thought to be gone'}; connect again",
+                )
+            self._look_at(key, 0.0)
+        return is_known
 
     def _check_answers(self, key: Key) -> None:
         """Whoever did not answer an offer has to introduce itself again."""
