@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -429,7 +430,9 @@ async def test_who_makes_up_tokens_of_somebody_is_stopped_and_good_ones_cost_not
     )
 
 
-async def test_a_clock_that_is_off_ends_no_token(lab_cluster: Cluster, faults: Faults, ann: Client) -> None:
+async def test_a_clock_that_is_off_ends_no_token(
+    faults: Faults, ann: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     for skew in (-7200.0, 7200.0):
         with closing(KubernetesStore(connect(faults.kubeconfig), ann.namespace)) as store:
             if skew < 0:
@@ -442,6 +445,23 @@ async def test_a_clock_that_is_off_ends_no_token(lab_cluster: Cluster, faults: F
             assert (subject, abs(until - expires) < 60) == (subject_of(ann), True)
             later = Accounts(store, ENDPOINT, 3600.0, clock=lambda now=now: now)  # type: ignore[misc]
             assert (await later.verify(token))[0] == subject_of(ann), "it has issued none yet"
+            word = "behind" if skew < 0 else "ahead of"
+            assert re.search(rf"this machine's clock is (7[12]\d\d) s {word} the API server's", caplog.text)
+
+
+@pytest.mark.parametrize("owners", [[], [{"uid": "gone"}]], ids=["nobody's", "of one that is gone"])
+async def test_an_account_that_stands_there_is_taken_over(
+    lab_cluster: Cluster, accounts: Accounts, ann: Client, owners: list[dict[str, str]]
+) -> None:
+    former = {"apiVersion": "jumpstarter.dev/v1alpha1", "kind": "Client", "name": "ann", "controller": True}
+    metadata = {"name": "ann-client", "ownerReferences": [former | one for one in owners]}
+    path = f"/api/v1/namespaces/{ann.namespace}/serviceaccounts"
+    await trio.to_thread.run_sync(lab_cluster.ask, "POST", path, {"metadata": metadata})
+    token, _ = await accounts.issue(subject_of(ann))
+    account = await trio.to_thread.run_sync(lab_cluster.ask, "GET", f"{path}/ann-client")
+    (owner,) = account["metadata"]["ownerReferences"]
+    assert owner["uid"] not in {"", "gone"}
+    assert (await accounts.verify(token))[0] == subject_of(ann)
 
 
 async def test_an_account_of_somebody_elses_is_left_alone(
