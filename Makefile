@@ -21,7 +21,7 @@ help:
 	@echo 'make image   the image for Raspberry Pis, from the packages in dist/deb; ARCHITECTURE=amd64 LEVEL=0 for the twin of tests'
 	@echo 'make image-test   boot the twin in an emulator: from power to the first board in the lab'
 	@echo 'make image-cuts   as root: a thousand power cuts of an emulated host, of which ten are booted; CUTS_ARGS=--help'
-	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs'
+	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs, in Kubernetes too'
 	@echo 'make kube-test   what a Kubernetes API server is needed for; builds one, once, with Go in 13 minutes of a processor'
 	@echo 'make proto   generate code from the .proto files again'
 	@echo 'make clean   remove the virtual environment and caches'

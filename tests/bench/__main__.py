@@ -13,10 +13,24 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import boards, leasing, plugging, router, size, swarm, transport, upstream, watching
+from tests.bench import (
+    boards,
+    kube_leases,
+    kube_replicas,
+    kube_swarm,
+    leasing,
+    plugging,
+    router,
+    size,
+    swarm,
+    transport,
+    upstream,
+    watching,
+)
+from tests.bench.kube import LeftOutError
 from tests.bench.result import Result, table
 
-Row = Callable[[upstream.Bench, int], Result]
+Row = Callable[[upstream.Bench, int], Result | Sequence[Result]]
 
 ROWS: dict[str, Row] = {
     "command": upstream.command_in_session,
@@ -47,6 +61,11 @@ ROWS: dict[str, Row] = {
     "watch-queue": watching.requests,
     "watch-change": watching.change,
     "swarm": swarm.memory,
+    "kube-one": kube_leases.one,
+    "kube-many": kube_leases.many,
+    "kube-writes": kube_leases.writes,
+    "kube-swarm": kube_swarm.rows,
+    "kube-killed": kube_replicas.killed,
     "size": size.size,
     "packages": size.packages,
 }
@@ -56,21 +75,26 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=list(ROWS), help="run this row; may repeat")
     parser.add_argument("--repeats", type=int, default=15, help="rounds of each side (15)")
+    parser.add_argument("--swarm", type=int, default=2000, help="exporters of kube-swarm (2000)")
     parser.add_argument("--json", type=Path, help="write the rows with their details here, too")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a row misses its target")
     options = parser.parse_args(arguments)
 
     results: list[Result] = []
-    failed = []
+    failed, left_out = [], []
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench-", dir=_directory()) as home:
         # Both exporters keep what is flashed in a temporary file.
         os.environ["TMPDIR"] = home
         with upstream.installed(Path(home)) as bench:
+            bench.swarm = options.swarm
             for name in options.only or ROWS:
                 print(f"{name} ...", file=sys.stderr, flush=True)
                 try:
-                    results.append(ROWS[name](bench, options.repeats))
+                    found = ROWS[name](bench, options.repeats)
+                    results += [found] if isinstance(found, Result) else found
+                except LeftOutError as error:
+                    left_out.append(f"{name}: {error}")
                 # A row that cannot be measured must not hide the others; it is named below and in the status.
                 except Exception:
                     traceback.print_exc()
@@ -79,6 +103,8 @@ def main(arguments: Sequence[str]) -> int:
     load = f"{os.cpu_count()} processors, load {before:.1f} before and {os.getloadavg()[0]:.1f} after"
     print(f"{platform.platform()}, Python {platform.python_version()}, {load}\n")
     print(table(results))
+    if left_out:
+        print("\nleft out:", *left_out, sep="\n")
     if failed:
         print(f"\nnot measured: {', '.join(failed)}")
     if options.json:

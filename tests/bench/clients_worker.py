@@ -2,7 +2,8 @@
 
 Each is the client library as a user has it, asking with the identity of its own. `together N`: N clients at once,
 each holds its board until all have one. `in_turn N`: each gives its board back as soon as it has it. Both answer
-with the seconds from the wish to the board, for each client.
+with the seconds from the wish to the board, for each client. `asking N`: one client, N times, that asks as
+Jumpstarter's own clients do, without a pause, on a connection that is there.
 """
 
 from __future__ import annotations
@@ -14,10 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from jumpstarter_client.leasing.acquire import new_name
 from jumpstarter_client.leasing.configs import ClientConfig
+from jumpstarter_client.leasing.controller import Controller
 from jumpstarter_client.leasing.lease import leased
+from jumpstarter_client.leasing.progress import Stage, progress_of
 from jumpstarter_client.leasing.wanted import Wanted
 from jumpstarter_proto.remote import Identity, Kind, Trust
+
+ASKING_SECONDS = 0.002
+"""Between two GetLease of one client."""
 
 
 class Clients:
@@ -41,6 +48,23 @@ class Clients:
     async def in_turn(self, count: int) -> list[float]:
         """Leases that are given back at once."""
         return await self._lease(count, hold=False)
+
+    async def asking(self, count: int) -> list[float]:
+        """Leases one after the other, from CreateLease until GetLease says that it is ready."""
+        controller = Controller(self._configurations[0])
+        request = self._wanted.request()
+        took = []
+        async with controller.kept_open(), controller.open() as calls:
+            for _ in range(count):
+                name, start = new_name(), time.perf_counter()
+                lease = await calls.create_lease(name, request)
+                with trio.fail_after(60):
+                    while progress_of(lease).stage is not Stage.READY:
+                        await trio.sleep(ASKING_SECONDS)
+                        lease = await calls.get_lease(name)
+                took.append(time.perf_counter() - start)
+                await calls.delete_lease(name)
+        return took
 
     async def _lease(self, count: int, *, hold: bool) -> list[float]:
         took: list[float] = []

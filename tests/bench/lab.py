@@ -30,6 +30,8 @@ LABEL = "bench"
 SELECTOR = f"board={LABEL}"
 CALL_SECONDS = 60.0
 AT_A_TIME = 64
+OPTIONS = ("--log-level", "warning")
+"""Of each controller."""
 
 T = TypeVar("T")
 
@@ -41,8 +43,8 @@ class Lab(support.Lab):
     """Configurations."""
 
     @property
-    def router(self) -> str:
-        """Its address."""
+    def router_address(self) -> str:
+        """Where its router listens."""
         return f"127.0.0.1:{self.router_port}"
 
     @property
@@ -57,7 +59,7 @@ class Lab(support.Lab):
         path.write_text(json.dumps(trio.run(self._create, kind, names, board)))
         return path
 
-    def identity(self, kind: Kind, export: dict[str, Any] | None = None, board: str = LABEL) -> Path:
+    def configuration(self, kind: Kind, export: dict[str, Any] | None = None, board: str = LABEL) -> Path:
         """A configuration file of one new client or exporter, with devices."""
         (found,) = json.loads(self.identities(kind, 1, board).read_text())
         path = self.home / f"{found['metadata']['name']}.yaml"
@@ -74,7 +76,7 @@ class Lab(support.Lab):
 
             async def create(name: str) -> None:
                 request = lab_pb2.CreateRequest(
-                    kind=kind.value, namespace="default", name=name, labels=labels
+                    kind=kind.value, namespace=self.namespace, name=name, labels=labels
                 )
                 async with limit:
                     made[name] = configuration(kind, await stub.Create(request, timeout=CALL_SECONDS))
@@ -88,7 +90,7 @@ class Lab(support.Lab):
 
         async def create(stub: ClientServiceStub) -> str:
             lease = client_pb2.Lease(selector=SELECTOR, duration=Duration(seconds=3600))
-            request = client_pb2.CreateLeaseRequest(parent="namespaces/default", lease=lease)
+            request = client_pb2.CreateLeaseRequest(parent=f"namespaces/{self.namespace}", lease=lease)
             return (await stub.CreateLease(request, timeout=CALL_SECONDS)).name.rpartition("/")[2]
 
         return trio.run(self._as_client, client, create)
@@ -97,7 +99,7 @@ class Lab(support.Lab):
         """Give it back."""
 
         async def delete(stub: ClientServiceStub) -> str:
-            request = client_pb2.DeleteLeaseRequest(name=f"namespaces/default/leases/{lease}")
+            request = client_pb2.DeleteLeaseRequest(name=f"namespaces/{self.namespace}/leases/{lease}")
             await stub.DeleteLease(request, timeout=CALL_SECONDS)
             return ""
 
@@ -126,7 +128,7 @@ class Lab(support.Lab):
 
     async def exporter_objects(self) -> Sequence[lab_pb2.Object]:
         async with open_channel(await connect_unix(self.data / "admin.sock")) as channel:
-            request = lab_pb2.ListRequest(kind=Kind.EXPORTER.value)
+            request = lab_pb2.ListRequest(kind=Kind.EXPORTER.value, namespace=self.namespace)
             reply = await lab_grpc.AdminServiceStub(channel).List(request, timeout=CALL_SECONDS)
         return reply.objects
 
@@ -159,7 +161,7 @@ def lab(home: Path, *options: str) -> Iterator[Lab]:
     home.mkdir()
     with ExitStack() as stack:
         opened = Lab(home, stack)
-        opened.start_controller("--log-level", "warning", *options)
+        opened.start_controller(*OPTIONS, *options)
         yield opened
 
 

@@ -81,10 +81,10 @@ def _both_ways(bench: Bench, name: str) -> Iterator[tuple[Worker, Worker]]:
 def _with_exporter(home: Path) -> Iterator[tuple[Lab, Path]]:
     """A lab with one exporter, and the configuration of a client."""
     with lab(home) as here:
-        config = here.identity(Kind.EXPORTER, EXPORT)
+        config = here.configuration(Kind.EXPORTER, EXPORT)
         command: exporters.Command = [exporters.scripts() / "jumpstarter-exporter", "run", "--config", config]
         here.daemon(*command, "--log-level", "warning").first_line()
-        yield here, here.identity(Kind.CLIENT)
+        yield here, here.configuration(Kind.CLIENT)
 
 
 def _session(lab: Lab) -> Path:
@@ -140,11 +140,11 @@ def ready(bench: Bench, repeats: int) -> Result:
     """From the wish to a session that its exporter says is ready, without hooks; against the version before."""
     with lab(bench.home / "lease-ready") as here:
         for board, environment in (("before", peers.previous()), ("now", None)):
-            config = here.identity(Kind.EXPORTER, EXPORT, board)
+            config = here.configuration(Kind.EXPORTER, EXPORT, board)
             program = exporters.scripts(environment) / "jumpstarter-exporter"
             here.daemon(program, "run", "--config", config, "--log-level", "warning")
         here.until_available()
-        client = here.identity(Kind.CLIENT)
+        client = here.configuration(Kind.CLIENT)
         p50 = interleaved(
             repeats, lambda: here.ready_seconds(client, "before"), lambda: here.ready_seconds(client, "now")
         )
@@ -155,7 +155,7 @@ def ready(bench: Bench, repeats: int) -> Result:
 
 def one_lease(bench: Bench, repeats: int) -> Result:
     """One client that wants one of many free boards; p50 and p99 over the rounds."""
-    with _swarm(bench.home / "lease-one", FEW, 1) as clients:
+    with swarm(bench.home / "lease-one", FEW, 1) as clients:
         took = [clients.do("together", 1)[0] for _ in range(1 + 10 * repeats)][1:]
     what = f"lease create to ready, one client, {FEW} exporters, p50"
     row = Result("lease-one", LIMIT, what, "s", MOST_SECONDS, 0, 1.0, True, 0)
@@ -164,7 +164,7 @@ def one_lease(bench: Bench, repeats: int) -> Result:
 
 def many_leases(bench: Bench, repeats: int) -> Result:
     """As many clients as exporters, all at once; the worst round's p99."""
-    with _swarm(bench.home / "lease-many", MANY, MANY) as clients:
+    with swarm(bench.home / "lease-many", MANY, MANY) as clients:
         rounds = [clients.do("together", MANY) for _ in range(1 + max(3, repeats // 3))][1:]
     p99 = max(percentile(took, 0.99) for took in rounds)
     what = f"lease create to ready, {MANY} clients at once, {MANY} exporters, p99"
@@ -174,7 +174,7 @@ def many_leases(bench: Bench, repeats: int) -> Result:
 
 def queue(bench: Bench, repeats: int) -> Result:
     """More clients than exporters: from the first wish until the last has had its board."""
-    with _swarm(bench.home / "lease-queue", FEW, MANY) as clients:
+    with swarm(bench.home / "lease-queue", FEW, MANY) as clients:
         rounds = [clients.do("in_turn", MANY) for _ in range(1 + max(3, repeats // 5))][1:]
     what = f"{MANY} clients queue for {FEW} exporters, until all are served"
     row = Result("lease-queue", LIMIT, what, "s", MANY / FEW * MOST_SECONDS, 0, None, True, 0)
@@ -189,7 +189,7 @@ def _times(row: Result, took: list[float], figure: float, repeats: int) -> Resul
 
 
 @contextmanager
-def _swarm(home: Path, exporters: int, clients: int) -> Iterator[Worker]:
+def swarm(home: Path, exporters: int, clients: int) -> Iterator[Worker]:
     """A lab with so many exporters, and a process with so many clients."""
     with lab(home) as here:
         here.worker(SWARM, here.identities(Kind.EXPORTER, exporters)).do("connect", exporters)

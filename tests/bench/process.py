@@ -43,27 +43,27 @@ class Worker:
             self._process.kill()
             self._process.wait()
 
-    def do(self, operation: str, argument: Any) -> list[float]:
+    def do(self, operation: str, argument: Any, patience: float = PATIENCE) -> list[float]:
         """Run one operation of the worker and give back its seconds."""
         self.begin(operation, argument)
-        return self.end()
+        return self.end(patience)
 
     def begin(self, operation: str, argument: Any) -> None:
         """Let it run one operation, while others do something, too."""
         assert self._process.stdin is not None
         print(json.dumps([operation, argument]), file=self._process.stdin, flush=True)
 
-    def end(self) -> list[float]:
+    def end(self, patience: float = PATIENCE) -> list[float]:
         """Wait for what was begun."""
-        answer: list[float] = json.loads(self._line())
+        answer: list[float] = json.loads(self._line(patience))
         return answer
 
-    def _line(self) -> str:
+    def _line(self, patience: float = PATIENCE) -> str:
         assert self._process.stdout is not None
-        too_late = threading.Timer(PATIENCE, self._process.kill)
+        too_late = threading.Timer(patience, self._process.kill)
         too_late.start()
         line = self._process.stdout.readline()
         too_late.cancel()
         if not line:
-            raise RuntimeError(f"{self._process.args!r} ended, or said nothing for {PATIENCE:.0f} s")
+            raise RuntimeError(f"{self._process.args!r} ended, or said nothing for {patience:.0f} s")
         return line

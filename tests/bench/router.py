@@ -28,7 +28,7 @@ def router(bench: Bench, repeats: int) -> Result:
         config = json.loads(here.identities(Kind.CLIENT, 1).read_text())[0]
         ca = here.home / "ca"
         ca.write_text(config["tls"]["ca"])
-        sender, receiver = (here.worker(WORKER, here.router, ca) for _ in range(2))
+        sender, receiver = (here.worker(WORKER, here.router_address, ca) for _ in range(2))
         tokens = RouterTokens(random_key(here.data / "router.key"))
         used: dict[int, list[float]] = {1: [], STREAMS: []}
 

@@ -27,6 +27,9 @@ WORKER = Path(__file__).with_name("worker.py")
 class Bench:
     """Both sides, installed when they are first used, and a directory to work in."""
 
+    swarm = 2000
+    """Exporters, where a row has very many."""
+
     def __init__(self, home: Path, stack: ExitStack) -> None:
         self.home = home
         self._stack = stack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,14 @@ class AuditedCluster(Cluster):
             for one in self.requests(namespace)
             if one["verb"] in WRITES and one["objectRef"].get("apiGroup") in GROUPS
         ]
+
+    def all_writes(self, namespace: str) -> Counter[str]:
+        """How often what was written, whatever it is, apart from Events."""
+        return Counter(
+            f"{one['verb']} {_resource(one)}"
+            for one in self.requests(namespace)
+            if one["verb"] in WRITES and one["objectRef"]["resource"] != "events"
+        )
 
     def used(self, namespace: str, user: str) -> set[tuple[str, str, str]]:
         """What a user has done there: API group, resource, verb."""

@@ -14,8 +14,7 @@ hooks:
 """
 
 
-@pytest.mark.parametrize(("hooks", "most"), [("", 10), (HOOKS, 12)], ids=["without hooks", "with hooks"])
-def test_a_lease_costs_few_writes(audited: AuditedCluster, hooks: str, most: int) -> None:
+def writes_of_a_lease(audited: AuditedCluster, hooks: str) -> list[str]:
     """From its creation until its board is free again."""
     with KubeLab.opened(cluster=audited) as lab:
         lab.exporter("one", hooks=hooks)
@@ -24,5 +23,10 @@ def test_a_lease_costs_few_writes(audited: AuditedCluster, hooks: str, most: int
         before = len(audited.writes(lab.namespace))
         lab.ok("power", "on", "-l", "board=rpi4", "--client", ann)
         lab.until(lambda: lab.status("one") == "AVAILABLE")
-        writes = audited.writes(lab.namespace)[before:]
-        assert 8 <= len(writes) <= most, "\n".join(writes)
+        return audited.writes(lab.namespace)[before:]
+
+
+@pytest.mark.parametrize(("hooks", "most"), [("", 10), (HOOKS, 12)], ids=["without hooks", "with hooks"])
+def test_a_lease_costs_few_writes(audited: AuditedCluster, hooks: str, most: int) -> None:
+    writes = writes_of_a_lease(audited, hooks)
+    assert 8 <= len(writes) <= most, "\n".join(writes)
