@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_metrics import metrics
 from tests.kube.replica_lab import ReplicaLab, Session
 from tests.kube.server.cluster import Cluster
 
@@ -63,12 +64,14 @@ def test_a_controller_that_leads_is_followed(lab: ReplicaLab) -> None:
     ann = lab.client("ann")
     lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--client", ann)
     before = lab.leader()
+    assert [metrics(one.probes)["jumpstarter_leads"] for one in lab.replicas] == [1, 0]
     lab.replicas[0].stop()
     lab.choose()
     began = time.monotonic()
     lab.until(lambda: lab.leads() == 1)
     assert time.monotonic() - began < TAKE_OVER_SECONDS / 2
     assert lab.leader()["leaseTransitions"] == before["leaseTransitions"] + 1
+    assert metrics(lab.replicas[1].probes)["jumpstarter_leads"] == 1
     lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
     lab.ok("lease", "release", "mine", "--client", ann)
     lab.until(lambda: lab.status("one") == "AVAILABLE")

@@ -61,6 +61,9 @@ class LabCollector(Collector):
         yield from self._hosts()
         drain = self._engine.view.get(Drain, Drain.PLACE)
         yield GaugeMetricFamily(
+            "jumpstarter_leads", "1 where it is decided who gets which board.", int(self._engine.leads())
+        )
+        yield GaugeMetricFamily(
             "jumpstarter_drained", "1 while no lease begins, as the lab is drained.", int(drain is not None)
         )
         tally = self._engine.tally
