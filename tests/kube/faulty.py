@@ -62,7 +62,8 @@ def faulty(cluster: Cluster, folder: Path) -> Iterator[Faults]:
                 self.close_connection = True
                 return
             if fault > 0:
-                self._answer(fault, b'{"kind": "Status", "message": "a fault of the test"}')
+                message = f"a fault of the test, request {len(faults.seen)}"
+                self._answer(fault, json.dumps({"kind": "Status", "message": message}).encode())
                 return
             connection = http.client.HTTPSConnection("127.0.0.1", cluster.port, context=tls, timeout=120)
             try:

@@ -348,6 +348,14 @@ def test_faults_in_the_middle_of_a_rotation_end_in_one_good_token(
                 assert not lab.accepts(lab.config("ann", tokens[before - 1]))
                 assert lab.accepts(lab.config("ann", tokens[before]))
             assert lab.controller.log.read_text().count("was deleted or emptied") == len(tokens) - 1
+            proxy.refuses = lambda *what: 422 if what == ("POST", secrets) else 0
+            lab.kubectl("create", "-f", "-", input=lab_client("kim"))
+            before = proxy.seen.count(f"POST {secrets}")
+            lab.until(lambda: proxy.seen.count(f"POST {secrets}") >= before + 4)
+            told = proxy.seen.count(f"PATCH {client.removesuffix('ann')}kim/status")
+            assert told == 1, "what it says is no reason to try again at once, and to say it anew"
+            proxy.refuses = lambda *_: 0
+            lab.until(lambda: lab.has_secret("kim-client"))
             lab.kill_controller()
             lab.kubectl("delete", "secret", "ann-client")
             lab.start_controller()

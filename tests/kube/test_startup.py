@@ -91,8 +91,20 @@ def test_a_controller_waits_for_its_api_server_and_for_the_definitions(
         refused = lab.drain(fails=True)  # what an old definition has no field for is not lost without a word
         assert "unknown field" in refused
         assert "definitions are of another version" in refused
+        old = yaml.safe_load((DEFINITIONS / "jumpstarter.dev_clients.yaml").read_text())
+        version = old["spec"]["versions"][0]
+        del version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["tokenExpiresAt"]
+        version["additionalPrinterColumns"] = []
+        server.cluster.define(old)
+        lab.admin("client", "create", "ann", "--save", lab.home / "ann.yaml")
+        lab.until(lambda: "another version" in lab.kubectl("describe", "jc", "ann"))
+        said = [one for one in lab.controller.log.read_text().splitlines() if "no token in its Secret" in one]
+        assert len(said) == 1, "once, though the API server names another object each time"
+        assert 'unknown field "status.tokenExpiresAt"; its definitions are of another version' in said[0]
+        assert "managedFields" not in said[0]
         define_all(server.cluster)
         lab.until(lambda: lab.ready() == "ok\n")
+        lab.until(lambda: "credential" in lab.object("clients", "ann")["status"])
         lab.drain()
 
 

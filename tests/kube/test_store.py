@@ -449,7 +449,9 @@ def test_a_server_that_is_busy_for_too_long_is_a_sentence_and_nothing_was_change
 ) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.3)
     faults.always = lambda: 429
-    with pytest.raises(StoreError, match=r"does not answer \(a fault of the test\); look after it"):
+    with pytest.raises(
+        StoreError, match=r"does not answer \(a fault of the test, request \d+\); look after it"
+    ):
         shaken.commit([making(ann)])
     assert store.read(key_of(ann)) is None
     with pytest.raises(StoreError, match="does not answer"):

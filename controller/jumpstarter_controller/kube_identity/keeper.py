@@ -120,6 +120,8 @@ class CredentialKeeper:
         self._later: dict[Place, float] = {}
         """When to look again, though nothing has happened."""
         self._failures: dict[Place, int] = {}
+        self._told: dict[Place, float] = {}
+        """When objects were last had to say why they have no token, while they have none."""
         self._rotated: dict[Place, str] = {}
         """The uid of an object whose token was rotated, and of which no token was in its Secret yet."""
         self._news = trio.Event()
@@ -201,6 +203,7 @@ class CredentialKeeper:
                         await trio.sleep(PAUSE_SECONDS * attempt)
                         continue
                 self._failures.pop(place, None)
+                self._told.pop(place, None)
                 if state is None or state.step is Step.BLOCKED:
                     return None  # until somebody changes it
                 return next_look(state.content.expires, self._engine.clock(), state.content.renew_at)
@@ -230,12 +233,14 @@ class CredentialKeeper:
 
     async def _tell(self, place: Place, why: str) -> None:
         """Have the object say so, if that can be; its token is asked for again later."""
-        item = self._store.latest(place)
-        if item is None:
+        item, now = self._store.latest(place), self._engine.clock()
+        # For what an object says is news of it: a reason that is another each time must not be told all the time.
+        if item is None or now < self._told.get(place, -math.inf) + LONGEST_RETRY_SECONDS:
             return
-        after = with_trouble(item, self._tokens.endpoint, why, self._engine.clock())
+        after = with_trouble(item, self._tokens.endpoint, why, now)
         try:
             if after is not item:
+                self._told[place] = now
                 await self._write_status(place, item, after)
         except (UnansweredError, WrongAnswerError) as error:
             _log.debug("%s %s does not say why it has no token: %s", place[0].KIND, place[1], error)

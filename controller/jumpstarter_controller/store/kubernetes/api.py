@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import ssl
 import tempfile
 import threading
@@ -42,6 +43,8 @@ ANSWER_SECONDS = 15.0
 PIECE_BYTES = 64 * 1024
 PAGE = 500
 """Objects of one answer to a list."""
+MAX_MESSAGE_CHARACTERS = 1000
+_LONG_VALUE = re.compile(r'Invalid value: "(?:[^"\\]|\\.){200,}": ')
 EXPIRED = 410
 UNAUTHENTICATED = 401
 RELOAD_SECONDS = 1.0
@@ -270,7 +273,7 @@ def refusal(host: str, error: WrongAnswerError) -> str:
         case 404:
             kind = error.path.partition("/apis/")[2].partition("/")[0]
             how = f"it does not know the objects of {kind}: apply the definitions in deploy/crds"
-        case 400 if "unknown field" in error.message:
+        case 400 | 422 if "unknown field" in error.message:
             how = "its definitions are of another version: apply those in deploy/crds of this one"
         case _:
             how = "nothing was changed"
@@ -313,10 +316,15 @@ def _checked(path: str, answer: urllib3.BaseHTTPResponse, data: bytes) -> Object
     after = answer.headers.get("Retry-After", "")
     raise WrongAnswerError(
         answer.status,
-        message or f"HTTP status {answer.status}",
+        _shortened(message) or f"HTTP status {answer.status}",
         float(after) if after.isdecimal() else None,
         path,
     )
+
+
+def _shortened(message: str) -> str:
+    """Without the object that the server has in the middle: it is long, and another each time."""
+    return _LONG_VALUE.sub("", message)[:MAX_MESSAGE_CHARACTERS]
 
 
 def _words(error: BaseException) -> str:
