@@ -12,7 +12,7 @@ from jumpstarter_proto.v1 import kubernetes_pb2
 from jumpstarter_client.leasing.configs import ClientConfigError, load
 from jumpstarter_client.leasing.facts import expiry, remaining, standing
 from jumpstarter_client.leasing.progress import Stage, progress_of
-from jumpstarter_client.leasing.times import TimeFormatError, moment, seconds, spell
+from jumpstarter_client.leasing.times import TimeFormatError, moment, seconds, spell, when
 from jumpstarter_client.leasing.wanted import Wanted
 
 
@@ -173,3 +173,9 @@ def test_times_of_a_lease_are_seconds_and_fractions_of_them() -> None:
     assert remaining(lease, 5.0) == 40.125, "by the controller's clock"
     lease.effective_end_time.FromNanoseconds(1_040_250_000_000)
     assert (expiry(lease), remaining(lease, 1030.5)) == (1040.25, None)
+
+
+def test_a_moment_later_than_all_that_can_be_written_is_written_as_the_last_day() -> None:
+    """As of a lease of 10,000 years, which another's tool may have made: a list of leases has to go on."""
+    assert when(2e9 + 315_576_000_000.0) == when(253_402_300_800.0)
+    assert when(253_402_300_800.0).startswith("9999-12-3")

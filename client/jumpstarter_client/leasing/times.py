@@ -8,6 +8,9 @@ from jumpstarter_proto.durations import TimeFormatError, seconds
 
 __all__ = ["TimeFormatError", "moment", "seconds", "spell", "when"]
 
+LAST_DAY = 253_402_214_400.0
+"""In seconds since the epoch: 9999-12-31, which is in the range of `datetime` in every time zone."""
+
 
 def moment(text: str) -> datetime:
     """A time in ISO 8601, of this machine's time zone if it names none. TimeFormatError if it is none."""
@@ -33,5 +36,5 @@ def spell(duration: float) -> str:
 
 
 def when(timestamp: float) -> str:
-    """A moment in the local time zone, to the second."""
-    return datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """A moment in the local time zone, to the second; the last day of the year 9999 for all that is later."""
+    return datetime.fromtimestamp(min(timestamp, LAST_DAY)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
