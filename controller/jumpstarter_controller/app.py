@@ -31,7 +31,7 @@ from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
 from jumpstarter_controller.journal import Journal, JournalLimits
 from jumpstarter_controller.lab import Drain, Exporter
-from jumpstarter_controller.replicas import Registry, share_files
+from jumpstarter_controller.replicas import Registry, SharedFilesWatch, share_files
 from jumpstarter_controller.replicas.peers import peer_server_context
 from jumpstarter_controller.replicas.replica import Replica, own_address
 from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterService, RouterTokens
@@ -195,7 +195,11 @@ async def _start(
         replica=replica.identity,
     )
     replica.drive(engine)
-    return await _run(settings, folder, store, engine, startup, metrics_line=line, replica=replica)
+    watch = await trio.to_thread.run_sync(SharedFilesWatch, shared.secret, _shared_files(settings, folder))
+    nursery.start_soon(watch.run)
+    return await _run(
+        settings, folder, store, engine, startup, metrics_line=line, replica=replica, shared_files=watch
+    )
 
 
 async def _registry(settings: Settings, folder: DataFolder, shared: Shared, replica: Replica) -> Registry:
@@ -247,6 +251,7 @@ async def _run(
     *,
     metrics_line: str,
     replica: Replica | None = None,
+    shared_files: SharedFilesWatch | None = None,
 ) -> ExitCode:
     certificate = _certificate(settings, folder)
     end = CertificateEnd(certificate)
@@ -327,6 +332,10 @@ async def _run(
     # As clients look at them; whom those believe is not ours to know where the certificate is from elsewhere.
     ca = base64.b64encode(addresses.ca.encode()).decode()
     background.append(partial(watch_routers, routers, settings.routers, Trust(ca=ca, insecure=not ca)))
+
+    def warning() -> str:
+        return "; ".join(filter(None, (end.warning(), "" if shared_files is None else shared_files.warning)))
+
     if settings.metrics_listen is not None:
         from jumpstarter_controller.metrics import prometheus  # noqa: PLC0415 - for who asks for it
 
@@ -334,7 +343,7 @@ async def _run(
         if router is not None:
             collectors.append(prometheus.RouterCollector(router))
         page = prometheus.page(*collectors)
-        startup.pages |= probe_pages(page, served, partial(_trouble, engine, replica), end.warning)
+        startup.pages |= probe_pages(page, served, partial(_trouble, engine, replica), warning)
         lines.append(metrics_line)
 
     def changed() -> str:

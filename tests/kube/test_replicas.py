@@ -77,6 +77,36 @@ def test_a_controller_that_leads_is_followed(lab: ReplicaLab) -> None:
     lab.until(lambda: lab.status("one") == "AVAILABLE")
 
 
+def test_keys_that_somebody_deletes_are_put_back_and_others_are_told(lab: ReplicaLab) -> None:
+    def keys() -> dict[str, str]:
+        answer = lab.kubectl(
+            "get", "secret", "jumpstarter-controller-keys", "-o", "json", "--ignore-not-found"
+        )
+        return dict(json.loads(answer or "{}").get("data") or {})
+
+    def patch(value: str | None) -> None:
+        change = json.dumps({"data": {"tokens.key": value}})
+        lab.kubectl("patch", "secret", "jumpstarter-controller-keys", "--type=merge", "-p", change)
+
+    before = keys()
+    lab.kubectl("delete", "secret", "jumpstarter-controller-keys")
+    lab.until(lambda: keys() == before)
+    patch(None)
+    lab.until(lambda: keys() == before)
+    lab.start_replica()
+    lab.serve_by(2)
+    ann = lab.client("ann")
+    lab.serve_by(0)
+    lab.ok("lease", "list", "--client", ann)
+    patch("b3RoZXI=")
+    lab.until(lambda: all("has another tokens.key than this" in one.ready() for one in lab.replicas))
+    patch(before["tokens.key"])
+    lab.until(lambda: all(one.ready() == "ok\n" for one in lab.replicas))
+    logs = [one.daemon.log.read_text() for one in lab.replicas]
+    assert all(log.count("has another tokens.key than this") == 1 for log in logs), logs
+    assert sum(log.count("somebody has deleted the Secret") for log in logs) == 1
+
+
 dies = pytest.mark.parametrize("dies", [0, 1], ids=["who leads", "who does not"])
 STEPS = ["free", "waiting", "leased", "in session"]
 

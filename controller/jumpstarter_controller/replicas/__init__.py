@@ -5,6 +5,7 @@ from jumpstarter_controller.replicas.leadership import Leadership, Lock
 from jumpstarter_controller.replicas.members import ANNOUNCE_SECONDS, LIFETIME_SECONDS, Announced, Members
 from jumpstarter_controller.replicas.registry import Registry, ReplicaRecords
 from jumpstarter_controller.replicas.shared_files import SharedSecret, share_files
+from jumpstarter_controller.replicas.shared_files_watch import SharedFilesWatch
 
 __all__ = [
     "ANNOUNCE_SECONDS",
@@ -17,6 +18,7 @@ __all__ = [
     "Members",
     "Registry",
     "ReplicaRecords",
+    "SharedFilesWatch",
     "SharedSecret",
     "share_files",
 ]
