@@ -66,14 +66,15 @@ class ExporterStreams:
             now = trio.current_time()
             due = [key for key, when in self._unsure.items() if when <= now][:MAX_AT_ONCE]
             if due:
+                for (
+                    key
+                ) in due:  # before: one that comes and goes while this is written is looked at once more
+                    del self._unsure[key]
                 try:
                     await engine.change(partial(self._say, due))
                 except JumpstarterError as error:
                     _log.debug("where exporters are connected cannot be said: %s", error)
-                    self._unsure |= dict.fromkeys(due, now + RETRY_SECONDS)
-                else:
-                    for key in due:
-                        self._unsure.pop(key, None)
+                    self._unsure |= dict.fromkeys(due, trio.current_time() + RETRY_SECONDS)
                 continue
             self._news = trio.Event()
             with trio.move_on_at(min(self._unsure.values(), default=math.inf)):
