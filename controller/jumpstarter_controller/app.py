@@ -232,8 +232,10 @@ async def _check_arguments(settings: Settings) -> None:
     """What cannot be served with is said at once, however long the store may take.
 
     Raises:
-        CertificateError, AddressError: what is wrong.
+        CertificateError, AddressError, EndpointError: what is wrong.
     """
+    if settings.replica_endpoint is not None:
+        split_endpoint(settings.replica_endpoint)
     if (given := given_certificate(settings.certificate, settings.key)) is not None:
         tls_of(given)
     addresses = [settings.listen, settings.router_listen] if settings.with_router else [settings.listen]

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from jumpstarter_proto.lab.v1.replicas_grpc import ReplicaServiceStub
-from jumpstarter_proto.remote import split_endpoint
+from jumpstarter_proto.remote import EndpointError, split_endpoint
 from jumpstarter_proto.rpc import RpcError, StatusCode, connect_tcp, open_channel, server_ssl_context
 
 from jumpstarter_controller.certificates import Certificate
@@ -57,7 +57,12 @@ class Peers:
         address = self.members.known.get(name)
         if address is None:
             raise RpcError(StatusCode.UNAVAILABLE, f"controller {name} is not there")
-        host, port = split_endpoint(address)
+        try:
+            host, port = split_endpoint(address)
+        except EndpointError as error:
+            raise RpcError(
+                StatusCode.UNAVAILABLE, f"controller {name} says wrongly where it is: {error}"
+            ) from None
         stream = await connect_tcp(host, port, ssl_context=self._context, timeout=CONNECT_SECONDS)
         async with open_channel(stream, authority=address, scheme="https") as channel:
             yield ReplicaServiceStub(channel)

@@ -166,3 +166,14 @@ async def test_nobody_else_is_answered(tmp_path: Path, who: str, monkeypatch: py
             async with peers.reach("other") as peer:
                 await peer.FindListener(pb.FindListenerRequest(namespace="lab", lease="mine"))
         assert caught.value.code is StatusCode.UNAVAILABLE
+
+
+async def test_a_controller_that_says_wrongly_where_it_is_cannot_be_reached(tmp_path: Path) -> None:
+    peers = peers_at(replica_certificate(tmp_path), other="2001:db8::1:8090")
+    with pytest.raises(
+        RpcError, match=r"other says wrongly where it is: .* has to stand in brackets"
+    ) as caught:
+        async with peers.reach("other"):
+            pass
+    assert caught.value.code is StatusCode.UNAVAILABLE
+    assert not await Rendezvous(Listening(), peers).is_listening(LEASE, 0.0)
