@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jumpstarter_controller.folder import KubernetesLab
+from jumpstarter_controller.replicas import Claim
+from jumpstarter_controller.store import StoreError
+from jumpstarter_controller.store.opening import open_kubernetes
 
 from tests.e2e.lab import LIMIT
 from tests.interop import exporters
@@ -129,6 +133,27 @@ def test_a_controller_that_may_not_read_says_which_verb_it_lacks_and_ends_when_i
         lab_cluster.kubectl(
             "create", "rolebinding", "it", "--role=jumpstarter-controller", "--user=alice", *mine
         )
+        lab.serves()
+
+
+def test_a_namespace_that_is_not_there_is_said_and_waited_for(lab_cluster: Cluster, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        lab = WaitingLab(tmp_path / "lab", stack, cluster=lab_cluster)
+        lab.home.mkdir()
+        lab.namespace += "-later"
+        lab.launch_waiting()
+        sentence = f'namespaces "{lab.namespace}" not found; make it, or choose another with --namespace'
+        lab.until(lambda: sentence in lab.ready())
+        store, shared = open_kubernetes(KubernetesLab(lab.namespace, str(lab_cluster.kubeconfig)))
+        stack.callback(store.close)
+        for write in (
+            lambda: shared.lock.write(Claim("one"), ""),
+            lambda: shared.secret.make({"a.key": b"1"}),
+            lambda: shared.replicas.write("one", "192.0.2.1:1"),
+        ):
+            with pytest.raises(StoreError, match="not found; make it"):
+                write()
+        lab_cluster.kubectl("create", "namespace", lab.namespace)
         lab.serves()
 
 

@@ -270,6 +270,8 @@ def refusal(host: str, error: WrongAnswerError) -> str:
             how = "renew its token or its kubeconfig"
         case 403:
             how = "give its user the role that docs/kubernetes.md shows"
+        case 404 if error.message.startswith("namespaces "):
+            how = "make it, or choose another with --namespace"
         case 404:
             kind = error.path.partition("/apis/")[2].partition("/")[0]
             how = f"it does not know the objects of {kind}: apply the definitions in deploy/crds"

@@ -69,7 +69,8 @@ class LeaderLock:
                 body = {"metadata": {"name": NAME}, "spec": spec}
                 item = self._api.ask("POST", self._path, body, query, seconds=ANSWER_SECONDS)
         except WrongAnswerError as error:
-            if error.status in {MISSING, CONFLICT}:
+            # A namespace that is not there is nobody's who was first.
+            if error.status == CONFLICT or (error.status == MISSING and version):
                 return None
             raise StoreError(refusal(self._api.host, error)) from error
         except UnansweredError as error:

@@ -76,7 +76,7 @@ class ReplicaLeases:
         try:
             return self._api.ask(method, path, body, query, kind, seconds=ANSWER_SECONDS)
         except WrongAnswerError as error:
-            if error.status == MISSING:
+            if error.status == MISSING and method != "POST":
                 return None
             raise StoreError(refusal(self._api.host, error)) from error
         except UnansweredError as error:

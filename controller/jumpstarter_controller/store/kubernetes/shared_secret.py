@@ -64,7 +64,8 @@ class SharedSecret:
                 method, path, body, query, MERGE_PATCH if method == "PATCH" else "application/json"
             )
         except WrongAnswerError as error:
-            if error.status in {MISSING, CONFLICT}:
+            # A namespace that is not there is nobody's who was first.
+            if error.status == CONFLICT or (error.status == MISSING and method != "POST"):
                 return None
             raise StoreError(refusal(self._api.host, error)) from error
         except UnansweredError as error:
