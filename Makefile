@@ -29,8 +29,9 @@ help:
 demo: $(VENV)/.ready-run
 	@$(BIN)/python -m tools.demo
 
+# Of tests/kube all with PYTEST_ARGS, else a few, so that it stays below eight minutes.
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,JUMPSTARTER_TEST_KUBE=few )$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -57,13 +58,13 @@ fuzz: $(VENV)/.ready-dev
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
-# Kept in ~/.cache/jumpstarter-kube; with it, `make test` runs these tests, too.
+# Kept in ~/.cache/jumpstarter-kube; with it, `make test` runs the most important of these tests, too.
 kube-server: $(VENV)/.ready-dev
 	@$(BIN)/python -m tests.kube.server.build
 	@$(BIN)/python -m tests.kube.helm.build
 
 kube-test: kube-server
-	JUMPSTARTER_TEST_KUBE=1 $(BIN)/python -m pytest tests/kube $(PYTEST_ARGS)
+	JUMPSTARTER_TEST_KUBE=all $(BIN)/python -m pytest tests/kube $(PYTEST_ARGS)
 
 # PYTEST_ARGS goes to its `make test`; FRESH_ARGS are options of tools/fresh: --quiet, --limit SECONDS, --optional.
 fresh:

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 DEFINITIONS = ROOT / "deploy" / "crds"
 LIMIT_SECONDS = 300
 """Of a test, with the start of the server in it."""
+FEW = (
+    "tests/kube/test_server.py",
+    "tests/kube/test_store_contract.py",
+    "tests/kube/test_lease.py::test_one_lease_from_its_creation_to_its_release",
+)
 REASON = "not built: a Kubernetes API server; `make kube-server` builds one, once (Go; 13 minutes of processor time)"
 NO_HELM = "not built: Helm; `make kube-server` builds it, once (Go; half a minute behind the API server)"
 
@@ -34,6 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(LIMIT_SECONDS))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """In a run of the whole suite, which says so by $JUMPSTARTER_TEST_KUBE, only what tells most in a short time."""
+    if os.environ.get("JUMPSTARTER_TEST_KUBE") == "few" and not item.nodeid.startswith(FEW):
+        pytest.skip(
+            "in a run of everything only the store's contract and one lease; `make kube-test` runs all"
+        )
+
+
 def define_all(cluster: Cluster) -> None:
     """Apply `deploy/crds`."""
     for file in sorted(DEFINITIONS.glob("*.yaml")):
@@ -42,9 +56,9 @@ def define_all(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="session")
 def kube_programs() -> Path:
-    """The folder with kube-apiserver, etcd and kubectl; who has none skips, unless $JUMPSTARTER_TEST_KUBE is set."""
+    """The folder with kube-apiserver, etcd and kubectl; who has none skips, unless $JUMPSTARTER_TEST_KUBE is `all`."""
     if not build.is_built():
-        if os.environ.get("JUMPSTARTER_TEST_KUBE"):
+        if os.environ.get("JUMPSTARTER_TEST_KUBE") == "all":
             pytest.fail(REASON)
         pytest.skip(REASON)
     return build.folder()
@@ -74,9 +88,9 @@ def audited(kube_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session")
 def helm() -> Path:
-    """The program; who has none skips, unless $JUMPSTARTER_TEST_KUBE is set."""
+    """The program; who has none skips, unless $JUMPSTARTER_TEST_KUBE is `all`."""
     if not helm_build.is_built():
-        if os.environ.get("JUMPSTARTER_TEST_KUBE"):
+        if os.environ.get("JUMPSTARTER_TEST_KUBE") == "all":
             pytest.fail(NO_HELM)
         pytest.skip(NO_HELM)
     return helm_build.program()
