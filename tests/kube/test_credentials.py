@@ -171,6 +171,19 @@ def test_a_secret_that_stands_there_is_adopted_unless_it_is_anothers(lab: Creden
     assert "belongs to ConfigMap web" not in lab.kubectl("describe", "jc", "hal")
 
 
+def test_a_secret_that_is_for_something_else_is_left_alone(lab: CredentialLab) -> None:
+    data = {"tls.crt": "YQ==", "tls.key": "Yg=="}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "web-client"}}
+    lab.kubectl("create", "-f", "-", input=json.dumps(secret | {"type": "kubernetes.io/tls", "data": data}))
+    lab.kubectl("create", "-f", "-", input=lab_client("web"))
+    lab.until(lambda: "is of the type kubernetes.io/tls" in lab.kubectl("describe", "jc", "web"))
+    found = json.loads(lab.kubectl("get", "secret", "web-client", "-o", "json"))
+    assert found["data"] == data
+    assert "ownerReferences" not in found["metadata"], "it would go with the client"
+    lab.kubectl("delete", "secret", "web-client")
+    lab.until(lambda: lab.status_of("clients", "web").get("credential"))
+
+
 def lab_client(name: str) -> str:
     return json.dumps(
         {"apiVersion": "jumpstarter.dev/v1alpha1", "kind": "Client", "metadata": {"name": name}}

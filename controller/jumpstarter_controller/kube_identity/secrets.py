@@ -30,6 +30,8 @@ __all__ = [
     "why_blocked",
 ]
 
+OPAQUE = "Opaque"
+"""The type of a Secret that anything may be in; others, such as certificates, are for what their type says."""
 KEY = "token"
 """In a Secret's data."""
 KINDS: dict[type[Record], Kind] = {Client: Kind.CLIENT, Exporter: Kind.EXPORTER}
@@ -121,7 +123,8 @@ class SeenSecret:
     @classmethod
     def of(cls, secret: Object) -> SeenSecret:
         """A Secret as it came from the server."""
-        return cls(revision_of(secret), {"metadata": secret["metadata"]}, content_of(secret))
+        shell = {"metadata": secret["metadata"], "type": secret.get("type") or OPAQUE}
+        return cls(revision_of(secret), shell, content_of(secret))
 
 
 def content_of(secret: Object) -> str:
@@ -162,7 +165,9 @@ def next_step(
 
     `is_out`: a token of this subject was in it before.
     """
-    if secret is not None and not owner.may_take(secret):
+    if secret is not None and not (
+        owner.may_take(secret) and (_type_of(secret) == OPAQUE or owner.controls(secret))
+    ):
         return Step.BLOCKED
     if secret is None or content is None:
         return Step.ROTATE if is_out else Step.WRITE
@@ -173,8 +178,17 @@ def next_step(
 
 def why_blocked(secret: Object) -> str:
     """Whose it is, and what to do."""
-    controller, name = _controller(secret) or {}, dig(secret, "metadata", "name")
+    controller, name = _controller(secret), dig(secret, "metadata", "name")
+    if controller is None:
+        return (
+            f"the Secret {name} is of the type {_type_of(secret)}, so it is for something else, and no token is put "
+            "into it; give that another name"
+        )
     return (
         f"the Secret {name} belongs to {controller.get('kind')} {controller.get('name')}, so no token can be in it; "
         "give that another name"
     )
+
+
+def _type_of(secret: Object) -> str:
+    return str(secret.get("type") or OPAQUE)
