@@ -91,6 +91,8 @@ class Ledger:
         self._trouble_passes = False
         self.deafness = ""
         """Why it cannot be read what others have changed; empty when it can."""
+        self._unheard = ""
+        """Why not all of that can be read, though some can."""
         self._store = store
         self._tally = tally
         self._publish = publish
@@ -129,7 +131,7 @@ class Ledger:
                     _log.error("what others have changed cannot be read: %s", error)
                 await trio.sleep(RETRY_SECONDS)
                 continue
-            if self.deafness:
+            if self.deafness and not self._unheard:
                 self.deafness = ""
                 _log.warning("what others have changed can be read again")
             if events:
@@ -151,9 +153,9 @@ class Ledger:
             snapshot = await trio.to_thread.run_sync(
                 partial(self._store.snapshot, whole=False), abandon_on_cancel=True, limiter=self._watching
             )
-            self._cursor = snapshot.cursor
+            self._cursor, self._unheard = snapshot.cursor, ""
             return known.since(snapshot)
-        self._cursor = seen.cursor
+        self._cursor, self._unheard = seen.cursor, seen.trouble
         return seen.events
 
     def begin(self) -> None:

@@ -157,6 +157,46 @@ def test_a_namespace_that_is_not_there_is_said_and_waited_for(lab_cluster: Clust
         lab.serves()
 
 
+def test_a_controller_that_may_not_watch_says_so_once_while_it_hears_of_other_objects(
+    lab_cluster: Cluster, tmp_path: Path
+) -> None:
+    config = json.loads(lab_cluster.kubeconfig.read_text()) | {"current-context": "alice"}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(json.dumps(config))
+    role = yaml.safe_load((DEFINITIONS.parent / "role.yaml").read_text())
+    may_not = {"exporters", "secrets"}
+    for rule in list(role["rules"]):
+        if found := sorted(may_not & set(rule["resources"])):
+            rule["resources"] = [one for one in rule["resources"] if one not in found]
+            verbs = [one for one in rule["verbs"] if one != "watch"]
+            role["rules"].append(rule | {"resources": found, "verbs": verbs})
+    role["rules"] = [rule for rule in role["rules"] if rule["resources"]]
+    with ExitStack() as stack:
+        lab = WaitingLab(tmp_path / "lab", stack, cluster=lab_cluster)
+        lab.home.mkdir()
+        mine = ("-n", lab.namespace)
+        lab_cluster.kubectl("apply", *mine, "-f", "-", input=json.dumps(role))
+        lab_cluster.kubectl(
+            "create", "rolebinding", "it", f"--role={role['metadata']['name']}", "--user=alice", *mine
+        )
+        lab.cluster = Cluster(kubeconfig, lab_cluster.programs)
+        lab.launch_waiting()
+        why = 'cannot watch resource "{}" in API group "{}" in the namespace'
+        exporters = why.format("exporters", "jumpstarter.dev")
+        lab.until(lambda: exporters in lab.ready())
+        for number in range(3):
+            name = f"ann-{number}"
+            lab.admin("client", "create", name, "--save", lab.home / f"{name}.yaml")
+        lab.until(lambda: why.format("secrets", "") in lab.controller.log.read_text())
+        lines = lab.controller.log.read_text().splitlines()
+        for what in (exporters, why.format("secrets", "")):
+            (line,) = [one for one in lines if what in one]
+            assert "give its user the role that docs/kubernetes.md shows" in line
+        assert not [one for one in lines if "can be read again" in one]
+        lab_cluster.kubectl("apply", *mine, "-f", str(DEFINITIONS.parent / "role.yaml"))
+        lab.until(lambda: lab.ready() == "ok\n")
+
+
 def test_what_no_api_server_would_change_is_said_at_once(lab_cluster: Cluster, tmp_path: Path) -> None:
     with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as taken:
         lab = WaitingLab(tmp_path / "lab", stack, cluster=lab_cluster)

@@ -20,6 +20,8 @@ __all__ = ["NameWatch", "Seen"]
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
+LOOK_SECONDS = 5.0
+"""So often it is seen whether the watch goes on."""
 END_SECONDS = 1.0
 """So long the thread of the watch may take to end."""
 _log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class NameWatch(Generic[T]):
                     self._store.api.pages, self.path, abandon_on_cancel=True
                 )
             except (UnansweredError, WrongAnswerError, ValueError, KeyError) as error:
-                self._say(error)
+                self._say(str(self._store.refusal(error) if isinstance(error, WrongAnswerError) else error))
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
@@ -76,11 +78,11 @@ class NameWatch(Generic[T]):
             self._take_all(items)
             await self._follow(version)
 
-    def _say(self, error: Exception) -> None:
-        sentence = self._store.refusal(error) if isinstance(error, WrongAnswerError) else error
-        if str(sentence) != self._said:
-            self._said = str(sentence)
+    def _say(self, sentence: str) -> None:
+        """Once; empty: nothing stands in the way any more."""
+        if sentence and sentence != self._said:
             _log.warning("the %s of clients and exporters cannot be looked after: %s", self._plural, sentence)
+        self._said = sentence
 
     async def _follow(self, version: int) -> None:
         """Until the server does not know any more what has happened since."""
@@ -89,7 +91,9 @@ class NameWatch(Generic[T]):
             self._store.api, self.path, version, partial(self._event, token), threading.Condition()
         )
         try:
-            await trio.to_thread.run_sync(follower.thread.join, abandon_on_cancel=True)
+            while follower.thread.is_alive():
+                await trio.to_thread.run_sync(follower.thread.join, LOOK_SECONDS, abandon_on_cancel=True)
+                self._say(follower.log.informer.trouble)
         finally:
             follower.stop()
             with trio.CancelScope(shield=True), trio.move_on_after(END_SECONDS):

@@ -137,6 +137,8 @@ class Seen:
 
     events: Sequence[Event]
     cursor: Cursor
+    trouble: str = ""
+    """Why there may be more that cannot be read; empty when that is all."""
 
 
 class StoreError(JumpstarterError):

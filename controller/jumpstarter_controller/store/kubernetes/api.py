@@ -32,7 +32,7 @@ from kubernetes.config.config_exception import ConfigException
 from jumpstarter_controller.store.contract import StoreError
 from jumpstarter_controller.store.kubernetes.fields import Object
 
-__all__ = ["Api", "Stream", "UnansweredError", "WrongAnswerError", "connect", "refusal"]
+__all__ = ["Api", "Stream", "UnansweredError", "WrongAnswerError", "connect", "refusal", "remedy"]
 
 MERGE_PATCH = "application/merge-patch+json"
 MANAGER = "jumpstarter-controller"
@@ -265,21 +265,25 @@ class Api:
 
 def refusal(host: str, error: WrongAnswerError) -> str:
     """What an API server has refused, and what to do about it."""
+    how = remedy(error) or "nothing was changed"
+    return f"the API server at {host} refuses the controller: {error.message}; {how}"
+
+
+def remedy(error: WrongAnswerError) -> str:
+    """What to do about it; empty where that is not known."""
     match error.status:
         case 401:
-            how = "renew its token or its kubeconfig"
+            return "renew its token or its kubeconfig"
         case 403:
-            how = "give its user the role that docs/kubernetes.md shows"
+            return "give its user the role that docs/kubernetes.md shows"
         case 404 if error.message.startswith("namespaces "):
-            how = "make it, or choose another with --namespace"
+            return "make it, or choose another with --namespace"
         case 404:
             kind = error.path.partition("/apis/")[2].partition("/")[0]
-            how = f"it does not know the objects of {kind}: apply the definitions in deploy/crds"
+            return f"it does not know the objects of {kind}: apply the definitions in deploy/crds"
         case 400 | 422 if "unknown field" in error.message:
-            how = "its definitions are of another version: apply those in deploy/crds of this one"
-        case _:
-            how = "nothing was changed"
-    return f"the API server at {host} refuses the controller: {error.message}; {how}"
+            return "its definitions are of another version: apply those in deploy/crds of this one"
+    return ""
 
 
 class Stream:

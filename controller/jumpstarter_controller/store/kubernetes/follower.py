@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from jumpstarter_controller.lab import Record
-from jumpstarter_controller.store.contract import Event, StoreError, TooOldError
-from jumpstarter_controller.store.kubernetes.api import Api, Stream, UnansweredError, WrongAnswerError
+from jumpstarter_controller.store.contract import Event, Seen, StoreError, TooOldError
+from jumpstarter_controller.store.kubernetes.api import Api, Stream, UnansweredError, WrongAnswerError, remedy
 from jumpstarter_controller.store.kubernetes.fields import Object
 from jumpstarter_controller.store.kubernetes.informer import (
     SILENCE_SECONDS,
@@ -103,8 +103,9 @@ class Follower:
                     with self._changed:
                         self._stream = None
         except WrongAnswerError as error:
+            words = "; ".join(filter(None, (error.message, remedy(error))))
             with self._changed:
-                return informer.refused(error.status, error.message, error.retry_seconds)
+                return informer.refused(error.status, words, error.retry_seconds)
         except (UnansweredError, ValueError) as error:
             with self._changed:
                 return informer.failed(str(error))
@@ -142,7 +143,7 @@ class Followers:
         self._is_woken = False
         self._is_closed = False
 
-    def since(self, versions: Versions, seconds: float) -> tuple[list[Event], Versions]:
+    def since(self, versions: Versions, seconds: float) -> Seen:
         """What has happened since then, as soon as there is something, and where that ends.
 
         Raises:
@@ -160,7 +161,7 @@ class Followers:
                 left = due - time.monotonic()
                 if events or self._is_woken or self._is_closed or left <= 0:
                     self._is_woken = False
-                    return events, Versions.of(self._reached(seen))
+                    return Seen(events, Versions.of(self._reached(seen)), self._trouble())
                 self._check()
                 self._changed.wait(left)
 
@@ -207,11 +208,13 @@ class Followers:
         informers = [one.log.informer for one in self._followers.values()]
         if any(one.state is State.BEHIND for one in informers):
             raise TooOldError
-        for one in informers:
-            if one.trouble:
-                raise StoreError(
-                    f"the API server at {self._api.host} does not say what changes: {one.trouble}"
-                )
+        if trouble := self._trouble():
+            raise StoreError(trouble)
+
+    def _trouble(self) -> str:
+        """Why there is no watch of some kind; empty when there is one of each."""
+        found = next(filter(None, (one.log.informer.trouble for one in self._followers.values())), "")
+        return f"the API server at {self._api.host} does not say what changes: {found}" if found else ""
 
     @staticmethod
     def _end(follower: Follower) -> None:

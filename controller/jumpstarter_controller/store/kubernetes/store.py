@@ -304,8 +304,7 @@ class KubernetesStore:
         with self._lock:
             seen = dict(cursor.by_kind)
             self._gone = {place: one for place, one in self._gone.items() if one > seen.get(place[0], 0)}
-        events, reached = self._followers.since(cursor, seconds)
-        return Seen(events, reached)
+        return self._followers.since(cursor, seconds)
 
     def _event(self, kind: type[Record], word: str, item: Object) -> Event | None:
         mapping = MAPPINGS[kind]
