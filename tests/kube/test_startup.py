@@ -157,6 +157,23 @@ def test_a_namespace_that_is_not_there_is_said_and_waited_for(lab_cluster: Clust
         lab.serves()
 
 
+def test_a_namespace_that_is_being_deleted_is_said_and_waited_for(
+    lab_cluster: Cluster, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        lab = WaitingLab(tmp_path / "lab", stack, cluster=lab_cluster)
+        lab.home.mkdir()
+        lab_cluster.kubectl("delete", "namespace", lab.namespace, "--wait=false")
+        lab.launch_waiting()
+        lab.until(lambda: "being deleted: make it again when it is gone" in lab.ready())
+        assert "give its user" not in lab.ready()
+        path = f"/api/v1/namespaces/{lab.namespace}"
+        lab_cluster.ask("PUT", f"{path}/finalize", lab_cluster.ask("GET", path) | {"spec": {}})
+        lab.until(lambda: "not found; make it" in lab.ready())
+        lab_cluster.kubectl("create", "namespace", lab.namespace)
+        lab.serves()
+
+
 def test_a_controller_that_may_not_watch_says_so_once_while_it_hears_of_other_objects(
     lab_cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -274,7 +274,9 @@ def remedy(error: WrongAnswerError) -> str:
     match error.status:
         case 401:
             return "renew its token or its kubeconfig"
-        case 403:
+        case 403 if "is being terminated" in error.message:
+            return "its namespace is being deleted: make it again when it is gone"
+        case 403 if " cannot " in error.message:  # others, as of a quota, say themselves what there is to do
             return "give its user the role that docs/kubernetes.md shows"
         case 404 if error.message.startswith("namespaces "):
             return "make it, or choose another with --namespace"

@@ -23,6 +23,7 @@ from jumpstarter_controller.store.kubernetes.api import (
     Api,
     UnansweredError,
     WrongAnswerError,
+    remedy,
 )
 from jumpstarter_controller.store.kubernetes.fields import Object
 from jumpstarter_controller.store.kubernetes.mapping import API_VERSION, Mapping, NoRecordError
@@ -199,7 +200,8 @@ class EventRecorder:
             except UnansweredError as error:
                 self._pause(str(error), now)
             except WrongAnswerError as error:
-                self._pause(str(error), now, is_refused=error.status == FORBIDDEN)
+                words = "; ".join(filter(None, (str(error), remedy(error))))
+                self._pause(words, now, is_refused=error.status == FORBIDDEN)
 
     def _has_room(self, uid: str, now: float) -> bool:
         bucket = self._buckets.setdefault(uid, Bucket(OBJECT_BURST, OBJECT_PER_SECOND))
@@ -252,10 +254,6 @@ class EventRecorder:
         self._silent_until = now + PAUSE_SECONDS
         if is_refused and not self._is_refusal_known:
             self._is_refusal_known = True
-            _log.warning(
-                "Events cannot be written, so that `kubectl describe` shows none: %s; give the controller's user the "
-                "role that docs/kubernetes.md shows",
-                why,
-            )
+            _log.warning("Events cannot be written, so that `kubectl describe` shows none: %s", why)
         else:
             _log.debug("Events cannot be written: %s", why)
