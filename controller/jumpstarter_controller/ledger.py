@@ -43,6 +43,8 @@ WATCH_SECONDS = 60.0
 """Then the store is asked anew."""
 END_SECONDS = 1.0
 """So long a watch may take to end when it has been told to."""
+MAX_FINDING = 8
+"""Threads that look whether there is a record of which nobody has heard."""
 MAX_REPAIRS = 16
 """So many damaged records are looked at in one turn."""
 LOOK_SECONDS = 1.0
@@ -102,6 +104,8 @@ class Ledger:
         self._foreign: list[Event] = []
         self._watching = trio.CapacityLimiter(1)
         """Taken as long as a thread looks what others change, even one that nobody waits for any more."""
+        self._finding = trio.CapacityLimiter(MAX_FINDING)
+        """Not the threads of all others: one that looks while the store does not answer takes long."""
         self._repairs_due = 0.0
         self._id = secrets.token_hex(4)
         self._requests = 0
@@ -335,7 +339,10 @@ class Ledger:
         When cancelled, its thread is left to itself.
         """
         try:
-            return await trio.to_thread.run_sync(self._store.read, place, abandon_on_cancel=True) is not None
+            found = await trio.to_thread.run_sync(
+                self._store.read, place, abandon_on_cancel=True, limiter=self._finding
+            )
+            return found is not None
         except StoreError:
             return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,9 @@ import trio.testing
 
 from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.store import MemoryStore
+from jumpstarter_controller.store.contract import Stored
 
 ANN, ONE, MINE = Key("lab", "ann"), Key("lab", "one"), Key("lab", "mine")
 
@@ -112,3 +115,31 @@ async def test_what_another_controller_has_just_made_is_found() -> None:
             while not found:
                 await other.wait(Client, ANN, 0.01)
     assert found[0] is not None
+
+
+class Silent(MemoryStore):
+    """Whoever reads a record waits until it `answers`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = threading.Event()
+
+    def read(self, place: Place) -> Stored | None:
+        assert self.answers.wait(60)
+        return super().read(place)
+
+
+async def test_who_looks_in_a_store_that_does_not_answer_leaves_the_threads_of_others_alone() -> None:
+    store = Silent()
+    engine = Engine(store, replica="one")
+    most = int(trio.to_thread.current_default_thread_limiter().total_tokens)
+    try:
+        async with trio.open_nursery() as nursery:
+            for number in range(most + 1):
+                nursery.start_soon(engine.find, Client, Key("lab", f"client-{number}"))
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(30):
+                await trio.to_thread.run_sync(lambda: None)
+            nursery.cancel_scope.cancel()
+    finally:
+        store.answers.set()

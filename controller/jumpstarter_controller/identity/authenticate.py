@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,8 @@ class Caller:
     """As policies and objects know it; with `internal:` in front for our own tokens."""
     expires: float
     """When the token ends, in seconds since the epoch."""
+    is_nobody: bool = False
+    """No object of ours has tokens that name this subject, so nobody was asked whether its token is good."""
 
 
 class ExternalIssuer(Protocol):
@@ -67,6 +69,10 @@ class AccountTokens(Protocol):
         """
 
 
+async def _is_somebody(_: Subject) -> bool:
+    return True
+
+
 class Authenticator:
     """Our own tokens, and those of other issuers."""
 
@@ -77,7 +83,7 @@ class Authenticator:
         accounts: AccountTokens | None = None,
         *,
         former: TokenIssuer | None = None,
-        exists: Callable[[Subject], bool] = lambda _: True,
+        exists: Callable[[Subject], Awaitable[bool]] = _is_somebody,
     ) -> None:
         """`former` has issued tokens that go on to count.
 
@@ -99,11 +105,11 @@ class Authenticator:
         token = bearer(metadata)
         external = self._external.get(_issuer_of(token)) if self._external else None
         subject: Subject | None = None
+        is_nobody = False
         claimed = None if self._accounts is None else self._accounts.claimed_subject(token)
         if self._accounts is not None and claimed is not None:
-            # One that does not exist is nobody, and is refused as such (`authorise`).
-            found = await self._accounts.verify(token) if self._exists(claimed) else (claimed, 0.0)
-            subject, expires = found
+            is_nobody = not await self._exists(claimed)
+            subject, expires = (claimed, 0.0) if is_nobody else await self._accounts.verify(token)
             username = PREFIX + str(subject)
         elif external is not None:
             username, expires = await external.verify(token)
@@ -121,7 +127,7 @@ class Authenticator:
             raise RpcError(
                 StatusCode.INVALID_ARGUMENT, f"object kind mismatch: this call is for a {wanted.value}"
             )
-        return Caller(wanted, namespace, name, subject, username, expires)
+        return Caller(wanted, namespace, name, subject, username, expires, is_nobody)
 
     def _own(self, token: str) -> tuple[Subject, float]:
         try:
