@@ -88,12 +88,12 @@ class MemoryStore:
         if not isinstance(cursor, int):
             raise TooOldError
         with self._changed:
-            wakes = self._wakes
+            wakes, woken = self._wakes, self._woken
+            self._woken = False  # who waits already leaves that to who is about to
             self._changed.wait_for(
-                lambda: self._woken or self._wakes != wakes or self._forgotten + len(self._events) > cursor,
+                lambda: woken or self._wakes != wakes or self._forgotten + len(self._events) > cursor,
                 seconds,
             )
-            self._woken = False
             return Seen(self._since(cursor), self._forgotten + len(self._events))
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
