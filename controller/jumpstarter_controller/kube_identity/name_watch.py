@@ -24,6 +24,8 @@ LOOK_SECONDS = 5.0
 """So often it is seen whether the watch goes on."""
 END_SECONDS = 1.0
 """So long the thread of the watch may take to end."""
+MAX_GONE = 1000
+"""Of which it is known since when they are gone: an answer that is late is seconds behind."""
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +59,8 @@ class NameWatch(Generic[T]):
         self._is_wanted = is_wanted
         self._changed = changed
         self.seen: dict[str, T] = {}
+        self._gone: dict[str, int] = {}
+        """Since which revision; only of those that were deleted last."""
         self.listed = trio.Event()
         """Set when all of them were seen once."""
         self._said = ""
@@ -122,10 +126,14 @@ class NameWatch(Generic[T]):
     def learn(self, name: str, seen: T | None, revision: int) -> None:
         """It is so, or is gone, since that revision."""
         known = self.seen.get(name)
-        if known is not None and known.revision > revision:
-            return
+        if revision < (self._gone.get(name, 0) if known is None else known.revision):
+            return  # as the answer to a write, which somebody's deletion has overtaken
+        self._gone.pop(name, None)
         if seen is None:
             self.seen.pop(name, None)
+            self._gone[name] = revision
+            if len(self._gone) > MAX_GONE:
+                del self._gone[next(iter(self._gone))]
         else:
             self.seen[name] = seen
         if known is None or known.revision != revision:
