@@ -40,8 +40,9 @@ def share_files(
 ) -> None:
     """Have in these files what all replicas have. Blocking.
 
-    `files` says of each what makes it, where there is none yet. A file of this folder that is another is kept beside
-    the one that is shared. Without one that is `precious` what others have would count no more.
+    `files` says of each what makes it, where there is none yet; what one call makes belongs together. A file of this
+    folder that is another is kept beside the one that is shared. Without one that is `precious` what others have would
+    count no more.
 
     Raises:
         StoreError: the Secret cannot be read or written, or somebody has emptied it.
@@ -58,17 +59,20 @@ def _agreed(
     """What is in it when all is; None: another has changed it meanwhile."""
     found = secret.read()
     if found is None:
-        ours = {path.name: _made(path, make) for path, make in files.items()}
-        return ours if secret.make(ours) else None
-    missing = {path.name: path for path in files if not found.get(path.name)}
+        made = _made(files, files)
+        return made if secret.make(made) else None
+    missing = [path for path in files if not found.get(path.name)]
     if not missing:
         return found
-    ours = {
-        name: _made(path, files[path])
-        for name, path in missing.items()
-        if path.exists() or path not in precious
-    }
-    if lost := sorted(missing.keys() - ours.keys()):
+    ours: dict[str, bytes] = {}
+    for path in missing:
+        if not path.exists() and path in precious:
+            continue
+        parts = _made([one for one, make in files.items() if make is files[path]], files)
+        is_another = any(found.get(name, data) not in {data, b""} for name, data in parts.items())
+        # A key is nothing without its own certificate.
+        ours |= parts if is_another else {path.name: parts[path.name]}
+    if lost := sorted({path.name for path in missing} - ours.keys()):
         raise StoreError(
             f"somebody has taken {', '.join(lost)} out of the Secret {secret.NAME}, and this controller has no "
             "copy; put it back, or delete the Secret to have new keys made: all tokens are invalid then"
@@ -79,10 +83,12 @@ def _agreed(
     return found | ours
 
 
-def _made(path: Path, make: Callable[[], object]) -> bytes:
-    if not path.exists():
-        make()
-    return path.read_bytes()
+def _made(paths: Collection[Path], files: Mapping[Path, Callable[[], object]]) -> dict[str, bytes]:
+    """Read them when all are there: what makes one may make another anew."""
+    for path in paths:
+        if not path.exists():
+            files[path]()
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def _take_over(path: Path, data: bytes) -> None:

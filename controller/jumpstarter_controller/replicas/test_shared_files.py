@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 from jumpstarter_proto.private_files import write_private
 
+from jumpstarter_controller.certificates import Certificate, replica_certificate
 from jumpstarter_controller.replicas.shared_files import share_files
 from jumpstarter_controller.store import StoreError
 
@@ -89,3 +92,31 @@ def test_who_adds_in_the_same_moment_as_another_takes_the_others(tmp_path: Path)
     share_files(shared, files_of(tmp_path / "one", b"one "), ())
     assert shared.files == {"a.key": b"old a", "b.key": b"other b"}
     assert (tmp_path / "one/b.key").read_bytes() == b"other b"
+
+
+@pytest.mark.parametrize("name", ["replicas.crt", "replicas.key"])
+@pytest.mark.parametrize("has_own", [False, True])
+def test_a_certificate_and_its_key_stay_together(tmp_path: Path, name: str, has_own: bool) -> None:
+    def share(folder: Path) -> Certificate:
+        folder.mkdir(exist_ok=True)
+        pair = Certificate(folder / "replicas.crt", folder / "replicas.key", True)
+        make = partial(replica_certificate, folder)
+        share_files(shared, dict.fromkeys((pair.chain, pair.key), make), ())
+        return pair
+
+    shared = Shared()
+    first = share(tmp_path / "one")
+    assert shared.files is not None
+    del shared.files[name]
+    if has_own:
+        (tmp_path / "two").mkdir()
+        replica_certificate(tmp_path / "two")
+    second = share(tmp_path / "two")
+    for one in (second, share(tmp_path / "one")):
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(one.chain, one.key)
+        assert one.chain.read_bytes() == shared.files["replicas.crt"]
+    assert first.chain.read_bytes() == second.chain.read_bytes()
+    del shared.files[name]
+    assert share(tmp_path / "one").chain.read_bytes() == second.chain.read_bytes(), (
+        "who has both puts it back"
+    )
