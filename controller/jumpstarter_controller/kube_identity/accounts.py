@@ -260,11 +260,12 @@ class Accounts:
                 StatusCode.RESOURCE_EXHAUSTED,
                 f"too many wrong tokens of {claims.subject.name}; try again in {math.ceil(wait)} s",
             )
-        is_wrong = False
+        is_wrong = True  # whoever does not wait for the answer has cost the API server as much
         try:
             status = await self._ask_review(token, REVIEW_SECONDS if stale is None else STALE_REVIEW_SECONDS)
             is_wrong = not self._is_good(status, claims)
         except (StoreError, WrongAnswerError) as error:
+            is_wrong = False
             self._failed = trio.current_time()
             if stale is not None:
                 _log.info("the API server does not review a token; what it said before holds: %s", error)
