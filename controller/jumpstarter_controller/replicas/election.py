@@ -67,7 +67,12 @@ class Election:
     @property
     def leads(self) -> bool:
         """Whether this replica leads now, and nobody else does."""
-        return self._clock() < self._claimed_until
+        return self.left > 0
+
+    @property
+    def left(self) -> float:
+        """For how many seconds more it leads, if nothing is written until then; 0 or less: it does not."""
+        return self._claimed_until - self._clock()
 
     @property
     def holder(self) -> str:

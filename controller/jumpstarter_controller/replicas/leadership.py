@@ -153,8 +153,9 @@ class Leadership:
                 async with trio.open_nursery() as nursery:
                     for task in tasks():
                         nursery.start_soon(task)
-                    while self.leads():
-                        await self._changed.wait()
+                    while (left := self._election.left) > 0:
+                        with trio.move_on_after(left):  # whoever does not answer keeps nothing running
+                            await self._changed.wait()
                     nursery.cancel_scope.cancel()
 
     async def resign(self) -> None:
