@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import trio
+from jumpstarter_proto.tasks import collapsed
 
 Model = Literal["q35", "virt", "raspi3b"]
 COMMON = (
@@ -199,6 +200,8 @@ class Machine:
     _begun: float
     _rest: bytearray = field(default_factory=bytearray)
     events: list[dict[str, Any]] = field(default_factory=list)
+    may_end: bool = False
+    """It is told to switch itself off, or to start anew, which ends it."""
 
     @property
     def seconds(self) -> float:
@@ -245,6 +248,7 @@ class Machine:
 
     async def cut_power(self) -> None:
         """Switch off at once, with all that the emulator has in mind written to the card's file."""
+        self.may_end = True
         with suppress(MachineError):  # as it may end before it answers
             await self.qmp("quit")
         await self.wait_for_end()
@@ -398,10 +402,17 @@ class Machine:
         Raises:
             MachineError: It did not, in that time.
         """
+        self.may_end = True
         with trio.move_on_after(seconds) as scope:
             await self.process.wait()
         if scope.cancelled_caught:
             raise MachineError(f"still on after {seconds:.0f} s; the console:\n{self.console()}")
+
+    async def watch(self) -> None:
+        """Until it ends. MachineError: nobody wanted that, and what is waited for would never come."""
+        code = await self.process.wait()
+        if not self.may_end:
+            raise MachineError(f"it ended by itself, with exit code {code}; the console:\n{self.console()}")
 
     async def unplug(self, name: str) -> None:
         """Pull out what was plugged in."""
@@ -450,7 +461,12 @@ async def start(
             machine = Machine(folder, process, qmp, shell, begun)
             await machine._line()
             await machine.qmp("qmp_capabilities")
-            yield machine
+            with collapsed():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(machine.watch)
+                    yield machine
+                    machine.may_end = True
+                    nursery.cancel_scope.cancel()
     finally:
         process.kill()
         with trio.CancelScope(shield=True):

@@ -208,6 +208,7 @@ async def _first_day(recorder: _Recorder) -> None:
         await machine.until(f"! grep -q '{PASSPHRASES[1]}' {SITE}", seconds=PATIENCE)
         recorder.mark("second passphrase out of the file")
         nursery.cancel_scope.cancel()
+    machine.may_end = True
     await machine.sh("systemctl --no-block reboot", check=False)
 
 
@@ -246,4 +247,5 @@ async def _second_day(recorder: _Recorder) -> None:
     told = await recorder.read("/run/jumpstarter-image/data")
     assert told.strip() == "kept", f"the initial file system says of the data: {told}"
     assert story.identity == await recorder.read(f"{LIBRARY}/{IDENTITY}")
+    machine.may_end = True
     await machine.sh("systemctl --no-block poweroff", check=False)
