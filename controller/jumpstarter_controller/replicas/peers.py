@@ -17,7 +17,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode, connect_tcp, open_channe
 from jumpstarter_controller.certificates import Certificate
 from jumpstarter_controller.replicas.members import Members
 
-__all__ = ["Peers", "peer_server_context"]
+__all__ = ["CONNECT_SECONDS", "Peers", "peer_server_context"]
 
 CONNECT_SECONDS = 3.0
 """One that does not answer by then is dead, whatever its record says."""

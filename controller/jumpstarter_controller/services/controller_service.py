@@ -146,7 +146,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     ) -> None:
         process = call.header(INSTANCE) or ""
         listener = self._listening.listen(lease, process)
-        nursery.start_soon(self._rendezvous.take, lease, process, listener)
+        nursery.start_soon(self._rendezvous.take, lease, process)
         try:
             while (connection := await listener.next()) is not None:
                 try:

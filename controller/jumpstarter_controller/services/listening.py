@@ -6,7 +6,6 @@ They are in memory only: exporters open them again after a restart, and clients 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -47,11 +46,6 @@ class Listener:
         """What was sent just now: if its process is dead, its client waits at the router for nobody."""
         since = trio.current_time() - DELIVERED_SECONDS
         return [connection for at, connection in self._delivered if at >= since]
-
-    def put_first(self, connections: Sequence[jumpstarter_pb2.ListenResponse]) -> None:
-        """These are older than all that waits."""
-        self.waiting.extendleft(reversed(connections))
-        self.wake()
 
     def wake(self) -> None:
         """Something was put, or it was replaced."""

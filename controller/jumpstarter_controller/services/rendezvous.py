@@ -14,8 +14,8 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_controller.lab import Key
-from jumpstarter_controller.replicas.peers import Peers
-from jumpstarter_controller.services.listening import Listener, Listening
+from jumpstarter_controller.replicas.peers import CONNECT_SECONDS, Peers
+from jumpstarter_controller.services.listening import Listening
 
 __all__ = ["Push", "Rendezvous"]
 
@@ -90,22 +90,27 @@ class Rendezvous:
             if push is None:
                 search.end(None)
 
-    async def take(self, lease: Key, process: str, listener: Listener) -> None:
-        """The exporter listens here now: no other controller has its calls, nor what waits for it."""
+    async def take(self, lease: Key, process: str) -> None:
+        """The exporter listens here now: no other controller has its calls, nor what waits for it.
+
+        Once begun it comes to its end, cancelled or not: what another controller has handed over is nowhere else.
+        Whoever listens then, or next, gets it.
+        """
         async with trio.open_nursery() as nursery:
             for name in self._others:
-                nursery.start_soon(self._take, name, lease, process, listener)
+                nursery.start_soon(self._take, name, lease, process)
 
-    async def _take(self, name: str, lease: Key, process: str, listener: Listener) -> None:
+    async def _take(self, name: str, lease: Key, process: str) -> None:
         assert self._peers is not None
         request = pb.TakeListenerRequest(namespace=lease.namespace, lease=lease.name, process=process)
-        try:
-            async with self._peers.reach(name) as peer:
-                answer = await peer.TakeListener(request, timeout=GRACE_SECONDS)
-        except RpcError as error:
-            _log.info("controller %s may still have a call of an exporter: %s", name, error)
-            return
-        listener.put_first([_connection(one) for one in answer.waiting])
+        with trio.move_on_after(CONNECT_SECONDS + 2 * GRACE_SECONDS, shield=True):
+            try:
+                async with self._peers.reach(name) as peer:
+                    answer = await peer.TakeListener(request, timeout=GRACE_SECONDS)
+                    for one in reversed(answer.waiting):
+                        self.listening.put_back(lease, _connection(one))
+            except RpcError as error:
+                _log.info("controller %s may still have a call of an exporter: %s", name, error)
 
 
 class _Search:

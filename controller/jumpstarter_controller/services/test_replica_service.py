@@ -107,10 +107,39 @@ async def test_an_exporter_that_listens_here_now_gets_what_waited_for_it_there(t
             there.push(LEASE, connection(number))
         after = here.listen(LEASE, "process")
         here.push(LEASE, connection(2))
-        await meeting.take(LEASE, "process", after)
+        await meeting.take(LEASE, "process")
         assert [await after.next() for _ in range(3)] == [connection(number) for number in range(3)]
         assert await before.next() is None
         assert not there.has(LEASE)
+
+
+async def test_what_was_handed_over_is_not_lost_with_the_call_that_ends_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = replica_certificate(tmp_path)
+    async with replica(certificate) as (address, _, there, _):
+        here = Listening()
+        meeting = Rendezvous(here, peers_at(certificate, other=address))
+        there.listen(LEASE, "process")
+        for number in range(2):
+            there.push(LEASE, connection(number))
+        request = trio.Event()
+        found = there.take
+
+        def take(lease: Key, process: str) -> list[ListenResponse]:
+            request.set()
+            return found(lease, process)
+
+        monkeypatch.setattr(there, "take", take)
+        async with trio.open_nursery() as call:
+            first = here.listen(LEASE, "process")
+            call.start_soon(meeting.take, LEASE, "process")
+            await request.wait()
+            here.close(LEASE, first)
+            call.cancel_scope.cancel()
+        again = here.listen(LEASE, "process")
+        with trio.fail_after(10):
+            assert [await again.next() for _ in range(2)] == [connection(number) for number in range(2)]
 
 
 async def test_a_process_is_served_by_one_controller_only(tmp_path: Path) -> None:
