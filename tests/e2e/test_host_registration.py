@@ -295,7 +295,9 @@ def test_who_waits_for_a_board_gets_it_when_its_host_comes(lab: Lab) -> None:
             "no such board yet" in one["conditions"][-1]["message"] for one in lab.leases(ann).values()
         )
     )
+    lab.admin("exporter", "create", "other", "--save", lab.home / "other.yaml")
     watch = Reader(lab.start("exporters", "--watch", "--client", ann))
+    lab.until(lambda: "other" in watch.text["out"])  # what is there before it looks is not new
     host = Host(lab, one="")
     host.enrol()
     host.start()
