@@ -60,7 +60,7 @@ async def until(engine: Engine, *, has_board: bool) -> Lease:
 async def test_only_who_leads_decides_and_all_hear_of_it() -> None:
     store, leads = MemoryStore(), {"one": False, "other": False}
     one = Engine(store, replica="one", leads=lambda: leads["one"])
-    other = Engine(store, replica="other", leads=lambda: leads["other"])
+    other = Engine(store.another(), replica="other", leads=lambda: leads["other"])
     async with running(one, other):
         await other.change(people)
         await one.change(wish)
@@ -77,7 +77,7 @@ async def test_only_who_leads_decides_and_all_hear_of_it() -> None:
 async def test_an_exporter_is_there_as_long_as_its_controller_lives() -> None:
     store = MemoryStore()
     now = [1000.0]
-    other = Engine(store, replica="other", leads=lambda: False)
+    other = Engine(store.another(), replica="other", leads=lambda: False)
     async with running(other):
         await other.change(people)
     one = Engine(store, replica="one", clock=lambda: now[0])
@@ -99,7 +99,7 @@ async def test_an_exporter_is_there_as_long_as_its_controller_lives() -> None:
 async def test_what_another_controller_has_just_made_is_found() -> None:
     store = MemoryStore()
     one = Engine(store, replica="one")
-    other = Engine(store, replica="other", leads=lambda: False)
+    other = Engine(store.another(), replica="other", leads=lambda: False)
     found: list[Client | None] = []
 
     async def find() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Collection, Sequence
 from itertools import count
+from typing import Self
 
 from jumpstarter_controller.lab import Record
 from jumpstarter_controller.lab.tables import Place
@@ -28,18 +30,25 @@ MOST_EVENTS = 10_000
 
 
 class MemoryStore:
-    """A store that several may use at once, each from threads of their own."""
+    """A store of one user's, with threads of their own; `another` is for the next."""
 
     def __init__(self, most_events: int = MOST_EVENTS) -> None:
         self._most_events = most_events
         self._records: dict[Place, Stored] = {}
         self._events: list[Event] = []
-        self._forgotten = 0
-        """So many events were forgotten before those."""
         self._numbers = count(1)
         self._changed = threading.Condition()
         self._woken = False
         self._wakes = 0
+
+    def another(self) -> Self:
+        """The same records for somebody else: what wakes the one does not wake the other."""
+        return copy.copy(self)
+
+    @property
+    def _forgotten(self) -> int:
+        """So many events were forgotten before those that are kept; they have numbers in a row."""
+        return self._events[0].revision - 1 if self._events else 0
 
     def snapshot(self, *, whole: bool = True) -> Snapshot:
         """As `Store.snapshot`."""
@@ -79,7 +88,6 @@ class MemoryStore:
             self._events.append(event)
             if len(self._events) > self._most_events:
                 del self._events[0]
-                self._forgotten += 1
             self._changed.notify_all()
             return Written(place, number, number)
 
@@ -108,7 +116,7 @@ class MemoryStore:
         return tuple(self._events[cursor - self._forgotten :])
 
     def wake(self) -> None:
-        """As `Store.wake`, for all who use it."""
+        """As `Store.wake`."""
         with self._changed:
             self._woken = True
             self._wakes += 1
