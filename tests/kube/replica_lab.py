@@ -23,7 +23,19 @@ from tests.kube.service import service
 from tests.kube.test_lease import KubeLab
 from tests.support.administration import administer
 
-__all__ = ["ReplicaLab"]
+__all__ = ["ReplicaLab", "readiness"]
+
+
+def readiness(port: int) -> str:
+    """What /readyz says there; empty before anything listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read().decode()
+    except OSError:
+        return ""
 
 
 @dataclass
@@ -37,14 +49,7 @@ class Replica:
 
     def ready(self) -> str:
         """What /readyz says; empty before it listens."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.probes}/readyz", timeout=30) as answer:
-                return str(answer.read().decode())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.read().decode()
-        except OSError:
-            return ""
+        return readiness(self.probes)
 
     @property
     def lives(self) -> bool:

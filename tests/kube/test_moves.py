@@ -331,12 +331,12 @@ def test_nothing_moves_while_a_controller_runs(
     lab: MovingLab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(moves, "LEAD_SECONDS", 2.0)
-    assert "a controller uses" in lab.move("export", fails=True)
+    assert "is in use: stop its controller first" in lab.move("export", fails=True)
     lab.stop()
     lab.move("export")
     lab.is_in_cluster = True
     lab.start_controller()
-    assert "a controller uses" in lab.move("import", fails=True)
+    assert "is in use: stop its controller first" in lab.move("import", fails=True)
     words = ("import", "--namespace", lab.namespace, "--kubeconfig", lab.cluster.kubeconfig)
     done = support.administer(tmp_path / "elsewhere", *words)
     assert done.returncode == 2

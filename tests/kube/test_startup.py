@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +19,7 @@ from jumpstarter_controller.store.opening import open_kubernetes
 from tests.e2e.lab import LIMIT
 from tests.interop import exporters
 from tests.kube.conftest import DEFINITIONS, define_all
+from tests.kube.replica_lab import readiness
 from tests.kube.server.cluster import ApiServer, Cluster
 from tests.kube.test_lease import KubeLab
 
@@ -34,14 +33,7 @@ class WaitingLab(KubeLab):
 
     def ready(self) -> str:
         """What /readyz says; empty before it listens."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.probes}/readyz", timeout=30) as answer:
-                return str(answer.read().decode())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.read().decode()
-        except OSError:
-            return ""
+        return readiness(self.probes)
 
     def drain(self, *, fails: bool = False) -> str:
         command = [

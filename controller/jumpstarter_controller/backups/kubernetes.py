@@ -219,7 +219,8 @@ async def import_lab(folder: DataFolder, source: KubernetesLab | None, *, overwr
 def _check_stopped(folder: DataFolder, *, is_stopped: bool) -> None:
     if not is_stopped:
         raise BackupUsageError(
-            f"a controller uses {folder.path}; stop it first (systemctl stop jumpstarter-controller)"
+            f"{folder.path} is in use: stop its controller first (systemctl stop jumpstarter-controller), or wait for "
+            "the command that moves or restores this lab"
         )
 
 
@@ -359,7 +360,7 @@ async def _write(store: Store, plan: MovePlan, namespace: str) -> None:
             for done in await _in_thread(partial(store.commit, part)):
                 revisions[done.place] = done.revision
             written += len(part)
-    except Exception as error:
+    except (StoreError, Conflict, Unknown) as error:
         raise BackupError(
             f"{written} of {total} changes to the namespace {namespace} were made, and then: {error}. The lab is in "
             "its folder as before; run the same command again to go on"

@@ -73,6 +73,10 @@ class _Left:
     process: str = ""
     unproven: list[jumpstarter_pb2.ListenResponse] = field(default_factory=list)
 
+    def lost_with_other_than(self, process: str) -> list[jumpstarter_pb2.ListenResponse]:
+        """What the process before this one was sent last; nothing where it is the same, or nobody knows."""
+        return self.unproven if process and self.process and process != self.process else []
+
 
 class Listening:
     """The listeners of all leases."""
@@ -88,32 +92,27 @@ class Listening:
 
         So does what another `process` of the exporter was sent last: it is dead, and may not have got to it.
         """
-        before = self._listeners.get(lease)
-        if before is None:
-            left = self._take_left(lease)
-        else:
-            left = _Left(0.0, before.waiting, before.process, before.unproven)
-            before.replaced = True
-            before.wake()
-        if process and left.process and process != left.process:
-            left.waiting.extendleft(reversed(left.unproven))
+        left = self._end(lease)
+        left.waiting.extendleft(reversed(left.lost_with_other_than(process)))
         listener = self._listeners[lease] = Listener(left.waiting, process)
         self._arrivals.pop(lease, trio.Event()).set()
         return listener
 
     def take(self, lease: Key, process: str = "") -> list[jumpstarter_pb2.ListenResponse]:
         """End the call of its exporter, which listens at another controller now; what that is to deliver, in order."""
-        before = self._listeners.pop(lease, None)
-        if before is None:
-            left = self._take_left(lease)
-        else:
-            left = _Left(0.0, before.waiting, before.process, before.unproven)
-            before.replaced = True
-            before.wake()
-        unproven = left.unproven if process and left.process and process != left.process else []
-        found = [*unproven, *left.waiting]
+        left = self._end(lease)
+        found = [*left.lost_with_other_than(process), *left.waiting]
         left.waiting.clear()
         return found
+
+    def _end(self, lease: Key) -> _Left:
+        """End the call of its exporter, if there is one; what it leaves."""
+        before = self._listeners.pop(lease, None)
+        if before is None:
+            return self._take_left(lease)
+        before.replaced = True
+        before.wake()
+        return _Left(0.0, before.waiting, before.process, before.unproven)
 
     async def until(self, lease: Key, seconds: float) -> None:
         """Wait until an exporter listens for connections to it, but not longer than that."""
