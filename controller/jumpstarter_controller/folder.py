@@ -122,7 +122,9 @@ class DataFolder:
             raise self._denied() from None
 
     def check_access(self) -> None:
-        """DataError if this user may not administrate it."""
+        """DataError if this user may not administrate it, or it is not there."""
+        if not self.exists:
+            raise DataError(f"there is no folder {self.path}; choose the lab's with --data")
         if not os.access(self.path, os.R_OK | os.X_OK, effective_ids=True):
             raise self._denied()
 

@@ -159,6 +159,9 @@ def test_a_controller_that_is_killed_goes_on_with_what_is_there(lab_cluster: Clu
     [
         (("--namespace", "lab"), 2, "add --store kubernetes"),
         (("--kubeconfig", "nowhere"), 2, "add --store kubernetes"),
+        (("--tokens", "serviceaccounts"), 2, "add --store kubernetes"),
+        (("--replica-listen", ":8084"), 2, "add --store kubernetes"),
+        (("--replica-endpoint", "one:8084"), 2, "add --store kubernetes"),
         (
             ("--store", "kubernetes", "--kubeconfig", "nowhere"),
             1,
@@ -174,6 +177,27 @@ def test_a_controller_that_cannot_start_says_why(
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False, cwd=tmp_path)
     assert (done.returncode, sentence in done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["export", "import"])
+def test_a_folder_that_is_not_there_is_not_taken_for_somebody_elses(tmp_path: Path, verb: str) -> None:
+    program = exporters.scripts() / "jumpstarter-controller"
+    folder = tmp_path / "nowhere"
+    command = [
+        program,
+        "admin",
+        verb,
+        "--namespace",
+        "lab",
+        "--kubeconfig",
+        tmp_path / "none",
+        "--data",
+        folder,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    wanted = f"there is no folder {folder}" if verb == "export" else "check the path after --kubeconfig"
+    assert wanted in done.stderr, done.stderr
+    assert "may not use" not in done.stderr
 
 
 def test_a_lab_in_kubernetes_is_in_no_backup_of_a_folder(lab: KubeLab) -> None:

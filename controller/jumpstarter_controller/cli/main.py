@@ -173,9 +173,10 @@ def run(
     lab = None
     if store == "kubernetes":
         lab = KubernetesLab(namespace, "" if kubeconfig is None else str(kubeconfig.absolute()), tokens)
-    elif namespace or kubeconfig is not None or tokens != "own":
+    elif namespace or kubeconfig or tokens != "own" or replica_listen != ":0" or replica_endpoint is not None:
         raise DataError(
-            "--namespace, --kubeconfig and --tokens are for a lab in Kubernetes; add --store kubernetes"
+            "--namespace, --kubeconfig, --tokens, --replica-listen and --replica-endpoint are for a lab in Kubernetes; "
+            "add --store kubernetes"
         )
     settings = process.Settings(
         data=data or default_folder(),
