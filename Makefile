@@ -26,8 +26,9 @@ help:
 	@echo 'make proto   generate code from the .proto files again'
 	@echo 'make clean   remove the virtual environment and caches'
 
+# In a lab that is there: DEMO_ARGS='--lab FOLDER --namespace NAME'.
 demo: $(VENV)/.ready-run
-	@$(BIN)/python -m tools.demo
+	@$(BIN)/python -m tools.demo $(DEMO_ARGS)
 
 # Of tests/kube all with PYTEST_ARGS, else a few, so that it stays below eight minutes.
 test: $(VENV)/.ready-dev

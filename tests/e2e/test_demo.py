@@ -48,7 +48,7 @@ def test_the_demo_runs_from_its_first_word_to_its_last_and_leaves_nothing(
     try:
         # What belongs to whoever runs it is neither used nor in its way.
         os.environ |= {"TMPDIR": str(tmp_path), "JMP_LEASE": "other", "JUMPSTARTER_HOST": "nowhere"}
-        main()
+        main([])
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -8,7 +8,8 @@ import signal
 import sys
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tests.kube.service import service
 from tests.kube.test_lease import KubeLab
 from tests.support.administration import administer
 
-__all__ = ["ReplicaLab", "readiness"]
+__all__ = ["ReplicaLab", "readiness", "two_replicas"]
 
 
 def readiness(port: int) -> str:
@@ -172,3 +173,15 @@ class ReplicaLab(KubeLab):
             self.kubectl("get", "leases.coordination.k8s.io", "jumpstarter-controller", "-o", "json")
         )["spec"]
         return found
+
+
+@contextmanager
+def two_replicas(home: Path, cluster: Cluster) -> Iterator[ReplicaLab]:
+    """Two controllers, of which the first leads, and a router."""
+    with ExitStack() as stack:
+        lab = ReplicaLab(home, stack, cluster=cluster)
+        lab.start_replica()
+        lab.start_router()
+        lab.start_replica()
+        assert lab.leads() == 0
+        yield lab

@@ -7,13 +7,12 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.test_metrics import metrics
-from tests.kube.replica_lab import ReplicaLab, Session
+from tests.kube.replica_lab import ReplicaLab, Session, two_replicas
 from tests.kube.server.cluster import Cluster
 
 TAKE_OVER_SECONDS = 10.0
@@ -24,12 +23,7 @@ BOTH = [(0, 1), (1, 0), (1, 1)]
 @pytest.fixture
 def lab(lab_cluster: Cluster, tmp_path: Path) -> Iterator[ReplicaLab]:
     """Two controllers, of which the first leads, and a router."""
-    with ExitStack() as stack:
-        lab = ReplicaLab(tmp_path, stack, cluster=lab_cluster)
-        lab.start_replica()
-        lab.start_router()
-        lab.start_replica()
-        assert lab.leads() == 0
+    with two_replicas(tmp_path, lab_cluster) as lab:
         yield lab
 
 

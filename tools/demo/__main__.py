@@ -1,11 +1,15 @@
 """What a user does: the main job on a virtual board, and the same in a lab with a controller.
 
+With `--lab FOLDER` it is only the lab's part, in a lab that is there: FOLDER is the `--data` of a controller that runs
+on this machine, in whatever store its records are. `make demo DEMO_ARGS='--lab FOLDER --namespace NAME'`.
+
 Every line that starts with $ can be typed, but for a fingerprint, which is written out once. It ends with an error when
 anything is not as it should be, and leaves nothing running and nothing on the disk.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import tempfile
@@ -13,20 +17,22 @@ import time
 from pathlib import Path
 
 from tools.demo.board import CONFIG, on_this_machine
-from tools.demo.lab import in_a_lab
+from tools.demo.lab import ThereLab, in_a_lab
 from tools.demo.stage import BIN, say
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the demo in a folder of its own."""
+    there = _parse(arguments)
     started = time.monotonic()
     here = Path.cwd()
     for name in [name for name in os.environ if name.startswith(("JMP_", "JUMPSTARTER_"))]:
         del os.environ[name]  # the boards and labs of whoever runs it are none of its business
     folder = Path(tempfile.mkdtemp(prefix="jumpstarter-demo-"))
     try:
-        on_this_machine(folder)
-        in_a_lab(folder)
+        if there is None:
+            on_this_machine(folder)
+        in_a_lab(folder, there)
     finally:
         os.chdir(here)
         shutil.rmtree(folder)
@@ -45,6 +51,14 @@ def main() -> None:
   SD card multiplexer in, and `jumpstarter-exporter check` it.
   Your own lab: docs/controller.md, or `jumpstarter-controller run --with-router` and what it says.
 """)
+
+
+def _parse(arguments: list[str] | None) -> ThereLab | None:
+    parser = argparse.ArgumentParser(prog="make demo")
+    parser.add_argument("--lab", type=Path, help="the --data of a controller that runs on this machine")
+    parser.add_argument("--namespace", default="default", help="of that lab")
+    options = parser.parse_args(arguments)
+    return ThereLab(options.lab.resolve(), options.namespace) if options.lab else None
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from jumpstarter_drivers.virtual.image import MIB, make_image
@@ -29,27 +31,81 @@ from tools.demo.stage import (
 IMAGE_MIB = 16
 
 
-def in_a_lab(folder: Path) -> None:
+@dataclass(frozen=True)
+class ThereLab:
+    """A lab that is there already, and goes on after the demo."""
+
+    data: Path
+    """The folder of a controller that runs on this machine."""
+    namespace: str
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What lets somebody new into the lab."""
+
+    command: list[str]
+    code: str
+
+    def join(self, *words: str, brief: bool = False, **environment: str) -> None:
+        """Type that command, with more words, and the code."""
+        run(*self.command, *words, typed=f"{self.code}\n", brief=brief, **environment)
+
+
+@dataclass(frozen=True)
+class DemoLab:
+    """How to administer the lab, and who is to go at the end."""
+
+    options: tuple[str, ...]
+    stack: contextlib.ExitStack
+    stays: bool
+
+    def pair(self, kind: str, name: str, *labels: str, brief: bool = False) -> Pairing:
+        """A pairing code for somebody new."""
+        said = run("jumpstarter-controller", "admin", "pair", kind, name, *labels, *self.options, brief=brief)
+        command = re.search(r"(?m)^ +(jumpstarter.*)$", said)
+        code = said.split()[-1]
+        if not command or not re.fullmatch(r"[A-Z0-9]{4}(-[A-Z0-9]{4})+", code):
+            fail("the controller did not say what to type for the pairing")
+        if self.stays:
+            self.stack.callback(self._remove, kind, name)
+        words = shlex.split(command[1])
+        fingerprint = words[words.index("--tls-fingerprint") + 1]
+        abbreviate(fingerprint, f"{fingerprint[:8]}:…")
+        return Pairing(words, code)
+
+    def _remove(self, kind: str, name: str) -> None:
+        """Of a lab that goes on."""
+        run("jumpstarter-controller", "admin", kind, "delete", name, *self.options)
+
+
+def in_a_lab(folder: Path, there: ThereLab | None = None) -> None:
     """In that folder, which is the current one from now on: all files are there, and nobody else's are touched."""
     os.chdir(folder)
     os.environ["JMP_CLIENT_CONFIG_HOME"] = str(folder / "config")
     abbreviate(f"{folder}/", "")
-    say(
-        "A lab: one controller hands out the boards of many hosts. It needs a folder, and makes its own certificate."
-    )
     with contextlib.ExitStack() as stack:
-        address, fingerprint = stack.enter_context(_controller())
+        if there is None:
+            say(
+                "A lab: one controller hands out the boards of many hosts. It needs a folder, and makes its own "
+                "certificate."
+            )
+            stack.enter_context(_controller())
+            lab = DemoLab(("--data", "lab"), stack, stays=False)
+        else:
+            say("A lab that is there already: what the demo adds to it, it takes away at its end.")
+            abbreviate(str(there.data), there.data.name)
+            options = ("--namespace", there.namespace, "--data", str(there.data))
+            lab = DemoLab(options, stack, stays=True)
         say(
             "Hosts with boards join it with a pairing code that is good once. This one has a Raspberry Pi 4 ..."
         )
-        stack.enter_context(_exporter("rpi4", address, fingerprint))
+        _exporter("rpi4", lab)
         say("... and this one a Raspberry Pi 5.")
-        stack.enter_context(_exporter("rpi5", address, fingerprint, brief=True))
+        _exporter("rpi5", lab, brief=True)
         say("People join in the same way. Here are Ann and Bob.")
         for name in ("ann", "bob"):
-            code = _pair("client", name, brief=True)
-            words = ["login", address, "--pairing-code", "--tls-fingerprint", fingerprint]
-            run("jumpstarter", *words, typed=f"{code}\n")
+            lab.pair("client", name, brief=True).join()
 
         say("Ann looks what there is, and leases a board by its label.")
         run("jumpstarter", "exporters", expect="rpi4-1")
@@ -58,7 +114,7 @@ def in_a_lab(folder: Path) -> None:
         _use()
         _share(lease)
         if is_plugging_possible():
-            plug_it_in(address, fingerprint, lambda: _pair("host", "pi4", brief=True))
+            plug_it_in(lambda: lab.pair("host", "pi4", brief=True))
         say("Nothing is left behind.")
         left = run("jumpstarter", "lease", "list", "--all-clients")
         if "bob" in left or "ann" in left:
@@ -66,40 +122,23 @@ def in_a_lab(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _controller() -> Iterator[tuple[str, str]]:
-    """Its address and its certificate's fingerprint."""
+def _controller() -> Iterator[None]:
+    """The demo's own, with its state in `lab`."""
     words = ["run", "--with-router", "--data", "lab", "--log-level", "warning"]
     words += ["--listen", "127.0.0.1:0", "--router-listen", "127.0.0.1:0"]
-    with service("jumpstarter-controller", *words, ready="fingerprint") as said:
-        address = re.search(r"Listening on (\S+)", said)
-        fingerprint = re.search(r"fingerprint (\S+)", said)
-        if not address or not fingerprint:
-            fail("the controller did not say where it listens")
-        abbreviate(fingerprint[1], f"{fingerprint[1][:8]}:…")
-        yield address[1], fingerprint[1]
-
-
-@contextlib.contextmanager
-def _exporter(board: str, address: str, fingerprint: str, *, brief: bool = False) -> Iterator[None]:
-    """A host with a virtual board of that name, which joins the lab and serves its leases."""
-    file = Path(f"{board}.yaml")
-    file.write_text(CONFIG.read_text().replace("rpi4", board))
-    code = _pair("exporter", f"{board}-1", "--label", f"board={board}", brief=brief)
-    words = ["enrol", address, "--tls-fingerprint", fingerprint, "--config", file.name]
-    state = {"JUMPSTARTER_STATE_DIRECTORY": str(Path.cwd() / f"state-{board}")}
-    run("jumpstarter-exporter", *words, typed=f"{code}\n", brief=brief, **state)
-    with service("jumpstarter-exporter", "run", "--config", file.name, ready="Serving leases", **state):
+    with service("jumpstarter-controller", *words, ready="fingerprint"):
         yield
 
 
-def _pair(kind: str, name: str, *labels: str, brief: bool) -> str:
-    """A pairing code for somebody new."""
-    words = ["admin", "pair", kind, name, *labels, "--data", "lab"]
-    said = run("jumpstarter-controller", *words, brief=brief)
-    code = said.split()[-1]
-    if not re.fullmatch(r"[A-Z0-9]{4}(-[A-Z0-9]{4})+", code):
-        fail(f"{code!r} is no pairing code")
-    return code
+def _exporter(board: str, lab: DemoLab, *, brief: bool = False) -> None:
+    """A host with a virtual board of that name, which joins the lab and serves its leases."""
+    file = Path(f"{board}.yaml")
+    file.write_text(CONFIG.read_text().replace("rpi4", board))
+    state = {"JUMPSTARTER_STATE_DIRECTORY": str(Path.cwd() / f"state-{board}")}
+    pairing = lab.pair("exporter", f"{board}-1", "--label", f"board={board}", brief=brief)
+    pairing.join("--config", file.name, brief=brief, **state)
+    words = ["run", "--config", file.name]
+    lab.stack.enter_context(service("jumpstarter-exporter", *words, ready="Serving leases", **state))
 
 
 def _lease() -> str:

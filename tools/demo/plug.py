@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.demo.stage import (
     COMMAND_SECONDS,
@@ -24,11 +25,14 @@ from tools.demo.stage import (
 from tools.mocked_host.bench import FTDI, Bench
 from tools.mocked_host.bus import INSTALL, is_possible
 
+if TYPE_CHECKING:
+    from tools.demo.lab import Pairing
+
 GROUP = "ft232r-a50285bj"
 DEVICE = f"{GROUP}.serial"
 
 
-def plug_it_in(address: str, fingerprint: str, pair: Callable[[], str]) -> None:
+def plug_it_in(pair: Callable[[], Pairing]) -> None:
     """On a host of its own, whose devices are mocked. `pair` makes a code for it."""
     say("Ann wants a board of pi4. There is no such host yet: she waits for it to appear.")
     wait = ["lease", "create", "-l", "host=pi4", "--wait-for-board", "--duration", "10m", "-o", "name"]
@@ -44,8 +48,7 @@ def plug_it_in(address: str, fingerprint: str, pair: Callable[[], str]) -> None:
         with background("jumpstarter", *wait) as (process, output):
             show(output.line("no such board yet"))
             say("Here is pi4. A host is enrolled once, with all its boards, and no file says what it has.")
-            words = ["enrol", address, "--tls-fingerprint", fingerprint]
-            run("jumpstarter-exporter", *words, typed=f"{pair()}\n", brief=True, **environment)
+            pair().join(brief=True, **environment)
             with service("jumpstarter-exporter", "run", ready="", **environment, **bench.environment):
                 say("Somebody plugs a serial adapter with a board at its end into port 2 of its hub.")
                 started = time.monotonic()
