@@ -1,15 +1,29 @@
-"""What our programs say of a command line that cyclopts cannot read: what is wrong, and what to write instead."""
+"""Runs commands of cyclopts'; a command line that it cannot read is answered with what to write instead."""
 
 from __future__ import annotations
 
 import inspect
 import shlex
+from typing import Any
 
-from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-__all__ = ["usage_sentence"]
+from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.terminal import print_error_line
+
+__all__ = ["run_app", "usage_sentence"]
 
 _YAML = (".yaml", ".yml")
+
+
+def run_app(app: App, arguments: list[str]) -> int | dict[str, Any]:
+    """Run one command, and give its exit code, or the options that it gives for a daemon."""
+    try:
+        result = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print_error_line(f"{app.name[0]}: {' '.join(usage_sentence(error, app.name[0]).split())}")
+        return ExitCode.USAGE
+    return result if isinstance(result, dict) else int(result or 0)
 
 
 def usage_sentence(error: CycloptsError, program: str) -> str:

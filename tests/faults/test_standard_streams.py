@@ -15,9 +15,9 @@ from jumpstarter_client.cli.entry import COMMANDS
 from jumpstarter_client.cli.verbs import client_class
 from jumpstarter_client.manifests import interfaces
 from jumpstarter_client.verb import verbs
-from jumpstarter_controller.cli.main import app as controller
-from jumpstarter_controller.cli.router import app as router
-from jumpstarter_exporter.cli.main import app as exporter
+from jumpstarter_controller.cli.commands import app as controller
+from jumpstarter_controller.cli.router_command import app as router
+from jumpstarter_exporter.cli.commands import app as exporter
 
 SCRIPTS = Path(sys.executable).parent
 SECONDS = 60

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
-from jumpstarter_client.cli.deferred_imports import DEFERRED_MODULES
+from jumpstarter_proto.deferred_imports import DEFERRED_MODULES
 
 from tests.house.rooms import PACKAGES, Module, all_modules, modules
 from tests.support.peers import ROOT
@@ -93,6 +95,41 @@ def test_starting_the_exporter_loads_no_hardware_and_no_client() -> None:
     loaded = {name.partition(".")[0] for name in run.stdout.split()}
     unwanted = {"pyudev", "gpiozero", "usb", "serial", "jumpstarter_client", "jumpstarter_controller"}
     assert loaded & unwanted == set()
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("jumpstarter_exporter.cli", "run --config {home}/board.yaml --socket {home}/socket"),
+        ("jumpstarter_controller.cli", "run --with-router --data {home} --listen :0 --router-listen :0"),
+    ],
+)
+def test_a_daemon_keeps_nothing_of_what_has_read_its_options(
+    program: str, arguments: str, tmp_path: Path
+) -> None:
+    (tmp_path / "board.yaml").write_text("export: {power: {type: power.MockPower}}\n")
+    code = f"""
+        import sys
+        from {program} import main
+        try:
+            main()
+        finally:
+            print("LOADED", *sys.modules)
+    """
+    words = arguments.format(home=tmp_path).split()
+    command = [sys.executable, "-c", textwrap.dedent(code), *words]
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    with subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as daemon:
+        assert daemon.stdout is not None
+        first = daemon.stdout.readline()
+        daemon.terminate()
+        rest = daemon.communicate(timeout=60)[0]
+    said, _, names = rest.partition("LOADED")
+    loaded = {name.partition(".")[0] for name in names.split()} | set(names.split())
+    assert "trio" in loaded, first + said
+    assert loaded & {"cyclopts", "rich", "docstring_parser", "google.protobuf.text_format"} == set()
 
 
 def test_a_command_on_its_way_to_a_board_loads_nothing_that_it_does_not_use() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from jumpstarter_controller.cli.main import app
-from jumpstarter_controller.cli.router import app as router_app
+from jumpstarter_controller.cli.commands import app
+from jumpstarter_controller.cli.router_command import app as router_app
 
 from tests.kube.charted import ChartError, Template, of_kind, pods
 from tests.kube.conftest import DEFINITIONS

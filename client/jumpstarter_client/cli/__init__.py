@@ -23,6 +23,6 @@ def j() -> None:
 
 def _defer_imports() -> None:
     """First of all, as the entry imports much itself."""
-    from jumpstarter_client.cli.deferred_imports import defer_imports  # noqa: PLC0415
+    from jumpstarter_proto.deferred_imports import defer_imports  # noqa: PLC0415
 
     defer_imports()

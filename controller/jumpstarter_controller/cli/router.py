@@ -1,85 +1,35 @@
-"""The command `jumpstarter-router`."""
+"""From the command line of `jumpstarter-router` to the daemon."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
+from typing import Any
 
-from cyclopts import App
-from jumpstarter_proto.installed import installed_version
+from jumpstarter_proto.daemon_program import run_program
 
-from jumpstarter_controller.cli.command import Level, LogFormat, run_app
+from jumpstarter_controller.cli.command import ROUTER, LogFormat
 
 __all__ = ["main"]
 
-app = App(
-    name="jumpstarter-router",
-    help_format="plaintext",
-    version=installed_version,
-    version_flags=["--version"],
-    result_action="return_value",
-)
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run it and exit with its code."""
+    run_program(ROUTER, sys.argv[1:] if arguments is None else arguments, _command, _daemon, is_daemon=True)
 
 
-@app.default
-def run(
-    *,
-    key: Path,
-    listen: str = ":8083",
-    endpoint: str | None = None,
-    tls_cert: Path | None = None,
-    tls_key: Path | None = None,
-    metrics_listen: str | None = None,
-    log_level: Level = "info",
-    log_format: LogFormat = "text",
-) -> int:
-    """Carry the streams between clients and exporters, for a controller elsewhere.
+def _command(arguments: list[str]) -> int | dict[str, Any]:
+    from jumpstarter_proto.usage_errors import run_app  # noqa: PLC0415 - in the daemon nothing of it is loaded
 
-    One file says which lab it belongs to. On the controller's host, make it, and
-    tell the controller of the router:
+    from jumpstarter_controller.cli.router_command import app  # noqa: PLC0415
 
-        jumpstarter-controller admin router create lab-2:8083 --save lab-2.pem
-        jumpstarter-controller run --router lab-2:8083
+    return run_app(app, arguments)
 
-    Copy the file to where the router is to run, and run it:
 
-        jumpstarter-router --key lab-2.pem
-
-    Parameters
-    ----------
-    key
-        The router's file, or the controller's `router.key`.
-    listen
-        [HOST]:PORT for clients and exporters.
-    endpoint
-        HOST:PORT as they reach it, if that is neither the address to listen on nor the name in the file.
-    tls_cert
-        Certificate chain, as PEM; otherwise the one in the router's file.
-    tls_key
-        Its key, as PEM.
-    metrics_listen
-        [HOST]:PORT for Prometheus and for probes: /metrics, /healthz and /readyz, over plain HTTP.
-    log_level
-        What goes to stderr.
-    log_format
-        As lines to read, or as one JSON object a line: time, level, message, and whom it concerns.
-    """
-    import trio  # noqa: PLC0415
+def _daemon(*, log_level: str, log_format: LogFormat, **settings: Any) -> int:
+    import trio  # noqa: PLC0415 - whoever reads the options needs none of it
 
     from jumpstarter_controller import logs  # noqa: PLC0415
     from jumpstarter_controller.router import process  # noqa: PLC0415
 
     logs.configure(log_level, log_format)
-    settings = process.RouterSettings(
-        key=key,
-        listen=listen,
-        endpoint=endpoint,
-        certificate=tls_cert,
-        certificate_key=tls_key,
-        metrics_listen=metrics_listen,
-    )
-    return trio.run(process.run, settings)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run it and exit with its code."""
-    run_app(app, arguments)
+    return trio.run(process.run, process.RouterSettings(**settings))

@@ -17,7 +17,7 @@ from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.boards import claim
-from jumpstarter_exporter.cli.main import set_up_logging
+from jumpstarter_exporter.cli.program import set_up_logging
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_file, read_files
 from jumpstarter_exporter.config.places import folders
 from jumpstarter_exporter.logs import NameBoard

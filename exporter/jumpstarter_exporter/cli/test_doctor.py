@@ -12,7 +12,8 @@ import pytest
 import yaml
 from jumpstarter_proto.errors import ExitCode
 
-from jumpstarter_exporter.cli.main import _OURS, main
+from jumpstarter_exporter.cli.main import main
+from jumpstarter_exporter.cli.program import OUR_LOGGERS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -40,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def log_settings() -> Iterator[None]:
     """As they were before, which a process that ends does not need."""
-    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in ("root", *_OURS)]
+    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in ("root", *OUR_LOGGERS)]
     handlers, levels = list(root.handlers), [one.level for one in loggers]
     yield
     root.handlers[:] = handlers

@@ -1,8 +1,8 @@
-"""Modules that libraries import when they are imported themselves, though a command seldom uses them.
+"""Modules that libraries import when they are imported themselves, though a program seldom uses them.
 
-trio imports `ssl`, protobuf its pure Python implementation beside the compiled one: a command would wait for them and
-use neither. Here they are loaded when one of their attributes is looked up first. The standard library's LazyLoader
-cannot do that: it loads a module with its second import.
+trio imports `ssl`, protobuf its pure Python implementation beside the compiled one: a command would wait for them, a
+daemon keep them, and use neither. Here they are loaded when one of their attributes is looked up first. The standard
+library's LazyLoader cannot do that: it loads a module with its second import.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ import sys
 import textwrap
 from pathlib import Path
 
-from jumpstarter_client.cli.deferred_imports import DEFERRED_MODULES
+from jumpstarter_proto.deferred_imports import DEFERRED_MODULES
 
 
 def run(program: str, *, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    start = "from jumpstarter_client.cli import deferred_imports\n"
+    start = "from jumpstarter_proto import deferred_imports\n"
     if path is not None:
         start += f"import sys; sys.path.insert(0, {str(path)!r})\n"
         start += "deferred_imports.DEFERRED_MODULES |= {'slow'}\n"

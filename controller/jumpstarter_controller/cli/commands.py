@@ -1,0 +1,661 @@
+"""The commands of `jumpstarter-controller` and their options. What a command needs is loaded when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+from jumpstarter_proto.durations import seconds
+from jumpstarter_proto.installed import installed_version
+from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.terminal import print_line
+
+from jumpstarter_controller.cli.command import CONTROLLER, Level, LogFormat
+from jumpstarter_controller.cli.pair import pair
+
+__all__ = ["app"]
+
+Format = Literal["table", "json", "yaml", "name"]
+
+app = App(
+    name=CONTROLLER,
+    help="""Hand out a lab's boards: leases, and connections through a router.
+
+One process is enough for a small lab:
+
+    jumpstarter-controller run --with-router
+    jumpstarter-controller admin pair host pi4
+    jumpstarter-controller admin pair client ann
+
+The last two say what to type on the other machine, and the code for it.
+""",
+    help_format="plaintext",
+    version=installed_version,
+    version_flags=["--version"],
+    result_action="return_value",
+)
+
+
+def _with_example(sentence: str, example: str) -> str:
+    # Where all lines but the first are indented, the help loses their indent, and wraps them as a paragraph.
+    return f"{sentence}\n\nFor example:\n\n    {example}\n"
+
+
+admin = App(
+    name="admin", help="Clients, hosts and exporters, and their tokens; for who may read the data folder."
+)
+client = App(
+    name="client", help=_with_example("Who leases boards.", "jumpstarter-controller admin client list")
+)
+exporter = App(
+    name="exporter",
+    help=_with_example(
+        "Boards that can be leased; each is an exporter.", "jumpstarter-controller admin exporter list"
+    ),
+)
+host = App(
+    name="host",
+    help=_with_example(
+        "Hosts that register their boards by themselves.", "jumpstarter-controller admin host list -o json"
+    ),
+)
+router = App(name="router", help="Routers that run in other places than the controller.")
+app.command(admin)
+admin.command(client)
+admin.command(exporter)
+admin.command(host)
+admin.command(router)
+policy = App(name="policy", help="Who may lease which exporters, how urgently and how long.")
+admin.command(policy)
+admin.command(pair)
+
+
+@app.command
+def run(
+    *,
+    data: Path | None = None,
+    store: Literal["sqlite", "kubernetes"] = "sqlite",
+    namespace: str = "",
+    kubeconfig: Path | None = None,
+    tokens: Literal["own", "serviceaccounts"] = "own",
+    jumpstarter_key: Path | None = None,
+    listen: str = ":8082",
+    endpoint: str | None = None,
+    with_router: Annotated[bool, Parameter(negative="")] = False,
+    router_listen: str = ":8083",
+    router_endpoint: str | None = None,
+    replica_listen: str = ":0",
+    replica_endpoint: str | None = None,
+    router: Annotated[list[str] | None, Parameter(negative="")] = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    max_leases: Annotated[int, Parameter(validator=Number(gte=1))] = 256,
+    keep_ended: str = "30d",
+    keep_journal: str = "30d",
+    max_journal_mib: Annotated[int, Parameter(validator=Number(gte=1))] = 64,
+    metrics_listen: str | None = None,
+    config: Path | None = None,
+    log_level: Level = "info",
+    log_format: LogFormat = "text",
+) -> dict[str, Any]:
+    """Run the controller until told to stop.
+
+    It hands out the boards; with a router, it carries their streams too.
+
+        jumpstarter-controller run --with-router
+        jumpstarter-controller run --with-router --data lab --listen :9082
+        jumpstarter-controller run --router munich.lab:8083,site=munich
+        jumpstarter-controller run --with-router --store kubernetes --namespace lab
+
+    Parameters
+    ----------
+    data
+        The folder of its state: one SQLite file and its keys.
+    store
+        Where the records are: in that file, or in objects of a Kubernetes cluster. The keys stay in the folder.
+    namespace
+        Of the objects; otherwise that of the kubeconfig or of the Pod.
+    kubeconfig
+        How the cluster is reached; otherwise as a Pod does, or as kubectl does.
+    tokens
+        Signed by the controller's own key, or of ServiceAccounts of the cluster; docs/kubernetes.md compares them.
+    jumpstarter_key
+        A file with the CONTROLLER_KEY of a Jumpstarter 0.9 controller, whose tokens go on to be valid here.
+    listen
+        [HOST]:PORT for clients and exporters.
+    endpoint
+        HOST:PORT as they reach it, if that is another. Tokens are for it alone.
+    with_router
+        Carry the streams too.
+    router_listen
+        [HOST]:PORT of the router.
+    router_endpoint
+        HOST:PORT as others reach the router.
+    replica_listen
+        [HOST]:PORT for the other controllers of a lab in Kubernetes; a port is chosen unless it is given.
+    replica_endpoint
+        HOST:PORT as they reach it, if that is another.
+    router
+        HOST:PORT[,KEY=VALUE...] of a `jumpstarter-router` and the labels of its exporters; once for each.
+    tls_cert
+        Certificate chain, as PEM; otherwise one is made, and its fingerprint printed.
+    tls_key
+        Its key, as PEM.
+    max_leases
+        How many leases one client may have that have not ended.
+    keep_ended
+        How long ended leases can still be asked for, such as 12h or 30d; at most 5,000 of them.
+    keep_journal
+        How long `admin journal` can still say who did what, such as 12h or 30d.
+    max_journal_mib
+        And how much of that is kept, in MiB on the disk, whichever is less.
+    metrics_listen
+        [HOST]:PORT for Prometheus and for probes: /metrics, /healthz and /readyz, over plain HTTP.
+    config
+        YAML: other issuers whose tokens count, how long our own are good; docs/controller.md shows one.
+    log_level
+        What goes to stderr.
+    log_format
+        As lines to read, or as one JSON object a line: time, level, message, and whom it concerns.
+    """
+    return {
+        "data": data,
+        "store": store,
+        "namespace": namespace,
+        "kubeconfig": kubeconfig,
+        "tokens": tokens,
+        "jumpstarter_key": jumpstarter_key,
+        "listen": listen,
+        "endpoint": endpoint,
+        "with_router": with_router,
+        "router_listen": router_listen,
+        "router_endpoint": router_endpoint,
+        "replica_listen": replica_listen,
+        "replica_endpoint": replica_endpoint,
+        "router": router,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "max_leases": max_leases,
+        "keep_ended": keep_ended,
+        "keep_journal": keep_journal,
+        "max_journal_mib": max_journal_mib,
+        "metrics_listen": metrics_listen,
+        "config": config,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+
+
+@app.command
+def drain(
+    *,
+    reason: str = "",
+    wait: Annotated[bool, Parameter(negative="")] = False,
+    timeout: str = "1d",
+    data: Path | None = None,
+) -> int:
+    """Let no lease begin any more, until `resume`. Leases that run go on, and who asks for one waits in the queue.
+
+    It stays so over restarts, also if the controller does not run now.
+
+        jumpstarter-controller drain --reason "new kernel, back at 14:00"
+        jumpstarter-controller drain --wait --timeout 2h && systemctl stop jumpstarter-controller
+
+    Parameters
+    ----------
+    reason
+        For those who wait; they see it.
+    wait
+        Until no lease runs; exit code 6 if some still do after the timeout.
+    timeout
+        How long to wait, such as 30m or 2h.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import drain as draining  # noqa: PLC0415
+
+    return draining.drain(reason, wait=wait, timeout=seconds(timeout), data=data)
+
+
+@app.command
+def resume(*, data: Path | None = None) -> int:
+    """Let leases begin again after `drain`; those that wait get their boards in the order of the queue.
+
+        jumpstarter-controller resume
+
+    Parameters
+    ----------
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import drain as draining  # noqa: PLC0415
+
+    return draining.resume(data=data)
+
+
+@client.command(name="create")
+def create_client(
+    name: str,
+    /,
+    *,
+    namespace: str = "default",
+    label: list[str] | None = None,
+    oidc_username: str = "",
+    save: Path | None = None,
+    data: Path | None = None,
+) -> int:
+    """Make a client, and write its configuration to a file that only you can read.
+
+        jumpstarter-controller admin client create ann --label team=kernel --save ann.yaml
+        jumpstarter-controller admin client create ann --oidc-username lab:ann
+
+    Parameters
+    ----------
+    name
+        What it is called.
+    namespace
+        Where it is called that.
+    label
+        KEY=VALUE; may be repeated.
+    oidc_username
+        Of a user of another issuer, with the prefix that the controller's configuration gives it.
+    save
+        The file; without it nobody gets a token, and the user has to log in at that issuer.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+    return objects.create(
+        Kind.CLIENT, name, namespace, label or [], username=oidc_username, save=save, data=data
+    )
+
+
+@exporter.command(name="create")
+def create_exporter(
+    name: str,
+    /,
+    *,
+    namespace: str = "default",
+    label: list[str] | None = None,
+    oidc_username: str = "",
+    save: Path | None = None,
+    data: Path | None = None,
+) -> int:
+    """Make an exporter, and write its configuration to a file that only you can read.
+
+    jumpstarter-controller admin exporter create rpi4-1 --label board=rpi4 --save rpi4-1.yaml
+    """
+    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+    return objects.create(
+        Kind.EXPORTER, name, namespace, label or [], username=oidc_username, save=save, data=data
+    )
+
+
+@router.command(name="create")
+def create_router(endpoint: str, /, *, save: Path, data: Path | None = None) -> int:
+    """Write the file that a router needs: the lab's router key and a certificate. Only you can read it.
+
+    `jumpstarter-router --help` says how to go on.
+
+        jumpstarter-controller admin router create router-1.lab:8083 --save router-1.pem
+    """
+    from jumpstarter_controller.folder import DataFolder, default_folder  # noqa: PLC0415
+    from jumpstarter_controller.router import credentials  # noqa: PLC0415
+
+    certified = credentials.create(DataFolder(data or default_folder()), endpoint, save)
+    print_line(
+        f"{save}: the file of router {endpoint}"
+        + ("" if certified else "; it needs --tls-cert and --tls-key")
+    )
+    return 0
+
+
+@policy.command(name="apply")
+def apply_policy(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    namespace: str = "default",
+    data: Path | None = None,
+) -> int:
+    """Make the policies of a file the lab's, at once. `-` reads standard input.
+
+    They are ExporterAccessPolicy documents as in Kubernetes. A namespace without any lets every client lease every
+    exporter; with the first one, only what a policy allows is allowed. Leases that run are left alone.
+
+        jumpstarter-controller admin policy apply policies.yaml
+        jumpstarter-controller admin policy list -o yaml
+    """
+    from jumpstarter_controller.cli import policies  # noqa: PLC0415
+
+    return policies.apply(file, namespace, data=data)
+
+
+@policy.command(name="list")
+def list_policies(
+    *,
+    namespace: str = "",
+    output: Annotated[Literal["table", "json", "yaml", "name"], Parameter(["--output", "-o"])] = "table",
+    data: Path | None = None,
+) -> int:
+    """Show every policy."""
+    from jumpstarter_controller.cli import policies  # noqa: PLC0415
+
+    return policies.listing(namespace, output, data=data)
+
+
+@policy.command(name="delete")
+def delete_policy(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+    """Delete a policy."""
+    from jumpstarter_controller.cli import policies  # noqa: PLC0415
+
+    return policies.delete(name, namespace, data=data)
+
+
+@admin.command(name="backup")
+def make_backup(
+    file: Path, /, *, overwrite: Annotated[bool, Parameter(negative="")] = False, data: Path | None = None
+) -> int:
+    """Write the whole lab to one file that only you can read; the controller may go on running.
+
+    In it are all records, the keys with which tokens are signed and routers are recognised, and the certificate that
+    the controller made for itself: keep it secret. The options of `run`, its --config, a certificate of --tls-cert
+    and the journal are not in it.
+
+        jumpstarter-controller admin backup lab-monday.backup
+        jumpstarter-controller admin backup lab.backup --overwrite --data /var/lib/jumpstarter-controller
+
+    Parameters
+    ----------
+    file
+        The file. What it had is replaced as a whole, or not at all.
+    overwrite
+        It may be there already.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+
+    return backup.backup(file, overwrite=overwrite, data=data)
+
+
+@admin.command(name="restore")
+def restore_backup(
+    file: Path, /, *, exactly: Annotated[bool, Parameter(negative="")] = False, data: Path | None = None
+) -> int:
+    """Make the lab what it was in a backup, while no controller runs.
+
+    Clients, hosts, exporters and policies are as in the backup. Leases are as they are now, and tokens that were
+    revoked stay so, as far as the present data can be read; what is different is said. Pairing codes are not
+    restored. The present data is kept in a folder beside it.
+
+        jumpstarter-controller admin restore lab-monday.backup
+        jumpstarter-controller admin restore lab-monday.backup --exactly
+
+    Parameters
+    ----------
+    file
+        A file of `admin backup`.
+    exactly
+        Leases and tokens, too, are as in the backup; tokens that are valid again are named.
+    data
+        The folder of the controller's state; made if it is not there.
+    """
+    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+
+    return backup.bring_back(file, exactly=exactly, data=data)
+
+
+@admin.command(name="export")
+def export_lab(
+    *,
+    namespace: str = "",
+    kubeconfig: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    data: Path | None = None,
+) -> int:
+    """Move the lab from its file to objects of a Kubernetes cluster, while no controller runs.
+
+    Records, uids and keys are the same, so that all tokens stay valid. The file is kept in a folder beside. One that
+    was cut short leaves the lab where it was, and goes on when it is run again.
+
+        jumpstarter-controller admin export --namespace lab
+        jumpstarter-controller admin export --namespace lab --kubeconfig cluster.yaml
+
+    Parameters
+    ----------
+    namespace
+        Of the cluster, which the lab's own has to be called, too; otherwise that of the kubeconfig.
+    kubeconfig
+        How the cluster is reached; otherwise as kubectl does.
+    overwrite
+        What else is in the namespace is replaced, or goes.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+
+    return backup.export(namespace, kubeconfig, overwrite=overwrite, data=data)
+
+
+@admin.command(name="import")
+def import_lab(
+    *,
+    namespace: str = "",
+    kubeconfig: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    data: Path | None = None,
+) -> int:
+    """Move the lab from a Kubernetes cluster to a file in its folder, while no controller runs.
+
+    The reverse of `admin export`. The objects stay, and no lease begins there any more.
+
+        jumpstarter-controller admin import
+        jumpstarter-controller admin import --namespace lab --data /var/lib/jumpstarter-controller
+
+    Parameters
+    ----------
+    namespace
+        Where the lab is; otherwise where it was exported to from this folder.
+    kubeconfig
+        How the cluster is reached; otherwise as kubectl does.
+    overwrite
+        A lab that the folder has is kept beside.
+    data
+        The folder of the controller's state; made if it is not there.
+    """
+    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+
+    return backup.import_(namespace, kubeconfig, overwrite=overwrite, data=data)
+
+
+@admin.command(name="journal")
+def read_journal(
+    *,
+    board: str = "",
+    client: str = "",
+    lease: str = "",
+    since: str = "1d",
+    until: str = "",
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=100_000))] = 10_000,
+    namespace: str = "",
+    output: Annotated[Literal["table", "json", "yaml"], Parameter(["--output", "-o"])] = "table",
+    data: Path | None = None,
+) -> int:
+    """Show who leased, extended, released and was refused what, and who switched a board, in order of time.
+
+    Exporters report the name of each call that is no mere look, never its arguments. Too many of them become a number.
+
+        jumpstarter-controller admin journal --board rpi4-1 --since 2h
+        jumpstarter-controller admin journal --client ann --since 7d --until 1d -o json
+
+    Parameters
+    ----------
+    board
+        Of that exporter only, and of its leases.
+    client
+        Of that client only.
+    lease
+        Of that lease only.
+    since
+        How long ago it begins, such as 2h or 7d, or when, such as 2026-11-28T18:00.
+    until
+        How long ago it ends, or when; otherwise now.
+    limit
+        At most so many; the newest, if there are more.
+    namespace
+        Of that namespace only.
+    output
+        As lines to read, or as data.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import journal  # noqa: PLC0415
+
+    wanted = journal.Wanted(board, client, lease, since, until, limit, namespace)
+    return journal.show(wanted, output, data=data)
+
+
+@host.command(name="list")
+def list_hosts(
+    *,
+    namespace: str = "",
+    output: Annotated[Format, Parameter(["--output", "-o"])] = "table",
+    data: Path | None = None,
+) -> int:
+    """Show every host, its boards, and which labels it may set.
+
+    jumpstarter-controller admin host list -o json
+    """
+    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+    return objects.listing(Kind.HOST, namespace, output, data=data)
+
+
+@host.command(name="change")
+def change_host(
+    name: str,
+    /,
+    *,
+    namespace: str = "default",
+    label: list[str] | None = None,
+    no_label: list[str] | None = None,
+    may_label: list[str] | None = None,
+    may_not_label: list[str] | None = None,
+    data: Path | None = None,
+) -> int:
+    """Change the labels of a host's boards, and which it may set itself; at once, on those that there are.
+
+        jumpstarter-controller admin host change pi4 --label site=berlin --may-label team
+        jumpstarter-controller admin host change pi4 --no-label site --may-not-label team
+
+    Parameters
+    ----------
+    name
+        What the host is called.
+    namespace
+        Where it is called that.
+    label
+        KEY=VALUE of each of its boards; may be repeated.
+    no_label
+        A key that was set so, and is not to be any more.
+    may_label
+        A key that it may set itself.
+    may_not_label
+        One that it may not set any more; it goes from its boards.
+    data
+        The folder of the controller's state.
+    """
+    from jumpstarter_controller.cli import hosts  # noqa: PLC0415
+
+    return hosts.change(
+        name,
+        namespace,
+        labels=label or [],
+        no_labels=no_label or [],
+        may_label=may_label or [],
+        may_not_label=may_not_label or [],
+        data=data,
+    )
+
+
+@host.command(name="revoke")
+def revoke_host(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+    """Take a host's token away, and those of its boards; what they have open ends. They stay, offline.
+
+    jumpstarter-controller admin host revoke pi4
+    """
+    from jumpstarter_controller.cli import hosts  # noqa: PLC0415
+
+    return hosts.revoke(name, namespace, data=data)
+
+
+@host.command(name="delete")
+def delete_host(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+    """Delete a host and the exporters of its boards; their tokens count no more, their leases end.
+
+    jumpstarter-controller admin host delete pi4
+    """
+    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+    return objects.delete(Kind.HOST, name, namespace, data=data)
+
+
+def _commands(group: App, kind: Kind) -> None:
+    """The commands that clients and exporters share."""
+    word = kind.lower()
+
+    def listing(
+        *,
+        namespace: str = "",
+        output: Annotated[Format, Parameter(["--output", "-o"])] = "table",
+        data: Path | None = None,
+    ) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.listing(kind, namespace, output, data=data)
+
+    def rotate(name: str, /, *, namespace: str = "default", save: Path, data: Path | None = None) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.rotate(kind, name, namespace, save=save, data=data)
+
+    def delete(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.delete(kind, name, namespace, data=data)
+
+    def enable(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.set_enabled(kind, name, namespace, enabled=True, data=data)
+
+    def disable(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
+        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+
+        return objects.set_enabled(kind, name, namespace, enabled=False, data=data)
+
+    example = "ann" if kind is Kind.CLIENT else "rpi4-1"
+    a_word = f"an {word}" if kind is Kind.EXPORTER else f"a {word}"
+    base = f"jumpstarter-controller admin {word}"
+    for function, name, sentence, more in (
+        (listing, "list", f"Show every {word}.", "-o json"),
+        (
+            rotate,
+            "rotate",
+            f"Write a new token of {a_word}; all older ones count no more.",
+            f"{example} --save {example}.yaml",
+        ),
+        (delete, "delete", f"Delete {a_word}; its tokens count no more, its leases end.", example),
+        (enable, "enable", f"Let {a_word} be used again.", example),
+        (disable, "disable", f"Let {a_word} get no more leases.", example),
+    ):
+        group.command(function, name=name, help=f"{sentence}\n\n    {base} {name} {more}\n")
+
+
+_commands(client, Kind.CLIENT)
+_commands(exporter, Kind.EXPORTER)

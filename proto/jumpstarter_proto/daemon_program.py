@@ -1,0 +1,106 @@
+"""Runs a program that is a daemon or one of its commands. What only reads options does not stay in the daemon.
+
+The libraries that parse a command line and draw its help take megabytes, and a daemon would have them for months.
+So a fork reads the options and tells them to the daemon, before that has loaded anything of its own, and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import marshal
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from jumpstarter_proto.deferred_imports import defer_imports
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.standard_streams import run_guarded
+from jumpstarter_proto.terminal import print_error_line
+
+__all__ = ["Command", "run_program"]
+
+Command = Callable[[list[str]], int | Mapping[str, Any]]
+"""Runs what the arguments say and gives its exit code; where that is the daemon, it gives the daemon's options.
+
+These are None, numbers, strings, lists of strings, and paths.
+"""
+_T = TypeVar("_T")
+_SIGNAL_CODES = 128
+"""A shell's exit code of what a signal ended is this and the signal's number."""
+
+
+def run_program(
+    name: str, arguments: list[str], command: Command, daemon: Callable[..., int], *, is_daemon: bool
+) -> NoReturn:
+    """Run one command, or the daemon with its options, and exit with its code: every error is one sentence.
+
+    `is_daemon` says whether the arguments look like the daemon's, for which a fork then reads them.
+    """
+    defer_imports()
+
+    def read() -> int | Mapping[str, Any]:
+        return _explained(lambda: command(arguments), name)
+
+    def run() -> int:
+        options = _in_fork(read, name) if is_daemon else command(arguments)
+        return options if isinstance(options, int) else daemon(**options)
+
+    sys.exit(run_guarded(lambda: _explained(run, name), name))
+
+
+def _explained(work: Callable[[], _T], name: str) -> _T | int:
+    try:
+        return work()
+    except JumpstarterError as error:
+        logging.getLogger(__name__).debug("the cause:", exc_info=error)
+        print_error_line(f"{name}: {' '.join(str(error).split())}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+
+
+def _in_fork(read: Callable[[], int | Mapping[str, Any]], name: str) -> int | dict[str, Any]:
+    """What `read` gives in a fork of this process, which has one thread yet."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _be_fork(read, name, writer)
+    os.close(writer)
+    try:
+        with open(reader, "rb") as pipe:
+            data = pipe.read()
+    finally:
+        _, status = os.waitpid(child, 0)
+    if data:
+        options: dict[str, Any] = marshal.loads(data)  # noqa: S302 - from ourselves
+        return {key: Path(*it) if isinstance(it, tuple) else it for key, it in options.items()}
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else _SIGNAL_CODES - code
+
+
+def _be_fork(read: Callable[[], int | Mapping[str, Any]], name: str, writer: int) -> NoReturn:
+    """It never comes back to what its parent was in the middle of."""
+
+    def run() -> int:
+        options = read()
+        if isinstance(options, int):
+            return options
+        # A path is a tuple of its text.
+        plain = {key: (str(it),) if isinstance(it, Path) else it for key, it in options.items()}
+        with open(writer, "wb") as pipe:
+            pipe.write(marshal.dumps(plain))
+        return 0
+
+    code = 1
+    try:
+        code = run_guarded(run, name)
+    except BrokenPipeError:  # the parent was ended meanwhile
+        pass
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
