@@ -1,0 +1,76 @@
+"""HTTP responses as cameras send them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jumpstarter_drivers.video.conftest import chunked
+from jumpstarter_drivers.video.http_response import HttpError, ResponseParser
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: Image/JPEG ; a=b\r\n"
+
+
+def read(data: bytes, size: int = 100_000) -> tuple[ResponseParser, bytes]:
+    parser = ResponseParser()
+    return parser, b"".join(parser.feed(data[at : at + size]) for at in range(0, len(data), size))
+
+
+@given(body=st.binary(max_size=100), size=st.integers(1, 60), cut=st.integers(1, 30))
+def test_bodies_are_the_same_in_pieces_of_any_size(body: bytes, size: int, cut: int) -> None:
+    chunks = b"".join(chunked(body[at : at + cut]) for at in range(0, len(body), cut))
+    for head, data in [
+        (HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode(), body + b"behind it"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunks + b"0\r\nTrailer: x\r\n\r\nbehind it"),
+    ]:
+        parser, found = read(head + data, size)
+        assert found == body
+        assert parser.has_ended
+        assert parser.head is not None
+        assert parser.head.content_type == "image/jpeg"
+
+
+def test_body_without_a_length_ends_with_the_connection() -> None:
+    parser, found = read(HEAD + b"\r\npicture")
+    assert found == b"picture"
+    assert not parser.has_ended
+    parser.end()
+    assert parser.has_ended
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        HEAD,
+        HEAD + b"Content-Length: 9\r\n\r\n12345678",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n1",
+    ],
+)
+def test_connection_that_ends_in_the_middle_is_an_error(data: bytes) -> None:
+    parser, _ = read(data)
+    with pytest.raises(HttpError, match="the connection ended"):
+        parser.end()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        HEAD + b"X: y\r\n" * 4000,
+        b"HTTP/1.1 200" + b"O" * 20_000,
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 1, 2\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffffff\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n-5\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 2000,
+    ],
+)
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_what_is_no_response_is_refused(data: bytes, size: int) -> None:
+    with pytest.raises(HttpError):
+        read(data, size)
