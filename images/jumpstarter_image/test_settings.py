@@ -76,6 +76,14 @@ def test_another_network_needs_its_own_passphrase_or_the_word_for_none() -> None
     assert read_site("wifi: {ssid: Elsewhere, passphrase: none}", KNOWN).kept.wifi == Wifi("Elsewhere", "DE")
 
 
+@pytest.mark.parametrize("passphrase", ["x" * 8, "x" * 63, "aB" * 32])
+@pytest.mark.parametrize("ssid", ["x" * 32, "é" * 16, "a"])
+def test_a_network_may_be_as_long_as_wpa_takes_it(ssid: str, passphrase: str) -> None:
+    reading = read_site(f"wifi: {{ssid: {ssid}, passphrase: {passphrase}}}", KNOWN)
+    assert reading.faults == ()
+    assert reading.kept.wifi == Wifi(ssid, "DE", passphrase)
+
+
 def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
     def interface(text: str, before: Kept) -> str:
         address = read_site(text, before).kept.address
@@ -127,12 +135,50 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
             "address: {ip: 10.0.0.2/24, gateway: 10.0.1.1}",
             "address.gateway: 10.0.1.1 is not another address of 10.0.0.0/24; it takes the router's",
         ),
+        (
+            "address: {ip: 10.0.0.2/24, gateway: 10.0.0.2}",
+            "address.gateway: 10.0.0.2 is not another address of 10.0.0.0/24",
+        ),
         ("address: {ip: 10.0.0.2/24, dns: [lab]}", "address.dns: 'lab' is no IP address"),
+        (
+            "address:\n  ip: 10.0.0.2/24\n  dns:\n  - 10.0.0.1\n  - lab",
+            "line 5, column 5: address.dns: 'lab'",
+        ),
+        ("address: {gateway: 10.0.0.1}", "address: `ip` is missing, such as 192.168.1.20/24"),
+        ("address: {ip: 10.0.0.2/24, interface: eth0}", "interface: 'eth0' is none of `wired` and `wifi`"),
+        (
+            "wifi: none\naddress: {ip: 10.0.0.2/24, interface: wifi}",
+            "address.interface: there is no `wifi`; add it, or write `wired`",
+        ),
+        (
+            f"wifi: {{ssid: {'x' * 33}, passphrase: none}}",
+            "wifi.ssid: the name of the network, `ssid`, is missing",
+        ),
+        (
+            f"wifi: {{ssid: {'é' * 17}, passphrase: none}}",
+            "wifi.ssid: the name of the network, `ssid`, is missing",
+        ),
+        ("wifi: {ssid: '', passphrase: none}", "wifi.ssid: the name of the network, `ssid`, is missing"),
+        ("wifi: {country: DEU}", "wifi.country: the radio needs a country"),
+        *(
+            (f"wifi: {{passphrase: '{word}'}}", "wifi.passphrase: a passphrase has 8 to 63 letters")
+            for word in ("x" * 7, "x" * 64, "f" * 65, "é" * 8)
+        ),
+        (f"hostname: {'x' * 64}", "hostname: 'xxx"),
+        ('hostname: "a\\x7f"', "hostname: this has characters that cannot be in it"),
         ("sshKeys: []", "sshKeys: without a key nobody could log in"),
         ("sshKeys: me", "sshKeys: this is text; it takes a list, each on a line that begins with `- `"),
         (
             "sshKeys:\n- ssh-rsa AAAA me",
             "line 2, column 3: sshKeys: this is no public key; it takes a whole line",
+        ),
+        (
+            f"sshKeys:\n- {KEY.replace('ssh-ed25519', 'ssh-rsa')}",
+            "line 2, column 3: sshKeys: this is no public key",
+        ),
+        (
+            f"sshKeys:\n- {KEY}\n- '-----BEGIN OPENSSH PRIVATE KEY-----'",
+            "line 3, column 3: sshKeys: this is a private key; it takes the line of the file that ends with .pub",
         ),
         ("timeServer: 300.1.1.1", "timeServer: '300.1.1.1' is no name or address of a time server"),
         ("timeServer: ntp.lab:123", "timeServer: 'ntp.lab:123' is no name or address of a time server"),
@@ -145,6 +191,7 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
         ("labels: {rack: 'a b'}", "labels.rack: a label has letters, digits, `-`, `_` and `.`"),
         ("labels: {'a,b': c}", "a label has letters, digits"),
         ("labels: rack", "labels: this is text; it takes `key: value` lines"),
+        (f"labels: {{rack: {'x' * 64}}}", "labels.rack: a label has letters, digits"),
         ("controller: maybe", "controller: this is text; it takes `true` or `false`"),
         ("hostname: a\nhostname: b", "line 2, column 1: 'hostname' is there twice; keep one"),
         ("hostname: a\n\twifi: b", "line 2, column 1: the line begins with a tab; YAML takes blanks there"),

@@ -72,9 +72,31 @@ async def test_a_command_is_told_who_serves_the_board_and_how_it_is_reached(file
     async with claimed(file, endpoint="lab:8082", exporter="pi-7"):
         assert "for the leases of lab:8082; lease it from there" in refusal(file)
         assert "`jumpstarter shell --exporter-name pi-7`" in refusal(file)
+    async with claimed(file, endpoint="lab:8082", socket="/run/x.sock"):
+        said = refusal(file)
+        assert said.endswith("--exporter-name rpi4`, or use it between leases: --host /run/x.sock")
+        held = claim.holder(file)
+        assert held is not None
+        assert (held.process, held.error.socket) == (str(os.getpid()), "/run/x.sock")
     with beside_others(file):
-        pass
+        assert claim.holder(file) is None
+    assert claim.holder(file) is None
     assert list(folder.iterdir()) == []
+
+
+async def test_nobody_else_is_believed_about_where_a_board_is_served(
+    file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with claimed(file, endpoint="lab:8082", socket="/run/x.sock"):
+        (lock,) = folder.iterdir()
+        if os.getuid() == 0:
+            os.chown(lock, 4711, -1)
+        else:
+            monkeypatch.setattr(os, "getuid", lambda: 4711)
+        assert refusal(file).endswith("is served by another exporter on this host; use or stop that")
+        held = claim.holder(file)
+        assert held is not None
+        assert (held.process, held.error.socket) == ("", "")
 
 
 async def test_a_daemon_waits_for_commands_to_end(file: Path, autojump_clock: Clock) -> None:

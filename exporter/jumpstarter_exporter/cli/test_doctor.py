@@ -78,6 +78,8 @@ def test_scripts_get_keys_and_numbers(capsys: Capture) -> None:
     (power,) = [one for one in found["findings"] if one["key"] == "power.undervoltage"]
     assert power.keys() == {"key", "severity", "subject", "sentence", "cure"}
     assert power["severity"] == "error"
+    assert power["sentence"].startswith("the supply's voltage is too low now")
+    assert power["cure"].startswith("use the supply")
     assert found["measures"]["undervoltage"] == 1
     assert run("-o", "yaml") == ExitCode.FAILED
     assert yaml.safe_load(capsys.readouterr().out)["measures"].keys() == found["measures"].keys()
@@ -85,8 +87,11 @@ def test_scripts_get_keys_and_numbers(capsys: Capture) -> None:
 
 def test_a_host_without_an_error_ends_with_0(home: Path, capsys: Capture) -> None:
     (home / "root/sys/devices/platform/soc/soc:firmware/get_throttled").write_text("50000\n")
-    assert run() == ExitCode.OK
-    assert "  warning  the supply's voltage has been too low since the boot" in capsys.readouterr().out
+    assert run("-q") == ExitCode.OK
+    *findings, summary = capsys.readouterr().out.splitlines()
+    warnings = [line for line in findings if line.startswith("  warning ")]
+    assert "  warning  the supply's voltage has been too low since the boot" in "\n".join(warnings)
+    assert summary.startswith(f"no errors, {len(warnings)} warning{'s' if len(warnings) > 1 else ''}")
 
 
 def test_a_broken_configuration_and_a_controller_that_is_away_are_errors(home: Path, capsys: Capture) -> None:

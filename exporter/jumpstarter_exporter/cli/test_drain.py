@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,10 +12,10 @@ import trio
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
-from jumpstarter_proto.rpc import RpcError, Server, ServerCall, StatusCode
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_exporter.cli import drain
-from jumpstarter_exporter.serve.boards import listen_at
+from jumpstarter_exporter.cli.conftest import host_served
 
 ASKS = [drain.reload_boards, partial(drain.resume_boards, ["rpi4"])]
 
@@ -24,6 +23,8 @@ ASKS = [drain.reload_boards, partial(drain.resume_boards, ["rpi4"])]
 asked_for: list[tuple[str, bool]] = []
 refused: set[str] = set()
 """Boards of which the host refuses everything."""
+reloaded: dict[str, str] = {}
+"""What a reload makes of boards, at once; without any it takes for ever."""
 
 
 class Busy(HostServiceServicer):
@@ -47,7 +48,12 @@ class Busy(HostServiceServicer):
         if request.board in refused:
             raise RpcError(StatusCode.FAILED_PRECONDITION, f"nothing to resume at {request.board}")
         problem = "broken" if request.board == "rock" else ""
-        return host_pb2.ResumeResponse(boards=[host_pb2.Board(name=request.board, problem=problem)])
+        if not request.board:
+            return host_pb2.ResumeResponse()
+        started = [request.board] if request.board == "started" else []
+        use = "leased by ann" if request.board == "leased" else ""
+        board = host_pb2.Board(name=request.board, problem=problem, use=use)
+        return host_pb2.ResumeResponse(boards=[board], started=started)
 
     async def ListBoards(  # noqa: N802 - the wire's name
         self,
@@ -63,30 +69,24 @@ class Busy(HostServiceServicer):
         request: host_pb2.ReloadRequest,
         call: ServerCall[host_pb2.ReloadRequest, host_pb2.ReloadResponse],
     ) -> host_pb2.ReloadResponse:
-        await trio.sleep_forever()
-        raise AssertionError
+        if not reloaded:
+            await trio.sleep_forever()
+        return host_pb2.ReloadResponse(
+            boards=[
+                host_pb2.ReloadedBoard(name=name, outcome=f"OUTCOME_{outcome}", text=f"is {outcome.lower()}")
+                for name, outcome in reloaded.items()
+            ]
+        )
 
 
 @pytest.fixture
 def busy(tmp_path: Path) -> Iterator[Path]:
     asked_for.clear()
     refused.clear()
-    path, scopes, listens = tmp_path / "exporter.sock", [], threading.Event()
-
-    async def serve() -> None:
-        with trio.CancelScope() as scope:
-            scopes.append((trio.lowlevel.current_trio_token(), scope))
-            async with trio.open_nursery() as nursery:
-                await nursery.start(Server([Busy()]).serve, [listen_at(path)])
-                listens.set()
-
-    thread = threading.Thread(target=trio.run, args=(serve,))
-    thread.start()
-    assert listens.wait(20)
-    yield path
-    [(token, scope)] = scopes
-    token.run_sync_soon(scope.cancel)
-    thread.join(20)
+    reloaded.clear()
+    path = tmp_path / "exporter.sock"
+    with host_served(Busy(), path):
+        yield path
 
 
 @pytest.mark.parametrize("ask", ASKS)
@@ -131,6 +131,32 @@ def test_of_several_boards_one_that_cannot_be_served_fails_the_command_and_keeps
 ) -> None:
     assert drain.resume_boards(["rock", "rpi4"], socket=busy) == ExitCode.FAILED
     assert capsys.readouterr().out == "rock: not served: broken\nrpi4: can be leased\n"
+
+
+def test_what_has_become_of_a_board_is_said(busy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert drain.resume_boards(["started", "leased", "rpi4"], socket=busy) == ExitCode.OK
+    assert capsys.readouterr().out == ("started: served again\nleased: leased by ann\nrpi4: can be leased\n")
+    assert drain.resume_boards([], socket=busy) == ExitCode.OK
+    assert capsys.readouterr().out == "this host has no board that was drained or stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        (("UNCHANGED", "STARTED", "RESTARTED", "REMOVED", "WAITING"), ExitCode.OK),
+        (("STARTED", "FAILED"), ExitCode.FAILED),
+        (("BROKEN", "STARTED"), ExitCode.USAGE),
+        (("FAILED", "BROKEN"), ExitCode.USAGE),
+    ],
+)
+def test_a_reload_says_what_has_become_of_each_board_and_ends_as_the_worst_of_them(
+    busy: Path, capsys: pytest.CaptureFixture[str], outcomes: tuple[str, ...], code: ExitCode
+) -> None:
+    reloaded.update((f"board-{number}", outcome) for number, outcome in enumerate(outcomes))
+    assert drain.reload_boards(socket=busy) == code
+    assert capsys.readouterr().out.splitlines() == [
+        f"board-{number}: is {outcome.lower()}" for number, outcome in enumerate(outcomes)
+    ]
 
 
 @pytest.mark.parametrize("exit_after", [False, True])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from jumpstarter_exporter.config import load
+from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.host_health import HostFacts, Severity
 from jumpstarter_exporter.host_health.facts import MemoryFacts, PowerFacts, ServiceUnit
@@ -24,6 +27,8 @@ class Host:
         self.power = PowerFacts("Raspberry Pi 4", None, alarm=False)
         self.looks = 0
         self.system_looks = 0
+        self.devices: tuple[dict[str, list[str]], list[str]] = ({}, [])
+        """Of the last look at the system: those of each node, and those with a pin."""
         self.alarmed = trio.Event()
         self.alarm_fault: Exception | None = None
 
@@ -48,6 +53,7 @@ class Host:
     ) -> HostFacts:
         assert is_service
         self.system_looks += 1
+        self.devices = {node: list(names) for node, names in nodes.items()}, list(gpio_outputs)
         return replace(facts, services=(SERVICE,))
 
 
@@ -84,6 +90,27 @@ async def test_programs_are_started_more_rarely_and_what_they_said_stays(
     assert (host.looks, host.system_looks) == (SYSTEM_LOOKS, 1)
     await watch.newest()
     assert host.system_looks == 2
+
+
+async def test_the_devices_of_all_boards_are_looked_at(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    inventory = Inventory()
+    console = "type: serial.PySerial, config: {url: /dev/ttyUSB7}"
+    relay = "type: power.GpioRelay, config: {pin: 17, chip: /dev/gpiochip1}"
+    for name, entries in (
+        ("rpi4", f"console: {{{console}}}"),
+        ("rock", f"a: {{{console}}}, b: {{children: {{relay: {{{relay}}}}}}}"),
+    ):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(f"export: {{{entries}}}\n")
+        add_board(inventory, load(file))
+    host = Host()
+    await HealthWatch(inventory, lambda: host).newest()
+    assert host.devices == (
+        {"/dev/ttyUSB7": ["rpi4.console", "rock.a"], "/dev/gpiochip1": ["rock.b.relay"]},
+        ["rock.b.relay"],
+    )
 
 
 async def test_only_other_findings_are_news(autojump_clock: trio.testing.MockClock) -> None:

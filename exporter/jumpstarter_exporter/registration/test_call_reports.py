@@ -111,6 +111,37 @@ async def test_calls_are_told_within_a_second_or_two_with_their_age_and_nothing_
         assert len(ours.requests) == 1
 
 
+async def test_all_that_is_known_of_a_call_is_told_each_in_its_place(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours = Ours()
+    async with reporting(lab, ours) as (reporter, _):
+        reporter.connected()
+        at = trio.current_time()
+        caller = Caller("ana", is_hook=True)
+        reporter.note(
+            CallNote(
+                "disk", "flash", caller, at, "ABORTED", 7.5, received=11, sent=22, lease="l", session="s"
+            )
+        )
+        await trio.sleep(BATCH_SECONDS * 2)
+        [[one]] = [request.calls for request in ours.requests]
+        assert 0 < one.age_seconds < BATCH_SECONDS * 2
+        one.ClearField("age_seconds")
+        assert one == exporter_pb2.DeviceCall(
+            device="disk",
+            method="flash",
+            user="ana",
+            by_hook=True,
+            status="ABORTED",
+            seconds=7.5,
+            received_bytes=11,
+            sent_bytes=22,
+            lease="l",
+            session="s",
+        )
+
+
 async def test_while_the_controller_is_away_calls_are_kept_up_to_a_bound_and_then_counted(
     lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -172,6 +203,23 @@ async def test_an_older_controller_is_asked_once_and_nothing_is_kept_for_it(
         assert not reporter._waiting
 
 
+async def test_the_controller_that_comes_after_an_older_one_is_told_again(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    replaced = Replaced()
+    replaced.may_answer.set()
+    async with reporting(lab, replaced) as (reporter, _):
+        reporter.connected()
+        reporter.note(note("on"))
+        await trio.sleep(10)
+        assert replaced.methods == []
+        reporter.disconnected()
+        reporter.connected()
+        reporter.note(note("off"))
+        await trio.sleep(10)
+        assert replaced.methods == ["off"]
+
+
 @pytest.mark.parametrize("is_back", [True, False])
 async def test_what_an_older_controller_did_not_take_is_told_to_the_one_that_has_come_meanwhile(
     lab: Lab, autojump_clock: trio.testing.MockClock, is_back: bool
@@ -212,6 +260,23 @@ async def test_what_is_left_is_told_at_the_end(lab: Lab, autojump_clock: trio.te
             reporter.note(note(str(number)))
         await reporter.flush()
         assert len(ours.methods) == MAX_BATCH + 1
+
+
+async def test_how_many_were_left_out_is_told_at_the_end_also_where_nothing_else_is_left(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours = Ours()
+    async with reporting(lab, ours) as (reporter, _):
+        ours.loses = 1000
+        reporter.connected()
+        reporter.note(note("first"))
+        await trio.sleep(BATCH_SECONDS * 1.5)
+        for number in range(MAX_WAITING + 7):  # while the first is not known to have arrived
+            reporter.note(note(str(number)))
+        ours.loses = 0
+        await reporter.flush()
+        assert sum(request.omitted for request in ours.requests) == 7
+        assert ours.methods == ["first", *map(str, range(MAX_WAITING))]
 
 
 STEPS = st.lists(

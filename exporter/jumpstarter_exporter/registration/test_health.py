@@ -14,6 +14,7 @@ from jumpstarter_proto.rpc import ServerCall, Servicer
 
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.host_health.facts import HostFacts, PowerFacts
+from jumpstarter_exporter.host_health.findings import HealthFinding, Severity
 from jumpstarter_exporter.host_health.test_watch import Host
 from jumpstarter_exporter.host_health.watch import LOOK_SECONDS, HealthWatch
 from jumpstarter_exporter.registration.conftest import Lab, Wired
@@ -179,6 +180,31 @@ async def test_the_one_that_has_come_meanwhile_is_told_whatever_the_one_before_h
             assert len(replaced.heard) == 2
 
 
+async def test_a_finding_is_told_with_all_that_is_said_of_it(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours = Ours()
+    told = Told(lab, ours)
+    watch = told.reporter._watch
+    async with trio.open_nursery() as nursery:
+        with running(told, nursery):
+            report = await watch.newest()
+            finding = HealthFinding("disk.space", Severity.WARNING, "it is full", "make room", "/var")
+            watch._report = replace(report, findings=(finding,))
+            told.reporter.connected()
+            await at_rest()
+            ((_, request),) = ours.heard
+            assert list(request.findings) == [
+                exporter_pb2.HealthFinding(
+                    key="disk.space",
+                    severity="warning",
+                    subject="/var",
+                    sentence="it is full",
+                    cure="make room",
+                )
+            ]
+
+
 async def test_long_findings_are_cut(lab: Lab, autojump_clock: trio.testing.MockClock) -> None:
     ours = Ours()
     told = Told(lab, ours)
@@ -187,12 +213,14 @@ async def test_long_findings_are_cut(lab: Lab, autojump_clock: trio.testing.Mock
     async with trio.open_nursery() as nursery:
         with running(told, nursery):
             report = await watch.newest()
-            long = replace(report.findings[0], sentence="x" * 5000)
+            long = replace(report.findings[0], sentence="x" * 5000, cure="y" * 5000, subject="z" * 5000)
             watch._report = replace(report, findings=(long,) * 100)
             told.reporter.connected()
             await at_rest()
             ((_, request),) = ours.heard
-            assert (len(request.findings), len(request.findings[0].sentence)) == (64, 1000)
+            assert len(request.findings) == 64
+            one = request.findings[0]
+            assert {len(text) for text in (one.sentence, one.cure, one.subject)} == {1000}
 
 
 async def test_a_controller_that_hangs_is_told_again_with_the_next_look(

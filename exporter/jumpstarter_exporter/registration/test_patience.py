@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from jumpstarter_proto.remote import EndpointError
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_exporter.registration.patience import LONGEST, SHORT, SLOW, Pace, Patience, is_refusal
+from jumpstarter_exporter.registration.patience import (
+    LONGEST,
+    SHORT,
+    SLOW,
+    SLOW_FIRST,
+    Pace,
+    Patience,
+    is_refusal,
+)
 
 AWAY = RpcError(StatusCode.UNAVAILABLE, "cannot connect to lab:8082")
 DELETED = RpcError(StatusCode.UNKNOWN, "exporter lab/one not found: it was deleted")
@@ -52,6 +60,15 @@ def test_a_refusal_is_an_error_and_is_tried_slowly() -> None:
     loud = [number for number, pause in enumerate(pauses) if pause.level == logging.ERROR]
     assert loud == [0, 10], "said aloud at first, and again after ten"
     assert SLOW / 2 <= pauses[-1].seconds <= SLOW
+
+
+def test_who_was_served_for_a_while_and_is_refused_anew_is_tried_as_soon_as_at_first() -> None:
+    patience = Patience()
+    for _ in range(12):
+        patience.failed(DELETED)
+    patience.worked()
+    again = patience.failed(DELETED)
+    assert (again.seconds <= SLOW_FIRST, again.level) == (True, logging.ERROR)
 
 
 def test_a_controller_that_ends_its_stream_well_is_asked_again_soon() -> None:
