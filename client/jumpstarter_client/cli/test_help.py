@@ -64,7 +64,7 @@ Usage: jumpstarter power VERB [DEVICE] [ARGUMENT ...]
   on      Switch the board on.
   off     Switch the board off.
   cycle   Switch the board off, wait, and switch it on.
-  read    Measure voltage and current.
+  read    Measure voltage, current and power.
   rescue  Start the board in its rescue mode, where the power switch has one.
 
   jumpstarter power on rpi4

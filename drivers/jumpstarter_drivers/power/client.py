@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -59,22 +60,40 @@ class PowerClient(DriverClient):
             # Exporters of Jumpstarter 0.9 leave it to the client.
             await self._cycle_from_here(wait)
 
-    @verb
-    @twin_iter
-    async def read(
+    @verb(name="read")
+    def read_command(
         self,
-        count: Annotated[int, Parameter(name=["--count", "-n"])] = 1,
+        count: Annotated[int | None, Parameter(name=["--count", "-n"])] = None,
         interval: Annotated[float, Parameter(name=["--interval", "-i"])] = 1.0,
-    ) -> AsyncIterator[PowerReading]:
-        """Measure voltage and current.
+        watch: Annotated[bool, Parameter(name=["--watch", "-w"], negative=())] = False,
+    ) -> Iterator[PowerReading] | None:
+        """Measure voltage, current and power.
 
         Parameters
         ----------
         count
-            How often to ask; 0 goes on until Ctrl-C.
+            How often to ask: once if it is left out, and 0 goes on until Ctrl-C.
         interval
             Seconds between asking.
+        watch
+            Go on until Ctrl-C. On a terminal one line shows the last reading and a plot of those before.
         """
+        times = count if count is not None else 0 if watch else 1
+        readings = self.read(times, interval)
+        if watch:
+            # Switching a board, which is most of what one does, needs none of it.
+            from jumpstarter_client.progress import is_live  # noqa: PLC0415
+
+            from jumpstarter_drivers.power.watching import watch_readings  # noqa: PLC0415
+
+            if is_live(sys.stdout):
+                watch_readings(readings, sys.stdout)
+                return None
+        return readings
+
+    @twin_iter
+    async def read(self, count: int = 1, interval: float = 1.0) -> AsyncIterator[PowerReading]:
+        """Measure so many times, 0 without end, with so many seconds between."""
         import msgspec  # noqa: PLC0415 - switching a board, which is most of what one does, needs none of it
 
         asked = 0

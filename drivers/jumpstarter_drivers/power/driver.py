@@ -19,9 +19,6 @@ from jumpstarter_drivers.power.reading import PowerReading
 
 __all__ = ["GpioRelay", "HubPort", "MockPower", "PowerInterface", "PowerSwitch", "SyncMockPower"]
 
-_ON_SECONDS = 10.0
-"""How long an interrupted power cycle may take to switch on again."""
-
 State = Literal["leave", "on", "off"]
 
 
@@ -34,6 +31,11 @@ class PowerInterface(Driver):
 
     release: State | bool = "leave"
     """What the end of a session that has used it does to the board: leave it as it is, or switch it on or off."""
+
+    @property
+    def switch_seconds(self) -> float:
+        """How long an interrupted power cycle may take to switch on again."""
+        return 10.0
 
     async def end_session(self) -> None:
         """Switch as `release` says."""
@@ -73,10 +75,10 @@ class PowerInterface(Driver):
                 await self._run(self.off)
                 await trio.sleep(wait)
             except trio.Cancelled:
-                with trio.fail_after(_ON_SECONDS, shield=True):
+                with trio.fail_after(self.switch_seconds, shield=True):
                     await self._run(self.on)
                 raise
-            with trio.fail_after(_ON_SECONDS, shield=True):
+            with trio.fail_after(self.switch_seconds, shield=True):
                 await self._run(self.on)
 
     async def _run(self, switch: Callable[[], Awaitable[None] | None]) -> None:

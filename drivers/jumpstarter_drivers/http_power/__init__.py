@@ -1,0 +1,5 @@
+"""Switches and measures outlets with a web interface: Shelly, Tasmota, power strips in racks, any URLs."""
+
+INTERFACE = "power"
+DRIVERS = {"jumpstarter_driver_http_power.driver.HttpPower": "HttpPower"}
+CLIENTS: dict[str, str] = {}

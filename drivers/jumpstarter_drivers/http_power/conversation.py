@@ -1,0 +1,154 @@
+"""Asks one device: with its credentials, one request at a time, and with a sentence for each answer that is none."""
+
+from __future__ import annotations
+
+import ssl
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+from jumpstarter_proto.json_texts import parse_json
+from jumpstarter_proto.private_files import read_private
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_drivers.http_power.credentials import Authenticator, Credentials, Scheme
+from jumpstarter_drivers.http_power.exchange import Answer, Origin, Request, exchange
+from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
+
+__all__ = ["Conversation", "Trust", "read_password"]
+
+MAX_MESSAGE_LENGTH = 120
+_LOGOUT_SECONDS = 2.0
+_locks: weakref.WeakValueDictionary[Origin, trio.Lock] = weakref.WeakValueDictionary()
+"""By device: outlets of one power strip may be those of several boards, and small devices serve one user at a time."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Which certificates are believed, of a device with https."""
+
+    ca: str | None = None
+    """A file with the only authorities; None is the system's."""
+    is_insecure: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """Blocking: it reads files. OSError if it cannot."""
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.is_insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def read_password(password: str | None, file: str | None) -> str | None:
+    """The configured password, or the first line of the file that only the exporter's user can read. Blocking.
+
+    Raises:
+        PrivateFileError: it cannot be read, or others can read it.
+        ValueError: it is no text.
+    """
+    if file is None:
+        return password
+    try:
+        return read_private(Path(file).expanduser()).decode().partition("\n")[0].rstrip("\r")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is no text; write the password into its first line") from None
+
+
+class Conversation:
+    """With one device, from when a driver is opened until it is closed; it holds no connection."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        scheme: Scheme,
+        credentials: Credentials | None,
+        *,
+        seconds: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._origin = origin
+        self._has_password = credentials is not None
+        self._authenticator = Authenticator(scheme, credentials)
+        self._seconds = seconds
+        self._tls = tls
+        self._lock = _locks.setdefault(origin, trio.Lock())
+
+    async def ask(self, request: Request) -> Answer:
+        """The answer, which has a status of 200 to 299.
+
+        Raises:
+            OutletUnreachable: there is none; or the device says that it cannot answer now.
+            OutletRefused: it is a refusal, or leads elsewhere.
+        """
+        async with self._lock:
+            return await self._ask(request)
+
+    @asynccontextmanager
+    async def logged_in(self, login: Request, logout: Request) -> AsyncIterator[None]:
+        """A block in which `ask_inside` may be used, for devices that let one address in at a time."""
+        async with self._lock:
+            try:
+                await self._ask(login)
+                yield
+            finally:
+                with trio.move_on_after(_LOGOUT_SECONDS, shield=True):
+                    await self._ask(logout)
+
+    async def ask_inside(self, request: Request) -> Answer:
+        """`ask`, inside of `logged_in`."""
+        return await self._ask(request)
+
+    async def _ask(self, request: Request) -> Answer:
+        answer = await self._send(request)
+        if answer.status == 401 and self._authenticator.challenged(
+            answer.headers.get_all("WWW-Authenticate", [])
+        ):
+            answer = await self._send(request)
+        if 200 <= answer.status <= 299:
+            return answer
+        raise self._refusal(request, answer)
+
+    async def _send(self, request: Request) -> Answer:
+        headers = self._authenticator.header(request.method, request.target)
+        return await exchange(self._origin, request, headers, seconds=self._seconds, tls=self._tls)
+
+    def _refusal(self, request: Request, answer: Answer) -> OutletRefused | OutletUnreachable:
+        status, where = answer.status, self._origin
+        said = _message(answer)
+        quoted = f" ({said})" if said else ""
+        if status == 401:
+            if self._has_password:
+                return OutletRefused(
+                    f"{where} does not accept the user and the password; correct them in the configuration"
+                )
+            return OutletRefused(f"{where} asks for a password; add `password_file` to the configuration")
+        if status == 403:
+            return OutletRefused(
+                f"{where} forbids {request}{quoted}; see what its web interface allows this user"
+            )
+        if 300 <= status <= 399:
+            location = shown(answer.headers.get("Location", "nowhere").partition("?")[0], MAX_MESSAGE_LENGTH)
+            return OutletRefused(
+                f"{where} redirects {request} to {location}, which is not followed; configure the address that answers"
+            )
+        if status == 404:
+            return OutletRefused(
+                f"{where} has no {request}{quoted}; check what kind of device it is, and the outlet"
+            )
+        if status >= 500 and not said:
+            return OutletUnreachable(f"{where} answers {request} with the error {status}; restart it")
+        return OutletRefused(f"{where} refuses {request} with the status {status}{quoted}; check the outlet")
+
+
+def _message(answer: Answer) -> str:
+    """What a device says of an error in JSON, as Shellys do."""
+    try:
+        data = parse_json(answer.body)
+    except ValueError:
+        return ""
+    message = data.get("message") if isinstance(data, dict) else None
+    return shown(message, MAX_MESSAGE_LENGTH) if isinstance(message, str) else ""

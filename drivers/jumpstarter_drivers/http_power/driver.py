@@ -1,0 +1,380 @@
+"""Outlets with a web interface. `HttpOutlet` knows brands by the rows of `device_table`; `HttpPower` takes any URLs."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, export
+from jumpstarter_proto.documents import nearest
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_drivers.http_power.conversation import Conversation, Trust, read_password
+from jumpstarter_drivers.http_power.credentials import Credentials, Scheme
+from jumpstarter_drivers.http_power.device_table import DEVICES, HttpDevice, Measure
+from jumpstarter_drivers.http_power.exchange import Answer, Origin, Request
+from jumpstarter_drivers.http_power.templates import fill_path, fill_request, make_request
+from jumpstarter_drivers.http_power.values import find_number, find_text
+from jumpstarter_drivers.power.outlet import OutletRefused, RemoteOutlet
+from jumpstarter_drivers.power.reading import PowerReading
+
+__all__ = ["HttpOutlet", "HttpPower"]
+
+
+@dataclass(kw_only=True, eq=False)
+class _WebOutlet(RemoteOutlet):
+    """What outlets with a web interface have in common."""
+
+    ca: str | None = None
+    """A file with the certificate, or its authority, of a device with https."""
+    insecure_tls: bool = False
+    """Whether any certificate is believed. Whoever is in between then learns the password."""
+
+    def __post_init__(self) -> None:
+        """Check the addresses."""
+        super().__post_init__()
+        self._conversations: dict[Origin, Conversation] = {}
+
+    @abstractmethod
+    def credentials(self) -> tuple[Scheme, Credentials | None]:
+        """Blocking: it may read a file."""
+
+    async def open(self) -> None:
+        """Read the password; nothing is asked of the device before its first use."""
+        self._scheme, self._credentials = await self.in_thread(self.credentials)
+        self._conversations = {}
+
+    async def conversation(self, origin: Origin) -> Conversation:
+        """With a device."""
+        if origin not in self._conversations:
+            tls = None
+            if origin.scheme == "https":
+                try:
+                    tls = await self.in_thread(Trust(self.ca, self.insecure_tls).context)
+                except OSError as error:
+                    raise OutletRefused(
+                        f"the certificates in {self.ca} cannot be read: {error.strerror}"
+                    ) from None
+            self._conversations[origin] = Conversation(
+                origin, self._scheme, self._credentials, seconds=self.attempt_seconds, tls=tls
+            )
+        return self._conversations[origin]
+
+    async def measured(self, answer: Answer, measures: Mapping[str, Measure]) -> PowerReading:
+        """What an answer says. NotImplementedError if that is nothing."""
+        found = {
+            name: number * measure.factor
+            for name, measure in measures.items()
+            if (number := find_number(answer.text, measure.path)) is not None
+        }
+        if not found:
+            raise NotImplementedError(f"{self.label} measures nothing; use a device with a meter")
+        shown_values = {name: round(number, 6) for name, number in found.items()}
+        return PowerReading(**shown_values, measured=tuple(n for n in ("voltage", "current") if n in found))
+
+    @export(reads=True)
+    async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
+        """Measure once."""
+        try:
+            reading = await self.reading()
+        except OutletRefused as error:
+            raise OutletRefused(f"{self.label}: {error}") from None
+        except DeviceMissing as error:
+            reason = f"{self.label} was not read: {error}"
+            self.missing(reason)
+            raise DeviceMissing(reason) from None
+        self.ready()
+        yield reading
+
+    @abstractmethod
+    async def reading(self) -> PowerReading:
+        """Measure. NotImplementedError if there is no meter."""
+
+
+@dataclass(kw_only=True, eq=False)
+class HttpOutlet(_WebOutlet):
+    """An outlet of a brand that is known.
+
+        export:
+          power:
+            type: http_power.HttpOutlet
+            config:
+              device: shelly           # README.md lists them
+              host: 192.168.1.65       # or host:port, or https://host
+              outlet: 0                # as the device counts; its first one if left out
+              password_file: /etc/jumpstarter/shelly.password
+
+    Opening and closing it switch nothing.
+    """
+
+    device: str
+    host: str
+    outlet: int | str | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+
+    def __post_init__(self) -> None:
+        """Find the row."""
+        super().__post_init__()
+        if self.device not in DEVICES:
+            raise ValueError(f"device is {self.device!r}; {nearest(self.device, DEVICES)}")
+        try:
+            self._origin = Origin.parse(self.host)
+        except ValueError as error:
+            raise ValueError(f"host: {error}") from None
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("there are both password and password_file; leave one out")
+        self._row: HttpDevice = DEVICES[self.device]
+        number = self._row.first if self.outlet is None else self.outlet
+        self._outlet = str(number)
+        if not re.fullmatch(r"[\w.-]{1,100}", self._outlet):
+            raise ValueError("outlet takes the number or the name that the device gives to it")
+        self._is_first = number == self._row.first
+        index = str(int(self._outlet) - 1) if self._outlet.isdecimal() else self._outlet
+        self._names = {"outlet": self._outlet, "index": index, "user": "", "password": ""}
+
+    @property
+    def label(self) -> str:
+        """Outlet, brand and address."""
+        return f"outlet {self._outlet} of the {self._row.label} at {self._origin}"
+
+    def describe_hardware(self) -> str:
+        """The same; `check` asks no device."""
+        return f"{self.label}, by {self._origin.scheme}"
+
+    def credentials(self) -> tuple[Scheme, Credentials | None]:
+        """As configured, with the brand's own user name."""
+        password = read_password(self.password, self.password_file)
+        user = self._row.user if self.user is None else self.user
+        if password is None:
+            return self._row.scheme, None
+        self._names |= {"user": user, "password": password}
+        return self._row.scheme, Credentials(user, password)
+
+    @property
+    def tells_state(self) -> bool:
+        """As the row says."""
+        return self._row.state is not None
+
+    async def send(self, *, on: bool) -> None:
+        """Send the row's request."""
+        switch = self._row.switch
+        template = switch if isinstance(switch, str) else switch[0 if on else 1]
+        await self._ask(template, value=self._row.values[0 if on else 1])
+
+    async def is_on(self) -> bool | None:
+        """Ask with the row's request."""
+        if self._row.state is None:
+            return None
+        answer = await self._ask(self._row.state)
+        path = self._row.state_at
+        said = find_text(answer.text, fill_path(path, self._names))
+        if said is None and self._is_first and (path := self._row.state_at_first):
+            said = find_text(answer.text, fill_path(path, self._names))
+        if said is None:
+            raise OutletRefused("its answer has no state of this outlet; check `device` and `outlet`")
+        return True if said in self._row.on else False if said in self._row.off else None
+
+    async def reading(self) -> PowerReading:
+        """Ask with the row's request."""
+        row = self._row
+        if row.meter is None:
+            raise NotImplementedError(f"the {row.label} does not measure; use a device with a meter")
+        answer = await self._ask(row.meter)
+        if row.valid_at and find_text(answer.text, fill_path(row.valid_at, self._names)) == "false":
+            raise DeviceFailed(f"{self.label} says that what it measures is not valid yet; try again")
+        measures = {
+            name: Measure(fill_path(measure.path, self._names), measure.factor)
+            for name, measure in row.measures.items()
+        }
+        return await self.measured(answer, measures)
+
+    async def _ask(self, template: str, value: str = "") -> Answer:
+        suffix = self._row.login_query if self._names["password"] else ""
+        request = fill_request(template, {**self._names, "value": value}, suffix)
+        answer = await (await self.conversation(self._origin)).ask(request)
+        if self._row.refusal and re.search(self._row.refusal, answer.text):
+            raise OutletRefused(
+                f"it answers {_without(answer.text, self._names['password'])}; check `outlet` and password"
+            )
+        return answer
+
+
+@dataclass(kw_only=True)
+class HttpEndpoint:
+    """A request, by 0.9's names for its parts."""
+
+    url: str = field(repr=False)
+    method: str = "GET"
+    data: str | None = field(default=None, repr=False)
+    voltage_path: str | None = None
+    current_path: str | None = None
+    power_path: str | None = None
+    energy_path: str | None = None
+    """Watt-hours."""
+
+    def origin(self) -> Origin:
+        """Where it goes. ValueError if the URL is none."""
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError("url takes an address that begins with http:// or https://")
+        return Origin.parse(self.url)
+
+    def request(self) -> Request:
+        """What is asked."""
+        parts = urllib.parse.urlsplit(self.url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return make_request(self.method, urllib.parse.quote(target, safe="%/:=&?~#+!$,;'@()*[]|"), self.data)
+
+    def credentials(self) -> Credentials | None:
+        """Those in the URL."""
+        parts = urllib.parse.urlsplit(self.url)
+        if parts.username is None:
+            return None
+        return Credentials(urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or ""))
+
+
+@dataclass(kw_only=True)
+class HttpStateEndpoint(HttpEndpoint):
+    """A request whose answer says whether the outlet is on."""
+
+    path: str = ""
+    """Where in the JSON; or a pattern with one group, behind a `~`."""
+    on: str | bool | int | None = None
+    """What it says if it is on; on, true and 1 if left out."""
+    off: str | bool | int | None = None
+
+
+@dataclass(kw_only=True)
+class HttpLogin:
+    """A user's name and password."""
+
+    user: str = ""
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+
+
+@dataclass(kw_only=True)
+class HttpAuth:
+    """How the device is told who asks. `digest` is MD5 or SHA-256, as the device wants it; a bearer is a token."""
+
+    basic: HttpLogin | None = None
+    digest: HttpLogin | None = None
+    bearer: HttpLogin | None = None
+
+    def chosen(self) -> tuple[Scheme, HttpLogin | None]:
+        """ValueError if there are several."""
+        given: list[tuple[Scheme, HttpLogin]] = []
+        given += [("basic", self.basic)] if self.basic else []
+        given += [("digest", self.digest)] if self.digest else []
+        given += [("bearer", self.bearer)] if self.bearer else []
+        if len(given) > 1:
+            raise ValueError(
+                f"auth has {' and '.join(scheme for scheme, _ in given)}; keep the one that the device wants"
+            )
+        return given[0] if given else ("none", None)
+
+
+@dataclass(kw_only=True, eq=False)
+class HttpPower(_WebOutlet):
+    """Any outlet that is switched by URLs, with the keys of Jumpstarter 0.9.
+
+        export:
+          power:
+            type: http_power.HttpPower
+            config:
+              power_on: {url: "http://10.0.0.7/outlet?1=ON"}
+              power_off: {url: "http://10.0.0.7/outlet?1=OFF"}
+              power_state: {url: "http://10.0.0.7/status", path: outlets.0.on}   # read after each switch
+
+    Opening and closing it switch nothing.
+    """
+
+    name: str = "device"
+    power_on: HttpEndpoint
+    power_off: HttpEndpoint
+    power_read: HttpEndpoint | None = None
+    power_state: HttpStateEndpoint | None = None
+    auth: HttpAuth | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the URLs."""
+        super().__post_init__()
+        for key in ("power_on", "power_off", "power_read", "power_state"):
+            if (endpoint := getattr(self, key)) is not None:
+                try:
+                    endpoint.origin()
+                    endpoint.request()
+                except ValueError as error:
+                    raise ValueError(f"{key}: {error}") from None
+        self._scheme_name, self._login = (self.auth or HttpAuth()).chosen()
+
+    @property
+    def label(self) -> str:
+        """Its name and address."""
+        return f"{self.name} at {self.power_on.origin()}"
+
+    def describe_hardware(self) -> str:
+        """Its addresses, without what may be secret."""
+        return f"{self.label}, by {self.power_on.request()} and {self.power_off.request()}"
+
+    def credentials(self) -> tuple[Scheme, Credentials | None]:
+        """Of `auth`, else those in the URL."""
+        if self._login is None:
+            return "basic", self.power_on.credentials()
+        return self._scheme_name, Credentials(
+            self._login.user, read_password(self._login.password, self._login.password_file) or ""
+        )
+
+    @property
+    def tells_state(self) -> bool:
+        """If it is configured."""
+        return self.power_state is not None
+
+    async def send(self, *, on: bool) -> None:
+        """Ask the URL."""
+        await self._ask(self.power_on if on else self.power_off)
+
+    async def is_on(self) -> bool | None:
+        """Ask the URL."""
+        state = self.power_state
+        if state is None:
+            return None
+        answer = await self._ask(state)
+        said = find_text(answer.text, state.path)
+        if said is None:
+            raise OutletRefused(f"there is no {state.path!r} in its answer; correct `power_state.path`")
+        on = {"true", "on", "1"} if state.on is None else {str(state.on).lower()}
+        off = {"false", "off", "0"} if state.off is None else {str(state.off).lower()}
+        return True if said in on else False if said in off else None
+
+    async def reading(self) -> PowerReading:
+        """Ask the URL. What has no path is looked for by its name, and is 0 if it is not there, as 0.9 has it."""
+        read = self.power_read
+        if read is None:
+            raise NotImplementedError(f"{self.label} has no `power_read`; add it if the device can measure")
+        answer = await self._ask(read)
+        paths = {
+            "voltage": read.voltage_path,
+            "current": read.current_path,
+            "power": read.power_path,
+            "energy": read.energy_path,
+        }
+        for path in filter(None, paths.values()):
+            if find_number(answer.text, path) is None:
+                raise OutletRefused(
+                    f"there is no number at {path!r} in its answer; correct the path in `power_read`"
+                )
+        return await self.measured(answer, {name: Measure(path or name) for name, path in paths.items()})
+
+    async def _ask(self, endpoint: HttpEndpoint) -> Answer:
+        return await (await self.conversation(endpoint.origin())).ask(endpoint.request())
+
+
+def _without(text: str, password: str) -> str:
+    """The beginning of an answer, which may repeat the password that it was asked with."""
+    text = " ".join(text.split())
+    return shown(text.replace(password, "...") if password else text, 160)

@@ -1,0 +1,217 @@
+"""One HTTP request and its answer over a trio stream, within a time and a size.
+
+So no thread is left behind, and a user who leaves ends it at once. The standard library reads the answers.
+
+Redirects are not followed: credentials and switching commands go to the host that the configuration names, and to no
+other.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ssl
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import trio
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
+
+__all__ = ["Answer", "Origin", "Request", "exchange"]
+
+MAX_ANSWER_SIZE = 64 * 1024
+_CHUNK = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a device is."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, url: str) -> Origin:
+        """Of a URL, or of a bare `host`, `host:port`, which is plain HTTP.
+
+        Raises:
+            ValueError: it is none; does not repeat what may be a password.
+        """
+        parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or port in (-1, 0)
+            or not url.isprintable()
+        ):
+            raise ValueError("an address such as 10.0.0.7, outlet.lab:8080 or https://outlet.lab is expected")
+        return cls(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
+
+    @property
+    def has_default_port(self) -> bool:
+        """Whether it needs no port in its name."""
+        return self.port == (443 if self.scheme == "https" else 80)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.has_default_port else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to ask. Its text names no credentials."""
+
+    method: str
+    target: str
+    """Path and query."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+    def __str__(self) -> str:
+        """Method and path; a query may have a password in it."""
+        return f"{self.method} {shown(self.target.partition('?')[0], 80)}"
+
+    def encode(self, origin: Origin, headers: Mapping[str, str]) -> bytes:
+        """As it travels, with more headers."""
+        fields = {
+            "Host": str(origin),
+            "User-Agent": "jumpstarter",
+            "Connection": "close",
+            **self.headers,
+            **headers,
+        }
+        if self.body is not None or self.method in ("POST", "PUT", "PATCH"):
+            fields["Content-Length"] = str(len(self.body or b""))
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return f"{self.method} {self.target} HTTP/1.1\r\n{head}\r\n".encode() + (self.body or b"")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body; what is no UTF-8 is replaced."""
+        return self.body.decode("utf-8", "replace")
+
+
+async def exchange(
+    origin: Origin,
+    request: Request,
+    headers: Mapping[str, str],
+    *,
+    seconds: float,
+    tls: ssl.SSLContext | None = None,
+) -> Answer:
+    """Send a request on a connection of its own, and read the answer. A cancelled one may have arrived.
+
+    Raises:
+        OutletUnreachable: nobody there, too slow, cut, too large, or no HTTP.
+        OutletRefused: the certificate is not trusted.
+    """
+    said = request.encode(origin, headers)
+    try:
+        with trio.fail_after(seconds):
+            stream: trio.abc.Stream = await trio.open_tcp_stream(origin.host, origin.port)
+            if origin.scheme == "https":
+                context = tls or ssl.create_default_context()
+                stream = trio.SSLStream(stream, context, server_hostname=origin.host, https_compatible=True)
+            async with stream:
+                await stream.send_all(said)
+                return await _receive(stream, request)
+    except trio.TooSlowError:
+        raise OutletUnreachable(
+            f"{origin} does not answer {request} within {seconds:g} s; check its network and restart it"
+        ) from None
+    except (OSError, trio.BrokenResourceError, ssl.SSLError) as error:
+        cause = _first_cause(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise OutletRefused(
+                f"the certificate of {origin} is not trusted ({cause.verify_message}); name its authority in `ca`"
+            ) from None
+        text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        reason = text.rpartition("): ")[2]  # behind trio's "Error connecting to (..., ...): "
+        raise OutletUnreachable(
+            f"{origin} cannot be reached ({shown(reason)}); check its address and network"
+        ) from None
+
+
+async def _receive(stream: trio.abc.Stream, request: Request) -> Answer:
+    data = b""
+    while True:
+        piece = await stream.receive_some(_CHUNK)
+        data += piece
+        try:
+            if (answer := parse(data, request.method, at_end=not piece)) is not None:
+                return answer
+        except (http.client.HTTPException, ValueError):
+            raise OutletUnreachable(
+                f"what {request} is answered is no HTTP; check that its web interface is at this address and port"
+            ) from None
+        if not data:
+            raise OutletUnreachable(
+                f"the connection was closed without an answer to {request}; the device may have been restarted"
+            )
+        if not piece:
+            raise OutletUnreachable(
+                f"the answer to {request} was cut after {len(data)} bytes; the device may have been restarted"
+            )
+        if len(data) > MAX_ANSWER_SIZE:
+            raise OutletUnreachable(
+                f"the answer to {request} is longer than {MAX_ANSWER_SIZE // 1024} KiB; check the address"
+            )
+
+
+def parse(data: bytes, method: str, *, at_end: bool) -> Answer | None:
+    """The answer in these bytes, or None while it is not whole. `at_end` if no more will come.
+
+    Raises:
+        ValueError, http.client.HTTPException: it is no HTTP.
+    """
+    if not data.startswith(b"HTTP/"[: len(data)]):
+        raise ValueError("no HTTP")
+    if b"\r\n\r\n" not in data and b"\n\n" not in data:
+        return None
+    response = http.client.HTTPResponse(_Received(data), method=method)  # type: ignore[arg-type] # what it uses of a socket
+    try:
+        response.begin()
+        is_bounded = response.length is not None or response.chunked
+        body = response.read()
+    except (http.client.IncompleteRead, http.client.RemoteDisconnected):
+        return None
+    return Answer(response.status, response.headers, body) if is_bounded or at_end else None
+
+
+class _Received:
+    """Bytes as the socket that `http.client` reads."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _: str) -> io.BytesIO:
+        """The only thing that is asked of it."""
+        return io.BytesIO(self._data)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Trio's connections fail with a group of what each address said."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif isinstance(error.__cause__, OSError | BaseExceptionGroup):
+            error = error.__cause__
+        else:
+            return error

@@ -1,0 +1,74 @@
+"""Values in what a device answers: by a path into JSON, or by a pattern in anything else. Without I/O.
+
+A path has names and numbers of JSON with dots between them: `relays.0.ison`. `Outputs[ID=3].State` is the entry of a
+list in which ID is 3. `a|b` takes what is there. A pattern begins with `~` and is a regular expression with one group,
+which is found anywhere in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from jumpstarter_proto.json_texts import parse_json
+
+__all__ = ["find_number", "find_text", "find_value"]
+
+_SEGMENT = re.compile(r"(?P<name>[^\[\]]*)(?:\[(?P<key>\w+)=(?P<value>[^\]]+)\])?")
+
+
+def find_value(text: str, path: str) -> Any:
+    """What is there: a text, a number, True or False; None if it is not."""
+    if path.startswith("~"):
+        found = re.search(path[1:], text, re.DOTALL)
+        return found[1] if found else None
+    try:
+        data = parse_json(text)
+    except ValueError:
+        return None
+    for one in path.split("|"):
+        value = _walk(data, one)
+        if value is not None:
+            return value
+    return None
+
+
+def find_text(text: str, path: str) -> str | None:
+    """The same in lower case, as devices say on and off: `true`, `on`, `1`."""
+    value = find_value(text, path)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return None if value is None else str(value).strip().lower()
+
+
+def find_number(text: str, path: str) -> float | None:
+    """The same as a number; None if it is none."""
+    value = find_value(text, path)
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if abs(number) < float("inf") else None
+
+
+def _walk(data: Any, path: str) -> Any:
+    for segment in path.split(".") if path else ():
+        match = _SEGMENT.fullmatch(segment)
+        if match is None:
+            return None
+        if name := match["name"]:
+            data = _entry(data, name)
+        if match["key"] and isinstance(data, list):
+            key, wanted = match["key"], match["value"]
+            data = next((one for one in data if isinstance(one, dict) and str(one.get(key)) == wanted), None)
+    return None if isinstance(data, dict | list) else data
+
+
+def _entry(data: Any, name: str) -> Any:
+    if isinstance(data, dict):
+        return data.get(name)
+    if isinstance(data, list) and name.isdigit() and int(name) < len(data):
+        return data[int(name)]
+    return None

@@ -1,0 +1,171 @@
+"""Outlets that are told by messages: a switch counts when the outlet itself says that it happened.
+
+`RemoteOutlet` is the base of the drivers for HTTP, SNMP and the like. They say how to send one command and how to ask
+for the state; this module decides when to send again, how long to ask, and what is known about the board when it fails.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import trio
+from jumpstarter_exporter.driver import DeviceError, DeviceFailed, DeviceMissing, export
+
+from jumpstarter_drivers.power.driver import PowerInterface
+
+__all__ = ["OutletRefused", "OutletUnreachable", "RemoteOutlet"]
+
+_RESEND_SECONDS = 1.5
+"""A device that says the opposite for so long has forgotten the command: it was restarted meanwhile, for example."""
+_POLL_SECONDS = 0.2
+
+
+class OutletUnreachable(DeviceMissing):
+    """No answer, or one that was cut: trying again may help."""
+
+
+class OutletRefused(DeviceFailed):
+    """The device answers and does not do it: a wrong password, no such outlet. Trying again does not help."""
+
+
+@dataclass(kw_only=True, eq=False)
+class RemoteOutlet(PowerInterface):
+    """Base of outlets that are switched by messages. `on` and `off` end when the outlet says that it has switched.
+
+    A connection that fails is tried again until `timeout`; an answer that refuses is not. Opening and closing the
+    device switch nothing.
+    """
+
+    timeout: float = 8.0
+    """Seconds within which the outlet has to be switched and to say so."""
+
+    def __post_init__(self) -> None:
+        """Check the time limit."""
+        super().__post_init__()
+        if not 0 < self.timeout <= 600:
+            raise ValueError(f"timeout is {self.timeout:g}; it takes seconds, more than 0 and at most 600")
+        self._switching = trio.Lock()
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The device and the outlet for messages: "outlet 1 of the Tasmota at 10.0.0.7"."""
+
+    @abstractmethod
+    async def send(self, *, on: bool) -> None:
+        """Send the command once. Sending it twice must do the same as sending it once.
+
+        Raises:
+            OutletUnreachable: it may not have arrived.
+            OutletRefused: the device does not do it.
+        """
+
+    @abstractmethod
+    async def is_on(self) -> bool | None:
+        """Ask for the outlet's state; None if it is between states, or if this kind of device cannot be asked.
+
+        Raises:
+            OutletUnreachable: no usable answer.
+            OutletRefused: the device does not say.
+        """
+
+    @property
+    def tells_state(self) -> bool:
+        """Whether it can be asked for its state at all."""
+        return True
+
+    @property
+    def switch_seconds(self) -> float:
+        """A cycle that is interrupted waits so long for the outlet."""
+        return self.timeout + 1.0
+
+    @property
+    def attempt_seconds(self) -> float:
+        """For one message and its answer, so that one that is lost leaves time for another."""
+        return self.timeout / 2
+
+    @export
+    async def on(self) -> None:
+        """Switch on, and wait until the outlet says that it is on."""
+        await self._switch(on=True)
+
+    @export
+    async def off(self) -> None:
+        """Switch off, and wait until the outlet says that it is off."""
+        await self._switch(on=False)
+
+    async def _switch(self, *, on: bool) -> None:
+        async with self._switching:
+            attempt = _Attempt(self, on=on)
+            try:
+                await attempt.run()
+            except DeviceMissing as error:
+                self.missing(str(error))
+                raise
+            self.ready()
+            self.logger.info("%s: %s", self.label, _word(on=on))
+
+
+class _Attempt:
+    """One `on` or `off`, with what is known about the outlet meanwhile."""
+
+    def __init__(self, outlet: RemoteOutlet, *, on: bool) -> None:
+        self._outlet = outlet
+        self._on = on
+        self._said: bool | None = None
+        """What the outlet said last, since the command was sent."""
+        self._error: DeviceError | None = None
+
+    async def run(self) -> None:
+        """Send and ask until the outlet says what is wanted, or the time is over."""
+        with trio.move_on_after(self._outlet.timeout):
+            while True:
+                try:
+                    await self._outlet.send(on=self._on)
+                    if not self._outlet.tells_state or await self._confirm():
+                        return
+                except OutletUnreachable as error:
+                    self._error = error
+                    await trio.sleep(_POLL_SECONDS)
+                except OutletRefused as error:
+                    raise OutletRefused(f"{self._outlet.label}: {error}") from None
+        raise self._failure()
+
+    async def _confirm(self) -> bool:
+        """Whether the outlet says so; False if the command has to be sent again."""
+        until = trio.current_time() + _RESEND_SECONDS
+        wait = _POLL_SECONDS / 4
+        while True:
+            self._said = await self._outlet.is_on()
+            self._error = None
+            if self._said is self._on:
+                return True
+            if trio.current_time() >= until:
+                return False
+            await trio.sleep(wait)
+            wait = min(wait * 2, _POLL_SECONDS)
+
+    def _failure(self) -> DeviceError:
+        label, limit = self._outlet.label, f"{self._outlet.timeout:g} s"
+        if self._error is not None:
+            known = "whether the board has power is not known" if self._said is None else self._last_word()
+            return DeviceMissing(
+                f"{label} was not switched {_word(on=self._on)} within {limit}: {self._error}; {known}"
+            )
+        if self._said is None:
+            return DeviceFailed(
+                f"{label} was told to switch {_word(on=self._on)} and does not say within {limit} that it has; "
+                "look at its web page or display, then try again"
+            )
+        return DeviceFailed(
+            f"{label} says that it is {_word(on=self._said)}, {limit} after it was told to switch "
+            f"{_word(on=self._on)}; see whether it is locked, overloaded, or switched by somebody else"
+        )
+
+    def _last_word(self) -> str:
+        return f"the last that it said was {_word(on=bool(self._said))}"
+
+
+def _word(*, on: bool) -> str:
+    return "on" if on else "off"
