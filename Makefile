@@ -81,7 +81,7 @@ deb-test: $(VENV)/.ready-dev
 	  $(BIN)/python -m pytest -n 0 images/tests/packages $(PYTEST_ARGS)
 
 ARCHITECTURE ?= arm64
-LEVEL ?= 19
+LEVEL ?= 12
 image: $(VENV)/.ready-dev
 	@$(BIN)/python -m jumpstarter_os $(ARCHITECTURE) --level $(LEVEL) --debs dist/deb
 

@@ -46,7 +46,9 @@ def main() -> int:
         "--debs", type=Path, default=Path("dist/deb"), help="the folder of our packages [dist/deb]"
     )
     parser.add_argument("--into", type=Path, default=Path("dist"), help="the folder for the results [dist]")
-    parser.add_argument("--level", type=int, default=19, help="how hard zstd works; 0: do not pack at all")
+    parser.add_argument(
+        "--level", type=int, default=12, help="how hard zstd works, to 19; 0: do not pack at all"
+    )
     given = parser.parse_args()
     architecture: recipe.Architecture = given.architecture
 
