@@ -24,13 +24,10 @@ ROOTFS = ROOT / "images" / "rootfs"
 UNITS = ROOTFS / "usr/lib/systemd/system"
 SERVICES = sorted(UNITS.glob("*.service"))
 MAX_EXPOSURE = {
-    "jumpstarter-image-enrol": 2.6,
-    "jumpstarter-image-wifi@": 4.6,
     "jumpstarter-image-update": 10.0,
     "jumpstarter-image-seal": 10.0,
 }
-"""Of 10; the others 2.5. The first becomes another user, the second controls a radio, the third is apt, the last
-changes the mounts of the host."""
+"""Of 10; the others 2.5. The first is apt, the second changes the mounts of the host."""
 HOST = Host(Path("/"))
 TIME_SCRIPT = ROOTFS / "usr/sbin/jumpstarter-image-time"
 
