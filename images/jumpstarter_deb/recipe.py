@@ -162,7 +162,7 @@ What is plugged in needs no configuration. The client's commands are in this pac
             extras=("exporter", "lz4", "pi"),
             programs=(Program("jumpstarter-exporter", "jumpstarter_exporter.cli"), *CLIENT_PROGRAMS),
             depends=("libusb-1.0-0", "udev", _SYSTEMD),
-            suggests=("jumpstarter-controller",),
+            suggests=("jumpstarter-controller", "ustreamer"),
             files=(
                 ("systemd/jumpstarter-exporter.service", "/usr/lib/systemd/system/"),
                 ("systemd/jumpstarter-exporter.socket", "/usr/lib/systemd/system/"),

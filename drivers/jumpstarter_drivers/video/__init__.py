@@ -2,6 +2,7 @@
 
 INTERFACE = "video"
 DRIVERS = {
+    "jumpstarter_driver_ustreamer.driver.UStreamer": "UStreamer",
     "jumpstarter_driver_video.driver.HttpVideo": "HttpVideo",
 }
 CLIENTS = {

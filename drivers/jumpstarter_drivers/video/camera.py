@@ -25,6 +25,8 @@ __all__ = ["Camera", "CameraState", "Frame", "Show", "Source", "Viewer"]
 
 FRESH_SECONDS = 0.25
 """A picture that is no older is as good as the next one."""
+OFFLINE_SECONDS = 4.0
+"""How long a program may show something in the place of pictures, until who waits for one is told why."""
 RETRY_SECONDS = (0.5, 8.0)
 """Between two starts of a source: at first, and at most."""
 FPS_FRAMES = 30
@@ -273,11 +275,13 @@ class Viewer:
         """
         camera = self._camera
         began, failures = trio.current_time() - FRESH_SECONDS, camera.failures
-        with trio.move_on_after(seconds):
+        with trio.move_on_after(seconds) as scope:
             while True:
                 frame = camera.latest
-                if frame is not None and frame.is_online and frame.age_base >= began:
-                    return frame
+                if frame is not None and frame.age_base >= began:
+                    if frame.is_online:
+                        return frame
+                    scope.deadline = min(scope.deadline, began + FRESH_SECONDS + OFFLINE_SECONDS)
                 if camera.failures > failures and camera.fault is not None:
                     raise _again(camera.fault)
                 await camera.changed()

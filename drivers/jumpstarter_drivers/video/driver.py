@@ -1,17 +1,19 @@
-"""Cameras on the host: one that serves its pictures over HTTP."""
+"""Cameras on the host: V4L2 devices, and servers of pictures over HTTP."""
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import DeviceError, DeviceFailed, Driver, export, export_stream
+from jumpstarter_exporter.node_errors import explain_open_error
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.video.camera import Camera, Frame, Source
@@ -24,8 +26,10 @@ from jumpstarter_drivers.video.state import (
     VideoState,
 )
 from jumpstarter_drivers.video.tunnel import STREAM_PATH, Tunnel
+from jumpstarter_drivers.video.ustreamer import UStreamerCamera, find_executable
+from jumpstarter_drivers.video.v4l2 import sends_jpeg
 
-__all__ = ["HttpVideo", "VideoCore", "VideoInterface"]
+__all__ = ["HttpVideo", "UStreamer", "VideoCore", "VideoInterface"]
 
 MAX_SNAPSHOT_BYTES = 3_000_000
 """Of one that is the result of a call, as text; the stream takes larger ones."""
@@ -128,7 +132,11 @@ class VideoInterface(Driver):
         async def state() -> dict[str, JSON]:
             return cast("dict[str, JSON]", msgspec.to_builtins(await self.state()))
 
-        yield Tunnel(self.core.camera, self.take_picture, state)
+        tunnel = Tunnel(self.core.camera, self.take_picture, state)
+        try:
+            yield tunnel
+        finally:
+            await tunnel.aclose()
 
     async def take_picture(self) -> Frame:
         """A picture of now. Raises DeviceError if there is none."""
@@ -187,3 +195,81 @@ class HttpVideo(VideoInterface):
             )
         except UrlError as error:
             raise ValueError(f"{key}: {error}") from None
+
+
+_DEFAULT_DEVICE = "/dev/video0"
+_OWN_OPTIONS = frozenset(
+    {"unix", "unix-rm", "unix-mode", "host", "port", "user", "passwd", "systemd", "static", "allow-origin"}
+)
+"""Where it listens, and for whom, is the driver's."""
+_OPTION = re.compile(r"[a-z][a-z0-9-]*")
+_RESOLUTION = re.compile(r"\d{2,5}x\d{2,5}")
+
+
+@dataclass(kw_only=True, eq=False)
+class UStreamer(VideoInterface):
+    """A camera or capture stick of the host (V4L2), through ustreamer, which Debian has as a package.
+
+        export:
+          video:
+            type: video.UStreamer
+            config:
+              device: /dev/v4l/by-id/usb-MACROSILICON_USB_Video-video-index0
+              resolution: 1280x720
+              # fps: 15
+              # args: {brightness: 50}   # more options of ustreamer
+
+    `jumpstarter_driver_ustreamer.driver.UStreamer` is the same, with `device` among `args`. Opening and closing it do
+    nothing to the board. ustreamer runs while somebody looks.
+    """
+
+    device: str | None = None
+    """Its node, or a link to it; /dev/video0 if left out."""
+    resolution: str | None = None
+    """Such as 1280x720; ustreamer's 640x480 if left out."""
+    fps: int | None = None
+    """Pictures per second at most; all that the camera has if left out."""
+    args: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    """More options of ustreamer, without their dashes; true for one without a value."""
+    executable: str | None = None
+    """The program, if it is not the `ustreamer` of the exporter's PATH."""
+
+    def __post_init__(self) -> None:
+        """Check the options. ValueError for one that is not the configuration's."""
+        super().__post_init__()
+        for name in self.args:
+            if name in _OWN_OPTIONS:
+                raise ValueError(f"args has {name!r}, which is the driver's; leave it out")
+            if not _OPTION.fullmatch(name):
+                raise ValueError(
+                    f"args has {name!r}, which is no option; write it without dashes in front of it"
+                )
+        given = {"device": self.device, "resolution": self.resolution, "desired-fps": self.fps}
+        if self.resolution is not None and not _RESOLUTION.fullmatch(self.resolution):
+            raise ValueError(f"resolution is {self.resolution!r}; it takes one such as 1280x720")
+        if self.fps is not None and not 0 < self.fps < 1000:
+            raise ValueError(f"fps is {self.fps}; it takes 1 or more")
+        for name, value in given.items():
+            if value is not None and name in self.args:
+                raise ValueError(f"args has {name!r}, which is a key of its own, too; leave it out of args")
+        options = self.args | {name: value for name, value in given.items() if value is not None}
+        self._device = str(options.pop("device", _DEFAULT_DEVICE))
+        self._options = options
+
+    @classmethod
+    def host_nodes(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """The camera's node, or the link to it."""
+        return [str(values.get("device") or (values.get("args") or {}).get("device", _DEFAULT_DEVICE))]
+
+    def make_source(self, core: VideoCore) -> Source:
+        """The device."""
+        return UStreamerCamera(core, self._device, self._options, self.executable)
+
+    def describe_hardware(self) -> str:
+        """The node and the program. DeviceFailed without it."""
+        program = find_executable(self.executable)
+        try:
+            form = "JPEG" if sends_jpeg(self._device) else "raw pictures, which ustreamer encodes"
+        except OSError as error:
+            raise explain_open_error(self._device, error, "a camera") from error
+        return f"{self._device} by {program}; it sends {form}"

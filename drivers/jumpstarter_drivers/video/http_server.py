@@ -48,6 +48,8 @@ class HttpServer:
     ca_file: str | None = None
     """The authorities that are believed instead of the system's."""
     unix_path: str | None = None
+    label: str = ""
+    """What sentences call it, if not by its address."""
 
     @property
     def host_header(self) -> str:
@@ -58,6 +60,11 @@ class HttpServer:
     @property
     def name(self) -> str:
         """For sentences."""
+        return self.label or self.origin
+
+    @property
+    def origin(self) -> str:
+        """As a URL without a path."""
         return f"{'https' if self.is_tls else 'http'}://{self.host_header}"
 
     async def connect(self) -> trio.abc.Stream:
@@ -267,7 +274,7 @@ def _redirected(server: HttpServer, target: str, head: ResponseHead, count: int)
             f"{server.name} redirects again and again; put the right URL into the configuration"
         )
     try:
-        there, path, _ = split_url(urljoin(f"{server.name}{target}", location), server.ca_file)
+        there, path, _ = split_url(urljoin(f"{server.origin}{target}", location), server.ca_file)
     except ValueError:
         raise DeviceFailed(
             f"{server.name} redirects to {shown(location)!r}, which is no URL; put the right one into the configuration"
@@ -280,7 +287,7 @@ def _redirected(server: HttpServer, target: str, head: ResponseHead, count: int)
             f"{server.name} redirects to {shown(there.name)}, which the exporter does not follow; "
             "if that is right, put it into the configuration"
         )
-    return replace(there, unix_path=server.unix_path), path
+    return replace(there, unix_path=server.unix_path, label=server.label), path
 
 
 def _refusal(server: HttpServer, target: str, status: int, has_user: bool) -> DeviceError:

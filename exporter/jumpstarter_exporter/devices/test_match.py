@@ -62,7 +62,7 @@ OFFERED = {
     },
     "pc": {
         **{f"ft4232h-1-7-1.serial-{number}": "serial.PySerial" for number in range(4)},
-        "camera-abcd.video": None,
+        "camera-abcd.video": "video.UStreamer",
     },
     "vm": {"ft232r-1.serial": "serial.PySerial"},
 }
@@ -138,7 +138,6 @@ def test_renumbered_ports_are_the_same_devices() -> None:
             "usb",
             "there is no driver for this loader yet",
         ),
-        ("534d:2109", "USB Video", CAMERA, "video", "video4linux", "there is no driver for cameras yet"),
     ],
 )
 def test_what_no_driver_drives_is_known_with_the_reason(  # noqa: PLR0917 - a table
@@ -148,10 +147,29 @@ def test_what_no_driver_drives_is_known_with_the_reason(  # noqa: PLR0917 - a ta
     if node == "tty":
         host.tty(device, acm=True)
     elif node != "usb":
-        host.add(f"{host.interface(device)}/{node}/{node}0", node, ID_V4L_CAPABILITIES=":capture:")
+        host.add(f"{host.interface(device)}/{node}/{node}0", node)
     (match,) = [one for one in matches(host).values() if one.interface == interface]
     assert match.type is None
     assert match.no_driver.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("ids", "resolution"), [("046d:0825", None), ("534d:2109", "1280x720"), ("345f:2130", "1280x720")]
+)
+def test_of_a_cameras_nodes_one_gives_pictures(ids: str, resolution: str | None) -> None:
+    host, device = host_with(ids, "", "USB Video", CAMERA)
+    for number, capabilities in enumerate((":capture:", ":")):
+        node = f"video{number}"
+        host.add(
+            f"{host.interface(device)}/video4linux/{node}",
+            "video4linux",
+            DEVNAME=f"/dev/{node}",
+            ID_V4L_CAPABILITIES=capabilities,
+        )
+    (match,) = [one for one in matches(host).values() if one.interface == "video"]
+    assert match.type == "video.UStreamer"
+    assert match.config.get("resolution") == resolution
+    assert match.config["device"] == "/dev/video0"
 
 
 def test_the_serial_chip_of_an_sdwire_is_no_console() -> None:
