@@ -118,6 +118,7 @@ def test_what_is_connected_to_is_the_address_that_was_checked(monkeypatch: pytes
         asked = resolves_to(monkeypatch, "127.0.0.1")
         with Reach.limited(["127.0.0.0/8"]).connect("images.lab", port, 5) as connection:
             assert connection.getpeername() == ("127.0.0.1", port)
+            assert connection.gettimeout() == 5, "each wait for it has all of the time again"
     assert asked == ["images.lab"], "the name was resolved once more"
 
 

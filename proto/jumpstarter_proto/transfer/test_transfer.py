@@ -128,6 +128,9 @@ async def test_https_goes_through_the_proxy_and_only_the_server_sees_it(
         ("CONNECT", "images.invalid:443"),
         ("inside", "/image?signature=x"),
     ]
+    with pytest.raises(TransferError):  # the certificate is for another name
+        await fetched("https://images.other:8443/image")
+    assert handler.seen[2][1] == "images.other:8443"
 
 
 async def test_uploads_go_by_the_proxy(
@@ -190,11 +193,47 @@ async def test_each_hop_of_a_redirect_is_checked(
     assert other.seen == []
 
 
+SECRETS = dict.fromkeys(
+    ("authorization", "Cookie", "PROXY-AUTHORIZATION", "x-amz-date", "X-Ms-Blob-Type", "X-Goog-Meta-Key"), "s"
+)
+
+
+@pytest.mark.parametrize(
+    ("location", "goes_on"),
+    [
+        ("/elsewhere?x=1", True),
+        ("https://store.lab:443/elsewhere", True),
+        ("https://store.lab:8443/x", False),
+        ("http://store.lab/x", False),
+        ("http://store.lab:443/x", False),
+        ("//store.lab.other/x", False),
+    ],
+)
+def test_secrets_stay_with_scheme_host_and_port(location: str, goes_on: bool) -> None:
+    request = Request("GET", "https://store.lab/image", {**SECRETS, "X-Plain": "kept"})
+    headers = request.redirected(location).headers
+    assert headers == ({**SECRETS, "X-Plain": "kept"} if goes_on else {"X-Plain": "kept"})
+
+
+async def test_own_authorization_counts_before_that_of_the_url(server: tuple[type[_Handler], int]) -> None:
+    handler, port = server
+    request = Request("GET", f"http://user:word@127.0.0.1:{port}/x", {"Authorization": "Bearer mine"})
+    async with get(request) as (receive, length):
+        assert length == len(BODY)
+        while await receive():
+            pass
+    assert handler.seen[0][2]["Authorization"] == "Bearer mine"
+
+
 async def test_part_that_nobody_asked_for_is_an_error(server: tuple[type[_Handler], int]) -> None:
     handler, port = server
     handler.status = 206
     with pytest.raises(TransferError, match="a part"):
         await fetched(f"http://127.0.0.1:{port}/x")
+    request = Request("GET", f"http://127.0.0.1:{port}/x", {"Range": f"bytes=0-{len(BODY) - 1}"})
+    async with get(request) as (receive, length):
+        assert length == len(BODY)
+        assert await receive() == BODY
 
 
 async def test_cancelled_transfer_holds_no_thread_while_it_agrees_on_tls() -> None:
