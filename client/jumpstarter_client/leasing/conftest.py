@@ -124,6 +124,10 @@ class FakeController(client_grpc.ClientServiceServicer):
         self.leases[name].effective_duration.FromSeconds(int(trio.current_time()))
         return self.leases[name]
 
+    async def ListLeases(self, request: pb.ListLeasesRequest, call: object) -> pb.ListLeasesResponse:  # noqa: N802
+        await self.came("ListLeases")
+        return pb.ListLeasesResponse(leases=self.leases.values())
+
     async def DeleteLease(self, request: pb.DeleteLeaseRequest, call: object) -> empty_pb2.Empty:  # noqa: N802
         await self.came("DeleteLease")
         self.released.append(request.name.rpartition("/")[2])

@@ -96,6 +96,22 @@ async def test_a_lease_that_was_there_before_keeps_its_session(
     assert (board.ended, lab.released) == (0, [])
 
 
+@pytest.mark.parametrize("all_logs", [False, True])
+async def test_what_hooks_of_a_lease_that_was_there_before_print_is_shown_if_asked(  # noqa: PLR0917 - pytest names them
+    lab: FakeController,
+    board: BoardExporter,
+    config: ClientConfig,
+    capfd: pytest.CaptureFixture[str],
+    all_logs: bool,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    lab.add("mine")
+    board.log = [hook_line("looking for a card")]
+    async with leased_board(config, Wanted(lease="mine", all_logs=all_logs), notify=ignore):
+        await trio.sleep(1)
+    assert ("looking for a card" in capfd.readouterr().err) == all_logs
+
+
 # --- boards that are not ready yet
 
 
@@ -208,6 +224,23 @@ async def test_no_other_board_is_leased_for_who_wants_none_or_named_the_lease(
             async with leased_board(config, wanted, notify=pytest.fail):
                 pytest.fail("there is no router")
         assert trio.current_time() - begun < 61
+
+
+async def test_no_other_board_is_leased_when_the_exporter_refuses(
+    lab: FakeController, network: Network, config: ClientConfig, autojump_clock: trio.testing.MockClock
+) -> None:
+    services = network.hosts[ROUTER]
+
+    class Refusing(BoardExporter):
+        async def GetStatus(self, request: object, call: object) -> jumpstarter_pb2.GetStatusResponse:  # noqa: N802
+            raise RpcError(StatusCode.PERMISSION_DENIED, "not yours")
+
+    network.hosts[ROUTER] = [type(services[0])(Refusing())]  # type: ignore[call-arg]
+    with trio.fail_after(10), pytest.raises(RpcError, match="not yours"):
+        async with leased_board(config, NEW, notify=pytest.fail):
+            pytest.fail("it is refused")
+    assert lab.released == list(lab.leases)
+    assert len(lab.leases) == 1
 
 
 async def test_a_board_whose_hook_failed_says_what_the_hook_said(
@@ -396,3 +429,15 @@ async def test_a_call_that_fails_with_the_lease_says_so_although_nobody_has_look
     with trio.fail_after(100), pytest.raises(LeaseEndedError, match="it was released"):
         await use()
     assert trio.current_time() < 1
+
+
+async def test_a_block_that_fails_by_itself_says_so_although_its_lease_is_over(
+    lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def use() -> None:
+        async with leased_board(config, NEW, notify=ignore):
+            lab.end(next(iter(lab.leases)), "it was released")
+            raise RpcError(StatusCode.INTERNAL, "the relay sticks")
+
+    with trio.fail_after(1000), pytest.raises(RpcError, match="the relay sticks"):
+        await use()

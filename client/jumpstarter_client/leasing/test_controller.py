@@ -31,6 +31,18 @@ class Pages(client_grpc.ClientServiceServicer):
         leases = [pb.Lease(name=f"{LAB}/leases/{number}")] if number != 1 else []  # a page may be empty
         return pb.ListLeasesResponse(leases=leases, next_page_token=str(number + 1) if number < 3 else "")
 
+    async def ListExporters(self, request: pb.ListExportersRequest, call: object) -> pb.ListExportersResponse:  # noqa: N802
+        number = int(request.page_token or 0)
+        exporters = [pb.Exporter(name=f"{request.parent}/exporters/{request.filter}-{number}")]
+        return pb.ListExportersResponse(
+            exporters=exporters, next_page_token=str(number + 1) if number < 2 else ""
+        )
+
+    async def RotateToken(self, request: pb.RotateTokenRequest, call: object) -> pb.RotateTokenResponse:  # noqa: N802
+        reply = pb.RotateTokenResponse(token=f"new in {request.parent}")
+        reply.expiry.FromMilliseconds(2_000_000_000_500)
+        return reply
+
     async def UpdateLease(self, request: pb.UpdateLeaseRequest, call: object) -> pb.Lease:  # noqa: N802
         self.updates.append(request)
         return request.lease
@@ -55,6 +67,14 @@ async def test_pages_are_followed_to_the_last() -> None:
     assert {(one.parent, one.filter, one.tag_filter, one.only_active) for one in service.asked} == {
         (LAB, "a=b", "c=d", False)
     }
+    async with asked(service) as calls:
+        boards = [one.name async for one in calls.exporters("pi")]
+    assert boards == [f"{LAB}/exporters/pi-{number}" for number in (0, 1, 2)]
+
+
+async def test_a_new_token_comes_with_its_end_in_seconds() -> None:
+    async with asked(Pages()) as calls:
+        assert await calls.rotate_token() == (f"new in {LAB}", 2_000_000_000.5)
 
 
 async def test_a_change_sends_what_changes_and_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -117,6 +118,36 @@ async def test_a_new_token_has_a_connection_of_its_own(
         async with controller.open() as calls:
             await calls.get_lease("x")
     assert network.opened[CONTROLLER] == 2
+
+
+async def test_a_connection_that_is_kept_is_used_when_its_token_was_renewed_for_it(
+    lab: FakeController, network: Network, config: ClientConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.add("x")
+    fresh = replace(config, identity=replace(config.identity, token="another"), refresh_token="next")
+
+    async def renew(_: ClientConfig) -> ClientConfig:
+        return fresh
+
+    monkeypatch.setattr("jumpstarter_client.leasing.renewal.fresh", renew)
+    controller = Controller(replace(config, refresh_token="first"))
+    async with controller.kept_open(), controller.open() as calls:
+        await calls.get_lease("x")
+    assert network.opened[CONTROLLER] == 1
+
+
+@pytest.mark.parametrize(("left", "until"), [(3600, 3540), (90, 60), (10, 60), (None, math.inf)])
+async def test_another_connection_is_due_before_a_token_ends_and_not_all_the_time(
+    lab: FakeController,
+    config: ClientConfig,
+    left: float | None,
+    until: float,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    claims = {} if left is None else {"exp": time.time() + left}
+    identity = replace(config.identity, token=jwt.encode(claims, "x" * 32))
+    async with Controller(replace(config, identity=identity)).open() as calls:
+        assert calls.until - trio.current_time() == pytest.approx(until, abs=2)
 
 
 @pytest.mark.parametrize(("hours", "warnings"), [(-1, 0), (2, 1), (24 * 8, 0)])

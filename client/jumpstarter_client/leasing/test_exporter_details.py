@@ -17,6 +17,7 @@ from jumpstarter_client.cli.table import table
 from jumpstarter_client.leasing.controller import Calls
 from jumpstarter_client.leasing.exporter_details import describe_exporter, details_as_data, device_rows
 from jumpstarter_client.leasing.exporters import look
+from jumpstarter_client.leasing.times import when
 from jumpstarter_client.node import Allowed
 
 EVIL = "evil\x1b[2J\rname\u202e\n"
@@ -101,6 +102,44 @@ def test_what_an_exporter_says_of_its_devices_does_nothing_to_a_terminal() -> No
             print_line(line)
     assert all(line.isprintable() for line in (rows + out.getvalue()).split("\n"))
     assert "1, and 3 that the controller does not keep" in out.getvalue()
+
+
+def test_an_exporter_for_people_is_all_that_is_known_of_it() -> None:
+    one = client_pb2.Exporter(
+        name="namespaces/lab/exporters/one",
+        online=True,
+        status="EXPORTER_STATUS_AFTER_LEASE_HOOK",
+        status_message="it cleans up",
+        labels={"model": "4", "board": "rpi4"},
+    )
+    lease = client_pb2.Lease(
+        name="namespaces/lab/leases/x", client="namespaces/lab/clients/ann", exporter=one.name
+    )
+    lease.end_time.FromSeconds(2_000_000_000)
+    details = pb.ExporterDetails(
+        name="one", host="pi-7", reasons=[exporter_pb2.Reason(code="CLEANING", sentence="it cleans up")]
+    )
+    labels = ["label:    board=rpi4", "label:    model=4"]
+    none = "devices:  none; it has not registered with any"
+    (busy,) = look([one], [])
+    assert list(describe_exporter(busy, details)) == [
+        "name:     one",
+        "state:    busy: it cleans up",
+        "host:     pi-7",
+        "reason:   it cleans up (CLEANING)",
+        *labels,
+        none,
+    ]
+    (held,) = look([one], [lease])
+    assert list(describe_exporter(held, pb.ExporterDetails(name="one"))) == [
+        "name:     one",
+        "state:    leased",
+        "held by:  ann",
+        "lease:    x",
+        f"until:    {when(2_000_000_000)}",
+        *labels,
+        none,
+    ]
 
 
 def test_the_health_of_a_host_is_its_problems_for_people_and_everything_for_scripts() -> None:

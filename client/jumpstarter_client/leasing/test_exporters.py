@@ -59,6 +59,30 @@ def test_how_it_stands(given: pb.Exporter, leases: list[pb.Lease], told: str) ->
     assert seen.name == "one"
 
 
+def test_scripts_get_everything_of_an_exporter_and_of_who_has_it() -> None:
+    given = exporter("LEASE_READY", enabled=False)
+    given.deprecated_labels["board"] = "use model"
+    plain = {
+        "namespace": "lab",
+        "name": "one",
+        "reason": "as it says",
+        "status": "LEASE_READY",
+        "online": True,
+        "enabled": False,
+        "labels": {"board": "rpi4"},
+        "deprecated_labels": {"board": "use model"},
+    }
+    (held,) = look([given], [lease()])
+    assert held.as_data() == {
+        **plain,
+        "state": "leased",
+        "lease": {"name": "x", "client": "ann", "until": 2000000000.0},
+    }
+    given.online = False
+    (gone,) = look([given], [])
+    assert gone.as_data() == {**plain, "online": False, "state": "offline", "lease": None}
+
+
 def test_what_changed_is_told_once_and_only_that() -> None:
     free = look([exporter(), exporter(name="two")], [])
     held = look([exporter("LEASE_READY"), exporter(name="two")], [lease()])

@@ -24,7 +24,13 @@ from jumpstarter_client.leasing.conftest import (
     FakeController,
     Network,
 )
-from jumpstarter_client.leasing.lease import ACKNOWLEDGE_SECONDS, CARRIED_SECONDS, NotYoursError, leased
+from jumpstarter_client.leasing.lease import (
+    ACKNOWLEDGE_SECONDS,
+    CARRIED_SECONDS,
+    NoLeaseError,
+    NotYoursError,
+    leased,
+)
 from jumpstarter_client.leasing.wanted import Wanted
 
 PICKUP_SECONDS = 30.0
@@ -114,6 +120,24 @@ async def test_a_lease_that_was_there_before_is_left_alone_and_one_of_somebody_e
     with pytest.raises(NotYoursError, match="lease bobs is bob's"):
         async with leased(config, Wanted(lease="bobs")):
             pytest.fail("it is bob's")
+    assert lab.released == []
+
+
+async def test_a_lease_that_nobody_named_is_the_users_only_one(
+    lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
+) -> None:
+    lab.add("bobs", "bob")
+    with pytest.raises(NoLeaseError, match=r"which board\? ann has no lease; say it with -l SELECTOR"):
+        async with leased(config, Wanted(client="ann")):
+            pytest.fail("it is bob's")
+    lab.add("mine")
+    async with leased(config, Wanted(client="ann")) as lease:
+        assert (lease.name, lease.ours) == ("mine", False)
+    lab.is_ready = False
+    lab.add("next")
+    with pytest.raises(NoLeaseError, match=r"with --lease: mine \(one\), next \(waiting\)$"):
+        async with leased(config, Wanted(client="ann")):
+            pytest.fail("which of them?")
     assert lab.released == []
 
 

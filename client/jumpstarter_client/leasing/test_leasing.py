@@ -10,7 +10,7 @@ from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.v1 import kubernetes_pb2
 
 from jumpstarter_client.leasing.configs import ClientConfigError, load
-from jumpstarter_client.leasing.facts import expiry, remaining, standing
+from jumpstarter_client.leasing.facts import as_data, describe, expiry, remaining, standing
 from jumpstarter_client.leasing.progress import Stage, progress_of
 from jumpstarter_client.leasing.times import TimeFormatError, moment, seconds, spell, when
 from jumpstarter_client.leasing.wanted import Wanted
@@ -179,3 +179,91 @@ def test_a_moment_later_than_all_that_can_be_written_is_written_as_the_last_day(
     """As of a lease of 10,000 years, which another's tool may have made: a list of leases has to go on."""
     assert when(2e9 + 315_576_000_000.0) == when(253_402_300_800.0)
     assert when(253_402_300_800.0).startswith("9999-12-3")
+
+
+def held() -> client_pb2.Lease:
+    """Asked for at 100, begun at 200 for an hour."""
+    lease = client_pb2.Lease(
+        name="namespaces/lab/leases/one",
+        selector="board=rpi4",
+        exporter_name="desk",
+        exporter="namespaces/lab/exporters/desk",
+        client="namespaces/lab/clients/ann",
+        tags={"b": "2", "a": "1"},
+        context={"job": "7"},
+        allow_disabled=True,
+    )
+    lease.duration.FromSeconds(3600)
+    lease.begin_time.FromSeconds(100)
+    lease.effective_begin_time.FromSeconds(200)
+    ready = lease.conditions.add(type="Ready", status="True", reason="Leased", message="it is yours")
+    ready.lastTransitionTime.seconds = 201
+    lease.conditions.add(type="Pending", status="False", reason="Done")
+    return lease
+
+
+def test_everything_about_a_lease_is_in_lines_for_people() -> None:
+    lease = held()
+    assert describe(lease, 500.0) == [
+        "name:       one",
+        "state:      ready: desk is leased",
+        "client:     ann",
+        "exporter:   desk",
+        "asked for:  board=rpi4; exporter desk; disabled ones, too",
+        "duration:   1h",
+        f"begun:      {when(200)}",
+        f"ends:       {when(3800)}, in 55m",
+        "tag:        a=1",
+        "tag:        b=2",
+        "context:    job=7",
+        f"condition:  Ready (Leased): it is yours, since {when(201)}",
+        "condition:  not Pending (Done): Done",
+    ]
+    lease.effective_end_time.FromSeconds(300)
+    assert f"ended:      {when(300)}" in describe(lease, 500.0)
+    waiting = client_pb2.Lease(name="namespaces/lab/leases/two", selector="<none>", exporter_name="desk")
+    waiting.duration.FromSeconds(60)
+    waiting.begin_time.FromSeconds(1000)
+    assert describe(waiting, 500.0) == [
+        "name:       two",
+        "state:      scheduled: its time has not come yet",
+        "asked for:  exporter desk",
+        "duration:   1m",
+        f"begins:     {when(1000)}",
+        f"ends:       {when(1060)}",
+    ]
+    assert standing(waiting, 1000.0).state == "waiting"
+
+
+def test_everything_about_a_lease_is_there_for_scripts() -> None:
+    lease = held()
+    found = as_data(lease, 500.0)
+    assert found == {
+        "namespace": "lab",
+        "name": "one",
+        "state": "ready",
+        "reason": "desk is leased",
+        "selector": "board=rpi4",
+        "exporter_name": "desk",
+        "client": "ann",
+        "exporter": "desk",
+        "duration": 3600.0,
+        "begin_time": "1970-01-01T00:01:40+00:00",
+        "effective_begin_time": "1970-01-01T00:03:20+00:00",
+        "effective_end_time": None,
+        "effective_duration": None,
+        "remaining": 3300.0,
+        "tags": {"a": "1", "b": "2"},
+        "context": {"job": "7"},
+        "allow_disabled": True,
+        "conditions": [
+            {"type": "Ready", "status": "True", "reason": "Leased", "message": "it is yours"},
+            {"type": "Pending", "status": "False", "reason": "Done", "message": ""},
+        ],
+    }
+    lease.effective_end_time.FromSeconds(300)
+    lease.effective_duration.FromSeconds(100)
+    lease.selector, lease.exporter_name = "<none>", ""
+    ended = as_data(lease, 500.0)
+    keys = ("effective_end_time", "effective_duration", "remaining", "selector", "exporter_name")
+    assert [ended[key] for key in keys] == ["1970-01-01T00:05:00+00:00", 100.0, None, "", None]

@@ -25,7 +25,7 @@ from jumpstarter_proto.lab.v1.enrolment_pb2 import (
 )
 from jumpstarter_proto.lab.v1.lab_pb2 import Credential
 from jumpstarter_proto.remote import Trust
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_client.leasing.configs import ClientConfig, load
 from jumpstarter_client.leasing.conftest import CONTROLLER, FakeIssuer, Network
@@ -211,6 +211,22 @@ async def test_a_refresh_token_that_counts_once_is_used_once_however_many_renew_
     assert {one.refresh_token for one in found} == set(counts[1:])
 
 
+@pytest.mark.parametrize(("least", "asks"), [(SOON, 1), (30.0, 0)])
+async def test_a_token_of_another_command_is_taken_if_it_is_good_for_long_enough(
+    configured: Configured,
+    issuer: FakeIssuer,
+    least: float,
+    asks: int,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    config = configured(10)
+    theirs = configured(60).identity.token
+    tokens(issuer, ours := token(3600))
+    found = await renewed(config, least=least)
+    assert len(issuer.posts) == asks
+    assert found.identity.token == (ours if asks else theirs)
+
+
 async def test_whoever_has_renewed_or_failed_to_lets_the_next_one_do_it(
     configured: Configured, issuer: FakeIssuer, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -241,9 +257,14 @@ class RenewingController(Enrolment):
 
     def __init__(self) -> None:
         self.made: list[str] = []
+        self.shown: list[str | bytes] = []
+        """The tokens with which it was asked."""
         self.failure: RpcError | None = None
 
-    async def RenewToken(self, request: RenewTokenRequest, call: object) -> Credential:  # noqa: N802
+    async def RenewToken(  # noqa: N802
+        self, request: RenewTokenRequest, call: ServerCall[RenewTokenRequest, Credential]
+    ) -> Credential:
+        self.shown += [value for key, value in call.metadata if key == "authorization"]
         if self.failure is not None:
             raise self.failure
         self.made.append(jwt.encode({"iat": time.time(), "exp": time.time() + 9000}, "x" * 32))
@@ -280,6 +301,18 @@ async def test_the_controllers_own_tokens_are_renewed_once_for_all_who_use_a_fil
     assert len(controller.made) == 1
     assert load(str(config.path), {}).identity.token == controller.made[0]
     assert not is_due(found[0])
+
+
+async def test_a_token_of_another_command_that_is_about_to_end_too_is_what_a_new_one_is_asked_with(
+    own: tuple[ClientConfig, RenewingController],
+) -> None:
+    config, controller = own
+    assert config.path is not None
+    theirs = jwt.encode({"iat": time.time() - 7000, "exp": time.time() + 1000}, "x" * 32)
+    config.path.write_text(config.path.read_text().replace(config.identity.token, theirs))
+    found = await renewed_by_controller(config)
+    assert controller.shown == [f"Bearer {theirs}"]
+    assert found.identity.token == controller.made[0]
 
 
 async def test_a_token_that_is_not_renewed_goes_on_to_be_used(
