@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from jumpstarter_exporter.driver import export
 from jumpstarter_exporter.errors import DeviceBusy, DeviceMissing
 
 from jumpstarter_drivers.power import pins
-from jumpstarter_drivers.power.client import PowerClient, PowerReading
+from jumpstarter_drivers.power.client import PowerClient, PowerReading, VirtualPowerClient
 from jumpstarter_drivers.power.driver import (
     GpioRelay,
     MockPower,
@@ -70,6 +71,37 @@ def test_mock_measures_off_and_on(driver: type[PowerInterface]) -> None:
 def test_read_asks_as_often_as_told() -> None:
     with serve(MockPower()) as client:
         assert len(list(client.read(count=3, interval=0))) == 6
+
+
+def test_read_waits_before_it_asks_again() -> None:
+    with serve(MockPower()) as client:
+        begun = time.monotonic()
+        assert len(list(client.read(count=2, interval=0.1))) == 4
+        assert time.monotonic() - begun >= 0.1
+
+
+class Machine(MockPower):
+    """A virtual machine, as Jumpstarter's exporters have them."""
+
+    client = "jumpstarter_driver_power.client.VirtualPowerClient"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.thrown_away: list[bool] = []
+
+    @export
+    async def off(self, destroy: bool = False) -> None:
+        self.thrown_away.append(destroy)
+
+
+def test_a_virtual_machine_is_thrown_away_for_who_says_so_only() -> None:
+    driver = Machine()
+    with serve(driver) as client:
+        machine = cast("VirtualPowerClient", client)
+        machine.off()
+        machine.off(destroy=True)
+        machine.cycle(wait=0)
+    assert driver.thrown_away == [False, True, False]
 
 
 def test_endless_read_ends_when_its_reader_does() -> None:

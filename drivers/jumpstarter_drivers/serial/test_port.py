@@ -160,6 +160,16 @@ async def test_loopback_url() -> None:
     await port.aclose()
 
 
+async def test_a_port_that_returns_has_its_lines_as_its_users_had_set_them() -> None:
+    port = await open_port(Settings("loop://", 115200, lines={"dtr": False, "rts": True}))
+    try:
+        assert (port._serial.dtr, port._serial.rts, port._serial.baudrate) == (False, True, 115200)
+        await port.set_line("dtr", True)
+        assert (port._serial.dtr, port._serial.rts) == (True, True)
+    finally:
+        await port.aclose()
+
+
 async def test_closing_ends_a_receive_in_a_thread() -> None:
     port = await open_port(settings("loop://"))
     with trio.fail_after(5):

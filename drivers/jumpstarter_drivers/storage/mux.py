@@ -234,6 +234,7 @@ class StorageMux(Driver):
         if position is self.state.position:
             return
         self.state.position = Position.UNKNOWN
+        self._notify()
         try:
             with trio.fail_after(self.storage_timeout):
                 await self.switch(position)

@@ -31,6 +31,7 @@ from jumpstarter_drivers.storage import blocks
 from jumpstarter_drivers.storage import driver as module
 from jumpstarter_drivers.storage.blocks import StorageError
 from jumpstarter_drivers.storage.client import (
+    ArgumentError,
     FlasherClient,
     FlashResult,
     StorageMuxClient,
@@ -393,6 +394,34 @@ def test_dump_that_lost_bytes_on_the_way_is_not_kept(
     assert list(tmp_path.iterdir()) == [card]
 
 
+def test_a_dump_goes_back_to_a_board_that_has_an_incomplete_image(card: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.gz"
+    bad.write_bytes(gzip.compress(IMAGE)[:-1000])
+    with storage(card) as client:
+        with pytest.raises(DriverError, match="ends too early"):
+            client.flash(bad)
+        assert cast("dict[str, object]", client.status())["image"] is None
+        client.dut(force=True)
+        client.dump(tmp_path / "dump.img")
+        assert facts(client) == ("dut", "incomplete")
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked", "verified"),
+    [(True, None, True), (True, False, False), (False, None, False), (False, True, True)],
+)
+def test_what_the_user_says_of_verification_counts_before_the_configuration(
+    card: Path, tmp_path: Path, configured: bool, asked: bool | None, verified: bool
+) -> None:
+    small = tmp_path / "small.img"
+    small.write_bytes(SMALL)
+    with storage(card, verify=configured) as client:
+        result = cast("FlashResult", client.flash(small, verify=asked))
+        assert (result.verified, bool(result.sha256)) == (verified, verified)
+        image = cast("dict[str, dict[str, object]]", client.status())["image"]
+        assert (image["bytes"], image["verified"]) == (len(SMALL), verified)
+
+
 def test_private_card_goes_with_the_session() -> None:
     driver = FileStorage()
     with serve(driver) as client:
@@ -423,6 +452,76 @@ def test_write_and_read_need_the_storage_at_the_host(card: Path, image: Path, tm
         client.read_local_file(tmp_path / "back.img")
         client.dut()
     assert (tmp_path / "back.img").read_bytes() == IMAGE
+
+
+class _Folder:
+    """A storage service, as fsspec and opendal have them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def open(self, path: str, mode: str) -> BinaryIO:
+        return cast("BinaryIO", (self._path / path.lstrip("/")).open(mode))
+
+
+def test_files_of_a_storage_service_are_written_and_read(card: Path, image: Path, tmp_path: Path) -> None:
+    service = _Folder(tmp_path)
+    with serve(MockStorageMux()) as raw:
+        mux = cast("StorageMuxClient", raw)
+        mux.host()
+        mux.write_file(service, image.name)
+        mux.read_file(service, "back.img")
+    assert (tmp_path / "back.img").read_bytes() == IMAGE
+    with serve(MockFlasher()) as raw:
+        flasher = cast("FlasherClient", raw)
+        flasher.flash({"boot": image.name, "root": str(image)}, operator={"boot": service})
+        flasher.dump("boot.img", target="boot", operator=service)
+        for wrong in ({"target": "boot"}, {"operator": service, "target": "x"}):
+            with pytest.raises(ArgumentError, match="leave `target` out"):
+                flasher.flash({"boot": image}, **wrong)
+        with pytest.raises(ArgumentError, match="pass one operator"):
+            flasher.flash(image, operator={"boot": service})
+    assert (tmp_path / "boot.img").read_bytes() == IMAGE
+
+
+def test_flash_verb_takes_a_file_or_targets(card: Path, image: Path, tmp_path: Path) -> None:
+    small, junk = tmp_path / "small:1.img", tmp_path / "junk.img"
+    small.write_bytes(SMALL)
+    junk.write_bytes(b"junk" * 1000)
+    with serve(MockFlasher()) as raw:
+        flasher = cast("FlasherClient", raw)
+        flasher.flash_verb(target=(f"boot:{image}", f"root:{small}"))
+        flasher.dump_verb(str(tmp_path / "boot"), target="boot")
+        flasher.dump_verb(str(tmp_path / "root"), target="root")
+        for wrong in ("boot", ":x", "boot:"):
+            with pytest.raises(ArgumentError, match="is not NAME:FILE"):
+                flasher.flash_verb(target=(wrong,))
+        with pytest.raises(ArgumentError, match="not both"):
+            flasher.flash_verb(str(image), target=("boot:x",))
+        with pytest.raises(ArgumentError, match="which image"):
+            flasher.flash_verb()
+    assert (tmp_path / "boot").read_bytes() == IMAGE
+    assert (tmp_path / "root").read_bytes() == SMALL
+    with storage(card) as client:
+        result = cast("FlashResult", client.flash_verb(str(small), verify=False))
+        assert str(result).endswith(", not verified")
+        with pytest.raises(ImageRefused):
+            client.flash_verb(str(junk))
+        client.flash_verb(str(junk), force=True)
+        client.dump_verb(str(tmp_path / "dump.xz"), compression="xz")
+    assert lzma.decompress((tmp_path / "dump.xz").read_bytes()) == card.read_bytes() == junk.read_bytes()
+
+
+def test_target_stays_as_it_is_until_all_of_another_image_has_arrived(image: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.gz"
+    bad.write_bytes(gzip.compress(IMAGE + IMAGE)[:-1000])
+    with serve(MockFlasher()) as raw:
+        flasher = cast("FlasherClient", raw)
+        flasher.flash(image, target="boot")
+        with pytest.raises(DriverError, match="ends too early"):
+            flasher.flash(bad, target="boot")
+        flasher.dump(tmp_path / "boot", target="boot")
+    assert (tmp_path / "boot").read_bytes() == IMAGE
 
 
 def test_second_user_is_told_what_the_storage_is_busy_with(
@@ -541,6 +640,33 @@ def test_block_storage_runs_the_multiplexers_commands(tmp_path: Path) -> None:
             client.off()
         assert facts(client)[0] == "unknown"
     assert log.read_text().split() == ["host", "dut"]
+
+
+async def test_who_watches_hears_of_a_switch_that_failed(tmp_path: Path) -> None:
+    driver = BlockStorage(path="/dev/none", commands={"host": ["true"]}, state_dir=str(tmp_path))
+    with trio.fail_after(30):
+        async with serve_async(driver) as raw:
+            client = cast("StorageMuxFlasherClient", raw)
+            await client.host.aio()
+            async with aclosing(client.watch.aio()) as reports:
+                assert cast("dict[str, str]", await anext(reports))["position"] == "host"
+                with pytest.raises(DriverError, match=r"no command switches to off; add commands\.off"):
+                    await client.off.aio()
+                assert cast("dict[str, str]", await anext(reports))["position"] == "unknown"
+
+
+def test_unfinished_writes_are_noted_in_the_state_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, name = "/dev/disk/by-path/usb-1:2", "dev-disk-by-path-usb-1"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/one:{tmp_path}/two")
+    assert BlockStorage(path=path).mark().path.parent == tmp_path / "one"
+    assert BlockStorage(path=path).mark().path.name.startswith(name)
+    assert BlockStorage(path=path, state_dir="~/own").mark().path.parent == tmp_path / "own"
+    monkeypatch.delenv("STATE_DIRECTORY")
+    assert BlockStorage(path=path).mark().path.parent == tmp_path / ".local/state/jumpstarter"
+    assert BlockStorage(path=path).mark().path != BlockStorage(path=f"{path}:3").mark().path
 
 
 def test_block_storage_says_when_no_card_appears(tmp_path: Path, image: Path) -> None:
