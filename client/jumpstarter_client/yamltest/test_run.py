@@ -12,7 +12,7 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.conftest import FakeExporter, echo, entry, serving
+from jumpstarter_client.conftest import POWER, FakeExporter, echo, entry, serving
 from jumpstarter_client.leasing.monitor import LeaseEndedError
 from jumpstarter_client.yamltest.events import Event, RunEnded, StepEnded
 from jumpstarter_client.yamltest.machine import Outcome
@@ -54,6 +54,70 @@ async def test_a_run_that_is_cancelled_cleans_up_first(
         ("wait", Outcome.PASSED),
         ("call", Outcome.PASSED),
     ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "lacks"),
+    [
+        ("{jumpstarter.dev/soc: bcm2711}", ""),
+        ("{jumpstarter.dev/soc: bcm2712}", "no device has the labels jumpstarter.dev/soc=bcm2712"),
+        ("{jumpstarter.dev/soc: bcm2711, jumpstarter.dev/name: power}", "no device has the labels"),
+        ("{jumpstarter.dev/soc: rk3588}", "no device has the labels jumpstarter.dev/soc=rk3588"),
+    ],
+)
+async def test_labels_that_a_test_requires_are_those_of_one_device_that_it_uses(
+    tmp_path: Path, labels: str, lacks: str
+) -> None:
+    exporter = FakeExporter()
+    exporter.reports = [
+        entry("root"),
+        entry("board", "rpi4", "root", soc="bcm2711"),
+        entry("switch", "power", "board", POWER),
+        entry("other", "rock5", "root", soc="rk3588"),
+    ]
+    async with serving(exporter) as root:
+        run = Run(root, tmp_path / "a.yaml", f"requires: {{labels: {labels}}}\nsteps: [power.on]")
+        ended = await run.run()
+    assert ended.outcome is (Outcome.SKIPPED if lacks else Outcome.PASSED)
+    assert ended.exit_code is (ExitCode.SKIPPED if lacks else ExitCode.OK)
+    assert ended.reason.startswith(lacks)
+    assert len(exporter.called) == (not lacks)
+
+
+async def test_a_device_that_is_not_there_is_an_error_at_its_step_before_anything_is_done(
+    tmp_path: Path,
+) -> None:
+    exporter = FakeExporter()
+    exporter.reports = [
+        entry("root"),
+        entry("switch", "power", "root", POWER),
+        entry("console", "serial", "root", SERIAL, state="missing", reason="there is no /dev/ttyUSB0"),
+    ]
+    async with serving(exporter) as root:
+        run = Run(root, tmp_path / "a.yaml", "steps:\n  - power.on\n  - serial.send: x\n")
+        ended = await run.run()
+    assert (ended.outcome, exporter.called) == (Outcome.ERROR, [])
+    assert "a.yaml:3" in ended.reason
+    assert "serial is missing: there is no /dev/ttyUSB0" in ended.reason
+
+
+async def test_a_result_that_is_kept_is_there_for_later_steps_and_for_the_clean_up(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path
+) -> None:
+    exporter.methods["measure"] = lambda: {"volts": 5}
+    text = """
+variables: {what: nothing}
+steps:
+  - call: {device: rpi4.power, method: measure}
+    capture: what
+  - log: it is ${what}
+always:
+  - log: it was ${what}
+"""
+    run = Run(root, tmp_path / "a.yaml", text)
+    ended = await run.run()
+    assert [one.said for one in ended.steps] == [(), ("it is {'volts': 5.0}",), ("it was {'volts': 5.0}",)]
+    assert [one.line for one in ended.steps] == [4, 6, 8]
 
 
 async def test_an_interruption_goes_on_to_the_clean_up_and_another_one_leaves_that_too(
