@@ -79,7 +79,9 @@ class Occupancy:
         """The controller knows that the lease which is or was served is over: its hooks withhold nothing any more."""
         self._waits_since = 0.0
         self._wanted = ""
-        """A lease that is not ours and wants this board, of which local users were told; empty for none."""
+        """A lease that is not ours and wants this board; empty for none."""
+        self._told = ""
+        """The last of these of which they were told who have the board now; empty for none."""
         self._ends: float | None = None
         self._end: float | None = None
         """The same in seconds since the epoch, for the record."""
@@ -317,22 +319,21 @@ class Occupancy:
     def wants(self, lease: Lease | None) -> list[Action]:
         """A lease that is not ours waits, and would fit this board, as its controller says; None when there is none.
 
-        It may have been declined here. Local users are told of it once.
+        It may have been declined here. Who has the board is told when it is another than they were told of last.
         """
-        if lease is None:
-            self._wanted = ""
-            return []
+        self._wanted = "" if lease is None else lease.name
         is_used = self.is_local or self.maintenance is not None
-        is_news, self._wanted = lease.name != self._wanted, lease.name
-        told = f"the lease {lease.name} of {lease.client} wants this board"
-        return [Tell(told)] if is_news and is_used else []
+        if lease is None or not is_used or lease.name == self._told:
+            return []
+        self._told = lease.name
+        return [Tell(f"the lease {lease.name} of {lease.client} wants this board")]
 
     def left_alone(self, is_alone: bool) -> None:
         """Whether the controller is out of reach and no user of the lease is connected."""
         self._is_alone = is_alone
 
     def _begin(self, lease: Lease) -> list[Action]:
-        self._wanted, self._is_released = "", False
+        self._wanted, self._told, self._is_released = "", "", False
         self.began = None
         self.lease = replace(lease, phase=Phase.PREPARING)
         return [Begin(self.lease)]
@@ -495,6 +496,8 @@ class Occupancy:
 
     def _settle(self, now: float) -> list[Action]:
         """Nobody has it any more: who waits for it begins."""
+        if not self.is_local and self.maintenance is None:
+            self._told = ""
         lease = self.lease
         if (
             lease is not None

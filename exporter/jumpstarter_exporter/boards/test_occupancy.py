@@ -238,6 +238,22 @@ def test_local_users_hear_of_a_lease_that_waits_though_the_board_was_never_asked
     assert board.deadline == LIMITS.idle
 
 
+def test_local_users_hear_again_of_the_first_in_the_line_only_when_it_is_another() -> None:
+    board = used(Occupancy())
+    told = [Tell("the lease one of ann wants this board")]
+    assert board.wants(OURS) == told
+    assert board.wants(None) == []
+    assert board.wants(OURS) == [], "it was away for a moment, perhaps offered another board"
+    assert board.deadline == LIMITS.idle_if_wanted
+    assert board.wants(OTHER) != []
+    assert board.wants(OURS) == told
+    board.local_left("desk", 1)
+    board.tick(1 + LIMITS.leave)
+    assert board.wants(OURS) == [], "there is nobody to tell"
+    used(board, now=60)
+    assert board.wants(OURS) == told, "who comes later does not know it"
+
+
 def test_a_lease_of_09s_controller_waits_and_begins_when_they_leave() -> None:
     board = used(Occupancy())
     wait, tell = board.assigned(FOREIGN, 1)

@@ -103,9 +103,10 @@ class HostUsers:
         return self.leased or self._session
 
     def tell(self, text: str) -> None:
-        """Let them read that."""
-        self._told.write(f"users of this host: {text}")
-        if self._session is not None:
+        """Let them read that: in the log of their session, or in the host's while they have none."""
+        if self._session is None:
+            self._told.write(f"users of this host: {text}")
+        else:
             self._session.tell(text)
 
     async def look_for(self, slot: Slot) -> None:

@@ -176,6 +176,24 @@ async def test_a_lease_waits_for_the_users_of_the_host_and_has_driver_objects_of
         assert Board.latest is not mine
 
 
+async def test_users_of_the_host_read_once_of_each_lease_that_waits(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    messages = []
+    async with hosting(configure, lab) as host, host.user() as user:
+        await user.call("wait", 0)
+        async with user.stub.LogStream(empty_pb2.Empty()) as log:
+            await log.initial_metadata()
+            for lease in ("one", "two"):
+                lab.say(lease)
+                while f"the lease {lease} of ann" not in (message := (await log.receive()).message):
+                    messages.append(message)
+                messages.append(message)
+    assert [message for message in messages if "waits for this board" in message] == [
+        f"the lease {lease} of ann waits for this board; it begins when you leave" for lease in ("one", "two")
+    ]
+
+
 async def test_a_lease_that_waits_too_long_is_given_back_with_the_reason(
     configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
