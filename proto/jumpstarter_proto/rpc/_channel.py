@@ -337,7 +337,7 @@ class ClientCall(Generic[Req, Res]):
         state = self._state
         if state.stream_id and not state.is_over:
             self._mux.abandon(state)
-        state.messages.clear()
+        state.messages = None
 
 
 def _too_slow(method: Method[Req, Res], timeout: float | None) -> RpcError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from h2.config import H2Configuration
 from h2.errors import ErrorCodes
-from h2.settings import SettingCodes, Settings
+from h2.settings import SettingCodes
 
 from jumpstarter_proto.rpc._events import (
     CallEnded,
@@ -25,7 +25,7 @@ from jumpstarter_proto.rpc._events import (
 )
 from jumpstarter_proto.rpc._grpclib import GRPCConfiguration, GRPCConnection
 from jumpstarter_proto.rpc._headers import Header, plain
-from jumpstarter_proto.rpc._http2 import MAX_FRAME, ConnectionFault, Http2, Stream
+from jumpstarter_proto.rpc._http2 import MAX_FRAME, ConnectionFault, Http2, SmallSettings, Stream
 from jumpstarter_proto.rpc._messages import FramingError, MessageReader, frame_header
 from jumpstarter_proto.rpc._metadata import (
     decode_metadata,
@@ -120,7 +120,7 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         }
         if self._client:
             values[SettingCodes.ENABLE_PUSH] = 0
-        http2.local_settings = Settings(client=self._client, initial_values=values)
+        http2.local_settings = SmallSettings(client=self._client, initial_values=values)
         http2.max_inbound_frame_size = MAX_FRAME
         http2.calls = self._open
         return http2
@@ -486,7 +486,7 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
                 if not inbound.may_lend(waiting.inbound.lacks(waiting.reader.needs)):
                     return
                 self._lend(waiting)
-            inbound.waiting.popleft()
+            del inbound.waiting[0]
 
     def _fail(self, call: Call, code: StatusCode, details: str) -> None:
         """End one call for what its peer did."""

@@ -8,8 +8,6 @@ completed. What they may hold together is bounded all the same.
 
 from __future__ import annotations
 
-from collections import deque
-
 __all__ = ["CallWindow", "ConnectionWindow", "FlowControlFault"]
 
 
@@ -74,7 +72,7 @@ class ConnectionWindow:
         """Whole messages that nobody has read yet."""
         self.partial = 0
         """Pieces of messages that have not arrived in full."""
-        self.waiting: deque[int] = deque()
+        self.waiting: list[int] = []
         """Calls whose large message waits for its turn to be lent a window."""
         self.is_confined = False
         """All that we hold counts, pieces of messages too: what an unauthenticated peer may send."""

@@ -46,11 +46,21 @@ def plain(name: str, value: str) -> Header:
     return header
 
 
+class _Entries(list[tuple[bytes, bytes]]):
+    """Of a table, the newest first. They are few, and hpack's deque has room for 64."""
+
+    __slots__ = ()
+
+    def appendleft(self, entry: tuple[bytes, bytes]) -> None:
+        self.insert(0, entry)
+
+
 class _Table(HeaderTable):  # type: ignore[misc] # hpack has no types
     """HPACK's table, which says when it has changed."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         super().__init__()
+        self.dynamic_entries = _Entries()
         self._changed = changed
 
     def add(self, name: bytes, value: bytes) -> None:

@@ -9,21 +9,21 @@ does the preface, settings and pings, hpack and hyperframe the encoding, and str
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import h2.connection
 import h2.exceptions
 import hpack
 from h2.errors import ErrorCodes
-from h2.settings import SettingCodes
-from hyperframe.frame import Frame
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import Frame, PingFrame, SettingsFrame
 
 from jumpstarter_proto.rpc._flow import CallWindow, ConnectionWindow, FlowControlFault
 from jumpstarter_proto.rpc._headers import REQUEST, RESPONSE, TRAILERS, Header, HeaderPacker, HeaderUnpacker
 from jumpstarter_proto.rpc._outbox import Outbox
 
-__all__ = ["MAX_FRAME", "ConnectionFault", "Http2", "Stream", "StreamOwner"]
+__all__ = ["MAX_FRAME", "ConnectionFault", "Http2", "SmallSettings", "Stream", "StreamOwner"]
 
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW, _CONTINUATION = (
     range(10)
@@ -81,6 +81,29 @@ class Stream:
         """Bytes of data still to come, if a client has said how many there are."""
 
 
+class _Values(list[Any]):
+    """Of one setting; the first counts now."""
+
+    __slots__ = ()
+
+    def popleft(self) -> Any:
+        return self.pop(0)
+
+
+class SmallSettings(Settings):  # type: ignore[misc] # h2 has no types
+    """One end's settings. h2 keeps the values of each in a deque, which has room for 64: 10 KiB a connection."""
+
+    _settings: dict[Any, Any]
+
+    def __init__(self, *, client: bool, initial_values: Mapping[SettingCodes, int] | None = None) -> None:
+        super().__init__(client=client, initial_values=initial_values)
+        self._settings = {key: _Values(values) for key, values in self._settings.items()}
+
+    def __setitem__(self, key: Any, value: int) -> None:
+        self._settings.setdefault(key, _Values([None]))
+        super().__setitem__(key, value)
+
+
 class StreamOwner(Protocol):
     """Whom frames of streams are given to. Streams leave `Http2.calls` when the owner takes them out."""
 
@@ -112,17 +135,49 @@ class StreamOwner(Protocol):
         """The peer answered a PING."""
 
 
-class Http2(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
+class _Base(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
+    """What it says of itself, as far as it is used here."""
+
+    highest_outbound_stream_id: int
+    highest_inbound_stream_id: int
+
+
+class Http2(_Base):
     """One end of an HTTP/2 connection. Everything queues bytes in `outbox`; `receive` calls the owner.
 
     A stream's owner may send and reset it whatever its state; what HTTP/2 does not allow any more is not sent.
     """
 
-    highest_outbound_stream_id: int
-    highest_inbound_stream_id: int
+    __slots__ = (
+        "_block",
+        "_connection_window",
+        "_data_ends",
+        "_data_left",
+        "_data_stream",
+        "_is_client",
+        "_late",
+        "_max_block",
+        "_owner",
+        "_packer",
+        "_preface",
+        "_saw_settings",
+        "_unpacker",
+        "_unread",
+        "calls",
+        "frames_sent",
+        "inbound",
+        "outbox",
+        "work",
+    )
 
     def __init__(self, config: Any, owner: StreamOwner, *, max_header_list: int, window: int) -> None:
         super().__init__(config=config)
+        self.remote_settings = SmallSettings(client=not config.client_side)
+        # The frames that h2 is given.
+        self._frame_dispatch_table = {
+            SettingsFrame: self._receive_settings_frame,
+            PingFrame: self._receive_ping_frame,
+        }
         self.decoder.max_header_list_size = max_header_list
         self.outbox = Outbox()
         self.calls: dict[int, Any] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import trio
 from h2.errors import ErrorCodes
@@ -100,7 +100,8 @@ class CallState:
 
     def __init__(self, stream_id: int) -> None:
         self.stream_id = stream_id
-        self.messages: deque[tuple[bytes, int]] = deque()
+        self.messages: deque[tuple[bytes, int]] | None = None
+        """None while there are none, as mostly: an empty deque has room for 64."""
         self.sink: Sink | None = None
         """Gets each message first, if no other waits; what it does not take waits to be received."""
         self.headers: ResponseStarted | None = None
@@ -175,17 +176,6 @@ class Mux:
             options.resets_per_second, 5 * options.resets_per_second + options.max_streams
         )
         self._work = RateGuard(WORK_PER_SECOND, WORK_BURST)
-        self._on: dict[type[Any], Callable[[Any], None]] = {
-            RequestReceived: owner.on_request,
-            MessageReceived: self._on_message,
-            ResponseStarted: self._on_response,
-            CallEnded: self._on_ended,
-            HalfClosed: self._on_half_closed,
-            CallReset: self._on_call_reset,
-            WindowOpened: self._on_window,
-            GoingAway: self._on_going_away,
-            PongReceived: _ignore,
-        }
 
     # --- life
 
@@ -284,7 +274,7 @@ class Mux:
                 self.cut(TOO_MUCH_WORK)
                 return
             for event in events:
-                self._on[type(event)](event)
+                self._HANDLERS[type(event)](self, event)
             if self._fed:
                 for sink in self._fed:
                     sink.flush()
@@ -366,6 +356,9 @@ class Mux:
 
     # --- events
 
+    def _on_request(self, event: RequestReceived) -> None:
+        self._owner.on_request(event)
+
     def _on_message(self, event: MessageReceived) -> None:
         call = self.calls.get(event.stream_id)
         if call is None:
@@ -375,6 +368,8 @@ class Mux:
             self.connection.acknowledge(event.stream_id, event.credit)
             self._fed[call.sink] = None
             return
+        if call.messages is None:
+            call.messages = deque()
         call.messages.append((event.data, event.credit))
         if call.changed:
             call.changed.unpark_all()
@@ -421,6 +416,21 @@ class Mux:
         self._owner.on_going_away(event)
         self.room.unpark_all()
 
+    def _on_pong(self, event: PongReceived) -> None:
+        """That something came is all there is to it."""
+
+    _HANDLERS: ClassVar[dict[type[Any], Callable[[Mux, Any], None]]] = {
+        RequestReceived: _on_request,
+        MessageReceived: _on_message,
+        ResponseStarted: _on_response,
+        CallEnded: _on_ended,
+        HalfClosed: _on_half_closed,
+        CallReset: _on_call_reset,
+        WindowOpened: _on_window,
+        GoingAway: _on_going_away,
+        PongReceived: _on_pong,
+    }
+
     # --- what calls do
 
     async def receive(self, call: CallState) -> bytes | None:
@@ -439,6 +449,8 @@ class Mux:
         # Others get their turn when what has arrived is read: then this task waits for the reader's.
         await trio.lowlevel.checkpoint_if_cancelled()
         data, credit = call.messages.popleft()
+        if not call.messages:
+            call.messages = None
         self.connection.acknowledge(call.stream_id, credit)
         if self._held_less:
             self._held_less.unpark_all()
@@ -557,16 +569,12 @@ class Mux:
         self.calls.pop(call.stream_id, None)
         if not call.is_over:
             call.fail(RpcError(StatusCode.CANCELLED, "the call was cancelled"))
-        call.messages.clear()
+        call.messages = None
         self._held_less.unpark_all()
         if self.lost is None:
             self.connection.reset(call.stream_id)
             self.flush()
         self.room.unpark()
-
-
-def _ignore(event: object) -> None:
-    """Nothing to do."""
 
 
 def _ended(call: CallState) -> RpcError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 __all__ = ["Outbox"]
 
 _SMALL = 8192
@@ -18,7 +16,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.size = 0
-        self._pieces: deque[bytes | bytearray | memoryview] = deque()
+        self._pieces: list[bytes | bytearray | memoryview] = []
         self._tail = bytearray()
         """Small pieces in a row, put together."""
 
@@ -39,9 +37,7 @@ class Outbox:
         if self._tail:
             self._pieces.append(self._tail)
             self._tail = bytearray()
-        if len(self._pieces) <= _BUFFERS:
-            return list(self._pieces)
-        return [self._pieces[index] for index in range(_BUFFERS)]
+        return self._pieces[:_BUFFERS]
 
     def written(self, count: int) -> None:
         """The first `count` bytes of `pieces()` are on their way."""
@@ -53,7 +49,7 @@ class Outbox:
                 pieces[0] = memoryview(first)[count:]
                 return
             count -= len(first)
-            pieces.popleft()
+            del pieces[0]
 
     def take(self, most: int | None = None) -> bytes:
         """Everything in one piece, or the first `most` bytes."""

@@ -94,7 +94,7 @@ async def test_reader_that_stops_bounds_memory_on_both_ends(connect: Connect) ->
     ):
         await call.receive()
         await trio.testing.wait_all_tasks_blocked()
-        held = sum(len(data) for data, _ in call._state.messages)
+        held = sum(len(data) for data, _ in call._state.messages or ())
         bound = options.stream_window + 1024 * 1024
         assert held <= bound
         assert pair.echo.sent <= 2 * bound
