@@ -250,3 +250,12 @@ class Driver(ABC):
                 the receiver went away.
         """
         return self.resources.write(handle)
+
+    def exchange_resource(self, handle: dict[str, JSON]) -> AbstractAsyncContextManager[tuple[Source, Sink]]:
+        """Both directions of a user's stream, for a call that answers what it reads; never a URL.
+
+        Raises:
+            ValueError: the handle is none, or a URL.
+            ResourceError: as with `read_resource` and `write_resource`.
+        """
+        return self.resources.exchange(handle)

@@ -255,6 +255,19 @@ class Resources:
         return self._write(handle)
 
     @asynccontextmanager
+    async def exchange(self, handle: Mapping[str, JSON]) -> AsyncIterator[tuple[Source, Sink]]:
+        """See `Driver.exchange_resource`."""
+        if _kind(handle) != "client_stream":
+            raise ValueError("a URL goes one way; open a stream of your own for this call")
+        pipe = self._take(handle)
+        failed = True
+        try:
+            yield Source(pipe.receive, None), Sink(pipe.send, None)
+            failed = False
+        finally:
+            pipe.driver_left(failed=failed)
+
+    @asynccontextmanager
     async def _read(self, handle: Mapping[str, JSON]) -> AsyncIterator[Source]:
         encoding = encoding_named(handle.get("x_jmp_content_encoding"))
         pipe = self._take(handle)

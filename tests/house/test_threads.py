@@ -8,6 +8,7 @@ from tests.house.rooms import all_modules
 
 AT_THE_USER = {
     "jumpstarter_drivers.serial.terminal",
+    "jumpstarter_drivers.storage.changes.send",
     "jumpstarter_drivers.storage.inspection",
     "jumpstarter_drivers.storage.local",
 }

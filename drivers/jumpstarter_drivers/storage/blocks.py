@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -355,6 +355,54 @@ class Device:
                     progress(done)
         return done
 
+    async def read_pieces(self, places: Sequence[tuple[int, int]]) -> bytes:
+        """What is at these places (offset and length), one behind the other, from the device and not from memory.
+
+        It is shorter where the device ends.
+        """
+
+        def take() -> bytes:
+            with self._descriptor.use() as fd:
+                pieces = [_read_fully(fd, offset, length) for offset, length in places]
+                if places:
+                    begin, (last, length) = places[0][0], places[-1]
+                    _forget(fd, begin, last + length - begin)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+        return await self._bounded(take)
+
+    async def write_pieces(self, pieces: Sequence[tuple[int, bytes | memoryview]]) -> None:
+        """Write each at its offset; on the device only after `flush`. Not torn by a cancel."""
+
+        def put() -> None:
+            with self._descriptor.use() as fd:
+                for offset, data in pieces:
+                    _write_fully(fd, [data], offset)
+                if pieces:
+                    begin, (last, data) = pieces[0][0], pieces[-1]
+                    _forget(fd, begin, last + len(data) - begin)
+
+        await self._bounded(put)
+
+    async def forget(self) -> None:
+        """Drop from memory what is on the device, so that reading it asks the device."""
+
+        def drop() -> None:
+            with self._descriptor.use() as fd:
+                _forget(fd, 0, 0)
+
+        await self._bounded(drop)
+
+    async def set_length(self, length: int) -> None:
+        """Make a file that long; a block device is as it is."""
+
+        def cut() -> None:
+            with self._descriptor.use() as fd:
+                os.ftruncate(fd, length)
+
+        if not self.is_block_device and self.size != length:
+            await self._bounded(cut)
+
     async def _bounded(self, function: Callable[..., T], *arguments: object) -> T:
         """Run blocking I/O in a thread: not torn by a cancel, but left behind when it does not answer."""
         await trio.lowlevel.checkpoint()
@@ -401,7 +449,20 @@ def _flags(mode: int, writable: bool) -> int:
     return os.O_CLOEXEC | os.O_RDWR | (os.O_EXCL if stat.S_ISBLK(mode) else 0)
 
 
-def _write_fully(fd: int, block: list[bytes], offset: int) -> None:
+def _read_fully(fd: int, offset: int, length: int) -> bytes:
+    """What is there; less only where the device ends. Blocking. Raises OSError."""
+    pieces: list[bytes] = []
+    while length:
+        piece = os.pread(fd, length, offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+        length -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _write_fully(fd: int, block: Sequence[bytes | memoryview], offset: int) -> None:
     """Write gathered chunks at `offset`; blocking. Raises OSError."""
     views = [memoryview(chunk) for chunk in block if chunk]
     while views:

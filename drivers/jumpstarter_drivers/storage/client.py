@@ -18,6 +18,8 @@ from jumpstarter_proto.images import check_content
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.value import JSON
 
+from jumpstarter_drivers.storage.changes.messages import VERSION as CHANGES_VERSION
+from jumpstarter_drivers.storage.changes.send import ChangeSender
 from jumpstarter_drivers.storage.local import (
     FileSource,
     Operator,
@@ -66,6 +68,9 @@ class FlashResult:
     verified: bool
     remarks: tuple[str, ...] = ()
     """What of the file was left out."""
+    changes: Mapping[str, int] | None = None
+    """Bytes `read` from the storage to compare, `skipped` because they were there, `unmapped` and `written`; None when
+    all was written, as it came."""
 
     def __str__(self) -> str:
         """One line for people, and one for each remark."""
@@ -76,7 +81,8 @@ class FlashResult:
             return f"flashed in {self.seconds:.1f} s"
         checked = "verified" if self.verified else "not verified"
         rate = _rate(self.bytes, self.seconds)
-        return f"flashed {self.bytes} bytes in {self.seconds:.1f} s ({rate}), {checked}"
+        changed = "" if self.changes is None else f", {self.changes['written']} of them written"
+        return f"flashed {self.bytes} bytes in {self.seconds:.1f} s ({rate}){changed}, {checked}"
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,8 @@ class _Choices:
     """Told by the content if left out."""
     verify: bool | None = None
     force: bool = False
+    whole: bool = False
+    """Send all of it, as it is packed, and write all of it."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,14 @@ class _Upload:
     source: FileSource | None
     """The local file; None when the exporter fetches a URL."""
     choices: _Choices
+    sender: ChangeSender | None = None
+    """The image's end of a flash of changes."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """At the end: what was left out here."""
+        if self.sender is not None:
+            return self.sender.image.remarks()
+        return self.source.remarks() if self.source else ()
 
 
 class FlasherClient(DriverClient):
@@ -140,15 +156,17 @@ class FlasherClient(DriverClient):
         compression: Packing | None = None,
         verify: bool | None = None,
         force: bool = False,
+        whole: bool = False,
     ) -> FlashResult | dict[str, FlashResult]:
         """Write an image: a file, `-` for standard input, a URL, or a dict of target to one of these.
 
-        What the image is packed in is told by the content unless `compression` is given; `none` takes nothing off.
+        What the image is packed in is told by the content unless `compression` is given; `none` takes nothing off. Only
+        what differs from what the storage has is sent and written, unless `whole` is true.
         `verify` left out does what the exporter's configuration says. Raises JumpstarterError, and the storage is
         then in the state that the driver documents; ImageRefused, before anything is done, when the content is
         nothing that a board boots from, unless it is `force`d.
         """
-        choices = _Choices(compression, verify, force)
+        choices = _Choices(compression, verify, force, whole)
         if isinstance(path, Mapping):
             if target is not None:
                 raise ArgumentError("a dict of images names its targets itself; leave `target` out")
@@ -205,6 +223,7 @@ class FlasherClient(DriverClient):
         compression: Packing | None = None,
         verify: bool = True,
         force: Annotated[bool, Parameter(negative="")] = False,
+        whole: Annotated[bool, Parameter(negative="")] = False,
     ) -> FlashResult | dict[str, FlashResult]:
         """Write an image to the storage and verify it.
 
@@ -220,16 +239,20 @@ class FlasherClient(DriverClient):
             Read back what was written and compare.
         force
             Write it even if it is nothing that a board boots from.
+        whole
+            Send and write all of it, not only what differs from what the storage has.
         """
         checked = None if verify else False
         if target:
             if file is not None:
                 raise ArgumentError("give either FILE or --target NAME:FILE, not both")
             images = dict(_target(text) for text in target)
-            return await self.flash.aio(images, compression=compression, verify=checked, force=force)
+            return await self.flash.aio(
+                images, compression=compression, verify=checked, force=force, whole=whole
+            )
         if file is None:
             raise ArgumentError("which image? give a FILE, a URL or - for standard input")
-        return await self.flash.aio(file, compression=compression, verify=checked, force=force)
+        return await self.flash.aio(file, compression=compression, verify=checked, force=force, whole=whole)
 
     @verb(name="dump")
     @twin
@@ -284,7 +307,7 @@ class FlasherClient(DriverClient):
         started = trio.current_time()
         async with self._upload(path, operator, choices) as upload:
             result = await self._write(upload, target)
-            remarks = upload.source.remarks() if upload.source else ()
+            remarks = upload.remarks()
         return _flash_result(result, trio.current_time() - started, remarks)
 
     async def _write(self, upload: _Upload, target: str | None) -> JSON:
@@ -305,8 +328,14 @@ class FlasherClient(DriverClient):
                     request(str(path), "GET"), None, choices.compression or "auto", bar, None, choices
                 )
             return
-        async with _offer(self, path, operator, choices, "flash") as upload:
+        takes_changes = not choices.whole and await self._takes_changes()
+        async with _offer(self, path, operator, choices, takes_changes) as upload:
             yield upload
+
+    async def _takes_changes(self) -> bool:
+        """Whether the exporter compares blocks; a flasher of named targets does not."""
+        await trio.lowlevel.checkpoint()
+        return False
 
 
 @asynccontextmanager
@@ -315,12 +344,17 @@ async def _offer(
     path: PathLike,
     operator: Operator | None,
     choices: _Choices,
-    label: str,
+    takes_changes: bool,
 ) -> AsyncIterator[_Upload]:
     async with open_source(path, operator, choices.compression) as source:
         check_content(source.image.content, force=choices.force)
-        with progress(source.total, label) as bar:
+        with progress(source.total, "flash") as bar:
             source.progress = bar.update
+            if takes_changes:
+                sender = ChangeSender(await source.unpacked(choices.compression))
+                async with client.resource_async(sender) as handle:
+                    yield _Upload(handle, source.plain_size, "none", bar, source, choices, sender)
+                return
             async with client.resource_async(source, source.encoding) as handle:
                 yield _Upload(handle, source.plain_size, "none", bar, source, choices)
 
@@ -419,7 +453,8 @@ class StorageMuxClient(DriverClient):
         await self._write_file(file, None, force)
 
     async def _write_file(self, path: PathLike, operator: Operator | None, force: bool) -> JSON:
-        async with _offer(self, path, operator, _Choices("none", force=force), "write") as upload:
+        choices = _Choices("none", force=force)
+        async with _offer(self, path, operator, choices, await self._takes_changes()) as upload:
             options = await self._options(upload)
             return await self.call_async("write", upload.handle, *([] if options is None else [options]))
 
@@ -435,7 +470,14 @@ class StorageMuxClient(DriverClient):
         }
         if "content_check" in status:  # our first exporters know no such option
             options["force"] = upload.choices.force
+        if upload.sender is not None:
+            options["changes"] = True
         return options
+
+    async def _takes_changes(self) -> bool:
+        """Whether the exporter compares blocks in the way that we know; older ones and 0.9's do not."""
+        status = await self._status()
+        return status is not None and status.get("changes") == CHANGES_VERSION
 
     async def _status(self) -> Mapping[str, JSON] | None:
         """The storage's status; 0.9's drivers have none."""
@@ -472,6 +514,9 @@ class StorageMuxFlasherClient(FlasherClient, StorageMuxClient):
             raise ArgumentError(f"this storage is flashed as a whole; leave the target {target!r} out")
         return await super()._flash_one(path, target, operator, choices)
 
+    async def _takes_changes(self) -> bool:
+        return await StorageMuxClient._takes_changes(self)  # noqa: SLF001 - our own, of two bases
+
     async def _write(self, upload: _Upload, target: str | None) -> JSON:
         options = await self._options(upload)
         if options is None:
@@ -500,7 +545,8 @@ class StorageMuxFlasherClient(FlasherClient, StorageMuxClient):
         async with aclosing(self.streamingcall_async("watch")) as reports:
             async for report in reports:
                 operation = cast("_Report", report)["operation"]
-                if operation is None or (operation["phase"] == "writing" and upload.source is not None):
+                is_ours_to_show = upload.source is not None and upload.sender is None
+                if operation is None or (operation["phase"] == "writing" and is_ours_to_show):
                     continue
                 upload.bar.show(operation["phase"], operation["done"], operation["total"])
 
@@ -538,7 +584,15 @@ def _flash_result(result: JSON, seconds: float, remarks: tuple[str, ...]) -> Fla
         sha256=str(facts.get("sha256", "")),
         verified=facts.get("verified") is True,
         remarks=(*remarks, *(map(str, told) if isinstance(told, list) else ())),
+        changes=_changes(facts.get("changes")),
     )
+
+
+def _changes(told: JSON) -> dict[str, int] | None:
+    if not isinstance(told, Mapping):
+        return None
+    names = ("read", "skipped", "unmapped", "written")
+    return {name: int(count) if isinstance(count := told.get(name), float) else 0 for name in names}
 
 
 def _rate(count: int, seconds: float) -> str:

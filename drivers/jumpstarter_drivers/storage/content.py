@@ -10,12 +10,21 @@ from jumpstarter_exporter.driver import Source
 from jumpstarter_exporter.threads import DeviceThreads
 from jumpstarter_proto.images import Content, ImageReader, check_growth, open_image, trailing_remark
 
-__all__ = ["ImageStream"]
+__all__ = ["ImageStream", "in_device_thread"]
 
 T = TypeVar("T")
 
 _BATCH = 1024 * 1024
 """Plain bytes that one visit to a worker thread brings back at most."""
+
+
+async def in_device_thread(threads: DeviceThreads, function: Callable[..., T], *arguments: object) -> T:
+    """Run what works, and waits for nothing but the user, in one of the device's threads; it cannot be cancelled."""
+    held = await threads.acquire()
+    try:
+        return await trio.to_thread.run_sync(function, *arguments, limiter=trio.CapacityLimiter(1))
+    finally:
+        threads.release(held)
 
 
 class ImageStream:
@@ -86,11 +95,7 @@ class ImageStream:
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         """In one of the device's threads; unlike a driver's own code it hears of a cancellation, in `_pull`."""
-        held = await self._threads.acquire()
-        try:
-            return await trio.to_thread.run_sync(function, *arguments, limiter=trio.CapacityLimiter(1))
-        finally:
-            self._threads.release(held)
+        return await in_device_thread(self._threads, function, *arguments)
 
     def _open(self) -> ImageReader:
         return open_image(self._pull, compression=self._compression)

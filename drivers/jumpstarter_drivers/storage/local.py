@@ -14,7 +14,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -95,6 +95,24 @@ class FileSource:
     def plain_size(self) -> int | None:
         """Bytes of the image itself, when known."""
         return None if self.encoding else self.total
+
+    async def unpacked(self, compression: str | None) -> ImageReader:
+        """The image itself, from its begin on, in place of what is sent otherwise.
+
+        `compression` is what it was opened with. Reading it raises LocalFileError, too.
+        """
+        return await trio.to_thread.run_sync(self._unpacked, compression, abandon_on_cancel=True)
+
+    def _unpacked(self, compression: str | None) -> ImageReader:
+        image = open_image(self._read, compression=compression or "auto") if self.encoding else self.image
+
+        def read(count: int) -> bytes:
+            try:
+                return image.read(count)
+            except OSError as error:
+                raise _explain(self.name, error) from error
+
+        return replace(image, read=read)
 
     def remarks(self) -> tuple[str, ...]:
         """At the end: what was left out here."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -25,6 +25,9 @@ from jumpstarter_proto.images import Verdict, check_content
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.blocks import Device, NoSpace, Progress, StorageError
+from jumpstarter_drivers.storage.changes.messages import VERSION as CHANGES_VERSION
+from jumpstarter_drivers.storage.changes.plan import FlashPlan
+from jumpstarter_drivers.storage.changes.receive import ChangeReceiver, Medium
 from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.mark import Mark
 from jumpstarter_drivers.storage.state import Content, Image, Operation, Position, StorageState
@@ -46,6 +49,8 @@ class WriteOptions(msgspec.Struct, forbid_unknown_fields=True):
     """Overrides the driver's configuration."""
     force: bool | None = None
     """Write content that is no image that we know. None is a client that cannot say it: 0.9's, and our first."""
+    changes: bool = False
+    """The handle is a stream in both directions, on which blocks are compared as `changes.messages` says."""
 
 
 class StorageCore(Core["StorageMux"]):
@@ -89,7 +94,8 @@ class StorageMux(Driver):
         if self.release is True:
             raise ValueError("release is on; it takes leave, host, dut or off")
         self._changed = trio.Event()
-        self._disk = trio.CapacityLimiter(2)
+        self._disk = trio.CapacityLimiter(3)
+        self._medium = Medium()
 
     # What a driver fills in.
 
@@ -282,9 +288,17 @@ class StorageMux(Driver):
             ) from None
 
     @asynccontextmanager
-    async def _image(self, handle: dict[str, JSON], options: WriteOptions) -> AsyncIterator[ImageStream]:
+    async def _image(
+        self, handle: dict[str, JSON], options: WriteOptions
+    ) -> AsyncIterator[ImageStream | ChangeReceiver]:
         """The image, looked at: nothing is written or switched before."""
         with self._operation("starting", options.size):
+            if options.changes:
+                async with self.exchange_resource(handle) as (source, sink):
+                    receiver = ChangeReceiver(source, sink, self._medium, self.threads)
+                    self._check_content(await receiver.start(), options.force)
+                    yield receiver
+                return
             async with self.read_resource(handle) as source:
                 image = ImageStream(source, options.compression, self.threads)
                 await image.start()
@@ -304,33 +318,72 @@ class StorageMux(Driver):
         by_setting = "`content_check: off` in the exporter's configuration"
         check_content(content, force=bool(force), way_to_insist=by_setting if force is None else "--force")
 
-    async def _write(self, image: ImageStream, options: WriteOptions) -> JSON:
-        verify = self.verify if options.verify is None else options.verify
+    async def _write(self, image: ImageStream | ChangeReceiver, options: WriteOptions) -> JSON:
         self.state.check_host()
         path = await self._find()
-        started = trio.current_time()
         device = Device(path, writable=True, limiter=self._disk, flush_timeout=self.storage_fsync_timeout)
         async with device:
             limit = await self._room(device, options.size)
-            image.has_medium_size = device.is_block_device or self.has_size
-            async with self._unfinished():
-                self._phase("writing", options.size)
-                length, digest = await device.write(
-                    image, limit=limit, hashed=verify, progress=self._progress("writing", options.size)
-                )
-                _check_length(length, options.size)
-                self._phase("flushing", None)
-                await device.flush()
-                await device.check_identity()
-                if verify:
-                    await device.verify(length, digest, progress=self._progress("verifying", length))
-        result = Image(length, digest, round(trio.current_time() - started, 3), verify, image.remarks())
+            verify = self.verify if options.verify is None else options.verify
+            if isinstance(image, ChangeReceiver):
+                result = await self._write_changes(image, device, limit, options.size, verify)
+            else:
+                result = await self._write_all(image, device, limit, options.size, verify)
         if options.force is None:  # a client that does not show what it is answered
             for remark in result.remarks:
                 self.logger.warning("%s", remark)
         self.state.written(result)
         self._notify()
         return asdict(result)
+
+    async def _write_all(
+        self, image: ImageStream, device: Device, limit: int | None, size: int | None, verify: bool
+    ) -> Image:
+        started = trio.current_time()
+        image.has_medium_size = device.is_block_device or self.has_size
+        async with self._unfinished():
+            self._phase("writing", size)
+            length, digest = await device.write(
+                image, limit=limit, hashed=verify, progress=self._progress("writing", size)
+            )
+            _check_length(length, size)
+            self._phase("flushing", None)
+            await device.flush()
+            await device.check_identity()
+            if verify:
+                await device.verify(length, digest, progress=self._progress("verifying", length))
+        return Image(length, digest, round(trio.current_time() - started, 3), verify, image.remarks())
+
+    async def _write_changes(
+        self, image: ChangeReceiver, device: Device, limit: int | None, size: int | None, verify: bool
+    ) -> Image:
+        """The storage is marked incomplete once a block is about to be written, which may be never."""
+        started = trio.current_time()
+        async with AsyncExitStack() as unfinished:
+            beginning = trio.Lock()
+
+            async def begin_write() -> None:
+                async with beginning:
+                    if self.state.content is not Content.WRITING:
+                        await unfinished.enter_async_context(self._unfinished())
+
+            def report(plan: FlashPlan) -> None:
+                self.state.operation = Operation("comparing", plan.counts.done, size, image.counts())
+                self._notify()
+
+            self._phase("comparing", size)
+            plan = await image.write(device, limit=limit, begin_write=begin_write, progress=report)
+            length = plan.size or 0
+            _check_length(length, size)
+            if plan.counts.written:
+                self._phase("flushing", None)
+                await device.flush()
+            await device.check_identity()
+            if verify:
+                await image.verify(device, self._progress("verifying", plan.counts.written))
+            await begin_write()  # a mark that an earlier write has left goes, too
+        seconds = round(trio.current_time() - started, 3)
+        return Image(length, image.sha256, seconds, verify, [], image.counts())
 
     async def _room(self, device: Device, size: int | None) -> int | None:
         bounds = [bound for bound in (self.limit(), await device.room()) if bound is not None]
@@ -399,7 +452,7 @@ class StorageMux(Driver):
     # What watchers see.
 
     def _report(self) -> dict[str, JSON]:
-        return self.state.report() | {"content_check": self.content_check}
+        return self.state.report() | {"content_check": self.content_check, "changes": CHANGES_VERSION}
 
     def _phase(self, phase: str, total: int | None) -> None:
         self.state.operation = Operation(phase, 0, total)

@@ -67,6 +67,9 @@ class Image:
     verified: bool
     remarks: list[str] = field(default_factory=list)
     """What of the file was left out."""
+    changes: dict[str, int] | None = None
+    """Bytes that were `read` to compare, `skipped` because they were there, `unmapped` and `written`; None when all of
+    the image was written."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Operation:
     phase: str
     done: int
     total: int | None
+    changes: dict[str, int] | None = None
+    """As in `Image`, so far."""
 
 
 class StorageState:

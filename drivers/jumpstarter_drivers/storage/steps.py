@@ -21,10 +21,16 @@ async def flash(
     compression: Packing | None = None,
     verify: bool | None = None,
     force: bool = False,
+    whole: bool = False,
 ) -> None:
-    """Write an image, a file or a URL, and verify it."""
+    """Write an image, a file or a URL, and verify it; only what differs, unless it is to be `whole`."""
     result = await client.flash.aio(
-        context.input_file(image), target=target, compression=compression, verify=verify, force=force
+        context.input_file(image),
+        target=target,
+        compression=compression,
+        verify=verify,
+        force=force,
+        whole=whole,
     )
     context.say(str(result))
 

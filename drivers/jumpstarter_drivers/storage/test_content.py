@@ -72,16 +72,17 @@ def untouched(client: StorageMuxFlasherClient, card: Path) -> bool:
     return (status["position"], status["content"], card.read_bytes()) == ("dut", "as found", BEFORE)
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("name", PACKED)
-def test_image_is_unpacked_whatever_its_name_says(card: Path, tmp_path: Path, name: str) -> None:
+def test_image_is_unpacked_whatever_its_name_says(card: Path, tmp_path: Path, name: str, whole: bool) -> None:
     path = tmp_path / name
     path.write_bytes(PACKED[name])
     with storage(card) as client:
-        client.flash(path)
+        client.flash(path, whole=whole)
         assert card.read_bytes() == IMAGE
         card.write_bytes(BEFORE)
         if not name.endswith(".gz"):  # zip comes only from a file
-            client.flash("a stream", operator=_Service(PACKED[name]))
+            client.flash("a stream", operator=_Service(PACKED[name]), whole=whole)
             assert card.read_bytes() == IMAGE
 
 
@@ -95,15 +96,15 @@ class _Service:
         return io.BytesIO(self.data)
 
 
-def test_what_trails_is_left_out_and_named_once(card: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("whole", "where"), [(False, "gzip"), (True, "compressed")])
+def test_what_trails_is_left_out_and_named_once(card: Path, tmp_path: Path, whole: bool, where: str) -> None:
     path = tmp_path / "openwrt.img.gz"
     path.write_bytes(gzip.compress(IMAGE) + b'{"metadata_version": "1.1"}' + b"FWx0" + b"\1" * 12)
     with storage(card) as client:
-        result = client.flash(path)
+        result = client.flash(path, whole=whole)
     assert card.read_bytes() == IMAGE
-    assert (
-        str(result).count("43 bytes of OpenWrt's metadata behind the compressed content were left out") == 1
-    )
+    remark = f"43 bytes of OpenWrt's metadata behind the {where} content were left out"
+    assert str(result).count(remark) == 1
 
 
 @pytest.mark.parametrize("name", UNUSABLE)

@@ -118,7 +118,7 @@ def test_damaged_packed_image_is_an_error_and_the_board_does_not_get_it(
     packed.write_bytes(PACKERS[encoding](SMALL)[:-10_000])
     with storage(card) as client:
         with pytest.raises(DriverError, match=f"{encoding} content ends too early"):
-            client.flash(packed)
+            client.flash(packed, whole=True)
         assert facts(client) == ("off", "incomplete")
         with pytest.raises(DriverError, match=r"incomplete image .* ends too early.*--force"):
             client.dut()
@@ -132,7 +132,7 @@ def test_incomplete_outlives_the_exporter_and_ends_with_a_good_flash(
     bad = tmp_path / "bad.gz"
     bad.write_bytes(gzip.compress(IMAGE)[:-1000])
     with storage(card) as client, pytest.raises(DriverError):
-        client.flash(bad)
+        client.flash(bad, whole=True)
     with storage(card) as client:
         client.off()
         with pytest.raises(DriverError, match="incomplete image"):
@@ -203,7 +203,7 @@ def test_packed_image_beyond_the_size_stops_at_the_limit(card: Path, tmp_path: P
     packed.write_bytes(gzip.compress(IMAGE[:512] + bytes(50_000_000)))
     with storage(card, size=10_000_000) as client:
         with pytest.raises(DriverError, match="larger than the 10000000 bytes"):
-            client.flash(packed)
+            client.flash(packed, whole=True)
         assert facts(client) == ("off", "incomplete")
     assert card.stat().st_size <= 10_000_000
 
@@ -225,7 +225,7 @@ def test_disk_that_fails_in_the_middle(
     monkeypatch.setattr(os, "pwritev", fail)
     with storage(card) as client:
         with pytest.raises(DriverError, match=words):
-            client.flash(image)
+            client.flash(image, whole=True)
         assert facts(client) == ("off", "incomplete")
 
 
@@ -240,20 +240,21 @@ def test_card_that_vanishes_in_the_middle(card: Path, image: Path, monkeypatch: 
     monkeypatch.setattr(os, "pwritev", pull)
     with storage(card) as client:
         with pytest.raises(DriverError, match="does not exist"):
-            client.flash(image)
+            client.flash(image, whole=True)
         assert facts(client) == ("off", "incomplete")
 
 
+@pytest.mark.parametrize("whole", [False, True])
 def test_verification_finds_what_the_card_forgot(
-    card: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+    card: Path, image: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
     real = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, count, offset: bytes(len(real(fd, count, offset))))
     with storage(card) as client:
         with pytest.raises(DriverError, match="not what was written"):
-            client.flash(image)
+            client.flash(image, whole=whole)
         assert facts(client) == ("off", "incomplete")
-        result = client.flash(image, verify=False)
+        result = client.flash(image, verify=False, whole=whole)
         assert isinstance(result, FlashResult)
         assert not result.verified
         assert facts(client) == ("dut", "complete")
@@ -267,7 +268,8 @@ async def test_cancelled_flash_leaves_a_known_state(card: Path) -> None:
         async with serve_async(FileStorage(path=str(card))) as client:
             storage = cast("StorageMuxFlasherClient", client)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(lambda: storage.flash.aio("slow", operator=_Only(cast("BinaryIO", slow))))
+                operator = _Only(cast("BinaryIO", slow))
+                nursery.start_soon(lambda: storage.flash.aio("slow", operator=operator, whole=True))
                 await wait_for(storage, "content", "writing")
                 nursery.cancel_scope.cancel()
             seen = await wait_for(storage, "position", "off")

@@ -57,4 +57,5 @@ def test_report_is_plain_json_values() -> None:
         "seconds": 1.0,
         "verified": False,
         "remarks": [],
+        "changes": None,
     }

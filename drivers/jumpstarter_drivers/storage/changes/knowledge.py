@@ -1,0 +1,68 @@
+"""What is known of a medium's content without reading it, and when that is void; no I/O.
+
+What was read or verified stays true only as long as nobody else can have written. The evidence for that is the same
+exclusive hold of the same medium, with nothing written since. Evidence that is missing or has changed makes everything
+void, and so does any doubt: then the medium is read again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Evidence", "MediumKnowledge"]
+
+MAX_WINDOWS = 65536
+"""Of which something is remembered: 256 GiB, in 10 MB of memory."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is the same for as long as nobody else has written; compared as a whole."""
+
+    hold: int
+    """A number for each time that the medium was taken."""
+    medium: int
+    """The kernel's number of the medium: another one is another medium, or one that was away meanwhile."""
+    writes: tuple[int, ...]
+    """The kernel's counts of what was written to it."""
+
+
+class MediumKnowledge:
+    """Digests of windows that the medium is known to have, each as `WindowHashes.digest` has it."""
+
+    def __init__(self) -> None:
+        self._windows: dict[int, bytes] = {}
+        self._evidence: Evidence | None = None
+
+    def confirm(self, evidence: Evidence | None) -> bool:
+        """At the begin of a flash: keep what is known if nobody else can have written, else forget it."""
+        stands = evidence is not None and evidence == self._evidence
+        if not stands:
+            self._windows.clear()
+        # From here on the counts grow by our own writes, until `settle` takes them anew.
+        self._evidence = None
+        return stands
+
+    def settle(self, evidence: Evidence | None) -> None:
+        """At the end of a flash, when all that was written is on the medium: from now on it counts."""
+        self._evidence = evidence
+        if evidence is None:
+            self._windows.clear()
+
+    def forget(self) -> None:
+        """Nothing is known any more."""
+        self._windows.clear()
+        self._evidence = None
+
+    def forget_window(self, index: int) -> None:
+        """Some of its bytes are about to be written."""
+        self._windows.pop(index, None)
+
+    def learn(self, index: int, digest: bytes) -> None:
+        """The medium was read and has it."""
+        if len(self._windows) < MAX_WINDOWS or index in self._windows:
+            self._windows[index] = digest
+
+    def has(self, index: int, digest: bytes) -> bool:
+        """Whether the medium is known to have it."""
+        return self._windows.get(index) == digest
