@@ -6,7 +6,7 @@ import base64
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import trio
 import trio.testing
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Trust, split_endpoint
-from jumpstarter_proto.rpc import Options, RpcError, Server, connect_unix, unix_listener
+from jumpstarter_proto.rpc import Options, RpcError, Server, StatusCode, connect_unix, unix_listener
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_controller.certificate_end import CertificateEnd
@@ -83,6 +83,8 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "administrated", "run", "status_text"]
 
 _log = logging.getLogger(__name__)
+START_PATIENCE = 5.0
+"""Seconds in which a controller that has the folder's lock, but no socket yet or any more, has started or ended."""
 OPTIONS = Options(
     keepalive_interval=30.0, stream_window=64 * 1024, connection_window=1024 * 1024, unary_seconds=60.0
 )
@@ -399,6 +401,26 @@ def drained_text(drain: Drain) -> str:
     return f"drained since {since}{why}: no lease begins until `jumpstarter-controller resume`"
 
 
+async def _connected(folder: DataFolder, stack: AsyncExitStack) -> trio.SocketStream | None:
+    """A connection to the controller that runs; None if none does, and none starts until the stack is closed."""
+    deadline = trio.current_time() + START_PATIENCE
+    while True:
+        attempt = stack.enter_context(ExitStack())
+        if attempt.enter_context(folder.locked()):
+            return None
+        attempt.close()
+        try:
+            return await connect_unix(folder.socket)
+        except RpcError as error:
+            if error.code is not StatusCode.UNAVAILABLE or trio.current_time() >= deadline:
+                raise RpcError(
+                    error.code,
+                    f"the controller of {folder.path} runs, but does not answer on {folder.socket.name} "
+                    "(it may just be starting or ending); try again",
+                ) from error
+        await trio.sleep(0.05)
+
+
 @asynccontextmanager
 async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
     """A connection to the AdminService of that folder: of the controller that runs, or of one for the moment.
@@ -412,15 +434,7 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
         folder.addresses()  # says what is missing, and makes nothing
     folder.prepare()
     async with AsyncExitStack() as stack:
-        if not stack.enter_context(folder.locked()):
-            try:
-                stream = await connect_unix(folder.socket)
-            except RpcError as error:
-                raise RpcError(
-                    error.code,
-                    f"the controller of {data} runs, but does not answer on {folder.socket.name} "
-                    "(it may just be starting or ending); try again",
-                ) from error
+        if (stream := await _connected(folder, stack)) is not None:
             yield stream
             return
         folder.check_whole()

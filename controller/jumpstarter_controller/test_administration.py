@@ -1,0 +1,63 @@
+"""Who administrates a lab reaches its controller, though it has just been started or is about to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from jumpstarter_proto.rpc import RpcError, StatusCode, unix_listener
+
+from jumpstarter_controller import app
+from jumpstarter_controller.app import administrated
+from jumpstarter_controller.folder import Addresses, DataFolder
+
+
+def lab(path: Path) -> DataFolder:
+    """A folder of which a controller has run."""
+    folder = DataFolder(path / "lab")
+    folder.prepare()
+    folder.remember(Addresses("lab:8082"))
+    return folder
+
+
+async def test_a_controller_that_has_no_socket_yet_is_waited_for(tmp_path: Path) -> None:
+    folder, reached = lab(tmp_path), trio.Event()
+
+    async def administrate() -> None:
+        async with administrated(folder.path) as stream, stream:  # whoever gets it closes it
+            reached.set()
+
+    with trio.fail_after(10), folder.locked() as ours:
+        assert ours
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(administrate)
+            await trio.sleep(0.1)  # enough for a first try; without one the test only shows less
+            async with unix_listener(folder.socket):
+                await reached.wait()
+
+
+async def test_where_a_controller_ends_the_command_goes_on_without_it(tmp_path: Path) -> None:
+    folder, reached = lab(tmp_path), trio.Event()
+
+    async def administrate() -> None:
+        async with administrated(folder.path):
+            reached.set()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            with folder.locked():
+                nursery.start_soon(administrate)
+                await trio.sleep(0.1)
+            await reached.wait()
+
+
+async def test_a_controller_that_does_not_answer_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = lab(tmp_path)
+    monkeypatch.setattr(app, "START_PATIENCE", 0.1)
+    with folder.locked(), trio.fail_after(10), pytest.raises(RpcError, match="does not answer on") as raised:
+        async with administrated(folder.path):
+            pass
+    assert raised.value.code is StatusCode.UNAVAILABLE
