@@ -119,7 +119,7 @@ async def test_a_record_that_cannot_be_read_keeps_no_other_waiting(
         await running(engine, nursery)
         ended = await until(engine, lambda one: one is not None and one.ended is not None)
         assert ended is not None
-        assert ended.conditions[-1].message == "client nobody was deleted"
+        assert ended.conditions[-1].message == "there is no client nobody"
         for _ in range(3):
             await engine.change(lambda *_: None)
     bobs = engine.view.get(Lease, Key("lab", "bobs"))

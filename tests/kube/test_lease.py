@@ -108,6 +108,13 @@ def test_a_lease_of_kubectls_is_served_extended_and_released(lab: KubeLab, ann: 
     assert (code, "has ended" in sentence) == (4, True), sentence
 
 
+def test_a_lease_of_a_client_that_never_was_says_so(lab: KubeLab) -> None:
+    lab.kubectl("create", "-f", "-", input=LEASE.replace("ann", "nobody").replace("nightly", "of-nobody"))
+    lab.until(lambda: lab.object("leases", "of-nobody").get("status", {}).get("ended"))
+    (*_, last) = lab.object("leases", "of-nobody")["status"]["conditions"]
+    assert last["message"] == "there is no client nobody"
+
+
 def test_a_lease_that_kubectl_deletes_frees_its_board(lab: KubeLab, ann: Path) -> None:
     lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "gone", "--client", ann)
     lab.kubectl("delete", "jl", "gone")
@@ -134,6 +141,7 @@ def test_a_lease_that_nobody_can_read_stops_nobody(lab: KubeLab, ann: Path) -> N
     lab.kubectl("create", "-f", "-", input=LEASE.replace("30m", "banana").replace("nightly", "fruit"))
     lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "other", "--client", ann)
     lab.until(lambda: "'banana' is no duration" in lab.controller.log.read_text())
+    assert "it is left alone, and counts for nothing until it is corrected" in lab.controller.log.read_text()
     lab.until(lambda: "'banana' is no duration" in lab.kubectl("describe", "leases.jumpstarter.dev", "fruit"))
     lab.kubectl("delete", "jl", "fruit")
 
@@ -302,6 +310,8 @@ def test_a_client_that_kubectl_deletes_is_none_and_its_lease_ends(lab: KubeLab, 
     lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "of-bob", "--client", bob)
     lab.kubectl("delete", "jc", "bob")
     lab.until(lambda: lab.object("leases", "of-bob")["status"]["ended"])
+    (*_, last) = lab.object("leases", "of-bob")["status"]["conditions"]
+    assert last["message"] == "client bob was deleted"
     _, sentence = lab.refused("lease", "list", "--client", bob)
     assert "bob" in sentence
     lab.until(lambda: lab.status("one") == "AVAILABLE")

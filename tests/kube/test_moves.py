@@ -10,13 +10,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from jumpstarter_controller.backups import kubernetes as moves
 from jumpstarter_controller.backups.archive import load
-from jumpstarter_controller.folder import DataFolder
+from jumpstarter_controller.folder import DataFolder, KubernetesLab
 from jumpstarter_controller.lab import Record
 from jumpstarter_controller.lab.tables import KINDS
 from jumpstarter_controller.store.contract import aged
@@ -349,6 +351,26 @@ def test_nothing_moves_while_a_controller_runs(
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "elsewhere" / "tls.key").exists()
     assert (tmp_path / "elsewhere" / "tokens.key").read_bytes() == (lab.data / "tokens.key").read_bytes()
+
+
+def test_a_second_move_is_told_that_another_moves(
+    lab: MovingLab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(moves, "LEAD_SECONDS", 2.0)
+    lab.client("ann")
+    lab.stop()
+    target = KubernetesLab(namespace=lab.namespace, kubeconfig=str(lab.cluster.kubeconfig))
+    other = DataFolder(tmp_path / "other")
+    other.prepare()
+
+    async def export_beside_another() -> str:
+        with other.locked():
+            async with moves._opened(target, other):
+                return await trio.to_thread.run_sync(partial(lab.move, "export", fails=True))
+
+    said = trio.run(export_beside_another)
+    assert f"another export or import, by {other.replica()}, has the namespace {lab.namespace}; wait" in said
+    assert "now in the namespace" in lab.move("export")
 
 
 def test_a_controller_that_was_killed_is_in_nobodys_way_for_long(

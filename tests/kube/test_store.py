@@ -186,7 +186,11 @@ def test_a_lease_that_no_store_can_read_is_left_alone_and_stops_nothing(
 
 
 def test_a_client_that_somebody_damages_stays_as_it_was(
-    lab_cluster: Cluster, namespace: str, store: KubernetesStore, ann: Client
+    lab_cluster: Cluster,
+    namespace: str,
+    store: KubernetesStore,
+    ann: Client,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its leases do not end because of that, and it is not changed before it is repaired."""
     (made,) = store.commit([making(ann)])
@@ -203,6 +207,8 @@ def test_a_client_that_somebody_damages_stays_as_it_was(
     with pytest.raises(DamagedError, match=r"ann is no record \(its lab.jumpstarter.dev/enabled"):
         store.read(key_of(ann))
     assert store.snapshot(whole=False).damaged == {key_of(ann)}
+    assert "it is left alone, and what was known of it before goes on until it is corrected" in caplog.text
+    assert "counts for nothing" not in caplog.text
     with pytest.raises(Conflict):
         store.commit([changing(replace(ann, username="x"), made, Half.SPEC)])
     annotate("false")

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
@@ -264,10 +264,7 @@ async def _opened(
                 if waiting.cancelled_caught and leadership.trouble:
                     raise StoreError(leadership.trouble)
                 if waiting.cancelled_caught:
-                    raise BackupUsageError(
-                        f"controller {leadership.holder} runs on the namespace {store.namespace}; stop it first "
-                        f"(kubectl scale --namespace {store.namespace} --replicas 0 deployment ...)"
-                    )
+                    await _refuse(leadership.holder, store.namespace, shared.replicas)
                 nursery.start_soon(leadership.until_followed)
                 if name := await _find_follower(shared.replicas):
                     raise BackupUsageError(
@@ -277,6 +274,18 @@ async def _opened(
                 nursery.cancel_scope.cancel()
         finally:
             await leadership.resign()
+
+
+async def _refuse(holder: str, namespace: str, records: ReplicaRecords) -> NoReturn:
+    """BackupUsageError: who has the namespace: a controller, of which a record says so, or who moves the lab."""
+    if holder in await _in_thread(records.all):
+        raise BackupUsageError(
+            f"controller {holder} runs on the namespace {namespace}; stop it first "
+            f"(kubectl scale --namespace {namespace} --replicas 0 deployment ...)"
+        )
+    raise BackupUsageError(
+        f"another export or import, by {holder}, has the namespace {namespace}; wait for its end, and run this again"
+    )
 
 
 async def _find_follower(records: ReplicaRecords) -> str:

@@ -274,11 +274,15 @@ class KubernetesStore:
         self._rejected[place] = why
         if (place, why) not in self._said:
             self._said.append((place, why))
+            what = (
+                "and counts for nothing" if place[0] is Lease else "and what was known of it before goes on"
+            )
             _log.warning(
-                "somebody has written %s, which is no record of a lab: %s; it is left alone and counts for nothing "
-                "until it is corrected or deleted",
+                "somebody has written %s, which is no record of a lab: %s; it is left alone, %s until it is corrected "
+                "or deleted",
                 _words(place),
                 why,
+                what,
             )
 
     def _forget(self, place: Place, revision: int | None = None) -> None:
