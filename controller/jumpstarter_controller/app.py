@@ -71,7 +71,7 @@ from jumpstarter_controller.serving import (
     split_address,
     tls_of,
 )
-from jumpstarter_controller.startup import Startup, retried
+from jumpstarter_controller.startup import SIGNALS, Startup, retried
 from jumpstarter_controller.store import Snapshot, Store
 from jumpstarter_controller.store.opening import Shared, open_store
 
@@ -132,7 +132,7 @@ async def run(settings: Settings) -> ExitCode:
     """
     folder = DataFolder(settings.data)
     folder.prepare()
-    with folder.locked() as alone:
+    with trio.open_signal_receiver(*SIGNALS) as signals, folder.locked() as alone:
         if not alone:
             raise DataError(f"another controller uses {settings.data}; stop it, or choose another --data")
         folder.check_whole()
@@ -141,7 +141,9 @@ async def run(settings: Settings) -> ExitCode:
         try:
             with collapsed():
                 async with trio.open_nursery() as nursery:
-                    code = await _start(settings, folder, store, shared, replica, nursery=nursery)
+                    code = await _start(
+                        settings, folder, store, shared, replica, startup=Startup(signals), nursery=nursery
+                    )
                     nursery.cancel_scope.cancel()
             return code
         finally:
@@ -157,10 +159,10 @@ async def _start(
     shared: Shared | None,
     replica: Replica | None,
     *,
+    startup: Startup,
     nursery: trio.Nursery,
 ) -> ExitCode:
     """Serve as soon as the store can be read; what goes on meanwhile, and is served by, runs in the nursery."""
-    startup = Startup()
     line = ""
     if settings.metrics_listen is not None:
         task, line = await metrics_on(settings.metrics_listen, startup.pages)
@@ -177,7 +179,7 @@ async def _start(
         files, precious = _shared_files(settings, folder), (folder.signing_key, folder.router_key)
         await retried(partial(share_files, shared.secret, files, precious), startup.say)
         registry = await _registry(settings, folder, shared, replica)
-        await retried(registry.join, startup.say)
+        await registry.join(partial(retried, say=startup.say))
         nursery.start_soon(registry.run)
         await replica.leadership.until_open(lambda: replica.members.living, startup.say)
         snapshot = await retried(store.snapshot, startup.say)
@@ -208,7 +210,7 @@ async def _registry(settings: Settings, folder: DataFolder, shared: Shared, repl
     """Listen for other controllers of the lab. AddressError: that cannot be."""
     certificate = replica_certificate(folder.path)
     host, port = split_address(settings.replica_listen)
-    own = await trio.to_thread.run_sync(own_address, shared.place)
+    own = await trio.to_thread.run_sync(own_address, shared.place, abandon_on_cancel=True)
     # Every interface would get a port of its own, if each may choose one.
     address = settings.replica_listen if host or port else f"[{own}]:0" if ":" in own else f"{own}:0"
     listeners = await listen(address, None, peer_server_context(certificate))
@@ -319,7 +321,7 @@ async def _run(
     if replica is not None:
         peers = Server([ReplicaService(engine, listening, streams.instances)])
         served.append(Served(peers, replica.listeners))
-        background.append(partial(replica.relay, engine))
+        background += [partial(replica.relay, engine), replica.peers.run]
     health = HealthReports(engine)
     services = [
         ControllerService(engine, guard, rendezvous, routers, streams, most_leases=settings.most_leases),

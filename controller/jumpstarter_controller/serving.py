@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import socket
@@ -32,7 +33,7 @@ from jumpstarter_proto.terminal import print_line
 from jumpstarter_controller.certificates import Certificate, CertificateError
 from jumpstarter_controller.metrics import Page, serve_http
 from jumpstarter_controller.standard import Health, Reflection
-from jumpstarter_controller.startup import Startup
+from jumpstarter_controller.startup import SIGNALS, Startup
 
 __all__ = [
     "EVERY_INTERFACE",
@@ -54,7 +55,6 @@ GRACE_SECONDS = 5.0
 STREAM_SECONDS = 0.2
 """For streams of a controller: they have no end of their own, and whoever opened them comes back to the next one."""
 EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what users write for it
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
 
 
@@ -215,11 +215,11 @@ async def serve(
             if changed:
                 _log.warning("%s", changed)
 
-    startup = startup or Startup()
-    startup.status = lambda: "; ".join(filter(None, (status(), tls.trouble, changed)))
-    manager = startup.manager
-
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
+    with contextlib.ExitStack() as stack:
+        if startup is None:
+            startup = Startup(stack.enter_context(trio.open_signal_receiver(*SIGNALS)))
+        startup.status = lambda: "; ".join(filter(None, (status(), tls.trouble, changed)))
+        manager, signals = startup.manager, startup.signals
         async with trio.open_nursery() as nursery:
             nursery.start_soon(manager.run)
             for task in background:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -21,7 +21,10 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_controller.metrics import Page
 from jumpstarter_controller.store import StoreError
 
-__all__ = ["Startup", "retried"]
+__all__ = ["SIGNALS", "Startup", "retried"]
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What a controller and a router hear of their end, and of what is to be read again."""
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
@@ -36,7 +39,9 @@ T = TypeVar("T")
 class Startup:
     """What probes and the service manager hear of a controller, from its start to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, signals: AsyncIterator[int]) -> None:
+        """`signals` are all `SIGNALS` of the process, from its start to its end: one between two tasks waits."""
+        self.signals = signals
         self.waits_for = ""
         """Why it does not serve yet, in a sentence; empty when it does, or when that is a matter of a moment."""
         self.status: Callable[[], str] = lambda: self.waits_for
@@ -57,12 +62,13 @@ class Startup:
     async def run(self, work: Callable[[], Awaitable[object]]) -> ExitCode | None:
         """Do what comes before serving; when it is told to end meanwhile, with which exit code it is to do so."""
         code: ExitCode | None = None
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, collapsed():
+        with collapsed():
             async with trio.open_nursery() as nursery:
 
                 async def listen() -> None:
                     nonlocal code
-                    number = await anext(signals)
+                    while (number := await anext(self.signals)) == signal.SIGHUP:
+                        pass  # there is nothing to be read again yet
                     code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
                     nursery.cancel_scope.cancel()
 
@@ -88,15 +94,17 @@ class Startup:
         return Page(f"{sentence}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-async def retried(ask: Callable[[], T], say: Callable[[str], None]) -> T:
+async def retried(
+    ask: Callable[[], T], say: Callable[[str], None], *, limiter: trio.CapacityLimiter | None = None
+) -> T:
     """What it gives in a thread, as soon as that does not fail with a StoreError; why it does is said.
 
-    When cancelled, its thread is left to itself.
+    When cancelled, its thread is left to itself; what must not come before its end takes the same `limiter`.
     """
     backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
     while True:
         try:
-            return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+            return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=limiter)
         except StoreError as error:
             say(str(error))
         await trio.sleep(backoff.next())

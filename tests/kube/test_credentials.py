@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 import pytest
 from jumpstarter_controller.identity import Subject, TokenIssuer
 from jumpstarter_controller.identity.jumpstarter_key import JUMPSTARTER_AUDIENCE, jumpstarter_key
+from jumpstarter_controller.store.kubernetes.api import ANSWER_SECONDS
 from jumpstarter_proto.remote import Kind
 
 from tests.e2e.lab import LIMIT
 from tests.interop import exporters
-from tests.kube.faulty import faulty
+from tests.kube.faulty import Faults, faulty
 from tests.kube.replica_lab import ReplicaLab
 from tests.kube.server.cluster import Cluster
 from tests.kube.test_lease import KubeLab
@@ -329,49 +331,78 @@ def administered_by_jmp(lab: CredentialLab, upstream: Environment) -> None:
     assert "was deleted" in sentence
 
 
+def through(proxy: Faults) -> type[CredentialLab]:
+    """Labs whose controllers ask the API server through a proxy."""
+
+    class ShakenLab(CredentialLab):
+        def start_controller(self, *options: str) -> Any:
+            own = self.cluster
+            self.cluster = Cluster(proxy.kubeconfig, own.programs)
+            daemon = super().start_controller(*options)
+            self.cluster = own
+            return daemon
+
+    return ShakenLab
+
+
+def test_a_request_for_a_secret_that_is_not_answered_keeps_no_controller_from_ending(
+    lab_cluster: Cluster, tmp_path: Path
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def hold(method: str, path: str) -> int:
+        if (method, path.rpartition("/")[2]) == ("POST", "secrets"):
+            asked.set()
+            answer.wait(LIMIT)
+        return 0
+
+    with faulty(lab_cluster, tmp_path) as proxy:
+        try:
+            with through(proxy).opened(cluster=lab_cluster) as lab:
+                proxy.refuses = hold
+                lab.kubectl("create", "-f", "-", input=lab_client("kim"))
+                assert asked.wait(LIMIT)
+                lab.controller.process.terminate()
+                assert lab.controller.process.wait(ANSWER_SECONDS * 2 / 3) == 0
+                assert "Traceback" not in lab.controller.log.read_text()
+        finally:
+            answer.set()
+
+
 def test_faults_in_the_middle_of_a_rotation_end_in_one_good_token(
     lab_cluster: Cluster, tmp_path: Path
 ) -> None:
-    with faulty(lab_cluster, tmp_path) as proxy:
-
-        class ShakenLab(CredentialLab):
-            def start_controller(self, *options: str) -> Any:
-                self.cluster = Cluster(proxy.kubeconfig, lab_cluster.programs)
-                daemon = super().start_controller(*options)
-                self.cluster = lab_cluster
-                return daemon
-
-        with ShakenLab.opened(cluster=lab_cluster) as lab:
-            made(lab, "ann")
-            secrets = f"/api/v1/namespaces/{lab.namespace}/secrets"
-            client = f"/apis/jumpstarter.dev/v1alpha1/namespaces/{lab.namespace}/clients/ann"
-            tokens = [lab.token("ann-client")]
-            for method, path, status in (
-                ("POST", secrets, 500),
-                ("GET", f"{secrets}/ann-client", 503),
-                ("PATCH", client, 409),
-            ):
-                before, asked = len(tokens), proxy.seen.count(f"{method} {path}")
-                proxy.refuses = lambda *what, bad=(method, path), status=status: status if what == bad else 0  # type: ignore[misc]
-                lab.kubectl("delete", "secret", "ann-client")
-                lab.until(lambda asked=asked, what=f"{method} {path}": proxy.seen.count(what) > asked + 1)  # type: ignore[misc]
-                proxy.refuses = lambda *_: 0
-                lab.until(lambda: lab.has_secret("ann-client"))
-                tokens.append(lab.token("ann-client"))
-                assert not lab.accepts(lab.config("ann", tokens[before - 1]))
-                assert lab.accepts(lab.config("ann", tokens[before]))
-            assert lab.controller.log.read_text().count("was deleted or emptied") == len(tokens) - 1
-            proxy.refuses = lambda *what: 422 if what == ("POST", secrets) else 0
-            lab.kubectl("create", "-f", "-", input=lab_client("kim"))
-            before = proxy.seen.count(f"POST {secrets}")
-            lab.until(lambda: proxy.seen.count(f"POST {secrets}") >= before + 4)
-            told = proxy.seen.count(f"PATCH {client.removesuffix('ann')}kim/status")
-            assert told == 1, "what it says is no reason to try again at once, and to say it anew"
-            proxy.refuses = lambda *_: 0
-            lab.until(lambda: lab.has_secret("kim-client"))
-            lab.kill_controller()
+    with faulty(lab_cluster, tmp_path) as proxy, through(proxy).opened(cluster=lab_cluster) as lab:
+        made(lab, "ann")
+        secrets = f"/api/v1/namespaces/{lab.namespace}/secrets"
+        client = f"/apis/jumpstarter.dev/v1alpha1/namespaces/{lab.namespace}/clients/ann"
+        tokens = [lab.token("ann-client")]
+        for method, path, status in (
+            ("POST", secrets, 500),
+            ("GET", f"{secrets}/ann-client", 503),
+            ("PATCH", client, 409),
+        ):
+            before, asked = len(tokens), proxy.seen.count(f"{method} {path}")
+            proxy.refuses = lambda *what, bad=(method, path), status=status: status if what == bad else 0  # type: ignore[misc]
             lab.kubectl("delete", "secret", "ann-client")
-            lab.start_controller()
+            lab.until(lambda asked=asked, what=f"{method} {path}": proxy.seen.count(what) > asked + 1)  # type: ignore[misc]
+            proxy.refuses = lambda *_: 0
             lab.until(lambda: lab.has_secret("ann-client"))
-            assert not lab.accepts(lab.config("ann", tokens[-1])), "it was deleted while nobody looked"
-            assert lab.accepts(lab.config("ann", lab.token("ann-client")))
+            tokens.append(lab.token("ann-client"))
+            assert not lab.accepts(lab.config("ann", tokens[before - 1]))
+            assert lab.accepts(lab.config("ann", tokens[before]))
+        assert lab.controller.log.read_text().count("was deleted or emptied") == len(tokens) - 1
+        proxy.refuses = lambda *what: 422 if what == ("POST", secrets) else 0
+        lab.kubectl("create", "-f", "-", input=lab_client("kim"))
+        before = proxy.seen.count(f"POST {secrets}")
+        lab.until(lambda: proxy.seen.count(f"POST {secrets}") >= before + 4)
+        told = proxy.seen.count(f"PATCH {client.removesuffix('ann')}kim/status")
+        assert told == 1, "what it says is no reason to try again at once, and to say it anew"
+        proxy.refuses = lambda *_: 0
+        lab.until(lambda: lab.has_secret("kim-client"))
+        lab.kill_controller()
+        lab.kubectl("delete", "secret", "ann-client")
+        lab.start_controller()
+        lab.until(lambda: lab.has_secret("ann-client"))
+        assert not lab.accepts(lab.config("ann", tokens[-1])), "it was deleted while nobody looked"
+        assert lab.accepts(lab.config("ann", lab.token("ann-client")))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
@@ -64,6 +64,7 @@ MAX_SAID = 1000
 MISSING, CONFLICT = 404, 409
 LASTING = {400, 403, 422}
 """Such a refusal goes on until somebody changes something: a quota, a role, a Secret that cannot be changed."""
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -126,6 +127,7 @@ class CredentialKeeper:
         """The uid of an object whose token was rotated, and of which no token was in its Secret yet."""
         self._news = trio.Event()
         self._said: dict[str, None] = {}
+        self._threads = trio.CapacityLimiter(WORKERS)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look after them until cancelled."""
@@ -254,7 +256,7 @@ class CredentialKeeper:
 
     async def _read(self, place: Place) -> _State | None:
         """By what is there now."""
-        await trio.to_thread.run_sync(self._store.read, place)
+        await self._do(partial(self._store.read, place))
         name = secret_name(place[0], place[1].name)
         try:
             seen = SeenSecret.of(await self._ask("GET", f"{self._watch.path}/{name}"))
@@ -375,15 +377,21 @@ class CredentialKeeper:
     async def _write_status(self, place: Place, item: Object, after: Object) -> None:
         patch = merge_patch(item, after)
         patch["metadata"] = {"resourceVersion": item["metadata"]["resourceVersion"]}
-        answer = await trio.to_thread.run_sync(
-            partial(self._store.send, "PATCH", place, patch, kind=MERGE_PATCH, below="/status")
-        )
-        await trio.to_thread.run_sync(self._store.learn, place, answer)
+
+        def write() -> None:
+            answer = self._store.send("PATCH", place, patch, kind=MERGE_PATCH, below="/status")
+            self._store.learn(place, answer)
+
+        await self._do(write)
 
     async def _ask(self, method: str, path: str, body: Object | None = None) -> Object:
         kind = MERGE_PATCH if method == "PATCH" else "application/json"
         query = None if body is None else {"fieldManager": MANAGER}
-        return await trio.to_thread.run_sync(self._store.api.ask, method, path, body, query, kind)
+        return await self._do(partial(self._store.api.ask, method, path, body, query, kind))
+
+    async def _do(self, ask: Callable[[], T]) -> T:
+        """In a thread. When cancelled, it is left to itself: what it writes names the version that it was read at."""
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._threads)
 
 
 def _kind_of(name: str) -> type[Record] | None:

@@ -37,6 +37,8 @@ class Members:
         self.identity = identity
         self._clock = clock
         self._seen: dict[str, tuple[Announced, float]] = {}
+        self._looked: float | None = None
+        """When they were seen last."""
         self.living: dict[str, str] = {}
         """Address by name, of all others that live."""
         self.known: dict[str, str] = {}
@@ -45,10 +47,14 @@ class Members:
     def observe(self, found: Mapping[str, Announced]) -> bool:
         """All records are so. Whether other replicas live than before, or elsewhere."""
         now = self._clock()
+        # A time in which this one could not look, as without an API server, proves nobody dead.
+        unseen = 0.0 if self._looked is None else max(0.0, now - self._looked - ANNOUNCE_SECONDS)
+        self._looked = now
         seen: dict[str, tuple[Announced, float]] = {}
         for name, one in found.items():
             before = self._seen.get(name)
-            seen[name] = before if before is not None and before[0] == one else (one, now)
+            is_same = before is not None and before[0] == one
+            seen[name] = (one, before[1] + unseen) if before is not None and is_same else (one, now)
         self._seen = seen
         living = {
             name: one.address

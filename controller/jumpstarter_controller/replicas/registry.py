@@ -22,6 +22,12 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
+class Retry(Protocol):
+    """Makes a blocking request in a thread again and again; when cancelled, its thread keeps the limiter."""
+
+    async def __call__(self, ask: Callable[[], T], *, limiter: trio.CapacityLimiter) -> T: ...
+
+
 class ReplicaRecords(Protocol):
     """A record for each replica, in a place that all see. Blocking; StoreError: it cannot be read or written."""
 
@@ -48,10 +54,11 @@ class Registry:
         self._writing = trio.CapacityLimiter(1)
         """Its record is not written any more when it has been removed, whoever still waits for that."""
 
-    def join(self) -> None:
-        """Blocking: say that this replica lives, and see who else does. StoreError: it cannot be said or seen."""
-        self._records.write(self.members.identity, self._address)
-        self.members.observe(self._records.all())
+    async def join(self, retry: Retry) -> None:
+        """Say that this replica lives, and see who else does; `retry` makes each request until it is answered."""
+        announce = partial(self._records.write, self.members.identity, self._address)
+        await retry(announce, limiter=self._writing)
+        self.members.observe(await retry(self._records.all, limiter=self._reading))
 
     async def look(self) -> None:
         """See who lives now. What cannot be seen stays as it was."""

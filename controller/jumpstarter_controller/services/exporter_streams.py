@@ -112,7 +112,7 @@ class ExporterStreams:
         record = self._engine.view.get(Exporter, exporter)
         if self._peers is None or not process or record is None or self._engine.presence.is_here(exporter):
             return
-        if record.replica in self._peers.names():
+        if record.replica in self._peers.names() and self._peers.answers(record.replica):
             await self._admit_there(record, process, call.peer)
 
     async def _admit_there(self, exporter: Exporter, process: str, peer: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,9 +18,12 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
 from jumpstarter_controller.certificates import Certificate, replica_certificate
 from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.identity import Authenticator, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
-from jumpstarter_controller.replicas import Announced, Members
+from jumpstarter_controller.replicas import Announced, Members, peers
 from jumpstarter_controller.replicas.peers import Peers, peer_server_context
+from jumpstarter_controller.services import ExporterStreams, Guard
+from jumpstarter_controller.services.conftest import SIGNING
 from jumpstarter_controller.services.instances import Instances
 from jumpstarter_controller.services.listening import CAPACITY, Listening
 from jumpstarter_controller.services.rendezvous import Rendezvous
@@ -35,15 +40,17 @@ def connection(number: int) -> ListenResponse:
 
 
 @asynccontextmanager
-async def replica(certificate: Certificate) -> AsyncIterator[tuple[str, Instances, Listening, Engine]]:
+async def replica(
+    certificate: Certificate, address: str = "127.0.0.1:0"
+) -> AsyncIterator[tuple[str, Instances, Listening, Engine]]:
     """One that others reach, and where."""
     engine, listening, instances = Engine(MemoryStore(), replica="other"), Listening(), Instances()
     service = ReplicaService(engine, listening, instances)
-    listeners = await listen("127.0.0.1:0", None, peer_server_context(certificate))
+    listeners = await listen(address, None, peer_server_context(certificate))
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
         await nursery.start(Server([service]).serve, listeners)
-        yield reachable("127.0.0.1:0", listeners), instances, listening, engine
+        yield reachable(address, listeners), instances, listening, engine
         nursery.cancel_scope.cancel()
 
 
@@ -153,6 +160,43 @@ async def test_a_process_is_served_by_one_controller_only(tmp_path: Path) -> Non
             with pytest.raises(RpcError, match="is served by another process already") as caught:
                 await peer.AdmitProcess(request)
         assert caught.value.code is StatusCode.ALREADY_EXISTS
+
+
+async def test_a_controller_that_is_silent_is_waited_for_once_and_asked_again_when_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "RETRY_SECONDS", 0.05)
+    certificate = replica_certificate(tmp_path)
+    engine = Engine(MemoryStore(), replica="me")
+    one = Exporter(namespace="lab", name="one", uid="1", replica="other")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody accepts connections
+        port = silent.getsockname()[1]
+        others = peers_at(certificate, other=f"127.0.0.1:{port}")
+        guard = Guard(engine, Authenticator(TokenIssuer(SIGNING, "lab:1")))
+        streams = ExporterStreams(engine, guard, others)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            await engine.change(lambda lab, _: lab.put(one))
+            monkeypatch.setattr(peers, "CONNECT_SECONDS", 0.2)
+            await streams.admit(one.key, call("b"))
+            assert not others.answers("other")
+            monkeypatch.setattr(peers, "CONNECT_SECONDS", math.inf)
+            with trio.fail_after(10):
+                for _ in range(3):
+                    await streams.admit(one.key, call("b"))
+            nursery.cancel_scope.cancel()
+    async with (
+        replica(certificate, f"127.0.0.1:{port}") as (_, instances, _, _),
+        trio.open_nursery() as nursery,
+    ):
+        instances.opened(one.key, call("a"))
+        await nursery.start(others.run)
+        with trio.fail_after(10):
+            while not others.answers("other"):
+                await trio.sleep(0.01)
+        with pytest.raises(RpcError, match="is served by another process already"):
+            await streams.admit(one.key, call("b"))
+        nursery.cancel_scope.cancel()
 
 
 async def test_who_leads_hears_of_commands_that_wait_elsewhere(tmp_path: Path) -> None:
