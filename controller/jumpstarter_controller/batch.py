@@ -3,7 +3,7 @@
 Each beginning of it is a lab that goes on: what a request decides comes before what follows from it. A board is taken
 by its exporter's reference, then its lease begins; a lease ends, then the reference goes
 (`scheduling/references.py`). A pairing code is used before it gives anything. What is granted comes before what is
-taken away.
+taken away. What is of one stage has no order: different leases, or different exporters, of which the same half changes.
 """
 
 from __future__ import annotations
@@ -16,16 +16,26 @@ from jumpstarter_controller.store.contract import Half, blank, differs
 
 __all__ = ["batch", "halves_of"]
 
+_EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS = 1, 4, 5, 6, 7
+"""Ranks of halves of exporters and leases."""
+_UNORDERED = {_EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS}
 
-def batch(draft: Lab) -> list[tuple[Place, Half, Record | None]]:
-    """Which half of which record becomes what; None: the record goes."""
+
+def batch(draft: Lab) -> list[tuple[Place, Half, Record | None, int]]:
+    """Which half of which record becomes what, and its stage (`Change.stage`); None: the record goes."""
     before = draft.before()
     found = []
     for number, (place, was) in enumerate(before.items()):
         now = draft.get(*place)
         found += [(_rank(place, half, was, now), number, place, half, now) for half in halves_of(was, now)]
     found.sort(key=lambda one: one[:2])
-    return [(place, half, now) for _, _, place, half, now in found]
+    return [(place, half, now, _stage(rank, place, now)) for rank, _, place, half, now in found]
+
+
+def _stage(rank: int, place: Place, now: Record | None) -> int:
+    """Policies, codes and clients, and what goes, come one by one: what they mean to others is in their order."""
+    is_unordered = rank in _UNORDERED and now is not None and place[0] in {Exporter, ExporterDevices, Lease}
+    return rank if is_unordered else 0
 
 
 def halves_of(before: Record | None, after: Record | None) -> Iterator[Half]:
@@ -47,7 +57,7 @@ def _rank(place: Place, half: Half, before: Record | None, after: Record | None)
     if kind is Policy:
         return 2 if before is None else 3
     if half is Half.SPEC:
-        return 4 if kind is Lease else 1
+        return _LEASES if kind is Lease else _EXPORTERS
     if isinstance(after, Lease):
-        return 5 if after.ended is not None else 7
-    return 6 if kind in {Exporter, ExporterDevices} else 1
+        return _ENDS if after.ended is not None else _BEGINNINGS
+    return _REFERENCES if kind in {Exporter, ExporterDevices} else _EXPORTERS

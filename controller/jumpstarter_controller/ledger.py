@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import NoReturn
 
 import trio
@@ -219,8 +220,10 @@ class Ledger:
             self._note(changes, stopped.done)
             with trio.CancelScope(shield=True):
                 # A store that makes all of a batch or nothing may stop behind some that are not made.
-                left = changes[len(stopped.done) :]
-                await self._look_at(next(one for one in left if one.place == stopped.place), stopped)
+                left = [one for one, done in zip_longest(changes, stopped.done) if done is None]
+                every: list[Conflict | Unknown] = [stopped, *stopped.also]
+                for one in every:
+                    await self._look_at(next(change for change in left if change.place == one.place), one)
             raise
         except StoreError as error:
             undone()
@@ -257,20 +260,21 @@ class Ledger:
 
     def _batch(self) -> list[Change]:
         changes = []
-        for place, half, record in batch(self.draft):
+        for place, half, record, stage in batch(self.draft):
             self._requests += 1
             request = f"{self._id}-{self._requests}"
-            changes.append(Change(place, half, record, self._known.revision(place), request))
+            changes.append(Change(place, half, record, self._known.revision(place), request, stage))
         return changes
 
-    def _note(self, changes: Sequence[Change], done: Sequence[Written]) -> None:
+    def _note(self, changes: Sequence[Change], done: Sequence[Written | None]) -> None:
         """These are in the store, and in the draft if they are all of a batch's."""
-        self.written |= {(one.place, one.half) for one in changes[: len(done)]}
-        whole = len(done) == len(changes)
+        made = [(one, written) for one, written in zip(changes, done, strict=False) if written is not None]
+        self.written |= {(one.place, one.half) for one, _ in made}
+        whole = len(made) == len(changes)
         if not whole and any(one.place[0] is Policy for one in changes):
             self.evidence.note_policies()
         events: dict[Place, Event] = {}
-        for change, (place, revision, age) in zip(changes, done, strict=False):
+        for change, (place, revision, age) in made:
             earlier = events.get(place)
             if earlier is not None:
                 record = earlier.record if whole else applied(earlier.record, change, age)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,8 @@ from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.scheduling import Presence, Scheduler
 from jumpstarter_controller.services import changes, objects
 from jumpstarter_controller.store import Change, Half, MemoryStore
+from jumpstarter_controller.store.contract import stages
+from jumpstarter_controller.store.test_contract import torn
 from jumpstarter_controller.store.whole import fill, lab_of
 
 NOW = 1000.0
@@ -54,9 +57,9 @@ class Controller:
             presence.connected(board.key, NOW)
         self._scheduler = Scheduler(presence)
 
-    def decide(self, operation: Operation | None = None) -> list[Change]:
+    def decide(self, *operations: Operation) -> list[Change]:
         """What it would write."""
-        if operation is not None:
+        for operation in operations:
             mark = self.lab.mark()
             try:
                 operation(self.lab)
@@ -65,8 +68,8 @@ class Controller:
         self._scheduler.reconcile(self.lab, NOW)
         stored = self.store.snapshot().records
         return [
-            Change(place, half, record, stored[place].revision if place in stored else None)
-            for place, half, record in batch(self.lab)
+            Change(place, half, record, stored[place].revision if place in stored else None, stage=stage)
+            for place, half, record, stage in batch(self.lab)
         ]
 
     def settle(self) -> None:
@@ -201,6 +204,47 @@ def test_whoever_goes_on_behind_any_record_comes_to_the_same_end(operations: lis
                 again.settle()
             assert uidless(outcome(dying)) == expected, count
         check(store)
+
+
+@given(st.lists(st.lists(OPERATIONS, min_size=1, max_size=5), min_size=1, max_size=4), st.integers(0, 99))
+@settings(max_examples=100)
+def test_whatever_of_a_stage_is_made_the_lab_goes_on(turns: list[list[Operation]], seed: int) -> None:
+    """Requests of one turn are one batch. Of those of a stage at which it stops any may have been made."""
+    store, chance = fresh(), random.Random(seed)
+    for operations in turns:
+        before = copied(store)
+        known = {place for place in before.snapshot().records if place[0] is Lease}
+        whole = Controller(store)
+        written = whole.decide(*operations)
+        for count in range(len(written)):
+            dying = copied(before)
+            torn(dying, written, count, chance)
+            check(dying)
+            Controller(dying).settle()
+            check(dying)
+            assert known <= dying.snapshot().records.keys(), "a lease was lost"
+            assert not idle_beside_a_queue(dying)
+        store.commit(written)
+        whole.lab.commit()
+        whole.settle()
+        check(store)
+        assert not idle_beside_a_queue(store)
+
+
+def idle_beside_a_queue(store: MemoryStore) -> list[Lease]:
+    """Leases that wait though a board that they may have is free."""
+    lab = lab_of(store)
+    boards = lab.all(Exporter)
+    free = {one.name for one in boards if one.status is ExporterStatus.AVAILABLE and not one.lease}
+    waiting = [one for one in lab.all(Lease) if one.ended is None and not one.exporter]
+    return [one for one in waiting if (one.exporter_name in free if one.exporter_name else free)]
+
+
+def test_leases_and_exporters_of_one_turn_are_written_in_stages() -> None:
+    store = fresh()
+    written = Controller(store).decide(*(create(f"l{number}", "") for number in range(5)))
+    found = [[(one.place[0], one.half) for one in stage] for stage in stages(written)]
+    assert found[:3] == [[(Lease, Half.SPEC)] * 5, [(Exporter, Half.STATUS)] * 3, [(Lease, Half.STATUS)] * 5]
 
 
 def is_decided(operation: Operation, before: MemoryStore, written: list[Change]) -> bool:

@@ -26,6 +26,7 @@ from jumpstarter_controller.store import (
     Written,
 )
 from jumpstarter_controller.store.contract import Cursor, Seen
+from jumpstarter_controller.store.test_contract import behind, torn
 from jumpstarter_controller.store.whole import fill, lab_of
 
 ANN = Client(namespace="lab", name="ann", uid="1")
@@ -57,16 +58,16 @@ class Shaken(MemoryStore):
         if not self.is_shaken or self.random.random() < 0.5:
             return super().commit(changes)
         count = self.random.randrange(len(changes))
-        done = super().commit(changes[:count])
-        stopped = changes[count]
-        match self.random.randrange(4):
+        choice, stopped = self.random.randrange(4), changes[count]
+        done, also = torn(self, changes, count, self.random, is_unsure=choice < 3)
+        match choice:
             case 0:
-                raise Conflict(stopped.place, done)
+                raise Conflict(stopped.place, done, also)
             case 1:
-                raise Unknown(stopped.place, done)
+                raise Unknown(stopped.place, done, also)
             case 2:
-                super().commit(_after(changes[count : count + 1], done))
-                raise Unknown(stopped.place, done)
+                super().commit(behind([stopped], done))
+                raise Unknown(stopped.place, done, also)
             case _:
                 error = StoreError("the network is gone; look after it")
                 error.done = done
@@ -86,12 +87,6 @@ class Shaken(MemoryStore):
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
         held = [event for kind in kinds for event in self._held[kind]]
         return [*held, *super().newer(cursor, kinds)]
-
-
-def _after(changes: Sequence[Change], done: Sequence[Written]) -> list[Change]:
-    """The changes, if they are made behind those that are done already."""
-    revisions = {one.place: one.revision for one in done}
-    return [one._replace(revision=revisions.get(one.place, one.revision)) for one in changes]
 
 
 class Users:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -38,12 +39,13 @@ from jumpstarter_controller.store.contract import Cursor, key_of
 from jumpstarter_controller.store.kubernetes import KubernetesStore, api, connect
 from jumpstarter_controller.store.kubernetes import store as module
 from jumpstarter_controller.store.kubernetes.follower import Versions
+from jumpstarter_controller.store.kubernetes.store import MAX_WRITES
 from jumpstarter_controller.store.whole import fill
 from kubernetes.config import incluster_config
 from msgspec.structs import replace
 
 from tests.kube.conftest import DEFINITIONS, define_all
-from tests.kube.faulty import CUT_AFTER, CUT_BEFORE, Faults, faulty
+from tests.kube.faulty import CUT_AFTER, CUT_BEFORE, PASS, Faults, faulty
 from tests.kube.server.cluster import ApiServer, Cluster
 
 LIMIT = 30.0
@@ -602,3 +604,62 @@ def test_a_server_without_our_definitions_is_a_sentence_and_one_that_comes_back_
             assert {place[1].name for place in known} == {"ann", "bob", "eve"}
             fill(store, Client(namespace=namespace, name="fay"))
             reader.of((Client, Key(namespace, "fay")))
+
+
+# Many at once
+
+
+def leases_of(namespace: str, count: int) -> list[Change]:
+    return [
+        making(
+            Lease(namespace=namespace, name=f"l{number:02}", client="ann", selector="a=b", duration=60.0)
+        )._replace(stage=4)
+        for number in range(count)
+    ]
+
+
+def test_changes_of_a_stage_are_sent_at_the_same_time_within_a_bound(
+    namespace: str, shaken: KubernetesStore, faults: Faults
+) -> None:
+    together = threading.Barrier(MAX_WRITES, timeout=100)
+    lock, here, most = threading.Lock(), 0, 0
+
+    def hold(method: str, _path: str) -> int:
+        nonlocal here, most
+        if method == "POST":
+            with lock:
+                here, most = here + 1, max(most, here + 1)
+            together.wait()
+            with lock:
+                here -= 1
+        return PASS
+
+    changes = leases_of(namespace, 2 * MAX_WRITES)
+    faults.refuses = hold
+    done = shaken.commit(changes)
+    assert most == MAX_WRITES
+    assert [one.place for one in done] == [one.place for one in changes]
+    ages = [one.age for one in done]
+    assert ages == sorted(set(ages)), "who asked first is older, whoever was written first"
+
+
+def test_of_a_stage_it_is_said_which_were_made(
+    namespace: str, shaken: KubernetesStore, faults: Faults
+) -> None:
+    changes = leases_of(namespace, MAX_WRITES)
+    shaken.commit(changes[2:3])
+    with pytest.raises(Conflict) as conflict:
+        shaken.commit(changes)
+    assert conflict.value.place == changes[2].place
+    made = [
+        change.place for change, one in zip(changes, conflict.value.done, strict=False) if one is not None
+    ]
+    assert set(shaken.snapshot().records) == {*made, changes[2].place}
+    faults.always = lambda: CUT_BEFORE
+    shaken.expect_no_answer()
+    before = len(faults.seen)
+    with pytest.raises(Unknown) as unknown:
+        shaken.commit(leases_of(namespace, 50)[20:])
+    assert unknown.value.done == ()
+    assert len(faults.seen) - before == 1 + len(unknown.value.also)
+    assert len(unknown.value.also) < MAX_WRITES, "when one is not answered, no more are sent"

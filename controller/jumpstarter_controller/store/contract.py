@@ -2,7 +2,8 @@
 
 A record has two halves: its **spec**, what somebody asked for, and its **status**, what came of it. A change compares
 and swaps one half of one record by the record's revision. Changes come in a batch, which is a list in order and no
-transaction: it may stop behind any of them. Others may write, too.
+transaction: it may stop behind any of them. Changes that stand together and are of one **stage** have no order among
+themselves: of those of the stage at which a batch stops, any may have been made. Others may write, too.
 
 Names, labels and selectors are such as Kubernetes takes. A store may refuse others, and may be of one namespace.
 """
@@ -48,6 +49,7 @@ __all__ = [
     "key_of",
     "max_bytes",
     "merged",
+    "stages",
     "values_of",
 ]
 
@@ -94,6 +96,8 @@ class Change(NamedTuple):
     """
     request: str = ""
     """An id for `Unknown`."""
+    stage: int = 0
+    """Those beside it of the same one, all of other records, may be made in any order; 0: it has one of its own."""
 
 
 class Event(NamedTuple):
@@ -147,8 +151,8 @@ class StoreError(JumpstarterError):
     status = "UNAVAILABLE"
     exit_code = ExitCode.FAILED
 
-    done: Sequence[Written] = ()
-    """Of the changes of the batch that were made before it."""
+    done: Sequence[Written | None] = ()
+    """What came of the batch's changes, as far as it got; None: of its last stage, and not made."""
     passes = False
     """When nothing is to be written any more, it is over as soon as something can be read; otherwise with a write."""
 
@@ -167,8 +171,10 @@ class StoreFullError(StoreError):
 class _Stopped(Exception):  # noqa: N818 - of the two below
     place: Place
     """Of the change at which the batch stopped."""
-    done: Sequence[Written] = field(default_factory=tuple)
-    """Of those before it."""
+    done: Sequence[Written | None] = field(default_factory=tuple)
+    """What came of the batch's changes, as far as it got; None: of its last stage, and not made, as far as is known."""
+    also: Sequence[Conflict | Unknown] = ()
+    """Others of that stage at which it stopped."""
 
 
 class Conflict(_Stopped):
@@ -205,7 +211,7 @@ class Store(Protocol):
         """Make these changes in their order; what came of each.
 
         Raises:
-            Conflict, Unknown: it stopped at one; says at which, and what came of those before.
+            Conflict, Unknown: it stopped at one; says at which, and what came of the others.
             StoreError: it stopped, too.
         """
 
@@ -230,6 +236,17 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of it. Nobody uses it any more."""
+
+
+def stages(changes: Sequence[Change]) -> list[list[Change]]:
+    """A batch as what is made one behind the other; what is in one of them has no order."""
+    found: list[list[Change]] = []
+    for change in changes:
+        if found and change.stage and found[-1][-1].stage == change.stage:
+            found[-1].append(change)
+        else:
+            found.append([change])
+    return found
 
 
 def applied(before: Record | None, change: Change, age: int) -> Record | None:

@@ -72,6 +72,39 @@ def memory(kind: Callable[[], MemoryStore] = MemoryStore) -> Iterator[Adapter]:
     yield Adapter(lambda: one)
 
 
+def torn(
+    store: MemoryStore, changes: Sequence[Change], at: int, chance: random.Random, *, is_unsure: bool = False
+) -> tuple[list[Written | None], list[Unknown]]:
+    """Make of a batch that stops `at` a change what a store may make: all before its stage, and any of the stage.
+
+    What it says of that; when it `is_unsure`, it does not know of all.
+    """
+    begin = at
+    while changes[at].stage and begin and changes[begin - 1].stage == changes[at].stage:
+        begin -= 1
+    done: list[Written | None] = list(MemoryStore.commit(store, changes[:begin]))
+    also: list[Unknown] = []
+    for number in range(begin, len(changes)):
+        change = changes[number]
+        if number > at and (not change.stage or change.stage != changes[at].stage):
+            break
+        told = None
+        if number != at and (choice := chance.randrange(3 if is_unsure else 2)):
+            with suppress(Conflict):
+                (told,) = MemoryStore.commit(store, behind([change], done))
+                if choice == 2:
+                    also.append(Unknown(change.place))
+                    told = None
+        done.append(told)
+    return done, also
+
+
+def behind(changes: Sequence[Change], done: Sequence[Written | None]) -> list[Change]:
+    """The changes, if they are made behind those that are done already."""
+    revisions = {one.place: one.revision for one in done if one is not None}
+    return [one._replace(revision=revisions.get(one.place, one.revision)) for one in changes]
+
+
 class Cuts(MemoryStore):
     """It does what a store may do: it stops anywhere, and does not know whether it has made the next change."""
 
@@ -83,16 +116,15 @@ class Cuts(MemoryStore):
         if self._random.random() < 0.5:
             return super().commit(changes)
         count = self._random.randrange(len(changes))
-        done = super().commit(changes[:count])
+        done, also = torn(self, changes, count, self._random, is_unsure=True)
         stopped = changes[count]
         if self._random.random() < 0.5:
-            revisions = {one.place: one.revision for one in done}
-            revision = revisions.get(stopped.place, stopped.revision)
-            if stopped.place in revisions and self.read(stopped.place) is None:
-                revision = None
+            change = behind([stopped], done)[0]
+            if any(one and one.place == stopped.place for one in done) and self.read(stopped.place) is None:
+                change = change._replace(revision=None)
             with suppress(Conflict):
-                super().commit([stopped._replace(revision=revision)])
-        raise Unknown(stopped.place, done)
+                super().commit([change])
+        raise Unknown(stopped.place, done, also)
 
 
 class Delays:
@@ -211,10 +243,10 @@ class Contract(RuleBasedStateMachine):
         except Conflict as conflict:
             assert stops is not None, "nothing was in the way"
             assert conflict.place == changes[stops].place  # noqa: PT017
-            done = list(conflict.done)
+            done = [one for one in conflict.done if one is not None]
             assert len(done) in {0, stops}, "as far as it got, or nothing at all"
         except Unknown as unknown:
-            done = list(unknown.done)
+            done = [one for one in unknown.done if one is not None]
             left = changes[len(done)]
             assert left.place == unknown.place  # noqa: PT017
             found = store.read(left.place)
@@ -230,6 +262,44 @@ class Contract(RuleBasedStateMachine):
         self._take(changes, done, after)
         for outcome in done:  # which nobody has to tell who wrote it
             self._learn(handle, outcome.place)
+
+    @rule(data=st.data(), handle=st.sampled_from([0, 1]), length=st.integers(2, 4))
+    def commit_at_once(self, data: st.DataObject, handle: int, length: int) -> None:
+        """Of changes of one stage any may be made, and it is said which."""
+        drawn = [self._change(data)._replace(stage=1) for _ in range(length)]
+        changes = list({one.place: one for one in drawn}.values())
+        expected = [self._expected([one]) for one in changes]
+        wrong = {one.place for one, (stops, _) in zip(changes, expected, strict=True) if stops is not None}
+        store = self.handles[handle]
+        done: list[Written | None]
+        try:
+            done = list(store.commit(changes))
+        except (Conflict, Unknown) as stopped:
+            done = [*stopped.done, *[None] * (len(changes) - len(stopped.done))]
+            for one in (stopped, *stopped.also):
+                number = next(number for number, change in enumerate(changes) if change.place == one.place)
+                assert done[number] is None
+                assert isinstance(one, Unknown) or one.place in wrong
+                if isinstance(one, Unknown):
+                    done[number] = self._found(store, changes[number])
+        else:
+            assert not wrong, "something was written over what was not known"
+            assert len(done) == len(changes)
+        for change, outcome, (_, after) in zip(changes, done, expected, strict=True):
+            if outcome is not None:
+                assert change.place not in wrong
+                self._take([change], [outcome], after)
+                self._learn(handle, change.place)
+
+    def _found(self, store: Store, change: Change) -> Written | None:
+        """What came of a change of which the store does not know it; None: nothing."""
+        found = store.read(change.place)
+        if change.record is None:
+            is_made = found is None and change.place in self.model
+            return Written(change.place, self.newest[change.place] + 1) if is_made else None
+        if found is None or found.request != change.request:
+            return None
+        return Written(change.place, found.revision, getattr(found.record, "order", 0))
 
     def _change(self, data: st.DataObject) -> Change:
         kind, name = data.draw(PLACES)

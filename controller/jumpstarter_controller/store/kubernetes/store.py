@@ -7,7 +7,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from jumpstarter_proto.json_texts import decode_json
@@ -28,6 +29,7 @@ from jumpstarter_controller.store.contract import (
     TooOldError,
     Unknown,
     Written,
+    stages,
 )
 from jumpstarter_controller.store.kubernetes.api import (
     MANAGER,
@@ -65,12 +67,15 @@ MAX_REJECTED = 1000
 """Objects of which it was said that they are no records."""
 BUSY = 429
 RETRIED = {BUSY, 500, 502, 503, 504}
+MAX_WRITES = 8
+"""Changes of a stage are sent at the same time."""
 MAX_LABELLED = 100
 """Objects that get labels before the next watch."""
 CONFLICT, MISSING = 409, 404
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+_Outcome: TypeAlias = Written | Conflict | Unknown | StoreError | None
 
 
 class _ServerError(StoreError):
@@ -124,6 +129,7 @@ class KubernetesStore:
         self._waiting = threading.Condition()
         self._is_away = False
         """The server has not answered the last request, however often it was made."""
+        self._writers: ThreadPoolExecutor | None = None
         self.on_seen: Callable[[Place], None] = _ignore
         """Called, in any thread, when an object is another than before, also in what is not in its record."""
 
@@ -334,6 +340,8 @@ class KubernetesStore:
     def close(self) -> None:
         """As `Store.close`."""
         self.wake()
+        if self._writers is not None:
+            self._writers.shutdown()
         self._followers.close()
         if self._recorder is not None:
             self._recorder.close()
@@ -342,26 +350,64 @@ class KubernetesStore:
     # Writing
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
-        """As `Store.commit`; one request for each, so that it may stop behind any of them."""
-        done: list[Written] = []
+        """As `Store.commit`; one request for each, those of a stage at the same time."""
+        done: list[Written | None] = []
         seen: dict[Place, int | None] = {}
-        try:
-            for change in changes:
-                written = self._write(change, seen.get(change.place, change.revision))
-                seen[change.place] = None if change.record is None else written.revision
-                done.append(written)
-        except (Conflict, Unknown, StoreError) as stopped:
-            stopped.done = tuple(done)
-            raise
-        return done
+        for stage in stages(changes):
+            outcomes = self._write_all([(one, seen.get(one.place, one.revision)) for one in stage])
+            for change, outcome in zip(stage, outcomes, strict=True):
+                if isinstance(outcome, Written):
+                    seen[change.place] = None if change.record is None else outcome.revision
+                done.append(outcome if isinstance(outcome, Written) else None)
+            stopped = [one for one in outcomes if isinstance(one, Conflict | Unknown)]
+            failed = [one for one in outcomes if isinstance(one, StoreError)]
+            while (stopped or failed) and done and done[-1] is None:
+                done.pop()
+            if stopped:  # whoever has failed beside them is tried again with them
+                stopped[0].done, stopped[0].also = tuple(done), tuple(stopped[1:])
+                raise stopped[0]
+            if failed:
+                failed[0].done = tuple(done)
+                raise failed[0]
+        return [one for one in done if one is not None]
 
-    def _write(self, change: Change, seen: int | None) -> Written:
+    def _write_all(self, changes: Sequence[tuple[Change, int | None]]) -> list[_Outcome]:
+        """What came of each of a stage's changes; None: it was not tried, as another had failed."""
+        if len(changes) == 1:
+            return [self._outcome(*changes[0], self._age_of(*changes[0]))]
+        if self._writers is None:
+            self._writers = ThreadPoolExecutor(MAX_WRITES, "store")
+        failed = threading.Event()
+
+        def write(change: Change, seen: int | None, age: int) -> _Outcome:
+            if failed.is_set():
+                return None
+            outcome = self._outcome(change, seen, age)
+            if not isinstance(outcome, Written):
+                failed.set()
+            return outcome
+
+        # Who comes first is the older one, whoever is written first.
+        asked = [self._writers.submit(write, *one, self._age_of(*one)) for one in changes]
+        wait(asked)
+        return [one.result() for one in asked]
+
+    def _age_of(self, change: Change, seen: int | None) -> int:
+        return self.age() if seen is None and change.record is not None else 0
+
+    def _outcome(self, change: Change, seen: int | None, age: int) -> _Outcome:
+        try:
+            return self._write(change, seen, age)
+        except (Conflict, Unknown, StoreError) as error:
+            return error
+
+    def _write(self, change: Change, seen: int | None, age: int) -> Written:
         place, mapping = change.place, MAPPINGS[change.place[0]]
         if place[1].namespace != ("" if mapping.is_of_the_lab else self._namespace):
             raise StoreError(
                 f"{_words(place)} cannot be kept: this controller's records are in the namespace {self._namespace}"
             )
-        attempt = _Attempt(self, change, seen)
+        attempt = _Attempt(self, change, seen, age)
         try:
             return self._patiently(attempt)
         except StoreError as error:
@@ -495,8 +541,9 @@ class _Attempt:
     have been made, the object says by its request's id whether it was.
     """
 
-    def __init__(self, store: KubernetesStore, change: Change, seen: int | None) -> None:
+    def __init__(self, store: KubernetesStore, change: Change, seen: int | None, age: int) -> None:
         self._store = store
+        self._age = age
         self._change = change
         self._seen = seen
         self.may_be_made = False
@@ -540,7 +587,7 @@ class _Attempt:
             store.lose(place)
             return Written(place, self._seen + 1)
         if self._seen is None:
-            item = mapping.made(change.record, store.namespace, change.request, store.age())
+            item = mapping.made(change.record, store.namespace, change.request, self._age)
             made = store.send("POST", place, item)
             store.tell(place, None, made)
             return store.learn(place, made)
