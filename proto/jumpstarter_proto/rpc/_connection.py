@@ -94,7 +94,7 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         self._open: dict[int, Call] = {}
         self.confined: int | None = None
         """What an unauthenticated peer may make us hold, in bytes."""
-        self._others: set[int] = set()
+        self._others: dict[int, None] = {}
         """Requests that are not gRPC, whose answers wait for the peer's window."""
         self._besides = 0
         """The sum of it over all calls."""
@@ -316,7 +316,7 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
     def _forget(self, call: Call) -> None:
         if self._open.pop(call.id, None) is None:
             return
-        self._others.discard(call.id)
+        self._others.pop(call.id, None)
         call.is_sending = call.is_receiving = False
         inbound = self._http2.inbound
         inbound.partial -= call.reader.held
@@ -500,7 +500,7 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
     def on_end(self, call: Call) -> None:
         """The peer sends no more."""
         if call.body is not None:
-            self._others.add(call.id)
+            self._others[call.id] = None
             self._http2.send_headers(call, _OTHER_ANSWER, end=not call.body)
             self._answer_other(call)
         elif self._client:

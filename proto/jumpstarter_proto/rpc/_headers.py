@@ -65,7 +65,8 @@ class _Table(HeaderTable):  # type: ignore[misc] # hpack has no types
 
     def add(self, name: bytes, value: bytes) -> None:
         self._changed()
-        super().add(name, value)
+        # hpack gives views of the block, which would be kept as long as they are.
+        super().add(bytes(name), bytes(value))
 
     def _shrink(self) -> None:
         self._changed()
@@ -115,6 +116,8 @@ class HeaderUnpacker:
 
     def __init__(self, decoder: Any) -> None:
         self._lists: dict[tuple[bytes, Kind], list[Header]] = {}
+        self._seen = 0
+        """A bit for each block that came before, by its hash: many come once, and are not worth their memory."""
         self._lists_bytes = 0
         self._changes = 0
         self._decoder = decoder
@@ -139,7 +142,7 @@ class HeaderUnpacker:
             (name.decode("ascii", "replace"), value.decode("utf-8", "replace"))
             for name, value in validate_headers(raw, kind)
         ]
-        if self._changes == before and len(block) <= _CACHED_BYTES:
+        if self._changes == before and len(block) <= _CACHED_BYTES and self._was_seen(block):
             size = sum(len(name) + len(value) + 32 for name, value in headers)
             if len(self._lists) >= _CACHED_BLOCKS or self._lists_bytes + size > _CACHED_LISTS_BYTES:
                 self._forget()
@@ -147,6 +150,11 @@ class HeaderUnpacker:
                 self._lists[key] = headers
                 self._lists_bytes += size
         return headers
+
+    def _was_seen(self, block: bytes) -> bool:
+        """Whether it came before, or one with the same bit did."""
+        before, self._seen = self._seen, self._seen | 1 << (hash(block) & 63)
+        return self._seen == before
 
     def _forget(self) -> None:
         self._lists.clear()

@@ -8,8 +8,8 @@ both ends could be waiting for each other. What a peer makes us answer without r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Protocol
 
 import trio
@@ -30,6 +30,7 @@ from jumpstarter_proto.rpc._events import (
 from jumpstarter_proto.rpc._guards import RateGuard
 from jumpstarter_proto.rpc._http2 import TOO_MUCH_WORK
 from jumpstarter_proto.rpc._keepalive import KeepAlive, Step
+from jumpstarter_proto.rpc._keepalives import KeepAlives
 from jumpstarter_proto.rpc._messages import HEADER_BYTES, frame_header
 from jumpstarter_proto.rpc._types import Options, RpcError, StatusCode
 from jumpstarter_proto.rpc._wire import RECEIVE_BYTES, wire_of
@@ -137,7 +138,49 @@ class CallState:
 class Mux:
     """A connection in use. `run` drives it until it ends; everything else may be called while it runs."""
 
-    def __init__(self, stream: trio.abc.Stream, owner: Owner, *, client: bool, options: Options) -> None:
+    __slots__ = (
+        "_chunk",
+        "_client",
+        "_confined",
+        "_fed",
+        "_flood",
+        "_goodbye",
+        "_held_less",
+        "_high_water",
+        "_is_cut",
+        "_is_writing",
+        "_keep_alive",
+        "_keepalives",
+        "_outbox",
+        "_owner",
+        "_reading",
+        "_resets",
+        "_turn",
+        "_waiting_for_window",
+        "_wake_writer",
+        "_wire",
+        "_work",
+        "_written",
+        "calls",
+        "closed",
+        "connection",
+        "cut_reason",
+        "lost",
+        "options",
+        "room",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        owner: Owner,
+        *,
+        client: bool,
+        options: Options,
+        keepalives: KeepAlives | None = None,
+    ) -> None:
+        """`keepalives` looks after the peer's signs of life; without one this connection has a task for it."""
         self.connection = Connection(client=client, options=options)
         self.options = options
         self.stream = stream
@@ -164,7 +207,7 @@ class Mux:
         self._wake_writer = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
         self._held_less = trio.lowlevel.ParkingLot()
-        self._waiting_for_window: set[CallState] = set()
+        self._waiting_for_window: dict[CallState, None] = {}
         self._fed: dict[Sink, None] = {}
         """What has taken messages since the last `flush` of it."""
         self._is_writing = False
@@ -172,6 +215,7 @@ class Mux:
         """A write was cut short: nothing that is sent now would make sense to the peer."""
         self._turn = 0
         self._keep_alive: KeepAlive | None = None
+        self._keepalives = keepalives
         self._resets = RateGuard(
             options.resets_per_second, 5 * options.resets_per_second + options.max_streams
         )
@@ -185,14 +229,12 @@ class Mux:
             async with trio.open_nursery() as nursery:
                 self.connection.start(self._confined)
                 nursery.start_soon(self._write)
-                interval = self.options.keepalive_interval
-                if interval is not None:
-                    now = trio.current_time()
-                    self._keep_alive = KeepAlive(interval, self.options.keepalive_timeout, now)
-                    nursery.start_soon(self._ask_for_life, self._keep_alive)
                 self.flush()
                 task_status.started()
-                with self._reading:
+                if self._reading.cancel_called:
+                    nursery.cancel_scope.cancel()
+                self._reading = nursery.cancel_scope
+                with self._asking_for_life(nursery):
                     await self._read()
                 nursery.cancel_scope.cancel()
         finally:
@@ -283,6 +325,7 @@ class Mux:
                 self.flush()
                 if self._outbox.size > self._flood:
                     self.cut("the peer asks for answers and does not read them")
+            del data, events  # nothing of it is kept until there is more
 
     async def _give_way(self, most: int) -> None:
         """Let handlers authenticate their callers, or read, before the peer makes us hold more than it may."""
@@ -340,19 +383,40 @@ class Mux:
         while self._is_unsent and self.lost is None:
             await self._written.park()
 
-    async def _ask_for_life(self, keep_alive: KeepAlive) -> None:
-        while True:
-            await trio.sleep_until(keep_alive.due)
-            match keep_alive.step(trio.current_time()):
-                case Step.PING:
-                    self.connection.ping()
-                    self.flush()
-                case Step.GIVE_UP:
-                    interval, timeout = self.options.keepalive_interval or 0, self.options.keepalive_timeout
-                    self.cut(f"the peer has not answered for {interval + timeout:g} s", ErrorCodes.NO_ERROR)
-                    return
-                case Step.WAIT:
-                    pass
+    @contextmanager
+    def _asking_for_life(self, nursery: trio.Nursery) -> Iterator[None]:
+        """A peer that is silent is asked for a sign of life in the block, and given up."""
+        if (interval := self.options.keepalive_interval) is None:
+            yield
+            return
+        self._keep_alive = KeepAlive(interval, self.options.keepalive_timeout, trio.current_time())
+        if self._keepalives is None:
+            nursery.start_soon(self._ask_for_life, self._keep_alive.due)
+            yield
+        else:
+            with self._keepalives.watching(self._keep_alive.due, self._look_for_life):
+                yield
+
+    async def _ask_for_life(self, due: float) -> None:
+        next_due: float | None = due
+        while next_due is not None:
+            await trio.sleep_until(next_due)
+            next_due = self._look_for_life()
+
+    def _look_for_life(self) -> float | None:
+        """Do what is due; when to do so again, or None for never."""
+        assert self._keep_alive is not None
+        match self._keep_alive.step(trio.current_time()):
+            case Step.PING:
+                self.connection.ping()
+                self.flush()
+            case Step.GIVE_UP:
+                interval, timeout = self.options.keepalive_interval or 0, self.options.keepalive_timeout
+                self.cut(f"the peer has not answered for {interval + timeout:g} s", ErrorCodes.NO_ERROR)
+                return None
+            case Step.WAIT:
+                pass
+        return self._keep_alive.due
 
     # --- events
 
@@ -547,12 +611,12 @@ class Mux:
             call.is_sending = False
 
     async def _wait_for_window(self, call: CallState) -> None:
-        self._waiting_for_window.add(call)
+        self._waiting_for_window[call] = None
         try:
             await call.window.park()
         finally:
             if not call.window:
-                self._waiting_for_window.discard(call)
+                self._waiting_for_window.pop(call, None)
 
     def held(self, call: CallState) -> int:
         """Bytes in memory for a call: what was not read, and what its connection has not sent."""

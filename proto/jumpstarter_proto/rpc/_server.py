@@ -16,6 +16,7 @@ from jumpstarter_proto.rpc._channel import _parse
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
 from jumpstarter_proto.rpc._gate import Gate, Visit
 from jumpstarter_proto.rpc._guards import LimitedLog
+from jumpstarter_proto.rpc._keepalives import KeepAlives
 from jumpstarter_proto.rpc._metadata import encode_metadata
 from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._tls import TlsStream
@@ -306,9 +307,11 @@ class _Served:
         routes: _Routes,
         interceptors: Sequence[Interceptor],
         options: Options,
+        *,
         visit: Visit | None = None,
+        keepalives: KeepAlives | None = None,
     ) -> None:
-        self.mux = Mux(stream, self, client=False, options=options)
+        self.mux = Mux(stream, self, client=False, options=options, keepalives=keepalives)
         self._visit = visit or Visit()
         if self._visit.unauthenticated_bytes is not None:
             self.mux.confine(self._visit.unauthenticated_bytes)
@@ -493,6 +496,8 @@ class Server:
         self._arriving: set[trio.CancelScope] = set()
         """Of connections that wait to be let in, or shake hands."""
         self._accepting = trio.CancelScope()
+        self._keepalives = KeepAlives()
+        """Of connections that come through listeners."""
         self._leaving = False
         self._cuts = LimitedLog(_log)
         """Connections that this server has cut."""
@@ -504,36 +509,53 @@ class Server:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Accept and serve until `shutdown` or cancellation; closes the listeners."""
-        async with trio.open_nursery() as connections:
-            with self._accepting:
-                task_status.started()
-                await trio.serve_listeners(self._serve_stream, list(listeners), handler_nursery=connections)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keepalives.run)
+            async with trio.open_nursery() as connections:
+                with self._accepting:
+                    task_status.started()
+                    await trio.serve_listeners(
+                        self._serve_accepted, list(listeners), handler_nursery=connections
+                    )
+            nursery.cancel_scope.cancel()
 
     async def serve_connection(self, stream: trio.abc.Stream) -> None:
         """Serve one connection that did not come through a listener."""
-        await self._serve_stream(stream)
+        await self._serve_stream(stream, None)
 
-    async def _serve_stream(self, stream: trio.abc.Stream) -> None:
+    async def _serve_accepted(self, stream: trio.abc.Stream) -> None:
+        await self._serve_stream(stream, self._keepalives)
+
+    async def _serve_stream(self, stream: trio.abc.Stream, keepalives: KeepAlives | None) -> None:
         peer = peer_of(stream)
         try:
             if self._gate is None:
                 visit = Visit()
                 with visit.scope:
-                    await self._serve_visit(stream, visit, peer)
+                    await self._serve_visit(stream, visit, peer, keepalives)
             else:
                 async with self._gate.visit(peer) as visit:
-                    await self._serve_visit(stream, visit, peer)
+                    await self._serve_visit(stream, visit, peer, keepalives)
         except Exception:
             # A connection's outermost edge: a fault of ours in one must not end the others.
             _log.exception("a connection failed")
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _serve_visit(self, stream: trio.abc.Stream, visit: Visit, peer: str) -> None:
+    async def _serve_visit(
+        self, stream: trio.abc.Stream, visit: Visit, peer: str, keepalives: KeepAlives | None
+    ) -> None:
         try:
             if self._leaving or not await self._has_arrived(stream, visit):
                 return
-            connection = _Served(stream, self._routes, self._interceptors, self._options, visit)
+            connection = _Served(
+                stream,
+                self._routes,
+                self._interceptors,
+                self._options,
+                visit=visit,
+                keepalives=keepalives,
+            )
             self._connections.add(connection)
             try:
                 await connection.run()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -137,3 +138,21 @@ def test_binary_metadata_survives_with_and_without_padding(value: bytes) -> None
 def test_metadata_that_grpc_forbids_is_the_callers_mistake(header: tuple[str, str | bytes]) -> None:
     with pytest.raises(JumpstarterUsageError):
         encode_metadata([header])
+
+
+def test_an_idle_connection_holds_little() -> None:
+    """A lab has thousands of them."""
+    count = 64
+    connections = [Connection(client=False, options=Options())]  # and what is made once
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(count):
+            connection = Connection(client=False, options=Options())
+            connection.start()
+            connection.take()
+            connections.append(connection)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (held - before) / count < 8 * 1024

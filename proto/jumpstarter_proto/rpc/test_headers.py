@@ -66,13 +66,28 @@ def test_headers_that_http2_forbids_are_named(headers: list[tuple[str, str]]) ->
 def test_what_is_remembered_is_bounded_in_number_and_size() -> None:
     packer, unpacker = HeaderPacker(hpack.Encoder()), HeaderUnpacker(hpack.Decoder())
     for number in range(1000):
-        unpacker.unpack(packer.pack([plain("number", str(number))]), TRAILERS)
+        for _ in range(2):  # what comes once is not remembered
+            unpacker.unpack(packer.pack([plain("number", str(number))]), TRAILERS)
         assert 0 < len(packer._blocks) <= 256
         assert 0 < len(unpacker._lists) <= 256
     long = [plain("long", "v" * 2000)]
-    assert unpacker.unpack(packer.pack(long), TRAILERS) == long
+    for _ in range(2):
+        assert unpacker.unpack(packer.pack(long), TRAILERS) == long
     assert tuple(long) not in packer._blocks
     assert long not in unpacker._lists.values()
+
+
+def test_a_block_that_comes_once_is_not_kept_and_neither_are_views_of_it() -> None:
+    decoder = hpack.Decoder()
+    unpacker, encoder = HeaderUnpacker(decoder), hpack.Encoder()
+    unpacker.unpack(encoder.encode([("name", "value")], huffman=False), TRAILERS)
+    assert [tuple(map(type, entry)) for entry in decoder.header_table.dynamic_entries] == [(bytes, bytes)]
+    block = encoder.encode([plain("other", "value")], huffman=False)
+    first = unpacker.unpack(block, TRAILERS)
+    assert not unpacker._lists
+    second = unpacker.unpack(block, TRAILERS)
+    assert second == first
+    assert unpacker.unpack(block, TRAILERS) is second
 
 
 def test_lists_that_are_kept_are_bounded_in_bytes_however_small_their_blocks() -> None:
@@ -81,7 +96,8 @@ def test_lists_that_are_kept_are_bounded_in_bytes_however_small_their_blocks() -
     unpacker.unpack(encoder.encode([("filler", "x" * 3000)]), TRAILERS)
     for count in range(1, 200):
         block = encoder.encode([("filler", "x" * 3000)] * (count % 15 + 1))
-        unpacker.unpack(block, TRAILERS)
+        for _ in range(2):
+            unpacker.unpack(block, TRAILERS)
         kept = sum(len(name) + len(value) for found in unpacker._lists.values() for name, value in found)
         assert kept <= 32 * 1024
     assert kept
