@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.lab import Client, Drain, Exporter, ExporterStatus, Key, Lab, Lease
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.store import MemoryStore
 from jumpstarter_controller.store.contract import Stored
@@ -72,6 +73,43 @@ async def test_only_who_leads_decides_and_all_hear_of_it() -> None:
         one.look_around()
         assert (await until(other, has_board=True)).exporter == "one"
         assert (await until(one, has_board=True)).exporter == "one"
+
+
+async def test_who_does_not_lead_tells_exporters_who_would_have_them() -> None:
+    """Not who begins later, nor of an exporter that somebody has, nor in a lab that is drained."""
+    store = MemoryStore()
+    one = Engine(store, replica="one", leads=lambda: False)
+    one.presence.connected(ONE, one.clock())
+    two = Key("lab", "two")
+    one.presence.connected(two, one.clock())
+
+    def busy(lab: Lab, now: float) -> None:
+        board = Exporter(
+            namespace="lab",
+            name="one",
+            uid="2",
+            labels={"board": "rpi4"},
+            devices=1,
+            status=ExporterStatus.AFTER_LEASE_HOOK,
+        )
+        lease = Lease(namespace="lab", name="mine", client="ann", selector="board=rpi4", duration=60.0)
+        lab.put(Client(namespace="lab", name="ann", uid="1"))
+        lab.put(board)
+        lab.put(replace(board, name="two", lease="held"))
+        lab.put(replace(lease, name="held", exporter="two", begun=now))
+        lab.put(replace(lease, name="later", begin_time=now + 1000.0))
+
+    def waiting() -> list[str | None]:
+        found = (one.waiting_for(key) for key in (ONE, two))
+        return [None if lease is None else lease.name for lease in found]
+
+    async with running(one):
+        await one.change(busy)
+        assert waiting() == [None, None]
+        await one.change(wish)
+        assert waiting() == ["mine", None]
+        await one.change(lambda lab, _: lab.put(Drain(namespace="", name="lab")))
+        assert waiting() == [None, None]
 
 
 async def test_an_exporter_is_there_as_long_as_its_controller_lives() -> None:

@@ -23,7 +23,7 @@ from jumpstarter_controller.lab import (
     Record,
     Rule,
 )
-from jumpstarter_controller.scheduling import Presence, Scheduler
+from jumpstarter_controller.scheduling import Evidence, Presence, Scheduler
 from jumpstarter_controller.scheduling.line import MOST_PROMISES
 
 NS = "lab"
@@ -146,6 +146,36 @@ def test_conditions(world: World, asked: dict[str, object], expected: tuple[str,
     assert world.lease(key).conditions[-1].code == (ReasonCode.NO_BOARD.value if is_there_none else "")
 
 
+def test_who_waits_for_a_board_does_not_wait_for_what_no_board_can_change(world: World) -> None:
+    world.put(Client(namespace=NS, name="off", uid="off", enabled=False))
+    waits = world.ask(waits_for_board=True)
+    assert world.reason(waits) == ("Pending", True, "NoBoardYet")
+    refused = world.ask("off", waits_for_board=True)
+    assert world.reason(refused) == ("Unsatisfiable", True, "NoAccess")
+    assert world.lease(refused).ended == world.now
+
+
+def test_who_may_have_a_disabled_board_says_nothing_of_who_may_not(world: World) -> None:
+    world.exporter("off", enabled=False)
+    refused = world.ask(waits_for_board=True)
+    allowed = world.ask(allow_disabled=True)
+    assert world.reason(refused) == ("Pending", True, "NoBoardYet")
+    assert world.lease(allowed).exporter == "off"
+    assert world.reason(world.ask()) == ("Unsatisfiable", True, "AllDisabled")
+
+
+def test_a_board_that_says_it_has_a_lease_is_not_given_away_while_nobody_knows_of_it(world: World) -> None:
+    """Another controller may have begun it, and of that only the first half has been heard."""
+    evidence = Evidence(asks=True)
+    world.scheduler = Scheduler(world.presence, evidence=evidence)
+    world.exporter("one", lease="theirs")
+    key = world.ask()
+    assert not world.lease(key).exporter
+    evidence.prove_gone((Lease, Key(NS, "theirs")))
+    world.step(0)
+    assert world.lease(key).exporter == "one"
+
+
 def test_a_minute_of_silence_is_offline_and_the_return_heals(world: World) -> None:
     world.exporter("one")
     world.presence.disconnected(Key(NS, "one"), world.now)
@@ -264,6 +294,16 @@ def test_a_board_is_kept_for_who_asked_before_for_later(world: World) -> None:
     assert world.lease(later).begun == 1100.0
     world.step(60)
     assert world.lease(long).active
+
+
+def test_who_begins_later_and_is_over_before_it_gets_a_board_stands_in_nobodys_way(world: World) -> None:
+    world.exporter("one")
+    world.ask(duration=100.0, order=1)
+    world.ask(begin_time=1010.0, duration=20.0, order=2)
+    waits = world.ask(order=3)
+    assert world.scheduler.queue(world.lab, world.now)[waits].seconds == 100.0
+    world.step(100)
+    assert world.lease(waits).begun == 1100.0
 
 
 def test_a_stream_of_newcomers_keeps_nobody_from_the_board(world: World) -> None:

@@ -114,19 +114,46 @@ def test_the_youngest_of_too_many_end_and_nobody_elses(found: list[Lease]) -> No
     )
 
 
-def test_a_lease_that_is_too_much_and_begins_later_keeps_no_board_from_others() -> None:
+def full() -> list[Lease]:
+    """As many leases of ann's as she may have, and for long."""
     mine = Lease(namespace="lab", name="l0", client="ann", selector="board=rpi4", duration=3600.0)
-    begun = [
+    return [
         replace(mine, name=f"l{number}", order=number, exporter=board, begun=NOW - 1000.0)
         for number, board in enumerate("abc", start=1)
     ]
+
+
+def test_a_lease_that_is_too_much_and_begins_later_keeps_no_board_from_others() -> None:
+    mine = replace(full()[0], exporter="", begun=None)
     later = replace(mine, name="l4", order=4, begin_time=NOW + 600.0)
     others = replace(mine, name="l5", order=5, client="bob")
-    lab, presence = lab_with([*begun, later, others])
+    lab, presence = lab_with([*full(), later, others])
     Scheduler(presence, most_leases=MOST).reconcile(lab, NOW)
     board = lab.get(Exporter, BOARDS[3].key)
     assert board is not None
     assert board.lease == "l5"
+
+
+def test_a_lease_that_is_too_much_lets_go_of_the_board_that_it_was_offered() -> None:
+    offered = replace(full()[0], name="l4", order=4, exporter="d", begun=None, offered=NOW - 1.0)
+    lab, presence = lab_with([*full(), offered])
+    lab.put(replace(BOARDS[3], lease="l4", answers=True))
+    Scheduler(presence, most_leases=MOST).reconcile(lab, NOW)
+    after, board = lab.get(Lease, offered.key), lab.get(Exporter, BOARDS[3].key)
+    assert after is not None
+    assert board is not None
+    assert (after.ended, after.exporter, after.offered, board.lease) == (NOW, "", None, "")
+
+
+def test_a_lease_that_is_too_much_and_damaged_keeps_its_board() -> None:
+    """It cannot be written, so it does not end, and nobody else is to get what it has."""
+    young = replace(full()[0], name="l4", order=4, exporter="d", begun=NOW - 1.0)
+    others = replace(young, name="l5", order=5, client="bob", exporter="", begun=None)
+    lab, presence = lab_with([*full(), young, others])
+    lab.damaged[Lease, young.key] = "somebody has damaged it"
+    Scheduler(presence, most_leases=MOST).reconcile(lab, NOW)
+    assert lab.get(Lease, young.key) == young
+    assert not getattr(lab.get(Lease, others.key), "exporter", None)
 
 
 @given(leases())
