@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,11 @@ from jumpstarter_controller.store import SqliteStore
 
 SIGNING = ec.generate_private_key(ec.SECP256R1())
 ANN, ONE = Key("default", "ann"), Key("default", "one")
+
+
+def token_for(seconds: float, about: Mapping[str, str]) -> str:
+    """A router's token that says what it is for."""
+    return f"{seconds:.0f} {about['lease']} {about['exporter']}"
 
 
 @dataclass
@@ -97,7 +102,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     issuer = TokenIssuer(SIGNING, "lab:1", clock=clock)
     guard = Guard(engine, Authenticator(issuer))
     credentials = Credentials(issuer, Addresses("lab:1"))
-    routers = Routers([Router("router:1")], lambda _left, _fields: "router-token")
+    routers = Routers([Router("router:1")], token_for)
     streams = ExporterStreams(engine, guard)
     health = HealthReports(engine)
     journal = journal_of(DataFolder(tmp_path), engine)

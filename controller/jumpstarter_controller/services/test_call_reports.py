@@ -68,8 +68,9 @@ async def one(lab: Lab) -> Identity:
 async def test_who_switched_the_board_is_the_leases_client(lab: Lab, one: Identity) -> None:
     ann = await lab.made(Kind.CLIENT, ANN)
     lease = await lab.leased(ann, one)
-    await report(lab, one, changed(ON, lease=lease))
+    await report(lab, one, changed(ON, lease=lease, received_bytes=5, sent_bytes=7))
     (call,) = await calls(lab, board="one")
+    assert (call.namespace, call.board, call.received_bytes, call.sent_bytes) == ("default", "one", 5, 7)
     assert (call.client, call.lease, call.device, call.method, call.status) == (
         "ann",
         lease,

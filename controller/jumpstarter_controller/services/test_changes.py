@@ -15,7 +15,18 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Policy, Rule
+from jumpstarter_controller.lab import (
+    Client,
+    Exporter,
+    ExporterDevices,
+    ExporterStatus,
+    Key,
+    Lab,
+    Lease,
+    Policy,
+    Reason,
+    Rule,
+)
 from jumpstarter_controller.scheduling import Presence, Scheduler
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.messages import duration_of, seconds_of, time_of, timestamp
@@ -78,15 +89,19 @@ NONSENSE: list[tuple[StatusCode, str, client_pb2.Lease]] = [
     (StatusCode.UNKNOWN, "no name for an exporter", asked(selector="", exporter_name="a\nb\x1b[2J")),
     (StatusCode.INVALID_ARGUMENT, "at most 10 tags", asked(tags={f"t{n}": "v" for n in range(10_000)})),
     (StatusCode.INVALID_ARGUMENT, "tags:", asked(tags={"t": "v" * 100_000})),
+    (StatusCode.INVALID_ARGUMENT, "at most 10 tags", asked(tags={f"t{n}": "v" for n in range(11)})),
     (StatusCode.INVALID_ARGUMENT, "plain name of your own", asked(tags={"a.b/c": "v"})),
+    (StatusCode.INVALID_ARGUMENT, "plain name of your own", asked(tags={"jumpstarter-x": "v"})),
     (StatusCode.INVALID_ARGUMENT, "at most 8 entries", asked(context={f"t{n}": "v" for n in range(9)})),
     (StatusCode.INVALID_ARGUMENT, "at most 8 entries", asked(context={"k" * 33: "v"})),
     (StatusCode.INVALID_ARGUMENT, "at most 8 entries", asked(context={"k": "v" * 65})),
     (StatusCode.INVALID_ARGUMENT, "cannot be printed", asked(context={"t": "a\x1bb"})),
+    (StatusCode.INVALID_ARGUMENT, "cannot be printed", asked(context={"a\x1bb": "t"})),
     (StatusCode.UNKNOWN, "more than 3650 days", asked(begin_time=timestamp_pb2.Timestamp(seconds=10**15))),
     (StatusCode.UNKNOWN, "more than 3650 days", asked(begin_time=timestamp_pb2.Timestamp(seconds=-(10**15)))),
     (StatusCode.UNKNOWN, "have ended already", asked(begin_time=timestamp(NOW - DAY))),
     (StatusCode.UNKNOWN, "have ended already", asked(end_time=timestamp(NOW - 1))),
+    (StatusCode.UNKNOWN, "have ended already", asked(begin_time=timestamp(NOW - 60))),
     (StatusCode.UNKNOWN, "conflicts", asked(begin_time=timestamp(NOW), end_time=timestamp(NOW + 1))),
     (
         StatusCode.UNKNOWN,
@@ -140,6 +155,57 @@ def test_any_times_are_a_lease_or_a_sentence(seconds: int, nanos: int, begin: bo
         assert 0 < lease.duration <= 3650 * DAY
         assert lease.expiry is None or NOW < lease.expiry < NOW + 2 * 3650 * DAY
     assert sentence
+
+
+def test_a_lease_has_all_that_was_asked_for(lab: Lab) -> None:
+    tags = {f"t{number}": "v" for number in range(changes.MAX_TAGS)}
+    context = {"k" * 32: "v" * 64} | {f"c{number}": "x" for number in range(changes.MAX_CONTEXT - 1)}
+    wish = asked(
+        exporter_name="one",
+        begin_time=timestamp(NOW + 10),
+        tags=tags,
+        context=context,
+        allow_disabled=True,
+    )
+    lease = changes.create_lease(lab, NOW, ANN, "mine", wish, waited=True, waits_for_board=True)
+    assert lease.uid
+    assert replace(lease, uid="") == Lease(
+        namespace=NS,
+        name="mine",
+        created=NOW,
+        order=1,
+        client="ann",
+        selector="board=rpi4",
+        exporter_name="one",
+        duration=60.0,
+        begin_time=NOW + 10,
+        tags=tags,
+        context=context,
+        allow_disabled=True,
+        waited=True,
+        waits_for_board=True,
+    )
+    plain = changes.create_lease(
+        lab, NOW, ANN, "", asked(begin_time=timestamp(NOW + 1), end_time=timestamp(NOW + 61))
+    )
+    assert (plain.allow_disabled, plain.waited, plain.waits_for_board) == (False, False, False)
+    assert (plain.begin_time, plain.end_time) == (NOW + 1, NOW + 61)
+
+
+def test_who_asks_in_the_same_moment_is_served_in_the_order_of_asking(lab: Lab) -> None:
+    names = ["z", "a", "m"]
+    for name in names:
+        changes.create_lease(lab, NOW, ANN, name, asked())
+    scheduler = Scheduler(Presence())
+    scheduler.presence.connected(Key(NS, "one"), NOW)
+    served = []
+    for _ in names:
+        scheduler.reconcile(lab, NOW)
+        lease = lab.holder(Key(NS, "one"))
+        assert lease is not None
+        served.append(lease.name)
+        changes.release(lab, lease)
+    assert served == names
 
 
 def test_a_client_has_a_bounded_number_of_open_leases(lab: Lab) -> None:
@@ -205,6 +271,41 @@ def test_a_lease_that_waits_is_not_lost_by_asking_for_too_much(lab: Lab) -> None
     assert lab.get(Lease, waits.key) == waits
 
 
+def test_a_lease_that_was_only_offered_still_waits(lab: Lab) -> None:
+    """It can be moved to later, which gives the board back, and is nobody else's; its command has to be heard of."""
+    one = lab.get(Exporter, Key(NS, "one"))
+    assert one is not None
+    lab.put(replace(one, answers=True))
+    created = changes.create_lease(lab, NOW, ANN, "", asked(), waited=True)
+    presence = Presence()
+    presence.connected(one.key, NOW)
+    Scheduler(presence).reconcile(lab, NOW)
+    offered = lab.get(Lease, created.key)
+    assert offered is not None
+    assert (offered.exporter, offered.offered) == ("one", NOW)
+    bob = f"namespaces/{NS}/clients/bob"
+    refused(StatusCode.UNKNOWN, "has not started yet", lambda: transfer(lab, offered, bob))
+    longer = client_pb2.Lease(duration=duration_of(90))
+    changed = changes.update_lease(lab, NOW, ANN, created.key, longer)
+    assert (changed.exporter, changed.duration, changed.waited) == ("one", 90.0, True)
+    later = client_pb2.Lease(duration=duration_of(60), begin_time=timestamp(NOW + 100))
+    changed = changes.update_lease(lab, NOW, ANN, created.key, later)
+    assert (changed.exporter, changed.offered, changed.begin_time) == ("", None, NOW + 100)
+    longer = client_pb2.Lease(duration=duration_of(61))
+    assert changes.update_lease(lab, NOW, ANN, created.key, longer).begin_time == NOW + 100
+
+
+def test_who_ended_it_first_has_said_why(lab: Lab) -> None:
+    lease = held(lab)
+    changes.release(lab, lease, "hook failed\x1b[2J" + "x" * 100_000)
+    first = lab.get(Lease, lease.key)
+    assert first is not None
+    assert first.release_reason.startswith("hook failed\\x1b")
+    assert len(first.release_reason) < 1100
+    changes.release(lab, first, "another")
+    assert lab.get(Lease, lease.key) is first
+
+
 def transfer(lab: Lab, lease: Lease, to: str) -> Lease:
     wish = client_pb2.Lease(client=to)
     return changes.update_lease(lab, NOW, ANN, lease.key, wish)
@@ -246,6 +347,12 @@ def test_the_begin_of_a_started_lease_stays(lab: Lab) -> None:
     end = client_pb2.Lease(duration=duration_of(60), end_time=timestamp(NOW + 300))
     changed = changes.update_lease(lab, NOW, ANN, lease.key, end)
     assert (changed.begin_time, changed.expiry, changed.duration) == (None, NOW + 300, 300.0)
+    over = client_pb2.Lease(duration=duration_of(10))
+    refused(
+        StatusCode.UNKNOWN,
+        "would have ended 0 s ago",
+        lambda: changes.update_lease(lab, NOW + 10, ANN, lease.key, over),
+    )
     gone = client_pb2.Lease(duration=duration_of(5))
     refused(
         StatusCode.UNKNOWN,
@@ -284,6 +391,47 @@ def test_an_exporter_has_a_bounded_number_of_devices(lab: Lab) -> None:
         "at most 4096 devices",
         lambda: changes.register(lab, key, {}, [report] * (changes.MAX_DEVICES + 1)),
     )
+
+
+def test_an_exporter_that_is_ready_or_leaves_has_no_reason_not_to_be(lab: Lab) -> None:
+    key, reasons = Key(NS, "one"), (Reason("local-use", "in use"),)
+
+    def seen() -> tuple[ExporterStatus, int, tuple[Reason, ...]]:
+        record = lab.get(Exporter, key)
+        assert record is not None
+        return record.status, record.devices, record.reasons
+
+    for status in (ExporterStatus.AVAILABLE, ExporterStatus.UNSPECIFIED):
+        changes.report(lab, key, ExporterStatus.AFTER_LEASE_HOOK, "", reasons)
+        assert seen() == (ExporterStatus.AFTER_LEASE_HOOK, 1, reasons)
+        changes.report(lab, key, status, "", reasons)
+        assert seen() == (status, 1, ())
+    changes.report(lab, key, ExporterStatus.AFTER_LEASE_HOOK, "", reasons)
+    changes.unregister(lab, key, "")
+    assert seen() == (ExporterStatus.OFFLINE, 0, ())
+
+
+def test_a_board_that_is_gone_says_nothing_else_when_its_exporter_leaves_and_is_back_when_it_registers(
+    lab: Lab,
+) -> None:
+    key = Key(NS, "one")
+    record = lab.get(Exporter, key)
+    assert record is not None
+    gone = replace(record, gone_since=NOW, status_message="gone since", devices=0)
+    lab.put(gone)
+    changes.unregister(lab, key, "bye")
+    assert lab.get(Exporter, key) is gone
+    assert changes.register(lab, key, {}, [jumpstarter_pb2.DriverInstanceReport(uuid="1")]).gone_since is None
+
+
+def test_devices_that_are_not_kept_are_counted_anew(lab: Lab) -> None:
+    key, root = Key(NS, "one"), jumpstarter_pb2.DriverInstanceReport(uuid="1")
+    nameless = jumpstarter_pb2.DriverInstanceReport(uuid="2", parent_uuid="1")
+    for count in (1, 3, 0):
+        changes.register(lab, key, {}, [root, *[nameless] * count])
+        known = lab.get(ExporterDevices, key)
+        assert known is not None
+        assert (known.devices, known.omitted) == ((), count)
 
 
 def test_what_exporters_write_does_nothing_to_a_terminal(lab: Lab) -> None:

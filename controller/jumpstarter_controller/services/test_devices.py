@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jumpstarter_proto.lab.v1 import exporters_pb2, lab_pb2
+from jumpstarter_proto.lab.v1 import exporter_pb2, exporters_pb2, lab_pb2
 from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
@@ -129,6 +129,31 @@ async def test_a_client_gets_the_devices_of_its_exporters_and_of_no_other_namesp
                 exporters_pb2.GetExporterDetailsRequest(name=name), metadata=identity.metadata()
             )
         assert refused.value.code is code, refused.value
+
+
+async def test_all_that_is_known_of_an_exporter_is_told(lab: Lab) -> None:
+    ann, one = await lab.made(Kind.CLIENT, ANN), await lab.made(Kind.EXPORTER, ONE)
+    power = report(
+        "p", "r", "power", interface="power", client="example.Power", state="missing", reason="none"
+    )
+    power.description = "the relay"
+    await register(lab, one, [report("r"), power, report("x", "r")])
+    reasons = [exporter_pb2.Reason(code="local-use", sentence="in local use by ana")]
+    busy = exporter_pb2.ReportStatusRequest(status="EXPORTER_STATUS_AFTER_LEASE_HOOK", reasons=reasons)
+    await lab.exporter.ReportStatus(busy, metadata=one.metadata())
+    request = exporters_pb2.GetExporterDetailsRequest(name="one")
+    details = await lab.details.GetExporterDetails(request, metadata=ann.metadata())
+    wanted = exporters_pb2.ExporterDetails(name="one", omitted_devices=1)
+    wanted.reasons.add(code="local-use", sentence="in local use by ana")
+    wanted.devices.add(
+        path="power",
+        interface="power",
+        client="example.Power",
+        state="missing",
+        reason="none",
+        description="the relay",
+    )
+    assert details == wanted
 
 
 async def test_pages_are_cut_where_a_message_would_be_too_large(

@@ -30,7 +30,8 @@ from jumpstarter_controller.services.health_reports import (
 def finding(
     key: str = "power.undervoltage", severity: str = "error", text: str = "x"
 ) -> exporter_pb2.HealthFinding:
-    return exporter_pb2.HealthFinding(key=key, severity=severity, subject=text, sentence=text, cure=text)
+    sentence, cure = f"{text} is so", f"change {text}"
+    return exporter_pb2.HealthFinding(key=key, severity=severity, subject=text, sentence=sentence, cure=cure)
 
 
 def kept(*findings: exporter_pb2.HealthFinding, **measures: float) -> HealthReport:
@@ -72,10 +73,12 @@ async def test_an_exporters_client_sees_the_health_of_its_host(lab: Lab) -> None
         return await lab.details.GetExporterDetails(request, metadata=ann.metadata())
 
     assert not (await details()).HasField("health")
-    request = exporter_pb2.ReportHealthRequest(findings=[finding()], measures={"temperature_celsius": 51.5})
+    request = exporter_pb2.ReportHealthRequest(
+        findings=[finding(), finding(key="Evil")], measures={"temperature_celsius": 51.5}
+    )
     await lab.exporter.ReportHealth(request, metadata=one.metadata())
     health = (await details()).health
-    assert list(health.findings) == [finding()]
+    assert (list(health.findings), health.omitted_findings) == ([finding()], 1)
     assert (dict(health.measures), health.reported.seconds >= 1000) == ({"temperature_celsius": 51.5}, True)
     await lab.exporter.ReportHealth(exporter_pb2.ReportHealthRequest(), metadata=one.metadata())
     health = (await details()).health
