@@ -23,9 +23,8 @@ TESTED = [RELEASES[int(number)] for number in os.environ.get("RELEASE", "12 13")
 def _needed() -> None:
     if os.geteuid() != 0:
         pytest.skip("missing: root, to install packages in roots")
-    for tool, package in (("mmdebstrap", "mmdebstrap"), ("lintian", "lintian")):
-        if shutil.which(tool) is None:
-            pytest.skip(f"missing: {tool}; apt install {package}")
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("missing: mmdebstrap; apt install mmdebstrap")
 
 
 @pytest.fixture(scope="module", params=TESTED, ids=lambda release: f"debian{release.number}")
