@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import weakref
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,23 +92,27 @@ class Conversation:
         """A block in which `ask_inside` may be used, for devices that let one address in at a time."""
         async with self._lock:
             try:
-                await self._ask(login)
+                await self._ask(login, may_redirect=True)
                 yield
             finally:
-                with trio.move_on_after(_LOGOUT_SECONDS, shield=True):
-                    await self._ask(logout)
+                # The device ends it by itself in the end; what went wrong before is said, and not this.
+                with (
+                    trio.move_on_after(_LOGOUT_SECONDS, shield=True),
+                    suppress(OutletUnreachable, OutletRefused),
+                ):
+                    await self._ask(logout, may_redirect=True)
 
     async def ask_inside(self, request: Request) -> Answer:
         """`ask`, inside of `logged_in`."""
         return await self._ask(request)
 
-    async def _ask(self, request: Request) -> Answer:
+    async def _ask(self, request: Request, *, may_redirect: bool = False) -> Answer:
         answer = await self._send(request)
         if answer.status == 401 and self._authenticator.challenged(
             answer.headers.get_all("WWW-Authenticate", [])
         ):
             answer = await self._send(request)
-        if 200 <= answer.status <= 299:
+        if 200 <= answer.status <= 299 or (may_redirect and 300 <= answer.status <= 399):
             return answer
         raise self._refusal(request, answer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import urllib.parse
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
@@ -14,14 +15,14 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.http_power.conversation import Conversation, Trust, read_password
 from jumpstarter_drivers.http_power.credentials import Credentials, Scheme
-from jumpstarter_drivers.http_power.device_table import DEVICES, HttpDevice, Measure
+from jumpstarter_drivers.http_power.device_table import DEVICES, HttpDevice
 from jumpstarter_drivers.http_power.exchange import Answer, Origin, Request
 from jumpstarter_drivers.http_power.templates import fill_path, fill_request, make_request
-from jumpstarter_drivers.http_power.values import find_number, find_text
+from jumpstarter_drivers.power.answers import Measure, find_measures, find_number, find_text
 from jumpstarter_drivers.power.outlet import OutletRefused, RemoteOutlet
 from jumpstarter_drivers.power.reading import PowerReading
 
-__all__ = ["HttpOutlet", "HttpPower"]
+__all__ = ["EnerGenie", "HttpOutlet", "HttpPower"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -63,17 +64,11 @@ class _WebOutlet(RemoteOutlet):
             )
         return self._conversations[origin]
 
-    async def measured(self, answer: Answer, measures: Mapping[str, Measure]) -> PowerReading:
+    def measured(self, answer: Answer, wanted: Mapping[str, Measure]) -> PowerReading:
         """What an answer says. NotImplementedError if that is nothing."""
-        found = {
-            name: number * measure.factor
-            for name, measure in measures.items()
-            if (number := find_number(answer.text, measure.path)) is not None
-        }
-        if not found:
+        if (reading := find_measures(answer.text, wanted)) is None:
             raise NotImplementedError(f"{self.label} measures nothing; use a device with a meter")
-        shown_values = {name: round(number, 6) for name, number in found.items()}
-        return PowerReading(**shown_values, measured=tuple(n for n in ("voltage", "current") if n in found))
+        return reading
 
     @export(reads=True)
     async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
@@ -130,12 +125,21 @@ class HttpOutlet(_WebOutlet):
             raise ValueError("there are both password and password_file; leave one out")
         self._row: HttpDevice = DEVICES[self.device]
         number = self._row.first if self.outlet is None else self.outlet
+        if number is None:
+            raise ValueError(f"outlet is missing; the {self._row.label} has names for its outlets")
         self._outlet = str(number)
         if not re.fullmatch(r"[\w.-]{1,100}", self._outlet):
             raise ValueError("outlet takes the number or the name that the device gives to it")
         self._is_first = number == self._row.first
-        index = str(int(self._outlet) - 1) if self._outlet.isdecimal() else self._outlet
-        self._names = {"outlet": self._outlet, "index": index, "user": "", "password": ""}
+        place = self._place = int(self._outlet) if self._outlet.isdecimal() else 0
+        self._names = {
+            "outlet": self._outlet,
+            "index": str(max(place - 1, 0)),
+            "mask": "".join(str(int(n == place)) for n in range(1, 25)),
+            "session": "".join(secrets.choice("0123456789") for _ in range(32)),
+            "user": "",
+            "password": "",
+        }
 
     @property
     def label(self) -> str:
@@ -176,7 +180,11 @@ class HttpOutlet(_WebOutlet):
         if said is None and self._is_first and (path := self._row.state_at_first):
             said = find_text(answer.text, fill_path(path, self._names))
         if said is None:
-            raise OutletRefused("its answer has no state of this outlet; check `device` and `outlet`")
+            raise OutletRefused(
+                "its answer has no state of this outlet; check `device`, `outlet` and the password"
+            )
+        if self._row.state_is_mask:
+            return self._place > 0 and bool(int(said, 16) >> (self._place - 1) & 1)
         return True if said in self._row.on else False if said in self._row.off else None
 
     async def reading(self) -> PowerReading:
@@ -191,17 +199,54 @@ class HttpOutlet(_WebOutlet):
             name: Measure(fill_path(measure.path, self._names), measure.factor)
             for name, measure in row.measures.items()
         }
-        return await self.measured(answer, measures)
+        return self.measured(answer, measures)
 
     async def _ask(self, template: str, value: str = "") -> Answer:
-        suffix = self._row.login_query if self._names["password"] else ""
-        request = fill_request(template, {**self._names, "value": value}, suffix)
-        answer = await (await self.conversation(self._origin)).ask(request)
-        if self._row.refusal and re.search(self._row.refusal, answer.text):
+        row, conversation = self._row, await self.conversation(self._origin)
+        request = self._request(template, value)
+        if row.login:
+            async with conversation.logged_in(self._request(row.login), self._request(row.logout)):
+                answer = await conversation.ask_inside(request)
+        else:
+            answer = await conversation.ask(request)
+        if row.refusal and re.search(row.refusal, answer.text):
             raise OutletRefused(
                 f"it answers {_without(answer.text, self._names['password'])}; check `outlet` and password"
             )
         return answer
+
+    def _request(self, template: str, value: str = "") -> Request:
+        names = {**self._names, "value": value}
+        request = fill_request(template, names, self._row.login_query if self._names["password"] else "")
+        return request.with_headers(
+            {name: fill_path(text, names) for name, text in self._row.headers.items()}
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class EnerGenie(HttpOutlet):
+    """An EnerGenie power strip with a network socket, with the keys of Jumpstarter 0.9.
+
+        export:
+          power:
+            type: http_power.EnerGenie
+            config:
+              host: 192.168.0.1
+              password: "1"
+              slot: 1
+
+    Opening and closing it switch nothing.
+    """
+
+    device: str = "energenie"
+    slot: int = 1
+
+    def __post_init__(self) -> None:
+        """The slot is the outlet."""
+        self.outlet = self.slot if self.outlet is None else self.outlet
+        if self.password is None and self.password_file is None:
+            self.password = "1"  # noqa: S105 - the maker's
+        super().__post_init__()
 
 
 @dataclass(kw_only=True)
@@ -368,7 +413,7 @@ class HttpPower(_WebOutlet):
                 raise OutletRefused(
                     f"there is no number at {path!r} in its answer; correct the path in `power_read`"
                 )
-        return await self.measured(answer, {name: Measure(path or name) for name, path in paths.items()})
+        return self.measured(answer, {name: Measure(path or name) for name, path in paths.items()})
 
     async def _ask(self, endpoint: HttpEndpoint) -> Answer:
         return await (await self.conversation(endpoint.origin())).ask(endpoint.request())

@@ -13,7 +13,7 @@ import io
 import ssl
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 from jumpstarter_proto.texts import shown
@@ -78,6 +78,10 @@ class Request:
     def __str__(self) -> str:
         """Method and path; a query may have a password in it."""
         return f"{self.method} {shown(self.target.partition('?')[0], 80)}"
+
+    def with_headers(self, headers: Mapping[str, str]) -> Request:
+        """The same with more headers."""
+        return replace(self, headers={**self.headers, **headers})
 
     def encode(self, origin: Origin, headers: Mapping[str, str]) -> bytes:
         """As it travels, with more headers."""

@@ -158,8 +158,8 @@ def test_a_device_that_restarts_behind_its_answer_is_told_again() -> None:
         (
             "hang",
             (
-                r"outlet 0 of the Shelly .* was not switched on within 0.5 s: 127.0.0.1:\d+ does not answer "
-                r"GET /relay/0 within 0.25 s; check its network and restart it; whether the board has power is not"
+                r"outlet 0 of the Shelly .* was not switched on within 1 s: 127.0.0.1:\d+ does not answer "
+                r"GET /relay/0 within 0.5 s; check its network and restart it; whether the board has power is not"
             ),
         ),
         (
@@ -176,7 +176,7 @@ def test_a_device_that_restarts_behind_its_answer_is_told_again() -> None:
     ],
 )
 def test_a_device_that_does_not_recover_is_one_sentence_and_missing(fault: str, complaint: str) -> None:
-    with gen1(timeout=0.5) as (device, client):
+    with gen1(timeout=1.0) as (device, client):
         device.faults = [fault] * 1000
         with pytest.raises(DriverError, match=complaint) as caught:
             client.on()
@@ -207,11 +207,11 @@ def test_a_refusal_is_not_repeated(fault: str, complaint: str) -> None:
 
 
 def test_a_device_that_lies_is_found_out() -> None:
-    with gen1(timeout=1.0) as (device, client):
+    with gen1(timeout=2.0) as (device, client):
         device.stuck = {0}
         with pytest.raises(
             DriverError,
-            match=r"outlet 0 .* says that it is off, 1 s after it was told to switch on; see",
+            match=r"outlet 0 .* says that it is off, 2 s after it was told to switch on; see",
         ):
             client.on()
 

@@ -2,94 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import trio
 from jumpstarter_exporter.core import Core
-from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, Driver, export
+from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, export
 
 from jumpstarter_drivers.power import pins
+from jumpstarter_drivers.power.command import CommandPower
+from jumpstarter_drivers.power.interface import PowerInterface, State, as_state
 from jumpstarter_drivers.power.reading import PowerReading
+from jumpstarter_drivers.power.supplies import SupplyGroup
 
-__all__ = ["GpioRelay", "HubPort", "MockPower", "PowerInterface", "PowerSwitch", "SyncMockPower"]
-
-State = Literal["leave", "on", "off"]
-
-
-@dataclass(kw_only=True, eq=False)
-class PowerInterface(Driver):
-    """Base of all power switches. `on` and `off` may be plain or async; return when the board is switched."""
-
-    client: ClassVar[str] = "jumpstarter_driver_power.client.PowerClient"
-    interface: ClassVar[str] = "power"
-
-    release: State | bool = "leave"
-    """What the end of a session that has used it does to the board: leave it as it is, or switch it on or off."""
-
-    @property
-    def switch_seconds(self) -> float:
-        """How long an interrupted power cycle may take to switch on again."""
-        return 10.0
-
-    async def end_session(self) -> None:
-        """Switch as `release` says."""
-        release = _state(self.release)
-        if release != "leave":
-            await self._run(self.on if release == "on" else self.off)
-
-    @abstractmethod
-    def on(self) -> Awaitable[None] | None:
-        """Switch the board on; switching on what is on changes nothing."""
-
-    @abstractmethod
-    def off(self) -> Awaitable[None] | None:
-        """Switch the board off; switching off what is off changes nothing."""
-
-    @export(reads=True)
-    def read(self) -> Iterator[PowerReading]:
-        """Measure, one reading after the other until the supply has no more to tell."""
-        yield from _cannot_measure()  # in a generator, as callers ask for one
-
-    @export
-    def rescue(self) -> None:
-        """Start the board in its rescue mode."""
-        raise NotImplementedError("this power switch has no rescue mode")
-
-    @export
-    async def cycle(self, wait: float = 2.0) -> None:
-        """Switch off, wait so many seconds, switch on.
-
-        The exporter does all of it, and a cycle that is interrupted (Ctrl-C, a lost connection, the end of
-        the session) switches the board on at once: no board stays dark because its user went away.
-        """
-        if not 0 <= wait < float("inf"):
-            raise ValueError(f"wait is {wait:g}; it takes seconds, 0 or more")
-        with self.exclusive("being power-cycled"):
-            try:
-                await self._run(self.off)
-                await trio.sleep(wait)
-            except trio.Cancelled:
-                with trio.fail_after(self.switch_seconds, shield=True):
-                    await self._run(self.on)
-                raise
-            with trio.fail_after(self.switch_seconds, shield=True):
-                await self._run(self.on)
-
-    async def _run(self, switch: Callable[[], Awaitable[None] | None]) -> None:
-        # What a plain method blocks on must not hold up the other devices.
-        result = switch() if inspect.iscoroutinefunction(switch) else await self.in_thread(switch)
-        if result is not None:
-            await result
-
-
-def _cannot_measure() -> Iterator[PowerReading]:
-    raise NotImplementedError("this power switch cannot measure; use a supply or a meter that can")
+__all__ = [
+    "CommandPower",
+    "GpioRelay",
+    "HubPort",
+    "MockPower",
+    "PowerInterface",
+    "PowerSwitch",
+    "SupplyGroup",
+    "SyncMockPower",
+]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -258,7 +196,7 @@ class GpioRelay(_Relay):
 
     def wiring(self) -> _Wiring:
         """As configured."""
-        at_close, self.release = _state(self.at_close), _state(self.release)
+        at_close, self.release = as_state(self.at_close), as_state(self.release)
         if at_close != "leave":
             if self.release not in ("leave", at_close):
                 raise ValueError(f"at_close is {at_close} and release is {self.release}; leave at_close out")
@@ -271,7 +209,7 @@ class GpioRelay(_Relay):
             if not self.chip.startswith("/dev/"):
                 raise ValueError(f"chip is {self.chip!r}; it takes a path such as /dev/gpiochip1")
         return _Wiring(
-            self.pin, self.active_high, _state(self.at_open), factory=self.pin_factory, chip=self.chip
+            self.pin, self.active_high, as_state(self.at_open), factory=self.pin_factory, chip=self.chip
         )
 
 
@@ -380,10 +318,3 @@ class HubPort(PowerInterface):
             self.missing(str(error))
             raise
         self.ready()
-
-
-def _state(configured: State | bool) -> State:
-    # YAML 1.1 reads a bare on or off as a boolean.
-    if isinstance(configured, bool):
-        return "on" if configured else "off"
-    return configured

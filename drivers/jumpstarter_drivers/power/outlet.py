@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import trio
 from jumpstarter_exporter.driver import DeviceError, DeviceFailed, DeviceMissing, export
 
-from jumpstarter_drivers.power.driver import PowerInterface
+from jumpstarter_drivers.power.interface import PowerInterface
 
 __all__ = ["OutletRefused", "OutletUnreachable", "RemoteOutlet"]
 

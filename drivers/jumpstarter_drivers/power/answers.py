@@ -8,13 +8,42 @@ which is found anywhere in the text.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jumpstarter_proto.json_texts import parse_json
 
-__all__ = ["find_number", "find_text", "find_value"]
+from jumpstarter_drivers.power.reading import PowerReading
+
+__all__ = ["Measure", "find_measures", "find_number", "find_text", "find_value", "measures"]
 
 _SEGMENT = re.compile(r"(?P<name>[^\[\]]*)(?:\[(?P<key>\w+)=(?P<value>[^\]]+)\])?")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Where a measurement is, and what to multiply it by for volts, amperes, watts and watt-hours."""
+
+    path: str
+    factor: float = 1.0
+
+
+def measures(**paths: str | tuple[str, float]) -> Mapping[str, Measure]:
+    """By the names of `PowerReading`: paths, or paths with factors."""
+    return {name: Measure(path) if isinstance(path, str) else Measure(*path) for name, path in paths.items()}
+
+
+def find_measures(text: str, wanted: Mapping[str, Measure]) -> PowerReading | None:
+    """What an answer says of them; None if it says nothing."""
+    found = {
+        name: round(number * measure.factor, 6)
+        for name, measure in wanted.items()
+        if (number := find_number(text, measure.path)) is not None
+    }
+    if not found:
+        return None
+    return PowerReading(**found, measured=tuple(name for name in ("voltage", "current") if name in found))
 
 
 def find_value(text: str, path: str) -> Any:
