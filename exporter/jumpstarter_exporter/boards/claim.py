@@ -162,7 +162,7 @@ def sweep() -> None:
 
 
 def _place(file: Path) -> Path:
-    digest = hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:24]
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(file))).hexdigest()[:24]
     folder = next((one for one in FOLDERS if os.access(one, os.W_OK | os.X_OK)), FOLDERS[-1])
     return folder / f"{_PREFIX}{digest}"
 

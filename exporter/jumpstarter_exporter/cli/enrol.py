@@ -77,7 +77,9 @@ def enrol_exporter(
     if board is not None:
         return _enrol_board(endpoint, board, Trust(fingerprint=fingerprint), code, replace=replace)
     with _host_code_hint() if config is None else nullcontext():
-        path = (_place(config) if save is None else save).expanduser().resolve()
+        path = Path(os.path.realpath((_place(config) if save is None else save).expanduser()))
+    if path.is_symlink():
+        raise ConfigError("this link leads to itself; remove it, or name another file", file=path)
     text = _read(path)
     board = configuration.load(path, lenient=True).board_name if text.strip() else path.stem
     identities = Identities()
