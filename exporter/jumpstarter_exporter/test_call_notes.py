@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -18,6 +18,7 @@ from jumpstarter_exporter import Driver, export, export_stream
 from jumpstarter_exporter.call_notes import CallNote
 from jumpstarter_exporter.conftest import Serve, User
 from jumpstarter_exporter.people import _name_of
+from jumpstarter_exporter.session import Session
 
 
 @dataclass(kw_only=True, eq=False)
@@ -31,6 +32,10 @@ class Lamp(Driver):
     @export
     def fail(self) -> None:
         raise ValueError("too hot")
+
+    @export
+    async def wait(self) -> None:
+        await trio.sleep_forever()
 
     @export(reads=True)
     def look(self) -> str:
@@ -56,6 +61,21 @@ class Lamp(Driver):
                 await far.send_eof()
 
             nursery.start_soon(answer)
+            yield near
+            nursery.cancel_scope.cancel()
+
+    @export_stream
+    @asynccontextmanager
+    async def unplugged(self) -> AsyncIterator[trio.abc.Stream]:
+        near, far = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+
+            async def pull() -> None:
+                await far.receive_some(1)
+                far.send_stream.close()
+                near.receive_stream.close()
+
+            nursery.start_soon(pull)
             yield near
             nursery.cancel_scope.cancel()
 
@@ -111,6 +131,47 @@ async def test_a_stream_is_noted_at_its_begin_and_at_its_end_with_its_bytes(serv
             await trio.testing.wait_all_tasks_blocked()
     assert told(notes) == [("connect", ""), ("connect", "OK"), ("blink", ""), ("blink", "OK")]
     assert (notes[1].received, notes[1].sent) == (3, 6)
+
+
+@pytest.mark.parametrize("leaves", ["by cancelling the stream", "with its connection"])
+async def test_a_stream_that_its_user_leaves_has_ended_well(
+    serve: Serve, user: Callable[[Session], AbstractAsyncContextManager[User]], leaves: str
+) -> None:
+    notes: list[CallNote] = []
+    async with serve(Lamp(), on_call=notes.append) as near:
+        if leaves == "with its connection":
+            async with user(near.session) as far, far.stream("") as stream:
+                await stream.send_all(b"abc")
+                while not notes:
+                    await trio.testing.wait_all_tasks_blocked()
+        else:
+            async with near.stream("") as stream:
+                await stream.send_all(b"abc")
+                await stream.receive_some()
+        while len(notes) < 2:
+            await trio.testing.wait_all_tasks_blocked()
+    assert told(notes) == [("connect", ""), ("connect", "OK")]
+
+
+async def test_a_stream_that_the_device_breaks_off_and_a_call_that_nobody_waits_for_have_not(
+    serve: Serve,
+) -> None:
+    notes: list[CallNote] = []
+    async with serve(Lamp(), on_call=notes.append) as user:
+        async with user.stream("", "unplugged") as stream:
+            await stream.send_all(b"a")
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        while len(notes) < 2:
+            await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(user.call, "", "wait")
+            while not user.session.tree.root.in_flight:
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        while len(notes) < 3:
+            await trio.testing.wait_all_tasks_blocked()
+    assert told(notes) == [("unplugged", ""), ("unplugged", "ABORTED"), ("wait", "CANCELLED")]
 
 
 async def test_a_reset_is_noted(serve: Serve) -> None:

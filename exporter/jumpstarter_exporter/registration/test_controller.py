@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -247,6 +248,13 @@ def test_whenever_a_controller_says_that_a_lease_ends_there_is_a_sentence_for_it
         assert tenant.until == pytest.approx(end.seconds + end.nanos / 10**9)
 
 
+def test_the_end_of_a_lease_is_a_time_of_today_or_has_its_date() -> None:
+    now = time.time()
+    assert re.fullmatch(r"\d\d:\d\d", _for_people(now))
+    for days in (-1, 1, 31, 365):  # of which one is in this month
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", _for_people(now + days * 86400))
+
+
 BAD_NAMES = ["x" * (MAX_NAME_LENGTH + 1), "\x1b[2J", "two\nlines", "turned\u202e", "nul\0"]
 
 
@@ -285,19 +293,20 @@ async def test_who_is_known_no_more_has_no_lease(lab: Lab, autojump_clock: trio.
     assert told == [Tenant("a", "ann"), None]
 
 
-@pytest.mark.parametrize("new", ["", "another token", "unreadable"])
+@pytest.mark.parametrize("new", ["", "another token", "another certificate", "unreadable"])
 async def test_a_new_token_in_the_configuration_is_tried_at_once(
     lab: Lab, autojump_clock: trio.testing.MockClock, new: str
 ) -> None:
     async def reread() -> tuple[Identity, Trust]:
         if new == "unreadable":
             raise JumpstarterError("no such file")
-        return Identity(Kind.EXPORTER, "lab", "one", new or "token"), Trust()
+        token = new if "token" in new else "token"
+        return Identity(Kind.EXPORTER, "lab", "one", token), Trust(ca="QUJD" if "certificate" in new else "")
 
     lab.says = [DELETED, DELETED]
     with trio.move_on_after(SLOW_FIRST / 4):
         await follow(lab, lambda _: None, Wired(lab, reread=reread))
-    assert len(lab.says) == (0 if new == "another token" else 1)
+    assert len(lab.says) == (0 if new.startswith("another") else 1)
 
 
 @pytest.mark.parametrize(("days", "said"), [(29, True), (31, False), (None, False)])
@@ -313,6 +322,32 @@ async def test_the_end_of_a_token_is_said_a_month_before(
     with trio.move_on_after(1):
         await follow(lab, lambda _: None, Wired(lab, token=token))
     assert ("enrol again" in caplog.text) is said
+    if days is not None:
+        assert (f"is good for {days * 24} h more" in caplog.text) is said
+
+
+async def test_the_end_of_a_token_is_said_where_the_controller_makes_no_other(
+    lab: Lab, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = jwt.encode({"sub": "one", "exp": int(time.time()) + 86400}, "x" * 32)
+    renewals = Renewals(RpcError(StatusCode.UNIMPLEMENTED, "what?"))
+    with trio.move_on_after(1):
+        await follow(lab, lambda _: None, Wired(lab, token=token, renewal=renewals))
+    assert "this exporter's token is good for 24 h more" in caplog.text
+
+
+async def test_a_token_is_renewed_in_time_where_the_wall_clock_is_set_meanwhile(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    renewals = Renewals(1e9)
+    renewals.left = 1e6
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow, lab, lambda _: None, Wired(lab, renewal=renewals))
+        await trio.sleep(10)
+        renewals.left = -1.0  # as the clock was set on
+        await trio.sleep(2 * 3600)
+        assert len(renewals.asked) == 1
+        nursery.cancel_scope.cancel()
 
 
 class Renewals:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import jwt
 import pytest
 import trio
 import trio.testing
 from jumpstarter_proto.documents import ConfigError
-from jumpstarter_proto.lab.v1 import boards_grpc, lab_pb2
+from jumpstarter_proto.lab.v1 import boards_grpc, enrolment_grpc, enrolment_pb2, lab_pb2
 from jumpstarter_proto.lab.v1 import boards_pb2 as pb
-from jumpstarter_proto.remote import REASON, ReasonCode
-from jumpstarter_proto.rpc import Caller, RpcError, ServerCall, StatusCode, open_channel, serve_connection
+from jumpstarter_proto.remote import REASON, Identity, Kind, ReasonCode
+from jumpstarter_proto.rpc import (
+    Caller,
+    RpcError,
+    ServerCall,
+    Servicer,
+    StatusCode,
+    open_channel,
+    serve_connection,
+)
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_exporter.boards.claim import claimed
 from jumpstarter_exporter.config import Enrolment, Identities, load, with_identity
+from jumpstarter_exporter.config.host_labels import host_labels
 from jumpstarter_exporter.config.model import Tls
+from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.registration import host as module
 from jumpstarter_exporter.registration.conftest import Lab, Wired
 from jumpstarter_exporter.registration.controller import Controller
@@ -31,6 +44,7 @@ from jumpstarter_exporter.registration.host import (
     GoneBoards,
     Known,
     board_lock,
+    registration_of,
 )
 from tests.support.lock_holder import holding
 
@@ -54,6 +68,10 @@ class Boards(boards_grpc.BoardServiceServicer):
         self.failures: list[RpcError] = []
         self.news = trio.Event()
         self.is_known = True
+        self.also: list[Servicer] = []
+        """Other services that it has."""
+        self.tokens: list[str] = []
+        """Of the hosts that have called."""
         self.gone: set[str] = set()
         """Exporters of which the last word is that they are gone."""
         self.retiring = trio.Event()
@@ -87,11 +105,13 @@ class Boards(boards_grpc.BoardServiceServicer):
 
     @asynccontextmanager
     async def opened(self, host: Enrolment) -> AsyncIterator[Caller]:
-        assert host.token == HOST.token
+        if not self.also:
+            assert host.token == HOST.token
+        self.tokens.append(host.token)
         ours, theirs = trio.testing.memory_stream_pair()
         with collapsed():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(serve_connection, theirs, [self] if self.is_known else [Lab()])
+                nursery.start_soon(serve_connection, theirs, [self, *self.also] if self.is_known else [Lab()])
                 async with open_channel(ours) as channel:
                     yield channel
                 nursery.cancel_scope.cancel()
@@ -188,8 +208,11 @@ async def test_a_label_that_is_refused_takes_no_board_away_that_is_there(
     identity, _ = await known.register()
     assert (identity.token, known.problem) == ("kept", str(NOT_GRANTED))
     assert "stays as it was" in caplog.text
+    boards.failures = [NOT_GRANTED]
+    with refused("may not set the label team"):
+        await known.register()  # said once: who asks again with the same is refused
     identity, _ = await known.register()
-    assert (identity.token, known.problem) == ("token-3", "")
+    assert (identity.token, known.problem) == ("token-4", "")
     for error in (DELETED, DENIED):
         boards.failures = [error]
         with refused("admin pair host pi4 --renew"):  # that is no matter of labels
@@ -204,6 +227,128 @@ async def test_a_controller_that_registers_no_boards_is_named_with_what_to_do(
         "lab:8082 registers no boards by itself, and the board one has no token: make an exporter pi4-one"
     ):
         await registration(boards).register()
+
+
+async def test_a_board_is_registered_by_its_host_as_it_is_now_and_by_no_other(
+    boards: Boards, identities: Identities
+) -> None:
+    old = replace(PENDING, host=replace(HOST, token="old"))
+    for other in (replace(HOST, name="pi5"), replace(HOST, endpoint="elsewhere:8082")):
+        identities.save_host(other)
+        with pytest.raises(AssertionError):  # that is the token of before
+            await registration(boards, old).register()
+    identities.save_host(HOST)
+    identity, _ = await registration(boards, old).register()
+    assert identity.token == "token-1"
+
+
+class Content:
+    """That of a board which was discovered."""
+
+    host = "pi4"
+    labels: Mapping[str, str] = MappingProxyType(
+        {
+            "jumpstarter.dev/host": "pi4",
+            "jumpstarter.dev/board": "rpi4",
+            "host": "pi4",
+            "board": "rpi4",
+            "rack": "3",
+        }
+    )
+
+    def add_to(self, inventory: Inventory) -> BoardDevices:
+        raise NotImplementedError
+
+
+async def test_a_discovered_board_is_registered_without_the_labels_that_the_controller_gives_it(
+    boards: Boards, identities: Identities, tmp_path: Path
+) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text("export: {}\nmetadata: {labels: {board: mine}}\n")
+    config = replace(load(file), enrolment=PENDING)
+    found = registration_of(replace(config, discovered=Content()))
+    found._open = boards.opened
+    await found.register()
+    kept = identities.find("one")
+    assert kept is not None
+    assert kept.config is None
+    configured = registration_of(config)
+    configured._open = boards.opened
+    await configured.register()
+    assert [labels for _, labels in boards.heard] == [
+        {**host_labels(), "rack": "3"},
+        {**host_labels(), "board": "mine"},
+    ]
+    kept = identities.find("one")
+    assert kept is not None
+    assert kept.config == file
+
+
+def signed(days: float, *, of: float = 300.0) -> str:
+    """A token that is good for so many days more, of so many."""
+    now = time.time()
+    end = now + days * 86400
+    return jwt.encode({"sub": "pi4", "iat": int(end - of * 86400), "exp": int(end)}, "x" * 32)
+
+
+class Tokens(enrolment_grpc.EnrolmentServiceServicer):
+    """Makes a host another token."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.token: RpcError | str = ""
+
+    async def RenewToken(  # noqa: N802
+        self, request: enrolment_pb2.RenewTokenRequest, call: ServerCall[Any, Any]
+    ) -> lab_pb2.Credential:
+        self.meanwhile()
+        if isinstance(self.token, RpcError):
+            raise self.token
+        return lab_pb2.Credential(token=self.token)
+
+
+async def test_a_host_whose_token_is_about_to_end_gets_another_before_it_registers_a_board(
+    boards: Boards, identities: Identities, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = Tokens()
+    boards.also = [tokens]
+
+    async def register(token: str, renewal: RpcError | str) -> list[str]:
+        """Whose tokens the controller has seen."""
+        boards.tokens, tokens.token = [], renewal
+        host = replace(HOST, token=token)
+        identities.save_host(host)
+        caplog.clear()
+        await registration(boards, replace(PENDING, host=host)).register()
+        return boards.tokens
+
+    fresh, due = signed(200), signed(2)
+    assert await register(fresh, "new") == [fresh]
+    assert await register(due, "new") == [due, "new"]
+    kept = identities.find_host()
+    assert kept is not None
+    assert kept.token == "new"
+    tokens.meanwhile = lambda: identities.save_host(replace(HOST, token="enrolled again"))
+    assert await register(due, "lost") == [due, "lost"]
+    kept = identities.find_host()
+    assert kept is not None
+    assert kept.token == "enrolled again"
+    tokens.meanwhile = lambda: None
+    assert await register(due, RpcError(StatusCode.UNAVAILABLE, "away")) == [due, due]
+    assert "the token of host pi4 is good for 48 h more, and is not renewed (away); for a new" in caplog.text
+
+
+def test_a_board_is_registered_anew_as_soon_as_its_token_or_its_hosts_is_due(boards: Boards) -> None:
+    def due(board: str, host: str) -> float | None:
+        one = registration(boards, replace(PENDING, host=replace(HOST, token=host)))
+        found = one.seconds(Identity(Kind.EXPORTER, "lab", "pi4-one", board))
+        return None if found is None else round(found / 86400)
+
+    assert due(signed(100), signed(200)) == 70
+    assert due(signed(200), signed(100)) == 70
+    assert due(signed(100), "no end") == 70
+    assert due("no end", signed(10)) == -20
+    assert due("no end", "no end") is None
 
 
 async def test_what_cannot_be_kept_is_asked_for_again_at_the_next_start(
@@ -222,12 +367,15 @@ async def test_boards_whose_files_are_gone_are_told_and_forgotten_and_no_others(
     file, renamed = tmp_path / "there.yaml", tmp_path / "renamed.yaml"
     file.touch()
     renamed.touch()
+    loop = tmp_path / "loop.yaml"
+    loop.symlink_to(loop)  # nobody can look for that one
     for name, config, host in (
         ("there", file, HOST),
         ("gone", tmp_path / "gone.yaml", HOST),
         ("discovered", None, HOST),
         ("before", renamed, HOST),
         ("kept", tmp_path / "gone-for-a-moment.yaml", HOST),
+        ("hidden", loop, HOST),
         ("own", tmp_path / "own.yaml", None),
         ("others", tmp_path / "others.yaml", replace(HOST, name="pi5")),
     ):
@@ -237,7 +385,7 @@ async def test_boards_whose_files_are_gone_are_told_and_forgotten_and_no_others(
     gone = GoneBoards(lambda: known, open_host=boards.opened)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(gone.run)
-        await until(lambda: len(identities.every()) == 5)
+        await until(lambda: len(identities.every()) == 6)
         assert sorted(boards.retired) == ["pi4-before", "pi4-gone"]
         file.unlink()
         gone.look()
@@ -247,7 +395,7 @@ async def test_boards_whose_files_are_gone_are_told_and_forgotten_and_no_others(
         await until(lambda: identities.find("discovered") is None)
         nursery.cancel_scope.cancel()
     assert boards.retired[2:] == ["pi4-there", "pi4-discovered"]
-    assert {one.stem for one in identities.every()} == {"kept", "own", "others"}
+    assert {one.stem for one in identities.every()} == {"kept", "own", "others", "hidden"}
 
 
 async def test_a_gone_board_that_the_controller_refuses_or_a_damaged_one_keeps_no_other_from_being_told(

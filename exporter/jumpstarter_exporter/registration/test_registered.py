@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -220,6 +222,70 @@ async def test_it_gives_up_after_too_many_rapid_failures(
         "the exporter ends now, for what started it to start it again: failureDetection: 3 times in a row the "
         "exporter was not served by lab:8082 for 60 s; the last reason was: restarting" in caplog.text
     )
+
+
+async def test_who_starts_a_board_again_that_had_given_up_gives_it_as_many_tries_as_at_first(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    lab.says = [AWAY] * 3
+    async with running(configure, lab, GIVES_UP) as exporter:
+        inner = exporter._inner
+        inner.is_alone = lambda: False
+        await lab.until("AFTER_LEASE_HOOK")
+        assert inner.use.startswith("stopped: failureDetection: 3 times in a row")
+        lab.says = [AWAY] * 2
+        assert inner.start_again()
+        await trio.sleep(100)
+        assert not inner.use.startswith("stopped")
+        exporter.end()
+
+
+async def test_a_controller_that_is_away_is_asked_at_once_when_somebody_starts_the_board_again(
+    configure: Configure, lab: Lab, mock_clock: trio.testing.MockClock
+) -> None:
+    async with running(configure, lab) as exporter:
+        lab.says = [AWAY]
+        lab.say()
+        await trio.testing.wait_all_tasks_blocked()
+        tries = registrations(lab)
+        assert not exporter._inner.start_again(), "it had not stopped"
+        await trio.testing.wait_all_tasks_blocked()
+        assert registrations(lab) == tries + 1
+        exporter.end()
+        mock_clock.autojump_threshold = 0
+
+
+async def test_a_lease_that_never_had_the_board_does_not_end_what_is_to_end_behind_a_lease(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(configure, lab, {"exitOnLeaseEnd": True}) as exporter:
+        exporter._inner.drain("by root")
+        lab.say("mine")
+        await lab.until("listen mine")
+        lab.say()
+        await trio.sleep(100)
+        assert not exporter.over.is_set()
+        exporter.end()
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({}, True),
+        ({"token": "another"}, True),
+        ({"endpoint": "elsewhere:8082"}, False),
+        ({"namespace": "other"}, False),
+        ({"name": "two"}, False),
+    ],
+)
+def test_another_token_makes_no_other_exporter_of_it(
+    configure: Configure, lab: Lab, change: dict[str, Any], is_same: bool
+) -> None:
+    config = configure()
+    assert config.enrolment is not None
+    exporter = Registered(config, Wired(lab))
+    assert exporter.is_exporter(replace(config.enrolment, **change)) is is_same
+    assert not exporter.is_exporter(None)
 
 
 async def test_it_never_gives_up_unless_the_configuration_says_when(
