@@ -18,7 +18,7 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_exporter.boards.occupancy import Limits
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config import ConfigError, ConfigNotFoundError, build, find, load, locate
-from jumpstarter_exporter.config.model import FailureDetection
+from jumpstarter_exporter.config.model import FailureDetection, Hook, Hooks, OccupancySeconds
 from jumpstarter_exporter.config.types import known_types
 from jumpstarter_exporter.driver import Driver, State
 from jumpstarter_exporter.tree import Tree
@@ -154,10 +154,26 @@ def test_jumpstarters_file_loads_unchanged(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_file_says_nothing_of_is_as_the_documentation_says(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text("hooks: {afterLease: {script: 'true'}}\nfailureDetection: {}\nexport: {}\n")
+    settings = load(file).settings
+    assert settings.hooks == Hooks(None, Hook("true", exec=None, timeout=120, on_failure="warn"))
+    assert settings.failure_detection == FailureDetection(max_rapid_failures=5, rapid_failure_window=60)
+    assert settings.occupancy == OccupancySeconds(leave=10, idle=3600, idle_if_wanted=120, patience=240)
+    assert settings.occupancy.limits == Limits()
+    assert (settings.exit_on_lease_end, settings.own_process, settings.tls.insecure) == (False, False, False)
+    file.write_text("export: {}\n")
+    assert load(file).settings.failure_detection is None, "it never gives up"
+    assert load(file).enrolment is None
+
+
 def test_how_long_a_board_is_kept_is_set_in_its_file(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     file.write_text("occupancy: {leave: 3, patience: 280}\nexport: {}\n")
     assert load(file).settings.occupancy.limits == Limits(leave=3, patience=280)
+    file.write_text("occupancy: {leave: 1, idle: 2, idleIfWanted: 3, patience: 4}\nexport: {}\n")
+    assert load(file).settings.occupancy.limits == Limits(leave=1, idle=2, idle_if_wanted=3, patience=4)
     file.write_text("occupancy: {patience: 281}\nexport: {}\n")
     with pytest.raises(ConfigError, match=r"occupancy\.patience: Expected `int` <= 280"):
         load(file)

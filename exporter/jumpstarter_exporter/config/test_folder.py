@@ -155,9 +155,9 @@ def test_what_is_whole_again_has_changed_though_its_file_has_not() -> None:
 def test_an_exporter_that_is_another_now_has_changed_and_one_with_a_new_token_has_not() -> None:
     """As when `enrol` has written to the state directory."""
 
-    def enrolled(name: str, token: str) -> BoardFile:
+    def enrolled(name: str, token: str, endpoint: str = "lab:8082", namespace: str = "lab") -> BoardFile:
         def with_identity(path: Path, content: bytes) -> ExporterConfig:
-            enrolment = Enrolment("lab:8082", "lab", name, token, Tls(), path)
+            enrolment = Enrolment(endpoint, namespace, name, token, Tls(), path)
             return replace(parse(path, content), enrolment=enrolment)
 
         return boards_of(sources({"a": b"a"}), None, with_identity)["a"]
@@ -165,7 +165,29 @@ def test_an_exporter_that_is_another_now_has_changed_and_one_with_a_new_token_ha
     nobody = boards_of(sources({"a": b"a"}), None, parse)["a"]
     assert not nobody.says_the_same(enrolled("one", "x"))
     assert not enrolled("two", "x").says_the_same(enrolled("one", "x"))
+    assert not enrolled("one", "x", endpoint="elsewhere:1").says_the_same(enrolled("one", "x"))
+    assert not enrolled("one", "x", namespace="other").says_the_same(enrolled("one", "x"))
     assert enrolled("one", "y").says_the_same(enrolled("one", "x"))
+
+
+def test_the_device_nodes_that_a_file_names_are_known_though_it_is_broken() -> None:
+    text = b"""\
+export:  # not /dev/ttyS0
+  a: {type: serial.PySerial, config: {url: /dev/ttyUSB0}}
+  b: {url: "/dev/serial/by-id/usb-A#1", 'chip': '/dev/gpiochip1', list: [/dev/ttyUSB1,/dev/ttyUSB2]}
+  # /dev/ttyS1
+  ! /dev/sda #/dev/sdb
+"""
+    found = boards_of([SourceFile(FOLDER / "a.yaml", text)])["a"]
+    assert found.config is None
+    assert found.nodes == {
+        "/dev/ttyUSB0",
+        "/dev/serial/by-id/usb-A#1",
+        "/dev/gpiochip1",
+        "/dev/ttyUSB1",
+        "/dev/ttyUSB2",
+        "/dev/sda",
+    }
 
 
 def test_the_users_own_files_count_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

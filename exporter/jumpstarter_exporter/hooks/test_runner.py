@@ -360,5 +360,17 @@ def test_the_environment() -> None:
         "CLIENT_NAME": "c",
         "JMP_MOTD_FILE": "/m",
     }
-    after = environment_of({}, host="/s", lease="l", client="c", motd=None)
+    # Nothing in a hook may wait for somebody at its terminal, and its clients load the drivers of this host.
+    assert {
+        name: found[name] for name in ("TERM", "DEBIAN_FRONTEND", "GIT_TERMINAL_PROMPT", "JMP_DRIVERS_ALLOW")
+    } == {
+        "TERM": "dumb",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "GIT_TERMINAL_PROMPT": "0",
+        "JMP_DRIVERS_ALLOW": "UNSAFE",
+    }
+    assert "JUMPSTARTER_BOARD" not in found
+    after = environment_of({"PATH": "/lab"}, host="/s", lease="l", client="c", motd=None, board="rpi4")
     assert "JMP_MOTD_FILE" not in after
+    assert after["JUMPSTARTER_BOARD"] == "rpi4"
+    assert after["PATH"] == f"/lab:{Path(sys.executable).parent}", "the lab's own `j` comes first"

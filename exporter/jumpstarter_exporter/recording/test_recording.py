@@ -482,6 +482,22 @@ def test_a_recording_whose_folder_was_removed_is_begun_again(tmp_path: Path) -> 
     assert everything(Folder(tmp_path / "c"))[-1].time == 4
 
 
+def test_what_was_recorded_is_for_the_exporter_and_its_group_only(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        folder = Folder(tmp_path / "a" / "c", limit=400, segment=100)
+        folder.open()
+        for number in range(3):
+            folder.append(Record(number, Kind.DATA, b"x" * 80))
+        folder.close()
+    finally:
+        os.umask(before)
+    files = sorted((tmp_path / "a" / "c").iterdir())
+    assert len(files) == 4
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
+    assert (tmp_path / "a" / "c").stat().st_mode & 0o777 == 0o750
+
+
 async def test_pieces_that_come_together_are_one_record(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, logger=LOG)
     async with trio.open_nursery() as nursery:
