@@ -59,12 +59,31 @@ def test_memory() -> None:
 
 
 @pytest.mark.parametrize(
+    ("total", "least"), [(10**9, 80_000_000), (4 * 10**8, 64 * 1024 * 1024)], ids=["a share", "at least"]
+)
+def test_how_much_memory_is_enough(total: int, least: int) -> None:
+    (enough,), (short,) = (judge_memory(MemoryFacts(total, number)) for number in (least, least - 1))
+    assert (enough.severity, short.severity) == (Severity.OK, Severity.WARNING)
+    assert (enough.cure, bool(short.cure)) == ("", True)
+
+
+def test_sentences_about_memory_have_their_numbers() -> None:
+    available, killed = judge_memory(MemoryFacts(3_900_000_000, 612_000_000, kills=2))
+    assert available.sentence == "612 MB of 3900 MB memory available"
+    assert "has ended programs 2 times since the boot" in killed.sentence
+    _, killed = judge_memory(MemoryFacts(3_900_000_000, 612_000_000, kills=1))
+    assert "has ended programs once since the boot" in killed.sentence
+
+
+@pytest.mark.parametrize(
     ("now", "synchronised", "found"),
     [
         (NOW, True, [("clock.synchronised", "ok")]),
         (NOW, False, [("clock.synchronised", "warning")]),
         (NOW, None, [("clock.synchronised", "unknown")]),
         (12.0, False, [("clock.year", "error"), ("clock.synchronised", "warning")]),
+        (1767225599.0, True, [("clock.year", "error"), ("clock.synchronised", "ok")]),
+        (1767225600.0, True, [("clock.synchronised", "ok")]),
     ],
 )
 def test_the_clock(now: float, synchronised: bool | None, found: list[tuple[str, str]]) -> None:
@@ -134,7 +153,8 @@ def test_services_that_run() -> None:
             [("service.load", "error"), ("service.active", "warning")],
         ),
         ([replace(SERVICE, active="failed", result="watchdog")], [("service.failed", "error")]),
-        ([replace(SERVICE, restarts=7)], [("service.restarts", "warning"), ("service.active", "ok")]),
+        ([replace(SERVICE, restarts=2)], [("service.active", "ok")]),
+        ([replace(SERVICE, restarts=3)], [("service.restarts", "warning"), ("service.active", "ok")]),
         ([replace(SERVICE, enabled="disabled")], [("service.enabled", "warning"), ("service.active", "ok")]),
         ([replace(SERVICE, active="inactive"), SOCKET], [("service.active", "warning")]),
         ([replace(SERVICE, active="activating", sub="auto-restart")], [("service.active", "warning")]),
@@ -181,7 +201,8 @@ def test_programs_that_open_ports_are_a_fault_where_the_rules_do_not_keep_them_o
 
 
 @pytest.mark.parametrize(
-    ("left", "severity"), [(60 * DAY, None), (10 * DAY, "warning"), (-DAY, "error"), (None, None)]
+    ("left", "severity"),
+    [(30 * DAY, None), (30 * DAY - 1, "warning"), (0.0, "warning"), (-1.0, "error"), (None, None)],
 )
 def test_the_end_of_a_token(left: float | None, severity: str | None) -> None:
     identity = IdentityFacts("the host lab-pi", "lab:8082", None if left is None else NOW + left)
@@ -191,6 +212,30 @@ def test_the_end_of_a_token(left: float | None, severity: str | None) -> None:
         if one.key == "config.token"
     ]
     assert [one.severity.value for one in found] == ([severity] if severity else [])
+
+
+def test_whose_token_ends_where_and_when_is_said() -> None:
+    def said(left: float) -> str:
+        identity = IdentityFacts("the host lab-pi", "lab:8082", NOW + left)
+        *_, found = judge_configuration(ConfigurationFacts(1, identities=(identity,)), NOW)
+        assert found.subject == "the host lab-pi"
+        return found.sentence
+
+    assert said(12 * DAY) == "the token of the host lab-pi at lab:8082 ends in 12 days"
+    assert said(-DAY) == "the token of the host lab-pi at lab:8082 has ended"
+
+
+def test_how_many_configurations_and_boards_there_are_is_said() -> None:
+    def said(number: int) -> tuple[str, str]:
+        configured = next(judge_configuration(ConfigurationFacts(number), NOW))
+        served = next(judge_exporter(ExporterFacts(is_running=True, boards=number)))
+        return configured.sentence.partition(",")[0], served.sentence.partition("has ")[2]
+
+    assert [said(number) for number in (0, 1, 2)] == [
+        ("no configurations", "no boards"),
+        ("1 configuration", "1 board"),
+        ("2 configurations", "2 boards"),
+    ]
 
 
 def test_what_this_user_may_not_see_is_no_fault_of_it_and_an_identity_is_named() -> None:
@@ -222,12 +267,20 @@ def test_controllers_and_the_exporter_that_runs() -> None:
         ControllerFacts("lab:8082"),
         ControllerFacts("far:8082", "cannot connect to far:8082: no such name"),
     )
-    assert told(list(judge_controllers(both))) == [
-        ("controller.reachable", "ok"),
-        ("controller.reachable", "error"),
-    ]
+    found = list(judge_controllers(both))
+    assert told(found) == [("controller.reachable", "ok"), ("controller.reachable", "error")]
+    assert [one.subject for one in found] == ["lab:8082", "far:8082"]
+    assert found[1].sentence == (
+        "the controller far:8082 cannot be used: cannot connect to far:8082: no such name"
+    )
     runs = ExporterFacts(is_running=True, boards=2, problems={"rock": "its driver is missing"})
-    assert told(list(judge_exporter(runs))) == [("exporter.running", "ok"), ("exporter.board", "error")]
+    found = list(judge_exporter(runs))
+    assert told(found) == [("exporter.running", "ok"), ("exporter.board", "error")]
+    assert (found[1].subject, found[1].sentence) == (
+        "rock",
+        "the board rock is not served: its driver is missing",
+    )
+    assert found[1].cure.endswith("`resume rock`")
     assert told(list(judge_exporter(ExporterFacts(is_running=False)))) == [("exporter.running", "ok")]
     assert told(list(judge_exporter(ExporterFacts(is_running=False, why="not yours")))) == [
         ("exporter.running", "unknown")
