@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jumpstarter_exporter.config.builder import build_entry
+from jumpstarter_exporter.config.model import Entry
 from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
 from jumpstarter_exporter.devices.match import match_devices
 from jumpstarter_exporter.devices.profiles import combine, parse, shipped
@@ -63,6 +65,42 @@ def test_an_unknown_console_is_offered_by_what_is_suggested() -> None:
         each for found in match_devices(host.tree, profiles, shipped_tables()) for each in found.matches
     ]
     assert (match.type, match.profile.name) == ("serial.PySerial", "tty-0e8d-2000")
+
+
+@pytest.mark.parametrize(
+    ("kind", "driver", "interface"),
+    [
+        ("tty", "serial.PySerial", "serial"),
+        ("disk", "storage.BlockStorage", "storage"),
+        ("video4linux", None, "video"),
+        ("hidraw", None, "power"),
+        ("usbmisc", None, "power"),
+    ],
+)
+def test_what_is_suggested_is_taken_by_its_driver_or_says_what_to_write(
+    kind: str, driver: str | None, interface: str
+) -> None:
+    host = unknown([(kind, "0e8d:2000")])
+    # A disk is matched by a profile of ours, which an admin has to enable; one of theirs comes before it.
+    found = match_devices(host.tree, SHIPPED, shipped_tables())
+    wanted = "block" if kind == "disk" else kind
+    one = next(each for each in found if each.device.subsystem == wanted and each.device.type != "partition")
+    ours = parse(Path("suggested.yaml"), suggested(host.tree, [one]).encode())
+    after = match_devices(host.tree, combine(SHIPPED_FILES, [ours]), shipped_tables())
+    (match,) = [
+        each
+        for device in after
+        for each in device.matches
+        if each.profile.by_admin and device.device.path == one.device.path
+    ]
+    assert (match.type, match.interface) == (driver, interface)
+    if driver is None:
+        assert match.no_driver == "write `type` and `config` of its driver instead"
+        return
+    entry = Entry(("profiles", match.profile.name), type=match.type, config=dict(match.config))
+    spec = build_entry(match.profile.document, entry)
+    assert spec.fault == ""
+    assert one.device.node in {*spec.values.values()} or set(one.device.links) & {*spec.values.values()}
 
 
 @pytest.mark.parametrize("name", HOSTS)
