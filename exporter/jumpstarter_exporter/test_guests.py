@@ -541,6 +541,24 @@ async def call_in_vain(user: User, path: str, method: str) -> None:
         await user.call(path, method, timeout=0.1)
 
 
+async def test_a_coroutine_has_more_time_to_put_its_device_in_order_than_a_thread_to_come_back(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guests, "GRACE", 0.02)
+    orderly, stuck = Blocking(), Blocking()
+    with trio.fail_after(60):
+        async with serve(Good(children={"orderly": orderly, "stuck": stuck})) as user:
+            try:
+                await call_in_vain(user, "orderly", "asynchronous")
+                await call_in_vain(user, "stuck", "plain")
+                await until(lambda: stuck.life.is_stuck)
+                assert not orderly.life.is_stuck, "who left first still has time"
+            finally:
+                stuck.go_on.set()
+                orderly.go_on_async.set()
+            await until(lambda: not stuck.life.is_stuck)
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_calls_that_block_for_ever_stop_no_other_device(serve: Serve) -> None:
     bad, good = Blocking(), Good()

@@ -103,6 +103,8 @@ class Daemon:
         self.folder = folder
         self.socket = folder / "exporter.sock"
         self.end_seconds = 30.0
+        self.boards: tuple[str | Path, ...] = ("--config", folder / "lab.yaml")
+        """Which it serves."""
         (folder / "slow_driver.py").write_text(DRIVER)
         self.config = folder / "lab.yaml"
         self.config.write_text(
@@ -129,7 +131,7 @@ class Daemon:
 
     @contextmanager
     def running(self, *words: str | Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-        command = self.command("run", "--config", self.config, "--socket", self.socket, *words)
+        command = self.command("run", *self.boards, "--socket", self.socket, *words)
         with subprocess.Popen(
             command,
             env=self.environment | environment,
@@ -597,6 +599,33 @@ def test_systemd_is_told_why_something_new_is_not_taken_up(
             assert notify.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
             told = notify.recv(4096).decode()
             assert told.startswith(f"READY=1\nSTATUS=1 board: lab free; {chain} and {key} cannot be used (")
+            process.terminate()
+
+
+def test_systemd_is_told_why_files_were_not_read_again_until_they_are(daemon: Daemon) -> None:
+    exporters, aside = daemon.folder / "jumpstarter" / "exporters", daemon.folder / "aside"
+    exporters.mkdir(parents=True)
+    daemon.config.rename(exporters / "lab.yaml")
+    daemon.boards = ()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(daemon.folder / "notify"))
+        notify.settimeout(LIMIT)
+        with daemon.running(NOTIFY_SOCKET=str(daemon.folder / "notify")) as (process, _):
+            assert notify.recv(4096) == b"READY=1\nSTATUS=1 board: lab free"
+
+            def reloaded() -> str:
+                process.send_signal(signal.SIGHUP)
+                assert notify.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+                return notify.recv(4096).decode()
+
+            exporters.rename(aside)
+            exporters.symlink_to(exporters)  # a folder that not even root can read
+            assert reloaded().startswith(
+                f"READY=1\nSTATUS=1 board: lab free; nothing was read again: {exporters} cannot be read"
+            )
+            exporters.unlink()
+            aside.rename(exporters)
+            assert reloaded() == "READY=1\nSTATUS=1 board: lab free"
             process.terminate()
 
 
