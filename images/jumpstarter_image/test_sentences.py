@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jumpstarter_image.fat import STATUS_BYTES
-from jumpstarter_image.sentences import DATA, WIDTH, Board, Facts, Interface, status_bytes, status_lines
+from jumpstarter_image.sentences import (
+    DATA,
+    MIN_FREE_BYTES,
+    WIDTH,
+    Board,
+    Facts,
+    Interface,
+    status_bytes,
+    status_lines,
+)
 
 CABLE = Interface("eth0", is_wireless=False, is_connected=True, addresses=("192.168.1.20",))
 WIFI = Interface("wlan0", is_wireless=True, is_connected=False)
@@ -84,6 +93,35 @@ def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
 )
 def test_what_is_wrong_is_said_with_what_to_do(facts: dict[str, Any], sentence: str) -> None:
     assert sentence in said(**facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"free_bytes": MIN_FREE_BYTES}, "MB are free"),
+        ({"free_bytes": None}, "MB are free"),
+        ({"is_root_writable": True, "updates": ("Update: do not switch this host off.",)}, "sudo reboot"),
+        ({"faults": ("x",), "has_file": False}, "there is no jumpstarter.yaml"),
+        ({"wifi": "Lab", "interfaces": (WIFI,)}, "has no Wi-Fi that Linux knows"),
+        ({"enrolled": "pi of lab:1", "endpoint": "lab:1"}, "to move there"),
+        ({"enrolled": "pi of lab:1"}, "to move there"),
+        ({"enrolled": "pi of lab:1", "is_controller": True}, "about to be enrolled"),
+        ({"data": "kept"}, "Problem: this card"),
+    ],
+)
+def test_what_is_well_is_not_complained_about(facts: dict[str, Any], sentence: str) -> None:
+    assert sentence not in said(**facts)
+
+
+def test_a_host_that_others_call_otherwise_is_logged_into_by_that_name() -> None:
+    assert "ssh lab@pi2.local" in said(has_keys=True, other_host="pi2")
+    unplugged = Interface("eth0", is_wireless=False, is_connected=False)
+    alone = Interface("eth1", is_wireless=False, is_connected=True)
+    text = said(interfaces=(CABLE, unplugged, alone), free_bytes=MIN_FREE_BYTES - 1, is_root_writable=True)
+    assert "Network cable (eth0): not connected." in text
+    assert "Network cable (eth1): connected, but without an address; check the network's DHCP server" in text
+    assert "only 63 MB are free" in text
+    assert "when nobody uses this host: sudo reboot" in text
 
 
 def test_a_host_with_many_devices_says_how_to_see_the_rest() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,35 @@ def test_the_time_is_known_when_somebody_has_set_the_clock(machine: ImageHost) -
     assert gather(machine.host).is_time_known
     machine.fact("clock", "no")
     assert not gather(machine.host).is_time_known
+
+
+def test_how_much_room_there_is_for_the_exporters_recordings_is_looked_at(machine: ImageHost) -> None:
+    free = gather(machine.host).free_bytes
+    assert free is not None
+    assert abs(free - shutil.disk_usage(machine.host.state_folder).free) < 1024**3
+
+
+def test_all_that_is_known_of_a_host_is_in_its_status(machine: ImageHost) -> None:
+    kept = Kept(
+        hostname="pi",
+        ssh_keys=("ssh-ed25519 AAAA ann",),
+        time_server="ntp",
+        endpoint="lab:1",
+        pairing_code="HOST-AAAA",
+        controller=True,
+    )
+    state.save(machine.host, kept)
+    machine.host.data_report.parent.mkdir(parents=True, exist_ok=True)
+    machine.host.data_report.write_text("mended\n")
+    facts = gather(machine.host)
+    assert (facts.has_keys, facts.time_server, facts.endpoint) == (True, "ntp", "lab:1")
+    assert (facts.is_controller, facts.is_waiting, facts.refusal, facts.data) == (True, True, "", "mended")
+    state.save(machine.host, kept.with_attempt("x").with_refused_code("it is used"))
+    facts = gather(machine.host)
+    assert (facts.is_waiting, facts.refusal) == (False, "it is used")
+    state.save(machine.host, Kept(hostname="pi"))
+    facts = gather(machine.host)
+    assert (facts.has_keys, facts.is_controller, facts.wifi, facts.wifi_trouble) == (False, False, "", "")
 
 
 def test_a_host_without_any_of_these_programs_has_a_status(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +14,12 @@ import pytest
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
+from jumpstarter_exporter.boards.grouping import host_name
 from jumpstarter_exporter.cli import run
 from jumpstarter_exporter.config import ConfigError, Enrolment, Identities, places
 from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.config.model import Tls
+from jumpstarter_exporter.serve.discovery import Discovery
 from jumpstarter_exporter.serve.network import Network
 
 DEVICES = "export: {power: {type: power.MockPower}}\n"
@@ -41,7 +44,11 @@ class Begun:
     socket: Path | None
     network: Network | None
     leads: bool
-    discovers: bool
+    discovery: Discovery | None
+
+    @property
+    def discovers(self) -> bool:
+        return self.discovery is not None
 
 
 Begin = Callable[..., Begun]
@@ -76,8 +83,8 @@ def begin(monkeypatch: pytest.MonkeyPatch) -> Begin:
             patched.setattr(run, "keep_what_is_there", lambda: None)
             assert run.run_daemon(**OPTIONS | options) == 0
         [main] = found
-        boards, socket, network, _ = main.args
-        return Begun(boards, socket, network, main.keywords["leads"], main.keywords["discovery"] is not None)
+        boards, path, network, _ = main.args
+        return Begun(boards, path, network, main.keywords["leads"], main.keywords["discovery"])
 
     return begun
 
@@ -141,6 +148,16 @@ def test_a_board_has_who_it_is_to_its_controller_from_the_state_directory(folder
     config = begin().boards["one"].config
     assert config is not None
     assert config.exporter_name == "pi-1"
+
+
+def test_what_is_discovered_is_named_as_the_host_is_at_its_controller(folder: Path, begin: Begin) -> None:
+    found = begin().discovery
+    assert found is not None
+    assert found.host == host_name(socket.gethostname())
+    Identities().save_host(Enrolment("lab:8082", "lab", "pi4", "token", Tls(), Path("anywhere")))
+    found = begin().discovery
+    assert found is not None
+    assert found.host == "pi4"
 
 
 def refused(begin: Begin, **options: Any) -> str:
