@@ -276,8 +276,8 @@ AT = "1: export.rpi4.children.power"
             "'nowhere.at.all.Relay'; the Python package 'nowhere' is not installed: install what brings it",
         ),
         (
-            "export: {a: {type: jumpstarter_driver_ustreamer.driver.UStreamer}}",
-            "the Python package 'jumpstarter_driver_ustreamer' is not installed: install what brings it; known are",
+            "export: {a: {type: jumpstarter_driver_nowhere.driver.Relay}}",
+            "the Python package 'jumpstarter_driver_nowhere' is not installed: install what brings it; known are",
         ),
         ("export: {a: {type: 'power mock'}}", "1: export.a.type: unknown type 'power mock'"),
         ("export: {a: {type: power.GpioRely}}", "did you mean 'power.GpioRelay'?"),
