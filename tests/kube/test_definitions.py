@@ -309,13 +309,13 @@ def test_kubectl_shows_state_who_holds_it_and_since_when(lab_cluster: Cluster, n
     exporters, exporter, leases, lease = words(shown)
     assert exporters == ["NAME", "ENABLED", "STATUS", "LEASE", "AGE"]
     assert exporter[:4] == ["exporter.jumpstarter.dev/e1", "true", "LeaseReady", "one"]
-    assert leases == ["NAME", "ENDED", "CLIENT", "EXPORTER", "BEGUN", "DURATION", "AGE"]
+    assert leases == ["NAME", "ENDED", "CLIENT", "EXPORTER", "BEGUN", "DURATION", "REASON", "AGE"]
     assert lease[:4] == ["lease.jumpstarter.dev/one", "false", "c1", "e1"]
     assert re.fullmatch(r"\d+y(\d+d)?", lease[4])
-    assert lease[5] == "10m0s"
+    assert lease[5:7] == ["10m0s", "Ready"]
     wide = words(lab_cluster.kubectl("get", "jl", "-n", namespace, "-o", "wide"))
-    assert wide[0][-2:] == ["REASON", "MESSAGE"]
-    assert wide[1][-2:] == ["Ready", "An exporter has been acquired for the client"]
+    assert wide[0][-1] == "MESSAGE"
+    assert wide[1][-1] == "An exporter has been acquired for the client"
 
 
 def test_kubectl_knows_short_names_and_all_of_a_lab(lab_cluster: Cluster, namespace: str) -> None:

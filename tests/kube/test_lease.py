@@ -261,9 +261,9 @@ def test_jumpstarters_own_administration_reads_leases_and_clients(
     lab.kubectl("create", "-f", "-", input=later)
     lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "read", "--client", ann)
 
-    def get(kind: str) -> dict[str, list[str]]:
+    def get(kind: str, *options: str) -> dict[str, list[str]]:
         where = ("--namespace", lab.namespace, "--kubeconfig", str(lab.cluster.kubeconfig))
-        command = [upstream.bin / "jmp", "admin", "get", kind, *where]
+        command = [upstream.bin / "jmp", "admin", "get", kind, *options, *where]
         done = subprocess.run(
             command, env=lab.environment, capture_output=True, text=True, timeout=LIMIT, check=False
         )
@@ -271,6 +271,9 @@ def test_jumpstarters_own_administration_reads_leases_and_clients(
         return {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[1:]}
 
     assert "ann" in get("clients")
+    lab.until(lambda: lab.object("exporters", "one")["status"].get("devices"))
+    (*_, labels, _uuid) = get("exporters", "--devices")["one"]
+    assert labels.startswith("jumpstarter.dev/client:jumpstarter_driver_"), "its last device is listed"
     leases = get("leases")
     assert "Ready" in leases["read"]
     assert "later" in leases

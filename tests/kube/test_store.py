@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from jumpstarter_controller.lab import (
     Client,
+    Device,
     Drain,
     Exporter,
+    ExporterDevices,
     ExporterStatus,
     Key,
     Lease,
@@ -604,6 +606,32 @@ def test_a_server_without_our_definitions_is_a_sentence_and_one_that_comes_back_
             assert {place[1].name for place in known} == {"ann", "bob", "eve"}
             fill(store, Client(namespace=namespace, name="fay"))
             reader.of((Client, Key(namespace, "fay")))
+
+
+def test_an_exporters_devices_are_listed_in_its_object_whenever_its_status_is_written(
+    lab_cluster: Cluster, namespace: str, store: KubernetesStore, board: Exporter
+) -> None:
+    path = f"{objects(namespace, 'exporters')}/rpi4"
+    power = Device("rpi4.power", "power", "a.Power", uuid="2")
+    devices = ExporterDevices(namespace=namespace, name="rpi4", devices=(Device("rpi4", uuid="1"), power))
+    fill(store, board, devices)
+    for number, status in enumerate((ExporterStatus.AVAILABLE, ExporterStatus.LEASE_READY)):
+        stored = store.read(key_of(board))
+        assert stored is not None
+        there = replace(board, devices=3, status=status)
+        store.commit([Change(key_of(board), Half.STATUS, there, stored.revision, f"report-{number}")])
+        listed = lab_cluster.ask("GET", path)["status"]["devices"]
+        assert [one["uuid"] for one in listed] == ["1", "2"]
+        assert listed[1]["parent_uuid"] == "1"
+        found = store.read(key_of(board))
+        assert found is not None
+        assert found.record == there, "the root is counted, too"
+    gone = replace(board, devices=0, status=ExporterStatus.OFFLINE)
+    store.commit([Change(key_of(board), Half.STATUS, gone, found.revision, "leave")])
+    assert "devices" not in lab_cluster.ask("GET", path)["status"]
+    after = store.read(key_of(board))
+    assert after is not None
+    assert after.record == gone
 
 
 # Many at once

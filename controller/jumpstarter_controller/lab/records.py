@@ -167,6 +167,8 @@ class Device(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     """Why it is in that state."""
     description: str = ""
+    uuid: str = ""
+    """As it was reported; that of Jumpstarter's own exporters is another in each session."""
 
 
 class ExporterDevices(Record, frozen=True, kw_only=True, omit_defaults=True):

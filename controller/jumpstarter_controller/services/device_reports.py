@@ -21,6 +21,8 @@ MAX_DEPTH = 32
 MAX_NAME_LENGTH = 255
 MAX_WORD_LENGTH = 255
 """Characters of an interface, a client class and a state."""
+MAX_UUID_LENGTH = 64
+"""Characters; a longer one is none."""
 MAX_TEXT_LENGTH = 1024
 """Characters of a reason and of a description."""
 MAX_TOTAL_LENGTH = 256 * 1024
@@ -47,7 +49,7 @@ def devices_of(reports: Sequence[jumpstarter_pb2.DriverInstanceReport]) -> tuple
         path = f"{parent[0]}.{name}" if parent[0] else name
         device = _device(report, path)
         total += sum(map(len, (path, device.interface, device.client, device.state)))
-        total += len(device.reason) + len(device.description)
+        total += len(device.reason) + len(device.description) + len(device.uuid)
         if total > MAX_TOTAL_LENGTH:
             return tuple(found), len(reports) - len(found) - sum(not one.parent_uuid for one in reports)
         places[report.uuid] = path, parent[1] + 1
@@ -64,4 +66,5 @@ def _device(report: jumpstarter_pb2.DriverInstanceReport, path: str) -> Device:
         state=labels.get(STATE, "")[:MAX_WORD_LENGTH],
         reason=labels.get(REASON, "")[:MAX_TEXT_LENGTH],
         description=report.description[:MAX_TEXT_LENGTH],
+        uuid=report.uuid if len(report.uuid) <= MAX_UUID_LENGTH else "",
     )

@@ -46,7 +46,13 @@ def test_devices_have_the_paths_of_their_places() -> None:
     power = found[1]
     assert (power.interface, power.client) == ("power", "example.Power")
     assert (power.state, power.reason) == ("missing", "no relay")
+    assert [one.uuid for one in found] == ["b", "p", "r2", "p"]
     assert omitted == 0
+
+
+def test_a_uuid_that_is_none_is_not_kept() -> None:
+    (device,), _ = devices_of([report("r"), report("p" * 65, "r", "power")])
+    assert (device.path, device.uuid) == ("power", "")
 
 
 def test_devices_of_an_exporter_that_reports_no_states_have_none() -> None:
@@ -67,7 +73,10 @@ def test_the_most_that_is_kept_of_an_exporters_devices_is_no_more_than_a_record_
     ]
     reports[1:1] = [report("x", "r", "x", reason=text)]
     found, _ = devices_of(reports)
-    assert sum(len(one.path) + len(one.reason) for one in found) > device_reports.MAX_TOTAL_LENGTH - 10_000
+    assert (
+        sum(len(one.path) + len(one.reason) + len(one.uuid) for one in found)
+        > device_reports.MAX_TOTAL_LENGTH - 10_000
+    )
     record = ExporterDevices(namespace="lab", name="x" * 63, devices=found)
     with closing(SqliteStore(tmp_path / "lab.sqlite")) as store:
         fill(store, record)

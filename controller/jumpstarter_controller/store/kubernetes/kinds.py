@@ -47,7 +47,11 @@ from jumpstarter_controller.store.kubernetes.mapping import (
 )
 from jumpstarter_controller.store.kubernetes.texts import duration_text, read_time
 
-__all__ = ["MAPPINGS"]
+__all__ = ["MAPPINGS", "with_devices"]
+
+MAX_LISTED = 200
+"""Devices in the object of an exporter, which is written with each lease."""
+_OWN = "jumpstarter.dev/"
 
 _TOKEN_UID = note("migrated-uid", prefix="jumpstarter.dev/")
 """Of clients and exporters: the uid that tokens name, where it is not the object's. Jumpstarter's own annotation."""
@@ -89,8 +93,32 @@ class _WithConditions(Mapping):
         return status
 
 
+def with_devices(item: Object, devices: Object | None) -> Object:
+    """An exporter's object in which its devices are listed as Jumpstarter 0.9's are, from the object that has them.
+
+    The root is not among them: it has another UUID in each session.
+    """
+    uuids: dict[str, str] = {}
+    found: list[Object] = []
+    for one in dig(devices or {}, "status", "devices") or ():
+        path, uuid = one.get("path", ""), one.get("uuid", "")
+        if not path or not uuid or len(found) >= MAX_LISTED:
+            continue
+        dots = [at for at, letter in enumerate(path) if letter == "."]
+        above = next((path[:at] for at in reversed(dots) if path[:at] in uuids), "")
+        labels = {f"{_OWN}name": path.removeprefix(f"{above}.") if above else path}
+        if client := one.get("client"):
+            labels[f"{_OWN}client"] = client
+        uuids[path] = uuid
+        found.append({"uuid": uuid, "labels": labels} | ({"parent_uuid": uuids[above]} if above else {}))
+    if found == (dig(item, "status", "devices") or []):
+        return item
+    status = {key: value for key, value in (item.get("status") or {}).items() if key != "devices"}
+    return item | {"status": status | ({"devices": found} if found else {})}
+
+
 class _Exporter(_WithConditions):
-    """Devices are counted; that they are listed is Jumpstarter's own exporters' way."""
+    """Devices are counted. Their list (`with_devices`) is for others to read."""
 
     def values(self, item: Object) -> dict[str, Any]:
         found, mark = super().values(item), self.mark(item)

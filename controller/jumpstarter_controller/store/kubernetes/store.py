@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 from jumpstarter_proto.json_texts import decode_json
 
-from jumpstarter_controller.lab import Lease, Record
+from jumpstarter_controller.lab import Exporter, ExporterDevices, Lease, Record
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.store.contract import (
     Change,
@@ -42,7 +42,7 @@ from jumpstarter_controller.store.kubernetes.api import (
 from jumpstarter_controller.store.kubernetes.events import EventRecorder
 from jumpstarter_controller.store.kubernetes.fields import Object
 from jumpstarter_controller.store.kubernetes.follower import Followers, Versions
-from jumpstarter_controller.store.kubernetes.kinds import MAPPINGS
+from jumpstarter_controller.store.kubernetes.kinds import MAPPINGS, with_devices
 from jumpstarter_controller.store.kubernetes.mapping import (
     API_VERSION,
     NoRecordError,
@@ -433,6 +433,13 @@ class KubernetesStore:
             return item
         return decode_json(known[1], dict[str, Any])
 
+    def listed(self, item: Object, change: Change) -> Object:
+        """The object as it is to be changed: whatever of an exporter's status is written, its devices are, too."""
+        record = change.record
+        if not isinstance(record, Exporter) or change.half is not Half.STATUS:
+            return item
+        return with_devices(item, self.latest((ExporterDevices, record.key)) if record.devices else None)
+
     def latest(self, place: Place) -> Object | None:
         """The object as it was last seen."""
         with self._lock:
@@ -595,7 +602,8 @@ class _Attempt:
         if before is None:
             raise Conflict(place)
         try:
-            after = mapping.changed(before, change.record, change.half, change.request, store.now())
+            listed = store.listed(before, change)
+            after = mapping.changed(listed, change.record, change.half, change.request, store.now())
         except NoRecordError:
             raise Conflict(place) from None
         patch = merge_patch(before, after)

@@ -31,7 +31,7 @@ from jumpstarter_controller.lab import (
 from jumpstarter_controller.lab.tables import KINDS
 from jumpstarter_controller.store.contract import Half, aged, blank, defaults_of, merged
 from jumpstarter_controller.store.kubernetes.fields import Object
-from jumpstarter_controller.store.kubernetes.kinds import MAPPINGS
+from jumpstarter_controller.store.kubernetes.kinds import MAPPINGS, MAX_LISTED, with_devices
 from jumpstarter_controller.store.kubernetes.mapping import NoRecordError
 from jumpstarter_controller.store.kubernetes.patch import merge_patch
 from jumpstarter_controller.store.kubernetes.texts import (
@@ -225,7 +225,7 @@ def full(kind: type[Record], namespace: str = "lab") -> Record:
         ),
         ExporterDevices(
             **common,
-            devices=(Device("power", "power", "a.b.C", "ready", "why", "what"), Device("x")),
+            devices=(Device("power", "power", "a.b.C", "ready", "why", "what", "u-1"), Device("x")),
             omitted=2,
         ),
         Drain(**(common | {"namespace": "", "name": "lab"}), reason="new kernel"),
@@ -485,3 +485,26 @@ def test_an_exporter_of_jumpstarters_own_controller_has_the_devices_that_are_lis
     found = mapping.read(server.item).record
     assert isinstance(found, Exporter)
     assert found.devices == 3
+
+
+def test_devices_are_listed_as_jumpstarters_own_tools_read_them() -> None:
+    devices = [
+        {"path": "rpi4", "client": "a.Composite", "uuid": "1"},
+        {"path": "rpi4.power", "client": "a.Power", "uuid": "2"},
+        {"path": "rpi4.no.dots", "uuid": "3"},
+        {"path": "before"},
+        {"path": "rpi4.power.relay", "uuid": "4"},
+    ]
+    item = {"spec": {}, "status": {"endpoint": "lab:1"}}
+    listed = with_devices(item, {"status": {"devices": devices}})
+    name, client = "jumpstarter.dev/name", "jumpstarter.dev/client"
+    assert listed["status"]["devices"] == [
+        {"uuid": "1", "labels": {name: "rpi4", client: "a.Composite"}},
+        {"uuid": "2", "parent_uuid": "1", "labels": {name: "power", client: "a.Power"}},
+        {"uuid": "3", "parent_uuid": "1", "labels": {name: "no.dots"}},
+        {"uuid": "4", "parent_uuid": "2", "labels": {name: "relay"}},
+    ]
+    assert with_devices(listed, {"status": {"devices": devices}}) is listed
+    assert with_devices(listed, None) == item
+    many = [{"path": str(number), "uuid": str(number)} for number in range(2 * MAX_LISTED)]
+    assert len(with_devices(item, {"status": {"devices": many}})["status"]["devices"]) == MAX_LISTED
