@@ -1,0 +1,183 @@
+"""Options that every command has: where they may stand, what goes with what, and which board they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jumpstarter_client.cli import options as module
+from jumpstarter_client.cli.options import Options, UsageError, split, take_name, take_output
+from jumpstarter_client.leasing.wanted import Wanted
+
+CLIENT = """
+kind: ClientConfig
+metadata: {namespace: lab, name: ann}
+endpoint: lab.example:8082
+token: t
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(bare: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with the configuration of an exporter `desk`, and of a client `ann`."""
+    monkeypatch.setattr(module, "SYSTEM_EXPORTERS", str(tmp_path / "system"))
+    home = tmp_path / "config" / "jumpstarter"
+    for folder in (home / "exporters", home / "clients", tmp_path / "system"):
+        folder.mkdir(parents=True)
+    (home / "exporters" / "desk.yaml").touch()
+    (tmp_path / "system" / "rack.yaml").touch()
+    (home / "clients" / "ann.yaml").write_text(CLIENT)
+    return home
+
+
+def test_options_stand_anywhere_in_front_of_two_hyphens() -> None:
+    words = "--log-level=DEBUG power on -l a=b rpi4 --selector c=d --exporter-logs -o json -- --board x"
+    options, rest = split(words.split())
+    assert rest == ["power", "on", "rpi4", "-o", "json", "--", "--board", "x"]
+    assert options == Options(selector="a=b,c=d", log_level="debug", exporter_logs=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--socket a.sock", Options(host="a.sock")),
+        ("--exporter-config a.yaml", Options(config="a.yaml")),
+        ("--client-config ann", Options(client="ann")),
+        ("--override", Options(override="1")),
+        ("--override=force", Options(override="force")),
+        ("--board rpi4 --host h:1", Options(board="rpi4", host="h:1")),
+        ("-l a=b --wait-for-board", Options(selector="a=b", wait_for_board=True)),
+        ("--exporter desk", Options(exporter="desk", config="desk")),
+        ("--exporter rack", Options(exporter="rack", config="rack")),
+        ("--exporter ./x", Options(exporter="./x", config="./x")),
+        ("--exporter x.yml", Options(exporter="x.yml", config="x.yml")),
+        ("--exporter pi-1", Options(exporter="pi-1", exporter_name="pi-1")),
+        (
+            "--exporter-name pi-1 --duration 1h --acquisition-timeout 1m --dial-timeout 2s --retry-timeout 3s",
+            Options(
+                exporter_name="pi-1",
+                duration="1h",
+                acquisition_timeout="1m",
+                dial_timeout="2s",
+                retry_timeout="3s",
+            ),
+        ),
+    ],
+)
+def test_what_options_say(words: str, expected: Options) -> None:
+    assert split(["devices", *words.split()]) == (expected, ["devices"])
+
+
+def test_a_test_has_a_board_of_its_own() -> None:
+    options, rest = split(["test", "a.yaml", "--board", "rpi4"])
+    assert (options.board, rest) == (None, ["test", "a.yaml", "--board", "rpi4"])
+    assert split(["--board", "rpi4", "test"])[0].board == "rpi4"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--host", "--host needs a value; for example --host /run/jumpstarter/exporter.sock"),
+        ("--lease=", "--lease needs a value; for example --lease NAME"),
+        ("--override=yes", "takes no value but `force`"),
+        ("--host h:1 --config a.yaml", "--host names an exporter that runs"),
+        ("--host h:1 -l a=b", "-l and --lease ask a controller for one"),
+        ("--config a.yaml --lease x", "-l and --lease ask a controller for one"),
+        ("--exporter desk --exporter-name pi-1", "-l and --lease ask a controller for one"),
+        ("--board rpi4 --config a.yaml", "leave out --config, -l and --lease"),
+        ("--board rpi4 --exporter-name pi-1", "leave out --config, -l and --lease"),
+        ("--override -l a=b", "--override is for a board that is served on this machine"),
+        ("--log-level loud", "'loud' is no log level; use one of debug, info"),
+    ],
+)
+def test_what_does_not_go_together(words: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        split(["power", "on", *words.split()])
+
+
+def test_a_board_of_a_controller_is_wanted_if_options_or_the_environment_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Options().wanted() is None
+    assert Options(host="h:1", client="ann").wanted() is None
+    assert Options(client="ann").wanted() == Wanted(client="ann")
+    asked = Options(
+        selector="a=b",
+        exporter_name="pi-1",
+        duration="1h",
+        client="ann",
+        acquisition_timeout="10s",
+        dial_timeout="20s",
+        retry_timeout="30s",
+        exporter_logs=True,
+        wait_for_board=True,
+    ).wanted()
+    assert asked == Wanted(
+        selector="a=b",
+        exporter="pi-1",
+        duration=3600.0,
+        client="ann",
+        acquisition_timeout=10.0,
+        dial_timeout=20.0,
+        retry_timeout=30.0,
+        all_logs=True,
+        wait_for_board=True,
+    )
+    monkeypatch.setenv("JMP_LEASE", "mine")
+    assert Options().wanted() == Wanted(lease="mine")
+    assert Options(selector="a=b").wanted() == Wanted(selector="a=b")
+    assert Options(config="desk").wanted() is None
+    with pytest.raises(UsageError, match="unset JMP_LEASE"):
+        Options(override="1").wanted()
+    monkeypatch.setenv("JUMPSTARTER_HOST", "/run/lease.sock")
+    assert Options().wanted() is None, "it is the shell's"
+    assert Options(client="ann").wanted() is None
+    assert Options(lease="other").wanted() == Wanted(lease="other")
+
+
+@pytest.mark.parametrize("options", [Options(), Options(lease="x"), Options(lease="x", selector="a=b")])
+def test_only_for_a_board_that_is_asked_for_one_can_wait(options: Options) -> None:
+    options.wait_for_board = True
+    with pytest.raises(UsageError, match="say which with -l SELECTOR"):
+        options.wanted()
+
+
+def test_an_exporter_that_is_not_on_this_machine_may_be_a_controllers(home: Path) -> None:
+    options, _ = split(["devices", "--exporter", "pi-1", "--client", "ann"])
+    wanted = options.wanted()
+    assert wanted is not None
+    assert wanted.exporter == "pi-1"
+    assert wanted.otherwise.startswith("on this machine, there is no configuration 'pi-1' of an exporter in")
+    assert str(home / "exporters") in wanted.otherwise
+    options, _ = split(["devices", "--exporter-name", "pi-1", "--client", "ann"])
+    assert options.wanted() == Wanted(exporter="pi-1", client="ann")
+    (home / "clients" / "ann.yaml").unlink()
+    options, _ = split(["devices", "--exporter", "pi-1"])
+    with pytest.raises(UsageError, match=r"no configuration 'pi-1' of an exporter in .*; and as the name of"):
+        options.wanted()
+
+
+def test_a_commands_own_words_may_name_a_controllers_exporter() -> None:
+    options = Options()
+    assert take_name(["a", "-n", "pi-1", "b"], options) == ["a", "b"]
+    assert options.exporter_name == "pi-1"
+    assert take_name(["--name=pi-2"], options) == []
+    assert options.exporter_name == "pi-2"
+    assert take_name(["a", "b"], options) == ["a", "b"]
+    for words in (["-n"], ["-n", "-o"], ["--name="]):
+        with pytest.raises(UsageError, match="needs the name of a controller's exporter"):
+            take_name(words, Options())
+    for other in (Options(host="h:1"), Options(config="a.yaml")):
+        with pytest.raises(UsageError, match="use one"):
+            take_name(["-n", "pi-1"], other)
+
+
+def test_formats_of_output() -> None:
+    assert take_output(["a", "-o", "json", "b"]) == ("json", ["a", "b"])
+    assert take_output(["--output=yaml"]) == ("yaml", [])
+    assert take_output(["a", "--", "-o", "json"]) == (None, ["a", "--", "-o", "json"])
+    with pytest.raises(UsageError, match="-o takes one of json, yaml, not 'name'"):
+        take_output(["-o", "name"], ("json", "yaml"))
+    with pytest.raises(UsageError, match="not ''"):
+        take_output(["-o"])
