@@ -141,6 +141,8 @@ class Node:
         self.labels.clear()
         self.labels.update(fresh.labels)
         self.description = fresh.description
+        self.methods_description.clear()
+        self.methods_description.update(fresh.methods_description)
         for name, child in list(self.children.items()):
             if name in fresh.children:
                 child.become(fresh.children[name])

@@ -179,3 +179,32 @@ def test_what_a_process_left_out_does_not_come_back_with_the_next_report() -> No
     )
     root.become(tree(fresh))
     assert set(root.children) == {"rpi5", "spare", "camera"}, "a board that is new has nobody yet"
+
+
+def test_a_device_is_what_the_next_report_says_and_is_there_again_when_it_comes_back() -> None:
+    root = tree()
+    board, power = root.children["rpi4"], root.children["rpi4"].children["power"]
+    without = report(("9", "", "", GROUP), ("10", "9", "rpi4", GROUP), ("11", "10", "camera", POWER))
+    without.reports[1].description = "the new one"
+    without.reports[1].methods_description["on"] = "Switch it on."
+    without.reports[1].labels["jumpstarter.dev/soc"] = "bcm2712"
+    root.become(tree(without))
+    assert (root.uuid, board.uuid, board.description) == ("9", "10", "the new one")
+    assert board.methods_description == {"on": "Switch it on."}
+    assert board.labels["jumpstarter.dev/soc"] == "bcm2712"
+    camera = board.children["camera"]
+    assert (camera.path, camera.parent, camera.uuid) == ("rpi4.camera", board, "11")
+    for gone in (
+        power,
+        root.children["rpi5"],
+        root.children["rpi5"].children["power"],
+        root.children["spare"],
+    ):
+        with pytest.raises(DriverError, match="is gone: the exporter has it no more"):
+            _ = gone.uuid
+    root.become(tree())
+    assert (power.uuid, root.children["rpi5"].children["power"].uuid) == ("2", "4")
+    assert (board.description, board.methods_description) == (None, {})
+    assert "jumpstarter.dev/soc" not in board.labels
+    with pytest.raises(DriverError, match=r"rpi4\.camera is gone"):
+        _ = camera.uuid
