@@ -31,6 +31,7 @@ class Door(Echo):
             call.trust(call.header("name") or "")
         if call.header("idle"):
             await trio.sleep_forever()
+        await trio.sleep(float(call.header("reads-after") or 0))
         await super().Stream(call)
 
 
@@ -284,6 +285,37 @@ async def test_a_frame_of_headers_that_never_ends_counts(nursery: trio.Nursery) 
     assert b"too large a frame" in seen
 
 
+async def test_who_is_not_authenticated_is_read_on_when_what_it_sent_is_read(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    attacker = Attacker(Public(nursery).connect())
+    nursery.start_soon(attacker.read)
+    number = attacker.call(("reads-after", "3"))
+    for _ in range(2):
+        attacker.peer.send_message(number, Bytes(value=bytes(29_000) + b"answer me").SerializeToString())
+    await attacker.stream.send_all(attacker.peer.take())
+    with trio.fail_after(10):
+        while attacker.seen.count(b"answer me") < 2:
+            await trio.sleep(0.1)
+
+
+async def test_requests_that_are_no_calls_are_all_answered_one_after_the_other(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    attacker = Attacker(Public(nursery).connect())
+    http2 = attacker.peer.h2_connection
+    headers = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
+    seen = b""
+    for count in range(1, 41):
+        number = http2.new_stream_id()
+        assert number is not None
+        http2.send_headers(number, headers, end=True)
+        await attacker.stream.send_all(attacker.peer.take())
+        with trio.fail_after(1):
+            while seen.count(b"This server speaks gRPC") < count:
+                seen += await attacker.stream.receive_some()
+
+
 @pytest.mark.parametrize("after", [0, 3], ids=["at once", "after a while"])
 async def test_who_sends_much_at_once_is_authenticated_first(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, after: int
@@ -329,6 +361,25 @@ async def test_who_is_authenticated_is_read_on_whatever_its_first_call_does(
     with trio.fail_after(10):
         while b"answer me" not in attacker.seen:
             await trio.sleep(0.1)
+
+
+async def test_who_is_not_authenticated_is_read_on_when_a_call_is_over_that_nobody_has_read(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    attacker = Attacker(Public(nursery).connect())
+    nursery.start_soon(attacker.read)
+    number = attacker.peer.start_call(
+        STREAM.path, scheme="http", authority="x", timeout=3, metadata=[("idle", "yes")]
+    )
+    attacker.peer.send_message(number, Bytes(value=bytes(60_000)).SerializeToString())
+    await attacker.flush()
+    second = attacker.call()
+    attacker.peer.send_message(second, Bytes(value=b"answer me").SerializeToString())
+    await attacker.stream.send_all(attacker.peer.take())
+    with trio.fail_after(10):
+        while b"answer me" not in attacker.seen:
+            await trio.sleep(0.1)
+    assert trio.current_time() >= 3
 
 
 async def test_calls_that_are_over_do_not_count(nursery: trio.Nursery) -> None:

@@ -114,6 +114,23 @@ async def test_a_message_that_was_begun_and_cannot_be_finished_resets_its_call()
     assert not sender.mux.connection.is_open(sender.call.stream_id)
 
 
+async def test_a_message_that_was_not_begun_costs_its_call_nothing_when_its_sender_is_cancelled() -> None:
+    async with open_sender() as sender, trio.open_nursery() as nursery:
+        while sender.mux.allowance(sender.call) >= 50_000:
+            sender.mux.send_now(sender.call, bytes(50_000))
+        with trio.CancelScope() as scope:
+            nursery.start_soon(trio.testing.wait_all_tasks_blocked)
+            scope.cancel()
+            await sender.mux.send(sender.call, bytes(70_000))
+        assert scope.cancelled_caught
+        assert not sender.call.is_over
+        before = sum(await sender.data_sizes())
+        await sender.mux.send(sender.call, b"the next")
+        await trio.testing.wait_all_tasks_blocked()
+    assert before > 0
+    assert sender.mux.connection.is_open(sender.call.stream_id) or sender.mux.lost is not None
+
+
 async def test_who_waits_for_the_peers_window_is_forgotten_afterwards() -> None:
     async with open_sender(window=65_535) as sender, trio.open_nursery() as nursery:
         nursery.start_soon(sender.mux.send, sender.call, bytes(100_000))
