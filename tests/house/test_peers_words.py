@@ -49,6 +49,7 @@ OWN_NAMES = {
     ("jumpstarter_exporter.devices.sysfs_tree", "folder"): "a constant's",
     ("jumpstarter_drivers.storage.driver", "path.name + '.new'"): "beside the configured file",
     ("jumpstarter_drivers.storage.driver", "self.file.name + '.incomplete'"): "beside the configured file",
+    ("jumpstarter_drivers.storage.changes.block_map", "name + _SUFFIX"): "beside the user's file",
     (
         "jumpstarter_drivers.storage.local",
         "f'.{final.name}.{secrets.token_hex(4)}.part'",

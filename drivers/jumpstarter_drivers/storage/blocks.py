@@ -384,6 +384,19 @@ class Device:
 
         await self._bounded(put)
 
+    async def use(self, function: Callable[[int], T]) -> T:
+        """Run what blocks for a moment with the descriptor's number, in a thread."""
+
+        def run() -> T:
+            with self._descriptor.use() as fd:
+                return function(fd)
+
+        return await self._bounded(run)
+
+    async def measure(self) -> None:
+        """Look again how large it is."""
+        self.size = await self.use(lambda fd: os.lseek(fd, 0, os.SEEK_END))
+
     async def forget(self) -> None:
         """Drop from memory what is on the device, so that reading it asks the device."""
 
@@ -400,8 +413,11 @@ class Device:
             with self._descriptor.use() as fd:
                 os.ftruncate(fd, length)
 
-        if not self.is_block_device and self.size != length:
-            await self._bounded(cut)
+        if not self.is_block_device:
+            await self.measure()
+            if self.size != length:
+                await self._bounded(cut)
+                self.size = length
 
     async def _bounded(self, function: Callable[..., T], *arguments: object) -> T:
         """Run blocking I/O in a thread: not torn by a cancel, but left behind when it does not answer."""

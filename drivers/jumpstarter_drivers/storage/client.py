@@ -25,6 +25,7 @@ from jumpstarter_drivers.storage.local import (
     Operator,
     PathLike,
     is_url,
+    open_block_map,
     open_sink,
     open_source,
     request,
@@ -116,6 +117,8 @@ class _Choices:
     force: bool = False
     whole: bool = False
     """Send all of it, as it is packed, and write all of it."""
+    bmap: PathLike | None = "none"
+    """The block map; None is the one beside the image, if there is one, and `none` is none."""
 
 
 @dataclass(frozen=True)
@@ -157,16 +160,18 @@ class FlasherClient(DriverClient):
         verify: bool | None = None,
         force: bool = False,
         whole: bool = False,
+        bmap: PathLike | None = None,
     ) -> FlashResult | dict[str, FlashResult]:
         """Write an image: a file, `-` for standard input, a URL, or a dict of target to one of these.
 
         What the image is packed in is told by the content unless `compression` is given; `none` takes nothing off. Only
-        what differs from what the storage has is sent and written, unless `whole` is true.
+        what differs from what the storage has is sent and written, unless `whole` is true, and of a file that has a
+        block map beside it (`image.bmap`) only what that maps; `bmap` is another map, or `none`.
         `verify` left out does what the exporter's configuration says. Raises JumpstarterError, and the storage is
         then in the state that the driver documents; ImageRefused, before anything is done, when the content is
         nothing that a board boots from, unless it is `force`d.
         """
-        choices = _Choices(compression, verify, force, whole)
+        choices = _Choices(compression, verify, force, whole, bmap)
         if isinstance(path, Mapping):
             if target is not None:
                 raise ArgumentError("a dict of images names its targets itself; leave `target` out")
@@ -224,6 +229,7 @@ class FlasherClient(DriverClient):
         verify: bool = True,
         force: Annotated[bool, Parameter(negative="")] = False,
         whole: Annotated[bool, Parameter(negative="")] = False,
+        bmap: str | None = None,
     ) -> FlashResult | dict[str, FlashResult]:
         """Write an image to the storage and verify it.
 
@@ -241,6 +247,8 @@ class FlasherClient(DriverClient):
             Write it even if it is nothing that a board boots from.
         whole
             Send and write all of it, not only what differs from what the storage has.
+        bmap
+            The image's block map; found beside it if left out, "none" takes none.
         """
         checked = None if verify else False
         if target:
@@ -248,11 +256,13 @@ class FlasherClient(DriverClient):
                 raise ArgumentError("give either FILE or --target NAME:FILE, not both")
             images = dict(_target(text) for text in target)
             return await self.flash.aio(
-                images, compression=compression, verify=checked, force=force, whole=whole
+                images, compression=compression, verify=checked, force=force, whole=whole, bmap=bmap
             )
         if file is None:
             raise ArgumentError("which image? give a FILE, a URL or - for standard input")
-        return await self.flash.aio(file, compression=compression, verify=checked, force=force, whole=whole)
+        return await self.flash.aio(
+            file, compression=compression, verify=checked, force=force, whole=whole, bmap=bmap
+        )
 
     @verb(name="dump")
     @twin
@@ -351,7 +361,11 @@ async def _offer(
         with progress(source.total, "flash") as bar:
             source.progress = bar.update
             if takes_changes:
-                sender = ChangeSender(await source.unpacked(choices.compression))
+                is_file = operator is None and path != "-"
+                block_map = await open_block_map(path, choices.bmap) if is_file else None
+                if block_map is not None and source.plain_size is not None:
+                    block_map.check_size(source.plain_size)
+                sender = ChangeSender(await source.unpacked(choices.compression), block_map)
                 async with client.resource_async(sender) as handle:
                     yield _Upload(handle, source.plain_size, "none", bar, source, choices, sender)
                 return

@@ -110,6 +110,11 @@ class FileStorage(StorageMux):
         await self.in_thread(_touch, self.file)
         await super().open()
 
+    @property
+    def switches(self) -> bool:
+        """A file is always at the host."""
+        return False
+
     async def switch(self, position: Position) -> None:
         """There is nothing to switch."""
 
@@ -166,6 +171,11 @@ class BlockStorage(StorageMux):
     def initial_position(self) -> Position:
         """Commands cannot be asked, so nothing is known until the first one has run."""
         return Position.UNKNOWN if self.commands else Position.HOST
+
+    @property
+    def switches(self) -> bool:
+        """Without commands the card stays in the reader."""
+        return bool(self.commands)
 
     async def switch(self, position: Position) -> None:
         """Run the position's command, if there is one."""

@@ -24,6 +24,13 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.images import ImageReader, PeekReader, Read, open_image, open_image_file
 from jumpstarter_proto.value import JSON
 
+from jumpstarter_drivers.storage.changes.block_map import (
+    MAX_MAP_BYTES,
+    BlockMap,
+    find_block_map,
+    parse_block_map,
+)
+
 __all__ = [
     "FileSink",
     "FileSource",
@@ -31,6 +38,7 @@ __all__ = [
     "Operator",
     "PathLike",
     "is_url",
+    "open_block_map",
     "open_sink",
     "open_source",
     "request",
@@ -254,6 +262,29 @@ async def open_sink(
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(_discard, sink.file, partial)
         raise
+
+
+async def open_block_map(image: PathLike, chosen: PathLike | None) -> BlockMap | None:
+    """The map that the user chose, or the one beside the image; None for neither, and for the choice `none`.
+
+    Raises:
+        LocalFileError: it cannot be read.
+        BlockMapError: it is damaged.
+    """
+    if chosen == "none":
+        return None
+
+    def read() -> BlockMap | None:
+        path = find_block_map(Path(image).expanduser()) if chosen is None else Path(chosen).expanduser()
+        if path is None:
+            return None
+        try:
+            with path.open("rb") as file:
+                return parse_block_map(file.read(MAX_MAP_BYTES + 1), str(path))
+        except OSError as error:
+            raise _explain(str(path), error) from error
+
+    return await trio.to_thread.run_sync(read, abandon_on_cancel=True)
 
 
 def _create(final: Path, partial: Path, force: bool) -> BinaryIO:

@@ -25,9 +25,10 @@ from jumpstarter_proto.images import Verdict, check_content
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.blocks import Device, NoSpace, Progress, StorageError
+from jumpstarter_drivers.storage.changes.medium import Medium
 from jumpstarter_drivers.storage.changes.messages import VERSION as CHANGES_VERSION
 from jumpstarter_drivers.storage.changes.plan import FlashPlan
-from jumpstarter_drivers.storage.changes.receive import ChangeReceiver, Medium
+from jumpstarter_drivers.storage.changes.receive import ChangeReceiver
 from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.mark import Mark
 from jumpstarter_drivers.storage.state import Content, Image, Operation, Position, StorageState
@@ -78,6 +79,9 @@ class StorageMux(Driver):
     """Where the end of a session that has used it switches the storage to. (YAML reads a bare `off` as false.)"""
     verify: bool = True
     """Read back and compare after writing."""
+    hold: bool = True
+    """Keep the storage to the exporter after a flash, as long as it is at the host and the session lasts, so that the
+    next flash need not read it. The host cannot mount it meanwhile; `jumpstarter storage host` lets go of it."""
     content_check: Literal["ask", "refuse", "off"] = "ask"
     """What happens to content that is no image that we know: it is written when the user insists (a client that
     cannot say so gets a warning in the log), refused also to such a client, or written."""
@@ -127,6 +131,11 @@ class StorageMux(Driver):
         """Whether `limit` is the medium's own size, rather than a precaution."""
         return self.limit() is not None
 
+    @property
+    def switches(self) -> bool:
+        """Whether another position than the host's takes the storage away from the host."""
+        return True
+
     # Life cycle.
 
     @property
@@ -137,6 +146,7 @@ class StorageMux(Driver):
 
     async def end_session(self) -> None:
         """Switch as `release` says; not to the board while the image is incomplete."""
+        await self._medium.release()
         if self.release == "leave":
             return
         with self.exclusive("being switched"):
@@ -148,24 +158,31 @@ class StorageMux(Driver):
         if reason is not None and self.state.content is Content.AS_FOUND:
             self.state.broken(reason)
 
+    async def close(self) -> None:
+        """Leave the storage where it is, and let go of it."""
+        await self._medium.release()
+
     # What users call.
 
     @export
     async def host(self) -> None:
         """Connect the storage to the host."""
         with self.exclusive("being switched"):
+            await self._medium.release()
             await self._move(Position.HOST)
 
     @export
     async def dut(self, force: bool = False) -> None:
         """Connect the storage to the board; refused while it holds part of an image, unless forced."""
         with self.exclusive("being switched"):
+            await self._medium.release()
             await self._move(Position.DUT, force=force)
 
     @export
     async def off(self) -> None:
         """Connect the storage to neither."""
         with self.exclusive("being switched"):
+            await self._medium.release()
             await self._move(Position.OFF)
 
     @export(reads=True)
@@ -239,6 +256,8 @@ class StorageMux(Driver):
             self.state.check_dut(force=force)
         if position is self.state.position:
             return
+        if self.switches:
+            await self._medium.release()
         self.state.position = Position.UNKNOWN
         self._notify()
         try:
@@ -321,8 +340,10 @@ class StorageMux(Driver):
     async def _write(self, image: ImageStream | ChangeReceiver, options: WriteOptions) -> JSON:
         self.state.check_host()
         path = await self._find()
-        device = Device(path, writable=True, limiter=self._disk, flush_timeout=self.storage_fsync_timeout)
-        async with device:
+        found = Device(path, writable=True, limiter=self._disk, flush_timeout=self.storage_fsync_timeout)
+        async with self._medium.opened(
+            found, holds=self.hold and isinstance(image, ChangeReceiver)
+        ) as device:
             limit = await self._room(device, options.size)
             verify = self.verify if options.verify is None else options.verify
             if isinstance(image, ChangeReceiver):
@@ -381,6 +402,7 @@ class StorageMux(Driver):
             await device.check_identity()
             if verify:
                 await image.verify(device, self._progress("verifying", plan.counts.written))
+            await self._medium.settle()
             await begin_write()  # a mark that an earlier write has left goes, too
         seconds = round(trio.current_time() - started, 3)
         return Image(length, image.sha256, seconds, verify, [], image.counts())

@@ -235,6 +235,11 @@ class _Card(FileStorage):
 
     factory_image: bool
 
+    @property
+    def switches(self) -> bool:
+        """The board writes to its card."""
+        return True
+
     async def switch(self, position: Position) -> None:
         """The card is in the board's slot, or it is not."""
         hardware: Board = self.core.hardware

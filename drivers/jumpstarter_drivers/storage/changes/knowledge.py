@@ -34,9 +34,13 @@ class MediumKnowledge:
         self._windows: dict[int, bytes] = {}
         self._evidence: Evidence | None = None
 
+    def stands(self, evidence: Evidence | None) -> bool:
+        """Whether nobody else can have written since `settle`."""
+        return evidence is not None and evidence == self._evidence
+
     def confirm(self, evidence: Evidence | None) -> bool:
         """At the begin of a flash: keep what is known if nobody else can have written, else forget it."""
-        stands = evidence is not None and evidence == self._evidence
+        stands = self.stands(evidence)
         if not stands:
             self._windows.clear()
         # From here on the counts grow by our own writes, until `settle` takes them anew.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,8 +14,8 @@ from jumpstarter_exporter.threads import DeviceThreads
 from jumpstarter_proto.images import Content, identify
 
 from jumpstarter_drivers.storage.blocks import Device, NoSpace, VerifyFailed
-from jumpstarter_drivers.storage.changes.knowledge import MediumKnowledge
-from jumpstarter_drivers.storage.changes.layout import KEY_BYTES, BlockHasher, Layout, WindowHashes
+from jumpstarter_drivers.storage.changes.layout import WindowHashes
+from jumpstarter_drivers.storage.changes.medium import Medium
 from jumpstarter_drivers.storage.changes.messages import (
     Begin,
     Blocks,
@@ -31,7 +30,7 @@ from jumpstarter_drivers.storage.changes.plan import Answer, FlashPlan, Read, Wr
 from jumpstarter_drivers.storage.content import in_device_thread
 from jumpstarter_drivers.storage.tasks import together
 
-__all__ = ["ChangeReceiver", "Medium"]
+__all__ = ["ChangeReceiver"]
 
 AHEAD = 8
 """Windows that the client may have open: 32 MiB of its memory, and half a second of a card's reading."""
@@ -39,14 +38,6 @@ _READERS = 2
 """Windows that are read at a time: the next one while one is hashed."""
 
 T = TypeVar("T")
-
-
-class Medium:
-    """What is known of a storage's medium, and the key of the hashes by which it is known; for one session."""
-
-    def __init__(self, layout: Layout | None = None) -> None:
-        self.hasher = BlockHasher(secrets.token_bytes(KEY_BYTES), layout or Layout())
-        self.knowledge = MediumKnowledge()
 
 
 class ChangeReceiver:
@@ -92,7 +83,7 @@ class ChangeReceiver:
                 "use a smaller image or a larger card"
             )
 
-        self._medium.knowledge.confirm(None)
+        await self._medium.confirm()
         plan = FlashPlan(
             self._medium.hasher, self._medium.knowledge, limit=limit, ahead=AHEAD, too_large=too_large
         )

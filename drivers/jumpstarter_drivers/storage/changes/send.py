@@ -12,6 +12,7 @@ from collections import deque
 import trio
 from jumpstarter_proto.images import ImageReader
 
+from jumpstarter_drivers.storage.changes.block_map import BlockMap, RangeChecker
 from jumpstarter_drivers.storage.changes.layout import BlockHasher, WindowHashes
 from jumpstarter_drivers.storage.changes.messages import (
     Begin,
@@ -30,8 +31,10 @@ __all__ = ["ChangeSender"]
 class ChangeSender:
     """Both directions of the stream, for `resource_async`; each is for one task."""
 
-    def __init__(self, image: ImageReader) -> None:
+    def __init__(self, image: ImageReader, block_map: BlockMap | None = None) -> None:
         self.image = image
+        self._map = block_map
+        self._checker = RangeChecker(block_map) if block_map else None
         self._reader = MessageReader()
         self._hasher: BlockHasher | None = None
         self._ahead = 0
@@ -112,23 +115,29 @@ class ChangeSender:
         return message
 
     async def _next_window(self, hasher: BlockHasher) -> bytes:
-        """The hashes of the image's next window; empty at its end."""
+        """The hashes of the image's next window; empty where nothing of it matters, and at the end."""
         layout = hasher.layout
 
-        def look() -> tuple[bytes, bytes]:
+        def look() -> tuple[bytes, int, bytes]:
             data = self._read(layout.window_bytes)
             self._digest.update(data)
-            return data, hasher.hash(data)
+            everything = layout.everything(len(data))
+            mapped = everything if self._checker is None else self._checker.feed(data, layout.block_bytes)
+            if mapped == everything:
+                return data, mapped, hasher.hash(data)
+            view = memoryview(data)
+            pieces = [view[at : at + count] for at, count in layout.runs(mapped, len(data))]
+            return data, mapped, hasher.hash(b"".join(pieces))
 
         # A read of a pipe may stall for ever, and Ctrl-C must not wait for it.
-        data, digests = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
-        self._is_at_end = len(data) < layout.window_bytes
-        if not data:
-            return b""
-        window = WindowHashes(
-            self._size // layout.window_bytes, len(data), layout.everything(len(data)), digests
-        )
+        data, mapped, digests = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+        window = WindowHashes(self._size // layout.window_bytes, len(data), mapped, digests)
         self._size += len(data)
+        self._is_at_end = len(data) < layout.window_bytes
+        if self._is_at_end and self._map is not None:
+            self._map.check_size(self._size)
+        if not mapped:
+            return b""
         self._open[window.index] = data
         return encode_hashes(window, layout)
 

@@ -1,0 +1,82 @@
+"""A storage's medium through one session: what is known of it, and the hold under which that stays true."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from jumpstarter_drivers.storage.blocks import Device, StorageError
+from jumpstarter_drivers.storage.changes.hold import MediumHold
+from jumpstarter_drivers.storage.changes.knowledge import Evidence, MediumKnowledge
+from jumpstarter_drivers.storage.changes.layout import KEY_BYTES, BlockHasher, Layout
+
+__all__ = ["Medium"]
+
+
+class Medium:
+    """One storage's. The key of its hashes lives as long as what is known by them."""
+
+    def __init__(self, layout: Layout | None = None) -> None:
+        self.hasher = BlockHasher(secrets.token_bytes(KEY_BYTES), layout or Layout())
+        self.knowledge = MediumKnowledge()
+        self._device: Device | None = None
+        self._hold: MediumHold | None = None
+
+    @asynccontextmanager
+    async def opened(self, device: Device, *, holds: bool) -> AsyncIterator[Device]:
+        """The device that is held, if it is still that of `device`'s path and nobody else wrote; else `device`, opened.
+
+        With `holds` it stays open and held when the block ended well, until `release`. Otherwise it is closed.
+        """
+        if not await self._is_held(device):
+            await self.release()
+            self._device = await device.__aenter__()
+        opened = self._device
+        assert opened is not None
+        try:
+            if holds and self._hold is None:
+                self._hold = await opened.use(lambda fd: MediumHold(fd, opened.path))
+            yield opened
+        except BaseException:
+            await self.release()
+            raise
+        if not holds:
+            await self.release()
+
+    async def _is_held(self, device: Device) -> bool:
+        held = self._device
+        if held is None or held.path != device.path:
+            return False
+        try:
+            await held.check_identity()
+            return self.knowledge.stands(await self._evidence(after_own_writes=False))
+        except StorageError:
+            return False
+
+    async def confirm(self) -> None:
+        """At the begin of a flash: forget all, unless nobody else can have written since the last one."""
+        self.knowledge.confirm(await self._evidence(after_own_writes=False))
+
+    async def settle(self) -> None:
+        """At the end of a flash, when all that was written is on the medium."""
+        self.knowledge.settle(await self._evidence(after_own_writes=True))
+
+    async def _evidence(self, *, after_own_writes: bool) -> Evidence | None:
+        hold, device = self._hold, self._device
+        if hold is None or device is None:
+            return None
+        return await device.use(lambda _fd: hold.evidence(after_own_writes=after_own_writes))
+
+    async def release(self) -> None:
+        """Hold the medium no more, and forget what is known of it. Bounded in time, and not cancelled."""
+        self.knowledge.forget()
+        hold, self._hold = self._hold, None
+        device, self._device = self._device, None
+        with trio.CancelScope(shield=True):
+            if hold is not None:
+                hold.release()
+            if device is not None:
+                await device.__aexit__(None, None, None)

@@ -1,0 +1,179 @@
+"""Block maps: which are honoured, and which are refused because they are damaged or another image's."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from jumpstarter_drivers.storage.changes.block_map import (
+    BlockMapError,
+    MappedRange,
+    RangeChecker,
+    find_block_map,
+    parse_block_map,
+)
+from jumpstarter_drivers.storage.client import FlashResult, StorageMuxFlasherClient
+from jumpstarter_drivers.storage.driver import FileStorage
+from jumpstarter_drivers.testing import serve
+from tests.support.images import mbr
+
+BLOCK = 4096
+IMAGE = mbr()[:512] + random.Random(7).randbytes(6 * (1 << 20) - 512 - 100)
+BLOCKS = -(-len(IMAGE) // BLOCK)
+RANGES = ((0, 3), (10, 10), (1500, BLOCKS - 1))
+
+
+def bmap(image: bytes = IMAGE, ranges: Sequence[tuple[int, int]] = RANGES, **changed: str) -> bytes:
+    """As bmaptool 3 writes it."""
+    fields = {
+        "version": "2.0",
+        "size": str(len(image)),
+        "block": str(BLOCK),
+        "count": str(-(-len(image) // BLOCK)),
+        "mapped": str(sum(last - first + 1 for first, last in ranges)),
+        "kind": "sha256",
+        "own": "0" * 64,
+    } | changed
+    lines = []
+    for first, last in ranges:
+        checksum = hashlib.sha256(image[first * BLOCK : (last + 1) * BLOCK]).hexdigest()
+        numbers = str(first) if first == last else f"{first}-{last}"
+        lines.append(f'        <Range chksum="{checksum}"> {numbers} </Range>\n')
+    text = f"""<?xml version="1.0" ?>
+<!-- This file contains the block map for an image file. -->
+<bmap version="{fields["version"]}">
+    <ImageSize> {fields["size"]} </ImageSize>
+    <BlockSize> {fields["block"]} </BlockSize>
+    <BlocksCount> {fields["count"]} </BlocksCount>
+    <MappedBlocksCount> {fields["mapped"]}       </MappedBlocksCount>
+    <ChecksumType> {fields["kind"]} </ChecksumType>
+    <BmapFileChecksum> {fields["own"]} </BmapFileChecksum>
+    <BlockMap>
+{"".join(lines)}    </BlockMap>
+</bmap>
+"""
+    own = hashlib.sha256(text.encode()).hexdigest()
+    return text.replace("0" * 64, own, 1).encode() if fields["own"] == "0" * 64 else text.encode()
+
+
+def test_a_map_says_which_bytes_matter() -> None:
+    found = parse_block_map(bmap(), "x.bmap")
+    assert found.image_size == len(IMAGE)
+    assert [(one.start, one.end) for one in found.ranges] == [
+        (0, 4 * BLOCK),
+        (10 * BLOCK, 11 * BLOCK),
+        (1500 * BLOCK, len(IMAGE)),
+    ]
+
+
+def test_an_old_map_is_read_too() -> None:
+    sha1 = hashlib.sha1(IMAGE[:BLOCK], usedforsecurity=False).hexdigest()
+    text = f"""<bmap version="1.3"><ImageSize>{len(IMAGE)}</ImageSize><BlockSize>4096</BlockSize>
+    <BlocksCount>{BLOCKS}</BlocksCount><MappedBlocksCount>1</MappedBlocksCount>
+    <BlockMap><Range sha1="{sha1}"> 0 </Range></BlockMap></bmap>"""
+    found = parse_block_map(text.encode(), "x.bmap")
+    assert found.ranges == (MappedRange(0, BLOCK, sha1),)
+    assert RangeChecker(found).feed(IMAGE, BLOCK) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "no sound block map"),
+        (b"<bmap", "no sound block map"),
+        (b"<html></html>", "no block map of a version"),
+        (bmap(version="3.0"), "no block map of a version"),
+        (b'<!DOCTYPE a [<!ENTITY b "c">]><bmap version="2.0"/>', "declarations"),
+        (bmap().replace(b"10 <", b"11 <"), "checksum does not fit"),
+        (bmap(own="1" * 64), "checksum does not fit"),
+        (bmap(kind="md5"), "checksum"),
+        (bmap(size="0"), "a size is 0"),
+        (bmap(block="0"), "a size is 0"),
+        (bmap(size="-5"), "ImageSize"),
+        (bmap(size="9" * 30), "ImageSize"),
+        (bmap(count="7"), "number of blocks"),
+        (bmap(mapped="7"), "number of mapped blocks"),
+        (bmap(ranges=((3, 4), (2, 2))), "out of order"),
+        (bmap(ranges=((0, 4), (4, 5))), "out of order"),
+        (bmap(ranges=((5, 4),)), "out of order"),
+        (bmap(ranges=((0, BLOCKS),)), "behind the image's end"),
+        (bmap(ranges=((0, 1 << 60),)), "behind the image's end"),
+    ],
+)
+def test_a_damaged_map_is_refused(data: bytes, words: str) -> None:
+    with pytest.raises(BlockMapError, match=words):
+        parse_block_map(data, "x.bmap")
+
+
+@pytest.mark.parametrize("step", [BLOCK, 3 * BLOCK, 4 << 20])
+def test_masks_are_those_of_the_ranges(step: int) -> None:
+    checker = RangeChecker(parse_block_map(bmap(), "x.bmap"))
+    blocks: set[int] = set()
+    for at in range(0, len(IMAGE), step):
+        mask = checker.feed(IMAGE[at : at + step], BLOCK)
+        blocks |= {at // BLOCK + place for place in range(mask.bit_length()) if mask >> place & 1}
+    assert blocks == {place for first, last in RANGES for place in range(first, last + 1)}
+
+
+def test_the_map_is_found_as_bmaptool_finds_it(tmp_path: Path) -> None:
+    image = tmp_path / "core.image.wic.xz"
+    assert find_block_map(image) is None
+    for name in ("core.bmap", "core.image.bmap", "core.image.wic.bmap", "core.image.wic.xz.bmap"):
+        (tmp_path / name).touch()
+        assert find_block_map(image) == tmp_path / name
+
+
+def flashed(card: Path, image: Path, bmap: str | None = None) -> FlashResult:
+    with serve(FileStorage(path=str(card))) as client:
+        result = cast("StorageMuxFlasherClient", client).flash(image, bmap=bmap)
+    assert isinstance(result, FlashResult)
+    return result
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_only_mapped_blocks_are_read_and_written(tmp_path: Path, is_packed: bool) -> None:
+    card, image = tmp_path / "card.img", tmp_path / "image.img.gz"
+    before = random.Random(8).randbytes(len(IMAGE))
+    card.write_bytes(before)
+    image.write_bytes(gzip.compress(IMAGE, 1) if is_packed else IMAGE)
+    image.with_name("image.img.bmap").write_bytes(bmap())
+    result = flashed(card, image)
+    assert result.changes is not None
+    mapped = 5 * BLOCK + len(IMAGE) - 1500 * BLOCK
+    assert result.changes["written"] == result.changes["read"] == mapped
+    assert result.changes["unmapped"] == len(IMAGE) - mapped
+    expected = bytearray(before)
+    for first, last in RANGES:
+        expected[first * BLOCK : (last + 1) * BLOCK] = IMAGE[first * BLOCK : (last + 1) * BLOCK]
+    assert card.read_bytes() == expected
+    assert flashed(card, image, bmap="none").changes is not None
+    assert card.read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_map_of_another_image_is_refused(tmp_path: Path, is_packed: bool) -> None:
+    card, image, other = tmp_path / "card.img", tmp_path / "image.img", tmp_path / "other.bmap"
+    card.write_bytes(bytes(len(IMAGE)))
+    image.write_bytes(gzip.compress(IMAGE, 1) if is_packed else IMAGE)
+    other.write_bytes(bmap(IMAGE[:-5000], ranges=((0, 3),)))
+    with pytest.raises(
+        BlockMapError, match=f"{len(IMAGE) - 5000} bytes and this one has {len(IMAGE)}.*--bmap none"
+    ):
+        flashed(card, image, bmap=str(other))
+    other.write_bytes(bmap(bytes(len(IMAGE))))
+    with pytest.raises(BlockMapError, match="does not fit the image: bytes 0 to 16384"):
+        flashed(card, image, bmap=str(other))
+    assert card.read_bytes() == bytes(len(IMAGE))
+
+
+def test_a_map_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    image = tmp_path / "image.img"
+    image.write_bytes(IMAGE)
+    with pytest.raises(Exception, match=r"none\.bmap does not exist"):
+        flashed(tmp_path / "card.img", image, bmap=str(tmp_path / "none.bmap"))
