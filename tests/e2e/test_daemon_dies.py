@@ -74,7 +74,7 @@ async def upload(_channel: Channel, board: DriverClient, started: Callable[[], N
                             return
 
             nursery.start_soon(writing)
-            await storage.flash.aio("slow", operator=Slow())
+            await storage.flash.aio("slow", operator=Slow(), whole=True)
 
 
 async def log_stream(channel: Channel, _board: DriverClient, started: Callable[[], None]) -> None:

@@ -81,7 +81,7 @@ def test_image_larger_than_the_card(lab: Lab) -> None:
 def test_damaged_image_stays_away_from_the_board(lab: Lab) -> None:
     image = lab.home / "damaged.img.gz"
     image.write_bytes(gzip.compress(mbr() + os.urandom(3_000_000))[:-5000])
-    code, said = lab.refused("storage", "flash", "rpi4", str(image))
+    code, said = lab.refused("storage", "flash", "rpi4", str(image), "--whole")
     assert code
     assert "ends too early" in said
     assert len(said.splitlines()) == 1
@@ -135,7 +135,7 @@ def test_url_that_is_not_there_changes_nothing(lab: Lab, empty_server: str) -> N
 
 
 def test_card_that_vanishes_in_the_middle(lab: Lab) -> None:
-    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-", "--force") as flash:
+    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-", "--force", "--whole") as flash:
         assert flash.stdin is not None
         flash.stdin.write("x" * 100_000)
         flash.stdin.flush()
@@ -148,7 +148,7 @@ def test_card_that_vanishes_in_the_middle(lab: Lab) -> None:
 
 
 def test_interrupted_flash_leaves_the_card_off_and_incomplete(lab: Lab) -> None:
-    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-", "--force") as flash:
+    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-", "--force", "--whole") as flash:
         assert flash.stdin is not None
         flash.stdin.write("x" * 100_000)
         flash.stdin.flush()
@@ -164,7 +164,7 @@ def test_interrupted_flash_leaves_the_card_off_and_incomplete(lab: Lab) -> None:
 
 
 def test_exporter_killed_in_the_middle_of_a_flash_remembers_it(lab: Lab) -> None:
-    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-", "--force") as flash:
+    with lab.start("jumpstarter", "storage", "flash", "rpi4", "-", "--force", "--whole") as flash:
         assert flash.stdin is not None
         flash.stdin.write("x" * 100_000)
         flash.stdin.flush()

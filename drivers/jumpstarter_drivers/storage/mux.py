@@ -405,7 +405,7 @@ class StorageMux(Driver):
             await self._medium.settle()
             await begin_write()  # a mark that an earlier write has left goes, too
         seconds = round(trio.current_time() - started, 3)
-        return Image(length, image.sha256, seconds, verify, [], image.counts())
+        return Image(length, image.sha256 if verify else "", seconds, verify, [], image.counts())
 
     async def _room(self, device: Device, size: int | None) -> int | None:
         bounds = [bound for bound in (self.limit(), await device.room()) if bound is not None]

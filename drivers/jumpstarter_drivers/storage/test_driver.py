@@ -401,7 +401,7 @@ def test_a_dump_goes_back_to_a_board_that_has_an_incomplete_image(card: Path, tm
     bad.write_bytes(gzip.compress(IMAGE)[:-1000])
     with storage(card) as client:
         with pytest.raises(DriverError, match="ends too early"):
-            client.flash(bad)
+            client.flash(bad, whole=True)
         assert cast("dict[str, object]", client.status())["image"] is None
         client.dut(force=True)
         client.dump(tmp_path / "dump.img")

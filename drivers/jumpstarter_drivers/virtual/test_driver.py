@@ -107,7 +107,7 @@ async def test_half_written_card_does_not_boot_even_when_forced(tmp_path: Path) 
     packed.write_bytes(gzip.compress(image.read_bytes())[:-100])
     async with bench() as board:
         with pytest.raises(DriverError, match="ends too early"):
-            await board.storage.flash.aio(packed)
+            await board.storage.flash.aio(packed, whole=True)
         with pytest.raises(DriverError, match="incomplete"):
             await board.storage.dut.aio()
         await board.storage.dut.aio(force=True)
