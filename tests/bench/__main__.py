@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.bench import (
     boards,
+    flashing,
     kube_leases,
     kube_replicas,
     kube_swarm,
@@ -41,6 +42,11 @@ ROWS: dict[str, Row] = {
     "call": upstream.call,
     "echo": upstream.echo,
     "flash": upstream.flash,
+    "flash-changed": flashing.changed,
+    "flash-untouched": flashing.untouched,
+    "flash-first": flashing.first,
+    "flash-mapped": flashing.mapped,
+    "flash-travels": flashing.travelled,
     "unary": transport.unary,
     "stream": transport.stream,
     "tunnel-call": leasing.call,

@@ -21,6 +21,7 @@ from jumpstarter_drivers.storage.changes.block_map import (
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxFlasherClient
 from jumpstarter_drivers.storage.driver import FileStorage
 from jumpstarter_drivers.testing import serve
+from tests.support.block_maps import block_map
 from tests.support.images import mbr
 
 BLOCK = 4096
@@ -30,36 +31,7 @@ RANGES = ((0, 3), (10, 10), (1500, BLOCKS - 1))
 
 
 def bmap(image: bytes = IMAGE, ranges: Sequence[tuple[int, int]] = RANGES, **changed: str) -> bytes:
-    """As bmaptool 3 writes it."""
-    fields = {
-        "version": "2.0",
-        "size": str(len(image)),
-        "block": str(BLOCK),
-        "count": str(-(-len(image) // BLOCK)),
-        "mapped": str(sum(last - first + 1 for first, last in ranges)),
-        "kind": "sha256",
-        "own": "0" * 64,
-    } | changed
-    lines = []
-    for first, last in ranges:
-        checksum = hashlib.sha256(image[first * BLOCK : (last + 1) * BLOCK]).hexdigest()
-        numbers = str(first) if first == last else f"{first}-{last}"
-        lines.append(f'        <Range chksum="{checksum}"> {numbers} </Range>\n')
-    text = f"""<?xml version="1.0" ?>
-<!-- This file contains the block map for an image file. -->
-<bmap version="{fields["version"]}">
-    <ImageSize> {fields["size"]} </ImageSize>
-    <BlockSize> {fields["block"]} </BlockSize>
-    <BlocksCount> {fields["count"]} </BlocksCount>
-    <MappedBlocksCount> {fields["mapped"]}       </MappedBlocksCount>
-    <ChecksumType> {fields["kind"]} </ChecksumType>
-    <BmapFileChecksum> {fields["own"]} </BmapFileChecksum>
-    <BlockMap>
-{"".join(lines)}    </BlockMap>
-</bmap>
-"""
-    own = hashlib.sha256(text.encode()).hexdigest()
-    return text.replace("0" * 64, own, 1).encode() if fields["own"] == "0" * 64 else text.encode()
+    return block_map(image, ranges, **changed)
 
 
 def test_a_map_says_which_bytes_matter() -> None:
