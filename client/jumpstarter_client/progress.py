@@ -45,19 +45,19 @@ class Bar:
         """So many bytes are done."""
         self._draw(self._label, done, self._total)
 
-    def show(self, phase: str, done: float, total: float | None) -> None:
-        """Another phase of the same job; its rate counts from its own beginning."""
+    def show(self, phase: str, done: float, total: float | None, note: str = "") -> None:
+        """Another phase of the same job; its rate counts from its own beginning. `note` says what else there is."""
         if phase != self._label:
             self._label = phase
             self._started = self._clock()
-        self._draw(phase, done, total)
+        self._draw(phase, done, total, note)
 
     def finish(self) -> None:
         """Take the line away; what the command prints says the rest."""
         if self._output is not None and self._drawn is not None:
             erase_line(self._output)
 
-    def _draw(self, label: str, done: float, total: float | None) -> None:
+    def _draw(self, label: str, done: float, total: float | None, note: str = "") -> None:
         if self._output is None:
             return
         now = self._clock()
@@ -65,7 +65,8 @@ class Bar:
         if elapsed < QUIET or (self._drawn is not None and now - self._drawn < INTERVAL):
             return
         self._drawn = now
-        redraw_line(line(label, done, total, elapsed), self._output)
+        text = line(label, done, total, elapsed)
+        redraw_line(f"{text}  ({note})" if note else text, self._output)
 
 
 def line(label: str, done: float, total: float | None, elapsed: float) -> str:

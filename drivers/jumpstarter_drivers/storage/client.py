@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NotRequired, TypedDict, cast
 
 import trio
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.errors import DriverMethodNotImplemented
+from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented
 from jumpstarter_client.progress import Bar, progress
 from jumpstarter_client.twin import twin, twin_iter
 from jumpstarter_client.verb import verb
@@ -44,6 +44,11 @@ Packing = Literal["gzip", "xz", "bz2", "zstd", "lzma", "lz4", "none"]
 Handle = dict[str, JSON]
 
 _MB = 1e6
+
+MAX_RESUMPTIONS = 5
+"""Of one flash whose connection breaks."""
+FREE_SECONDS = 90.0
+"""What an exporter may take to notice that a connection broke, and to switch the storage off."""
 
 
 class ArgumentError(JumpstarterError, ValueError):
@@ -526,7 +531,24 @@ class StorageMuxFlasherClient(FlasherClient, StorageMuxClient):
     ) -> FlashResult:
         if target is not None:
             raise ArgumentError(f"this storage is flashed as a whole; leave the target {target!r} out")
-        return await super()._flash_one(path, target, operator, choices)
+        can_resume = operator is None and path != "-" and not choices.whole and not is_url(path)
+        for resumptions_left in reversed(range(MAX_RESUMPTIONS + 1)):
+            try:
+                return await super()._flash_one(path, target, operator, choices)
+            except DriverError as error:
+                if not (can_resume and resumptions_left and _was_cut(error) and await self._takes_changes()):
+                    raise
+                self.logger.warning("the connection broke; the flash goes on with what is not there yet")
+            await self._wait_until_free()
+        raise AssertionError
+
+    async def _wait_until_free(self) -> None:
+        """Until the exporter has noticed that a flash was cut, and left the storage in a known state."""
+        with trio.move_on_after(FREE_SECONDS):
+            async with aclosing(self.streamingcall_async("watch")) as reports:
+                async for report in reports:
+                    if cast("_Report", report)["operation"] is None:
+                        return
 
     async def _takes_changes(self) -> bool:
         return await StorageMuxClient._takes_changes(self)  # noqa: SLF001 - our own, of two bases
@@ -562,13 +584,17 @@ class StorageMuxFlasherClient(FlasherClient, StorageMuxClient):
                 is_ours_to_show = upload.source is not None and upload.sender is None
                 if operation is None or (operation["phase"] == "writing" and is_ours_to_show):
                     continue
-                upload.bar.show(operation["phase"], operation["done"], operation["total"])
+                upload.bar.show(
+                    operation["phase"], operation["done"], operation["total"], _note(operation.get("changes"))
+                )
 
 
 class _Operation(TypedDict):
     phase: str
     done: float
     total: float | None
+    changes: NotRequired[Mapping[str, JSON] | None]
+    """Older exporters say none."""
 
 
 class _Report(TypedDict):
@@ -580,6 +606,13 @@ def _target(text: str) -> tuple[str, str]:
     if not colon or not name or not file:
         raise ArgumentError(f"--target {text!r} is not NAME:FILE, for example --target boot:boot.img")
     return name, file
+
+
+def _was_cut(error: DriverError) -> bool:
+    """Whether the connection broke, after which there may be another."""
+    from jumpstarter_client.lasting import ConnectionLostError  # noqa: PLC0415 - few flashes are cut
+
+    return isinstance(error.__cause__, ConnectionLostError)
 
 
 def _count(result: JSON) -> int | None:
@@ -600,6 +633,15 @@ def _flash_result(result: JSON, seconds: float, remarks: tuple[str, ...]) -> Fla
         remarks=(*remarks, *(map(str, told) if isinstance(told, list) else ())),
         changes=_changes(facts.get("changes")),
     )
+
+
+def _note(told: JSON) -> str:
+    """What a line of progress says beside the bytes that are done."""
+    changes = _changes(told)
+    if changes is None:
+        return ""
+    parts = (f"{changes[name] / _MB:.1f} MB {name}" for name in ("read", "skipped", "written"))
+    return ", ".join(parts)
 
 
 def _changes(told: JSON) -> dict[str, int] | None:
