@@ -27,6 +27,7 @@ _EXTRAS = {
     "pyudev": "exporter",
     "usb": "exporter",
     "lgpio": "pi",
+    "paho": "mqtt",
 }
 """Modules that drivers need, and the extra of ours that brings them."""
 

@@ -1,0 +1,223 @@
+"""A short connection to an MQTT broker under trio: paho's client without a thread of its own.
+
+A connection lives for one question. So nothing is stale, a broker that was restarted is noticed by nobody, and an
+exporter with fifty outlets holds no connection while nobody uses them.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import trio
+from jumpstarter_proto.tasks import collapsed
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+
+__all__ = ["Broker", "Message", "Visit", "visit"]
+
+MAX_MESSAGE_SIZE = 64 * 1024
+_MAX_UNREAD = 256
+_TICK_SECONDS = 1.0
+_KEEPALIVE_SECONDS = 15
+_CREDENTIALS_REFUSED = frozenset({4, 5, 134, 135})
+"""CONNACK of MQTT 3.1.1 and 5: bad user name or password, not authorised."""
+
+InThread = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where the broker is, and who asks."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    client_id: str = ""
+    transport: Literal["tcp", "websockets", "unix"] = "tcp"
+
+    def __str__(self) -> str:
+        return self.host if self.transport == "unix" else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What came."""
+
+    topic: str
+    text: str
+    is_retained: bool
+    """Whether the broker had kept it: it may be of long ago."""
+
+
+class Visit:
+    """A connection while it is open."""
+
+    def __init__(self, client: Client, broker: Broker) -> None:
+        self._client = client
+        self._broker = broker
+        self._sender, self.messages = trio.open_memory_channel[Message](_MAX_UNREAD)
+        self._connected = trio.Event()
+        self._acknowledged: dict[int, trio.Event] = {}
+        self._refused = False
+        client.on_connect = self._on_connect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+
+    async def connected(self) -> None:
+        """Wait for the broker's word."""
+        await self._connected.wait()
+
+    async def subscribe(self, *topics: str) -> None:
+        """Hear of these; returns when the broker has said that it will tell."""
+        _, number = self._client.subscribe([(topic, 0) for topic in topics])
+        await self._acknowledgement(number)
+        if self._refused:
+            raise OutletRefused(
+                f"the broker {self._broker} does not let this user read {shown(', '.join(topics))}"
+            )
+
+    async def publish(self, topic: str, text: str) -> None:
+        """Say it; returns when the broker has it."""
+        await self._acknowledgement(self._client.publish(topic, text, qos=1).mid)
+
+    async def pump(self) -> None:
+        """Read and write what there is, as long as the connection is open."""
+        while True:
+            connection = self._client.socket()
+            if connection is None:
+                raise OutletUnreachable(f"the broker {self._broker} closed the connection; see its log")
+            await _ready(connection, is_writing=self._client.want_write())
+            if self._client.socket() is connection:
+                self._client.loop_read()
+                self._client.loop_write()
+                self._client.loop_misc()
+
+    async def _acknowledgement(self, number: int | None) -> None:
+        if number is None:
+            raise OutletUnreachable(f"the broker {self._broker} is gone; check it")
+        await self._acknowledged.setdefault(number, trio.Event()).wait()
+
+    def _on_connect(
+        self, client: Client, data: object, flags: object, reason: Any, properties: object
+    ) -> None:
+        if reason.is_failure:
+            said = shown(str(reason))
+            if reason.value in _CREDENTIALS_REFUSED:
+                raise OutletRefused(
+                    f"the broker {self._broker} does not accept the user and the password ({said}); correct them"
+                )
+            raise OutletUnreachable(f"the broker {self._broker} takes no connection ({said}); see its log")
+        self._connected.set()
+
+    def _on_message(self, client: Client, data: object, message: Any) -> None:
+        if len(message.payload) <= MAX_MESSAGE_SIZE:
+            text = message.payload.decode("utf-8", "replace")
+            with suppress(trio.WouldBlock):  # a device that talks faster than it is read is asked again
+                self._sender.send_nowait(Message(message.topic, text, bool(message.retain)))
+
+    def _on_publish(self, client: Client, data: object, number: int, reason: Any, properties: object) -> None:
+        self._acknowledged.setdefault(number, trio.Event()).set()
+
+    def _on_subscribe(
+        self, client: Client, data: object, number: int, reasons: Any, properties: object
+    ) -> None:
+        self._refused = any(reason.is_failure for reason in reasons)
+        self._acknowledged.setdefault(number, trio.Event()).set()
+
+
+@asynccontextmanager
+async def visit(broker: Broker, in_thread: InThread, seconds: float) -> AsyncIterator[Visit]:
+    """A connection for a block, which has so many seconds to come about.
+
+    Raises:
+        OutletUnreachable: the broker is not there, or goes away.
+        OutletRefused: it lets this user not in.
+    """
+    from paho.mqtt.client import Client  # noqa: PLC0415 - for whoever switches by it
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion  # noqa: PLC0415
+
+    client = Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=broker.client_id,
+        transport=broker.transport,
+        protocol=MQTTProtocolVersion.MQTTv311,
+        reconnect_on_failure=False,
+    )
+    client.connect_timeout = seconds
+    if broker.tls is not None:
+        broker.tls.sslsocket_class = _ClosingSocket
+        client.tls_set_context(broker.tls)
+    if broker.user is not None:
+        client.username_pw_set(broker.user, broker.password)
+    opened = Visit(client, broker)
+    with collapsed():
+        try:
+            await in_thread(_connect, client, broker)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(opened.pump)
+                try:
+                    with trio.fail_after(seconds):
+                        await opened.connected()
+                except trio.TooSlowError:
+                    raise OutletUnreachable(
+                        f"the broker {broker} does not answer within {seconds:g} s; check it"
+                    ) from None
+                yield opened
+                nursery.cancel_scope.cancel()
+        finally:
+            client.disconnect()
+            client.loop_write()  # what fits; a broker notices a closed connection, too
+            if (connection := client.socket()) is not None:
+                connection.close()
+
+
+class _ClosingSocket(ssl.SSLSocket):
+    """Closes itself if the broker is not trusted; paho only forgets it."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _connect(client: Client, broker: Broker) -> None:
+    try:
+        client.connect(broker.host, broker.port, keepalive=_KEEPALIVE_SECONDS)
+    except ssl.SSLCertVerificationError as error:
+        raise OutletRefused(
+            f"the certificate of the broker {broker} is not trusted ({error.verify_message}); "
+            "name its authority in `ca`"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise OutletUnreachable(
+            f"the broker {broker} cannot be reached ({shown(reason)}); check its address, `port` and `tls`"
+        ) from None
+
+
+async def _ready(connection: Any, *, is_writing: bool) -> None:
+    if getattr(connection, "pending", int)():
+        return  # what TLS has read already
+    with trio.move_on_after(_TICK_SECONDS):
+        async with trio.open_nursery() as nursery:
+
+            async def until(wait: Callable[[Any], Awaitable[None]]) -> None:
+                await wait(connection)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(until, trio.lowlevel.wait_readable)
+            if is_writing:
+                nursery.start_soon(until, trio.lowlevel.wait_writable)

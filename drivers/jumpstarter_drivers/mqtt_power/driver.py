@@ -1,0 +1,262 @@
+"""Outlets behind an MQTT broker. `MqttOutlet` knows firmwares by rows of `device_table`; `TasmotaPower` is 0.9's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from string import Template
+from typing import ClassVar, Literal, TypeVar
+
+import trio
+from jumpstarter_exporter.driver import DeviceMissing, export
+from jumpstarter_proto.documents import nearest
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_drivers.http_power.conversation import Trust, read_password
+from jumpstarter_drivers.mqtt_power.broker import Broker, Message, visit
+from jumpstarter_drivers.mqtt_power.device_table import DEVICES, MqttDevice
+from jumpstarter_drivers.power.answers import Measure, find_measures, find_text
+from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable, RemoteOutlet
+from jumpstarter_drivers.power.reading import PowerReading
+
+__all__ = ["MqttOutlet", "TasmotaPower"]
+
+T = TypeVar("T")
+
+_ON = frozenset({"on", "true", "1"})
+_OFF = frozenset({"off", "false", "0"})
+
+
+@dataclass(kw_only=True, eq=False)
+class _BrokeredOutlet(RemoteOutlet):
+    """What outlets behind a broker have in common."""
+
+    packages: ClassVar[tuple[str, ...]] = ("paho",)
+
+    host: str
+    """The broker's."""
+    port: int | None = None
+    tls: bool = False
+    ca: str | None = None
+    """A file with the broker's certificate, or its authority."""
+    insecure_tls: bool = False
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    client_id: str | None = None
+    transport: Literal["tcp", "websockets", "unix"] = "tcp"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("there are both password and password_file; leave one out")
+        if not self.host or not self.host.isprintable() or "://" in self.host:
+            raise ValueError(
+                "host takes the broker's name or address, such as broker.lab; the port is another key"
+            )
+
+    @property
+    @abstractmethod
+    def row(self) -> MqttDevice:
+        """The kind of outlet, with its topics filled in."""
+
+    async def open(self) -> None:
+        """Read the password; the broker is asked when the outlet is used."""
+        self._broker = await self.in_thread(self._make_broker)
+
+    def _make_broker(self) -> Broker:
+        password = read_password(self.password, self.password_file)
+        try:
+            tls = Trust(self.ca, self.insecure_tls).context() if self.tls else None
+        except OSError as error:
+            raise OutletRefused(f"the certificates in {self.ca} cannot be read: {error.strerror}") from None
+        port = self.port or (8883 if self.tls else 1883)
+        return Broker(self.host, port, tls, self.username, password, self.client_id or "", self.transport)
+
+    async def send(self, *, on: bool) -> None:
+        """Publish the command."""
+        async with visit(self._broker, self.in_thread, self.attempt_seconds) as broker:
+            with self._time_limit("take the command"):
+                await broker.publish(self.row.command, self.row.values[0 if on else 1])
+
+    async def is_on(self) -> bool | None:
+        """Ask, and wait for the answer on the topic for it."""
+        row = self.row
+
+        def said(message: Message) -> str | None:
+            if message.is_retained and row.query is not None:
+                return None  # of before the question
+            return message.text.strip().lower() if not row.state_at else find_text(message.text, row.state_at)
+
+        state = await self._ask(row.state, row.query, said)
+        return True if state in _ON else False if state in _OFF else None
+
+    @export(reads=True)
+    async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
+        """Measure once."""
+        row = self.row
+        if not row.meter:
+            raise NotImplementedError(
+                f"{self.label} has no topic with measurements; use a device with a meter"
+            )
+        try:
+            text = await self._ask(row.meter, row.meter_query, lambda message: message.text)
+        except OutletRefused as error:
+            raise OutletRefused(f"{self.label}: {error}") from None
+        except DeviceMissing as error:
+            reason = f"{self.label} was not read: {error}"
+            self.missing(reason)
+            raise DeviceMissing(reason) from None
+        self.ready()
+        if (reading := find_measures(text, row.measures)) is None:
+            raise NotImplementedError(f"{self.label} measures nothing; use a device with a meter")
+        yield reading
+
+    async def _ask(self, topic: str, query: tuple[str, str] | None, take: Callable[[Message], T | None]) -> T:
+        row = self.row
+        async with visit(self._broker, self.in_thread, self.attempt_seconds) as broker:
+            with self._time_limit(
+                f"say anything on {shown(topic)}; check its topic, and whether it is connected"
+            ):
+                await broker.subscribe(*filter(None, (topic, row.availability)))
+                if query is not None:
+                    await broker.publish(*query)
+                async for message in broker.messages:
+                    if row.availability and message.topic == row.availability:
+                        self._check_availability(message)
+                    elif message.topic == topic and (found := take(message)) is not None:
+                        return found
+        raise OutletUnreachable(f"the broker {self._broker} went away; check it")
+
+    def _check_availability(self, message: Message) -> None:
+        row = self.row
+        said = find_text(message.text, row.offline_at) if row.offline_at else None
+        if (said or message.text.strip().lower()) == row.offline:
+            raise OutletUnreachable(
+                "the broker says that it is offline; see whether it has power and a network"
+            )
+
+    @contextmanager
+    def _time_limit(self, what: str) -> Iterator[None]:
+        try:
+            with trio.fail_after(self.attempt_seconds):
+                yield
+        except trio.TooSlowError:
+            raise OutletUnreachable(f"it does not {what}") from None
+
+
+@dataclass(kw_only=True, eq=False)
+class MqttOutlet(_BrokeredOutlet):
+    """An outlet with a firmware that is known.
+
+        export:
+          power:
+            type: mqtt_power.MqttOutlet
+            config:
+              device: tasmota          # README.md lists them
+              host: broker.lab
+              topic: tasmota_3F2A10
+              outlet: 1
+
+    Opening and closing it switch nothing.
+    """
+
+    device: str
+    topic: str
+    outlet: int | None = None
+    full_topic: str = "%prefix%/%topic%/"
+    """Tasmota's FullTopic, where it is another one."""
+
+    def __post_init__(self) -> None:
+        """Find the row, and fill its topics in."""
+        super().__post_init__()
+        if self.device not in DEVICES:
+            raise ValueError(f"device is {self.device!r}; {nearest(self.device, DEVICES)}")
+        if not self.topic or set("#+\0") & set(self.topic) or not self.topic.isprintable():
+            raise ValueError("topic takes the device's own topic, without # and +")
+        row = DEVICES[self.device]
+        number = row.first if self.outlet is None else self.outlet
+        if number < 0:
+            raise ValueError(f"outlet is {number}; it takes a number, 0 or more")
+        self._number = number
+        prefixes = {
+            name: self.full_topic.replace("%prefix%", name).replace("%topic%", self.topic).rstrip("/") + "/"
+            for name in ("cmnd", "stat", "tele")
+        }
+        names = {**prefixes, "topic": self.topic, "outlet": str(number), "index": str(max(number - 1, 0))}
+
+        def filled(template: str) -> str:
+            return Template(template).substitute(names)
+
+        state_at = filled(row.state_at)
+        if row.state_at_first and number == row.first:
+            state_at = f"{state_at}|{row.state_at_first}"
+        self._row = replace(
+            row,
+            command=filled(row.command),
+            state=filled(row.state),
+            state_at=state_at,
+            query=row.query and (filled(row.query[0]), row.query[1]),
+            availability=filled(row.availability),
+            meter=filled(row.meter),
+            meter_query=row.meter_query and (filled(row.meter_query[0]), row.meter_query[1]),
+            measures={name: Measure(filled(one.path), one.factor) for name, one in row.measures.items()},
+        )
+
+    @property
+    def row(self) -> MqttDevice:
+        """The device's."""
+        return self._row
+
+    @property
+    def label(self) -> str:
+        """Outlet, firmware and topic."""
+        return f"outlet {self._number} of the {self._row.label} {shown(self.topic)}"
+
+    def describe_hardware(self) -> str:
+        """The same, and the broker; `check` asks nobody."""
+        return f"{self.label}, through the broker {self.host}"
+
+
+@dataclass(kw_only=True, eq=False)
+class TasmotaPower(_BrokeredOutlet):
+    """A Tasmota with the keys of Jumpstarter 0.9, or whatever takes and says ON and OFF on two topics.
+
+        export:
+          power:
+            type: mqtt_power.TasmotaPower
+            config:
+              host: broker.lab
+              cmnd_topic: cmnd/tasmota_3F2A10/POWER
+              stat_topic: stat/tasmota_3F2A10/POWER
+
+    Opening and closing it switch nothing; 0.9 switches off when it closes.
+    """
+
+    tls: bool = True
+    timeout: float = 8.0
+    cmnd_topic: str
+    stat_topic: str
+
+    @property
+    def row(self) -> MqttDevice:
+        """Made of the two topics."""
+        return MqttDevice(
+            "Tasmota",
+            command=self.cmnd_topic,
+            values=("ON", "OFF"),
+            state=self.stat_topic,
+            query=(self.cmnd_topic, ""),
+        )
+
+    @property
+    def label(self) -> str:
+        """The topic."""
+        return f"the outlet of {shown(self.cmnd_topic)}"
+
+    def describe_hardware(self) -> str:
+        """The same, and the broker."""
+        return f"{self.label}, through the broker {self.host}"

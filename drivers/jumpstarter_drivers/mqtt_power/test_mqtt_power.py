@@ -1,0 +1,200 @@
+"""Outlets behind Debian's mosquitto, end to end: the client over gRPC on one side, a Tasmota on the other."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+import trustme
+from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
+
+from jumpstarter_drivers.mqtt_power.driver import MqttOutlet, TasmotaPower
+from jumpstarter_drivers.power.client import PowerClient, PowerReading
+from jumpstarter_drivers.testing import serve, serve_async
+from tests.support.mqtt_outlets import PASSWORD, USER, mosquitto, tasmota
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with mosquitto(tmp_path_factory.mktemp("broker")) as found:
+        yield found
+
+
+def outlet(port: int, topic: str, **config: Any) -> MqttOutlet:
+    values = {"device": "tasmota", "host": "127.0.0.1", "port": port, "username": USER, "password": PASSWORD}
+    return MqttOutlet(**{**values, "topic": topic, "timeout": 6.0, **config})
+
+
+@pytest.mark.parametrize(("relays", "number"), [(1, 1), (2, 1), (2, 2)])
+def test_an_outlet_is_switched_and_asked(port: int, relays: int, number: int) -> None:
+    topic = f"switched{relays}{number}"
+    with tasmota(port, topic, relays) as device, serve(outlet(port, topic, outlet=number)) as client:
+        client.on()
+        assert device.is_on == {n: n == number for n in device.is_on}
+        assert device.heard == [(f"POWER{number}", "ON"), (f"POWER{number}", "")]
+        client.off()
+        assert not any(device.is_on.values())
+        assert list(client.read()) == [PowerReading(230.0, 0.13, 24.0, 3185.0)]
+
+
+def test_a_device_that_lies_is_found_out(port: int) -> None:
+    with tasmota(port, "liar") as device, serve(outlet(port, "liar", timeout=2.0)) as client:
+        device.is_stuck = True
+        with pytest.raises(
+            DriverError, match="outlet 1 of the Tasmota liar says that it is off, 2 s after it was told"
+        ):
+            client.on()
+
+
+def test_a_device_that_was_unplugged_is_known_to_be(port: int) -> None:
+    with tasmota(port, "unplugged"):
+        pass
+    with (
+        serve(outlet(port, "unplugged", timeout=2.0)) as client,
+        pytest.raises(
+            DriverError, match="the broker says that it is offline; see whether it has power and a network"
+        ),
+    ):
+        client.on()
+
+
+def test_a_device_that_is_silent_or_unknown_is_one_sentence(port: int) -> None:
+    with serve(outlet(port, "nobody", timeout=1.0)) as client:
+        with pytest.raises(
+            DriverError, match=r"it does not say anything on stat/nobody/RESULT; check its topic"
+        ):
+            client.on()
+        with pytest.raises(
+            DriverError, match=r"was not read: it does not say anything on stat/nobody/STATUS10"
+        ):
+            list(client.read())
+
+
+def test_what_the_broker_kept_is_no_answer(port: int) -> None:
+    keeper = Client(CallbackAPIVersion.VERSION2)
+    keeper.username_pw_set(USER, PASSWORD)
+    keeper.connect("127.0.0.1", port)
+    keeper.loop_start()
+    keeper.publish("stat/kept/RESULT", '{"POWER":"ON"}', qos=1, retain=True).wait_for_publish(30)
+    keeper.disconnect()
+    keeper.loop_stop()
+    with (
+        serve(outlet(port, "kept", timeout=1.0)) as client,
+        pytest.raises(DriverError, match="does not say anything"),
+    ):
+        client.on()
+
+
+def test_a_wrong_password_is_one_sentence_without_it(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    driver = outlet(port, "any", password="h7-wr0ng")
+    complaint = r"does not accept the user and the password .*; correct them"
+    with serve(driver) as client, pytest.raises(DriverError, match=complaint) as caught:
+        client.on()
+    assert "h7-wr0ng" not in f"{caught.value} {caplog.text} {driver!r}"
+
+
+def test_no_broker_is_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        closed = free.getsockname()[1]
+    complaint = r"the broker 127.0.0.1:\d+ cannot be reached \(Connection refused\)"
+    with serve(outlet(closed, "any", timeout=0.5)) as client, pytest.raises(DriverError, match=complaint):
+        client.on()
+
+
+def test_what_is_no_broker_is_one_sentence() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        serve(outlet(silent.getsockname()[1], "any", timeout=1.0)) as client,
+        pytest.raises(DriverError, match=r"the broker 127.0.0.1:\d+ does not answer within 0.5 s"),
+    ):
+        client.on()
+
+
+def test_a_broker_with_tls_is_trusted_by_its_certificate(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "broker.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with mosquitto(tmp_path, certificate=tmp_path / "broker.pem", key=tmp_path / "broker.pem") as port:
+        config: dict[str, Any] = {"tls": True, "timeout": 4.0}
+        with (
+            serve(outlet(port, "any", ca=str(tmp_path / "ca.pem"), **config)) as client,
+            pytest.raises(DriverError, match="does not say anything"),
+        ):
+            client.on()
+        with (
+            serve(outlet(port, "any", **config)) as client,
+            pytest.raises(DriverError, match=r"is not trusted .*`ca`"),
+        ):
+            client.on()
+
+
+async def test_a_user_who_leaves_ends_the_question(port: int) -> None:
+    with tasmota(port, "slow") as device:
+        async with serve_async(outlet(port, "slow", timeout=120.0)) as client:
+            power = cast("PowerClient", client)
+            device.is_silent = True
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(power.on.aio)
+                with trio.fail_after(20):
+                    while len(device.heard) < 2:
+                        await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+            device.is_silent = False
+            with trio.fail_after(20):
+                await power.on.aio()
+        assert device.is_on[1]
+
+
+def test_tasmota_of_0_9_has_its_own_keys(port: int) -> None:
+    with tasmota(port, "old") as device:
+        power = TasmotaPower(
+            host="127.0.0.1",
+            port=port,
+            tls=False,
+            username=USER,
+            password=PASSWORD,
+            cmnd_topic="cmnd/old/POWER",
+            stat_topic="stat/old/POWER",
+        )
+        with serve(power) as client:
+            client.on()
+            assert device.is_on == {1: True}
+            client.off()
+            assert device.is_on == {1: False}
+            client.on()
+            with pytest.raises(DriverMethodNotImplemented, match="has no topic with measurements"):
+                list(client.read())
+        assert device.is_on[1]  # closing switches nothing
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({"device": "tasmoto"}, "device is 'tasmoto'; did you mean 'tasmota'"),
+        ({"topic": "a/#"}, "topic takes the device's own topic"),
+        ({"host": "mqtt://broker"}, "host takes the broker's name"),
+        ({"password_file": "x"}, "both password and password_file"),
+        ({"outlet": -1}, "outlet is -1"),
+    ],
+)
+def test_a_wrong_configuration_is_one_sentence(config: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        outlet(1883, **{"topic": "t", **config})
+
+
+def test_topics_are_those_of_the_firmware() -> None:
+    row = outlet(1883, "dev", full_topic="lab/%topic%/%prefix%/").row
+    assert (row.command, row.state, row.availability) == (
+        "lab/dev/cmnd/POWER1",
+        "lab/dev/stat/RESULT",
+        "lab/dev/tele/LWT",
+    )
+    row = outlet(1883, "plug", device="shelly").row
+    assert (row.command, row.state) == ("plug/command/switch:0", "plug/status/switch:0")
