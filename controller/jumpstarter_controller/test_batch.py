@@ -206,17 +206,33 @@ def test_whoever_goes_on_behind_any_record_comes_to_the_same_end(operations: lis
         check(store)
 
 
-@given(st.lists(st.lists(OPERATIONS, min_size=1, max_size=5), min_size=1, max_size=4), st.integers(0, 99))
-@settings(max_examples=100)
-def test_whatever_of_a_stage_is_made_the_lab_goes_on(turns: list[list[Operation]], seed: int) -> None:
+TURNS = st.lists(
+    st.one_of(
+        st.builds(
+            lambda name, board: [release(name), report(board, ExporterStatus.AVAILABLE)], NAMES, LETTERS
+        ),
+        st.lists(OPERATIONS, min_size=1, max_size=4),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(st.lists(TURNS, min_size=1, max_size=3), st.integers(0, 99))
+@settings(max_examples=60)
+def test_whatever_of_a_stage_is_made_the_lab_goes_on(turns: list[list[list[Operation]]], seed: int) -> None:
     """Requests of one turn are one batch. Of those of a stage at which it stops any may have been made."""
     store, chance = fresh(), random.Random(seed)
-    for operations in turns:
+    crowd = [
+        [create(f"l{number}", "") for number in range(5)],
+        [answer(f"l{number}", True) for number in range(5)],
+    ]
+    for operations in [*crowd, *([one for several in turn for one in several] for turn in turns)]:
         before = copied(store)
         known = {place for place in before.snapshot().records if place[0] is Lease}
         whole = Controller(store)
         written = whole.decide(*operations)
-        for count in range(len(written)):
+        for count in [*range(len(written))] * 3:
             dying = copied(before)
             torn(dying, written, count, chance)
             check(dying)

@@ -21,8 +21,8 @@ from tools.demo.__main__ import main
 LEASE = r"[0-9a-f]{8}-[0-9a-f-]{27}"
 EXPORTER_ROW = re.compile(rf"(?P<name>\S+) +true +(?P<status>[A-Z]\w+)? +(?P<lease>{LEASE})? +\d+\w+")
 LEASE_ROW = re.compile(
-    rf"(?P<lease>{LEASE}) +(?P<ended>true|false) +(?P<client>\w+) +(?P<exporter>[a-z]\S+)? +(?P<begun>\d+s)?"
-    r" +(?P<duration>\d+m0s) +(?P<reason>[A-Z]\w+)? +\d+s"
+    rf"(?P<lease>{LEASE}) +(?P<ended>true|false) +(?P<client>\w+) +(?P<exporter>[a-z]\S+)? +(?P<begun>(\d+m)?\d+s)?"
+    r" +(?P<duration>\d+m0s) +(?P<reason>[A-Z]\w+)? +\d+\w+"
 )
 
 
