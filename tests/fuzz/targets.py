@@ -65,6 +65,7 @@ from jumpstarter_proto.rpc.test_http2 import (
 )
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
+from tests.fuzz.cameras import camera, cameras
 from tests.fuzz.flash_changes import flash_messages, flash_streams
 from tests.fuzz.images import image, images
 from tests.fuzz.kubernetes_objects import watch, watches
@@ -432,6 +433,7 @@ TARGETS = {
     "values": Target(_value, _values),
     "images": Target(image, images),
     "flash-changes": Target(flash_messages, flash_streams),
+    "cameras": Target(camera, cameras),
     "kubernetes": Target(watch, watches),
     "account-tokens": Target(_account_token, _account_tokens),
     "udev": Target(_udev, _udev_databases),

@@ -11,6 +11,8 @@ AT_THE_USER = {
     "jumpstarter_drivers.storage.changes.send",
     "jumpstarter_drivers.storage.inspection",
     "jumpstarter_drivers.storage.local",
+    "jumpstarter_drivers.video.client",
+    "jumpstarter_drivers.video.film",
 }
 """Modules that only clients import: their process has no other devices."""
 

@@ -41,6 +41,7 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
   serial
   storage
   uboot
+  video
 
 Options of every command:
   --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST

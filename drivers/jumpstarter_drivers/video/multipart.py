@@ -193,6 +193,8 @@ class MultipartParser:
             end = at + len(self._delimiter)
             line_end = self._buffer.find(b"\n", end, end + 80)
             rest = bytes(self._buffer[end : line_end if line_end >= 0 else end + 80]).strip()
+            if line_end < 0 and rest == b"-":
+                return None
             if rest not in (b"", b"--"):
                 self._searched = at + 1
                 continue

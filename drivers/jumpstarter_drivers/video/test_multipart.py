@@ -60,6 +60,15 @@ def test_a_wrong_length_costs_one_part_at_most(lie: int, size: int) -> None:
     assert len(found) == 3
 
 
+@pytest.mark.parametrize("size", range(1, 30))
+def test_last_boundary_may_come_in_pieces(size: int) -> None:
+    parser = MultipartParser("camera-boundary", max_body_bytes=100)
+    data = part(b"one", None) + b"--camera-boundary--\r\n"
+    found = [one.body for at in range(0, len(data), size) for one in parser.feed(data[at : at + size])]
+    assert found == [b"one"]
+    assert parser.has_ended
+
+
 def test_last_boundary_ends_the_stream() -> None:
     parser = MultipartParser("camera-boundary", max_body_bytes=100)
     assert [one.body for one in parser.feed(part(b"one") + b"--camera-boundary--\r\n" + part(b"two"))] == [
