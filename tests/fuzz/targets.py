@@ -69,6 +69,7 @@ from tests.fuzz.cameras import camera, cameras
 from tests.fuzz.flash_changes import flash_messages, flash_streams
 from tests.fuzz.images import image, images
 from tests.fuzz.kubernetes_objects import watch, watches
+from tests.fuzz.outlets import answer, answers
 from tests.support.peers import ROOT
 from tests.support.udev_hosts import exported, vm
 
@@ -435,6 +436,7 @@ TARGETS = {
     "flash-changes": Target(flash_messages, flash_streams),
     "cameras": Target(camera, cameras),
     "kubernetes": Target(watch, watches),
+    "outlets": Target(answer, answers),
     "account-tokens": Target(_account_token, _account_tokens),
     "udev": Target(_udev, _udev_databases),
     "profiles": Target(

@@ -13,6 +13,7 @@ import pytest
 import requests
 import trio
 from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented
+from jumpstarter_exporter import config as configuration
 from requests.auth import HTTPDigestAuth
 
 from jumpstarter_drivers.http_power.driver import (
@@ -321,6 +322,24 @@ def test_a_password_is_in_no_representation() -> None:
         auth=HttpAuth(basic=HttpLogin(user="u", password="h7-s3cret")),
     )
     assert "h7-s3cret" not in f"{shown} {power!r} {power.describe_hardware()} {power.label}"
+
+
+def test_a_password_that_is_a_number_for_yaml_is_not_repeated(tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yaml"
+    file.write_text(
+        """
+apiVersion: jumpstarter.dev/v1alpha1
+kind: ExporterConfig
+metadata: {namespace: default, name: lab}
+export:
+  power:
+    type: http_power.HttpOutlet
+    config: {device: shelly, host: 10.0.0.7, password: 47110815}
+"""
+    )
+    with pytest.raises(configuration.ConfigError, match=r"Expected .*str.*; put it in quotes") as caught:
+        configuration.build(configuration.load(file))
+    assert "47110815" not in str(caught.value)
 
 
 def test_a_file_with_a_password_that_others_read_is_refused(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ _EXTRAS = {
     "usb": "exporter",
     "lgpio": "pi",
     "paho": "mqtt",
+    "snmp": "snmp",
 }
 """Modules that drivers need, and the extra of ours that brings them."""
 

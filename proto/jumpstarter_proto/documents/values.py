@@ -16,6 +16,8 @@ from jumpstarter_proto.json_texts import JSON
 
 __all__ = ["check_keys", "check_names", "check_value", "convert", "kind_of", "usable"]
 
+_SECRET = re.compile(r"password|passphrase|secret|token|community|(^|_)key$")
+"""Keys whose values are not repeated in an error: YAML makes a number of 1234."""
 _AS_IT_IS = frozenset({inspect.Parameter.empty, Any, object})
 
 
@@ -48,6 +50,8 @@ def check_value(document: Document, value: object, hint: Any, path: PathInFile) 
         parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]`]+", where)]
         # Where a key is at fault msgspec says `[...]`, for which there is no better place than the mapping.
         inner = tuple(part for part in parts if part != "...")
+        if path and _SECRET.search(str(path[-1])):
+            raise document.error((*path, *inner), f"{what}; put it in quotes") from None
         raise document.error((*path, *inner), _worded(what, value, hint, inner)) from None
 
 
