@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import marshal
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,11 +41,8 @@ def run_program(
     """
     defer_imports()
 
-    def read() -> int | Mapping[str, Any]:
-        return _explained(lambda: command(arguments), name)
-
     def run() -> int:
-        options = _in_fork(read, name) if is_daemon else command(arguments)
+        options = _in_fork(lambda: command(arguments), name) if is_daemon else command(arguments)
         return options if isinstance(options, int) else daemon(**options)
 
     sys.exit(run_guarded(lambda: _explained(run, name), name))
@@ -64,12 +62,15 @@ def _explained(work: Callable[[], _T], name: str) -> _T | int:
 def _in_fork(read: Callable[[], int | Mapping[str, Any]], name: str) -> int | dict[str, Any]:
     """What `read` gives in a fork of this process, which has one thread yet."""
     reader, writer = os.pipe()
+    # What libraries run at a fork swallows an exception, and with it what a Ctrl-C raises there.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _be_fork(read, name, writer)
+        _be_fork(read, name, writer, before)
     os.close(writer)
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with open(reader, "rb") as pipe:
             data = pipe.read()
     finally:
@@ -81,11 +82,17 @@ def _in_fork(read: Callable[[], int | Mapping[str, Any]], name: str) -> int | di
     return code if code >= 0 else _SIGNAL_CODES - code
 
 
-def _be_fork(read: Callable[[], int | Mapping[str, Any]], name: str, writer: int) -> NoReturn:
+def _be_fork(
+    read: Callable[[], int | Mapping[str, Any]], name: str, writer: int, mask: set[signal.Signals | int]
+) -> NoReturn:
     """It never comes back to what its parent was in the middle of."""
 
+    def unmasked() -> int | Mapping[str, Any]:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return read()
+
     def run() -> int:
-        options = read()
+        options = _explained(unmasked, name)
         if isinstance(options, int):
             return options
         # A path is a tuple of its text.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -175,10 +176,19 @@ def test_times_of_a_lease_are_seconds_and_fractions_of_them() -> None:
     assert (expiry(lease), remaining(lease, 1030.5)) == (1040.25, None)
 
 
-def test_a_moment_later_than_all_that_can_be_written_is_written_as_the_last_day() -> None:
+@pytest.mark.parametrize("zone", ["UTC0", "EAST-14", "WEST+12"])
+def test_a_moment_later_than_all_that_can_be_written_is_written_as_the_last_day(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As of a lease of 10,000 years, which another's tool may have made: a list of leases has to go on."""
-    assert when(2e9 + 315_576_000_000.0) == when(253_402_300_800.0)
-    assert when(253_402_300_800.0).startswith("9999-12-3")
+    try:
+        with monkeypatch.context() as here:
+            here.setenv("TZ", zone)
+            time.tzset()
+            assert when(2e9 + 315_576_000_000.0) == when(253_402_300_800.0)
+            assert when(253_402_300_800.0).startswith("9999-12-3")
+    finally:
+        time.tzset()
 
 
 def held() -> client_pb2.Lease:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from jumpstarter_proto.durations import TimeFormatError, seconds
 
@@ -37,4 +37,5 @@ def spell(duration: float) -> str:
 
 def when(timestamp: float) -> str:
     """A moment in the local time zone, to the second; the last day of the year 9999 for all that is later."""
-    return datetime.fromtimestamp(min(timestamp, LAST_DAY)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    # By way of UTC: a local time without its zone is looked for a day around, which may be the year 10000.
+    return datetime.fromtimestamp(min(timestamp, LAST_DAY), UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
