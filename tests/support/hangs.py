@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,9 +42,14 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker has nothing more to do than to end."""
+    """A worker that is told to end, when the last of them has run its tests, has nothing more to do."""
     if hasattr(session.config, "workerinput"):
-        faulthandler.dump_traceback_later(GRACE_SECONDS, exit=True, file=_stderr)
+        threading.Thread(target=_bound_the_end, name="the end's bound", daemon=True).start()
+
+
+def _bound_the_end() -> None:
+    threading.main_thread().join()
+    faulthandler.dump_traceback_later(GRACE_SECONDS, exit=True, file=_stderr)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -41,3 +41,30 @@ def test_what_hangs_ends_and_the_rest_is_run(
     assert (counts["passed"], counts["failed"]) == (1, 2 if where == "after it failed" else 1)
     done.stdout.fnmatch_lines(["*worker 'gw0' crashed while running*test_it*"])
     assert " in deaf" in done.stderr.str()  # the stack
+
+
+ENDS = {
+    "a thread that does not end": (
+        "def test_it(): threading.Thread(target=deaf).start()\ndef test_next(): pass",
+        True,
+    ),
+    "a neighbour that works on": (
+        "@pytest.mark.timeout(60)\ndef test_it(): time.sleep(2)\ndef test_next(): pass",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("beside", ENDS)
+def test_a_worker_has_a_limit_when_it_ends_and_none_when_others_work_on(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, beside: str
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    pytester.makeconftest(
+        "from tests.support import hangs\nhangs.GRACE_SECONDS = 0.2\npytest_plugins = ['tests.support.hangs']\n"
+    )
+    tests, hangs = ENDS[beside]
+    pytester.makepyfile(f"import threading\nimport time\nimport pytest\n{DEAF}\n{tests}\n")
+    done = pytester.runpytest_subprocess("-n2", "-p", "no:cacheprovider")
+    assert done.parseoutcomes()["passed"] == 2
+    assert ("Timeout" in done.stderr.str()) == hangs
