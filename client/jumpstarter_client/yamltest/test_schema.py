@@ -28,5 +28,5 @@ def test_a_step_takes_its_first_key_alone_or_all_of_them() -> None:
     short, spelled = properties("storage.flash")["anyOf"]
     assert short == {"type": "string"}
     assert spelled["required"] == ["image"]
-    assert set(spelled["properties"]) == {"image", "target", "compression", "verify", "force"}
+    assert set(spelled["properties"]) == {"image", "target", "compression", "verify", "force", "whole"}
     assert {"type": "null"} in properties("power.on")["anyOf"]
