@@ -40,6 +40,7 @@ from jumpstarter_controller.services import (
     Routers,
 )
 from jumpstarter_controller.services.admin_service import AdminService
+from jumpstarter_controller.services.changes import MOST_OPEN_LEASES
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.store import SqliteStore
 
@@ -92,7 +93,13 @@ class Lab:
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+def most_leases() -> int:
+    """Of a client; a module of tests may have another number."""
+    return MOST_OPEN_LEASES
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, most_leases: int) -> AsyncIterator[Lab]:
     store = SqliteStore(tmp_path / "lab.sqlite")
 
     def clock() -> float:
@@ -108,9 +115,11 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     journal = journal_of(DataFolder(tmp_path), engine)
     server = Server(
         [
-            ControllerService(engine, guard, Rendezvous(Listening()), routers, streams),
+            ControllerService(
+                engine, guard, Rendezvous(Listening()), routers, streams, most_leases=most_leases
+            ),
             ExporterService(engine, streams, health, CallReports(engine, journal)),
-            ClientService(engine, guard, credentials.token),
+            ClientService(engine, guard, credentials.token, most_leases),
             LabService(engine, guard, health),
             AdminService(engine, credentials, journal),
             BoardService(engine, guard, credentials),
