@@ -53,6 +53,7 @@ wishes = st.builds(
     exporter_filter=st.sampled_from(["", "board=rpi4", "!board"]),
     leases=st.sampled_from(pb.LeaseScope.values()),
     lease_filter=st.sampled_from(["", "board=rpi4"]),
+    tag_filter=st.sampled_from(["", "ci=7"]),
 )
 
 

@@ -300,8 +300,13 @@ def test_of_a_journal_that_is_longer_the_newest_are_shown_and_the_others_counted
     file = JournalFile(folder.journal, 1024 * 1024)
     file.append([JournalEntry(time.time() - 100 + number, what=f"n{number}") for number in range(5)], 0.0)
     file.close()
+    file = JournalFile(folder.journal, 1024 * 1024)
+    file.append([JournalEntry(time.time() - 9000, what="old")] * 600, 0.0)
+    file.close()
+    assert run_app(app, ["admin", "journal", "--limit", "510", "--data", str(folder.path)]) == 0
+    assert capsys.readouterr().err == "95 older ones are not shown; see --limit, --since and --until\n"
     for words, out, err in (
-        (["--limit", "2"], "n3,n4", "3 older ones are not shown; see --limit, --since and --until\n"),
+        (["--limit", "2"], "n3,n4", "603 older ones are not shown; see --limit, --since and --until\n"),
         (["--board", "x"], "", "nothing is in the journal of that since 1d\n"),
     ):
         assert run_app(app, ["admin", "journal", *words, "--data", str(folder.path)]) == 0

@@ -107,6 +107,16 @@ async def test_a_device_that_it_has_not_registered_is_marked(lab: Lab, one: Iden
     assert [call.what for call in await calls(lab)] == ["", "no device that it has registered"]
 
 
+async def test_of_an_exporter_whose_devices_are_not_all_known_none_is_marked(lab: Lab, one: Identity) -> None:
+    reports = [
+        jumpstarter_pb2.DriverInstanceReport(uuid="0"),
+        jumpstarter_pb2.DriverInstanceReport(uuid="1", parent_uuid="0"),
+    ]
+    await lab.controller.Register(jumpstarter_pb2.RegisterRequest(reports=reports), metadata=one.metadata())
+    await report(lab, one, changed(ON, user="ana"))
+    assert [call.what for call in await calls(lab)] == [""]
+
+
 async def test_a_user_of_its_host_a_hook_and_somebody_else_are_told_apart(lab: Lab, one: Identity) -> None:
     await report(lab, one, changed(ON, user="ana"), changed(ON, by_hook=True), ON)
     found = await calls(lab)

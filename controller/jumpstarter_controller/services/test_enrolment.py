@@ -398,3 +398,30 @@ async def test_who_has_a_token_gets_another_and_both_count_until_a_rotation(lab:
     await lab.admin.Rotate(lab_pb2.ObjectRequest(kind=kind, namespace="default", name="rpi4"))
     with pytest.raises(RpcError, match="permission denied"):
         await renew(renewed.token)
+
+
+async def test_a_code_goes_with_what_it_is_for_and_not_with_what_has_the_same_name(lab: Lab) -> None:
+    exporter, client = await lab.pair("Exporter"), await lab.pair("Client")
+    await lab.enrol(client, "Client")
+    renewal = await lab.pair("Client", renew=True)
+    await lab.admin.Delete(lab_pb2.ObjectRequest(kind="Client", namespace="default", name="rpi4"))
+    assert lab.codes() == 1
+    assert await refused(lab, renewal, "Client") is StatusCode.PERMISSION_DENIED
+    await lab.enrol(exporter)
+
+
+async def test_only_wrong_codes_count_as_guesses(tmp_path: Path) -> None:
+    async with running(tmp_path / "lab.sqlite", Attempts(per_peer=1, overall=100)) as lab:
+        code = await lab.pair()
+        await lab.admin.Create(lab_pb2.CreateRequest(kind="Exporter", namespace="default", name="rpi4"))
+        for _ in range(3):
+            assert await refused(lab, code) is StatusCode.ALREADY_EXISTS
+        assert await refused(lab, "WRONG") is StatusCode.PERMISSION_DENIED
+        assert await refused(lab, code) is StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_what_is_listed_is_in_order_whenever_it_was_made(lab: Lab) -> None:
+    for namespace, name in (("b", "x"), ("a", "z"), ("a", "y")):
+        await lab.admin.Create(lab_pb2.CreateRequest(kind="Client", namespace=namespace, name=name))
+    found = (await lab.admin.List(lab_pb2.ListRequest(kind="Client"))).objects
+    assert [(one.namespace, one.name) for one in found] == [("a", "y"), ("a", "z"), ("b", "x")]

@@ -277,6 +277,31 @@ async def test_a_host_has_a_bounded_number_of_boards_and_of_calls(
     await board(lab, host, "pi4-1")
 
 
+def test_a_host_that_says_the_same_again_changes_nothing_and_a_board_that_is_back_has_not_connected() -> None:
+    draft, reasons = records.Lab(), (records.Reason("local-use"),)
+    draft.put(GIVEN)
+    made = host_boards.register_board(draft, 0.0, GIVEN, "pi4-a", {"team": "x"})
+    there = replace(made, devices=3, status=records.ExporterStatus.AFTER_LEASE_HOOK, reasons=reasons)
+    draft.put(there)
+    host_boards.register_board(draft, 1.0, GIVEN, "pi4-a", {"team": "x"})
+    assert draft.get(Exporter, made.key) is there
+    host_boards.retire_board(draft, 2.0, GIVEN, "pi4-a")
+    gone = draft.get(Exporter, made.key)
+    assert gone is not None
+    assert (gone.devices, gone.reasons, gone.gone_since) == (0, (), 2.0)
+    assert gone.status is records.ExporterStatus.OFFLINE
+    host_boards.retire_board(draft, 3.0, GIVEN, "pi4-a")
+    assert draft.get(Exporter, made.key) is gone, "it is gone since then"
+    back = host_boards.register_board(draft, 4.0, GIVEN, "pi4-a", {"team": "x"})
+    assert (back.gone_since, back.status_message) == (None, "it has not connected yet")
+    draft.put(replace(GIVEN, namespace="other", name="pi4-a"))
+    host_boards.register_board(draft, 5.0, GIVEN, "pi4-a-b", {})
+    keys = [f"k{number}" for number in range(host_boards.MAX_GRANTS + 1)]
+    with pytest.raises(RpcError, match="at most 64 keys"):
+        host_boards.check_grants(keys)
+    assert host_boards.check_grants([*keys[1:], "k1"]) == tuple(sorted(keys[1:]))
+
+
 async def test_only_hosts_register_boards(lab: Lab) -> None:
     for kind in (Kind.CLIENT, Kind.EXPORTER):
         one = await lab.made(kind, PI4)

@@ -7,6 +7,7 @@ import math
 import pytest
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, StatusCode
+from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Key, Lab, Policy
 from jumpstarter_controller.scheduling.times import LONGEST
@@ -69,3 +70,25 @@ def test_a_lab_has_a_bounded_number_of_policies() -> None:
     assert delete_policy(lab, Key("lab", "p0")) == MOST_POLICIES - 1
     assert apply_policies(lab, 0.0, one_more) == ["created"]
     assert lab.count(Policy) == MOST_POLICIES
+
+
+def test_what_becomes_of_each_policy_that_is_applied() -> None:
+    lab = Lab()
+    first = policy_record(policy(pb.PolicyRule(clients=["a=b"])))
+    elsewhere = replace(first, namespace="other")
+    assert apply_policies(lab, 5.0, [first, elsewhere]) == ["created", "created"]
+    made = lab.get(Policy, first.key)
+    assert made is not None
+    assert (made.created, bool(made.uid)) == (5.0, True)
+    for changed in (replace(first, exporters="site=a"), replace(first, rules=())):
+        assert apply_policies(lab, 9.0, [changed]) == ["changed"]
+        assert apply_policies(lab, 9.0, [changed]) == ["unchanged"]
+        after = lab.get(Policy, first.key)
+        assert after is not None
+        assert (after.uid, after.created) == (made.uid, 5.0), "it is the same one"
+        assert (after.exporters, after.rules) == (changed.exporters, changed.rules)
+        apply_policies(lab, 9.0, [first])
+    assert delete_policy(lab, first.key) == 0, "those of another namespace do not count"
+    with pytest.raises(RpcError, match="there is no policy lab/p") as caught:
+        delete_policy(lab, first.key)
+    assert caught.value.code is StatusCode.NOT_FOUND

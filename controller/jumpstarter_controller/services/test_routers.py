@@ -44,6 +44,8 @@ def test_one_that_is_away_is_not_chosen_unless_all_are() -> None:
     assert chosen(routers, {"site": "munich"}) == {"one:1"}
     assert routers.found("one:1")
     assert not routers.found("one:1")
+    assert routers.lost("one:1")
+    assert routers.found("one:1"), "it is news each time"
     assert chosen(routers, {}) == {"one:1"}
 
 
