@@ -104,7 +104,9 @@ def test_it_is_a_files_first_line_or_the_environments(
     assert read_passphrase(file) == "open sesame"
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b" x", "pässword".encode(), b"\xff", b"a\tb"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b" x", b"x ", b"x\x7f", "pässword".encode(), b"\xff", b"a\tb"]
+)
 def test_what_is_no_passphrase(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "secret"
     file.write_bytes(content)

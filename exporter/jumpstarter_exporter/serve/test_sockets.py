@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import grp
 import os
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from jumpstarter_exporter.serve import sockets
-from jumpstarter_exporter.serve.sockets import SocketError, claimed, default_path, path_to_ask
+from jumpstarter_exporter.serve.sockets import SocketError, claimed, default_path, path_to_ask, shared_group
 
 
 def bound(path: Path) -> socket.socket:
@@ -31,6 +32,38 @@ def test_only_one_may_have_it_and_the_next_is_told_who(tmp_path: Path) -> None:
         pass
     with claimed(path):
         pass
+
+
+def test_nothing_is_left_of_the_number_of_a_process_before(tmp_path: Path) -> None:
+    path = tmp_path / "exporter.sock"
+    lock = tmp_path / "exporter.sock.lock"
+    lock.write_text("123456789012345\nmore\n")
+    with claimed(path):
+        assert lock.read_text() == f"{os.getpid()}\n"
+    with claimed(tmp_path / "boards" / "rpi4.sock"):
+        assert (tmp_path / "boards" / "rpi4.sock.lock").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "own", "others", "is_given"),
+    [
+        (0, 0, [], True),
+        (1000, 1000, [27, 4242], True),
+        (1000, 4242, [], True),
+        (1000, 1000, [27], False),
+    ],
+)
+def test_the_socket_is_for_the_group_if_this_process_may_give_it_away(
+    monkeypatch: pytest.MonkeyPatch, user: int, own: int, others: list[int], is_given: bool
+) -> None:
+    group = grp.struct_group(("jumpstarter", "x", 4242, []))
+    monkeypatch.setattr(grp, "getgrnam", {"jumpstarter": group}.__getitem__)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "getegid", lambda: own)
+    monkeypatch.setattr(os, "getgroups", lambda: others)
+    assert shared_group() == (4242 if is_given else None)
+    monkeypatch.setattr(grp, "getgrnam", {}.__getitem__)
+    assert shared_group() is None, "there is no such group on this host"
 
 
 def test_a_socket_of_a_dead_process_is_replaced_and_the_own_one_removed(tmp_path: Path) -> None:
