@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
-from jumpstarter_proto.log_lines import LineFormatter
+from jumpstarter_proto.log_lines import NOTICE, LineFormatter
 from jumpstarter_proto.v1 import common_pb2
 
 from jumpstarter_exporter.composite import Composite
@@ -97,6 +97,25 @@ async def test_entries_carry_source_driver_type_and_time(log: SessionLog) -> Non
     assert [second.message, third.message] == ["one", "two"]
     assert second.source == common_pb2.LOG_SOURCE_SYSTEM
     assert not second.HasField("driver_type")
+
+
+async def test_only_the_exporter_says_what_a_user_has_to_notice_and_when_is_said_exactly(
+    log: SessionLog,
+) -> None:
+    with log.reader() as reader:
+        logging.getLogger("jumpstarter_exporter").warning("a lease waits", extra={"is_notice": True})
+        logging.getLogger("jumpstarter_exporter").warning("nothing special")
+        driver().warning("look at me", extra={"is_notice": True})
+        logging.getLogger("hook.beforeLease").warning("before")
+        logging.getLogger("hook.afterLease").warning("after")
+        found = [(await anext(reader)).to_wire() for _ in range(5)]
+    assert [dict(one.structured_fields) for one in found] == [{NOTICE: "1"}, {}, {}, {}, {}]
+    assert [one.source for one in found[3:]] == [
+        common_pb2.LOG_SOURCE_BEFORE_LEASE_HOOK,
+        common_pb2.LOG_SOURCE_AFTER_LEASE_HOOK,
+    ]
+    stamp = Entry("x", time=3.25).to_wire().timestamp
+    assert (stamp.seconds, stamp.nanos) == (3, 250_000_000)
 
 
 @pytest.fixture

@@ -25,6 +25,40 @@ def test_only_ways_of_the_table_are_gone_and_each_counts_one(steps: list[tuple[S
             assert machine.report == before
 
 
+WAYS = """
+    AVAILABLE: BEFORE_LEASE_HOOK LEASE_READY OFFLINE
+    BEFORE_LEASE_HOOK: LEASE_READY BEFORE_LEASE_HOOK_FAILED AFTER_LEASE_HOOK AVAILABLE OFFLINE
+    LEASE_READY: AFTER_LEASE_HOOK AVAILABLE OFFLINE
+    AFTER_LEASE_HOOK: AVAILABLE AFTER_LEASE_HOOK_FAILED OFFLINE
+    BEFORE_LEASE_HOOK_FAILED: AVAILABLE OFFLINE
+    AFTER_LEASE_HOOK_FAILED: AVAILABLE OFFLINE
+    OFFLINE:
+"""
+"""As a lease goes: each step that users may see."""
+
+
+@pytest.mark.parametrize("line", WAYS.split("\n")[1:-1])
+def test_a_lease_goes_its_way_and_no_other(line: str) -> None:
+    before, _, after = line.strip().partition(":")
+    assert {status.name for status in TRANSITIONS[Status[before]]} == set(after.split())
+
+
+def test_whether_somebody_was_told_of_the_newest_is_known() -> None:
+    machine = StatusMachine()
+    told: list[int] = []
+    changes: list[Report] = []
+    machine.on_tell, machine.on_change = (lambda: told.append(1)), changes.append
+    assert not machine.is_told
+    assert machine.tell() == machine.report
+    assert (machine.is_told, told, changes) == (True, [1], [])
+    machine.become(Status.LEASE_READY, "Ready for commands")
+    assert (machine.is_told, told, changes) == (False, [1], [machine.report])
+    assert machine.tell().message == "Ready for commands"
+    assert (machine.is_told, told) == (True, [1, 1])
+    machine.become(Status.LEASE_READY, "still")
+    assert not machine.is_told, "the same status with other words is another"
+
+
 def test_a_fresh_one_is_available_at_version_0_and_has_no_previous() -> None:
     assert StatusMachine().report == Report(Status.AVAILABLE, "", 0, None)
 
