@@ -72,7 +72,10 @@ class _Context:
         return path if "://" in path else str(locate(self.test.document.file, path))
 
     def output_file(self, path: str) -> Path:
-        return (self.folder or Path.cwd()) / Path(path).expanduser()
+        file = (self.folder or Path.cwd()) / Path(path).expanduser()
+        if self.folder is not None and file.is_relative_to(self.folder):
+            file.parent.mkdir(parents=True, exist_ok=True)  # nothing may have been put there before
+        return file
 
     def say(self, text: str) -> None:
         self.said.append(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -34,8 +35,9 @@ async def cycle(client: PowerClient, context: StepContext, wait: float | str = 2
 @step
 async def read(client: PowerClient, context: StepContext) -> dict[str, Any]:
     """Measure once; the result has voltage and current."""
-    async for reading in client.read.aio(1):
-        measured: dict[str, Any] = msgspec.to_builtins(reading)
-        context.say(str(reading))
-        return measured
+    async with aclosing(client.read.aio(1)) as readings:
+        async for reading in readings:
+            measured: dict[str, Any] = msgspec.to_builtins(reading)
+            context.say(str(reading))
+            return measured
     raise ValueError("the supply measured nothing; ask its maker whether it can")

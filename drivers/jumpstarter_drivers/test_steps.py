@@ -1,0 +1,134 @@
+"""Steps of board tests, on a virtual board and an echo: what each does, gives and says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.yamltest.events import RunEnded
+from jumpstarter_client.yamltest.machine import Outcome
+from jumpstarter_client.yamltest.reader import read
+from jumpstarter_client.yamltest.run import Runner
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.devices.cores import keeping_open, living
+from jumpstarter_exporter.devices.inventory import BoardDevices
+from jumpstarter_exporter.devices.spec import Spec, parts_of
+from jumpstarter_proto.tasks import collapsed
+
+from jumpstarter_drivers.network.driver import EchoNetwork
+from jumpstarter_drivers.testing import serve_async
+from jumpstarter_drivers.virtual.driver import VirtualBoard
+from jumpstarter_drivers.virtual.image import make_image
+
+BOARD = {"boot_seconds": 0}
+
+
+@asynccontextmanager
+async def devices() -> AsyncIterator[DriverClient]:
+    board = Spec(VirtualBoard, BOARD, parts_of(VirtualBoard, BOARD))
+    spec = Spec(Composite, children={"rpi4": board, "net": Spec(EchoNetwork)})
+    with collapsed():
+        async with living(lab := BoardDevices("lab", spec)), trio.open_nursery() as nursery:
+            nursery.start_soon(keeping_open, lab)
+            async with serve_async(lab) as root:
+                yield root
+            nursery.cancel_scope.cancel()
+
+
+async def run(root: DriverClient, folder: Path, steps: str) -> RunEnded:
+    file = folder / "test.yaml"
+    file.write_text(f"steps:\n{steps}")
+    runner = Runner(read(file, None), root.node, tell=lambda _: None, folder=folder / "results")
+    with trio.fail_after(60):
+        return await runner.run()
+
+
+def said(ended: RunEnded) -> list[str]:
+    return [line for step in ended.steps if step.title.startswith("log") for line in step.said]
+
+
+async def test_power_is_switched_cycled_and_measured(tmp_path: Path) -> None:
+    steps = """
+  - power.off
+  - power.cycle: 10ms
+  - power.read:
+    capture: first
+  - power.cycle: {wait: 0.01}
+  - power.off:
+  - power.read:
+    capture: second
+  - log: from ${first} to ${second}
+"""
+    async with devices() as root:
+        ended = await run(root, tmp_path, steps)
+    assert ended.outcome is Outcome.PASSED, ended.reason
+    readings = [step.result for step in ended.steps if step.title.startswith("power.read")]
+    assert [reading["current"] > 0 for reading in readings] == [True, False]
+    assert said(ended) == [f"from {readings[0]} to {readings[1]}"]
+
+
+async def test_storage_is_switched_written_and_read(tmp_path: Path) -> None:
+    make_image(tmp_path / "card.img", "hello", "2.0", 1 << 20)
+    steps = """
+  - storage.host
+  - storage.flash: card.img
+  - storage.off
+  - storage.dump: {file: back.img}
+    capture: path
+  - storage.dump: {file: packed/back.gz, compression: gzip}
+  - storage.dut: {force: true}
+  - log: ${path}
+"""
+    async with devices() as root:
+        ended = await run(root, tmp_path, steps)
+    assert ended.outcome is Outcome.PASSED, ended.reason
+    back = tmp_path / "results" / "back.img"
+    assert said(ended) == [str(back)]
+    assert back.read_bytes()[: 1 << 20] == (tmp_path / "card.img").read_bytes()
+    assert (tmp_path / "results" / "packed" / "back.gz").read_bytes()[:2] == b"\x1f\x8b"
+    (flashed,) = [step.said for step in ended.steps if step.title.startswith("storage.flash")]
+    assert "verified" in flashed[0]
+
+
+async def test_a_shell_is_reached_and_its_commands_have_the_status_that_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = """
+  - power.on
+  - serial.login:
+    timeout: 30s
+  - serial.run: echo one; echo two
+    capture: said
+  - serial.run: {command: "false", status: 1}
+  - serial.run: {command: "false", status: null}
+  - log: ${said}
+  - serial.run: "false"
+"""
+    async with devices() as root:
+        ended = await run(root, tmp_path, steps)
+        assert ended.outcome is Outcome.FAILED
+        assert "`false` ended with status 1, not 0" in ended.reason
+        assert said(ended) == ["one\ntwo"]
+        monkeypatch.delenv("BOARD_PASSWORD", raising=False)
+        ended = await run(root, tmp_path, "  - serial.login: {user: ann, password-env: BOARD_PASSWORD}\n")
+    assert "the environment has no BOARD_PASSWORD; set it to the password of ann" in ended.reason
+
+
+async def test_a_service_is_connected_to_and_answers(tmp_path: Path) -> None:
+    steps = """
+  - network.connect
+  - network.exchange: {send: "hello, you", expect: "lo, y"}
+    capture: answer
+  - log: it said ${answer}
+  - network.exchange: {send: hello, expect: bye}
+    timeout: 0.2s
+"""
+    async with devices() as root:
+        ended = await run(root, tmp_path, steps)
+    assert said(ended) == ["it said hello, you"]
+    assert ended.outcome is Outcome.FAILED
+    assert "not done in 0.2 s" in ended.reason
