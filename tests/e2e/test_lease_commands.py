@@ -130,6 +130,53 @@ def test_a_lease_for_later_is_not_waited_for(lab: Lab, ann: Path) -> None:
     assert f"begins:     {year}-01-31 08:00:00" in lab.ok("lease", "show", lease["name"], "--client", ann)
 
 
+def test_what_an_update_does_not_name_stays(lab: Lab, ann: Path, bob: Path) -> None:
+    year = datetime.datetime.now(datetime.UTC).year + 1
+    made = lab.ok(
+        *("lease", "create", "-n", "one", "--begin-time", f"{year}-01-31T08:00+00:00", "--duration", "4h"),
+        *("--context", "job=7", "--tag", "a=1", "--tag", "b=2", "--allow-disabled", "-o", "json"),
+        *("--client", ann),
+    )
+    lease = json.loads(made)
+    assert (lease["tags"], lease["context"]) == ({"a": "1", "b": "2"}, {"job": "7"})
+    assert (lease["allow_disabled"], lease["exporter_name"]) == (True, "one")
+    update = ("lease", "update", lease["name"], "--client", ann)
+    said = lab.ok(*update, "--begin-time", f"{year}-02-01T09:30+00:00")
+    assert said.startswith(f"{lease['name']}: scheduled: its time has not come yet, until {year}-02-01 ")
+    found = lab.leases(ann)[lease["name"]]
+    assert (found["begin_time"], found["duration"]) == (f"{year}-02-01T09:30:00+00:00", 14400)
+    lab.ok(*update, "--duration", "2h")
+    found = lab.leases(ann)[lease["name"]]
+    assert (found["begin_time"], found["duration"]) == (f"{year}-02-01T09:30:00+00:00", 7200)
+    assert (found["client"], found["tags"]) == ("ann", {"a": "1", "b": "2"})
+    name = make(lab, ann)
+    lab.ok("lease", "update", name, "--duration", "2h", "--to-client", "bob", "--client", ann)
+    found = lab.leases(ann)[name]
+    assert (found["client"], found["duration"]) == ("bob", 7200)
+    given = ("lease", "transfer", "ann", "--client", bob)
+    assert lab.ok(*given, JMP_LEASE=name) == f"{name} is ann's\n"
+
+
+def test_only_leases_that_are_meant_and_ones_own_are_listed_and_released(
+    lab: Lab, ann: Path, bob: Path
+) -> None:
+    one, two, three = (make(lab, ann, "--no-wait", "--tag", f"run={run}") for run in (1, 2, 3))
+    theirs = make(lab, bob, "--no-wait", "--tag", "run=1")
+    listed = ("lease", "list", "-o", "name", "--client", ann)
+    assert set(lab.ok(*listed).split()) == {one, two, three}
+    assert set(lab.ok(*listed, "-A").split()) == {one, two, three, theirs}
+    assert lab.ok(*listed, "-l", "board=none") == ""
+    release = ("lease", "release", "--client", ann)
+    assert lab.ok(*release, "--tag-filter", "run=1") == f"{one} is released\n"
+    code, sentence = lab.refused(*release, two, "--all")
+    assert (code, "not both" in sentence) == (2, True), sentence
+    assert lab.ok(*release, "-o", "name", JMP_LEASE=two) == f"{two}\n"
+    assert lab.ok(*release, "-l", "board=rpi4") == f"{three} is released\n"
+    assert lab.ok(*release, "--all") == ""
+    assert list(lab.leases(ann)) == [theirs]
+    assert set(lab.ok(*listed, "-a").split()) >= {one, two, three}
+
+
 def test_of_several_leases_all_that_can_be_are_released(lab: Lab, ann: Path, bob: Path) -> None:
     mine = [make(lab, ann, "--no-wait") for _ in range(2)]
     theirs = make(lab, bob, "--no-wait")
@@ -189,6 +236,11 @@ def test_completion_asks_the_controller_for_names(lab: Lab, ann: Path, bob: Path
         (("create", "-n", "one", "--tag", "x"), 2, "KEY=VALUE"),
         (("create", "-n", "one", "--tags", "x=y"), 2, "did you mean '--tag'"),
         (("show",), 2, "which lease?"),
+        (("extend", "x", "--by", "1h", "--total", "2h"), 2, "use one of them"),
+        (("update", "x"), 2, "changes --duration, --begin-time or --to-client"),
+        (("transfer", "x"), 2, "which lease?"),
+        (("list", "-a", "--watch"), 2, "leave -a out"),
+        (("list", "--watch", "-o", "yaml"), 2, "--watch goes with -o json"),
         (("show", "none"), 3, '"none" not found'),
         (("release", "-l", "board=none"), 3, "no lease of yours"),
         (("releese",), 2, "did you mean 'release'"),

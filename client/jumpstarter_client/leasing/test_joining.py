@@ -9,30 +9,50 @@ import trio.testing
 from jumpstarter_proto.https import Reply
 from jumpstarter_proto.lab.v1.enrolment_grpc import EnrolmentServiceServicer
 from jumpstarter_proto.lab.v1.enrolment_pb2 import (
+    EnrolRequest,
     Issuer,
     ListIssuersRequest,
     ListIssuersResponse,
     WhoAmIRequest,
     WhoAmIResponse,
 )
+from jumpstarter_proto.lab.v1.lab_pb2 import Credential
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_client.leasing.conftest import CONTROLLER, FakeController, FakeIssuer, Network
-from jumpstarter_client.leasing.joining import DeniedError, Login, by_issuer, by_token
+from jumpstarter_client.leasing.joining import DeniedError, Login, by_code, by_issuer, by_token
 from jumpstarter_client.leasing.oidc import LoginError
+
+ELSEWHERE = "elsewhere.lab:8082"
 
 
 class Enrolment(EnrolmentServiceServicer):
     """A controller that takes the tokens of `issuers`, and knows who somebody is unless it `refuses` to say."""
 
-    def __init__(self, *issuers: str) -> None:
+    def __init__(self, network: Network, *issuers: str) -> None:
+        self._network = network
         self._issuers = issuers
+        self.codes: list[tuple[str, str]] = []
+        self.leaves: tuple[str, ...] = ()
+        """Hosts that are gone once a code was used."""
         self.refuses: RpcError | None = None
         self.tokens: list[str | bytes] = []
 
     async def ListIssuers(self, request: ListIssuersRequest, call: object) -> ListIssuersResponse:  # noqa: N802
         return ListIssuersResponse(issuers=[Issuer(url=url) for url in self._issuers])
+
+    async def Enrol(self, request: EnrolRequest, call: object) -> Credential:  # noqa: N802
+        self.codes.append((request.kind, request.code))
+        for host in self.leaves:
+            self._network.hosts.pop(host, None)
+        return Credential(
+            kind=request.kind,
+            namespace="lab",
+            name="ann",
+            token="paired",
+            endpoint=ELSEWHERE,
+        )
 
     async def WhoAmI(  # noqa: N802
         self, request: WhoAmIRequest, call: ServerCall[WhoAmIRequest, WhoAmIResponse]
@@ -45,7 +65,7 @@ class Enrolment(EnrolmentServiceServicer):
 
 @pytest.fixture
 def enrolment(network: Network, lab: FakeController) -> Enrolment:
-    enrolment = Enrolment(FakeIssuer.url)
+    enrolment = Enrolment(network, FakeIssuer.url)
     network.hosts[CONTROLLER] = [*network.hosts[CONTROLLER], enrolment]
     return enrolment
 
@@ -77,6 +97,26 @@ async def test_a_token_makes_a_client_when_the_controller_has_taken_it(
         with pytest.raises(RpcError, match="not today") as caught:
             await by_token(CONTROLLER, trust, identity)
         assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    ("leaves", "endpoint"),
+    [((), CONTROLLER), ((CONTROLLER,), ELSEWHERE), ((CONTROLLER, ELSEWHERE), ELSEWHERE)],
+)
+async def test_a_code_makes_a_client_at_the_address_that_was_used_if_it_is_reached_there(  # noqa: PLR0917 - pytest names them
+    network: Network,
+    enrolment: Enrolment,
+    trust: Trust,
+    leaves: tuple[str, ...],
+    endpoint: str,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network.hosts[ELSEWHERE] = network.hosts[CONTROLLER]
+    enrolment.leaves = leaves
+    config = await by_code(CONTROLLER, trust, "ABCD-EFGH")
+    assert enrolment.codes == [("Client", "ABCD-EFGH")]
+    assert config.identity == Identity(Kind.CLIENT, "lab", "ann", "paired")
+    assert (config.endpoint, config.trust) == (endpoint, trust)
 
 
 async def test_who_logs_in_at_an_issuer_is_who_the_controller_says(
@@ -117,10 +157,10 @@ async def test_a_controller_that_does_not_say_who_somebody_is_has_to_be_told(
 async def test_where_nobody_can_log_in_it_is_said(
     network: Network, lab: FakeController, issuer: FakeIssuer, trust: Trust, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network.hosts[CONTROLLER] = [lab, Enrolment()]
+    network.hosts[CONTROLLER] = [lab, Enrolment(network)]
     with pytest.raises(LoginError, match=f"{CONTROLLER} takes no tokens but its own"):
         await by_issuer(CONTROLLER, trust, Login(), lambda _: None)
-    network.hosts[CONTROLLER] = [lab, Enrolment(FakeIssuer.url)]
+    network.hosts[CONTROLLER] = [lab, Enrolment(network, FakeIssuer.url)]
     fetch = issuer.fetch_json
 
     async def without(url: str, *arguments: str, **more: str) -> Reply:

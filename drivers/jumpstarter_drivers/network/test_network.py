@@ -20,6 +20,7 @@ from jumpstarter_client.adapters import tcp_portforward
 from jumpstarter_client.errors import DriverError, DriverInvalidArgument
 from jumpstarter_proto.errors import JumpstarterError
 
+from jumpstarter_drivers.network import steps
 from jumpstarter_drivers.network.driver import EchoNetwork, TcpNetwork, UdpNetwork, UnixNetwork
 from jumpstarter_drivers.testing import serve, serve_async
 
@@ -62,6 +63,39 @@ async def test_each_stream_is_a_connection() -> None:
         await two.send_all(b"two")
         assert await everything(two, 3) == b"TWO"
         assert await everything(one, 3) == b"ONE"
+
+
+async def test_a_text_that_a_service_sends_in_pieces_is_waited_for_as_long_as_it_says_more() -> None:
+    async def greet(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.send_all(b"wel")
+            await trio.sleep(0.05)  # so that they come apart
+            await stream.send_all(b"come")
+            await stream.receive_some()
+
+    async def answer(expect: str) -> object:
+        async with serve_async(TcpNetwork(host="127.0.0.1", port=port)) as client:
+            with trio.fail_after(10):
+                return await steps.exchange.function(client, None, expect=expect)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+        nursery.start_soon(trio.serve_listeners, greet, listeners)
+        assert await answer("welcome") == "welcome"
+        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+
+        async def leave(stream: trio.SocketStream) -> None:
+            async with stream:
+                await stream.send_all(b"bye")
+
+        nursery.start_soon(trio.serve_listeners, leave, listeners)
+        with pytest.raises(JumpstarterError, match=r"closed the connection after b'bye', without 'welcome'"):
+            await answer("welcome")
+        nursery.cancel_scope.cancel()
 
 
 async def test_end_of_input_reaches_the_service_and_its_answer_comes_back() -> None:

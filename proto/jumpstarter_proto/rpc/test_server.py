@@ -36,6 +36,71 @@ async def test_an_idle_connection_delays_no_shutdown(
     assert trio.current_time() < 1
 
 
+class Timed(Echo):
+    """`Sleep` takes as many seconds as it is told, and `Unary` gives the caller's name."""
+
+    async def Sleep(self, request: Bytes, call: Call) -> Bytes:  # noqa: N802
+        await trio.sleep(float(request.value))
+        return request
+
+    async def Unary(self, request: Bytes, call: Call) -> Bytes:  # noqa: N802
+        return Bytes(value=(call.header("x-name") or "nobody").encode())
+
+
+async def test_calls_have_the_grace_of_a_shutdown_and_streams_less(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = Server([Timed()])
+    nursery.start_soon(server.serve_connection, theirs)
+    ended: dict[str, tuple[StatusCode, str, int]] = {}
+
+    async def sleep(seconds: int) -> None:
+        code, details = StatusCode.OK, ""
+        try:
+            await channel.unary(SLEEP, Bytes(value=b"%d" % seconds))
+        except RpcError as error:
+            code, details = error.code, error.details
+        ended[f"{seconds} s"] = code, details, round(trio.current_time())
+
+    async def stream() -> None:
+        with pytest.raises(RpcError) as caught:
+            async with channel.stream(STREAM) as call:
+                await call.receive()
+        ended["stream"] = caught.value.code, caught.value.details, round(trio.current_time())
+
+    gone = (StatusCode.UNAVAILABLE, "the server is shutting down")
+    async with open_channel(ours) as channel, trio.open_nursery() as calls:
+        calls.start_soon(stream)
+        calls.start_soon(sleep, 20)
+        calls.start_soon(sleep, 1000)
+        await trio.testing.wait_all_tasks_blocked()
+        await server.shutdown(100, streams=5)
+    assert ended == {"stream": (*gone, 5), "20 s": (StatusCode.OK, "", 20), "1000 s": (*gone, 100)}
+
+
+async def test_a_shutdown_is_over_with_the_last_call(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = Server([Timed()])
+    nursery.start_soon(server.serve_connection, theirs)
+    async with open_channel(ours) as channel, trio.open_nursery() as calls:
+        calls.start_soon(channel.unary, SLEEP, Bytes(value=b"20"))
+        await trio.testing.wait_all_tasks_blocked()
+        await server.shutdown(1000)
+        assert trio.current_time() == pytest.approx(20, abs=1)
+
+
+async def test_of_several_values_of_a_header_the_last_one_counts(nursery: trio.Nursery) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    nursery.start_soon(Server([Timed()]).serve_connection, theirs)
+    async with open_channel(ours) as channel:
+        for metadata, name in (([("x-name", "ann"), ("x-name", "bob")], b"bob"), ([], b"nobody")):
+            reply = await channel.unary(UNARY, Bytes(), metadata=metadata)
+            assert reply.value == name
+
+
 async def test_a_caller_that_reads_nothing_delays_a_shutdown_by_two_seconds(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
