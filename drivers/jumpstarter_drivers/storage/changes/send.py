@@ -24,6 +24,7 @@ from jumpstarter_drivers.storage.changes.messages import (
     Wanted,
     encode_hashes,
 )
+from jumpstarter_drivers.storage.tasks import together
 
 __all__ = ["ChangeSender"]
 
@@ -118,19 +119,20 @@ class ChangeSender:
         """The hashes of the image's next window; empty where nothing of it matters, and at the end."""
         layout = hasher.layout
 
-        def look() -> tuple[bytes, int, bytes]:
-            data = self._read(layout.window_bytes)
-            self._digest.update(data)
+        def look() -> tuple[int, bytes]:
             everything = layout.everything(len(data))
             mapped = everything if self._checker is None else self._checker.feed(data, layout.block_bytes)
             if mapped == everything:
-                return data, mapped, hasher.hash(data)
+                return mapped, hasher.hash(data)
             view = memoryview(data)
             pieces = [view[at : at + count] for at, count in layout.runs(mapped, len(data))]
-            return data, mapped, hasher.hash(b"".join(pieces))
+            return mapped, hasher.hash(b"".join(pieces))
 
         # A read of a pipe may stall for ever, and Ctrl-C must not wait for it.
-        data, mapped, digests = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+        data = await trio.to_thread.run_sync(self._read, layout.window_bytes, abandon_on_cancel=True)
+        async with together() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, self._digest.update, data)
+            mapped, digests = await trio.to_thread.run_sync(look)
         window = WindowHashes(self._size // layout.window_bytes, len(data), mapped, digests)
         self._size += len(data)
         self._is_at_end = len(data) < layout.window_bytes
