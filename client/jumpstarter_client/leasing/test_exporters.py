@@ -87,6 +87,15 @@ def test_what_changed_is_told_once_and_only_that() -> None:
     free = look([exporter(), exporter(name="two")], [])
     held = look([exporter("LEASE_READY"), exporter(name="two")], [lease()])
     assert [sentence[:17] for _, sentence in changes(free, held)] == ["one is leased: an"]
+    relabelled = look([exporter(), exporter(name="two")], [])
+    for one, state in zip(relabelled, ("AVAILABLE", "AFTER_LEASE_HOOK"), strict=True):
+        given = exporter(state, name=one.name)
+        given.labels["board"], given.labels["soc"] = "rpi5", "x"
+        relabelled[relabelled.index(one)] = look([given], [])[0]
+    assert [sentence for _, sentence in changes(free, relabelled)] == [
+        "one has the labels board=rpi5,soc=x",
+        "two is busy: as it says",
+    ]
     longer = look([exporter("LEASE_READY"), exporter(name="two")], [lease(end=2000009999)])
     assert [one.name for one, _ in changes(held, longer)] == ["one"], "an extension is a change"
     assert [sentence for _, sentence in changes(longer, free[:1])] == ["one is free", "two is deleted"]

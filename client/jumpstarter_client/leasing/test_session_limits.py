@@ -117,6 +117,27 @@ async def test_a_hook_that_is_over_before_anybody_asks_is_heard_to_its_end(
     assert (trio.current_time() > 0) == (before == HOOK), "without a hook nothing is waited for"
 
 
+async def test_a_hook_that_was_seen_to_run_is_heard_to_its_end(
+    autojump_clock: trio.testing.MockClock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Seen(Chatty):
+        """It says how it is, and not how it was."""
+
+        asked = 0
+
+        async def GetStatus(self, request: object, call: object) -> jumpstarter_pb2.GetStatusResponse:  # noqa: N802
+            self.asked += 1
+            return jumpstarter_pb2.GetStatusResponse(status=HOOK if self.asked == 1 else self.status)
+
+    async with reached(Seen(9)) as channel, trio.open_nursery() as nursery:
+        log = SessionLog(channel, hooks=True, everything=False)
+        nursery.start_soon(log.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await end_session(channel, log, pytest.fail)
+        nursery.cancel_scope.cancel()
+    assert len(capfd.readouterr().err.splitlines()) == 9
+
+
 async def test_a_hook_is_waited_for_over_another_connection_when_one_breaks_during_the_question(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -56,6 +56,20 @@ def test_systemd_hears_of_start_reload_and_end(systemd: Systemd) -> None:
     assert systemd.heard() == ["STOPPING=1"]
 
 
+def test_each_time_that_systemd_stops_to_listen_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = str(tmp_path / "notify")
+    manager = ServiceManager(environment={"NOTIFY_SOCKET": address})
+    for said in (1, 2):
+        for _ in range(2):
+            assert not manager.store("x", 0)
+        assert caplog.text.count("systemd cannot be notified") == said
+        with Systemd(address).socket:
+            assert manager.store("x", 0)
+        os.unlink(address)
+
+
 def test_it_is_ready_again_when_a_reload_fails(systemd: Systemd) -> None:
     manager = ServiceManager(environment=systemd.environment)
     with pytest.raises(ValueError, match="broken"), manager.reloading():

@@ -58,7 +58,8 @@ def test_the_token_that_the_controller_takes_is_kept() -> None:
     assert PROVIDER.tokens(Reply(200, {"access_token": "opaque", "id_token": other})).token == "opaque"
     kept = PROVIDER.tokens(Reply(200, {"access_token": ours, "refresh_token": "new"}), "old")
     assert kept.refresh == "new"
-    assert PROVIDER.tokens(Reply(200, {"access_token": ours}), "old").refresh == "old"
+    for none in ({}, {"refresh_token": ""}, {"refresh_token": None}, {"refresh_token": 5}):
+        assert PROVIDER.tokens(Reply(200, {"access_token": ours, **none}), "old").refresh == "old"
     assert ours not in repr(kept)
     assert "new" not in repr(kept)
 
