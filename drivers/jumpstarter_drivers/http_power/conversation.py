@@ -6,56 +6,21 @@ import ssl
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 
 import trio
 from jumpstarter_proto.json_texts import parse_json
-from jumpstarter_proto.private_files import read_private
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.http_power.credentials import Authenticator, Credentials, Scheme
 from jumpstarter_drivers.http_power.exchange import Answer, Origin, Request, exchange
 from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
 
-__all__ = ["Conversation", "Trust", "read_password"]
+__all__ = ["Conversation"]
 
 MAX_MESSAGE_LENGTH = 120
 _LOGOUT_SECONDS = 2.0
 _locks: weakref.WeakValueDictionary[Origin, trio.Lock] = weakref.WeakValueDictionary()
 """By device: outlets of one power strip may be those of several boards, and small devices serve one user at a time."""
-
-
-@dataclass(frozen=True)
-class Trust:
-    """Which certificates are believed, of a device with https."""
-
-    ca: str | None = None
-    """A file with the only authorities; None is the system's."""
-    is_insecure: bool = False
-
-    def context(self) -> ssl.SSLContext:
-        """Blocking: it reads files. OSError if it cannot."""
-        context = ssl.create_default_context(cafile=self.ca)
-        if self.is_insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
-
-
-def read_password(password: str | None, file: str | None) -> str | None:
-    """The configured password, or the first line of the file that only the exporter's user can read. Blocking.
-
-    Raises:
-        PrivateFileError: it cannot be read, or others can read it.
-        ValueError: it is no text.
-    """
-    if file is None:
-        return password
-    try:
-        return read_private(Path(file).expanduser()).decode().partition("\n")[0].rstrip("\r")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is no text; write the password into its first line") from None
 
 
 class Conversation:

@@ -13,12 +13,13 @@ from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, export
 from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_drivers.http_power.conversation import Conversation, Trust, read_password
+from jumpstarter_drivers.http_power.conversation import Conversation
 from jumpstarter_drivers.http_power.credentials import Credentials, Scheme
 from jumpstarter_drivers.http_power.device_table import DEVICES, HttpDevice
 from jumpstarter_drivers.http_power.exchange import Answer, Origin, Request
 from jumpstarter_drivers.http_power.templates import fill_path, fill_request, make_request
 from jumpstarter_drivers.power.answers import Measure, find_measures, find_number, find_text
+from jumpstarter_drivers.power.device_access import Trust, read_password
 from jumpstarter_drivers.power.outlet import OutletRefused, RemoteOutlet
 from jumpstarter_drivers.power.reading import PowerReading
 

@@ -27,7 +27,7 @@ from jumpstarter_drivers.http_power.driver import (
 from jumpstarter_drivers.power.client import PowerClient, PowerReading
 from jumpstarter_drivers.testing import serve, serve_async
 from tests.support.web_outlet_models import shelly_gen1, shelly_gen2, tasmota
-from tests.support.web_outlets import WebOutlets, serve_outlets
+from tests.support.web_outlets import Asked, Reply, WebOutlets, serve_outlets
 
 PASSWORD = 'p"ä ss&word=%41+'
 
@@ -251,6 +251,18 @@ def test_the_wrong_kind_of_device_is_said() -> None:
         pytest.raises(DriverError, match="has no POST /rpc; check what kind of device it is"),
     ):
         client.on()
+
+
+def test_a_cycle_whose_off_is_not_confirmed_switches_on_again() -> None:
+    def silent_while_off(device: WebOutlets, asked: Asked) -> Reply:
+        is_question = asked.path == "/relay/0" and not asked.query
+        return Reply("", 503) if is_question and not device.is_on[0] else shelly_gen1(device, asked)
+
+    with serve_outlets(silent_while_off, first=0) as device, serve(outlet(device, "shelly-gen1")) as client:
+        client.on()
+        with pytest.raises(DriverError, match=r"was not switched off within 3 s: .*error 503"):
+            client.cycle(wait=0)
+        assert device.is_on[0]
 
 
 # --- passwords

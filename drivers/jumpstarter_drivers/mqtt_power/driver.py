@@ -14,10 +14,10 @@ from jumpstarter_exporter.driver import DeviceMissing, export
 from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_drivers.http_power.conversation import Trust, read_password
 from jumpstarter_drivers.mqtt_power.broker import Broker, Message, visit
 from jumpstarter_drivers.mqtt_power.device_table import DEVICES, MqttDevice
 from jumpstarter_drivers.power.answers import Measure, find_measures, find_text
+from jumpstarter_drivers.power.device_access import Trust, read_password
 from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable, RemoteOutlet
 from jumpstarter_drivers.power.reading import PowerReading
 

@@ -62,7 +62,8 @@ class PowerInterface(Driver):
         """Switch off, wait so many seconds, switch on.
 
         The exporter does all of it, and a cycle that is interrupted (Ctrl-C, a lost connection, the end of
-        the session) switches the board on at once: no board stays dark because its user went away.
+        the session), or that fails while it switches off, switches the board on at once: no board stays dark because
+        its user went away.
         """
         if not 0 <= wait < float("inf"):
             raise ValueError(f"wait is {wait:g}; it takes seconds, 0 or more")
@@ -73,6 +74,13 @@ class PowerInterface(Driver):
             except trio.Cancelled:
                 with trio.fail_after(self.switch_seconds, shield=True):
                     await self._run(self.on)
+                raise
+            except Exception:  # any driver's: the outlet may be off all the same
+                try:
+                    with trio.fail_after(self.switch_seconds, shield=True):
+                        await self._run(self.on)
+                except Exception as error:  # what went wrong before is said to the user
+                    self.logger.warning("the board may be off; it was not switched on again: %s", error)
                 raise
             with trio.fail_after(self.switch_seconds, shield=True):
                 await self._run(self.on)

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from jumpstarter_exporter.driver import DeviceMissing, export
 from jumpstarter_proto.documents import nearest
 
-from jumpstarter_drivers.http_power.conversation import read_password
+from jumpstarter_drivers.power.device_access import read_password
 from jumpstarter_drivers.power.outlet import OutletRefused, RemoteOutlet
 from jumpstarter_drivers.power.reading import PowerReading
 from jumpstarter_drivers.snmp_power.agent import AuthProtocol, Community, PrivProtocol, SnmpAgent, User

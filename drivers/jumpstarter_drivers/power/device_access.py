@@ -1,0 +1,48 @@
+"""What is needed to be let in by a device of the network: a password, and the certificates that are believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jumpstarter_proto.private_files import read_private
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Trust", "read_password"]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Which certificates are believed."""
+
+    ca: str | None = None
+    """A file with the only authorities; None is the system's."""
+    is_insecure: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """Blocking: it reads files. OSError if it cannot."""
+        import ssl  # noqa: PLC0415 - five megabytes, for devices with TLS
+
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.is_insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def read_password(password: str | None, file: str | None) -> str | None:
+    """The configured password, or the first line of the file that only the exporter's user can read. Blocking.
+
+    Raises:
+        PrivateFileError: it cannot be read, or others can read it.
+        ValueError: it is no text.
+    """
+    if file is None:
+        return password
+    try:
+        return read_private(Path(file).expanduser()).decode().partition("\n")[0].rstrip("\r")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is no text; write the password into its first line") from None
