@@ -74,6 +74,20 @@ def test_the_environment_names_an_exporter(tmp_path: Path, monkeypatch: pytest.M
         assert client.name == "mine"
 
 
+def test_a_lease_of_the_environment_is_reached_by_a_named_exporter_or_the_shells_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JMP_LEASE", "mine")
+    with pytest.raises(JumpstarterError, match="nobody said who you are"), connect():
+        pytest.fail("it is a controller's")
+    with daemon(tmp_path / "mine", "named"), connect(str(tmp_path / "mine")) as client:
+        assert client.name == "named"
+    with daemon(tmp_path / "lease", "leased"):
+        monkeypatch.setenv("JUMPSTARTER_HOST", str(tmp_path / "lease"))
+        with connect() as client:
+            assert client.name == "leased"
+
+
 def test_the_systems_daemon_comes_before_the_users(tmp_path: Path) -> None:
     user = tmp_path / "run" / "jumpstarter" / "exporter.sock"
     with daemon(user, "user"):

@@ -9,7 +9,18 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc._metadata import decode_metadata, encode_metadata
 
 from jumpstarter_client.errors import AddressError
-from jumpstarter_client.resolve import BuiltIn, Tcp, Unix, candidates, choosing, parse_host, passphrase
+from jumpstarter_client.resolve import (
+    BuiltIn,
+    Tcp,
+    Unix,
+    board_of,
+    candidates,
+    choosing,
+    overriding,
+    parse_host,
+    passphrase,
+    socket_of,
+)
 
 
 def test_an_exporter_that_is_named_is_the_only_candidate() -> None:
@@ -89,6 +100,35 @@ def test_tls_is_left_out_only_when_asked_for(name: str) -> None:
 def test_passphrase_goes_with_every_call_when_it_is_set() -> None:
     assert passphrase({}) == []
     assert passphrase({"JMP_GRPC_PASSPHRASE": "s"}) == [("x-jumpstarter-passphrase", "s")]
+
+
+def test_a_board_that_is_asked_for_counts_before_that_of_the_environment() -> None:
+    environment = {"JUMPSTARTER_BOARD": "rpi5"}
+    assert (board_of("rpi4", environment), board_of(None, environment)) == ("rpi4", "rpi5")
+    assert board_of(None, {}) is board_of("", {"JUMPSTARTER_BOARD": ""}) is None
+
+
+def test_the_socket_of_a_boards_own_process_is_used_where_there_is_one(tmp_path: Path) -> None:
+    door, own = str(tmp_path / "exporter.sock"), tmp_path / "boards" / "rpi4.sock"
+    assert socket_of(door, "rpi4") == door
+    own.parent.mkdir()
+    own.touch()
+    assert socket_of(door, "rpi4") == str(own)
+    assert socket_of(door, "rpi5") == socket_of(door, None) == door
+
+
+@pytest.mark.parametrize(
+    ("how", "metadata"),
+    [
+        ("", []),
+        ("yes", []),
+        ("1", [("x-jumpstarter-override", "1")]),
+        ("force", [("x-jumpstarter-override", "1"), ("x-jumpstarter-force", "1")]),
+    ],
+)
+def test_who_takes_part_in_a_lease_says_so(how: str, metadata: list[tuple[str, str]]) -> None:
+    assert overriding({"JUMPSTARTER_OVERRIDE": how}) == metadata
+    assert overriding({}) == []
 
 
 @given(st.text(min_size=1))

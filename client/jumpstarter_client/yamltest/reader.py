@@ -60,7 +60,6 @@ class _Reader:
             raise document.error(
                 ("variables",), f"this test has no variable {wrong!r}; {nearest(wrong, variables)}"
             )
-        self._known = variables | self._given
         self._known = self._resolved(variables)
         if not data.get("steps"):
             raise document.error(("steps",), "the test has no steps; add some below `steps:`")

@@ -9,7 +9,7 @@ from jumpstarter_proto.errors import ExitCode
 
 from jumpstarter_client.yamltest.duration import parse_duration
 from jumpstarter_client.yamltest.model import BoardTest, Call, Group
-from jumpstarter_client.yamltest.reader import read
+from jumpstarter_client.yamltest.reader import locate, read
 from jumpstarter_client.yamltest.variables import substitute
 
 
@@ -84,6 +84,7 @@ always:
         ("steps: [{timeout: 5}]", "this step does nothing"),
         ("steps: [{power.on: , timeout: soon}]", "'soon' is no duration"),
         ("steps: [{power.on: , retries: -1}]", "retries is -1"),
+        ("steps: [{power.on: , retries: 1001}]", "retries is 1001; it takes 0 to 1000"),
         ("steps: [{log: a, device: rpi4}]", "log needs no device"),
         ("steps: [{log: '${x}'}]", "the variable 'x' is not set; none is set"),
         (
@@ -105,6 +106,26 @@ def test_what_makes_no_sense_is_named_with_its_place(tmp_path: Path, text: str, 
         made(tmp_path, text)
     assert words in str(caught.value)
     assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_step_may_be_tried_a_thousand_times_more(tmp_path: Path) -> None:
+    assert made(tmp_path, "steps: [{power.on: , retries: 1000}]").steps[0].retries == 1000
+
+
+def test_a_file_is_beside_its_test_or_else_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    (here / "card.img").touch()
+    test = there / "test.yaml"
+    assert locate(test, "card.img") == Path("card.img")
+    assert locate(test, "none.img") == there / "none.img"
+    assert locate(test, str(here / "card.img")) == here / "card.img"
+    (there / "card.img").touch()
+    assert locate(test, "card.img") == there / "card.img"
 
 
 def test_a_variable_that_the_test_does_not_have_cannot_be_given(tmp_path: Path) -> None:
