@@ -54,6 +54,9 @@ async def test_a_visit_lasts_as_long_as_a_connection_and_a_while_behind_the_last
         mock_clock.jump(1000)
         async with desk.visit() as second:
             assert await since(second) == began
+        mock_clock.jump(1000)
+        async with desk.visit() as third:
+            assert await since(third) == began, "the first is there still"
     mock_clock.jump(LEAVE_SECONDS - 1)
     async with desk.visit() as again:
         assert await since(again) == began, "between two commands there is no connection"

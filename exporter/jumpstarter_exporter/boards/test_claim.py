@@ -195,6 +195,21 @@ async def test_what_killed_processes_leave_is_removed_and_what_is_held_stays(
         assert set(folder.iterdir()) == {held, folder / "other"}
 
 
+async def test_what_another_user_has_left_is_theirs_to_remove(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = folder / "jumpstarter-board-0"
+    left.touch()
+    own = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: own + 1)
+    claim.sweep()
+    assert left.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(claim, "FOLDERS", (folder,))
+    claim.sweep()
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("kind", ["a pipe", "a link", "a loop of links", "a hard link"])
 async def test_what_somebody_puts_there_instead_keeps_nobody_from_their_board(
     file: Path, folder: Path, kind: str, caplog: pytest.LogCaptureFixture

@@ -212,6 +212,7 @@ def test_boards_that_exchange_devices_change_together() -> None:
             "'usb port 3' is no USB port; it takes one such as 1-1.4",
         ),
         ("boards: {Rpi 4: {ports: ['1-1']}}", "'Rpi 4' is no name for a board; it takes lower-case letters"),
+        (f"boards: {{{'a' * 31}: {{ports: ['1-1']}}}}", "at most 30"),
         ("boards: {a: {devices: [x]}, b: {devices: [x]}}", "x is of the board a already; remove one of them"),
         ("boards: {a: {ports: ['1-1']}, pi4-a: {ports: ['1-2']}}", "a is the board pi4-a, too; give one"),
         ("boards: {a: {ports: ['1-1']}, a: {ports: ['1-2']}}", "'a'"),
@@ -225,6 +226,12 @@ def test_a_mistake_in_boards_yaml_says_where_and_what(text: str, sentence: str) 
         parse_boards(Path("boards.yaml"), text.encode(), "pi4")
     assert sentence in str(caught.value)
     assert str(caught.value).startswith("boards.yaml:1:")
+
+
+def test_a_boards_name_may_have_thirty_letters() -> None:
+    text = f"boards: {{{'a' * 30}: {{ports: ['1-1']}}}}"
+    (rule,) = parse_boards(Path("boards.yaml"), text.encode(), "pi4").boards
+    assert rule.name == "a" * 30
 
 
 def test_boards_yaml_is_read() -> None:

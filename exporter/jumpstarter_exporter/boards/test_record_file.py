@@ -49,3 +49,8 @@ async def test_a_disk_that_takes_nothing_is_said_once(
     os.remove(tmp_path / "occupancy")
     await record.write({"lease": "c"})
     assert await record.read() == {"lease": "c"}
+    (tmp_path / "occupancy").rename(tmp_path / "aside")
+    (tmp_path / "occupancy").write_text("in the way again")
+    await record.write({"lease": "d"})
+    await record.write({"lease": "e"})
+    assert caplog.text.count("Make room there") == 2, "it had been well in between"

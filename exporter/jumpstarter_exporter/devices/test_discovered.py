@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 from jumpstarter_drivers.serial.driver import PySerial
 
 from jumpstarter_exporter.devices.discovered import DiscoveredDevice, spec_of, tree_of
@@ -51,6 +52,16 @@ def test_a_profile_that_its_driver_does_not_take_is_a_fault_with_its_place() -> 
     assert console.fault.startswith(
         "mine.yaml:5:12: profiles.mine.config.ulr: serial.PySerial has no key 'ulr'"
     )
+
+
+def test_a_device_that_is_in_no_port_has_no_label_of_one() -> None:
+    found = KnownDevices().inspect(pi4().tree, combine(shipped(), []), shipped_tables(), pi4().use)
+    device = msgspec.structs.replace(found.devices[0].device, port="", labels={})
+    assert spec_of(device).given_labels.keys() == {
+        "jumpstarter.dev/profile",
+        "jumpstarter.dev/identity",
+        "jumpstarter.dev/identity-reason",
+    }
 
 
 def test_labels_of_a_profile_are_labels_of_the_device() -> None:

@@ -279,3 +279,29 @@ def test_what_cannot_be_read_is_never_written_over(
     file.write(devices.known)
     assert place.read_text() == "{"
     assert "cannot be set aside (Permission denied)" in caplog.text
+
+
+def test_a_disk_that_takes_no_names_is_said_once_each_time_and_they_are_kept_when_it_takes_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    devices, folder = KnownDevices(), tmp_path / "state"
+    file = KnownFile(folder)
+
+    def written(serial: str) -> int:
+        """How often it was said until then that they are not kept."""
+        look(devices, {2: (FT232R, serial)})
+        file.write(devices.known)
+        return caplog.text.count(f"cannot be kept in {folder}: ")
+
+    folder.touch()  # in its place
+    assert [written("A"), written("B")] == [1, 1]
+    folder.unlink()
+    assert written("B") == 1
+    assert KnownFile(folder).read() == devices.known
+    before = (folder / "discovered.json").stat().st_mtime_ns
+    assert written("B") == 1
+    assert (folder / "discovered.json").stat().st_mtime_ns == before, "nothing is new"
+    (folder / "discovered.json").rename(tmp_path / "aside")
+    folder.rmdir()
+    folder.touch()
+    assert [written("C"), written("D")] == [2, 2]
