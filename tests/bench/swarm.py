@@ -20,7 +20,7 @@ WARM = 50
 """Connected before the first reading, so that what is loaded once does not count for each."""
 STEPS = (0, 500, 500, 1000)
 PROCESSES = 2
-MOST_KIB = 120
+MOST_KIB = 64
 IDLE_SECONDS = 30.0
 
 
