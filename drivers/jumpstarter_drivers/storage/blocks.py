@@ -355,15 +355,23 @@ class Device:
                     progress(done)
         return done
 
-    async def read_pieces(self, places: Sequence[tuple[int, int]]) -> bytes:
+    async def read_pieces(
+        self, places: Sequence[tuple[int, int]], *, damaged_is_nothing: bool = False
+    ) -> bytes:
         """What is at these places (offset and length), one behind the other, from the device and not from memory.
 
-        It is shorter where the device ends.
+        It is shorter where the device ends, and with `damaged_is_nothing` empty where some of it cannot be read: what
+        is written over need not be readable before.
         """
 
         def take() -> bytes:
             with self._descriptor.use() as fd:
-                pieces = [_read_fully(fd, offset, length) for offset, length in places]
+                try:
+                    pieces = [_read_fully(fd, offset, length) for offset, length in places]
+                except OSError as error:
+                    if damaged_is_nothing and error.errno in (errno.EIO, errno.EREMOTEIO):
+                        return b""
+                    raise
                 if places:
                     begin, (last, length) = places[0][0], places[-1]
                     _forget(fd, begin, last + length - begin)

@@ -221,7 +221,7 @@ class ChangeReceiver:
         mask = window.mapped if isinstance(window, WindowHashes) else window.mask
         start = window.index * layout.window_bytes
         places = [(start + offset, count) for offset, count in layout.runs(mask, window.length)]
-        data = await device.read_pieces(places)
+        data = await device.read_pieces(places, damaged_is_nothing=isinstance(window, WindowHashes))
         return await in_device_thread(self._threads, self._medium.hasher.hash, data)
 
     def _wake(self) -> None:

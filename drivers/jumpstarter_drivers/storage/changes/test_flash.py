@@ -255,6 +255,29 @@ def test_disk_that_fails_in_the_middle_is_named_partly_written(
     assert card.read_bytes() == IMAGE
 
 
+def test_what_cannot_be_read_any_more_is_written_over(
+    card: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, damaged = os.pread, [6 * MIB]
+
+    def pread(fd: int, count: int, offset: int) -> bytes:
+        if any(offset <= place < offset + count for place in damaged):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, count, offset)
+
+    def pwritev(fd: int, buffers: list[memoryview], offset: int) -> int:
+        count = write(fd, buffers, offset)
+        damaged[:] = [place for place in damaged if not offset <= place < offset + count]
+        return count
+
+    write = os.pwritev
+    monkeypatch.setattr(os, "pread", pread)
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    with storage(card) as client:
+        assert flash(client, image)["written"] == 4 * MIB
+    assert card.read_bytes() == IMAGE
+
+
 class Raw:
     """A client that says what a test wants it to."""
 
