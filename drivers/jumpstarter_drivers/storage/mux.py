@@ -28,7 +28,8 @@ from jumpstarter_drivers.storage.blocks import Device, NoSpace, Progress, Storag
 from jumpstarter_drivers.storage.changes.medium import Medium
 from jumpstarter_drivers.storage.changes.messages import VERSION as CHANGES_VERSION
 from jumpstarter_drivers.storage.changes.plan import FlashPlan
-from jumpstarter_drivers.storage.changes.receive import ChangeReceiver
+from jumpstarter_drivers.storage.changes.receive import ChangeReceiver, PlannedFlash
+from jumpstarter_drivers.storage.changes.stream import StreamedChanges
 from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.mark import Mark
 from jumpstarter_drivers.storage.state import Content, Image, Operation, Position, StorageState
@@ -309,7 +310,7 @@ class StorageMux(Driver):
     @asynccontextmanager
     async def _image(
         self, handle: dict[str, JSON], options: WriteOptions
-    ) -> AsyncIterator[ImageStream | ChangeReceiver]:
+    ) -> AsyncIterator[ImageStream | PlannedFlash]:
         """The image, looked at: nothing is written or switched before."""
         with self._operation("starting", options.size):
             if options.changes:
@@ -322,7 +323,8 @@ class StorageMux(Driver):
                 image = ImageStream(source, options.compression, self.threads)
                 await image.start()
                 self._check_content(image.content, options.force)
-                yield image
+                is_compared = handle.get("kind") == "presigned_request"
+                yield StreamedChanges(image, self._medium, self.threads) if is_compared else image
 
     def _check_content(self, content: ImageContent, force: bool | None) -> None:
         if self.content_check == "off":
@@ -337,16 +339,16 @@ class StorageMux(Driver):
         by_setting = "`content_check: off` in the exporter's configuration"
         check_content(content, force=bool(force), way_to_insist=by_setting if force is None else "--force")
 
-    async def _write(self, image: ImageStream | ChangeReceiver, options: WriteOptions) -> JSON:
+    async def _write(self, image: ImageStream | PlannedFlash, options: WriteOptions) -> JSON:
         self.state.check_host()
         path = await self._find()
         found = Device(path, writable=True, limiter=self._disk, flush_timeout=self.storage_fsync_timeout)
-        async with self._medium.opened(
-            found, holds=self.hold and isinstance(image, ChangeReceiver)
-        ) as device:
+        async with self._medium.opened(found, holds=self.hold and isinstance(image, PlannedFlash)) as device:
             limit = await self._room(device, options.size)
             verify = self.verify if options.verify is None else options.verify
-            if isinstance(image, ChangeReceiver):
+            if isinstance(image, StreamedChanges):
+                image.stream.has_medium_size = device.is_block_device or self.has_size
+            if isinstance(image, PlannedFlash):
                 result = await self._write_changes(image, device, limit, options.size, verify)
             else:
                 result = await self._write_all(image, device, limit, options.size, verify)
@@ -376,7 +378,7 @@ class StorageMux(Driver):
         return Image(length, digest, round(trio.current_time() - started, 3), verify, image.remarks())
 
     async def _write_changes(
-        self, image: ChangeReceiver, device: Device, limit: int | None, size: int | None, verify: bool
+        self, image: PlannedFlash, device: Device, limit: int | None, size: int | None, verify: bool
     ) -> Image:
         """The storage is marked incomplete once a block is about to be written, which may be never."""
         started = trio.current_time()
@@ -405,7 +407,7 @@ class StorageMux(Driver):
             await self._medium.settle()
             await begin_write()  # a mark that an earlier write has left goes, too
         seconds = round(trio.current_time() - started, 3)
-        return Image(length, image.sha256 if verify else "", seconds, verify, [], image.counts())
+        return Image(length, image.sha256 if verify else "", seconds, verify, image.remarks(), image.counts())
 
     async def _room(self, device: Device, size: int | None) -> int | None:
         bounds = [bound for bound in (self.limit(), await device.room()) if bound is not None]

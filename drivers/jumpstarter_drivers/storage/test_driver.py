@@ -598,14 +598,16 @@ def test_url_that_is_cut_short_is_an_error(card: Path, web: str) -> None:
     with storage(card) as client:
         with pytest.raises(DriverError):
             client.flash(f"{web}/cut.img")
-        assert facts(client) == ("off", "incomplete")
+        assert facts(client) == ("dut", "as found")  # less than a window came
+    assert card.read_bytes() == b"what was there before"
 
 
 def test_url_of_a_damaged_packed_image_is_an_error(card: Path, web: str) -> None:
     with storage(card) as client:
         with pytest.raises(DriverError, match="xz content ends too early"):
             client.flash(f"{web}/damaged.xz")
-        assert facts(client) == ("off", "incomplete")
+        assert facts(client) == ("dut", "as found")
+    assert card.read_bytes() == b"what was there before"
 
 
 def test_targets_are_for_flashers_that_have_them(card: Path, image: Path, tmp_path: Path) -> None:

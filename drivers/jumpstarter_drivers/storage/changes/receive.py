@@ -30,7 +30,7 @@ from jumpstarter_drivers.storage.changes.plan import Answer, FlashPlan, Read, Wr
 from jumpstarter_drivers.storage.content import in_device_thread
 from jumpstarter_drivers.storage.tasks import together
 
-__all__ = ["ChangeReceiver"]
+__all__ = ["ChangeReceiver", "PlannedFlash"]
 
 AHEAD = 8
 """Windows that the client may have open: 32 MiB of its memory, and half a second of a card's reading."""
@@ -40,29 +40,15 @@ _READERS = 2
 T = TypeVar("T")
 
 
-class ChangeReceiver:
-    """One flash. `start`, then `write`, then `verify` what was written once it is flushed."""
+class PlannedFlash:
+    """One flash by a plan: `write` what differs, then `verify` what was written once it is flushed."""
 
-    def __init__(self, source: Source, sink: Sink, medium: Medium, threads: DeviceThreads) -> None:
-        self._sink = sink
+    def __init__(self, medium: Medium, threads: DeviceThreads) -> None:
         self._medium = medium
         self._threads = threads
-        self._reader = MessageReader(medium.hasher.layout)
-        self._chunks = aiter(source)
-        self._messages: deque[Message] = deque()
         self._plan: FlashPlan | None = None
-        self._news = trio.Event()
         self.sha256 = ""
-        """Of the whole image, as the client says; known after `write`."""
-
-    async def start(self) -> Content:
-        """Tell the client how to hash; what the image is. Raises ContentError."""
-        hasher = self._medium.hasher
-        await self._sink.send_all(Begin(hasher.layout, AHEAD, hasher.key).encode())
-        message = await self._next_message()
-        if not isinstance(message, Head):
-            raise MessageError("the client does not begin with the image's head; update the client")
-        return identify(message.data)
+        """Of the whole image; known after `write`."""
 
     async def write(
         self,
@@ -72,7 +58,7 @@ class ChangeReceiver:
         begin_write: Callable[[], Awaitable[None]],
         progress: Callable[[FlashPlan], None],
     ) -> FlashPlan:
-        """Write what differs; `begin_write` comes before each write. Raises what is wrong with device or client.
+        """Write what differs; `begin_write` comes before each write. Raises what is wrong with device or image.
 
         A cancel or error leaves blocks written and others not.
         """
@@ -89,12 +75,23 @@ class ChangeReceiver:
         )
         self._plan = plan
         await device.forget()
-        async with together() as nursery:
-            nursery.start_soon(self._answer_all, plan, device, begin_write, progress)
-            await self._take_all(plan, device, begin_write, progress)
+        await self._carry_out(plan, device, begin_write, progress)
         assert plan.size is not None
         await device.set_length(plan.size)
         return plan
+
+    async def _carry_out(
+        self,
+        plan: FlashPlan,
+        device: Device,
+        begin_write: Callable[[], Awaitable[None]],
+        progress: Callable[[FlashPlan], None],
+    ) -> None:
+        raise NotImplementedError
+
+    def remarks(self) -> list[str]:
+        """At the end: what of the image was left out, as far as it is known here."""
+        return []
 
     async def verify(self, device: Device, progress: Callable[[int], None]) -> None:
         """Read back what was written, which is flushed, and compare. Raises VerifyFailed."""
@@ -120,6 +117,52 @@ class ChangeReceiver:
     def _begun(self) -> FlashPlan:
         assert self._plan is not None, "write comes first"
         return self._plan
+
+    async def _write_zeros(self, plan: FlashPlan, device: Device, answer: Answer) -> None:
+        zeros = memoryview(bytes(plan.layout.window_bytes))
+        await device.write_pieces(
+            [(offset, zeros[:length]) for offset, length in plan.places_of_zeros(answer)]
+        )
+
+    async def _hashes(self, device: Device, window: WindowHashes | WrittenWindow) -> bytes:
+        layout = self._medium.hasher.layout
+        mask = window.mapped if isinstance(window, WindowHashes) else window.mask
+        start = window.index * layout.window_bytes
+        places = [(start + offset, count) for offset, count in layout.runs(mask, window.length)]
+        data = await device.read_pieces(places, damaged_is_nothing=isinstance(window, WindowHashes))
+        return await in_device_thread(self._threads, self._medium.hasher.hash, data)
+
+
+class ChangeReceiver(PlannedFlash):
+    """An image at a client that hashes it. `start` comes first."""
+
+    def __init__(self, source: Source, sink: Sink, medium: Medium, threads: DeviceThreads) -> None:
+        super().__init__(medium, threads)
+        self._sink = sink
+        self._reader = MessageReader(medium.hasher.layout)
+        self._chunks = aiter(source)
+        self._messages: deque[Message] = deque()
+        self._news = trio.Event()
+
+    async def start(self) -> Content:
+        """Tell the client how to hash; what the image is. Raises ContentError."""
+        hasher = self._medium.hasher
+        await self._sink.send_all(Begin(hasher.layout, AHEAD, hasher.key).encode())
+        message = await self._next_message()
+        if not isinstance(message, Head):
+            raise MessageError("the client does not begin with the image's head; update the client")
+        return identify(message.data)
+
+    async def _carry_out(
+        self,
+        plan: FlashPlan,
+        device: Device,
+        begin_write: Callable[[], Awaitable[None]],
+        progress: Callable[[FlashPlan], None],
+    ) -> None:
+        async with together() as nursery:
+            nursery.start_soon(self._answer_all, plan, device, begin_write, progress)
+            await self._take_all(plan, device, begin_write, progress)
 
     async def _next_message(self) -> Message | None:
         while not self._messages:
@@ -209,20 +252,6 @@ class ChangeReceiver:
                     case None:
                         news = self._news
                         await news.wait()
-
-    async def _write_zeros(self, plan: FlashPlan, device: Device, answer: Answer) -> None:
-        zeros = memoryview(bytes(plan.layout.window_bytes))
-        await device.write_pieces(
-            [(offset, zeros[:length]) for offset, length in plan.places_of_zeros(answer)]
-        )
-
-    async def _hashes(self, device: Device, window: WindowHashes | WrittenWindow) -> bytes:
-        layout = self._medium.hasher.layout
-        mask = window.mapped if isinstance(window, WindowHashes) else window.mask
-        start = window.index * layout.window_bytes
-        places = [(start + offset, count) for offset, count in layout.runs(mask, window.length)]
-        data = await device.read_pieces(places, damaged_is_nothing=isinstance(window, WindowHashes))
-        return await in_device_thread(self._threads, self._medium.hasher.hash, data)
 
     def _wake(self) -> None:
         self._news.set()

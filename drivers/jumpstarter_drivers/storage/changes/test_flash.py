@@ -30,6 +30,7 @@ from jumpstarter_drivers.storage.changes.messages import (
     encode_hashes,
 )
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxClient, StorageMuxFlasherClient
+from jumpstarter_drivers.storage.conftest import Web
 from jumpstarter_drivers.storage.driver import FileStorage, MockStorageMux
 from jumpstarter_drivers.testing import serve, serve_async
 from tests.support.images import mbr
@@ -275,6 +276,39 @@ def test_what_cannot_be_read_any_more_is_written_over(
     monkeypatch.setattr(os, "pwritev", pwritev)
     with storage(card) as client:
         assert flash(client, image)["written"] == 4 * MIB
+    assert card.read_bytes() == IMAGE
+
+
+def test_an_image_from_a_url_is_compared_by_the_exporter(card: Path, web: Web) -> None:
+    web.body = IMAGE
+    with storage(card) as client:
+        change(card, 100, 5 * MIB)
+        result = client.flash(web.url)
+        assert isinstance(result, FlashResult)
+        assert (result.bytes, result.sha256) == (len(IMAGE), hashlib.sha256(IMAGE).hexdigest())
+        assert result.changes is not None
+        assert (result.changes["read"], result.changes["written"]) == (len(IMAGE), 2 * BLOCK)
+        again = client.flash(web.url)
+        assert isinstance(again, FlashResult)
+        assert again.changes is not None
+        assert (again.changes["read"], again.changes["written"]) == (0, 0)
+        assert facts(client) == ("dut", "complete")
+    assert card.read_bytes() == IMAGE
+
+
+def test_an_image_from_a_url_that_is_damaged_behind_what_was_written_leaves_it_incomplete(
+    card: Path, web: Web
+) -> None:
+    web.body = gzip.compress(IMAGE, 1)[:-10_000]
+    change(card, 100)
+    with storage(card) as client:
+        with pytest.raises(DriverError, match="gzip content ends too early"):
+            client.flash(web.url)
+        assert facts(client) == ("off", "incomplete")
+        web.body = gzip.compress(IMAGE, 1)
+        result = client.flash(web.url)
+        assert isinstance(result, FlashResult)
+        assert result.verified
     assert card.read_bytes() == IMAGE
 
 
