@@ -117,6 +117,7 @@ class Camera:
         self._changed = trio.Event()
         self._came = trio.Event()
         self._count = 0
+        self._last_viewed = float("-inf")
         self._damaged = 0
         self._damage = ""
         self._times: deque[float] = deque(maxlen=FPS_FRAMES)
@@ -141,6 +142,7 @@ class Camera:
             yield Viewer(self)
         finally:
             self.viewers -= 1
+            self._last_viewed = trio.current_time()
             self._change()
 
     async def changed(self) -> None:
@@ -235,10 +237,12 @@ class Camera:
     async def _until_idle(self) -> None:
         while True:
             await self._until(lambda: self.viewers == 0)
-            with trio.move_on_after(self._idle_seconds):
+            # A viewer may have come and gone while nobody noticed, as one does who finds a fresh picture.
+            left = self._last_viewed + self._idle_seconds - trio.current_time()
+            if left <= 0:
+                return
+            with trio.move_on_after(left):
                 await self._until(lambda: self.viewers > 0)
-                continue
-            return
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
