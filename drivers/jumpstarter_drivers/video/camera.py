@@ -31,6 +31,8 @@ RETRY_SECONDS = (0.5, 8.0)
 """Between two starts of a source: at first, and at most."""
 FPS_FRAMES = 30
 """The frame rate is that of so many pictures."""
+MIN_FPS_SECONDS = 0.5
+"""Of shorter times it is not told: the first pictures may come at once."""
 
 
 class CameraState(Enum):
@@ -130,7 +132,7 @@ class Camera:
         if self.state is not CameraState.LIVE or len(times) < 2:
             return None
         span = max(times[-1], trio.current_time() - 1) - times[0]
-        return (len(times) - 1) / span if span > 0 else None
+        return (len(times) - 1) / span if span >= MIN_FPS_SECONDS else None
 
     @contextmanager
     def viewing(self) -> Iterator[Viewer]:

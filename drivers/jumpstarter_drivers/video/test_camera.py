@@ -101,3 +101,13 @@ async def test_slow_viewer_gets_the_newest_picture_once(autojump_clock: trio.tes
             third = await viewer.next()
         assert second.number >= first.number + 50
         assert third.number == second.number + 1
+
+
+async def test_frame_rate_is_that_of_the_last_pictures(autojump_clock: trio.testing.MockClock) -> None:
+    async with used(Ticking(), 10) as camera:
+        with camera.viewing() as viewer:
+            await viewer.next()
+            await viewer.next()
+            assert camera.fps is None
+            await trio.sleep(8)
+            assert camera.fps == pytest.approx(10, abs=0.5)
