@@ -6,7 +6,7 @@ import pytest
 import trustme
 from jumpstarter_proto.documents import ConfigError
 
-from jumpstarter_controller.configuration import Configuration, load
+from jumpstarter_controller.configuration import Configuration, load, unread
 
 CA = trustme.CA().cert_pem.bytes().decode()
 ISSUER = """\
@@ -51,6 +51,25 @@ def test_certificates_may_stand_in_it_and_little_is_needed(tmp_path: Path) -> No
     assert read(tmp_path, text).issuers[0].ca.strip() == CA.strip()
     assert read(tmp_path, "provisioning: {enabled: false}\n") == Configuration(token_seconds=8760 * 3600.0)
     assert read(tmp_path, "authentication:\n").issuers == ()
+
+
+def test_nobody_becomes_a_client_by_themselves_unless_that_is_said(tmp_path: Path) -> None:
+    assert read(tmp_path, "provisioning: {namespaces: [lab]}\n").provisioned == frozenset()
+    assert read(tmp_path, "provisioning: {enabled: true, namespaces: [lab]}\n").provisioned == {"lab"}
+
+
+def test_what_only_a_restart_takes_up_is_said(tmp_path: Path) -> None:
+    before = read(tmp_path, ISSUER)
+    file = tmp_path / "controller.yaml"
+    assert unread(file, before) == ""
+    for old, new in (("720h", "721h"), ("provisioning:", "provisioning_:"), ("https://id", "https://other")):
+        changed = ISSUER.replace(old, new)
+        assert changed != ISSUER
+        file.write_text(changed)
+        said = unread(file, before)
+        assert said.startswith(str(file))
+        assert ("restart the controller" in said) == (old != "provisioning:")
+        assert ("what was read at the start goes on" in said) == (old == "provisioning:")
 
 
 @pytest.mark.parametrize(

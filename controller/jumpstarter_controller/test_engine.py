@@ -149,6 +149,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(
         with pytest.raises(StoreError, match="make some"):
             await engine.change(put(lease("refused")))
         assert engine.view.get(Lease, Key("lab", "refused")) is None
+    assert engine.tally.failed_writes >= 3
     await trio.sleep(100)
     held = engine.view.get(Lease, Key("lab", "held"))
     assert held is not None

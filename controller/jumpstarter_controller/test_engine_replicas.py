@@ -181,3 +181,66 @@ async def test_who_looks_in_a_store_that_does_not_answer_leaves_the_threads_of_o
             nursery.cancel_scope.cancel()
     finally:
         store.answers.set()
+
+
+async def test_what_others_write_of_an_exporter_says_that_it_is_there_only_with_its_status() -> None:
+    now = [1000.0]
+    engine = Engine(MemoryStore(), replica="one", clock=lambda: now[0], leads=lambda: False)
+    async with running(engine):
+        await engine.change(people)
+        now[0] += 3600
+        for status, labels, is_seen in (
+            (ExporterStatus.AVAILABLE, {"a": "b"}, False),
+            (ExporterStatus.UNSPECIFIED, {}, False),
+            (ExporterStatus.LEASE_READY, {}, True),
+        ):
+            before = engine.view.get(Exporter, ONE)
+            assert before is not None
+            after = replace(before, status=status, labels=labels)
+            await engine.change(lambda lab, _, after=after: lab.put(after))  # type: ignore[misc]
+            assert engine.presence.is_fresh(ONE, now[0]) is is_seen
+
+
+async def test_estimates_count_on_boards_that_other_controllers_have() -> None:
+    now = [1000.0]
+    engine = Engine(MemoryStore(), replica="one", clock=lambda: now[0], leads=lambda: False)
+
+    def held(lab: Lab, then: float) -> None:
+        people(lab, then)
+        wish(lab, then)
+        mine = lab.get(Lease, MINE)
+        assert mine is not None
+        lab.put(replace(mine, name="held", exporter="one", begun=then + 3600, order=1))
+
+    async with running(engine):
+        await engine.change(held)
+        now[0] += 3600
+        engine.others_live([])
+        assert engine.places()[MINE].seconds is None
+        engine.others_live(["other"])
+        assert engine.places()[MINE].seconds == 60.0
+
+
+async def test_a_command_that_another_controller_has_heard_of_is_believed_at_once() -> None:
+    engine = Engine(MemoryStore(), replica="one")
+
+    def begun(lab: Lab, now: float) -> None:
+        people(lab, now)
+        wish(lab, now)
+        mine = lab.get(Lease, MINE)
+        assert mine is not None
+        lab.put(replace(mine, exporter="one", begun=now, waited=True))
+
+    def is_waited() -> bool:
+        lease = engine.view.get(Lease, MINE)
+        assert lease is not None
+        return lease.waited
+
+    engine.others_live(["other"])
+    async with running(engine):
+        await engine.change(begun)
+        assert is_waited()
+        engine.heard_elsewhere({MINE: True})
+        with trio.fail_after(20):  # it would look again by itself after half a minute
+            while is_waited():
+                await engine.wait(Lease, MINE, 60.0)

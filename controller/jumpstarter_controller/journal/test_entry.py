@@ -51,9 +51,12 @@ def test_a_boards_entries_are_its_leases_of_its_own_namespace(tmp_path: Path) ->
     assert found(lease="mine") == ["asked", "got", "elsewhere"]
     assert found(lease="mine", namespace="other") == found(since=3.0) == ["elsewhere"]
     assert found(until=1.0) == ["asked"], "with those of that very moment"
-    assert file.read(JournalQuery(client="ann", limit=2)) == ([got, elsewhere], 1)
+    file.append([replace(elsewhere, what="behind it")], 0.0)
+    assert found(limit=1) == ["behind it"], "of those of one moment the last"
+    assert found(since=3.0) == ["elsewhere", "behind it"]
+    assert file.read(JournalQuery(client="ann", limit=2))[1] == 2
     file.append([], 2.0)
-    assert found() == ["got", "elsewhere"], "what is exactly as old as may be is kept"
+    assert found() == ["got", "elsewhere", "behind it"], "what is exactly as old as may be is kept"
     file.close()
 
 

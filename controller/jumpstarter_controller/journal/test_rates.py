@@ -81,6 +81,24 @@ def test_a_count_names_what_all_of_them_share() -> None:
     )
 
 
+def test_each_count_is_of_what_came_since_the_one_before() -> None:
+    found = Rates()
+    for _ in range(BURST):
+        found.admit(JournalEntry(0.0), ("x",), 0.0)
+    for time, user in ((1.0, "ana"), (2.0, "bea")):
+        assert not found.admit(JournalEntry(time, board="one", user=user, is_call=True), ("x",), 0.0)
+    assert [*found.due(rates.TELL_SECONDS - 1)] == []
+    [first] = found.due(rates.TELL_SECONDS)
+    assert first == JournalEntry(2.0, board="one", is_call=True, more=2), "as of when the last one came"
+    counting = [found.is_counting]
+    found.count(JournalEntry(3.0, board="two", user="ana"), ("x",), 0.5, 4)
+    counting.append(found.is_counting)
+    assert counting == [False, True]
+    assert [*found.due(rates.TELL_SECONDS + 0.4)] == []
+    [second] = found.due(rates.TELL_SECONDS + 0.5)
+    assert second == JournalEntry(3.0, board="two", user="ana", more=4)
+
+
 def test_a_count_that_nobody_was_told_yet_does_not_make_room_for_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
