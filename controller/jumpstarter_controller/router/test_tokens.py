@@ -39,6 +39,8 @@ def test_each_is_of_a_stream_of_its_own_and_says_whose_it_is() -> None:
     assert one.about == other.about == {"lease": "mine", "namespace": "lab"}
     assert one.stream != other.stream
     assert tokens().admit(tokens().issue()).about == {}
+    token = tokens().issue(60.0, about)
+    assert "secret" not in jwt.decode(token, options={"verify_signature": False})
 
 
 GOOD: dict[str, Any] = {"iss": ISSUER, "aud": [AUDIENCE], "sub": "s", "exp": NOW + 60}
