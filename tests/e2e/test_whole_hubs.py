@@ -174,7 +174,7 @@ def test_a_hub_that_is_unplugged_ends_the_flash_on_it_at_once_and_nothing_else(
             return text in reader.text["out"]
 
         lab.until(lambda: said("before"))
-        command = 'exec jumpstarter storage flash - --force --lease "$2" --client "$3" <"$1"'
+        command = 'exec jumpstarter storage flash - --force --whole --lease "$2" --client "$3" <"$1"'
         flash = lab.start_program("sh", "-c", command, "sh", image, lease, ann)
         with image.open("wb", buffering=0) as stream:
             stream.write(b"x" * 100_000)

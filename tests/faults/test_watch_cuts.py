@@ -11,11 +11,11 @@ from jumpstarter_client.leasing.known import Known
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.lab import Lab as Records
 from jumpstarter_controller.services import lab_watch
-from jumpstarter_controller.services.conftest import ANN, Lab, lab
+from jumpstarter_controller.services.conftest import ANN, Lab, lab, most_leases
 from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.remote import Identity, Kind
 
-__all__ = ["lab"]
+__all__ = ["lab", "most_leases"]
 
 NAMES = [f"name-{number}" for number in range(12)]
 ROUNDS = 60
