@@ -26,9 +26,12 @@ class Guard(FakeExporter):
     def __init__(self) -> None:
         super().__init__()
         self.heard: list[str | None] = []
+        self.others: dict[str, str | bytes] = {}
+        """What else it was told with the last call."""
 
     async def GetReport(self, request: object, call: ServerCall) -> object:  # type: ignore[override, type-arg]  # noqa: N802
         self.heard.append(call.header("x-jumpstarter-passphrase"))
+        self.others = {key: value for key, value in call.metadata if key.startswith("x-jumpstarter-")}
         return await super().GetReport(request, call)  # type: ignore[arg-type]
 
 
@@ -147,6 +150,19 @@ def test_the_passphrase_goes_with_calls_on_unix_sockets_too(
     with Portal() as portal, portal.context(listening(guard, tmp_path / "s")), connect(str(tmp_path / "s")):
         pass
     assert guard.heard == ["sesame"]
+
+
+def test_the_board_and_an_override_go_with_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = Guard()
+    monkeypatch.setenv("JUMPSTARTER_OVERRIDE", "force")
+    door = str(tmp_path / "s")
+    with Portal() as portal, portal.context(listening(guard, tmp_path / "s")), connect(door, board="rpi4"):
+        pass
+    assert guard.others == {
+        "x-jumpstarter-board": "rpi4",
+        "x-jumpstarter-override": "1",
+        "x-jumpstarter-force": "1",
+    }
 
 
 def test_a_lease_without_a_controllers_configuration_is_told_to_name_one(

@@ -138,6 +138,13 @@ def test_a_board_of_any_name_can_be_chosen(name: str) -> None:
     assert (told.decode() if isinstance(told, bytes) else told) == name
 
 
+def test_blanks_around_the_name_of_a_board_are_a_part_of_it() -> None:
+    """Which HTTP/2 takes away around a text."""
+    assert choosing(None) == []
+    assert choosing("rpi4") == [("x-jumpstarter-board", "rpi4")]
+    assert choosing(" rpi4") == [("x-jumpstarter-board-bin", b" rpi4")]
+
+
 @pytest.mark.parametrize("secret", ["pässe", "a\nb", "\udcff"])
 def test_a_passphrase_that_no_exporter_can_have_is_one_sentence(secret: str) -> None:
     with pytest.raises(AddressError, match="JMP_GRPC_PASSPHRASE has characters other than"):
