@@ -183,7 +183,7 @@ async def test_what_an_exporter_audits_is_one_line_of_the_log(
         await call.send(pb.AuditStreamRequest(severity="warn\n", message="\x1b[2J" + "x" * 10_000))
         await call.send_eof()
         await call.receive()
-    (line,) = [record for record in caplog.records if record.message.startswith("audit: ")]
-    assert line.message.startswith("audit: warn\\n \\x1b[2Jxxx")
-    assert len(line.message) < 600
+    (line,) = [record for record in caplog.records if record.getMessage().startswith("audit: ")]
+    assert line.getMessage().startswith("audit: warn\\n \\x1b[2Jxxx")
+    assert len(line.getMessage()) < 600
     assert vars(line)["exporter"] == "one"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from enrolled import HOST, SETUP, Story, from_power
@@ -9,6 +11,8 @@ from machine import Image
 from outside import Lab, echo, until_listed
 
 pytestmark = pytest.mark.timeout(3000)
+MOST_MEGABYTES = 55
+"""Of memory of an exporter that does nothing but record one console: a Zero 2 W has 512 for all. 45 is the aim."""
 
 
 async def say(outside: Lab, word: str) -> str:
@@ -19,7 +23,9 @@ async def say(outside: Lab, word: str) -> str:
     return await outside.run("jumpstarter", "shell", "-l", f"host={HOST}", "--", "sh", "-c", script)
 
 
-async def test_power_to_the_first_lease(twin: Image, story: Story, nursery: trio.Nursery) -> None:
+async def test_power_to_the_first_lease(
+    twin: Image, story: Story, nursery: trio.Nursery, report: Callable[[str], None]
+) -> None:
     async with from_power(twin, story) as (outside, machine):
         assert await machine.sh("systemctl --failed --no-legend --plain") == ""
 
@@ -44,6 +50,12 @@ async def test_power_to_the_first_lease(twin: Image, story: Story, nursery: trio
             seconds=400,
         )
         assert story.code not in status
+
+        # One console is recorded, and the lease is over.
+        resident = "grep VmRSS /proc/$(systemctl show -P MainPID jumpstarter-exporter)/status | tr -dc 0-9"
+        megabytes = int(await machine.sh(resident)) * 1024 / 1e6
+        report(f"the exporter's resident memory, with a console that is recorded: {megabytes:.1f} MB")
+        assert megabytes <= MOST_MEGABYTES
 
         # It is pulled out.
         await machine.unplug("ftdi")
