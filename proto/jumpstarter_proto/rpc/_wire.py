@@ -118,11 +118,11 @@ class _SocketWire:
 class _StreamWire:
     """Any other stream: in memory, or through something that only trio's interface is known of."""
 
-    pending = 0
     is_whole = False
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self.pending = 0
         self._most = RECEIVE_BYTES
 
     def read_at_most(self, size: int) -> None:
@@ -135,4 +135,11 @@ class _StreamWire:
         """Nothing goes without waiting."""
 
     async def write(self, outbox: Outbox) -> None:
-        await self._stream.send_all(outbox.take())
+        data = outbox.take()
+        self.pending = len(
+            data
+        )  # until the stream has all of it, who waits for that must not close the stream
+        try:
+            await self._stream.send_all(data)
+        finally:
+            self.pending = 0
