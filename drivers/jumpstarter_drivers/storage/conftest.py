@@ -1,13 +1,33 @@
-"""A web server on the loopback, for images that are given by URL."""
+"""A storage that is used through gRPC, and a web server on the loopback, for images that are given by URL."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import cast
 
 import pytest
+
+from jumpstarter_drivers.storage.client import StorageMuxClient, StorageMuxFlasherClient
+from jumpstarter_drivers.storage.driver import FileStorage
+from jumpstarter_drivers.testing import serve
+
+
+@contextmanager
+def storage(card: Path, **config: object) -> Iterator[StorageMuxFlasherClient]:
+    """The client of a file."""
+    with serve(FileStorage(path=str(card), **config)) as client:  # type: ignore[arg-type]
+        yield cast("StorageMuxFlasherClient", client)
+
+
+def facts(client: StorageMuxClient) -> tuple[str, str]:
+    """Its position and its content."""
+    status = cast("dict[str, str]", client.status())
+    return status["position"], status["content"]
 
 
 @dataclass

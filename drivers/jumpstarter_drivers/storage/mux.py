@@ -28,7 +28,8 @@ from jumpstarter_drivers.storage.blocks import Device, NoSpace, Progress, Storag
 from jumpstarter_drivers.storage.changes.medium import Medium
 from jumpstarter_drivers.storage.changes.messages import VERSION as CHANGES_VERSION
 from jumpstarter_drivers.storage.changes.plan import FlashPlan
-from jumpstarter_drivers.storage.changes.receive import ChangeReceiver, PlannedFlash
+from jumpstarter_drivers.storage.changes.planned import PlannedFlash
+from jumpstarter_drivers.storage.changes.receive import ChangeReceiver
 from jumpstarter_drivers.storage.changes.stream import StreamedChanges
 from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.mark import Mark

@@ -7,8 +7,6 @@ import io
 import logging
 import lzma
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -24,11 +22,11 @@ from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage import driver as storage_driver
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxFlasherClient
-from jumpstarter_drivers.storage.conftest import Web
+from jumpstarter_drivers.storage.conftest import Web, storage
 from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.driver import FileStorage
 from jumpstarter_drivers.storage.state import Position
-from jumpstarter_drivers.testing import serve, serve_async
+from jumpstarter_drivers.testing import serve_async
 from tests.support.images import UNUSABLE, mbr, tar, zipped
 
 IMAGE = mbr() + bytes(300_000) + mbr()
@@ -59,12 +57,6 @@ def card(tmp_path: Path) -> Path:
     path = tmp_path / "card"
     path.write_bytes(BEFORE)
     return path
-
-
-@contextmanager
-def storage(card: Path, **config: object) -> Iterator[StorageMuxFlasherClient]:
-    with serve(FileStorage(path=str(card), **config)) as client:  # type: ignore[arg-type]
-        yield cast("StorageMuxFlasherClient", client)
 
 
 def untouched(client: StorageMuxFlasherClient, card: Path) -> bool:

@@ -11,7 +11,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,6 +37,7 @@ from jumpstarter_drivers.storage.client import (
     StorageMuxClient,
     StorageMuxFlasherClient,
 )
+from jumpstarter_drivers.storage.conftest import facts, storage
 from jumpstarter_drivers.storage.driver import BlockStorage, FileStorage, MockFlasher, MockStorageMux
 from jumpstarter_drivers.storage.mux import StorageCore
 from jumpstarter_drivers.storage.state import Position
@@ -72,17 +73,6 @@ def image(tmp_path: Path) -> Path:
     path = tmp_path / "image.img"
     path.write_bytes(IMAGE)
     return path
-
-
-@contextmanager
-def storage(card: Path, **config: object) -> Iterator[StorageMuxFlasherClient]:
-    with serve(FileStorage(path=str(card), **config)) as client:  # type: ignore[arg-type]
-        yield cast("StorageMuxFlasherClient", client)
-
-
-def facts(client: StorageMuxClient) -> tuple[str, str]:
-    status = cast("dict[str, str]", client.status())
-    return status["position"], status["content"]
 
 
 def test_flash_writes_verifies_and_switches_to_the_board(card: Path, image: Path) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
 
 import trio
 from jumpstarter_exporter.threads import DeviceThreads
 
-from jumpstarter_drivers.storage.blocks import Device
 from jumpstarter_drivers.storage.changes.layout import WindowHashes
 from jumpstarter_drivers.storage.changes.medium import Medium
-from jumpstarter_drivers.storage.changes.plan import Answer, FlashPlan, Read
-from jumpstarter_drivers.storage.changes.receive import PlannedFlash
+from jumpstarter_drivers.storage.changes.plan import Answer, Read
+from jumpstarter_drivers.storage.changes.planned import PlannedFlash, Writing
 from jumpstarter_drivers.storage.content import ImageStream, in_device_thread
 from jumpstarter_drivers.storage.tasks import together
 
@@ -30,13 +28,8 @@ class StreamedChanges(PlannedFlash):
         """At the end: what was left out."""
         return self.stream.remarks()
 
-    async def _carry_out(
-        self,
-        plan: FlashPlan,
-        device: Device,
-        begin_write: Callable[[], Awaitable[None]],
-        progress: Callable[[FlashPlan], None],
-    ) -> None:
+    async def _carry_out(self, writing: Writing) -> None:
+        plan = writing.plan
         send, receive = trio.open_memory_channel[bytes](1)
         digest, size = hashlib.sha256(), 0
 
@@ -52,8 +45,8 @@ class StreamedChanges(PlannedFlash):
                     everything = plan.layout.everything(len(data))
                     window = WindowHashes(size // plan.layout.window_bytes, len(data), everything, digests)
                     size += len(data)
-                    await self._write_window(plan, device, window, data, begin_write)
-                    progress(plan)
+                    await self._write_window(writing, window, data)
+                    writing.progress(plan)
         plan.end(size)
         self.sha256 = digest.hexdigest()
 
@@ -77,26 +70,25 @@ class StreamedChanges(PlannedFlash):
 
     async def _write_window(
         self,
-        plan: FlashPlan,
-        device: Device,
+        writing: Writing,
         window: WindowHashes,
         data: bytes,
-        begin_write: Callable[[], Awaitable[None]],
     ) -> None:
+        plan = writing.plan
         plan.announce(window)
         step = plan.next_step()
         if isinstance(step, Read):
-            step = plan.read(window.index, await self._hashes(device, window))
+            step = plan.read(window.index, await self._hashes(writing.device, window))
         assert isinstance(step, Answer)
         if not step.wanted and not step.zeros:
             return
-        await begin_write()
+        await writing.begin_write()
         if step.zeros:
-            await self._write_zeros(plan, device, step)
+            await self._write_zeros(writing, step)
         if step.wanted:
             start, view = window.index * plan.layout.window_bytes, memoryview(data)
             places = plan.arrived(window.index, window.digests_in(step.wanted))
-            await device.write_pieces(
+            await writing.device.write_pieces(
                 [(place, view[place - start : place - start + length]) for place, _, length in places]
             )
         plan.written(window.index)

@@ -7,8 +7,8 @@ import gzip
 import hashlib
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from jumpstarter_drivers.storage.changes.messages import (
     encode_hashes,
 )
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxClient, StorageMuxFlasherClient
-from jumpstarter_drivers.storage.conftest import Web
+from jumpstarter_drivers.storage.conftest import Web, facts, storage
 from jumpstarter_drivers.storage.driver import FileStorage, MockStorageMux
 from jumpstarter_drivers.testing import serve, serve_async
 from tests.support.images import mbr
@@ -53,17 +53,6 @@ def image(tmp_path: Path) -> Path:
     path = tmp_path / "image.img"
     path.write_bytes(IMAGE)
     return path
-
-
-@contextmanager
-def storage(card: Path, **config: object) -> Iterator[StorageMuxFlasherClient]:
-    with serve(FileStorage(path=str(card), **config)) as client:  # type: ignore[arg-type]
-        yield cast("StorageMuxFlasherClient", client)
-
-
-def facts(client: StorageMuxClient) -> tuple[str, str]:
-    status = cast("dict[str, str]", client.status())
-    return status["position"], status["content"]
 
 
 def change(path: Path, *places: int) -> None:
@@ -252,7 +241,8 @@ def test_disk_that_fails_in_the_middle_is_named_partly_written(
         assert facts(client) == ("off", "incomplete")
         with pytest.raises(DriverError, match="incomplete image"):
             client.dut()
-        assert flash(client, image)["written"] == BLOCK
+        # The block of the other window may have come first; it does not have to.
+        assert flash(client, image)["written"] in (BLOCK, 2 * BLOCK)
     assert card.read_bytes() == IMAGE
 
 
