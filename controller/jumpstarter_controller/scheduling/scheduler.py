@@ -364,9 +364,7 @@ def _ended(lab: View, lease: Lease, now: float) -> Lease | None:
     elif lease.expiry is not None and lease.expiry <= now:
         reason, message = "Expired", "its time is over"
     elif lab.get(Client, Key(lease.namespace, lease.client)) is None:
-        is_news = (
-            not lease.conditions
-        )  # nobody has ever decided about it, so that nobody knows of that client
+        is_news = not lease.conditions  # nobody has decided about it yet, nor heard of that client
         is_gone = "there is no client {}" if is_news else "client {} was deleted"
         reason, message = "Released", is_gone.format(lease.client)
     elif lease.exporter and lab.get(Exporter, Key(lease.namespace, lease.exporter)) is None:
