@@ -50,6 +50,8 @@ export:
   storage:
     type: jumpstarter_driver_opendal.driver.MockStorageMuxFlasher
 """
+HOLD = "    config: {hold: true}\n"
+"""Of ours: nobody else has the medium."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def slow_sides(bench: Bench, *, with_peer: bool = True) -> Iterator[list[Side]]:
         for name in ("theirs", "ours") if with_peer else ("ours",):
             folder = bench.folder(f"slow-{name}")
             config = folder / "exporter.yaml"
-            config.write_text(CONFIG)
+            config.write_text(CONFIG if name == "theirs" else CONFIG + HOLD)
             installed = bench.theirs if name == "theirs" else bench.ours
             with _throttled(bench, folder):
                 exporter = stack.enter_context(

@@ -414,18 +414,22 @@ class Device:
 
         await self._bounded(drop)
 
+    async def has_other_length(self, length: int) -> bool:
+        """Whether it is a file of another length; a block device is as it is."""
+        if self.is_block_device:
+            return False
+        await self.measure()
+        return self.size != length
+
     async def set_length(self, length: int) -> None:
-        """Make a file that long; a block device is as it is."""
+        """Make a file that long."""
 
         def cut() -> None:
             with self._descriptor.use() as fd:
                 os.ftruncate(fd, length)
 
-        if not self.is_block_device:
-            await self.measure()
-            if self.size != length:
-                await self._bounded(cut)
-                self.size = length
+        await self._bounded(cut)
+        self.size = length
 
     async def _bounded(self, function: Callable[..., T], *arguments: object) -> T:
         """Run blocking I/O in a thread: not torn by a cancel, but left behind when it does not answer."""

@@ -81,7 +81,7 @@ class StorageMux(Driver):
     """Where the end of a session that has used it switches the storage to. (YAML reads a bare `off` as false.)"""
     verify: bool = True
     """Read back and compare after writing."""
-    hold: bool = True
+    hold: bool = False
     """Keep the storage to the exporter after a flash, as long as it is at the host and the session lasts, so that the
     next flash need not read it. The host cannot mount it meanwhile; `jumpstarter storage host` lets go of it."""
     content_check: Literal["ask", "refuse", "off"] = "ask"
@@ -230,8 +230,8 @@ class StorageMux(Driver):
                 try:
                     result = await self._write(image, options)
                 except BaseException:
-                    # Still at the host: not a byte was written, so all is as it was and may go where it was.
-                    if self.state.position is Position.HOST:
+                    # Not a byte was written, so all is as it was and may go where it was.
+                    if self.state.position is Position.HOST and self.state.content is not Content.INCOMPLETE:
                         await self._try_to_move_back(before)
                     raise
             await self._move(Position.DUT)
@@ -384,22 +384,29 @@ class StorageMux(Driver):
         """The storage is marked incomplete once a block is about to be written, which may be never."""
         started = trio.current_time()
         async with AsyncExitStack() as unfinished:
-            beginning = trio.Lock()
+            beginning, has_begun = trio.Lock(), False
 
             async def begin_write() -> None:
+                nonlocal has_begun
                 async with beginning:
-                    if self.state.content is not Content.WRITING:
+                    if not has_begun:
                         await unfinished.enter_async_context(self._unfinished())
+                        has_begun = True
 
             def report(plan: FlashPlan) -> None:
                 self.state.operation = Operation("comparing", plan.counts.done, size, image.counts())
                 self._notify()
 
             self._phase("comparing", size)
-            plan = await image.write(device, limit=limit, begin_write=begin_write, progress=report)
+            plan = await image.write(
+                device,
+                limit=limit,
+                check_size=lambda length: _check_length(length, size),
+                begin_write=begin_write,
+                progress=report,
+            )
             length = plan.size or 0
-            _check_length(length, size)
-            if plan.counts.written:
+            if has_begun:
                 self._phase("flushing", None)
                 await device.flush()
             await device.check_identity()
@@ -455,13 +462,13 @@ class StorageMux(Driver):
 
     async def _give_up(self, mark: Mark, reason: str) -> None:
         try:
-            await trio.to_thread.run_sync(mark.write, reason, abandon_on_cancel=True, limiter=self._disk)
-        except OSError as error:
-            self.logger.warning("cannot note that the storage is incomplete in %s: %s", mark.path, error)
-        try:
             await self._move(Position.OFF)
         except JumpstarterError as error:
             self.logger.warning("after a failed write: %s", error)
+        try:  # that it is incomplete was noted before the first byte; this says why
+            await trio.to_thread.run_sync(mark.write, reason, abandon_on_cancel=True, limiter=self._disk)
+        except OSError as error:
+            self.logger.warning("cannot note why the storage is incomplete in %s: %s", mark.path, error)
 
     async def _read(self, handle: dict[str, JSON]) -> JSON:
         self.state.check_host()

@@ -78,6 +78,7 @@ class _Table(HeaderTable):  # type: ignore[misc] # hpack has no types
 
     @maxsize.setter
     def maxsize(self, size: int) -> None:
+        self._changed()  # hpack empties a table that is to have no size without a word
         # A peer may offer any size; nothing here is worth more than the usual one.
         HeaderTable.maxsize.fset(self, min(size, self.DEFAULT_SIZE))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import h2.exceptions
 import hpack
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jumpstarter_proto.rpc._headers import REQUEST, TRAILERS, HeaderPacker, HeaderUnpacker, plain
@@ -13,7 +13,13 @@ values = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30
 lists = st.lists(st.tuples(names, values, st.booleans()), max_size=8)
 
 
+ONE, EMPTY = ("a", "0", False), ("a", "", False)
+
+
 @given(st.lists(lists, min_size=1, max_size=40), st.lists(st.integers(0, 4096), max_size=3))
+@example(
+    [[], [ONE, EMPTY, ONE, ONE, ONE], [ONE, ("a", "", True), ONE, ONE, ONE]], [0]
+)  # a table that is emptied
 def test_lists_survive_in_any_order_and_while_the_table_changes(
     blocks: list[list[tuple[str, str, bool]]], table_sizes: list[int]
 ) -> None:

@@ -184,9 +184,11 @@ class RangeChecker:
         """
         start, end, mask = self._place, self._place + len(data), 0
         view = memoryview(data)
+        mapped = 0  # the end of what was mapped up to here
         while self._range is not None and self._range.start < end:
             first = max(self._range.start, start) - start
-            behind = min(self._range.end, end) - start
+            self._check_hole(view[mapped:first])
+            mapped = behind = min(self._range.end, end) - start
             mask |= (1 << -(-behind // step)) - (1 << (first // step))
             self._digest.update(view[first:behind])
             if self._range.end > end:
@@ -198,5 +200,15 @@ class RangeChecker:
                 )
             self._digest = hashlib.new(self._map.checksum_type)
             self._range = next(self._waiting, None)
+        # An image that is longer than its map says is found out by its length.
+        self._check_hole(view[mapped : max(mapped, self._map.image_size - start)])
         self._place = end
         return mask
+
+    def _check_hole(self, hole: memoryview) -> None:
+        """What a sound map leaves out are holes, which read as zeros."""
+        if hole.nbytes and hole != memoryview(bytes(hole.nbytes)):
+            raise BlockMapError(
+                f"{self._map.name} leaves out bytes that the image has; give the right one, or flash without it by "
+                "--bmap none"
+            )

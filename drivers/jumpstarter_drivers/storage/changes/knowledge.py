@@ -62,6 +62,11 @@ class MediumKnowledge:
         """Some of its bytes are about to be written."""
         self._windows.pop(index, None)
 
+    def forget_from(self, index: int) -> None:
+        """The medium ends in that window."""
+        for known in [one for one in self._windows if one >= index]:
+            del self._windows[known]
+
     def learn(self, index: int, digest: bytes) -> None:
         """The medium was read and has it."""
         if len(self._windows) < MAX_WINDOWS or index in self._windows:

@@ -62,6 +62,8 @@ MIN_BLOCK_BYTES = 512
 MAX_BLOCK_BYTES = 1024 * 1024
 MAX_WINDOW_BYTES = 16 * 1024 * 1024
 MAX_AHEAD = 64
+MAX_AHEAD_BYTES = 128 * 1024 * 1024
+"""Of an image, that a client has in memory."""
 MAX_SIZE = 1 << 50
 """Bytes of an image; whatever a client says beyond is wrong."""
 _MARGIN_BYTES = 64
@@ -105,6 +107,7 @@ class Begin:
             and blocks >= 1
             and layout.window_bytes <= MAX_WINDOW_BYTES
             and 1 <= ahead <= MAX_AHEAD
+            and layout.window_bytes * ahead <= MAX_AHEAD_BYTES
         ):
             raise MessageError(
                 f"the exporter asks for {ahead} windows of {blocks} blocks of {block} bytes; update the exporter"

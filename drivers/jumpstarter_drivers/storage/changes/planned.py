@@ -46,10 +46,13 @@ class PlannedFlash(ABC):
         device: Device,
         *,
         limit: int | None,
+        check_size: Callable[[int], None],
         begin_write: Callable[[], Awaitable[None]],
         progress: Callable[[FlashPlan], None],
     ) -> FlashPlan:
         """Write what differs; `begin_write` comes before each write. Raises what is wrong with device or image.
+
+        `check_size` gets the image's size when it is known, before a file is cut to it or grown.
 
         A cancel or error leaves blocks written and others not.
         """
@@ -65,10 +68,16 @@ class PlannedFlash(ABC):
             self._medium.hasher, self._medium.knowledge, limit=limit, ahead=AHEAD, too_large=too_large
         )
         self._plan = plan
+        # What an earlier flash has left in the page cache is not on the medium yet, and would be read from there.
+        await device.flush()
         await device.forget()
         await self._carry_out(Writing(plan, device, begin_write, progress))
         assert plan.size is not None
-        await device.set_length(plan.size)
+        check_size(plan.size)
+        if await device.has_other_length(plan.size):
+            await begin_write()
+            self._medium.knowledge.forget_from(plan.size // plan.layout.window_bytes)
+            await device.set_length(plan.size)
         return plan
 
     @abstractmethod

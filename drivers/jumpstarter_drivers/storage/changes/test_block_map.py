@@ -25,9 +25,20 @@ from tests.support.block_maps import block_map
 from tests.support.images import mbr
 
 BLOCK = 4096
-IMAGE = mbr()[:512] + random.Random(7).randbytes(6 * (1 << 20) - 512 - 100)
-BLOCKS = -(-len(IMAGE) // BLOCK)
+FULL = mbr()[:512] + random.Random(7).randbytes(6 * (1 << 20) - 512 - 100)
+BLOCKS = -(-len(FULL) // BLOCK)
 RANGES = ((0, 3), (10, 10), (1500, BLOCKS - 1))
+
+
+def with_holes() -> bytes:
+    """Between the ranges, as where a map comes from."""
+    image = bytearray(len(FULL))
+    for first, last in RANGES:
+        image[first * BLOCK : (last + 1) * BLOCK] = FULL[first * BLOCK : (last + 1) * BLOCK]
+    return bytes(image)
+
+
+IMAGE = with_holes()
 
 
 def bmap(image: bytes = IMAGE, ranges: Sequence[tuple[int, int]] = RANGES, **changed: str) -> bytes:
@@ -51,7 +62,7 @@ def test_an_old_map_is_read_too() -> None:
     <BlockMap><Range sha1="{sha1}"> 0 </Range></BlockMap></bmap>"""
     found = parse_block_map(text.encode(), "x.bmap")
     assert found.ranges == (MappedRange(0, BLOCK, sha1),)
-    assert RangeChecker(found).feed(IMAGE, BLOCK) == 1
+    assert RangeChecker(found).feed(IMAGE[:BLOCK] + bytes(len(IMAGE) - BLOCK), BLOCK) == 1
 
 
 @pytest.mark.parametrize(
@@ -133,7 +144,7 @@ def test_a_map_of_another_image_is_refused(tmp_path: Path, is_packed: bool) -> N
     card, image, other = tmp_path / "card.img", tmp_path / "image.img", tmp_path / "other.bmap"
     card.write_bytes(bytes(len(IMAGE)))
     image.write_bytes(gzip.compress(IMAGE, 1) if is_packed else IMAGE)
-    other.write_bytes(bmap(IMAGE[:-5000], ranges=((0, 3),)))
+    other.write_bytes(bmap(IMAGE[:-5000], ranges=((0, 3), (10, 10), (1500, BLOCKS - 2))))
     with pytest.raises(
         BlockMapError, match=f"{len(IMAGE) - 5000} bytes and this one has {len(IMAGE)}.*--bmap none"
     ):
@@ -142,6 +153,16 @@ def test_a_map_of_another_image_is_refused(tmp_path: Path, is_packed: bool) -> N
     with pytest.raises(BlockMapError, match="does not fit the image: bytes 0 to 16384"):
         flashed(card, image, bmap=str(other))
     assert card.read_bytes() == bytes(len(IMAGE))
+
+
+def test_a_map_that_leaves_out_what_the_image_has_is_refused(tmp_path: Path) -> None:
+    card, image, other = tmp_path / "card.img", tmp_path / "image.img", tmp_path / "other.bmap"
+    card.write_bytes(bytes(len(IMAGE)))
+    image.write_bytes(IMAGE)
+    for ranges in (RANGES[1:], (RANGES[0], RANGES[2]), RANGES[:2]):
+        other.write_bytes(bmap(ranges=ranges))
+        with pytest.raises(BlockMapError, match=r"leaves out bytes that the image has.*--bmap none"):
+            flashed(card, image, bmap=str(other))
 
 
 def test_a_map_that_is_not_there_is_an_error(tmp_path: Path) -> None:

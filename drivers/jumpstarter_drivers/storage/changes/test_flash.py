@@ -271,7 +271,7 @@ def test_what_cannot_be_read_any_more_is_written_over(
 
 def test_an_image_from_a_url_is_compared_by_the_exporter(card: Path, web: Web) -> None:
     web.body = IMAGE
-    with storage(card) as client:
+    with storage(card, hold=True) as client:
         change(card, 100, 5 * MIB)
         result = client.flash(web.url)
         assert isinstance(result, FlashResult)
@@ -448,4 +448,15 @@ async def test_a_client_that_leaves_after_the_first_block_leaves_it_partly_writt
         assert isinstance(result, FlashResult)
         assert result.changes is not None
         assert result.changes["written"] == BLOCK  # the other one was there already
+    assert card.read_bytes() == IMAGE
+
+
+def test_a_file_that_was_cut_in_between_is_written_again(card: Path, image: Path) -> None:
+    with storage(card, hold=True) as client:
+        flash(client, image)
+        short = image.with_name("short.img")
+        short.write_bytes(IMAGE[: 4 * MIB])
+        client.flash(short)
+        assert card.read_bytes() == IMAGE[: 4 * MIB]
+        flash(client, image)
     assert card.read_bytes() == IMAGE

@@ -114,7 +114,7 @@ READ = Flashed(len(IMAGE), 0)
 
 
 def test_the_same_image_again_is_neither_read_nor_written(card: Path, image: Path) -> None:
-    with storage(FileStorage(path=str(card))) as client:
+    with storage(FileStorage(path=str(card), hold=True)) as client:
         assert flash(client, image) == Flashed(len(IMAGE), len(IMAGE))
         for _ in range(3):
             assert flash(client, image) == UNTOUCHED
@@ -129,7 +129,7 @@ def test_the_same_image_again_is_neither_read_nor_written(card: Path, image: Pat
     "what", ["host", "off", "dut", "dump", "the board writes", "it is cut", "it is replaced", "verify"]
 )
 def test_in_doubt_a_file_is_read_again(card: Path, image: Path, tmp_path: Path, what: str) -> None:
-    with storage(FileStorage(path=str(card))) as client:
+    with storage(FileStorage(path=str(card), hold=True)) as client:
         flash(client, image)
         expected = READ
         match what:
@@ -162,13 +162,13 @@ def test_in_doubt_a_file_is_read_again(card: Path, image: Path, tmp_path: Path, 
 
 
 def test_a_storage_that_is_not_to_be_held_is_read_each_time(card: Path, image: Path) -> None:
-    with storage(FileStorage(path=str(card), hold=False)) as client:
+    with storage(FileStorage(path=str(card))) as client:
         flash(client, image)
         assert flash(client, image) == READ
 
 
 def test_after_the_session_nothing_is_held(card: Path, image: Path) -> None:
-    with storage(FileStorage(path=str(card))) as client:
+    with storage(FileStorage(path=str(card), hold=True)) as client:
         flash(client, image)
     opened = {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd)}
     assert str(card) not in opened
@@ -215,7 +215,7 @@ def content(loop: Loop) -> bytes:
 
 
 def test_a_card_in_a_reader_is_known_while_it_is_held(loop: Loop, image: Path, tmp_path: Path) -> None:
-    with storage(BlockStorage(path=loop.path, state_dir=str(tmp_path))) as client:
+    with storage(BlockStorage(path=loop.path, state_dir=str(tmp_path), hold=True)) as client:
         assert flash(client, image) == Flashed(len(IMAGE), len(IMAGE))
         assert flash(client, image) == UNTOUCHED
         with pytest.raises(OSError, match="busy"):  # as mount does it
@@ -232,7 +232,7 @@ def test_a_card_in_a_reader_is_known_while_it_is_held(loop: Loop, image: Path, t
 
 
 def test_a_card_that_was_out_of_its_reader_is_read_again(loop: Loop, image: Path, tmp_path: Path) -> None:
-    with storage(BlockStorage(path=loop.path, state_dir=str(tmp_path))) as client:
+    with storage(BlockStorage(path=loop.path, state_dir=str(tmp_path), hold=True)) as client:
         flash(client, image)
         client.host()
         loop.unplug()
@@ -246,7 +246,7 @@ def test_a_card_that_was_out_of_its_reader_is_read_again(loop: Loop, image: Path
 
 def test_a_card_that_was_at_the_board_is_read_again(loop: Loop, image: Path, tmp_path: Path) -> None:
     commands = {"host": ["true"], "dut": ["true"], "off": ["true"]}
-    driver = BlockStorage(path=loop.path, commands=commands, state_dir=str(tmp_path))
+    driver = BlockStorage(path=loop.path, commands=commands, state_dir=str(tmp_path), hold=True)
     with storage(driver) as client:
         flash(client, image)
         assert flash(client, image) == READ
