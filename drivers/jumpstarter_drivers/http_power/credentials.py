@@ -18,7 +18,8 @@ __all__ = ["Authenticator", "Credentials", "Scheme"]
 Scheme = Literal["basic", "digest", "bearer", "none"]
 """`none` is for devices that are told in the address or in a form."""
 
-_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,]+)')
+_PARAMETER = re.compile(r'(?<![A-Za-z0-9_-])([A-Za-z0-9_-]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"|[^\s,]+)')
+"""Possessive, and from a word's beginning: a device chooses how long it is, and nothing may take its square."""
 _HASHES = {"SHA-256": hashlib.sha256, "MD5": hashlib.md5}
 """The better one first."""
 

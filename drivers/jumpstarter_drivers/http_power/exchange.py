@@ -161,7 +161,7 @@ async def _receive(stream: trio.abc.Stream, request: Request) -> Answer:
         try:
             if (answer := parse(data, request.method, at_end=not piece)) is not None:
                 return answer
-        except (http.client.HTTPException, ValueError):
+        except (http.client.HTTPException, ValueError, OverflowError):
             raise OutletUnreachable(
                 f"what {request} is answered is no HTTP; check that its web interface is at this address and port"
             ) from None
@@ -183,7 +183,7 @@ def parse(data: bytes, method: str, *, at_end: bool) -> Answer | None:
     """The answer in these bytes, or None while it is not whole. `at_end` if no more will come.
 
     Raises:
-        ValueError, http.client.HTTPException: it is no HTTP.
+        ValueError, OverflowError, http.client.HTTPException: it is no HTTP.
     """
     if not data.startswith(b"HTTP/"[: len(data)]):
         raise ValueError("no HTTP")

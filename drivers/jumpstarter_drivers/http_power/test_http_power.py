@@ -16,6 +16,7 @@ from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented
 from jumpstarter_exporter import config as configuration
 from requests.auth import HTTPDigestAuth
 
+from jumpstarter_drivers.http_power.credentials import Authenticator, Credentials
 from jumpstarter_drivers.http_power.driver import (
     HttpAuth,
     HttpEndpoint,
@@ -489,3 +490,9 @@ async def test_boards_of_one_device_are_served_one_after_the_other() -> None:
             for client in (first, second):
                 nursery.start_soon(cast("PowerClient", client).on.aio)
         assert all(device.is_on.values())
+
+
+def test_a_challenge_costs_no_more_than_its_length() -> None:
+    credentials = Authenticator("digest", Credentials("admin", "secret"))
+    for words in ("a" * 60_000, "a=" * 30_000, 'a="' + "\\" * 60_000, "a" + " " * 60_000):
+        assert not credentials.challenged([f"Digest {words}"])

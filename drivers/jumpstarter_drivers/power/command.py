@@ -103,18 +103,21 @@ class CommandPower(RemoteOutlet):
         except OSError as error:
             raise OutletRefused(f"{program} cannot be run: {error.strerror}; check its path") from None
         printed, complained = bytearray(), bytearray()
+        is_over = False
         try:
             with trio.fail_after(self.attempt_seconds):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_collect, process.stdout, printed)
                     nursery.start_soon(_collect, process.stderr, complained)
                 await process.wait()
+            is_over = True
         except trio.TooSlowError:
             raise OutletRefused(
-                f"{program} does not end within {self.attempt_seconds:g} s; see what it waits for"
+                f"{program} does not end within {self.attempt_seconds:g} s, or what it has started; "
+                "see what it waits for"
             ) from None
         finally:
-            await _end(process)
+            await _end(process, is_over=is_over)
         if process.returncode != 0:
             lines = complained.decode("utf-8", "replace").strip().splitlines()
             said = f" ({shown(lines[-1])})" if lines else ""
@@ -131,9 +134,9 @@ async def _collect(stream: trio.abc.ReceiveStream | None, into: bytearray) -> No
             into += piece[: MAX_OUTPUT_SIZE - len(into)]
 
 
-async def _end(process: trio.Process) -> None:
-    """Kill what is left of it, with what it has started."""
-    if process.returncode is None:
+async def _end(process: trio.Process, *, is_over: bool) -> None:
+    """Kill what is left of it, with what it has started, which may live on when the process itself has ended."""
+    if not is_over:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         with trio.CancelScope(shield=True):  # nothing survives this signal
@@ -161,11 +164,14 @@ def _reading(printed: str, program: str) -> PowerReading:
     if isinstance(data, bool) or not isinstance(data, float | int | dict):
         raise DeviceFailed(f"{program} prints neither a number of watts nor a JSON object; correct it")
     given = data if isinstance(data, dict) else {"power": data}
-    values = {
-        name: float(given[name])
-        for name in ("voltage", "current", "power", "energy")
-        if isinstance(given.get(name), int | float) and not isinstance(given[name], bool)
-    }
+    try:
+        values = {
+            name: float(given[name])
+            for name in ("voltage", "current", "power", "energy")
+            if isinstance(given.get(name), int | float) and not isinstance(given[name], bool)
+        }
+    except OverflowError:
+        values = {}
     if not values or not all(map(math.isfinite, values.values())):
         raise DeviceFailed(
             f"{program} prints no `voltage`, `current`, `power` or `energy` as a number; correct it"

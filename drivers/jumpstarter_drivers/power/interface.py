@@ -71,16 +71,16 @@ class PowerInterface(Driver):
             try:
                 await self._run(self.off)
                 await trio.sleep(wait)
-            except trio.Cancelled:
-                with trio.fail_after(self.switch_seconds, shield=True):
-                    await self._run(self.on)
-                raise
             except Exception:  # any driver's: the outlet may be off all the same
                 try:
                     with trio.fail_after(self.switch_seconds, shield=True):
                         await self._run(self.on)
                 except Exception as error:  # what went wrong before is said to the user
                     self.logger.warning("the board may be off; it was not switched on again: %s", error)
+                raise
+            except BaseException:  # a cancel, which may come in the group of a driver's nursery
+                with trio.fail_after(self.switch_seconds, shield=True):
+                    await self._run(self.on)
                 raise
             with trio.fail_after(self.switch_seconds, shield=True):
                 await self._run(self.on)

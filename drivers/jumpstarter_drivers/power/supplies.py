@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import trio
@@ -12,6 +12,9 @@ from jumpstarter_drivers.power.interface import PowerInterface
 from jumpstarter_drivers.power.reading import PowerReading
 
 __all__ = ["SupplyGroup"]
+
+OPEN_SECONDS = 10.0
+"""For supplies that were not open yet when they are to be switched off."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,19 +69,19 @@ class SupplyGroup(PowerInterface):
                 switched.append((name, supply))
                 await supply.ensure_open()
                 await supply.switch_to(on=True)
-            except trio.Cancelled:
-                with trio.move_on_after(self.switch_seconds, shield=True):
-                    await self._off(reversed(switched))
-                raise
             except Exception as error:  # any driver's; what is on already must not stay so
-                failed = await self._off(reversed(switched))
+                failed = await self._off_whoever_leaves(switched)
                 rest = f"{', '.join(failed)} may be on" if failed else "all are off again"
                 raise DeviceFailed(f"the supply {name} was not switched on, {rest}: {error}") from error
+            except BaseException:  # a cancel, which may come in the group of a driver's nursery
+                await self._off_whoever_leaves(switched)
+                raise
 
     @export
     async def off(self) -> None:
         """Switch the supplies off, in the opposite order, and all of them whatever becomes of one."""
-        failed = await self._off(reversed(self._supplies()))
+        failed = await self._off_whoever_leaves(self._supplies())
+        await trio.lowlevel.checkpoint_if_cancelled()
         if failed:
             said = "; ".join(f"{name}: {error}" for name, error in failed.items())
             raise DeviceFailed(f"not all supplies were switched off, so the board may have power: {said}")
@@ -100,18 +103,21 @@ class SupplyGroup(PowerInterface):
     def _supplies(self) -> list[tuple[str, PowerInterface]]:
         return [(name, one) for name, one in self.children.items() if isinstance(one, PowerInterface)]
 
-    async def _off(self, supplies: Iterable[tuple[str, PowerInterface]]) -> dict[str, str]:
-        """Switch off one after the other, and say what failed."""
+    async def _off_whoever_leaves(self, supplies: list[tuple[str, PowerInterface]]) -> dict[str, str]:
+        """Switch off one after the other, the last one first, and say what failed. A cancel waits for all of them."""
         failed: dict[str, str] = {}
-        for index, (name, supply) in enumerate(supplies):
-            if index:
-                await trio.sleep(self.wait)
-            try:
-                await supply.ensure_open()
-                await supply.switch_to(on=False)
-            except Exception as error:  # any driver's; the others have to be switched off
-                failed[name] = str(error)
-        return failed
+        left = dict(supplies)
+        with trio.move_on_after(self.switch_seconds + OPEN_SECONDS, shield=True):
+            for index, (name, supply) in enumerate(reversed(supplies)):
+                if index:
+                    await trio.sleep(self.wait)
+                try:
+                    await supply.ensure_open()
+                    await supply.switch_to(on=False)
+                except Exception as error:  # any driver's; the others have to be switched off
+                    failed[name] = str(error)
+                del left[name]
+        return failed | dict.fromkeys(left, "it took too long")
 
 
 def _sum(readings: list[PowerReading]) -> PowerReading:

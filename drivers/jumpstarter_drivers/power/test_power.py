@@ -306,6 +306,33 @@ async def test_interrupted_cycle_leaves_the_board_on(mock: Any) -> None:
             await until(pin, True)
 
 
+class Grouped(MockPower):
+    """Its cancel comes in the group of a nursery, as that of any driver that has one may."""
+
+    is_on = True
+
+    @export
+    async def on(self) -> None:
+        self.is_on = True
+
+    @export
+    async def off(self) -> None:
+        self.is_on = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+
+
+async def test_a_cycle_that_is_interrupted_while_it_switches_leaves_the_board_on() -> None:
+    driver = Grouped()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(driver.cycle, 0)
+            while driver.is_on:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert driver.is_on
+
+
 async def test_cycle_of_a_client_that_dies_leaves_the_board_on(mock: Any) -> None:
     with trio.fail_after(10):
         async with serve_async(relay()) as client:

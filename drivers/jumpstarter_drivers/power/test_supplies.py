@@ -115,6 +115,42 @@ async def test_a_user_who_leaves_in_between_leaves_the_board_off() -> None:
     assert log == ["main on", "main off"]
 
 
+class Slow(Supply):
+    """Takes its time to switch, and is told when it may be done. Its nursery's cancel comes in a group."""
+
+    async def ensure_open(self) -> None:
+        """It is, outside of a session, too."""
+
+    async def switch_to(self, *, on: bool) -> None:
+        self.log.append(f"{self.name} {'on' if on else 'off'}")
+        if on or "off" in self.broken:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep, 3600 if on else 0.2)
+
+
+async def test_supplies_are_off_though_the_user_leaves_while_one_is_switched() -> None:
+    log: list[str] = []
+    driver = SupplyGroup(
+        children={
+            "main": Slow(name="main", log=log, broken={"off"}),
+            "fan": Slow(name="fan", log=log, broken={"off"}),
+        }
+    )
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(driver.on)
+            while log != ["main on"]:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        assert log == ["main on", "main off"]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(driver.off)
+            while log[-1] != "fan off":
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert log == ["main on", "main off", "fan off", "main off"]
+
+
 @pytest.mark.parametrize(
     ("readings", "expected"),
     [
@@ -233,7 +269,7 @@ def test_what_is_no_measurement_is_said(printed: str, tmp_path: Path) -> None:
         ),
         ("true", "echo off", "says that it is off, 0.6 s after it was told to switch on"),
         ("true", "echo perhaps", "does not say within 0.6 s that it has"),
-        ("sleep 600", None, "sleep does not end within 0.3 s; see what it waits"),
+        ("sleep 600", None, "sleep does not end within 0.3 s, or what it has started; see what it waits"),
     ],
 )
 def test_a_command_that_fails_is_one_sentence_without_its_arguments(
@@ -271,6 +307,17 @@ async def test_a_command_ends_with_all_that_it_has_started(tmp_path: Path) -> No
         with trio.fail_after(20):
             while _runs(int(pid.read_text())):
                 await trio.sleep(0.01)
+
+
+async def test_what_a_command_leaves_behind_that_keeps_its_output_open_is_ended(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    leaves = script(tmp_path / "leaves", f"sleep 600 &\necho $! > {pid}")
+    async with serve_async(CommandPower(power_on=leaves, power_off="true", timeout=2.0)) as client:
+        with pytest.raises(DriverError, match=r"does not end within .* s, or what it has started"):
+            await cast("PowerClient", client).on.aio()
+    with trio.fail_after(20):
+        while _runs(int(pid.read_text())):
+            await trio.sleep(0.01)
 
 
 def _runs(pid: int) -> bool:

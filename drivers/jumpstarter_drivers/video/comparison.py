@@ -45,7 +45,14 @@ def open_jpeg(data: bytes) -> Image:
         raise PictureError(
             f"the picture has {found.width}x{found.height} pixels, which are too many to look into"
         )
-    image: Image = _pillow().open(io.BytesIO(found.data), formats=["JPEG"])
+    pillow = _pillow()
+    too_large = PictureError("the picture has more pixels than it says, which are too many to look into")
+    try:
+        image: Image = pillow.open(io.BytesIO(found.data), formats=["JPEG"])
+    except pillow.DecompressionBombError:
+        raise too_large from None
+    if image.width * image.height > MAX_PIXELS:  # Pillow has read another header than we have
+        raise too_large
     return image
 
 
@@ -58,10 +65,11 @@ class Reference:
         Raises:
             PictureError: The file is no picture, or has no such region.
         """
+        pillow = _pillow()
         try:
-            image = _pillow().open(path)
+            image = pillow.open(path)
             image.load()
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
             raise PictureError(
                 f"{path} cannot be read as a picture ({error}); save one with `video snapshot`"
             ) from None

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 __all__ = ["Challenge", "parse_challenge"]
 
-_PARAMETER = re.compile(r'([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_PARAMETER = re.compile(r'(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,"]+))')
+"""Possessive, and from a word's beginning: a camera chooses how long it is, and nothing may take its square."""
 _ALGORITHMS = {"MD5": "md5", "SHA-256": "sha256"}
 """By their names in a challenge; the better one is later."""
 

@@ -45,9 +45,15 @@ def read_jpeg(data: bytes) -> Jpeg:
     return Jpeg(data if end + 2 == len(data) else data[: end + 2], width, height)
 
 
+MAX_MARKERS = 1000
+"""Before a picture's size is told; cameras need some ten."""
+
+
 def _read_size(data: bytes, end: int) -> tuple[int, int]:
     position = 2
-    while position + 4 <= end:
+    for _ in range(MAX_MARKERS):
+        if position + 4 > end:
+            break
         if data[position] != 0xFF:
             raise JpegError("its header is damaged")
         marker = data[position + 1]

@@ -121,7 +121,8 @@ class MultipartParser:
         return True
 
     def _learn_boundary(self) -> bool:
-        line = re.search(rb"(?:\A|\n)--+([^\r\n]+)\r?\n", self._buffer)
+        # Possessive, as a peer chooses how long a line of dashes is.
+        line = re.search(rb"(?:\A|\n)--++([^\r\n]++)\r?\n", self._buffer)
         if line is None:
             if len(self._buffer) > MAX_PREAMBLE_BYTES:
                 raise MultipartError("there is no boundary in it")
@@ -168,18 +169,19 @@ class MultipartParser:
         return False
 
     def _expect_boundary(self) -> bool:
-        rest = bytes(self._buffer[: len(self._delimiter) + 8]).lstrip(b"\r\n-")
-        core = self._delimiter[2:]
-        if rest and not rest.startswith(core[: len(rest)]):
-            self.lengths_are_wrong = True
-            self._state = _State.PREAMBLE
-            return True
-        if len(rest) < len(core):
-            return False
-        found = self._find_boundary()
-        if found is None:  # its line has no end yet
-            return False
-        self._pass_boundary(*found)
+        """Behind a part: its boundary, before which some cameras put blank lines, and some dashes of their own."""
+        window = len(self._delimiter) + MAX_BOUNDARY_LENGTH
+        rest = bytes(self._buffer[:window]).lstrip(b"\r\n-")
+        core = self._delimiter[2:].lstrip(b"-")
+        if core.startswith(rest[: len(core)]):
+            found = self._find_boundary() if len(rest) >= len(core) else None
+            if found is not None and found[0] < window:
+                self._pass_boundary(*found)
+                return True
+            if found is None and len(self._buffer) < window:
+                return False
+        self.lengths_are_wrong = True
+        self._state, self._searched = _State.PREAMBLE, 0
         return True
 
     def _find_boundary(self) -> tuple[int, int] | None:

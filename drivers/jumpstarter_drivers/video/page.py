@@ -173,8 +173,9 @@ async def _read_request(stream: trio.SocketStream) -> tuple[str, str, str] | Non
 
 async def _until_gone(stream: trio.SocketStream) -> None:
     """A browser that closes its page would be noticed only when the next picture is sent, which may never come."""
-    while await stream.receive_some():
-        pass
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # who sends says so as well
+        while await stream.receive_some():
+            pass
 
 
 async def _send(stream: trio.SocketStream, data: bytes) -> None:

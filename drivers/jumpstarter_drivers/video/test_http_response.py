@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jumpstarter_drivers.video.conftest import chunked
+from jumpstarter_drivers.video.digest import parse_challenge
 from jumpstarter_drivers.video.http_response import HttpError, ResponseParser
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: Image/JPEG ; a=b\r\n"
@@ -74,3 +75,8 @@ def test_connection_that_ends_in_the_middle_is_an_error(data: bytes) -> None:
 def test_what_is_no_response_is_refused(data: bytes, size: int) -> None:
     with pytest.raises(HttpError):
         read(data, size)
+
+
+def test_a_challenge_costs_no_more_than_its_length() -> None:
+    for words in ("a" * 60_000, "a=" * 30_000, 'a="' + "\\" * 60_000, "a" + " " * 60_000):
+        assert parse_challenge(f"Digest {words}") is None

@@ -103,3 +103,22 @@ def test_what_has_no_end_is_refused(data: bytes, why: str, size: int) -> None:
 )
 def test_boundary_of_a_content_type(content_type: str, boundary: str) -> None:
     assert boundary_of(content_type) == boundary
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+@pytest.mark.parametrize("between", ["", "\r\n" * 6, "\n" * 9])
+def test_boundaries_with_many_dashes_and_blank_lines_before_them(between: str, size: int) -> None:
+    boundary = "-" * 14 + "12345"
+    one = f"--{boundary}\r\nContent-Length: 3\r\n\r\none\r\n{between}"
+    data = (one * 20 + f"--{boundary}\r\n").encode()
+    assert bodies(data, boundary, size=size) == [b"one"] * 20
+
+
+def test_what_comes_behind_a_picture_in_the_place_of_a_boundary_is_bounded() -> None:
+    with pytest.raises(MultipartError):
+        bodies(part(b"one") + (b"--camera-boundarX" + b"x" * 10_000) * 100, size=10_017, most=100_000)
+
+
+def test_a_line_of_dashes_costs_no_more_than_its_length() -> None:
+    with pytest.raises(MultipartError, match="no boundary"):
+        bodies(b"-" * 70_000, "", size=1000)
