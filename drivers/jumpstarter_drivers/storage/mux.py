@@ -205,7 +205,7 @@ class StorageMux(Driver):
     async def write(self, handle: dict[str, JSON], options: WriteOptions | None = None) -> JSON:
         """Write an image; the storage must be at the host, and stays there when all went well."""
         options = options or WriteOptions()
-        with self.exclusive("being written"):
+        with self._at_work("being written", options.size):
             self.state.check_host()
             async with self._image(handle, options) as image:
                 return await self._write(image, options)
@@ -213,7 +213,7 @@ class StorageMux(Driver):
     @export
     async def read(self, handle: dict[str, JSON]) -> JSON:
         """Read the whole storage, which must be at the host."""
-        with self.exclusive("being read"):
+        with self._at_work("being read"):
             return await self._read(handle)
 
     @export
@@ -223,7 +223,7 @@ class StorageMux(Driver):
         """Switch to the host, write and verify, switch to the board; or, once a byte was written, `off`."""
         _refuse_target(target)
         options = options or WriteOptions()
-        with self.exclusive("being flashed"):
+        with self._at_work("being flashed", options.size):
             # Until it is known what the image is nothing changes: the file may not exist, the server may be down.
             async with self._image(handle, options) as image:
                 before = await self._borrow()
@@ -241,7 +241,7 @@ class StorageMux(Driver):
     async def dump(self, handle: dict[str, JSON], target: str | None = None) -> JSON:
         """Switch to the host, read all, and switch back to where it was."""
         _refuse_target(target)
-        with self.exclusive("being read"):
+        with self._at_work("being read"):
             before = await self._borrow()
             try:
                 result = await self._read(handle)
@@ -313,19 +313,18 @@ class StorageMux(Driver):
         self, handle: dict[str, JSON], options: WriteOptions
     ) -> AsyncIterator[ImageStream | PlannedFlash]:
         """The image, looked at: nothing is written or switched before."""
-        with self._operation("starting", options.size):
-            if options.changes:
-                async with self.exchange_resource(handle) as (source, sink):
-                    receiver = ChangeReceiver(source, sink, self._medium, self.threads)
-                    self._check_content(await receiver.start(), options.force)
-                    yield receiver
-                return
-            async with self.read_resource(handle) as source:
-                image = ImageStream(source, options.compression, self.threads)
-                await image.start()
-                self._check_content(image.content, options.force)
-                is_compared = handle.get("kind") == "presigned_request"
-                yield StreamedChanges(image, self._medium, self.threads) if is_compared else image
+        if options.changes:
+            async with self.exchange_resource(handle) as (source, sink):
+                receiver = ChangeReceiver(source, sink, self._medium, self.threads)
+                self._check_content(await receiver.start(), options.force)
+                yield receiver
+            return
+        async with self.read_resource(handle) as source:
+            image = ImageStream(source, options.compression, self.threads)
+            await image.start()
+            self._check_content(image.content, options.force)
+            is_compared = handle.get("kind") == "presigned_request"
+            yield StreamedChanges(image, self._medium, self.threads) if is_compared else image
 
     def _check_content(self, content: ImageContent, force: bool | None) -> None:
         if self.content_check == "off":
@@ -428,13 +427,15 @@ class StorageMux(Driver):
         return limit
 
     @contextmanager
-    def _operation(self, phase: str, total: int | None) -> Iterator[None]:
-        self._phase(phase, total)
-        try:
-            yield
-        finally:
-            self.state.operation = None
-            self._notify()
+    def _at_work(self, what: str, total: int | None = None) -> Iterator[None]:
+        """Hold the storage for the block; there is an operation as long, so without one the next call is taken."""
+        with self.exclusive(what):
+            self._phase("starting", total)
+            try:
+                yield
+            finally:
+                self.state.operation = None
+                self._notify()
 
     @asynccontextmanager
     async def _unfinished(self) -> AsyncIterator[None]:
@@ -475,10 +476,9 @@ class StorageMux(Driver):
         path = await self._find()
         started = trio.current_time()
         device = Device(path, writable=False, limiter=self._disk)
-        with self._operation("starting", None):
-            async with device, self.write_resource(handle) as sink:
-                length = await device.read(sink, progress=self._progress("reading", device.size))
-                await device.check_identity()
+        async with device, self.write_resource(handle) as sink:
+            length = await device.read(sink, progress=self._progress("reading", device.size))
+            await device.check_identity()
         return {"bytes": length, "seconds": round(trio.current_time() - started, 3)}
 
     # What watchers see.

@@ -297,13 +297,16 @@ class _Mux(FileStorage):
         self.asked: list[Position] = []
         self.obeys = trio.Event()
         self.begun = trio.Event()
+        self.back = trio.Event()
+        self.back.set()
 
     async def switch(self, position: Position) -> None:
         self.asked.append(position)
         self.begun.set()
+        await (self.obeys if position is Position.HOST else self.back).wait()
         if position is Position.HOST:
-            await self.obeys.wait()
-        elif self.stuck:
+            return
+        if self.stuck:
             raise StorageError("the multiplexer does not answer; plug it in again")
 
 
@@ -322,6 +325,34 @@ async def test_cancelled_while_it_is_switched_the_storage_goes_back_to_the_board
         seen = await wait_for(storage, "position", "dut")
         assert seen["content"] == "as found"
     assert mux.asked == [Position.HOST, Position.DUT]
+
+
+@pytest.mark.parametrize("method", ["flash", "dump"])
+async def test_without_an_operation_the_next_call_is_taken(
+    card: Path, image: Path, tmp_path: Path, method: str
+) -> None:
+    """A dump goes on until the storage is back, a flash until the board has it: nobody is told that it is over then."""
+    mux = _Mux(path=str(card))
+    async with serve_async(mux) as client:
+        storage = cast("StorageMuxFlasherClient", client)
+        file = image if method == "flash" else tmp_path / "dump.img"
+        mux.obeys.set()
+        back = mux.back = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(getattr(storage, method).aio, file)
+            while len(mux.asked) < 2:
+                await mux.begun.wait()
+                mux.begun = trio.Event()
+            assert cast("dict[str, object]", await storage.status.aio())["operation"] is not None
+            with pytest.raises(JumpstarterError, match="the device is being"):
+                await storage.off.aio()
+            back.set()
+            with trio.fail_after(30):
+                async with aclosing(storage.watch.aio()) as reports:
+                    async for report in reports:
+                        if cast("dict[str, object]", report)["operation"] is None:
+                            break
+            await storage.off.aio()
 
 
 @pytest.mark.parametrize("method", ["flash", "dump"])
