@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
     from jumpstarter_client.blocking import Bridge, Portal
-    from jumpstarter_client.connecting import connect, connect_async, env
+    from jumpstarter_client.connections.connect import connect, connect_async, env
     from jumpstarter_client.errors import (
         DriverError,
         DriverInvalidArgument,
@@ -42,9 +42,9 @@ _HOMES = {
     "DriverMethodNotImplemented": "errors",
     "ExporterNotReady": "errors",
     "Portal": "blocking",
-    "connect": "connecting",
-    "connect_async": "connecting",
-    "env": "connecting",
+    "connect": "connections.connect",
+    "connect_async": "connections.connect",
+    "env": "connections.connect",
     "open_client": "tree",
 }
 

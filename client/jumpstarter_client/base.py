@@ -25,9 +25,9 @@ from jumpstarter_client.blocking import Bridge
 from jumpstarter_client.blocking_stream import BlockingStream, blocking_stream
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import DriverError, ExporterNotReady, call_error, streaming_error
-from jumpstarter_client.lasting import ConnectionLostError
 from jumpstarter_client.logs import entries, is_of_hook, line_of
 from jumpstarter_client.node import Node
+from jumpstarter_client.transport import ConnectionLostError
 
 if TYPE_CHECKING:
     from jumpstarter_client.resources import ReceiveBytes, SendBytes

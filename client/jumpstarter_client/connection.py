@@ -11,7 +11,7 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.router_grpc import RouterServiceStub
 
 from jumpstarter_client.blocking import Bridge
-from jumpstarter_client.lasting import LastingChannel
+from jumpstarter_client.transport import LastingChannel
 
 __all__ = ["Connection"]
 

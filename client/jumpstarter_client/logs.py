@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import AsyncGenerator
+from typing import TypeAlias
 
 import trio
 from google.protobuf import empty_pb2
@@ -14,10 +16,38 @@ from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
 
-from jumpstarter_client.lasting import ConnectionLostError, LastingChannel
-from jumpstarter_client.lasting.log_news import LogNews
+from jumpstarter_client.transport import ConnectionLostError, LastingChannel
 
-__all__ = ["entries", "entry_of", "is_notice", "is_of_hook", "line_of"]
+__all__ = ["REMEMBERED", "LogNews", "entries", "entry_of", "is_notice", "is_of_hook", "line_of"]
+
+REMEMBERED = 2048
+"""Entries; twice what an exporter keeps. Each has a bound of its own (`logs.entry_of`)."""
+
+_Key: TypeAlias = tuple[int, int, str, str]
+
+
+class LogNews:
+    """Remembers the last entries."""
+
+    def __init__(self) -> None:
+        self._shown: deque[_Key] = deque(maxlen=REMEMBERED)
+        self._repeats: Counter[_Key] = Counter()
+
+    def reopened(self) -> None:
+        """From here on the log may say again what it has said."""
+        self._repeats = Counter(self._shown)
+
+    def is_new(self, entry: LogStreamResponse) -> bool:
+        """Whether to show it. An entry without a time cannot be told from its like, and is shown."""
+        if not entry.HasField("timestamp"):
+            return True
+        key = entry.timestamp.seconds, entry.timestamp.nanos, entry.severity, entry.message
+        if self._repeats[key]:
+            self._repeats[key] -= 1
+            return False
+        self._shown.append(key)
+        return True
+
 
 MAX_SEVERITY_LENGTH = 16
 MAX_MESSAGE_LENGTH = 16 * 1024

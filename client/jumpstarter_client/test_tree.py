@@ -11,7 +11,7 @@ from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import ConnectError, DriverError
 from jumpstarter_client.node import Allowed, Node
 from jumpstarter_client.pytest_plugin.boards import keep_own
-from jumpstarter_client.tree import build
+from jumpstarter_client.tree import build_tree
 
 POWER = "jumpstarter_driver_power.client.PowerClient"
 GROUP = "jumpstarter_driver_composite.client.CompositeClient"
@@ -45,7 +45,7 @@ LAB = report(
 
 
 def tree(response: jumpstarter_pb2.GetReportResponse = LAB, allowed: Allowed | None = None) -> Node:
-    return build(response, NOWHERE, allowed or Allowed())
+    return build_tree(response, NOWHERE, allowed or Allowed())
 
 
 def test_a_device_under_two_names_stands_in_both_places() -> None:

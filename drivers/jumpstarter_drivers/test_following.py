@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
-from jumpstarter_client.lasting import open_lasting
+from jumpstarter_client.transport import open_lasting
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.devices.cores import living

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from jumpstarter_client.leasing.acquire import new_name
-from jumpstarter_client.leasing.configs import ClientConfig
-from jumpstarter_client.leasing.controller import Controller
-from jumpstarter_client.leasing.lease import leased
-from jumpstarter_client.leasing.progress import Stage, progress_of
-from jumpstarter_client.leasing.wanted import Wanted
+from jumpstarter_client.controller.controller_client import Controller
+from jumpstarter_client.controller.lease_view import Stage, progress_of
+from jumpstarter_client.identity.client_config import ClientConfig
+from jumpstarter_client.lease.lease import leased, new_name
+from jumpstarter_client.lease.request import Wanted
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
 ASKING_SECONDS = 0.002

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from jumpstarter_client.leasing import acquire
-from jumpstarter_client.leasing.configs import ClientConfig
-from jumpstarter_client.leasing.controller import Controller
-from jumpstarter_client.leasing.wanted import Wanted
+from jumpstarter_client.controller.controller_client import Controller
+from jumpstarter_client.identity.client_config import ClientConfig
+from jumpstarter_client.lease import lease as leases
+from jumpstarter_client.lease.request import Wanted
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError
 
@@ -76,18 +76,18 @@ class Clients:
         first, second = self._controllers[:2]
         self._held = []
         for one in (first, second):
-            self._held.append(await acquire.create(one, acquire.new_name(), self._request))
+            self._held.append(await leases.create(one, leases.new_name(), self._request))
             if one is first:
-                await acquire.until_ready(one, self._held[0], lambda _: None, timeout=LEASE_SECONDS)
+                await leases.until_ready(one, self._held[0], lambda _: None, timeout=LEASE_SECONDS)
         return [0.0]
 
     async def move(self, since: float) -> list[float]:
         first, second = self._controllers[:2]
         held, waiting = self._held
-        await acquire.release(first, held.name.rpartition("/")[2])
-        await acquire.until_ready(second, waiting, lambda _: None, timeout=LEASE_SECONDS)
+        await leases.release(first, held.name.rpartition("/")[2])
+        await leases.until_ready(second, waiting, lambda _: None, timeout=LEASE_SECONDS)
         took = time.monotonic() - since
-        await acquire.release(second, waiting.name.rpartition("/")[2])
+        await leases.release(second, waiting.name.rpartition("/")[2])
         return [took]
 
     async def _call(self, controller: Controller) -> None:
@@ -95,10 +95,10 @@ class Clients:
             async with AsyncExitStack() as stack:
                 await self._timed(controller, partial(_keep_open, stack, controller))
                 for _ in range(ROUNDS_OF_A_CONNECTION):
-                    name = acquire.new_name()
-                    await self._timed(controller, partial(acquire.create, controller, name, self._request))
+                    name = leases.new_name()
+                    await self._timed(controller, partial(leases.create, controller, name, self._request))
                     await self._timed(controller, partial(_look, controller, name))
-                    await self._timed(controller, partial(acquire.release, controller, name))
+                    await self._timed(controller, partial(leases.release, controller, name))
                     self._rounds[controller] += 1
 
     async def _timed(self, controller: Controller, call: Callable[[], Awaitable[object]]) -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from jumpstarter_client.leasing import acquire
-from jumpstarter_client.leasing.configs import ClientConfig
-from jumpstarter_client.leasing.controller import Controller
-from jumpstarter_client.leasing.known import Known
-from jumpstarter_client.leasing.wanted import Wanted
-from jumpstarter_client.leasing.watch import watch_lab
+from jumpstarter_client.controller.controller_client import Controller
+from jumpstarter_client.controller.lab_snapshot import Known
+from jumpstarter_client.controller.watch import watch_lab
+from jumpstarter_client.identity.client_config import ClientConfig
+from jumpstarter_client.lease import lease as leases
+from jumpstarter_client.lease.request import Wanted
 from jumpstarter_proto.lab.v1.exporters_pb2 import LEASE_SCOPE_HELD, WatchRequest
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
@@ -65,12 +65,12 @@ class Clients:
     async def wait(self, count: int) -> list[float]:
         limit = trio.CapacityLimiter(AT_A_TIME)
         first, *others = self._controllers[:count]
-        self._leases = [await acquire.create(first, acquire.new_name(), self._request)]
+        self._leases = [await leases.create(first, leases.new_name(), self._request)]
 
         async def create(controller: Controller) -> None:
             async with limit:
                 self._leases.append(
-                    await acquire.create(controller, acquire.new_name(), self._request, waits=True)
+                    await leases.create(controller, leases.new_name(), self._request, waits=True)
                 )
 
         async with trio.open_nursery() as nursery:
@@ -92,7 +92,7 @@ class Clients:
 
             with trio.CancelScope() as scope:
                 self._waits.append(scope)
-                await acquire.until_ready(owners[lease.client], lease, tell, timeout=3600)
+                await leases.until_ready(owners[lease.client], lease, tell, timeout=3600)
 
         for lease in self._leases[1:]:
             self._nursery.start_soon(until, lease)
@@ -133,7 +133,7 @@ class Clients:
 
     async def change(self, count: int) -> list[float]:
         controller = self._controllers[count]
-        name = acquire.new_name()
+        name = leases.new_name()
         async with controller.open() as calls:
             self._heard.clear()
             start = time.perf_counter()

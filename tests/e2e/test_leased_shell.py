@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from jumpstarter_client.leasing.configs import load
+from jumpstarter_client.identity.client_config import load
 
 from tests.e2e.lab import LIMIT, Lab, Reader
 from tests.interop import exporters

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import trio
 import yaml
-from jumpstarter_client.leasing.configs import ClientConfig
-from jumpstarter_client.leasing.controller import Controller
+from jumpstarter_client.controller.controller_client import Controller
+from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_controller.folder import DataFolder
 from jumpstarter_proto.documents import edited
 from jumpstarter_proto.remote import Identity, Kind, Trust, open_controller

@@ -17,9 +17,10 @@ import pytest
 import trio
 import trustme
 from google.protobuf import empty_pb2
-from jumpstarter_client.leasing import Wanted, configs
-from jumpstarter_client.leasing.configs import ClientConfig
-from jumpstarter_client.leasing.lease import leased
+from jumpstarter_client.identity import client_config
+from jumpstarter_client.identity.client_config import ClientConfig
+from jumpstarter_client.lease.lease import leased
+from jumpstarter_client.lease.request import Wanted
 from jumpstarter_proto.remote import fetch_certificate, open_controller, open_router_stream
 from jumpstarter_proto.rpc import Channel, ClientCall, RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub, ExporterServiceStub
@@ -85,7 +86,7 @@ async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
         for one in endpoints:
             await said(f"router {one} answers", 1)
     lab.exporter("one")
-    config = configs.load(str(lab.client("ann")), {})
+    config = client_config.load(str(lab.client("ann")), {})
     with trio.fail_after(60):
         async with leased(config, Wanted(selector="board=rpi4")) as lease, AsyncExitStack() as stack:
             channels = [await stack.enter_async_context(connected(config, lease.name)) for _ in range(4)]
@@ -121,7 +122,7 @@ async def test_a_connection_that_nobody_came_for_ends_with_its_lease(lab: Lab) -
     metrics = f"127.0.0.1:{exporters.free_port()}"
     lab.start_controller("--metrics-listen", metrics)
     lab.exporter("one")
-    config = configs.load(str(lab.client("ann")), {})
+    config = client_config.load(str(lab.client("ann")), {})
 
     def waiting() -> int:
         with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=30) as answer:

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 from google.protobuf import duration_pb2
-from jumpstarter_client.leasing import configs
+from jumpstarter_client.identity import client_config
 from jumpstarter_proto.client.v1.client_grpc import ClientServiceStub
 from jumpstarter_proto.client.v1.client_pb2 import CreateLeaseRequest
 from jumpstarter_proto.client.v1.client_pb2 import Lease as LeaseMessage
@@ -68,7 +68,7 @@ def test_everybody_comes_back_to_the_next_controller(lab: Lab) -> None:
 
 async def test_a_call_that_takes_long_is_waited_for_and_a_second_signal_is_not(lab: Lab) -> None:
     controller = lab.start_controller()
-    ann = configs.load(str(lab.client("ann")), {})
+    ann = client_config.load(str(lab.client("ann")), {})
     lab.admin("exporter", "create", "one", "--label", "a=b", "--save", lab.home / "one.yaml")
     # Their configurations differ in little but who they are.
     token = next(

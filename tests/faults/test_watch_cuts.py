@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from jumpstarter_client.leasing.known import Known
+from jumpstarter_client.controller.lab_snapshot import Known
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.lab import Lab as Records
 from jumpstarter_controller.services import lab_watch

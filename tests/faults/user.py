@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
-from jumpstarter_client.connecting import connect
-from jumpstarter_client.leasing.wanted import Wanted
+from jumpstarter_client.connections.connect import connect
+from jumpstarter_client.lease.request import Wanted
 from jumpstarter_proto.errors import JumpstarterError
 
 

@@ -15,15 +15,15 @@ from typing import cast
 import yaml
 from google.protobuf import struct_pb2
 from jumpstarter_client import logs, tree
-from jumpstarter_client.boards import HostBoard
 from jumpstarter_client.cli import devices
 from jumpstarter_client.cli.output import write_data
 from jumpstarter_client.connection import Connection as ClientConnection
+from jumpstarter_client.controller.exporter_view import look
+from jumpstarter_client.controller.lab_snapshot import Known
+from jumpstarter_client.controller.lease_view import describe
 from jumpstarter_client.errors import ConnectError
-from jumpstarter_client.lasting.log_news import LogNews
-from jumpstarter_client.leasing.exporters import look
-from jumpstarter_client.leasing.facts import describe
-from jumpstarter_client.leasing.known import Known
+from jumpstarter_client.host_boards import HostBoard
+from jumpstarter_client.logs import LogNews
 from jumpstarter_client.node import Allowed
 from jumpstarter_controller import policies
 from jumpstarter_controller.identity import Subject
@@ -231,7 +231,7 @@ def _report(data: bytes) -> None:
         report = _parse(jumpstarter_pb2.GetReportResponse, data)
         kept, omitted = devices_of(report.reports)  # as a controller keeps them
         assert len(kept) + omitted == sum(bool(one.parent_uuid) for one in report.reports)
-        root = tree.build(report, cast("ClientConnection", None), Allowed())
+        root = tree.build_tree(report, cast("ClientConnection", None), Allowed())
     except (RpcError, ConnectError):
         return
     with redirect_stdout(io.StringIO()) as out:

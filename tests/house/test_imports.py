@@ -147,7 +147,7 @@ def test_a_command_on_its_way_to_a_board_loads_nothing_that_it_does_not_use() ->
     code, *names = _output(textwrap.dedent(program)).split()
     loaded = set(names)
     assert code == "4"
-    assert {"trio", "jumpstarter_client.connecting", "jumpstarter_drivers.power.client"} <= loaded
+    assert {"trio", "jumpstarter_client.connections.connect", "jumpstarter_drivers.power.client"} <= loaded
     unwanted = {"cyclopts", "rich", "yaml", "msgspec", "asyncio", "concurrent", "email", "http", "jwt"}
     unwanted |= {"importlib.metadata", "sqlite3", "multiprocessing", "jumpstarter_client.resources"}
     unwanted |= {"jumpstarter_proto.encoding", "_ssl", "_hashlib", "_decimal", "google.protobuf.text_format"}

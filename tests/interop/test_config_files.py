@@ -6,8 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from jumpstarter_client.leasing.config_files import ConfigFiles
-from jumpstarter_client.leasing.configs import ClientConfig
+from jumpstarter_client.identity.client_config import ClientConfig
+from jumpstarter_client.identity.config_files import ConfigFiles
 from jumpstarter_exporter.cli.enrol import filled_in
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.remote.enrolment import Membership

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from jumpstarter_client.leasing.config_files import ConfigFiles
-from jumpstarter_client.leasing.configs import ClientConfig
+from jumpstarter_client.identity.client_config import ClientConfig
+from jumpstarter_client.identity.config_files import ConfigFiles
 from jumpstarter_controller.folder import DataFolder
 from jumpstarter_proto.remote import Identity, Kind, Trust
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import trio
-from jumpstarter_client.leasing.configs import load
+from jumpstarter_client.identity.client_config import load
 from jumpstarter_controller.identity import Subject, TokenError
 from jumpstarter_controller.kube_identity import accounts as module
 from jumpstarter_controller.kube_identity import review_cache

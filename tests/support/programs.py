@@ -39,7 +39,7 @@ PRELOAD = {
     "jumpstarter-controller": ["jumpstarter_controller", "jumpstarter_proto"],
     "jumpstarter-router": ["jumpstarter_controller", "jumpstarter_proto"],
     "jmp": ["jumpstarter_cli.jmp"],
-    "python": ["jumpstarter_client.connecting", "jumpstarter.utils.env"],
+    "python": ["jumpstarter_client.connections.connect", "jumpstarter.utils.env"],
 }
 """What each program imports sooner or later; what is not in its environment is left out (two have a `j`)."""
 

@@ -14,7 +14,7 @@ from jumpstarter_client.cli.arguments import asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
 
 if TYPE_CHECKING:
-    from jumpstarter_client.leasing.configs import ClientConfig
+    from jumpstarter_client.identity.client_config import ClientConfig
 
 __all__ = ["auth"]
 
@@ -43,7 +43,7 @@ def auth(arguments: list[str], options: Options) -> ExitCode:
     given = take(f"auth {verb}", rest)
     if given.words:
         raise UsageError(f"`auth {verb}` takes no {given.words[0]!r}; name a configuration with --client")
-    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415 - not for --help
+    from jumpstarter_client.identity.client_config import load  # noqa: PLC0415 - not for --help
 
     config = load(options.client, os.environ)
     if verb == "rotate":
@@ -56,9 +56,9 @@ def auth(arguments: list[str], options: Options) -> ExitCode:
 def _status(config: ClientConfig, name: str | None, output: str | None) -> ExitCode:
     from jumpstarter_proto.remote import read_claims  # noqa: PLC0415
 
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
-    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415
-    from jumpstarter_client.leasing.joining import check  # noqa: PLC0415
+    from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415
+    from jumpstarter_client.controller.client_login import check  # noqa: PLC0415
+    from jumpstarter_client.identity.client_config import load  # noqa: PLC0415
 
     refusal: JumpstarterError | None = None
     try:
@@ -85,7 +85,7 @@ def _status(config: ClientConfig, name: str | None, output: str | None) -> ExitC
         }
         write_data(data, output)
     else:
-        from jumpstarter_client.leasing.times import spell, when  # noqa: PLC0415
+        from jumpstarter_client.times import spell, when  # noqa: PLC0415
 
         issuer = "the controller" if claims.is_own else claims.issuer or "nobody knows whom"
         until = ""
@@ -105,10 +105,10 @@ def _status(config: ClientConfig, name: str | None, output: str | None) -> ExitC
 
 
 def _rotate(config: ClientConfig) -> ExitCode:
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
-    from jumpstarter_client.leasing.controller import Controller  # noqa: PLC0415
-    from jumpstarter_client.leasing.times import when  # noqa: PLC0415
-    from jumpstarter_client.leasing.tokens import replace_tokens  # noqa: PLC0415
+    from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import Controller  # noqa: PLC0415
+    from jumpstarter_client.identity.client_config import replace_tokens  # noqa: PLC0415
+    from jumpstarter_client.times import when  # noqa: PLC0415
 
     path = config.path
     if path is None:
@@ -129,9 +129,9 @@ def _rotate(config: ClientConfig) -> ExitCode:
 def _refresh(config: ClientConfig) -> ExitCode:
     from jumpstarter_proto.remote import read_claims  # noqa: PLC0415
 
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
-    from jumpstarter_client.leasing.renewal import renewed  # noqa: PLC0415
-    from jumpstarter_client.leasing.times import when  # noqa: PLC0415
+    from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415
+    from jumpstarter_client.controller.token_renewal import renewed  # noqa: PLC0415
+    from jumpstarter_client.times import when  # noqa: PLC0415
 
     found = run(partial(renewed, config))
     expires = read_claims(found.identity.token).expires

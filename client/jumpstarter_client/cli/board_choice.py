@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_client.boards import HostBoard
 from jumpstarter_client.cli.devices import check_made, find, what_there_is, with_interface
 from jumpstarter_client.cli.options import UnknownDeviceError, UsageError, nearest
+from jumpstarter_client.host_boards import HostBoard
 from jumpstarter_client.node import Node
 
 __all__ = ["check_served", "choose_board", "choose_board_of_tree"]

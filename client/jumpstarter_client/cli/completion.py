@@ -11,7 +11,7 @@ from jumpstarter_proto.terminal import print_line, print_text
 from jumpstarter_client.cli.options import LOG_LEVELS, VALUED, Options, UsageError, nearest, split
 
 if TYPE_CHECKING:
-    from jumpstarter_client.boards import HostBoard
+    from jumpstarter_client.host_boards import HostBoard
     from jumpstarter_client.node import Node
 
 __all__ = ["complete", "completion"]
@@ -83,7 +83,7 @@ def _can_be_typed(word: str) -> bool:
 
 
 def _fitting(words: list[str]) -> list[str]:
-    from jumpstarter_client.cli import names  # noqa: PLC0415 - what is below needs what it names only
+    from jumpstarter_client.cli import completion_values  # noqa: PLC0415 - what is below needs what it names only
     from jumpstarter_client.cli.entry import COMMANDS, straight  # noqa: PLC0415 - it imports this module
 
     last = words[-1] if words else ""
@@ -104,17 +104,17 @@ def _fitting(words: list[str]) -> list[str]:
         case ["lease"]:
             return ["create", "list", "show", "extend", "transfer", "release"]
         case ["lease", "show" | "extend" | "transfer" | "update"] | ["lease", "release" | "delete", *_]:
-            return names.leases(options)
+            return completion_values.leases(options)
         case ["exporters"]:
             return ["show"]
         case ["exporters", "show" | "get"]:
-            return names.exporters(options)
+            return completion_values.exporters(options)
         case ["config"]:
             return ["client"]
         case ["config", "client"]:
             return ["create", "delete", "list", "use", "show"]
         case ["config", "client", "delete" | "use" | "show"]:
-            return names.configurations()
+            return completion_values.configurations()
         case [word, *_] if word in COMMANDS:
             return []
         case [interface]:
@@ -129,21 +129,21 @@ def _fitting(words: list[str]) -> list[str]:
 
 def _values(option: str, options: Options) -> list[str]:
     """What an option of every command can have; nothing where that is anything."""
-    from jumpstarter_client.cli import names  # noqa: PLC0415
+    from jumpstarter_client.cli import completion_values  # noqa: PLC0415
 
     match option:
         case "board":
             return _boards(options)
         case "lease":
-            return names.leases(options)
+            return completion_values.leases(options)
         case "exporter":
-            return [*names.local_exporters(), *names.exporters(options)]
+            return [*completion_values.local_exporters(), *completion_values.exporters(options)]
         case "exporter_name":
-            return names.exporters(options)
+            return completion_values.exporters(options)
         case "selector":
-            return names.labels(options)
+            return completion_values.labels(options)
         case "client":
-            return names.configurations()
+            return completion_values.configurations()
         case "log_level":
             return list(LOG_LEVELS)
     return []
@@ -164,7 +164,7 @@ def _devices(interface: str, options: Options) -> list[str]:
 
 def _boards(options: Options) -> list[str]:
     """Names of a host's boards, or of those that it could have."""
-    from jumpstarter_client.cli.names import local_exporters  # noqa: PLC0415
+    from jumpstarter_client.cli.completion_values import local_exporters  # noqa: PLC0415
 
     return [board for board, _ in _roots(options) if board] or local_exporters()
 
@@ -174,9 +174,9 @@ def _roots(options: Options) -> list[tuple[str, Node]]:
     import trio  # noqa: PLC0415 - the words above need none of it
 
     async def ask() -> list[tuple[str, Node]]:
-        from jumpstarter_client.cli.names import ASK_SECONDS  # noqa: PLC0415
-        from jumpstarter_client.connecting import connect_async  # noqa: PLC0415
-        from jumpstarter_client.resolve import BuiltIn, candidates  # noqa: PLC0415
+        from jumpstarter_client.cli.completion_values import ASK_SECONDS  # noqa: PLC0415
+        from jumpstarter_client.connections.connect import connect_async  # noqa: PLC0415
+        from jumpstarter_client.connections.endpoint import BuiltIn, candidates  # noqa: PLC0415
 
         with trio.move_on_after(ASK_SECONDS):
             for candidate in candidates(options.host, os.environ):

@@ -14,8 +14,8 @@ from jumpstarter_client.cli.arguments import Arguments, asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
 
 if TYPE_CHECKING:
-    from jumpstarter_client.leasing.config_files import ConfigFiles
-    from jumpstarter_client.leasing.configs import ClientConfig
+    from jumpstarter_client.identity.client_config import ClientConfig
+    from jumpstarter_client.identity.config_files import ConfigFiles
 
 __all__ = ["config"]
 
@@ -84,8 +84,8 @@ def config(arguments: list[str], options: Options) -> ExitCode:
     given = take(command, rest, _VALUED, _FLAGS) if verb == "create" else take(command, rest)
     if len(given.words) > 1:
         raise UsageError(f"`{command}` takes one name, and {given.words[1]!r} is a second")
-    from jumpstarter_client.leasing.config_files import ConfigFiles  # noqa: PLC0415 - not for --help
-    from jumpstarter_client.leasing.configs import config_home  # noqa: PLC0415
+    from jumpstarter_client.identity.client_config import config_home  # noqa: PLC0415
+    from jumpstarter_client.identity.config_files import ConfigFiles  # noqa: PLC0415 - not for --help
 
     files = ConfigFiles(config_home(os.environ))
     if verb == "list":
@@ -115,7 +115,7 @@ def config(arguments: list[str], options: Options) -> ExitCode:
 def _create(name: str, given: Arguments, files: ConfigFiles) -> Path:
     from jumpstarter_proto.remote import Identity, Kind, Trust, split_endpoint  # noqa: PLC0415
 
-    from jumpstarter_client.leasing.configs import ClientConfig  # noqa: PLC0415
+    from jumpstarter_client.identity.client_config import ClientConfig  # noqa: PLC0415
 
     path = files.path(name)
     if path.exists():
@@ -168,7 +168,7 @@ def _ca(file: str) -> str:
 
 
 def _list(files: ConfigFiles, output: str | None) -> None:
-    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415
+    from jumpstarter_client.identity.client_config import load  # noqa: PLC0415
 
     current = files.current()
     rows: list[dict[str, object]] = []
@@ -193,7 +193,7 @@ def _list(files: ConfigFiles, output: str | None) -> None:
     elif not rows:
         print_error_line("there is no client configuration; `jumpstarter login` makes one")
     else:
-        from jumpstarter_client.cli.table import table  # noqa: PLC0415
+        from jumpstarter_client.cli.output import table  # noqa: PLC0415
 
         keys = ("alias", "endpoint", "namespace", "name", "error")
         shown = [("*" if row["current"] else "", *(str(row.get(key, "")) for key in keys)) for row in rows]
@@ -201,7 +201,7 @@ def _list(files: ConfigFiles, output: str | None) -> None:
 
 
 def _show(name: str | None, output: str | None) -> None:
-    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415
+    from jumpstarter_client.identity.client_config import load  # noqa: PLC0415
 
     found = load(name, os.environ)
     if output == "path":

@@ -44,7 +44,9 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr("jumpstarter_client.resolve.SYSTEM_SOCKET", str(tmp_path / "system.sock"))
+    monkeypatch.setattr(
+        "jumpstarter_client.connections.endpoint.SYSTEM_SOCKET", str(tmp_path / "system.sock")
+    )
 
 
 @pytest.fixture

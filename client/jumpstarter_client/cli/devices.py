@@ -21,7 +21,7 @@ from jumpstarter_client.cli.options import (
 from jumpstarter_client.node import INTERFACE, Node
 
 if TYPE_CHECKING:
-    from jumpstarter_client.boards import HostBoard
+    from jumpstarter_client.host_boards import HostBoard
 
 __all__ = ["check_made", "devices", "find", "select", "what_there_is", "with_interface"]
 
@@ -145,9 +145,9 @@ def devices(arguments: list[str], options: Options) -> ExitCode:
     output, rest = take_output(take_name(arguments, options))
     if rest:
         raise UsageError(f"`devices` takes no {rest[0]!r}; try `jumpstarter devices --help`")
-    from jumpstarter_client.boards import HostBoard, use_of_board  # noqa: PLC0415 - not for --help
-    from jumpstarter_client.connecting import connect  # noqa: PLC0415
-    from jumpstarter_client.resolve import board_of  # noqa: PLC0415
+    from jumpstarter_client.connections.connect import connect  # noqa: PLC0415
+    from jumpstarter_client.connections.endpoint import board_of  # noqa: PLC0415
+    from jumpstarter_client.host_boards import HostBoard, use_of_board  # noqa: PLC0415 - not for --help
 
     wanted = options.wanted()
     try:

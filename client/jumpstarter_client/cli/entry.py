@@ -142,7 +142,7 @@ def start(arguments: list[str], options: Options) -> int | None:
 
             return shell(rest, options)
         case "test":
-            from jumpstarter_client.cli.testing import test  # noqa: PLC0415
+            from jumpstarter_client.cli.test import test  # noqa: PLC0415
 
             return test(rest, options)
         case "lease":
@@ -174,7 +174,7 @@ def start(arguments: list[str], options: Options) -> int | None:
 
             return complete(rest)
         case "version":
-            from jumpstarter_client.cli.version import version  # noqa: PLC0415
+            from jumpstarter_client.cli.help import version  # noqa: PLC0415
 
             return version(rest, options)
     from jumpstarter_client.cli.verbs import run_verb  # noqa: PLC0415

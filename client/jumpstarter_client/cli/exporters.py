@@ -15,9 +15,9 @@ from jumpstarter_client.cli.options import Options, UsageError, take_output
 if TYPE_CHECKING:
     from jumpstarter_proto.lab.v1.exporters_pb2 import ExporterDetails
 
-    from jumpstarter_client.leasing.controller import Calls, Controller
-    from jumpstarter_client.leasing.exporters import Seen
-    from jumpstarter_client.leasing.known import Known
+    from jumpstarter_client.controller.controller_client import Calls, Controller
+    from jumpstarter_client.controller.exporter_view import Seen
+    from jumpstarter_client.controller.lab_snapshot import Known
 
 __all__ = ["exporters"]
 
@@ -50,9 +50,9 @@ def exporters(arguments: list[str], options: Options) -> ExitCode:
         raise UsageError("--watch goes with the list of all; leave `show` out")
     if watch and output in ("yaml", "name"):
         raise UsageError("--watch goes with -o json, or with none")
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415 - not for --help
-    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415
-    from jumpstarter_client.leasing.controller import Controller  # noqa: PLC0415
+    from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415 - not for --help
+    from jumpstarter_client.controller.controller_client import Controller  # noqa: PLC0415
+    from jumpstarter_client.identity.client_config import load  # noqa: PLC0415
 
     controller = Controller(load(options.client, os.environ))
     selector = options.selector or ""
@@ -105,11 +105,13 @@ def _name_to_show(words: list[str], options: Options) -> str:
 
 
 def _show(controller: Controller, name: str, output: str | None) -> ExitCode:
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415 - not for a wrong command line
-    from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
-    from jumpstarter_client.cli.table import table  # noqa: PLC0415
-    from jumpstarter_client.leasing.exporter_details import describe_exporter, device_rows  # noqa: PLC0415
-    from jumpstarter_client.leasing.exporters import look  # noqa: PLC0415
+    from jumpstarter_client.cli.output import table, write_data  # noqa: PLC0415 - not for a wrong command line
+    from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415 - not for a wrong command line
+    from jumpstarter_client.controller.exporter_view import (  # noqa: PLC0415
+        describe_exporter,
+        device_rows,
+        look,
+    )
     from jumpstarter_client.node import Allowed  # noqa: PLC0415
 
     async def ask() -> tuple[Seen, ExporterDetails | None]:
@@ -133,22 +135,22 @@ def _show(controller: Controller, name: str, output: str | None) -> ExitCode:
 
 
 def _as_data(seen: Seen, details: ExporterDetails | None) -> dict[str, object]:
-    from jumpstarter_client.leasing.exporter_details import details_as_data  # noqa: PLC0415
+    from jumpstarter_client.controller.exporter_view import details_as_data  # noqa: PLC0415
     from jumpstarter_client.node import Allowed  # noqa: PLC0415
 
     return seen.as_data() | details_as_data(details, Allowed())
 
 
 async def _look(calls: Calls, selector: str) -> list[Seen]:
-    from jumpstarter_client.leasing.exporters import look  # noqa: PLC0415
+    from jumpstarter_client.controller.exporter_view import look  # noqa: PLC0415
 
     found = [one async for one in calls.exporters(selector)]
     return look(found, [one async for one in calls.leases()])
 
 
 def _table(found: list[Seen]) -> str:
-    from jumpstarter_client.cli.table import table  # noqa: PLC0415
-    from jumpstarter_client.leasing.times import when  # noqa: PLC0415
+    from jumpstarter_client.cli.output import table  # noqa: PLC0415
+    from jumpstarter_client.times import when  # noqa: PLC0415
 
     rows = [
         (
@@ -168,8 +170,8 @@ async def _watch(controller: Controller, selector: str, output: str | None) -> N
     """Until cancelled; the controller may go away and come back."""
     from jumpstarter_proto.lab.v1.exporters_pb2 import LEASE_SCOPE_HELD, WatchRequest  # noqa: PLC0415
 
-    from jumpstarter_client.cli.watching import Watched, watch  # noqa: PLC0415
-    from jumpstarter_client.leasing.exporters import changes, look  # noqa: PLC0415
+    from jumpstarter_client.cli.watch_output import Watched, watch  # noqa: PLC0415
+    from jumpstarter_client.controller.exporter_view import changes, look  # noqa: PLC0415
 
     def seen(known: Known) -> list[Seen]:
         return look(known.exporters.values(), [one.lease for one in known.leases.values()])

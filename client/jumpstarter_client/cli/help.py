@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING
 
+from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.terminal import print_line, print_text
 
+from jumpstarter_client.cli.options import Options, UsageError, take_output
 from jumpstarter_client.manifests import interfaces
 
 if TYPE_CHECKING:
     from jumpstarter_client.verb import Verb
 
-__all__ = ["print_interface_help", "print_main_help"]
+__all__ = ["print_interface_help", "print_main_help", "version"]
 
 MAIN = """Usage: jumpstarter COMMAND [ARGUMENT ...]
 
@@ -81,3 +84,23 @@ def print_interface_help(interface: str, known: dict[str, Verb]) -> None:
     print_line()
     print_line(f"  jumpstarter {interface} {next(iter(known))} rpi4")
     print_line(f"  jumpstarter {interface} {next(iter(known))} --help")
+
+
+def version(arguments: list[str], options: Options) -> int:
+    """The command."""
+    if any(word in ("-h", "--help") for word in arguments):
+        print_text("Usage: jumpstarter version [-o json|yaml|name]\n\n  jumpstarter version -o json\n")
+        return 0
+    output, rest = take_output(arguments)
+    if rest:
+        raise UsageError(f"`version` takes no {rest[0]!r}; try `jumpstarter version`")
+    number = installed_version()
+    if output in ("json", "yaml"):
+        from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
+
+        write_data({"version": number, "python": platform.python_version()}, output)
+    elif output == "name":
+        print_line(number)
+    else:
+        print_line(f"jumpstarter-sbc {number}, Python {platform.python_version()}")
+    return 0

@@ -16,7 +16,7 @@ from jumpstarter_client.cli.options import Options, UsageError, nearest, take_ou
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
 
-    from jumpstarter_client.leasing.controller import Calls, Controller
+    from jumpstarter_client.controller.controller_client import Calls, Controller
 
 __all__ = [
     "ask",
@@ -132,8 +132,8 @@ def taken(
 
 def controller_of(options: Options) -> Controller:
     """Whom to ask, as whom."""
-    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415 - not for --help
-    from jumpstarter_client.leasing.controller import Controller  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import Controller  # noqa: PLC0415
+    from jumpstarter_client.identity.client_config import load  # noqa: PLC0415 - not for --help
 
     return Controller(load(options.client, os.environ))
 
@@ -149,7 +149,7 @@ def name_of(given: Arguments, options: Options, verb: str, others: int = 0) -> s
 
 def ask(controller: Controller, question: Callable[[Calls], Awaitable[T]]) -> T:
     """The answer to calls of one connection."""
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415 - not for a wrong command line
+    from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415 - not for a wrong command line
 
     async def main() -> T:
         async with controller.open() as calls:
@@ -173,13 +173,13 @@ def no_more(given: Arguments, verb: str) -> None:
 
 def print_lease(one: pb.Lease, options: Options, sentence: str) -> None:
     """One lease, as it was asked for."""
-    from jumpstarter_client.leasing.controller import bare  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import bare  # noqa: PLC0415
 
     if options.output == "name":
         print_line(bare(one.name))
     elif options.output:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
-        from jumpstarter_client.leasing.facts import as_data  # noqa: PLC0415
+        from jumpstarter_client.controller.lease_view import as_data  # noqa: PLC0415
 
         write_data(as_data(one, time.time()), options.output)
     else:
@@ -194,12 +194,12 @@ def _create(given: Arguments, options: Options) -> ExitCode:
             "which board? Name its labels (-l board=rpi4) or its exporter (-n rpi4-1); "
             "`jumpstarter exporters` shows what there is"
         )
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415 - not for a wrong command line
-    from jumpstarter_client.leasing import acquire  # noqa: PLC0415
-    from jumpstarter_client.leasing.controller import bare  # noqa: PLC0415
-    from jumpstarter_client.leasing.times import moment, seconds  # noqa: PLC0415
-    from jumpstarter_client.leasing.wanted import DURATION, Wanted  # noqa: PLC0415
-    from jumpstarter_client.waiting import WaitingLine  # noqa: PLC0415
+    from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415 - not for a wrong command line
+    from jumpstarter_client.controller.controller_client import bare  # noqa: PLC0415
+    from jumpstarter_client.lease import lease as leases  # noqa: PLC0415
+    from jumpstarter_client.lease.request import DURATION, Wanted  # noqa: PLC0415
+    from jumpstarter_client.status_line import WaitingLine  # noqa: PLC0415
+    from jumpstarter_client.times import moment, seconds  # noqa: PLC0415
 
     duration = seconds(options.duration) if options.duration else DURATION
     patience = seconds(options.acquisition_timeout) if options.acquisition_timeout else None
@@ -211,20 +211,20 @@ def _create(given: Arguments, options: Options) -> ExitCode:
     request.context.update(given.pairs("--context"))
     request.allow_disabled = "--allow-disabled" in given.flags
     controller = controller_of(options)
-    name = given.one("--lease-id") or acquire.new_name()
+    name = given.one("--lease-id") or leases.new_name()
     waits = "--no-wait" not in given.flags and not begin
 
     async def ask() -> pb.Lease:
-        made = await acquire.create(controller, name, request, waits=waits, for_board=options.wait_for_board)
+        made = await leases.create(controller, name, request, waits=waits, for_board=options.wait_for_board)
         if not waits:
             return made
         line = WaitingLine("Waiting for a board")
         try:
             limit = patience or controller.config.acquisition_timeout
-            ready, _ = await acquire.until_ready(controller, made, line, timeout=limit)
-            await acquire.acknowledge(controller, name, timeout=acquire.RELEASE_SECONDS)
+            ready, _ = await leases.until_ready(controller, made, line, timeout=limit)
+            await leases.acknowledge(controller, name, timeout=leases.RELEASE_SECONDS)
         except BaseException:  # whatever it was, nobody waits any more
-            await acquire.release(controller, name)
+            await leases.release(controller, name)
             raise
         finally:
             line.finish()
@@ -238,8 +238,8 @@ def _create(given: Arguments, options: Options) -> ExitCode:
 
 def stands(one: pb.Lease) -> str:
     """How a lease stands, for the end of a sentence."""
-    from jumpstarter_client.leasing.facts import expiry, standing  # noqa: PLC0415
-    from jumpstarter_client.leasing.times import when  # noqa: PLC0415
+    from jumpstarter_client.controller.lease_view import expiry, standing  # noqa: PLC0415
+    from jumpstarter_client.times import when  # noqa: PLC0415
 
     found = standing(one, time.time())
     end = expiry(one)
@@ -262,8 +262,8 @@ async def matching(
 
 def _list(given: Arguments, options: Options) -> ExitCode:
     no_more(given, "list")
-    from jumpstarter_client.leasing.controller import bare  # noqa: PLC0415
-    from jumpstarter_client.leasing.facts import as_data  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import bare  # noqa: PLC0415
+    from jumpstarter_client.controller.lease_view import as_data  # noqa: PLC0415
 
     everybody, ended = "--all-clients" in given.flags, "--all" in given.flags
     if "--watch" in given.flags:
@@ -271,7 +271,7 @@ def _list(given: Arguments, options: Options) -> ExitCode:
             raise UsageError("--watch shows leases that go on, and how each ends; leave -a out")
         if options.output in ("yaml", "name"):
             raise UsageError("--watch goes with -o json, or with none")
-        from jumpstarter_client.cli.lease_watch import watch_leases  # noqa: PLC0415 - it imports this module
+        from jumpstarter_client.cli.lease_list_watch import watch_leases  # noqa: PLC0415 - it imports this module
 
         return watch_leases(given, options, everybody=everybody)
     controller = controller_of(options)
@@ -297,10 +297,10 @@ def _list(given: Arguments, options: Options) -> ExitCode:
 
 def table_of(found: list[pb.Lease], now: float) -> str:
     """Leases for people; `now` in seconds since the epoch."""
-    from jumpstarter_client.cli.table import table  # noqa: PLC0415
-    from jumpstarter_client.leasing.controller import bare  # noqa: PLC0415
-    from jumpstarter_client.leasing.facts import expiry, remaining, selector_of  # noqa: PLC0415
-    from jumpstarter_client.leasing.times import spell, when  # noqa: PLC0415
+    from jumpstarter_client.cli.output import table  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import bare  # noqa: PLC0415
+    from jumpstarter_client.controller.lease_view import expiry, remaining, selector_of  # noqa: PLC0415
+    from jumpstarter_client.times import spell, when  # noqa: PLC0415
 
     rows = []
     for one in found:
@@ -320,7 +320,7 @@ def table_of(found: list[pb.Lease], now: float) -> str:
 
 
 def _short(one: pb.Lease, now: float) -> str:
-    from jumpstarter_client.leasing.facts import standing  # noqa: PLC0415
+    from jumpstarter_client.controller.lease_view import standing  # noqa: PLC0415
 
     found = standing(one, now)
     return found.state if found.state in ("ready", "scheduled") else f"{found.state}: {found.sentence}"
@@ -329,7 +329,7 @@ def _short(one: pb.Lease, now: float) -> str:
 def _show(given: Arguments, options: Options) -> ExitCode:
     name = name_of(given, options, "show")
     no_more(given, "show")
-    from jumpstarter_client.leasing.facts import describe  # noqa: PLC0415
+    from jumpstarter_client.controller.lease_view import describe  # noqa: PLC0415
 
     one = ask(controller_of(options), lambda calls: calls.get_lease(name))
     print_lease(one, options, "\n".join(describe(one, time.time())))

@@ -25,7 +25,7 @@ from jumpstarter_client.errors import NotFoundError
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
 
-    from jumpstarter_client.leasing.controller import Calls
+    from jumpstarter_client.controller.controller_client import Calls
 
 __all__ = ["change"]
 
@@ -56,7 +56,7 @@ def _extend(given: Arguments, options: Options) -> ExitCode:
         raise UsageError("--total is the whole duration, a time alone is added to it; use one of them")
     from jumpstarter_proto.client.v1 import client_pb2  # noqa: PLC0415
 
-    from jumpstarter_client.leasing.times import seconds  # noqa: PLC0415
+    from jumpstarter_client.times import seconds  # noqa: PLC0415
 
     time = int(seconds(total or by or ""))
 
@@ -78,7 +78,7 @@ def _update(given: Arguments, options: Options) -> ExitCode:
     begin, client = given.one("--begin-time"), given.one("--to-client")
     if not options.duration and not begin and not client:
         raise UsageError("`lease update` changes --duration, --begin-time or --to-client; give one of them")
-    from jumpstarter_client.leasing.times import moment, seconds  # noqa: PLC0415
+    from jumpstarter_client.times import moment, seconds  # noqa: PLC0415
 
     duration = int(seconds(options.duration)) if options.duration else None
     start = int(moment(begin).timestamp()) if begin else None
@@ -121,7 +121,7 @@ def _release(given: Arguments, options: Options) -> ExitCode:
         raise UsageError("name the leases, or say which with -l, --tag-filter or --all; not both")
     from jumpstarter_proto.rpc import RpcError  # noqa: PLC0415
 
-    from jumpstarter_client.leasing.controller import bare, explained  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import bare, explained  # noqa: PLC0415
 
     controller = controller_of(options)
     failures: list[JumpstarterError] = []

@@ -14,8 +14,8 @@ from jumpstarter_client.cli.arguments import Arguments, asks_for_help, take
 from jumpstarter_client.cli.options import Options, UsageError
 
 if TYPE_CHECKING:
-    from jumpstarter_client.leasing.configs import ClientConfig
-    from jumpstarter_client.leasing.joining import Login
+    from jumpstarter_client.controller.client_login import Login
+    from jumpstarter_client.identity.client_config import ClientConfig
 
 __all__ = ["login"]
 
@@ -100,8 +100,8 @@ def login(arguments: list[str], options: Options) -> int:
         if by_code or by_token:
             raise UsageError("which controller? `login` takes it as HOST:PORT; `jumpstarter login --help`")
         return _again(given, options)
-    from jumpstarter_client.leasing.config_files import ConfigFiles  # noqa: PLC0415 - not for --help
-    from jumpstarter_client.leasing.configs import config_home  # noqa: PLC0415
+    from jumpstarter_client.identity.client_config import config_home  # noqa: PLC0415
+    from jumpstarter_client.identity.config_files import ConfigFiles  # noqa: PLC0415 - not for --help
 
     files = ConfigFiles(config_home(os.environ))
     if alias := given.one("--alias"):
@@ -129,8 +129,8 @@ def _member(given: Arguments, *, by_code: bool, by_token: bool) -> ClientConfig:
     from jumpstarter_proto.remote import Identity, Kind, Trust, split_endpoint  # noqa: PLC0415 - not for --help
     from jumpstarter_proto.secret_input import read_secret  # noqa: PLC0415
 
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
-    from jumpstarter_client.leasing import joining  # noqa: PLC0415
+    from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415
+    from jumpstarter_client.controller import client_login  # noqa: PLC0415
 
     endpoint = given.words[0]
     split_endpoint(endpoint)  # before anybody types a secret
@@ -139,25 +139,24 @@ def _member(given: Arguments, *, by_code: bool, by_token: bool) -> ClientConfig:
         code = read_secret(
             "pairing code", file=_file(given, "--code-file"), variable="JMP_PAIRING_CODE", hidden=False
         )
-        return run(partial(joining.by_code, endpoint, trust, code))
+        return run(partial(client_login.by_code, endpoint, trust, code))
     if not by_token:
-        return run(partial(joining.by_issuer, endpoint, trust, _login(given), _tell))
+        return run(partial(client_login.by_issuer, endpoint, trust, _login(given), _tell))
     token = read_secret("token", file=_file(given, "--token-file"), variable="JMP_TOKEN")
     name = given.one("--name")
     if name is None:
         raise UsageError("whose token is it? --name NAME")
     identity = Identity(Kind.CLIENT, given.one("--namespace") or "default", name, token)
-    return run(partial(joining.by_token, endpoint, trust, identity))
+    return run(partial(client_login.by_token, endpoint, trust, identity))
 
 
 def _again(given: Arguments, options: Options) -> int:
     """Log in once more where a configuration says; it stays as it is but for its tokens."""
     from jumpstarter_proto.remote import read_claims  # noqa: PLC0415
 
-    from jumpstarter_client.cli.asynchronous import run  # noqa: PLC0415
-    from jumpstarter_client.leasing import joining  # noqa: PLC0415
-    from jumpstarter_client.leasing.configs import load  # noqa: PLC0415
-    from jumpstarter_client.leasing.tokens import replace_tokens  # noqa: PLC0415
+    from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415
+    from jumpstarter_client.controller import client_login  # noqa: PLC0415
+    from jumpstarter_client.identity.client_config import load, replace_tokens  # noqa: PLC0415
 
     before = load(options.client, os.environ)
     claims = read_claims(before.identity.token)
@@ -167,14 +166,14 @@ def _again(given: Arguments, options: Options) -> int:
     login = replace(_login(given), namespace=who.namespace, name=who.name)
     if not login.issuer:
         login = replace(login, issuer=claims.issuer)
-    member = run(partial(joining.by_issuer, before.endpoint, before.trust, login, _tell))
+    member = run(partial(client_login.by_issuer, before.endpoint, before.trust, login, _tell))
     replace_tokens(before.path, member.identity.token, member.refresh_token)
     _say(before.path, member)
     return 0
 
 
 def _login(given: Arguments) -> Login:
-    from jumpstarter_client.leasing.joining import Login  # noqa: PLC0415
+    from jumpstarter_client.controller.client_login import Login  # noqa: PLC0415
 
     port = given.one("--callback-port") or "0"
     if not port.isdecimal() or int(port) > 65535:

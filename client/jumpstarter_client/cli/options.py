@@ -11,7 +11,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.texts import shown
 
 if TYPE_CHECKING:
-    from jumpstarter_client.leasing.wanted import Wanted
+    from jumpstarter_client.lease.request import Wanted
 
 __all__ = [
     "ArgumentsError",
@@ -87,7 +87,7 @@ class Options:
             raise UsageError(
                 "--override is for a board that is served on this machine; leave it out, or unset JMP_LEASE"
             )
-        from jumpstarter_client.leasing.wanted import Wanted  # noqa: PLC0415 - local commands need none of it
+        from jumpstarter_client.lease.request import Wanted  # noqa: PLC0415 - local commands need none of it
 
         return Wanted.of(
             os.environ,
@@ -108,7 +108,7 @@ class Options:
         """What there is not on this machine, for who named an exporter that the controller has not either."""
         if self.exporter is None or self.exporter_name != self.exporter:
             return ""
-        from jumpstarter_client.leasing.configs import ClientConfigError, load  # noqa: PLC0415
+        from jumpstarter_client.identity.client_config import ClientConfigError, load  # noqa: PLC0415
 
         folders = " or ".join(_exporter_folders())
         missing = f"there is no configuration {self.exporter!r} of an exporter in {folders}"
@@ -237,7 +237,7 @@ def _is_local(exporter: str) -> bool:
 
 
 def _exporter_folders() -> tuple[str, str]:
-    from jumpstarter_client.leasing.configs import config_home  # noqa: PLC0415 - only who names one pays
+    from jumpstarter_client.identity.client_config import config_home  # noqa: PLC0415 - only who names one pays
 
     return str(config_home(os.environ) / "exporters"), SYSTEM_EXPORTERS
 

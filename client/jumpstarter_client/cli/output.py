@@ -6,14 +6,14 @@ import dataclasses
 import enum
 import json
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 
 from jumpstarter_proto.terminal import print_line, print_text
-from jumpstarter_proto.texts import printable
+from jumpstarter_proto.texts import cells, padded, printable, shown
 from jumpstarter_proto.value import from_value, to_value
 
-__all__ = ["write_data", "write_result"]
+__all__ = ["table", "write_data", "write_result"]
 
 
 def write_result(result: object, output: str | None) -> None:
@@ -72,3 +72,17 @@ def _plain(item: object) -> object:
         return item
     plain = from_value(to_value(item))
     return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
+
+
+LONGEST = 1000
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lines of columns, the titles first. What peers wrote stays in its cell."""
+    rows = [[shown(text, LONGEST) for text in row] for row in rows]
+    widths = [max(map(cells, column)) for column in zip(titles, *rows, strict=True)]
+    lines = (
+        "  ".join(padded(text, width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in (titles, *rows)
+    )
+    return "".join(f"{line}\n" for line in lines)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jumpstarter_proto.rpc import Caller
 
-    from jumpstarter_client.leasing.board import Board
+    from jumpstarter_client.lease.board import Board
 
 __all__ = ["shell"]
 
@@ -67,9 +67,9 @@ def shell(arguments: list[str], options: Options) -> int:
     from jumpstarter_proto.run_folders import RunFolder  # noqa: PLC0415
 
     from jumpstarter_client.blocking import Portal  # noqa: PLC0415 - not for --help
-    from jumpstarter_client.connecting import open_host  # noqa: PLC0415
-    from jumpstarter_client.holding import held_board  # noqa: PLC0415
-    from jumpstarter_client.leasing.notices import to_terminal  # noqa: PLC0415
+    from jumpstarter_client.connections.connect import open_host  # noqa: PLC0415
+    from jumpstarter_client.connections.local_use import held_board  # noqa: PLC0415
+    from jumpstarter_client.status_line import to_terminal  # noqa: PLC0415
 
     wanted = options.wanted()
     boards: list[Board] = []
@@ -164,7 +164,7 @@ class _Child:
         process = self._process
         if process is not None and process.poll() is not None:
             return
-        from jumpstarter_client.leasing.notices import to_terminal  # noqa: PLC0415
+        from jumpstarter_client.status_line import to_terminal  # noqa: PLC0415
 
         to_terminal(verdict)
         self.outlived_its_lease = True

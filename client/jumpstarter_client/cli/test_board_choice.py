@@ -10,20 +10,20 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import Channel
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport, GetReportResponse
 
-from jumpstarter_client.boards import HostBoard
 from jumpstarter_client.cli.board_choice import choose_board, choose_board_of_tree
 from jumpstarter_client.cli.conftest import Command
 from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
 from jumpstarter_client.conftest import POWER, FakeExporter, entry
+from jumpstarter_client.host_boards import HostBoard
 from jumpstarter_client.node import Allowed
-from jumpstarter_client.tree import build
+from jumpstarter_client.tree import build_tree
 
 
 def board(name: str, *devices: DriverInstanceReport, called: str = "") -> HostBoard:
     reports = [entry(f"{name}-root"), *devices]
     labels = {"jumpstarter.dev/name": called} if called else {}
     report = GetReportResponse(reports=reports, labels=labels)
-    return HostBoard(name, root=build(report, None, Allowed()))  # type: ignore[arg-type]
+    return HostBoard(name, root=build_tree(report, None, Allowed()))  # type: ignore[arg-type]
 
 
 def switch(of: str, name: str) -> DriverInstanceReport:

@@ -54,7 +54,7 @@ def offered(
     folder.mkdir(parents=True)
     for name in [*NAMES, *HIDDEN]:
         (folder / f"{name}.yaml").write_text("")
-    monkeypatch.setattr("jumpstarter_client.cli.names.exporters", lambda _options: [])
+    monkeypatch.setattr("jumpstarter_client.cli.completion_values.exporters", lambda _options: [])
     complete(["--exporter"])
     return capsys.readouterr().out
 

@@ -8,7 +8,7 @@ import pytest
 
 from jumpstarter_client.cli import options as module
 from jumpstarter_client.cli.options import Options, UsageError, split, take_name, take_output
-from jumpstarter_client.leasing.wanted import Wanted
+from jumpstarter_client.lease.request import Wanted
 
 CLIENT = """
 kind: ClientConfig

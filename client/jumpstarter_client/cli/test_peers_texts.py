@@ -16,10 +16,9 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_client.cli import entry
 from jumpstarter_client.cli.conftest import Command
 from jumpstarter_client.cli.options import Options
-from jumpstarter_client.cli.output import write_data
-from jumpstarter_client.cli.table import table
+from jumpstarter_client.cli.output import table, write_data
 from jumpstarter_client.conftest import FakeExporter
-from jumpstarter_client.leasing.notices import to_terminal
+from jumpstarter_client.status_line import to_terminal
 
 EVIL = "evil\x1b[2J\rname\u202e"
 SHOWN = "evil\\x1b[2J\\rname\\u202e"

@@ -27,7 +27,7 @@ def run_tree(arguments: list[str], options: Options) -> ExitCode:
             "`j` works inside of `jumpstarter shell`; run that first, or set JUMPSTARTER_HOST to an exporter's "
             "socket or HOST:PORT"
         )
-    from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for a wrong command line
+    from jumpstarter_client.connections.connect import connect  # noqa: PLC0415 - not for a wrong command line
 
     try:
         with connect(

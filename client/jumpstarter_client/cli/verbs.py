@@ -63,7 +63,7 @@ def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode
         return ExitCode.OK
     if not verb.needs_device:
         return _run_without_device(verb, rest, f"jumpstarter {interface} {word}", options)
-    from jumpstarter_client.connecting import connect  # noqa: PLC0415 - not for --help
+    from jumpstarter_client.connections.connect import connect  # noqa: PLC0415 - not for --help
 
     try:
         with connect(

@@ -17,7 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
-    from jumpstarter_client.leasing.board import Board
+    from jumpstarter_client.lease.board import Board
     from jumpstarter_client.node import Allowed
     from jumpstarter_client.pytest_plugin.consoles import Consoles
 
@@ -86,7 +86,7 @@ def _explained() -> Iterator[None]:
 def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
     """Where the exporter is reached. One that is started for the session serves a private socket."""
     from jumpstarter_client.blocking import Portal
-    from jumpstarter_client.connecting import open_host
+    from jumpstarter_client.connections.connect import open_host
     from jumpstarter_client.pytest_plugin.boards import target
 
     names = ("exporter", "selector", "lease", "duration")
@@ -120,7 +120,7 @@ def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def jumpstarter(jumpstarter_host: str, pytestconfig: pytest.Config) -> Iterator[DriverClient]:
     """The devices: `jumpstarter.rpi4.power.on()`. With pytest-xdist each process has one board, its own."""
-    from jumpstarter_client.connecting import connect
+    from jumpstarter_client.connections.connect import connect
     from jumpstarter_client.pytest_plugin.boards import keep_own
     from jumpstarter_client.pytest_plugin.consoles import watch
 
@@ -147,7 +147,7 @@ async def _async_root(
 ) -> AsyncIterator[DriverClient]:
     """The devices, for trio: `await jumpstarter_async.rpi4.power.on.aio()`."""
     # Beside the blocking one, which reads the consoles for the reports.
-    from jumpstarter_client.connecting import connect_async
+    from jumpstarter_client.connections.connect import connect_async
     from jumpstarter_client.pytest_plugin.boards import keep_own
 
     allowed = pytestconfig.stash.get(_ALLOWED, None)
@@ -229,8 +229,8 @@ class JumpstarterTest:
         if not cls.selector or os.environ.get("JUMPSTARTER_HOST"):
             yield request.getfixturevalue("jumpstarter")
             return
-        from jumpstarter_client.connecting import connect
-        from jumpstarter_client.leasing.wanted import Wanted
+        from jumpstarter_client.connections.connect import connect
+        from jumpstarter_client.lease.request import Wanted
 
         with ExitStack() as stack:
             with _explained():

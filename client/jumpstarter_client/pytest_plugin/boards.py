@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jumpstarter_client.errors import ConnectError
-from jumpstarter_client.leasing.wanted import Wanted
+from jumpstarter_client.lease.request import Wanted
 from jumpstarter_client.node import Node
 
 __all__ = ["Target", "keep_own", "target"]

@@ -13,7 +13,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.conftest import POWER, FakeExporter, echo, entry, serving
-from jumpstarter_client.leasing.monitor import LeaseEndedError
+from jumpstarter_client.lease.monitor import LeaseEndedError
 from jumpstarter_client.yamltest.events import Event, RunEnded, StepEnded
 from jumpstarter_client.yamltest.machine import Outcome
 from jumpstarter_client.yamltest.reader import read

@@ -8,10 +8,10 @@ from dataclasses import replace
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_client.boards import HostBoard
 from jumpstarter_client.cli.board_choice import check_served
 from jumpstarter_client.cli.devices import select
 from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
+from jumpstarter_client.host_boards import HostBoard
 from jumpstarter_client.node import Node
 from jumpstarter_client.requirements import lacking, missing_interfaces
 from jumpstarter_client.yamltest.model import BoardTest, Call, Group, Item, calls

@@ -610,7 +610,7 @@ def _target(text: str) -> tuple[str, str]:
 
 def _was_cut(error: DriverError) -> bool:
     """Whether the connection broke, after which there may be another."""
-    from jumpstarter_client.lasting import ConnectionLostError  # noqa: PLC0415 - few flashes are cut
+    from jumpstarter_client.transport import ConnectionLostError  # noqa: PLC0415 - few flashes are cut
 
     return isinstance(error.__cause__, ConnectionLostError)
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import trio
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.leasing.board import leased_board
-from jumpstarter_client.leasing.configs import load
-from jumpstarter_client.leasing.wanted import Wanted
+from jumpstarter_client.identity.client_config import load
+from jumpstarter_client.lease.board import leased_board
+from jumpstarter_client.lease.request import Wanted
 from jumpstarter_client.tree import open_client
 from jumpstarter_proto.errors import JumpstarterError
 

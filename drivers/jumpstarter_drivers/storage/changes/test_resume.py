@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 import trio
 from jumpstarter_client.errors import DriverError
-from jumpstarter_client.lasting import open_lasting
+from jumpstarter_client.transport import open_lasting
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.session import Session
 from jumpstarter_proto.rpc import Channel, open_channel

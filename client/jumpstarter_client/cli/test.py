@@ -1,0 +1,266 @@
+"""`jumpstarter test`: boards tested by YAML files."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.terminal import print_line, print_text
+
+from jumpstarter_client.cli.options import Options, UsageError, nearest, take_name, take_output
+
+if TYPE_CHECKING:
+    from jumpstarter_client.base import DriverClient
+    from jumpstarter_client.yamltest.events import RunEnded
+    from jumpstarter_client.yamltest.model import BoardTest
+
+__all__ = ["test"]
+
+HELP = """Usage: jumpstarter test FILE.yaml [FILE.yaml ...] [OPTION ...]
+
+Run tests that are written in YAML. Every file is checked, against the devices too, before a board is touched.
+
+  jumpstarter test boot.yaml
+  jumpstarter test boot.yaml network.yaml --set image=build/sd.img.xz --junit results.xml
+  jumpstarter test boot.yaml --check            only look for mistakes
+  jumpstarter test --steps                      the steps that there are
+  jumpstarter test --schema > jumpstarter-test.schema.json
+
+Options:
+  --set NAME=VALUE     a variable of the tests
+  --board NAME         the board for tests, or BOARD.DEVICE, for tests, instead of what they name
+  --results DIR        where the run's folder is made (jumpstarter-results); consoles, times and a summary are in it
+  --no-results         keep nothing
+  --junit FILE         results for CI
+  --check              check the files, without an exporter
+  --steps, --schema    print the steps that are installed, or the JSON Schema of test files
+  -o json|yaml|name    print the results as data
+
+Ctrl-C ends the step that runs and goes on with `always:`; a second one leaves that as well.
+Exit codes: 0 passed, 1 failed, 7 all skipped, 130 interrupted, 2 to 5 could not be run (docs/exit-codes.md).
+"""
+
+
+@dataclass
+class _Run:
+    """What was asked for."""
+
+    files: list[Path] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    board: str | None = None
+    results: Path | None = Path("jumpstarter-results")
+    junit: Path | None = None
+    check: bool = False
+    output: str | None = None
+
+
+def test(arguments: list[str], options: Options) -> ExitCode:
+    """The command `test`."""
+    if not arguments or any(word in ("-h", "--help") for word in arguments):
+        print_text(HELP)
+        return ExitCode.OK if arguments else ExitCode.USAGE
+    if "--schema" in arguments:
+        return _print_schema()
+    if "--steps" in arguments:
+        return _print_steps()
+    run = _parse(take_name(arguments, options))
+    from jumpstarter_client.yamltest.reader import read  # noqa: PLC0415 - not for --help
+
+    tests = [read(file, _given(file, run)) for file in run.files]
+    if run.check:
+        for one in tests:
+            print_line(f"{one.document.file}: good")
+        return ExitCode.OK
+    import trio  # noqa: PLC0415
+
+    return trio.run(_run, tests, run, options)
+
+
+def _parse(arguments: list[str]) -> _Run:
+    run = _Run()
+    run.output, arguments = take_output(arguments)
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--set", "--board", "--results", "--junit"):
+            value = value if equals else next(words, "")
+            if not value:
+                raise UsageError(f"{name} needs a value; `jumpstarter test --help` shows examples")
+            _take(run, name, value)
+        elif word == "--no-results":
+            run.results = None
+        elif word == "--check":
+            run.check = True
+        elif word.startswith("-"):
+            known = (
+                "--set",
+                "--board",
+                "--results",
+                "--no-results",
+                "--junit",
+                "--check",
+                "--steps",
+                "--schema",
+            )
+            raise UsageError(f"`test` has no option {word!r}{nearest(word, known)}")
+        else:
+            run.files.append(Path(word))
+    if not run.files:
+        raise UsageError("which test? Name a YAML file; `jumpstarter test --help` shows examples")
+    return run
+
+
+def _take(run: _Run, name: str, value: str) -> None:
+    match name:
+        case "--set":
+            variable, equals, text = value.partition("=")
+            if not equals:
+                raise UsageError(f"--set takes NAME=VALUE, not {value!r}")
+            run.variables[variable] = text
+        case "--board":
+            run.board = value
+        case "--results":
+            run.results = Path(value)
+        case "--junit":
+            run.junit = Path(value)
+
+
+def _given(file: Path, run: _Run) -> dict[str, str]:
+    """With one file every variable has to be its; with several, each takes those that it has."""
+    if len(run.files) == 1:
+        return run.variables
+    from jumpstarter_proto.documents import Document  # noqa: PLC0415
+
+    own = Document(file, "steps").data.get("variables") or {}
+    return {name: value for name, value in run.variables.items() if name in own}
+
+
+def _print_schema() -> ExitCode:
+    import json  # noqa: PLC0415
+
+    from jumpstarter_client.yamltest.schema import schema  # noqa: PLC0415
+
+    print_text(json.dumps(schema(), indent=2) + "\n")
+    return ExitCode.OK
+
+
+def _print_steps() -> ExitCode:
+    from jumpstarter_client.yamltest.steps import known_steps  # noqa: PLC0415
+
+    for name, step in sorted(known_steps().items()):
+        keys = " ".join(step.keys.__struct_encode_fields__)
+        print_line(f"{name:<18} {step.help}" + (f"  [{keys}]" if keys else ""))
+    return ExitCode.OK
+
+
+async def _run(tests: list[BoardTest], run: _Run, options: Options) -> ExitCode:
+    from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
+    from jumpstarter_client.yamltest.files import facts, summary_line, write_junit  # noqa: PLC0415
+
+    folder = _new_folder(run.results) if run.results else None
+    ended: list[RunEnded] = []
+    try:
+        await _run_all(tests, run, options, folder, ended)
+    finally:
+        if run.junit is not None and ended:
+            write_junit(run.junit, ended)
+    if run.output is None:
+        print_line(summary_line(ended, folder))
+    else:
+        write_data([facts(one) for one in ended], run.output)
+    codes = {one.exit_code for one in ended}
+    if ExitCode.SKIPPED in codes and codes != {ExitCode.SKIPPED}:
+        codes.remove(ExitCode.SKIPPED)
+    return max(codes)  # could not be run before failed, and interrupted before all
+
+
+async def _run_all(
+    tests: list[BoardTest], run: _Run, options: Options, folder: Path | None, ended: list[RunEnded]
+) -> None:
+    import os  # noqa: PLC0415
+    from dataclasses import replace  # noqa: PLC0415
+    from itertools import groupby  # noqa: PLC0415
+
+    import trio  # noqa: PLC0415
+
+    from jumpstarter_client.connections.connect import connect_async  # noqa: PLC0415
+    from jumpstarter_client.yamltest.files import folder_name, write_folder  # noqa: PLC0415
+    from jumpstarter_client.yamltest.machine import Outcome  # noqa: PLC0415
+    from jumpstarter_client.yamltest.report import Teller  # noqa: PLC0415
+    from jumpstarter_client.yamltest.run import Runner  # noqa: PLC0415
+
+    output = sys.stdout if run.output is None else sys.stderr
+    live = output.isatty() and os.environ.get("TERM") != "dumb"
+    teller = Teller(output, live=live, colour=live and not os.environ.get("NO_COLOR"))
+    taken: set[str] = set()
+    running: list[Runner] = []
+    losses: list[JumpstarterError] = []
+
+    def lose(verdict: str) -> None:
+        from jumpstarter_client.lease.monitor import LeaseEndedError  # noqa: PLC0415 - leased boards only
+
+        losses.append(LeaseEndedError(verdict))
+        for runner in running:
+            runner.lose_board(losses[0])
+
+    async def listen(signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            for runner in running:
+                runner.interrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+
+    async def run_on(root: DriverClient, planned: Iterable[BoardTest]) -> bool:
+        """Whether to go on behind them."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listen, signals)
+                for one in planned:
+                    own = folder / folder_name(one.name, taken) if folder else None
+                    runner = Runner(one, root.node, tell=teller.tell, folder=own)
+                    running[:] = [runner]
+                    for error in losses:
+                        runner.lose_board(error)
+                    result = await runner.run()
+                    ended.append(result)
+                    if own is not None:
+                        write_folder(own, result)
+                    if result.outcome is Outcome.INTERRUPTED:
+                        break
+                nursery.cancel_scope.cancel()
+        return result.outcome is not Outcome.INTERRUPTED
+
+    tests = [replace(one, board=run.board) if run.board else one for one in tests]
+    try:
+        async with connect_async(
+            options.host, config=options.config, board=options.board, wanted=options.wanted(), ended=lose
+        ) as root:
+            await run_on(root, tests)
+    except JumpstarterError as error:
+        if not (boards := getattr(error, "boards", None)):
+            raise
+        from jumpstarter_client.yamltest.which_board import choose_board_of_test  # noqa: PLC0415
+
+        # All of them before any is run.
+        chosen = [choose_board_of_test(boards, one) for one in tests]
+        for name, group in groupby(chosen, key=lambda pair: pair[0].name):
+            async with connect_async(options.host, board=name) as root:
+                if not await run_on(root, [test for _, test in group]):
+                    break
+
+
+def _new_folder(parent: Path) -> Path:
+    """A folder for this run, whose name sorts by time."""
+    name = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    for count in range(1000):
+        folder = parent / (f"{name}_{count}" if count else name)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise JumpstarterError(f"no folder can be made in {parent}; choose another with --results")

@@ -1,0 +1,62 @@
+"""The use of a board at its own host, held as long as a shell is open: no lease takes it between two commands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.lab.v1.devices_grpc import DevicesServiceStub
+from jumpstarter_proto.lab.v1.devices_pb2 import HoldRequest
+from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
+from jumpstarter_proto.tasks import collapsed
+from jumpstarter_proto.texts import shown
+
+from jumpstarter_client.base import DriverClient
+from jumpstarter_client.connections.connect import connect_async
+
+__all__ = ["held_board"]
+
+MOST = 400
+"""Characters of a sentence, which is an exporter's."""
+
+
+@asynccontextmanager
+async def held_board(
+    host: str, board: str | None, told: Callable[[str], None]
+) -> AsyncIterator[DriverClient]:
+    """The root of the board's devices. `told` gets what its user has to hear meanwhile.
+
+    An exporter that is not ours knows no such use; it is connected to all the same.
+
+    Raises:
+        RpcError: PERMISSION_DENIED, somebody else has the board; or what `connect_async` raises.
+    """
+    with collapsed():
+        async with connect_async(host, board=board) as client, trio.open_nursery() as nursery:
+            await nursery.start(_hold, client.connection.channel, told)
+            yield client
+            nursery.cancel_scope.cancel()
+
+
+async def _hold(channel: Caller, told: Callable[[str], None], *, task_status: trio.TaskStatus[None]) -> None:
+    is_held = False
+    try:
+        async with DevicesServiceStub(channel).Hold(HoldRequest()) as call:
+            await call.receive()
+            is_held = True
+            task_status.started()
+            async for message in call:
+                told(shown(message.said, MOST))
+    except RpcError as error:
+        if is_held:
+            told(f"{shown(str(error), MOST)}; the next command takes the board again, if it can")
+            return
+        if error.code is not StatusCode.UNIMPLEMENTED:
+            raise
+        task_status.started()
+    except JumpstarterError as error:
+        if not is_held:
+            raise
+        told(shown(str(error), MOST))

@@ -1,0 +1,208 @@
+"""What a lease is and how it stands, for people and for scripts. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from jumpstarter_proto.client.v1 import client_pb2
+
+from jumpstarter_client.controller.controller_client import bare
+from jumpstarter_client.times import spell, when
+
+if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+    from google.protobuf.timestamp_pb2 import Timestamp
+    from jumpstarter_proto.client.v1 import client_pb2 as pb
+
+__all__ = [
+    "Progress",
+    "Stage",
+    "Standing",
+    "as_data",
+    "describe",
+    "expiry",
+    "progress_of",
+    "remaining",
+    "selector_of",
+    "standing",
+]
+
+
+class Stage(enum.Enum):
+    """How far a lease has come."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A stage, and the sentence that goes with it."""
+
+    stage: Stage
+    message: str = ""
+    exporter: str = ""
+    """Bare name, when ready."""
+
+
+def progress_of(lease: client_pb2.Lease) -> Progress:
+    """What to do next."""
+    name = lease.name.rpartition("/")[2]
+    found = {one.type: one for one in lease.conditions}
+
+    def said(kind: str, status: str) -> str | None:
+        one = found.get(kind)
+        return (one.message or one.reason) if one is not None and one.status == status else None
+
+    if said("Ready", "True") is not None and lease.exporter:
+        return Progress(Stage.READY, "", lease.exporter.rpartition("/")[2])
+    if (message := said("Unsatisfiable", "True")) is not None:
+        return Progress(Stage.FAILED, f"the lease cannot be satisfied: {message}")
+    if (message := said("Invalid", "True")) is not None:
+        return Progress(Stage.FAILED, f"the lease is invalid: {message}")
+    if (message := said("Ready", "False")) is not None:
+        return Progress(Stage.FAILED, f"lease {name} has ended: {message}; ask for a new one")
+    if lease.HasField("effective_end_time"):
+        return Progress(Stage.FAILED, f"lease {name} has already ended; ask for a new one")
+    return Progress(Stage.WAITING, said("Pending", "True") or "waiting for the controller")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a lease stands: one word for a script, one sentence for its reader."""
+
+    state: str
+    """`scheduled`, `waiting`, `ready`, `ended`, `unsatisfiable` or `invalid`."""
+    sentence: str
+
+
+def standing(lease: pb.Lease, now: float) -> Standing:
+    """`now` in seconds since the epoch."""
+    found = {one.type: one for one in lease.conditions if one.status == "True"}
+    progress = progress_of(lease)
+    if progress.stage is Stage.READY:
+        return Standing("ready", f"{progress.exporter} is leased")
+    for kind in ("Unsatisfiable", "Invalid"):
+        if kind in found:
+            return Standing(kind.lower(), found[kind].message or found[kind].reason)
+    if progress.stage is Stage.FAILED:
+        ready = next((one for one in lease.conditions if one.type == "Ready"), None)
+        return Standing("ended", (ready.message or ready.reason) if ready else "it has ended")
+    if lease.HasField("begin_time") and _stamp(lease.begin_time) > now:
+        return Standing("scheduled", "its time has not come yet")
+    return Standing("waiting", progress.message)
+
+
+def selector_of(lease: pb.Lease) -> str:
+    """Empty for a lease that names its exporter only."""
+    return "" if lease.selector == "<none>" else lease.selector
+
+
+def expiry(lease: pb.Lease) -> float | None:
+    """When it ended or ends, in seconds since the epoch; None as long as it has no begin."""
+    if lease.HasField("effective_end_time"):
+        return _stamp(lease.effective_end_time)
+    if lease.HasField("end_time"):
+        return _stamp(lease.end_time)
+    if lease.HasField("effective_begin_time"):
+        return _stamp(lease.effective_begin_time) + _seconds(lease.duration)
+    if lease.HasField("begin_time"):
+        return _stamp(lease.begin_time) + _seconds(lease.duration)
+    return None
+
+
+def remaining(lease: pb.Lease, now: float) -> float | None:
+    """Seconds until its end; None unless it has begun and not ended.
+
+    By the controller's clock where it tells, so that a wrong clock here does not matter.
+    """
+    if lease.HasField("effective_end_time") or not lease.HasField("effective_begin_time"):
+        return None
+    begin = _stamp(lease.effective_begin_time)
+    end = expiry(lease) or begin
+    past = _seconds(lease.effective_duration) if lease.HasField("effective_duration") else now - begin
+    return max(0.0, end - begin - past)
+
+
+def as_data(lease: pb.Lease, now: float) -> dict[str, object]:
+    """With the keys that Jumpstarter's own client has, and `state`, `reason` and `remaining`."""
+    stands = standing(lease, now)
+    return {
+        "namespace": lease.name.split("/")[1] if "/" in lease.name else "",
+        "name": bare(lease.name),
+        "state": stands.state,
+        "reason": stands.sentence,
+        "selector": selector_of(lease),
+        "exporter_name": lease.exporter_name or None,
+        "client": bare(lease.client),
+        "exporter": bare(lease.exporter),
+        "duration": _seconds(lease.duration),
+        "begin_time": _iso(lease, "begin_time"),
+        "effective_begin_time": _iso(lease, "effective_begin_time"),
+        "effective_end_time": _iso(lease, "effective_end_time"),
+        "effective_duration": _seconds(lease.effective_duration)
+        if lease.HasField("effective_duration")
+        else None,
+        "remaining": remaining(lease, now),
+        "tags": dict(lease.tags),
+        "context": dict(lease.context),
+        "allow_disabled": lease.allow_disabled,
+        "conditions": [
+            {"type": one.type, "status": one.status, "reason": one.reason, "message": one.message}
+            for one in lease.conditions
+        ],
+    }
+
+
+def describe(lease: pb.Lease, now: float) -> list[str]:
+    """Everything about it, in lines."""
+    stands = standing(lease, now)
+    rows = [
+        ("name", bare(lease.name)),
+        ("state", f"{stands.state}: {stands.sentence}"),
+        ("client", bare(lease.client)),
+        ("exporter", bare(lease.exporter)),
+        ("asked for", _asked(lease)),
+        ("duration", spell(_seconds(lease.duration))),
+    ]
+    if lease.HasField("effective_begin_time"):
+        rows.append(("begun", when(_stamp(lease.effective_begin_time))))
+    elif lease.HasField("begin_time"):
+        rows.append(("begins", when(_stamp(lease.begin_time))))
+    if (end := expiry(lease)) is not None:
+        left = remaining(lease, now)
+        word = "ended" if lease.HasField("effective_end_time") else "ends"
+        rows.append((word, when(end) + (f", in {spell(left)}" if left is not None else "")))
+    rows += [("tag", f"{key}={value}") for key, value in sorted(lease.tags.items())]
+    rows += [("context", f"{key}={value}") for key, value in sorted(lease.context.items())]
+    for one in lease.conditions:
+        since = f", since {when(one.lastTransitionTime.seconds)}" if one.lastTransitionTime.seconds else ""
+        holds = one.type if one.status == "True" else f"not {one.type}"
+        rows.append(("condition", f"{holds} ({one.reason}): {one.message or one.reason}{since}"))
+    return [f"{name + ':':<11} {text}" for name, text in rows if text]
+
+
+def _asked(lease: pb.Lease) -> str:
+    parts = [selector_of(lease), f"exporter {lease.exporter_name}" if lease.exporter_name else ""]
+    if lease.allow_disabled:
+        parts.append("disabled ones, too")
+    return "; ".join(part for part in parts if part)
+
+
+def _stamp(stamp: Timestamp) -> float:
+    return float(stamp.seconds) + stamp.nanos / 1e9
+
+
+def _seconds(duration: Duration) -> float:
+    return float(duration.seconds) + duration.nanos / 1e9
+
+
+def _iso(lease: pb.Lease, field: str) -> str | None:
+    if not lease.HasField(field):
+        return None
+    stamp = _stamp(getattr(lease, field))
+    return datetime.fromtimestamp(stamp, UTC).isoformat(timespec="seconds")
