@@ -88,19 +88,23 @@ class Browser:
         await self._answers.aclose()
 
 
+@pytest.fixture
+def program() -> str:
+    if (found := shutil.which("chromium")) is None:
+        pytest.skip("missing: chromium; apt install chromium")
+    return found
+
+
 @asynccontextmanager
-async def browser() -> AsyncIterator[Browser]:
+async def browser(program: str) -> AsyncIterator[Browser]:
     """With a home that is empty, and whose path is short, as it has sockets in it."""
     with socket_folder("jumpstarter-test-") as folder:
-        async with started(folder) as found:
+        async with started(program, folder) as found:
             yield found
 
 
 @asynccontextmanager
-async def started(folder: Path) -> AsyncIterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("missing: chromium; apt install chromium")
+async def started(program: str, folder: Path) -> AsyncIterator[Browser]:
     its_end, commands = os.pipe()
     answers, its_answers = os.pipe()
     # It reads descriptor 3 and writes descriptor 4.
@@ -152,9 +156,9 @@ async def turns(request: Request) -> None:
 
 
 @pytest.mark.timeout(240)
-async def test_picture_moves_in_a_browser_and_other_sites_get_nothing() -> None:
+async def test_picture_moves_in_a_browser_and_other_sites_get_nothing(program: str) -> None:
     async with (
-        browser() as chromium,
+        browser(program) as chromium,
         scripted_camera(stream=turns) as camera,
         serve_async(HttpVideo(url=f"{camera.url}/stream", idle_timeout=0.0)) as client,
         serve_page(cast("VideoClient", client)) as url,

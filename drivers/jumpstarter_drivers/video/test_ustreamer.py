@@ -27,8 +27,12 @@ RED, BLUE = jpeg("red", SIZE), jpeg("blue", SIZE)
 
 
 @pytest.fixture
-def camera(tmp_path: Path) -> Iterator[FakeCamera]:
+def ustreamer() -> None:
     require_ustreamer()
+
+
+@pytest.fixture
+def camera(tmp_path: Path, ustreamer: None) -> Iterator[FakeCamera]:
     made = FakeCamera(tmp_path)
     made.show(RED)
     yield made
@@ -252,9 +256,8 @@ def test_process_ends_with_a_killed_exporter(camera: FakeCamera) -> None:
     trio.run(until_there_is_no_process, camera)
 
 
-async def test_ustreamers_own_picture_is_no_picture_of_the_board(tmp_path: Path) -> None:
+async def test_ustreamers_own_picture_is_no_picture_of_the_board(tmp_path: Path, ustreamer: None) -> None:
     """NO SIGNAL would pass for the board's screen; viewers of the stream see it."""
-    require_ustreamer()
     node = tmp_path / "video0"
     node.touch()
     async with (

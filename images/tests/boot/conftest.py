@@ -54,6 +54,12 @@ def built_package(name: str, version: str, architecture: str = "amd64") -> Path:
 
 
 @pytest.fixture
+def newer() -> Path:
+    """A package of the exporter that is newer than the image's."""
+    return built_package("exporter", "100")
+
+
+@pytest.fixture
 def twin() -> Image:
     """The image for amd64."""
     return built("amd64")

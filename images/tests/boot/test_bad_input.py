@@ -83,11 +83,15 @@ async def used_code(folder: Path, offer: dict[str, str]) -> None:
     )
 
 
-async def test_mistakes_are_said_and_what_corrects_them_is_used(
-    twin: Image, folder: Path, nursery: trio.Nursery
-) -> None:
+@pytest.fixture
+def ssh() -> None:
     if not shutil.which("ssh"):
         pytest.skip("missing: ssh; apt install openssh-client")
+
+
+async def test_mistakes_are_said_and_what_corrects_them_is_used(
+    ssh: None, twin: Image, folder: Path, nursery: trio.Nursery
+) -> None:
     ben = Person(folder)
     head = f"timeServer: {OUTSIDE}\nsshKeys:\n  - {ben.public}\n"
     image = with_file(twin, folder, f"hostnam: {HOST}\n{head}")

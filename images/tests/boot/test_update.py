@@ -15,8 +15,6 @@ from enrolled import CARD, HOST, SETUP, Story, from_snapshot
 from machine import Machine, start
 from outside import Lab, until_listed
 
-from conftest import built_package
-
 pytestmark = pytest.mark.timeout(3000)
 
 DEB = "/root/exporter.deb"
@@ -105,11 +103,10 @@ async def leased(outside: Lab) -> AsyncIterator[None]:
 
 
 async def test_a_newer_package_is_installed_when_nobody_has_the_board_and_its_port_stays_open(
-    story_told: Story, folder: Path
+    newer: Path, story_told: Story, folder: Path
 ) -> None:
-    package = built_package("exporter", "100")
     async with from_snapshot(story_told, folder) as (outside, machine):
-        await bring(machine, package)
+        await bring(machine, newer)
         before = await version(machine)
         await machine.plug_serial("ftdi", "1", "LAB-0001")
         await until_listed(outside, machine, "available", lambda listed: listed[0]["status"] == "AVAILABLE")
@@ -138,8 +135,10 @@ async def test_a_newer_package_is_installed_when_nobody_has_the_board_and_its_po
         assert await machine.sh("systemctl --failed --no-legend --plain") == ""
 
 
-async def test_a_version_that_does_not_become_ready_is_taken_back(story_told: Story, folder: Path) -> None:
-    package = broken(built_package("exporter", "100"), folder)
+async def test_a_version_that_does_not_become_ready_is_taken_back(
+    newer: Path, story_told: Story, folder: Path
+) -> None:
+    package = broken(newer, folder)
     async with from_snapshot(story_told, folder) as (outside, machine):
         before = await version(machine)
         await bring(machine, package)
@@ -162,11 +161,10 @@ async def test_a_version_that_does_not_become_ready_is_taken_back(story_told: St
 
 
 async def test_a_power_cut_in_the_middle_of_dpkg_is_followed_by_the_new_version(
-    story_told: Story, folder: Path
+    newer: Path, story_told: Story, folder: Path
 ) -> None:
-    package = built_package("exporter", "100")
     async with from_snapshot(story_told, folder) as (outside, machine):
-        await bring(machine, package)
+        await bring(machine, newer)
         await machine.sh("sync")
         await machine.sh(f"systemd-run -q --no-block jumpstarter-image update {DEB}")
         await machine.until(
